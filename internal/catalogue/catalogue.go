@@ -1,0 +1,271 @@
+// Package catalogue declares every metric of the product, once. What the
+// collector computes, which rollups the server writes, what a policy may name,
+// the API's catalogue, the console's charts and the reference page are derived
+// from it. It must not know how anything is collected, stored or shown; it
+// imports nothing of ours and is imported by all.
+package catalogue
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Level is what a metric is about.
+type Level string
+
+const (
+	Cluster   Level = "cluster"
+	Node      Level = "node"
+	Namespace Level = "namespace"
+	Workload  Level = "workload"
+	Service   Level = "service"
+	Pod       Level = "pod"
+	Container Level = "container"
+	Volume    Level = "volume"
+	Component Level = "component"
+)
+
+// Levels lists every level from the widest to the narrowest.
+var Levels = []Level{Cluster, Node, Namespace, Workload, Service, Pod, Container, Volume, Component}
+
+// ObjectLabels are the labels that name one object of the level, and nothing
+// more. The series of a pod carry further ones (its node and workload), which
+// say where it belongs.
+func (l Level) ObjectLabels() []string {
+	switch l {
+	case Cluster:
+		return []string{"cluster"}
+	case Node:
+		return []string{"cluster", "node"}
+	case Namespace:
+		return []string{"cluster", "namespace"}
+	case Workload:
+		return []string{"cluster", "namespace", "workload_type", "workload"}
+	case Service:
+		return []string{"cluster", "namespace", "service"}
+	case Pod:
+		return []string{"cluster", "namespace", "pod"}
+	case Container:
+		return []string{"cluster", "namespace", "pod", "container"}
+	case Volume:
+		return []string{"cluster", "namespace", "persistentvolumeclaim"}
+	case Component:
+		return []string{"cluster", "component"}
+	}
+	return nil
+}
+
+// SeriesLabels are all labels that a series of the level carries before the
+// metric's own Dimensions.
+func (l Level) SeriesLabels() []string {
+	switch l {
+	case Pod:
+		return []string{"cluster", "namespace", "workload_type", "workload", "pod", "node"}
+	case Container:
+		return []string{"cluster", "namespace", "workload_type", "workload", "pod", "node", "container"}
+	}
+	return l.ObjectLabels()
+}
+
+// Unit is the unit of a metric's values.
+type Unit string
+
+const (
+	Percent        Unit = "%"
+	Cores          Unit = "cores"
+	Bytes          Unit = "B"
+	BytesPerSecond Unit = "B/s"
+	Count          Unit = "count"
+	Bool           Unit = "0/1"
+)
+
+// Kind tells how values behave over time.
+type Kind string
+
+const (
+	Gauge   Kind = "gauge"   // a measurement, one a grid point
+	Counter Kind = "counter" // rises; a fall is a reset. Its statistic is increase
+	State   Kind = "state"   // holds until it changes; also sent the moment it changes
+)
+
+// Place is who computes a metric.
+type Place string
+
+const (
+	ByNode    Place = "node"    // the collector that reads the node's kubelet
+	ByCluster Place = "cluster" // the collector that watches the objects
+	ByServer  Place = "server"  // summed up from others by the server: a rollup
+)
+
+// Source is where readings come from.
+type Source string
+
+const (
+	CadvisorLabels Source = "cadvisor"       // kubelet /metrics/cadvisor, labels filled
+	CadvisorPaths  Source = "cadvisor_paths" // the same without labels, mapped by cgroup path
+	ResourceAPI    Source = "resource"       // kubelet /metrics/resource
+	StatsSummary   Source = "stats_summary"  // kubelet /stats/summary
+	Host           Source = "host"           // the node's own /proc and /sys
+	Objects        Source = "objects"        // the API server's objects
+	Rollup         Source = "rollup"         // samples that the server received
+)
+
+// ClusterKind is the sort of a cluster; what it has differs.
+type ClusterKind string
+
+const (
+	Managed     ClusterKind = "managed"
+	Independent ClusterKind = "independent"
+	Elastic     ClusterKind = "elastic" // no nodes of one's own
+	Edge        ClusterKind = "edge"
+)
+
+// Statistic is how the samples of a period become one value.
+type Statistic string
+
+const (
+	Avg      Statistic = "avg"
+	Max      Statistic = "max"
+	Min      Statistic = "min"
+	Sum      Statistic = "sum"
+	Last     Statistic = "last"
+	P50      Statistic = "p50"
+	P95      Statistic = "p95"
+	P99      Statistic = "p99"
+	Increase Statistic = "increase" // exact, of a counter
+)
+
+// Statistics lists every statistic.
+var Statistics = []Statistic{Avg, Max, Min, Sum, Last, P50, P95, P99, Increase}
+
+// Severity of an alert, the worst last.
+type Severity string
+
+const (
+	Info     Severity = "info"
+	Warning  Severity = "warning"
+	Critical Severity = "critical"
+)
+
+// Severities lists every severity, the least severe first.
+var Severities = []Severity{Info, Warning, Critical}
+
+// Alert is the condition that a preset or a form starts from.
+type Alert struct {
+	Statistic Statistic     `json:"statistic"`
+	Op        string        `json:"op"` // > >= < <= == !=
+	Threshold float64       `json:"threshold"`
+	Period    time.Duration `json:"-"`
+	Need      int           `json:"need"` // bad periods needed
+	Of        int           `json:"of"`   // among the newest so many
+	Severity  Severity      `json:"severity"`
+}
+
+// Summed declares a rollup: the sum of another metric's samples over all its
+// series that agree in the labels of the rollup's level.
+type Summed struct {
+	Of string `json:"of"`
+	// Per divides the sum by this metric of the same level and makes it per
+	// cent; empty means the sum itself.
+	Per string `json:"per,omitempty"`
+}
+
+// Metric is one entry.
+type Metric struct {
+	Name  string `json:"name"`
+	Title string `json:"title"` // in the user's words; the name is for machines
+	Help  string `json:"help"`
+	Level Level  `json:"level"`
+	Unit  Unit   `json:"unit"`
+	Kind  Kind   `json:"kind"`
+	Core  bool   `json:"core"` // one of the 32 that every cluster is judged by
+	// Dimensions are labels beyond the level's: a node has a file system usage
+	// for each mountpoint.
+	Dimensions []string `json:"dimensions,omitempty"`
+	Place      Place    `json:"place"`
+	From       []Source `json:"from"` // best first
+	Sum        *Summed  `json:"sum,omitempty"`
+	// Absent says when an object that is alive has no series; empty means never.
+	Absent string `json:"absent,omitempty"`
+	// Lacking names the cluster kinds that do not have the metric, and why.
+	Lacking map[ClusterKind]string `json:"lacking,omitempty"`
+	// LackingOutside says why role all, which reads a cluster from outside its
+	// nodes, cannot have the metric; empty means that it can.
+	LackingOutside string    `json:"lacking_outside,omitempty"`
+	Statistic      Statistic `json:"statistic"` // what a form offers first
+	Alert          *Alert    `json:"alert,omitempty"`
+	Chart          Chart     `json:"chart"`
+}
+
+// Chart says how the metric is drawn.
+type Chart struct {
+	Group string  `json:"group"`         // charts of one group share a panel: "network" holds receive and transmit
+	Max   float64 `json:"max,omitempty"` // top of the axis unless data goes beyond; 0 means by the data
+}
+
+// Labels are all labels of the metric's series, in order.
+func (m Metric) Labels() []string {
+	return append(slices.Clone(m.Level.SeriesLabels()), m.Dimensions...)
+}
+
+// All gives every metric, ordered by level and then as declared.
+func All() []Metric { return slices.Clone(metrics) }
+
+// Get finds a metric by name.
+func Get(name string) (Metric, bool) {
+	i, ok := byName[name]
+	if !ok {
+		return Metric{}, false
+	}
+	return metrics[i], true
+}
+
+// Nearest gives the declared name that is most like the given one, for error
+// messages; empty when nothing is near.
+func Nearest(name string) string {
+	best, bestDistance := "", 1+len(name)/3
+	for _, m := range metrics {
+		if d := distance(name, m.Name); d < bestDistance {
+			best, bestDistance = m.Name, d
+		}
+	}
+	return best
+}
+
+var byName = func() map[string]int {
+	idx := make(map[string]int, len(metrics))
+	for i, m := range metrics {
+		if _, twice := idx[m.Name]; twice {
+			panic("BUG: catalogue declares " + m.Name + " twice")
+		}
+		idx[m.Name] = i
+	}
+	return idx
+}()
+
+// distance is the Levenshtein distance of two short names.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, cost)
+		}
+	}
+	return row[len(b)]
+}
+
+// Rank orders severities: info 1, warning 2, critical 3, anything else 0.
+func (s Severity) Rank() int { return slices.Index(Severities, s) + 1 }
+
+// PrefixOf is the prefix that all metric names of a level have.
+func PrefixOf(l Level) string { return "k8s_" + strings.ToLower(string(l)) + "_" }

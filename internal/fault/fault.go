@@ -1,0 +1,74 @@
+// Package fault names the kinds of failure that a caller can act on. Every
+// other package wraps one of these sentinels; api maps them to a status in one
+// table. It must not know HTTP, storage or any other package of ours.
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// The kinds. Use errors.Is; nobody matches text.
+var (
+	ErrMalformed       = errors.New("malformed")       // the input cannot be read at all
+	ErrInvalid         = errors.New("invalid")         // it can be read, but asks for something impossible
+	ErrTooLarge        = errors.New("too large")       // it exceeds a size bound
+	ErrUnauthenticated = errors.New("unauthenticated") // no credential, or one that is unknown
+	ErrForbidden       = errors.New("forbidden")       // a known principal without the right
+	ErrNotFound        = errors.New("not found")
+	ErrConflict        = errors.New("conflict")    // somebody else wrote first
+	ErrLimited         = errors.New("limited")     // a limit is reached; trying later can help
+	ErrUnavailable     = errors.New("unavailable") // a part is down or read-only; trying later can help
+)
+
+// Field is one wrong value in an input. It is an ErrInvalid.
+type Field struct {
+	Path   string // where, as the user wrote it: "spec.conditions[0].period"
+	Reason string // what would be right: "must be a multiple of 30s, at most 24h"
+	Value  any    // what was given; nil when the field was missing
+}
+
+func (f Field) Error() string {
+	if f.Value == nil {
+		return fmt.Sprintf("%s: %s", f.Path, f.Reason)
+	}
+	return fmt.Sprintf("%s: %s (got %v)", f.Path, f.Reason, f.Value)
+}
+
+// Unwrap makes errors.Is(f, ErrInvalid) true.
+func (f Field) Unwrap() error { return ErrInvalid }
+
+// Fields collects every wrong value of one input, so that a user mends them in
+// one go. The zero value is ready to use.
+type Fields []Field
+
+// Add notes one wrong value.
+func (fs *Fields) Add(path, reason string, value any) {
+	*fs = append(*fs, Field{Path: path, Reason: reason, Value: value})
+}
+
+// Err is nil when nothing was added.
+func (fs Fields) Err() error {
+	if len(fs) == 0 {
+		return nil
+	}
+	return fs
+}
+
+func (fs Fields) Error() string {
+	parts := make([]string, len(fs))
+	for i, f := range fs {
+		parts[i] = f.Error()
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Unwrap makes errors.Is(fs, ErrInvalid) true and lets errors.As find a Field.
+func (fs Fields) Unwrap() []error {
+	errs := make([]error, len(fs))
+	for i, f := range fs {
+		errs[i] = f
+	}
+	return errs
+}

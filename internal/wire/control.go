@@ -1,0 +1,126 @@
+package wire
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// The control stream is one WebSocket per collector, opened by the collector
+// (so it passes NAT), authenticated like a write, and kept open. Both sides send
+// Frames as JSON text messages. Frames of channel 0 are the ones declared here;
+// other channels are opened later for streams of their own (a live read, a
+// shell), each with its own flow, without a change to these.
+//
+// The collector says Hello first, the server answers with Welcome and Settings.
+// After a break the collector says Hello again with the settings that it has;
+// nothing else needs to be resumed, since every message is a full state.
+
+// FrameType says what a frame's body is.
+type FrameType string
+
+const (
+	FrameHello    FrameType = "hello"    // up, first: Hello
+	FrameWelcome  FrameType = "welcome"  // down, answers Hello: Welcome
+	FrameRefused  FrameType = "refused"  // down, instead of Welcome: Refused; the server closes
+	FrameSettings FrameType = "settings" // down, whenever they change: Settings
+	FrameApplied  FrameType = "applied"  // up: Applied
+	FrameHealth   FrameType = "health"   // up, each interval: Health
+)
+
+// MaxFrameBytes bounds a message in either direction.
+const MaxFrameBytes = 1 << 20
+
+// Frame is one message. A receiver ignores frames of unknown type or channel.
+type Frame struct {
+	Channel uint32          `json:"channel"` // 0 is control
+	Type    FrameType       `json:"type"`
+	Body    json.RawMessage `json:"body,omitempty"`
+}
+
+// NewFrame makes a frame of channel 0.
+func NewFrame(t FrameType, body any) (Frame, error) {
+	raw, err := json.Marshal(body)
+	return Frame{Type: t, Body: raw}, err
+}
+
+// Hello opens the stream.
+type Hello struct {
+	WireVersion     int       `json:"wire_version"`
+	ProductVersion  string    `json:"product_version"`
+	Role            string    `json:"role"`
+	Sender          string    `json:"sender"` // as in HeaderSender
+	Node            string    `json:"node,omitempty"`
+	Time            time.Time `json:"time"`             // of the collector's clock, to find its offset
+	SettingsVersion int64     `json:"settings_version"` // of the newest that it applied; 0 for none
+}
+
+// Welcome accepts a collector.
+type Welcome struct {
+	WireVersion   int       `json:"wire_version"`
+	Cluster       string    `json:"cluster"`        // the id that the token stands for
+	Time          time.Time `json:"time"`           // of the server's clock
+	AcceptSeconds int64     `json:"accept_seconds"` // how far back samples are taken
+}
+
+// Refused says why a collector is not accepted.
+type Refused struct {
+	Reason string `json:"reason"`
+}
+
+// Settings are what the server decides for a collector. Local configuration
+// overrides them. Zero values leave a setting as it is.
+type Settings struct {
+	Version         int64 `json:"version"`
+	IntervalSeconds int   `json:"interval_seconds,omitempty"` // 10, 15, 30 or 60
+	Logs            *bool `json:"logs,omitempty"`             // follow containers' logs at all
+}
+
+// Applied answers Settings.
+type Applied struct {
+	Version    int64             `json:"version"`
+	Overridden map[string]string `json:"overridden,omitempty"` // setting → the local value that wins
+	Error      string            `json:"error,omitempty"`
+}
+
+// Health is what a collector knows about its own work.
+type Health struct {
+	Time            time.Time `json:"time"`
+	StartedAt       time.Time `json:"started_at"`
+	IntervalSeconds int       `json:"interval_seconds"`
+	// Sources in the order of their names.
+	Sources []SourceHealth `json:"sources"`
+	// Unavailable names catalogue metrics that this collector should fill and
+	// cannot, with the reason in words for people.
+	Unavailable map[string]string `json:"unavailable,omitempty"`
+	Queue       QueueHealth       `json:"queue"`
+	Logs        LogHealth         `json:"logs"`
+}
+
+// SourceHealth is the state of one source of readings.
+type SourceHealth struct {
+	Name         string    `json:"name"`               // as catalogue.Source, with the node where there are several: "cadvisor/n-12"
+	Up           bool      `json:"up"`                 // the last attempt succeeded
+	Error        string    `json:"error,omitempty"`    // why not, and what would help
+	LastSuccess  time.Time `json:"last_success"`       //
+	TookSeconds  float64   `json:"took_seconds"`       // of the last attempt
+	Expected     int       `json:"expected"`           // objects that should have been measured
+	Measured     int       `json:"measured"`           // objects that were
+	OldestSecond float64   `json:"oldest_age_seconds"` // age of the oldest reading that was used
+}
+
+// QueueHealth is the state of what waits to be sent.
+type QueueHealth struct {
+	Batches   int       `json:"batches"`
+	Bytes     int64     `json:"bytes"`
+	OldestAt  time.Time `json:"oldest_at,omitzero"`
+	Dropped   int64     `json:"dropped_samples"` // since the start
+	LastError string    `json:"last_error,omitempty"`
+}
+
+// LogHealth counts log lines since the start.
+type LogHealth struct {
+	Containers int              `json:"containers"` // followed now
+	Read       int64            `json:"read"`
+	Sent       int64            `json:"sent"` // acknowledged by the server
+	Dropped    map[string]int64 `json:"dropped,omitempty"`
+}

@@ -1,0 +1,87 @@
+// Package wire is what collector and server say to each other: the headers of a
+// metrics write, the bodies of log and inventory writes, and the frames of the
+// control stream. Both sides import it, so that neither imports the other. It
+// must not know how readings are made or where anything is stored.
+//
+// Metrics travel as Prometheus remote write 2.0, so that any receiver can stand
+// in for the server; the headers here are additions that others ignore.
+package wire
+
+import (
+	"strconv"
+	"time"
+)
+
+// Version is the wire's version. A server takes collectors that are two
+// versions older and one newer.
+const Version = 1
+
+// Accepts says whether a server of this version takes a collector of that one.
+func Accepts(collector int) bool { return collector >= Version-2 && collector <= Version+1 }
+
+// Paths of the server that collectors use.
+const (
+	PathMetrics   = "/api/v1/write"
+	PathLogs      = "/apis/crowsnest.dev/v1/ingest/logs"
+	PathInventory = "/apis/crowsnest.dev/v1/ingest/inventory"
+	PathOwners    = "/apis/crowsnest.dev/v1/ingest/owners"
+	PathControl   = "/apis/crowsnest.dev/v1/ingest/control"
+)
+
+// Headers of a request from a collector.
+const (
+	// HeaderVersion carries Version.
+	HeaderVersion = "Crowsnest-Version"
+	// HeaderSender names the collector within its cluster: "node/n-12",
+	// "cluster", "all". It stays the same over restarts.
+	HeaderSender = "Crowsnest-Sender"
+	// HeaderInterval is the sender's interval in seconds.
+	HeaderInterval = "Crowsnest-Interval-Seconds"
+	// HeaderComplete says that with this request everything that the sender has
+	// up to this time (Unix milliseconds, a point of the interval's grid) has
+	// been sent. Rollups and alerts wait for it. A request of changes between
+	// two grid points does not carry it.
+	HeaderComplete = "Crowsnest-Complete-Through"
+	// HeaderBacklog is "true" on what waited in the queue while the server was
+	// away: it completes history.
+	HeaderBacklog = "Crowsnest-Backlog"
+)
+
+// Roles of a collector.
+const (
+	RoleNode    = "node"
+	RoleCluster = "cluster"
+	RoleAll     = "all"
+)
+
+// Sender gives the value of HeaderSender for a role and, in role node, a node.
+func Sender(role, node string) string {
+	if role == RoleNode {
+		return role + "/" + node
+	}
+	return role
+}
+
+// FormatMillis writes a time as headers carry it.
+func FormatMillis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+// ParseMillis reads what FormatMillis wrote.
+func ParseMillis(s string) (time.Time, error) {
+	ms, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.UnixMilli(ms).UTC(), nil
+}
+
+// OwnersResponse answers PathOwners?node=NAME: the top workload of each pod that
+// the inventory knows on the node, by the pod's UID.
+type OwnersResponse struct {
+	Owners map[string]Owner `json:"owners"`
+}
+
+// Owner is the top workload of a pod.
+type Owner struct {
+	Type string `json:"type"`
+	Name string `json:"name"`
+}
