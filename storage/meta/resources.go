@@ -1,0 +1,99 @@
+package meta
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+)
+
+// Kinds of a resource.
+const (
+	KindPolicy = "Policy"
+	KindTarget = "Target"
+)
+
+// Resource is an object that a user wrote.
+type Resource struct {
+	ID        string
+	Kind      string // Policy | Target
+	Project   string
+	Name      string // unique per kind and project
+	Revision  int64  // from 1, one more with each change
+	Labels    map[string]string
+	Spec      json.RawMessage
+	Sealed    []byte // secrets, encrypted by whoever owns the kind; nil: none
+	ManagedBy string
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	UpdatedBy string
+}
+
+const resourceColumns = "id, kind, project, name, revision, labels, spec, sealed, managed_by, created_at, updated_at, updated_by"
+
+func scanResource(s scanner) (Resource, error) {
+	var r Resource
+	var labels, spec string
+	var created, updated sql.NullInt64
+	if err := s.Scan(&r.ID, &r.Kind, &r.Project, &r.Name, &r.Revision, &labels, &spec, &r.Sealed, &r.ManagedBy, &created, &updated, &r.UpdatedBy); err != nil {
+		return r, err
+	}
+	r.Spec, r.CreatedAt, r.UpdatedAt = json.RawMessage(spec), fromMillis(created), fromMillis(updated)
+	var err error
+	r.Labels, err = decodeLabels(labels)
+	return r, err
+}
+
+// Resources gives all of a kind by project and name.
+func (tx *Tx) Resources(kind string) ([]Resource, error) {
+	return all(tx, "list "+kind, scanResource, "SELECT "+resourceColumns+" FROM resources WHERE kind = ? ORDER BY project, name", kind)
+}
+
+// Resource gives one; fault.ErrNotFound when there is none.
+func (tx *Tx) Resource(kind, project, name string) (Resource, error) {
+	return one(tx, fmt.Sprintf("%s %q", kind, name), scanResource,
+		"SELECT "+resourceColumns+" FROM resources WHERE kind = ? AND project = ? AND name = ?", kind, project, name)
+}
+
+// CreateResource stores a new one with revision 1; fault.ErrConflict when the
+// name is taken.
+func (tx *Tx) CreateResource(r Resource) error {
+	labels, err := encodeLabels(r.Labels)
+	if err != nil {
+		return fmt.Errorf("create %s %q: %w", r.Kind, r.Name, err)
+	}
+	_, err = tx.exec(fmt.Sprintf("create %s %q", r.Kind, r.Name), "INSERT INTO resources ("+resourceColumns+") VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)",
+		r.ID, r.Kind, r.Project, r.Name, labels, string(r.Spec), r.Sealed, r.ManagedBy, millis(r.CreatedAt), millis(r.UpdatedAt), r.UpdatedBy)
+	return err
+}
+
+// UpdateResource stores labels, spec, sealed, managedBy and who changed it when
+// of the resource with r.ID, and gives the new revision. r.Revision is the one
+// that the change was made from: another one in the store is fault.ErrConflict.
+func (tx *Tx) UpdateResource(r Resource) (int64, error) {
+	what := fmt.Sprintf("update %s %q", r.Kind, r.Name)
+	labels, err := encodeLabels(r.Labels)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", what, err)
+	}
+	n, err := tx.exec(what, `UPDATE resources SET revision = revision + 1, labels = ?, spec = ?, sealed = ?, managed_by = ?, updated_at = ?, updated_by = ?
+		WHERE id = ? AND revision = ?`, labels, string(r.Spec), r.Sealed, r.ManagedBy, millis(r.UpdatedAt), r.UpdatedBy, r.ID, r.Revision)
+	if err != nil {
+		return 0, err
+	}
+	if n == 0 {
+		return 0, fmt.Errorf("%s: revision %d is not the current one: %w", what, r.Revision, fault.ErrConflict)
+	}
+	return r.Revision + 1, nil
+}
+
+// DeleteResource removes one; fault.ErrNotFound when there is none.
+func (tx *Tx) DeleteResource(kind, project, name string) error {
+	n, err := tx.exec("delete "+kind, "DELETE FROM resources WHERE kind = ? AND project = ? AND name = ?", kind, project, name)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("%s %q: %w", kind, name, fault.ErrNotFound)
+	}
+	return err
+}
