@@ -32,6 +32,7 @@ func TestAuthorize(t *testing.T) {
 		"an ingest token reads not":       {ingest, Read, "prod-1", fault.ErrForbidden},
 		"an ingest token writes not":      {ingest, Write, "prod-1", fault.ErrForbidden},
 		"an ingest token makes no tokens": {ingest, Admin, "", fault.ErrForbidden},
+		"an ingest token of no cluster":   {&Principal{Kind: IngestToken}, Ingest, "", fault.ErrForbidden},
 		"an unknown kind":                 {&Principal{Kind: "guest"}, Read, "", fault.ErrForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,295 @@
+// Package ingest owns the ways by which collectors hand over log lines,
+// inventory and health, and ask for owners: bounded reading, decompression, and
+// answers. It must not know how any of it is stored.
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/crowsnest-dev/crowsnest/api/access"
+	"github.com/crowsnest-dev/crowsnest/api/problem"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// slotWait is how long a request waits for its turn before the sender is asked
+// to come again.
+const slotWait = 5 * time.Second
+
+// Logs stores log lines.
+type Logs interface {
+	// Append returns nil only when the batch is durable. The same batch of a
+	// sender is stored once.
+	Append(ctx context.Context, cluster string, b *wire.LogBatch) error
+}
+
+// Inventory stores objects and knows the present ones.
+type Inventory interface {
+	// Apply takes the next batch of a session; fault.ErrConflict when one is
+	// missing before it.
+	Apply(ctx context.Context, cluster string, b *wire.InventoryBatch) error
+	List(cluster string, kind object.Kind) []object.Object
+}
+
+// Metrics takes remote writes. It answers by itself.
+type Metrics interface {
+	ServeWrite(w http.ResponseWriter, r *http.Request, cluster string)
+}
+
+// Control serves control streams. It answers by itself.
+type Control interface {
+	Serve(w http.ResponseWriter, r *http.Request, cluster string)
+}
+
+// Options of a Handler. All but Seen, Concurrency, Registerer and Now are
+// required to serve.
+type Options struct {
+	Metrics   Metrics
+	Logs      Logs
+	Inventory Inventory
+	Control   Control
+	// Seen is told of each cluster that something came from, with every request.
+	// It must be quick. An error refuses the request.
+	Seen func(ctx context.Context, cluster string) error
+	// Concurrency is how many log and inventory bodies are in memory at once;
+	// default 8, which is up to 8 × 48 MiB. Further ones wait.
+	Concurrency int
+	Registerer  prometheus.Registerer // default: a registry of its own
+}
+
+// Handler serves what collectors ask.
+type Handler struct {
+	opts    Options
+	slots   chan struct{}
+	metrics *metrics
+	zstd    sync.Pool // of *zstd.Decoder
+}
+
+// New makes a Handler.
+func New(opts Options) (*Handler, error) {
+	if opts.Concurrency == 0 {
+		opts.Concurrency = 8
+	}
+	if opts.Registerer == nil {
+		opts.Registerer = prometheus.NewRegistry()
+	}
+	m, err := newMetrics(opts.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	return &Handler{opts: opts, slots: make(chan struct{}, opts.Concurrency), metrics: m}, nil
+}
+
+// accept finds the cluster that the request may send for.
+func (h *Handler) accept(r *http.Request) (cluster string, err error) {
+	p, _ := access.From(r.Context())
+	if err := access.Authorize(r.Context(), access.Ingest, p.Cluster, ""); err != nil {
+		return "", err
+	}
+	if v := r.Header.Get(wire.HeaderVersion); v != "" {
+		if n, err := strconv.Atoi(v); err != nil || !wire.Accepts(n) {
+			return "", fmt.Errorf("wire version %q is not taken, this server takes %d to %d: bring the older side up to date: %w",
+				v, wire.Version-2, wire.Version+1, fault.ErrMalformed)
+		}
+	}
+	if h.opts.Seen != nil {
+		if err := h.opts.Seen(r.Context(), p.Cluster); err != nil {
+			return "", err
+		}
+	}
+	return p.Cluster, nil
+}
+
+// ServeMetrics takes a remote write.
+func (h *Handler) ServeMetrics(w http.ResponseWriter, r *http.Request) {
+	cluster, err := h.accept(r)
+	if err != nil {
+		h.refuse(w, r, "metrics", err)
+		return
+	}
+	h.opts.Metrics.ServeWrite(w, r, cluster)
+}
+
+// ServeControl opens a control stream.
+func (h *Handler) ServeControl(w http.ResponseWriter, r *http.Request) {
+	cluster, err := h.accept(r)
+	if err != nil {
+		h.refuse(w, r, "control", err)
+		return
+	}
+	h.opts.Control.Serve(w, r, cluster)
+}
+
+// ServeLogs takes a wire.LogBatch.
+func (h *Handler) ServeLogs(w http.ResponseWriter, r *http.Request) {
+	h.take(w, r, "logs", wire.MaxLogBatchBytes, func(ctx context.Context, cluster string, body []byte) error {
+		b, err := wire.UnmarshalLogBatch(body)
+		if err != nil {
+			return err
+		}
+		return h.opts.Logs.Append(ctx, cluster, b)
+	})
+}
+
+// ServeInventory takes a wire.InventoryBatch.
+func (h *Handler) ServeInventory(w http.ResponseWriter, r *http.Request) {
+	h.take(w, r, "inventory", wire.MaxInventoryBatchBytes, func(ctx context.Context, cluster string, body []byte) error {
+		b, err := wire.UnmarshalInventoryBatch(body)
+		if err != nil {
+			return err
+		}
+		return h.opts.Inventory.Apply(ctx, cluster, b)
+	})
+}
+
+// ServeOwners answers which workload owns each pod of a node.
+func (h *Handler) ServeOwners(w http.ResponseWriter, r *http.Request) {
+	cluster, err := h.accept(r)
+	if err == nil && r.URL.Query().Get("node") == "" {
+		err = fault.Field{Path: "node", Reason: "is required as a query parameter"}
+	}
+	if err != nil {
+		h.refuse(w, r, "owners", err)
+		return
+	}
+	node := r.URL.Query().Get("node")
+	out := wire.OwnersResponse{Owners: map[string]wire.Owner{}}
+	for _, o := range h.opts.Inventory.List(cluster, object.KindPod) {
+		if p, ok := o.(*object.Pod); ok && p.Node == node {
+			out.Owners[p.UID] = wire.Owner{Type: p.Workload.Type, Name: p.Workload.Name}
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(out) // the client is gone; it asks again
+}
+
+func (h *Handler) take(w http.ResponseWriter, r *http.Request, what string, limit int64, store func(context.Context, string, []byte) error) {
+	cluster, err := h.accept(r)
+	if err != nil {
+		h.refuse(w, r, what, err)
+		return
+	}
+	if err := checkType(r); err != nil {
+		h.refuse(w, r, what, err)
+		return
+	}
+	release, err := h.slot(r.Context())
+	if err != nil {
+		h.refuse(w, r, what, err)
+		return
+	}
+	defer release()
+	body, err := h.body(w, r, limit)
+	if err != nil {
+		h.refuse(w, r, what, err)
+		return
+	}
+	if err := store(r.Context(), cluster, body); err != nil {
+		h.refuse(w, r, what, err)
+		return
+	}
+	h.metrics.requests.WithLabelValues(what, "stored").Inc()
+	h.metrics.bytes.WithLabelValues(what).Add(float64(len(body)))
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (h *Handler) slot(ctx context.Context) (release func(), err error) {
+	timer := time.NewTimer(slotWait)
+	defer timer.Stop()
+	select {
+	case h.slots <- struct{}{}:
+		return func() { <-h.slots }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for other writes: %w", fault.ErrUnavailable)
+	case <-timer.C:
+		return nil, fmt.Errorf("%d writes are being stored already: %w", cap(h.slots), fault.ErrLimited)
+	}
+}
+
+// unsupported is what RFC 9110 has 415 for; our table of problems has no kind
+// of its own for it.
+type unsupported struct{ error }
+
+func (unsupported) Unwrap() error { return fault.ErrMalformed }
+
+func checkType(r *http.Request) error {
+	if ct := r.Header.Get("Content-Type"); ct != "" {
+		if t, _, err := mime.ParseMediaType(ct); err != nil || t != "application/json" {
+			return unsupported{fmt.Errorf("content type %q is not taken, send application/json", ct)}
+		}
+	}
+	switch e := r.Header.Get("Content-Encoding"); e {
+	case "", "identity", "zstd":
+		return nil
+	default:
+		return unsupported{fmt.Errorf("content encoding %q is not taken, send zstd", e)}
+	}
+}
+
+// body reads and decompresses a body of at most limit bytes.
+func (h *Handler) body(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	var src io.Reader = http.MaxBytesReader(w, r.Body, limit)
+	if r.Header.Get("Content-Encoding") == "zstd" {
+		d, ok := h.zstd.Get().(*zstd.Decoder)
+		if !ok {
+			var err error
+			// One goroutine, the caller's; a frame that asks for more memory than
+			// the limit is refused before it gets any.
+			if d, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20), zstd.WithDecoderLowmem(true)); err != nil {
+				return nil, err
+			}
+		}
+		defer func() {
+			if d.Reset(nil) == nil {
+				h.zstd.Put(d)
+			}
+		}()
+		if err := d.Reset(src); err != nil {
+			return nil, readError(err, limit)
+		}
+		src = d
+	}
+	var buf bytes.Buffer
+	n, err := io.Copy(&buf, io.LimitReader(src, limit+1))
+	if err != nil {
+		return nil, readError(err, limit)
+	}
+	if n > limit {
+		return nil, fmt.Errorf("the body is over %d bytes uncompressed: %w", limit, fault.ErrTooLarge)
+	}
+	return buf.Bytes(), nil
+}
+
+func readError(err error, limit int64) error {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge), errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return fmt.Errorf("the body is over %d bytes: %w", limit, fault.ErrTooLarge)
+	}
+	return fmt.Errorf("the body cannot be read: %w: %v", fault.ErrMalformed, err)
+}
+
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, what string, err error) {
+	p := problem.Of(err)
+	reason := p.Code
+	var u unsupported
+	if errors.As(err, &u) {
+		p.Status, p.Title, reason = http.StatusUnsupportedMediaType, "Unsupported media type", "unsupported"
+	}
+	h.metrics.requests.WithLabelValues(what, reason).Inc()
+	problem.Write(w, r, p)
+}

@@ -1,0 +1,224 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/crowsnest-dev/crowsnest/api/access"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// stores keeps what was handed over; err is what it answers.
+type stores struct {
+	cluster   string
+	logs      []*wire.LogBatch
+	inventory []*wire.InventoryBatch
+	pods      []object.Object
+	err       error
+}
+
+var (
+	_ Logs      = (*stores)(nil)
+	_ Inventory = (*stores)(nil)
+)
+
+func (s *stores) Append(_ context.Context, cluster string, b *wire.LogBatch) error {
+	if s.err == nil {
+		s.cluster, s.logs = cluster, append(s.logs, b)
+	}
+	return s.err
+}
+
+func (s *stores) Apply(_ context.Context, cluster string, b *wire.InventoryBatch) error {
+	if s.err == nil {
+		s.cluster, s.inventory = cluster, append(s.inventory, b)
+	}
+	return s.err
+}
+
+func (s *stores) List(string, object.Kind) []object.Object { return s.pods }
+
+func compress(b []byte) []byte {
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		panic(err)
+	}
+	return w.EncodeAll(b, nil)
+}
+
+func as(p access.Principal, method, path string, body []byte) *http.Request {
+	r := httptest.NewRequest(method, path, bytes.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	return r.WithContext(access.With(r.Context(), p))
+}
+
+var sender = access.Principal{Kind: access.IngestToken, Name: "prod", Cluster: "prod-1"}
+
+const logBody = `{"sender":"all","id":"b1","groups":[{"s":{"stream":"stdout","pod":"p"},"l":[{"t":1700000000000000000,"m":"hello"}]}]}`
+
+func TestLogs(t *testing.T) {
+	inSize := []byte(logBody + strings.Repeat(" ", wire.MaxLogBatchBytes-len(logBody)))
+	for name, tc := range map[string]struct {
+		who    access.Principal
+		body   []byte
+		header map[string]string
+		err    error // of the store
+		want   int
+	}{
+		"plain":                       {sender, []byte(logBody), nil, nil, 204},
+		"compressed":                  {sender, compress([]byte(logBody)), map[string]string{"Content-Encoding": "zstd"}, nil, 204},
+		"exactly as large as allowed": {sender, compress(inSize), map[string]string{"Content-Encoding": "zstd"}, nil, 204},
+		"one byte larger":             {sender, compress(append(inSize, ' ')), map[string]string{"Content-Encoding": "zstd"}, nil, 413},
+		"larger, not compressed":      {sender, append(inSize, ' '), nil, nil, 413},
+		"a bomb":                      {sender, compress(make([]byte, 200<<20)), map[string]string{"Content-Encoding": "zstd"}, nil, 413},
+		"not zstd":                    {sender, []byte(logBody), map[string]string{"Content-Encoding": "zstd"}, nil, 400},
+		"cut short":                   {sender, compress([]byte(logBody))[:20], map[string]string{"Content-Encoding": "zstd"}, nil, 400},
+		"gzip":                        {sender, []byte(logBody), map[string]string{"Content-Encoding": "gzip"}, nil, 415},
+		"a form":                      {sender, []byte(logBody), map[string]string{"Content-Type": "application/x-www-form-urlencoded"}, nil, 415},
+		"not JSON":                    {sender, []byte("{"), nil, nil, 400},
+		"empty":                       {sender, nil, nil, nil, 400},
+		"breaks a rule":               {sender, []byte(`{"sender":"all","id":"b1"}`), nil, nil, 422},
+		"of a later wire":             {sender, []byte(logBody), map[string]string{wire.HeaderVersion: "9"}, nil, 400},
+		"of this wire":                {sender, []byte(logBody), map[string]string{wire.HeaderVersion: "1"}, nil, 204},
+		"by an API token":             {access.Principal{Kind: access.APIToken}, []byte(logBody), nil, nil, 403},
+		"the store is read-only":      {sender, []byte(logBody), nil, fmt.Errorf("disk: %w", fault.ErrUnavailable), 503},
+		"the store breaks":            {sender, []byte(logBody), nil, errors.New("boom"), 500},
+		"by a token of no cluster":    {access.Principal{Kind: access.IngestToken}, []byte(logBody), nil, nil, 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &stores{err: tc.err}
+			reg := prometheus.NewPedanticRegistry()
+			h, err := New(Options{Logs: s, Inventory: s, Registerer: reg})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := as(tc.who, "POST", wire.PathLogs, tc.body)
+			for k, v := range tc.header {
+				r.Header.Set(k, v)
+			}
+			rec := httptest.NewRecorder()
+			h.ServeLogs(rec, r)
+			if rec.Code != tc.want {
+				t.Fatalf("got %d %s, want %d", rec.Code, rec.Body, tc.want)
+			}
+			if stored := tc.want == 204; stored != (len(s.logs) == 1) {
+				t.Errorf("stored %d batches", len(s.logs))
+			}
+			if tc.want == 204 && s.cluster != tc.who.Cluster {
+				t.Errorf("stored for cluster %q", s.cluster)
+			}
+			if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) != 0 {
+				t.Errorf("metrics: %v %v", problems, err)
+			}
+		})
+	}
+}
+
+func TestInventoryTellsAMissingBatch(t *testing.T) {
+	s := &stores{}
+	h, err := New(Options{Logs: s, Inventory: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := []byte(`{"session":"s","sequence":1,"time":"2026-11-23T10:00:00Z","pods":[{"uid":"u","name":"p","containers":[]}]}`)
+	rec := httptest.NewRecorder()
+	h.ServeInventory(rec, as(sender, "POST", wire.PathInventory, body))
+	if rec.Code != 204 || len(s.inventory) != 1 || s.inventory[0].Pods[0].Name != "p" {
+		t.Fatalf("got %d %s", rec.Code, rec.Body)
+	}
+	s.err = fmt.Errorf("batch 3 before 2: %w", fault.ErrConflict)
+	rec = httptest.NewRecorder()
+	h.ServeInventory(rec, as(sender, "POST", wire.PathInventory, body))
+	if rec.Code != 409 {
+		t.Errorf("got %d, want 409: it makes the collector begin a new session", rec.Code)
+	}
+}
+
+func TestOwners(t *testing.T) {
+	pod := func(uid, node, workload string) object.Object {
+		return &object.Pod{Meta: object.Meta{UID: uid, Name: uid}, Node: node, Workload: object.WorkloadRef{Type: "deployment", Name: workload}}
+	}
+	h, err := New(Options{Inventory: &stores{pods: []object.Object{pod("a", "n1", "cart"), pod("b", "n2", "pay")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := httptest.NewRecorder()
+	h.ServeOwners(rec, as(sender, "GET", wire.PathOwners+"?node=n1", nil))
+	var got wire.OwnersResponse
+	if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Owners) != 1 || got.Owners["a"] != (wire.Owner{Type: "deployment", Name: "cart"}) {
+		t.Errorf("got %+v", got)
+	}
+	rec = httptest.NewRecorder()
+	h.ServeOwners(rec, as(sender, "GET", wire.PathOwners, nil))
+	if rec.Code != 422 {
+		t.Errorf("without a node: %d", rec.Code)
+	}
+}
+
+func TestBodiesInMemoryAreBounded(t *testing.T) {
+	h, err := New(Options{Logs: &stores{}, Concurrency: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pr, pw := io.Pipe()
+	started, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		r := as(sender, "POST", wire.PathLogs, nil)
+		r.Body = io.NopCloser(io.MultiReader(readerFunc(func([]byte) (int, error) { close(started); return 0, io.EOF }), pr))
+		h.ServeLogs(httptest.NewRecorder(), r)
+	}()
+	<-started
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	rec := httptest.NewRecorder()
+	r := as(sender, "POST", wire.PathLogs, []byte(logBody))
+	h.ServeLogs(rec, r.WithContext(access.With(ctx, sender)))
+	if rec.Code != 503 {
+		t.Errorf("got %d, want it to give up when its client does", rec.Code)
+	}
+	_ = pw.Close()
+	<-done
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func FuzzLogsBody(f *testing.F) {
+	f.Add(compress([]byte(logBody)), true)
+	f.Add([]byte(logBody), false)
+	h, err := New(Options{Logs: &stores{}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, compressed bool) {
+		r := as(sender, "POST", wire.PathLogs, body)
+		if compressed {
+			r.Header.Set("Content-Encoding", "zstd")
+		}
+		rec := httptest.NewRecorder()
+		h.ServeLogs(rec, r)
+		if rec.Code >= 500 {
+			t.Errorf("got %d %s", rec.Code, rec.Body)
+		}
+	})
+}
