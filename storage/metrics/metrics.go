@@ -1,0 +1,351 @@
+// Package metrics owns the samples: Prometheus' TSDB, embedded, with its
+// retention, out-of-order window, free space and imports of finished blocks. It
+// must not know who sends samples, what they mean or who asks for them.
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/fileutil"
+	"github.com/prometheus/prometheus/tsdb/wlog"
+	"github.com/prometheus/prometheus/util/compression"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+)
+
+// blockRange is the smallest block's, and what the head is cut by.
+const blockRange = 2 * time.Hour
+
+// Options of a store.
+type Options struct {
+	Dir              string        // required; holds nothing but the TSDB
+	Retention        time.Duration // default 90 days; at least one day
+	MaxBytes         int64         // of all blocks, WAL and head together; 0 means no bound by size
+	OutOfOrderWindow time.Duration // how far behind the newest sample others are taken; default 48 h
+	// OutOfOrderLogBytes is the size of the out-of-order log past which it is
+	// turned into blocks, so that a flood of old samples costs disk instead of
+	// memory and a long replay. Default 256 MiB.
+	OutOfOrderLogBytes int64
+	// MinFreeBytes of the file system, under which the store turns read-only: a
+	// block can still be written and the log truncated then. Default 512 MiB.
+	MinFreeBytes uint64
+	MaxExemplars int64 // kept in memory, the oldest dropped first; default 100,000
+	Logger       *slog.Logger
+	Registerer   prometheus.Registerer // default none
+	Now          func() time.Time      // default time.Now
+	// FreeBytes tells the free space of the file system of a folder; default
+	// the system's answer.
+	FreeBytes func(dir string) (uint64, error)
+	// Probe tells whether a file can be written into a folder; default writes
+	// one, syncs and removes it.
+	Probe func(dir string) error
+}
+
+func (o *Options) complete() error {
+	var errs []error
+	if o.Dir == "" {
+		errs = append(errs, errors.New("metrics: Dir is required"))
+	}
+	if o.Retention == 0 {
+		o.Retention = 90 * 24 * time.Hour
+	}
+	if o.Retention < 24*time.Hour {
+		errs = append(errs, fmt.Errorf("metrics: Retention must be at least 24h, not %v", o.Retention))
+	}
+	if o.MaxBytes < 0 {
+		errs = append(errs, fmt.Errorf("metrics: MaxBytes must not be negative, but is %d", o.MaxBytes))
+	}
+	if o.OutOfOrderWindow == 0 {
+		o.OutOfOrderWindow = 48 * time.Hour
+	}
+	if o.OutOfOrderWindow < 0 || o.OutOfOrderWindow > o.Retention {
+		errs = append(errs, fmt.Errorf("metrics: OutOfOrderWindow must lie between 0 and the retention %v, not %v", o.Retention, o.OutOfOrderWindow))
+	}
+	if o.OutOfOrderLogBytes == 0 {
+		o.OutOfOrderLogBytes = 256 << 20
+	}
+	if o.MinFreeBytes == 0 {
+		o.MinFreeBytes = 512 << 20
+	}
+	if o.MaxExemplars == 0 {
+		o.MaxExemplars = 100_000
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.FreeBytes == nil {
+		o.FreeBytes = freeBytes
+	}
+	if o.Probe == nil {
+		o.Probe = probe
+	}
+	return errors.Join(errs...)
+}
+
+// DB is the open store. All methods may be called concurrently.
+type DB struct {
+	opts    Options
+	tsdb    *tsdb.DB
+	stats   *tsdb.DBStats
+	metrics *ownMetrics
+	space   *space
+
+	importing sync.Mutex // one import at a time
+
+	stop func() // ends the maintenance
+	done chan struct{}
+}
+
+var (
+	_ storage.Storage           = (*DB)(nil)
+	_ storage.ExemplarQueryable = (*DB)(nil)
+)
+
+// Open opens the store, creates it where there is none, and replays its log. It
+// fails with fault.ErrConflict when another process has it open, and with
+// fault.ErrUnavailable when the folder cannot be written. Too little free space
+// does not keep it from opening: it is said, and the store is read-only until
+// there is more.
+func Open(o Options) (*DB, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Dir, 0o750); err != nil {
+		return nil, fmt.Errorf("open metrics store: the folder %s cannot be created: %w: %w", o.Dir, fault.ErrUnavailable, err)
+	}
+	if err := o.Probe(o.Dir); err != nil {
+		return nil, fmt.Errorf("open metrics store: the folder %s cannot be written (no right to, read-only, or full): %w: %w", o.Dir, fault.ErrUnavailable, err)
+	}
+	if err := free(o.Dir); err != nil {
+		return nil, err
+	}
+	opts := tsdb.DefaultOptions()
+	opts.RetentionDuration = o.Retention.Milliseconds()
+	opts.MaxBytes = o.MaxBytes
+	opts.MinBlockDuration = blockRange.Milliseconds()
+	// As Prometheus: a tenth of the retention, so that old blocks go in time.
+	opts.MaxBlockDuration = min(o.Retention/10, 31*24*time.Hour).Milliseconds()
+	opts.WALCompression = compression.Snappy
+	opts.OutOfOrderTimeWindow = o.OutOfOrderWindow.Milliseconds()
+	opts.EnableExemplarStorage = true
+	opts.MaxExemplars = o.MaxExemplars
+	opts.EnableOverlappingCompaction = true
+
+	db := &DB{opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{})}
+	inner, err := tsdb.Open(o.Dir, o.Logger, o.Registerer, opts, db.stats)
+	if err != nil {
+		return nil, fmt.Errorf("open metrics store in %s: %w", o.Dir, err)
+	}
+	db.tsdb = inner
+	db.space = newSpace(o, db.metrics)
+	if err := db.space.check(); err != nil {
+		o.Logger.Error("metrics store is read-only", "dir", o.Dir, "err", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	db.stop = cancel
+	go db.maintain(ctx)
+	return db, nil
+}
+
+// free says plainly when another process has the store open; the TSDB takes the
+// lock itself right after.
+func free(dir string) error {
+	path := filepath.Join(dir, "lock")
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	lock, _, err := fileutil.Flock(path)
+	if err != nil {
+		return fmt.Errorf("open metrics store: another process has %s open; end it, or use another data folder: %w: %w", dir, fault.ErrConflict, err)
+	}
+	return lock.Release()
+}
+
+// maintain turns the out-of-order log into blocks when it is long.
+func (db *DB) maintain(ctx context.Context) {
+	defer close(db.done)
+	tick := time.NewTicker(15 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			_ = db.space.check() // logs changes and keeps the gauge
+			if err := db.compactOutOfOrder(ctx); err != nil && ctx.Err() == nil {
+				db.opts.Logger.Warn("compact out-of-order samples", "err", err)
+			}
+		}
+	}
+}
+
+// compactOutOfOrder writes blocks of the out-of-order samples when their log
+// has passed the bound.
+func (db *DB) compactOutOfOrder(ctx context.Context) error {
+	size, err := logBytes(filepath.Join(db.opts.Dir, wlog.WblDirName))
+	if err != nil {
+		return err
+	}
+	db.metrics.outOfOrderLog.Set(float64(size))
+	if size < db.opts.OutOfOrderLogBytes {
+		return nil
+	}
+	began := db.opts.Now()
+	if err := db.tsdb.CompactOOOHead(ctx); err != nil {
+		return err
+	}
+	db.metrics.outOfOrderCompactions.Inc()
+	db.opts.Logger.Info("compacted out-of-order samples", "log_bytes", size, "took_seconds", db.opts.Now().Sub(began).Seconds())
+	return nil
+}
+
+// logBytes sums up the segments of a log. A segment that is truncated away
+// while they are listed counts nothing.
+func logBytes(dir string) (int64, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && !e.IsDir() {
+			sum += info.Size()
+		}
+	}
+	return sum, nil
+}
+
+// ReadOnly is nil while samples can be stored, else it says why not; the error
+// is a fault.ErrUnavailable. It recovers by itself. It is cheap enough to be
+// asked for each request.
+func (db *DB) ReadOnly() error { return db.space.state() }
+
+// Close ends the maintenance and closes the store.
+func (db *DB) Close() error {
+	db.stop()
+	<-db.done
+	return db.tsdb.Close()
+}
+
+// Querier reads samples between two times, both included, Unix milliseconds.
+func (db *DB) Querier(mint, maxt int64) (storage.Querier, error) { return db.tsdb.Querier(mint, maxt) }
+
+// ChunkQuerier is Querier for encoded chunks.
+func (db *DB) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
+	return db.tsdb.ChunkQuerier(mint, maxt)
+}
+
+// ExemplarQuerier reads exemplars.
+func (db *DB) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerier, error) {
+	return db.tsdb.ExemplarQuerier(ctx)
+}
+
+// Appender begins a write. A commit that fails turns the store read-only until
+// a probe succeeds; its error is a fault.ErrUnavailable.
+func (db *DB) Appender(ctx context.Context) storage.Appender {
+	return &appender{Appender: db.tsdb.Appender(ctx), db: db}
+}
+
+// AppenderV2 is Appender by Prometheus' newer interface.
+func (db *DB) AppenderV2(ctx context.Context) storage.AppenderV2 {
+	return &appenderV2{AppenderV2: db.tsdb.AppenderV2(ctx), db: db}
+}
+
+// StartTime is that of the oldest sample, Unix milliseconds.
+func (db *DB) StartTime() (int64, error) { return db.tsdb.StartTime() }
+
+// Series is the number of series that the head holds in memory.
+func (db *DB) Series() uint64 { return db.tsdb.Head().NumSeries() }
+
+// The rest is what Prometheus' API asks of a store.
+
+// CleanTombstones removes deleted samples from disk.
+func (db *DB) CleanTombstones() error { return db.tsdb.CleanTombstones() }
+
+// Delete marks samples of matching series as deleted.
+func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matcher) error {
+	return db.tsdb.Delete(ctx, mint, maxt, ms...)
+}
+
+// Snapshot writes a copy into a folder.
+func (db *DB) Snapshot(dir string, withHead bool) error { return db.tsdb.Snapshot(dir, withHead) }
+
+// Stats counts what the head holds.
+func (db *DB) Stats(statsByLabelName string, limit int) (*tsdb.Stats, error) {
+	return db.tsdb.Head().Stats(statsByLabelName, limit), nil
+}
+
+// WALReplayStatus tells how far the replay at start is.
+func (db *DB) WALReplayStatus() (tsdb.WALReplayStatus, error) {
+	return db.stats.Head.WALReplayStatus.GetWALReplayStatus(), nil
+}
+
+// BlockMetas describes the blocks on disk.
+func (db *DB) BlockMetas() ([]tsdb.BlockMeta, error) { return db.tsdb.BlockMetas(), nil }
+
+// RetentionText is the retention as Prometheus' API shows it.
+func (db *DB) RetentionText() string {
+	s := strconv.FormatInt(int64(db.opts.Retention/(24*time.Hour)), 10) + "d"
+	if db.opts.MaxBytes > 0 {
+		s += " or " + strconv.FormatInt(db.opts.MaxBytes, 10) + "B"
+	}
+	return s
+}
+
+type appender struct {
+	storage.Appender
+	db *DB
+}
+
+var _ storage.GetRef = (*appender)(nil)
+
+func (a *appender) Commit() error { return a.db.committed(a.Appender.Commit()) }
+
+func (a *appender) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef, labels.Labels) {
+	if g, ok := a.Appender.(storage.GetRef); ok {
+		return g.GetRef(lset, hash)
+	}
+	return 0, labels.EmptyLabels()
+}
+
+type appenderV2 struct {
+	storage.AppenderV2
+	db *DB
+}
+
+var _ storage.GetRef = (*appenderV2)(nil)
+
+func (a *appenderV2) Commit() error { return a.db.committed(a.AppenderV2.Commit()) }
+
+func (a *appenderV2) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef, labels.Labels) {
+	if g, ok := a.AppenderV2.(storage.GetRef); ok {
+		return g.GetRef(lset, hash)
+	}
+	return 0, labels.EmptyLabels()
+}
+
+func (db *DB) committed(err error) error {
+	if err == nil {
+		return nil
+	}
+	db.space.fail(err)
+	return fmt.Errorf("commit samples: %w: %w", fault.ErrUnavailable, err)
+}

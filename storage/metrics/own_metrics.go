@@ -1,0 +1,40 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type ownMetrics struct {
+	readOnly              prometheus.Gauge
+	free                  prometheus.Gauge
+	outOfOrderLog         prometheus.Gauge
+	outOfOrderCompactions prometheus.Counter
+	importedBlocks        prometheus.Counter
+	importedSamples       prometheus.Counter
+}
+
+// newMetrics registers on reg; nil keeps them to itself.
+func newMetrics(reg prometheus.Registerer) *ownMetrics {
+	f := promauto.With(reg)
+	return &ownMetrics{
+		readOnly: f.NewGauge(prometheus.GaugeOpts{
+			Name: "crowsnest_metrics_read_only_state", Help: "1 while the store takes no samples: too little space, or a folder that cannot be written.",
+		}),
+		free: f.NewGauge(prometheus.GaugeOpts{
+			Name: "crowsnest_metrics_free_bytes", Help: "Free space of the store's file system.",
+		}),
+		outOfOrderLog: f.NewGauge(prometheus.GaugeOpts{
+			Name: "crowsnest_metrics_out_of_order_log_bytes", Help: "Size of the log of out-of-order samples.",
+		}),
+		outOfOrderCompactions: f.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_metrics_out_of_order_compactions_total", Help: "Times that the out-of-order log was turned into blocks for its size.",
+		}),
+		importedBlocks: f.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_metrics_imported_blocks_total", Help: "Finished blocks that were taken over.",
+		}),
+		importedSamples: f.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_metrics_imported_samples_total", Help: "Samples of imported blocks that were appended, because they reach into the time of the head.",
+		}),
+	}
+}
