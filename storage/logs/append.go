@@ -1,0 +1,273 @@
+package logs
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// Hidden fields of a row. No query of a user sees them.
+const (
+	hiddenPrefix = "__crowsnest_"
+	fieldSender  = hiddenPrefix + "sender"
+	fieldBatch   = hiddenPrefix + "batch"
+)
+
+// hidden is what user queries do not see.
+var hidden = []string{hiddenPrefix + "*"}
+
+// Bounds of a row, below those at which the library drops it whole.
+const (
+	maxStreamValueBytes = 256 // the index skips longer entries, and a stream filter would not find the row
+	maxFieldNameBytes   = 128
+	maxFields           = 256
+	maxFieldBytes       = 1 << 20 // names and values of a line's own fields together
+)
+
+// Reasons for which a line, or a part of it, is not stored.
+const (
+	droppedTooOld    = "too_old"        // beyond the retention
+	droppedAhead     = "too_far_ahead"  // more than a day ahead of the server's clock
+	droppedByLibrary = "refused"        // the library did not take it
+	droppedDayGone   = "day_removed"    // its day was removed for MaxBytes meanwhile
+	cutFieldName     = "field_name"     // a field was left out: its name is too long
+	cutFields        = "fields"         // fields were left out: too many, or too large together
+	cutStreamValue   = "stream_value"   // a stream field's value was cut
+	renamedField     = "field_reserved" // a field has the name of one of ours, and was put under "field."
+)
+
+var (
+	dropReasons = []string{droppedTooOld, droppedAhead, droppedByLibrary, droppedDayGone}
+	cutReasons  = []string{cutFieldName, cutFields, cutStreamValue, renamedField}
+)
+
+// Append stores a batch. It returns nil only when the batch is durable: a kill
+// of the process cannot take it back. The same (cluster, sender, id) is stored
+// once, however often it comes, over restarts too. Lines outside the retention or
+// more than a day ahead are dropped and counted, and the batch is still
+// acknowledged, since sending them again would not help.
+//
+// Errors: fault.ErrInvalid for a batch that breaks wire's rules,
+// fault.ErrUnavailable while the store is read-only or closing, and the
+// context's error when it ends first. After an error the batch may be stored or
+// not: send it again with the same id.
+func (s *Store) Append(ctx context.Context, cluster string, b *wire.LogBatch) error {
+	if cluster == "" {
+		return fmt.Errorf("append logs: %w", fault.Field{Path: "cluster", Reason: "is required"})
+	}
+	if err := b.Validate(); err != nil {
+		return fmt.Errorf("append logs: %w", err)
+	}
+	release, err := s.use()
+	if err != nil {
+		return fmt.Errorf("append logs: %w", err)
+	}
+	g, err := s.add(ctx, cluster, b)
+	// Waiting needs the committer, not db, and must not hold up Close.
+	release()
+	if err != nil || g == nil {
+		return err
+	}
+	select {
+	case <-g.done:
+		return g.err
+	case <-ctx.Done():
+		return fmt.Errorf("append logs: %w", context.Cause(ctx))
+	}
+}
+
+// add hands the batch to the library and gives the commit to wait for; nil when
+// the batch is durable already.
+func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*group, error) {
+	oldest, newest := span(b)
+	id := idOf(b.ID)
+	sd := s.senders.get(cluster, b.Sender, s.opts.Now())
+	sd.mu.Lock()
+	defer sd.mu.Unlock()
+	if g := sd.pending[id]; g != nil {
+		s.metrics.duplicates.Inc()
+		return g, nil
+	}
+	if sd.hasLocked(id) {
+		s.metrics.duplicates.Inc()
+		return nil, nil
+	}
+	if !sd.loaded {
+		if err := s.loadLocked(ctx, sd, cluster, b.Sender); err != nil {
+			return nil, fmt.Errorf("append logs: %w", err)
+		}
+	}
+	if newest <= sd.floor {
+		found, err := s.isStored(ctx, cluster, b.Sender, b.ID, oldest, newest)
+		if err != nil {
+			return nil, fmt.Errorf("append logs: %w", err)
+		}
+		if found {
+			s.metrics.duplicates.Inc()
+			return nil, nil
+		}
+	}
+	if err := s.ReadOnly(); err != nil {
+		return nil, fmt.Errorf("append logs: %w", err)
+	}
+
+	lr := logstorage.GetLogRows(nil, nil, nil, nil, "")
+	defer logstorage.PutLogRows(lr)
+	rows := s.fill(lr, cluster, b)
+	if rows == 0 {
+		return nil, nil // every line was dropped, and counted
+	}
+	if err := s.gate.Acquire(ctx, 1); err != nil {
+		return nil, fmt.Errorf("append logs: %w", err)
+	}
+	defer s.gate.Release(1)
+	if s.closing.Err() != nil {
+		return nil, fmt.Errorf("append logs: log store is closed: %w", fault.ErrUnavailable)
+	}
+	if err := guard("append logs", func() error { s.db.MustAddRows(lr); return nil }); err != nil {
+		return nil, err
+	}
+	s.tenants.add(tenantOf(cluster))
+	g := s.join(entry{sender: sd, id: id, arrival: arrival{
+		cluster: cluster, batch: batchKey(cluster, b.Sender, b.ID), oldest: oldest, newest: newest, at: s.opts.Now(),
+	}, rows: rows, day: partitionOf(newest)})
+	sd.pending[id] = g
+	return g, nil
+}
+
+func span(b *wire.LogBatch) (oldest, newest int64) {
+	for _, g := range b.Groups {
+		for _, l := range g.Lines {
+			if oldest == 0 || l.Time < oldest {
+				oldest = l.Time
+			}
+			newest = max(newest, l.Time)
+		}
+	}
+	return oldest, newest
+}
+
+func partitionOf(unixNanos int64) string { return time.Unix(0, unixNanos).UTC().Format(partitionName) }
+
+// fill puts the batch's lines into lr and gives their number.
+func (s *Store) fill(lr *logstorage.LogRows, cluster string, b *wire.LogBatch) (rows int) {
+	now := s.opts.Now()
+	// A minute inside the library's own bounds, which would drop without a word.
+	tooOld := now.Add(-s.opts.Retention + time.Minute).UnixNano()
+	tooNew := now.Add(aheadLimit - time.Minute).UnixNano()
+	tenant := tenantOf(cluster)
+	key := batchKey(cluster, b.Sender, b.ID)
+	fields := make([]logstorage.Field, 0, 32)
+	var names []string
+	for _, g := range b.Groups {
+		fields = s.streamFields(fields[:0], cluster, g.Stream)
+		streams := len(fields)
+		fields = append(fields, logstorage.Field{Name: fieldSender, Value: b.Sender}, logstorage.Field{Name: fieldBatch, Value: key})
+		common := len(fields)
+		for _, l := range g.Lines {
+			if l.Time < tooOld {
+				s.metrics.dropped.WithLabelValues(droppedTooOld).Inc()
+				continue
+			}
+			if l.Time > tooNew {
+				s.metrics.dropped.WithLabelValues(droppedAhead).Inc()
+				continue
+			}
+			fields = append(fields[:common], logstorage.Field{Name: "_msg", Value: l.Message})
+			// Sorted, so that neighbouring rows share their columns.
+			names = slices.AppendSeq(names[:0], maps.Keys(l.Fields))
+			slices.Sort(names)
+			fields = s.lineFields(fields, names, l.Fields)
+			before := lr.RowsCount()
+			lr.MustAdd(tenant, l.Time, fields, streams)
+			if lr.RowsCount() == before {
+				s.metrics.dropped.WithLabelValues(droppedByLibrary).Inc()
+				continue
+			}
+			rows++
+		}
+	}
+	return rows
+}
+
+// streamFields appends the fields that make the stream.
+func (s *Store) streamFields(dst []logstorage.Field, cluster string, st wire.LogStream) []logstorage.Field {
+	for _, f := range [...]logstorage.Field{
+		{Name: wire.FieldCluster, Value: cluster},
+		{Name: wire.FieldNamespace, Value: st.Namespace},
+		{Name: wire.FieldPod, Value: st.Pod},
+		{Name: wire.FieldContainer, Value: st.Container},
+		{Name: wire.FieldStream, Value: st.Stream},
+		{Name: wire.FieldWorkloadType, Value: st.WorkloadType},
+		{Name: wire.FieldWorkload, Value: st.Workload},
+		{Name: wire.FieldNode, Value: st.Node},
+	} {
+		if f.Value == "" {
+			continue
+		}
+		if len(f.Value) > maxStreamValueBytes {
+			s.metrics.cut.WithLabelValues(cutStreamValue).Inc()
+			f.Value = cut(f.Value, maxStreamValueBytes)
+		}
+		dst = append(dst, f)
+	}
+	return dst
+}
+
+// lineFields appends a line's own fields within the bounds.
+func (s *Store) lineFields(dst []logstorage.Field, names []string, values map[string]string) []logstorage.Field {
+	size := 0
+	for i, name := range names {
+		value := values[name]
+		if value == "" {
+			continue
+		}
+		if reserved(name) {
+			s.metrics.cut.WithLabelValues(renamedField).Inc()
+			name = "field." + name
+		}
+		if len(name) > maxFieldNameBytes {
+			s.metrics.cut.WithLabelValues(cutFieldName).Inc()
+			continue
+		}
+		size += len(name) + len(value)
+		if i >= maxFields || size > maxFieldBytes {
+			s.metrics.cut.WithLabelValues(cutFields).Inc()
+			break
+		}
+		if name == "level" {
+			value = Level(value)
+		}
+		dst = append(dst, logstorage.Field{Name: name, Value: value})
+	}
+	return dst
+}
+
+// reserved says that a name means something to the library or to us, so that a
+// line must not set it.
+func reserved(name string) bool {
+	switch name {
+	case "", "_msg", "_time", "_stream", "_stream_id",
+		wire.FieldCluster, wire.FieldNamespace, wire.FieldPod, wire.FieldContainer, wire.FieldStream,
+		wire.FieldWorkloadType, wire.FieldWorkload, wire.FieldNode:
+		return true
+	}
+	return strings.HasPrefix(name, hiddenPrefix)
+}
+
+// cut shortens s to at most n bytes without splitting a character.
+func cut(s string, n int) string {
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

@@ -1,0 +1,217 @@
+package logs
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// The durability test kills a real process, this test binary started again with
+// writerEnv set, while several senders append, and then looks for every line
+// that was acknowledged. The senders here play collectors: a batch that was not
+// acknowledged is sent again, with the same id, to the next process.
+const writerEnv = "CROWSNEST_LOGS_WRITER_DIR"
+
+const (
+	writerSenders = 4
+	writerLines   = 300 // per batch
+)
+
+// writerBatch makes batch n of a sender. Its lines are numbered throughout. The
+// lines of two senders lie in another day, so that two days are active.
+func writerBatch(sender, n int, start time.Time) *wire.LogBatch {
+	b := &wire.LogBatch{Sender: "node/" + strconv.Itoa(sender), ID: fmt.Sprintf("%08d", n)}
+	at := start.Add(time.Duration(n) * time.Second)
+	if sender%2 == 1 {
+		at = at.Add(-day)
+	}
+	for g := range 3 {
+		lg := wire.LogGroup{Stream: wire.LogStream{Namespace: "load", Pod: fmt.Sprintf("pod-%d-%d-%d", sender, g, n/10), Container: "app", Stream: "stdout"}}
+		for i := range writerLines / 3 {
+			seq := n*writerLines + g*writerLines/3 + i
+			lg.Lines = append(lg.Lines, wire.LogLine{
+				Time:    at.Add(time.Duration(i) * time.Millisecond).UnixNano(),
+				Message: fmt.Sprintf("line %d of sender %d %x", seq, sender, rand.Uint64()),
+				Fields:  map[string]string{"seq": strconv.Itoa(seq), "sender": strconv.Itoa(sender)},
+			})
+		}
+		b.Groups = append(b.Groups, lg)
+	}
+	return b
+}
+
+// writerMain is the process that gets killed. It reads "SENDER NEXT" lines, one
+// per sender, and prints "ack SENDER N" after each acknowledged batch.
+func writerMain() int {
+	s, err := Open(Options{Dir: os.Getenv(writerEnv), CommitInterval: 100 * time.Millisecond, MinFreeBytes: 1 << 20})
+	if err != nil {
+		fmt.Println("error", err)
+		return 1
+	}
+	startNanos, _ := strconv.ParseInt(os.Getenv(writerEnv+"_START"), 10, 64)
+	start := time.Unix(0, startNanos).UTC()
+	var out sync.Mutex
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		var sender, next int
+		if _, err := fmt.Sscan(in.Text(), &sender, &next); err != nil {
+			return 1
+		}
+		go func() {
+			for n := next; ; n++ {
+				if err := s.Append(context.Background(), "load", writerBatch(sender, n, start)); err != nil {
+					fmt.Println("error", err)
+					os.Exit(1)
+				}
+				out.Lock()
+				fmt.Println("ack", sender, n)
+				out.Unlock()
+			}
+		}()
+	}
+	select {} // until the kill
+}
+
+func TestAcknowledgedLinesSurviveKill(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts and kills processes")
+	}
+	dir := t.TempDir()
+	start := dayStart()
+	next := make([]int, writerSenders) // the first batch that was not acknowledged
+	rounds := 6
+	for round := range rounds {
+		killRound(t, dir, start, next, time.Duration(300+rand.IntN(900))*time.Millisecond)
+		s := open(t, dir)
+		// Each sender sends again what it got no answer for, and what it got one
+		// for: a lost reply looks the same to it.
+		for sender := range writerSenders {
+			for n := max(0, next[sender]-3); n <= next[sender]; n++ {
+				appendOK(t, s, "load", writerBatch(sender, n, start))
+			}
+			next[sender]++
+		}
+		for sender := range writerSenders {
+			checkLines(t, s, round, sender, next[sender])
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("acknowledged batches per sender after %d kills: %v", rounds, next)
+}
+
+// killRound lets a process append for a while after its first acknowledgement
+// and kills it. It advances next by what was acknowledged.
+func killRound(t *testing.T, dir string, start time.Time, next []int, run time.Duration) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), writerEnv+"="+dir, fmt.Sprintf("%s_START=%d", writerEnv, start.UnixNano()))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for sender, n := range next {
+		fmt.Fprintln(in, sender, n)
+	}
+	var once sync.Once
+	killed := false
+	scan := bufio.NewScanner(out)
+	timer := time.AfterFunc(60*time.Second, func() { once.Do(func() { _ = cmd.Process.Kill() }) })
+	defer timer.Stop()
+	for scan.Scan() {
+		var sender, n int
+		if _, err := fmt.Sscanf(scan.Text(), "ack %d %d", &sender, &n); err != nil {
+			t.Errorf("the writer said %q", scan.Text())
+			continue
+		}
+		if !killed {
+			killed = true
+			time.AfterFunc(run, func() { once.Do(func() { _ = cmd.Process.Kill() }) }) // SIGKILL
+		}
+		if n != next[sender] {
+			t.Errorf("sender %d: acknowledgement of %d, want %d", sender, n, next[sender])
+		}
+		next[sender] = n + 1
+	}
+	_, _ = io.Copy(io.Discard, out)
+	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Fatalf("the writer was to be killed, but: %v", err)
+	}
+	if !killed {
+		t.Fatal("nothing was acknowledged within a minute")
+	}
+}
+
+// checkLines wants each line of the batches before next exactly once, found by
+// its stream, and nothing of later ones but whole batches.
+func checkLines(t *testing.T, s *Store, round, sender, next int) {
+	t.Helper()
+	seen := map[int]int{}
+	for _, r := range rows(t, s, Query{Text: fmt.Sprintf(`{namespace="load"} sender:=%d`, sender)}) {
+		seq, err := strconv.Atoi(r.Get("seq"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[seq]++
+	}
+	lost, doubled := 0, 0
+	for seq := range next * writerLines {
+		if seen[seq] == 0 {
+			lost++
+		}
+	}
+	for _, n := range seen {
+		if n > 1 {
+			doubled++
+		}
+	}
+	if lost != 0 || doubled != 0 || len(seen)%writerLines != 0 {
+		t.Errorf("round %d, sender %d: of %d acknowledged lines %d are lost and %d doubled; %d found", round, sender, next*writerLines, lost, doubled, len(seen))
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	s := open(b, b.TempDir(), func(o *Options) { o.CommitInterval = 500 * time.Millisecond })
+	now := time.Now()
+	const lines = 1000
+	b.ReportAllocs()
+	var mu sync.Mutex
+	n := 0
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			mu.Lock()
+			n++
+			id := n
+			mu.Unlock()
+			msgs := make([]string, lines)
+			for i := range msgs {
+				msgs[i] = fmt.Sprintf("GET /api/cart/%d took %d ms, user %x", rand.IntN(1e6), rand.IntN(500), rand.Uint64())
+			}
+			bt := batch(strconv.Itoa(id), now.Add(time.Duration(id)*time.Millisecond), msgs...)
+			bt.Sender = "node/" + strconv.Itoa(id%100)
+			appendOK(b, s, "load", bt)
+		}
+	})
+	b.ReportMetric(float64(b.N*lines)/b.Elapsed().Seconds(), "lines/s")
+}

@@ -1,0 +1,40 @@
+// Package logstest helps tests that open a log store: it must not be linked into
+// a program.
+package logstest
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/crowsnest-dev/crowsnest/storage/logs"
+)
+
+// Leaks are the options for goleak in a package that opens a log store: the
+// library keeps a few goroutines for the life of the process. Call it before
+// anything else in TestMain.
+func Leaks() []goleak.Option {
+	return []goleak.Option{
+		goleak.IgnoreCurrent(),
+		goleak.IgnoreAnyFunction("github.com/VictoriaMetrics/metrics.summariesSwapCron"),
+	}
+}
+
+// Open opens a store in a folder of the test's own and closes it at its end.
+func Open(t testing.TB) *logs.Store {
+	t.Helper()
+	if err := logs.Prepare(256 << 20); err != nil {
+		t.Fatal(err)
+	}
+	s, err := logs.Open(logs.Options{Dir: t.TempDir(), CommitInterval: 20 * time.Millisecond, MinFreeBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
