@@ -31,12 +31,12 @@ type Metric struct {
 	Lacking        map[catalogue.ClusterKind]string `json:"lacking,omitempty" doc:"Kinds of clusters that do not have it, with the reason."`
 	LackingOutside string                           `json:"lacking_outside,omitempty" doc:"Why a collector outside the cluster's nodes cannot have it."`
 	Statistic      catalogue.Statistic              `json:"statistic" enum:"avg,max,min,sum,last,p50,p95,p99,increase" doc:"What a form offers first."`
-	Alert          *Alert                           `json:"alert,omitempty" doc:"The condition that a form starts from."`
+	Alert          *DefaultCondition                `json:"alert,omitempty" doc:"The condition that a form starts from."`
 	Chart          Chart                            `json:"chart"`
 }
 
-// Alert is a default condition.
-type Alert struct {
+// DefaultCondition is what a form starts from.
+type DefaultCondition struct {
 	Statistic     catalogue.Statistic `json:"statistic" enum:"avg,max,min,sum,last,p50,p95,p99,increase"`
 	Op            string              `json:"op" enum:">,>=,<,<=,==,!="`
 	Threshold     float64             `json:"threshold"`
@@ -52,7 +52,7 @@ type Chart struct {
 	Max   float64 `json:"max,omitempty" doc:"Top of the axis unless data goes beyond; left out: by the data."`
 }
 
-type list struct {
+type metricList struct {
 	Items []Metric `json:"items" nullable:"false"`
 	Next  *string  `json:"next" doc:"Always null: the catalogue is given whole."`
 }
@@ -66,11 +66,11 @@ func Register(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "list-catalogue", Method: http.MethodGet, Path: "/catalogue", Tags: []string{"catalogue"},
 		Summary: "List all metrics", Description: "Every metric of the product, by level. A metric that is not listed does not exist.",
-	}, func(ctx context.Context, _ *struct{}) (*struct{ Body list }, error) {
+	}, func(ctx context.Context, _ *struct{}) (*struct{ Body metricList }, error) {
 		if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
 			return nil, problem.Error(err)
 		}
-		return &struct{ Body list }{list{Items: all}}, nil
+		return &struct{ Body metricList }{metricList{Items: all}}, nil
 	})
 }
 
@@ -82,7 +82,7 @@ func from(m catalogue.Metric) Metric {
 		Chart: Chart{Group: m.Chart.Group, Max: m.Chart.Max},
 	}
 	if a := m.Alert; a != nil {
-		out.Alert = &Alert{
+		out.Alert = &DefaultCondition{
 			Statistic: a.Statistic, Op: a.Op, Threshold: a.Threshold, PeriodSeconds: a.Period.Seconds(),
 			Need: a.Need, Of: a.Of, Severity: a.Severity,
 		}

@@ -47,13 +47,13 @@ type Token struct {
 	LastUsedAt *time.Time `json:"last_used_at" doc:"To the minute; null when it was never used."`
 }
 
-// Created is a token just made, with its secret.
-type Created struct {
+// CreatedToken is a token just made, with its secret.
+type CreatedToken struct {
 	Token
 	Secret string `json:"token" doc:"The token itself. It is shown this once and never again."`
 }
 
-type list struct {
+type tokenList struct {
 	Items []Token `json:"items" nullable:"false"`
 	Next  *string `json:"next"`
 }
@@ -98,7 +98,7 @@ func Register(api huma.API, opts Options) {
 
 type handlers struct{ Options }
 
-func (h *handlers) list(ctx context.Context, _ *struct{}) (*struct{ Body list }, error) {
+func (h *handlers) list(ctx context.Context, _ *struct{}) (*struct{ Body tokenList }, error) {
 	if err := access.Authorize(ctx, access.Admin, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -106,14 +106,14 @@ func (h *handlers) list(ctx context.Context, _ *struct{}) (*struct{ Body list },
 	if err != nil {
 		return nil, problem.Error(err)
 	}
-	out := list{Items: make([]Token, len(stored))}
+	out := tokenList{Items: make([]Token, len(stored))}
 	for i, t := range stored {
 		out.Items[i] = shown(t)
 	}
-	return &struct{ Body list }{out}, nil
+	return &struct{ Body tokenList }{out}, nil
 }
 
-func (h *handlers) create(ctx context.Context, in *createInput) (*struct{ Body Created }, error) {
+func (h *handlers) create(ctx context.Context, in *createInput) (*struct{ Body CreatedToken }, error) {
 	if err := access.Authorize(ctx, access.Admin, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -149,7 +149,7 @@ func (h *handlers) create(ctx context.Context, in *createInput) (*struct{ Body C
 	if err := h.changed(ctx); err != nil {
 		return nil, problem.Error(err)
 	}
-	return &struct{ Body Created }{Created{shown(t), secret}}, nil
+	return &struct{ Body CreatedToken }{CreatedToken{shown(t), secret}}, nil
 }
 
 func (h *handlers) delete(ctx context.Context, in *struct {
