@@ -1,0 +1,292 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+)
+
+// MaxBytes bounds a document.
+const MaxBytes = 256 << 10
+
+// maxDepth bounds nesting; a policy needs six levels.
+const maxDepth = 32
+
+// Decode reads one JSON or YAML document into out, a pointer to a struct with
+// json tags. Fields tagged write:"ignored" stay as they are. A document that cannot be read is fault.ErrMalformed, one over
+// MaxBytes fault.ErrTooLarge. Everything else that is wrong, unknown keys
+// included, comes back as fields; what could be read is in out all the same, so
+// that a caller's own checks can be added and all be told at once.
+//
+// The standard decoder is not used because it stops at the first wrong value,
+// does not say where it is, and takes keys twice.
+func Decode(document []byte, out any) (fault.Fields, error) {
+	if len(document) > MaxBytes {
+		return nil, fmt.Errorf("document of %d bytes: %w: at most %d are allowed", len(document), fault.ErrTooLarge, MaxBytes)
+	}
+	tree, err := parseTree(document)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", fault.ErrMalformed, err)
+	}
+	d := decoder{}
+	d.value("", tree, reflect.ValueOf(out).Elem())
+	return d.fields, nil
+}
+
+func parseTree(document []byte) (any, error) {
+	trimmed := bytes.TrimSpace(document)
+	if len(trimmed) == 0 {
+		return nil, errors.New("the document is empty")
+	}
+	if trimmed[0] != '{' {
+		asJSON, err := yaml.YAMLToJSONStrict(trimmed)
+		if err != nil {
+			return nil, err
+		}
+		trimmed = asJSON
+	}
+	dec := json.NewDecoder(bytes.NewReader(trimmed))
+	dec.UseNumber()
+	tree, err := readValue(dec, 0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there is more than one document")
+	}
+	return tree, nil
+}
+
+// readValue reads one JSON value as encoding/json would into an any, but
+// refuses keys that are there twice.
+func readValue(dec *json.Decoder, depth int) (any, error) {
+	if depth > maxDepth {
+		return nil, fmt.Errorf("nested more than %d deep", maxDepth)
+	}
+	tok, err := dec.Token()
+	if err != nil {
+		return nil, err
+	}
+	delim, ok := tok.(json.Delim)
+	if !ok {
+		return tok, nil
+	}
+	if delim == '[' {
+		list := []any{}
+		for dec.More() {
+			v, err := readValue(dec, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		_, err := dec.Token()
+		return list, err
+	}
+	m := map[string]any{}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		k, ok := key.(string)
+		if !ok {
+			return nil, fmt.Errorf("key %v is not a string", key)
+		}
+		if _, twice := m[k]; twice {
+			return nil, fmt.Errorf("key %q is there twice", k)
+		}
+		if m[k], err = readValue(dec, depth+1); err != nil {
+			return nil, err
+		}
+	}
+	_, err = dec.Token()
+	return m, err
+}
+
+type decoder struct{ fields fault.Fields }
+
+func (d *decoder) value(path string, in any, out reflect.Value) {
+	if in == nil { // null is "left out"
+		return
+	}
+	if out.CanAddr() {
+		switch custom := out.Addr().Interface().(type) {
+		case interface{ decodeAny(any) string }:
+			if reason := custom.decodeAny(in); reason != "" {
+				d.fields.Add(path, reason, in)
+			}
+			return
+		case interface{ decodeShort(any) bool }:
+			if custom.decodeShort(in) {
+				return
+			}
+		case json.Unmarshaler: // times
+			b, err := json.Marshal(in)
+			if err == nil {
+				err = custom.UnmarshalJSON(b)
+			}
+			if err != nil {
+				d.fields.Add(path, "must be a time in RFC 3339", in)
+			}
+			return
+		}
+	}
+	switch out.Kind() {
+	case reflect.Pointer:
+		out.Set(reflect.New(out.Type().Elem()))
+		d.value(path, in, out.Elem())
+	case reflect.Struct:
+		d.object(path, in, out)
+	case reflect.Slice:
+		list, ok := in.([]any)
+		if !ok {
+			d.fields.Add(path, "must be a list", in)
+			return
+		}
+		out.Set(reflect.MakeSlice(out.Type(), len(list), len(list)))
+		for i, v := range list {
+			at := fmt.Sprintf("%s[%d]", path, i)
+			if v == nil {
+				d.fields.Add(at, "must not be null", nil)
+			}
+			d.value(at, v, out.Index(i))
+		}
+	case reflect.Map:
+		m, ok := in.(map[string]any)
+		if !ok {
+			d.fields.Add(path, "must be a set of keys and values", in)
+			return
+		}
+		out.Set(reflect.MakeMapWithSize(out.Type(), len(m)))
+		for _, k := range sortedKeys(m) {
+			v := reflect.New(out.Type().Elem()).Elem()
+			d.value(join(path, k), m[k], v)
+			out.SetMapIndex(reflect.ValueOf(k), v)
+		}
+	case reflect.String:
+		s, ok := in.(string)
+		if !ok {
+			d.fields.Add(path, "must be text", in)
+			return
+		}
+		out.SetString(s)
+	case reflect.Bool:
+		b, ok := in.(bool)
+		if !ok {
+			d.fields.Add(path, "must be true or false", in)
+			return
+		}
+		out.SetBool(b)
+	case reflect.Int, reflect.Int64:
+		n, ok := in.(json.Number)
+		i, err := n.Int64()
+		if !ok || err != nil || out.OverflowInt(i) {
+			d.fields.Add(path, "must be a whole number", in)
+			return
+		}
+		out.SetInt(i)
+	case reflect.Float64:
+		n, ok := in.(json.Number)
+		f, err := n.Float64()
+		if !ok || err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
+			d.fields.Add(path, "must be a number", in)
+			return
+		}
+		out.SetFloat(f)
+	default:
+		panic("BUG: cannot decode into " + out.Type().String())
+	}
+}
+
+func (d *decoder) object(path string, in any, out reflect.Value) {
+	m, ok := in.(map[string]any)
+	if !ok {
+		d.fields.Add(path, "must be an object", in)
+		return
+	}
+	known := map[string]int{}
+	for i := range out.NumField() {
+		if name, _, _ := strings.Cut(out.Type().Field(i).Tag.Get("json"), ","); name != "" && name != "-" {
+			known[name] = i
+		}
+	}
+	for _, k := range sortedKeys(m) {
+		i, ok := known[k]
+		if !ok {
+			d.fields.Add(join(path, k), unknownKey(k, sortedKeys(known)), m[k])
+			continue
+		}
+		if out.Type().Field(i).Tag.Get("write") == "ignored" {
+			continue
+		}
+		d.value(join(path, k), m[k], out.Field(i))
+	}
+}
+
+func unknownKey(key string, known []string) string {
+	if len(known) == 0 {
+		return "unknown key; none is allowed here"
+	}
+	if near := nearest(key, known); near != "" {
+		return fmt.Sprintf("unknown key; did you mean %q?", near)
+	}
+	return "unknown key; allowed are " + strings.Join(known, ", ")
+}
+
+// nearest gives the most similar of the known words; empty when none is near.
+func nearest(word string, known []string) string {
+	best, bestDistance := "", 2+len(word)/5
+	for _, k := range known {
+		if n := distance(strings.ToLower(word), strings.ToLower(k)); n < bestDistance {
+			best, bestDistance = k, n
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance of two words, in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, cost)
+		}
+	}
+	return row[len(b)]
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,264 @@
+// Package policy owns what a user may ask to be alerted of: the shape of a
+// policy, how it is read (JSON or YAML, strictly), its defaults, its validation
+// against the catalogue, and which objects it selects. It must not know how a
+// policy is stored, evaluated or told to anyone.
+package policy
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+)
+
+// Identity of the objects of this package.
+const (
+	APIVersion     = "crowsnest.dev/v1"
+	Kind           = "Policy"
+	DefaultProject = "default"
+)
+
+// Policy is one policy with its envelope.
+type Policy struct {
+	APIVersion string   `json:"apiVersion" enum:"crowsnest.dev/v1"`
+	Kind       string   `json:"kind" enum:"Policy"`
+	Metadata   Metadata `json:"metadata"`
+	Spec       Spec     `json:"spec"`
+	Status     *Status  `json:"status,omitempty" write:"ignored" doc:"Set by the server; ignored on write."`
+}
+
+// Metadata is what every object that a user writes has. From ID on, the server
+// sets it; on write those are ignored, except that a Revision that is given must
+// be the current one.
+type Metadata struct {
+	Name      string            `json:"name" doc:"[a-z0-9-], 1 to 63 characters; unique per kind and project." pattern:"^[a-z0-9-]{1,63}$"`
+	Project   string            `json:"project,omitempty" doc:"Left out: default."`
+	Labels    map[string]string `json:"labels,omitempty"`
+	ID        string            `json:"id,omitempty"`
+	Revision  int64             `json:"revision,omitempty"`
+	CreatedAt *time.Time        `json:"createdAt,omitempty"`
+	UpdatedAt *time.Time        `json:"updatedAt,omitempty"`
+	UpdatedBy string            `json:"updatedBy,omitempty"`
+	ManagedBy string            `json:"managedBy,omitempty" doc:"Who wrote it first: console, file, crd or preset."`
+}
+
+// Spec says what is bad about which objects, and who is told.
+type Spec struct {
+	Enabled      *bool             `json:"enabled,omitempty" doc:"Left out: true."`
+	Level        string            `json:"level" doc:"What the policy is about: cluster, node, workload, pod or container."`
+	Clusters     *Clusters         `json:"clusters,omitempty" doc:"Left out: all."`
+	Objects      *Objects          `json:"objects,omitempty" doc:"Left out: all of the level; every given part must match."`
+	Conditions   []Condition       `json:"conditions"`
+	Combine      string            `json:"combine,omitempty" enum:"all,any" doc:"Left out: all."`
+	RecoverAfter int               `json:"recoverAfter,omitempty" doc:"Good periods in a row that end an alert. Left out: 2."`
+	NoData       *NoData           `json:"noData,omitempty"`
+	MinAge       Duration          `json:"minAge,omitempty" doc:"Younger objects are not judged. Left out: 0s."`
+	Annotations  map[string]string `json:"annotations,omitempty" doc:"Go templates, as {{ .Object.Pod }} uses {{ .Value }}."`
+	Group        *Group            `json:"group,omitempty"`
+	Notify       *Notify           `json:"notify,omitempty"`
+}
+
+// Clusters selects clusters; every given part must match.
+type Clusters struct {
+	Names  []string          `json:"names,omitempty" doc:"Globs on the id."`
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// Objects selects objects; every given part must match.
+type Objects struct {
+	Namespaces []string `json:"namespaces,omitempty" doc:"Globs."`
+	Workloads  []string `json:"workloads,omitempty" doc:"Globs of type/name, as deployment/cart or statefulset/*."`
+	Names      []string `json:"names,omitempty" doc:"Globs on the name of the object itself."`
+	Selector   string   `json:"selector,omitempty" doc:"A Kubernetes label selector; a container has the labels of its pod."`
+	Exclude    *Exclude `json:"exclude,omitempty" doc:"What matches any of these is left out."`
+	AtLeast    *int     `json:"atLeast,omitempty" doc:"Not supported yet."`
+}
+
+// Exclude leaves objects out; one matching part is enough.
+type Exclude struct {
+	Namespaces []string `json:"namespaces,omitempty"`
+	Workloads  []string `json:"workloads,omitempty"`
+	Names      []string `json:"names,omitempty"`
+	Selector   string   `json:"selector,omitempty"`
+}
+
+// Condition is one comparison.
+type Condition struct {
+	Metric     string              `json:"metric,omitempty"`
+	Where      map[string][]string `json:"where,omitempty" doc:"Globs on the metric's dimensions, as mountpoint."`
+	Statistic  string              `json:"statistic,omitempty" enum:"avg,max,min,sum,last,p50,p95,p99,increase" doc:"How the samples of a period become one value. Left out: the metric's own."`
+	Period     Duration            `json:"period" doc:"A multiple of the cluster's interval, at most 24h."`
+	Op         string              `json:"op" enum:">,>=,<,<=,==,!="`
+	Thresholds Thresholds          `json:"thresholds" doc:"By severity, growing worse."`
+	Recovery   *Thresholds         `json:"recovery,omitempty" doc:"An alert ends on the good side of these. Left out: the thresholds."`
+	Need       int                 `json:"need,omitempty" doc:"Bad periods needed. Left out: of, or 1."`
+	Of         int                 `json:"of,omitempty" doc:"Among the newest so many. Left out: need."`
+	Change     *Change             `json:"change,omitempty" doc:"Not supported yet."`
+	Forecast   *Forecast           `json:"forecast,omitempty" doc:"Not supported yet."`
+	Query      string              `json:"query,omitempty" doc:"Not supported yet."`
+	Count      *struct{}           `json:"count,omitempty" doc:"Not supported yet."`
+	GroupBy    string              `json:"groupBy,omitempty" doc:"Not supported yet."`
+	Expr       string              `json:"expr,omitempty" doc:"Not supported yet."`
+}
+
+// Change compares with the past.
+type Change struct {
+	Against Duration `json:"against"`
+	As      string   `json:"as,omitempty"`
+}
+
+// Forecast compares what the value will be.
+type Forecast struct {
+	Within Duration `json:"within"`
+	From   Duration `json:"from,omitempty"`
+}
+
+// Thresholds are values by severity.
+type Thresholds struct {
+	Info     *float64 `json:"info,omitempty"`
+	Warning  *float64 `json:"warning,omitempty"`
+	Critical *float64 `json:"critical,omitempty"`
+}
+
+// Of gives the value of a severity, and whether there is one.
+func (t Thresholds) Of(s catalogue.Severity) (float64, bool) {
+	var v *float64
+	switch s {
+	case catalogue.Info:
+		v = t.Info
+	case catalogue.Warning:
+		v = t.Warning
+	case catalogue.Critical:
+		v = t.Critical
+	}
+	if v == nil {
+		return 0, false
+	}
+	return *v, true
+}
+
+// NoData says what missing samples mean.
+type NoData struct {
+	Action   string   `json:"action,omitempty" enum:"keep,resolve,alert" doc:"Left out: keep."`
+	Severity string   `json:"severity,omitempty" enum:"info,warning,critical" doc:"Of the alert. Left out: warning."`
+	After    Duration `json:"after,omitempty" doc:"Left out: 5m."`
+}
+
+// What missing samples do.
+const (
+	NoDataKeep    = "keep"
+	NoDataResolve = "resolve"
+	NoDataAlert   = "alert"
+)
+
+// Group says which alerts make one incident.
+type Group struct {
+	By       []string `json:"by,omitempty" doc:"Of cluster, namespace, node, workload, pod, container, policy. Left out: cluster and the nearest of workload and node."`
+	Wait     Duration `json:"wait,omitempty" doc:"How long the first message waits for more alerts. Left out: 0s."`
+	Interval Duration `json:"interval,omitempty" doc:"Least time between messages that alerts joined or left. Left out: 5m."`
+}
+
+// Notify says who is told.
+type Notify struct {
+	Targets  []TargetRef `json:"targets,omitempty"`
+	Repeat   *Repeat     `json:"repeat,omitempty" doc:"Not supported yet."`
+	Escalate []Escalate  `json:"escalate,omitempty" doc:"Not supported yet."`
+}
+
+// TargetRef names a target; written as its name or as an object.
+type TargetRef struct {
+	Name       string   `json:"name"`
+	Severities []string `json:"severities,omitempty" doc:"Only alerts of these. Left out: all."`
+}
+
+// Repeat reminds while an incident is open.
+type Repeat struct {
+	Every   Duration `json:"every"`
+	Backoff float64  `json:"backoff,omitempty"`
+	Max     Duration `json:"max,omitempty"`
+}
+
+// Escalate tells more people when an incident stays open.
+type Escalate struct {
+	After   Duration    `json:"after"`
+	Targets []TargetRef `json:"targets"`
+}
+
+// Status is how a policy stands. The server sets it.
+type Status struct {
+	State    string          `json:"state" enum:"active,idle,disabled" doc:"idle: it is evaluated nowhere; reasons say why."`
+	Selected int             `json:"selected" doc:"Objects that it selects now."`
+	Firing   int             `json:"firing" doc:"Alerts that fire now."`
+	Reasons  []string        `json:"reasons" doc:"In words: what it does not do, and why."`
+	Clusters []ClusterStatus `json:"clusters"`
+}
+
+// States of a policy.
+const (
+	StateActive   = "active"
+	StateIdle     = "idle"
+	StateDisabled = "disabled"
+)
+
+// ClusterStatus is how a policy stands on one cluster that it selects.
+type ClusterStatus struct {
+	Cluster     string     `json:"cluster"`
+	Selected    int        `json:"selected"`
+	EvaluatedAt *time.Time `json:"evaluatedAt,omitempty" doc:"Newest time for which it was evaluated."`
+	Reason      string     `json:"reason,omitempty" doc:"Why it is not evaluated there."`
+}
+
+// IsEnabled tells whether the policy is evaluated at all.
+func (p *Policy) IsEnabled() bool { return p.Spec.Enabled == nil || *p.Spec.Enabled }
+
+// Duration is written as Prometheus does: 30s, 5m, 1h30m.
+type Duration time.Duration
+
+func (d Duration) String() string { return model.Duration(d).String() }
+
+// MarshalText is the inverse of UnmarshalText.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads a duration that is not negative.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := model.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration: %w", b, err)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// D is the duration as Go has it.
+func (d Duration) D() time.Duration { return time.Duration(d) }
+
+const badDuration = `must be a duration that is not negative, written as "30s", "5m" or "1h30m"`
+
+func (d *Duration) decodeAny(in any) string {
+	s, ok := in.(string)
+	if !ok || d.UnmarshalText([]byte(s)) != nil {
+		return badDuration
+	}
+	return ""
+}
+
+// UnmarshalJSON also takes a bare name.
+func (r *TargetRef) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		*r = TargetRef{}
+		return json.Unmarshal(b, &r.Name)
+	}
+	type plain TargetRef
+	return json.Unmarshal(b, (*plain)(r))
+}
+
+func (r *TargetRef) decodeShort(in any) bool {
+	s, ok := in.(string)
+	if ok {
+		*r = TargetRef{Name: s}
+	}
+	return ok
+}

@@ -1,0 +1,648 @@
+package policy
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+)
+
+// Bounds of a policy.
+const (
+	MaxPeriod       = 24 * time.Hour
+	MaxSpan         = 7 * 24 * time.Hour // of × period
+	MaxOf           = 60
+	maxConditions   = 8
+	maxList         = 64  // entries of any list
+	maxText         = 253 // characters of a glob or a label
+	maxLabels       = 32
+	maxAnnotations  = 16
+	maxRecoverAfter = 60
+	maxMinAge       = 7 * 24 * time.Hour
+	maxWait         = time.Hour
+)
+
+// Defaults of what is left out.
+const (
+	DefaultRecoverAfter  = 2
+	DefaultNoDataAfter   = 5 * time.Minute
+	DefaultGroupInterval = 5 * time.Minute
+)
+
+// minPercentileSamples is how many samples a window needs for its p95 or p99.
+const minPercentileSamples = 20
+
+// Intervals are those that a cluster can have.
+var intervals = []time.Duration{10 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute}
+
+// levels that are evaluated.
+var levels = []string{string(catalogue.Cluster), string(catalogue.Node), string(catalogue.Workload), string(catalogue.Pod), string(catalogue.Container)}
+
+// laterLevels are words of the contract that the engine does not know yet.
+var laterLevels = []string{string(catalogue.Namespace), string(catalogue.Service), string(catalogue.Volume), string(catalogue.Component), "log", "event", "promql"}
+
+var (
+	ops        = []string{">", ">=", "<", "<=", "==", "!="}
+	groupWords = []string{"cluster", "namespace", "node", "workload", "pod", "container", "policy"}
+	severities = words(catalogue.Severities)
+	statistics = words(catalogue.Statistics)
+)
+
+const notYet = "not supported yet"
+
+var (
+	nameRE  = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+	labelRE = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._/-]{0,251}[A-Za-z0-9])?$`)
+)
+
+// Known is what a validation may ask about the server; the zero value knows
+// nothing, and nothing is refused for it.
+type Known struct {
+	// Targets are the names of the targets that exist; nil: not asked.
+	Targets []string
+	// Intervals of the clusters that send, by cluster id.
+	Intervals map[string]time.Duration
+	// ClusterLabels by cluster id.
+	ClusterLabels map[string]map[string]string
+}
+
+// Parse reads a policy, fills what was left out and validates it. What is wrong
+// comes back all at once as fault.Fields.
+func Parse(document []byte, known Known) (*Policy, error) {
+	var p Policy
+	fields, err := Decode(document, &p)
+	if err != nil {
+		return nil, fmt.Errorf("read policy: %w", err)
+	}
+	v := validation{fields: fields, known: known}
+	v.policy(&p)
+	if err := v.fields.Err(); err != nil {
+		return nil, fmt.Errorf("policy %q: %w", p.Metadata.Name, err)
+	}
+	return &p, nil
+}
+
+// Complete fills what was left out.
+func (p *Policy) Complete() {
+	if p.Metadata.Project == "" {
+		p.Metadata.Project = DefaultProject
+	}
+	s := &p.Spec
+	if s.Enabled == nil {
+		on := true
+		s.Enabled = &on
+	}
+	if s.Combine == "" {
+		s.Combine = "all"
+	}
+	if s.RecoverAfter == 0 {
+		s.RecoverAfter = DefaultRecoverAfter
+	}
+	if s.NoData == nil {
+		s.NoData = &NoData{}
+	}
+	if s.NoData.Action == "" {
+		s.NoData.Action = NoDataKeep
+	}
+	if s.NoData.Severity == "" {
+		s.NoData.Severity = string(catalogue.Warning)
+	}
+	if s.NoData.After == 0 {
+		s.NoData.After = Duration(DefaultNoDataAfter)
+	}
+	if s.Group == nil {
+		s.Group = &Group{}
+	}
+	if s.Group.Interval == 0 {
+		s.Group.Interval = Duration(DefaultGroupInterval)
+	}
+	for i := range s.Conditions {
+		c := &s.Conditions[i]
+		if m, ok := catalogue.Get(c.Metric); ok && c.Statistic == "" {
+			c.Statistic = string(m.Statistic)
+		}
+		switch {
+		case c.Need == 0 && c.Of == 0:
+			c.Need, c.Of = 1, 1
+		case c.Need == 0:
+			c.Need = c.Of
+		case c.Of == 0:
+			c.Of = c.Need
+		}
+	}
+}
+
+type validation struct {
+	fields fault.Fields
+	known  Known
+}
+
+// add notes a wrong value, once per path: what could not even be read is not
+// judged again.
+func (v *validation) add(path, reason string, value any) {
+	for _, f := range v.fields {
+		if f.Path == path || strings.HasPrefix(f.Path, path+".") || strings.HasPrefix(f.Path, path+"[") {
+			return
+		}
+	}
+	v.fields.Add(path, reason, value)
+}
+
+func (v *validation) policy(p *Policy) {
+	v.envelope(p)
+	explicitTargets := p.Spec.Notify != nil && p.Spec.Notify.Targets != nil
+	negatives := v.negatives(&p.Spec)
+	p.Complete()
+	s := &p.Spec
+	v.level(s)
+	v.clusters(s)
+	v.objects(s)
+	v.conditions(s)
+	if s.Combine != "all" && s.Combine != "any" {
+		v.add("spec.combine", "must be all or any", s.Combine)
+	}
+	if !negatives && (s.RecoverAfter < 1 || s.RecoverAfter > maxRecoverAfter) {
+		v.add("spec.recoverAfter", fmt.Sprintf("must be from 1 to %d", maxRecoverAfter), s.RecoverAfter)
+	}
+	v.oneOf("spec.noData.action", s.NoData.Action, []string{NoDataKeep, NoDataResolve, NoDataAlert})
+	v.oneOf("spec.noData.severity", s.NoData.Severity, severities)
+	if s.NoData.After.D() > MaxPeriod {
+		v.add("spec.noData.after", "must be at most 24h", s.NoData.After)
+	}
+	if s.MinAge.D() > maxMinAge {
+		v.add("spec.minAge", "must be at most 7d", s.MinAge)
+	}
+	v.annotations(s)
+	v.group(s)
+	v.notify(s, explicitTargets)
+}
+
+// negatives reports what a default would hide: 0 means "left out", but a
+// number below it is a mistake.
+func (v *validation) negatives(s *Spec) bool {
+	if s.RecoverAfter < 0 {
+		v.add("spec.recoverAfter", fmt.Sprintf("must be from 1 to %d", maxRecoverAfter), s.RecoverAfter)
+		return true
+	}
+	return false
+}
+
+func (v *validation) envelope(p *Policy) {
+	if p.APIVersion != APIVersion {
+		v.add("apiVersion", "must be "+APIVersion, orNil(p.APIVersion))
+	}
+	if p.Kind != Kind {
+		v.add("kind", "must be "+Kind, orNil(p.Kind))
+	}
+	ValidateMetadata(&v.fields, &p.Metadata)
+}
+
+// ValidateMetadata checks what a user writes of any object's metadata.
+func ValidateMetadata(fields *fault.Fields, m *Metadata) {
+	v := validation{fields: *fields}
+	defer func() { *fields = v.fields }()
+	if !nameRE.MatchString(m.Name) {
+		v.add("metadata.name", "must be 1 to 63 of a-z, 0-9 and -", orNil(m.Name))
+	}
+	if m.Project != "" && m.Project != DefaultProject {
+		v.add("metadata.project", "projects other than default are "+notYet, m.Project)
+	}
+	if len(m.Labels) > maxLabels {
+		v.add("metadata.labels", fmt.Sprintf("at most %d are allowed", maxLabels), len(m.Labels))
+	}
+	for _, k := range sortedKeys(m.Labels) {
+		if !labelRE.MatchString(k) {
+			v.add(join("metadata.labels", k), "a label's name must be letters, digits, and between them . _ / -", k)
+		} else if len(m.Labels[k]) > maxText {
+			v.add(join("metadata.labels", k), fmt.Sprintf("must be at most %d characters", maxText), len(m.Labels[k]))
+		}
+	}
+}
+
+func (v *validation) level(s *Spec) {
+	switch {
+	case s.Level == "":
+		v.add("spec.level", "is required; allowed are "+strings.Join(levels, ", "), nil)
+	case slices.Contains(laterLevels, s.Level):
+		v.add("spec.level", notYet+"; allowed are "+strings.Join(levels, ", "), s.Level)
+	default:
+		v.oneOf("spec.level", s.Level, levels)
+	}
+}
+
+// oneOf checks a word against the allowed ones.
+func (v *validation) oneOf(path, given string, allowed []string) bool {
+	if slices.Contains(allowed, given) {
+		return true
+	}
+	reason := "must be one of " + strings.Join(allowed, ", ")
+	if near := nearest(given, allowed); near != "" && len(given) > 2 {
+		reason += fmt.Sprintf("; did you mean %q?", near)
+	}
+	v.add(path, reason, orNil(given))
+	return false
+}
+
+func (v *validation) globs(path string, list []string) {
+	if len(list) > maxList {
+		v.add(path, fmt.Sprintf("at most %d are allowed", maxList), len(list))
+	}
+	if list != nil && len(list) == 0 {
+		v.add(path, "must not be empty; leave it out to select all", list)
+	}
+	for i, g := range list {
+		if g == "" || len(g) > maxText {
+			v.add(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("must be 1 to %d characters; * stands for any text, ? for one character", maxText), g)
+		}
+	}
+}
+
+func (v *validation) workloads(path string, list []string) {
+	v.globs(path, list)
+	for i, g := range list {
+		typ, name, ok := strings.Cut(g, "/")
+		if g != "" && (!ok || typ == "" || name == "" || strings.Contains(name, "/") || typ != strings.ToLower(typ)) {
+			v.add(fmt.Sprintf("%s[%d]", path, i), "must be type/name with the type in lower case, as deployment/cart or statefulset/*", g)
+		}
+	}
+}
+
+func (v *validation) selector(path, s string) {
+	if s == "" {
+		return
+	}
+	if _, err := labels.Parse(s); err != nil {
+		v.add(path, "must be a Kubernetes label selector, as tier in (web,api): "+err.Error(), s)
+	}
+}
+
+func (v *validation) clusters(s *Spec) {
+	if s.Clusters == nil {
+		return
+	}
+	v.globs("spec.clusters.names", s.Clusters.Names)
+}
+
+func (v *validation) objects(s *Spec) {
+	o := s.Objects
+	if o == nil {
+		return
+	}
+	v.globs("spec.objects.namespaces", o.Namespaces)
+	v.workloads("spec.objects.workloads", o.Workloads)
+	v.globs("spec.objects.names", o.Names)
+	v.selector("spec.objects.selector", o.Selector)
+	if o.AtLeast != nil {
+		v.add("spec.objects.atLeast", notYet, *o.AtLeast)
+	}
+	x := o.Exclude
+	if x == nil {
+		x = &Exclude{}
+	}
+	v.globs("spec.objects.exclude.namespaces", x.Namespaces)
+	v.workloads("spec.objects.exclude.workloads", x.Workloads)
+	v.globs("spec.objects.exclude.names", x.Names)
+	v.selector("spec.objects.exclude.selector", x.Selector)
+
+	// A part that objects of the level do not have would select nothing, or be
+	// ignored: both are silence.
+	refuse := func(why string, parts map[string]bool) {
+		for _, path := range sortedKeys(parts) {
+			if parts[path] {
+				v.add(path, why, nil)
+			}
+		}
+	}
+	namespaced := map[string]bool{
+		"spec.objects.namespaces":         o.Namespaces != nil,
+		"spec.objects.exclude.namespaces": x.Namespaces != nil,
+		"spec.objects.workloads":          o.Workloads != nil,
+		"spec.objects.exclude.workloads":  x.Workloads != nil,
+	}
+	switch catalogue.Level(s.Level) {
+	case catalogue.Cluster:
+		refuse("a cluster has no such part; use spec.clusters to select clusters", namespaced)
+		refuse("use spec.clusters to select clusters", map[string]bool{
+			"spec.objects.names": o.Names != nil, "spec.objects.exclude.names": x.Names != nil,
+			"spec.objects.selector": o.Selector != "", "spec.objects.exclude.selector": x.Selector != "",
+		})
+	case catalogue.Node:
+		refuse("a node has no namespace and no workload; use names or selector", namespaced)
+	}
+}
+
+func (v *validation) conditions(s *Spec) {
+	if len(s.Conditions) == 0 {
+		v.add("spec.conditions", "at least one is required", nil)
+	}
+	if len(s.Conditions) > maxConditions {
+		v.add("spec.conditions", fmt.Sprintf("at most %d are allowed", maxConditions), len(s.Conditions))
+		return
+	}
+	var dimensions []string
+	from := -1
+	for i := range s.Conditions {
+		c := &s.Conditions[i]
+		path := fmt.Sprintf("spec.conditions[%d]", i)
+		v.condition(path, s, c)
+		m, ok := catalogue.Get(c.Metric)
+		if !ok || len(m.Dimensions) == 0 {
+			continue
+		}
+		// Each value of the dimensions is judged by itself, so that two metrics
+		// can only meet on the same ones.
+		if from >= 0 && !slices.Equal(dimensions, m.Dimensions) {
+			v.add(path+".metric", fmt.Sprintf("has the dimensions %s, while conditions[%d] has %s: put them into two policies",
+				strings.Join(m.Dimensions, ", "), from, strings.Join(dimensions, ", ")), c.Metric)
+		}
+		if from < 0 {
+			dimensions, from = m.Dimensions, i
+		}
+	}
+}
+
+func (v *validation) condition(path string, s *Spec, c *Condition) {
+	for field, given := range map[string]bool{
+		"change": c.Change != nil, "forecast": c.Forecast != nil, "query": c.Query != "", "count": c.Count != nil,
+		"groupBy": c.GroupBy != "", "expr": c.Expr != "",
+	} {
+		if given {
+			v.add(path+"."+field, notYet, nil)
+		}
+	}
+	m, known := v.metric(path, s, c)
+	v.statistic(path, c, m, known)
+	v.period(path, s, c)
+	v.need(path, c)
+	v.oneOf(path+".op", c.Op, ops)
+	v.thresholds(path, c)
+}
+
+func (v *validation) metric(path string, s *Spec, c *Condition) (catalogue.Metric, bool) {
+	m, ok := catalogue.Get(c.Metric)
+	switch {
+	case c.Metric == "":
+		v.add(path+".metric", "is required; the catalogue lists what there is", nil)
+	case !ok:
+		reason := "is not in the catalogue"
+		if near := catalogue.Nearest(c.Metric); near != "" {
+			reason += fmt.Sprintf("; did you mean %q?", near)
+		}
+		v.add(path+".metric", reason, c.Metric)
+	case string(m.Level) != s.Level && slices.Contains(levels, s.Level):
+		v.add(path+".metric", fmt.Sprintf("is about a %s, the policy is about a %s", m.Level, s.Level), c.Metric)
+	}
+	for _, k := range sortedKeys(c.Where) {
+		at := join(path+".where", k)
+		if ok && !slices.Contains(m.Dimensions, k) {
+			reason := "the metric has no such dimension; use spec.objects to select objects"
+			if len(m.Dimensions) > 0 {
+				reason = "the metric has no such dimension; allowed are " + strings.Join(m.Dimensions, ", ")
+			}
+			v.add(at, reason, c.Where[k])
+			continue
+		}
+		v.globs(at, c.Where[k])
+	}
+	return m, ok
+}
+
+func (v *validation) statistic(path string, c *Condition, m catalogue.Metric, known bool) {
+	at := path + ".statistic"
+	if c.Statistic == "" && !known {
+		return // the metric is to blame
+	}
+	if !v.oneOf(at, c.Statistic, statistics) || !known {
+		return
+	}
+	st := catalogue.Statistic(c.Statistic)
+	switch {
+	case m.Kind == catalogue.Counter && st != catalogue.Increase:
+		v.add(at, "must be increase: the metric is a counter", c.Statistic)
+	case m.Kind != catalogue.Counter && st == catalogue.Increase:
+		v.add(at, "increase is for counters; the metric is a "+string(m.Kind), c.Statistic)
+	case st == catalogue.Sum && m.Unit != catalogue.Count:
+		v.add(at, "sum is for counts; the metric's unit is "+string(m.Unit), c.Statistic)
+	case (c.Op == "==" || c.Op == "!=") && !slices.Contains([]catalogue.Statistic{catalogue.Last, catalogue.Min, catalogue.Max, catalogue.Increase}, st):
+		v.add(at, "with == and != it must be last, min, max or increase", c.Statistic)
+	}
+}
+
+func (v *validation) period(path string, s *Spec, c *Condition) {
+	at := path + ".period"
+	p := c.Period.D()
+	allowed := v.allowedIntervals(s)
+	var names []string
+	for _, iv := range allowed {
+		names = append(names, Duration(iv).String())
+	}
+	reason := fmt.Sprintf("must be a multiple of %s, at most 24h", strings.Join(names, " or "))
+	if p == 0 {
+		v.add(at, "is required; "+reason, nil)
+		return
+	}
+	fits := func(iv time.Duration) bool { return p >= iv && p%iv == 0 }
+	if p < 0 || p > MaxPeriod || !slices.ContainsFunc(allowed, fits) {
+		v.add(at, reason, c.Period.String())
+		return
+	}
+	if c.Statistic == string(catalogue.P95) || c.Statistic == string(catalogue.P99) {
+		smallest := slices.Min(slices.DeleteFunc(slices.Clone(allowed), func(iv time.Duration) bool { return !fits(iv) }))
+		if p < minPercentileSamples*smallest {
+			v.add(at, fmt.Sprintf("must be at least %s: %s needs %d samples", Duration(minPercentileSamples*smallest), c.Statistic, minPercentileSamples), c.Period.String())
+		}
+	}
+}
+
+// allowedIntervals are those of the clusters that the policy selects, as far as
+// any is known; else all that a cluster can have.
+func (v *validation) allowedIntervals(s *Spec) []time.Duration {
+	sel, err := Compile(s)
+	if err != nil {
+		return intervals
+	}
+	var out []time.Duration
+	for _, id := range sortedKeys(v.known.Intervals) {
+		if sel.Cluster(id, v.known.ClusterLabels[id]) && !slices.Contains(out, v.known.Intervals[id]) {
+			out = append(out, v.known.Intervals[id])
+		}
+	}
+	if len(out) == 0 {
+		return intervals
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (v *validation) need(path string, c *Condition) {
+	ofOK := c.Of >= 1 && c.Of <= MaxOf
+	if !ofOK {
+		v.add(path+".of", fmt.Sprintf("must be from 1 to %d", MaxOf), c.Of)
+	}
+	switch {
+	case c.Need < 1:
+		v.add(path+".need", "must be at least 1", c.Need)
+	case ofOK && c.Need > c.Of:
+		v.add(path+".need", fmt.Sprintf("must be at most of, which is %d", c.Of), c.Need)
+	}
+	if p := c.Period.D(); ofOK && p > 0 && p <= MaxPeriod && time.Duration(c.Of)*p > MaxSpan {
+		v.add(path+".of", fmt.Sprintf("of × period must be at most 7d, so at most %d periods of %s", MaxSpan/p, c.Period), c.Of)
+	}
+}
+
+// direction is 1 when greater is worse, -1 when less is, 0 when neither.
+func direction(op string) float64 {
+	switch op {
+	case ">", ">=":
+		return 1
+	case "<", "<=":
+		return -1
+	}
+	return 0
+}
+
+func (v *validation) thresholds(path string, c *Condition) {
+	dir := direction(c.Op)
+	ordered := slices.Contains(ops, c.Op) && dir != 0
+	var given int
+	var before catalogue.Severity
+	var last float64
+	for _, sev := range catalogue.Severities {
+		t, ok := c.Thresholds.Of(sev)
+		at := join(path+".thresholds", string(sev))
+		if !ok {
+			if c.Recovery != nil {
+				if r, ok := c.Recovery.Of(sev); ok {
+					v.add(join(path+".recovery", string(sev)), "there is no threshold of this severity", r)
+				}
+			}
+			continue
+		}
+		given++
+		if math.IsNaN(t) || math.IsInf(t, 0) {
+			v.add(at, "must be a number", t)
+		}
+		if ordered && before != "" && (t-last)*dir <= 0 {
+			word := "greater"
+			if dir < 0 {
+				word = "less"
+			}
+			v.add(at, fmt.Sprintf("must be %s than that of %s, which is %v: thresholds grow worse with severity", word, before, last), t)
+		}
+		before, last = sev, t
+		if c.Recovery == nil {
+			continue
+		}
+		if r, ok := c.Recovery.Of(sev); ok && ordered && (r-t)*dir > 0 {
+			word := "at most"
+			if dir < 0 {
+				word = "at least"
+			}
+			v.add(join(path+".recovery", string(sev)), fmt.Sprintf("must be %s the threshold, which is %v: recovery lies on the good side", word, t), r)
+		}
+	}
+	if given == 0 {
+		v.add(path+".thresholds", "at least one of info, warning, critical is required", nil)
+	}
+	if c.Op == "==" || c.Op == "!=" {
+		if c.Recovery != nil {
+			v.add(path+".recovery", "== and != take no recovery", nil)
+		}
+		if given > 1 {
+			v.add(path+".thresholds", "with == and != only one severity is possible: no value is worse than another", nil)
+		}
+	}
+}
+
+func (v *validation) annotations(s *Spec) {
+	if len(s.Annotations) > maxAnnotations {
+		v.add("spec.annotations", fmt.Sprintf("at most %d are allowed", maxAnnotations), len(s.Annotations))
+	}
+	for _, k := range sortedKeys(s.Annotations) {
+		at := join("spec.annotations", k)
+		if !labelRE.MatchString(k) {
+			v.add(at, "an annotation's name must be letters, digits, and between them . _ / -", k)
+			continue
+		}
+		if _, err := ParseTemplate(s.Annotations[k]); err != nil {
+			v.add(at, err.Error(), s.Annotations[k])
+		}
+	}
+}
+
+func (v *validation) group(s *Spec) {
+	if len(s.Group.By) > len(groupWords) {
+		v.add("spec.group.by", fmt.Sprintf("at most %d are allowed", len(groupWords)), len(s.Group.By))
+	}
+	for i, w := range s.Group.By {
+		v.oneOf(fmt.Sprintf("spec.group.by[%d]", i), w, groupWords)
+	}
+	if s.Group.Wait.D() > maxWait {
+		v.add("spec.group.wait", "must be at most 1h", s.Group.Wait)
+	}
+	if s.Group.Interval.D() > MaxPeriod {
+		v.add("spec.group.interval", "must be at most 24h", s.Group.Interval)
+	}
+}
+
+func (v *validation) notify(s *Spec, explicitTargets bool) {
+	n := s.Notify
+	if n == nil {
+		return
+	}
+	if explicitTargets && len(n.Targets) == 0 {
+		v.add("spec.notify.targets", "must name at least one target; leave it out when nobody is to be told", []string{})
+	}
+	if len(n.Targets) > maxList {
+		v.add("spec.notify.targets", fmt.Sprintf("at most %d are allowed", maxList), len(n.Targets))
+	}
+	seen := map[string]bool{}
+	for i, t := range n.Targets {
+		at := fmt.Sprintf("spec.notify.targets[%d]", i)
+		switch {
+		case t.Name == "":
+			v.add(at, "must be the name of a target", t.Name)
+		case seen[t.Name]:
+			v.add(at, "the target is named twice", t.Name)
+		case v.known.Targets != nil && !slices.Contains(v.known.Targets, t.Name):
+			reason := "there is no such target; create it first"
+			if near := nearest(t.Name, v.known.Targets); near != "" {
+				reason += fmt.Sprintf(", or did you mean %q?", near)
+			}
+			v.add(at, reason, t.Name)
+		}
+		seen[t.Name] = true
+		for j, sev := range t.Severities {
+			v.oneOf(fmt.Sprintf("%s.severities[%d]", at, j), sev, severities)
+		}
+	}
+	if n.Repeat != nil {
+		v.add("spec.notify.repeat", notYet, nil)
+	}
+	if n.Escalate != nil {
+		v.add("spec.notify.escalate", notYet, nil)
+	}
+}
+
+func words[T ~string](list []T) []string {
+	out := make([]string, len(list))
+	for i, w := range list {
+		out[i] = string(w)
+	}
+	return out
+}
+
+// orNil is nil for what was left out.
+func orNil(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
