@@ -1,0 +1,88 @@
+# make help lists what there is. Building and testing need Go and Node and nothing else; e2e needs root on Debian.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e bench generate clean
+
+CONSOLE := dashboards/console
+CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/crowsnest
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Arguments of `crowsnest run`: make run ARGS="--simulate --data /tmp/data"
+ARGS    ?=
+# Go packages that test and lint look at.
+PKGS    ?= ./...
+
+# Static programs: they need no C compiler and run in an image that holds nothing else.
+GO_BUILD := CGO_ENABLED=0 go build -trimpath
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+# The race detector needs a C compiler; a machine without one still tests.
+RACE     := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+run: build ## build, then watch the cluster of your kubeconfig (or a simulated one); ARGS="…" for flags
+	@exec bin/crowsnest run $(ARGS)
+
+build: console programs ## bin/crowsnest and bin/crowsnest-collector, the console in it
+
+# npm ci only when the lock changed: the copy of the lock says what is installed.
+$(CONSOLE)/node_modules/.installed-lock: $(CONSOLE)/package-lock.json
+	@if ! cmp -s $< $@; then echo "console: installing packages"; cd $(CONSOLE) && npm ci --no-audit --no-fund --loglevel=error; cp package-lock.json node_modules/.installed-lock; else touch $@; fi
+
+CONSOLE_SOURCES := $(shell find $(CONSOLE)/src $(CONSOLE)/public $(CONSOLE)/index.html $(CONSOLE)/vite.config.ts $(CONSOLE)/tsconfig.json -type f 2>/dev/null)
+$(CONSOLE)/dist/index.html: $(CONSOLE)/node_modules/.installed-lock $(CONSOLE_SOURCES)
+	@echo "console: building"; cd $(CONSOLE) && npm run --silent build -- --logLevel warn
+console: $(CONSOLE)/dist/index.html
+
+programs: console
+	@mkdir -p bin
+	@for program in crowsnest crowsnest-collector; do \
+	  $(GO_BUILD) -v -ldflags '$(LDFLAGS)' -o bin/$$program ./cmd/$$program 2>&1 | awk -f tools/progress.awk -v what="$$program"; done
+
+test: test-go test-console ## all tests that need no cluster
+
+# The console is embedded at build time; Go's tests do without it.
+test-go:
+	@[[ -n "$(RACE)" ]] || echo "no C compiler: testing without the race detector"
+	go test $(RACE) -timeout 8m $(PKGS)
+
+test-console: $(CONSOLE)/node_modules/.installed-lock
+	cd $(CONSOLE) && npm test --silent
+
+lint: lint-go lint-console ## format, vet, staticcheck, tidy modules, eslint, types, generated files
+
+lint-go: console
+	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); [[ -z $$unformatted ]] || { echo "not formatted (gofmt -w):"; echo "$$unformatted"; exit 1; }
+	go vet $(PKGS)
+	go vet -tags e2e ./test/e2e/...
+	@mkdir -p $(CACHE)/tools; cd tools && CGO_ENABLED=0 go build -o $(CACHE)/tools/staticcheck honnef.co/go/tools/cmd/staticcheck
+	$(CACHE)/tools/staticcheck -tags e2e $(PKGS)
+	go mod tidy -diff
+	@$(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/crowsnest ./cmd/crowsnest
+	@bin/crowsnest openapi | diff -u api/openapi.json - || { echo "api/openapi.json is not what the handlers say: make generate"; exit 1; }
+
+lint-console: $(CONSOLE)/node_modules/.installed-lock
+	cd $(CONSOLE) && npm run --silent lint
+	cd $(CONSOLE) && npm run --silent typecheck
+	@cd $(CONSOLE) && schema=$$(mktemp --suffix .d.ts) && npx --no-install openapi-typescript ../../api/openapi.json -o $$schema >/dev/null \
+	  && diff -u src/api/schema.d.ts $$schema && rm -f $$schema || { echo "src/api/schema.d.ts is not what api/openapi.json says: make generate"; exit 1; }
+
+e2e: build ## tests on a real cluster and in a browser; root on Debian; E2E="-run TestX" for a part
+	@[[ $$(id -u) == 0 ]] || { echo "make e2e starts a real cluster (containerd, kubelet, iptables): it must run as root"; exit 1; }
+	bash test/e2e/prepare.sh
+	go test -tags e2e -count 1 -timeout 40m -v ./test/e2e $(E2E)
+
+bench: build ## measure, and record in docs/benchmarks.json
+	go run ./test/bench $(BENCH)
+
+generate: $(CONSOLE)/node_modules/.installed-lock ## rewrite what is derived: OpenAPI, the console's types, reference pages
+	$(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/crowsnest ./cmd/crowsnest
+	bin/crowsnest openapi > api/openapi.json.new && mv api/openapi.json.new api/openapi.json
+	cd $(CONSOLE) && npm run --silent generate
+	go run ./internal/docgen
+	go run ./test/bench --render
+
+clean: ## remove what was built; data stays
+	rm -rf bin $(CONSOLE)/dist $(CONSOLE)/node_modules/.vite test/e2e/artifacts
+	mkdir -p $(CONSOLE)/dist && touch $(CONSOLE)/dist/.gitkeep
