@@ -188,6 +188,9 @@ type Pod struct {
 	// Requests are those that the scheduler counts (overhead and init
 	// containers included). Has… is true when the pod has any.
 	Requests Resources `json:"requests"`
+	// OwnRequests are those that are set for the pod as a whole (pod-level
+	// resources); with them its containers need none.
+	OwnRequests Resources `json:"own_requests,omitzero"`
 	// Limits are the pod's: pod-level where set, else the sum over the
 	// containers that count. Has… is false when one of them has none.
 	Limits Resources `json:"limits"`

@@ -1,0 +1,552 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crowsnest-dev/crowsnest/collector/compute"
+	"github.com/crowsnest-dev/crowsnest/collector/control"
+	"github.com/crowsnest-dev/crowsnest/collector/push"
+	"github.com/crowsnest-dev/crowsnest/collector/queue"
+	"github.com/crowsnest-dev/crowsnest/collector/reading"
+	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/config"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// DefaultInterval is in force unless the server or the local configuration says
+// another one.
+const DefaultInterval = 30 * time.Second
+
+// Intervals lists the intervals that there are.
+var Intervals = []time.Duration{10 * time.Second, 15 * time.Second, 30 * time.Second, 60 * time.Second}
+
+const (
+	// gatherChanges is how long state changes are gathered before their samples
+	// are sent.
+	gatherChanges = 100 * time.Millisecond
+	// grace is how long after its grid point an interval still waits for sources.
+	grace = 2 * time.Second
+)
+
+// Options of a Collector.
+type Options struct {
+	Role string // wire.RoleNode, RoleCluster or RoleAll; required
+	Node string // name of the node; required in role node
+
+	// Client talks to the server; where it is nil, one is made of Server, Token,
+	// TokenFile and CAFile.
+	Client    *push.Client
+	Server    string
+	Token     config.Secret
+	TokenFile string
+	CAFile    string
+
+	// Interval overrides what the server says; zero means DefaultInterval until
+	// the server says another.
+	Interval time.Duration
+	World    World         // required
+	QueueDir string        // where batches wait; required
+	QueueAge time.Duration // default 24 h; the server's word wins where it is shorter
+	QueueMax int64         // bytes; default 512 MiB
+	// Lacking names catalogue metrics that the world can never fill, with the reason.
+	Lacking map[string]string
+	Version string // of the product
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time // default time.Now
+}
+
+func (o *Options) complete() error {
+	var fs fault.Fields
+	switch o.Role {
+	case wire.RoleCluster, wire.RoleAll:
+	case wire.RoleNode:
+		if o.Node == "" {
+			fs.Add("node", "is required in role node", nil)
+		}
+	default:
+		fs.Add("role", "must be node, cluster or all", o.Role)
+	}
+	if o.Interval != 0 && !slices.Contains(Intervals, o.Interval) {
+		fs.Add("interval", "must be 10s, 15s, 30s or 60s", o.Interval)
+	}
+	if o.World.State == nil {
+		fs.Add("world.state", "is required", nil)
+	}
+	if o.QueueDir == "" {
+		fs.Add("queue_dir", "is required", nil)
+	}
+	if o.QueueAge == 0 {
+		o.QueueAge = 24 * time.Hour
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return fs.Err()
+}
+
+// Collector measures one cluster, or one node of it.
+type Collector struct {
+	o         Options
+	sender    string
+	log       *slog.Logger
+	now       func() time.Time
+	metrics   *metrics
+	client    *push.Client
+	sink      sink
+	pusher    *push.Pusher
+	queue     *queue.Queue
+	inventory *push.Inventory // nil in role node
+	control   *control.Client
+	computer  *compute.Computer
+	started   time.Time
+
+	mu       sync.Mutex
+	interval time.Duration
+	settings int64 // version of the newest that were applied
+	logs     bool  // container logs are followed
+	logsNew  chan struct{}
+	changes  []state.Change
+	changed  chan struct{}
+	health   wire.Health
+	lastTick time.Time
+}
+
+// sink takes samples; the Pusher is one.
+type sink interface {
+	Push(push.Batch) error
+}
+
+// New checks the options and opens the queue; it starts nothing.
+func New(o Options) (*Collector, error) {
+	if err := o.complete(); err != nil {
+		return nil, fmt.Errorf("collector: %w", err)
+	}
+	c := &Collector{
+		o: o, sender: wire.Sender(o.Role, o.Node), log: o.Logger, now: o.Now,
+		interval: DefaultInterval, logs: true,
+		logsNew: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+	}
+	if o.Interval != 0 {
+		c.interval = o.Interval
+	}
+	c.client = o.Client
+	if c.client == nil {
+		client, err := push.NewClient(push.ClientOptions{
+			Server: o.Server, Token: o.Token, TokenFile: o.TokenFile, CAFile: o.CAFile, Sender: c.sender, Now: o.Now,
+		})
+		if err != nil {
+			return nil, err
+		}
+		c.client = client
+	}
+	if err := os.MkdirAll(o.QueueDir, 0o700); err != nil {
+		return nil, fmt.Errorf("collector: open queue: %w", err)
+	}
+	q, err := queue.Open(queue.Options{
+		Dir: filepath.Join(o.QueueDir, "metrics"), MaxAge: o.QueueAge, MaxBytes: o.QueueMax,
+		Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.queue = q
+	c.pusher, err = push.New(push.Options{Client: c.client, Queue: q, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now})
+	if err != nil {
+		return nil, err
+	}
+	c.sink = c.pusher
+	if o.Role != wire.RoleNode {
+		c.inventory = &push.Inventory{Client: c.client, Source: o.World.State, Logger: o.Logger, Now: o.Now}
+	}
+	c.control, err = control.New(control.Options{
+		URL: c.client.URL(wire.PathControl).String(), HTTP: c.client.HTTP1(), Header: c.client.Authorize,
+		Hello: c.hello, Welcome: c.welcome, Apply: c.apply, Logger: o.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.computer = compute.New(compute.Options{Role: o.Role, Sender: c.sender, Interval: c.interval})
+	c.metrics = newMetrics(o.Registerer)
+	return c, nil
+}
+
+// Run collects until ctx ends. What was not acknowledged then is on disk. A part
+// that fails is an error only where nothing could be collected without it.
+func (c *Collector) Run(ctx context.Context) error {
+	c.started = c.now()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return wrap("watch objects", c.o.World.State.Run(ctx)) })
+	g.Go(func() error {
+		c.o.World.State.Changes(ctx, c.note)
+		return nil
+	})
+	g.Go(func() error { return c.pusher.Run(ctx) })
+	g.Go(func() error { return c.control.Run(ctx) })
+	if c.inventory != nil {
+		g.Go(func() error { return c.inventory.Run(ctx) })
+	}
+	for _, l := range c.o.World.Logs {
+		g.Go(func() error { return c.follow(ctx, l) })
+	}
+	g.Go(func() error {
+		c.measure(ctx)
+		return nil
+	})
+	err := g.Wait()
+	c.client.Close()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func wrap(what string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// measure runs the intervals. Sources are read shortly before each grid point,
+// state is taken at it, so that a change never has an older time than a sample
+// that did not know it.
+func (c *Collector) measure(ctx context.Context) {
+	for ctx.Err() == nil {
+		interval := c.inForce()
+		c.computer.SetInterval(interval)
+		window := min(interval/6, 5*time.Second)
+		at := nextGrid(c.now(), interval, window)
+		start := at.Add(-window).Add(spread(c.sender, window/2))
+		if !c.until(ctx, start) {
+			return
+		}
+		type result struct{ sets []reading.Set }
+		done := make(chan result, 1)
+		readCtx, cancel := context.WithTimeout(ctx, at.Add(grace).Sub(c.now()))
+		go func() { done <- result{c.read(readCtx, at)} }()
+		ok := c.until(ctx, at)
+		r := <-done // ends by readCtx at the latest
+		cancel()
+		if !ok {
+			return
+		}
+		c.tick(at, interval, r.sets)
+	}
+}
+
+// nextGrid is the next grid point that leaves time for reading before it.
+func nextGrid(now time.Time, interval, window time.Duration) time.Time {
+	return now.Add(window).Truncate(interval).Add(interval).UTC()
+}
+
+// spread gives each sender its own place in the window, the same each time, so
+// that not all kubelets and the server are asked at once.
+func spread(sender string, window time.Duration) time.Duration {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(sender))
+	return time.Duration(h.Sum64() % uint64(max(window, 1)))
+}
+
+// read asks all sources at the same time and keeps their order.
+func (c *Collector) read(ctx context.Context, at time.Time) []reading.Set {
+	now := c.o.World.State.Snapshot()
+	results := make([][]reading.Set, len(c.o.World.Readings))
+	var wg sync.WaitGroup
+	for i, r := range c.o.World.Readings {
+		wg.Go(func() { results[i] = r.Read(ctx, at, now) })
+	}
+	wg.Wait()
+	return slices.Concat(results...)
+}
+
+// tick computes and sends one interval.
+func (c *Collector) tick(at time.Time, interval time.Duration, sets []reading.Set) {
+	c.takeChanges() // the snapshot has them
+	now := c.o.World.State.Snapshot()
+	began := c.now()
+	samples := c.computer.Interval(at, sets, now)
+	took := c.now().Sub(began)
+	if err := c.sink.Push(push.Batch{Samples: samples, Through: at, Interval: interval}); err != nil {
+		c.log.Error("seal samples", "err", err)
+	}
+	c.metrics.interval(len(samples), took, c.computer.Coverage())
+	h := c.healthOf(at, interval)
+	c.control.Report(h)
+	c.mu.Lock()
+	c.health, c.lastTick = h, c.now()
+	c.mu.Unlock()
+}
+
+// until waits for a time, sending the samples of state changes meanwhile.
+func (c *Collector) until(ctx context.Context, t time.Time) bool {
+	timer := time.NewTimer(max(0, t.Sub(c.now())))
+	defer timer.Stop()
+	var gather <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case <-c.changed:
+			if gather == nil {
+				gather = time.After(gatherChanges)
+			}
+		case <-gather:
+			gather = nil
+			c.sendChanges()
+		}
+	}
+}
+
+func (c *Collector) sendChanges() {
+	changes := c.takeChanges()
+	if len(changes) == 0 {
+		return
+	}
+	samples := c.computer.Changes(c.now().UTC(), changes, c.o.World.State.Snapshot())
+	if err := c.sink.Push(push.Batch{Samples: samples, Interval: c.inForce()}); err != nil {
+		c.log.Error("seal samples", "err", err)
+	}
+}
+
+// note takes a change from the state source.
+func (c *Collector) note(ch state.Change) {
+	if c.inventory != nil {
+		c.inventory.Note(ch)
+	}
+	c.mu.Lock()
+	c.changes = append(c.changes, ch)
+	c.mu.Unlock()
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Collector) takeChanges() []state.Change {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changes := c.changes
+	c.changes = nil
+	return changes
+}
+
+func (c *Collector) inForce() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.interval
+}
+
+// alwaysOn marks log sources that the setting "logs" does not switch off, as
+// Kubernetes events.
+type alwaysOn interface{ AlwaysOn() }
+
+// follow runs one log source as long as settings want it. One that fails is
+// begun again: metrics do not depend on it.
+func (c *Collector) follow(ctx context.Context, l Logs) error {
+	_, always := l.(alwaysOn)
+	for ctx.Err() == nil {
+		if !always && !c.wantLogs() {
+			if !c.untilLogs(ctx, true) {
+				return nil
+			}
+		}
+		runCtx, cancel := context.WithCancel(ctx)
+		if !always {
+			go func() {
+				c.untilLogs(runCtx, false)
+				cancel()
+			}()
+		}
+		err := l.Run(runCtx, c.client)
+		cancel()
+		if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+			c.log.Error("log source ended, begins again", "err", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(5 * time.Second):
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Collector) wantLogs() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.logs
+}
+
+// untilLogs waits until the setting has the value.
+func (c *Collector) untilLogs(ctx context.Context, want bool) bool {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for c.wantLogs() != want {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-t.C:
+		}
+	}
+	return true
+}
+
+func (c *Collector) hello() wire.Hello {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return wire.Hello{
+		WireVersion: wire.Version, ProductVersion: c.o.Version, Role: c.o.Role, Sender: c.sender, Node: c.o.Node,
+		Time: c.now().UTC(), SettingsVersion: c.settings,
+	}
+}
+
+func (c *Collector) welcome(w wire.Welcome) {
+	c.log.Info("server accepts this collector", "cluster", w.Cluster, "accept_seconds", w.AcceptSeconds)
+	if w.AcceptSeconds > 0 {
+		c.queue.SetMaxAge(min(c.o.QueueAge, time.Duration(w.AcceptSeconds)*time.Second))
+	}
+	if off := c.now().Sub(w.Time); off.Abs() > time.Minute {
+		c.log.Warn("clocks of collector and server differ", "offset_seconds", off.Seconds())
+	}
+	c.mu.Lock()
+	h := c.health
+	c.mu.Unlock()
+	if !h.Time.IsZero() {
+		c.control.Report(h)
+	}
+}
+
+// apply takes the server's settings; local configuration wins.
+func (c *Collector) apply(s wire.Settings) wire.Applied {
+	a := wire.Applied{Version: s.Version, Overridden: map[string]string{}}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.IntervalSeconds != 0 {
+		d := time.Duration(s.IntervalSeconds) * time.Second
+		switch {
+		case c.o.Interval != 0 && c.o.Interval != d:
+			a.Overridden["interval_seconds"] = fmt.Sprint(int(c.o.Interval.Seconds()))
+		case !slices.Contains(Intervals, d):
+			a.Error = fmt.Sprintf("interval_seconds must be 10, 15, 30 or 60 (got %d)", s.IntervalSeconds)
+		default:
+			c.interval = d
+		}
+	}
+	if s.Logs != nil {
+		c.logs = *s.Logs
+	}
+	c.settings = s.Version
+	return a
+}
+
+// Health is what the collector knew about itself at the last interval.
+func (c *Collector) Health() wire.Health {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.health
+}
+
+// Alive says why the collector does not do its work; nil when the last interval
+// was in time.
+func (c *Collector) Alive() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.lastTick
+	if last.IsZero() {
+		last = c.started
+	}
+	if late := c.now().Sub(last); !last.IsZero() && late > 3*c.interval {
+		return fmt.Errorf("no interval for %s", late.Round(time.Second))
+	}
+	return nil
+}
+
+func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
+	h := wire.Health{
+		Time: at, StartedAt: c.started.UTC(), IntervalSeconds: int(interval / time.Second),
+		Unavailable: map[string]string{}, Queue: c.pusher.Health(),
+	}
+	c.mu.Lock()
+	before := c.health.Sources
+	c.mu.Unlock()
+	success := func(name string, up bool) time.Time {
+		if up {
+			return at
+		}
+		for _, s := range before {
+			if s.Name == name {
+				return s.LastSuccess
+			}
+		}
+		return time.Time{}
+	}
+	for _, cov := range c.computer.Coverage() {
+		name := string(cov.Source) + "/" + cov.Node
+		s := wire.SourceHealth{
+			Name: name, Up: cov.Up, LastSuccess: success(name, cov.Up), TookSeconds: cov.Took.Seconds(),
+			Expected: cov.Expected, Measured: cov.Measured, OldestSecond: cov.OldestAge.Seconds(),
+		}
+		if cov.Err != nil {
+			s.Error = cov.Err.Error()
+		}
+		h.Sources = append(h.Sources, s)
+	}
+	trouble := c.o.World.State.Health()
+	s := wire.SourceHealth{Name: string(catalogue.Objects), Up: c.o.World.State.Snapshot().Synced && len(trouble) == 0}
+	s.LastSuccess = success(s.Name, s.Up)
+	h.Sources = append(h.Sources, s)
+	for kind, why := range trouble {
+		name := string(catalogue.Objects) + "/" + string(kind)
+		h.Sources = append(h.Sources, wire.SourceHealth{Name: name, Error: why, LastSuccess: success(name, false)})
+	}
+	slices.SortFunc(h.Sources, func(a, b wire.SourceHealth) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	if c.o.Role == wire.RoleAll {
+		for _, m := range catalogue.All() {
+			if m.LackingOutside != "" && c.o.Lacking == nil {
+				h.Unavailable[m.Name] = m.LackingOutside
+			}
+		}
+	}
+	for name, why := range c.o.Lacking {
+		h.Unavailable[name] = why
+	}
+	for name, why := range c.computer.Unavailable() {
+		h.Unavailable[name] = why
+	}
+	h.Logs.Dropped = map[string]int64{}
+	for _, l := range c.o.World.Logs {
+		lh := l.Health()
+		h.Logs.Containers += lh.Containers
+		h.Logs.Read += lh.Read
+		h.Logs.Sent += lh.Sent
+		for reason, n := range lh.Dropped {
+			h.Logs.Dropped[reason] += n
+		}
+	}
+	return h
+}

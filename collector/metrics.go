@@ -1,0 +1,63 @@
+package collector
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/crowsnest-dev/crowsnest/collector/compute"
+)
+
+type metrics struct {
+	intervals prometheus.Counter
+	samples   prometheus.Counter
+	compute   prometheus.Histogram
+	reads     *prometheus.CounterVec
+	blind     prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		intervals: prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_collector_intervals_total", Help: "Intervals that were measured."}),
+		samples:   prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_collector_samples_total", Help: "Samples that were computed on the grid."}),
+		compute: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "crowsnest_collector_compute_duration_seconds", Help: "How long computing an interval took.", Buckets: []float64{.001, .005, .02, .1, .5, 2},
+		}),
+		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowsnest_collector_reads_total", Help: "Attempts to read a source of a node, by result.",
+		}, []string{"source", "result"}),
+		blind: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "crowsnest_collector_blind_containers", Help: "Running containers that the best source of their node did not measure in the last interval.",
+		}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.intervals, m.samples, m.compute, m.reads, m.blind)
+	}
+	return m
+}
+
+func (m *metrics) interval(samples int, took time.Duration, coverage []compute.Coverage) {
+	m.intervals.Inc()
+	m.samples.Add(float64(samples))
+	m.compute.Observe(took.Seconds())
+	blind := map[string]int{}
+	for _, c := range coverage {
+		result := "ok"
+		if !c.Up {
+			result = "failed"
+		}
+		m.reads.WithLabelValues(string(c.Source), result).Inc()
+		if c.Expected == 0 {
+			continue
+		}
+		missing := c.Expected - c.Measured
+		if old, seen := blind[c.Node]; !seen || missing < old {
+			blind[c.Node] = missing
+		}
+	}
+	sum := 0
+	for _, n := range blind {
+		sum += n
+	}
+	m.blind.Set(float64(sum))
+}

@@ -1,0 +1,380 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crowsnest-dev/crowsnest/collector/queue"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+const (
+	// patience is how long a live batch may stay in memory alone. After that it
+	// is on disk, whatever the attempt under way comes to. So nothing is synced
+	// while the server answers as usual, and a kill loses three seconds at most
+	// beside the interval that is being measured.
+	patience = 3 * time.Second
+	// liveBatches bounds what waits for its first attempt; more goes to disk.
+	liveBatches = 8
+	// drainTimeout bounds the last attempt when the collector ends.
+	drainTimeout = 2 * time.Second
+
+	contentTypeV2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
+	contentTypeV1 = "application/x-protobuf"
+	// headerWritten is what a receiver of remote write 2.0 must answer with.
+	headerWritten = "X-Prometheus-Remote-Write-Samples-Written"
+)
+
+// Options of a Pusher.
+type Options struct {
+	Client     *Client      // required
+	Queue      *queue.Queue // required
+	Path       string       // of the server's receiver; default wire.PathMetrics
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time // default time.Now
+}
+
+// Pusher sends samples: live ones at once, those on disk behind them.
+type Pusher struct {
+	client  *Client
+	queue   *queue.Queue
+	path    string
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+
+	live   chan *sealed
+	stored chan struct{} // a batch went to disk
+
+	encodeMu sync.Mutex
+	encoder  *encoder
+
+	mu        sync.Mutex
+	v1        bool      // the server takes remote write 1.0 only
+	notBefore time.Time // the server asked for quiet until then
+	down      bool      // the last attempt did not reach it
+	lastError string
+	busy      int           // live attempts under way
+	calm      chan struct{} // closed when busy is 0
+}
+
+// New checks the options and starts nothing.
+func New(o Options) (*Pusher, error) {
+	if o.Client == nil || o.Queue == nil {
+		return nil, errors.New("push: Client and Queue are required")
+	}
+	if o.Path == "" {
+		o.Path = wire.PathMetrics
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	calm := make(chan struct{})
+	close(calm)
+	return &Pusher{
+		client: o.Client, queue: o.Queue, path: o.Path, log: o.Logger, now: o.Now, metrics: newMetrics(o.Registerer),
+		live: make(chan *sealed, liveBatches), stored: make(chan struct{}, 1), encoder: newEncoder(), calm: calm,
+	}, nil
+}
+
+// Push hands over a batch. It does not wait for the server. Samples are sealed
+// before it returns, so the caller may use their memory again.
+func (p *Pusher) Push(b Batch) error {
+	if len(b.Samples) == 0 {
+		return nil
+	}
+	p.encodeMu.Lock()
+	requests, err := p.encoder.encode(b)
+	p.encodeMu.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, s := range requests {
+		select {
+		case p.live <- s:
+		default: // attempts hang longer than intervals: the disk is the place to wait
+			p.store(s)
+		}
+	}
+	return nil
+}
+
+// Run sends until ctx ends. What was not acknowledged then is on disk.
+func (p *Pusher) Run(ctx context.Context) error {
+	var g errgroup.Group
+	g.Go(func() error { p.sendLive(ctx); return nil })
+	g.Go(func() error { p.sendStored(ctx); return nil })
+	err := g.Wait()
+	p.drain(context.WithoutCancel(ctx))
+	return err
+}
+
+// Health says what waits.
+func (p *Pusher) Health() wire.QueueHealth {
+	n, bytes, oldest, dropped := p.queue.Stats()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return wire.QueueHealth{Batches: n, Bytes: bytes, OldestAt: oldest, Dropped: dropped, LastError: p.lastError}
+}
+
+func (p *Pusher) sendLive(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-p.live:
+			p.sendOneLive(ctx, s)
+		}
+	}
+}
+
+// sendOneLive tries a batch once. It goes to disk when the attempt takes long or
+// fails, and is removed again should the attempt succeed after all.
+func (p *Pusher) sendOneLive(ctx context.Context, s *sealed) {
+	if p.quiet() > 0 {
+		p.store(s)
+		return
+	}
+	p.begin()
+	defer p.end()
+	done := make(chan error, 1)
+	go func() { done <- p.attempt(ctx, s.item, s.body, false) }()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	var err error
+	select {
+	case err = <-done:
+	case <-timer.C:
+		p.store(s)
+		err = <-done // ends by its own timeout or with ctx
+	}
+	switch {
+	case err == nil:
+		if s.onDisk {
+			p.queue.Done(s.item)
+		}
+	case final(err):
+		p.refuse(s, err)
+	default:
+		if !s.onDisk {
+			p.store(s)
+		}
+	}
+}
+
+// store brings a batch to disk. A disk that fails leaves it to memory alone,
+// and the batch is lost and counted.
+func (p *Pusher) store(s *sealed) {
+	item, err := p.queue.Put(s.item, s.body)
+	if err != nil {
+		p.log.Error("batch lost", "samples", s.item.Samples, "err", err)
+		return
+	}
+	s.item, s.onDisk = item, true
+	select {
+	case p.stored <- struct{}{}:
+	default:
+	}
+}
+
+func (p *Pusher) refuse(s *sealed, err error) {
+	p.log.Error("server refused samples for good", "samples", s.item.Samples, "from", s.item.First, "to", s.item.Last, "err", err)
+	if s.onDisk {
+		p.queue.Drop(s.item, queue.DropRefused)
+	} else {
+		p.queue.Count(s.item, queue.DropRefused)
+	}
+}
+
+// sendStored sends what is on disk, oldest first, one at a time, never beside a
+// live attempt, and pausing as long as each took.
+func (p *Pusher) sendStored(ctx context.Context) {
+	var wait backoff
+	for {
+		item, ok := p.queue.Oldest()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return
+			case <-p.stored:
+				// Give a server that just failed a moment.
+				if !sleep(ctx, wait.next(nil)) {
+					return
+				}
+				continue
+			}
+		}
+		if q := p.quiet(); q > 0 && !sleep(ctx, q) {
+			return
+		}
+		if !p.awaitCalm(ctx) {
+			return
+		}
+		body, err := p.queue.Read(item)
+		if err != nil {
+			p.log.Warn("queued batch dropped", "err", err)
+			continue
+		}
+		began := p.now()
+		// What is younger than two intervals is late, not history.
+		history := began.Sub(item.Last) > max(2*item.Interval, time.Minute)
+		err = p.attempt(ctx, item, body, history)
+		pause := max(20*time.Millisecond, p.now().Sub(began))
+		switch {
+		case err == nil:
+			p.queue.Done(item)
+			wait = backoff{}
+		case final(err):
+			p.refuse(&sealed{item: item, onDisk: true}, err)
+		default:
+			pause = wait.next(err)
+		}
+		if !sleep(ctx, pause) {
+			return
+		}
+	}
+}
+
+// attempt sends one request, in the older version if the server wants that.
+func (p *Pusher) attempt(ctx context.Context, item queue.Item, body []byte, backlog bool) error {
+	p.mu.Lock()
+	v1 := p.v1
+	p.mu.Unlock()
+	began := p.now()
+	written, err := p.post(ctx, item, body, backlog, v1)
+	var r *refusal
+	switch {
+	case v1:
+	case errors.As(err, &r) && r.status == http.StatusUnsupportedMediaType, err == nil && !written:
+		// A receiver of 1.0 only, or one that took the body for 1.0 and found nothing in it.
+		p.mu.Lock()
+		p.v1 = true
+		p.mu.Unlock()
+		p.log.Info("server takes remote write 1.0 only", "server", p.client.Server())
+		_, err = p.post(ctx, item, body, backlog, true)
+	}
+	p.note(item, err, p.now().Sub(began), backlog)
+	return err
+}
+
+func (p *Pusher) post(ctx context.Context, item queue.Item, body []byte, backlog, v1 bool) (written bool, err error) {
+	h := http.Header{}
+	h.Set("Content-Encoding", "snappy")
+	h.Set("Content-Type", contentTypeV2)
+	h.Set("X-Prometheus-Remote-Write-Version", "2.0.0")
+	if v1 {
+		if body, err = toV1(body); err != nil {
+			return false, err
+		}
+		h.Set("Content-Type", contentTypeV1)
+		h.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
+	}
+	h.Set(wire.HeaderInterval, strconv.Itoa(int(item.Interval/time.Second)))
+	if !item.Through.IsZero() {
+		h.Set(wire.HeaderComplete, wire.FormatMillis(item.Through))
+	}
+	if backlog {
+		h.Set(wire.HeaderBacklog, "true")
+	}
+	answer, _, err := p.client.do(ctx, http.MethodPost, p.client.URL(p.path), h, body)
+	return answer.Get(headerWritten) != "", err
+}
+
+// note keeps how the last attempt went, and logs when that changes.
+func (p *Pusher) note(item queue.Item, err error, took time.Duration, backlog bool) {
+	result := "ok"
+	switch {
+	case err == nil:
+		p.metrics.samples.WithLabelValues(fmt.Sprint(backlog)).Add(float64(item.Samples))
+	case final(err):
+		result = "refused"
+	default:
+		result = "failed"
+	}
+	p.metrics.attempts.WithLabelValues(result).Inc()
+	p.metrics.seconds.Observe(took.Seconds())
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var r *refusal
+	if errors.As(err, &r) && r.after > 0 {
+		p.notBefore = p.now().Add(r.after)
+	}
+	failed := err != nil && !final(err)
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if failed && (!p.down || text != p.lastError) {
+		p.log.Warn("server does not take samples", "server", p.client.Server(), "err", err)
+	}
+	if !failed && p.down {
+		p.log.Info("server takes samples again", "server", p.client.Server())
+	}
+	p.down, p.lastError = failed, text
+}
+
+// quiet is how long the server asked to be left alone.
+func (p *Pusher) quiet() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.notBefore.Sub(p.now())
+}
+
+func (p *Pusher) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.busy == 0 {
+		p.calm = make(chan struct{})
+	}
+	p.busy++
+}
+
+func (p *Pusher) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.busy--; p.busy == 0 {
+		close(p.calm)
+	}
+}
+
+func (p *Pusher) awaitCalm(ctx context.Context) bool {
+	p.mu.Lock()
+	calm := p.calm
+	p.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-calm:
+		return true
+	}
+}
+
+// drain tries what had no attempt yet once more, and keeps it on disk otherwise.
+func (p *Pusher) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	for {
+		select {
+		case s := <-p.live:
+			if ctx.Err() != nil || p.attempt(ctx, s.item, s.body, false) != nil {
+				p.store(s)
+			}
+		default:
+			return
+		}
+	}
+}
