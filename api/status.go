@@ -37,14 +37,17 @@ type Status struct {
 	Now       time.Time `json:"now" doc:"The server's clock."`
 	Ready     bool      `json:"ready"`
 	Parts     []Part    `json:"parts" nullable:"false"`
-	Principal struct {
-		Kind access.Kind `json:"kind" enum:"local_admin,api_token,ingest_token"`
-		Name string      `json:"name"`
-	} `json:"principal" doc:"Who asks."`
-	Open      bool     `json:"open" doc:"There is no API token yet: whoever reaches the server from its own machine is its admin."`
-	Simulated bool     `json:"simulated" doc:"What is shown is a simulated cluster."`
-	Clusters  []string `json:"clusters" nullable:"false"`
-	Stores    []Store  `json:"stores" nullable:"false"`
+	Principal Principal `json:"principal" doc:"Who asks."`
+	Open      bool      `json:"open" doc:"There is no API token yet: whoever reaches the server from its own machine is its admin."`
+	Simulated bool      `json:"simulated" doc:"What is shown is a simulated cluster."`
+	Clusters  []string  `json:"clusters" nullable:"false"`
+	Stores    []Store   `json:"stores" nullable:"false"`
+}
+
+// Principal is who asks.
+type Principal struct {
+	Kind access.Kind `json:"kind" enum:"local_admin,api_token,ingest_token"`
+	Name string      `json:"name"`
 }
 
 func (s *Server) registerStatus(api huma.API) {

@@ -58,12 +58,11 @@ type tokenList struct {
 	Next  *string `json:"next"`
 }
 
-type createInput struct {
-	Body struct {
-		Kind    string `json:"kind" enum:"api,ingest" doc:"api: reads and changes everything. ingest: sends data of one cluster."`
-		Name    string `json:"name" doc:"For people, 1 to 63 characters." minLength:"1" maxLength:"63"`
-		Cluster string `json:"cluster,omitempty" doc:"Of an ingest token, required: the cluster's id."`
-	}
+// NewToken asks for a token.
+type NewToken struct {
+	Kind    string `json:"kind" enum:"api,ingest" doc:"api: reads and changes everything. ingest: sends data of one cluster."`
+	Name    string `json:"name" doc:"For people, 1 to 63 characters." minLength:"1" maxLength:"63"`
+	Cluster string `json:"cluster,omitempty" doc:"Of an ingest token, required: the cluster's id."`
 }
 
 var clusterID = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -113,7 +112,7 @@ func (h *handlers) list(ctx context.Context, _ *struct{}) (*struct{ Body tokenLi
 	return &struct{ Body tokenList }{out}, nil
 }
 
-func (h *handlers) create(ctx context.Context, in *createInput) (*struct{ Body CreatedToken }, error) {
+func (h *handlers) create(ctx context.Context, in *struct{ Body NewToken }) (*struct{ Body CreatedToken }, error) {
 	if err := access.Authorize(ctx, access.Admin, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
