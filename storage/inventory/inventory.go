@@ -1,0 +1,867 @@
+// Package inventory owns the objects of all clusters: the present in memory, and
+// every state that they had, with its time, in a SQLite file for as long as the
+// data are kept. It must not know policies, metrics or HTTP.
+//
+// A collector reports in sessions: a snapshot, then changes, each batch with a
+// number. A batch is in the file before it is in memory, and both before it is
+// acknowledged. After a restart the present is what it was, and the session goes
+// on.
+package inventory
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+	"github.com/crowsnest-dev/crowsnest/storage/sqlite"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Options of a store.
+type Options struct {
+	Path         string                // required; the SQLite file
+	Retention    time.Duration         // of states that are past; default 90 days
+	TombstoneFor time.Duration         // how long Gone remembers; default 24 h
+	Logger       *slog.Logger          // default slog.Default
+	Registerer   prometheus.Registerer // nil: metrics are kept but not exported
+	Now          func() time.Time      // default time.Now
+}
+
+func (o Options) complete() (Options, error) {
+	var errs []error
+	if o.Path == "" {
+		errs = append(errs, errors.New("Path is required"))
+	}
+	o.Retention = cmp.Or(o.Retention, 90*24*time.Hour)
+	o.TombstoneFor = cmp.Or(o.TombstoneFor, 24*time.Hour)
+	if o.Retention < 0 || o.TombstoneFor < 0 {
+		errs = append(errs, fmt.Errorf("Retention and TombstoneFor must be positive, got %s and %s", o.Retention, o.TombstoneFor))
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o, errors.Join(errs...)
+}
+
+// maxAhead is how far ahead of the server's clock a collector's may be; further
+// ahead the server's is taken.
+const maxAhead = 2 * time.Minute
+
+// maxTombstones bounds what Gone remembers of one cluster; the oldest go first.
+const maxTombstones = 50_000
+
+// Store is an open inventory. All methods may be called concurrently. Objects
+// and slices that it hands out are shared: they must not be changed.
+type Store struct {
+	opts    Options
+	log     *slog.Logger
+	metrics *metrics
+	db      *sql.DB
+
+	mu       sync.RWMutex
+	clusters map[string]*cluster
+	changed  chan struct{} // closed at the next change
+}
+
+// cluster is the present of one cluster.
+type cluster struct {
+	name string
+	id   int64 // in the file
+
+	// apply is held for the whole of an Apply, its file work included; it guards
+	// the session.
+	apply    sync.Mutex
+	session  string
+	sequence uint64
+	complete bool                    // the session's snapshot is
+	seen     map[object.Key]struct{} // by the snapshot that is under way
+	deleted  bool                    // by DeleteCluster; nothing may be added any more
+
+	// mu guards what readers see. It is taken for the moment of a swap only.
+	mu       sync.RWMutex
+	info     Info
+	present  map[object.Key]entry
+	lists    map[object.Kind][]object.Object // sorted; replaced, never changed
+	byNode   map[string]map[object.Key]*object.Pod
+	gone     map[object.Key]Tombstone
+	nodeList []string
+}
+
+// entry is an object with what is needed to find out whether it changed.
+type entry struct {
+	o    object.Object
+	row  int64 // in versions
+	from int64 // Unix milliseconds
+	sum  [16]byte
+}
+
+// Info describes a cluster.
+type Info struct {
+	Kind     string    // managed, independent, elastic, edge; empty when unknown
+	Version  string    // of Kubernetes; empty when unknown
+	LastSeen time.Time // when the newest batch came, by the server's clock
+	Synced   bool      // a snapshot was complete: what is not listed does not exist
+	Counts   map[object.Kind]int
+}
+
+// Tombstone is an object that was deleted.
+type Tombstone struct {
+	At   time.Time
+	Last object.Object // its last state
+}
+
+// Open opens the file, makes it when it is not there, and loads the present.
+func Open(opts Options) (*Store, error) {
+	opts, err := opts.complete()
+	if err != nil {
+		return nil, fmt.Errorf("open inventory: %w", err)
+	}
+	m, err := newMetrics(opts.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("open inventory: %w", err)
+	}
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, fmt.Errorf("open inventory: %w", err)
+	}
+	// Not Durable: after a power cut the last batches may be gone, and the sender
+	// is told to begin a new session.
+	db, err := sqlite.Open(opts.Path, sub)
+	if err != nil {
+		return nil, fmt.Errorf("open inventory: %w", err)
+	}
+	s := &Store{opts: opts, log: opts.Logger, metrics: m, db: db, clusters: map[string]*cluster{}, changed: make(chan struct{})}
+	if err := s.load(context.Background()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open inventory: %w", err), db.Close())
+	}
+	return s, nil
+}
+
+// Close closes the file. It may be called twice.
+func (s *Store) Close() error {
+	s.metrics.forget()
+	return s.db.Close()
+}
+
+// Run removes states that are past the retention, once at the start and then
+// every hour, until ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		if n, err := s.Clean(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("clean inventory", "err", err)
+		} else if n > 0 {
+			s.log.Info("cleaned inventory", "versions", n)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// cleanChunk is how many rows one transaction removes, so that batches do not
+// wait long for their turn.
+const cleanChunk = 5000
+
+// Clean removes states that ended before the retention, and tombstones that are
+// too old. It gives the number of states removed.
+func (s *Store) Clean(ctx context.Context) (removed int64, err error) {
+	now := s.opts.Now()
+	for _, c := range s.all() {
+		c.mu.Lock()
+		maps.DeleteFunc(c.gone, func(_ object.Key, t Tombstone) bool { return now.Sub(t.At) > s.opts.TombstoneFor })
+		c.mu.Unlock()
+	}
+	for {
+		r, err := s.db.ExecContext(ctx, `DELETE FROM versions WHERE id IN (SELECT id FROM versions WHERE valid_to < ? LIMIT ?)`,
+			now.Add(-s.opts.Retention).UnixMilli(), cleanChunk)
+		if err != nil {
+			return removed, fmt.Errorf("remove old versions: %w", err)
+		}
+		n, err := r.RowsAffected()
+		if err != nil {
+			return removed, err
+		}
+		removed += n
+		if n < cleanChunk {
+			return removed, nil
+		}
+	}
+}
+
+// load reads the present and the tombstones.
+func (s *Store) load(ctx context.Context) error {
+	byID := map[int64]*cluster{}
+	err := s.rows(ctx, func(r *sql.Rows) error {
+		c := newCluster("")
+		var seen int64
+		if err := r.Scan(&c.id, &c.name, &c.info.Kind, &c.info.Version, &c.session, &c.sequence, &c.complete, &c.info.Synced, &seen); err != nil {
+			return err
+		}
+		if !c.complete {
+			// What the snapshot had named so far is not kept; it has to begin anew.
+			c.session = ""
+		}
+		c.info.LastSeen = time.UnixMilli(seen).UTC()
+		s.clusters[c.name], byID[c.id] = c, c
+		return nil
+	}, `SELECT id, name, kind, version, session, sequence, complete, synced, last_seen FROM clusters`)
+	if err != nil {
+		return fmt.Errorf("read clusters: %w", err)
+	}
+	err = s.rows(ctx, func(r *sql.Rows) error {
+		var e entry
+		var id int64
+		var kind object.Kind
+		var body []byte
+		if err := r.Scan(&e.row, &id, &kind, &e.from, &body); err != nil {
+			return err
+		}
+		o, err := decode(kind, body)
+		if err != nil {
+			return err
+		}
+		e.o, e.sum = o, sumOf(body)
+		c := byID[id]
+		key := object.KeyOf(o)
+		c.present[key] = e
+		return nil
+	}, `SELECT id, cluster, kind, valid_from, body FROM versions WHERE valid_to IS NULL`)
+	if err != nil {
+		return fmt.Errorf("read present objects: %w", err)
+	}
+	err = s.rows(ctx, func(r *sql.Rows) error {
+		var id, to int64
+		var kind object.Kind
+		var body []byte
+		if err := r.Scan(&id, &kind, &to, &body); err != nil {
+			return err
+		}
+		o, err := decode(kind, body)
+		if err != nil {
+			return err
+		}
+		c, key := byID[id], object.KeyOf(o)
+		if _, back := c.present[key]; !back {
+			c.gone[key] = Tombstone{At: time.UnixMilli(to).UTC(), Last: o}
+		}
+		return nil
+	}, `SELECT cluster, kind, valid_to, body FROM versions WHERE gone = 1 AND valid_to > ? ORDER BY valid_to`, s.opts.Now().Add(-s.opts.TombstoneFor).UnixMilli())
+	if err != nil {
+		return fmt.Errorf("read deleted objects: %w", err)
+	}
+	for _, c := range s.clusters {
+		c.index()
+	}
+	return nil
+}
+
+func (s *Store) rows(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) error {
+	r, err := s.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for r.Next() {
+		if err := each(r); err != nil {
+			return err
+		}
+	}
+	return r.Err()
+}
+
+func newCluster(name string) *cluster {
+	c := &cluster{name: name, present: map[object.Key]entry{}, gone: map[object.Key]Tombstone{}}
+	c.index()
+	return c
+}
+
+// index makes lists and indexes from present.
+func (c *cluster) index() {
+	c.lists, c.byNode = map[object.Kind][]object.Object{}, map[string]map[object.Key]*object.Pod{}
+	for key, e := range c.present {
+		c.lists[key.Kind] = append(c.lists[key.Kind], e.o)
+		if p, ok := e.o.(*object.Pod); ok {
+			c.setNode(key, nil, p)
+		}
+	}
+	for kind := range c.lists {
+		slices.SortFunc(c.lists[kind], byName)
+	}
+	c.nodeList = realNodes(c.lists[object.KindNode])
+	c.count()
+}
+
+func (c *cluster) count() {
+	counts := make(map[object.Kind]int, len(object.Kinds))
+	for _, k := range object.Kinds {
+		counts[k] = len(c.lists[k])
+	}
+	c.info.Counts = counts
+}
+
+// setNode moves a pod in the index by node; either may be nil.
+func (c *cluster) setNode(key object.Key, before, after *object.Pod) {
+	if before != nil && before.Node != "" {
+		delete(c.byNode[before.Node], key)
+		if len(c.byNode[before.Node]) == 0 {
+			delete(c.byNode, before.Node)
+		}
+	}
+	if after != nil && after.Node != "" {
+		if c.byNode[after.Node] == nil {
+			c.byNode[after.Node] = map[object.Key]*object.Pod{}
+		}
+		c.byNode[after.Node][key] = after
+	}
+}
+
+func realNodes(nodes []object.Object) []string {
+	out := make([]string, 0, len(nodes))
+	for _, o := range nodes {
+		if n := o.(*object.Node); !n.Virtual {
+			out = append(out, n.Name)
+		}
+	}
+	return out
+}
+
+func byName(a, b object.Object) int {
+	ka, kb := object.KeyOf(a), object.KeyOf(b)
+	return cmp.Or(cmp.Compare(ka.Namespace, kb.Namespace), cmp.Compare(ka.Name, kb.Name))
+}
+
+func sumOf(body []byte) [16]byte {
+	h := sha256.Sum256(body)
+	return [16]byte(h[:16])
+}
+
+func decode(kind object.Kind, body []byte) (object.Object, error) {
+	var o object.Object
+	switch kind {
+	case object.KindNamespace:
+		o = &object.Namespace{}
+	case object.KindNode:
+		o = &object.Node{}
+	case object.KindWorkload:
+		o = &object.Workload{}
+	case object.KindService:
+		o = &object.Service{}
+	case object.KindPod:
+		o = &object.Pod{}
+	default:
+		return nil, fmt.Errorf("unknown kind of object %q", kind)
+	}
+	if err := json.Unmarshal(body, o); err != nil {
+		return nil, fmt.Errorf("read %s: %w", kind, err)
+	}
+	return o, nil
+}
+
+// change is one object of a batch that is new, different or gone.
+type change struct {
+	key    object.Key
+	before entry // zero: it was not there
+	after  entry // zero: it is gone
+	body   []byte
+	at     int64
+}
+
+// Apply stores a batch and makes it the present. It returns nil when the batch,
+// or an earlier copy of it, is in the file. A batch that does not follow the one
+// before is fault.ErrConflict: the sender begins a new session with a snapshot.
+// The objects of b belong to the store afterwards.
+func (s *Store) Apply(ctx context.Context, clusterName string, b *wire.InventoryBatch) error {
+	if clusterName == "" {
+		return fmt.Errorf("apply inventory: %w", fault.Field{Path: "cluster", Reason: "is required"})
+	}
+	if b.Session == "" || b.Sequence == 0 {
+		return fmt.Errorf("apply inventory: %w", fault.Field{Path: "session", Reason: "and a sequence from 1 are required", Value: b.Session})
+	}
+	c := s.obtain(clusterName)
+	c.apply.Lock()
+	defer c.apply.Unlock()
+	if c.deleted {
+		return fmt.Errorf("apply inventory: cluster %s was deleted: %w", clusterName, fault.ErrConflict)
+	}
+	switch next := c.sequence + 1; {
+	case b.Session != c.session && b.Sequence != 1:
+		s.metrics.batches.WithLabelValues(resultConflict).Inc()
+		return fmt.Errorf("apply inventory: session %q is not known here, begin a new one: %w", b.Session, fault.ErrConflict)
+	case b.Session != c.session && !b.Snapshot:
+		return fmt.Errorf("apply inventory: %w", fault.Field{Path: "snapshot", Reason: "must be true in the first batch of a session", Value: false})
+	case b.Session == c.session && b.Sequence < next:
+		s.metrics.batches.WithLabelValues(resultDuplicate).Inc()
+		return nil
+	case b.Session == c.session && b.Sequence > next:
+		s.metrics.batches.WithLabelValues(resultConflict).Inc()
+		return fmt.Errorf("apply inventory: batch %d of session %q came, but %d was expected: %w", b.Sequence, b.Session, next, fault.ErrConflict)
+	case b.Session == c.session && b.Snapshot && c.complete:
+		return fmt.Errorf("apply inventory: %w", fault.Field{Path: "snapshot", Reason: "a session has one snapshot, and this one's is complete", Value: true})
+	}
+	now := s.opts.Now()
+	at := b.Time
+	if at.After(now.Add(maxAhead)) || at.IsZero() {
+		at = now
+	}
+	fresh := b.Session != c.session
+	seen := c.seen
+	if fresh {
+		seen = map[object.Key]struct{}{}
+	}
+	changes, err := c.changes(b, at.UnixMilli(), seen)
+	if err != nil {
+		return fmt.Errorf("apply inventory: %w", err)
+	}
+	complete := !fresh && c.complete || b.Snapshot && b.Last
+	info := c.info // nobody else writes it
+	info.Kind, info.Version = cmp.Or(b.ClusterKind, info.Kind), cmp.Or(b.ClusterVersion, info.Version)
+	info.LastSeen = now.UTC()
+	info.Synced = info.Synced || complete
+	id, err := s.write(ctx, c, b, info, complete, changes)
+	if err != nil {
+		s.metrics.batches.WithLabelValues(resultError).Inc()
+		// A batch that was named in seen but not stored would count as seen.
+		c.session, c.seen, c.complete = "", nil, false
+		return fmt.Errorf("apply inventory: write batch %d of cluster %s: %w", b.Sequence, clusterName, err)
+	}
+	c.id, c.session, c.sequence, c.complete, c.seen = id, b.Session, b.Sequence, complete, seen
+	if complete {
+		c.seen = nil
+	}
+	c.swap(changes, info, now.Add(-s.opts.TombstoneFor))
+	s.metrics.batches.WithLabelValues(resultOK).Inc()
+	s.metrics.versions.Add(float64(len(changes)))
+	s.announce()
+	return nil
+}
+
+// changes compares the batch with the present and gives what differs. It notes
+// the objects of a snapshot in seen.
+func (c *cluster) changes(b *wire.InventoryBatch, at int64, seen map[object.Key]struct{}) ([]change, error) {
+	at0 := func(e entry) int64 { return max(at, e.from+1) } // a state lasts at least a millisecond
+	var out []change
+	inBatch := map[object.Key]int{} // index in out
+	for _, o := range b.Objects() {
+		key := object.KeyOf(o)
+		if b.Snapshot {
+			seen[key] = struct{}{}
+		}
+		body, err := json.Marshal(o)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		ch := change{key: key, before: c.present[key], after: entry{o: o, sum: sumOf(body)}, body: body}
+		ch.at = at0(ch.before)
+		ch.after.from = ch.at
+		if i, twice := inBatch[key]; twice {
+			out[i] = ch // the last one counts
+			continue
+		}
+		if ch.before.o != nil && ch.before.sum == ch.after.sum {
+			continue
+		}
+		inBatch[key] = len(out)
+		out = append(out, ch)
+	}
+	for _, d := range b.Deleted {
+		if b.Snapshot {
+			delete(seen, d.Key)
+		}
+		if i, ok := inBatch[d.Key]; ok {
+			// The batch has the object too: it is gone only if it is this very one.
+			if o := out[i].after.o; o != nil && d.UID == o.GetMeta().UID {
+				out[i].after, out[i].body = entry{}, nil
+			}
+			continue
+		}
+		before, ok := c.present[d.Key]
+		if !ok || d.UID != "" && before.o.GetMeta().UID != d.UID {
+			continue // gone already, or replaced by another of that name
+		}
+		inBatch[d.Key] = len(out)
+		out = append(out, change{key: d.Key, before: before, at: at0(before)})
+	}
+	if b.Snapshot && b.Last {
+		for key, before := range c.present {
+			if _, ok := seen[key]; ok {
+				continue
+			}
+			if _, ok := inBatch[key]; ok {
+				continue
+			}
+			out = append(out, change{key: key, before: before, at: at0(before)})
+		}
+	}
+	// An object that came and went within the batch was never seen by anybody.
+	return slices.DeleteFunc(out, func(ch change) bool { return ch.before.o == nil && ch.after.o == nil }), nil
+}
+
+// write stores a batch in one transaction.
+func (s *Store) write(ctx context.Context, c *cluster, b *wire.InventoryBatch, info Info, complete bool, changes []change) (id int64, err error) {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreDone(tx.Rollback()))
+		}
+	}()
+	err = tx.QueryRowContext(ctx, `INSERT INTO clusters (name, kind, version, session, sequence, complete, synced, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, version = excluded.version, session = excluded.session, sequence = excluded.sequence,
+		complete = excluded.complete, synced = excluded.synced, last_seen = excluded.last_seen RETURNING id`,
+		c.name, info.Kind, info.Version, b.Session, b.Sequence, complete, info.Synced, info.LastSeen.UnixMilli()).Scan(&id)
+	if err != nil {
+		return 0, err
+	}
+	if len(changes) > 0 {
+		end, err := tx.PrepareContext(ctx, `UPDATE versions SET valid_to = ?, gone = ? WHERE id = ?`)
+		if err != nil {
+			return 0, err
+		}
+		defer end.Close()
+		begin, err := tx.PrepareContext(ctx, `INSERT INTO versions (cluster, kind, namespace, name, valid_from, body) VALUES (?, ?, ?, ?, ?, ?)`)
+		if err != nil {
+			return 0, err
+		}
+		defer begin.Close()
+		for i := range changes {
+			ch := &changes[i]
+			if ch.before.o != nil {
+				if _, err := end.ExecContext(ctx, ch.at, ch.after.o == nil, ch.before.row); err != nil {
+					return 0, err
+				}
+			}
+			if ch.after.o != nil {
+				r, err := begin.ExecContext(ctx, id, ch.key.Kind, ch.key.Namespace, ch.key.Name, ch.at, ch.body)
+				if err != nil {
+					return 0, err
+				}
+				if ch.after.row, err = r.LastInsertId(); err != nil {
+					return 0, err
+				}
+			}
+		}
+	}
+	return id, tx.Commit()
+}
+
+func ignoreDone(err error) error {
+	if errors.Is(err, sql.ErrTxDone) {
+		return nil
+	}
+	return err
+}
+
+// swap makes the changes the present.
+func (c *cluster) swap(changes []change, info Info, forget time.Time) {
+	touched := map[object.Kind]map[object.Key]object.Object{}
+	for _, ch := range changes {
+		if touched[ch.key.Kind] == nil {
+			touched[ch.key.Kind] = map[object.Key]object.Object{}
+		}
+		touched[ch.key.Kind][ch.key] = ch.after.o
+	}
+	lists := map[object.Kind][]object.Object{}
+	for kind, objects := range touched {
+		lists[kind] = merge(c.lists[kind], objects) // only Apply writes lists, and it holds apply
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range changes {
+		before, _ := ch.before.o.(*object.Pod)
+		after, _ := ch.after.o.(*object.Pod)
+		c.setNode(ch.key, before, after)
+		if ch.after.o == nil {
+			delete(c.present, ch.key)
+			c.gone[ch.key] = Tombstone{At: time.UnixMilli(ch.at).UTC(), Last: ch.before.o}
+			continue
+		}
+		c.present[ch.key] = ch.after
+		delete(c.gone, ch.key)
+	}
+	maps.Copy(c.lists, lists)
+	if _, ok := touched[object.KindNode]; ok {
+		c.nodeList = realNodes(c.lists[object.KindNode])
+	}
+	c.info = info
+	c.count()
+	if len(c.gone) > maxTombstones {
+		c.forgetLocked(forget)
+	}
+}
+
+// forgetLocked drops tombstones: the old ones, and the oldest beyond the bound.
+func (c *cluster) forgetLocked(before time.Time) {
+	keys := slices.SortedFunc(maps.Keys(c.gone), func(a, b object.Key) int { return c.gone[a].At.Compare(c.gone[b].At) })
+	// A tenth more than needed, so that this is not done at each deletion.
+	for i, k := range keys {
+		if i < len(keys)-maxTombstones*9/10 || c.gone[k].At.Before(before) {
+			delete(c.gone, k)
+		}
+	}
+}
+
+// merge gives a new sorted list: old with the objects put in, nil ones left out.
+func merge(old []object.Object, objects map[object.Key]object.Object) []object.Object {
+	put := make([]object.Object, 0, len(objects))
+	for _, o := range objects {
+		if o != nil {
+			put = append(put, o)
+		}
+	}
+	slices.SortFunc(put, byName)
+	out := make([]object.Object, 0, len(old)+len(put))
+	for _, o := range old {
+		if _, touched := objects[object.KeyOf(o)]; touched {
+			continue
+		}
+		for len(put) > 0 && byName(put[0], o) < 0 {
+			out, put = append(out, put[0]), put[1:]
+		}
+		out = append(out, o)
+	}
+	return append(out, put...)
+}
+
+// obtain finds a cluster or makes an empty one.
+func (s *Store) obtain(name string) *cluster {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.clusters[name]
+	if c == nil {
+		c = newCluster(name)
+		s.clusters[name] = c
+	}
+	return c
+}
+
+func (s *Store) get(name string) *cluster {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.clusters[name]
+}
+
+func (s *Store) all() []*cluster {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Values(s.clusters))
+}
+
+func (s *Store) announce() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Changed gives a channel that is closed at the next change of any cluster. Take
+// it before reading, so that no change is missed between the two.
+func (s *Store) Changed() <-chan struct{} {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.changed
+}
+
+// Clusters lists the clusters that have ever reported, by name.
+func (s *Store) Clusters() []string {
+	var out []string
+	for _, c := range s.all() {
+		c.mu.RLock()
+		if !c.info.LastSeen.IsZero() {
+			out = append(out, c.name)
+		}
+		c.mu.RUnlock()
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Info describes a cluster; false when it has never reported.
+func (s *Store) Info(clusterName string) (Info, bool) {
+	c := s.get(clusterName)
+	if c == nil {
+		return Info{}, false
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.info, !c.info.LastSeen.IsZero()
+}
+
+// List gives all objects of a kind, sorted by namespace and name.
+func (s *Store) List(clusterName string, kind object.Kind) []object.Object {
+	c := s.get(clusterName)
+	if c == nil {
+		return nil
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return slices.Clip(c.lists[kind])
+}
+
+// Get finds an object.
+func (s *Store) Get(clusterName string, key object.Key) (object.Object, bool) {
+	c := s.get(clusterName)
+	if c == nil {
+		return nil, false
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	e, ok := c.present[key]
+	return e.o, ok
+}
+
+// PodsOn gives the pods of a node, sorted by namespace and name.
+func (s *Store) PodsOn(clusterName, node string) []*object.Pod {
+	c := s.get(clusterName)
+	if c == nil {
+		return nil
+	}
+	c.mu.RLock()
+	out := slices.Collect(maps.Values(c.byNode[node]))
+	c.mu.RUnlock()
+	slices.SortFunc(out, func(a, b *object.Pod) int { return byName(a, b) })
+	return out
+}
+
+// Gone finds an object that was deleted within Options.TombstoneFor and is not
+// back.
+func (s *Store) Gone(clusterName string, key object.Key) (Tombstone, bool) {
+	c := s.get(clusterName)
+	if c == nil {
+		return Tombstone{}, false
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	t, ok := c.gone[key]
+	if ok && s.opts.Now().Sub(t.At) > s.opts.TombstoneFor {
+		return Tombstone{}, false
+	}
+	return t, ok
+}
+
+// Nodes lists the real nodes of a cluster by name, those that are not ready or
+// cordoned too; virtual ones are left out.
+func (s *Store) Nodes(clusterName string) []string {
+	c := s.get(clusterName)
+	if c == nil {
+		return nil
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return slices.Clip(c.nodeList)
+}
+
+// Version is one state of an object.
+type Version struct {
+	From   time.Time     // inclusive
+	To     time.Time     // exclusive; zero for the present
+	Gone   bool          // at To the object was deleted
+	Object object.Object //
+}
+
+// At lists the objects of a kind as they were at a time within the retention,
+// sorted by namespace and name.
+func (s *Store) At(ctx context.Context, clusterName string, kind object.Kind, t time.Time) ([]object.Object, error) {
+	var out []object.Object
+	err := s.rows(ctx, func(r *sql.Rows) error {
+		var body []byte
+		if err := r.Scan(&body); err != nil {
+			return err
+		}
+		o, err := decode(kind, body)
+		out = append(out, o)
+		return err
+	}, `SELECT body FROM versions JOIN clusters ON clusters.id = versions.cluster
+		WHERE clusters.name = ?1 AND versions.kind = ?2 AND valid_from <= ?3 AND (valid_to IS NULL OR valid_to > ?3)
+		ORDER BY namespace, versions.name`, clusterName, kind, t.UnixMilli())
+	if err != nil {
+		return nil, fmt.Errorf("list %ss of cluster %s at %s: %w", kind, clusterName, t.Format(time.RFC3339), err)
+	}
+	return out, nil
+}
+
+// Versions lists the states that an object had within a time range, oldest first.
+func (s *Store) Versions(ctx context.Context, clusterName string, key object.Key, from, to time.Time) ([]Version, error) {
+	var out []Version
+	err := s.rows(ctx, func(r *sql.Rows) error {
+		var v Version
+		var begin int64
+		var end sql.NullInt64
+		var body []byte
+		if err := r.Scan(&begin, &end, &v.Gone, &body); err != nil {
+			return err
+		}
+		v.From = time.UnixMilli(begin).UTC()
+		if end.Valid {
+			v.To = time.UnixMilli(end.Int64).UTC()
+		}
+		var err error
+		v.Object, err = decode(key.Kind, body)
+		out = append(out, v)
+		return err
+	}, `SELECT valid_from, valid_to, gone, body FROM versions JOIN clusters ON clusters.id = versions.cluster
+		WHERE clusters.name = ? AND versions.kind = ? AND namespace = ? AND versions.name = ? AND valid_from < ? AND (valid_to IS NULL OR valid_to > ?)
+		ORDER BY valid_from`, clusterName, key.Kind, key.Namespace, key.Name, to.UnixMilli(), from.UnixMilli())
+	if err != nil {
+		return nil, fmt.Errorf("list versions of %s in cluster %s: %w", key, clusterName, err)
+	}
+	return out, nil
+}
+
+// DeleteCluster removes a cluster with all its states. One that reports again
+// begins anew.
+func (s *Store) DeleteCluster(ctx context.Context, clusterName string) error {
+	c := s.get(clusterName)
+	if c == nil {
+		return fmt.Errorf("delete inventory of cluster %q: %w", clusterName, fault.ErrNotFound)
+	}
+	c.apply.Lock()
+	defer c.apply.Unlock()
+	for {
+		r, err := s.db.ExecContext(ctx, `DELETE FROM versions WHERE id IN (SELECT versions.id FROM versions JOIN clusters ON clusters.id = versions.cluster WHERE clusters.name = ? LIMIT ?)`, clusterName, cleanChunk)
+		if err != nil {
+			return fmt.Errorf("delete inventory of cluster %q: %w", clusterName, err)
+		}
+		if n, err := r.RowsAffected(); err != nil || n < cleanChunk {
+			if err != nil {
+				return err
+			}
+			break
+		}
+	}
+	if _, err := s.db.ExecContext(ctx, `DELETE FROM clusters WHERE name = ?`, clusterName); err != nil {
+		return fmt.Errorf("delete inventory of cluster %q: %w", clusterName, err)
+	}
+	c.deleted = true
+	s.mu.Lock()
+	delete(s.clusters, clusterName)
+	s.mu.Unlock()
+	s.announce()
+	return nil
+}

@@ -1,0 +1,385 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// t0 is when the tests' world begins.
+var t0 = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+
+type clock struct{ now time.Time }
+
+func open(t testing.TB, path string, c *clock) *Store {
+	t.Helper()
+	s, err := Open(Options{Path: path, Now: func() time.Time { return c.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func pod(name, uid, node, phase string) *object.Pod {
+	return &object.Pod{
+		Meta: object.Meta{UID: uid, Namespace: "shop", Name: name, Labels: map[string]string{"app": "cart"}, CreatedAt: t0.Add(-time.Hour)},
+		Node: node, Phase: phase, Workload: object.WorkloadRef{Type: "deployment", Name: "cart"},
+		Containers: []object.Container{{Name: "app", State: "running", StartedAt: t0.Add(-time.Hour)}},
+	}
+}
+
+func node(name string, virtual bool) *object.Node {
+	return &object.Node{Meta: object.Meta{UID: "uid-" + name, Name: name}, Ready: true, Virtual: virtual}
+}
+
+// session writes batches with rising numbers.
+type session struct {
+	t       testing.TB
+	s       *Store
+	cluster string
+	id      string
+	seq     uint64
+	at      time.Time
+}
+
+func (x *session) next(b *wire.InventoryBatch) *wire.InventoryBatch {
+	x.seq++
+	x.at = x.at.Add(time.Second)
+	b.Session, b.Sequence, b.Time = x.id, x.seq, x.at
+	return b
+}
+
+func (x *session) apply(b *wire.InventoryBatch) {
+	x.t.Helper()
+	if err := x.s.Apply(x.t.Context(), x.cluster, x.next(b)); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+func snapshot(objects ...object.Object) *wire.InventoryBatch {
+	b := &wire.InventoryBatch{Snapshot: true, Last: true, ClusterKind: "managed", ClusterVersion: "v1.30.0"}
+	for _, o := range objects {
+		b.Put(o)
+	}
+	return b
+}
+
+func changed(objects ...object.Object) *wire.InventoryBatch {
+	b := &wire.InventoryBatch{}
+	for _, o := range objects {
+		b.Put(o)
+	}
+	return b
+}
+
+func names(objects []object.Object) []string {
+	var out []string
+	for _, o := range objects {
+		out = append(out, object.KeyOf(o).Name)
+	}
+	return out
+}
+
+func key(name string) object.Key {
+	return object.Key{Kind: object.KindPod, Namespace: "shop", Name: name}
+}
+
+func TestSnapshotThenChangesThenRestart(t *testing.T) {
+	c := &clock{now: t0}
+	path := filepath.Join(t.TempDir(), "inventory.db")
+	s := open(t, path, c)
+	x := &session{t: t, s: s, cluster: "prod", id: "s1", at: t0}
+	x.apply(snapshot(node("n-1", false), node("v-1", true), pod("b", "1", "n-1", "Running"), pod("a", "2", "", "Pending"),
+		&object.Workload{Meta: object.Meta{UID: "w", Namespace: "shop", Name: "cart"}, Ref: object.WorkloadRef{Type: "deployment", Name: "cart"}, Desired: 2}))
+	x.apply(changed(pod("a", "2", "n-1", "Running"), pod("c", "3", "n-1", "Running")))
+	b := changed()
+	b.Deleted = []wire.Deleted{{Key: key("b"), UID: "1"}, {Key: key("c"), UID: "not its uid"}, {Key: key("unknown"), UID: "9"}}
+	x.apply(b)
+
+	check := func(s *Store) {
+		t.Helper()
+		if got := names(s.List("prod", object.KindPod)); !slices.Equal(got, []string{"a", "c"}) {
+			t.Errorf("pods: %v", got)
+		}
+		if got := s.Nodes("prod"); !slices.Equal(got, []string{"n-1"}) {
+			t.Errorf("real nodes: %v", got)
+		}
+		if got := s.PodsOn("prod", "n-1"); len(got) != 2 || got[0].Name != "a" {
+			t.Errorf("pods on n-1: %v", got)
+		}
+		if _, ok := s.Get("prod", object.Key{Kind: object.KindWorkload, Namespace: "shop", Name: "deployment/cart"}); !ok {
+			t.Error("the workload is not found by its key")
+		}
+		tomb, ok := s.Gone("prod", key("b"))
+		if !ok || !tomb.At.Equal(t0.Add(3*time.Second)) || tomb.Last.(*object.Pod).UID != "1" {
+			t.Errorf("tombstone of b: %+v, %v", tomb, ok)
+		}
+		if _, ok := s.Gone("prod", key("a")); ok {
+			t.Error("a is said to be gone")
+		}
+		info, ok := s.Info("prod")
+		if !ok || !info.Synced || info.Kind != "managed" || info.Version != "v1.30.0" || info.Counts[object.KindPod] != 2 || !info.LastSeen.Equal(t0) {
+			t.Errorf("info: %+v, %v", info, ok)
+		}
+		if got := s.Clusters(); !slices.Equal(got, []string{"prod"}) {
+			t.Errorf("clusters: %v", got)
+		}
+	}
+	check(s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path, c)
+	check(s)
+
+	// The session goes on over the restart, and a batch that came twice counts once.
+	x.s = s
+	last := x.next(changed(pod("d", "4", "n-1", "Running")))
+	for range 2 {
+		if err := s.Apply(t.Context(), "prod", last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := names(s.List("prod", object.KindPod)); !slices.Equal(got, []string{"a", "c", "d"}) {
+		t.Errorf("after the restart: %v", got)
+	}
+	states, err := s.Versions(t.Context(), "prod", key("a"), t0, t0.Add(time.Hour))
+	if err != nil || len(states) != 2 || !states[0].To.Equal(states[1].From) || !states[1].To.IsZero() || states[0].Object.(*object.Pod).Phase != "Pending" {
+		t.Errorf("versions of a: %+v, %v", states, err)
+	}
+	for at, want := range map[time.Duration][]string{0: nil, 1500 * time.Millisecond: {"a", "b"}, 2500 * time.Millisecond: {"a", "b", "c"}, 3500 * time.Millisecond: {"a", "c"}} {
+		got, err := s.At(t.Context(), "prod", object.KindPod, t0.Add(at))
+		if err != nil || !slices.Equal(names(got), want) {
+			t.Errorf("pods at +%s: %v, %v, want %v", at, names(got), err, want)
+		}
+	}
+}
+
+func TestANewSnapshotEndsWhatItDoesNotName(t *testing.T) {
+	c := &clock{now: t0}
+	s := open(t, filepath.Join(t.TempDir(), "inventory.db"), c)
+	x := &session{t: t, s: s, cluster: "prod", id: "s1", at: t0}
+	x.apply(snapshot(pod("a", "1", "n", "Running"), pod("b", "2", "n", "Running")))
+	x = &session{t: t, s: s, cluster: "prod", id: "s2", at: x.at}
+	first := snapshot(pod("b", "2", "n", "Running"))
+	first.Last = false
+	x.apply(first)
+	if got := names(s.List("prod", object.KindPod)); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("in the middle of a snapshot: %v", got)
+	}
+	x.apply(snapshot(pod("c", "3", "n", "Running")))
+	if got := names(s.List("prod", object.KindPod)); !slices.Equal(got, []string{"b", "c"}) {
+		t.Errorf("after the snapshot: %v", got)
+	}
+	if _, ok := s.Gone("prod", key("a")); !ok {
+		t.Error("a is not said to be gone")
+	}
+	states, err := s.Versions(t.Context(), "prod", key("b"), t0, t0.Add(time.Hour))
+	if err != nil || len(states) != 1 {
+		t.Errorf("b did not change, but has versions %+v, %v", states, err)
+	}
+}
+
+func TestWhatDoesNotFollowIsAConflict(t *testing.T) {
+	c := &clock{now: t0}
+	path := filepath.Join(t.TempDir(), "inventory.db")
+	s := open(t, path, c)
+	batch := func(session string, seq uint64, snapshot, last bool) *wire.InventoryBatch {
+		return &wire.InventoryBatch{Session: session, Sequence: seq, Time: t0, Snapshot: snapshot, Last: last}
+	}
+	for i, tc := range []struct {
+		b    *wire.InventoryBatch
+		want error
+	}{
+		{batch("s1", 2, false, false), fault.ErrConflict}, // an unknown session
+		{batch("s1", 1, false, false), fault.ErrInvalid},  // begins without a snapshot
+		{batch("s1", 1, true, false), nil},
+		{batch("s1", 3, true, true), fault.ErrConflict}, // 2 is missing
+		{batch("s1", 2, true, true), nil},
+		{batch("s1", 3, true, true), fault.ErrInvalid}, // a second snapshot
+		{batch("s1", 3, false, false), nil},
+		{batch("s0", 9, false, false), fault.ErrConflict},
+		{batch("", 1, true, true), fault.ErrInvalid},
+		{batch("s2", 1, true, false), nil},
+	} {
+		if err := s.Apply(t.Context(), "prod", tc.b); !errors.Is(err, tc.want) {
+			t.Errorf("%d: got %v, want %v", i, err, tc.want)
+		}
+	}
+	// A restart in the middle of a snapshot forgets what it named.
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path, c)
+	if err := s.Apply(t.Context(), "prod", batch("s2", 2, true, true)); !errors.Is(err, fault.ErrConflict) {
+		t.Errorf("after a restart in a snapshot: %v", err)
+	}
+	if info, _ := s.Info("prod"); !info.Synced {
+		t.Error("the snapshot of s1 was complete")
+	}
+}
+
+func TestABatchThatFailsIsNotHalfThere(t *testing.T) {
+	c := &clock{now: t0}
+	s := open(t, filepath.Join(t.TempDir(), "inventory.db"), c)
+	x := &session{t: t, s: s, cluster: "prod", id: "s1", at: t0}
+	x.apply(snapshot(pod("a", "1", "n", "Running")))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Apply(ctx, "prod", x.next(changed(pod("b", "2", "n", "Running")))); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	if got := names(s.List("prod", object.KindPod)); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("pods: %v", got)
+	}
+	if got, err := s.At(t.Context(), "prod", object.KindPod, t0.Add(time.Hour)); err != nil || len(got) != 1 {
+		t.Errorf("in the file: %v, %v", names(got), err)
+	}
+	if err := s.Apply(t.Context(), "prod", x.next(changed())); !errors.Is(err, fault.ErrConflict) {
+		t.Errorf("the sender has to begin a new session, got %v", err)
+	}
+}
+
+func TestReplacementInOneBatch(t *testing.T) {
+	c := &clock{now: t0}
+	s := open(t, filepath.Join(t.TempDir(), "inventory.db"), c)
+	x := &session{t: t, s: s, cluster: "prod", id: "s1", at: t0}
+	x.apply(snapshot(pod("db-0", "old", "n-1", "Running")))
+	b := changed(pod("db-0", "new", "n-2", "Pending"), pod("blink", "b", "n-1", "Pending"))
+	b.Deleted = []wire.Deleted{{Key: key("db-0"), UID: "old"}, {Key: key("blink"), UID: "b"}}
+	x.apply(b)
+	o, ok := s.Get("prod", key("db-0"))
+	if !ok || o.GetMeta().UID != "new" {
+		t.Errorf("db-0: %+v", o)
+	}
+	if _, ok := s.Get("prod", key("blink")); ok {
+		t.Error("blink came and went, but is there")
+	}
+	if got := s.PodsOn("prod", "n-1"); len(got) != 0 {
+		t.Errorf("n-1 still has %v", got)
+	}
+}
+
+func TestRetentionAndDeletion(t *testing.T) {
+	c := &clock{now: t0}
+	path := filepath.Join(t.TempDir(), "inventory.db")
+	s := open(t, path, c)
+	x := &session{t: t, s: s, cluster: "prod", id: "s1", at: t0}
+	x.apply(snapshot(pod("a", "1", "n", "Pending"), pod("b", "2", "n", "Running")))
+	x.apply(changed(pod("a", "1", "n", "Running")))
+	b := changed()
+	b.Deleted = []wire.Deleted{{Key: key("b"), UID: "2"}}
+	x.apply(b)
+	if n, err := s.Clean(t.Context()); err != nil || n != 0 {
+		t.Errorf("cleaned %d, %v too early", n, err)
+	}
+	c.now = t0.Add(25 * time.Hour)
+	if _, ok := s.Gone("prod", key("b")); ok {
+		t.Error("the tombstone is older than a day")
+	}
+	c.now = t0.Add(91 * 24 * time.Hour)
+	if n, err := s.Clean(t.Context()); err != nil || n != 2 {
+		t.Errorf("cleaned %d, %v, want the two past states", n, err)
+	}
+	if got := names(s.List("prod", object.KindPod)); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("the present is %v", got)
+	}
+	watch := s.Changed()
+	if err := s.DeleteCluster(t.Context(), "prod"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-watch:
+	default:
+		t.Error("the deletion was not announced")
+	}
+	if err := s.DeleteCluster(t.Context(), "prod"); !errors.Is(err, fault.ErrNotFound) {
+		t.Errorf("deleted twice: %v", err)
+	}
+	if len(s.Clusters()) != 0 {
+		t.Errorf("clusters: %v", s.Clusters())
+	}
+	(&session{t: t, s: s, cluster: "prod", id: "s2", at: c.now}).apply(snapshot(pod("z", "9", "n", "Running")))
+	if got := names(s.List("prod", object.KindPod)); !slices.Equal(got, []string{"z"}) {
+		t.Errorf("after it came back: %v", got)
+	}
+}
+
+func TestAClockThatIsAheadIsNotBelieved(t *testing.T) {
+	c := &clock{now: t0}
+	s := open(t, filepath.Join(t.TempDir(), "inventory.db"), c)
+	(&session{t: t, s: s, cluster: "prod", id: "s1", at: t0.Add(time.Hour)}).apply(snapshot(pod("a", "1", "n", "Running")))
+	got, err := s.Versions(t.Context(), "prod", key("a"), t0.Add(-time.Hour), t0.Add(2*time.Hour))
+	if err != nil || len(got) != 1 || !got[0].From.Equal(t0) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestMetricsLint(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	s, err := Open(Options{Path: filepath.Join(t.TempDir(), "inventory.db"), Registerer: reg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+}
+
+func manyPods(n int) []object.Object {
+	out := make([]object.Object, n)
+	for i := range out {
+		out[i] = pod(fmt.Sprintf("pod-%05d", (i*7919)%n), fmt.Sprint(i), fmt.Sprintf("n-%d", i%100), "Running")
+	}
+	return out
+}
+
+func BenchmarkSnapshot10kPods(b *testing.B) {
+	pods := manyPods(10_000)
+	for b.Loop() {
+		s := open(b, filepath.Join(b.TempDir(), "inventory.db"), &clock{now: t0})
+		(&session{t: b, s: s, cluster: "prod", id: "s1", at: t0}).apply(snapshot(pods...))
+	}
+}
+
+func BenchmarkSameSnapshotAgain10kPods(b *testing.B) {
+	pods := manyPods(10_000)
+	s := open(b, filepath.Join(b.TempDir(), "inventory.db"), &clock{now: t0})
+	n := 0
+	for b.Loop() {
+		n++
+		(&session{t: b, s: s, cluster: "prod", id: fmt.Sprint(n), at: t0}).apply(snapshot(pods...))
+	}
+}
+
+func BenchmarkOneChangeAmong10kPods(b *testing.B) {
+	s := open(b, filepath.Join(b.TempDir(), "inventory.db"), &clock{now: t0})
+	x := &session{t: b, s: s, cluster: "prod", id: "s1", at: t0}
+	x.apply(snapshot(manyPods(10_000)...))
+	phases := []string{"Pending", "Running"}
+	n := 0
+	for b.Loop() {
+		n++
+		x.apply(changed(pod("pod-00042", "42", "n-1", phases[n%2])))
+	}
+}
