@@ -1,0 +1,375 @@
+// Package ingest owns the way of samples from a request to the store: remote
+// write 1.0 and 2.0, the cluster label, limits, the samples' way past the
+// rollups, and who is told that they arrived. It must not know who may send
+// (api does) nor what an alert is.
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/golang/snappy"
+	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/storage/remote"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
+)
+
+// maxInterval bounds what a sender may say its interval is.
+const maxInterval = 2 * time.Minute
+
+// Store takes samples. ReadOnly is asked before each request: nil while samples
+// can be stored, else a fault.ErrUnavailable that says why not.
+type Store interface {
+	storage.Appendable
+	ReadOnly() error
+}
+
+// Arrival says that a request of a sender was committed.
+type Arrival struct {
+	Cluster    string
+	Sender     string        // empty when it is no collector of ours
+	Through    time.Time     // up to here the sender has sent everything; zero after changes between two grid points
+	Interval   time.Duration // the sender's; zero when unknown
+	Backlog    bool          // it waited in the sender's queue: it completes history
+	ReceivedAt time.Time     // by the server's clock
+}
+
+// Options of an ingester.
+type Options struct {
+	Store   Store           // required
+	Rollups *rollup.Rollups // default none
+	Limits  Limits
+	// Arrived is called after the commit of each request that stored something,
+	// concurrently, and must not block.
+	Arrived    func(Arrival)
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time // default time.Now
+}
+
+func (o *Options) complete() error {
+	var errs []error
+	if o.Store == nil {
+		errs = append(errs, errors.New("ingest: Store is required"))
+	}
+	errs = append(errs, o.Limits.complete())
+	if o.Arrived == nil {
+		o.Arrived = func(Arrival) {}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return errors.Join(errs...)
+}
+
+// Ingester takes writes. It may be called concurrently.
+type Ingester struct {
+	opts    Options
+	limits  Limits
+	metrics *ownMetrics
+	log     *slog.Logger
+	hash    hasher
+	handler http.Handler
+
+	requests chan struct{} // a place for each request worked on
+	backlog  chan struct{}
+
+	mu       sync.Mutex
+	clusters map[string]*cluster
+}
+
+// New makes an ingester.
+func New(o Options) (*Ingester, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	i := &Ingester{
+		opts: o, limits: o.Limits, metrics: newMetrics(o.Registerer), log: o.Logger, hash: newHasher(),
+		requests: make(chan struct{}, o.Limits.Requests), backlog: make(chan struct{}, o.Limits.BacklogRequests),
+		clusters: map[string]*cluster{},
+	}
+	// Its log would have a line for each series that somebody sends wrong; what
+	// is refused is counted and answered here.
+	i.handler = remote.NewWriteHandler(slog.New(slog.DiscardHandler), o.Registerer, i,
+		remoteapi.MessageTypes{remoteapi.WriteV1MessageType, remoteapi.WriteV2MessageType}, false, false, false)
+	return i, nil
+}
+
+func (i *Ingester) cluster(id string) *cluster {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if c := i.clusters[id]; c != nil {
+		return c
+	}
+	c := &cluster{
+		id: id, senders: map[string]struct{}{}, swept: i.opts.Now(), refused: map[string]counter{},
+		samples: i.metrics.samples.WithLabelValues(id), bytes: i.metrics.bytes.WithLabelValues(id),
+		activeGauge: i.metrics.active.WithLabelValues(id),
+	}
+	for n := range c.shards {
+		c.shards[n].series = map[seriesKey]*series{}
+	}
+	for _, r := range sampleReasons {
+		c.refused[r] = i.metrics.refused.WithLabelValues(id, r)
+	}
+	i.clusters[id] = c
+	return c
+}
+
+// about is what the headers say.
+type about struct {
+	sender   string
+	interval time.Duration // 0 when there is none
+	through  time.Time     // zero when there is none
+	backlog  bool
+}
+
+// readHeaders gives fault.ErrMalformed for headers that mean nothing. Requests
+// without any of them are taken, too: any remote write client may send.
+func (i *Ingester) readHeaders(h http.Header, now time.Time) (a about, err error) {
+	malformed := func(name, why string) error {
+		return fmt.Errorf("header %s: %q %s: %w", name, clip(h.Get(name), 64), why, fault.ErrMalformed)
+	}
+	if v := h.Get(wire.HeaderVersion); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || !wire.Accepts(n) {
+			return a, malformed(wire.HeaderVersion, fmt.Sprintf("is a version that this server (%d) does not take; update the older side", wire.Version))
+		}
+	}
+	a.sender = h.Get(wire.HeaderSender)
+	if len(a.sender) > 300 || !utf8.ValidString(a.sender) {
+		return a, malformed(wire.HeaderSender, "must be at most 300 bytes of UTF-8")
+	}
+	if v := h.Get(wire.HeaderInterval); v != "" {
+		n, err := strconv.Atoi(v)
+		a.interval = time.Duration(n) * time.Second
+		if err != nil || n < 1 || a.interval > maxInterval {
+			return a, malformed(wire.HeaderInterval, fmt.Sprintf("must be whole seconds from 1 to %d", int(maxInterval/time.Second)))
+		}
+	}
+	a.backlog = h.Get(wire.HeaderBacklog) == "true"
+	if h.Get(wire.HeaderComplete) == "" {
+		return a, nil
+	}
+	a.through, err = wire.ParseMillis(h.Get(wire.HeaderComplete))
+	switch {
+	case err != nil:
+		return a, malformed(wire.HeaderComplete, "must be Unix milliseconds")
+	case a.sender == "" || a.interval == 0:
+		return a, malformed(wire.HeaderComplete, fmt.Sprintf("needs %s and %s", wire.HeaderSender, wire.HeaderInterval))
+	case a.through.UnixMilli() <= 0 || a.through.UnixMilli()%a.interval.Milliseconds() != 0:
+		return a, malformed(wire.HeaderComplete, "must be a multiple of the interval")
+	case a.through.After(now.Add(i.limits.Ahead)):
+		return a, malformed(wire.HeaderComplete, fmt.Sprintf("is more than %v ahead of the server's clock", i.limits.Ahead))
+	}
+	return a, nil
+}
+
+// knows says whether a sender is one of the cluster's, or may become one.
+func (c *cluster) knows(sender string, limit int) bool {
+	if sender == "" {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.senders[sender]; !ok {
+		if len(c.senders) >= limit {
+			return false
+		}
+		c.senders[sender] = struct{}{}
+	}
+	return true
+}
+
+// ServeWrite takes a remote write request, 1.0 or 2.0, for the cluster that the
+// caller's credential stands for; whatever cluster label the series carry is
+// overwritten. Acknowledged means: in the store's log.
+//
+// 204 stored. 400 with a text that names each reason and the first series that
+// it hit: malformed (nothing stored), or some samples refused and the rest
+// stored, as remote write 2.0 has it. 413 too large, 415 not a remote write
+// body, 429 and 503 with Retry-After: nothing stored, send it again.
+func (i *Ingester) ServeWrite(w http.ResponseWriter, r *http.Request, clusterID string) {
+	began := i.opts.Now()
+	result := i.serve(w, r, clusterID, began)
+	i.metrics.requests.WithLabelValues(result).Inc()
+	i.metrics.seconds.Observe(i.opts.Now().Sub(began).Seconds())
+}
+
+func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID string, now time.Time) (result string) {
+	refuse := func(status int, result, text string) string {
+		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "5")
+		}
+		http.Error(w, text, status)
+		return result
+	}
+	if err := i.opts.Store.ReadOnly(); err != nil {
+		return refuse(http.StatusServiceUnavailable, resultUnavailable, err.Error())
+	}
+	head, err := i.readHeaders(r.Header, now)
+	if err != nil {
+		return refuse(http.StatusBadRequest, resultMalformed, err.Error())
+	}
+	places := []chan struct{}{i.requests}
+	if head.backlog {
+		places = []chan struct{}{i.backlog, i.requests}
+	}
+	for n, p := range places {
+		select {
+		case p <- struct{}{}:
+			defer func() { <-p }()
+		default:
+			what := "writes"
+			if head.backlog && n == 0 {
+				what = "writes of backlog"
+			}
+			return refuse(http.StatusTooManyRequests, resultLimited, fmt.Sprintf("%d %s are worked on already", cap(p), what))
+		}
+	}
+	c := i.cluster(clusterID)
+	if !c.knows(head.sender, i.limits.SendersPerCluster) {
+		return refuse(http.StatusBadRequest, resultMalformed,
+			fmt.Sprintf("cluster %q has the limit of %d senders already; %q is refused", clusterID, i.limits.SendersPerCluster, head.sender))
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, i.limits.CompressedBytes))
+	var tooBig *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooBig):
+		return refuse(http.StatusRequestEntityTooLarge, resultTooLarge, fmt.Sprintf("the body is larger than the limit of %d bytes", i.limits.CompressedBytes))
+	case err != nil:
+		return refuse(http.StatusBadRequest, resultMalformed, "the body ended too early: "+err.Error())
+	}
+	c.bytes.Add(float64(len(body)))
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "snappy" {
+		return refuse(http.StatusUnsupportedMediaType, resultMalformed, fmt.Sprintf("the body is compressed as %q, only snappy is taken", clip(enc, 64)))
+	}
+	if n, err := snappy.DecodedLen(body); err != nil {
+		return refuse(http.StatusBadRequest, resultMalformed, "the body is not compressed as snappy block: "+err.Error())
+	} else if int64(n) > i.limits.DecompressedBytes {
+		return refuse(http.StatusRequestEntityTooLarge, resultTooLarge,
+			fmt.Sprintf("the body has %d bytes when decompressed, the limit is %d", n, i.limits.DecompressedBytes))
+	}
+
+	q := &request{i: i, c: c, about: head, now: now, maxTime: now.Add(i.limits.Ahead).UnixMilli()}
+	inner := r.Clone(context.WithValue(r.Context(), requestKey{}, q))
+	inner.Body = io.NopCloser(bytes.NewReader(body))
+	answer := &recorder{header: http.Header{}}
+	i.handler.ServeHTTP(answer, inner)
+
+	if q.committed {
+		i.after(q)
+	}
+	return i.answer(w, q, answer, refuse)
+}
+
+// after tells rollups and whoever waits for arrivals.
+func (i *Ingester) after(q *request) {
+	if i.opts.Rollups != nil {
+		i.opts.Rollups.Add(q.c.id, q.interval, q.feed)
+		if !q.through.IsZero() {
+			i.opts.Rollups.Report(rollup.Report{Cluster: q.c.id, Sender: q.sender, Through: q.through, Interval: q.interval, Backlog: q.backlog})
+		}
+	}
+	q.c.samples.Add(float64(q.stored))
+	q.c.activeGauge.Set(float64(q.c.active.Load()))
+	q.c.sweep(q.now, i.opts.Rollups)
+	if q.stored > 0 || !q.through.IsZero() {
+		i.opts.Arrived(Arrival{
+			Cluster: q.c.id, Sender: q.sender, Through: q.through, Interval: q.interval, Backlog: q.backlog, ReceivedAt: q.now,
+		})
+	}
+}
+
+// Headers by which remote write 2.0 tells what was written.
+const (
+	writtenSamples    = "X-Prometheus-Remote-Write-Samples-Written"
+	writtenHistograms = "X-Prometheus-Remote-Write-Histograms-Written"
+	writtenExemplars  = "X-Prometheus-Remote-Write-Exemplars-Written"
+)
+
+func (i *Ingester) answer(w http.ResponseWriter, q *request, a *recorder, refuse func(int, string, string) string) string {
+	for k, vs := range a.header {
+		w.Header()[k] = vs
+	}
+	if a.header.Get(writtenSamples) != "" { // only in answers to 2.0
+		for name, n := range map[string]int{writtenSamples: q.floats, writtenHistograms: q.histograms, writtenExemplars: q.exemplars} {
+			if !q.committed {
+				n = 0
+			}
+			w.Header().Set(name, strconv.Itoa(n))
+		}
+	}
+	text := clip(strings.TrimSpace(a.body.String()), 4096)
+	switch {
+	case q.abort != nil && errors.Is(q.abort, fault.ErrTooLarge):
+		return refuse(http.StatusRequestEntityTooLarge, resultTooLarge, q.abort.Error())
+	case q.failed != nil:
+		i.log.Error("store samples", "cluster", q.c.id, "sender", q.sender, "err", q.failed)
+		return refuse(http.StatusServiceUnavailable, resultUnavailable, q.failed.Error())
+	case a.status/100 == 5:
+		i.log.Error("store samples", "cluster", q.c.id, "sender", q.sender, "err", text)
+		return refuse(http.StatusServiceUnavailable, resultUnavailable, text)
+	case a.status/100 == 2 && len(q.refused) == 0:
+		w.WriteHeader(a.status)
+		return resultStored
+	case a.status/100 == 2:
+		return refuse(http.StatusBadRequest, resultPartial, q.explain())
+	}
+	if len(q.refused) > 0 {
+		text = q.explain() + "; " + text
+	}
+	if q.committed && q.stored > 0 {
+		return refuse(a.status, resultPartial, text)
+	}
+	return refuse(a.status, resultMalformed, text)
+}
+
+// recorder keeps an answer.
+type recorder struct {
+	header http.Header
+	body   bytes.Buffer
+	status int
+}
+
+func (r *recorder) Header() http.Header { return r.header }
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.WriteHeader(http.StatusOK)
+	return r.body.Write(p)
+}
+
+// clip cuts a text for an answer.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
+}

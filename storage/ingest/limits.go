@@ -1,0 +1,83 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Limits bound what one request, and one cluster, may bring. Zero values take
+// the defaults.
+type Limits struct {
+	CompressedBytes   int64 // of a body as sent; default 16 MiB
+	DecompressedBytes int64 // default and at most 32 MiB, which Prometheus' decoder allows
+	SeriesPerRequest  int   // default 200,000
+	LabelsPerSeries   int   // default 40, the cluster's included
+	LabelNameBytes    int   // default 256
+	LabelValueBytes   int   // default 2048
+	// SeriesPerCluster bounds the active series: those with a sample in the last
+	// 30 min and no stale marker since. Default 3,000,000.
+	SeriesPerCluster int
+	// SendersPerCluster bounds the collectors of one cluster; default 20,000.
+	SendersPerCluster int
+	// Requests bounds those worked on at once, over all clusters; more are told
+	// to come again (429). Default 32.
+	Requests int
+	// BacklogRequests bounds those that bring what waited in a queue, so that
+	// live samples are not delayed by them; default 4.
+	BacklogRequests int
+	// Ahead is how far samples may be ahead of the server; default and at most
+	// 2 min, since one sample from the future turns all normal data into
+	// out-of-order data.
+	Ahead time.Duration
+}
+
+func (l *Limits) complete() error {
+	var errs []error
+	ints := []struct {
+		name string
+		v    *int
+		def  int
+	}{
+		{"SeriesPerRequest", &l.SeriesPerRequest, 200_000},
+		{"LabelsPerSeries", &l.LabelsPerSeries, 40},
+		{"LabelNameBytes", &l.LabelNameBytes, 256},
+		{"LabelValueBytes", &l.LabelValueBytes, 2048},
+		{"SeriesPerCluster", &l.SeriesPerCluster, 3_000_000},
+		{"SendersPerCluster", &l.SendersPerCluster, 20_000},
+		{"Requests", &l.Requests, 32},
+		{"BacklogRequests", &l.BacklogRequests, 4},
+	}
+	for _, i := range ints {
+		if *i.v == 0 {
+			*i.v = i.def
+		}
+		if *i.v < 1 {
+			errs = append(errs, fmt.Errorf("ingest: limit %s must be positive, not %d", i.name, *i.v))
+		}
+	}
+	if l.CompressedBytes == 0 {
+		l.CompressedBytes = 16 << 20
+	}
+	if l.DecompressedBytes == 0 {
+		l.DecompressedBytes = maxDecompressed
+	}
+	if l.CompressedBytes < 1 || l.CompressedBytes > maxDecompressed {
+		errs = append(errs, fmt.Errorf("ingest: limit CompressedBytes must lie between 1 and %d, not %d", maxDecompressed, l.CompressedBytes))
+	}
+	if l.DecompressedBytes < 1 || l.DecompressedBytes > maxDecompressed {
+		errs = append(errs, fmt.Errorf("ingest: limit DecompressedBytes must lie between 1 and %d, not %d", maxDecompressed, l.DecompressedBytes))
+	}
+	if l.Ahead == 0 {
+		l.Ahead = maxAhead
+	}
+	if l.Ahead < 0 || l.Ahead > maxAhead {
+		errs = append(errs, fmt.Errorf("ingest: limit Ahead must lie between 0 and %v, not %v", maxAhead, l.Ahead))
+	}
+	return errors.Join(errs...)
+}
+
+const (
+	maxDecompressed = 32 << 20
+	maxAhead        = 2 * time.Minute
+)

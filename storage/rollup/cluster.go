@@ -1,0 +1,375 @@
+package rollup
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+)
+
+// maxOpenIntervals of one cluster; the oldest is dropped beyond it. 48 h of
+// 10 s intervals fit.
+const maxOpenIntervals = 20_000
+
+// cluster is the state of one cluster.
+type cluster struct {
+	id string
+
+	mu          sync.Mutex
+	interval    int64 // of the slowest active sender, milliseconds; 0 while unknown
+	senders     map[string]*sender
+	nodes       map[string]time.Time // expected by the inventory, since when they are known
+	groups      []map[string]*group  // by tally and key
+	open        map[int64]*span
+	closed      map[int64]struct{} // written or given up, within the lookback
+	coverageRef storage.SeriesRef  // touched by the writer only
+	newest      int64              // newest point that was opened
+	written     int64              // newest point that was written
+	writes      int                // since groups were swept
+	forgot      time.Time          // when what is past the lookback was dropped last
+}
+
+type sender struct {
+	interval int64     // milliseconds
+	first    int64     // oldest point that it reported
+	through  int64     // newest point that it reported
+	heard    time.Time // when it reported anything last, by the server's clock
+}
+
+// span is one open interval, (at − interval, at].
+type span struct {
+	at       int64
+	opened   time.Time
+	progress time.Time // when a sender reported it last, or opened
+	reported map[string]struct{}
+	need     int  // senders that must have reported before it is worth a look
+	tapped   bool // the slots hold its sums; else the store is read
+
+	look     time.Time // not worth a look before, unless enough senders report
+	coverage float64
+	complete bool
+	outcome  string
+}
+
+// group is one sum: a workload's CPU. The slots hold the sums of the newest
+// intervals, each with the point that it is for.
+type group struct {
+	tally int
+	key   string
+	feeds int // series that add to it
+	slots [slots]struct {
+		at int64
+		sum
+	}
+	series []series // one for each output of the tally, once written
+}
+
+// series is a rollup as it is stored.
+type series struct {
+	lset labels.Labels
+	ref  storage.SeriesRef
+	live bool // has a sample that no stale marker followed
+}
+
+func newCluster(id string, tallies int) *cluster {
+	c := &cluster{
+		id: id, senders: map[string]*sender{}, nodes: map[string]time.Time{},
+		groups: make([]map[string]*group, tallies), open: map[int64]*span{}, closed: map[int64]struct{}{},
+	}
+	for i := range c.groups {
+		c.groups[i] = map[string]*group{}
+	}
+	return c
+}
+
+func (c *cluster) groupLocked(tally int, key string) *group {
+	g := c.groups[tally][key]
+	if g == nil {
+		g = &group{tally: tally, key: key}
+		c.groups[tally][key] = g
+	}
+	return g
+}
+
+func (g *group) add(slot, at int64, v float64) bool {
+	s := &g.slots[slot]
+	if s.at != at {
+		s.at, s.sum = at, sum{}
+	}
+	return s.add(v)
+}
+
+// openLocked gives the interval of a point, opened if need be; nil when it is
+// closed already.
+func (c *cluster) openLocked(r *Rollups, at int64, now time.Time) *span {
+	if iv := c.open[at]; iv != nil {
+		return iv
+	}
+	if _, closed := c.closed[at]; closed {
+		return nil
+	}
+	if at <= now.Add(-r.opts.Lookback).UnixMilli() {
+		return nil // the store takes no rollup that old
+	}
+	iv := &span{at: at, opened: now, progress: now, reported: map[string]struct{}{}}
+	// Its samples all pass here if it is newer than anything that may have
+	// passed before this process began, and its slot holds nothing newer.
+	iv.tapped = at > r.born+maxAhead.Milliseconds() && at > c.newest-slots*c.interval
+	c.open[at] = iv
+	if at > c.newest {
+		c.newest = at
+		c.untapLocked(at - slots*c.interval)
+	}
+	if len(c.open) > maxOpenIntervals {
+		oldest := slices.Min(mapKeys(c.open))
+		c.closeLocked(oldest)
+		r.metrics.dropped.WithLabelValues(reasonTooMany).Inc()
+	}
+	return c.open[at]
+}
+
+// untapLocked leaves open intervals up to a point to the store: their slots are
+// about to hold others.
+func (c *cluster) untapLocked(through int64) {
+	for at, iv := range c.open {
+		if at <= through {
+			iv.tapped = false
+		}
+	}
+}
+
+func (c *cluster) closeLocked(at int64) {
+	delete(c.open, at)
+	c.closed[at] = struct{}{}
+}
+
+// reportLocked notes a report and says whether an interval may be due.
+func (c *cluster) reportLocked(r *Rollups, rep Report, now time.Time) (due bool) {
+	through := rep.Through.UnixMilli()
+	s := c.senders[rep.Sender]
+	if s == nil {
+		s = &sender{first: through}
+		c.senders[rep.Sender] = s
+	}
+	s.interval, s.heard = rep.Interval.Milliseconds(), now
+	s.first, s.through = min(s.first, through), max(s.through, through)
+	if s.interval != c.interval {
+		c.paceLocked()
+	}
+
+	note := func(iv *span) {
+		if _, twice := iv.reported[rep.Sender]; !twice {
+			iv.reported[rep.Sender] = struct{}{}
+			iv.progress = now
+			if len(iv.reported) >= iv.need {
+				iv.look, due = time.Time{}, true
+			}
+		}
+	}
+	if through%c.interval == 0 {
+		if iv := c.openLocked(r, through, now); iv != nil {
+			note(iv)
+		}
+	}
+	if rep.Backlog {
+		for at, iv := range c.open {
+			if at < through {
+				note(iv)
+			}
+		}
+	}
+	return due
+}
+
+// paceLocked sets the cluster's interval to the slowest one among the senders
+// that still report: a point that only some of them have would be a partial sum.
+func (c *cluster) paceLocked() {
+	var newest, slowest int64
+	for _, s := range c.senders {
+		newest = max(newest, s.through)
+	}
+	for _, s := range c.senders {
+		if s.through >= newest-missedIntervals*s.interval-maxAhead.Milliseconds() {
+			slowest = max(slowest, s.interval)
+		}
+	}
+	if slowest == 0 || slowest == c.interval {
+		return
+	}
+	if c.interval != 0 {
+		// Which slot an interval has depends on the interval's length.
+		c.untapLocked(c.newest)
+		for at := range c.open {
+			if at%slowest != 0 {
+				c.closeLocked(at) // no point of the new grid
+			}
+		}
+	}
+	c.interval = slowest
+}
+
+// dueLocked picks the intervals to write now, oldest first, and says when the
+// next decision is due.
+func (c *cluster) dueLocked(r *Rollups, now time.Time, nodes []string) (due []*span, next time.Time) {
+	next = now.Add(time.Hour)
+	if c.interval == 0 {
+		return nil, next
+	}
+	c.knowNodesLocked(nodes, now)
+	if now.Sub(c.forgot) >= 10*time.Second {
+		c.forgot = now
+		c.forgetLocked(r, now)
+		c.paceLocked()
+	}
+	grace := min(time.Duration(c.interval)*time.Millisecond/3, 10*time.Second)
+	// What is not decided is looked at again, because nodes come, go and fall
+	// silent; seldom when it is a long backlog.
+	again := time.Second
+	if len(c.open) > 100 {
+		again = 30 * time.Second
+	}
+	for _, iv := range c.open {
+		if now.Before(iv.look) {
+			next = earlier(next, iv.look)
+			continue
+		}
+		e := c.expectedLocked(iv, now, r.opts.MaxOpen)
+		iv.coverage = 0
+		if e.expected > 0 {
+			iv.coverage = float64(e.have) / float64(e.expected)
+		}
+		iv.complete = e.have > 0 && e.have == e.expected
+		iv.need = len(iv.reported) + e.missing
+		enough := iv.coverage >= r.opts.Coverage
+		deadline := later(time.UnixMilli(iv.at), iv.opened).Add(grace)
+		aged := iv.progress.Add(r.opts.MaxOpen)
+		switch {
+		case iv.complete:
+			iv.outcome = outcomeComplete
+		case e.have > 0 && e.missing == 0 && enough:
+			iv.outcome = outcomeDeadline // nobody is left to wait for
+		case e.have > 0 && e.missing == 0 && e.silent:
+			iv.outcome = outcomeAged // those missing have been silent for as long as an interval waits
+		case enough && !now.Before(deadline):
+			iv.outcome = outcomeDeadline
+		case !now.Before(aged):
+			iv.outcome = outcomeAged
+		default:
+			iv.look = earlier(aged, now.Add(again))
+			if now.Before(deadline) {
+				iv.look = earlier(iv.look, deadline)
+			}
+			next = earlier(next, iv.look)
+			continue
+		}
+		due = append(due, iv)
+	}
+	slices.SortFunc(due, func(a, b *span) int { return cmp.Compare(a.at, b.at) })
+	return due, next
+}
+
+// expectation is what an interval waits for, in senders.
+type expectation struct {
+	expected int  // its coverage is measured by
+	have     int  // of these, that reported
+	missing  int  // of these, that have not, and were there up to two intervals before
+	silent   bool // the others have been silent for as long as an interval waits
+}
+
+func (c *cluster) expectedLocked(iv *span, now time.Time, maxOpen time.Duration) expectation {
+	e := expectation{silent: true}
+	byNode := false
+	for name, s := range c.senders {
+		_, reported := iv.reported[name]
+		switch {
+		case reported:
+			e.have++
+		case s.first > iv.at || s.through < iv.at-missedIntervals*c.interval:
+			continue // it began later, or is waited for no more
+		default:
+			e.missing++
+		}
+		e.expected++
+		byNode = byNode || isNodeSender(name)
+	}
+	if !byNode {
+		return e
+	}
+	// Nodes are expected even when their sender is not waited for.
+	for node, since := range c.nodes {
+		if s := c.senders[nodeSender(node)]; s != nil {
+			if s.first > iv.at || s.through >= iv.at-missedIntervals*c.interval {
+				continue // counted above, or it began later
+			}
+			if _, reported := iv.reported[nodeSender(node)]; reported {
+				continue
+			}
+			since = s.heard
+		}
+		e.expected++
+		e.silent = e.silent && now.Sub(since) >= maxOpen
+	}
+	return e
+}
+
+// knowNodesLocked takes the inventory's nodes.
+func (c *cluster) knowNodesLocked(nodes []string, now time.Time) {
+	seen := make(map[string]struct{}, len(nodes))
+	for _, n := range nodes {
+		seen[n] = struct{}{}
+		if _, ok := c.nodes[n]; !ok {
+			c.nodes[n] = now
+		}
+	}
+	for n := range c.nodes {
+		if _, ok := seen[n]; !ok {
+			delete(c.nodes, n)
+		}
+	}
+}
+
+// forgetLocked drops what is past the lookback.
+func (c *cluster) forgetLocked(r *Rollups, now time.Time) {
+	border := now.Add(-r.opts.Lookback).UnixMilli()
+	for at := range c.closed {
+		if at <= border {
+			delete(c.closed, at)
+		}
+	}
+	for name, s := range c.senders {
+		if s.through <= border {
+			delete(c.senders, name)
+		}
+	}
+	for at := range c.open {
+		if at <= border {
+			delete(c.open, at)
+			r.metrics.dropped.WithLabelValues(reasonTooOld).Inc()
+		}
+	}
+}
+
+func mapKeys[K comparable, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

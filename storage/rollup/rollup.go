@@ -1,0 +1,448 @@
+// Package rollup owns the sums that the catalogue declares: it adds up samples
+// as they pass, knows which senders have reported an interval, and writes each
+// interval once. It must not know how samples arrive, nor what a policy does
+// with the sums.
+//
+// An interval is summed in one of two ways, with the same result: from the
+// samples as they pass, which costs nanoseconds, or from the store, after a start
+// and for what comes long after its time. Which intervals were written is known
+// from the store too: the coverage series has a sample for each, written in the
+// same commit.
+package rollup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// Series that only the server writes.
+const (
+	// CoverageRatio{cluster} has a sample at each interval that was written: the
+	// senders that reported it, of those expected (0 to 1).
+	CoverageRatio = "crowsnest_rollup_coverage_ratio"
+	// SenderInterval{cluster, sender} has a sample at each point up to which a
+	// sender has sent everything; its value is the sender's interval in seconds.
+	// Ingest writes it in the commit of the samples.
+	SenderInterval = "crowsnest_sender_interval_seconds"
+	// SenderLabel names the sender in SenderInterval.
+	SenderLabel = "sender"
+)
+
+const (
+	clusterLabel = "cluster"
+
+	// slots is how many intervals are summed while samples pass; older ones that
+	// are still open are summed from the store.
+	slots = 16
+	// maxAhead is how far ahead of the server samples are taken by ingest.
+	maxAhead = 2 * time.Minute
+	// missedIntervals a sender may miss before it is waited for no more.
+	missedIntervals = 2
+
+	outcomeComplete = "complete"
+	outcomeDeadline = "deadline"
+	outcomeAged     = "aged"
+)
+
+// Store is what rollups read and write. Both may be called concurrently.
+type Store interface {
+	storage.Queryable
+	storage.Appendable
+}
+
+// Expected tells which nodes a cluster has, by the inventory: real ones, no
+// virtual ones. It is asked often and must answer from memory.
+type Expected interface {
+	Nodes(cluster string) []string
+}
+
+// Written is one interval of a cluster that was written.
+type Written struct {
+	Cluster  string
+	At       time.Time
+	Coverage float64 // senders that reported ÷ those expected, 0 to 1
+	Complete bool    // all expected ones reported
+}
+
+// Options of the rollups.
+type Options struct {
+	Store    Store         // required
+	Expected Expected      // default: senders that have reported are expected, nobody else
+	Written  func(Written) // called after an interval's commit, by one goroutine; must not block
+	// Metrics are the declarations; default the catalogue's.
+	Metrics []catalogue.Metric
+	// Coverage at which an interval is written at its deadline although senders
+	// are missing; default 0.95.
+	Coverage float64
+	// MaxOpen bounds how long an interval with less coverage waits after the
+	// last sender that reported it, and how long a silent node is waited for;
+	// default 10 min. It is written with what is there then. A correction later
+	// is not possible, and a cluster with a dead node has no rollups meanwhile.
+	MaxOpen time.Duration
+	// Lookback is how far back open intervals are looked for at a start; default
+	// 48 h, the store's out-of-order window.
+	Lookback   time.Duration
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time // default time.Now
+}
+
+func (o *Options) complete() error {
+	var errs []error
+	if o.Store == nil {
+		errs = append(errs, errors.New("rollup: Store is required"))
+	}
+	if o.Expected == nil {
+		o.Expected = nobody{}
+	}
+	if o.Written == nil {
+		o.Written = func(Written) {}
+	}
+	if o.Metrics == nil {
+		o.Metrics = catalogue.All()
+	}
+	if o.Coverage == 0 {
+		o.Coverage = 0.95
+	}
+	if o.Coverage < 0 || o.Coverage > 1 {
+		errs = append(errs, fmt.Errorf("rollup: Coverage must lie between 0 and 1, not %v", o.Coverage))
+	}
+	if o.MaxOpen == 0 {
+		o.MaxOpen = 10 * time.Minute
+	}
+	if o.Lookback == 0 {
+		o.Lookback = 48 * time.Hour
+	}
+	if o.MaxOpen < 0 || o.Lookback < o.MaxOpen {
+		errs = append(errs, fmt.Errorf("rollup: MaxOpen %v must lie between 0 and Lookback %v", o.MaxOpen, o.Lookback))
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return errors.Join(errs...)
+}
+
+type nobody struct{}
+
+func (nobody) Nodes(string) []string { return nil }
+
+// Rollups keeps the open intervals of all clusters. All methods may be called
+// concurrently; Run once.
+type Rollups struct {
+	opts    Options
+	plan    *plan
+	metrics *ownMetrics
+	log     *slog.Logger
+	born    int64 // Unix milliseconds of New: samples up to maxAhead later may have passed before
+	wake    chan struct{}
+
+	mu        sync.Mutex
+	clusters  map[string]*cluster
+	recovered bool
+}
+
+// New makes the rollups. Samples and reports are taken from then on; nothing is
+// written before Run has read from the store what was open.
+func New(o Options) (*Rollups, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	p, err := newPlan(o.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	r := &Rollups{
+		opts: o, plan: p, log: o.Logger, born: o.Now().UnixMilli(),
+		wake: make(chan struct{}, 1), clusters: map[string]*cluster{},
+	}
+	r.metrics = newMetrics(o.Registerer, r.openIntervals)
+	return r, nil
+}
+
+// Run writes intervals as they become due, until ctx ends.
+func (r *Rollups) Run(ctx context.Context) error {
+	for {
+		err := r.recover(ctx)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		// Writing without knowing what was written could write it twice.
+		r.log.Error("read open intervals from the store", "err", err)
+		if !sleep(ctx, 5*time.Second) {
+			return nil
+		}
+	}
+	for {
+		next := r.Advance(ctx)
+		wait := min(max(next.Sub(r.opts.Now()), 10*time.Millisecond), time.Second)
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-r.wake:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// Reserved says whether only the server may write a metric of that name.
+func (r *Rollups) Reserved(name string) bool {
+	if name == CoverageRatio || name == SenderInterval {
+		return true
+	}
+	m, ok := catalogue.Get(name)
+	return ok && m.Place == catalogue.ByServer
+}
+
+// Feed is what one series adds to. It belongs to the cluster that it was made
+// for.
+type Feed struct {
+	targets []*group
+	// The grid points that it has added to: seen's bit i is the one i intervals
+	// before last. A sample that comes again adds nothing.
+	last int64
+	seen uint64
+}
+
+// Sample is one sample of a series with a feed.
+type Sample struct {
+	Feed *Feed
+	At   int64 // Unix milliseconds
+	V    float64
+}
+
+// Feed gives what a series of the cluster adds to, nil when nothing. The caller
+// keeps one feed for each series for as long as the series may be sent again,
+// and gives it back by Release.
+func (r *Rollups) Feed(clusterID string, lset labels.Labels) *Feed {
+	fed := r.plan.readBy[lset.Get(labels.MetricName)]
+	if len(fed) == 0 {
+		return nil
+	}
+	c := r.cluster(clusterID)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := &Feed{}
+	var buf [128]byte
+	for _, i := range fed {
+		if key, ok := r.plan.tallies[i].key(buf[:0], lset); ok {
+			g := c.groupLocked(i, string(key))
+			g.feeds++
+			f.targets = append(f.targets, g)
+		}
+	}
+	if len(f.targets) == 0 {
+		return nil
+	}
+	return f
+}
+
+// Release gives feeds back; nil ones are skipped.
+func (r *Rollups) Release(clusterID string, feeds ...*Feed) {
+	c := r.cluster(clusterID)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range feeds {
+		if f != nil {
+			for _, g := range f.targets {
+				g.feeds--
+			}
+		}
+	}
+}
+
+// Add counts samples that were committed. The interval is that of their sender.
+// The slice is not kept.
+func (r *Rollups) Add(clusterID string, interval time.Duration, samples []Sample) {
+	if len(samples) == 0 || interval <= 0 {
+		return
+	}
+	c := r.cluster(clusterID)
+	now := r.opts.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.interval == 0 {
+		c.interval = interval.Milliseconds()
+	}
+	var iv *span
+	at := int64(-1)
+	var late, offGrid, number int
+	for i := range samples {
+		s := &samples[i]
+		if s.At != at {
+			at = s.At
+			iv = nil
+			if at%c.interval == 0 {
+				iv = c.openLocked(r, at, now)
+			}
+		}
+		switch {
+		case iv == nil && at%c.interval != 0:
+			offGrid++
+		case iv == nil:
+			late++
+		case !iv.tapped:
+			// The store has it, and is read.
+		case s.Feed.mark(at, c.interval):
+			slot := (at / c.interval) % slots
+			for _, g := range s.Feed.targets {
+				if !g.add(slot, at, s.V) {
+					number++
+				}
+			}
+		}
+	}
+	count := func(n int, reason string) {
+		if n > 0 {
+			r.metrics.skipped.WithLabelValues(reason).Add(float64(n))
+		}
+	}
+	count(late, reasonLate)
+	count(offGrid, reasonOffGrid)
+	count(number, reasonNumber)
+}
+
+// mark notes that the series has a sample at a point of the grid; false when it
+// had one already.
+func (f *Feed) mark(at, step int64) bool {
+	if at > f.last {
+		if shift := (at - f.last) / step; shift < 64 {
+			f.seen = f.seen<<shift | 1
+		} else {
+			f.seen = 1
+		}
+		f.last = at
+		return true
+	}
+	bit := uint64(1) << ((f.last - at) / step) // 0 beyond 63, for which no interval is tapped
+	if f.seen&bit != 0 {
+		return false
+	}
+	f.seen |= bit
+	return true
+}
+
+// Report is a sender's word that it has sent everything up to a time.
+type Report struct {
+	Cluster  string
+	Sender   string
+	Through  time.Time // on the grid of Interval
+	Interval time.Duration
+	Backlog  bool // from its queue: it completes all earlier points too
+}
+
+// Report takes a sender's word, after the commit of what it is about.
+func (r *Rollups) Report(rep Report) {
+	c := r.cluster(rep.Cluster)
+	now := r.opts.Now()
+	c.mu.Lock()
+	due := c.reportLocked(r, rep, now)
+	c.mu.Unlock()
+	if due {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (r *Rollups) cluster(id string) *cluster {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.clusters[id]
+	if c == nil {
+		c = newCluster(id, len(r.plan.tallies))
+		r.clusters[id] = c
+	}
+	return c
+}
+
+func (r *Rollups) openIntervals() float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, c := range r.clusters {
+		c.mu.Lock()
+		n += len(c.open)
+		c.mu.Unlock()
+	}
+	return float64(n)
+}
+
+// Advance writes what is due and says when to look again at the latest. Run
+// calls it; tests do so by hand. Nothing is written before the store was read.
+func (r *Rollups) Advance(ctx context.Context) (next time.Time) {
+	now := r.opts.Now()
+	next = now.Add(time.Second)
+	r.mu.Lock()
+	ids := slices.Sorted(maps.Keys(r.clusters))
+	ready := r.recovered
+	r.mu.Unlock()
+	if !ready {
+		return next
+	}
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			return next
+		}
+		if at := r.advanceCluster(ctx, r.cluster(id), now); at.Before(next) {
+			next = at
+		}
+	}
+	return next
+}
+
+func (r *Rollups) advanceCluster(ctx context.Context, c *cluster, now time.Time) (next time.Time) {
+	nodes := r.opts.Expected.Nodes(c.id)
+	c.mu.Lock()
+	due, next := c.dueLocked(r, now, nodes)
+	c.mu.Unlock()
+	if len(due) == 0 {
+		return next
+	}
+	began := r.opts.Now()
+	if err := r.write(ctx, c, due); err != nil && ctx.Err() == nil {
+		r.metrics.failures.Inc()
+		r.log.Warn("write rollups", "cluster", c.id, "intervals", len(due), "err", err)
+	}
+	r.metrics.writeTime.Observe(r.opts.Now().Sub(began).Seconds())
+	return next
+}
+
+// nodeSender is the sender of a node's collector.
+func nodeSender(node string) string { return wire.Sender(wire.RoleNode, node) }
+
+func isNodeSender(sender string) bool { return strings.HasPrefix(sender, wire.RoleNode+"/") }
