@@ -42,7 +42,8 @@ type Inventory interface {
 	// Apply takes the next batch of a session; fault.ErrConflict when one is
 	// missing before it.
 	Apply(ctx context.Context, cluster string, b *wire.InventoryBatch) error
-	List(cluster string, kind object.Kind) []object.Object
+	// PodsOn gives the pods that are on a node.
+	PodsOn(cluster, node string) []*object.Pod
 }
 
 // Metrics takes remote writes. It answers by itself.
@@ -168,10 +169,8 @@ func (h *Handler) ServeOwners(w http.ResponseWriter, r *http.Request) {
 	}
 	node := r.URL.Query().Get("node")
 	out := wire.OwnersResponse{Owners: map[string]wire.Owner{}}
-	for _, o := range h.opts.Inventory.List(cluster, object.KindPod) {
-		if p, ok := o.(*object.Pod); ok && p.Node == node {
-			out.Owners[p.UID] = wire.Owner{Type: p.Workload.Type, Name: p.Workload.Name}
-		}
+	for _, p := range h.opts.Inventory.PodsOn(cluster, node) {
+		out.Owners[p.UID] = wire.Owner{Type: p.Workload.Type, Name: p.Workload.Name}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(out) // the client is gone; it asks again

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ type stores struct {
 	cluster   string
 	logs      []*wire.LogBatch
 	inventory []*wire.InventoryBatch
-	pods      []object.Object
+	pods      []*object.Pod
 	err       error
 }
 
@@ -51,7 +52,9 @@ func (s *stores) Apply(_ context.Context, cluster string, b *wire.InventoryBatch
 	return s.err
 }
 
-func (s *stores) List(string, object.Kind) []object.Object { return s.pods }
+func (s *stores) PodsOn(_, node string) []*object.Pod {
+	return slices.DeleteFunc(slices.Clone(s.pods), func(p *object.Pod) bool { return p.Node != node })
+}
 
 func compress(b []byte) []byte {
 	w, err := zstd.NewWriter(nil)
@@ -150,10 +153,10 @@ func TestInventoryTellsAMissingBatch(t *testing.T) {
 }
 
 func TestOwners(t *testing.T) {
-	pod := func(uid, node, workload string) object.Object {
+	pod := func(uid, node, workload string) *object.Pod {
 		return &object.Pod{Meta: object.Meta{UID: uid, Name: uid}, Node: node, Workload: object.WorkloadRef{Type: "deployment", Name: workload}}
 	}
-	h, err := New(Options{Inventory: &stores{pods: []object.Object{pod("a", "n1", "cart"), pod("b", "n2", "pay")}}})
+	h, err := New(Options{Inventory: &stores{pods: []*object.Pod{pod("a", "n1", "cart"), pod("b", "n2", "pay")}}})
 	if err != nil {
 		t.Fatal(err)
 	}

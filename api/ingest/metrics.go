@@ -14,11 +14,11 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "crowsnest_ingest_requests_total",
+			Name: "crowsnest_api_ingest_requests_total",
 			Help: "Requests of collectors, by what they brought and what became of them. Metrics count here only when they were refused at the door.",
 		}, []string{"what", "result"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "crowsnest_ingest_stored_bytes_total", Help: "Uncompressed bytes of bodies that were stored.",
+			Name: "crowsnest_api_ingest_stored_bytes_total", Help: "Uncompressed bytes of bodies that were stored.",
 		}, []string{"what"}),
 	}
 	for _, what := range []string{"logs", "inventory"} {

@@ -1,0 +1,451 @@
+// Package logs speaks VictoriaLogs' query API over our log store, so that
+// vlogscli, Grafana's data source and curl work as against VictoriaLogs. It must
+// not know how rows are stored or collected.
+//
+// What differs from VictoriaLogs: the clusters that may be read come from who
+// asks (AccountID and ProjectID headers mean nothing), and the parameter
+// "cluster", which may be repeated, narrows them; a tail shows lines as they
+// arrive, late ones too; an answer that broke in the middle ends with a broken
+// connection instead of an error among the rows.
+package logs
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/crowsnest-dev/crowsnest/api/access"
+	"github.com/crowsnest-dev/crowsnest/api/problem"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/logs"
+)
+
+// Path is under which the handlers are mounted.
+const Path = "/select/logsql/"
+
+// Store is what the handlers read from; *logs.Store has it. All methods return
+// the context's error when it ends before the answer is complete, and
+// fault.ErrInvalid for a wrong query.
+type Store interface {
+	Query(ctx context.Context, q logs.Query, fn func(logs.Row) error) error
+	Hits(ctx context.Context, q logs.Query, step, offset time.Duration, by []string, limit int) ([]logs.HitsSeries, error)
+	Stats(ctx context.Context, q logs.Query, step time.Duration) ([]logs.StatsSeries, error)
+	FieldNames(ctx context.Context, q logs.Query) ([]logs.ValueHits, error)
+	FieldValues(ctx context.Context, q logs.Query, field string, limit int) ([]logs.ValueHits, error)
+	Streams(ctx context.Context, q logs.Query, limit int) ([]logs.ValueHits, error)
+	StreamFieldNames(ctx context.Context, q logs.Query) ([]logs.ValueHits, error)
+	StreamFieldValues(ctx context.Context, q logs.Query, field string, limit int) ([]logs.ValueHits, error)
+	Tail(ctx context.Context, q logs.Query, before time.Duration, fn func([]logs.Row) error) error
+}
+
+var _ Store = (*logs.Store)(nil)
+
+// Options of a Handler.
+type Options struct {
+	Store         Store                 // required
+	MaxQueryTime  time.Duration         // of one query; default 60 s. A request's "timeout" can only be shorter
+	MaxConcurrent int                   // queries at once; default twice the CPUs, at least 4
+	MaxWait       time.Duration         // of a query for its turn, then 429; default 10 s
+	MaxTails      int                   // live tails at once, more get 429; default 64
+	Registerer    prometheus.Registerer // nil: metrics are kept but not exported
+	Now           func() time.Time      // default time.Now
+}
+
+func (o Options) complete() (Options, error) {
+	var errs []error
+	if o.Store == nil {
+		errs = append(errs, errors.New("Store is required"))
+	}
+	if o.MaxQueryTime == 0 {
+		o.MaxQueryTime = time.Minute
+	}
+	if o.MaxConcurrent == 0 {
+		o.MaxConcurrent = max(4, 2*runtime.GOMAXPROCS(0))
+	}
+	if o.MaxWait == 0 {
+		o.MaxWait = 10 * time.Second
+	}
+	if o.MaxTails == 0 {
+		o.MaxTails = 64
+	}
+	if o.MaxQueryTime < 0 || o.MaxConcurrent < 0 || o.MaxWait < 0 || o.MaxTails < 0 {
+		errs = append(errs, errors.New("bounds must be positive"))
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o, errors.Join(errs...)
+}
+
+// Handler serves everything under Path.
+type Handler struct {
+	opts    Options
+	metrics *metrics
+	turns   *semaphore.Weighted
+	tails   *semaphore.Weighted
+	routes  map[string]route
+}
+
+// route answers one path. It returns an error as long as nothing was written.
+type route struct {
+	serve func(ctx context.Context, w http.ResponseWriter, p params) error
+	stats bool // errors have Prometheus' shape
+	live  bool // goes on until the client leaves
+}
+
+// New makes a Handler.
+func New(opts Options) (*Handler, error) {
+	opts, err := opts.complete()
+	if err != nil {
+		return nil, fmt.Errorf("new LogsQL API: %w", err)
+	}
+	m, err := newMetrics(opts.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("new LogsQL API: %w", err)
+	}
+	h := &Handler{
+		opts: opts, metrics: m,
+		turns: semaphore.NewWeighted(int64(opts.MaxConcurrent)),
+		tails: semaphore.NewWeighted(int64(opts.MaxTails)),
+	}
+	h.routes = map[string]route{
+		"query":               {serve: h.query},
+		"hits":                {serve: h.hits},
+		"stats_query":         {serve: h.statsQuery, stats: true},
+		"stats_query_range":   {serve: h.statsQueryRange, stats: true},
+		"field_names":         {serve: h.fieldNames},
+		"field_values":        {serve: h.fieldValues},
+		"streams":             {serve: h.streams},
+		"stream_field_names":  {serve: h.streamFieldNames},
+		"stream_field_values": {serve: h.streamFieldValues},
+		"tail":                {serve: h.tail, live: true},
+	}
+	return h, nil
+}
+
+// ServeHTTP answers GET and POST (parameters in the URL, in a form, or both).
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	rt, known := h.routes[strings.TrimPrefix(r.URL.Path, Path)]
+	p, err := parse(r, h.opts.Now())
+	if errors.Is(err, fault.ErrTooLarge) || errors.Is(err, fault.ErrMalformed) {
+		p = params{} // who may ask is still decided first
+	}
+	// A wrong request of somebody who may not ask is told nothing about it.
+	if aerr := authorize(ctx, p.query.Clusters); aerr != nil {
+		fail(w, r, rt, aerr)
+		return
+	}
+	switch {
+	case !known:
+		fail(w, r, rt, fmt.Errorf("there is no %s here: %w", r.URL.Path, fault.ErrNotFound))
+	case r.Method != http.MethodGet && r.Method != http.MethodPost:
+		w.Header().Set("Allow", "GET, POST")
+		http.Error(w, "use GET or POST", http.StatusMethodNotAllowed)
+	case err != nil:
+		fail(w, r, rt, err)
+	case rt.live:
+		if !h.tails.TryAcquire(1) {
+			h.metrics.refused.WithLabelValues(refusedTails).Inc()
+			fail(w, r, rt, fmt.Errorf("there are %d live tails already: %w", h.opts.MaxTails, fault.ErrLimited))
+			return
+		}
+		defer h.tails.Release(1)
+		if err := rt.serve(ctx, w, p); err != nil {
+			fail(w, r, rt, err)
+		}
+	default:
+		if err := h.inTurn(ctx, w, p, rt); err != nil {
+			fail(w, r, rt, err)
+		}
+	}
+}
+
+// authorize asks for each cluster that is read.
+func authorize(ctx context.Context, clusters []string) error {
+	if clusters == nil {
+		return access.Authorize(ctx, access.Read, "", "")
+	}
+	for _, c := range clusters {
+		if err := access.Authorize(ctx, access.Read, c, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errTooSlow is the cause of a query that ran into its bound.
+var errTooSlow = errors.New("query took too long")
+
+// inTurn runs a query when there is room for it, within the bound of time.
+func (h *Handler) inTurn(ctx context.Context, w http.ResponseWriter, p params, rt route) error {
+	wait, cancel := context.WithTimeout(ctx, h.opts.MaxWait)
+	err := h.turns.Acquire(wait, 1)
+	cancel()
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		h.metrics.refused.WithLabelValues(refusedQueries).Inc()
+		return fmt.Errorf("%d queries run already, and none ended within %s: %w", h.opts.MaxConcurrent, h.opts.MaxWait, fault.ErrLimited)
+	}
+	defer h.turns.Release(1)
+	h.metrics.active.Inc()
+	defer h.metrics.active.Dec()
+	limit := h.opts.MaxQueryTime
+	if p.timeout > 0 {
+		limit = min(limit, p.timeout)
+	}
+	ctx, cancel = context.WithTimeoutCause(ctx, limit, errTooSlow)
+	defer cancel()
+	err = rt.serve(ctx, w, p)
+	if err != nil && errors.Is(context.Cause(ctx), errTooSlow) {
+		h.metrics.refused.WithLabelValues(refusedTime).Inc()
+		return fmt.Errorf("the query took longer than %s: narrow its time range or its streams: %w", limit, fault.ErrUnavailable)
+	}
+	return err
+}
+
+// fail answers with an error in VictoriaLogs' shapes: plain text with status
+// 400 for a wrong query, Prometheus' JSON with 422 from the stats endpoints.
+func fail(w http.ResponseWriter, r *http.Request, rt route, err error) {
+	if r.Context().Err() != nil {
+		return // the client is gone
+	}
+	prob := problem.Of(err)
+	prob.Report(r.Context())
+	text := prob.Detail
+	if prob.Instance != "" {
+		text += " (" + prob.Instance + ")"
+	}
+	for k, vs := range prob.GetHeaders() {
+		w.Header()[k] = vs
+	}
+	if rt.stats {
+		kind := "internal"
+		if prob.Status < http.StatusInternalServerError {
+			kind = "bad_data"
+		}
+		writeJSON(w, prob.Status, map[string]string{"status": "error", "errorType": kind, "error": text})
+		return
+	}
+	if prob.Status == http.StatusUnprocessableEntity {
+		prob.Status = http.StatusBadRequest
+	}
+	http.Error(w, text, prob.Status)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client is gone; there is nobody to tell
+}
+
+// flushAt is how many bytes of rows are collected before they are written.
+const flushAt = 64 << 10
+
+// query streams rows, one JSON object a line.
+func (h *Handler) query(ctx context.Context, w http.ResponseWriter, p params) error {
+	began := h.opts.Now()
+	var buf []byte
+	wrote := false
+	flush := func() error {
+		if !wrote {
+			wrote = true
+			w.Header().Set("Content-Type", "application/stream+json")
+			w.Header().Set("VL-Request-Duration-Seconds", fmt.Sprintf("%.3f", h.opts.Now().Sub(began).Seconds()))
+		}
+		if len(buf) == 0 {
+			return nil
+		}
+		_, err := w.Write(buf)
+		buf = buf[:0]
+		return err
+	}
+	err := h.opts.Store.Query(ctx, p.query, func(r logs.Row) error {
+		buf = append(logstorage.MarshalFieldsToJSON(buf, r), '\n')
+		if len(buf) >= flushAt {
+			return flush()
+		}
+		return nil
+	})
+	if err == nil {
+		err = flush()
+	}
+	if err != nil && wrote {
+		// The status is sent. Only a broken body says that rows are missing.
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
+
+// hits answers {"hits":[{"fields":{…},"timestamps":[…],"values":[…],"total":n}]}.
+func (h *Handler) hits(ctx context.Context, w http.ResponseWriter, p params) error {
+	found, err := h.opts.Store.Hits(ctx, p.query, p.step, p.stepOffset, p.fields, p.fieldsLimit)
+	if err != nil {
+		return err
+	}
+	type series struct {
+		Fields     map[string]string `json:"fields"`
+		Timestamps []string          `json:"timestamps"`
+		Values     []uint64          `json:"values"`
+		Total      uint64            `json:"total"`
+	}
+	out := make([]series, len(found))
+	for i, f := range found {
+		out[i] = series{Fields: map[string]string{}, Timestamps: make([]string, len(f.Times)), Values: f.Values, Total: f.Total}
+		if f.Values == nil {
+			out[i].Values = []uint64{}
+		}
+		for _, l := range f.Fields {
+			out[i].Fields[l.Name] = l.Value
+		}
+		for j, t := range f.Times {
+			out[i].Timestamps[j] = t.Format(time.RFC3339Nano)
+		}
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"hits": out})
+	return nil
+}
+
+// point is [seconds, "value"], as Prometheus has it.
+type point [2]any
+
+func pointOf(p logs.StatsPoint) point {
+	return point{json.Number(fmt.Sprintf("%d.%03d", p.At.Unix(), p.At.Nanosecond()/1e6)), p.Value}
+}
+
+func metricOf(s logs.StatsSeries) map[string]string {
+	m := map[string]string{"__name__": s.Name}
+	for _, l := range s.Labels {
+		m[l.Name] = l.Value
+	}
+	return m
+}
+
+func writeResult(w http.ResponseWriter, kind string, result any) {
+	writeJSON(w, http.StatusOK, map[string]any{"status": "success", "data": map[string]any{"resultType": kind, "result": result}})
+}
+
+// statsQuery answers a Prometheus vector.
+func (h *Handler) statsQuery(ctx context.Context, w http.ResponseWriter, p params) error {
+	found, err := h.opts.Store.Stats(ctx, p.query, 0)
+	if err != nil {
+		return err
+	}
+	out := []map[string]any{}
+	for _, s := range found {
+		for _, pt := range s.Points {
+			out = append(out, map[string]any{"metric": metricOf(s), "value": pointOf(pt)})
+		}
+	}
+	writeResult(w, "vector", out)
+	return nil
+}
+
+// statsQueryRange answers a Prometheus matrix.
+func (h *Handler) statsQueryRange(ctx context.Context, w http.ResponseWriter, p params) error {
+	found, err := h.opts.Store.Stats(ctx, p.query, p.step)
+	if err != nil {
+		return err
+	}
+	out := []map[string]any{}
+	for _, s := range found {
+		points := make([]point, len(s.Points))
+		for i, pt := range s.Points {
+			points[i] = pointOf(pt)
+		}
+		out = append(out, map[string]any{"metric": metricOf(s), "values": points})
+	}
+	writeResult(w, "matrix", out)
+	return nil
+}
+
+func writeValues(w http.ResponseWriter, found []logs.ValueHits, err error) error {
+	if err != nil {
+		return err
+	}
+	if found == nil {
+		found = []logs.ValueHits{}
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"values": found})
+	return nil
+}
+
+func (h *Handler) fieldNames(ctx context.Context, w http.ResponseWriter, p params) error {
+	found, err := h.opts.Store.FieldNames(ctx, p.query)
+	return writeValues(w, found, err)
+}
+
+func (h *Handler) fieldValues(ctx context.Context, w http.ResponseWriter, p params) error {
+	found, err := h.opts.Store.FieldValues(ctx, p.query, p.field(), p.limit)
+	return writeValues(w, found, err)
+}
+
+func (h *Handler) streams(ctx context.Context, w http.ResponseWriter, p params) error {
+	found, err := h.opts.Store.Streams(ctx, p.query, p.limit)
+	return writeValues(w, found, err)
+}
+
+func (h *Handler) streamFieldNames(ctx context.Context, w http.ResponseWriter, p params) error {
+	found, err := h.opts.Store.StreamFieldNames(ctx, p.query)
+	return writeValues(w, found, err)
+}
+
+func (h *Handler) streamFieldValues(ctx context.Context, w http.ResponseWriter, p params) error {
+	found, err := h.opts.Store.StreamFieldValues(ctx, p.query, p.field(), p.limit)
+	return writeValues(w, found, err)
+}
+
+// tailWriteTimeout is how long a client of a tail may take no bytes.
+const tailWriteTimeout = time.Minute
+
+// tail streams rows as they arrive, until the client leaves.
+func (h *Handler) tail(ctx context.Context, w http.ResponseWriter, p params) error {
+	control := http.NewResponseController(w)
+	began := false
+	begin := func() error {
+		if began {
+			return nil
+		}
+		began = true
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		w.Header().Set("X-Accel-Buffering", "no") // a proxy must not collect lines
+		w.WriteHeader(http.StatusOK)
+		return control.Flush()
+	}
+	var buf bytes.Buffer
+	err := h.opts.Store.Tail(ctx, p.query, p.startOffset, func(rows []logs.Row) error {
+		if err := begin(); err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		buf.Reset()
+		for _, r := range rows {
+			buf.Write(logstorage.MarshalFieldsToJSON(buf.AvailableBuffer(), r))
+			buf.WriteByte('\n')
+		}
+		// A connection without deadlines is bounded by TCP's own.
+		_ = control.SetWriteDeadline(h.opts.Now().Add(tailWriteTimeout))
+		if _, err := w.Write(buf.Bytes()); err != nil {
+			return err
+		}
+		return control.Flush()
+	})
+	if err != nil && began {
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}

@@ -1,0 +1,245 @@
+package logs
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/VictoriaMetrics/lib/timeutil"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/logs"
+)
+
+// maxFormBytes bounds a multipart form in memory.
+const maxFormBytes = 1 << 20
+
+// params are the parameters of a request, as VictoriaLogs names them.
+type params struct {
+	query       logs.Query    // query, start, end, time, limit, offset, extra_filters, extra_stream_filters; cluster is ours
+	limit       int           // limit, for values
+	timeout     time.Duration // timeout
+	step        time.Duration // step; default 1d
+	stepOffset  time.Duration // offset, of hits
+	fields      []string      // field, may be repeated
+	fieldsLimit int           // fields_limit
+	startOffset time.Duration // start_offset, of tail; default 5s
+}
+
+func (p params) field() string {
+	if len(p.fields) == 0 {
+		return ""
+	}
+	return p.fields[0]
+}
+
+// parse reads all parameters, and names all wrong ones at once. A body that
+// cannot be read is fault.ErrMalformed or fault.ErrTooLarge, a wrong parameter
+// fault.ErrInvalid; the clusters are set in the latter case too.
+func parse(r *http.Request, now time.Time) (params, error) {
+	err := r.ParseMultipartForm(maxFormBytes)
+	if errors.Is(err, http.ErrNotMultipart) {
+		err = r.ParseForm()
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return params{}, fmt.Errorf("read parameters: %w: %w", fault.ErrTooLarge, err)
+	}
+	if err != nil {
+		return params{}, fmt.Errorf("read parameters: %w: %w", fault.ErrMalformed, err)
+	}
+	return parseForm(r.Form, strings.HasSuffix(r.URL.Path, "/hits"), now)
+}
+
+func parseForm(form url.Values, hits bool, now time.Time) (params, error) {
+	var fs fault.Fields
+	p := params{
+		query: logs.Query{
+			Text:     form.Get("query"),
+			Start:    timeOf(&fs, form, "start", now),
+			End:      timeOf(&fs, form, "end", now),
+			At:       timeOf(&fs, form, "time", now),
+			Limit:    intOf(&fs, form, "limit"),
+			Clusters: clusters(form),
+		},
+		timeout:     durationOf(&fs, form, "timeout", 0),
+		step:        durationOf(&fs, form, "step", 24*time.Hour),
+		fields:      form["field"],
+		fieldsLimit: intOf(&fs, form, "fields_limit"),
+		startOffset: durationOf(&fs, form, "start_offset", 5*time.Second),
+	}
+	if p.query.Text == "" {
+		fs.Add("query", "is required", nil)
+	}
+	// "offset" skips rows of a query, and shifts the steps of hits; a tail takes
+	// one too, a delay that it does not need.
+	switch {
+	case hits:
+		p.stepOffset = signedDurationOf(&fs, form, "offset")
+	case intLike(form.Get("offset")):
+		p.query.Offset = intOf(&fs, form, "offset")
+	default:
+		durationOf(&fs, form, "offset", 0)
+	}
+	if p.step == 0 {
+		fs.Add("step", "must be positive", form.Get("step"))
+	}
+	if slices.Contains(p.fields, "") {
+		fs.Add("field", "must not be empty", nil)
+	}
+	for _, name := range []string{"extra_filters", "extra_stream_filters"} {
+		for _, text := range form[name] {
+			f, err := filterOf(text, name == "extra_stream_filters")
+			if err != nil {
+				fs.Add(name, err.Error(), text)
+			} else if f != "" {
+				p.query.Filters = append(p.query.Filters, f)
+			}
+		}
+	}
+	p.limit = p.query.Limit
+	return p, fs.Err()
+}
+
+// clusters gives those that were named; nil when none was.
+func clusters(form url.Values) []string {
+	var out []string
+	for _, c := range form["cluster"] {
+		if c != "" && !slices.Contains(out, c) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func intLike(s string) bool {
+	_, err := strconv.Atoi(s)
+	return err == nil
+}
+
+func intOf(fs *fault.Fields, form url.Values, name string) int {
+	s := form.Get(name)
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil || n < 0 {
+		fs.Add(name, "must be a whole number from 0", s)
+		return 0
+	}
+	return int(n)
+}
+
+func durationOf(fs *fault.Fields, form url.Values, name string, fallback time.Duration) time.Duration {
+	if form.Get(name) == "" {
+		return fallback
+	}
+	d := signedDurationOf(fs, form, name)
+	if d < 0 {
+		fs.Add(name, "must not be negative", form.Get(name))
+		return 0
+	}
+	return d
+}
+
+func signedDurationOf(fs *fault.Fields, form url.Values, name string) time.Duration {
+	s := form.Get(name)
+	if s == "" {
+		return 0
+	}
+	// A plain number is seconds, as in Prometheus; VictoriaLogs' tail sends
+	// milliseconds with their unit.
+	if seconds, err := strconv.ParseFloat(s, 64); err == nil && seconds > -1e9 && seconds < 1e9 {
+		return time.Duration(seconds * float64(time.Second))
+	}
+	d, err := timeutil.ParseDuration(s)
+	if err != nil {
+		fs.Add(name, "must be a duration like 30s, 5m, 1h, 1d", s)
+		return 0
+	}
+	return d
+}
+
+// timeOf reads a time in any of VictoriaLogs' forms: RFC 3339, whole or cut
+// short (2026-11-23), Unix seconds, milli-, micro- or nanoseconds, or relative
+// (-5m, now-1h).
+func timeOf(fs *fault.Fields, form url.Values, name string, now time.Time) time.Time {
+	s := form.Get(name)
+	if s == "" {
+		return time.Time{}
+	}
+	ns, err := timeutil.ParseTimeAt(s, now.UnixNano())
+	if err != nil {
+		fs.Add(name, "must be a time: RFC 3339, Unix seconds, or relative like now-1h", s)
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}
+
+// filterOf gives an extra filter as LogsQL. It may also be {"field":"value"} or
+// {"field":["one","of"]}.
+func filterOf(text string, stream bool) (string, error) {
+	if !strings.HasPrefix(text, `{"`) {
+		return text, nil
+	}
+	dec := json.NewDecoder(strings.NewReader(text))
+	var fields map[string]any
+	if err := dec.Decode(&fields); err != nil {
+		return "", fmt.Errorf("must be LogsQL or a JSON object of fields: %w", err)
+	}
+	names := make([]string, 0, len(fields))
+	for name := range fields {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	var parts []string
+	for _, name := range names {
+		var values []string
+		switch v := fields[name].(type) {
+		case string:
+			values = []string{v}
+		case []any:
+			for _, e := range v {
+				s, ok := e.(string)
+				if !ok {
+					return "", fmt.Errorf("the values of %q must be text", name)
+				}
+				values = append(values, s)
+			}
+		default:
+			return "", fmt.Errorf("the value of %q must be text or a list of texts", name)
+		}
+		if len(values) == 0 {
+			continue
+		}
+		quoted := make([]string, len(values))
+		for i, v := range values {
+			quoted[i] = strconv.Quote(v)
+		}
+		switch {
+		case stream && len(values) == 1:
+			parts = append(parts, fmt.Sprintf("%q=%q", name, values[0]))
+		case stream:
+			for i, v := range values {
+				values[i] = regexp.QuoteMeta(v)
+			}
+			parts = append(parts, fmt.Sprintf("%q=~%q", name, strings.Join(values, "|")))
+		default:
+			parts = append(parts, fmt.Sprintf("%q:in(%s)", name, strings.Join(quoted, ",")))
+		}
+	}
+	if len(parts) == 0 {
+		return "", nil
+	}
+	if stream {
+		return "{" + strings.Join(parts, ",") + "}", nil
+	}
+	return strings.Join(parts, " "), nil
+}
