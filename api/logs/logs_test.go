@@ -103,8 +103,8 @@ func TestEndpointsAnswerInVictoriaLogsShapes(t *testing.T) {
 		args url.Values
 		want string
 	}{
-		"query":       {"query", url.Values{"query": {`{cluster="prod"} | fields _msg`}, "limit": {"2"}}, "{\"_msg\":\"third\"}\n{\"_msg\":\"second\"}\n"},
-		"offset":      {"query", url.Values{"query": {`{cluster="prod"} | fields _msg`}, "limit": {"2"}, "offset": {"2"}}, "{\"_msg\":\"say \\\"hi\\\"\"}\n"},
+		"query":       {"query", url.Values{"query": {`{cluster="prod"} | fields _time, _msg`}, "limit": {"2"}}, `{"_time":"` + t0.Add(time.Minute).Format(time.RFC3339Nano) + `","_msg":"third"}` + "\n" + `{"_time":"` + t0.Add(time.Millisecond).Format(time.RFC3339Nano) + `","_msg":"second"}` + "\n"},
+		"offset":      {"query", url.Values{"query": {`{cluster="prod"} | fields _time, level`}, "limit": {"2"}, "offset": {"2"}}, `{"_time":"` + t0.Format(time.RFC3339Nano) + `","level":"info"}` + "\n"},
 		"nothing":     {"query", url.Values{"query": {`absent`}}, ""},
 		"range":       {"query", url.Values{"query": {`* | stats count() n`}, "start": {start}, "end": {fmt.Sprint(t0.Unix() + 1)}}, "{\"n\":\"3\"}\n"},
 		"one cluster": {"query", url.Values{"query": {`* | stats count() n`}, "cluster": {"other"}}, "{\"n\":\"1\"}\n"},

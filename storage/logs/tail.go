@@ -26,7 +26,9 @@ const (
 
 // Tail calls fn with rows as they become durable, those of one commit sorted by
 // time, until ctx ends (then it returns nil) or fn fails. It begins with what came
-// within the given time before now. Rows are told by the batch that they came
+// within the given time before now. fn is called once without rows when the
+// query is known to be good. A reader that falls so far behind that lines would
+// be missed gets fault.ErrLimited. Rows are told by the batch that they came
 // with, so that each is given once, also a late one; only batches that are history
 // when they come (older than 10 min) are left out. The query's time range and
 // limit are not used. A query with a pipe that needs all rows (sort, stats …) is
@@ -45,10 +47,16 @@ func (s *Store) Tail(ctx context.Context, q Query, before time.Duration, fn func
 		return err
 	}
 	release()
+	if err := fn(nil); err != nil {
+		return err
+	}
 	seq := s.arrived.firstSince(s.opts.Now().Add(-before))
 	var tick *time.Timer
 	for {
 		came, next, more := s.arrived.since(seq)
+		if len(came) > 0 && came[0].seq > seq {
+			return fmt.Errorf("tail logs: the reader is too slow, %d batches were missed: %w", came[0].seq-seq, fault.ErrLimited)
+		}
 		seq = next
 		rows, err := s.tailRows(ctx, q, came)
 		if ctx.Err() != nil {
