@@ -1,0 +1,443 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crowsnest-dev/crowsnest/api"
+	"github.com/crowsnest-dev/crowsnest/api/access"
+	"github.com/crowsnest-dev/crowsnest/api/control"
+	apiingest "github.com/crowsnest-dev/crowsnest/api/ingest"
+	apilogs "github.com/crowsnest-dev/crowsnest/api/logs"
+	apiprometheus "github.com/crowsnest-dev/crowsnest/api/prometheus"
+	"github.com/crowsnest-dev/crowsnest/api/tokens"
+	"github.com/crowsnest-dev/crowsnest/dashboards/console"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/ingest"
+	"github.com/crowsnest-dev/crowsnest/storage/inventory"
+	"github.com/crowsnest-dev/crowsnest/storage/logs"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
+	"github.com/crowsnest-dev/crowsnest/storage/metrics"
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
+)
+
+// Parts whose readiness is told.
+const (
+	partMetrics   = "metrics"
+	partLogs      = "logs"
+	partInventory = "inventory"
+	partAlerting  = "alerting"
+)
+
+// logCacheBytes bounds the caches of the log store. The library would take 60 %
+// of the machine.
+const logCacheBytes = 256 << 20
+
+// app is the server as a library: everything that one process serves.
+type app struct {
+	settings  *settings
+	logger    *slog.Logger
+	registry  *prometheus.Registry
+	readiness *api.Readiness
+	simulated bool
+	startedAt time.Time
+
+	dir      *dataDir
+	listener *listener
+	admin    *listener // nil when it is off
+	meta     *meta.DB
+	usage    *tokens.Usage
+	auth     *access.Authenticator
+
+	// Set once the stores are open.
+	metrics   *metrics.DB
+	logs      *logs.Store
+	inventory *inventory.Store
+	hub       *control.Hub
+	server    *api.Server
+	known     sync.Map // ids of clusters that have a row
+
+	opened chan struct{} // closed when the stores are open and everything is served
+	closer closers
+}
+
+// appOptions are what a command adds to the settings.
+type appOptions struct {
+	Logger *slog.Logger
+	// Given are tokens of the command itself.
+	Given []access.Token
+	// Simulated says that no real cluster is behind it.
+	Simulated bool
+}
+
+// closers are undone in the order opposite to that in which they were done.
+type closers []closer
+
+type closer struct {
+	what string
+	fn   func() error
+}
+
+func (c *closers) add(what string, fn func() error) { *c = append(*c, closer{what, fn}) }
+
+func (c *closers) close(logger *slog.Logger) error {
+	var errs []error
+	for _, one := range slices.Backward(*c) {
+		start := time.Now()
+		if err := one.fn(); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", one.what, err))
+		}
+		logger.Debug("closed", "what", one.what, "took_seconds", time.Since(start).Seconds())
+	}
+	*c = nil
+	return errors.Join(errs...)
+}
+
+// newApp does everything that can be refused: it takes the data folder and the
+// addresses, and finds out who may ask. It starts nothing. When it succeeds, Run
+// must be called, which closes everything in the end.
+func newApp(s *settings, o appOptions) (_ *app, err error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	given, err := s.tokens()
+	if err != nil {
+		return nil, err
+	}
+	a := &app{
+		settings: s, logger: o.Logger, registry: prometheus.NewRegistry(), simulated: o.Simulated,
+		readiness: api.NewReadiness(partMetrics, partLogs, partInventory, partAlerting),
+		startedAt: time.Now().UTC(), opened: make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.closer.close(a.logger))
+		}
+	}()
+	if err := errors.Join(
+		a.registry.Register(collectors.NewGoCollector()),
+		a.registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+		a.registry.Register(buildInfo()),
+	); err != nil {
+		return nil, err
+	}
+	if a.dir, err = openDataDir(s.data); err != nil {
+		return nil, err
+	}
+	a.closer.add("data folder", a.dir.Close)
+	if a.meta, err = meta.Open(a.dir.join("meta.db")); err != nil {
+		return nil, err
+	}
+	a.closer.add("meta store", a.meta.Close)
+	stored, err := a.meta.ListTokens(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if a.listener, err = listen(s.listen, s.certFile, s.keyFile, a.logger); err != nil {
+		return nil, err
+	}
+	a.closer.add("listener", a.listener.close)
+	a.usage = tokens.NewUsage(a.meta, a.logger, time.Now)
+	a.auth, err = access.NewAuthenticator(access.Options{
+		Given: append(given, o.Given...), Loopback: access.LoopbackAddress(a.listener.net.Addr()), Used: a.usage.Used,
+	}, tokens.Stored(stored))
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", s.listen, err)
+	}
+	a.listener.serve(api.Starting(a.readiness))
+	if s.adminListen != "" {
+		if a.admin, err = listen(s.adminListen, s.certFile, s.keyFile, a.logger); err != nil {
+			return nil, err
+		}
+		a.closer.add("admin listener", a.admin.close)
+		if !access.LoopbackAddress(a.admin.net.Addr()) {
+			return nil, fmt.Errorf("--admin-listen %s can be reached by others, and profiles show memory: listen on loopback: %w", s.adminListen, fault.ErrInvalid)
+		}
+		a.admin.serve(profiling())
+	}
+	return a, nil
+}
+
+func buildInfo() prometheus.Collector {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "crowsnest_build_info", Help: "1, with the version of the program."}, []string{"version"})
+	g.WithLabelValues(version).Set(1)
+	return g
+}
+
+// URL is where the server can be reached from its own machine.
+func (a *app) URL() string { return a.listener.url() }
+
+// Run opens the stores and serves until ctx ends. The listener goes first, then
+// what works on its own, then the stores: what others write to closes last.
+func (a *app) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, a.closer.close(a.logger)) }()
+
+	g, ctx := errgroup.WithContext(ctx)
+	// Parts end once nobody can ask them any more.
+	parts, endParts := context.WithCancel(context.WithoutCancel(ctx))
+	defer endParts()
+	a.listener.drain = a.drain
+	g.Go(func() error {
+		defer endParts()
+		return a.listener.Run(ctx)
+	})
+	if a.admin != nil {
+		g.Go(func() error { return a.admin.Run(ctx) })
+	}
+	g.Go(func() error {
+		runs, err := a.open(ctx)
+		if err != nil {
+			return err
+		}
+		for _, run := range runs {
+			g.Go(func() error { return run(parts) })
+		}
+		close(a.opened)
+		return nil
+	})
+	err = g.Wait()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return err
+}
+
+// drain ends the streams when the listener is about to wait for its requests.
+func (a *app) drain() {
+	select {
+	case <-a.opened:
+		a.server.Stop()
+		a.hub.Close()
+	default:
+	}
+}
+
+// open opens the stores, which may take a while, and then serves everything. It
+// gives what is to be run.
+func (a *app) open(ctx context.Context) (runs []func(context.Context) error, err error) {
+	// What could be opened is closed in the end, also when something else could not.
+	var mu sync.Mutex
+	closing := func(what string, fn func() error) {
+		mu.Lock()
+		defer mu.Unlock()
+		a.closer.add(what, fn)
+	}
+	began := time.Now()
+	stop := a.progress(began)
+	defer stop()
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		a.metrics, err = metrics.Open(metrics.Options{
+			Dir: a.dir.join("metrics"), Retention: a.settings.metricsFor.value, MaxBytes: a.settings.metricsMax.bytes,
+			OutOfOrderWindow: a.settings.window.value, Logger: a.logger.With("part", partMetrics), Registerer: a.registry,
+		})
+		if err != nil {
+			return err
+		}
+		closing("metrics store", a.metrics.Close)
+		return nil
+	})
+	g.Go(func() (err error) {
+		if err := logs.Prepare(logCacheBytes); err != nil {
+			return err
+		}
+		a.logs, err = logs.Open(logs.Options{
+			Dir: a.dir.join("logs"), Retention: a.settings.logsFor.value, MaxBytes: a.settings.logsMax.bytes,
+			Logger: a.logger.With("part", partLogs), Registerer: a.registry,
+		})
+		if err != nil {
+			return err
+		}
+		closing("log store", a.logs.Close)
+		a.readiness.Ready(partLogs, a.logs.ReadOnly)
+		return nil
+	})
+	g.Go(func() (err error) {
+		a.inventory, err = inventory.Open(inventory.Options{
+			Path: a.dir.join("inventory.db"), Logger: a.logger.With("part", partInventory), Registerer: a.registry,
+		})
+		if err != nil {
+			return err
+		}
+		closing("inventory", a.inventory.Close)
+		a.readiness.Ready(partInventory, nil)
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	stop()
+	a.readiness.Ready(partMetrics, a.metrics.ReadOnly)
+	if ctx.Err() != nil {
+		return nil, nil
+	}
+	if runs, err = a.assemble(ctx); err != nil {
+		return nil, err
+	}
+	a.logger.Info("server ready", "address", a.URL(), "took_seconds", time.Since(began).Seconds())
+	return runs, nil
+}
+
+// progress says on /readyz how far opening is.
+func (a *app) progress(began time.Time) (stop func()) {
+	walBytes := folderSize(a.dir.join("metrics/wal")) + folderSize(a.dir.join("metrics/wbl"))
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			a.readiness.Waiting(partMetrics, fmt.Sprintf("opening the store: replaying %.1f MiB of log since %d s", float64(walBytes)/(1<<20), int(time.Since(began).Seconds())))
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return sync.OnceFunc(func() { close(done); wg.Wait() })
+}
+
+func folderSize(path string) (bytes int64) {
+	_ = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // it is only for a progress message
+		}
+		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+			bytes += info.Size()
+		}
+		return nil
+	})
+	return bytes
+}
+
+// assemble wires what works on the open stores.
+func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error, err error) {
+	alerting, err := a.newAlerting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rollups, err := rollup.New(rollup.Options{
+		Store: a.metrics, Expected: a.inventory, Written: alerting.rolledUp, Lookback: max(a.settings.window.value, time.Hour),
+		Logger: a.logger.With("part", "rollup"), Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ingester, err := ingest.New(ingest.Options{
+		Store: a.metrics, Rollups: rollups, Arrived: alerting.arrived, Logger: a.logger.With("part", "ingest"), Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.hub, err = control.New(control.Options{Accept: a.settings.window.value, Logger: a.logger.With("part", "control"), Registerer: a.registry})
+	if err != nil {
+		return nil, err
+	}
+	gate, err := apiingest.New(apiingest.Options{
+		Metrics: ingester, Logs: a.logs, Inventory: a.inventory, Control: a.hub, Seen: a.seen, Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	prom, err := apiprometheus.New(apiprometheus.Options{
+		Store: a.metrics, Version: version, Logger: a.logger.With("part", "prometheus"), Registerer: a.registry, Gatherer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	logsql, err := apilogs.New(apilogs.Options{Store: a.logs, Registerer: a.registry})
+	if err != nil {
+		return nil, err
+	}
+	opts := api.Options{
+		Version: version, StartedAt: a.startedAt, Access: a.auth, Readiness: a.readiness,
+		Ingest: gate, Prometheus: prom, Logs: logsql,
+		Tokens:   tokens.Options{Store: a.meta, Changed: func(all []meta.Token) { a.auth.SetStored(tokens.Stored(all)) }},
+		Status:   api.StatusOptions{Clusters: a.clusters, Stores: a.stores, Simulated: a.simulated},
+		Registry: a.registry, Logger: a.logger.With("part", "api"),
+	}
+	if files, ok := console.FS(); ok {
+		opts.Console = files
+	}
+	alerting.options(&opts)
+	if a.server, err = api.New(opts); err != nil {
+		return nil, err
+	}
+	a.readiness.Ready(partAlerting, nil)
+	a.listener.serve(a.server.Handler())
+	return append(alerting.runs, rollups.Run, a.inventory.Run, a.usage.Run), nil
+}
+
+// seen gives a cluster that sends for the first time its row.
+func (a *app) seen(ctx context.Context, cluster string) error {
+	if _, ok := a.known.Load(cluster); ok {
+		return nil
+	}
+	_, err := a.meta.GetCluster(ctx, cluster)
+	if errors.Is(err, fault.ErrNotFound) {
+		err = a.meta.UpsertCluster(ctx, meta.ClusterRow{ID: cluster, CreatedAt: time.Now().UTC()})
+		if err == nil {
+			a.logger.Info("new cluster", "cluster", cluster)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	a.known.Store(cluster, true) // bounded by the number of ingest tokens
+	return nil
+}
+
+// clusters lists all that have a row or objects.
+func (a *app) clusters() []string {
+	ids := map[string]bool{}
+	for _, id := range a.inventory.Clusters() {
+		ids[id] = true
+	}
+	if rows, err := a.meta.ListClusters(context.Background()); err == nil {
+		for _, row := range rows {
+			ids[row.ID] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(ids))
+}
+
+// stores describes the state of each store.
+func (a *app) stores() []api.Store {
+	text := func(err error) string {
+		if err == nil {
+			return ""
+		}
+		return err.Error()
+	}
+	out := []api.Store{{
+		Name: "metrics", Series: a.metrics.Series(), Bytes: uint64(folderSize(a.dir.join("metrics"))), ReadOnly: text(a.metrics.ReadOnly()),
+	}}
+	if info, err := a.logs.Info(); err == nil {
+		out = append(out, api.Store{Name: "logs", Rows: info.Rows, Bytes: info.Bytes, ReadOnly: info.ReadOnly})
+	}
+	for _, name := range []string{"meta", "inventory"} {
+		var bytes uint64
+		if info, err := os.Stat(a.dir.join(name + ".db")); err == nil {
+			bytes = uint64(info.Size())
+		}
+		out = append(out, api.Store{Name: name, Bytes: bytes})
+	}
+	return out
+}
+
+var _ http.Handler = (*apilogs.Handler)(nil)

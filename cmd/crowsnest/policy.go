@@ -1,0 +1,192 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"github.com/crowsnest-dev/crowsnest/api"
+)
+
+func newPolicy(_ *common) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "policy", Short: "List, apply and delete alert policies",
+		Example: `  crowsnest policy list
+  crowsnest policy apply -f cart-cpu.yaml
+  crowsnest policy delete cart-cpu`,
+	}
+	cmd.AddCommand(newPolicyList(), newPolicyApply(), newPolicyDelete())
+	return cmd
+}
+
+// named is what the command needs to see of a resource; the server checks the
+// rest.
+type named struct {
+	Kind     string `json:"kind"`
+	Metadata struct {
+		Name     string `json:"name"`
+		Revision int64  `json:"revision"`
+	} `json:"metadata"`
+	Spec struct {
+		Enabled *bool  `json:"enabled"`
+		Level   string `json:"level"`
+		Type    string `json:"type"`
+	} `json:"spec"`
+}
+
+func newPolicyList() *cobra.Command {
+	var r remote
+	output := newChoice("table", "table", "json")
+	cmd := &cobra.Command{
+		Use: "list", Short: "List policies", Args: args(cobra.NoArgs),
+		Example: "  crowsnest policy list\n  crowsnest policy list --output json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := r.open(); err != nil {
+				return err
+			}
+			defer r.close()
+			var raw json.RawMessage
+			if err := r.json(cmd.Context(), http.MethodGet, "/policies", nil, &raw); err != nil {
+				return err
+			}
+			if output.String() == "json" {
+				return printJSON(cmd.OutOrStdout(), raw)
+			}
+			var out struct{ Items []named }
+			if err := json.Unmarshal(raw, &out); err != nil {
+				return fmt.Errorf("read the answer: %w", err)
+			}
+			if len(out.Items) == 0 {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "no policies yet; make one by \"crowsnest policy apply -f FILE\"")
+				return err
+			}
+			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
+			fmt.Fprintln(t, "NAME\tLEVEL\tENABLED\tREVISION")
+			for _, p := range out.Items {
+				fmt.Fprintf(t, "%s\t%s\t%t\t%d\n", p.Metadata.Name, p.Spec.Level, p.Spec.Enabled == nil || *p.Spec.Enabled, p.Metadata.Revision)
+			}
+			return t.Flush()
+		},
+	}
+	r.flags(cmd)
+	cmd.Flags().VarP(output, "output", "o", "table or json")
+	return cmd
+}
+
+func newPolicyApply() *cobra.Command {
+	var r remote
+	var file string
+	cmd := &cobra.Command{
+		Use: "apply -f FILE", Short: "Make or change policies and targets from a file", Args: args(cobra.NoArgs),
+		Long: "Make what is not there yet and change what is, from a file of one or more YAML documents (kinds Policy and Target), or JSON.\n" +
+			"A document that is wrong is refused with every wrong field; those before it stay applied.",
+		Example: `  crowsnest policy apply -f cart-cpu.yaml
+  cat policies.yaml | crowsnest policy apply -f -`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return errors.New("policy apply needs -f FILE, or -f - for what comes in")
+			}
+			if err := r.open(); err != nil {
+				return err
+			}
+			defer r.close()
+			raw, err := readInput(cmd, file)
+			if err != nil {
+				return err
+			}
+			docs, err := documents(raw)
+			if err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			for _, doc := range docs {
+				if err := r.apply(cmd, doc); err != nil {
+					return fmt.Errorf("%s: %w", file, err)
+				}
+			}
+			return nil
+		},
+	}
+	r.flags(cmd)
+	cmd.Flags().StringVarP(&file, "file", "f", "", "file to apply, - for what comes in")
+	return cmd
+}
+
+// documents splits a file into its YAML documents, as JSON. Keys are left for
+// the server to judge; only what is no YAML is refused here.
+func documents(raw []byte) (docs []json.RawMessage, err error) {
+	for i, part := range strings.Split("\n"+string(raw), "\n---") {
+		doc, err := yaml.YAMLToJSONStrict([]byte(part))
+		if err != nil {
+			return nil, fmt.Errorf("document %d: %w", i+1, err)
+		}
+		if string(doc) != "null" {
+			docs = append(docs, doc)
+		}
+	}
+	if len(docs) == 0 {
+		return nil, errors.New("holds no document")
+	}
+	return docs, nil
+}
+
+// apply changes the resource when it is there, else makes it.
+func (r *remote) apply(cmd *cobra.Command, doc json.RawMessage) error {
+	var n named
+	if err := json.Unmarshal(doc, &n); err != nil {
+		return fmt.Errorf("read the document's kind and name: %w", err)
+	}
+	path := map[string]string{"Policy": "/policies", "Target": "/targets"}[n.Kind]
+	if path == "" {
+		return fmt.Errorf("kind must be Policy or Target, not %q", n.Kind)
+	}
+	what := strings.ToLower(n.Kind) + "/" + n.Metadata.Name
+	method, done := http.MethodPost, "created"
+	if n.Metadata.Name != "" {
+		one := path + "/" + url.PathEscape(n.Metadata.Name)
+		if err := r.json(cmd.Context(), http.MethodGet, one, nil, nil); err == nil {
+			method, path, done = http.MethodPut, one, "changed"
+		}
+	}
+	res, err := r.do(cmd.Context(), method, api.Prefix+path, "application/json", doc)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	var out struct {
+		Secret string `json:"secret"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&out); err == nil && out.Secret != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s signs with this secret, which is shown this once: %s\n", what, out.Secret)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", what, done)
+	return err
+}
+
+func newPolicyDelete() *cobra.Command {
+	var r remote
+	cmd := &cobra.Command{
+		Use: "delete NAME...", Short: "Delete policies", Args: args(cobra.MinimumNArgs(1)), Example: "  crowsnest policy delete cart-cpu",
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if err := r.open(); err != nil {
+				return err
+			}
+			defer r.close()
+			for _, name := range given {
+				if err := r.json(cmd.Context(), http.MethodDelete, "/policies/"+url.PathEscape(name), nil, nil); err != nil {
+					return fmt.Errorf("policy/%s: %w", name, err)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "policy/%s deleted\n", name)
+			}
+			return nil
+		},
+	}
+	r.flags(cmd)
+	return cmd
+}

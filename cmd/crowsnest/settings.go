@@ -1,0 +1,119 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crowsnest-dev/crowsnest/api/access"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+)
+
+const (
+	defaultListen = "127.0.0.1:7420"
+	day           = 24 * time.Hour
+)
+
+// settings are what the server can be told. Their names are the flags'.
+type settings struct {
+	data         string
+	listen       string
+	adminListen  string
+	externalURL  string
+	certFile     string
+	keyFile      string
+	apiTokenFile string
+	ingestTokens tokenFiles
+	metricsFor   *period
+	metricsMax   *size
+	logsFor      *period
+	logsMax      *size
+	window       *period
+	webhookCIDRs *cidrs
+}
+
+func newSettings() *settings {
+	return &settings{
+		metricsFor: newPeriod(90*day, day, 3650*day), metricsMax: &size{},
+		logsFor: newPeriod(90*day, day, 3650*day), logsMax: &size{},
+		window:       newPeriod(48*time.Hour, 0, 30*day),
+		webhookCIDRs: &cidrs{},
+	}
+}
+
+func (s *settings) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.data, "data", "./data", "folder of all that the server keeps; made when it is not there")
+	f.StringVar(&s.listen, "listen", defaultListen, "address to listen on; other than loopback only with --api-token-file")
+	f.StringVar(&s.adminListen, "admin-listen", "", "address for profiling (/debug/pprof), for example 127.0.0.1:7421; off when empty")
+	f.StringVar(&s.externalURL, "external-url", "", "address of the console for links in notifications; default: the listener's")
+	f.StringVar(&s.certFile, "tls-cert-file", "", "file of the TLS certificate, PEM, its chain behind it; every listener then speaks TLS")
+	f.StringVar(&s.keyFile, "tls-key-file", "", "file of the certificate's key, PEM")
+	f.StringVar(&s.apiTokenFile, "api-token-file", "", "file of API tokens, one a line; the server then wants a token with every request")
+	f.Var(&s.ingestTokens, "ingest-token-file", "CLUSTER=FILE: ingest tokens of a cluster, one a line (repeatable)")
+	f.Var(s.metricsFor, "metrics-retention", "how long samples are kept")
+	f.Var(s.metricsMax, "metrics-max-bytes", "disk space of samples, for example 50GiB; the oldest go first; 0 for no bound")
+	f.Var(s.logsFor, "logs-retention", "how long log lines and events are kept")
+	f.Var(s.logsMax, "logs-max-bytes", "disk space of log lines; the oldest days go first; 0 for no bound")
+	f.Var(s.window, "out-of-order-window", "how late samples may come, after an outage for example")
+	f.Var(s.webhookCIDRs, "allow-webhook-cidr", "address ranges inside your network that webhooks may be sent to (repeatable); public addresses always are")
+}
+
+// check finds what no single value shows.
+func (s *settings) check() error {
+	var fs fault.Fields
+	if s.data == "" {
+		fs.Add("data", "must name a folder", nil)
+	}
+	for name, addr := range map[string]string{"listen": s.listen, "admin-listen": s.adminListen} {
+		if addr == "" && name == "admin-listen" {
+			continue
+		}
+		if _, err := net.ResolveTCPAddr("tcp", addr); err != nil {
+			fs.Add(name, "must be HOST:PORT, for example "+defaultListen, addr)
+		}
+	}
+	if (s.certFile == "") != (s.keyFile == "") {
+		fs.Add("tls-cert-file", "and tls-key-file go together", s.certFile)
+	}
+	if s.externalURL != "" {
+		if u, err := url.Parse(s.externalURL); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			fs.Add("external-url", "must be a URL such as https://crowsnest.example.com", s.externalURL)
+		}
+	}
+	if s.window.value > s.metricsFor.value {
+		fs.Add("out-of-order-window", fmt.Sprintf("must not be longer than metrics-retention (%s)", s.metricsFor), s.window.String())
+	}
+	return fs.Err()
+}
+
+// tokens reads the tokens that the settings name.
+func (s *settings) tokens() (out []access.Token, err error) {
+	read := func(path string, p access.Principal) error {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read tokens: %w", err)
+		}
+		list, err := access.ParseTokens(string(raw))
+		if err != nil {
+			return fmt.Errorf("read tokens from %s: %w", path, err)
+		}
+		for _, t := range list {
+			out = append(out, access.Token{Principal: p, Hash: access.Hash(t)})
+		}
+		return nil
+	}
+	var errs []error
+	if s.apiTokenFile != "" {
+		errs = append(errs, read(s.apiTokenFile, access.Principal{Kind: access.APIToken, Name: "of --api-token-file"}))
+	}
+	for _, f := range s.ingestTokens.list {
+		errs = append(errs, read(f.path, access.Principal{Kind: access.IngestToken, Name: "of --ingest-token-file", Cluster: f.cluster}))
+	}
+	return out, errors.Join(errs...)
+}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/spf13/pflag"
+)
+
+// The types of flags that say what they take. Wrong values are refused with the
+// range, never moved into it.
+var (
+	_ pflag.Value      = (*choice)(nil)
+	_ pflag.Value      = (*period)(nil)
+	_ pflag.Value      = (*size)(nil)
+	_ pflag.Value      = (*number)(nil)
+	_ pflag.SliceValue = (*cidrs)(nil)
+	_ pflag.SliceValue = (*tokenFiles)(nil)
+)
+
+// choice is one of a few words.
+type choice struct {
+	value   string
+	allowed []string
+}
+
+func newChoice(value string, allowed ...string) *choice { return &choice{value, allowed} }
+
+func (c *choice) String() string { return c.value }
+func (c *choice) Type() string   { return "word" }
+func (c *choice) Set(s string) error {
+	if !slices.Contains(c.allowed, s) {
+		return fmt.Errorf("one of %s", strings.Join(c.allowed, ", "))
+	}
+	c.value = s
+	return nil
+}
+
+// period is a duration within bounds, written as Prometheus does (90d, 1h30m).
+type period struct {
+	value    time.Duration
+	min, max time.Duration
+}
+
+func newPeriod(value, low, high time.Duration) *period { return &period{value, low, high} }
+
+func (p *period) String() string { return model.Duration(p.value).String() }
+func (p *period) Type() string   { return "duration" }
+func (p *period) Set(s string) error {
+	d, err := model.ParseDuration(s)
+	if err != nil || time.Duration(d) < p.min || time.Duration(d) > p.max {
+		return fmt.Errorf("between %v and %v, for example 30s, 1h30m or 90d", model.Duration(p.min), model.Duration(p.max))
+	}
+	p.value = time.Duration(d)
+	return nil
+}
+
+// size is a number of bytes, 0 for no bound.
+type size struct{ bytes int64 }
+
+var units = []struct {
+	name  string
+	bytes int64
+}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+func (z *size) String() string {
+	for _, u := range units {
+		if z.bytes >= u.bytes && z.bytes%u.bytes == 0 {
+			return fmt.Sprintf("%d%s", z.bytes/u.bytes, u.name)
+		}
+	}
+	return strconv.FormatInt(z.bytes, 10)
+}
+func (z *size) Type() string { return "size" }
+func (z *size) Set(s string) error {
+	number, factor := s, int64(1)
+	for _, u := range units {
+		if n, ok := strings.CutSuffix(s, u.name); ok {
+			number, factor = n, u.bytes
+			break
+		}
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
+	if err != nil || n < 0 || n > (1<<62)/factor {
+		return fmt.Errorf("a number of bytes such as 50GiB or 1073741824, or 0 for no bound")
+	}
+	z.bytes = n * factor
+	return nil
+}
+
+// number is a number within bounds.
+type number struct {
+	value    float64
+	min, max float64
+	whole    bool
+}
+
+func newWhole(value, low, high int) *number {
+	return &number{float64(value), float64(low), float64(high), true}
+}
+func newNumber(value, low, high float64) *number { return &number{value, low, high, false} }
+
+func (n *number) int() int       { return int(n.value) }
+func (n *number) String() string { return strconv.FormatFloat(n.value, 'f', -1, 64) }
+func (n *number) Type() string   { return "number" }
+func (n *number) Set(s string) error {
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(v >= n.min && v <= n.max) || (n.whole && v != float64(int64(v))) {
+		kind := "a number"
+		if n.whole {
+			kind = "a whole number"
+		}
+		return fmt.Errorf("%s between %s and %s", kind, strconv.FormatFloat(n.min, 'f', -1, 64), strconv.FormatFloat(n.max, 'f', -1, 64))
+	}
+	n.value = v
+	return nil
+}
+
+// cidrs is a list of address ranges.
+type cidrs struct {
+	list    []netip.Prefix
+	changed bool
+}
+
+func (c *cidrs) String() string { return "[" + strings.Join(c.GetSlice(), ",") + "]" }
+func (c *cidrs) Type() string   { return "cidr" }
+func (c *cidrs) Set(s string) error {
+	if !c.changed {
+		c.list, c.changed = nil, true // the first one given replaces the default
+	}
+	for _, part := range strings.Split(s, ",") {
+		if err := c.Append(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cidrs) Append(s string) error {
+	s = strings.TrimSpace(s)
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		addr, err := netip.ParseAddr(s)
+		if err != nil {
+			return fmt.Errorf("an address range such as 10.0.0.0/8, or an address, not %q", s)
+		}
+		p = netip.PrefixFrom(addr, addr.BitLen())
+	}
+	c.list = append(c.list, p.Masked())
+	return nil
+}
+
+func (c *cidrs) Replace(items []string) error {
+	c.list, c.changed = nil, true
+	for _, s := range items {
+		if err := c.Append(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cidrs) GetSlice() []string {
+	out := make([]string, len(c.list))
+	for i, p := range c.list {
+		out[i] = p.String()
+	}
+	return out
+}
+
+// tokenFiles is a list of CLUSTER=FILE.
+type tokenFiles struct{ list []tokenFile }
+
+type tokenFile struct{ cluster, path string }
+
+func (t *tokenFiles) String() string { return "[" + strings.Join(t.GetSlice(), ",") + "]" }
+func (t *tokenFiles) Type() string   { return "cluster=file" }
+func (t *tokenFiles) Set(s string) error {
+	for _, part := range strings.Split(s, ",") {
+		if err := t.Append(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tokenFiles) Append(s string) error {
+	cluster, path, ok := strings.Cut(strings.TrimSpace(s), "=")
+	if !ok || path == "" {
+		return fmt.Errorf("CLUSTER=FILE, for example prod-1=/etc/crowsnest/prod-1.token, not %q", s)
+	}
+	if err := checkCluster(cluster); err != nil {
+		return err
+	}
+	t.list = append(t.list, tokenFile{cluster, path})
+	return nil
+}
+
+func (t *tokenFiles) Replace(items []string) error {
+	t.list = nil
+	for _, s := range items {
+		if err := t.Append(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tokenFiles) GetSlice() []string {
+	out := make([]string, len(t.list))
+	for i, f := range t.list {
+		out[i] = f.cluster + "=" + f.path
+	}
+	return out
+}
