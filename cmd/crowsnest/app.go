@@ -172,6 +172,25 @@ func newApp(s *settings, o appOptions) (_ *app, err error) {
 	return a, nil
 }
 
+// quiet leaves out what a library says about its normal work, unless everything
+// is wanted.
+func quiet(l *slog.Logger) *slog.Logger {
+	if l.Enabled(context.Background(), slog.LevelDebug) {
+		return l
+	}
+	return slog.New(warnings{l.Handler()})
+}
+
+type warnings struct{ slog.Handler }
+
+func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)
+}
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
+
 func buildInfo() prometheus.Collector {
 	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "crowsnest_build_info", Help: "1, with the version of the program."}, []string{"version"})
 	g.WithLabelValues(version).Set(1)
@@ -243,7 +262,7 @@ func (a *app) open(ctx context.Context) (runs []func(context.Context) error, err
 	g.Go(func() (err error) {
 		a.metrics, err = metrics.Open(metrics.Options{
 			Dir: a.dir.join("metrics"), Retention: a.settings.metricsFor.value, MaxBytes: a.settings.metricsMax.bytes,
-			OutOfOrderWindow: a.settings.window.value, Logger: a.logger.With("part", partMetrics), Registerer: a.registry,
+			OutOfOrderWindow: a.settings.window.value, Logger: quiet(a.logger.With("part", partMetrics)), Registerer: a.registry,
 		})
 		if err != nil {
 			return err

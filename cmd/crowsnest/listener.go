@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -67,12 +68,17 @@ func listen(addr, certFile, keyFile string, logger *slog.Logger) (*listener, err
 // serve changes the handler.
 func (l *listener) serve(h http.Handler) { l.handler.Store(&h) }
 
+// url is where this machine reaches it.
 func (l *listener) url() string {
 	scheme := "http"
 	if l.tls {
 		scheme = "https"
 	}
-	return scheme + "://" + l.net.Addr().String()
+	addr := l.net.Addr().String()
+	if tcp, ok := l.net.Addr().(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
+	}
+	return scheme + "://" + addr
 }
 
 // Run serves until ctx ends, and then until requests are answered or
