@@ -1,0 +1,109 @@
+// Command bench owns the project's measurements: it runs them and records what
+// came out in docs/benchmarks.json, from which docs/benchmarks.md is made. It
+// must not know how anything that it measures works inside.
+//
+//	make bench                               # all; root, for those on the test cluster
+//	make bench BENCH="--only first_chart"    # those whose name holds the word
+//	make bench BENCH="--cold"                # also a build with an empty cache: about 15 minutes
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/test/testbed"
+)
+
+// measurement yields one or more results.
+type measurement struct {
+	Name    string // of the results, or what their names begin with
+	Cold    bool   // only with --cold
+	Measure func(ctx context.Context, b *bench) ([]Result, error)
+}
+
+var measurements = []measurement{
+	{Name: "first_chart", Measure: firstChart},
+	{Name: "server_1000_pods", Measure: serverAt1000Pods},
+	{Name: "collector_node", Measure: collectorNode},
+	{Name: "collector_all", Measure: collectorAll},
+	{Name: "build_cold", Cold: true, Measure: buildCold},
+}
+
+// bench is what measurements share.
+type bench struct {
+	root string
+	dir  string // for their data; removed at the end
+	for_ time.Duration
+}
+
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench: %s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
+}
+
+func main() {
+	only := flag.String("only", "", "measure only what has this word in its name")
+	cold := flag.Bool("cold", false, "also build with an empty cache")
+	renderOnly := flag.Bool("render", false, "measure nothing; compute what follows from the recorded figures and make the page")
+	for_ := flag.Duration("for", 3*time.Minute, "how long a steady state is measured")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *only, *cold, *renderOnly, *for_); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, only string, cold, renderOnly bool, for_ time.Duration) error {
+	root, err := testbed.Root()
+	if err != nil {
+		return err
+	}
+	docs := filepath.Join(root, "docs")
+	results, err := load(filepath.Join(docs, "benchmarks.json"))
+	if err != nil {
+		return err
+	}
+	if renderOnly {
+		return save(docs, results)
+	}
+	b := &bench{root: root, for_: for_}
+	if b.dir, err = os.MkdirTemp("", "crowsnest-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	var errs []error
+	for _, m := range measurements {
+		if (m.Cold && !cold) || !strings.Contains(m.Name, only) || ctx.Err() != nil {
+			continue
+		}
+		b.say("%s", m.Name)
+		measured, err := m.Measure(ctx, b)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", m.Name, err))
+			continue
+		}
+		for i := range measured {
+			measured[i].Date = time.Now().UTC().Format(time.DateOnly)
+			measured[i].Ours = round(measured[i].Ours)
+			if measured[i].Command == "" {
+				measured[i].Command = fmt.Sprintf("make bench BENCH=\"--only %s\"", m.Name)
+			}
+			b.say("%s: %g %s", measured[i].Name, measured[i].Ours, measured[i].Unit)
+		}
+		results = merge(results, measured)
+		// After each: a measurement that breaks takes none of the others with it.
+		if err := save(docs, results); err != nil {
+			return err
+		}
+	}
+	return errors.Join(append(errs, ctx.Err())...)
+}
