@@ -33,6 +33,28 @@ func FindCgroup(id string) (Cgroup, error) {
 	return Cgroup{CPU: cpu, Memory: memory}, err
 }
 
+// CgroupOf gives the group that a process is in.
+func CgroupOf(pid int) (Cgroup, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return Cgroup{}, err
+	}
+	paths := map[string]string{} // by controller; version 2 has none
+	for _, line := range strings.Split(string(raw), "\n") {
+		if parts := strings.SplitN(line, ":", 3); len(parts) == 3 {
+			for _, controller := range strings.Split(parts[1], ",") {
+				paths[controller] = parts[2]
+			}
+		}
+	}
+	const root = "/sys/fs/cgroup"
+	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
+		path := filepath.Join(root, paths[""])
+		return Cgroup{CPU: path, Memory: path, v2: true}, nil
+	}
+	return Cgroup{CPU: filepath.Join(root, "cpuacct", paths["cpuacct"]), Memory: filepath.Join(root, "memory", paths["memory"])}, nil
+}
+
 var errFound = errors.New("found")
 
 func findFolder(root, id string) (string, error) {
