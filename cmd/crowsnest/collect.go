@@ -142,7 +142,6 @@ func (t *together) backfill(ctx context.Context) error {
 			return err
 		}
 		opts := *t.subject.simulate
-		opts.Cluster = t.subject.cluster
 		if t.interval != 0 {
 			opts.Interval = t.interval
 		}
@@ -175,13 +174,14 @@ func (t *together) backfill(ctx context.Context) error {
 }
 
 // simulated makes a subject of a fleet.
-func simulated(opts simulate.Options, history time.Duration) (subject, error) {
+func simulated(opts simulate.Options, cluster string, history time.Duration) (subject, error) {
+	opts.Cluster = cluster
 	if _, err := simulate.New(opts); err != nil { // only to find what is wrong before anything starts
 		return subject{}, err
 	}
 	return subject{
-		cluster:  "simulated",
-		what:     fmt.Sprintf("a simulated cluster of %d nodes with %d pods each", opts.Nodes, opts.PodsPerNode),
+		cluster:  cluster,
+		what:     "a simulated cluster",
 		history:  history,
 		simulate: &opts,
 		world: func(_ context.Context, dir string, _ *push.Client, logger *slog.Logger) (collector.World, error) {

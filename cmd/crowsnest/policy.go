@@ -9,20 +9,23 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/prometheus/common/model"
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
 	"github.com/crowsnest-dev/crowsnest/api"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 )
 
 func newPolicy(_ *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "policy", Short: "List, apply and delete alert policies",
-		Example: `  crowsnest policy list
+		Example: `  crowsnest policy example k8s_pod_restart_total | crowsnest policy apply -f -
+  crowsnest policy list
   crowsnest policy apply -f cart-cpu.yaml
   crowsnest policy delete cart-cpu`,
 	}
-	cmd.AddCommand(newPolicyList(), newPolicyApply(), newPolicyDelete())
+	cmd.AddCommand(newPolicyList(), newPolicyApply(), newPolicyDelete(), newPolicyExample())
 	return cmd
 }
 
@@ -189,4 +192,48 @@ func newPolicyDelete() *cobra.Command {
 	}
 	r.flags(cmd)
 	return cmd
+}
+
+func newPolicyExample() *cobra.Command {
+	return &cobra.Command{
+		Use: "example [METRIC]", Short: "Print a policy to begin with", Args: args(cobra.MaximumNArgs(1)),
+		Long:    "Print the policy of a metric's default alert, to change and apply. Without a metric: restarts of pods.",
+		Example: "  crowsnest policy example k8s_node_cpu_usage > node-cpu.yaml",
+		RunE: func(cmd *cobra.Command, given []string) error {
+			name := catalogue.PodRestarts
+			if len(given) == 1 {
+				name = given[0]
+			}
+			m, ok := catalogue.Get(name)
+			if !ok {
+				hint := ""
+				if near := catalogue.Nearest(name); near != "" {
+					hint = fmt.Sprintf(", did you mean %s?", near)
+				}
+				return fmt.Errorf("there is no metric %s%s", name, hint)
+			}
+			a := m.Alert
+			if a == nil {
+				return fmt.Errorf("%s has no default alert; take the example of another metric and change it", name)
+			}
+			policy := strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(name, "k8s_"), "rate_"), "_", "-")
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), `# %s: %s
+apiVersion: crowsnest.dev/v1
+kind: Policy
+metadata:
+  name: %s
+spec:
+  level: %s
+  conditions:
+  - metric: %s
+    statistic: %s
+    period: %s
+    op: %q
+    thresholds: {%s: %v}
+    need: %d
+    of: %d
+`, m.Title, m.Help, policy, m.Level, m.Name, a.Statistic, model.Duration(a.Period), a.Op, a.Severity, a.Threshold, a.Need, a.Of)
+			return err
+		},
+	}
 }

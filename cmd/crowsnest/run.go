@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/crowsnest-dev/crowsnest/collector/kube"
 	"github.com/crowsnest-dev/crowsnest/collector/simulate"
 )
 
@@ -36,6 +38,7 @@ func newRun(c *common) *cobra.Command {
 		fake       bool
 		kubeconfig string
 		context    string
+		cluster    = &clusterID{}
 		every      = &interval{30 * time.Second}
 		history    = newPeriod(day, 0, 90*day)
 	)
@@ -51,7 +54,7 @@ func newRun(c *common) *cobra.Command {
   crowsnest run --listen 0.0.0.0:7420 --api-token-file api.token`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger := c.logger(cmd.ErrOrStderr())
-			sub, err := chooseSubject(cmd, fake, kubeconfig, context, history.value)
+			sub, err := choose(fake, kube.Config{Kubeconfig: kubeconfig, Context: context}, cluster, history.value)
 			if err != nil {
 				return err
 			}
@@ -69,6 +72,7 @@ func newRun(c *common) *cobra.Command {
 	f.BoolVar(&fake, "simulate", false, "watch a simulated cluster, whatever kubeconfig there is")
 	f.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; default: KUBECONFIG, ~/.kube/config, or the cluster that this runs in")
 	f.StringVar(&context, "context", "", "context of the kubeconfig; default: its current one")
+	f.Var(cluster, "cluster", "id of the cluster, which its data carries; default: made from the kubeconfig's context")
 	f.Var(every, "interval", "how often the cluster is measured: 10s, 15s, 30s or 1m")
 	f.Var(history, "history", "of a simulated cluster: the past that a fresh data folder is filled with; 0 for none")
 	return cmd
@@ -112,8 +116,21 @@ func (t *together) welcome(w io.Writer) {
 	fmt.Fprintf(w, "  Ctrl-C ends it.\n")
 }
 
-func chooseSubject(_ *cobra.Command, fake bool, _, _ string, history time.Duration) (subject, error) {
-	return simulated(simulate.Options{Nodes: 10, PodsPerNode: 20, Churn: simulate.DefaultChurn}, history)
+// choose finds what to watch. Only when there is no configuration at all, and
+// none was asked for, is it a simulated cluster.
+func choose(fake bool, config kube.Config, cluster *clusterID, history time.Duration) (subject, error) {
+	if !fake {
+		client, err := kube.Open(config)
+		if err == nil {
+			return realCluster(client, cluster.or(kube.ClusterID(client.Context)))
+		}
+		if !errors.Is(err, kube.ErrNoCluster) || config.Kubeconfig != "" || config.Context != "" {
+			return subject{}, err
+		}
+	}
+	sub, err := simulated(simulate.Options{Churn: simulate.DefaultChurn}, cluster.or("simulated"), history)
+	if err == nil && !fake {
+		sub.notes = append(sub.notes, "NOT a real one: no kubeconfig was found and this is no pod; give one by --kubeconfig FILE")
+	}
+	return sub, err
 }
-
-func newSimulate(c *common) *cobra.Command { return &cobra.Command{Use: "simulate"} }

@@ -19,6 +19,7 @@ var (
 	_ pflag.Value      = (*period)(nil)
 	_ pflag.Value      = (*size)(nil)
 	_ pflag.Value      = (*number)(nil)
+	_ pflag.Value      = (*clusterID)(nil)
 	_ pflag.SliceValue = (*cidrs)(nil)
 	_ pflag.SliceValue = (*tokenFiles)(nil)
 )
@@ -217,4 +218,24 @@ func (t *tokenFiles) GetSlice() []string {
 		out[i] = f.cluster + "=" + f.path
 	}
 	return out
+}
+
+// clusterID is the id of a cluster; empty until it was given.
+type clusterID struct{ id string }
+
+func (c *clusterID) String() string { return c.id }
+func (c *clusterID) Type() string   { return "id" }
+func (c *clusterID) Set(s string) error {
+	if err := checkCluster(s); err != nil {
+		return err
+	}
+	c.id = s
+	return nil
+}
+
+func (c *clusterID) or(id string) string {
+	if c.id != "" {
+		return c.id
+	}
+	return id
 }
