@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
 // Identity of the objects of this package.
@@ -261,4 +262,23 @@ func (r *TargetRef) decodeShort(in any) bool {
 		*r = TargetRef{Name: s}
 	}
 	return ok
+}
+
+// MetadataOf gives the metadata of a stored resource.
+func MetadataOf(r meta.Resource) Metadata {
+	created, updated := r.CreatedAt, r.UpdatedAt
+	return Metadata{
+		Name: r.Name, Project: r.Project, Labels: r.Labels, ID: r.ID, Revision: r.Revision, CreatedAt: &created, UpdatedAt: &updated,
+		UpdatedBy: r.UpdatedBy, ManagedBy: r.ManagedBy,
+	}
+}
+
+// FromRow gives a stored policy.
+func FromRow(r meta.Resource) (*Policy, error) {
+	p := &Policy{APIVersion: APIVersion, Kind: Kind, Metadata: MetadataOf(r)}
+	if err := json.Unmarshal(r.Spec, &p.Spec); err != nil {
+		return nil, fmt.Errorf("read policy %q: %w", r.Name, err)
+	}
+	p.Complete() // a default that came with a newer version
+	return p, nil
 }

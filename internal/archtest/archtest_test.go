@@ -243,16 +243,19 @@ func TestPackagesAreNamedAfterWhatTheyOwn(t *testing.T) {
 	}
 }
 
-// What only tests need must not come into a binary.
+// What only tests need must not come into a binary. (Libraries of others link
+// the testing package; that is theirs to say.)
 func TestBinariesLinkNoTestCode(t *testing.T) {
 	for _, p := range load(t) {
-		if !within(p.local(), "cmd") {
-			continue
-		}
-		for _, dep := range p.Deps {
-			if to := local(dep); strings.HasSuffix(to, "test") || dep == "testing" || dep == "net/http/httptest" {
-				t.Errorf("%s links %s", p.local(), dep)
+		if within(p.local(), "cmd") {
+			for _, dep := range p.Deps {
+				if to := local(dep); strings.HasSuffix(to, "test") {
+					t.Errorf("%s links %s", p.local(), to)
+				}
 			}
+		}
+		if slices.Contains(p.Imports, "testing") && !strings.HasSuffix(p.local(), "test") {
+			t.Errorf("%s imports testing outside its tests; fakes live in packages named …test", p.local())
 		}
 	}
 }

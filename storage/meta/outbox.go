@@ -163,3 +163,21 @@ func (tx *Tx) Resend(id string, now, giveUp time.Time) error {
 func (tx *Tx) Attempts(notificationID string) ([]Attempt, error) {
 	return all(tx, "list attempts", scanAttempt, "SELECT "+attemptColumns+" FROM attempts WHERE outbox_id = ? ORDER BY position", notificationID)
 }
+
+// TargetQueue says how a target's notifications stand.
+type TargetQueue struct {
+	TargetID  string
+	Pending   int
+	LastError string // of the newest notification that was attempted; empty when it was delivered
+}
+
+// TargetQueues gives the queues of all targets that were ever told anything.
+func (tx *Tx) TargetQueues() ([]TargetQueue, error) {
+	return all(tx, "list target queues", func(s scanner) (TargetQueue, error) {
+		var q TargetQueue
+		err := s.Scan(&q.TargetID, &q.Pending, &q.LastError)
+		return q, err
+	}, `SELECT target_id, sum(state = 'pending'), coalesce((
+			SELECT error FROM outbox n WHERE n.target_id = o.target_id AND n.attempts > 0 ORDER BY position DESC LIMIT 1), '')
+		FROM outbox o GROUP BY target_id ORDER BY target_id`)
+}

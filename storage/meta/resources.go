@@ -97,3 +97,8 @@ func (tx *Tx) DeleteResource(kind, project, name string) error {
 	}
 	return err
 }
+
+// ResourceByID gives one; fault.ErrNotFound when there is none.
+func (tx *Tx) ResourceByID(id string) (Resource, error) {
+	return one(tx, fmt.Sprintf("resource %q", id), scanResource, "SELECT "+resourceColumns+" FROM resources WHERE id = ?", id)
+}
