@@ -481,6 +481,20 @@ func (c *Collector) Alive() error {
 	return nil
 }
 
+// Ready says why nothing is measured yet; nil once objects were listed and an
+// interval was sent.
+func (c *Collector) Ready() error {
+	if !c.o.World.State.Snapshot().Synced {
+		return errors.New("objects are not listed yet")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lastTick.IsZero() {
+		return errors.New("the first interval is not over")
+	}
+	return nil
+}
+
 func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 	h := wire.Health{
 		Time: at, StartedAt: c.started.UTC(), IntervalSeconds: int(interval / time.Second),

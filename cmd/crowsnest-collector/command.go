@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crowsnest-dev/crowsnest/collector"
+	"github.com/crowsnest-dev/crowsnest/collector/kube"
+	"github.com/crowsnest-dev/crowsnest/collector/push"
+	"github.com/crowsnest-dev/crowsnest/collector/world"
+	"github.com/crowsnest-dev/crowsnest/internal/config"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// settings are all that can be set, by flag, environment or file.
+type settings struct {
+	role      string
+	server    string
+	token     config.Secret
+	tokenFile string
+	caFile    string
+
+	node       string
+	kubeconfig string
+	context    string
+	interval   time.Duration
+	data       string
+	queueAge   time.Duration
+	queueBytes int64
+	listen     string
+	logLevel   string
+
+	logPath  string
+	noLogs   bool
+	hostProc string
+	hostSys  string
+	hostRoot string
+
+	kubeletInsecure bool
+	kubeletCAFile   string
+	kubeletPort     int
+	nodeInterfaces  string
+	leaderElect     bool
+}
+
+const envPrefix = "CROWSNEST_COLLECTOR"
+
+func newCommand() *cobra.Command {
+	var (
+		s    settings
+		file string
+	)
+	cmd := &cobra.Command{
+		Use:   "crowsnest-collector",
+		Short: "Measures a Kubernetes cluster and sends what it finds to a Crowsnest server",
+		Long: `Measures a Kubernetes cluster and sends what it finds to a Crowsnest server.
+
+Roles:
+  node      one node, from inside it: its kubelet, its /proc and /sys, its containers' logs (a DaemonSet)
+  cluster   the cluster's objects: pods, nodes, workloads, events (a Deployment)
+  all       both, from anywhere, through the API server
+
+Every setting can be given as flag, as environment variable (` + envPrefix + `_TOKEN_FILE for --token-file) or in the file
+that --config names (token-file: …). A flag wins over the environment, which wins over the file.`,
+		Example: `  # a laptop's current kubeconfig, to a server on the same machine
+  crowsnest-collector --role all --server http://127.0.0.1:7420 --token-file ingest.token
+
+  # in a DaemonSet
+  crowsnest-collector --role node --server https://crowsnest.example --token-file /etc/crowsnest/token --host-proc /host/proc --host-sys /host/sys --host-root /host/root`,
+		Version:       version,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				file = os.Getenv(config.EnvName(envPrefix, "config"))
+			}
+			if _, err := config.Load(cmd.Flags(), config.Options{EnvPrefix: envPrefix, File: file}); err != nil {
+				return err
+			}
+			return run(cmd.Context(), s)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&file, "config", "", "YAML file of settings")
+	f.StringVar(&s.role, "role", wire.RoleAll, "node, cluster or all")
+	f.StringVar(&s.server, "server", "http://127.0.0.1:7420", "URL of the server")
+	f.Var(&s.token, "token", "ingest token; prefer --token-file")
+	f.StringVar(&s.tokenFile, "token-file", "", "file with the ingest token; read again when it changes")
+	f.StringVar(&s.caFile, "ca-file", "", "PEM file of the CA that signed the server's certificate (default the system's)")
+	f.StringVar(&s.node, "node-name", os.Getenv("NODE_NAME"), "name of the node, in role node (default $NODE_NAME)")
+	f.StringVar(&s.kubeconfig, "kubeconfig", "", "kubeconfig (default $KUBECONFIG, ~/.kube/config, the pod's service account)")
+	f.StringVar(&s.context, "context", "", "context of the kubeconfig (default its current one)")
+	f.DurationVar(&s.interval, "interval", 0, "10s, 15s, 30s or 60s; overrides what the server says (default 30s until it says)")
+	f.StringVar(&s.data, "data", "./collector-data", "folder for what waits to be sent and for positions")
+	f.DurationVar(&s.queueAge, "queue-age", 24*time.Hour, "how long samples wait for the server")
+	f.Int64Var(&s.queueBytes, "queue-bytes", 512<<20, "how much waits for the server, in bytes on disk")
+	f.StringVar(&s.listen, "listen", "127.0.0.1:7422", "address of /healthz, /readyz and /metrics; empty for none")
+	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&s.logPath, "log-path", "/var/log/pods", "folder of container logs, in role node")
+	f.BoolVar(&s.noLogs, "no-logs", false, "do not follow containers' logs")
+	f.StringVar(&s.hostProc, "host-proc", "/proc", "the node's /proc, in role node")
+	f.StringVar(&s.hostSys, "host-sys", "/sys", "the node's /sys, in role node")
+	f.StringVar(&s.hostRoot, "host-root", "/", "the node's root file system, in role node")
+	f.BoolVar(&s.kubeletInsecure, "kubelet-insecure-skip-verify", false,
+		"do not check the kubelet's certificate, in role node. Many clusters' kubelets sign their own; without the check, whoever takes the kubelet's address gets the service account's token")
+	f.StringVar(&s.kubeletCAFile, "kubelet-ca-file", "", "PEM file of the CA that signed kubelets' certificates (default the cluster's)")
+	f.IntVar(&s.kubeletPort, "kubelet-port", 0, "port of kubelets, in role node (default what nodes say)")
+	f.StringVar(&s.nodeInterfaces, "node-interfaces", "", "regular expression of nodes' own network interfaces, in role all (default eth0 and en*)")
+	f.BoolVar(&s.leaderElect, "leader-elect", true, "in role cluster inside a pod: only one of several collects, by a Lease")
+	return cmd
+}
+
+func run(ctx context.Context, s settings) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return fmt.Errorf("--log-level: must be debug, info, warn or error (got %q)", s.logLevel)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	frugal(log)
+
+	var nics *regexp.Regexp
+	if s.nodeInterfaces != "" {
+		var err error
+		if nics, err = regexp.Compile(s.nodeInterfaces); err != nil {
+			return fmt.Errorf("--node-interfaces: %w", err)
+		}
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	if err := os.MkdirAll(s.data, 0o700); err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	client, err := push.NewClient(push.ClientOptions{
+		Server: s.server, Token: s.token, TokenFile: s.tokenFile, CAFile: s.caFile, Sender: wire.Sender(s.role, s.node),
+	})
+	if err != nil {
+		return err
+	}
+	opened, err := world.Open(ctx, world.Options{
+		Kube: kube.Config{Kubeconfig: s.kubeconfig, Context: s.context, UserAgent: "crowsnest-collector/" + version},
+		Role: s.role, Node: s.node, Owners: client.Owners, Dir: s.data,
+		LogPath: s.logPath, NoLogs: s.noLogs, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
+		KubeletCAFile: s.kubeletCAFile, KubeletInsecureSkipVerify: s.kubeletInsecure, KubeletPort: s.kubeletPort, NodeInterfaces: nics,
+		Logger: log, Registerer: reg,
+	})
+	if err != nil {
+		return err
+	}
+	tell(log, s, opened)
+	c, err := collector.New(collector.Options{
+		Role: s.role, Node: s.node, Client: client, Interval: s.interval, World: opened.World,
+		QueueDir: filepath.Join(s.data, "queue"), QueueAge: s.queueAge, QueueMax: s.queueBytes,
+		Version: version, Logger: log, Registerer: reg,
+	})
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	if s.listen != "" {
+		l, err := net.Listen("tcp", s.listen)
+		if err != nil {
+			return fmt.Errorf("--listen: %w", err)
+		}
+		g.Go(func() error { return serve(ctx, l, c, reg) })
+	}
+	g.Go(func() error {
+		if s.role == wire.RoleCluster && s.leaderElect && opened.Client.InCluster() {
+			return kube.Lead(ctx, kube.LeadOptions{Client: opened.Client, Name: "crowsnest-collector-cluster", Logger: log, Run: c.Run})
+		}
+		return c.Run(ctx)
+	})
+	err = g.Wait()
+	log.Info("collector ended")
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// tell says at the start what is collected, and what cannot be.
+func tell(log *slog.Logger, s settings, o *world.Opened) {
+	log.Info("collecting", "role", s.role, "node", s.node, "cluster", o.Client.Context, "api_server", o.Client.Host(), "kubernetes", o.Version, "server", s.server)
+	if s.kubeletInsecure && s.role == wire.RoleNode {
+		log.Warn("kubelet's certificate is not checked: whoever takes its address gets this service account's token")
+	}
+	if s.role == wire.RoleAll {
+		log.Info("kubelets are read through the API server, which needs get on nodes/proxy; that right also opens exec")
+	}
+	if o.Trouble != nil {
+		log.Warn("api server does not answer, collecting begins when it does", "err", o.Trouble)
+	}
+	for _, m := range o.Missing {
+		log.Warn("permission is missing", "needs", m.Verb+" on "+m.Resource, "without_it", m.For)
+	}
+}
+
+// frugal makes the collector small: the heap may grow by half before it is
+// collected, and never beyond nine tenths of the container's limit.
+func frugal(log *slog.Logger) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+	if _, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithRatio(0.9), memlimit.WithProvider(memlimit.FromCgroup)); err != nil {
+		log.Debug("no memory limit", "err", err)
+	}
+}
+
+// serve answers health checks and shows the collector's own metrics.
+func serve(ctx context.Context, l net.Listener, c *collector.Collector, reg *prometheus.Registry) error {
+	mux := http.NewServeMux()
+	check := func(w http.ResponseWriter, err error) {
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	}
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { check(w, c.Alive()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { check(w, c.Ready()) })
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		_ = srv.Shutdown(stopCtx)
+	}()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve health: %w", err)
+	}
+	<-stopped
+	return nil
+}

@@ -1,0 +1,435 @@
+// Package events follows a cluster's Kubernetes events and hands each on once,
+// as a log record of the stream "events". It owns what has been handed on, over
+// restarts; it must not know where records are stored.
+package events
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"github.com/crowsnest-dev/crowsnest/collector"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+const (
+	gather     = time.Second // events come in bursts
+	maxWaiting = 20_000      // events that wait to be sent; the oldest are dropped
+	maxBatch   = 2_000
+	// forgetAfter is longer than an API server keeps events (an hour unless set
+	// otherwise), so that none is taken for new after a restart.
+	forgetAfter = 26 * time.Hour
+	maxMessage  = 32 << 10
+)
+
+// Reasons for which an event is dropped.
+const (
+	DropOverflow = "overflow"
+	DropRefused  = "refused"
+)
+
+// Options of a Watcher.
+type Options struct {
+	REST   rest.Interface // of the core group; required
+	Sender string         // wire.Sender of the collector; required
+	// File keeps what was handed on; empty means that events are repeated after
+	// a restart.
+	File   string
+	Logger *slog.Logger
+	Now    func() time.Time // default time.Now
+}
+
+// Watcher follows events.
+type Watcher struct {
+	o   Options
+	log *slog.Logger
+	now func() time.Time
+
+	wake chan struct{}
+
+	mu      sync.Mutex
+	waiting []record
+	memory  memory
+	health  wire.LogHealth
+	trouble string
+}
+
+var _ collector.Logs = (*Watcher)(nil)
+
+// record is one event, as it is sent.
+type record struct {
+	key    string // UID and count
+	stream wire.LogStream
+	line   wire.LogLine
+}
+
+// memory is what was handed on: the highest count and newest time by UID of the
+// event, and the batch under way, which after a crash is sent again as it was.
+type memory struct {
+	Sent    map[types.UID]mark `json:"sent"`
+	Pending *wire.LogBatch     `json:"pending,omitempty"`
+	Marks   map[types.UID]mark `json:"pending_marks,omitempty"`
+}
+
+type mark struct {
+	Count int64 `json:"c"`
+	At    int64 `json:"t"` // Unix seconds
+}
+
+// New reads what was handed on before.
+func New(o Options) (*Watcher, error) {
+	if o.REST == nil || o.Sender == "" {
+		return nil, errors.New("events: REST and Sender are required")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	w := &Watcher{o: o, log: o.Logger, now: o.Now, wake: make(chan struct{}, 1)}
+	w.health.Dropped = map[string]int64{DropOverflow: 0, DropRefused: 0}
+	w.memory.Sent = map[types.UID]mark{}
+	if o.File == "" {
+		return w, nil
+	}
+	raw, err := os.ReadFile(o.File)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return w, nil
+	case err != nil:
+		return nil, fmt.Errorf("read events' memory: %w", err)
+	}
+	if err := json.Unmarshal(raw, &w.memory); err != nil {
+		// Events are repeated rather than missed.
+		w.log.Warn("events' memory cannot be read, it begins anew", "err", err)
+		w.memory = memory{}
+	}
+	if w.memory.Sent == nil {
+		w.memory.Sent = map[types.UID]mark{}
+	}
+	return w, nil
+}
+
+// AlwaysOn marks events as no container logs: the setting that switches those
+// off does not mean them.
+func (w *Watcher) AlwaysOn() {}
+
+// Health counts events.
+func (w *Watcher) Health() wire.LogHealth {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h := w.health
+	h.Dropped = map[string]int64{}
+	for k, v := range w.health.Dropped {
+		h.Dropped[k] = v
+	}
+	return h
+}
+
+// Run follows until ctx ends. A broken watch is resumed where it was by
+// client-go's reflector; what happened meanwhile is listed.
+func (w *Watcher) Run(ctx context.Context, sink collector.LogSink) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		silent := klog.Logger(logr.Discard())
+		lw := &cache.ListWatch{
+			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+				out := &corev1.EventList{}
+				err := w.o.REST.Get().Resource("events").VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Into(out)
+				w.note("list", err)
+				return out, err
+			},
+			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+				o.Watch = true
+				out, err := w.o.REST.Get().Resource("events").VersionedParams(&o, metav1.ParameterCodec).Watch(ctx)
+				w.note("watch", err)
+				return out, err
+			},
+		}
+		cache.NewReflectorWithOptions(lw, &corev1.Event{}, (*store)(w), cache.ReflectorOptions{Logger: &silent, Name: "events"}).RunWithContext(ctx)
+		return nil
+	})
+	g.Go(func() error { return w.send(ctx, sink) })
+	return g.Wait()
+}
+
+func (w *Watcher) note(verb string, err error) {
+	text := ""
+	switch {
+	case err == nil:
+	case apierrors.IsForbidden(err):
+		text = fmt.Sprintf("needs %s on events: %v", verb, err)
+	case apierrors.IsResourceExpired(err), apierrors.IsTooManyRequests(err), errors.Is(err, context.Canceled):
+		return
+	default:
+		text = fmt.Sprintf("%s events: %v", verb, err)
+	}
+	w.mu.Lock()
+	changed := text != w.trouble
+	w.trouble = text
+	w.mu.Unlock()
+	if changed && text != "" {
+		w.log.Warn("watch events", "err", text)
+	}
+}
+
+// store takes the reflector's events and keeps none.
+type store Watcher
+
+func (s *store) Add(o any) error {
+	if e, ok := o.(*corev1.Event); ok {
+		(*Watcher)(s).take(e)
+	}
+	return nil
+}
+func (s *store) Update(o any) error { return s.Add(o) }
+func (s *store) Delete(any) error   { return nil }
+func (s *store) Resync() error      { return nil }
+func (s *store) Replace(list []any, _ string) error {
+	for _, o := range list {
+		_ = s.Add(o)
+	}
+	return nil
+}
+
+func (w *Watcher) take(e *corev1.Event) {
+	r, m := convert(e)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if old, seen := w.memory.Sent[e.UID]; seen && old.Count >= m.Count {
+		return
+	}
+	if old, pending := w.memory.Marks[e.UID]; pending && old.Count >= m.Count {
+		return
+	}
+	w.health.Read++
+	// A newer count of an event that still waits takes its place.
+	for i := range w.waiting {
+		if w.waiting[i].line.Fields["uid"] == string(e.UID) {
+			w.waiting[i] = r
+			return
+		}
+	}
+	if len(w.waiting) >= maxWaiting {
+		w.waiting = slices.Delete(w.waiting, 0, 1)
+		w.health.Dropped[DropOverflow]++
+	}
+	w.waiting = append(w.waiting, r)
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// convert makes a record of an event.
+func convert(e *corev1.Event) (record, mark) {
+	count := int64(e.Count)
+	at := e.LastTimestamp.Time
+	if e.Series != nil {
+		count = max(count, int64(e.Series.Count))
+		if e.Series.LastObservedTime.After(at) {
+			at = e.Series.LastObservedTime.Time
+		}
+	}
+	for _, t := range []time.Time{e.EventTime.Time, e.FirstTimestamp.Time, e.CreationTimestamp.Time} {
+		if at.IsZero() || at.Unix() <= 0 {
+			at = t
+		}
+	}
+	count = max(count, 1)
+	level := "info"
+	if e.Type == corev1.EventTypeWarning {
+		level = "warning"
+	}
+	message := strings.TrimSpace(e.Message)
+	fields := map[string]string{
+		"kind": e.InvolvedObject.Kind, "name": e.InvolvedObject.Name, "reason": e.Reason, "type": e.Type,
+		"count": strconv.FormatInt(count, 10), "uid": string(e.UID), "level": level,
+		"object_uid": string(e.InvolvedObject.UID), "source": source(e), "object_path": e.InvolvedObject.FieldPath,
+	}
+	for k, v := range fields {
+		if v == "" {
+			delete(fields, k)
+		}
+	}
+	s := wire.LogStream{Namespace: e.InvolvedObject.Namespace, Stream: wire.StreamEvents}
+	if e.InvolvedObject.Kind == "Node" && s.Namespace == "" {
+		s.Node = e.InvolvedObject.Name
+	}
+	return record{
+		key: string(e.UID) + "/" + fields["count"], stream: s,
+		line: wire.LogLine{Time: max(at.UnixNano(), 1), Message: message[:min(len(message), maxMessage)], Fields: fields},
+	}, mark{Count: count, At: at.Unix()}
+}
+
+func source(e *corev1.Event) string {
+	if e.Source.Component != "" {
+		return e.Source.Component
+	}
+	return e.ReportingController
+}
+
+func (w *Watcher) send(ctx context.Context, sink collector.LogSink) error {
+	if b := w.memory.Pending; b != nil { // only this goroutine changes it
+		if err := w.deliver(ctx, sink, b); err != nil {
+			return err
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.wake:
+		}
+		t := time.NewTimer(gather)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+		}
+		for {
+			b := w.nextBatch()
+			if b == nil {
+				break
+			}
+			if err := w.deliver(ctx, sink, b); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// nextBatch takes what waits of one UTC day, and notes it before it is sent.
+func (w *Watcher) nextBatch() *wire.LogBatch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.waiting) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(w.waiting, func(a, b record) int { return int(a.line.Time/1e6 - b.line.Time/1e6) })
+	day := func(r record) int64 { return r.line.Time / int64(24*time.Hour) }
+	n := 1
+	for n < min(len(w.waiting), maxBatch) && day(w.waiting[n]) == day(w.waiting[0]) {
+		n++
+	}
+	b := &wire.LogBatch{Sender: w.o.Sender}
+	place := map[wire.LogStream]int{}
+	hash := sha256.New()
+	w.memory.Marks = map[types.UID]mark{}
+	for _, r := range w.waiting[:n] {
+		i, seen := place[r.stream]
+		if !seen {
+			i = len(b.Groups)
+			place[r.stream] = i
+			b.Groups = append(b.Groups, wire.LogGroup{Stream: r.stream})
+		}
+		b.Groups[i].Lines = append(b.Groups[i].Lines, r.line)
+		_, _ = hash.Write([]byte(r.key + "\n"))
+		count, _ := strconv.ParseInt(r.line.Fields["count"], 10, 64)
+		w.memory.Marks[types.UID(r.line.Fields["uid"])] = mark{Count: count, At: w.now().Unix()}
+	}
+	b.ID = "events-" + hex.EncodeToString(hash.Sum(nil)[:16])
+	w.waiting = slices.Delete(w.waiting, 0, n)
+	w.memory.Pending = b
+	w.saveLocked()
+	return b
+}
+
+// deliver sends a batch until it is stored. One that is refused is given up.
+func (w *Watcher) deliver(ctx context.Context, sink collector.LogSink, b *wire.LogBatch) error {
+	for {
+		err := sink.Send(ctx, b)
+		w.mu.Lock()
+		switch {
+		case err == nil:
+			w.health.Sent += int64(b.Lines())
+		case ctx.Err() != nil:
+			w.mu.Unlock()
+			return nil // it is in the file, and sent by the next start
+		case errors.Is(err, fault.ErrInvalid), errors.Is(err, fault.ErrTooLarge), errors.Is(err, fault.ErrMalformed):
+			w.health.Dropped[DropRefused] += int64(b.Lines())
+			w.log.Error("server refused events", "events", b.Lines(), "err", err)
+		default:
+			w.mu.Unlock()
+			t := time.NewTimer(gather)
+			select {
+			case <-ctx.Done():
+				t.Stop()
+				return nil
+			case <-t.C:
+			}
+			continue
+		}
+		for uid, m := range w.memory.Marks {
+			w.memory.Sent[uid] = m
+		}
+		w.memory.Pending, w.memory.Marks = nil, nil
+		for uid, m := range w.memory.Sent {
+			if w.now().Sub(time.Unix(m.At, 0)) > forgetAfter {
+				delete(w.memory.Sent, uid)
+			}
+		}
+		w.saveLocked()
+		w.mu.Unlock()
+		return nil
+	}
+}
+
+// saveLocked writes the memory as temporary file, synced and renamed.
+func (w *Watcher) saveLocked() {
+	if w.o.File == "" {
+		return
+	}
+	if err := save(w.o.File, w.memory); err != nil {
+		w.log.Error("write events' memory; a restart now would repeat events", "err", err)
+	}
+}
+
+func save(path string, m memory) error {
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(raw)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,148 @@
+package kubelet
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/collector/reading"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+)
+
+// summary is what is needed of the kubelet's /stats/summary. The full type of
+// k8s.io/kubelet decodes ten times as much.
+type summary struct {
+	Node struct {
+		CPU     cpuStats     `json:"cpu"`
+		Memory  memoryStats  `json:"memory"`
+		Network networkStats `json:"network"`
+		FS      *fsStats     `json:"fs"`
+		Runtime struct {
+			ImageFS     *fsStats `json:"imageFs"`
+			ContainerFS *fsStats `json:"containerFs"`
+		} `json:"runtime"`
+	} `json:"node"`
+	Pods []struct {
+		PodRef struct {
+			Name      string `json:"name"`
+			Namespace string `json:"namespace"`
+			UID       string `json:"uid"`
+		} `json:"podRef"`
+		Containers []struct {
+			Name      string      `json:"name"`
+			StartTime time.Time   `json:"startTime"`
+			CPU       cpuStats    `json:"cpu"`
+			Memory    memoryStats `json:"memory"`
+		} `json:"containers"`
+		CPU     cpuStats     `json:"cpu"`
+		Network networkStats `json:"network"`
+	} `json:"pods"`
+}
+
+type cpuStats struct {
+	Time                 time.Time `json:"time"`
+	UsageCoreNanoSeconds *uint64   `json:"usageCoreNanoSeconds"`
+}
+
+type memoryStats struct {
+	Time            time.Time `json:"time"`
+	WorkingSetBytes *uint64   `json:"workingSetBytes"`
+}
+
+type networkStats struct {
+	Time       time.Time `json:"time"`
+	Interfaces []struct {
+		Name    string  `json:"name"`
+		RxBytes *uint64 `json:"rxBytes"`
+		TxBytes *uint64 `json:"txBytes"`
+	} `json:"interfaces"`
+}
+
+type fsStats struct {
+	Time           time.Time `json:"time"`
+	AvailableBytes *uint64   `json:"availableBytes"`
+	CapacityBytes  *uint64   `json:"capacityBytes"`
+	UsedBytes      *uint64   `json:"usedBytes"`
+}
+
+func (c cpuStats) value() reading.Value {
+	if c.UsageCoreNanoSeconds == nil || c.Time.IsZero() {
+		return reading.Value{}
+	}
+	return reading.Value{V: float64(*c.UsageCoreNanoSeconds) / 1e9, At: c.Time}
+}
+
+func (m memoryStats) value() reading.Value {
+	if m.WorkingSetBytes == nil || m.Time.IsZero() {
+		return reading.Value{}
+	}
+	return reading.Value{V: float64(*m.WorkingSetBytes), At: m.Time}
+}
+
+func (n networkStats) values(nics *regexp.Regexp) (in, out reading.Value) {
+	for _, i := range n.Interfaces {
+		if i.Name == "lo" || i.RxBytes == nil || i.TxBytes == nil || n.Time.IsZero() || (nics != nil && !nics.MatchString(i.Name)) {
+			continue
+		}
+		add(&in, reading.Value{V: float64(*i.RxBytes), At: n.Time})
+		add(&out, reading.Value{V: float64(*i.TxBytes), At: n.Time})
+	}
+	return in, out
+}
+
+// summarySet reads the body of /stats/summary. The file systems are named as the
+// kubelet names them, since it does not tell where they are mounted: nodefs
+// holds its own folder, imagefs the images, if they are not the same.
+func summarySet(node string, body []byte, nics *regexp.Regexp) (reading.Set, error) {
+	set := reading.Set{Node: node, Source: catalogue.StatsSummary}
+	var s summary
+	if err := json.Unmarshal(body, &s); err != nil {
+		return set, fmt.Errorf("read /stats/summary: %w: %v", fault.ErrMalformed, err)
+	}
+	set.Host = &reading.Node{CPUBusySeconds: s.Node.CPU.value(), MemUsedBytes: s.Node.Memory.value()}
+	set.Host.ReceiveBytes, set.Host.TransmitBytes = s.Node.Network.values(nics)
+	addFS := func(name string, f *fsStats) {
+		if f == nil || f.AvailableBytes == nil || f.UsedBytes == nil || f.CapacityBytes == nil || f.Time.IsZero() {
+			return
+		}
+		used, available := float64(*f.UsedBytes), float64(*f.AvailableBytes)
+		if name != "nodefs" {
+			// The kubelet tells of imagefs what the images take, not what is used.
+			used = max(0, float64(*f.CapacityBytes)-available)
+		}
+		for _, have := range set.Host.Filesystems {
+			if have.AvailableBytes.V == available { // to the byte: the same device
+				return
+			}
+		}
+		set.Host.Filesystems = append(set.Host.Filesystems, reading.Filesystem{
+			Mountpoint: name, UsedBytes: reading.Value{V: used, At: f.Time}, AvailableBytes: reading.Value{V: available, At: f.Time},
+		})
+	}
+	addFS("nodefs", s.Node.FS)
+	if image := s.Node.Runtime.ImageFS; image != nil && (s.Node.FS == nil || !sameDevice(image, s.Node.FS)) {
+		addFS("imagefs", image)
+	}
+	for _, p := range s.Pods {
+		in, out := p.Network.values(nil)
+		set.Pods = append(set.Pods, reading.Pod{
+			UID: p.PodRef.UID, Namespace: p.PodRef.Namespace, Name: p.PodRef.Name,
+			CPUSeconds: p.CPU.value(), ReceiveBytes: in, TransmitBytes: out,
+		})
+		for _, c := range p.Containers {
+			set.Containers = append(set.Containers, reading.Container{
+				PodUID: p.PodRef.UID, Namespace: p.PodRef.Namespace, Pod: p.PodRef.Name, Name: c.Name, StartedAt: c.StartTime,
+				CPUSeconds: c.CPU.value(), WorkingSetBytes: c.Memory.value(),
+			})
+		}
+	}
+	return set, nil
+}
+
+// sameDevice compares capacities: two readings of one device may be seconds
+// apart, so that what is free differs.
+func sameDevice(a, b *fsStats) bool {
+	return a.CapacityBytes != nil && b.CapacityBytes != nil && *a.CapacityBytes == *b.CapacityBytes
+}

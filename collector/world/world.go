@@ -1,0 +1,184 @@
+// Package world opens a real cluster as one collector sees it: which sources a
+// role has, and how they are reached. It must not know what is done with them.
+package world
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/crowsnest-dev/crowsnest/collector"
+	"github.com/crowsnest-dev/crowsnest/collector/events"
+	"github.com/crowsnest-dev/crowsnest/collector/host"
+	"github.com/crowsnest-dev/crowsnest/collector/kube"
+	"github.com/crowsnest-dev/crowsnest/collector/kubelet"
+	"github.com/crowsnest-dev/crowsnest/collector/logs"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// Options say which cluster, and how its parts are reached.
+type Options struct {
+	Kube kube.Config
+	Role string // wire.RoleNode, RoleCluster or RoleAll; required
+	Node string // required in role node
+	// Owners asks the server for workloads, in role node; push.Client has it.
+	Owners kube.OwnersFunc
+	// Dir keeps positions of logs and events over restarts; required.
+	Dir string
+
+	LogPath  string // of container logs on the node; default /var/log/pods
+	NoLogs   bool
+	HostProc string // default /proc
+	HostSys  string // default /sys
+	HostRoot string // default /
+
+	KubeletCAFile             string // default the cluster's own CA
+	KubeletInsecureSkipVerify bool
+	KubeletPort               int            // default what nodes say
+	NodeInterfaces            *regexp.Regexp // role all; default kubelet.DefaultNICs
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time
+}
+
+// Opened is a cluster that can be collected.
+type Opened struct {
+	World   collector.World
+	Client  *kube.Client
+	Cluster string // an id made of the kubeconfig's context
+	Version string // of Kubernetes; empty when the API server did not answer
+	// Missing are rights that the credential lacks; what can be collected
+	// without them is.
+	Missing []kube.Missing
+	// Trouble is why the API server could not be asked; collecting begins when
+	// it can be reached.
+	Trouble error
+}
+
+// Open prepares the sources of a role. It asks the API server for its version
+// and for missing rights, but an API server that is away is no error: its
+// absence is in Trouble. Nothing runs yet.
+func Open(ctx context.Context, o Options) (*Opened, error) {
+	if o.Dir == "" {
+		return nil, errors.New("open world: Dir is required")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	client, err := kube.Open(o.Kube)
+	if err != nil {
+		return nil, err
+	}
+	out := &Opened{Client: client, Cluster: kube.ClusterID(client.Context)}
+	source, err := kube.NewSource(kube.Options{Client: client, Role: o.Role, Node: o.Node, Owners: o.Owners, Logger: o.Logger, Now: o.Now})
+	if err != nil {
+		return nil, err
+	}
+	out.World.State = source
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open world: %w", err)
+	}
+	sender := wire.Sender(o.Role, o.Node)
+	switch o.Role {
+	case wire.RoleNode:
+		err = nodeSources(o, client, sender, source, out)
+	case wire.RoleAll:
+		err = outsideSources(o, client, sender, source, out)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.Role != wire.RoleNode {
+		w, err := events.New(events.Options{
+			REST: client.Group(corev1.SchemeGroupVersion), Sender: sender, File: filepath.Join(o.Dir, "events.json"), Logger: o.Logger, Now: o.Now,
+		})
+		if err != nil {
+			return nil, err
+		}
+		out.World.Logs = append(out.World.Logs, w)
+	}
+	if out.Version, out.Trouble = client.Version(ctx); out.Trouble == nil {
+		out.Missing, out.Trouble = client.Check(ctx, kube.Rights(kube.Access{
+			Role: o.Role, NodeProxy: o.Role == wire.RoleAll, PodLogs: o.Role == wire.RoleAll && !o.NoLogs,
+		}))
+	}
+	return out, nil
+}
+
+// nodeSources are those of a collector on the node itself.
+func nodeSources(o Options, client *kube.Client, sender string, source *kube.Source, out *Opened) error {
+	h, err := host.New(host.Options{Node: o.Node, Proc: o.HostProc, Sys: o.HostSys, Root: o.HostRoot, Now: o.Now})
+	if err != nil {
+		return err
+	}
+	direct, err := directKubelets(o, client.REST())
+	if err != nil {
+		return err
+	}
+	k, err := kubelet.New(kubelet.Options{Fetcher: direct, Node: o.Node, NICs: o.NodeInterfaces, Logger: o.Logger, Now: o.Now})
+	if err != nil {
+		return err
+	}
+	out.World.Readings = []collector.Readings{h, k}
+	if o.NoLogs {
+		return nil
+	}
+	files, err := logs.NewFiles(logs.FilesOptions{
+		Root: o.LogPath, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Node: o.Node, State: source,
+		Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
+	})
+	if err != nil {
+		return err
+	}
+	out.World.Logs = append(out.World.Logs, containerLogs{files})
+	return nil
+}
+
+func directKubelets(o Options, cfg *rest.Config) (*kubelet.Direct, error) {
+	d := kubelet.DirectOptions{
+		TokenFile: cfg.BearerTokenFile, Token: cfg.BearerToken, CAFile: o.KubeletCAFile,
+		InsecureSkipVerify: o.KubeletInsecureSkipVerify, Port: o.KubeletPort, Now: o.Now,
+	}
+	if d.CAFile == "" {
+		d.CAFile, d.CAData = cfg.TLSClientConfig.CAFile, cfg.TLSClientConfig.CAData
+	}
+	// Outside of a pod the kubeconfig's client certificate stands for the token.
+	if err := rest.LoadTLSFiles(cfg); err != nil {
+		return nil, fmt.Errorf("read client certificate: %w", err)
+	}
+	if len(cfg.CertData) > 0 {
+		cert, err := tls.X509KeyPair(cfg.CertData, cfg.KeyData)
+		if err != nil {
+			return nil, fmt.Errorf("read client certificate: %w", err)
+		}
+		d.ClientCert = cert
+	}
+	return kubelet.NewDirect(d)
+}
+
+// outsideSources are those of a collector that reaches everything through the
+// API server.
+func outsideSources(o Options, client *kube.Client, sender string, source *kube.Source, out *Opened) error {
+	k, err := kubelet.New(kubelet.Options{
+		Fetcher: &kubelet.Proxy{URL: client.KubeletURL, Client: client.HTTP()}, Host: true, NICs: o.NodeInterfaces, Logger: o.Logger, Now: o.Now,
+	})
+	if err != nil {
+		return err
+	}
+	out.World.Readings = []collector.Readings{k}
+	return nil
+}
