@@ -117,12 +117,28 @@ func (s *Server) Stop() { close(s.stopping) }
 
 // Handler gives the whole server side: identity around the routes.
 func (s *Server) Handler() http.Handler {
-	var h http.Handler = s.engine
+	var h http.Handler = http.HandlerFunc(s.ingestOnly)
 	h = s.opts.Access.Middleware(h, s.open, func(w http.ResponseWriter, r *http.Request, err error) {
 		s.metrics.refused.WithLabelValues(problem.Of(err).Code).Inc()
 		problem.Write(w, r, err)
 	})
 	return s.outer(h)
+}
+
+// ingestOnly keeps ingest tokens from everything else, also from what asks for
+// no cluster's data, such as a query of constants.
+func (s *Server) ingestOnly(w http.ResponseWriter, r *http.Request) {
+	if p, ok := access.From(r.Context()); ok && p.Kind == access.IngestToken && !isIngest(r.URL.Path) && !s.open(r) {
+		problem.Write(w, r, access.Authorize(r.Context(), access.Read, "", ""))
+		return
+	}
+	s.engine.ServeHTTP(w, r)
+}
+
+// isIngest tells the paths on which collectors hand over what they have. Their
+// bodies have bounds of their own.
+func isIngest(path string) bool {
+	return path == wire.PathMetrics || strings.HasPrefix(path, Prefix+"/ingest/")
 }
 
 // open says which requests need no principal: the probes, and the console's own
@@ -171,7 +187,7 @@ func (s *Server) outer(next http.Handler) http.Handler {
 		header.Set("X-Content-Type-Options", "nosniff")
 		header.Set("Referrer-Policy", "same-origin")
 		header.Set("X-Frame-Options", "DENY")
-		if r.Body != nil && !strings.HasPrefix(r.URL.Path, Prefix+"/ingest/") && r.URL.Path != wire.PathMetrics {
+		if r.Body != nil && !isIngest(r.URL.Path) {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		}
 		next.ServeHTTP(w, r)
