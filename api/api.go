@@ -22,6 +22,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/catalogue"
 	"github.com/crowsnest-dev/crowsnest/api/ingest"
+	"github.com/crowsnest-dev/crowsnest/api/inventory"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 	"github.com/crowsnest-dev/crowsnest/api/tokens"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -47,6 +48,7 @@ type Options struct {
 	Prometheus http.Handler // Prometheus' API under /api/v1/
 	Logs       http.Handler // VictoriaLogs' API under /select/logsql/
 	Tokens     tokens.Options
+	Inventory  inventory.Options
 	Status     StatusOptions
 	// Register adds the routes of further parts. Each gets an API whose paths
 	// are relative to Prefix.
@@ -259,6 +261,7 @@ func (s *Server) ours() {
 	catalogue.Register(v1)
 	tokens.Register(v1, s.opts.Tokens)
 	s.registerStatus(v1)
+	inventory.Register(v1, s.opts.Inventory)
 	for _, register := range s.opts.Register {
 		register(v1)
 	}

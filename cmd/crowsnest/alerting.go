@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/crowsnest-dev/crowsnest/api"
+	"github.com/crowsnest-dev/crowsnest/api/inventory"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
@@ -14,6 +15,8 @@ type alerting struct {
 	rolledUp func(rollup.Written)
 	runs     []func(context.Context) error
 	options  func(*api.Options)
+	// incidents counts active incidents by cluster.
+	incidents func(context.Context) (map[string]inventory.IncidentCount, error)
 }
 
 func (a *app) newAlerting(context.Context) (*alerting, error) {

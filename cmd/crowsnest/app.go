@@ -22,6 +22,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/control"
 	apiingest "github.com/crowsnest-dev/crowsnest/api/ingest"
+	apiinventory "github.com/crowsnest-dev/crowsnest/api/inventory"
 	apilogs "github.com/crowsnest-dev/crowsnest/api/logs"
 	apiprometheus "github.com/crowsnest-dev/crowsnest/api/prometheus"
 	"github.com/crowsnest-dev/crowsnest/api/tokens"
@@ -419,6 +420,19 @@ func (a *app) seen(ctx context.Context, cluster string) error {
 	}
 	a.known.Store(cluster, true) // bounded by the number of ingest tokens
 	return nil
+}
+
+// knownClusters gives the clusters that have a row.
+func (a *app) knownClusters(ctx context.Context) ([]apiinventory.Known, error) {
+	rows, err := a.meta.ListClusters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]apiinventory.Known, len(rows))
+	for i, row := range rows {
+		out[i] = apiinventory.Known{ID: row.ID, Name: row.Name, Kind: row.Kind}
+	}
+	return out, nil
 }
 
 // clusters lists all that have a row or objects.
