@@ -165,9 +165,10 @@ func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapsho
 	for node, sets := range hosts {
 		c.nodeMeasured(node, sets, now.Nodes[node], at)
 	}
-	// A node that none could read has a gap, not an end.
+	// A node that none could read has a gap, not an end. A node collector may lack
+	// the right to its node's object; the node is there as long as it runs.
 	for k, e := range c.entities {
-		if k.level == catalogue.Node && e.pass != c.pass && (now.Nodes[k.id] != nil || len(now.Nodes) == 0) {
+		if k.level == catalogue.Node && e.pass != c.pass && (now.Nodes[k.id] != nil || !c.byCluster && len(now.Nodes) == 0) {
 			c.touch(e)
 			e.now = e.sent
 		} else if k.level == catalogue.Node && k.sub == "" {

@@ -1,0 +1,765 @@
+package compute
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"testing/quick"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/crowsnest-dev/crowsnest/collector/reading"
+	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+var t0 = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+
+// sec is the time so many seconds after t0.
+func sec(s float64) time.Time { return t0.Add(time.Duration(s * float64(time.Second))) }
+
+// val is a value read so many seconds after t0.
+func val(v, s float64) reading.Value { return reading.Value{V: v, At: sec(s)} }
+
+// pod makes a running pod p with one container c that runs as instance c1.
+func pod(change ...func(*object.Pod)) *object.Pod {
+	p := &object.Pod{
+		Meta: object.Meta{UID: "u", Namespace: "ns", Name: "p", CreatedAt: sec(-600)}, Node: "n",
+		Workload: object.WorkloadRef{Type: "deployment", Name: "w"}, Phase: object.PhaseRunning, Ready: true,
+		Containers: []object.Container{{Name: "c", ID: "c1", State: "running", Ready: true, StartedAt: sec(-600),
+			Requests: object.Resources{CPUCores: .1, HasCPU: true, MemoryBytes: 64, HasMemory: true}}},
+		Requests: object.Resources{CPUCores: .1, HasCPU: true, MemoryBytes: 64, HasMemory: true},
+	}
+	for _, c := range change {
+		c(p)
+	}
+	return p
+}
+
+func node(change ...func(*object.Node)) *object.Node {
+	n := &object.Node{
+		Meta: object.Meta{UID: "nu", Name: "n"}, Ready: true,
+		Capacity:    object.Resources{CPUCores: 4, HasCPU: true, MemoryBytes: 1000, HasMemory: true},
+		Allocatable: object.Resources{CPUCores: 2, HasCPU: true, MemoryBytes: 800, HasMemory: true},
+	}
+	for _, c := range change {
+		c(n)
+	}
+	return n
+}
+
+func workload(change ...func(*object.Workload)) *object.Workload {
+	w := &object.Workload{Meta: object.Meta{UID: "wu", Namespace: "ns", Name: "w"}, Ref: object.WorkloadRef{Type: "deployment", Name: "w"}}
+	for _, c := range change {
+		c(w)
+	}
+	return w
+}
+
+func snapshot(objects ...object.Object) *state.Snapshot {
+	s := &state.Snapshot{
+		Synced: true, Pods: map[string]*object.Pod{}, Nodes: map[string]*object.Node{}, Workloads: map[string]*object.Workload{},
+		Namespaces: map[string]*object.Namespace{}, Services: map[string]*object.Service{},
+	}
+	for _, o := range objects {
+		switch o := o.(type) {
+		case *object.Pod:
+			s.Pods[o.UID] = o
+		case *object.Node:
+			s.Nodes[o.Name] = o
+		case *object.Workload:
+			s.Workloads[o.UID] = o
+		}
+	}
+	return s
+}
+
+func container(cpu, mem reading.Value) reading.Container {
+	return reading.Container{PodUID: "u", Namespace: "ns", Pod: "p", Name: "c", ID: "c1", StartedAt: sec(-600), CPUSeconds: cpu, WorkingSetBytes: mem}
+}
+
+func set(cs ...reading.Container) reading.Set {
+	return reading.Set{Node: "n", Source: catalogue.CadvisorLabels, Containers: cs}
+}
+
+// series writes samples as "metric{values of labels}" → value, labels in the
+// order of their names.
+func series(t *testing.T, samples []Sample) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, s := range samples {
+		var values []string
+		s.Labels.Range(func(l labels.Label) { values = append(values, l.Value) })
+		key := strings.TrimPrefix(s.Metric, "k8s_") + "{" + strings.Join(values, ",") + "}"
+		v := fmt.Sprint(s.V)
+		if s.Stale() {
+			v = "stale"
+		}
+		if old, twice := out[key]; twice && old != "stale" {
+			t.Errorf("%s has two samples at one time: %s and %s", key, old, v)
+		}
+		out[key] = v
+	}
+	return out
+}
+
+// step is one call of Interval, at a number of seconds after t0.
+type step struct {
+	at   float64
+	sets []reading.Set
+	now  *state.Snapshot
+	// want holds the series that matter: their value, "stale", or "-" for none.
+	want map[string]string
+}
+
+func run(t *testing.T, role string, steps []step) *Computer {
+	t.Helper()
+	c := New(Options{Role: role, Sender: "s", Interval: 30 * time.Second})
+	for i, s := range steps {
+		samples := c.Interval(sec(s.at), s.sets, s.now)
+		got := series(t, samples)
+		for key, want := range s.want {
+			v, ok := got[key]
+			if want == "-" && ok || want != "-" && v != want {
+				t.Errorf("step %d at %vs: %s is %q, want %q", i, s.at, key, v, want)
+			}
+		}
+		for _, smp := range samples {
+			if !smp.At.Equal(sec(s.at)) {
+				t.Errorf("step %d: %s stands at %v, want the grid point", i, smp.Metric, smp.At)
+			}
+		}
+		if t.Failed() {
+			t.Logf("step %d gave:", i)
+			for _, k := range slices.Sorted(maps.Keys(got)) {
+				t.Logf("  %s %s", k, got[k])
+			}
+			return c
+		}
+	}
+	return c
+}
+
+const (
+	ctrCPU  = "container_cpu_core_used{c,ns,n,p,w,deployment}"
+	ctrMem  = "container_mem_no_cache_bytes{c,ns,n,p,w,deployment}"
+	podCPUs = "pod_cpu_core_used{ns,n,p,w,deployment}"
+	podMems = "pod_mem_no_cache_bytes{ns,n,p,w,deployment}"
+	podRdy  = "pod_status_ready{ns,n,p,w,deployment}"
+	podRst  = "pod_restart_total{ns,n,p,w,deployment}"
+	wlRst   = "workload_pod_restart_total{ns,w,deployment}"
+	nodeRst = "node_pod_restart_total{n}"
+)
+
+func TestRates(t *testing.T) {
+	s := snapshot(pod(), node())
+	for name, steps := range map[string][]step{
+		"by the readings' own times, between the last two different ones": {
+			{30, []reading.Set{set(container(val(10, 20), val(1000, 20)))}, s, map[string]string{ctrCPU: "-", ctrMem: "1000", podCPUs: "-", podMems: "1000"}},
+			{60, []reading.Set{set(container(val(12, 40), val(1001, 40)))}, s, map[string]string{ctrCPU: "0.0999755859375", podCPUs: "0.0999755859375", podMems: "1001"}},
+			{90, []reading.Set{set(container(val(17, 60), val(1001, 60)))}, s, map[string]string{ctrCPU: "0.25"}},
+		},
+		"an unchanged reading repeats the last rate, one too old gives none": {
+			{30, []reading.Set{set(container(val(10, 20), val(1, 20)))}, s, nil},
+			{60, []reading.Set{set(container(val(15, 40), val(2, 40)))}, s, map[string]string{ctrCPU: "0.25", ctrMem: "2"}},
+			{85, []reading.Set{set(container(val(15, 40), val(2, 40)))}, s, map[string]string{ctrCPU: "0.25", ctrMem: "2"}},
+			{90, []reading.Set{set(container(val(15, 40), val(2, 40)))}, s, map[string]string{ctrCPU: "-", ctrMem: "-", podCPUs: "-"}},
+			{120, []reading.Set{set(container(val(30, 100), val(3, 100)))}, s, map[string]string{ctrCPU: "0.25", ctrMem: "3"}},
+		},
+		"an older reading than the last is no reading": {
+			{30, []reading.Set{set(container(val(10, 20), val(1, 20)))}, s, nil},
+			{60, []reading.Set{set(container(val(15, 40), val(2, 40)))}, s, map[string]string{ctrCPU: "0.25"}},
+			{80, []reading.Set{set(container(val(11, 39), val(2, 60)))}, s, map[string]string{ctrCPU: "0.25"}},
+		},
+		"a counter that went down is a restart, not a negative rate": {
+			{30, []reading.Set{set(container(val(10, 20), val(1, 20)))}, s, nil},
+			{60, []reading.Set{set(container(val(1, 50), val(1, 50)))}, s, map[string]string{ctrCPU: "-"}},
+			{90, []reading.Set{set(container(val(6, 70), val(1, 70)))}, s, map[string]string{ctrCPU: "0.25"}},
+		},
+		"no reading at all is a gap, not an end": {
+			{30, []reading.Set{set(container(val(10, 20), val(1, 20)))}, s, nil},
+			{60, []reading.Set{set(container(val(15, 40), val(2, 40)))}, s, map[string]string{ctrCPU: "0.25"}},
+			{90, []reading.Set{{Node: "n", Source: catalogue.CadvisorLabels, Err: errors.New("refused")}}, s, map[string]string{ctrCPU: "-", podCPUs: "-", podMems: "-"}},
+		},
+		"a summary's rates span a minute for traffic, for whole seconds are coarse": {
+			{30, []reading.Set{traffic(catalogue.StatsSummary, 0, 20)}, s, map[string]string{"pod_network_receive_bytes_bw{ns,n,p,w,deployment}": "-"}},
+			{60, []reading.Set{traffic(catalogue.StatsSummary, 300, 50)}, s, map[string]string{"pod_network_receive_bytes_bw{ns,n,p,w,deployment}": "-"}},
+			{90, []reading.Set{traffic(catalogue.StatsSummary, 600, 80)}, s, map[string]string{"pod_network_receive_bytes_bw{ns,n,p,w,deployment}": "10"}},
+			{120, []reading.Set{traffic(catalogue.StatsSummary, 1500, 110)}, s, map[string]string{"pod_network_receive_bytes_bw{ns,n,p,w,deployment}": "20"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) { run(t, wire.RoleNode, steps) })
+	}
+}
+
+func traffic(source catalogue.Source, bytes, at float64) reading.Set {
+	return reading.Set{Node: "n", Source: source, Pods: []reading.Pod{{UID: "u", ReceiveBytes: val(bytes, at), TransmitBytes: val(2*bytes, at)}}}
+}
+
+func TestInstances(t *testing.T) {
+	running := snapshot(pod(), node())
+	second := func(p *object.Pod) {
+		p.Containers[0].ID, p.Containers[0].StartedAt, p.Containers[0].RestartCount = "c2", sec(45), 1
+	}
+	old := container(val(10, 20), val(100, 20))
+	fresh := func(cpu, at float64) reading.Container {
+		r := container(val(cpu, at), val(7, at))
+		r.ID, r.StartedAt = "c2", sec(45)
+		return r
+	}
+	for name, steps := range map[string][]step{
+		"a new instance has no rate from the old one's counter": {
+			{30, []reading.Set{set(old)}, running, nil},
+			{60, []reading.Set{set(fresh(50, 55))}, snapshot(pod(second), node()), map[string]string{ctrCPU: "-", ctrMem: "7"}},
+			{90, []reading.Set{set(fresh(60, 75))}, snapshot(pod(second), node()), map[string]string{ctrCPU: "0.5"}},
+		},
+		"while both cgroups are there the newest counts, once": {
+			{60, []reading.Set{set(container(val(10, 50), val(100, 50)), fresh(1, 55))}, snapshot(pod(second), node()), map[string]string{ctrMem: "7", podMems: "7"}},
+			{90, []reading.Set{set(fresh(6, 75), container(val(11, 80), val(100, 80)))}, snapshot(pod(second), node()), map[string]string{ctrMem: "7", ctrCPU: "0.25"}},
+		},
+		"the old instance alone is no reading of the new one": {
+			{60, []reading.Set{set(container(val(10, 50), val(100, 50)))}, snapshot(pod(second), node()), map[string]string{ctrMem: "-", podMems: "-"}},
+		},
+		"the kubelet may know the new instance first": {
+			{60, []reading.Set{set(fresh(1, 55))}, running, map[string]string{ctrMem: "7"}},
+		},
+		"a container that is not running has no series, and its old one ends": {
+			{30, []reading.Set{set(old)}, running, map[string]string{ctrMem: "100"}},
+			{60, []reading.Set{set(container(val(10, 50), val(100, 50)))}, snapshot(pod(func(p *object.Pod) { p.Containers[0].State = "waiting" }), node()),
+				map[string]string{ctrMem: "stale", podMems: "0"}},
+			{90, nil, snapshot(pod(func(p *object.Pod) { p.Containers[0].State = "waiting" }), node()), map[string]string{ctrMem: "-"}},
+		},
+		"the pod's own counter goes on over restarts of its containers": {
+			{30, []reading.Set{podCounter(10, 20, old)}, running, map[string]string{podCPUs: "-"}},
+			{60, []reading.Set{podCounter(20, 40, fresh(1, 55))}, snapshot(pod(second), node()), map[string]string{podCPUs: "0.5", ctrCPU: "-"}},
+		},
+		"the pause sandbox and what is unknown are no containers": {
+			{30, []reading.Set{set(old,
+				reading.Container{PodUID: "u", ID: "sandbox", WorkingSetBytes: val(5, 20)},
+				reading.Container{PodUID: "gone", ID: "x", Name: "c", WorkingSetBytes: val(6, 20)})}, running, map[string]string{ctrMem: "100", podMems: "100"}},
+		},
+		"cgroup paths alone are enough": {
+			{30, []reading.Set{{Node: "n", Source: catalogue.CadvisorPaths, Containers: []reading.Container{{PodUID: "u", ID: "c1", WorkingSetBytes: val(8, 20)}}}}, running,
+				map[string]string{ctrMem: "8"}},
+		},
+		"names alone are enough": {
+			{30, []reading.Set{{Node: "n", Source: catalogue.StatsSummary, Containers: []reading.Container{{Namespace: "ns", Pod: "p", Name: "c", WorkingSetBytes: val(8, 20)}}}}, running,
+				map[string]string{ctrMem: "8"}},
+		},
+		"a static pod goes by the kubelet's UID": {
+			{30, []reading.Set{{Node: "n", Source: catalogue.CadvisorPaths, Containers: []reading.Container{{PodUID: "hash", ID: "c1", WorkingSetBytes: val(8, 20)}}}},
+				snapshot(pod(func(p *object.Pod) { p.Mirror = "hash" })), map[string]string{ctrMem: "8"}},
+		},
+		"a source that lacks something is filled in by the next": {
+			{30, []reading.Set{set(container(reading.Value{}, val(3, 20))),
+				{Node: "n", Source: catalogue.StatsSummary, Containers: []reading.Container{{PodUID: "u", Name: "c", CPUSeconds: val(10, 20), WorkingSetBytes: val(99, 20)}}}}, running,
+				map[string]string{ctrMem: "3"}},
+			{60, []reading.Set{set(container(reading.Value{}, val(4, 50))),
+				{Node: "n", Source: catalogue.StatsSummary, Containers: []reading.Container{{PodUID: "u", Name: "c", CPUSeconds: val(25, 50), WorkingSetBytes: val(99, 50)}}}}, running,
+				map[string]string{ctrMem: "4", ctrCPU: "0.5"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) { run(t, wire.RoleNode, steps) })
+	}
+}
+
+func podCounter(v, at float64, cs ...reading.Container) reading.Set {
+	s := set(cs...)
+	s.Pods = []reading.Pod{{UID: "u", CPUSeconds: val(v, at)}}
+	return s
+}
+
+func TestPodSums(t *testing.T) {
+	two := pod(func(p *object.Pod) {
+		p.Containers = append(p.Containers, object.Container{Name: "d", ID: "d1", State: "running", StartedAt: sec(-600)})
+	})
+	d := func(cpu, mem reading.Value) reading.Container {
+		r := container(cpu, mem)
+		r.Name, r.ID = "d", "d1"
+		return r
+	}
+	run(t, wire.RoleNode, []step{
+		{30, []reading.Set{set(container(val(10, 20), val(100, 20)))}, snapshot(two), map[string]string{podMems: "-", ctrMem: "100"}}, // d has no reading yet
+		{60, []reading.Set{set(container(val(15, 40), val(100, 40)), d(val(0, 40), val(50, 40)))}, snapshot(two), map[string]string{podMems: "150", podCPUs: "-"}},
+		{90, []reading.Set{set(container(val(20, 60), val(100, 60)), d(val(10, 60), val(50, 60)))}, snapshot(two), map[string]string{podCPUs: "0.75"}},
+	})
+}
+
+func TestWhoHasUsage(t *testing.T) {
+	readings := func(at float64) []reading.Set {
+		s := podCounter(at, at, container(val(at, at), val(100, at)))
+		s.Pods[0].ReceiveBytes, s.Pods[0].TransmitBytes = val(at*10, at), val(at*20, at)
+		return []reading.Set{s}
+	}
+	const in, out = "pod_network_receive_bytes_bw{ns,n,p,w,deployment}", "pod_network_transmit_bytes_bw{ns,n,p,w,deployment}"
+	limited := func(p *object.Pod) {
+		p.Limits = object.Resources{CPUCores: 2, HasCPU: true, MemoryBytes: 400, HasMemory: true}
+	}
+	const cpuLimit, memLimit = "pod_rate_cpu_core_used_limit{ns,n,p,w,deployment}", "pod_rate_mem_no_cache_limit{ns,n,p,w,deployment}"
+	for name, tc := range map[string]struct {
+		pod  *object.Pod
+		want map[string]string
+	}{
+		"running":      {pod(), map[string]string{podCPUs: "1", podMems: "100", in: "10", out: "20", cpuLimit: "-", memLimit: "-"}},
+		"with limits":  {pod(limited), map[string]string{cpuLimit: "50", memLimit: "25"}},
+		"zero limit":   {pod(limited, func(p *object.Pod) { p.Limits.CPUCores = 0 }), map[string]string{cpuLimit: "-", memLimit: "25"}},
+		"host network": {pod(func(p *object.Pod) { p.HostNetwork = true }), map[string]string{podCPUs: "1", in: "-", out: "-"}},
+		"terminating":  {pod(func(p *object.Pod) { p.Terminating = true }), map[string]string{podCPUs: "1"}},
+		"init container runs": {pod(func(p *object.Pod) { p.Phase, p.Containers[0].Init = object.PhasePending, true }),
+			map[string]string{podCPUs: "1", podMems: "100"}},
+		"nothing runs yet": {pod(func(p *object.Pod) { p.Phase, p.Containers[0].State = object.PhasePending, "waiting" }),
+			map[string]string{podCPUs: "-", podMems: "-", in: "-"}},
+		"crash loop":    {pod(func(p *object.Pod) { p.Containers[0].State = "waiting" }), map[string]string{podCPUs: "1", podMems: "0", ctrMem: "-"}},
+		"succeeded":     {pod(func(p *object.Pod) { p.Phase = object.PhaseSucceeded }), map[string]string{podCPUs: "-", podMems: "-", in: "-", ctrMem: "-"}},
+		"failed":        {pod(func(p *object.Pod) { p.Phase = object.PhaseFailed }), map[string]string{podCPUs: "-", podMems: "-"}},
+		"not scheduled": {pod(func(p *object.Pod) { p.Phase, p.Node = object.PhasePending, "" }), map[string]string{podCPUs: "-"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, wire.RoleNode, []step{
+				{30, readings(20), snapshot(tc.pod), nil},
+				{60, readings(50), snapshot(tc.pod), tc.want},
+			})
+		})
+	}
+}
+
+func TestStateOfPods(t *testing.T) {
+	const free = "pod_status_ready{ns,p,w,deployment}"
+	missing := func(resource, what string) string {
+		return "pod_spec_missing{ns,n,p," + resource + "," + what + ",w,deployment}"
+	}
+	for name, tc := range map[string]struct {
+		pod  *object.Pod
+		want map[string]string
+	}{
+		"ready":     {pod(), map[string]string{podRdy: "1", podRst: "0", missing("cpu", "limit"): "1", missing("memory", "limit"): "1", missing("cpu", "request"): "-"}},
+		"not ready": {pod(func(p *object.Pod) { p.Ready = false }), map[string]string{podRdy: "0"}},
+		"pending without a node still has series": {pod(func(p *object.Pod) { p.Node, p.Phase, p.Ready = "", object.PhasePending, false }),
+			map[string]string{free: "0", "pod_restart_total{ns,p,w,deployment}": "0", podRdy: "-"}},
+		"unknown":     {pod(func(p *object.Pod) { p.Phase, p.Ready = object.PhaseUnknown, false }), map[string]string{podRdy: "0"}},
+		"terminating": {pod(func(p *object.Pod) { p.Terminating = true }), map[string]string{podRdy: "-", podRst: "0"}},
+		"succeeded":   {pod(func(p *object.Pod) { p.Phase = object.PhaseSucceeded }), map[string]string{podRdy: "-", podRst: "0", missing("cpu", "limit"): "-"}},
+		"evicted":     {pod(func(p *object.Pod) { p.Phase, p.Reason = object.PhaseFailed, "Evicted" }), map[string]string{podRdy: "-"}},
+		"restarts of init containers count": {pod(func(p *object.Pod) {
+			p.Containers[0].RestartCount = 2
+			p.Containers = append(p.Containers, object.Container{Name: "i", Init: true, RestartCount: 3, State: "terminated"})
+		}), map[string]string{podRst: "5"}},
+		"limits set, requests not": {pod(func(p *object.Pod) {
+			p.Limits = object.Resources{CPUCores: 1, HasCPU: true, MemoryBytes: 1, HasMemory: true}
+			p.Containers[0].Requests = object.Resources{}
+		}), map[string]string{missing("cpu", "limit"): "-", missing("memory", "limit"): "-", missing("cpu", "request"): "1", missing("memory", "request"): "1"}},
+		"pod-level requests stand for all containers": {pod(func(p *object.Pod) {
+			p.Containers[0].Requests = object.Resources{}
+			p.OwnRequests = object.Resources{CPUCores: 1, HasCPU: true}
+		}), map[string]string{missing("cpu", "request"): "-", missing("memory", "request"): "1"}},
+		"an init container's missing request does not matter": {pod(func(p *object.Pod) {
+			p.Containers = append(p.Containers, object.Container{Name: "i", Init: true, State: "terminated"})
+		}), map[string]string{missing("cpu", "request"): "-"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, wire.RoleCluster, []step{{30, nil, snapshot(tc.pod, node()), tc.want}})
+		})
+	}
+}
+
+func TestCluster(t *testing.T) {
+	phase := func(p string) string { return "cluster_pod_num{" + p + "}" }
+	named := func(uid, phase, node string) *object.Pod {
+		return pod(func(p *object.Pod) { p.UID, p.Name, p.Phase, p.Node = uid, uid, phase, node })
+	}
+	for name, tc := range map[string]struct {
+		now  *state.Snapshot
+		want map[string]string
+	}{
+		"all five phases, none absent": {snapshot(node(), pod()), map[string]string{
+			phase("Pending"): "0", phase("Running"): "1", phase("Succeeded"): "0", phase("Failed"): "0", phase("Unknown"): "0",
+		}},
+		"requests of pending and running pods of allocatable": {
+			snapshot(node(), named("a", object.PhaseRunning, "n"), named("b", object.PhasePending, ""), named("c", object.PhaseSucceeded, "n"), named("d", object.PhaseFailed, "n")),
+			map[string]string{"cluster_rate_cpu_core_request_cluster{}": "10", "cluster_rate_mem_request_bytes_cluster{}": "16", "cluster_cpu_core_total{}": "2", "cluster_memory_total{}": "800"},
+		},
+		"nodes that are not ready or cordoned count": {
+			snapshot(node(), node(func(n *object.Node) { n.Name, n.Ready, n.Unschedulable = "m", false, true })),
+			map[string]string{"cluster_node_not_ready_num{}": "1", "cluster_cpu_core_total{}": "4", "node_status_ready{n}": "1", "node_status_ready{m}": "0"},
+		},
+		"none not ready is zero, not absent": {snapshot(node()), map[string]string{"cluster_node_not_ready_num{}": "0"}},
+		"virtual nodes and their pods are left out": {
+			snapshot(node(), node(func(n *object.Node) { n.Name, n.Virtual, n.Ready = "v", true, false }), named("a", object.PhaseRunning, "v"), named("b", object.PhaseRunning, "n")),
+			map[string]string{"cluster_node_not_ready_num{}": "0", "cluster_cpu_core_total{}": "2", "cluster_rate_cpu_core_request_cluster{}": "5", "node_status_ready{v}": "-", phase("Running"): "2"},
+		},
+		"an elastic cluster has no totals": {
+			snapshot(node(func(n *object.Node) { n.Virtual = true }), pod()),
+			map[string]string{"cluster_node_not_ready_num{}": "-", "cluster_cpu_core_total{}": "-", "cluster_rate_cpu_core_request_cluster{}": "-", podRdy: "1"},
+		},
+		"workloads": {
+			snapshot(workload(func(w *object.Workload) { w.Abnormal = 3 })),
+			map[string]string{"workload_abnormal{ns,w,deployment}": "3", wlRst: "0"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) { run(t, wire.RoleCluster, []step{{30, nil, tc.now, tc.want}}) })
+	}
+}
+
+func restarted(n int, change ...func(*object.Pod)) *object.Pod {
+	return pod(append([]func(*object.Pod){func(p *object.Pod) { p.Containers[0].RestartCount = n }}, change...)...)
+}
+
+func TestRestartCounters(t *testing.T) {
+	created := func(s float64) func(*object.Pod) { return func(p *object.Pod) { p.CreatedAt = sec(s) } }
+	other := func(p *object.Pod) { p.UID, p.Name = "v", "q" }
+	for name, steps := range map[string][]step{
+		"a first contact adds nothing": {
+			{30, nil, snapshot(restarted(7), node()), map[string]string{podRst: "7", wlRst: "0", nodeRst: "0"}},
+			{60, nil, snapshot(restarted(9), node()), map[string]string{podRst: "9", wlRst: "2", nodeRst: "2"}},
+		},
+		"a pod created since the last interval adds all": {
+			{30, nil, snapshot(node()), nil},
+			{60, nil, snapshot(restarted(2, created(40)), node()), map[string]string{wlRst: "2", nodeRst: "2"}},
+		},
+		"an old pod that is seen late adds nothing": {
+			{30, nil, snapshot(node()), nil},
+			{60, nil, snapshot(restarted(2), node()), map[string]string{wlRst: "0"}},
+		},
+		"they never fall when pods go": {
+			{30, nil, snapshot(restarted(0), pod(other), node()), nil},
+			{60, nil, snapshot(restarted(4), pod(other), node()), map[string]string{wlRst: "4"}},
+			{90, nil, snapshot(pod(other), node()), map[string]string{wlRst: "4", nodeRst: "4", podRst: "stale"}},
+		},
+		"nor when a status was lost": {
+			{30, nil, snapshot(restarted(3), node()), nil},
+			{60, nil, snapshot(restarted(4), node()), map[string]string{wlRst: "1"}},
+			{90, nil, snapshot(restarted(0), node()), map[string]string{wlRst: "1", podRst: "0"}},
+			{120, nil, snapshot(restarted(1), node()), map[string]string{wlRst: "2"}},
+		},
+		"another workload of the name begins at zero": {
+			{30, nil, snapshot(restarted(0), node()), nil},
+			{60, nil, snapshot(restarted(1), node()), map[string]string{wlRst: "1"}},
+			{90, nil, snapshot(node()), map[string]string{wlRst: "stale"}},
+			{120, nil, snapshot(workload(), node()), map[string]string{wlRst: "0"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) { run(t, wire.RoleCluster, steps) })
+	}
+}
+
+func TestSeriesEnd(t *testing.T) {
+	pending := pod(func(p *object.Pod) {
+		p.Node, p.Phase, p.Ready, p.Containers[0].State = "", object.PhasePending, false, "waiting"
+	})
+	reads := []reading.Set{set(container(val(1, 20), val(100, 20)))}
+	for name, steps := range map[string][]step{
+		"when a pending pod gets its node, with the first sample of the new one": {
+			{30, nil, snapshot(pending, node()), map[string]string{"pod_status_ready{ns,p,w,deployment}": "0"}},
+			{60, nil, snapshot(pod(), node()), map[string]string{"pod_status_ready{ns,p,w,deployment}": "stale", podRdy: "1"}},
+			{90, nil, snapshot(pod(), node()), map[string]string{"pod_status_ready{ns,p,w,deployment}": "-", podRdy: "1"}},
+		},
+		"when the workload turns out to be another": {
+			{30, reads, snapshot(pod(), node()), map[string]string{podMems: "100"}},
+			{60, reads, snapshot(pod(func(p *object.Pod) { p.Workload.Name = "x" }), node()), map[string]string{
+				podMems: "stale", ctrMem: "stale", podRdy: "stale", "pod_mem_no_cache_bytes{ns,n,p,x,deployment}": "100", "pod_status_ready{ns,n,p,x,deployment}": "1",
+			}},
+		},
+		"when the object goes": {
+			{30, reads, snapshot(pod(), node(), workload()), map[string]string{podMems: "100"}},
+			{60, nil, snapshot(), map[string]string{podMems: "stale", ctrMem: "stale", podRdy: "stale", "node_status_ready{n}": "stale",
+				"workload_abnormal{ns,w,deployment}": "stale", "pod_spec_missing{ns,n,p,cpu,limit,w,deployment}": "stale"}},
+			{90, nil, snapshot(), map[string]string{podMems: "-", podRdy: "-"}},
+		},
+		"when the pod is finished": {
+			{30, reads, snapshot(pod()), map[string]string{podMems: "100", podRdy: "1"}},
+			{60, reads, snapshot(pod(func(p *object.Pod) { p.Phase = object.PhaseSucceeded })), map[string]string{podMems: "stale", podRdy: "stale", podRst: "0"}},
+		},
+		"when a limit is taken away": {
+			{30, reads, snapshot(pod(func(p *object.Pod) { p.Limits = object.Resources{MemoryBytes: 200, HasMemory: true} })), map[string]string{"pod_rate_mem_no_cache_limit{ns,n,p,w,deployment}": "50"}},
+			{60, reads, snapshot(pod()), map[string]string{"pod_rate_mem_no_cache_limit{ns,n,p,w,deployment}": "stale"}},
+		},
+		"not while the list of objects is incomplete": {
+			{30, reads, snapshot(pod()), map[string]string{podMems: "100"}},
+			{60, reads, &state.Snapshot{}, map[string]string{podMems: "-", podRdy: "-"}},
+			{90, reads, snapshot(), map[string]string{podMems: "stale", podRdy: "stale"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) { run(t, wire.RoleAll, steps) })
+	}
+}
+
+func hostSet(source catalogue.Source, at float64, n reading.Node) reading.Set {
+	return reading.Set{Node: "n", Source: source, Host: &n}
+}
+
+func TestNodes(t *testing.T) {
+	disk := func(mount string, used, free, at float64) reading.Filesystem {
+		return reading.Filesystem{Mountpoint: mount, UsedBytes: val(used, at), AvailableBytes: val(free, at)}
+	}
+	full := func(at float64) reading.Set {
+		return hostSet(catalogue.Host, at, reading.Node{
+			CPUBusySeconds: val(at/2, at), CPUTotalSeconds: val(at*2, at), MemUsedBytes: val(30, at), MemTotalBytes: val(120, at),
+			ReceiveBytes: val(at*100, at), TransmitBytes: val(at*200, at), TCPEstablished: val(17, at),
+			Filesystems: []reading.Filesystem{disk("/", 30, 70, at), disk("/data", 1, 1, at)},
+		})
+	}
+	outside := func(at float64) reading.Set {
+		return hostSet(catalogue.CadvisorLabels, at, reading.Node{CPUBusySeconds: val(at, at), MemUsedBytes: val(250, at)})
+	}
+	const slash, data = "node_filesystem_usage{/,n}", "node_filesystem_usage{/data,n}"
+	for name, steps := range map[string][]step{
+		"from its own /proc": {
+			{30, []reading.Set{full(28)}, snapshot(node()), map[string]string{"node_cpu_usage{n}": "-", "node_mem_usage{n}": "25", "node_tcp_curr_estab{n}": "17", slash: "30", data: "50"}},
+			{60, []reading.Set{full(58)}, snapshot(node()), map[string]string{"node_cpu_usage{n}": "25", "node_network_receive_bytes_bw{n}": "100", "node_network_transmit_bytes_bw{n}": "200"}},
+		},
+		"from outside, of its capacity": {
+			{30, []reading.Set{outside(28)}, snapshot(node()), map[string]string{"node_mem_usage{n}": "25", "node_tcp_curr_estab{n}": "-"}},
+			{60, []reading.Set{outside(58)}, snapshot(node()), map[string]string{"node_cpu_usage{n}": "25"}},
+		},
+		"a file system that is unmounted ends": {
+			{30, []reading.Set{full(28)}, snapshot(node()), map[string]string{data: "50"}},
+			{60, []reading.Set{hostSet(catalogue.Host, 58, reading.Node{Filesystems: []reading.Filesystem{disk("/", 30, 70, 58)}})}, snapshot(node()), map[string]string{data: "stale", slash: "30"}},
+		},
+		"a node that cannot be read has a gap": {
+			{30, []reading.Set{full(28)}, snapshot(node()), map[string]string{slash: "30"}},
+			{60, []reading.Set{{Node: "n", Source: catalogue.Host, Err: errors.New("no")}}, snapshot(node()), map[string]string{slash: "-", "node_mem_usage{n}": "-", "crowsnest_source_up{n,host}": "0"}},
+		},
+		"a node that is gone ends": {
+			{30, []reading.Set{full(28)}, snapshot(node()), map[string]string{slash: "30"}},
+			{60, nil, snapshot(node(func(n *object.Node) { n.Name = "other" })), map[string]string{slash: "stale", "node_mem_usage{n}": "stale"}},
+		},
+		"a virtual node has no figures": {
+			{30, []reading.Set{full(28)}, snapshot(node(func(n *object.Node) { n.Virtual = true })), map[string]string{slash: "-", "node_mem_usage{n}": "-"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) { run(t, wire.RoleNode, steps) })
+	}
+}
+
+func TestChanges(t *testing.T) {
+	begin := func(objects ...object.Object) (*Computer, *state.Snapshot) {
+		c := New(Options{Role: wire.RoleAll, Sender: "s", Interval: 30 * time.Second})
+		s := snapshot(objects...)
+		c.Interval(sec(30), []reading.Set{set(container(val(1, 20), val(100, 20)))}, s)
+		return c, s
+	}
+	for name, tc := range map[string]struct {
+		before, after []object.Object
+		changes       []state.Change
+		want          map[string]string // everything, and nothing else
+	}{
+		"a pod that turns unready": {
+			[]object.Object{pod(), node()}, []object.Object{pod(func(p *object.Pod) { p.Ready = false }), node()},
+			[]state.Change{{Before: pod(), Now: pod(func(p *object.Pod) { p.Ready = false })}},
+			map[string]string{podRdy: "0"},
+		},
+		"a restart": {
+			[]object.Object{restarted(1), node()}, []object.Object{restarted(2), node()},
+			[]state.Change{{Before: restarted(1), Now: restarted(2)}},
+			map[string]string{podRst: "2", wlRst: "1", nodeRst: "1"},
+		},
+		"a change that no metric shows": {
+			[]object.Object{pod(), node()}, []object.Object{pod(func(p *object.Pod) { p.IP = "10.0.0.1" }), node()},
+			[]state.Change{{Before: pod(), Now: pod(func(p *object.Pod) { p.IP = "10.0.0.1" })}},
+			map[string]string{},
+		},
+		"a pod that begins to terminate": {
+			[]object.Object{pod(), node()}, []object.Object{pod(func(p *object.Pod) { p.Terminating = true }), node()},
+			[]state.Change{{Before: pod(), Now: pod(func(p *object.Pod) { p.Terminating = true })}},
+			map[string]string{podRdy: "stale"},
+		},
+		"a pod that goes, after a last restart": {
+			[]object.Object{pod(), node()}, []object.Object{node()},
+			[]state.Change{{Before: restarted(1)}},
+			map[string]string{podRdy: "stale", podRst: "stale", podMems: "stale", ctrMem: "stale", wlRst: "1", nodeRst: "1", "cluster_pod_num{Running}": "0",
+				"pod_network_receive_bytes_bw{ns,n,p,w,deployment}": "-",
+				"pod_spec_missing{ns,n,p,cpu,limit,w,deployment}":   "stale", "pod_spec_missing{ns,n,p,memory,limit,w,deployment}": "stale"},
+		},
+		"a node that turns unready": {
+			[]object.Object{node()}, []object.Object{node(func(n *object.Node) { n.Ready = false })},
+			[]state.Change{{Before: node(), Now: node(func(n *object.Node) { n.Ready = false })}},
+			map[string]string{"node_status_ready{n}": "0", "cluster_node_not_ready_num{}": "1"},
+		},
+		"a workload that turns abnormal": {
+			[]object.Object{workload()}, []object.Object{workload(func(w *object.Workload) { w.Abnormal = 2 })},
+			[]state.Change{{Before: workload(), Now: workload(func(w *object.Workload) { w.Abnormal = 2 })}},
+			map[string]string{"workload_abnormal{ns,w,deployment}": "2"},
+		},
+		"a pending pod that gets its node": {
+			[]object.Object{pod(func(p *object.Pod) { p.Node, p.Ready = "", false }), node()}, []object.Object{pod(func(p *object.Pod) { p.Ready = false }), node()},
+			[]state.Change{{Before: pod(func(p *object.Pod) { p.Node, p.Ready = "", false }), Now: pod(func(p *object.Pod) { p.Ready = false })}},
+			map[string]string{
+				"pod_status_ready{ns,p,w,deployment}": "stale", "pod_restart_total{ns,p,w,deployment}": "stale", podRdy: "0", podRst: "0",
+				"pod_spec_missing{ns,p,cpu,limit,w,deployment}": "stale", "pod_spec_missing{ns,p,memory,limit,w,deployment}": "stale",
+				"pod_spec_missing{ns,n,p,cpu,limit,w,deployment}": "1", "pod_spec_missing{ns,n,p,memory,limit,w,deployment}": "1",
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := begin(tc.before...)
+			samples := c.Changes(sec(41), tc.changes, snapshot(tc.after...))
+			got := series(t, samples)
+			ended := maps.Clone(got)
+			maps.DeleteFunc(ended, func(_, v string) bool { return v != "stale" })
+			for k, v := range tc.want {
+				if g, ok := got[k]; v == "-" && ok || v != "-" && g != v {
+					t.Errorf("%s is %q, want %q", k, g, v)
+				}
+				delete(got, k)
+			}
+			if len(got) > 0 {
+				t.Errorf("also sent %v", got)
+			}
+			for _, s := range samples {
+				if !s.At.Equal(sec(41)) {
+					t.Errorf("%s stands at %v, want the time of the change", s.Metric, s.At)
+				}
+			}
+			// What was sent is not sent again, and the grid goes on from it.
+			if again := c.Changes(sec(42), tc.changes, snapshot(tc.after...)); len(again) != 0 {
+				t.Errorf("the same changes again gave %v", series(t, again))
+			}
+			for k, v := range series(t, c.Interval(sec(60), nil, snapshot(tc.after...))) {
+				if v == "stale" && ended[k] != "" {
+					t.Errorf("%s ended twice", k)
+				}
+			}
+		})
+	}
+}
+
+func TestChangesNeverShareATimeWithTheGrid(t *testing.T) {
+	c := New(Options{Role: wire.RoleCluster, Sender: "s"})
+	if got := c.Changes(sec(1), []state.Change{{Now: pod()}}, snapshot(pod())); got != nil {
+		t.Errorf("changes before the first interval gave %v", got)
+	}
+	c.Interval(sec(30), nil, snapshot(pod()))
+	unready := pod(func(p *object.Pod) { p.Ready = false })
+	got := c.Changes(sec(30), []state.Change{{Before: pod(), Now: unready}}, snapshot(unready))
+	if len(got) != 1 || !got[0].At.After(sec(30)) {
+		t.Errorf("a change at the grid point gave %v", got)
+	}
+}
+
+// TestEveryMetricWithItsLabels holds compute to the catalogue: what a role should
+// compute it does, with exactly the labels that the entry says.
+func TestEveryMetricWithItsLabels(t *testing.T) {
+	p := pod(func(p *object.Pod) { p.Limits = object.Resources{CPUCores: 1, HasCPU: true} })
+	now := snapshot(p, node(), workload())
+	read := func(at float64) []reading.Set {
+		s := podCounter(at, at, container(val(at, at), val(1, at)))
+		s.Containers[0].FSReadBytes, s.Containers[0].FSWriteBytes = val(at, at), val(at, at)
+		s.Pods[0].ReceiveBytes, s.Pods[0].TransmitBytes = val(at, at), val(at, at)
+		return []reading.Set{s, hostSet(catalogue.Host, at, reading.Node{
+			CPUBusySeconds: val(at, at), CPUTotalSeconds: val(at, at), MemUsedBytes: val(1, at), MemTotalBytes: val(2, at), ReceiveBytes: val(at, at),
+			TransmitBytes: val(at, at), TCPEstablished: val(1, at), Filesystems: []reading.Filesystem{{Mountpoint: "/", UsedBytes: val(1, at), AvailableBytes: val(1, at)}},
+		})}
+	}
+	p.Limits.HasMemory, p.Limits.MemoryBytes = true, 10
+	p.Containers[0].Requests = object.Resources{} // so that something is missing
+	for role, places := range map[string][]catalogue.Place{
+		wire.RoleNode: {catalogue.ByNode}, wire.RoleCluster: {catalogue.ByCluster}, wire.RoleAll: {catalogue.ByNode, catalogue.ByCluster},
+	} {
+		c := New(Options{Role: role, Sender: "s"})
+		c.Interval(sec(30), read(20), now)
+		got := map[string][]string{}
+		for _, s := range c.Interval(sec(60), read(50), now) {
+			names := []string{"cluster"} // which the server sets
+			s.Labels.Range(func(l labels.Label) { names = append(names, l.Name) })
+			slices.Sort(names)
+			got[s.Metric] = names
+		}
+		for _, m := range catalogue.All() {
+			names, has := got[m.Name]
+			if should := slices.Contains(places, m.Place); has != should {
+				t.Errorf("role %s: %s is computed: %v, want %v", role, m.Name, has, should)
+			}
+			want := m.Labels()
+			slices.Sort(want)
+			if has && !slices.Equal(names, want) {
+				t.Errorf("role %s: %s has labels %v, want %v", role, m.Name, names, want)
+			}
+			delete(got, m.Name)
+		}
+		for name := range got {
+			if !strings.HasPrefix(name, "crowsnest_") {
+				t.Errorf("role %s: %s is not in the catalogue", role, name)
+			}
+		}
+	}
+}
+
+func TestCoverageTellsWhatIsBlind(t *testing.T) {
+	two := pod(func(p *object.Pod) {
+		p.Containers = append(p.Containers, object.Container{Name: "d", ID: "d1", State: "running"})
+	})
+	s := set(container(val(1, 20), val(1, 20)))
+	s.Lacking = map[string]string{catalogue.ContainerFSRead: "no figures", catalogue.ContainerMem: "wrong, it is there"}
+	c := run(t, wire.RoleNode, []step{{30, []reading.Set{s}, snapshot(two), map[string]string{
+		"crowsnest_source_up{n,cadvisor}": "1", "crowsnest_source_containers_expected{n,cadvisor}": "2", "crowsnest_source_containers_measured{n,cadvisor}": "1",
+		"crowsnest_source_oldest_reading_seconds{n,cadvisor}": "10", "crowsnest_collection_interval_seconds{s}": "30",
+	}}})
+	if got := c.Unavailable(); len(got) != 1 || got[catalogue.ContainerFSRead] != "no figures" {
+		t.Errorf("unavailable are %v, want only what has no sample", got)
+	}
+}
+
+func TestOrderIsTheSameInEachInterval(t *testing.T) {
+	var objects []object.Object
+	for i := range 50 {
+		objects = append(objects, pod(func(p *object.Pod) { p.UID = fmt.Sprint(i); p.Name = "p" + p.UID }))
+	}
+	c := New(Options{Role: wire.RoleCluster, Sender: "s"})
+	c.Interval(sec(30), nil, snapshot(objects...))
+	a, b := c.Interval(sec(60), nil, snapshot(objects...)), c.Interval(sec(90), nil, snapshot(objects...))
+	if len(a) != len(b) || len(a) == 0 {
+		t.Fatalf("%d and %d samples", len(a), len(b))
+	}
+	for i := range a {
+		if a[i].Metric != b[i].Metric || !labels.Equal(a[i].Labels, b[i].Labels) {
+			t.Fatalf("place %d holds %s%s and %s%s", i, a[i].Metric, a[i].Labels, b[i].Metric, b[i].Labels)
+		}
+	}
+}
+
+func TestRoundKeepsWhatCanBeKnown(t *testing.T) {
+	for v := range 2049 {
+		if round(float64(v)) != float64(v) {
+			t.Fatalf("round(%d) = %v", v, round(float64(v)))
+		}
+	}
+	near := func(v float64) bool {
+		if math.IsNaN(v) || math.IsInf(v, 0) || math.Abs(v) > 1e300 || math.Abs(v) < 1e-300 {
+			return true
+		}
+		return math.Abs(round(v)-v) <= math.Abs(v)/2000
+	}
+	if err := quick.Check(near, &quick.Config{MaxCount: 20_000}); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkInterval(b *testing.B) {
+	var objects []object.Object
+	objects = append(objects, node())
+	s := set()
+	for i := range 110 {
+		uid := fmt.Sprint(i)
+		objects = append(objects, pod(func(p *object.Pod) { p.UID, p.Name, p.Containers[0].ID = uid, "p"+uid, uid }))
+		r := container(val(1, 20), val(1, 20))
+		r.PodUID, r.ID = uid, uid
+		s.Containers = append(s.Containers, r)
+	}
+	now := snapshot(objects...)
+	c := New(Options{Role: wire.RoleNode, Sender: "s"})
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		at := float64(30 * i)
+		for j := range s.Containers {
+			s.Containers[j].CPUSeconds, s.Containers[j].WorkingSetBytes = val(at, at), val(1, at)
+		}
+		c.Interval(sec(at), []reading.Set{s}, now)
+	}
+}
