@@ -1,0 +1,31 @@
+import reactHooks from "eslint-plugin-react-hooks";
+import tseslint from "typescript-eslint";
+
+// Layers: api and ui know neither parts nor features; parts (what several pages show) know no
+// feature; features know each other not at all. app puts them together.
+const forbid = (files, patterns, message) => ({
+  files,
+  rules: { "no-restricted-imports": ["error", { patterns: [{ group: patterns, message }] }] },
+});
+
+export default tseslint.config(
+  { ignores: ["dist", "node_modules", "src/api/schema.d.ts"] },
+  {
+    files: ["**/*.{ts,tsx}"],
+    extends: [...tseslint.configs.strictTypeChecked, ...tseslint.configs.stylisticTypeChecked],
+    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    plugins: { "react-hooks": reactHooks },
+    rules: {
+      ...reactHooks.configs["recommended-latest"].rules,
+      "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
+      "@typescript-eslint/consistent-type-definitions": ["error", "interface"],
+      // The router's redirects are thrown, and are no Errors.
+      "@typescript-eslint/only-throw-error": "off",
+      "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
+    },
+  },
+  forbid(["src/ui/**"], ["@/parts/*", "@/features/*", "@/app/*", "@/api/*"], "ui knows neither the API nor a page"),
+  forbid(["src/api/**"], ["@/parts/*", "@/features/*", "@/app/*"], "api knows no page"),
+  forbid(["src/parts/**"], ["@/features/*", "@/app/*"], "parts know no feature"),
+  forbid(["src/features/**"], ["@/features/*", "@/app/*"], "features do not import each other"),
+);

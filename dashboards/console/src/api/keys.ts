@@ -1,0 +1,38 @@
+/**
+ * Every query key, in one place, so that no two queries can share one by accident. What belongs to a
+ * cluster has the cluster's id second: ["pods", "prod-1", filter]. What spans clusters has "*" there.
+ */
+export type ClusterId = string;
+export const everyCluster = "*";
+
+export interface PodFilter {
+  readonly namespace?: string;
+  readonly workload_type?: string;
+  readonly workload?: string;
+  readonly node?: string;
+}
+
+export const keys = {
+  catalogue: () => ["catalogue", everyCluster] as const,
+  status: () => ["status", everyCluster] as const,
+  clusters: () => ["clusters", everyCluster] as const,
+  cluster: (cluster: ClusterId) => ["cluster", cluster] as const,
+  nodes: (cluster: ClusterId) => ["nodes", cluster] as const,
+  node: (cluster: ClusterId, node: string) => ["node", cluster, node] as const,
+  workloads: (cluster: ClusterId) => ["workloads", cluster] as const,
+  workload: (cluster: ClusterId, namespace: string, type: string, name: string) =>
+    ["workload", cluster, namespace, type, name] as const,
+  pods: (cluster: ClusterId, filter: PodFilter) => ["pods", cluster, filter] as const,
+  pod: (cluster: ClusterId, namespace: string, pod: string) => ["pod", cluster, namespace, pod] as const,
+  incidents: (cluster: ClusterId | typeof everyCluster, state: string) => ["incidents", cluster, state] as const,
+  incident: (id: string) => ["incident", everyCluster, id] as const,
+  policies: () => ["policies", everyCluster] as const,
+  policy: (name: string) => ["policy", everyCluster, name] as const,
+  range: (cluster: ClusterId, query: string, from: string, to: string, points: number) =>
+    ["range", cluster, query, from, to, points] as const,
+  instant: (cluster: ClusterId | typeof everyCluster, query: string) => ["instant", cluster, query] as const,
+  logs: (cluster: ClusterId | typeof everyCluster, query: string, from: string, to: string, limit: number) =>
+    ["logs", cluster, query, from, to, limit] as const,
+  hits: (cluster: ClusterId | typeof everyCluster, query: string, from: string, to: string, field: string) =>
+    ["hits", cluster, query, from, to, field] as const,
+};

@@ -1,0 +1,53 @@
+/** Why a request did not give what was asked for, in words for people. */
+export class RequestError extends Error {
+  override readonly name = "RequestError";
+
+  constructor(
+    message: string,
+    /** HTTP status, or 0 when the server was not reached. */
+    readonly status: number,
+    /** The server's code word, for example "not_found"; "unreachable" when it was not reached. */
+    readonly code: string,
+  ) {
+    super(message);
+  }
+
+  get unreachable(): boolean {
+    return this.status === 0;
+  }
+
+  get notFound(): boolean {
+    return this.status === 404;
+  }
+}
+
+const text = (value: unknown): string | undefined =>
+  typeof value === "string" && value.trim() !== "" ? value.trim() : undefined;
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/**
+ * Reads an error body: RFC 9457 problem details (ours), {status, errorType, error} (Prometheus') or
+ * plain text (VictoriaLogs').
+ */
+export function problemOf(status: number, body: string): RequestError {
+  const fallback = `The server answered ${status}.`;
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(body);
+  } catch {
+    // A page of HTML from a proxy in between says nothing to a reader.
+    const plain = body.trimStart().startsWith("<") ? undefined : text(body)?.slice(0, 400);
+    return new RequestError(plain ?? fallback, status, "http");
+  }
+  if (!isRecord(parsed)) return new RequestError(fallback, status, "http");
+  const fields = Array.isArray(parsed.errors)
+    ? parsed.errors.filter(isRecord).flatMap((e) => {
+        const message = text(e.message);
+        return message === undefined ? [] : [[text(e.location), message].filter(Boolean).join(": ")];
+      })
+    : [];
+  const message = [text(parsed.detail) ?? text(parsed.error) ?? text(parsed.title), ...fields].filter(Boolean).join("; ");
+  return new RequestError(message || fallback, status, text(parsed.code) ?? text(parsed.errorType) ?? "http");
+}

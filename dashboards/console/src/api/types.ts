@@ -1,0 +1,18 @@
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
+
+export type Metric = Schemas["CatalogueMetric"];
+export type Cluster = Schemas["Cluster"];
+export type ClusterSource = Schemas["Source"];
+export type Node = Schemas["Node"];
+export type Workload = Schemas["Workload"];
+export type Pod = Schemas["Pod"];
+export type Container = Schemas["Container"];
+export type Incident = Schemas["Incident"];
+export type IncidentDetail = Schemas["IncidentDetail"];
+export type Alert = Schemas["Alert"];
+export type Delivery = Schemas["Delivery"];
+export type Policy = Schemas["Policy"];
+export type Usage = Schemas["Usage"];
+export type Status = Schemas["Status"];

@@ -1,0 +1,117 @@
+import { Tooltip, UnstyledButton, useMantineColorScheme } from "@mantine/core";
+import { useComputedColorScheme } from "@mantine/core";
+import {
+  IconAlertTriangle,
+  IconBell,
+  IconFileText,
+  IconLayoutDashboard,
+  IconListDetails,
+  IconMoon,
+  IconShieldCheck,
+  IconSun,
+  IconTopologyStar3,
+} from "@tabler/icons-react";
+import { Link, Outlet } from "@tanstack/react-router";
+import { lazy, type ReactNode, Suspense, useEffect, useSyncExternalStore } from "react";
+import { onPaletteChange, openPalette, paletteIsOpen } from "@/parts/paletteStore";
+import { useIncidents } from "@/parts/queries";
+import { count } from "@/ui/format";
+import classes from "./Frame.module.css";
+
+const Palette = lazy(() => import("./Palette"));
+
+const pages = [
+  { to: "/", label: "Overview", icon: IconLayoutDashboard, phone: true },
+  { to: "/clusters", label: "Clusters", icon: IconTopologyStar3, phone: true },
+  { to: "/incidents", label: "Incidents", icon: IconBell, phone: true },
+  { to: "/logs", label: "Logs", icon: IconFileText, phone: true },
+  { to: "/events", label: "Events", icon: IconListDetails, phone: true },
+  { to: "/policies", label: "Policies", icon: IconShieldCheck, phone: false },
+] as const;
+
+/** The rail (a bar at the bottom on a phone), the page, and the palette over both. */
+export function Frame() {
+  const open = useSyncExternalStore(onPaletteChange, paletteIsOpen);
+  useEffect(() => {
+    const onKey = (e: KeyboardEvent) => {
+      const typing = e.target instanceof HTMLElement && e.target.closest("input, textarea, select, [contenteditable]") !== null;
+      const findKey = e.key.toLowerCase() === "k" && (e.ctrlKey || e.metaKey);
+      if (!findKey && !(e.key === "/" && !typing)) {
+        // Esc goes back where nothing is open that it would close first.
+        if (e.key === "Escape" && !e.defaultPrevented && !typing && !paletteIsOpen() && !document.querySelector("[role=dialog], [role=menu], [role=listbox]"))
+          globalThis.history.back();
+        return;
+      }
+      e.preventDefault();
+      openPalette();
+    };
+    globalThis.addEventListener("keydown", onKey);
+    return () => globalThis.removeEventListener("keydown", onKey);
+  }, []);
+
+  return (
+    <div className={classes.frame}>
+      <a href="#page" className={classes.skip}>
+        Skip to the page
+      </a>
+      <nav className={classes.rail} aria-label="pages">
+        <Link to="/" className={classes.brand} aria-label="Crowsnest, overview">
+          <img src="/favicon.svg" width={24} height={24} alt="" />
+          <span className={classes.brandName}>Crowsnest</span>
+        </Link>
+        {pages.map(({ to, label, icon: Icon, phone }) => (
+          <Link
+            key={to}
+            to={to}
+            className={classes.item}
+            activeProps={{ "data-active": true, "aria-current": "page" }}
+            activeOptions={{ exact: to === "/", includeSearch: false }}
+            data-phone={phone}
+          >
+            <Icon size={19} stroke={1.6} aria-hidden />
+            <span className={classes.itemLabel}>{label}</span>
+            {to === "/incidents" ? <ActiveIncidents /> : null}
+          </Link>
+        ))}
+        <div className={classes.bottom}>
+          <SchemeButton />
+        </div>
+      </nav>
+      <div className={classes.page} id="page">
+        <Outlet />
+      </div>
+      {open ? (
+        <Suspense fallback={null}>
+          <Palette />
+        </Suspense>
+      ) : null}
+    </div>
+  );
+}
+
+function ActiveIncidents(): ReactNode {
+  const incidents = useIncidents("active");
+  const n = incidents.data?.length ?? 0;
+  if (n === 0) return null;
+  const critical = incidents.data?.some((i) => i.severity === "critical");
+  return (
+    <span className={classes.badge} data-state={critical ? "critical" : "warning"} aria-label={`${n} active`}>
+      <IconAlertTriangle size={11} aria-hidden />
+      {count(n)}
+    </span>
+  );
+}
+
+function SchemeButton() {
+  const { setColorScheme } = useMantineColorScheme();
+  const scheme = useComputedColorScheme("light");
+  const next = scheme === "dark" ? "light" : "dark";
+  return (
+    <Tooltip label={`switch to ${next}`} position="right">
+      <UnstyledButton className={classes.item} onClick={() => setColorScheme(next)} aria-label={`switch to ${next}`}>
+        {scheme === "dark" ? <IconSun size={19} stroke={1.6} /> : <IconMoon size={19} stroke={1.6} />}
+        <span className={classes.itemLabel}>{next === "dark" ? "Dark" : "Light"}</span>
+      </UnstyledButton>
+    </Tooltip>
+  );
+}

@@ -1,0 +1,151 @@
+import { QueryClient } from "@tanstack/react-query";
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, retainSearchParams } from "@tanstack/react-router";
+import { RequestError } from "@/api/problem";
+import { OverviewPage } from "@/features/overview/page";
+import { Page, sharedSearch, text } from "@/parts/page";
+import { Empty, Failure } from "@/ui/Feedback";
+import { Frame } from "./Frame";
+
+export const queryClient = new QueryClient({
+  defaultOptions: {
+    queries: {
+      staleTime: 5000,
+      // A second try for what may pass; the refresh comes again soon anyway.
+      retry: (failures, error) => failures < 1 && !(error instanceof RequestError && error.status >= 400 && error.status < 500),
+      // The browser's own word on being online says nothing about a server on the same machine.
+      networkMode: "always",
+    },
+  },
+});
+
+const root = createRootRoute({
+  component: Frame,
+  validateSearch: sharedSearch,
+  // The time range goes along from page to page.
+  search: { middlewares: [retainSearchParams(["from", "to", "refresh"])] },
+  notFoundComponent: () => (
+    <Page title="Not found">
+      <Empty title="There is no such page" action={<Link to="/">Go to the overview</Link>} />
+    </Page>
+  ),
+  errorComponent: ({ error, reset }) => (
+    <Page title="This page broke">
+      <Failure what="The page" error={error instanceof Error ? error : new Error(String(error))} onRetry={reset} />
+    </Page>
+  ),
+});
+
+const tableSearch = (raw: Record<string, unknown>) => ({
+  ...text(raw, "sort"),
+  ...text(raw, "filter"),
+  ...text(raw, "tab"),
+});
+const objectSearch = (raw: Record<string, unknown>) => ({
+  ...tableSearch(raw),
+  ...text(raw, "q"),
+  ...text(raw, "wrap"),
+  ...text(raw, "live"),
+});
+
+const routes = [
+  createRoute({ getParentRoute: () => root, path: "/", validateSearch: (raw) => text(raw, "sort"), component: OverviewPage }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/clusters",
+    validateSearch: (raw) => text(raw, "sort"),
+    component: lazyRouteComponent(() => import("@/features/cluster/list"), "ClustersPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/clusters/$cluster",
+    validateSearch: tableSearch,
+    component: lazyRouteComponent(() => import("@/features/cluster/page"), "ClusterPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/clusters/$cluster/nodes/$node",
+    validateSearch: objectSearch,
+    component: lazyRouteComponent(() => import("@/features/node/page"), "NodePage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/clusters/$cluster/namespaces/$ns/workloads/$type/$name",
+    validateSearch: objectSearch,
+    component: lazyRouteComponent(() => import("@/features/workload/page"), "WorkloadPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/clusters/$cluster/namespaces/$ns/pods/$pod",
+    validateSearch: objectSearch,
+    component: lazyRouteComponent(() => import("@/features/pod/page"), "PodPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/incidents",
+    validateSearch: (raw) => ({ ...text(raw, "sort"), ...text(raw, "state") }),
+    component: lazyRouteComponent(() => import("@/features/incidents/page"), "IncidentsPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/incidents/$id",
+    component: lazyRouteComponent(() => import("@/features/incidents/detail"), "IncidentPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/policies",
+    validateSearch: (raw) => text(raw, "sort"),
+    component: lazyRouteComponent(() => import("@/features/policies/page"), "PoliciesPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/policies/$name",
+    component: lazyRouteComponent(() => import("@/features/policies/detail"), "PolicyPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/logs",
+    validateSearch: (raw) => ({
+      ...text(raw, "q"),
+      ...text(raw, "wrap"),
+      ...text(raw, "live"),
+      ...text(raw, "cluster"),
+      ...text(raw, "namespace"),
+      ...text(raw, "workload_type"),
+      ...text(raw, "workload"),
+      ...text(raw, "pod"),
+      ...text(raw, "container"),
+      ...text(raw, "node"),
+    }),
+    component: lazyRouteComponent(() => import("@/features/logs/page"), "LogsPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/events",
+    validateSearch: (raw) => ({ ...text(raw, "q"), ...text(raw, "cluster"), ...text(raw, "namespace") }),
+    component: lazyRouteComponent(() => import("@/features/events/page"), "EventsPage"),
+  }),
+] as const;
+
+// Every parameter is text and stands in the URL as it is: people read and write these URLs.
+const parseSearch = (search: string): Record<string, string> => Object.fromEntries(new URLSearchParams(search));
+const stringifySearch = (search: Record<string, unknown>): string => {
+  const params = new URLSearchParams();
+  for (const [k, v] of Object.entries(search)) if (typeof v === "string" && v !== "") params.set(k, v);
+  const s = params.toString();
+  return s === "" ? "" : `?${s}`;
+};
+
+export const router = createRouter({
+  routeTree: root.addChildren(routes),
+  parseSearch,
+  stringifySearch,
+  defaultPreload: "intent",
+  defaultPreloadStaleTime: 0,
+  scrollRestoration: true,
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}

@@ -1,0 +1,96 @@
+import type { Alert, Delivery, IncidentDetail, Metric } from "@/api/types";
+import { causeWords } from "@/parts/incidents/model";
+import { duration, instant } from "@/ui/format";
+import { type State, stateOf } from "@/ui/state";
+import { type TimeRange, toRFC3339 } from "@/ui/time";
+
+/** The labels that name an alert's object and dimensions in the store. */
+export function alertLabels(a: Alert): Record<string, string> {
+  const { cluster, namespace, workload_type, workload, pod, container, node, level } = a.object;
+  const byLevel: Record<string, Record<string, string | undefined>> = {
+    cluster: { cluster },
+    node: { cluster, node },
+    workload: { cluster, namespace, workload_type, workload },
+    pod: { cluster, namespace, pod },
+    container: { cluster, namespace, pod, container },
+  };
+  const named = byLevel[level] ?? { cluster, namespace };
+  return Object.fromEntries(
+    Object.entries({ ...named, ...a.dimensions }).filter((e): e is [string, string] => typeof e[1] === "string" && e[1] !== ""),
+  );
+}
+
+/** An alert's object in words: "pod cart-7c9f in shop". */
+export function objectWords(a: Alert): string {
+  const o = a.object;
+  const name = { cluster: o.cluster, node: o.node, workload: `${o.workload_type ?? ""}/${o.workload ?? ""}`, pod: o.pod, container: `${o.container ?? ""} of ${o.pod ?? ""}` }[o.level];
+  const dimensions = Object.values(a.dimensions ?? {});
+  return `${o.level} ${name ?? ""}${o.namespace ? ` in ${o.namespace}` : ""}${dimensions.length > 0 ? ` (${dimensions.join(", ")})` : ""}`;
+}
+
+/** The time around an incident: some before it began, and until it ended or now. */
+export function evidenceRange(startedAt: string, endedAt: string | null | undefined): TimeRange {
+  const start = instant(startedAt);
+  if (start === undefined) return { from: "now-1h", to: "now" };
+  const end = instant(endedAt);
+  const length = end === undefined ? 1800 : end - start;
+  const margin = Math.max(600, length / 2);
+  return { from: toRFC3339(Math.floor(start - margin)), to: end === undefined ? "now" : toRFC3339(Math.ceil(end + margin / 2)) };
+}
+
+/** The catalogue's entry of an alert's first condition. */
+export const evidenceMetric = (a: Alert, catalogue: readonly Metric[]): Metric | undefined =>
+  catalogue.find((m) => m.name === a.conditions?.[0]?.metric);
+
+export interface Step {
+  readonly at: number;
+  readonly state: State;
+  readonly title: string;
+  readonly text: string;
+}
+
+/** What happened, the newest first: it fired, who was told with what result, it ended. */
+export function timeline({ incident, alerts, deliveries }: IncidentDetail): Step[] {
+  const steps: Step[] = [];
+  for (const a of alerts ?? []) {
+    const started = instant(a.started_at);
+    const ended = instant(a.ended_at);
+    if (started !== undefined) steps.push({ at: started, state: stateOf(a.severity), title: `${a.severity}: ${objectWords(a)}`, text: "" });
+    if (ended !== undefined) steps.push({ at: ended, state: "ok", title: `ended: ${objectWords(a)}`, text: causeWords(a.cause) });
+  }
+  for (const d of deliveries ?? []) {
+    const at = instant(d.delivered_at) ?? instant(d.created_at);
+    if (at !== undefined) steps.push({ at, state: deliveryState(d), title: deliveryTitle(d), text: d.last_error ?? "" });
+  }
+  const ended = instant(incident.ended_at);
+  if (ended !== undefined) steps.push({ at: ended, state: "ok", title: "resolved", text: causeWords(incident.cause) });
+  return steps.sort((a, b) => b.at - a.at);
+}
+
+export function deliveryState(d: Delivery): State {
+  if (d.state === "delivered") return "ok";
+  if (d.state === "dead") return "critical";
+  return (d.last_error ?? "") === "" ? "waiting" : "warning";
+}
+
+const deliveryTitle = (d: Delivery): string => {
+  const type = d.type.replace(/^incident\./, "");
+  switch (d.state) {
+    case "delivered":
+      return `${d.target} was told: ${type}`;
+    case "dead":
+      return `${d.target} could not be told: ${type}`;
+    default:
+      return `${d.target} is being told: ${type}`;
+  }
+};
+
+/** "Since 09:05, for 12 min" or "From 09:05, 12 min long". */
+export function whenWords(startedAt: string, endedAt: string | null | undefined, nowSeconds: number, clock: (s: number) => string): string {
+  const start = instant(startedAt);
+  if (start === undefined) return "";
+  const end = instant(endedAt);
+  return end === undefined
+    ? `since ${clock(start)}, for ${duration(nowSeconds - start)}`
+    : `from ${clock(start)} to ${clock(end)}, ${duration(end - start)} long`;
+}

@@ -1,0 +1,31 @@
+import { getRouteApi } from "@tanstack/react-router";
+import { Page } from "@/parts/page";
+import { Scope } from "@/parts/logs/Scope";
+import { LogView } from "@/parts/logs/LogView";
+
+const route = getRouteApi("/logs");
+
+export function LogsPage() {
+  const search = route.useSearch();
+  const navigate = route.useNavigate();
+  const { cluster, namespace, workload_type, workload, pod, node, container } = search;
+  const set = (change: Partial<typeof search>) =>
+    void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
+  return (
+    <Page title="Logs" sentence="Every container's lines, newest first.">
+      <Scope search={{ cluster, namespace, workload_type, workload, pod, container, node }} set={set} />
+      <LogView
+        cluster={cluster}
+        scope={{ cluster, namespace, workload_type, workload, pod, container, node }}
+        what={cluster === undefined ? "the logs of all clusters" : `the logs of ${[cluster, namespace, workload, pod].filter(Boolean).join(" ▸ ")}`}
+        typed={search.q ?? ""}
+        onTyped={(q) => set({ q: q === "" ? undefined : q })}
+        wrap={search.wrap === "1"}
+        onWrap={(wrap) => set({ wrap: wrap ? "1" : undefined })}
+        live={search.live === "1"}
+        onLive={(live) => set({ live: live ? "1" : undefined })}
+        origin={(row) => [cluster === undefined ? row.cluster : undefined, row.pod].filter(Boolean).join(" ▸ ")}
+      />
+    </Page>
+  );
+}

@@ -1,0 +1,62 @@
+import { Link } from "@tanstack/react-router";
+import type { Cluster } from "@/api/types";
+import { PartsBar, UsageBar } from "@/ui/Bars";
+import { age, bytes, cores, count, duration, instant } from "@/ui/format";
+import { useNow } from "@/ui/now";
+import { StateCount, StateIcon, stateOf, stateWords } from "@/ui/state";
+import { phaseParts } from "./model";
+import classes from "./overview.module.css";
+
+/** One cluster on one card: state, freshness, nodes, workloads, pods, usage, incidents. */
+export function ClusterCard({ cluster: c }: { cluster: Cluster }) {
+  const state = stateOf(c.state);
+  const now = useNow();
+  const seen = instant(c.last_seen_at);
+  const notReady = c.nodes.total - c.nodes.ready;
+  return (
+    <article className={classes.card} data-state={state} aria-label={`cluster ${c.name}`}>
+      <header className={classes.cardHead}>
+        <StateIcon state={state} size={20} />
+        <Link to="/clusters/$cluster" params={{ cluster: c.id }} className={classes.cardLink}>
+          {c.name}
+        </Link>
+        <span className={classes.quiet}>
+          {c.kind} {c.version}
+        </span>
+        <span className={classes.fresh} title={`one sample each ${c.interval_seconds} s`}>
+          {seen === undefined ? stateWords.waiting : state === "stale" ? `silent for ${age(c.last_seen_at, now)}` : now - seen < 60 ? "fresh" : `${duration(now - seen)} old`}
+        </span>
+      </header>
+      <p className={classes.cardSentence}>{c.sentence}</p>
+      <div className={classes.counts}>
+        <StateCount state="critical" n={notReady}>
+          <b>
+            {count(c.nodes.ready)}/{count(c.nodes.total)}
+          </b>{" "}
+          nodes ready
+        </StateCount>
+        <StateCount state="warning" n={c.workloads.abnormal}>
+          <b>{count(c.workloads.abnormal)}</b> of {count(c.workloads.total)} workloads unhealthy
+        </StateCount>
+      </div>
+      <PartsBar name="Pods" parts={phaseParts(c.pods)} />
+      <UsageBar name="CPU" {...c.cpu} format={(v) => (v === null || v === undefined ? cores(v) : `${cores(v)}${v < 1 ? "" : " cores"}`)} />
+      <UsageBar name="Memory" {...c.memory} format={bytes} />
+      <footer className={classes.cardFoot}>
+        {c.incidents.critical + c.incidents.warning + c.incidents.info === 0 ? (
+          <span className={classes.quiet}>No active incident</span>
+        ) : (
+          <>
+            {(["critical", "warning", "info"] as const).map((s) =>
+              c.incidents[s] > 0 ? (
+                <StateCount key={s} state={s} n={c.incidents[s]}>
+                  {c.incidents[s]} {s}
+                </StateCount>
+              ) : null,
+            )}
+          </>
+        )}
+      </footer>
+    </article>
+  );
+}

@@ -1,0 +1,77 @@
+import { Skeleton } from "@mantine/core";
+import { getRouteApi, Link } from "@tanstack/react-router";
+import type { Incident } from "@/api/types";
+import { IncidentTable } from "@/parts/incidents/IncidentTable";
+import { Page } from "@/parts/page";
+import { useClusters, useIncidents } from "@/parts/queries";
+import { Section } from "@/ui/Bits";
+import { Failure, Loaded, TableSkeleton } from "@/ui/Feedback";
+import { stateOf } from "@/ui/state";
+import { AddCluster } from "./AddCluster";
+import { ClusterCard } from "./ClusterCard";
+import { overallState, overviewSentence, worstFirst } from "./model";
+import classes from "./overview.module.css";
+import { WorstNow } from "./WorstNow";
+
+const route = getRouteApi("/");
+const noIncidents: readonly Incident[] = [];
+
+export function OverviewPage() {
+  const clusters = useClusters();
+  const incidents = useIncidents("active");
+  const { sort } = route.useSearch();
+  const navigate = route.useNavigate();
+  const known = clusters.data ?? [];
+  const waiting = known.length > 0 && known.every((c) => stateOf(c.state) === "waiting");
+  return (
+    <Page
+      title="Overview"
+      loading={clusters.data === undefined && !clusters.error}
+      {...(known.length > 0 && { state: overallState(known), sentence: overviewSentence(known, incidents.data ?? noIncidents) })}
+      {...(clusters.data?.length === 0 && { sentence: "No cluster sends data yet." })}
+    >
+      {clusters.error && !clusters.data ? (
+        <Failure what="The clusters" error={clusters.error} onRetry={() => void clusters.refetch()} />
+      ) : clusters.data === undefined ? (
+        <div className={classes.cards}>
+          <Skeleton height={252} radius={8} />
+          <Skeleton height={252} radius={8} />
+        </div>
+      ) : clusters.data.length === 0 ? (
+        <AddCluster />
+      ) : (
+        <>
+          <div className={classes.cards}>
+            {worstFirst(clusters.data).map((c) => (
+              <ClusterCard key={c.id} cluster={c} />
+            ))}
+          </div>
+          {waiting ? null : (
+            <>
+              <Section
+                title="Active incidents"
+                right={
+                  <Link to="/incidents" className={classes.more}>
+                    All incidents
+                  </Link>
+                }
+              >
+                <Loaded query={incidents} what="Incidents" skeleton={<TableSkeleton rows={2} />}>
+                  {(list) => (
+                    <IncidentTable
+                      incidents={list}
+                      sort={sort}
+                      onSort={(s) => void navigate({ search: (old) => ({ ...old, sort: s }), resetScroll: false })}
+                      empty="No incident is active."
+                    />
+                  )}
+                </Loaded>
+              </Section>
+              <WorstNow />
+            </>
+          )}
+        </>
+      )}
+    </Page>
+  );
+}

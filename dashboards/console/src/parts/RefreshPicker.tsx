@@ -1,0 +1,53 @@
+import { Menu, UnstyledButton } from "@mantine/core";
+import { IconRefresh, IconRefreshOff } from "@tabler/icons-react";
+import { useIsFetching, useQueryClient } from "@tanstack/react-query";
+import { useNavigate, useSearch } from "@tanstack/react-router";
+import { defaultRefresh, refreshes } from "./page";
+import classes from "./pickers.module.css";
+
+export function RefreshPicker() {
+  const { refresh = defaultRefresh } = useSearch({ strict: false });
+  const navigate = useNavigate();
+  const queries = useQueryClient();
+  const fetching = useIsFetching() > 0;
+  const label = refreshes.find((r) => r.value === refresh)?.label ?? refresh;
+  const Icon = refresh === "off" ? IconRefreshOff : IconRefresh;
+  return (
+    <div className={classes.pair}>
+      <UnstyledButton
+        className={classes.button}
+        aria-label="refresh now"
+        onClick={() => void queries.invalidateQueries()}
+        data-busy={fetching || undefined}
+      >
+        <Icon size={15} aria-hidden />
+      </UnstyledButton>
+      <Menu position="bottom-end" width={140}>
+        <Menu.Target>
+          <UnstyledButton className={`${classes.button} ${classes.wideOnly}`} aria-label={`refresh every ${label}`}>
+            {label}
+          </UnstyledButton>
+        </Menu.Target>
+        <Menu.Dropdown>
+          <Menu.Label>Refresh every</Menu.Label>
+          {refreshes.map((r) => (
+            <Menu.Item
+              key={r.value}
+              data-selected={r.value === refresh || undefined}
+              className={classes.item}
+              onClick={() =>
+                void navigate({
+                  to: ".",
+                  search: (old) => ({ ...old, refresh: r.value === defaultRefresh ? undefined : r.value }),
+                  resetScroll: false,
+                })
+              }
+            >
+              {r.label}
+            </Menu.Item>
+          ))}
+        </Menu.Dropdown>
+      </Menu>
+    </div>
+  );
+}

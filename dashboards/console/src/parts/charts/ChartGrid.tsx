@@ -1,0 +1,13 @@
+import { Skeleton } from "@mantine/core";
+import type { ReactNode } from "react";
+import classes from "./ChartPanel.module.css";
+
+export const ChartGrid = ({ children }: { children: ReactNode }) => <div className={classes.grid}>{children}</div>;
+
+export const ChartGridSkeleton = ({ n }: { n: number }) => (
+  <ChartGrid>
+    {Array.from({ length: n }, (_, i) => (
+      <Skeleton key={i} height={262} radius={8} />
+    ))}
+  </ChartGrid>
+);

@@ -1,0 +1,203 @@
+import { Skeleton, Tooltip } from "@mantine/core";
+import { useComputedColorScheme } from "@mantine/core";
+import { IconFileText, IconListDetails, IconX } from "@tabler/icons-react";
+import { type ReactNode, useMemo, useState, useSyncExternalStore } from "react";
+import type { ClusterId } from "@/api/keys";
+import { useRange, useSetRange } from "@/parts/page";
+import { Copy } from "@/ui/Bits";
+import { byUnit, clock, duration } from "@/ui/format";
+import { useNow } from "@/ui/now";
+import { resolveRange, type TimeRange, toRFC3339 } from "@/ui/time";
+import classes from "./ChartPanel.module.css";
+import { CursorStore } from "./cursor";
+import { axisTop, type Line, lines as toLines, type ObjectLabels, type Panel, statistics, statisticWords } from "./model";
+import { stroke } from "./palette";
+import Plot, { type Mark, type Threshold } from "./Plot";
+import { usePanel } from "./queries";
+
+export interface ChartPanelProps {
+  readonly cluster: ClusterId;
+  readonly panel: Panel;
+  readonly object: ObjectLabels;
+  /** Labels that split the metric into lines: ["pod"]. */
+  readonly by?: readonly string[];
+  readonly stepSeconds: number;
+  readonly title?: string;
+  readonly height?: number;
+  /** Why the cluster does not have the metrics, by name. */
+  readonly lacking?: ReadonlyMap<string, string>;
+  readonly marks?: readonly Mark[];
+  readonly thresholds?: readonly Threshold[];
+  /** Links to the logs and events of a minute. */
+  readonly at?: (range: TimeRange) => { readonly logs: ReactNode; readonly events: ReactNode };
+}
+
+const maxLines = 24;
+const none: readonly string[] = [];
+
+/** A chart with its title, its legend, and the reason when there is nothing to draw. */
+export function ChartPanel(props: ChartPanelProps) {
+  const { cluster, panel, object, by = none, stepSeconds, title = panel.title, height = 170, lacking, marks, thresholds, at } = props;
+  const range = useRange();
+  const setRange = useSetRange();
+  const now = useNow();
+  const answer = usePanel(cluster, panel, object, by, stepSeconds);
+  const [cursor] = useState(() => new CursorStore());
+  const [pick, setPick] = useState<{ time: number; left: number } | undefined>();
+  const drawn = useMemo(() => toLines(panel, answer.results, maxLines), [panel, answer.results]);
+  const [first] = panel.metrics;
+  if (!first) return null;
+
+  const reasons = [...new Set(panel.metrics.flatMap((m) => lacking?.get(m.name) ?? []))];
+  const isLacking = panel.metrics.every((m) => lacking?.has(m.name));
+  const top = axisTop(
+    drawn.lines.reduce<number | null>((max, l) => {
+      const m = statistics(l.values).max;
+      return m === null ? max : Math.max(max ?? 0, m);
+    }, null),
+    Math.max(0, ...panel.metrics.map((m) => m.chart.max ?? 0)),
+  );
+  const resolved = resolveRange(range, now);
+  const drawing = first.kind === "counter" ? "bars" : first.kind === "state" ? "steps" : "line";
+
+  return (
+    <section className={classes.panel} aria-label={title}>
+      <header className={classes.head}>
+        <Tooltip
+          multiline
+          w={360}
+          label={
+            <div className={classes.help}>
+              {panel.metrics.map((m) => (
+                <div key={m.name}>
+                  <div>{m.help}</div>
+                  <code>{m.name}</code>
+                </div>
+              ))}
+            </div>
+          }
+        >
+          <h3 tabIndex={0}>{title}</h3>
+        </Tooltip>
+        <span className={classes.copy}>
+          <Copy value={panel.metrics.map((m) => m.name).join("\n")} what="the metric's name" />
+        </span>
+        <span className={classes.stat}>
+          {statisticWords(first)} each {duration(stepSeconds)}
+        </span>
+      </header>
+      <div className={classes.plot} style={{ minHeight: height }}>
+        {isLacking ? (
+          <Nothing title="Not available on this cluster">{reasons.join(" ")}</Nothing>
+        ) : answer.error ? (
+          <Nothing title="Could not be loaded">{answer.error.message}</Nothing>
+        ) : answer.loading ? (
+          <Skeleton height={height - 10} mt={5} />
+        ) : drawn.lines.length === 0 ? (
+          <Nothing title="No data in this range">{first.absent ? `There is none when ${first.absent}.` : ""}</Nothing>
+        ) : (
+          <>
+            <Plot
+              times={drawn.times}
+              lines={drawn.lines}
+              unit={panel.unit}
+              top={top}
+              drawing={drawing}
+              height={height}
+              start={resolved.start}
+              end={resolved.end}
+              label={`chart of ${title}`}
+              {...(marks ? { marks } : {})}
+              {...(thresholds ? { thresholds } : {})}
+              onCursor={cursor.set}
+              onZoom={(from, to) => setRange({ from: toRFC3339(Math.floor(from)), to: toRFC3339(Math.ceil(to)) })}
+              onPick={at ? (time, left) => setPick({ time, left }) : undefined}
+            />
+            {pick && at ? (
+              <Picked
+                time={pick.time}
+                left={pick.left}
+                at={at({ from: toRFC3339(Math.floor(pick.time / 60) * 60 - 60), to: toRFC3339(Math.floor(pick.time / 60) * 60 + 120) })}
+                onClose={() => setPick(undefined)}
+              />
+            ) : null}
+          </>
+        )}
+      </div>
+      {drawn.lines.length > 0 && !isLacking ? (
+        <Legend lines={drawn.lines} unit={panel.unit} times={drawn.times} cursor={cursor} left={drawn.left} />
+      ) : (
+        <div className={classes.noLegend} />
+      )}
+    </section>
+  );
+}
+
+const Nothing = ({ title, children }: { title: string; children: ReactNode }) => (
+  <div className={classes.nothing}>
+    <div className={classes.nothingTitle}>{title}</div>
+    <div>{children}</div>
+  </div>
+);
+
+function Picked({ time, left, at, onClose }: { time: number; left: number; at: { logs: ReactNode; events: ReactNode }; onClose: () => void }) {
+  const now = useNow();
+  return (
+    <div className={classes.picked} style={{ left: `min(${left}px, calc(100% - 240px))` }}>
+      <span>{clock(time, now)}</span>
+      <span className={classes.pickedLink}>
+        <IconFileText size={14} aria-hidden /> {at.logs}
+      </span>
+      <span className={classes.pickedLink}>
+        <IconListDetails size={14} aria-hidden /> {at.events}
+      </span>
+      <button type="button" onClick={onClose} aria-label="close" className={classes.close}>
+        <IconX size={14} />
+      </button>
+    </div>
+  );
+}
+
+function Legend({ lines, unit, times, cursor, left }: { lines: readonly Line[]; unit: string; times: readonly number[]; cursor: CursorStore; left: number }) {
+  const scheme = useComputedColorScheme("light");
+  const index = useSyncExternalStore(cursor.subscribe, cursor.get);
+  const now = useNow();
+  const all = useMemo(() => lines.map((l) => statistics(l.values)), [lines]);
+  const at = index === null ? undefined : times[index];
+  return (
+    <div className={classes.legend} data-many={lines.length > 4 || undefined}>
+      <table>
+        <thead>
+          <tr>
+            <th />
+            <th className={classes.optional}>min</th>
+            <th className={classes.optional}>avg</th>
+            <th>max</th>
+            <th className={classes.at}>{at === undefined ? "last" : clock(at, now, true)}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {lines.map((l, i) => {
+            const s = stroke(i, scheme);
+            const value = index === null ? (all[i]?.last ?? null) : (l.values[index] ?? null);
+            return (
+              <tr key={`${l.metric} ${l.name}`}>
+                <td className={classes.name} title={l.name}>
+                  <svg width="14" height="8" aria-hidden>
+                    <line x1="0" y1="4" x2="14" y2="4" stroke={s.colour} strokeWidth="2.5" strokeDasharray={s.dash?.join(" ")} />
+                  </svg>
+                  <span>{l.name}</span>
+                </td>
+                <td className={classes.optional}>{byUnit(all[i]?.min, unit)}</td>
+                <td className={classes.optional}>{byUnit(all[i]?.avg, unit === "0/1" ? "count" : unit)}</td>
+                <td>{byUnit(all[i]?.max, unit)}</td>
+                <td className={classes.at}>{byUnit(value, unit)}</td>
+              </tr>
+            );
+          })}
+        </tbody>
+      </table>
+      {left > 0 ? <div className={classes.left}>{left} more with lower peaks are not drawn</div> : null}
+    </div>
+  );
+}

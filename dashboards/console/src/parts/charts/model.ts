@@ -1,0 +1,154 @@
+import { type RangeResult, selector, type Series } from "@/api/prometheus";
+import type { Metric } from "@/api/types";
+
+/** What a panel draws: metrics of one group, which share an axis. */
+export interface Panel {
+  readonly group: string;
+  readonly title: string;
+  readonly unit: string;
+  readonly metrics: readonly Metric[];
+}
+
+const groupTitles: Record<string, string> = {
+  cpu: "CPU",
+  memory: "Memory",
+  network: "Network",
+  fs: "Disk",
+  tcp: "TCP connections",
+  capacity: "Capacity",
+};
+
+const capitalised = (s: string): string => s.charAt(0).toUpperCase() + s.slice(1).replaceAll("_", " ");
+
+/** The panels of a level, in the catalogue's order. Metrics of one group with different units are panels of their own. */
+export function panels(catalogue: readonly Metric[], level: string, groups?: readonly string[]): Panel[] {
+  const found = new Map<string, Metric[]>();
+  for (const m of catalogue) {
+    if (m.level !== level || (groups && !groups.includes(m.chart.group))) continue;
+    const key = `${m.chart.group} ${m.unit}`;
+    found.set(key, [...(found.get(key) ?? []), m]);
+  }
+  const all = [...found.values()].flatMap((metrics) => {
+    const [first] = metrics;
+    if (!first) return [];
+    const group = first.chart.group;
+    const title = metrics.length === 1 ? first.title : (groupTitles[group] ?? capitalised(group));
+    return [{ group, title, unit: first.unit, metrics }];
+  });
+  return groups ? all.sort((a, b) => groups.indexOf(a.group) - groups.indexOf(b.group)) : all;
+}
+
+/** The labels that name the object of a chart; further ones split it into series. */
+export type ObjectLabels = Readonly<Record<string, string>>;
+
+/**
+ * The PromQL of a metric's chart. Each point covers exactly the step before it, by the statistic that
+ * the catalogue gives the metric, so that a gap in the data is a gap in the chart and a spike between
+ * two points is not lost by chance. Labels that change over an object's life (a pod gets its node)
+ * do not split it: only its dimensions and `by` do.
+ */
+export function promql(metric: Metric, object: ObjectLabels, stepSeconds: number, by: readonly string[] = []): string {
+  const series = `${metric.name}${selector(object)}`;
+  const split = [...(metric.dimensions ?? []), ...by];
+  const step = `${stepSeconds}s`;
+  const grouped = (expr: string) => `max by (${split.join(", ")}) (${expr})`;
+  if (metric.kind === "counter") {
+    // Exact and whole, where increase() extrapolates. The base may be up to 5 min older: a gap loses no restart.
+    const base = `${Math.max(stepSeconds, 300)}s`;
+    return grouped(`clamp_min(last_over_time(${series}[${step}]) - last_over_time(${series}[${base}] offset ${step}), 0)`);
+  }
+  // Of a yes or no the worst counts: a node that was not ready for a minute must show in a chart of a day.
+  const statistic = metric.unit === "0/1" ? "min" : metric.statistic;
+  return grouped(`${overTime[statistic] ?? "avg"}_over_time(${series}[${step}])`);
+}
+
+const overTime: Record<string, string> = { avg: "avg", max: "max", min: "min", last: "last", sum: "sum" };
+
+/** How a statistic is said under a chart: "average of each 30 s". */
+export function statisticWords(metric: Metric): string {
+  if (metric.kind === "counter") return "increase in";
+  const words: Record<string, string> = { avg: "average of", max: "maximum of", min: "minimum of", last: "last of", sum: "sum of" };
+  return metric.unit === "0/1" ? "minimum of" : (words[metric.statistic] ?? "average of");
+}
+
+export interface Line {
+  readonly name: string;
+  readonly metric: string;
+  readonly values: readonly (number | null)[];
+}
+
+/** A series' name in a legend: its dimensions' values, or the metric's title, or both when both differ. */
+function lineName(metric: Metric, series: Series, of: number): string {
+  const values = Object.entries(series.labels)
+    .filter(([name]) => name !== "__name__")
+    .map(([, v]) => v)
+    .filter((v) => v !== "");
+  if (values.length === 0) return metric.title;
+  return of > 1 ? `${metric.title} ${values.join(" ")}` : values.join(" ");
+}
+
+/** The lines of a panel on one grid; the most interesting first when there are more than a chart can show. */
+export function lines(
+  panel: Panel,
+  results: readonly (RangeResult | undefined)[],
+  limit: number,
+): { times: readonly number[]; lines: Line[]; left: number } {
+  const times = results.find((r) => r !== undefined)?.times ?? [];
+  const all = panel.metrics.flatMap((metric, i) => {
+    const result = results[i];
+    // During a change of range, one metric's answer may still be the old one.
+    if (!result || result.times.length !== times.length || result.times[0] !== times[0]) return [];
+    return result.series.map((s) => ({ name: lineName(metric, s, panel.metrics.length), metric: metric.name, values: s.values }));
+  });
+  const hasValue = all.filter((l) => l.values.some((v) => v !== null));
+  if (hasValue.length <= limit) return { times, lines: hasValue, left: 0 };
+  const byPeak = [...hasValue].sort((a, b) => (statistics(b.values).max ?? 0) - (statistics(a.values).max ?? 0));
+  return { times, lines: byPeak.slice(0, limit), left: hasValue.length - limit };
+}
+
+export interface Statistics {
+  readonly min: number | null;
+  readonly avg: number | null;
+  readonly max: number | null;
+  readonly last: number | null;
+}
+
+/** Statistics of the points that have a value; `last` is the newest of them. */
+export function statistics(values: readonly (number | null)[]): Statistics {
+  let min: number | null = null;
+  let max: number | null = null;
+  let last: number | null = null;
+  let sum = 0;
+  let n = 0;
+  for (const v of values) {
+    if (v === null) continue;
+    if (min === null || v < min) min = v;
+    if (max === null || v > max) max = v;
+    last = v;
+    sum += v;
+    n++;
+  }
+  return { min, max, last, avg: n === 0 ? null : sum / n };
+}
+
+/** Indices of points that have no neighbour: a line does not show them, so they are drawn as dots. */
+export function isolated(values: readonly (number | null | undefined)[]): number[] {
+  const has = (i: number) => values[i] !== null && values[i] !== undefined;
+  return values.flatMap((_, i) => (has(i) && !has(i - 1) && !has(i + 1) ? [i] : []));
+}
+
+/** Top of an axis that starts at 0: the catalogue's, unless the data goes beyond. */
+export function axisTop(dataMax: number | null, catalogueMax: number): number {
+  const max = dataMax ?? 0;
+  if (catalogueMax > 0 && max <= catalogueMax) return catalogueMax;
+  return max <= 0 ? 1 : max * 1.08;
+}
+
+/** Distances of an axis' marks by unit: bytes in powers of 1024, everything else in ones, twos and fives. */
+export function axisSteps(unit: string): number[] {
+  if (unit === "B") {
+    return Array.from({ length: 6 }, (_, power) => [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].map((m) => m * 1024 ** power)).flat();
+  }
+  const from = unit === "count" || unit === "0/1" ? 0 : -4;
+  return Array.from({ length: 16 }, (_, i) => [1, 2, 5].map((m) => Number((m * 10 ** (from + i)).toPrecision(1)))).flat();
+}

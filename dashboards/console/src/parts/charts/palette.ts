@@ -1,0 +1,18 @@
+/**
+ * Colours of series: told apart by people with any colour vision, and none of them one that means a
+ * state (red, orange, green). From the ninth series on they repeat with a dashed line.
+ */
+const light = ["#2a66d9", "#b08a1e", "#7b3fb5", "#1a98a6", "#6b4a2f", "#c067a8", "#5c6b80", "#66a3e0"] as const;
+const dark = ["#6ea0ff", "#e0bd4f", "#b78bea", "#45c4d0", "#c09a76", "#e796cf", "#a2b0c4", "#9ccaf5"] as const;
+
+export interface Stroke {
+  readonly colour: string;
+  readonly dash: readonly number[] | undefined;
+}
+
+export function stroke(index: number, scheme: "light" | "dark"): Stroke {
+  const colours = scheme === "dark" ? dark : light;
+  const round = Math.floor(index / colours.length);
+  const dash = [undefined, [6, 3], [2, 3]][round % 3];
+  return { colour: colours[index % colours.length] ?? colours[0], dash };
+}

@@ -1,0 +1,41 @@
+import type { Incident } from "@/api/types";
+import { rank, type State, stateOf } from "@/ui/state";
+
+export const incidentState = (i: Incident): State => (i.ended_at === null || i.ended_at === undefined ? stateOf(i.severity) : "idle");
+
+/** Active ones first, then the most severe, then the newest. */
+export function worstFirst(incidents: readonly Incident[]): Incident[] {
+  return [...incidents].sort(
+    (a, b) => rank(incidentState(a)) - rank(incidentState(b)) || b.started_at.localeCompare(a.started_at),
+  );
+}
+
+const causes: Record<string, string> = {
+  value_normal: "the value is normal again",
+  object_deleted: "the object was deleted",
+  object_finished: "the object finished",
+  scaled_down: "the workload was scaled down",
+  workload_replaced: "the workload was replaced by a newer template",
+  not_selected: "the policy no longer selects it",
+  not_applicable: "the metric no longer applies",
+  no_data: "no data came any more",
+  cluster_removed: "the cluster was removed",
+  policy_changed: "the policy was changed",
+  policy_disabled: "the policy was disabled",
+  policy_deleted: "the policy was deleted",
+  manual: "someone ended it by hand",
+};
+
+/** Why an alert or incident ended, in words. */
+export const causeWords = (cause: string | null | undefined): string =>
+  cause === null || cause === undefined || cause === "" ? "" : (causes[cause] ?? cause.replaceAll("_", " "));
+
+/**
+ * Incidents of a workload. A list says an incident's labels and title only; those grouped by workload
+ * (the default) carry its name as a label.
+ */
+export const ofWorkload = (incidents: readonly Incident[], namespace: string, type: string, name: string): Incident[] =>
+  incidents.filter((i) => {
+    const l = i.labels;
+    return l.namespace === namespace && l.workload === name && (l.workload_type === undefined || l.workload_type === type);
+  });

@@ -1,0 +1,111 @@
+import { IconFilterMinus, IconFilterPlus } from "@tabler/icons-react";
+import { ActionIcon, Tooltip } from "@mantine/core";
+import { type KeyboardEvent, useMemo, useState } from "react";
+import type { Row } from "@/api/logsql";
+import { Copy } from "@/ui/Bits";
+import { dateTime, lineTime } from "@/ui/format";
+import classes from "./logs.module.css";
+import { fields, keyed, levelOf, message, rowTime } from "./model";
+
+interface Props {
+  readonly rows: readonly Row[];
+  readonly wrap: boolean;
+  /** What names a line's origin; left out where all lines have the same. */
+  readonly origin?: (row: Row) => string;
+  readonly onField?: (field: string, value: string, exclude: boolean) => void;
+}
+
+/** Log lines, newest first. A click or Enter opens a line's fields; arrow keys move between lines. */
+export function LogLines({ rows, wrap, origin, onField }: Props) {
+  const [open, setOpen] = useState<string | undefined>();
+  const lines = useMemo(() => keyed(rows), [rows]);
+
+  const onKeyDown = (e: KeyboardEvent<HTMLElement>) => {
+    if (e.key !== "ArrowDown" && e.key !== "ArrowUp") return;
+    const at = e.target instanceof HTMLElement ? e.target.closest("[data-line]") : null;
+    const next = e.key === "ArrowDown" ? at?.nextElementSibling : at?.previousElementSibling;
+    const button = next?.querySelector("button");
+    if (!button) return;
+    e.preventDefault();
+    button.focus();
+  };
+
+  return (
+    <div className={classes.lines} data-wrap={wrap || undefined} role="list" aria-label="log lines" onKeyDown={onKeyDown}>
+      {lines.map(({ key, row }) => {
+        const level = levelOf(row.level);
+        const time = rowTime(row);
+        const shown = key === open;
+        return (
+          <div key={key} role="listitem" className={classes.line} data-line data-open={shown || undefined}>
+            <button
+              type="button"
+              className={classes.lineButton}
+              aria-expanded={shown}
+              onClick={() => {
+                if (!globalThis.getSelection()?.toString()) setOpen(shown ? undefined : key);
+              }}
+            >
+              <span className={classes.stripe} data-level={level} />
+              <span className={classes.time} title={dateTime(time)}>
+                {lineTime(time)}
+              </span>
+              <span className={classes.level} data-level={level}>
+                {level === "other" ? "" : level}
+              </span>
+              {origin === undefined ? null : (
+                <span className={classes.origin} title={origin(row)}>
+                  {origin(row)}
+                </span>
+              )}
+              <span className={classes.message}>{message(row)}</span>
+            </button>
+            {shown ? <LineFields row={row} onField={onField} /> : null}
+          </div>
+        );
+      })}
+    </div>
+  );
+}
+
+function LineFields({ row, onField }: { row: Row; onField: Props["onField"] }) {
+  return (
+    <div className={classes.fields}>
+      <pre className={classes.full}>{message(row)}</pre>
+      <table>
+        <tbody>
+          <tr>
+            <th>time</th>
+            <td>{row._time}</td>
+            <td>
+              <Copy value={`${row._time ?? ""} ${message(row)}`} what="the line" />
+            </td>
+          </tr>
+          {fields(row).map(([name, value]) => (
+            <tr key={name}>
+              <th>{name}</th>
+              <td>{value}</td>
+              <td className={classes.fieldActions}>
+                {onField === undefined ? null : (
+                  <>
+                    <Tooltip label="add to query">
+                      <ActionIcon variant="subtle" size="sm" aria-label={`add ${name} to the query`} onClick={() => onField(name, value, false)}>
+                        <IconFilterPlus size={14} />
+                      </ActionIcon>
+                    </Tooltip>
+                    <Tooltip label="exclude">
+                      <ActionIcon variant="subtle" size="sm" aria-label={`exclude this ${name}`} onClick={() => onField(name, value, true)}>
+                        <IconFilterMinus size={14} />
+                      </ActionIcon>
+                    </Tooltip>
+                  </>
+                )}
+                <Copy value={value} what={name} />
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}

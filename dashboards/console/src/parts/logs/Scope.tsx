@@ -1,0 +1,44 @@
+import { Select, UnstyledButton } from "@mantine/core";
+import { IconX } from "@tabler/icons-react";
+import { useClusters } from "@/parts/queries";
+import classes from "./scope.module.css";
+
+const names: Record<string, string> = {
+  namespace: "namespace",
+  workload_type: "type",
+  workload: "workload",
+  pod: "pod",
+  container: "container",
+  node: "node",
+};
+
+/** What a search is narrowed to: a cluster, and chips that can be taken away. */
+export function Scope<S extends { cluster?: string | undefined }>({ search, set }: { search: S; set: (change: Record<string, string | undefined>) => void }) {
+  const clusters = useClusters();
+  const data = (clusters.data ?? []).map((c) => ({ value: c.id, label: c.name }));
+  return (
+    <div className={classes.scope}>
+      <Select
+        size="xs"
+        w={200}
+        aria-label="cluster"
+        placeholder="all clusters"
+        clearable
+        searchable={data.length > 8}
+        data={data}
+        value={search.cluster ?? null}
+        onChange={(c) => set({ cluster: c ?? undefined })}
+      />
+      {Object.entries(search).map(([field, value]) =>
+        field === "cluster" || typeof value !== "string" ? null : (
+          <span key={field} className={classes.chip}>
+            <span className={classes.field}>{names[field] ?? field}</span> {value}
+            <UnstyledButton aria-label={`all ${names[field] ?? field}s`} onClick={() => set({ [field]: undefined })} className={classes.remove}>
+              <IconX size={12} />
+            </UnstyledButton>
+          </span>
+        ),
+      )}
+    </div>
+  );
+}

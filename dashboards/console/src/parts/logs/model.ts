@@ -1,0 +1,138 @@
+import { quote } from "@/api/prometheus";
+import type { Bucket, Row } from "@/api/logsql";
+
+/** Levels by severity, the worst first; every other word is "other". */
+export const levels = ["fatal", "error", "warn", "info", "debug", "trace", "other"] as const;
+export type Level = (typeof levels)[number];
+
+const levelWords: Record<string, Level> = {
+  fatal: "fatal",
+  panic: "fatal",
+  critical: "fatal",
+  crit: "fatal",
+  emerg: "fatal",
+  alert: "fatal",
+  error: "error",
+  err: "error",
+  severe: "error",
+  warn: "warn",
+  warning: "warn",
+  info: "info",
+  information: "info",
+  notice: "info",
+  normal: "info",
+  debug: "debug",
+  trace: "trace",
+};
+
+export const levelOf = (word: string | undefined): Level => levelWords[(word ?? "").toLowerCase()] ?? "other";
+
+// The escape sequences that colour a terminal.
+// eslint-disable-next-line no-control-regex
+const ansi = /\u001b\[[0-9;?]*[A-Za-z]/g;
+
+export const message = (row: Row): string => (row._msg ?? "").replace(ansi, "");
+
+/** Seconds since the epoch of a row. */
+export const rowTime = (row: Row): number => Date.parse(row._time ?? "") / 1000;
+
+export type LogScope = Readonly<Record<string, string | undefined>>;
+
+/**
+ * The LogsQL of what a view looks at, and what the reader typed. Events live in the same store as
+ * rows of stream "events" and are apart from log lines.
+ */
+export function logsQuery(scope: LogScope, typed: string, what: "logs" | "events", fixed?: string): string {
+  const fields = Object.entries(scope).flatMap(([field, value]) =>
+    value === undefined || value === "" ? [] : [`${field}:=${quote(value)}`],
+  );
+  const parts = [...fields, what === "events" ? 'stream:="events"' : '-stream:="events"'];
+  if (fixed !== undefined) parts.push(`(${fixed})`);
+  const own = typed.trim();
+  // What was typed may hold "or", and pipes, which belong behind the whole.
+  const pipe = topLevelPipe(own);
+  const filter = (pipe < 0 ? own : own.slice(0, pipe)).trim();
+  const pipes = pipe < 0 ? "" : ` ${own.slice(pipe)}`;
+  if (filter !== "" && filter !== "*") parts.push(`(${filter})`);
+  return parts.join(" ") + pipes;
+}
+
+function topLevelPipe(text: string): number {
+  let quoted: string | undefined;
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charAt(i);
+    if (quoted !== undefined) {
+      if (c === "\\") i++;
+      else if (c === quoted) quoted = undefined;
+    } else if (c === '"' || c === "'" || c === "`") quoted = c;
+    else if (c === "|") return i;
+  }
+  return -1;
+}
+
+/** Adds a field's value to what was typed, or excludes it. */
+export function withField(typed: string, field: string, value: string, exclude: boolean): string {
+  const term = `${exclude ? "-" : ""}${/^[\w.]+$/.test(field) ? field : quote(field)}:=${quote(value)}`;
+  const own = typed.trim();
+  return own === "" || own === "*" ? term : `${own} ${term}`;
+}
+
+/** Counts of a histogram: one stack of levels for each step of the range. */
+export interface Histogram {
+  /** The beginning of each step, in seconds since the epoch. */
+  readonly times: readonly number[];
+  readonly stepSeconds: number;
+  readonly stacks: readonly Readonly<Record<Level, number>>[];
+  readonly total: number;
+  readonly byLevel: Readonly<Record<Level, number>>;
+}
+
+const noCounts = (): Record<Level, number> => ({ fatal: 0, error: 0, warn: 0, info: 0, debug: 0, trace: 0, other: 0 });
+
+/** Buckets by a field's words, put on the grid of the range and into levels. */
+export function histogram(buckets: readonly Bucket[], start: number, end: number, stepSeconds: number): Histogram {
+  const first = Math.floor(start / stepSeconds) * stepSeconds;
+  const length = Math.max(1, Math.ceil((end - first) / stepSeconds));
+  const times = Array.from({ length }, (_, i) => first + i * stepSeconds);
+  const stacks = times.map(noCounts);
+  const byLevel = noCounts();
+  let total = 0;
+  for (const b of buckets) {
+    const level = levelOf(b.value);
+    b.times.forEach((t, i) => {
+      const stack = stacks[Math.floor((t - first) / stepSeconds)];
+      const n = b.counts[i] ?? 0;
+      if (!stack) return;
+      stack[level] += n;
+      byLevel[level] += n;
+      total += n;
+    });
+  }
+  return { times, stepSeconds, stacks, total, byLevel };
+}
+
+const hidden = new Set(["_msg", "_time", "_stream", "_stream_id"]);
+
+/** A row's fields to show, the ones that place it first. */
+export function fields(row: Row): [string, string][] {
+  const order = ["cluster", "namespace", "workload_type", "workload", "pod", "container", "node", "stream", "level"];
+  const place = (f: string) => (order.includes(f) ? order.indexOf(f) : order.length);
+  return Object.entries(row)
+    .filter(([name, value]) => !hidden.has(name) && value !== "")
+    .sort(([a], [b]) => place(a) - place(b) || a.localeCompare(b));
+}
+
+/** Names a row among others of the same moment. */
+export const rowKey = (row: Row): string =>
+  `${row._time ?? ""} ${row._stream_id ?? row._stream ?? ""} ${row.pod ?? ""} ${row.container ?? ""} ${row._msg ?? ""}`;
+
+/** Keys that stay unique when two rows are equal. */
+export function keyed(rows: readonly Row[]): { key: string; row: Row }[] {
+  const seen = new Map<string, number>();
+  return rows.map((row) => {
+    const key = rowKey(row);
+    const n = seen.get(key) ?? 0;
+    seen.set(key, n + 1);
+    return { key: n === 0 ? key : `${key} #${n}`, row };
+  });
+}

@@ -1,0 +1,153 @@
+import { useNavigate, useSearch } from "@tanstack/react-router";
+import { IconChevronRight, IconSearch } from "@tabler/icons-react";
+import { Kbd, Skeleton, UnstyledButton } from "@mantine/core";
+import { type ReactNode, useSyncExternalStore } from "react";
+import { connection } from "@/api/connection";
+import { clock, duration } from "@/ui/format";
+import { useNow } from "@/ui/now";
+import { type State, StateIcon } from "@/ui/state";
+import { defaultRange, type TimeRange } from "@/ui/time";
+import classes from "./page.module.css";
+import { openPalette } from "./paletteStore";
+import { RefreshPicker } from "./RefreshPicker";
+import { RangePicker } from "./RangePicker";
+
+/** What every page's URL has: the time range and how often the page refreshes. */
+export interface SharedSearch {
+  readonly from?: string;
+  readonly to?: string;
+  readonly refresh?: string;
+}
+
+export const sharedSearch = (raw: Record<string, unknown>): SharedSearch => ({
+  ...text(raw, "from"),
+  ...text(raw, "to"),
+  ...text(raw, "refresh"),
+});
+
+/** A search parameter that is text, for validateSearch. */
+export function text<K extends string>(raw: Record<string, unknown>, key: K): Partial<Record<K, string>> {
+  const value = raw[key];
+  return typeof value === "string" && value !== "" ? ({ [key]: value } as Record<K, string>) : {};
+}
+
+export function useRange(): TimeRange {
+  const { from, to } = useSearch({ strict: false });
+  return { from: from ?? defaultRange.from, to: to ?? defaultRange.to };
+}
+
+/** Sets the range of this page and of those that are opened from it. */
+export function useSetRange(): (range: TimeRange) => void {
+  const navigate = useNavigate();
+  return (range) =>
+    void navigate({ to: ".", search: (old) => ({ ...old, from: range.from, to: range.to }), resetScroll: false });
+}
+
+export const refreshes = [
+  { value: "off", label: "off", millis: false },
+  { value: "10s", label: "10 s", millis: 10_000 },
+  { value: "30s", label: "30 s", millis: 30_000 },
+  { value: "1m", label: "1 min", millis: 60_000 },
+  { value: "5m", label: "5 min", millis: 300_000 },
+] as const;
+
+export const defaultRefresh = "30s";
+
+/** Milliseconds between refreshes, or false for none. */
+export function useRefresh(): number | false {
+  const { refresh } = useSearch({ strict: false });
+  return refreshes.find((r) => r.value === (refresh ?? defaultRefresh))?.millis ?? 30_000;
+}
+
+export interface Crumb {
+  readonly label: string;
+  readonly link: ReactNode;
+}
+
+interface PageProps {
+  /** The links above this page; the page itself is the title. */
+  readonly crumbs?: readonly ReactNode[];
+  readonly title: string;
+  /** What the browser's tab says; the title when not given. */
+  readonly tab?: string;
+  readonly kind?: string;
+  readonly state?: State | undefined;
+  /** The page's first line, as a person would say it. */
+  readonly sentence?: ReactNode;
+  readonly loading?: boolean;
+  readonly aside?: ReactNode;
+  /** Milliseconds since the epoch until when data reaches, when it is old. */
+  readonly staleSince?: number | undefined;
+  readonly children: ReactNode;
+}
+
+/** The frame of a page: its place, its name and state, its one sentence, and then the page. */
+export function Page({ crumbs = [], title, tab, kind, state, sentence, loading, aside, staleSince, children }: PageProps) {
+  const { reachable } = useSyncExternalStore(connection.subscribe, connection.get);
+  return (
+    <>
+      <title>{`${tab ?? title} · Crowsnest`}</title>
+      <header className={classes.top}>
+        <nav aria-label="breadcrumbs" className={classes.crumbs}>
+          {crumbs.map((c, i) => (
+            <span key={i} className={classes.crumb}>
+              {c}
+              <IconChevronRight size={14} aria-hidden />
+            </span>
+          ))}
+          <span className={classes.here} aria-current="page">
+            {title}
+          </span>
+        </nav>
+        <div className={classes.tools}>
+          <UnstyledButton className={classes.find} onClick={openPalette} aria-label="find anything">
+            <IconSearch size={15} aria-hidden />
+            <span className={classes.findText}>Find…</span>
+            <Kbd size="xs" className={classes.findText}>
+              Ctrl K
+            </Kbd>
+          </UnstyledButton>
+          <RangePicker />
+          <RefreshPicker />
+        </div>
+      </header>
+      {reachable ? null : <Unreachable />}
+      <main className={classes.main} data-old={!reachable || undefined}>
+        <div className={classes.title}>
+          {state === undefined ? null : <StateIcon state={state} size={22} />}
+          <h1>{title}</h1>
+          {kind === undefined ? null : <span className={classes.kind}>{kind}</span>}
+          {staleSince === undefined ? null : <DataUntil at={staleSince} />}
+          {aside === undefined ? null : <div className={classes.aside}>{aside}</div>}
+        </div>
+        {loading === true ? (
+          <Skeleton height={12} width="min(420px, 70%)" my={5} />
+        ) : sentence === undefined ? null : (
+          <p className={classes.sentence}>{sentence}</p>
+        )}
+        <div className={classes.body}>{children}</div>
+      </main>
+    </>
+  );
+}
+
+function Unreachable() {
+  const now = useNow();
+  const { lastAnswerAt } = useSyncExternalStore(connection.subscribe, connection.get);
+  return (
+    <div className={classes.unreachable} role="status">
+      <StateIcon state="stale" silent />
+      Server unreachable.{" "}
+      {lastAnswerAt === undefined ? "" : `Last answer ${duration(now - lastAnswerAt / 1000)} ago, `}retrying.
+    </div>
+  );
+}
+
+function DataUntil({ at }: { at: number }) {
+  const now = useNow();
+  return (
+    <span className={classes.until}>
+      <StateIcon state="stale" size={14} silent /> data until {clock(at / 1000, now)}
+    </span>
+  );
+}

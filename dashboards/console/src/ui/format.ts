@@ -1,0 +1,160 @@
+/**
+ * The one place where numbers become text. The server sends base units (bytes, cores, per cent,
+ * seconds); what is unknown is null and is shown as a dash, never as zero.
+ */
+export const unknown = "–";
+
+export type Quantity = number | null | undefined;
+
+const isKnown = (v: Quantity): v is number => v !== null && v !== undefined && Number.isFinite(v);
+
+/** Three significant digits, without trailing zeros: 0.00123, 1.23, 12.3, 123, 1,234. */
+export function number(v: Quantity): string {
+  if (!isKnown(v)) return unknown;
+  const a = Math.abs(v);
+  if (a === 0) return "0";
+  if (a < 0.0005) return v < 0 ? "−0.000" : "< 0.001";
+  const digits = a >= 100 ? 0 : a >= 10 ? 1 : a >= 1 ? 2 : 3;
+  return v.toLocaleString("en", { maximumFractionDigits: digits }).replace("-", "−");
+}
+
+export const count = (v: Quantity): string => (isKnown(v) ? Math.round(v).toLocaleString("en") : unknown);
+
+const binary = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
+const decimal = ["B/s", "kB/s", "MB/s", "GB/s", "TB/s"] as const;
+
+function scaled(v: number, base: number, units: readonly string[]): { value: number; unit: string } {
+  let i = 0;
+  let value = v;
+  // 1023.5 KiB reads worse than 1 MiB.
+  while (Math.abs(value) >= base * 0.9995 && i < units.length - 1) {
+    value /= base;
+    i++;
+  }
+  return { value, unit: units[i] ?? "" };
+}
+
+const compact = (v: number): string => {
+  const a = Math.abs(v);
+  return v.toLocaleString("en", { maximumFractionDigits: a >= 100 ? 0 : a >= 10 ? 1 : 2 }).replace("-", "−");
+};
+
+/** Memory, in powers of 1024: 412 MiB. */
+export function bytes(v: Quantity): string {
+  if (!isKnown(v)) return unknown;
+  const s = scaled(v, 1024, binary);
+  return `${s.unit === "B" ? count(s.value) : compact(s.value)} ${s.unit}`;
+}
+
+/** Bandwidth, in powers of 1000: 1.2 MB/s. */
+export function bytesPerSecond(v: Quantity): string {
+  if (!isKnown(v)) return unknown;
+  const s = scaled(v, 1000, decimal);
+  return `${compact(s.value)} ${s.unit}`;
+}
+
+/** Cores, in millicores under one: 250 m, 1.5. */
+export function cores(v: Quantity): string {
+  if (!isKnown(v)) return unknown;
+  if (v === 0) return "0";
+  if (Math.abs(v) < 0.001) return "< 1 m";
+  if (Math.abs(v) < 1) return `${Math.round(v * 1000)} m`;
+  return compact(v);
+}
+
+/** Per cent of 0–100: one decimal under ten. */
+export function percent(v: Quantity): string {
+  if (!isKnown(v)) return unknown;
+  const a = Math.abs(v);
+  if (a > 0 && a < 0.05) return "< 0.1 %";
+  return `${v.toLocaleString("en", { maximumFractionDigits: a < 10 ? 1 : 0 })} %`;
+}
+
+/** A value of the catalogue, by its entry's unit. */
+export function byUnit(v: Quantity, unit: string): string {
+  switch (unit) {
+    case "%":
+      return percent(v);
+    case "cores":
+      return cores(v);
+    case "B":
+      return bytes(v);
+    case "B/s":
+      return bytesPerSecond(v);
+    case "0/1":
+      return isKnown(v) ? (v === 1 ? "yes" : v === 0 ? "no" : number(v)) : unknown;
+    default:
+      return number(v);
+  }
+}
+
+/** The unit's name for a heading; empty when values carry it themselves or have none. */
+export function unitName(unit: string): string {
+  switch (unit) {
+    case "%":
+      return "%";
+    case "cores":
+      return "cores";
+    case "B":
+      return "bytes";
+    case "B/s":
+      return "bytes per second";
+    default:
+      return "";
+  }
+}
+
+/** A length of time, its two largest parts: 45 s, 12 min, 2 h 10 min, 3 d 4 h. */
+export function duration(seconds: Quantity): string {
+  if (!isKnown(seconds)) return unknown;
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  if (s < 86400) {
+    const minutes = Math.floor((s % 3600) / 60);
+    return `${Math.floor(s / 3600)} h${minutes > 0 ? ` ${minutes} min` : ""}`;
+  }
+  const hours = Math.floor((s % 86400) / 3600);
+  const days = Math.floor(s / 86400);
+  return `${days} d${hours > 0 && days < 10 ? ` ${hours} h` : ""}`;
+}
+
+/** Seconds since the epoch of an RFC 3339 time; undefined for none, and for Go's zero time. */
+export function instant(time: string | null | undefined): number | undefined {
+  if (time === null || time === undefined || time === "" || time.startsWith("0001-")) return undefined;
+  const millis = Date.parse(time);
+  return Number.isNaN(millis) ? undefined : millis / 1000;
+}
+
+/** "12 min", the age of a moment. */
+export function age(time: string | null | undefined, nowSeconds: number): string {
+  const at = instant(time);
+  return at === undefined ? unknown : duration(nowSeconds - at);
+}
+
+const two = (n: number): string => String(n).padStart(2, "0");
+const three = (n: number): string => String(n).padStart(3, "0");
+
+const day = (d: Date): string => `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}`;
+
+/** The time of day in the reader's zone, with the date when it is not today: 10:32, 11-23 10:32. */
+export function clock(seconds: number, nowSeconds: number, withSeconds = false): string {
+  const d = new Date(seconds * 1000);
+  const time = `${two(d.getHours())}:${two(d.getMinutes())}${withSeconds ? `:${two(d.getSeconds())}` : ""}`;
+  return day(d) === day(new Date(nowSeconds * 1000)) ? time : `${day(d).slice(5)} ${time}`;
+}
+
+/** The full time in the reader's zone: 2026-11-23 10:32:05. */
+export function dateTime(seconds: number): string {
+  const d = new Date(seconds * 1000);
+  return `${day(d)} ${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`;
+}
+
+/** The time of a log line, with milliseconds: 10:32:05.120. */
+export function lineTime(seconds: number): string {
+  const d = new Date(seconds * 1000);
+  return `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}.${three(d.getMilliseconds())}`;
+}
+
+/** "1 node", "2 nodes". */
+export const plural = (n: number, one: string, many = `${one}s`): string => `${count(n)} ${n === 1 ? one : many}`;
