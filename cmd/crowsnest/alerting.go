@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"strings"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/engine"
+	"github.com/crowsnest-dev/crowsnest/alerting/notify"
 	"github.com/crowsnest-dev/crowsnest/api"
 	"github.com/crowsnest-dev/crowsnest/api/inventory"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
@@ -19,8 +22,46 @@ type alerting struct {
 	incidents func(context.Context) (map[string]inventory.IncidentCount, error)
 }
 
-func (a *app) newAlerting(context.Context) (*alerting, error) {
+func (a *app) newAlerting(_ context.Context) (*alerting, error) {
+	keyring, err := notify.OpenKeyring(a.dir.join("secrets.key"))
+	if err != nil {
+		return nil, err
+	}
+	outbox, err := notify.New(notify.Options{
+		Store: a.meta, Keyring: keyring, Allowed: a.settings.webhookCIDRs.list, Logger: a.logger.With("part", "notify"), Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	eng, err := engine.New(engine.Options{
+		Queryable: a.metrics, Inventory: a.inventory, Meta: a.meta, Told: outbox.Wake, PublicURL: a.publicURL(),
+		Unavailable: a.unavailable, Logger: a.logger.With("part", partAlerting), Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
 	return &alerting{
-		arrived: func(ingest.Arrival) {}, rolledUp: func(rollup.Written) {}, options: func(*api.Options) {},
+		arrived: eng.Arrived, rolledUp: eng.RolledUp, runs: []func(context.Context) error{eng.Run, outbox.Run},
+		options: func(*api.Options) {},
 	}, nil
+}
+
+// publicURL is what links in notifications begin with.
+func (a *app) publicURL() string {
+	if a.settings.externalURL != "" {
+		return strings.TrimRight(a.settings.externalURL, "/")
+	}
+	return a.URL()
+}
+
+// unavailable gives the metrics that a cluster's collectors cannot fill, with
+// the reasons.
+func (a *app) unavailable(cluster string) map[string]string {
+	out := map[string]string{}
+	for _, h := range a.hub.Health(cluster) {
+		for metric, reason := range h.Unavailable {
+			out[metric] = reason
+		}
+	}
+	return out
 }

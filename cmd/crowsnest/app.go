@@ -347,6 +347,10 @@ func folderSize(path string) (bytes int64) {
 
 // assemble wires what works on the open stores.
 func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error, err error) {
+	a.hub, err = control.New(control.Options{Accept: a.settings.window.value, Logger: a.logger.With("part", "control"), Registerer: a.registry})
+	if err != nil {
+		return nil, err
+	}
 	alerting, err := a.newAlerting(ctx)
 	if err != nil {
 		return nil, err
@@ -361,10 +365,6 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	ingester, err := ingest.New(ingest.Options{
 		Store: a.metrics, Rollups: rollups, Arrived: alerting.arrived, Logger: a.logger.With("part", "ingest"), Registerer: a.registry,
 	})
-	if err != nil {
-		return nil, err
-	}
-	a.hub, err = control.New(control.Options{Accept: a.settings.window.value, Logger: a.logger.With("part", "control"), Registerer: a.registry})
 	if err != nil {
 		return nil, err
 	}

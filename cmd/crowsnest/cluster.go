@@ -7,31 +7,33 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/collector"
 	"github.com/crowsnest-dev/crowsnest/collector/kube"
-	"github.com/crowsnest-dev/crowsnest/collector/kubelet"
 	"github.com/crowsnest-dev/crowsnest/collector/push"
+	"github.com/crowsnest-dev/crowsnest/collector/world"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // realCluster makes a subject of the cluster that a kubeconfig names, read from
 // outside its nodes.
-func realCluster(client *kube.Client, cluster string) (subject, error) {
+func realCluster(config kube.Config, cluster *clusterID) (subject, error) {
+	client, err := kube.Open(config)
+	if err != nil {
+		return subject{}, err
+	}
 	return subject{
-		cluster: cluster,
+		cluster: cluster.or(kube.ClusterID(client.Context)),
 		what:    fmt.Sprintf("the Kubernetes cluster of context %q at %s", client.Context, client.Host()),
-		world: func(ctx context.Context, dir string, _ *push.Client, logger *slog.Logger) (collector.World, error) {
-			return outside(ctx, client, logger)
+		world: func(ctx context.Context, dir string, client *push.Client, logger *slog.Logger) (collector.World, error) {
+			w, err := world.Open(ctx, world.Options{Kube: config, Role: wire.RoleAll, Dir: dir, Owners: client.Owners, Logger: logger})
+			if err != nil {
+				return collector.World{}, err
+			}
+			if w.Trouble != nil {
+				logger.Warn("cluster not reached yet, goes on trying", "cluster", w.Client.Host(), "error", w.Trouble)
+			}
+			for _, m := range w.Missing {
+				logger.Warn("permission missing", "verb", m.Verb, "resource", m.Resource, "consequence", m.For)
+			}
+			return w.World, nil
 		},
 	}, nil
-}
-
-func outside(_ context.Context, client *kube.Client, logger *slog.Logger) (collector.World, error) {
-	source, err := kube.NewSource(kube.Options{Client: client, Role: wire.RoleAll, Logger: logger})
-	if err != nil {
-		return collector.World{}, err
-	}
-	k, err := kubelet.New(kubelet.Options{})
-	if err != nil {
-		return collector.World{}, err
-	}
-	return collector.World{State: source, Readings: []collector.Readings{k}}, nil
 }

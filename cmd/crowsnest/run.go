@@ -120,9 +120,9 @@ func (t *together) welcome(w io.Writer) {
 // none was asked for, is it a simulated cluster.
 func choose(fake bool, config kube.Config, cluster *clusterID, history time.Duration) (subject, error) {
 	if !fake {
-		client, err := kube.Open(config)
+		sub, err := realCluster(config, cluster)
 		if err == nil {
-			return realCluster(client, cluster.or(kube.ClusterID(client.Context)))
+			return sub, nil
 		}
 		if !errors.Is(err, kube.ErrNoCluster) || config.Kubeconfig != "" || config.Context != "" {
 			return subject{}, err
