@@ -1,0 +1,68 @@
+package logs
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// Bounds of a batch, below those of the wire so that its encoding fits, too.
+const (
+	batchLines = 10_000
+	batchBytes = 4 << 20
+)
+
+// batch is what goes to the server at once, and how far each source has come
+// with it. C is a source's position.
+type batch[C any] struct {
+	groups map[wire.LogStream]int // index in wire.Groups
+	wire   wire.LogBatch
+	day    int64
+	lines  int
+	bytes  int
+	counts map[Container]int
+	from   map[string]C // by source, before the first line of it
+	to     map[string]C // after the last
+	resent bool         // it was sent before a restart, perhaps
+}
+
+func newBatch[C any](sender string) *batch[C] {
+	return &batch[C]{wire: wire.LogBatch{Sender: sender}, groups: map[wire.LogStream]int{}, counts: map[Container]int{}, from: map[string]C{}, to: map[string]C{}}
+}
+
+// full says that no further line should go in.
+func (b *batch[C]) full() bool { return b.lines >= batchLines || b.bytes >= batchBytes }
+
+// takes says whether a line of that time may go in.
+func (b *batch[C]) takes(nanos int64) bool { return b.lines == 0 || b.day == dayOf(nanos) }
+
+func (b *batch[C]) add(c Container, s wire.LogStream, l wire.LogLine) {
+	i, ok := b.groups[s]
+	if !ok {
+		i = len(b.wire.Groups)
+		b.groups[s] = i
+		b.wire.Groups = append(b.wire.Groups, wire.LogGroup{Stream: s})
+	}
+	g := &b.wire.Groups[i]
+	g.Lines = append(g.Lines, l)
+	b.day = dayOf(l.Time)
+	b.lines++
+	b.counts[c]++
+	b.bytes += len(l.Message) + 32
+	for k, v := range l.Fields {
+		b.bytes += len(k) + len(v) + 8
+	}
+}
+
+// seal gives the batch its id, which follows from the positions alone: a batch
+// that is read and sent again after a crash has the same.
+func (b *batch[C]) seal() {
+	raw, err := json.Marshal([]any{b.wire.Sender, b.from, b.to, b.day}) // maps are written in the order of their keys
+	if err != nil {
+		panic("BUG: positions cannot be written as JSON: " + err.Error())
+	}
+	sum := sha256.Sum256(raw)
+	b.wire.ID = hex.EncodeToString(sum[:16])
+}

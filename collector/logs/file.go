@@ -1,0 +1,546 @@
+package logs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+const (
+	fingerprintBytes = 512
+	// maxRawLine bounds a line of a file; the runtimes cut far below. A longer one
+	// is taken in parts of this size.
+	maxRawLine = 1 << 20
+	readBytes  = 256 << 10
+)
+
+// filePos is how far a file was read.
+type filePos struct {
+	Path   string `json:"path"`
+	Dev    uint64 `json:"dev"`
+	Ino    uint64 `json:"ino"`
+	Gen    int    `json:"gen,omitempty"` // truncations seen
+	Print  string `json:"print"`         // hash of the first PrintLen bytes
+	Len    int    `json:"len"`
+	Offset int64  `json:"offset"`
+	// Scan is where to begin reading when a record that began before Offset is
+	// not complete; records that end at or before Offset were sent.
+	Scan int64 `json:"scan,omitempty"`
+}
+
+// file is one log file that is known, in the order of its container.
+type file struct {
+	path     string
+	instance int // of the container: the number in its name
+	suffix   string
+	fd       *os.File // nil once done
+	dev, ino uint64
+	gen      int
+	print    uint64
+	printLen int
+
+	offset  int64 // the next byte to read
+	skip    int64 // records that end up to here were sent before a restart
+	begun   bool
+	last    int64 // time of the last line, for lines that have none
+	marked  filePos
+	hasMark bool
+
+	unlinked bool      // no longer in its folder
+	done     bool      // read to its end, and nobody writes to it any more
+	ended    time.Time // since when it is known that nobody should
+	copyOf   *file     // a copy that was made before a truncation; read only after that
+	unclear  time.Time // since when it may be a copy that is not written yet
+	before   []former  // what it was before its last truncations, the newest last
+}
+
+// former is what a file was before a truncation, and how far it was read.
+type former struct {
+	print    uint64
+	printLen int
+	offset   int64
+}
+
+// readable says whether the file has its turn: it is neither read, nor a copy of
+// one that is.
+func (f *file) readable() bool { return !f.done && f.copyOf == nil && f.unclear.IsZero() }
+
+func (f *file) key() string {
+	return strconv.FormatUint(f.dev, 10) + ":" + strconv.FormatUint(f.ino, 10)
+}
+
+// pending is a record whose end was not read yet.
+type pending struct {
+	file  *file
+	start int64 // of its first piece, in file
+	in    *file // that has its last piece so far
+	end   int64 // of that piece
+	at    int64
+	text  []string
+	bytes int
+}
+
+// pos is where the file stands, given what is pending of it.
+func (c *container) pos(f *file) filePos {
+	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset}
+	scan := f.offset
+	for _, w := range c.pending {
+		if w.file == f {
+			scan = min(scan, w.start)
+		}
+	}
+	if scan < f.offset {
+		p.Scan = scan
+		if scan == 0 {
+			p.Scan = -1 // 0 says that there is none
+		}
+	}
+	return p
+}
+
+// resume sets the file to where a position left it.
+func (f *file) resume(p filePos) {
+	f.gen, f.offset, f.skip = p.Gen, p.Offset, p.Offset
+	if p.Scan != 0 {
+		f.offset = max(0, p.Scan)
+	}
+	f.marked, f.hasMark = p, true
+}
+
+// identify reads the file's identity from its descriptor. It keeps what was
+// fingerprinted before if that is still the beginning; same is false when it is
+// not: the file was truncated and written anew.
+func (f *file) identify() (size int64, same bool, err error) {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(int(f.fd.Fd()), &st); err != nil {
+		return 0, false, fmt.Errorf("stat %s: %w", f.path, err)
+	}
+	f.dev, f.ino = uint64(st.Dev), st.Ino //nolint:unconvert // Dev is narrower on some systems
+	if f.printLen == fingerprintBytes && f.begun && st.Size == f.offset {
+		return st.Size, true, nil // nothing new: not worth a read
+	}
+	var head [fingerprintBytes]byte
+	n, err := f.fd.ReadAt(head[:], 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, false, fmt.Errorf("read %s: %w", f.path, err)
+	}
+	same = n >= f.printLen && (f.printLen == 0 || xxhash.Sum64(head[:f.printLen]) == f.print)
+	if same && n > f.printLen {
+		f.print, f.printLen = xxhash.Sum64(head[:n]), n
+	}
+	return st.Size, same, nil
+}
+
+// headHash is the hash of the first n bytes; ok is false when it has fewer.
+func (f *file) headHash(n int) (hash uint64, ok bool) {
+	var head [fingerprintBytes]byte
+	if n == 0 || n > len(head) {
+		return 0, false
+	}
+	got, _ := f.fd.ReadAt(head[:n], 0)
+	return xxhash.Sum64(head[:n]), got == n
+}
+
+func (f *file) close() {
+	if f.fd != nil {
+		_ = f.fd.Close() // it was only read
+		f.fd = nil
+	}
+}
+
+// container is one container of one pod: a folder of log files.
+type container struct {
+	id      Container
+	dir     string
+	seen    time.Time
+	files   []*file // in the order in which they were written
+	pending map[string]*pending
+	stream  wire.LogStream
+	known   bool      // stream has the pod's workload, or will not get it
+	polled  bool      // its files are links; inotify does not tell of writes
+	wake    time.Time // when to look again without an event; zero: no need
+	dirty   bool
+	rescan  bool
+	gone    bool // its folder is gone
+}
+
+// nameOf takes the name of a log file apart. What is compressed, or on the way to
+// being so, has been read when it was current.
+func nameOf(name string) (instance int, suffix string, ok bool) {
+	number, rest, ok := strings.Cut(name, ".log")
+	if !ok || number == "" || len(number) > 9 || strings.HasSuffix(rest, ".gz") || strings.HasSuffix(rest, ".tmp") || rest != "" && rest[0] != '.' {
+		return 0, "", false
+	}
+	instance, ok = digits(number)
+	return instance, strings.TrimPrefix(rest, "."), ok
+}
+
+// older orders new files of a container: by instance, rotated ones before the
+// current one, and among them by their time stamp. logrotate's short numbers
+// count backwards.
+func older(a, b *file) int {
+	if a.instance != b.instance {
+		return a.instance - b.instance
+	}
+	if (a.suffix == "") != (b.suffix == "") {
+		if a.suffix == "" {
+			return 1
+		}
+		return -1
+	}
+	x, okX := digits(a.suffix)
+	y, okY := digits(b.suffix)
+	if okX && okY && len(a.suffix) <= 3 && len(b.suffix) <= 3 {
+		return y - x
+	}
+	return strings.Compare(a.suffix, b.suffix)
+}
+
+// read puts what the container's files have into b, until b is full, a line does
+// not belong into it, or limit bytes were read. more says that something is left.
+func (r *Files) read(c *container, b *batch[filePos], limit int) (more bool) {
+	for _, f := range slices.Clone(c.files) {
+		if !f.unclear.IsZero() {
+			r.place(c, f)
+		}
+	}
+	for i, f := range c.files {
+		if !f.readable() {
+			continue
+		}
+		next := r.following(c, i)
+		left, stopped, err := r.readFile(c, f, b, &limit, -1)
+		r.mark(c, b)
+		if err != nil {
+			r.log.Warn("read log file", "path", f.path, "err", err)
+			r.abandon(c, f)
+			continue
+		}
+		if stopped {
+			return true
+		}
+		if left { // it grew meanwhile
+			return true
+		}
+		// At its end. Others wait for it until its writer has surely let go.
+		if next == nil && !f.unlinked && !c.gone {
+			return false
+		}
+		now := r.now()
+		if f.ended.IsZero() {
+			f.ended = now
+		}
+		if wait := f.ended.Add(r.grace).Sub(now); wait > 0 {
+			c.wakeAt(now.Add(wait))
+			return false
+		}
+		if !r.finish(c, f, next, b) {
+			return true
+		}
+		r.mark(c, b)
+	}
+	return false
+}
+
+func (c *container) wakeAt(t time.Time) {
+	if c.wake.IsZero() || t.Before(c.wake) {
+		c.wake = t
+	}
+}
+
+// following gives the file after the i-th that is to be read.
+func (r *Files) following(c *container, i int) *file {
+	for _, f := range c.files[i+1:] {
+		if f.copyOf == nil && f.unclear.IsZero() {
+			return f
+		}
+	}
+	return nil
+}
+
+// readFile reads on in one file, at most up to until if that is not negative.
+// left says that there is more than was read, stopped that b takes no more.
+func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, until int64) (left, stopped bool, err error) {
+	size, same, err := f.identify()
+	if err != nil {
+		return false, false, err
+	}
+	if size < f.offset || !same {
+		r.truncated(c, f)
+		if size, _, err = f.identify(); err != nil {
+			return false, false, err
+		}
+		if f.copyWaits(c) {
+			return true, false, nil // its copy comes first
+		}
+	}
+	f.begun = true
+	end := size
+	if until >= 0 {
+		end = min(end, until)
+	}
+	for f.offset < end {
+		if b.full() || *limit <= 0 {
+			return true, true, nil
+		}
+		n := int(min(int64(len(r.buf)), end-f.offset))
+		got, err := f.fd.ReadAt(r.buf[:n], f.offset)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return false, false, fmt.Errorf("read %s: %w", f.path, err)
+		}
+		if got == 0 {
+			return false, false, nil
+		}
+		chunk := r.buf[:got]
+		last := bytes.LastIndexByte(chunk, '\n')
+		if last < 0 {
+			switch {
+			case got >= maxRawLine:
+				last = got - 1 // no line at all: take it as it is
+			case int64(got) < end-f.offset:
+				r.buf = make([]byte, min(4*len(r.buf), maxRawLine))
+				continue
+			default:
+				return false, false, nil // the line is not complete
+			}
+		}
+		consumed, fits := r.lines(c, f, b, string(chunk[:last+1]))
+		f.offset += int64(consumed)
+		*limit -= consumed
+		if !fits {
+			return true, true, nil
+		}
+	}
+	if len(r.buf) > readBytes {
+		r.buf = make([]byte, readBytes)
+	}
+	return false, false, nil
+}
+
+// copyWaits says whether a copy of what the file was is still to be read.
+func (f *file) copyWaits(c *container) bool {
+	for _, o := range c.files {
+		if o == f {
+			return false
+		}
+		if o.readable() {
+			return true
+		}
+	}
+	return false
+}
+
+// lines takes whole lines, which may lack the last newline. It says how many
+// bytes it took, and whether that was all.
+func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (consumed int, fits bool) {
+	read, malformed := 0, 0
+	defer func() { r.counts.read(c.id, read, malformed) }()
+	for consumed < len(text) {
+		if b.full() {
+			return consumed, false
+		}
+		line := text[consumed:]
+		length := len(line)
+		if i := strings.IndexByte(line, '\n'); i >= 0 {
+			line, length = line[:i], i+1
+		}
+		p, ok := parsePiece(line)
+		if !ok && p.text == "" { // nothing but a newline or zeros
+			consumed += length
+			continue
+		}
+		if p.at == 0 {
+			p.at = f.last
+			if p.at == 0 {
+				p.at = r.modified(f)
+			}
+		}
+		start, end := f.offset+int64(consumed), f.offset+int64(consumed+length)
+		w := c.pending[p.stream]
+		if w != nil && (w.bytes+len(p.text) > wire.MaxLogLineBytes || !ok) {
+			// Too long to be joined, or no piece of it: what there is goes out.
+			if !b.takes(w.at) {
+				return consumed, false
+			}
+			delete(c.pending, p.stream)
+			read += r.emit(c, b, p.stream, w)
+			w = nil
+		}
+		if w == nil {
+			w = &pending{file: f, start: start, at: p.at}
+		}
+		if !p.partial && !b.takes(w.at) {
+			return consumed, false
+		}
+		w.text, w.bytes, w.in, w.end = append(w.text, p.text), w.bytes+len(p.text), f, end
+		f.last = p.at
+		if !ok {
+			malformed++
+		}
+		consumed += length
+		if p.partial {
+			c.pending[p.stream] = w
+			continue
+		}
+		delete(c.pending, p.stream)
+		read += r.emit(c, b, p.stream, w)
+	}
+	return consumed, true
+}
+
+// emit puts a record into the batch, unless it was sent before a restart. It
+// gives the number of lines.
+func (r *Files) emit(c *container, b *batch[filePos], stream string, w *pending) int {
+	if w.end <= w.in.skip {
+		return 0
+	}
+	text := w.text[0]
+	if len(w.text) > 1 {
+		text = strings.Join(w.text, "")
+	}
+	s := c.stream
+	s.Stream = stream
+	n := 0
+	for _, part := range cutText(text, wire.MaxLogLineBytes) {
+		message, fields := Parse(part)
+		b.add(c.id, s, wire.LogLine{Time: w.at, Message: message, Fields: fields})
+		n++
+	}
+	r.touched[w.file] = true // where it began moves, too, if that is another file
+	r.touched[w.in] = true
+	return n
+}
+
+// mark notes in the batch how far its files have come.
+func (r *Files) mark(c *container, b *batch[filePos]) {
+	for f := range r.touched {
+		k := f.key()
+		if _, ok := b.to[k]; !ok && f.hasMark {
+			b.from[k] = f.marked
+		}
+		f.marked, f.hasMark = c.pos(f), true
+		b.to[k] = f.marked
+	}
+	clear(r.touched)
+}
+
+// finish ends a file to which nobody writes: a last line without newline and, if
+// the container's next file is of another instance, what is pending are records.
+// It is false when the batch must be sent first.
+func (r *Files) finish(c *container, f, next *file, b *batch[filePos]) bool {
+	size, _, err := f.identify()
+	if err == nil && size > f.offset {
+		rest := make([]byte, min(size-f.offset, maxRawLine))
+		n, err := f.fd.ReadAt(rest, f.offset)
+		if n > 0 && (err == nil || errors.Is(err, io.EOF)) {
+			consumed, fits := r.lines(c, f, b, string(rest[:n]))
+			f.offset += int64(consumed)
+			if !fits {
+				return false
+			}
+		}
+	}
+	if next == nil || next.instance != f.instance {
+		for stream, w := range c.pending {
+			if b.full() || !b.takes(w.at) {
+				return false
+			}
+			delete(c.pending, stream)
+			r.counts.read(c.id, r.emit(c, b, stream, w), 0)
+		}
+	}
+	f.done = true
+	f.close()
+	return true
+}
+
+// truncated begins a file anew that was cut to nothing, copytruncate's way.
+func (r *Files) truncated(c *container, f *file) {
+	r.log.Info("log file truncated", "path", f.path, "offset", f.offset)
+	was := former{f.print, f.printLen, f.offset}
+	for stream, w := range c.pending {
+		if w.file == f {
+			was.offset = min(was.offset, w.start)
+			delete(c.pending, stream) // the copy has it, if anything has
+		}
+	}
+	skip := f.offset
+	f.before = append(f.before, was)
+	if len(f.before) > 8 {
+		f.before = f.before[1:]
+	}
+	f.gen++
+	f.offset, f.skip, f.print, f.printLen, f.last = 0, 0, 0, 0, 0
+	for _, o := range c.files {
+		if o.copyOf == f {
+			o.copyOf, o.offset, o.skip = nil, was.offset, skip
+			c.moveBefore(o, f)
+			return
+		}
+	}
+}
+
+// moveBefore puts a copy in front of the file that it was made of.
+func (c *container) moveBefore(o, f *file) {
+	files := make([]*file, 0, len(c.files))
+	for _, x := range c.files {
+		if x == o {
+			continue
+		}
+		if x == f {
+			files = append(files, o)
+		}
+		files = append(files, x)
+	}
+	c.files = files
+}
+
+// abandon gives a file up that cannot be read.
+func (r *Files) abandon(c *container, f *file) {
+	r.countLost(c, f)
+	f.done = true
+	f.close()
+}
+
+// countLost counts the lines of a file that will not be read.
+func (r *Files) countLost(c *container, f *file) {
+	if f.fd == nil {
+		return
+	}
+	n := 0
+	buf := make([]byte, readBytes)
+	for at := f.offset; ; {
+		got, err := f.fd.ReadAt(buf, at)
+		for _, b := range buf[:got] {
+			if b == '\n' {
+				n++
+			}
+		}
+		at += int64(got)
+		if err != nil || got == 0 {
+			break
+		}
+	}
+	if n > 0 {
+		r.counts.dropped(c.id, DropRotated, n)
+		r.log.Warn("log lines lost", "path", f.path, "lines", n, "from", f.offset)
+	}
+}
+
+func (r *Files) modified(f *file) int64 {
+	if st, err := f.fd.Stat(); err == nil && st.ModTime().UnixNano() > 0 {
+		return st.ModTime().UnixNano()
+	}
+	return r.now().UnixNano()
+}

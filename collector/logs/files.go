@@ -1,0 +1,688 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// DefaultRoot is where the kubelet keeps the logs of its pods.
+const DefaultRoot = "/var/log/pods"
+
+// FilesOptions configure Files.
+type FilesOptions struct {
+	Root   string // default DefaultRoot
+	Dir    string // holds the positions; required. Made when missing
+	Sender string // of the batches, wire.Sender(role, node); required
+	Node   string // label of the lines of pods that State does not know
+	State  State  // pods by the UID in the path; required for workloads, nil leaves them out
+
+	// Rescan is how often everything is looked at whatever inotify said; default 10 s.
+	Rescan time.Duration
+	// Linger is how long a line waits for others to share its batch; default 250 ms.
+	Linger time.Duration
+	// Grace is how long a rotated file is still read after its successor appeared;
+	// default 1 s.
+	Grace time.Duration
+	// StateWait is how long a new pod's lines wait for State to know it; default 5 s.
+	StateWait time.Duration
+
+	Logger     *slog.Logger // default: discarded
+	Registerer prometheus.Registerer
+	Now        func() time.Time // default time.Now
+}
+
+func (o *FilesOptions) complete() error {
+	if o.Root == "" {
+		o.Root = DefaultRoot
+	}
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 250 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}} {
+		if *d.v == 0 {
+			*d.v = d.def
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	var errs []error
+	if o.Dir == "" {
+		errs = append(errs, errors.New("a folder for the positions is required"))
+	}
+	if o.Sender == "" {
+		errs = append(errs, errors.New("a sender is required"))
+	}
+	return errors.Join(errs...)
+}
+
+// Files follows the log files of a node's containers. It is a collector.Logs.
+type Files struct {
+	opts    FilesOptions
+	now     func() time.Time
+	log     *slog.Logger
+	grace   time.Duration
+	journal *journal[filePos]
+	counts  *counters
+	metrics *metrics
+	pods    pods
+
+	// What follows belongs to the goroutine of Run.
+	containers map[string]*container // by folder
+	order      []*container          // round robin
+	touched    map[*file]bool
+	buf        []byte
+	watcher    *fsnotify.Watcher
+	firstStart bool // no position is known: leftovers of rotations are not ours
+	started    bool
+}
+
+// maxHeld bounds the files of one container that are kept open for being read,
+// deleted ones included; the oldest are given up, and counted.
+const maxHeld = 12
+
+// NewFiles reads the positions; it starts nothing.
+func NewFiles(o FilesOptions) (*Files, error) {
+	if err := o.complete(); err != nil {
+		return nil, fmt.Errorf("log files: %w", err)
+	}
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("log files: %w", err)
+	}
+	j, err := openJournal[filePos](filepath.Join(o.Dir, "file-positions.json"))
+	if err != nil {
+		return nil, fmt.Errorf("log files: %w", err)
+	}
+	m := newMetrics(o.Registerer)
+	return &Files{opts: o, now: o.Now, log: o.Logger, grace: o.Grace, journal: j, counts: newCounters(m), metrics: m, pods: pods{state: o.State},
+		containers: map[string]*container{}, touched: map[*file]bool{}, buf: make([]byte, readBytes), firstStart: len(j.known) == 0 && j.inFlight == nil}, nil
+}
+
+// Health counts the lines of all containers.
+func (r *Files) Health() wire.LogHealth { return r.counts.health() }
+
+// Counts gives the lines of each container that is followed.
+func (r *Files) Counts() map[Container]Count { return r.counts.all() }
+
+// Run follows until ctx ends. Lines that were not acknowledged by then are read
+// again by the next Run of a Files with the same folder. An error means that the
+// files cannot be watched at all.
+func (r *Files) Run(ctx context.Context, sink Sink) error {
+	w, err := fsnotify.NewBufferedWatcher(4096)
+	if err != nil {
+		return fmt.Errorf("log files: watch: %w", err)
+	}
+	r.watcher = w
+	ship := newShipper(r.journal, r.counts, r.metrics, r.log)
+	shipCtx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { ship.run(shipCtx, sink) })
+	defer func() {
+		stop()
+		wg.Wait()
+		_ = w.Close()
+		for _, c := range r.containers {
+			for _, f := range c.files {
+				f.close()
+			}
+		}
+	}()
+	r.waitForState(ctx)
+	r.scanRoot()
+	r.started = true
+	if !r.resend(ctx, ship) {
+		return nil
+	}
+	r.loop(ctx, ship)
+	return nil
+}
+
+// waitForState lets the first lists arrive, so that lines get their workloads.
+func (r *Files) waitForState(ctx context.Context) {
+	for end := r.now().Add(2 * r.opts.StateWait); r.opts.State != nil && r.now().Before(end); {
+		if s := r.opts.State.Snapshot(); s != nil && s.Synced {
+			return
+		}
+		if !sleep(ctx, 50*time.Millisecond) {
+			return
+		}
+	}
+}
+
+// resend makes the batch anew that was on its way when the last run ended. It is
+// false when ctx ended.
+func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
+	was := r.journal.inFlight
+	if was == nil {
+		return true
+	}
+	b := newBatch[filePos](r.opts.Sender)
+	for _, c := range r.order {
+		r.nameStream(c, true)
+		for i, f := range c.files {
+			to, ok := was.To[f.key()]
+			if !ok || f.fd == nil || to.Print == "" {
+				continue
+			}
+			if h, ok := f.headHash(to.Len); !ok || fmt.Sprintf("%x", h) != to.Print {
+				continue
+			}
+			limit := int(to.Offset)
+			if _, _, err := r.readFile(c, f, b, &limit, to.Offset); err != nil {
+				r.log.Warn("read log file again", "path", f.path, "err", err)
+			}
+			// What is left of a batch that ended a file or an instance.
+			if next := r.following(c, i); f.offset < to.Offset || to.Scan == 0 && len(c.pending) > 0 && (next == nil || was.To[next.key()].Print == "") {
+				r.finish(c, f, next, b)
+			}
+			r.mark(c, b)
+		}
+	}
+	b.from, b.to, b.wire.ID, b.resent = was.From, was.To, was.ID, true
+	if b.lines == 0 {
+		r.log.Warn("files of the last batch are gone; if the server did not get it, its lines are lost", "batch", was.ID, "files", len(was.To))
+		r.journal.acknowledged(b)
+		return true
+	}
+	return r.hand(ctx, ship, b)
+}
+
+// hand gives a batch to the shipper; it is false when ctx ended.
+func (r *Files) hand(ctx context.Context, ship *shipper[filePos], b *batch[filePos]) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-ship.want:
+		ship.in <- b
+		return true
+	}
+}
+
+func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
+	b := newBatch[filePos](r.opts.Sender)
+	var since time.Time // of the first line in b
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	nextRescan := r.now().Add(r.opts.Rescan)
+	for {
+		blocked := r.fill(b)
+		now := r.now()
+		if b.lines > 0 && since.IsZero() {
+			since = now
+		}
+		wake := nextRescan
+		var want chan struct{}
+		if b.lines > 0 {
+			if due := since.Add(r.opts.Linger); blocked || !now.Before(due) {
+				want = ship.want
+			} else if due.Before(wake) {
+				wake = due
+			}
+		}
+		for _, c := range r.order {
+			if !c.wake.IsZero() && c.wake.Before(wake) {
+				wake = c.wake
+			}
+		}
+		timer.Reset(max(0, wake.Sub(now)))
+		select {
+		case <-ctx.Done():
+			return
+		case <-want:
+			b.seal()
+			ship.in <- b
+			b, since = newBatch[filePos](r.opts.Sender), time.Time{}
+		case e, ok := <-r.watcher.Events:
+			if !ok {
+				return
+			}
+			r.event(e)
+			r.moreEvents()
+		case err := <-r.watcher.Errors:
+			r.log.Warn("watch log files", "err", err) // an overflow: something was missed
+			nextRescan = now
+		case <-timer.C:
+		}
+		if now = r.now(); !now.Before(nextRescan) {
+			r.scanRoot()
+			r.prune()
+			nextRescan = now.Add(r.opts.Rescan)
+		}
+		for _, c := range r.order {
+			if !c.wake.IsZero() && !now.Before(c.wake) {
+				c.wake, c.dirty = time.Time{}, true
+			}
+		}
+	}
+}
+
+// moreEvents takes the events that wait, so that a burst is one look.
+func (r *Files) moreEvents() {
+	for range 4096 {
+		select {
+		case e, ok := <-r.watcher.Events:
+			if !ok {
+				return
+			}
+			r.event(e)
+		default:
+			return
+		}
+	}
+}
+
+// fill reads what is new into b. blocked says that b has to go before more can
+// be read.
+func (r *Files) fill(b *batch[filePos]) (blocked bool) {
+	for {
+		progress, left := false, false
+		for _, c := range r.order {
+			if c.rescan {
+				r.scanContainer(c)
+			}
+			if !c.dirty {
+				continue
+			}
+			if !r.nameStream(c, false) {
+				continue
+			}
+			if b.full() {
+				return true
+			}
+			before := c.progress()
+			if r.read(c, b, 1<<20) {
+				left = true
+				progress = progress || c.progress() != before
+				continue
+			}
+			c.dirty = false
+			if c.polled {
+				c.wakeAt(r.now().Add(500 * time.Millisecond))
+			}
+			r.settle(c)
+		}
+		r.drop()
+		if !left {
+			return b.full()
+		}
+		if !progress {
+			return b.lines > 0
+		}
+		if len(r.order) > 1 { // the one that filled b does not always come first
+			r.order = append(r.order[1:], r.order[0])
+		}
+	}
+}
+
+// progress is a number that changes when anything of the container was read.
+func (c *container) progress() (n int64) {
+	for i, f := range c.files {
+		n += f.offset + int64(f.gen)<<40
+		if f.done {
+			n += int64(i+1) << 50
+		}
+	}
+	return n
+}
+
+// nameStream finds the pod's workload. It is false while State may still learn of it.
+func (r *Files) nameStream(c *container, must bool) bool {
+	if c.known {
+		return true
+	}
+	pod := r.pods.find(c.id.UID)
+	if pod == nil && r.opts.State != nil && !must {
+		if wait := c.seen.Add(r.opts.StateWait).Sub(r.now()); wait > 0 {
+			c.wakeAt(r.now().Add(min(wait, 200*time.Millisecond)))
+			return false
+		}
+	}
+	c.stream = streamOf(c.id, pod, r.opts.Node)
+	c.known = !must || pod != nil
+	return true
+}
+
+// event notes what inotify said.
+func (r *Files) event(e fsnotify.Event) {
+	if c := r.containers[filepath.Dir(e.Name)]; c != nil { // a log file
+		c.dirty = true
+		if e.Op&^(fsnotify.Write|fsnotify.Chmod) != 0 {
+			c.rescan = true
+		}
+		return
+	}
+	if c := r.containers[e.Name]; c != nil { // its folder
+		c.rescan, c.dirty = true, true
+		return
+	}
+	if e.Op&fsnotify.Create == 0 {
+		return
+	}
+	switch {
+	case filepath.Dir(e.Name) == r.opts.Root:
+		r.scanPod(e.Name)
+	case filepath.Dir(filepath.Dir(e.Name)) == r.opts.Root:
+		r.addContainer(e.Name)
+	}
+}
+
+// scanRoot looks at everything.
+func (r *Files) scanRoot() {
+	if err := r.watcher.Add(r.opts.Root); err != nil {
+		r.log.Warn("watch log folder", "path", r.opts.Root, "err", err)
+	}
+	entries, err := os.ReadDir(r.opts.Root)
+	if err != nil {
+		r.log.Warn("list log folder", "path", r.opts.Root, "err", err)
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			r.scanPod(filepath.Join(r.opts.Root, e.Name()))
+		}
+	}
+	for _, c := range r.order {
+		r.scanContainer(c)
+		c.dirty = true
+	}
+}
+
+// podOfPath takes namespace_pod_uid apart.
+func podOfPath(name string) (c Container, ok bool) {
+	namespace, rest, ok := strings.Cut(name, "_")
+	pod, uid, ok2 := strings.Cut(rest, "_")
+	return Container{Namespace: namespace, Pod: pod, UID: uid}, ok && ok2 && namespace != "" && pod != "" && uid != ""
+}
+
+func (r *Files) scanPod(dir string) {
+	if _, ok := podOfPath(filepath.Base(dir)); !ok {
+		return
+	}
+	// Watched before it is listed: what comes after the list is told.
+	if err := r.watcher.Add(dir); err != nil {
+		r.log.Debug("watch pod folder", "path", dir, "err", err) // gone again
+		return
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			r.addContainer(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+func (r *Files) addContainer(dir string) {
+	if r.containers[dir] != nil {
+		return
+	}
+	id, ok := podOfPath(filepath.Base(filepath.Dir(dir)))
+	if !ok {
+		return
+	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return
+	}
+	if err := r.watcher.Add(dir); err != nil {
+		r.log.Warn("watch container folder", "path", dir, "err", err) // looked at on rescans only
+	}
+	id.Container = filepath.Base(dir)
+	c := &container{id: id, dir: dir, seen: r.now(), pending: map[string]*pending{}, dirty: true}
+	r.containers[dir] = c
+	r.order = append(r.order, c)
+	r.counts.read(id, 0, 0)
+	r.scanContainer(c)
+}
+
+// scanContainer finds new files, renamed and deleted ones.
+func (r *Files) scanContainer(c *container) {
+	c.rescan = false
+	entries, err := os.ReadDir(c.dir)
+	c.gone = errors.Is(err, fs.ErrNotExist)
+	if err != nil && !c.gone {
+		r.log.Warn("list container folder", "path", c.dir, "err", err)
+		return
+	}
+	present := map[[2]uint64]*file{}
+	var fresh []*file
+	for _, e := range entries {
+		instance, suffix, ok := nameOf(e.Name())
+		if !ok {
+			continue
+		}
+		f := &file{path: filepath.Join(c.dir, e.Name()), instance: instance, suffix: suffix}
+		if e.Type()&fs.ModeSymlink != 0 {
+			c.polled = true
+		}
+		if f.fd, err = os.Open(f.path); err != nil {
+			continue // gone again, or a link to a file that is
+		}
+		if st, err := f.fd.Stat(); err != nil || !st.Mode().IsRegular() {
+			f.close()
+			continue
+		}
+		if _, _, err := f.identify(); err != nil {
+			r.log.Warn("open log file", "path", f.path, "err", err)
+			f.close()
+			continue
+		}
+		present[[2]uint64{f.dev, f.ino}] = f
+		fresh = append(fresh, f)
+	}
+	for _, f := range c.files {
+		now := present[[2]uint64{f.dev, f.ino}]
+		if f.unlinked = now == nil; f.unlinked {
+			continue // or renamed between the list and the look: then the next one finds it
+		}
+		f.path, f.suffix = now.path, now.suffix
+		if f.done {
+			if r.reused(f, now) { // the inode belongs to another file by now
+				f.unlinked = true
+				continue
+			}
+			if size, _, err := now.identify(); err == nil && size > f.offset { // somebody wrote on after all
+				f.fd, now.fd = now.fd, nil
+				f.done, f.ended = false, time.Time{}
+				c.dirty = true
+			}
+		}
+		now.close()
+		fresh = slices.DeleteFunc(fresh, func(o *file) bool { return o == now })
+	}
+	slices.SortFunc(fresh, older)
+	for _, f := range fresh {
+		r.adopt(c, f)
+	}
+	// Those that are read and gone are forgotten.
+	c.files = slices.DeleteFunc(c.files, func(f *file) bool { return f.done && f.unlinked })
+	held := 0
+	for i := len(c.files) - 1; i >= 0; i-- {
+		if f := c.files[i]; !f.done {
+			if held++; held > maxHeld {
+				r.abandon(c, f)
+			}
+		}
+	}
+	if len(fresh) > 0 {
+		c.dirty = true
+	}
+}
+
+// reused says whether an inode that was read to its end is another file now.
+func (r *Files) reused(f, now *file) bool {
+	h, ok := now.headHash(f.printLen)
+	return f.printLen > 0 && (!ok || h != f.print)
+}
+
+// adopt takes a file in that was not known in this run.
+func (r *Files) adopt(c *container, f *file) {
+	c.files = append(c.files, f)
+	// The same file as before a restart?
+	if p, ok := r.journal.position(f.key()); ok {
+		if h, full := f.headHash(p.Len); full && fmt.Sprintf("%x", h) == p.Print {
+			f.resume(p)
+			return
+		}
+		f.gen, f.marked, f.hasMark = p.Gen+1, p, true // truncated, or the inode is another file's now
+	}
+	if f.suffix != "" && c.current(f) != nil {
+		f.unclear = r.now()
+		if !r.place(c, f) {
+			return
+		}
+	}
+	if r.started {
+		return
+	}
+	// A copy of one that was truncated while nobody looked?
+	for _, p := range r.journal.sources() {
+		if filepath.Dir(p.Path) != c.dir || p.Len < 32 {
+			continue
+		}
+		if h, ok := f.headHash(p.Len); ok && fmt.Sprintf("%x", h) == p.Print {
+			if r.stillThere(p) {
+				r.skip(c, f)
+				return
+			}
+			f.resume(p)
+			f.gen, f.hasMark = 0, false
+			return
+		}
+	}
+	if r.firstStart && f.suffix != "" {
+		r.skip(c, f) // rotated before anybody collected here
+	}
+}
+
+// current gives the file that a rotated one would have to be a copy of, were it
+// one: the current file of the same instance is still the one that it was.
+func (c *container) current(f *file) *file {
+	for _, o := range c.files {
+		if o != f && o.instance == f.instance && o.suffix == "" && !o.unlinked {
+			return o
+		}
+	}
+	return nil
+}
+
+// place finds out whether a new file is a copy that copytruncate made, and of
+// what. It is true once the file is known to be none.
+func (r *Files) place(c *container, f *file) bool {
+	short := false
+	for _, o := range c.files {
+		if o == f {
+			continue
+		}
+		for _, was := range append([]former{{o.print, o.printLen, -1}}, o.before...) {
+			if was.printLen < 32 {
+				continue
+			}
+			h, ok := f.headHash(was.printLen)
+			if !ok {
+				short = true // perhaps it is being written
+				continue
+			}
+			if h != was.print {
+				continue
+			}
+			f.unclear = time.Time{}
+			if was.offset < 0 { // read only if the other is truncated before it is read
+				f.copyOf = o
+				return false
+			}
+			f.offset, f.skip = was.offset, was.offset
+			c.moveBefore(f, o)
+			return false
+		}
+	}
+	if wait := f.unclear.Add(r.grace).Sub(r.now()); short && wait > 0 {
+		c.wakeAt(r.now().Add(wait))
+		return false
+	}
+	f.unclear = time.Time{}
+	if o := c.current(f); o != nil {
+		c.moveBefore(f, o) // what was in it before anybody looked
+	}
+	return true
+}
+
+// skip takes a file as read.
+func (r *Files) skip(c *container, f *file) {
+	if size, _, err := f.identify(); err == nil {
+		f.offset, f.skip, f.done = size, size, true
+		r.journal.set(f.key(), c.pos(f))
+	}
+	f.close()
+}
+
+// stillThere says whether the file of a position is where it was, unchanged.
+func (r *Files) stillThere(p filePos) bool {
+	f := &file{path: p.Path}
+	var err error
+	if f.fd, err = os.Open(p.Path); err != nil {
+		return false
+	}
+	defer f.close()
+	_, _, err = f.identify()
+	h, ok := f.headHash(p.Len)
+	return err == nil && ok && f.dev == p.Dev && f.ino == p.Ino && fmt.Sprintf("%x", h) == p.Print
+}
+
+// settle ends what is read to the end of a container that is gone.
+func (r *Files) settle(c *container) {
+	c.files = slices.DeleteFunc(c.files, func(f *file) bool { return f.done && f.unlinked })
+}
+
+// drop forgets containers whose folders are gone and whose files are read.
+func (r *Files) drop() {
+	r.order = slices.DeleteFunc(r.order, func(c *container) bool {
+		if !c.gone {
+			return false
+		}
+		for _, f := range c.files {
+			if !f.done && f.copyOf == nil {
+				return false
+			}
+		}
+		for _, f := range c.files {
+			f.close()
+		}
+		delete(r.containers, c.dir)
+		r.counts.forget(c.id)
+		return true
+	})
+}
+
+// prune forgets positions of files that are gone.
+func (r *Files) prune() {
+	live := map[string]bool{}
+	for _, c := range r.containers {
+		for _, f := range c.files {
+			live[f.key()] = true
+		}
+	}
+	for k := range r.journal.sources() {
+		if !live[k] {
+			r.journal.forget(k)
+		}
+	}
+}

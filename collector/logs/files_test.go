@@ -1,0 +1,563 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// server is a sink that stores each batch once, as the real one does.
+type server struct {
+	t       testing.TB
+	mu      sync.Mutex
+	seen    map[string]bool
+	lines   map[string][]string // by pod/container/stream
+	groups  map[string]wire.LogStream
+	fields  []map[string]string
+	batches int
+	again   int // batches that it had already
+	away    bool
+	// lost makes the answers after that many batches get lost: stored, but the
+	// sender does not learn of it.
+	lost    int
+	changed chan struct{}
+}
+
+var _ Sink = (*server)(nil)
+
+func newServer(t testing.TB) *server {
+	return &server{t: t, seen: map[string]bool{}, lines: map[string][]string{}, groups: map[string]wire.LogStream{}, lost: -1, changed: make(chan struct{}, 1)}
+}
+
+func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
+	if err := b.Validate(); err != nil {
+		s.t.Errorf("invalid batch: %v", err)
+	}
+	if body, err := wire.MarshalLogBatch(b); err != nil || len(body) > wire.MaxLogBatchBytes {
+		s.t.Errorf("batch of %d bytes, %v", len(body), err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away {
+		return errors.New("server is away")
+	}
+	if s.seen[b.ID] {
+		s.again++
+	} else {
+		s.batches++
+		s.seen[b.ID] = true
+		for _, g := range b.Groups {
+			k := g.Stream.Pod + "/" + g.Stream.Container + "/" + g.Stream.Stream
+			s.groups[k] = g.Stream
+			for _, l := range g.Lines {
+				s.lines[k] = append(s.lines[k], l.Message)
+				s.fields = append(s.fields, l.Fields)
+			}
+		}
+	}
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+	if s.lost >= 0 && s.batches > s.lost {
+		s.mu.Unlock()
+		<-ctx.Done()
+		s.mu.Lock()
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (s *server) got(k string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.lines[k]...)
+}
+
+func (s *server) set(fn func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fn()
+}
+
+// await waits until the server has so many lines of a stream.
+func (s *server) await(k string, n int) []string {
+	s.t.Helper()
+	deadline := time.After(30 * time.Second)
+	for {
+		if got := s.got(k); len(got) >= n {
+			return got
+		}
+		select {
+		case <-s.changed:
+		case <-deadline:
+			s.t.Fatalf("%s: the server has %d lines, want %d", k, len(s.got(k)), n)
+		}
+	}
+}
+
+// numbered checks that lines are "line 0", "line 1" … complete and in order.
+func numbered(t testing.TB, got []string, n int) {
+	t.Helper()
+	for i, l := range got {
+		if want := fmt.Sprintf("line %d", i); l != want {
+			t.Fatalf("line %d is %q; %d lines in all, want %d", i, l, len(got), n)
+		}
+	}
+	if len(got) != n {
+		t.Fatalf("%d lines, want %d", len(got), n)
+	}
+}
+
+type fixedState struct{ s *state.Snapshot }
+
+func (f fixedState) Snapshot() *state.Snapshot { return f.s }
+
+func podState(ps ...*object.Pod) fixedState {
+	s := &state.Snapshot{Synced: true, Pods: map[string]*object.Pod{}}
+	for _, p := range ps {
+		s.Pods[p.UID] = p
+	}
+	return fixedState{s}
+}
+
+// tree is a folder of pod logs with one container.
+type tree struct {
+	t    testing.TB
+	root string
+	dir  string // of the container
+	pos  string
+	next int
+}
+
+const key = "cart-1/app/stdout"
+
+func newTree(t testing.TB) *tree {
+	root := t.TempDir()
+	tr := &tree{t: t, root: root, dir: filepath.Join(root, "shop_cart-1_uid-1", "app"), pos: t.TempDir()}
+	if err := os.MkdirAll(tr.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+var clock = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+
+func cri(n int, stream, tag, text string) string {
+	return fmt.Sprintf("%s %s %s %s\n", clock.Add(time.Duration(n)*time.Millisecond).Format("2006-01-02T15:04:05.000000000Z07:00"), stream, tag, text)
+}
+
+// write appends n numbered lines to a file of the container.
+func (tr *tree) write(name string, n int) {
+	tr.t.Helper()
+	var b strings.Builder
+	for range n {
+		b.WriteString(cri(tr.next, "stdout", "F", fmt.Sprintf("line %d", tr.next)))
+		tr.next++
+	}
+	tr.raw(name, b.String())
+}
+
+func (tr *tree) raw(name, text string) {
+	tr.t.Helper()
+	f, err := os.OpenFile(filepath.Join(tr.dir, name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	if _, err := f.WriteString(text); err != nil {
+		tr.t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		tr.t.Fatal(err)
+	}
+}
+
+func (tr *tree) rename(from, to string) {
+	tr.t.Helper()
+	if err := os.Rename(filepath.Join(tr.dir, from), filepath.Join(tr.dir, to)); err != nil {
+		tr.t.Fatal(err)
+	}
+}
+
+func (tr *tree) options() FilesOptions {
+	return FilesOptions{Root: tr.root, Dir: tr.pos, Sender: "node/n1", Node: "n1", Linger: 5 * time.Millisecond, Grace: 20 * time.Millisecond, Rescan: 300 * time.Millisecond,
+		State: podState(&object.Pod{Meta: object.Meta{UID: "uid-1", Name: "cart-1", Namespace: "shop"}, Node: "n1", Workload: object.WorkloadRef{Type: "deployment", Name: "cart"}})}
+}
+
+// run starts a collector of the tree and gives what ends it.
+func (tr *tree) run(s *server) (f *Files, stop func()) {
+	tr.t.Helper()
+	f, err := NewFiles(tr.options())
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx, s) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				tr.t.Errorf("Run: %v", err)
+			}
+		})
+	}
+	tr.t.Cleanup(stop)
+	return f, stop
+}
+
+func TestFilesFollowFromTheFirstByte(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 100)
+	f, stop := tr.run(s)
+	s.await(key, 100)
+	tr.write("0.log", 50)
+	s.await(key, 150)
+	// A container that appears later.
+	tr.dir = filepath.Join(tr.root, "shop_cart-2_uid-2", "app")
+	if err := os.MkdirAll(tr.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tr.next = 0
+	tr.write("0.log", 20)
+	numbered(t, s.await("cart-2/app/stdout", 20), 20)
+	stop()
+	numbered(t, s.got(key), 150)
+	if g := s.groups[key]; g.Workload != "cart" || g.WorkloadType != "deployment" || g.Namespace != "shop" || g.Node != "n1" {
+		t.Errorf("stream is %+v", g)
+	}
+	if h := f.Health(); h.Read != 170 || h.Sent != 170 || h.Containers != 2 || len(f.Counts()) != 2 {
+		t.Errorf("health is %+v", h)
+	}
+}
+
+func TestFilesRotationByRename(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	_, stop := tr.run(s)
+	tr.write("0.log", 1)
+	s.await(key, 1)
+	total := 1
+	for i := range 8 {
+		tr.write("0.log", 200)
+		tr.rename("0.log", fmt.Sprintf("0.log.20261123-1000%02d", i))
+		tr.write(fmt.Sprintf("0.log.20261123-1000%02d", i), 10) // the writer lets go of it a little later
+		total += 210
+	}
+	tr.write("0.log", 5)
+	tr.write("1.log", 30) // the container was restarted
+	total += 35
+	s.await(key, total)
+	stop()
+	numbered(t, s.got(key), total)
+}
+
+func TestFilesDeletedWhileTheServerIsAway(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	s.away = true
+	f, stop := tr.run(s)
+	// One batch is on its way, one is full: the rest waits in the files.
+	tr.write("0.log", 3*batchLines)
+	waitFor(t, func() bool { return f.Health().Read == 2*batchLines })
+	tr.rename("0.log", "0.log.20261123-100000")
+	tr.write("0.log", 100)
+	waitFor(t, func() bool { return isOpen(t, filepath.Join(tr.dir, "0.log")) })
+	if n := f.Health().Read; n != 2*batchLines {
+		t.Errorf("%d lines are in memory, want no more than two batches", n)
+	}
+	if err := os.RemoveAll(filepath.Dir(tr.dir)); err != nil {
+		t.Fatal(err)
+	}
+	s.set(func() { s.away = false })
+	s.await(key, tr.next)
+	stop()
+	numbered(t, s.got(key), tr.next)
+	if h := f.Health(); h.Containers != 0 || h.Sent != int64(tr.next) || len(h.Dropped) != 0 {
+		t.Errorf("health is %+v", h)
+	}
+}
+
+// isOpen says whether this process has a file open.
+func isOpen(t testing.TB, path string) bool {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("no /proc to look at")
+	}
+	for _, e := range entries {
+		if l, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && l == path {
+			return true
+		}
+	}
+	return false
+}
+
+func waitFor(t testing.TB, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waited in vain")
+		}
+	}
+}
+
+func TestFilesRestartGoesOnWhereItWas(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 100)
+	_, stop := tr.run(s)
+	s.await(key, 100)
+	stop()
+	tr.write("0.log", 50)
+	tr.rename("0.log", "0.log.20261123-100000")
+	tr.write("0.log", 60)
+	tr.rename("0.log", "0.log.20261123-100100")
+	tr.write("0.log", 70)
+	_, stop = tr.run(s)
+	s.await(key, 280)
+	stop()
+	numbered(t, s.got(key), 280)
+}
+
+// The answer to a batch is lost and the collector is killed: the batch comes
+// again under the same id, whatever was written meanwhile.
+func TestFilesKilledBetweenSendAndAnswer(t *testing.T) {
+	for name, meanwhile := range map[string]func(tr *tree){
+		"more lines": func(tr *tree) { tr.write("0.log", 500) },
+		"rotated": func(tr *tree) {
+			tr.write("0.log", 500)
+			tr.rename("0.log", "0.log.20261123-100000")
+			tr.write("0.log", 100)
+		},
+		"nothing": func(*tree) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			tr.write("0.log", 300)
+			s.lost = 0 // not one answer arrives
+			_, stop := tr.run(s)
+			s.await(key, 1)
+			kill(tr, stop)
+			meanwhile(tr)
+			s.set(func() { s.lost = -1 })
+			_, stop = tr.run(s)
+			s.await(key, tr.next)
+			waitFor(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.again > 0 })
+			stop()
+			numbered(t, s.got(key), tr.next)
+			if s.again != 1 {
+				t.Errorf("%d batches came twice, want the one", s.again)
+			}
+		})
+	}
+}
+
+// kill ends a collector as a kill would: what it writes to its positions while it
+// ends is taken back.
+func kill(tr *tree, stop func()) {
+	tr.t.Helper()
+	path := filepath.Join(tr.pos, "file-positions.json")
+	was, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		tr.t.Fatal(err)
+	}
+	stop()
+	if was == nil {
+		_ = os.Remove(path)
+		return
+	}
+	if err := os.WriteFile(path, was, 0o600); err != nil {
+		tr.t.Fatal(err)
+	}
+}
+
+// The positions that a kill leaves may be of any moment before; nothing is lost
+// or doubled whenever it comes.
+func TestFilesKilledAgainAndAgain(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	total := 0
+	for i := range 12 {
+		_, stop := tr.run(s)
+		for range 5 {
+			tr.write("0.log", 97)
+			total += 97
+			if i%3 == 0 {
+				s.await(key, total-97*2)
+			}
+		}
+		if i%4 == 3 {
+			tr.rename("0.log", fmt.Sprintf("0.log.20261123-1000%02d", i))
+		}
+		kill(tr, stop)
+	}
+	_, stop := tr.run(s)
+	s.await(key, total)
+	stop()
+	numbered(t, s.got(key), total)
+}
+
+func TestFilesCopyTruncate(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	_, stop := tr.run(s)
+	total := 0
+	for i := range 5 {
+		tr.write("0.log", 150)
+		total += 150
+		if i%2 == 0 {
+			s.await(key, total)
+		}
+		data, err := os.ReadFile(filepath.Join(tr.dir, "0.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(tr.dir, fmt.Sprintf("0.log.2026112310000%d", i)), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(filepath.Join(tr.dir, "0.log"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr.write("0.log", 20)
+	total += 20
+	got := s.await(key, total)
+	stop()
+	seen := map[string]int{}
+	for _, l := range got {
+		seen[l]++
+	}
+	for i := range total {
+		if n := seen[fmt.Sprintf("line %d", i)]; n != 1 {
+			t.Errorf("line %d was seen %d times", i, n)
+		}
+	}
+}
+
+func TestFilesPartialLines(t *testing.T) {
+	long := strings.Repeat("x", 16<<10)
+	tr, s := newTree(t), newServer(t)
+	tr.raw("0.log", cri(1, "stdout", "P", "a")+cri(2, "stderr", "F", "err 1")+cri(3, "stdout", "P", "b")+cri(4, "stderr", "P", "err"))
+	_, stop := tr.run(s)
+	s.await("cart-1/app/stderr", 1)
+	kill(tr, stop)
+	_, stop = tr.run(s)
+	tr.raw("0.log", cri(5, "stdout", "F", "c")+cri(6, "stdout", "F", ""))
+	s.await(key, 2)
+	tr.raw("0.log", cri(7, "stdout", "P", "over "))
+	tr.rename("0.log", "0.log.20261123-100000")
+	tr.raw("0.log", cri(8, "stdout", "F", "a rotation")+cri(9, "stderr", "F", " 2"))
+	s.await(key, 3)
+	for range 40 {
+		tr.raw("0.log", cri(10, "stdout", "P", long))
+	}
+	tr.raw("0.log", cri(10, "stdout", "F", "end")+cri(11, "stdout", "P", "the container died"))
+	tr.raw("1.log", cri(12, "stdout", "F", "new"))
+	got := s.await(key, 8)
+	stop()
+	want := []string{"abc", "", "over a rotation", strings.Repeat(long, 16), strings.Repeat(long, 16), strings.Repeat(long, 8) + "end", "the container died", "new"}
+	for i := range want {
+		if i >= len(got) || got[i] != want[i] {
+			t.Fatalf("line %d is %.40q (%d bytes), want %.40q (%d)", i, got[i], len(got[i]), want[i], len(want[i]))
+		}
+	}
+	if got := s.got("cart-1/app/stderr"); len(got) != 2 || got[0] != "err 1" || got[1] != "err 2" {
+		t.Errorf("stderr is %q", got)
+	}
+}
+
+func TestFilesOddLines(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.raw("0.log", cri(1, "stdout", "F", "good")+"no format at all\n\x00\x00\x00"+cri(2, "stdout", "F", "after zeros")+"\n"+
+		"1969-01-01T00:00:00Z stdout F too old\n"+"{\"log\":\"docker\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-23T10:00:01.5Z\"}\n"+cri(3, "stdout", "F", "bad \xff utf-8"))
+	tr.raw("0.log", strings.Repeat("y", 3<<20)+"\n")
+	f, stop := tr.run(s)
+	got := s.await(key, 5+12)
+	stop()
+	want := []string{"good", "no format at all", "after zeros", "1969-01-01T00:00:00Z stdout F too old", "docker", "bad \uFFFD utf-8"}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("line %d is %q, want %q", i, got[i], want[i])
+		}
+	}
+	if n := len(strings.Join(got[6:], "")); n != 3<<20 {
+		t.Errorf("the endless line has %d bytes, want %d", n, 3<<20)
+	}
+	for _, c := range f.Counts() {
+		if c.Malformed == 0 {
+			t.Error("malformed lines are not counted")
+		}
+	}
+}
+
+func TestFilesMidnight(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	var b strings.Builder
+	for i := range 400 {
+		at := time.Date(2026, 11, 23, 23, 59, 59, 0, time.UTC).Add(time.Duration(i) * 5 * time.Millisecond)
+		fmt.Fprintf(&b, "%s stdout F line %d\n", at.Format(time.RFC3339Nano), i)
+	}
+	tr.raw("0.log", b.String())
+	_, stop := tr.run(s)
+	numbered(t, s.await(key, 400), 400)
+	stop()
+	if s.batches != 2 {
+		t.Errorf("%d batches, want one a day", s.batches)
+	}
+}
+
+func TestFilesAsFastAsPossible(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 1)
+	_, stop := tr.run(s)
+	s.await(key, 1)
+	for i := range 20 {
+		tr.write("0.log", 1000)
+		if i%5 == 4 {
+			tr.rename("0.log", fmt.Sprintf("0.log.20261123-1000%02d", i))
+		}
+	}
+	s.await(key, 20_001)
+	stop()
+	numbered(t, s.got(key), 20_001)
+}
+
+func TestFilesRefusedBatchIsCounted(t *testing.T) {
+	tr := newTree(t)
+	tr.write("0.log", 10)
+	f, err := NewFiles(tr.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx, refusing{}) }()
+	waitFor(t, func() bool { return f.Health().Dropped[DropRefused] == 10 })
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	if _, err := NewFiles(FilesOptions{}); err == nil || !strings.Contains(err.Error(), "positions") || !strings.Contains(err.Error(), "sender") {
+		t.Errorf("got %v, want both that are missing named", err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file-positions.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewFiles(FilesOptions{Dir: dir, Sender: "x"}); err == nil {
+		t.Error("positions that cannot be read are taken for none")
+	}
+}

@@ -1,0 +1,139 @@
+package logs
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// journal keeps on disk how far the server has acknowledged each source, and
+// which batch was on its way: after a crash exactly that batch is made again,
+// under the same id, so that the server stores it once. C is a source's position.
+type journal[C any] struct {
+	path string
+
+	mu       sync.Mutex
+	known    map[string]C // by source
+	inFlight *inFlight[C]
+}
+
+type inFlight[C any] struct {
+	ID   string       `json:"id"`
+	From map[string]C `json:"from"`
+	To   map[string]C `json:"to"`
+}
+
+type journalFile[C any] struct {
+	Format   int          `json:"format"`
+	Known    map[string]C `json:"known"`
+	InFlight *inFlight[C] `json:"in_flight,omitempty"`
+}
+
+const journalFormat = 1
+
+// openJournal reads the file, which may not be there yet. One that cannot be
+// read is an error: to begin anew would send everything twice.
+func openJournal[C any](path string) (*journal[C], error) {
+	j := &journal[C]{path: path, known: map[string]C{}}
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return j, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read positions: %w", err)
+	}
+	var f journalFile[C]
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, fmt.Errorf("read positions %s: %w; without the file all logs that are still there are sent again", path, err)
+	}
+	if f.Format > journalFormat {
+		return nil, fmt.Errorf("read positions %s: its format is %d, this version knows %d", path, f.Format, journalFormat)
+	}
+	if f.Known != nil {
+		j.known = f.Known
+	}
+	j.inFlight = f.InFlight
+	return j, nil
+}
+
+func (j *journal[C]) position(source string) (C, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	c, ok := j.known[source]
+	return c, ok
+}
+
+// begin notes that the batch is about to be sent.
+func (j *journal[C]) begin(b *batch[C]) error {
+	j.mu.Lock()
+	j.inFlight = &inFlight[C]{ID: b.wire.ID, From: b.from, To: b.to}
+	j.mu.Unlock()
+	return j.write()
+}
+
+// acknowledged notes that the server has the batch. It is written with the next
+// begin, or by write.
+func (j *journal[C]) acknowledged(b *batch[C]) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	maps.Copy(j.known, b.to)
+	j.inFlight = nil
+}
+
+// set notes a position that no batch brought.
+func (j *journal[C]) set(source string, c C) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.known[source] = c
+}
+
+func (j *journal[C]) forget(source string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.known, source)
+}
+
+func (j *journal[C]) sources() map[string]C {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return maps.Clone(j.known)
+}
+
+// write puts the journal on disk: temp, sync, rename.
+func (j *journal[C]) write() (err error) {
+	j.mu.Lock()
+	raw, err := json.Marshal(journalFile[C]{Format: journalFormat, Known: j.known, InFlight: j.inFlight})
+	j.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("write positions: %w", err)
+	}
+	tmp := j.path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write positions: %w", err)
+	}
+	_, err = f.Write(raw)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write positions: %w", err)
+	}
+	if err := os.Rename(tmp, j.path); err != nil {
+		return fmt.Errorf("write positions: %w", err)
+	}
+	return syncDir(filepath.Dir(j.path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("write positions: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("write positions: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,34 @@
+package logs
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	read, sent, malformed prometheus.Counter
+	dropped               *prometheus.CounterVec
+	batches               *prometheus.CounterVec
+	positions             *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		read:      prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_read_lines_total", Help: "Lines read from containers."}),
+		sent:      prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_sent_lines_total", Help: "Lines that the server acknowledged."}),
+		malformed: prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_malformed_lines_total", Help: "Lines in no known format, sent as they are."}),
+		dropped:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_dropped_lines_total", Help: "Lines that were not sent, by reason."}, []string{"reason"}),
+		batches:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_batches_total", Help: "Batches by result."}, []string{"result"}),
+		positions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_position_writes_total", Help: "Writes of the positions file by result."}, []string{"result"}),
+	}
+	for _, r := range []string{DropRotated, DropRefused, DropGone} {
+		m.dropped.WithLabelValues(r)
+	}
+	for _, r := range []string{"sent", "resent", "refused"} {
+		m.batches.WithLabelValues(r)
+	}
+	for _, r := range []string{"ok", "error"} {
+		m.positions.WithLabelValues(r)
+	}
+	if reg != nil {
+		reg.MustRegister(m.read, m.sent, m.malformed, m.dropped, m.batches, m.positions)
+	}
+	return m
+}

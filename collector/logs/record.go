@@ -1,0 +1,515 @@
+package logs
+
+import (
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Bounds of the fields that a line may bring. A line that has more keeps its
+// whole text as message besides the fields that fit.
+const (
+	maxFields     = 64
+	maxFieldName  = 128
+	maxFieldValue = 4 << 10
+	maxFieldBytes = 32 << 10 // names and values together
+	maxDepth      = 6        // objects within objects
+)
+
+// reserved names are the stream's and the store's own; a line's field of that
+// name gets a prefix.
+func reserved(name string) bool {
+	switch name {
+	case "cluster", "namespace", "pod", "container", "stream", "workload_type", "workload", "node":
+		return true
+	}
+	return strings.HasPrefix(name, "_")
+}
+
+// Parse makes a message and fields of a record's text. A JSON object or a line
+// of logfmt becomes fields, its msg or message the message, provided that every
+// other part is kept as a field; else the message is the text as it is. Objects
+// inside are flattened with dots, arrays keep their JSON. The field "level" is
+// one of trace, debug, info, warn, error, fatal, or not there; "time" is the
+// line's own time in RFC 3339, UTC.
+func Parse(text string) (message string, fields map[string]string) {
+	trimmed := strings.TrimSpace(text)
+	var x extraction
+	switch {
+	case len(trimmed) > 1 && trimmed[0] == '{' && trimmed[len(trimmed)-1] == '}' && x.json(trimmed),
+		looksLikeLogfmt(trimmed) && x.logfmt(trimmed):
+		if x.message != "" && !x.lacking {
+			text = x.message
+		}
+		if x.fields["level"] == "" {
+			if l := guessLevel(text); l != "" {
+				x.put("level", l)
+			}
+		}
+		return valid(text), x.fields
+	}
+	if l := guessLevel(trimmed); l != "" {
+		return valid(text), map[string]string{"level": l}
+	}
+	return valid(text), nil
+}
+
+// valid replaces what is not UTF-8, which JSON cannot carry.
+func valid(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+type extraction struct {
+	fields     map[string]string
+	bytes      int
+	message    string
+	hasMessage bool
+	lacking    bool // a part could not be kept as a field
+}
+
+func (x *extraction) reset() { *x = extraction{} }
+
+func (x *extraction) put(name, value string) {
+	if x.fields == nil {
+		x.fields = make(map[string]string, 8)
+	}
+	x.fields[name] = value
+}
+
+// add takes one part of a line.
+func (x *extraction) add(name, value string) {
+	switch name {
+	case "msg", "message":
+		if !x.hasMessage {
+			x.message, x.hasMessage = value, true
+			return
+		}
+	case "level", "lvl", "severity", "loglevel", "log.level":
+		if l := normalLevel(value); l != "" && x.fields["level"] == "" {
+			x.put("level", l)
+			return
+		}
+	case "time", "ts", "timestamp", "@timestamp":
+		if t, ok := normalTime(value); ok && x.fields["time"] == "" {
+			x.put("time", t)
+			return
+		}
+	}
+	if reserved(name) {
+		name = "log_" + strings.TrimLeft(name, "_")
+	}
+	if name == "" || len(name) > maxFieldName || len(value) > maxFieldValue || len(x.fields) >= maxFields || x.bytes+len(name)+len(value) > maxFieldBytes {
+		x.lacking = true
+		return
+	}
+	name = valid(name)
+	if _, twice := x.fields[name]; twice {
+		x.lacking = true
+		return
+	}
+	x.bytes += len(name) + len(value)
+	x.put(name, valid(value))
+}
+
+// json reads an object. It is not ok when the text is not JSON.
+func (x *extraction) json(s string) bool {
+	i, ok := x.object(s, 0, "", 0)
+	if !ok || skipSpace(s, i) != len(s) {
+		x.reset()
+		return false
+	}
+	return true
+}
+
+// object reads an object that starts at s[i] and says where it ends.
+func (x *extraction) object(s string, i int, prefix string, depth int) (end int, ok bool) {
+	i = skipSpace(s, i+1)
+	if i < len(s) && s[i] == '}' {
+		if depth > 0 {
+			x.add(prefix, "{}")
+		}
+		return i + 1, true
+	}
+	for i < len(s) && s[i] == '"' {
+		key, next, ok := readString(s, i)
+		if !ok {
+			return 0, false
+		}
+		i = skipSpace(s, next)
+		if i >= len(s) || s[i] != ':' {
+			return 0, false
+		}
+		i = skipSpace(s, i+1)
+		if i >= len(s) {
+			return 0, false
+		}
+		if prefix != "" {
+			key = prefix + "." + key
+		}
+		switch {
+		case s[i] == '"':
+			var v string
+			if v, i, ok = readString(s, i); !ok {
+				return 0, false
+			}
+			x.add(key, v)
+		case s[i] == '{' && depth+1 < maxDepth && len(key) <= maxFieldName:
+			if i, ok = x.object(s, i, key, depth+1); !ok {
+				return 0, false
+			}
+		default:
+			end, ok := skipValue(s, i, depth)
+			if !ok {
+				return 0, false
+			}
+			x.add(key, s[i:end])
+			i = end
+		}
+		i = skipSpace(s, i)
+		if i >= len(s) {
+			return 0, false
+		}
+		if s[i] == '}' {
+			return i + 1, true
+		}
+		if s[i] != ',' {
+			return 0, false
+		}
+		i = skipSpace(s, i+1)
+	}
+	return 0, false
+}
+
+func skipSpace(s string, i int) int {
+	for i < len(s) && (s[i] == ' ' || s[i] == '\t' || s[i] == '\n' || s[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// readString reads the string that starts at s[i], a quote.
+func readString(s string, i int) (v string, end int, ok bool) {
+	start := i + 1
+	escaped := false
+	for i = start; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"':
+			if !escaped {
+				return s[start:i], i + 1, true
+			}
+			v, ok := unescape(s[start:i])
+			return v, i + 1, ok
+		case c == '\\':
+			escaped = true
+			i++
+		case c < ' ':
+			return "", 0, false
+		}
+	}
+	return "", 0, false
+}
+
+func unescape(s string) (string, bool) {
+	var b strings.Builder
+	b.Grow(len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i++; i >= len(s) {
+			return "", false
+		}
+		switch s[i] {
+		case '"', '\\', '/':
+			b.WriteByte(s[i])
+		case 'b':
+			b.WriteByte('\b')
+		case 'f':
+			b.WriteByte('\f')
+		case 'n':
+			b.WriteByte('\n')
+		case 'r':
+			b.WriteByte('\r')
+		case 't':
+			b.WriteByte('\t')
+		case 'u':
+			r, ok := hex4(s, i+1)
+			if !ok {
+				return "", false
+			}
+			i += 4
+			if r >= 0xd800 && r < 0xe000 { // half of a pair
+				low, ok := rune(0), false
+				if i+2 < len(s) && s[i+1] == '\\' && s[i+2] == 'u' {
+					low, ok = hex4(s, i+3)
+				}
+				if ok && r < 0xdc00 && low >= 0xdc00 && low < 0xe000 {
+					r = (r-0xd800)<<10 + low - 0xdc00 + 0x10000
+					i += 6
+				} else {
+					r = utf8.RuneError
+				}
+			}
+			b.WriteRune(r)
+		default:
+			return "", false
+		}
+	}
+	return b.String(), true
+}
+
+func hex4(s string, i int) (rune, bool) {
+	if i+4 > len(s) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s[i:i+4], 16, 16)
+	return rune(n), err == nil
+}
+
+// skipValue finds the end of the value that starts at s[i].
+func skipValue(s string, i, depth int) (end int, ok bool) {
+	if depth > 64 || i >= len(s) { // a bomb
+		return 0, false
+	}
+	switch c := s[i]; {
+	case c == '"':
+		_, end, ok = readString(s, i)
+		return end, ok
+	case c == '{' || c == '[':
+		closing := byte('}')
+		if c == '[' {
+			closing = ']'
+		}
+		i = skipSpace(s, i+1)
+		if i < len(s) && s[i] == closing {
+			return i + 1, true
+		}
+		for i < len(s) {
+			if c == '{' {
+				if s[i] != '"' {
+					return 0, false
+				}
+				if _, i, ok = readString(s, i); !ok {
+					return 0, false
+				}
+				if i = skipSpace(s, i); i >= len(s) || s[i] != ':' {
+					return 0, false
+				}
+				i = skipSpace(s, i+1)
+			}
+			if i, ok = skipValue(s, i, depth+1); !ok {
+				return 0, false
+			}
+			if i = skipSpace(s, i); i >= len(s) {
+				return 0, false
+			}
+			if s[i] == closing {
+				return i + 1, true
+			}
+			if s[i] != ',' {
+				return 0, false
+			}
+			i = skipSpace(s, i+1)
+		}
+		return 0, false
+	}
+	for end = i; end < len(s) && !strings.ContainsRune(",}] \t\r\n", rune(s[end])); end++ {
+	}
+	switch v := s[i:end]; v {
+	case "true", "false", "null":
+		return end, true
+	default:
+		return end, isNumber(v)
+	}
+}
+
+// isNumber checks the grammar of JSON.
+func isNumber(s string) bool {
+	s = strings.TrimPrefix(s, "-")
+	n := leadingDigits(s)
+	if n == 0 || n > 1 && s[0] == '0' {
+		return false
+	}
+	s = s[n:]
+	if strings.HasPrefix(s, ".") {
+		if n = leadingDigits(s[1:]); n == 0 {
+			return false
+		}
+		s = s[1+n:]
+	}
+	if s != "" && (s[0] == 'e' || s[0] == 'E') {
+		s = s[1:]
+		if s != "" && (s[0] == '+' || s[0] == '-') {
+			s = s[1:]
+		}
+		if n = leadingDigits(s); n == 0 {
+			return false
+		}
+		s = s[n:]
+	}
+	return s == ""
+}
+
+func leadingDigits(s string) int {
+	n := 0
+	for n < len(s) && s[n] >= '0' && s[n] <= '9' {
+		n++
+	}
+	return n
+}
+
+// looksLikeLogfmt asks for key=value right at the start.
+func looksLikeLogfmt(s string) bool {
+	n := keyLength(s)
+	return n > 0 && n < len(s) && s[n] == '='
+}
+
+func keyLength(s string) int {
+	for i := range len(s) {
+		c := s[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-' || c == '/' || c == '@' {
+			continue
+		}
+		return i
+	}
+	return len(s)
+}
+
+// logfmt reads a line that is nothing but key=value pairs, at least two.
+func (x *extraction) logfmt(s string) bool {
+	pairs := 0
+	for s = strings.TrimLeft(s, " \t"); s != ""; s = strings.TrimLeft(s, " \t") {
+		n := keyLength(s)
+		if n == 0 || n >= len(s) || s[n] != '=' {
+			x.reset()
+			return false
+		}
+		key := s[:n]
+		s = s[n+1:]
+		var v string
+		if strings.HasPrefix(s, `"`) {
+			var end int
+			var ok bool
+			if v, end, ok = readString(s, 0); !ok || end < len(s) && s[end] != ' ' && s[end] != '\t' {
+				x.reset()
+				return false
+			}
+			s = s[end:]
+		} else {
+			end := strings.IndexAny(s, " \t")
+			if end < 0 {
+				end = len(s)
+			}
+			if v = s[:end]; strings.ContainsAny(v, `"`) {
+				x.reset()
+				return false
+			}
+			s = s[end:]
+		}
+		x.add(key, v)
+		pairs++
+	}
+	if pairs < 2 {
+		x.reset()
+		return false
+	}
+	return true
+}
+
+// normalLevel maps the words and numbers in use to six; empty when unknown.
+func normalLevel(s string) string {
+	if len(s) > 12 {
+		return ""
+	}
+	switch strings.ToLower(s) {
+	case "trace", "trc", "finest", "finer", "10":
+		return "trace"
+	case "debug", "dbg", "fine", "verbose", "d", "20":
+		return "debug"
+	case "info", "inf", "information", "notice", "i", "30":
+		return "info"
+	case "warn", "warning", "wrn", "w", "40":
+		return "warn"
+	case "error", "err", "eror", "severe", "e", "50":
+		return "error"
+	case "fatal", "ftl", "critical", "crit", "panic", "alert", "emergency", "emerg", "dpanic", "f", "60":
+		return "fatal"
+	}
+	return ""
+}
+
+// guessLevel looks for a level at the beginning of a plain line: klog's first
+// letter, or a word in capitals or brackets among the first few.
+func guessLevel(s string) string {
+	if len(s) > 5 && strings.IndexByte("IWEF", s[0]) >= 0 {
+		if _, ok := digits(s[1:5]); ok && s[5] == ' ' {
+			return normalLevel(s[:1])
+		}
+	}
+	if len(s) > 96 {
+		s = s[:96]
+	}
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c < 'A' || c > 'Z' && c < 'a' || c > 'z' {
+			i++
+			continue
+		}
+		j := i + 1
+		for j < len(s) && (s[j] >= 'A' && s[j] <= 'Z' || s[j] >= 'a' && s[j] <= 'z') {
+			j++
+		}
+		word := s[i:j]
+		boundary := (i == 0 || strings.IndexByte(" [|(<\t=:", s[i-1]) >= 0) && (j == len(s) || strings.IndexByte(" ]|)>:\t,", s[j]) >= 0)
+		if j-i >= 4 && j-i <= 9 && boundary {
+			upper := word[1] >= 'A' && word[1] <= 'Z'
+			bracketed := i > 0 && s[i-1] == '[' && j < len(s) && s[j] == ']'
+			if upper || bracketed {
+				if l := normalLevel(word); l != "" {
+					return l
+				}
+			}
+		}
+		i = j
+	}
+	return ""
+}
+
+// normalTime reads RFC 3339 or a number of seconds, milliseconds, microseconds
+// or nanoseconds since 1970.
+func normalTime(s string) (string, bool) {
+	if len(s) > 40 || s == "" {
+		return "", false
+	}
+	if nanos, ok := parseTime(s); ok {
+		return time.Unix(0, nanos).UTC().Format(time.RFC3339Nano), true
+	}
+	if !isNumber(s) {
+		return "", false
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return "", false
+	}
+	sec := 0.0
+	switch { // the years 1973 to 2286 in each unit
+	case f >= 1e8 && f < 1e10:
+		sec = 1
+	case f >= 1e11 && f < 1e13:
+		sec = 1e3
+	case f >= 1e14 && f < 1e16:
+		sec = 1e6
+	case f >= 1e17 && f < 9e18:
+		sec = 1e9
+	default:
+		return "", false
+	}
+	whole := int64(f / sec)
+	nanos := int64((f - float64(whole)*sec) * (1e9 / sec))
+	return time.Unix(whole, nanos).UTC().Format(time.RFC3339Nano), true
+}

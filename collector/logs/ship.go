@@ -1,0 +1,119 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+)
+
+// shipper sends sealed batches one after the other and keeps the journal.
+type shipper[C any] struct {
+	want    chan struct{}  // the shipper offers to take a batch; until it does, the maker fills it
+	in      chan *batch[C] // the maker answers with one
+	journal *journal[C]
+	counts  *counters
+	metrics *metrics
+	log     *slog.Logger
+	idle    time.Duration // how long a batch may follow before the journal is written on its own
+}
+
+func newShipper[C any](j *journal[C], c *counters, m *metrics, log *slog.Logger) *shipper[C] {
+	return &shipper[C]{want: make(chan struct{}), in: make(chan *batch[C]), journal: j, counts: c, metrics: m, log: log, idle: 100 * time.Millisecond}
+}
+
+// run sends until ctx ends.
+func (s *shipper[C]) run(ctx context.Context, sink Sink) {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	defer timer.Stop()
+	dirty := false
+	for {
+		select {
+		case <-ctx.Done():
+			if dirty {
+				s.write(s.journal.write())
+			}
+			return
+		case <-timer.C:
+			// No batch followed whose begin would have written it.
+			s.write(s.journal.write())
+			dirty = false
+		case s.want <- struct{}{}:
+			timer.Stop()
+			var b *batch[C]
+			select {
+			case b = <-s.in:
+			case <-ctx.Done():
+				if dirty {
+					s.write(s.journal.write())
+				}
+				return
+			}
+			s.write(s.journal.begin(b))
+			dirty = false
+			if !s.send(ctx, sink, b) {
+				return // it stays in the journal as on its way
+			}
+			s.journal.acknowledged(b)
+			dirty = true
+			timer.Reset(s.idle)
+		}
+	}
+}
+
+func (s *shipper[C]) write(err error) {
+	if err != nil {
+		// Lines are still sent once; only a kill now could send some twice.
+		s.metrics.positions.WithLabelValues("error").Inc()
+		s.log.Error("write log positions", "err", err)
+		return
+	}
+	s.metrics.positions.WithLabelValues("ok").Inc()
+}
+
+// send says whether the batch is settled: acknowledged, or refused for good.
+func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
+	wait := 200 * time.Millisecond
+	for {
+		err := sink.Send(ctx, &b.wire)
+		switch {
+		case err == nil:
+			s.counts.sent(b.counts)
+			result := "sent"
+			if b.resent {
+				result = "resent"
+			}
+			s.metrics.batches.WithLabelValues(result).Inc()
+			return true
+		case ctx.Err() != nil:
+			return false
+		case errors.Is(err, fault.ErrInvalid), errors.Is(err, fault.ErrTooLarge), errors.Is(err, fault.ErrMalformed):
+			for c, n := range b.counts {
+				s.counts.dropped(c, DropRefused, n)
+			}
+			s.metrics.batches.WithLabelValues("refused").Inc()
+			s.log.Error("log batch refused", "batch", b.wire.ID, "lines", b.lines, "err", err)
+			return true
+		}
+		s.log.Warn("send log batch", "retry_seconds", wait.Seconds(), "err", err)
+		if !sleep(ctx, wait) {
+			return false
+		}
+		wait = min(2*wait, 30*time.Second)
+	}
+}
+
+// sleep waits, and says whether ctx is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
