@@ -33,6 +33,9 @@ const (
 	maxFieldBytes       = 1 << 20 // names and values of a line's own fields together
 )
 
+// maxWaitingBytes bounds what is in memory between two commits.
+const maxWaitingBytes = 256 << 20
+
 // Reasons for which a line, or a part of it, is not stored.
 const (
 	droppedTooOld    = "too_old"        // beyond the retention
@@ -57,8 +60,8 @@ var (
 // acknowledged, since sending them again would not help.
 //
 // Errors: fault.ErrInvalid for a batch that breaks wire's rules,
-// fault.ErrUnavailable while the store is read-only or closing, and the
-// context's error when it ends first. After an error the batch may be stored or
+// fault.ErrUnavailable while the store is read-only or closing, fault.ErrLimited
+// while too much waits, and the context's error when it ends first. After an error the batch may be stored or
 // not: send it again with the same id.
 func (s *Store) Append(ctx context.Context, cluster string, b *wire.LogBatch) error {
 	if cluster == "" {
@@ -126,6 +129,40 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*gro
 	if rows == 0 {
 		return nil, nil // every line was dropped, and counted
 	}
+	size := sizeOf(b)
+	if s.waiting.Add(size) > maxWaitingBytes && size < maxWaitingBytes {
+		s.waiting.Add(-size)
+		s.metrics.refused.Inc()
+		return nil, fmt.Errorf("append logs: more than %d MiB wait to be committed: %w", maxWaitingBytes>>20, fault.ErrLimited)
+	}
+	g, err := s.hand(ctx, lr, entry{sender: sd, id: id, arrival: arrival{
+		cluster: cluster, batch: batchKey(cluster, b.Sender, b.ID), oldest: oldest, newest: newest, at: s.opts.Now(),
+	}, rows: rows, size: size, day: partitionOf(newest)})
+	if err != nil {
+		s.waiting.Add(-size)
+		return nil, err
+	}
+	s.tenants.add(tenantOf(cluster))
+	sd.pending[id] = g
+	return g, nil
+}
+
+// sizeOf estimates what a batch takes in memory.
+func sizeOf(b *wire.LogBatch) int64 {
+	n := 0
+	for _, g := range b.Groups {
+		for _, l := range g.Lines {
+			n += 64 + len(l.Message)
+			for k, v := range l.Fields {
+				n += len(k) + len(v)
+			}
+		}
+	}
+	return int64(n)
+}
+
+// hand gives rows to the library and their batch to the next commit.
+func (s *Store) hand(ctx context.Context, lr *logstorage.LogRows, e entry) (*group, error) {
 	if err := s.gate.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("append logs: %w", err)
 	}
@@ -136,12 +173,7 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*gro
 	if err := guard("append logs", func() error { s.db.MustAddRows(lr); return nil }); err != nil {
 		return nil, err
 	}
-	s.tenants.add(tenantOf(cluster))
-	g := s.join(entry{sender: sd, id: id, arrival: arrival{
-		cluster: cluster, batch: batchKey(cluster, b.Sender, b.ID), oldest: oldest, newest: newest, at: s.opts.Now(),
-	}, rows: rows, day: partitionOf(newest)})
-	sd.pending[id] = g
-	return g, nil
+	return s.join(e), nil
 }
 
 func span(b *wire.LogBatch) (oldest, newest int64) {

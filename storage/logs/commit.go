@@ -37,6 +37,7 @@ type entry struct {
 	id      batchID
 	arrival arrival
 	rows    int
+	size    int64 // bytes, estimated
 	day     string
 }
 
@@ -136,6 +137,7 @@ func (s *Store) commit() {
 			delete(e.sender.pending, e.id)
 		}
 		e.sender.mu.Unlock()
+		s.waiting.Add(-e.size)
 		switch {
 		case g.err != nil:
 		case slices.Contains(missing, e.day):

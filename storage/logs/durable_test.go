@@ -8,11 +8,16 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -23,14 +28,25 @@ import (
 // acknowledged is sent again, with the same id, to the next process.
 const writerEnv = "CROWSNEST_LOGS_WRITER_DIR"
 
-const (
-	writerSenders = 4
-	writerLines   = 300 // per batch
-)
+// load is how hard a writer works.
+type load struct {
+	senders, lines int // lines per batch
+	padding        int // bytes added to each line
+	interval       time.Duration
+	rounds         int
+}
+
+var loads = map[string]load{
+	"many commits": {senders: 4, lines: 300, interval: 100 * time.Millisecond, rounds: 5},
+	// So much between two commits that parts are being merged in memory when a
+	// commit begins: what one flush alone would miss.
+	"large commits": {senders: 8, lines: 12000, padding: 100, interval: 700 * time.Millisecond, rounds: 2},
+}
 
 // writerBatch makes batch n of a sender. Its lines are numbered throughout. The
 // lines of two senders lie in another day, so that two days are active.
-func writerBatch(sender, n int, start time.Time) *wire.LogBatch {
+func writerBatch(l load, sender, n int, start time.Time) *wire.LogBatch {
+	padding := strings.Repeat("x", l.padding)
 	b := &wire.LogBatch{Sender: "node/" + strconv.Itoa(sender), ID: fmt.Sprintf("%08d", n)}
 	at := start.Add(time.Duration(n) * time.Second)
 	if sender%2 == 1 {
@@ -38,11 +54,11 @@ func writerBatch(sender, n int, start time.Time) *wire.LogBatch {
 	}
 	for g := range 3 {
 		lg := wire.LogGroup{Stream: wire.LogStream{Namespace: "load", Pod: fmt.Sprintf("pod-%d-%d-%d", sender, g, n/10), Container: "app", Stream: "stdout"}}
-		for i := range writerLines / 3 {
-			seq := n*writerLines + g*writerLines/3 + i
+		for i := range l.lines / 3 {
+			seq := n*l.lines + g*l.lines/3 + i
 			lg.Lines = append(lg.Lines, wire.LogLine{
 				Time:    at.Add(time.Duration(i) * time.Millisecond).UnixNano(),
-				Message: fmt.Sprintf("line %d of sender %d %x", seq, sender, rand.Uint64()),
+				Message: fmt.Sprintf("line %d of sender %d %x %s", seq, sender, rand.Uint64(), padding),
 				Fields:  map[string]string{"seq": strconv.Itoa(seq), "sender": strconv.Itoa(sender)},
 			})
 		}
@@ -54,7 +70,8 @@ func writerBatch(sender, n int, start time.Time) *wire.LogBatch {
 // writerMain is the process that gets killed. It reads "SENDER NEXT" lines, one
 // per sender, and prints "ack SENDER N" after each acknowledged batch.
 func writerMain() int {
-	s, err := Open(Options{Dir: os.Getenv(writerEnv), CommitInterval: 100 * time.Millisecond, MinFreeBytes: 1 << 20})
+	l := loads[os.Getenv(writerEnv+"_LOAD")]
+	s, err := Open(Options{Dir: os.Getenv(writerEnv), CommitInterval: l.interval, MinFreeBytes: 1 << 20})
 	if err != nil {
 		fmt.Println("error", err)
 		return 1
@@ -70,7 +87,7 @@ func writerMain() int {
 		}
 		go func() {
 			for n := next; ; n++ {
-				if err := s.Append(context.Background(), "load", writerBatch(sender, n, start)); err != nil {
+				if err := s.Append(context.Background(), "load", writerBatch(l, sender, n, start)); err != nil {
 					fmt.Println("error", err)
 					os.Exit(1)
 				}
@@ -87,37 +104,40 @@ func TestAcknowledgedLinesSurviveKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts and kills processes")
 	}
-	dir := t.TempDir()
-	start := dayStart()
-	next := make([]int, writerSenders) // the first batch that was not acknowledged
-	rounds := 6
-	for round := range rounds {
-		killRound(t, dir, start, next, time.Duration(300+rand.IntN(900))*time.Millisecond)
-		s := open(t, dir)
-		// Each sender sends again what it got no answer for, and what it got one
-		// for: a lost reply looks the same to it.
-		for sender := range writerSenders {
-			for n := max(0, next[sender]-3); n <= next[sender]; n++ {
-				appendOK(t, s, "load", writerBatch(sender, n, start))
+	for name, l := range loads {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			start := dayStart()
+			next := make([]int, l.senders) // the first batch that was not acknowledged
+			for round := range l.rounds {
+				killRound(t, name, dir, start, next, time.Duration(300+rand.IntN(900))*time.Millisecond)
+				s := open(t, dir)
+				// Each sender sends again what it got no answer for, and what it got one
+				// for: a lost reply looks the same to it.
+				for sender := range l.senders {
+					for n := max(0, next[sender]-2); n <= next[sender]; n++ {
+						appendOK(t, s, "load", writerBatch(l, sender, n, start))
+					}
+					next[sender]++
+				}
+				for sender := range l.senders {
+					checkLines(t, s, l, round, sender, next[sender])
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
 			}
-			next[sender]++
-		}
-		for sender := range writerSenders {
-			checkLines(t, s, round, sender, next[sender])
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+			t.Logf("acknowledged batches per sender after %d kills: %v", l.rounds, next)
+		})
 	}
-	t.Logf("acknowledged batches per sender after %d kills: %v", rounds, next)
 }
 
 // killRound lets a process append for a while after its first acknowledgement
 // and kills it. It advances next by what was acknowledged.
-func killRound(t *testing.T, dir string, start time.Time, next []int, run time.Duration) {
+func killRound(t *testing.T, name, dir string, start time.Time, next []int, run time.Duration) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), writerEnv+"="+dir, fmt.Sprintf("%s_START=%d", writerEnv, start.UnixNano()))
+	cmd.Env = append(os.Environ(), writerEnv+"="+dir, writerEnv+"_LOAD="+name, fmt.Sprintf("%s_START=%d", writerEnv, start.UnixNano()))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -164,10 +184,10 @@ func killRound(t *testing.T, dir string, start time.Time, next []int, run time.D
 
 // checkLines wants each line of the batches before next exactly once, found by
 // its stream, and nothing of later ones but whole batches.
-func checkLines(t *testing.T, s *Store, round, sender, next int) {
+func checkLines(t *testing.T, s *Store, l load, round, sender, next int) {
 	t.Helper()
 	seen := map[int]int{}
-	for _, r := range rows(t, s, Query{Text: fmt.Sprintf(`{namespace="load"} sender:=%d`, sender)}) {
+	for _, r := range rows(t, s, Query{Text: fmt.Sprintf(`{namespace="load"} sender:=%d | fields seq`, sender)}) {
 		seq, err := strconv.Atoi(r.Get("seq"))
 		if err != nil {
 			t.Fatal(err)
@@ -175,7 +195,7 @@ func checkLines(t *testing.T, s *Store, round, sender, next int) {
 		seen[seq]++
 	}
 	lost, doubled := 0, 0
-	for seq := range next * writerLines {
+	for seq := range next * l.lines {
 		if seen[seq] == 0 {
 			lost++
 		}
@@ -185,8 +205,68 @@ func checkLines(t *testing.T, s *Store, round, sender, next int) {
 			doubled++
 		}
 	}
-	if lost != 0 || doubled != 0 || len(seen)%writerLines != 0 {
-		t.Errorf("round %d, sender %d: of %d acknowledged lines %d are lost and %d doubled; %d found", round, sender, next*writerLines, lost, doubled, len(seen))
+	if lost != 0 || doubled != 0 || len(seen)%l.lines != 0 {
+		t.Errorf("round %d, sender %d: of %d acknowledged lines %d are lost and %d doubled; %d found", round, sender, next*l.lines, lost, doubled, len(seen))
+	}
+}
+
+// The figures by which a commit decides are what durability rests on.
+func TestWhatIsInMemoryIsSeen(t *testing.T) {
+	s := open(t, t.TempDir(), func(o *Options) { o.CommitInterval = time.Hour })
+	if !s.nothingInMemory() {
+		t.Fatal("an empty store has something in memory")
+	}
+	days := map[string]struct{}{}
+	for n := range 2 { // of two days, since the library sums some figures over days and overwrites others
+		lr := logstorage.GetLogRows(nil, nil, nil, nil, "")
+		b := writerBatch(load{lines: 30}, n, 0, dayStart())
+		s.fill(lr, "a", b)
+		s.db.MustAddRows(lr)
+		logstorage.PutLogRows(lr)
+		_, newest := span(b)
+		days[partitionOf(newest)] = struct{}{}
+	}
+	if s.nothingInMemory() {
+		t.Error("pending rows are not seen")
+	}
+	s.db.DebugFlush()
+	if s.nothingInMemory() {
+		t.Error("rows in memory parts are not seen")
+	}
+	if s.indexInFiles() {
+		t.Error("streams in memory are not seen")
+	}
+	for d := range days { // one day after the other
+		if s.nothingInMemory() {
+			t.Errorf("day %s is not seen", d)
+		}
+		s.flushToFiles(map[string]struct{}{d: {}})
+	}
+	if !s.nothingInMemory() || !s.indexInFiles() {
+		t.Error("after the flush there is still something in memory")
+	}
+	if left, err := filepath.Glob(filepath.Join(s.opts.Dir, partitionsDir, "*", snapshotsDir, "*")); err != nil || len(left) != 0 {
+		t.Errorf("snapshots are left: %v, %v", left, err)
+	}
+}
+
+func TestLeftoversOfACrashAreCleared(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	appendOK(t, s, "a", batch("1", dayStart(), "x"))
+	path, err := s.db.PartitionSnapshotCreate(dayStart().Format(partitionName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the snapshot is still there: %v", err)
+	}
+	if got := count(t, s, "a"); got != 1 {
+		t.Errorf("%d lines, want 1", got)
 	}
 }
 
@@ -197,7 +277,7 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportAllocs()
 	var mu sync.Mutex
 	n := 0
-	b.SetParallelism(8)
+	b.SetParallelism(32)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			mu.Lock()
@@ -214,4 +294,11 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N*lines)/b.Elapsed().Seconds(), "lines/s")
+	var m dto.Metric
+	if err := s.metrics.commitSeconds.Write(&m); err != nil {
+		b.Fatal(err)
+	}
+	commits := float64(m.GetHistogram().GetSampleCount())
+	b.ReportMetric(m.GetHistogram().GetSampleSum()/commits*1000, "ms/commit")
+	b.ReportMetric(testutil.ToFloat64(s.metrics.commitPasses)/commits, "passes/commit")
 }

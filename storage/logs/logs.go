@@ -105,6 +105,7 @@ type Store struct {
 	wake chan struct{} // something waits in group; 1 slot
 	done chan struct{} // the committer has ended
 
+	waiting        atomic.Int64          // bytes of the batches that wait for a commit, estimated
 	broken         atomic.Pointer[error] // why nothing can be written until a restart
 	durableStreams uint64                // owned by the committer: streams known to be in files
 

@@ -3,6 +3,7 @@ package logs
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse() // before Prepare does it without the arguments
 	// As logstest.Leaks, which this package's own test cannot import.
 	leaks := []goleak.Option{goleak.IgnoreCurrent(), goleak.IgnoreAnyFunction("github.com/VictoriaMetrics/metrics.summariesSwapCron")}
 	if err := Prepare(256 << 20); err != nil {
@@ -558,4 +560,61 @@ func TestLevel(t *testing.T) {
 			t.Errorf("Level(%q) = %q, want %q", in, got, want)
 		}
 	}
+}
+
+func TestTooMuchWaiting(t *testing.T) {
+	s := open(t, t.TempDir())
+	s.waiting.Store(maxWaitingBytes)
+	if err := s.Append(t.Context(), "a", batch("1", dayStart(), "x")); !errors.Is(err, fault.ErrLimited) {
+		t.Errorf("got %v", err)
+	}
+	s.waiting.Store(0)
+	appendOK(t, s, "a", batch("1", dayStart(), "x"))
+	if n := s.waiting.Load(); n != 0 {
+		t.Errorf("%d bytes still wait", n)
+	}
+}
+
+// FuzzQueryText holds that no text takes the process down or leaves the cluster.
+func FuzzQueryText(f *testing.F) {
+	s := open(f, f.TempDir())
+	for _, cluster := range []string{"a", "b"} {
+		b := batch("1", dayStart(), "hello of "+cluster, `{"x":1}`)
+		b.Groups[0].Lines[0].Fields = map[string]string{"level": "info"}
+		if err := s.Append(context.Background(), cluster, b); err != nil {
+			f.Fatal(err)
+		}
+	}
+	for _, text := range []string{
+		"*", `{namespace="shop"} hello | stats by (level) count() n`, `_time:5m error or (warn !debug) | sort by (_time) desc | limit 3`,
+		`* | extract "<a> of <b>" | uniq by (a)`, `* | unpack_json | math x * 2 as y | fields y`, `* | top 5 by (_msg)`, `in(* | fields _msg)`,
+		`* | facets`, `* | union (level:info)`, `* | format "<_msg>" as z`, `_msg:~"h.*"`, `options(concurrency=2) *`, `* | stats histogram(_time) h`,
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		q := Query{Text: text, Clusters: []string{"a"}, Start: dayStart().Add(-time.Hour), End: dayStart().Add(time.Hour)}
+		see := func(r Row) error {
+			if strings.Contains(fmt.Sprint(r), "hello of b") && !strings.Contains(text, "b") {
+				t.Errorf("%q of cluster a saw %v", text, r)
+			}
+			return nil
+		}
+		check := func(what string, err error) {
+			if err != nil && !errors.Is(err, fault.ErrInvalid) && !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s of %q: %v", what, text, err)
+			}
+		}
+		check("query", s.Query(ctx, q, see))
+		_, err := s.Hits(ctx, q, time.Minute, 0, []string{"level"}, 2)
+		check("hits", err)
+		_, err = s.Stats(ctx, q, time.Minute)
+		check("stats", err)
+		_, err = s.FieldNames(ctx, q)
+		check("names", err)
+		q.Limit = 2
+		check("limit", s.Query(ctx, q, see))
+	})
 }

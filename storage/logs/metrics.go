@@ -12,6 +12,7 @@ type metrics struct {
 	batches       prometheus.Counter
 	duplicates    prometheus.Counter
 	readBacks     prometheus.Counter
+	refused       prometheus.Counter
 	dropped       *prometheus.CounterVec
 	cut           *prometheus.CounterVec
 	commitSeconds prometheus.Histogram
@@ -30,6 +31,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		batches:    counter("crowsnest_logs_batches_stored_total", "Batches that were stored durably."),
 		duplicates: counter("crowsnest_logs_batches_duplicate_total", "Batches that came again and were not stored a second time."),
 		readBacks:  counter("crowsnest_logs_read_backs_total", "Queries to find out whether a batch is stored already."),
+		refused:    counter("crowsnest_logs_batches_refused_total", "Batches that were refused because too much waits to be committed."),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_logs_lines_dropped_total", Help: "Lines of accepted batches that were not stored, by reason.",
 		}, []string{"reason"}),
@@ -54,7 +56,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, r := range queryResults {
 		m.queries.WithLabelValues(r)
 	}
-	m.all = []prometheus.Collector{m.stored, m.batches, m.duplicates, m.readBacks, m.dropped, m.cut, m.commitSeconds, m.commitPasses, m.queries}
+	m.all = []prometheus.Collector{m.stored, m.batches, m.duplicates, m.readBacks, m.refused, m.dropped, m.cut, m.commitSeconds, m.commitPasses, m.queries}
 	return m, m.register(m.all...)
 }
 
