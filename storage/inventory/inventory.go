@@ -96,6 +96,7 @@ type cluster struct {
 	sequence uint64
 	complete bool                    // the session's snapshot is
 	seen     map[object.Key]struct{} // by the snapshot that is under way
+	doubtful bool                    // a write failed: memory and file may differ
 	deleted  bool                    // by DeleteCluster; nothing may be added any more
 
 	// mu guards what readers see. It is taken for the moment of a swap only.
@@ -213,9 +214,38 @@ func (s *Store) Clean(ctx context.Context) (removed int64, err error) {
 	}
 }
 
-// load reads the present and the tombstones.
+// load reads the present and the tombstones of all clusters.
 func (s *Store) load(ctx context.Context) error {
-	byID := map[int64]*cluster{}
+	clusters, err := s.read(ctx, "")
+	if err != nil {
+		return err
+	}
+	s.clusters = clusters
+	return nil
+}
+
+// reload makes the file's state of one cluster the present. The caller holds
+// c.apply.
+func (s *Store) reload(ctx context.Context, c *cluster) error {
+	found, err := s.read(ctx, c.name)
+	if err != nil {
+		return err
+	}
+	fresh := found[c.name]
+	if fresh == nil {
+		fresh = newCluster(c.name) // its first batch is not in the file
+	}
+	c.id, c.session, c.sequence, c.complete, c.seen, c.doubtful = fresh.id, fresh.session, fresh.sequence, fresh.complete, nil, false
+	c.mu.Lock()
+	c.info, c.present, c.lists, c.byNode, c.gone, c.nodeList = fresh.info, fresh.present, fresh.lists, fresh.byNode, fresh.gone, fresh.nodeList
+	c.mu.Unlock()
+	s.announce()
+	return nil
+}
+
+// read reads one cluster from the file, or all when the name is empty.
+func (s *Store) read(ctx context.Context, name string) (map[string]*cluster, error) {
+	clusters, byID := map[string]*cluster{}, map[int64]*cluster{}
 	err := s.rows(ctx, func(r *sql.Rows) error {
 		c := newCluster("")
 		var seen int64
@@ -227,18 +257,26 @@ func (s *Store) load(ctx context.Context) error {
 			c.session = ""
 		}
 		c.info.LastSeen = time.UnixMilli(seen).UTC()
-		s.clusters[c.name], byID[c.id] = c, c
+		clusters[c.name], byID[c.id] = c, c
 		return nil
-	}, `SELECT id, name, kind, version, session, sequence, complete, synced, last_seen FROM clusters`)
+	}, `SELECT id, name, kind, version, session, sequence, complete, synced, last_seen FROM clusters WHERE ?1 = '' OR name = ?1`, name)
 	if err != nil {
-		return fmt.Errorf("read clusters: %w", err)
+		return nil, fmt.Errorf("read clusters: %w", err)
 	}
-	err = s.rows(ctx, func(r *sql.Rows) error {
+	for id, c := range byID {
+		if err := s.readObjects(ctx, id, c); err != nil {
+			return nil, fmt.Errorf("read objects of cluster %s: %w", c.name, err)
+		}
+	}
+	return clusters, nil
+}
+
+func (s *Store) readObjects(ctx context.Context, id int64, c *cluster) error {
+	err := s.rows(ctx, func(r *sql.Rows) error {
 		var e entry
-		var id int64
 		var kind object.Kind
 		var body []byte
-		if err := r.Scan(&e.row, &id, &kind, &e.from, &body); err != nil {
+		if err := r.Scan(&e.row, &kind, &e.from, &body); err != nil {
 			return err
 		}
 		o, err := decode(kind, body)
@@ -246,37 +284,32 @@ func (s *Store) load(ctx context.Context) error {
 			return err
 		}
 		e.o, e.sum = o, sumOf(body)
-		c := byID[id]
-		key := object.KeyOf(o)
-		c.present[key] = e
+		c.present[object.KeyOf(o)] = e
 		return nil
-	}, `SELECT id, cluster, kind, valid_from, body FROM versions WHERE valid_to IS NULL`)
+	}, `SELECT id, kind, valid_from, body FROM versions WHERE cluster = ? AND valid_to IS NULL`, id)
 	if err != nil {
-		return fmt.Errorf("read present objects: %w", err)
+		return err
 	}
 	err = s.rows(ctx, func(r *sql.Rows) error {
-		var id, to int64
+		var to int64
 		var kind object.Kind
 		var body []byte
-		if err := r.Scan(&id, &kind, &to, &body); err != nil {
+		if err := r.Scan(&kind, &to, &body); err != nil {
 			return err
 		}
 		o, err := decode(kind, body)
 		if err != nil {
 			return err
 		}
-		c, key := byID[id], object.KeyOf(o)
-		if _, back := c.present[key]; !back {
+		if key := object.KeyOf(o); c.present[key].o == nil {
 			c.gone[key] = Tombstone{At: time.UnixMilli(to).UTC(), Last: o}
 		}
 		return nil
-	}, `SELECT cluster, kind, valid_to, body FROM versions WHERE gone = 1 AND valid_to > ? ORDER BY valid_to`, s.opts.Now().Add(-s.opts.TombstoneFor).UnixMilli())
+	}, `SELECT kind, valid_to, body FROM versions WHERE gone = 1 AND valid_to > ? AND cluster = ? ORDER BY valid_to`, s.opts.Now().Add(-s.opts.TombstoneFor).UnixMilli(), id)
 	if err != nil {
-		return fmt.Errorf("read deleted objects: %w", err)
+		return err
 	}
-	for _, c := range s.clusters {
-		c.index()
-	}
+	c.index()
 	return nil
 }
 
@@ -408,6 +441,11 @@ func (s *Store) Apply(ctx context.Context, clusterName string, b *wire.Inventory
 	if c.deleted {
 		return fmt.Errorf("apply inventory: cluster %s was deleted: %w", clusterName, fault.ErrConflict)
 	}
+	if c.doubtful {
+		if err := s.reload(ctx, c); err != nil {
+			return fmt.Errorf("apply inventory: read back cluster %s after a failed write: %w (%w)", clusterName, err, fault.ErrUnavailable)
+		}
+	}
 	switch next := c.sequence + 1; {
 	case b.Session != c.session && b.Sequence != 1:
 		s.metrics.batches.WithLabelValues(resultConflict).Inc()
@@ -445,9 +483,13 @@ func (s *Store) Apply(ctx context.Context, clusterName string, b *wire.Inventory
 	id, err := s.write(ctx, c, b, info, complete, changes)
 	if err != nil {
 		s.metrics.batches.WithLabelValues(resultError).Inc()
-		// A batch that was named in seen but not stored would count as seen.
-		c.session, c.seen, c.complete = "", nil, false
-		return fmt.Errorf("apply inventory: write batch %d of cluster %s: %w", b.Sequence, clusterName, err)
+		// Whether a commit that failed is in the file is not known.
+		c.doubtful = true
+		err = fmt.Errorf("apply inventory: write batch %d of cluster %s: %w", b.Sequence, clusterName, err)
+		if ctx.Err() == nil {
+			err = fmt.Errorf("%w (%w)", err, fault.ErrUnavailable)
+		}
+		return err
 	}
 	c.id, c.session, c.sequence, c.complete, c.seen = id, b.Session, b.Sequence, complete, seen
 	if complete {

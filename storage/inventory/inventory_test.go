@@ -254,8 +254,37 @@ func TestABatchThatFailsIsNotHalfThere(t *testing.T) {
 	if got, err := s.At(t.Context(), "prod", object.KindPod, t0.Add(time.Hour)); err != nil || len(got) != 1 {
 		t.Errorf("in the file: %v, %v", names(got), err)
 	}
+	// The same batch again is taken, one that skips it is not.
+	x.seq--
+	x.apply(changed(pod("b", "2", "n", "Running")))
+	if got := names(s.List("prod", object.KindPod)); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("after it came again: %v", got)
+	}
+	x.seq++
 	if err := s.Apply(t.Context(), "prod", x.next(changed())); !errors.Is(err, fault.ErrConflict) {
-		t.Errorf("the sender has to begin a new session, got %v", err)
+		t.Errorf("a batch that skips one: %v", err)
+	}
+}
+
+// A commit may succeed although the writer is told that it did not.
+func TestADoubtfulCommitIsReadBack(t *testing.T) {
+	c := &clock{now: t0}
+	path := filepath.Join(t.TempDir(), "inventory.db")
+	s := open(t, path, c)
+	x := &session{t: t, s: s, cluster: "prod", id: "s1", at: t0}
+	x.apply(snapshot(pod("a", "1", "n", "Pending")))
+	other := open(t, path, c) // writes the next batch behind s's back, as an unseen commit does
+	b := x.next(changed(pod("a", "1", "n", "Running")))
+	if err := other.Apply(t.Context(), "prod", b); err != nil {
+		t.Fatal(err)
+	}
+	s.get("prod").doubtful = true
+	if err := s.Apply(t.Context(), "prod", b); err != nil {
+		t.Fatal(err)
+	}
+	states, err := s.Versions(t.Context(), "prod", key("a"), t0, t0.Add(time.Hour))
+	if err != nil || len(states) != 2 || s.List("prod", object.KindPod)[0].(*object.Pod).Phase != "Running" {
+		t.Errorf("%+v, %v", states, err)
 	}
 }
 
