@@ -93,7 +93,13 @@ func (c *common) load(cmd *cobra.Command) error {
 	all.AddFlagSet(cmd.Flags())
 	var add func(*cobra.Command)
 	add = func(other *cobra.Command) {
-		all.AddFlagSet(other.LocalFlags()) // names that are there stay
+		other.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if all.Lookup(f.Name) == nil {
+				named := *f
+				named.Shorthand = "" // two commands may use one letter
+				all.AddFlag(&named)
+			}
+		})
 		for _, sub := range other.Commands() {
 			add(sub)
 		}
