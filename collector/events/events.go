@@ -171,7 +171,7 @@ func (w *Watcher) Run(ctx context.Context, sink collector.LogSink) error {
 				return out, err
 			},
 		}
-		cache.NewReflectorWithOptions(lw, &corev1.Event{}, (*store)(w), cache.ReflectorOptions{Logger: &silent, Name: "events"}).RunWithContext(ctx)
+		cache.NewReflectorWithOptions(lw, &corev1.Event{}, (*store)(w), cache.ReflectorOptions{Logger: &silent, Name: "events"}).RunWithContext(klog.NewContext(ctx, silent))
 		return nil
 	})
 	g.Go(func() error { return w.send(ctx, sink) })

@@ -154,7 +154,7 @@ func (s *Source) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, w := range s.kinds {
 		g.Go(func() error {
-			s.reflector(ctx, w).RunWithContext(ctx)
+			s.reflector(w).RunWithContext(klog.NewContext(ctx, silent))
 			return nil
 		})
 	}
@@ -169,8 +169,7 @@ func (s *Source) Run(ctx context.Context) error {
 
 // reflector lists and watches one kind. It hands objects to a store that keeps
 // only what matters, so that no API object outlives its decoding.
-func (s *Source) reflector(ctx context.Context, w *watched) *cache.Reflector {
-	silent := klog.Logger(logr.Discard()) // Health tells what is wrong
+func (s *Source) reflector(w *watched) *cache.Reflector {
 	group := s.o.Client.Group(w.gv)
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -189,6 +188,9 @@ func (s *Source) reflector(ctx context.Context, w *watched) *cache.Reflector {
 	}
 	return cache.NewReflectorWithOptions(lw, w.example, &store{s: s, w: w}, cache.ReflectorOptions{Logger: &silent, Name: w.resource})
 }
+
+// silent takes client-go's own logs: Health and note tell what is wrong, once.
+var silent = klog.Logger(logr.Discard())
 
 // note keeps what is wrong with a kind.
 func (s *Source) note(w *watched, verb string, err error) {
@@ -210,7 +212,9 @@ func (s *Source) note(w *watched, verb string, err error) {
 	}
 	s.mu.Lock()
 	changed := text != w.trouble
-	w.trouble = text
+	if changed {
+		w.trouble, s.frozen = text, nil // whether the state is complete depends on it
+	}
 	s.mu.Unlock()
 	if changed && text != "" {
 		s.log.Warn("watch objects", "resource", w.resource, "err", text)
