@@ -1,0 +1,580 @@
+package push
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+	"go.uber.org/goleak"
+
+	"github.com/crowsnest-dev/crowsnest/collector/compute"
+	"github.com/crowsnest-dev/crowsnest/collector/queue"
+	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/config"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// request is one that the receiver got, decoded.
+type request struct {
+	path   string
+	header http.Header
+	series map[string]float64 // "metric{labels}@millis"
+	body   []byte             // of JSON, decompressed
+}
+
+// receiver is a server that notes what it gets; answer decides what it says.
+type receiver struct {
+	*httptest.Server
+	mu     sync.Mutex
+	got    []request
+	answer func(n int, r request, w http.ResponseWriter)
+	came   chan struct{}
+}
+
+func newReceiver(t *testing.T, answer func(n int, r request, w http.ResponseWriter)) *receiver {
+	r := &receiver{answer: answer, came: make(chan struct{}, 100)}
+	r.Server = httptest.NewServer(r)
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	raw, _ := io.ReadAll(req.Body)
+	got := request{path: req.URL.RequestURI(), header: req.Header, series: map[string]float64{}}
+	b := labels.NewScratchBuilder(8)
+	switch {
+	case req.Header.Get("Content-Encoding") == "zstd":
+		d, _ := zstd.NewReader(nil)
+		got.body, _ = d.DecodeAll(raw, nil)
+		d.Close()
+	case req.Header.Get("Content-Type") == contentTypeV2:
+		plain, err := snappy.Decode(nil, raw)
+		var v2 writev2.Request
+		if err == nil && v2.Unmarshal(plain) == nil {
+			for _, ts := range v2.Timeseries {
+				ls, _ := ts.ToLabels(&b, v2.Symbols)
+				got.series[fmt.Sprintf("%s@%d/%s", ls, ts.Samples[0].Timestamp, ts.Metadata.Type)] = ts.Samples[0].Value
+			}
+		}
+	case req.Header.Get("Content-Type") == contentTypeV1:
+		plain, err := snappy.Decode(nil, raw)
+		var v1 prompb.WriteRequest
+		if err == nil && v1.Unmarshal(plain) == nil {
+			for _, ts := range v1.Timeseries {
+				got.series[fmt.Sprintf("%s@%d", ts.ToLabels(&b, nil), ts.Samples[0].Timestamp)] = ts.Samples[0].Value
+			}
+		}
+	}
+	r.mu.Lock()
+	n := len(r.got)
+	r.got = append(r.got, got)
+	r.mu.Unlock()
+	r.answer(n, got, w)
+	r.came <- struct{}{}
+}
+
+func (r *receiver) all() []request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]request(nil), r.got...)
+}
+
+func written(_ int, r request, w http.ResponseWriter) {
+	w.Header().Set(headerWritten, fmt.Sprint(len(r.series)))
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func client(t *testing.T, url string) *Client {
+	t.Helper()
+	c, err := NewClient(ClientOptions{Server: url, Token: config.NewSecret("hush"), Sender: "node/n1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+type rig struct {
+	*Pusher
+	queue *queue.Queue
+	reg   *prometheus.Registry
+	dir   string
+	stop  func()
+}
+
+func newRig(t *testing.T, url string, started bool) *rig {
+	t.Helper()
+	r := &rig{reg: prometheus.NewRegistry(), dir: t.TempDir()}
+	var err error
+	if r.queue, err = queue.Open(queue.Options{Dir: r.dir, Registerer: r.reg}); err != nil {
+		t.Fatal(err)
+	}
+	if r.Pusher, err = New(Options{Client: client(t, url), Queue: r.queue, Registerer: r.reg}); err != nil {
+		t.Fatal(err)
+	}
+	if started {
+		r.start(t)
+	}
+	return r
+}
+
+func (r *rig) start(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	var once sync.Once
+	r.stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	}
+	t.Cleanup(r.stop)
+}
+
+func batch(at time.Time, v float64) Batch {
+	return Batch{Through: at, Interval: 30 * time.Second, Samples: []compute.Sample{
+		{Metric: catalogue.PodCPU, Labels: labels.FromStrings("namespace", "ns", "pod", "p"), At: at, V: v},
+		{Metric: catalogue.PodRestarts, Labels: labels.FromStrings("namespace", "ns", "pod", "p"), At: at, V: math.Float64frombits(value.StaleNaN)},
+	}}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s did not come", what)
+		}
+	}
+}
+
+func TestLiveSamplesTouchNoDisk(t *testing.T) {
+	rx := newReceiver(t, written)
+	r := newRig(t, rx.URL, true)
+	at := time.Now().Truncate(30 * time.Second)
+	if err := r.Push(batch(at, 1.5)); err != nil {
+		t.Fatal(err)
+	}
+	<-rx.came
+	eventually(t, "the acknowledgement", func() bool { return testutil.ToFloat64(r.metrics.samples.WithLabelValues("false")) == 2 })
+	got := rx.all()[0]
+	key := fmt.Sprintf(`{__name__="k8s_pod_cpu_core_used", namespace="ns", pod="p"}@%d/METRIC_TYPE_GAUGE`, at.UnixMilli())
+	stale := fmt.Sprintf(`{__name__="k8s_pod_restart_total", namespace="ns", pod="p"}@%d/METRIC_TYPE_COUNTER`, at.UnixMilli())
+	if got.series[key] != 1.5 || !value.IsStaleNaN(got.series[stale]) || len(got.series) != 2 {
+		t.Errorf("got %v", got.series)
+	}
+	for name, want := range map[string]string{
+		"Authorization": "Bearer hush", wire.HeaderSender: "node/n1", wire.HeaderInterval: "30", wire.HeaderComplete: wire.FormatMillis(at),
+		wire.HeaderVersion: "1", wire.HeaderBacklog: "", "Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "2.0.0",
+	} {
+		if got.header.Get(name) != want {
+			t.Errorf("%s is %q, want %q", name, got.header.Get(name), want)
+		}
+	}
+	if files, _ := os.ReadDir(r.dir); len(files) != 0 {
+		t.Errorf("a batch that was acknowledged at once left %v", files)
+	}
+}
+
+func TestChangesDoNotCompleteAnInterval(t *testing.T) {
+	rx := newReceiver(t, written)
+	r := newRig(t, rx.URL, true)
+	b := batch(time.Now(), 1)
+	b.Through = time.Time{}
+	if err := r.Push(b); err != nil {
+		t.Fatal(err)
+	}
+	<-rx.came
+	if h := rx.all()[0].header; len(h.Values(wire.HeaderComplete)) != 0 {
+		t.Errorf("%s is %q", wire.HeaderComplete, h.Get(wire.HeaderComplete))
+	}
+}
+
+func TestABigBatchIsSplitAndCompletedByItsLastRequest(t *testing.T) {
+	b := batch(time.Now(), 1)
+	for len(b.Samples) <= maxSeriesPerRequest {
+		b.Samples = append(b.Samples, b.Samples[0])
+	}
+	requests, err := newEncoder().encode(b)
+	if err != nil || len(requests) != 2 || !requests[0].item.Through.IsZero() || requests[1].item.Through.IsZero() || requests[0].item.Samples != maxSeriesPerRequest {
+		t.Errorf("%v: %+v", err, requests)
+	}
+}
+
+func TestOutage(t *testing.T) {
+	var (
+		mu sync.Mutex
+		up bool
+	)
+	rx := newReceiver(t, func(n int, r request, w http.ResponseWriter) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !up {
+			http.Error(w, "later", http.StatusServiceUnavailable)
+			return
+		}
+		written(n, r, w)
+	})
+	r := newRig(t, rx.URL, true)
+	old := time.Now().Add(-time.Hour).Truncate(30 * time.Second)
+	for i := range 3 {
+		if err := r.Push(batch(old.Add(time.Duration(i)*30*time.Second), float64(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "three batches on disk", func() bool { n, _, _, _ := r.queue.Stats(); return n == 3 })
+	if h := r.Health(); h.Batches != 3 || h.Bytes == 0 || !h.OldestAt.Equal(old) || !strings.Contains(h.LastError, "503") {
+		t.Errorf("health %+v", h)
+	}
+	// A crash: the next process finds them.
+	r.stop()
+	mu.Lock()
+	up = true
+	mu.Unlock()
+	before := len(rx.all())
+	again := &rig{dir: r.dir, reg: prometheus.NewRegistry()}
+	var err error
+	if again.queue, err = queue.Open(queue.Options{Dir: r.dir}); err != nil {
+		t.Fatal(err)
+	}
+	if again.Pusher, err = New(Options{Client: client(t, rx.URL), Queue: again.queue}); err != nil {
+		t.Fatal(err)
+	}
+	again.start(t)
+	eventually(t, "an empty queue", func() bool { n, _, _, _ := again.queue.Stats(); return n == 0 })
+	for i, got := range rx.all()[before:] {
+		if got.header.Get(wire.HeaderBacklog) != "true" || got.header.Get(wire.HeaderComplete) != wire.FormatMillis(old.Add(time.Duration(i)*30*time.Second)) {
+			t.Errorf("request %d: %v", i, got.header)
+		}
+	}
+	if files, _ := os.ReadDir(r.dir); len(files) != 0 {
+		t.Errorf("left on disk: %v", files)
+	}
+}
+
+func TestALateBatchIsNoHistory(t *testing.T) {
+	rx := newReceiver(t, func(n int, r request, w http.ResponseWriter) {
+		if n == 0 {
+			http.Error(w, "hiccup", http.StatusBadGateway)
+			return
+		}
+		written(n, r, w)
+	})
+	r := newRig(t, rx.URL, true)
+	if err := r.Push(batch(time.Now(), 1)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the second attempt", func() bool { return len(rx.all()) == 2 })
+	if got := rx.all()[1].header.Get(wire.HeaderBacklog); got != "" {
+		t.Errorf("%s is %q: a batch of this interval must still count for alerts", wire.HeaderBacklog, got)
+	}
+}
+
+func TestRefusedForGood(t *testing.T) {
+	rx := newReceiver(t, func(_ int, _ request, w http.ResponseWriter) { http.Error(w, "no such metric", http.StatusBadRequest) })
+	r := newRig(t, rx.URL, true)
+	if err := r.Push(batch(time.Now(), 1)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the count", func() bool { _, _, _, d := r.queue.Stats(); return d == 2 })
+	if n, _, _, _ := r.queue.Stats(); n != 0 || len(rx.all()) != 1 {
+		t.Errorf("%d batches wait, %d requests were sent", n, len(rx.all()))
+	}
+}
+
+func TestWhatIsFinal(t *testing.T) {
+	for status, want := range map[int]bool{400: true, 409: true, 413: true, 422: true, 301: true, 401: false, 403: false, 404: false, 408: false, 415: false, 429: false, 500: false, 503: false} {
+		if got := final(&refusal{status: status, kind: kindOf(status)}); got != want {
+			t.Errorf("%d is final: %v, want %v", status, got, want)
+		}
+	}
+	if final(io.ErrUnexpectedEOF) {
+		t.Error("a broken connection is final")
+	}
+}
+
+func TestRetryAfterIsHeeded(t *testing.T) {
+	rx := newReceiver(t, func(_ int, _ request, w http.ResponseWriter) {
+		w.Header().Set("Retry-After", "60")
+		http.Error(w, "too much", http.StatusTooManyRequests)
+	})
+	r := newRig(t, rx.URL, true)
+	for i := range 3 {
+		if err := r.Push(batch(time.Now().Add(time.Duration(i)), 1)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a batch on disk", func() bool { n, _, _, _ := r.queue.Stats(); return n == i+1 })
+	}
+	if got := len(rx.all()); got != 1 {
+		t.Errorf("%d requests were sent to a server that asked for quiet", got)
+	}
+}
+
+func TestFallsBackToVersion1(t *testing.T) {
+	for name, first := range map[string]func(http.ResponseWriter){
+		"when it is told":                       func(w http.ResponseWriter) { w.WriteHeader(http.StatusUnsupportedMediaType) },
+		"when the receiver found nothing in it": func(w http.ResponseWriter) { w.WriteHeader(http.StatusOK) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			rx := newReceiver(t, func(_ int, r request, w http.ResponseWriter) {
+				if r.header.Get("Content-Type") == contentTypeV2 {
+					first(w)
+				}
+			})
+			r := newRig(t, rx.URL, true)
+			at := time.Now()
+			for range 2 {
+				if err := r.Push(batch(at, 2.5)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, "three requests", func() bool { return len(rx.all()) == 3 })
+			for _, got := range rx.all()[1:] {
+				if v := got.series[fmt.Sprintf(`{__name__="k8s_pod_cpu_core_used", namespace="ns", pod="p"}@%d`, at.UnixMilli())]; v != 2.5 {
+					t.Errorf("version 1 got %v", got.series)
+				}
+			}
+		})
+	}
+}
+
+func TestAServerThatHangsLeavesTheBatchOnDisk(t *testing.T) {
+	release := make(chan struct{})
+	rx := newReceiver(t, func(n int, r request, w http.ResponseWriter) {
+		<-release
+		written(n, r, w)
+	})
+	r := newRig(t, rx.URL, true)
+	if err := r.Push(batch(time.Now(), 1)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the batch on disk", func() bool { n, _, _, _ := r.queue.Stats(); return n == 1 })
+	close(release)
+	eventually(t, "its removal", func() bool { n, _, _, _ := r.queue.Stats(); return n == 0 })
+}
+
+func TestWhatWasNotTriedIsOnDiskAtTheEnd(t *testing.T) {
+	rx := newReceiver(t, func(_ int, _ request, w http.ResponseWriter) { http.Error(w, "", http.StatusServiceUnavailable) })
+	r := newRig(t, rx.URL, false)
+	for range liveBatches + 3 {
+		if err := r.Push(batch(time.Now(), 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, _, _ := r.queue.Stats(); n != liveBatches+3 {
+		t.Errorf("%d batches on disk, want all", n)
+	}
+}
+
+func TestTokenFileIsReadAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	now := time.Now()
+	write := func(text string, at time.Time) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("one\n", now)
+	c, err := NewClient(ClientOptions{Server: "http://x", TokenFile: path, Sender: "s", Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := func() string {
+		h := http.Header{}
+		if err := c.Authorize(h); err != nil {
+			t.Fatal(err)
+		}
+		return h.Get("Authorization")
+	}
+	if got := token(); got != "Bearer one" {
+		t.Errorf("got %q", got)
+	}
+	write("two", now.Add(time.Second))
+	now = now.Add(6 * time.Second)
+	if got := token(); got != "Bearer two" {
+		t.Errorf("after a change: %q", got)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(6 * time.Second)
+	if got := token(); got != "Bearer two" {
+		t.Errorf("while the file is replaced: %q", got)
+	}
+	if _, err := NewClient(ClientOptions{Server: "http://x", TokenFile: path, Sender: "s"}); err == nil {
+		t.Error("a missing token file at the start is no error")
+	}
+}
+
+func TestClientOptions(t *testing.T) {
+	for _, server := range []string{"", "crowsnest:7420", "ftp://x", "http://"} {
+		if _, err := NewClient(ClientOptions{Server: server, Sender: "s"}); !errors.Is(err, fault.ErrInvalid) {
+			t.Errorf("%q gave %v", server, err)
+		}
+	}
+	if _, err := NewClient(ClientOptions{Server: "https://x", Sender: "s", CAFile: "/does/not/exist"}); err == nil {
+		t.Error("a missing CA file is no error")
+	}
+}
+
+func TestLogsAndOwners(t *testing.T) {
+	rx := newReceiver(t, func(n int, r request, w http.ResponseWriter) {
+		switch {
+		case strings.HasPrefix(r.path, wire.PathOwners):
+			fmt.Fprint(w, `{"owners":{"u":{"type":"deployment","name":"cart"}}}`)
+		case n == 0:
+			http.Error(w, "wait", http.StatusServiceUnavailable)
+		case strings.Contains(string(r.body), "bad"):
+			http.Error(w, "bad line", http.StatusUnprocessableEntity)
+		}
+	})
+	c := client(t, rx.URL)
+	logs := func(text string) *wire.LogBatch {
+		return &wire.LogBatch{Sender: "node/n1", ID: "1", Groups: []wire.LogGroup{{Stream: wire.LogStream{Stream: "stdout"}, Lines: []wire.LogLine{{Time: 1, Message: text}}}}}
+	}
+	if err := c.Send(t.Context(), logs("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if got := rx.all(); len(got) != 2 || !strings.Contains(string(got[1].body), `"m":"hello"`) || got[1].path != wire.PathLogs {
+		t.Errorf("got %d requests", len(got))
+	}
+	if err := c.Send(t.Context(), logs("bad")); !errors.Is(err, fault.ErrInvalid) {
+		t.Errorf("a refused batch gave %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.Send(ctx, logs("x")); err == nil {
+		t.Error("a cancelled send succeeded")
+	}
+	owners, err := c.Owners(t.Context(), "n/1")
+	if err != nil || owners["u"] != (object.WorkloadRef{Type: "deployment", Name: "cart"}) {
+		t.Errorf("owners %v, %v", owners, err)
+	}
+	if got := rx.all(); got[len(got)-1].path != wire.PathOwners+"?node=n%2F1" {
+		t.Errorf("asked %s", got[len(got)-1].path)
+	}
+}
+
+// fixed is a state source that says what tests give it.
+type fixed struct{ now *state.Snapshot }
+
+func (f *fixed) Run(context.Context) error                   { return nil }
+func (f *fixed) Snapshot() *state.Snapshot                   { return f.now }
+func (f *fixed) Changes(context.Context, func(state.Change)) {}
+func (f *fixed) Health() map[object.Kind]string              { return nil }
+func (f *fixed) ClusterFacts() (kind, version string)        { return "managed", "v1.34.4" }
+
+func TestInventory(t *testing.T) {
+	var (
+		mu   sync.Mutex
+		lost bool
+		got  []*wire.InventoryBatch
+	)
+	rx := newReceiver(t, func(_ int, r request, w http.ResponseWriter) {
+		b, err := wire.UnmarshalInventoryBatch(r.body)
+		if err != nil {
+			t.Errorf("unreadable batch: %v", err)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if lost && !b.Snapshot {
+			lost = false
+			http.Error(w, "missed one", http.StatusConflict)
+			return
+		}
+		got = append(got, b)
+	})
+	batches := func() []*wire.InventoryBatch {
+		mu.Lock()
+		defer mu.Unlock()
+		return append([]*wire.InventoryBatch(nil), got...)
+	}
+	p := func(name, phase string) *object.Pod {
+		return &object.Pod{Meta: object.Meta{UID: "u" + name, Namespace: "ns", Name: name}, Phase: phase}
+	}
+	source := &fixed{&state.Snapshot{Synced: true, Pods: map[string]*object.Pod{"ua": p("a", "Running")}, Nodes: map[string]*object.Node{"n": {Meta: object.Meta{UID: "nu", Name: "n"}}}}}
+	v := &Inventory{Client: client(t, rx.URL), Source: source}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- v.Run(ctx) }()
+	eventually(t, "the snapshot", func() bool { return len(batches()) == 1 })
+	first := batches()[0]
+	if !first.Snapshot || !first.Last || first.Sequence != 1 || len(first.Pods) != 1 || len(first.Nodes) != 1 || first.ClusterKind != "managed" || first.ClusterVersion != "v1.34.4" {
+		t.Errorf("snapshot %+v", first)
+	}
+	v.Note(state.Change{At: time.Now(), Before: p("a", "Running"), Now: p("a", "Failed")})
+	v.Note(state.Change{At: time.Now(), Now: p("b", "Pending")})
+	v.Note(state.Change{At: time.Now(), Before: p("b", "Pending")})
+	eventually(t, "the changes", func() bool { return len(batches()) == 2 })
+	second := batches()[1]
+	if second.Session != first.Session || second.Sequence != 2 || second.Snapshot || len(second.Pods) != 1 || second.Pods[0].Phase != "Failed" || len(second.Deleted) != 1 || second.Deleted[0].UID != "ub" {
+		raw, _ := json.Marshal(second)
+		t.Errorf("changes %s", raw)
+	}
+	mu.Lock()
+	lost = true
+	mu.Unlock()
+	v.Note(state.Change{At: time.Now(), Now: p("c", "Pending")})
+	eventually(t, "a new session", func() bool { return len(batches()) == 3 })
+	if third := batches()[2]; third.Session == first.Session || third.Sequence != 1 || !third.Snapshot {
+		t.Errorf("after a conflict %+v", third)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestSnapshotsAreSplit(t *testing.T) {
+	s := &state.Snapshot{Pods: map[string]*object.Pod{}, Nodes: map[string]*object.Node{"n": {}}}
+	for i := range snapshotObjects {
+		s.Pods[fmt.Sprint(i)] = &object.Pod{}
+	}
+	got := snapshotBatches(s, time.Now())
+	if len(got) != 2 || got[0].Last || !got[1].Last || len(got[0].Nodes) != 1 || len(got[0].Pods)+len(got[1].Pods) != snapshotObjects {
+		t.Errorf("%d batches", len(got))
+	}
+}
+
+func TestMetricsAreWellFormed(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	newMetrics(reg)
+	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+}
