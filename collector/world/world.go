@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
@@ -180,5 +181,21 @@ func outsideSources(o Options, client *kube.Client, sender string, source *kube.
 		return err
 	}
 	out.World.Readings = []collector.Readings{k}
+	if o.NoLogs {
+		return nil
+	}
+	cfg := client.REST()
+	cfg.QPS, cfg.Burst = 50, 200
+	api, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("open pod log API: %w", err)
+	}
+	followed, err := logs.NewAPI(logs.APIOptions{
+		Client: api, State: source, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
+	})
+	if err != nil {
+		return err
+	}
+	out.World.Logs = append(out.World.Logs, containerLogs{followed})
 	return nil
 }
