@@ -92,6 +92,13 @@ func (j *journal[C]) set(source string, c C) {
 	j.known[source] = c
 }
 
+// settled says that no batch is on its way.
+func (j *journal[C]) settled() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.inFlight == nil
+}
+
 func (j *journal[C]) forget(source string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -7,20 +7,23 @@
 package logs
 
 import (
-	"context"
 	"maps"
 	"sync"
 	"time"
 
+	"github.com/crowsnest-dev/crowsnest/collector"
 	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
-// Sink takes batches; it is the same type as collector.LogSink.
-type Sink = interface {
-	Send(ctx context.Context, b *wire.LogBatch) error
-}
+// Sink takes batches.
+type Sink = collector.LogSink
+
+var (
+	_ collector.Logs = (*Files)(nil)
+	_ collector.Logs = (*API)(nil)
+)
 
 // State tells which pods there are; a state.Source is one.
 type State interface {

@@ -1,0 +1,726 @@
+package logs
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// APIOptions configure API.
+type APIOptions struct {
+	Client kubernetes.Interface // required; its rate limit should allow MaxConnections requests in some seconds
+	State  State                // the pods to follow; required
+	Dir    string               // holds the positions; required. Made when missing
+	Sender string               // of the batches, wire.Sender(role, node); required
+
+	// MaxConnections bounds the containers that are followed at once; default 200.
+	// Where there are more, they take turns.
+	MaxConnections int
+	// Turn is how long one keeps its connection while others wait; default 10 s.
+	Turn time.Duration
+	// LookBack is how much is read of a container that ran before there was any
+	// position of it and before this collector started; default 1 h. Containers
+	// that start later are read from their first line.
+	LookBack time.Duration
+	Linger   time.Duration // as in FilesOptions
+	// Backoff is the first wait after a connection that failed; default 500 ms,
+	// doubled up to 30 s.
+	Backoff time.Duration
+	// Poll is how often State is asked for new containers; default 500 ms.
+	Poll time.Duration
+
+	Logger     *slog.Logger // default: discarded
+	Registerer prometheus.Registerer
+	Now        func() time.Time // default time.Now
+}
+
+func (o *APIOptions) complete() error {
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{{&o.Turn, 10 * time.Second}, {&o.LookBack, time.Hour}, {&o.Linger, 250 * time.Millisecond}, {&o.Backoff, 500 * time.Millisecond}, {&o.Poll, 500 * time.Millisecond}} {
+		if *d.v == 0 {
+			*d.v = d.def
+		}
+	}
+	if o.MaxConnections == 0 {
+		o.MaxConnections = 200
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	var errs []error
+	for _, c := range []struct {
+		bad  bool
+		what string
+	}{{o.Client == nil, "a client is required"}, {o.State == nil, "a state is required"}, {o.Dir == "", "a folder for the positions is required"},
+		{o.Sender == "", "a sender is required"}, {o.MaxConnections < 0, "the number of connections must not be negative"}} {
+		if c.bad {
+			errs = append(errs, errors.New(c.what))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// apiPos is the last line of a container that was taken: the API has no offsets,
+// so a line is known by its time and its content.
+type apiPos struct {
+	Time int64  `json:"time"`
+	Hash uint64 `json:"hash"` // of the line with its time
+	Seen int    `json:"seen"` // lines with this time and content so far
+	// Recent are the hashes of the last lines, the newest last: stdout and stderr
+	// may be a little out of order.
+	Recent   [8]uint64 `json:"recent"`
+	Restarts int       `json:"restarts"` // of the container, when the line was written
+}
+
+// same says whether both are the same line.
+func (p apiPos) same(q apiPos) bool { return p.Time == q.Time && p.Hash == q.Hash && p.Seen == q.Seen }
+
+// API follows containers through the API server. It is a collector.Logs. What it
+// cannot know is whether a line is of stdout or stderr: all are called stdout.
+type API struct {
+	opts    APIOptions
+	now     func() time.Time
+	log     *slog.Logger
+	journal *journal[apiPos]
+	counts  *counters
+	metrics *metrics
+	slots   chan struct{}
+	waiting atomic.Int64 // followers without a connection
+	lines   chan apiChunk
+	started time.Time
+	// finished holds the restart count of containers that ended and were read to
+	// their end in this run. It belongs to the goroutine of Run.
+	finished map[string]int
+}
+
+// apiChunk is some lines of one container, in order.
+type apiChunk struct {
+	key    string
+	id     Container
+	stream wire.LogStream
+	lines  []apiLine
+}
+
+type apiLine struct {
+	line wire.LogLine
+	pos  apiPos
+}
+
+const chunkLines = 256
+
+// NewAPI reads the positions; it starts nothing.
+func NewAPI(o APIOptions) (*API, error) {
+	if err := o.complete(); err != nil {
+		return nil, fmt.Errorf("pod log API: %w", err)
+	}
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("pod log API: %w", err)
+	}
+	j, err := openJournal[apiPos](filepath.Join(o.Dir, "api-positions.json"))
+	if err != nil {
+		return nil, fmt.Errorf("pod log API: %w", err)
+	}
+	m := newMetrics(o.Registerer)
+	return &API{opts: o, now: o.Now, log: o.Logger, journal: j, counts: newCounters(m), metrics: m,
+		slots: make(chan struct{}, o.MaxConnections), lines: make(chan apiChunk), finished: map[string]int{}}, nil
+}
+
+// Health counts the lines of all containers.
+func (a *API) Health() wire.LogHealth { return a.counts.health() }
+
+// Counts gives the lines of each container that is followed.
+func (a *API) Counts() map[Container]Count { return a.counts.all() }
+
+// Run follows until ctx ends.
+func (a *API) Run(ctx context.Context, sink Sink) error {
+	a.started = a.now()
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	ship := newShipper(a.journal, a.counts, a.metrics, a.log)
+	wg.Go(func() { ship.run(ctx, sink) })
+	if !a.resend(ctx, ship) {
+		return nil
+	}
+	wg.Go(func() { a.build(ctx, ship) })
+
+	following := map[string]context.CancelFunc{}
+	ended := make(chan *follower)
+	tick := time.NewTicker(a.opts.Poll)
+	defer tick.Stop()
+	for {
+		a.follow(ctx, &wg, following, ended)
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-ended:
+			delete(following, f.key)
+			if f.ended {
+				a.finished[f.key] = f.endedAt
+			}
+		case <-tick.C:
+		}
+	}
+}
+
+// follow starts a follower for every container that has none, and forgets the
+// positions of pods that are gone.
+func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, following map[string]context.CancelFunc, ended chan<- *follower) {
+	s := a.opts.State.Snapshot()
+	if s == nil || !s.Synced {
+		return
+	}
+	for uid, pod := range s.Pods {
+		for _, c := range pod.Containers {
+			k := uid + "/" + c.Name
+			if following[k] != nil || !hasLog(c) || c.State != "running" && a.drained(k, c) {
+				continue
+			}
+			fctx, stop := context.WithCancel(ctx)
+			following[k] = stop
+			f := newFollower(a, pod, c.Name)
+			f.take = func(c apiChunk) bool {
+				select {
+				case a.lines <- c:
+					return true
+				case <-fctx.Done():
+					return false
+				}
+			}
+			wg.Go(func() {
+				defer stop()
+				f.run(fctx)
+				select {
+				case ended <- f:
+				case <-ctx.Done():
+				}
+			})
+		}
+	}
+	for k := range a.journal.sources() {
+		uid, _, _ := strings.Cut(k, "/")
+		if s.Pods[uid] == nil && following[k] == nil {
+			a.journal.forget(k)
+		}
+	}
+}
+
+// hasLog says whether a container ever ran.
+func hasLog(c object.Container) bool {
+	return c.State == "running" || c.State == "terminated" || c.RestartCount > 0 && (c.ID != "" || c.Last != nil)
+}
+
+// drained says that everything a container that does not run has written was
+// taken, or is from before our time.
+func (a *API) drained(k string, c object.Container) bool {
+	if restarts, ok := a.finished[k]; ok && restarts >= c.RestartCount {
+		return true
+	}
+	if _, ok := a.journal.position(k); ok {
+		return false
+	}
+	return c.Last != nil && c.Last.FinishedAt.Before(a.started)
+}
+
+// resend makes the batch anew that was on its way when the last run ended. It is
+// false when ctx ended.
+func (a *API) resend(ctx context.Context, ship *shipper[apiPos]) bool {
+	was := a.journal.inFlight
+	if was == nil {
+		return true
+	}
+	for range 100 { // the pods' names are needed
+		if s := a.opts.State.Snapshot(); s != nil && s.Synced {
+			break
+		}
+		if !sleep(ctx, 100*time.Millisecond) {
+			return false
+		}
+	}
+	b := newBatch[apiPos](a.opts.Sender)
+	for _, k := range slices.Sorted(maps.Keys(was.To)) {
+		from, known := was.From[k]
+		uid, container, _ := strings.Cut(k, "/")
+		pod := a.opts.State.Snapshot().Pods[uid]
+		if pod == nil {
+			a.log.Warn("pod of the last batch is gone; if the server did not get it, its lines are lost", "pod_uid", uid, "container", container)
+			continue
+		}
+		f := newFollower(a, pod, container)
+		for wait := a.opts.Backoff; ; wait *= 2 {
+			chunk, err := f.between(ctx, pod, from, known, was.To[k])
+			if ctx.Err() != nil {
+				return false
+			}
+			if err == nil {
+				for _, l := range chunk.lines {
+					if b.takes(l.line.Time) {
+						b.add(chunk.id, chunk.stream, l.line)
+					}
+				}
+				break
+			}
+			a.log.Warn("read last batch again", "namespace", f.id.Namespace, "pod", f.id.Pod, "container", container, "err", err)
+			if wait > 30*time.Second || !sleep(ctx, wait) {
+				break
+			}
+		}
+	}
+	b.from, b.to, b.wire.ID, b.resent = was.From, was.To, was.ID, true
+	if b.lines == 0 {
+		a.journal.acknowledged(b)
+		return true
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-ship.want:
+		ship.in <- b
+	}
+	// The followers begin behind it.
+	for {
+		if !sleep(ctx, 5*time.Millisecond) {
+			return false
+		}
+		if a.journal.settled() {
+			return true
+		}
+	}
+}
+
+// between reads the lines after one position up to another.
+func (f *follower) between(ctx context.Context, pod *object.Pod, from apiPos, known bool, to apiPos) (all apiChunk, err error) {
+	f.pos, f.known = from, known
+	found := false
+	f.take = func(c apiChunk) bool {
+		all.id, all.stream = c.id, c.stream
+		for _, l := range c.lines {
+			all.lines = append(all.lines, l)
+			if l.pos.same(to) {
+				found = true
+			} else if found { // a line that was cut into several shares its position
+				all.lines = all.lines[:len(all.lines)-1]
+				return false
+			}
+		}
+		return !found && len(all.lines) < batchLines
+	}
+	_, c, ok := f.current()
+	if !ok {
+		return all, nil
+	}
+	if c.RestartCount > to.Restarts || known && from.Restarts < to.Restarts {
+		if _, err := f.stream(ctx, pod, &corev1.PodLogOptions{Previous: true}, to.Restarts); err != nil && !apierrors.IsBadRequest(err) && !apierrors.IsNotFound(err) {
+			return all, err
+		}
+	}
+	if !found && c.RestartCount <= to.Restarts {
+		_, err = f.stream(ctx, pod, &corev1.PodLogOptions{}, to.Restarts)
+	}
+	return all, err
+}
+
+// build makes batches of what the followers bring.
+func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
+	b := newBatch[apiPos](a.opts.Sender)
+	last := map[string]apiPos{} // in any batch so far
+	var rest apiChunk           // what did not fit
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	due := false
+	for {
+		for len(rest.lines) > 0 && !b.full() && b.takes(rest.lines[0].line.Time) {
+			l := rest.lines[0]
+			rest.lines = rest.lines[1:]
+			if b.lines == 0 {
+				timer.Reset(a.opts.Linger)
+			}
+			if _, ok := b.to[rest.key]; !ok {
+				if was, ok := last[rest.key]; ok {
+					b.from[rest.key] = was
+				} else if was, ok := a.journal.position(rest.key); ok {
+					b.from[rest.key] = was
+				}
+			}
+			b.add(rest.id, rest.stream, l.line)
+			b.to[rest.key], last[rest.key] = l.pos, l.pos
+		}
+		lines, want := a.lines, chan struct{}(nil)
+		if len(rest.lines) > 0 {
+			lines = nil // the followers wait: so many lines are enough
+		}
+		if b.lines > 0 && (due || len(rest.lines) > 0) {
+			want = ship.want
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case rest = <-lines:
+		case <-timer.C:
+			due = true
+		case <-want:
+			b.seal()
+			ship.in <- b
+			b, due = newBatch[apiPos](a.opts.Sender), false
+			if len(last) > 10_000 {
+				maps.DeleteFunc(last, func(k string, p apiPos) bool {
+					acknowledged, ok := a.journal.position(k)
+					return ok && acknowledged == p
+				})
+			}
+		}
+	}
+}
+
+// follower follows one container over its restarts.
+type follower struct {
+	a     *API
+	key   string
+	id    Container
+	pos   apiPos
+	known bool
+	take  func(apiChunk) bool // hands lines on; false ends the answer
+	// ended says that the container ended, with so many restarts, and was read.
+	ended   bool
+	endedAt int
+}
+
+func newFollower(a *API, pod *object.Pod, container string) *follower {
+	return &follower{a: a, key: pod.UID + "/" + container, id: Container{Namespace: pod.Namespace, Pod: pod.Name, UID: pod.UID, Container: container}}
+}
+
+// run ends when the pod is gone, or the container ended for good.
+func (f *follower) run(ctx context.Context) {
+	a := f.a
+	a.counts.read(f.id, 0, 0)
+	defer a.counts.forget(f.id)
+	f.pos, f.known = a.journal.position(f.key)
+	wait := a.opts.Backoff
+	for ctx.Err() == nil {
+		pod, c, ok := f.current()
+		if !ok {
+			return
+		}
+		running := c.State == "running"
+		began := a.now()
+		n, err := f.connect(ctx, pod, c, running)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if apierrors.IsNotFound(err) {
+				if _, _, ok := f.current(); !ok {
+					return
+				}
+			}
+			a.log.Debug("follow container", "namespace", f.id.Namespace, "pod", f.id.Pod, "container", f.id.Container, "retry_seconds", wait.Seconds(), "err", err)
+		case n > 0, a.now().Sub(began) > 10*time.Second:
+			n, wait = max(n, 1), a.opts.Backoff
+		}
+		if err == nil && !running {
+			// All of an instance that had ended before we asked.
+			if !f.awaitRestart(ctx, c.RestartCount) {
+				return
+			}
+			continue
+		}
+		if !sleep(ctx, wait) {
+			return
+		}
+		if err != nil || n == 0 {
+			wait = min(2*wait, 30*time.Second)
+		}
+	}
+}
+
+// awaitRestart waits for another instance; it is false when there will be none.
+func (f *follower) awaitRestart(ctx context.Context, restarts int) bool {
+	for sleep(ctx, f.a.opts.Poll) {
+		pod, c, ok := f.current()
+		if !ok || pod.Ended() && c.State == "terminated" && c.RestartCount == restarts && f.settled() {
+			f.ended, f.endedAt = true, restarts
+			return false
+		}
+		if c.State == "running" || c.RestartCount > restarts {
+			return true
+		}
+	}
+	return false
+}
+
+// settled says whether the last line of the container is acknowledged. Until then
+// its follower stays, so that it is not read again.
+func (f *follower) settled() bool {
+	if !f.known {
+		return true
+	}
+	pos, ok := f.a.journal.position(f.key)
+	return ok && pos.same(f.pos)
+}
+
+func (f *follower) current() (*object.Pod, object.Container, bool) {
+	s := f.a.opts.State.Snapshot()
+	if s == nil {
+		return nil, object.Container{}, false
+	}
+	pod := s.Pods[f.id.UID]
+	if pod == nil {
+		return nil, object.Container{}, false
+	}
+	i := slices.IndexFunc(pod.Containers, func(c object.Container) bool { return c.Name == f.id.Container })
+	if i < 0 {
+		return nil, object.Container{}, false
+	}
+	return pod, pod.Containers[i], true
+}
+
+// connect reads one connection's worth: what the previous instance left, then the
+// present one, until the connection ends.
+func (f *follower) connect(ctx context.Context, pod *object.Pod, c object.Container, running bool) (lines int, err error) {
+	a := f.a
+	a.waiting.Add(1)
+	select {
+	case a.slots <- struct{}{}:
+		a.waiting.Add(-1)
+	case <-ctx.Done():
+		a.waiting.Add(-1)
+		return 0, nil
+	}
+	defer func() { <-a.slots }()
+
+	// The state may be a second old, and an instance that ended meanwhile would be
+	// taken for the one that follows it.
+	restarts := c.RestartCount
+	if f.known {
+		if n, err := f.restarts(ctx); err == nil {
+			restarts = max(restarts, n)
+		}
+	}
+	if !f.known && restarts > 0 && pod.CreatedAt.After(a.started) {
+		f.pos.Restarts = restarts - 1 // its first instance came and went between two looks
+	}
+	if (f.known || pod.CreatedAt.After(a.started)) && restarts > f.pos.Restarts {
+		n, err := f.stream(ctx, pod, &corev1.PodLogOptions{Previous: true}, f.pos.Restarts)
+		lines += n
+		if err != nil && !apierrors.IsBadRequest(err) && !apierrors.IsNotFound(err) { // those say that there is none any more
+			return lines, err
+		}
+		if restarts > f.pos.Restarts+1 {
+			a.log.Warn("container restarted several times between two looks; lines may be lost", "namespace", f.id.Namespace, "pod", f.id.Pod,
+				"container", f.id.Container, "instances", restarts-f.pos.Restarts-1)
+			a.counts.dropped(f.id, DropGone, 0)
+		}
+		f.pos.Restarts = restarts
+	}
+	turn, stop := context.WithCancel(ctx)
+	defer stop()
+	if running {
+		defer f.yield(turn, stop)()
+	}
+	n, err := f.stream(turn, pod, &corev1.PodLogOptions{Follow: running}, restarts)
+	if turn.Err() != nil && ctx.Err() == nil {
+		err = nil // others' turn
+	}
+	return lines + n, err
+}
+
+// yield ends a connection after its turn if others wait. The returned function
+// waits for its end.
+func (f *follower) yield(ctx context.Context, stop context.CancelFunc) func() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for sleep(ctx, f.a.opts.Turn) {
+			if f.a.waiting.Load() > 0 {
+				stop()
+				return
+			}
+		}
+	}()
+	return func() { stop(); <-done }
+}
+
+// restarts asks the API server for the container's restart count.
+func (f *follower) restarts(ctx context.Context) (int, error) {
+	p, err := f.a.opts.Client.CoreV1().Pods(f.id.Namespace).Get(ctx, f.id.Pod, metav1.GetOptions{})
+	if err != nil {
+		return 0, fmt.Errorf("get pod: %w", err)
+	}
+	if string(p.UID) != f.id.UID {
+		return 0, nil
+	}
+	for _, list := range [][]corev1.ContainerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses} {
+		for _, s := range list {
+			if s.Name == f.id.Container {
+				return int(s.RestartCount), nil
+			}
+		}
+	}
+	return 0, nil
+}
+
+// since limits a request to what may be new.
+func (f *follower) since(o *corev1.PodLogOptions, pod *object.Pod) {
+	o.Container, o.Timestamps = f.id.Container, true
+	switch {
+	case f.known && f.pos.Time > 0:
+		// The API knows whole seconds.
+		t := metav1.NewTime(time.Unix(0, f.pos.Time).Truncate(time.Second))
+		o.SinceTime = &t
+	case !f.known && pod != nil && !pod.StartedAt.IsZero() && pod.StartedAt.Before(f.a.started.Add(-f.a.opts.LookBack)):
+		t := metav1.NewTime(f.a.started.Add(-f.a.opts.LookBack))
+		o.SinceTime = &t
+	}
+}
+
+// stream reads one answer of the API to its end and hands on what is new.
+func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLogOptions, restarts int) (lines int, err error) {
+	f.since(o, pod)
+	body, err := f.a.opts.Client.CoreV1().Pods(f.id.Namespace).GetLogs(f.id.Pod, o).Stream(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("get logs: %w", err)
+	}
+	defer func() { _ = body.Close() }()
+	seek := newSeek(f.pos, f.known)
+	stream := streamOf(f.id, pod, "")
+	stream.Stream = "stdout"
+	r := bufio.NewReaderSize(body, 64<<10)
+	chunk := apiChunk{key: f.key, id: f.id, stream: stream}
+	hand := func() bool {
+		if len(chunk.lines) == 0 {
+			return true
+		}
+		if !f.take(chunk) {
+			return false // the next connection begins before them
+		}
+		f.a.counts.read(f.id, len(chunk.lines), 0)
+		lines += len(chunk.lines)
+		last := chunk.lines[len(chunk.lines)-1]
+		f.pos, f.known = last.pos, true
+		chunk.lines = nil
+		return true
+	}
+	for {
+		text, whole, err := readLine(r)
+		// A line without an end is what was cut off, unless nothing can follow.
+		if whole || err == io.EOF && text != "" && !o.Follow {
+			if l, ok := seek.next(text, restarts); ok {
+				chunk.lines = append(chunk.lines, l...)
+			}
+		}
+		if err != nil || len(chunk.lines) >= chunkLines || r.Buffered() == 0 {
+			if !hand() {
+				return lines, nil
+			}
+		}
+		if err == io.EOF {
+			return lines, nil
+		}
+		if err != nil {
+			return lines, fmt.Errorf("read logs: %w", err)
+		}
+	}
+}
+
+// maxAPILine bounds a line; the rest of a longer one is a line of its own.
+const maxAPILine = 1 << 20
+
+// readLine reads up to a newline, which it leaves out. whole is false when the
+// answer ended before one.
+func readLine(r *bufio.Reader) (line string, whole bool, err error) {
+	var b strings.Builder
+	for {
+		part, err := r.ReadSlice('\n')
+		b.Write(part)
+		switch {
+		case err == nil:
+			return strings.TrimSuffix(b.String(), "\n"), true, nil
+		case err != bufio.ErrBufferFull:
+			return b.String(), false, err
+		case b.Len() >= maxAPILine:
+			return b.String(), true, nil
+		}
+	}
+}
+
+// seek finds the first line that is new in an answer that begins with lines that
+// may have been taken before.
+type seek struct {
+	from    apiPos
+	passed  bool // the last line that was taken has gone by
+	matches int  // lines like it so far
+	pos     apiPos
+}
+
+func newSeek(from apiPos, known bool) *seek {
+	s := &seek{from: from, passed: !known || from.Time == 0}
+	s.pos = from
+	return s
+}
+
+// next takes one line of an answer. ok is false for one that was taken before, or
+// is no line of the container.
+func (s *seek) next(text string, restarts int) (lines []apiLine, ok bool) {
+	stamp, message, _ := strings.Cut(text, " ")
+	at, timed := parseTime(stamp)
+	if !timed {
+		// The kubelet's own words ("unable to retrieve container logs for …"), or the
+		// rest of a line that was too long, which belongs to the line before.
+		if s.pos.Time == 0 || !s.passed {
+			return nil, false
+		}
+		at, message = s.pos.Time, text
+	}
+	h := xxhash.Sum64String(text)
+	if !s.passed {
+		switch {
+		case at == s.from.Time && h == s.from.Hash:
+			if s.matches++; s.matches >= s.from.Seen {
+				s.passed = true
+			}
+			return nil, false
+		case at <= s.from.Time, slices.Contains(s.from.Recent[:], h):
+			return nil, false
+		}
+		s.passed = true // that line is gone: this one is newer
+	}
+	p := apiPos{Time: at, Hash: h, Seen: 1, Restarts: restarts}
+	if s.pos.Time == at && s.pos.Hash == h {
+		p.Seen = s.pos.Seen + 1
+	}
+	copy(p.Recent[:], s.pos.Recent[1:])
+	p.Recent[len(p.Recent)-1] = h
+	s.pos = p
+	for _, part := range cutText(message, wire.MaxLogLineBytes) {
+		m, fields := Parse(strings.TrimSuffix(part, "\r"))
+		lines = append(lines, apiLine{line: wire.LogLine{Time: at, Message: m, Fields: fields}, pos: p})
+	}
+	return lines, true
+}

@@ -1,0 +1,368 @@
+package logs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+)
+
+// cluster is an API server with one pod of one container, which writes lines.
+type cluster struct {
+	t       testing.TB
+	server  *httptest.Server
+	mu      sync.Mutex
+	wrote   chan struct{} // closed at each write
+	lines   [][]string    // by instance, with their times
+	state   string
+	next    int
+	cut     int // bytes after which an answer breaks off; 0: never
+	open    int // connections now
+	most    int // connections at most
+	asked   int
+	pods    int // more pods of the same content
+	started time.Time
+}
+
+func newCluster(t testing.TB) *cluster {
+	c := &cluster{t: t, wrote: make(chan struct{}), lines: [][]string{nil}, state: "running", pods: 1, started: time.Now()}
+	c.server = httptest.NewServer(http.HandlerFunc(c.serve))
+	t.Cleanup(c.server.Close)
+	return c
+}
+
+func (c *cluster) serve(w http.ResponseWriter, r *http.Request) {
+	if !strings.HasSuffix(r.URL.Path, "/log") {
+		name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+		c.mu.Lock()
+		p := corev1.Pod{TypeMeta: metav1.TypeMeta{Kind: "Pod", APIVersion: "v1"}, ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("uid-" + name)},
+			Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Name: "app", RestartCount: int32(len(c.lines) - 1)}}}}
+		c.mu.Unlock()
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(p)
+		return
+	}
+	q := r.URL.Query()
+	var since time.Time
+	if s := q.Get("sinceTime"); s != "" {
+		var err error
+		if since, err = time.Parse(time.RFC3339, s); err != nil {
+			c.t.Errorf("sinceTime %q", s)
+		}
+	}
+	c.mu.Lock()
+	c.asked++
+	c.open++
+	c.most = max(c.most, c.open)
+	instance := len(c.lines) - 1
+	budget := c.cut
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.open--
+		c.mu.Unlock()
+	}()
+	if q.Get("previous") == "true" {
+		if instance--; instance < 0 {
+			http.Error(w, `{"kind":"Status","code":400,"reason":"BadRequest"}`, http.StatusBadRequest)
+			return
+		}
+	}
+	w.WriteHeader(http.StatusOK)
+	w.(http.Flusher).Flush()
+	limited := budget > 0
+	for i := 0; ; {
+		c.mu.Lock()
+		lines, wrote := c.lines[instance][i:], c.wrote
+		over := instance < len(c.lines)-1 || c.state != "running"
+		c.mu.Unlock()
+		i += len(lines)
+		for _, l := range lines {
+			at, err := time.Parse(time.RFC3339Nano, l[:strings.IndexByte(l, ' ')])
+			if err != nil {
+				c.t.Error(err)
+			}
+			if at.Before(since) {
+				continue
+			}
+			if limited && budget < len(l) {
+				_, _ = w.Write([]byte(l[:max(0, budget)]))
+				w.(http.Flusher).Flush()
+				panic(http.ErrAbortHandler) // in the middle of a line
+			}
+			budget -= len(l)
+			if _, err := w.Write([]byte(l)); err != nil {
+				return
+			}
+		}
+		w.(http.Flusher).Flush()
+		if over || q.Get("follow") != "true" {
+			return
+		}
+		select {
+		case <-wrote:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (c *cluster) write(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := len(c.lines) - 1
+	for range n {
+		// Several lines share a time.
+		at := c.started.Add(time.Duration(c.next/3)*100*time.Millisecond + time.Duration(last)*time.Millisecond).UTC()
+		c.lines[last] = append(c.lines[last], fmt.Sprintf("%s line %d\n", at.Format(time.RFC3339Nano), c.next))
+		c.next++
+	}
+	close(c.wrote)
+	c.wrote = make(chan struct{})
+}
+
+func (c *cluster) restart() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lines = append(c.lines, nil)
+	close(c.wrote)
+	c.wrote = make(chan struct{})
+}
+
+func (c *cluster) set(fn func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fn()
+	close(c.wrote)
+	c.wrote = make(chan struct{})
+}
+
+// Snapshot is the cluster as State.
+func (c *cluster) Snapshot() *state.Snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &state.Snapshot{Synced: true, Pods: map[string]*object.Pod{}}
+	for i := range c.pods {
+		name := fmt.Sprintf("cart-%d", i+1)
+		uid := "uid-" + name
+		p := &object.Pod{Meta: object.Meta{UID: uid, Namespace: "shop", Name: name, CreatedAt: c.started.Add(time.Minute)}, Phase: object.PhaseRunning, Node: "n1",
+			Workload: object.WorkloadRef{Type: "deployment", Name: "cart"}, StartedAt: c.started,
+			Containers: []object.Container{{Name: "app", State: c.state, RestartCount: len(c.lines) - 1, ID: fmt.Sprint(len(c.lines)), StartedAt: c.started}}}
+		if c.state == "terminated" {
+			p.Phase = object.PhaseSucceeded
+		}
+		s.Pods[uid] = p
+	}
+	return s
+}
+
+func (c *cluster) options(dir string) APIOptions {
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: c.server.URL, QPS: -1})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return APIOptions{Client: client, State: c, Dir: dir, Sender: "all", Linger: 5 * time.Millisecond, Backoff: 5 * time.Millisecond, Poll: 5 * time.Millisecond, Turn: 20 * time.Millisecond}
+}
+
+func (c *cluster) run(o APIOptions, s *server) (a *API, stop func()) {
+	c.t.Helper()
+	a, err := NewAPI(o)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx, s) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				c.t.Errorf("Run: %v", err)
+			}
+			http.DefaultClient.CloseIdleConnections()
+		})
+	}
+	c.t.Cleanup(stop)
+	return a, stop
+}
+
+func TestAPIFollowsFastWriters(t *testing.T) {
+	c, s := newCluster(t), newServer(t)
+	a, stop := c.run(c.options(t.TempDir()), s)
+	for range 20 {
+		c.write(1000)
+	}
+	s.await(key, 20_000)
+	stop()
+	numbered(t, s.got(key), 20_000)
+	if h := a.Health(); h.Read != 20_000 || h.Sent != 20_000 {
+		t.Errorf("health is %+v", h)
+	}
+	if g := s.groups[key]; g.Workload != "cart" || g.Node != "n1" {
+		t.Errorf("stream is %+v", g)
+	}
+}
+
+func TestAPIConnectionsThatBreakInTheMiddleOfALine(t *testing.T) {
+	c, s := newCluster(t), newServer(t)
+	c.cut = 1777
+	_, stop := c.run(c.options(t.TempDir()), s)
+	for i := range 10 {
+		c.write(40)
+		s.await(key, 40*i)
+	}
+	s.await(key, 400)
+	stop()
+	numbered(t, s.got(key), 400)
+}
+
+func TestAPIRestartsOfTheContainer(t *testing.T) {
+	c, s := newCluster(t), newServer(t)
+	_, stop := c.run(c.options(t.TempDir()), s)
+	for range 5 {
+		c.write(101)
+		c.restart() // what was not read is the previous instance's
+		c.write(3)
+		s.await(key, c.next)
+	}
+	c.write(50)
+	c.set(func() { c.state = "terminated" })
+	s.await(key, c.next)
+	stop()
+	numbered(t, s.got(key), c.next)
+}
+
+func TestAPIContainerThatEndedBeforeItWasSeen(t *testing.T) {
+	c, s := newCluster(t), newServer(t)
+	o := c.options(t.TempDir())
+	c.state = "pending"
+	_, stop := c.run(o, s)
+	c.write(300)
+	c.set(func() { c.state = "terminated" })
+	s.await(key, 300)
+	stop()
+	numbered(t, s.got(key), 300)
+}
+
+func TestAPIRestartOfTheCollector(t *testing.T) {
+	c, s := newCluster(t), newServer(t)
+	o := c.options(t.TempDir())
+	path := filepath.Join(o.Dir, "api-positions.json")
+	for i := range 6 {
+		_, stop := c.run(o, s)
+		c.write(200)
+		s.await(key, c.next)
+		if i%2 == 0 { // a kill: its last word about the position is lost
+			was, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop()
+			if err := os.WriteFile(path, was, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop()
+		c.write(30)
+	}
+	_, stop := c.run(o, s)
+	s.await(key, c.next)
+	stop()
+	numbered(t, s.got(key), c.next)
+}
+
+// The answer to a batch is lost and the collector is killed.
+func TestAPIKilledBetweenSendAndAnswer(t *testing.T) {
+	c, s := newCluster(t), newServer(t)
+	o := c.options(t.TempDir())
+	s.lost = 0
+	c.write(300)
+	_, stop := c.run(o, s)
+	s.await(key, 1)
+	path := filepath.Join(o.Dir, "api-positions.json")
+	was, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := os.WriteFile(path, was, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.write(100)
+	s.set(func() { s.lost = -1 })
+	_, stop = c.run(o, s)
+	s.await(key, 400)
+	stop()
+	numbered(t, s.got(key), 400)
+	if s.again != 1 {
+		t.Errorf("%d batches came twice, want the one", s.again)
+	}
+}
+
+func TestAPIConnectionsAreBoundedAndShared(t *testing.T) {
+	c, s := newCluster(t), newServer(t)
+	c.pods = 7
+	o := c.options(t.TempDir())
+	o.MaxConnections = 2
+	_, stop := c.run(o, s)
+	c.write(100)
+	for i := range c.pods {
+		s.await(fmt.Sprintf("cart-%d/app/stdout", i+1), 100)
+	}
+	c.write(50)
+	for i := range c.pods {
+		numbered(t, s.await(fmt.Sprintf("cart-%d/app/stdout", i+1), 150), 150)
+	}
+	stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.most > 2 {
+		t.Errorf("%d connections at once, want at most 2", c.most)
+	}
+}
+
+func TestSeek(t *testing.T) {
+	const t1, t2 = "2026-11-23T10:00:01Z", "2026-11-23T10:00:02Z"
+	for name, tc := range map[string]struct{ before, answer, want string }{
+		"goes on":                            {"1 a|1 b|2 c", "1 a|1 b|2 c|2 d", "d"},
+		"same line again":                    {"1 a|1 a", "1 a|1 a|1 a|2 b", "a|b"},
+		"answer begins later":                {"1 a|1 b", "2 c|2 d", "c|d"},
+		"out of order, behind the last line": {"2 a", "2 a|1 late|2 b", "late|b"},
+		"out of order, before it":            {"2 early|1 last", "2 early|1 last|2 new", "new"},
+		"the kubelet's words":                {"", "x unable to retrieve container logs|1 a", "a"},
+	} {
+		stamp := strings.NewReplacer("1 ", t1+" ", "2 ", t2+" ")
+		feed := func(s *seek, text string) (out []string) {
+			for _, l := range strings.Split(text, "|") {
+				if ls, ok := s.next(stamp.Replace(l), 0); ok {
+					for _, l := range ls {
+						out = append(out, l.line.Message)
+					}
+				}
+			}
+			return out
+		}
+		first := newSeek(apiPos{}, false)
+		feed(first, tc.before)
+		if got := strings.Join(feed(newSeek(first.pos, tc.before != ""), tc.answer), "|"); got != tc.want {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
+	}
+}
