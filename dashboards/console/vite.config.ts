@@ -1,7 +1,12 @@
 import react from "@vitejs/plugin-react";
+import { loadEnv } from "vite";
 import { defineConfig } from "vitest/config";
 
-const server = "http://127.0.0.1:7420";
+// Where the API is while developing: CROWSNEST_SERVER=http://127.0.0.1:7520 npm run dev
+const server = loadEnv("", ".", "CROWSNEST_").CROWSNEST_SERVER ?? "http://127.0.0.1:7420";
+// The server answers its own Host only.
+const target = { target: server, changeOrigin: true };
+const proxy = { "/api/v1": target, "/apis": target, "/select": target };
 
 export default defineConfig({
   plugins: [react()],
@@ -18,8 +23,9 @@ export default defineConfig({
   },
   server: {
     port: 7430,
-    proxy: { "/api": server, "/apis": server, "/select": server },
+    proxy,
   },
+  preview: { port: 7430, proxy },
   test: {
     environment: "jsdom",
     setupFiles: ["src/test/setup.ts"],

@@ -1,5 +1,6 @@
 import { MantineProvider } from "@mantine/core";
-import "@mantine/core/styles.css";
+// In a layer of its own: whatever the console says wins, in any order of files.
+import "@mantine/core/styles.layer.css";
 import { QueryClientProvider } from "@tanstack/react-query";
 import { RouterProvider } from "@tanstack/react-router";
 import { StrictMode } from "react";

@@ -13,7 +13,7 @@ const listeners = new Set<() => void>();
 
 export const connection = {
   get: (): Connection => current,
-  subscribe(listener: () => void): () => void {
+  subscribe: (listener: () => void): (() => void) => {
     listeners.add(listener);
     return () => listeners.delete(listener);
   },

@@ -3,6 +3,8 @@
  * cluster has the cluster's id second: ["pods", "prod-1", filter]. What spans clusters has "*" there.
  */
 export type ClusterId = string;
+
+/** Stands for the cluster of what spans clusters. It can be no cluster's id. */
 export const everyCluster = "*";
 
 export interface PodFilter {
@@ -24,15 +26,15 @@ export const keys = {
     ["workload", cluster, namespace, type, name] as const,
   pods: (cluster: ClusterId, filter: PodFilter) => ["pods", cluster, filter] as const,
   pod: (cluster: ClusterId, namespace: string, pod: string) => ["pod", cluster, namespace, pod] as const,
-  incidents: (cluster: ClusterId | typeof everyCluster, state: string) => ["incidents", cluster, state] as const,
+  incidents: (cluster: ClusterId, state: string) => ["incidents", cluster, state] as const,
   incident: (id: string) => ["incident", everyCluster, id] as const,
   policies: () => ["policies", everyCluster] as const,
   policy: (name: string) => ["policy", everyCluster, name] as const,
   range: (cluster: ClusterId, query: string, from: string, to: string, points: number) =>
     ["range", cluster, query, from, to, points] as const,
-  instant: (cluster: ClusterId | typeof everyCluster, query: string) => ["instant", cluster, query] as const,
-  logs: (cluster: ClusterId | typeof everyCluster, query: string, from: string, to: string, limit: number) =>
+  instant: (cluster: ClusterId, query: string) => ["instant", cluster, query] as const,
+  logs: (cluster: ClusterId, query: string, from: string, to: string, limit: number) =>
     ["logs", cluster, query, from, to, limit] as const,
-  hits: (cluster: ClusterId | typeof everyCluster, query: string, from: string, to: string, field: string) =>
+  hits: (cluster: ClusterId, query: string, from: string, to: string, field: string) =>
     ["hits", cluster, query, from, to, field] as const,
 };

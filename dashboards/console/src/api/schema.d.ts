@@ -11,7 +11,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get: operations["get-catalogue"];
+        /**
+         * List all metrics
+         * @description Every metric of the product, by level. A metric that is not listed does not exist.
+         */
+        get: operations["list-catalogue"];
         put?: never;
         post?: never;
         delete?: never;
@@ -27,7 +31,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get: operations["get-clusters"];
+        /** List clusters, the worst first */
+        get: operations["list-clusters"];
         put?: never;
         post?: never;
         delete?: never;
@@ -43,7 +48,42 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get: operations["get-clusters-cluster-"];
+        /** Show a cluster */
+        get: operations["get-cluster"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces/{namespace}/pods/{pod}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a pod */
+        get: operations["get-pod"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces/{namespace}/workloads/{type}/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a workload */
+        get: operations["get-workload"];
         put?: never;
         post?: never;
         delete?: never;
@@ -59,7 +99,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get: operations["get-clusters-cluster-nodes"];
+        /** List nodes, the worst first */
+        get: operations["list-nodes"];
         put?: never;
         post?: never;
         delete?: never;
@@ -75,39 +116,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get: operations["get-clusters-cluster-nodes-node-"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/apis/crowsnest.dev/v1/clusters/{cluster}/workloads": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get-clusters-cluster-workloads"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces/{ns}/workloads/{type}/{name}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get-clusters-cluster-namespaces-ns-workloads-type-name-"];
+        /** Show a node */
+        get: operations["get-node"];
         put?: never;
         post?: never;
         delete?: never;
@@ -123,7 +133,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get: operations["get-clusters-cluster-pods"];
+        /** List pods, the worst first */
+        get: operations["list-pods"];
         put?: never;
         post?: never;
         delete?: never;
@@ -132,17 +143,73 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces/{ns}/pods/{pod}": {
+    "/apis/crowsnest.dev/v1/clusters/{cluster}/workloads": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get: operations["get-clusters-cluster-namespaces-ns-pods-pod-"];
+        /** List workloads, the worst first */
+        get: operations["list-workloads"];
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show what the server is and how it does */
+        get: operations["get-status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List tokens */
+        get: operations["list-tokens"];
+        put?: never;
+        /**
+         * Make a token
+         * @description From the first API token on, the server wants a token with every request.
+         */
+        post: operations["create-token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/tokens/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Revoke a token */
+        delete: operations["delete-token"];
         options?: never;
         head?: never;
         patch?: never;
@@ -244,36 +311,565 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/apis/crowsnest.dev/v1/status": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get-status"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        Usage: {
-            used: number | null;
-            requested: number | null;
-            allocatable: number | null;
+        Chart: {
+            /** @description Metrics of one group share a chart. */
+            group: string;
+            /**
+             * Format: double
+             * @description Top of the axis unless data goes beyond; left out: by the data.
+             */
+            max?: number;
+        };
+        Cluster: {
+            /** @description In cores. */
+            cpu: components["schemas"]["Usage"];
+            id: string;
+            incidents: components["schemas"]["IncidentCount"];
+            /**
+             * Format: int64
+             * @description Between two samples of a series.
+             */
+            interval_seconds: number;
+            /** @description managed, independent, elastic or edge; empty when unknown. */
+            kind: string;
+            /**
+             * Format: date-time
+             * @description When something came from it last; null when nothing ever did.
+             */
+            last_seen_at: string | null;
+            /** @description In bytes. */
+            memory: components["schemas"]["Usage"];
+            /** @description For people. */
+            name: string;
+            nodes: components["schemas"]["NodeCount"];
+            /** @description By phase: pending, running, succeeded, failed, unknown. */
+            pods: {
+                [key: string]: number;
+            };
+            /**
+             * @description The state as a person would say it.
+             * @example 2 of 40 workloads are unhealthy; cart has been restarting for 12 min
+             */
+            sentence: string;
+            /** @description Those that are down or measure too little first; at most 200. */
+            sources: components["schemas"]["InventorySource"][];
+            /** @enum {string} */
+            state: "ok" | "warning" | "critical" | "stale" | "waiting";
+            unavailable: components["schemas"]["Unavailable"][];
+            /** @description Of Kubernetes; empty when unknown. */
+            version: string;
+            workloads: components["schemas"]["WorkloadCount"];
+        };
+        Condition: {
+            reason?: string;
+            /** Format: date-time */
+            since: string;
+            /** @enum {string} */
+            status: "True" | "False" | "Unknown";
+            type: string;
+        };
+        Container: {
+            ephemeral?: boolean;
+            image?: string;
+            /** @description Runs before the others and ends. */
+            init?: boolean;
+            /** @description How the instance before this one ended. */
+            last?: components["schemas"]["Termination"];
+            limits: components["schemas"]["Resources"];
+            name: string;
+            ready: boolean;
+            /**
+             * @description Of waiting or terminated.
+             * @example CrashLoopBackOff
+             */
+            reason?: string;
+            requests: components["schemas"]["Resources"];
+            /** Format: int64 */
+            restart_count: number;
+            /** @description An init container that goes on running. */
+            sidecar?: boolean;
+            /** Format: date-time */
+            started_at?: string;
+            /** @enum {string} */
+            state: "waiting" | "running" | "terminated";
+        };
+        CreatedToken: {
+            /** @description Of an ingest token: the only cluster that it sends for. */
+            cluster?: string;
+            /** Format: date-time */
+            created_at: string;
+            /** @example tok_01K… */
+            id: string;
+            /** @enum {string} */
+            kind: "api" | "ingest";
+            /**
+             * Format: date-time
+             * @description To the minute; null when it was never used.
+             */
+            last_used_at: string | null;
+            name: string;
+            /** @description The token itself. It is shown this once and never again. */
+            token: string;
+        };
+        DefaultCondition: {
+            /**
+             * Format: int64
+             * @description Bad periods needed.
+             */
+            need: number;
+            /**
+             * Format: int64
+             * @description Among the newest so many.
+             */
+            of: number;
+            /** @enum {string} */
+            op: ">" | ">=" | "<" | "<=" | "==" | "!=";
+            /** Format: double */
+            period_seconds: number;
+            /** @enum {string} */
+            severity: "info" | "warning" | "critical";
+            /** @enum {string} */
+            statistic: "avg" | "max" | "min" | "sum" | "last" | "p50" | "p95" | "p99" | "increase";
+            /** Format: double */
+            threshold: number;
+        };
+        IncidentCount: {
+            /** Format: int64 */
+            critical: number;
+            /** Format: int64 */
+            info: number;
+            /** Format: int64 */
+            warning: number;
+        };
+        InventorySource: {
+            /** @description Why not, and what would help. */
+            error?: string;
+            /**
+             * Format: int64
+             * @description Objects that should have been measured.
+             */
+            expected: number;
+            /** Format: date-time */
+            last_success_at: string | null;
+            /**
+             * Format: int64
+             * @description Objects that were.
+             */
+            measured: number;
+            /** @example cadvisor/n-12 */
+            name: string;
+            /**
+             * @description The collector.
+             * @example node/n-12
+             */
+            sender: string;
+            /** @description The last attempt succeeded. */
+            up: boolean;
+        };
+        Metric: {
+            /** @description When a living object has no series; empty means never. */
+            absent?: string;
+            /** @description The condition that a form starts from. */
+            alert?: components["schemas"]["DefaultCondition"];
+            chart: components["schemas"]["Chart"];
+            /** @description One of the 32 that every cluster is judged by. */
+            core: boolean;
+            /** @description Labels beyond those of the level: one object has a series for each value. */
+            dimensions: string[];
+            /** @description Sources of readings, the best first. */
+            from: string[];
+            help: string;
+            /**
+             * @description How values behave over time. Counters rise; their statistic is increase.
+             * @enum {string}
+             */
+            kind: "gauge" | "counter" | "state";
+            /** @description All labels of the metric's series, in order. */
+            labels: string[];
+            /** @description Kinds of clusters that do not have it, with the reason. */
+            lacking?: {
+                [key: string]: string;
+            };
+            /** @description Why a collector outside the cluster's nodes cannot have it. */
+            lacking_outside?: string;
+            /**
+             * @description What the metric is about.
+             * @enum {string}
+             */
+            level: "cluster" | "node" | "namespace" | "workload" | "service" | "pod" | "container" | "volume" | "component";
+            /**
+             * @description The series' name.
+             * @example k8s_pod_cpu_core_used
+             */
+            name: string;
+            /**
+             * @description Who computes it.
+             * @enum {string}
+             */
+            place: "node" | "cluster" | "server";
+            /**
+             * @description What a form offers first.
+             * @enum {string}
+             */
+            statistic: "avg" | "max" | "min" | "sum" | "last" | "p50" | "p95" | "p99" | "increase";
+            /** @description The metrics that it is summed from. */
+            sum?: components["schemas"]["Summed"];
+            /** @description The metric in the user's words. */
+            title: string;
+            /** @enum {string} */
+            unit: "%" | "cores" | "B" | "B/s" | "count" | "0/1";
+        };
+        MetricList: {
+            items: components["schemas"]["Metric"][];
+            /** @description Always null: the catalogue is given whole. */
+            next: string | null;
+        };
+        NewToken: {
+            /** @description Of an ingest token, required: the cluster's id. */
+            cluster?: string;
+            /**
+             * @description api: reads and changes everything. ingest: sends data of one cluster.
+             * @enum {string}
+             */
+            kind: "api" | "ingest";
+            /** @description For people, 1 to 63 characters. */
+            name: string;
+        };
+        Node: {
+            allocatable: components["schemas"]["Resources"];
+            capacity: components["schemas"]["Resources"];
+            conditions: components["schemas"]["Condition"][];
+            container_runtime?: string;
+            /**
+             * Format: double
+             * @description As last measured; null when unknown.
+             */
+            cpu_percent: number | null;
+            /** Format: date-time */
+            created_at: string;
+            internal_ip?: string;
+            kubelet_version?: string;
+            labels?: {
+                [key: string]: string;
+            };
+            /**
+             * Format: double
+             * @description As last measured; null when unknown.
+             */
+            mem_percent: number | null;
+            name: string;
+            os_image?: string;
+            /**
+             * Format: int64
+             * @description That have not ended.
+             */
+            pods: number;
+            ready: boolean;
+            /** @description What is wrong with it, the worst first. */
+            reasons: string[];
+            /**
+             * Format: double
+             * @description Container restarts in the last hour; null when unknown.
+             */
+            restarts_1h: number | null;
+            roles: string[];
+            uid: string;
+            /** @description Cordoned. */
+            unschedulable?: boolean;
+            /** @description A virtual kubelet's node: no metrics of its own, left out of sums. */
+            virtual?: boolean;
+        };
+        NodeCount: {
+            /** Format: int64 */
+            ready: number;
+            /** Format: int64 */
+            total: number;
+        };
+        PageCluster: {
+            items: components["schemas"]["Cluster"][];
+            /** @description Give it as cursor to get the next items; null when there are no more. */
+            next: string | null;
+        };
+        PageNode: {
+            items: components["schemas"]["Node"][];
+            /** @description Give it as cursor to get the next items; null when there are no more. */
+            next: string | null;
+        };
+        PagePod: {
+            items: components["schemas"]["Pod"][];
+            /** @description Give it as cursor to get the next items; null when there are no more. */
+            next: string | null;
+        };
+        PageWorkload: {
+            items: components["schemas"]["Workload"][];
+            /** @description Give it as cursor to get the next items; null when there are no more. */
+            next: string | null;
+        };
+        Part: {
+            name: string;
+            ready: boolean;
+            /** @description Why it is not ready, or how far it is. */
+            reason?: string;
+        };
+        Pod: {
+            containers: components["schemas"]["Container"][];
+            /**
+             * Format: double
+             * @description As last measured; null when unknown.
+             */
+            cpu_cores: number | null;
+            /**
+             * Format: double
+             * @description CPU used of its limit; null without a limit or when unknown.
+             */
+            cpu_limit_percent: number | null;
+            /** Format: date-time */
+            created_at: string;
+            host_network: boolean;
+            ip?: string;
+            labels?: {
+                [key: string]: string;
+            };
+            limits: components["schemas"]["Resources"];
+            /**
+             * Format: double
+             * @description Working set, as last measured; null when unknown.
+             */
+            mem_bytes: number | null;
+            /**
+             * Format: double
+             * @description Working set of its limit; null without a limit or when unknown.
+             */
+            mem_limit_percent: number | null;
+            name: string;
+            namespace: string;
+            /** @description Left out while it is not scheduled. */
+            node?: string;
+            /** @enum {string} */
+            phase: "Pending" | "Running" | "Succeeded" | "Failed" | "Unknown";
+            ready: boolean;
+            /**
+             * @description Why it is not well: the worst container's, or the pod's own.
+             * @example CrashLoopBackOff
+             */
+            reason?: string;
+            requests: components["schemas"]["Resources"];
+            /**
+             * Format: int64
+             * @description Of all its containers, since it began.
+             */
+            restarts: number;
+            /** Format: date-time */
+            started_at?: string;
+            terminating?: boolean;
+            uid: string;
+            workload: string;
+            workload_type: string;
+        };
+        Principal: {
+            /** @enum {string} */
+            kind: "local_admin" | "api_token" | "ingest_token";
+            name: string;
+        };
+        Problem: {
+            /**
+             * @description The kind of problem for machines.
+             * @enum {string}
+             */
+            code: "malformed" | "unauthenticated" | "forbidden" | "not_found" | "conflict" | "too_large" | "invalid" | "limited" | "internal" | "unavailable";
+            /** @description What went wrong this time, and what would help. */
+            detail?: string;
+            /** @description Every wrong field of the input. */
+            errors?: components["schemas"]["Wrong"][] | null;
+            /** @description Of an internal error: the id under which the server's log has it. */
+            instance?: string;
+            /**
+             * Format: int64
+             * @description The HTTP status.
+             * @example 422
+             */
+            status: number;
+            /**
+             * @description The kind of problem in words.
+             * @example Invalid input
+             */
+            title: string;
+            /**
+             * Format: uri-reference
+             * @description Names the kind of problem; a reference to its documentation.
+             * @example /docs/problems#invalid
+             */
+            type: string;
         };
         Resources: {
+            /** Format: double */
             cpu_cores: number;
+            /** @description False: CPU is not set. */
             has_cpu: boolean;
-            memory_bytes: number;
+            /** @description False: memory is not set. */
             has_memory: boolean;
+            /** Format: double */
+            memory_bytes: number;
+        };
+        Status: {
+            clusters: string[];
+            /**
+             * Format: date-time
+             * @description The server's clock.
+             */
+            now: string;
+            /** @description There is no API token yet: whoever reaches the server from its own machine is its admin. */
+            open: boolean;
+            parts: components["schemas"]["Part"][];
+            /** @description Who asks. */
+            principal: components["schemas"]["Principal"];
+            ready: boolean;
+            /** @description What is shown is a simulated cluster. */
+            simulated: boolean;
+            /** Format: date-time */
+            started_at: string;
+            stores: components["schemas"]["Store"][];
+            version: string;
+        };
+        Store: {
+            /**
+             * Format: int64
+             * @description On disk.
+             */
+            bytes?: number;
+            /** @enum {string} */
+            name: "metrics" | "logs" | "meta" | "inventory";
+            /** @description Why writes are refused; left out when they are taken. */
+            read_only?: string;
+            /**
+             * Format: int64
+             * @description Of the log store.
+             */
+            rows?: number;
+            /**
+             * Format: int64
+             * @description Of the metrics store: series with samples in the last hours.
+             */
+            series?: number;
+        };
+        Summed: {
+            of: string;
+            per?: string;
+        };
+        Termination: {
+            /** Format: int64 */
+            exit_code: number;
+            /** Format: date-time */
+            finished_at: string;
+            reason: string;
+        };
+        Token: {
+            /** @description Of an ingest token: the only cluster that it sends for. */
+            cluster?: string;
+            /** Format: date-time */
+            created_at: string;
+            /** @example tok_01K… */
+            id: string;
+            /** @enum {string} */
+            kind: "api" | "ingest";
+            /**
+             * Format: date-time
+             * @description To the minute; null when it was never used.
+             */
+            last_used_at: string | null;
+            name: string;
+        };
+        TokenList: {
+            items: components["schemas"]["Token"][];
+            next: string | null;
+        };
+        Unavailable: {
+            metric: string;
+            reason: string;
+        };
+        Usage: {
+            /**
+             * Format: double
+             * @description Of all real nodes; null when there is none.
+             */
+            allocatable: number | null;
+            /**
+             * Format: double
+             * @description By Pending and Running pods, overhead included; null when unknown.
+             */
+            requested: number | null;
+            /**
+             * Format: double
+             * @description By all pods, as last measured; null when unknown.
+             */
+            used: number | null;
+        };
+        Workload: {
+            /**
+             * Format: int64
+             * @description Replicas missing, as k8s_workload_abnormal has it.
+             */
+            abnormal: number;
+            /**
+             * Format: double
+             * @description Used by its pods, as last measured; null when unknown.
+             */
+            cpu_cores: number | null;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: int64 */
+            desired: number;
+            images: string[];
+            labels?: {
+                [key: string]: string;
+            };
+            /**
+             * Format: double
+             * @description Working set of its pods, as last measured; null when unknown.
+             */
+            mem_bytes: number | null;
+            name: string;
+            namespace: string;
+            /** @description Suspended or scaled to zero on purpose. */
+            paused?: boolean;
+            /** Format: int64 */
+            ready: number;
+            /** @description Why it is abnormal, or that it is rolling out. */
+            reason?: string;
+            /**
+             * Format: double
+             * @description Container restarts in the last hour; null when unknown.
+             */
+            restarts_1h: number | null;
+            /** @description Lower case: deployment, statefulset, daemonset, job, cronjob, replicaset, pod, or a custom kind. */
+            type: string;
+            uid: string;
+            /** Format: int64 */
+            updated: number;
+        };
+        WorkloadCount: {
+            /** Format: int64 */
+            abnormal: number;
+            /** Format: int64 */
+            total: number;
+        };
+        Wrong: {
+            /**
+             * @description Where in the request.
+             * @example body.spec.conditions[0].period
+             */
+            location?: string;
+            /**
+             * @description What is allowed.
+             * @example must be a multiple of 30s, at most 24h
+             */
+            message: string;
+            /** @description What was given. */
+            value?: unknown;
         };
         CatalogueMetric: {
             name: string;
@@ -315,123 +911,6 @@ export interface components {
             last_success_at: string | null;
             expected: number;
             measured: number;
-        };
-        Unavailable: {
-            metric: string;
-            reason: string;
-        };
-        Cluster: {
-            id: string;
-            name: string;
-            kind: string;
-            version: string;
-            state: string;
-            sentence: string;
-            last_seen_at: string | null;
-            interval_seconds: number;
-            nodes: {
-                total: number;
-                ready: number;
-            };
-            workloads: {
-                total: number;
-                abnormal: number;
-            };
-            pods: {
-                [key: string]: number;
-            };
-            cpu: components["schemas"]["Usage"];
-            memory: components["schemas"]["Usage"];
-            incidents: {
-                critical: number;
-                warning: number;
-                info: number;
-            };
-            unavailable: components["schemas"]["Unavailable"][] | null;
-            sources: components["schemas"]["Source"][] | null;
-        };
-        Condition: {
-            type: string;
-            status: string;
-            reason?: string;
-            since: string;
-        };
-        Node: {
-            name: string;
-            labels?: {
-                [key: string]: string;
-            };
-            created_at: string;
-            ready: boolean;
-            unschedulable?: boolean;
-            virtual?: boolean;
-            capacity: components["schemas"]["Resources"];
-            allocatable: components["schemas"]["Resources"];
-            conditions?: components["schemas"]["Condition"][] | null;
-            internal_ip?: string;
-            kubelet_version?: string;
-            container_runtime?: string;
-            os_image?: string;
-            roles?: string[] | null;
-            cpu_percent: number | null;
-            mem_percent: number | null;
-            pods: number;
-            restarts_1h: number | null;
-            reasons: string[] | null;
-        };
-        Workload: {
-            namespace: string;
-            type: string;
-            name: string;
-            desired: number;
-            ready: number;
-            abnormal: number;
-            reason?: string;
-            images: string[] | null;
-            created_at: string;
-            cpu_cores: number | null;
-            mem_bytes: number | null;
-            restarts_1h: number | null;
-        };
-        Termination: {
-            reason: string;
-            exit_code: number;
-            finished_at: string;
-        };
-        Container: {
-            name: string;
-            image?: string;
-            init?: boolean;
-            sidecar?: boolean;
-            state: string;
-            reason?: string;
-            ready: boolean;
-            restart_count: number;
-            started_at?: string;
-            last?: components["schemas"]["Termination"];
-            requests: components["schemas"]["Resources"];
-            limits: components["schemas"]["Resources"];
-        };
-        Pod: {
-            namespace: string;
-            name: string;
-            uid: string;
-            node?: string;
-            workload_type: string;
-            workload: string;
-            phase: string;
-            ready: boolean;
-            terminating?: boolean;
-            reason?: string;
-            restarts: number;
-            created_at: string;
-            host_network: boolean;
-            ip?: string;
-            cpu_cores: number | null;
-            cpu_limit_percent: number | null;
-            mem_bytes: number | null;
-            mem_limit_percent: number | null;
-            containers: components["schemas"]["Container"][] | null;
         };
         ObjectRef: {
             level: string;
@@ -543,14 +1022,6 @@ export interface components {
             type: string;
             url: string;
         };
-        Status: {
-            version: string;
-            started_at: string;
-            principal: {
-                kind: string;
-                name: string;
-            };
-        };
         CatalogueMetricList: {
             items: components["schemas"]["CatalogueMetric"][] | null;
             next: string | null;
@@ -596,7 +1067,7 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    "get-catalogue": {
+    "list-catalogue": {
         parameters: {
             query?: never;
             header?: never;
@@ -605,49 +1076,73 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description ok */
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CatalogueMetricList"];
+                    "application/json": components["schemas"]["MetricList"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
     };
-    "get-clusters": {
+    "list-clusters": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description At most so many items; 0 gives all. */
+                limit?: number;
+                /** @description next of the answer before. */
+                cursor?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description ok */
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ClusterList"];
+                    "application/json": components["schemas"]["PageCluster"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
     };
-    "get-clusters-cluster-": {
+    "get-cluster": {
         parameters: {
             query?: never;
             header?: never;
             path: {
+                /** @description The cluster's id. */
                 cluster: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description ok */
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -656,84 +1151,60 @@ export interface operations {
                     "application/json": components["schemas"]["Cluster"];
                 };
             };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
-    "get-clusters-cluster-nodes": {
+    "get-pod": {
         parameters: {
             query?: never;
             header?: never;
             path: {
+                /** @description The cluster's id. */
                 cluster: string;
+                namespace: string;
+                pod: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description ok */
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["NodeList"];
+                    "application/json": components["schemas"]["Pod"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
     };
-    "get-clusters-cluster-nodes-node-": {
+    "get-workload": {
         parameters: {
             query?: never;
             header?: never;
             path: {
+                /** @description The cluster's id. */
                 cluster: string;
-                node: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Node"];
-                };
-            };
-        };
-    };
-    "get-clusters-cluster-workloads": {
-        parameters: {
-            query?: {
-                namespace?: string;
-            };
-            header?: never;
-            path: {
-                cluster: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["WorkloadList"];
-                };
-            };
-        };
-    };
-    "get-clusters-cluster-namespaces-ns-workloads-type-name-": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                cluster: string;
-                ns: string;
+                namespace: string;
+                /** @description Lower case. */
                 type: string;
                 name: string;
             };
@@ -741,7 +1212,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description ok */
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -750,55 +1221,287 @@ export interface operations {
                     "application/json": components["schemas"]["Workload"];
                 };
             };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
-    "get-clusters-cluster-pods": {
+    "list-nodes": {
         parameters: {
             query?: {
-                namespace?: string;
-                workload_type?: string;
-                workload?: string;
-                node?: string;
+                /** @description At most so many items; 0 gives all. */
+                limit?: number;
+                /** @description next of the answer before. */
+                cursor?: string;
             };
             header?: never;
             path: {
+                /** @description The cluster's id. */
                 cluster: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description ok */
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["PodList"];
+                    "application/json": components["schemas"]["PageNode"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
     };
-    "get-clusters-cluster-namespaces-ns-pods-pod-": {
+    "get-node": {
         parameters: {
             query?: never;
             header?: never;
             path: {
+                /** @description The cluster's id. */
                 cluster: string;
-                ns: string;
-                pod: string;
+                node: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description ok */
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Pod"];
+                    "application/json": components["schemas"]["Node"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-pods": {
+        parameters: {
+            query?: {
+                /** @description At most so many items; 0 gives all. */
+                limit?: number;
+                /** @description next of the answer before. */
+                cursor?: string;
+                /** @description Only those of this namespace. */
+                namespace?: string;
+                /** @description Only those of workloads of this type, lower case. */
+                workload_type?: string;
+                /** @description Only those of this workload. */
+                workload?: string;
+                /** @description Only those on this node. */
+                node?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PagePod"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-workloads": {
+        parameters: {
+            query?: {
+                /** @description At most so many items; 0 gives all. */
+                limit?: number;
+                /** @description next of the answer before. */
+                cursor?: string;
+                /** @description Only those of this namespace. */
+                namespace?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageWorkload"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Status"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenList"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewToken"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedToken"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -926,26 +1629,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["DeliveryList"];
-                };
-            };
-        };
-    };
-    "get-status": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Status"];
                 };
             };
         };

@@ -2,9 +2,9 @@ import type { components } from "./schema";
 
 type Schemas = components["schemas"];
 
-export type Metric = Schemas["CatalogueMetric"];
+export type Metric = Schemas["Metric"];
 export type Cluster = Schemas["Cluster"];
-export type ClusterSource = Schemas["Source"];
+export type ClusterSource = Schemas["InventorySource"];
 export type Node = Schemas["Node"];
 export type Workload = Schemas["Workload"];
 export type Pod = Schemas["Pod"];

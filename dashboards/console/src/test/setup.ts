@@ -15,8 +15,8 @@ vi.stubGlobal("matchMedia", (query: string) => ({
 }));
 
 class NoResize implements ResizeObserver {
-  observe(): void {}
-  unobserve(): void {}
-  disconnect(): void {}
+  observe = () => undefined;
+  unobserve = () => undefined;
+  disconnect = () => undefined;
 }
 vi.stubGlobal("ResizeObserver", NoResize);

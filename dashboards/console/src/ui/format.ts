@@ -53,12 +53,12 @@ export function bytesPerSecond(v: Quantity): string {
   return `${compact(s.value)} ${s.unit}`;
 }
 
-/** Cores, in millicores under one: 250 m, 1.5. */
+/** Cores, in millicores under one, as Kubernetes writes them: 250m, 1.5. */
 export function cores(v: Quantity): string {
   if (!isKnown(v)) return unknown;
   if (v === 0) return "0";
-  if (Math.abs(v) < 0.001) return "< 1 m";
-  if (Math.abs(v) < 1) return `${Math.round(v * 1000)} m`;
+  if (Math.abs(v) < 0.001) return "< 1m";
+  if (Math.abs(v) < 1) return `${Math.round(v * 1000)}m`;
   return compact(v);
 }
 
@@ -104,7 +104,7 @@ export function unitName(unit: string): string {
   }
 }
 
-/** A length of time, its two largest parts: 45 s, 12 min, 2 h 10 min, 3 d 4 h. */
+/** A length of time, as exact as it matters: 45 s, 12 min, 2 h 10 min, 17 h, 3 d 4 h, 40 d. */
 export function duration(seconds: Quantity): string {
   if (!isKnown(seconds)) return unknown;
   const s = Math.max(0, Math.round(seconds));
@@ -112,7 +112,8 @@ export function duration(seconds: Quantity): string {
   if (s < 3600) return `${Math.floor(s / 60)} min`;
   if (s < 86400) {
     const minutes = Math.floor((s % 3600) / 60);
-    return `${Math.floor(s / 3600)} h${minutes > 0 ? ` ${minutes} min` : ""}`;
+    const hours = Math.floor(s / 3600);
+    return `${hours} h${minutes > 0 && hours < 10 ? ` ${minutes} min` : ""}`;
   }
   const hours = Math.floor((s % 86400) / 3600);
   const days = Math.floor(s / 86400);

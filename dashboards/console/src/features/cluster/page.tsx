@@ -3,7 +3,7 @@ import { IconFilter } from "@tabler/icons-react";
 import { getRouteApi } from "@tanstack/react-router";
 import { useDeferredValue, useMemo } from "react";
 import type { Cluster } from "@/api/types";
-import { ChartGrid, ChartGridSkeleton } from "@/parts/charts/ChartGrid";
+import { ChartGrid, ChartSkeletons } from "@/parts/charts/ChartGrid";
 import { ChartPanel } from "@/parts/charts/ChartPanel";
 import { panels } from "@/parts/charts/model";
 import { chartStep } from "@/parts/charts/queries";
@@ -71,7 +71,7 @@ export function ClusterPage() {
               {c ? (
                 <div className={classes.stack}>
                   <Unavailable cluster={c} />
-                  <Sources sources={c.sources ?? []} sort={search.sort} onSort={(sort) => set({ sort })} />
+                  <Sources sources={c.sources } sort={search.sort} onSort={(sort) => set({ sort })} />
                 </div>
               ) : (
                 <TableSkeleton />
@@ -114,21 +114,23 @@ function Summary({ cluster: c }: { cluster: Cluster }) {
   );
 }
 
-const groups = ["cpu", "memory", "pods", "nodes", "capacity"];
+const choice = { first: ["cpu", "memory", "pods", "nodes"], without: ["capacity"] };
 
 function Charts({ id, cluster }: { id: string; cluster: Cluster | undefined }) {
   const catalogue = useCatalogue();
   const range = useRange();
-  const all = useMemo(() => panels(catalogue.data ?? [], "cluster", groups), [catalogue.data]);
+  const all = useMemo(() => panels(catalogue.data ?? [], "cluster", choice), [catalogue.data]);
   const lacking = useMemo(() => lackingOf(cluster), [cluster]);
   if (catalogue.error) return <Failure what="The catalogue of metrics" error={catalogue.error} onRetry={() => void catalogue.refetch()} />;
-  if (!cluster || !catalogue.data) return <ChartGridSkeleton n={4} />;
+  if (!cluster || !catalogue.data) return (
+      <ChartGrid>
+        <ChartSkeletons n={4} />
+      </ChartGrid>
+    );
   const step = chartStep(range, cluster.interval_seconds);
   return (
     <ChartGrid>
-      {all
-        .filter((p) => p.group !== "capacity")
-        .map((p) => (
+      {all.map((p) => (
           <ChartPanel key={`${p.group} ${p.unit}`} cluster={id} panel={p} object={{ cluster: id }} stepSeconds={step} lacking={lacking} />
         ))}
     </ChartGrid>

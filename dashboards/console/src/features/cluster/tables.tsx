@@ -29,7 +29,7 @@ export function NodeTable({ cluster, nodes, filter, sort, onSort }: Common & { n
   const now = useNow();
   const columns = useMemo(() => nodeColumns(cluster, now), [cluster, now]);
   const rows = useMemo(
-    () => filterRows(nodes, (n) => `${n.name} ${(n.roles ?? []).join(" ")} ${nodeReasons(n).join(" ")} ${n.internal_ip ?? ""}`, filter),
+    () => filterRows(nodes, (n) => `${n.name} ${n.roles.join(" ")} ${nodeReasons(n).join(" ")} ${n.internal_ip ?? ""}`, filter),
     [nodes, filter],
   );
   return (
@@ -63,7 +63,7 @@ function nodeColumns(cluster: ClusterId, now: number): Column<Node>[] {
       sort: (n) => n.name,
       cell: (n) => <NodeLink cluster={cluster} node={n.name} />,
     },
-    { id: "roles", header: "Roles", width: "minmax(80px, 1fr)", wide: true, sort: (n) => (n.roles ?? []).join(), cell: (n) => (n.roles ?? []).join(", ") },
+    { id: "roles", header: "Roles", width: "minmax(80px, 1fr)", wide: true, sort: (n) => n.roles.join(), cell: (n) => n.roles.join(", ") },
     {
       id: "cpu",
       header: "CPU",
@@ -117,7 +117,7 @@ export function WorkloadTable({ cluster, workloads, filter, sort, onSort }: Comm
   const now = useNow();
   const columns = useMemo(() => workloadColumns(cluster, now), [cluster, now]);
   const rows = useMemo(
-    () => filterRows(workloads, (w) => `${w.namespace} ${w.type}/${w.name} ${w.reason ?? ""} ${(w.images ?? []).join(" ")}`, filter),
+    () => filterRows(workloads, (w) => `${w.namespace} ${w.type}/${w.name} ${w.reason ?? ""} ${w.images.join(" ")}`, filter),
     [workloads, filter],
   );
   return (
@@ -189,7 +189,7 @@ function workloadColumns(cluster: ClusterId, now: number): Column<Workload>[] {
 /** Which metrics this cluster does not have, and why. */
 export function Unavailable({ cluster }: { cluster: Cluster }) {
   const catalogue = useCatalogue();
-  const reasons = byReason(cluster.unavailable ?? [], catalogue.data ?? []);
+  const reasons = byReason(cluster.unavailable, catalogue.data ?? []);
   return (
     <Section title="Not available here">
       <div className={classes.lacking}>

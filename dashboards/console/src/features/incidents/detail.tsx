@@ -41,7 +41,7 @@ export function IncidentPage() {
       loading={!d && !detail.error}
       sentence={
         d
-          ? `${d.incident.ended_at ? `Resolved; it was ${d.incident.severity}` : `${capital(d.incident.severity)}`} ${whenWords(d.incident.started_at, d.incident.ended_at, now, (s) => clock(s, now))}${d.incident.cause ? `: ${causeWords(d.incident.cause)}` : ""}.`
+          ? `${d.incident.ended_at ? `Resolved; it was ${d.incident.severity}` : capital(d.incident.severity)} ${whenWords(d.incident.started_at, d.incident.ended_at, now, (s) => clock(s, now))}${d.incident.cause ? `: ${causeWords(d.incident.cause)}` : ""}.`
           : undefined
       }
     >
@@ -108,6 +108,7 @@ function Evidence({ alert: a }: { alert: Alert }) {
   const catalogue = useCatalogue();
   const clusters = useClusters();
   const range = useRange();
+  const now = useNow();
   const labels = useMemo(() => alertLabels(a), [a]);
   const metric = evidenceMetric(a, catalogue.data ?? []);
   const panel = useMemo(() => (metric ? { group: metric.chart.group, title: metric.title, unit: metric.unit, metrics: [metric] } : undefined), [metric]);
@@ -117,7 +118,7 @@ function Evidence({ alert: a }: { alert: Alert }) {
   if (!panel || !condition) return null;
   const state = a.severity === "critical" || a.severity === "warning" ? a.severity : "info";
   const start = instant(a.started_at);
-  const marks: Mark[] = start === undefined ? [] : [{ from: start, to: instant(a.ended_at) ?? Date.now() / 1000, state }];
+  const marks: Mark[] = start === undefined ? [] : [{ from: start, to: instant(a.ended_at) ?? now, state }];
   return (
     <Section
       title="Evidence"
@@ -170,7 +171,7 @@ function AlertCard({ alert: a }: { alert: Alert }) {
             {c.statistic} over {c.period} of <code>{c.metric}</code> is {byUnit(c.value, c.unit)}; {c.op} {byUnit(c.threshold, c.unit)} in {c.need} of {c.of} periods
           </p>
         ))}
-        {Object.entries(a.annotations ?? {}).map(([name, value]) => (
+        {Object.entries(a.annotations).map(([name, value]) => (
           <p key={name}>
             <span className={classes.quiet}>{name.replace("_url", "")}: </span>
             {/^https?:\/\//.test(value) ? (

@@ -24,7 +24,7 @@ export function alertLabels(a: Alert): Record<string, string> {
 export function objectWords(a: Alert): string {
   const o = a.object;
   const name = { cluster: o.cluster, node: o.node, workload: `${o.workload_type ?? ""}/${o.workload ?? ""}`, pod: o.pod, container: `${o.container ?? ""} of ${o.pod ?? ""}` }[o.level];
-  const dimensions = Object.values(a.dimensions ?? {});
+  const dimensions = Object.values(a.dimensions);
   return `${o.level} ${name ?? ""}${o.namespace ? ` in ${o.namespace}` : ""}${dimensions.length > 0 ? ` (${dimensions.join(", ")})` : ""}`;
 }
 
@@ -60,7 +60,7 @@ export function timeline({ incident, alerts, deliveries }: IncidentDetail): Step
   }
   for (const d of deliveries ?? []) {
     const at = instant(d.delivered_at) ?? instant(d.created_at);
-    if (at !== undefined) steps.push({ at, state: deliveryState(d), title: deliveryTitle(d), text: d.last_error ?? "" });
+    if (at !== undefined) steps.push({ at, state: deliveryState(d), title: deliveryTitle(d), text: d.last_error });
   }
   const ended = instant(incident.ended_at);
   if (ended !== undefined) steps.push({ at: ended, state: "ok", title: "resolved", text: causeWords(incident.cause) });
@@ -70,7 +70,7 @@ export function timeline({ incident, alerts, deliveries }: IncidentDetail): Step
 export function deliveryState(d: Delivery): State {
   if (d.state === "delivered") return "ok";
   if (d.state === "dead") return "critical";
-  return (d.last_error ?? "") === "" ? "waiting" : "warning";
+  return d.last_error === "" ? "waiting" : "warning";
 }
 
 const deliveryTitle = (d: Delivery): string => {

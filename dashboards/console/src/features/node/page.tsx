@@ -1,5 +1,6 @@
 import { Skeleton, Tabs } from "@mantine/core";
 import { getRouteApi } from "@tanstack/react-router";
+import { ChartGrid } from "@/parts/charts/ChartGrid";
 import { EventView } from "@/parts/logs/EventView";
 import { ClusterLink, ClustersLink } from "@/parts/objects/links";
 import { nodeSentence, nodeState, staleSince } from "@/parts/objects/model";
@@ -13,9 +14,12 @@ import { age, bytes, cores, count } from "@/ui/format";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { StateLabel } from "@/ui/state";
+import classes from "./node.module.css";
 import { useNode } from "./queries";
 
 const route = getRouteApi("/clusters/$cluster/nodes/$node");
+
+const nodeGroups = { first: ["cpu", "memory", "filesystem", "network", "restarts", "ready"] };
 
 export function NodePage() {
   const { cluster, node: name } = route.useParams();
@@ -49,13 +53,13 @@ export function NodePage() {
             </Fact>
             <Fact label="Pods">{count(n.pods)}</Fact>
             <Fact label="Restarts in 1 h">{count(n.restarts_1h)}</Fact>
-            <Fact label="Roles">{(n.roles ?? []).join(", ") || "none"}</Fact>
+            <Fact label="Roles">{n.roles.join(", ") || "none"}</Fact>
             <Fact label="Kubelet">{n.kubelet_version || "unknown"}</Fact>
             <Fact label="Runtime">{n.container_runtime || "unknown"}</Fact>
             <Fact label="System">{n.os_image || "unknown"}</Fact>
             <Fact label="Address">{n.internal_ip || "unknown"}</Fact>
             <Fact label="Age">{age(n.created_at, now)}</Fact>
-            {(n.conditions ?? [])
+            {n.conditions
               .filter((c) => (c.type === "Ready") !== (c.status === "True"))
               .map((c) => (
                 <Fact key={c.type} label={c.type}>
@@ -75,12 +79,16 @@ export function NodePage() {
           <Tabs.Tab value="events">Events</Tabs.Tab>
         </Tabs.List>
         <Tabs.Panel value="charts" pt="md">
-          <ObjectCharts cluster={owner.data} id={cluster} level="node" object={{ cluster, node: name }} scope={{ cluster, node: name }} />
+          <div className={classes.stack}>
+          <ChartGrid>
+            <ObjectCharts cluster={owner.data} id={cluster} level="node" choice={nodeGroups} object={{ cluster, node: name }} scope={{ cluster, node: name }} />
+          </ChartGrid>
           <Section title="Pods" note={pods.data ? count(pods.data.length) : undefined}>
             <Loaded query={pods} what="Pods" skeleton={<TableSkeleton />}>
               {(list) => <PodTable cluster={cluster} pods={list} of="node" sort={search.sort} onSort={(sort) => set({ sort })} />}
             </Loaded>
           </Section>
+          </div>
         </Tabs.Panel>
         <Tabs.Panel value="events" pt="md">
           <EventView

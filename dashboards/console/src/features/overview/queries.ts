@@ -10,10 +10,7 @@ const top = (expr: string) => `topk(5, ${expr})`;
  * with a hundred thousand.
  */
 export const worstQueries = {
-  // As in the charts: the last value less the one of an hour ago, exact and whole.
-  restarts: top(
-    "sum by (cluster, namespace, workload_type, workload) (k8s_workload_pod_restart_total - (k8s_workload_pod_restart_total offset 1h or k8s_workload_pod_restart_total * 0)) > 0",
-  ),
+  restarts: top("round(sum by (cluster, namespace, workload_type, workload) (increase(k8s_workload_pod_restart_total[1h]))) > 0"),
   memory: top("max by (cluster, namespace, pod) (k8s_pod_rate_mem_no_cache_limit) > 50"),
   cpu: top("max by (cluster, namespace, pod) (avg_over_time(k8s_pod_rate_cpu_core_used_limit[5m])) > 50"),
   disk: top("max by (cluster, node, mountpoint) (k8s_node_filesystem_usage) > 50"),

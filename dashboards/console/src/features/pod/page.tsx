@@ -2,6 +2,7 @@ import { Skeleton, Tabs } from "@mantine/core";
 import { getRouteApi } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { Pod } from "@/api/types";
+import { ChartGrid } from "@/parts/charts/ChartGrid";
 import { EventView } from "@/parts/logs/EventView";
 import { LogView } from "@/parts/logs/LogView";
 import { ClusterLink, ClustersLink, NamespaceLink, NodeLink, WorkloadLink } from "@/parts/objects/links";
@@ -19,7 +20,7 @@ import { usePod } from "./queries";
 
 const route = getRouteApi("/clusters/$cluster/namespaces/$ns/pods/$pod");
 
-const podGroups = ["cpu_limit", "memory_limit", "cpu", "memory", "network", "restarts", "ready"] as const;
+const podGroups = { first: ["cpu_limit", "memory_limit", "network", "restarts", "cpu", "memory"], without: ["spec"] };
 const byContainer = ["container"] as const;
 
 export function PodPage() {
@@ -70,14 +71,18 @@ export function PodPage() {
           <div className={classes.stack}>
             {p ? (
               <Section title="Containers">
-                <Containers containers={p.containers ?? []} sort={search.sort} onSort={(sort) => set({ sort })} />
+                <Containers containers={p.containers} sort={search.sort} onSort={(sort) => set({ sort })} />
               </Section>
             ) : null}
             <Section title="Pod">
-              <ObjectCharts cluster={owner.data} id={cluster} level="pod" groups={podGroups} object={labels} scope={labels} />
+              <ChartGrid>
+                <ObjectCharts cluster={owner.data} id={cluster} level="pod" choice={podGroups} object={labels} scope={labels} />
+              </ChartGrid>
             </Section>
             <Section title="By container">
-              <ObjectCharts cluster={owner.data} id={cluster} level="container" object={labels} by={byContainer} scope={labels} />
+              <ChartGrid>
+                <ObjectCharts cluster={owner.data} id={cluster} level="container" object={labels} by={byContainer} scope={labels} />
+              </ChartGrid>
             </Section>
           </div>
         </Tabs.Panel>
@@ -126,7 +131,7 @@ function Summary({ cluster, pod: p }: { cluster: string; pod: Pod }) {
           {p.mem_limit_percent === null ? "" : ` · ${percent(p.mem_limit_percent)} of limit`}
         </Fact>
         <Fact label="Restarts">{count(p.restarts)}</Fact>
-        <Fact label="Network">{p.host_network === true ? "the node's (hostNetwork)" : p.ip || "own"}</Fact>
+        <Fact label="Network">{p.host_network ? "the node's (hostNetwork)" : p.ip || "own"}</Fact>
         <Fact label="Age">{age(p.created_at, now)}</Fact>
       </Facts>
     </Card>

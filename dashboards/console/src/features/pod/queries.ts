@@ -8,8 +8,8 @@ export const usePod = (cluster: ClusterId, ns: string, pod: string) =>
     queryKey: keys.pod(cluster, ns, pod),
     queryFn: ({ signal }) =>
       body(
-        client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces/{ns}/pods/{pod}", {
-          params: { path: { cluster, ns, pod } },
+        client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces/{namespace}/pods/{pod}", {
+          params: { path: { cluster, namespace: ns, pod } },
           signal,
         }),
       ),

@@ -85,6 +85,6 @@ export function yaml(value: unknown, indent = 0): string {
 }
 
 function scalar(v: unknown): string {
-  if (typeof v !== "string") return JSON.stringify(v) ?? "null";
+  if (typeof v !== "string") return JSON.stringify(v);
   return /^[A-Za-z_][\w./-]*$/.test(v) && !/^(true|false|null|yes|no|on|off|y|n)$/i.test(v) ? v : JSON.stringify(v);
 }

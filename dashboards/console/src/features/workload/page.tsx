@@ -3,6 +3,7 @@ import { getRouteApi } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { IncidentTable } from "@/parts/incidents/IncidentTable";
 import { ofWorkload } from "@/parts/incidents/model";
+import { ChartGrid } from "@/parts/charts/ChartGrid";
 import { EventView } from "@/parts/logs/EventView";
 import { LogView } from "@/parts/logs/LogView";
 import { ClusterLink, ClustersLink, NamespaceLink } from "@/parts/objects/links";
@@ -17,11 +18,13 @@ import { age, bytes, cores, count } from "@/ui/format";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { useWorkload } from "./queries";
+import classes from "./workload.module.css";
 
 const route = getRouteApi("/clusters/$cluster/namespaces/$ns/workloads/$type/$name");
 
 // Of limits each pod has its own, so that they are drawn by pod.
-const podGroups = ["cpu_limit", "memory_limit"] as const;
+const podGroups = { only: ["cpu_limit", "memory_limit"] };
+const workloadGroups = { first: ["network", "restarts", "cpu", "memory"] };
 const byPod = ["pod"] as const;
 
 export function WorkloadPage() {
@@ -68,7 +71,7 @@ export function WorkloadPage() {
             <Fact label="Memory">{bytes(w.mem_bytes)}</Fact>
             <Fact label="Restarts in 1 h">{count(w.restarts_1h)}</Fact>
             <Fact label="Age">{age(w.created_at, now)}</Fact>
-            <Fact label={(w.images ?? []).length === 1 ? "Image" : "Images"}>{(w.images ?? []).join(", ") || "unknown"}</Fact>
+            <Fact label={w.images.length === 1 ? "Image" : "Images"}>{w.images.join(", ") || "unknown"}</Fact>
           </Facts>
         </Card>
       ) : workload.error ? null : (
@@ -82,15 +85,17 @@ export function WorkloadPage() {
           <Tabs.Tab value="incidents">Incidents{mine.length > 0 ? ` ${mine.length}` : ""}</Tabs.Tab>
         </Tabs.List>
         <Tabs.Panel value="charts" pt="md">
-          <ObjectCharts cluster={owner.data} id={cluster} level="workload" object={labels} scope={labels} />
-          <Section title="By pod">
-            <ObjectCharts cluster={owner.data} id={cluster} level="pod" groups={podGroups} by={byPod} object={labels} scope={labels} suffix=", by pod" />
-          </Section>
+          <div className={classes.stack}>
+          <ChartGrid>
+            <ObjectCharts cluster={owner.data} id={cluster} level="pod" choice={podGroups} by={byPod} object={labels} scope={labels} suffix=", by pod" />
+            <ObjectCharts cluster={owner.data} id={cluster} level="workload" choice={workloadGroups} object={labels} scope={labels} />
+          </ChartGrid>
           <Section title="Pods" note={pods.data ? count(pods.data.length) : undefined}>
             <Loaded query={pods} what="Pods" skeleton={<TableSkeleton rows={3} />}>
               {(list) => <PodTable cluster={cluster} pods={list} of="workload" sort={search.sort} onSort={(sort) => set({ sort })} />}
             </Loaded>
           </Section>
+          </div>
         </Tabs.Panel>
         <Tabs.Panel value="logs" pt="md">
           <LogView

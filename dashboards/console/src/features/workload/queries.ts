@@ -8,8 +8,8 @@ export const useWorkload = (cluster: ClusterId, ns: string, type: string, name: 
     queryKey: keys.workload(cluster, ns, type, name),
     queryFn: ({ signal }) =>
       body(
-        client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces/{ns}/workloads/{type}/{name}", {
-          params: { path: { cluster, ns, type, name } },
+        client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces/{namespace}/workloads/{type}/{name}", {
+          params: { path: { cluster, namespace: ns, type, name } },
           signal,
         }),
       ),

@@ -4,10 +4,10 @@ import classes from "./ChartPanel.module.css";
 
 export const ChartGrid = ({ children }: { children: ReactNode }) => <div className={classes.grid}>{children}</div>;
 
-export const ChartGridSkeleton = ({ n }: { n: number }) => (
-  <ChartGrid>
+export const ChartSkeletons = ({ n }: { n: number }) => (
+  <>
     {Array.from({ length: n }, (_, i) => (
-      <Skeleton key={i} height={262} radius={8} />
+      <Skeleton key={i} height={238} radius={8} />
     ))}
-  </ChartGrid>
+  </>
 );

@@ -5,7 +5,7 @@ import { type ReactNode, useMemo, useState, useSyncExternalStore } from "react";
 import type { ClusterId } from "@/api/keys";
 import { useRange, useSetRange } from "@/parts/page";
 import { Copy } from "@/ui/Bits";
-import { byUnit, clock, duration } from "@/ui/format";
+import { byUnit, clock, duration, percent } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { resolveRange, type TimeRange, toRFC3339 } from "@/ui/time";
 import classes from "./ChartPanel.module.css";
@@ -37,7 +37,7 @@ const none: readonly string[] = [];
 
 /** A chart with its title, its legend, and the reason when there is nothing to draw. */
 export function ChartPanel(props: ChartPanelProps) {
-  const { cluster, panel, object, by = none, stepSeconds, title = panel.title, height = 170, lacking, marks, thresholds, at } = props;
+  const { cluster, panel, object, by = none, stepSeconds, title = panel.title, height = 160, lacking, marks, thresholds, at } = props;
   const range = useRange();
   const setRange = useSetRange();
   const now = useNow();
@@ -158,6 +158,10 @@ function Picked({ time, left, at, onClose }: { time: number; left: number; at: {
   );
 }
 
+/** Of a yes or no, the average is the share of time. */
+const average = (v: number | null | undefined, unit: string): string =>
+  unit === "0/1" ? percent(v === null || v === undefined ? v : v * 100) : byUnit(v, unit);
+
 function Legend({ lines, unit, times, cursor, left }: { lines: readonly Line[]; unit: string; times: readonly number[]; cursor: CursorStore; left: number }) {
   const scheme = useComputedColorScheme("light");
   const index = useSyncExternalStore(cursor.subscribe, cursor.get);
@@ -189,7 +193,7 @@ function Legend({ lines, unit, times, cursor, left }: { lines: readonly Line[]; 
                   <span>{l.name}</span>
                 </td>
                 <td className={classes.optional}>{byUnit(all[i]?.min, unit)}</td>
-                <td className={classes.optional}>{byUnit(all[i]?.avg, unit === "0/1" ? "count" : unit)}</td>
+                <td className={classes.optional}>{average(all[i]?.avg, unit)}</td>
                 <td>{byUnit(all[i]?.max, unit)}</td>
                 <td className={classes.at}>{byUnit(value, unit)}</td>
               </tr>

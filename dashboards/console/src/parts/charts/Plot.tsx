@@ -110,7 +110,7 @@ export default function Plot(props: PlotProps) {
           points: { size: 6 },
           drag: { x: true, y: false, setScale: false, dist: 6 },
           focus: { prox: 24 },
-          sync: { key: shared, setSeries: false, filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } as uPlot.Cursor.Sync["filters"] },
+          sync: { key: shared, setSeries: false, filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } },
           bind: {
             mousedown: (_, __, handler) => (e) => {
               pressedAt = e.clientX;

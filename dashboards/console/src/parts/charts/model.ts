@@ -20,22 +20,34 @@ const groupTitles: Record<string, string> = {
 
 const capitalised = (s: string): string => s.charAt(0).toUpperCase() + s.slice(1).replaceAll("_", " ");
 
-/** The panels of a level, in the catalogue's order. Metrics of one group with different units are panels of their own. */
-export function panels(catalogue: readonly Metric[], level: string, groups?: readonly string[]): Panel[] {
+/** Which groups of a level to draw. */
+export interface Choice {
+  /** These and no others, in this order. */
+  readonly only?: readonly string[];
+  /** These before the others. */
+  readonly first?: readonly string[];
+  readonly without?: readonly string[];
+}
+
+/** The panels of a level: those that come first, then in the catalogue's order. Metrics of one group with different units are panels of their own. */
+export function panels(catalogue: readonly Metric[], level: string, choice: Choice = {}): Panel[] {
+  const { only, first = [], without = [] } = choice;
   const found = new Map<string, Metric[]>();
   for (const m of catalogue) {
-    if (m.level !== level || (groups && !groups.includes(m.chart.group))) continue;
+    if (m.level !== level || without.includes(m.chart.group) || (only && !only.includes(m.chart.group))) continue;
     const key = `${m.chart.group} ${m.unit}`;
     found.set(key, [...(found.get(key) ?? []), m]);
   }
   const all = [...found.values()].flatMap((metrics) => {
-    const [first] = metrics;
-    if (!first) return [];
-    const group = first.chart.group;
-    const title = metrics.length === 1 ? first.title : (groupTitles[group] ?? capitalised(group));
-    return [{ group, title, unit: first.unit, metrics }];
+    const [one] = metrics;
+    if (!one) return [];
+    const group = one.chart.group;
+    const title = metrics.length === 1 ? one.title : (groupTitles[group] ?? capitalised(group));
+    return [{ group, title, unit: one.unit, metrics }];
   });
-  return groups ? all.sort((a, b) => groups.indexOf(a.group) - groups.indexOf(b.group)) : all;
+  const order = [...first, ...(only ?? [])];
+  const place = (p: Panel) => (order.includes(p.group) ? order.indexOf(p.group) : order.length);
+  return all.sort((a, b) => place(a) - place(b));
 }
 
 /** The labels that name the object of a chart; further ones split it into series. */
@@ -49,7 +61,7 @@ export type ObjectLabels = Readonly<Record<string, string>>;
  */
 export function promql(metric: Metric, object: ObjectLabels, stepSeconds: number, by: readonly string[] = []): string {
   const series = `${metric.name}${selector(object)}`;
-  const split = [...(metric.dimensions ?? []), ...by];
+  const split = [...(metric.dimensions), ...by];
   const step = `${stepSeconds}s`;
   const grouped = (expr: string) => `max by (${split.join(", ")}) (${expr})`;
   if (metric.kind === "counter") {
@@ -97,7 +109,7 @@ export function lines(
   const all = panel.metrics.flatMap((metric, i) => {
     const result = results[i];
     // During a change of range, one metric's answer may still be the old one.
-    if (!result || result.times.length !== times.length || result.times[0] !== times[0]) return [];
+    if (result?.times.length !== times.length || result.times[0] !== times[0]) return [];
     return result.series.map((s) => ({ name: lineName(metric, s, panel.metrics.length), metric: metric.name, values: s.values }));
   });
   const hasValue = all.filter((l) => l.values.some((v) => v !== null));

@@ -1,7 +1,7 @@
 import type { Incident } from "@/api/types";
 import { rank, type State, stateOf } from "@/ui/state";
 
-export const incidentState = (i: Incident): State => (i.ended_at === null || i.ended_at === undefined ? stateOf(i.severity) : "idle");
+export const incidentState = (i: Incident): State => (i.ended_at === null ? stateOf(i.severity) : "idle");
 
 /** Active ones first, then the most severe, then the newest. */
 export function worstFirst(incidents: readonly Incident[]): Incident[] {

@@ -13,7 +13,7 @@ const names: Record<string, string> = {
 };
 
 /** What a search is narrowed to: a cluster, and chips that can be taken away. */
-export function Scope<S extends { cluster?: string | undefined }>({ search, set }: { search: S; set: (change: Record<string, string | undefined>) => void }) {
+export function Scope({ search, set }: { search: Readonly<Record<string, string | undefined>>; set: (change: Record<string, string | undefined>) => void }) {
   const clusters = useClusters();
   const data = (clusters.data ?? []).map((c) => ({ value: c.id, label: c.name }));
   return (

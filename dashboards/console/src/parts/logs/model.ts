@@ -28,7 +28,6 @@ const levelWords: Record<string, Level> = {
 export const levelOf = (word: string | undefined): Level => levelWords[(word ?? "").toLowerCase()] ?? "other";
 
 // The escape sequences that colour a terminal.
-// eslint-disable-next-line no-control-regex
 const ansi = /\u001b\[[0-9;?]*[A-Za-z]/g;
 
 export const message = (row: Row): string => (row._msg ?? "").replace(ansi, "");

@@ -1,9 +1,9 @@
 import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { Cluster } from "@/api/types";
-import { ChartGrid, ChartGridSkeleton } from "@/parts/charts/ChartGrid";
+import { ChartSkeletons } from "@/parts/charts/ChartGrid";
 import { ChartPanel } from "@/parts/charts/ChartPanel";
-import { type ObjectLabels, panels } from "@/parts/charts/model";
+import { type Choice, type ObjectLabels, panels } from "@/parts/charts/model";
 import type { Mark } from "@/parts/charts/Plot";
 import { chartStep } from "@/parts/charts/queries";
 import type { LogScope } from "@/parts/logs/model";
@@ -19,29 +19,26 @@ interface Props {
   readonly object: ObjectLabels;
   /** Labels that split each metric into lines. */
   readonly by?: readonly string[];
-  /** The groups of the catalogue to draw, in this order; all of the level when not given. */
-  readonly groups?: readonly string[];
-  readonly without?: readonly string[];
+  /** Which groups to draw; all of the level when not given. */
+  readonly choice?: Choice;
   readonly suffix?: string;
   /** What to look for in logs and events when a moment of a chart is picked. */
   readonly scope: LogScope;
   readonly marks?: readonly Mark[];
 }
 
-/** The catalogue's charts of one object. */
-export function ObjectCharts({ cluster, id, level, object, by, groups, without = [], suffix = "", scope, marks }: Props) {
+/** The catalogue's charts of one object, to stand in a ChartGrid. */
+export function ObjectCharts({ cluster, id, level, object, by, choice, suffix = "", scope, marks }: Props) {
   const catalogue = useCatalogue();
   const range = useRange();
-  const all = useMemo(() => panels(catalogue.data ?? [], level, groups), [catalogue.data, level, groups]);
+  const all = useMemo(() => panels(catalogue.data ?? [], level, choice), [catalogue.data, level, choice]);
   const lacking = useMemo(() => lackingOf(cluster), [cluster]);
   if (catalogue.error) return <Failure what="The catalogue of metrics" error={catalogue.error} onRetry={() => void catalogue.refetch()} />;
-  if (!catalogue.data || !cluster) return <ChartGridSkeleton n={groups?.length ?? 4} />;
+  if (!catalogue.data || !cluster) return <ChartSkeletons n={choice?.only?.length ?? 4} />;
   const step = chartStep(range, cluster.interval_seconds);
   return (
-    <ChartGrid>
-      {all
-        .filter((p) => !without.includes(p.group))
-        .map((p) => (
+    <>
+      {all.map((p) => (
           <ChartPanel
             key={`${p.group} ${p.unit}`}
             cluster={id}
@@ -66,6 +63,6 @@ export function ObjectCharts({ cluster, id, level, object, by, groups, without =
             })}
           />
         ))}
-    </ChartGrid>
+    </>
   );
 }

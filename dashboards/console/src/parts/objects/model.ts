@@ -6,14 +6,13 @@ import type { State } from "@/ui/state";
 
 export function nodeState(n: Node): State {
   if (!n.ready) return "critical";
-  if ((n.conditions ?? []).some((c) => c.type.endsWith("Pressure") && c.status === "True")) return "warning";
+  if (n.conditions.some((c) => c.type.endsWith("Pressure") && c.status === "True")) return "warning";
   return n.unschedulable === true ? "idle" : "ok";
 }
 
 /** What is to be said of a node beside its numbers, the worst first. */
 export function nodeReasons(n: Node): string[] {
-  const given = n.reasons ?? [];
-  if (given.length > 0) return [...given];
+  if (n.reasons.length > 0) return [...n.reasons];
   return [...(n.ready ? [] : ["not ready"]), ...(n.unschedulable === true ? ["cordoned"] : [])];
 }
 
@@ -65,7 +64,7 @@ export function podSentence(p: Pod, nowSeconds: number): string {
   const since = age(p.created_at, nowSeconds);
   const restarts = p.restarts > 0 ? `; its containers restarted ${p.restarts === 1 ? "once" : `${p.restarts.toLocaleString("en")} times`}` : "";
   if (state === "ok") return `Running and ready, ${since} old${restarts}.`;
-  const bad = (p.containers ?? []).find((c) => containerState(c) === "critical");
+  const bad = p.containers.find((c) => containerState(c) === "critical");
   const why = bad ? `${bad.name} is ${bad.state}${bad.reason !== undefined && bad.reason !== "" ? ` (${bad.reason})` : ""}` : podWord(p);
   if (state === "idle") return `${podWord(p)}, ${since} old${restarts}.`;
   return `Not ready: ${why}; ${since} old${restarts}.`;
@@ -76,7 +75,7 @@ export function nodeSentence(n: Node, nowSeconds: number): string {
     const reasons = nodeReasons(n);
     return `Ready with ${plural(n.pods, "pod")}${reasons.length > 0 ? `; ${reasons.join(", ")}` : ""}.`;
   }
-  const ready = (n.conditions ?? []).find((c) => c.type === "Ready");
+  const ready = n.conditions.find((c) => c.type === "Ready");
   const since = ready ? ` for ${age(ready.since, nowSeconds)}` : "";
   const why = ready?.reason !== undefined && ready.reason !== "" ? ` (${ready.reason})` : "";
   return `Not ready${since}${why}; ${plural(n.pods, "pod")} on it.`;

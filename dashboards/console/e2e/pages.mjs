@@ -1,0 +1,173 @@
+// Opens every page of the console in Chromium, at desktop and phone width, light and dark, takes a
+// screenshot of each, and fails when a page logs an error, a request fails, or data is missing.
+//
+//   node e2e/pages.mjs --base http://127.0.0.1:7420 --cluster ID --namespace NS \
+//     --workload TYPE/NAME --pod POD --node NODE --out DIR [--incident ID] [--policy NAME]
+//     [--chromium PATH] [--only NAME,NAME] [--timeout SECONDS]
+import { mkdir } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import { chromium } from "playwright-core";
+
+const { values: args } = parseArgs({
+  options: {
+    base: { type: "string" },
+    cluster: { type: "string" },
+    namespace: { type: "string" },
+    workload: { type: "string" },
+    pod: { type: "string" },
+    node: { type: "string" },
+    out: { type: "string" },
+    incident: { type: "string" },
+    policy: { type: "string" },
+    chromium: { type: "string", default: "/usr/bin/chromium" },
+    only: { type: "string" },
+    views: { type: "string", default: "desktop-light,desktop-dark,phone-light,phone-dark" },
+    timeout: { type: "string", default: "20" },
+    // Logs and events may be switched off in a test.
+    "without-logs": { type: "boolean", default: false },
+  },
+});
+for (const name of ["base", "cluster", "namespace", "workload", "pod", "node", "out"]) {
+  if (!args[name]) {
+    console.error(`pages: --${name} is missing`);
+    process.exit(2);
+  }
+}
+
+const enc = encodeURIComponent;
+const base = args.base.replace(/\/$/, "");
+const [type, workload] = args.workload.split("/");
+const cluster = `/clusters/${enc(args.cluster)}`;
+const namespace = `${cluster}/namespaces/${enc(args.namespace)}`;
+const timeout = Number(args.timeout) * 1000;
+
+// What a page must show before it counts as drawn with data. Each is a locator of Playwright's.
+const rows = (table, least = 1) => ({ what: `${least} rows of ${table}`, see: (p) => p.getByRole("table", { name: table }).locator("[data-index]").nth(least - 1) });
+const words = (text) => ({ what: `the words ${text}`, see: (p) => p.getByText(text).first() });
+const charts = (n) => ({ what: `${n} charts`, see: (p) => p.locator("[aria-label^='chart of']").nth(n - 1) });
+const lines = { what: "log lines", see: (p) => p.getByRole("list", { name: "log lines" }).getByRole("listitem").first() };
+const events = { what: "events", see: (p) => p.getByRole("list", { name: "events" }).getByRole("listitem").first() };
+const logs = args["without-logs"] ? [] : [lines];
+const eventRows = args["without-logs"] ? [] : [events];
+
+const pages = [
+  { name: "overview", path: "/", want: [{ what: "the cluster's card", see: (p) => p.getByRole("article").first() }, words("Worst now")] },
+  { name: "clusters", path: "/clusters", want: [rows("clusters")] },
+  { name: "cluster", path: cluster, want: [charts(4)] },
+  { name: "cluster-workloads", path: `${cluster}?tab=workloads`, want: [rows("workloads")] },
+  { name: "cluster-nodes", path: `${cluster}?tab=nodes`, want: [rows("nodes")] },
+  { name: "cluster-sources", path: `${cluster}?tab=sources`, want: [rows("data sources")] },
+  { name: "node", path: `${cluster}/nodes/${enc(args.node)}`, want: [charts(4), rows("pods")] },
+  { name: "workload", path: `${namespace}/workloads/${enc(type)}/${enc(workload)}`, want: [charts(3), rows("pods")] },
+  { name: "workload-logs", path: `${namespace}/workloads/${enc(type)}/${enc(workload)}?tab=logs`, want: logs },
+  { name: "workload-events", path: `${namespace}/workloads/${enc(type)}/${enc(workload)}?tab=events`, want: [] },
+  { name: "workload-incidents", path: `${namespace}/workloads/${enc(type)}/${enc(workload)}?tab=incidents`, want: [] },
+  { name: "pod", path: `${namespace}/pods/${enc(args.pod)}`, want: [rows("containers"), charts(4)] },
+  { name: "pod-logs", path: `${namespace}/pods/${enc(args.pod)}?tab=logs`, want: logs },
+  { name: "pod-events", path: `${namespace}/pods/${enc(args.pod)}?tab=events`, want: [] },
+  { name: "incidents", path: "/incidents?state=all", want: args.incident ? [rows("incidents")] : [] },
+  ...(args.incident ? [{ name: "incident", path: `/incidents/${enc(args.incident)}`, want: [charts(1)] }] : []),
+  { name: "policies", path: "/policies", want: args.policy ? [rows("policies")] : [] },
+  ...(args.policy ? [{ name: "policy", path: `/policies/${enc(args.policy)}`, want: [words("As it is written")] }] : []),
+  { name: "logs", path: "/logs", want: logs },
+  { name: "events", path: "/events", want: eventRows },
+  {
+    name: "palette",
+    path: "/",
+    want: [],
+    // The palette finds an object by name, and Enter opens it.
+    act: async (p) => {
+      await p.getByRole("article").first().waitFor();
+      await p.keyboard.press("/");
+      await p.getByRole("combobox").fill(workload);
+      await p.getByRole("option").first().waitFor();
+    },
+    after: async (p) => {
+      await p.keyboard.press("Enter");
+      await p.waitForURL((url) => url.pathname !== "/");
+    },
+  },
+];
+
+const views = {
+  "desktop-light": { viewport: { width: 1440, height: 900 }, colorScheme: "light" },
+  "desktop-dark": { viewport: { width: 1440, height: 900 }, colorScheme: "dark" },
+  "phone-light": { viewport: { width: 390, height: 844 }, colorScheme: "light", isMobile: true, hasTouch: true, deviceScaleFactor: 2 },
+  "phone-dark": { viewport: { width: 390, height: 844 }, colorScheme: "dark", isMobile: true, hasTouch: true, deviceScaleFactor: 2 },
+};
+
+await mkdir(args.out, { recursive: true });
+const browser = await chromium.launch({
+  executablePath: args.chromium,
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+  ],
+});
+
+const failures = [];
+const only = args.only?.split(",");
+try {
+  for (const view of args.views.split(",")) {
+    const context = await browser.newContext(views[view]);
+    for (const page of pages) {
+      if (only && !only.includes(page.name)) continue;
+      const found = await visit(context, page, `${args.out}/${page.name}-${view}.png`);
+      for (const f of found) failures.push(`${page.name} (${view}): ${f}`);
+      console.log(`${found.length === 0 ? "ok  " : "FAIL"} ${page.name} ${view}${found.map((f) => `\n       ${f}`).join("")}`);
+    }
+    await context.close();
+  }
+} finally {
+  await browser.close();
+}
+if (failures.length > 0) {
+  console.error(`pages: ${failures.length} failures`);
+  process.exit(1);
+}
+
+async function visit(context, { path, want, act, after }, file) {
+  const found = [];
+  const p = await context.newPage();
+  p.on("console", (m) => {
+    if (m.type() === "error") found.push(`console: ${m.text()}`);
+  });
+  p.on("pageerror", (e) => found.push(`error: ${e.message}`));
+  p.on("response", (r) => {
+    if (r.status() >= 400) found.push(`HTTP ${r.status()}: ${r.url().replace(base, "")}`);
+  });
+  p.on("requestfailed", (r) => {
+    // A request that the page itself gave up, for example when the range changed.
+    if (r.failure()?.errorText !== "net::ERR_ABORTED") found.push(`${r.failure()?.errorText}: ${r.url().replace(base, "")}`);
+  });
+  try {
+    await p.goto(base + path, { waitUntil: "domcontentloaded", timeout });
+    await p.getByRole("heading", { level: 1 }).waitFor({ timeout });
+    await act?.(p);
+    for (const w of want) {
+      try {
+        await w.see(p).waitFor({ timeout });
+      } catch {
+        found.push(`does not show ${w.what}`);
+      }
+    }
+    // Nothing may still be loading when the picture is taken.
+    await p.waitForFunction(() => document.querySelectorAll("[data-visible=true].mantine-Skeleton-root, [aria-busy=true]").length === 0, undefined, { timeout }).catch(() => found.push("is still loading"));
+    const alerts = await p.getByRole("alert").allInnerTexts();
+    for (const a of alerts) found.push(`says: ${a.replaceAll("\n", " ")}`);
+    const wide = await p.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    if (wide > 1) found.push(`is ${wide} px wider than the window`);
+    await p.waitForTimeout(250); // the last chart's first frame
+    await p.screenshot({ path: file, fullPage: !act });
+    await after?.(p);
+  } catch (e) {
+    found.push(e instanceof Error ? e.message.split("\n")[0] : String(e));
+  }
+  await p.close();
+  return found;
+}
