@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
+	"github.com/klauspost/compress/gzhttp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -124,7 +125,21 @@ func (s *Server) Handler() http.Handler {
 		s.metrics.refused.WithLabelValues(problem.Of(err).Code).Inc()
 		problem.Write(w, r, err)
 	})
-	return s.outer(h)
+	return s.outer(compress(h))
+}
+
+// compress shortens pages and lists where the client takes it. Streams go as
+// they are, and Prometheus' API and the metrics have compression of their own.
+func compress(next http.Handler) http.Handler {
+	short := gzhttp.GzipHandler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := r.URL.Path
+		if ours := strings.HasPrefix(path, Prefix+"/") && !isIngest(path); ours || (!isAPI(path) && path != "/metrics") {
+			short.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // ingestOnly keeps ingest tokens from everything else, also from what asks for

@@ -223,3 +223,15 @@ func TestStopEndsTails(t *testing.T) {
 		t.Fatal("the tail goes on")
 	}
 }
+
+func TestListsAreCompressedStreamsAreNot(t *testing.T) {
+	s := opened(t, func(o *Options) {
+		o.Logs = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, strings.Repeat("x", 1<<16)) })
+	})
+	if got := ask(s, "GET", Prefix+"/catalogue", "Accept-Encoding", "gzip").Header().Get("Content-Encoding"); got != "gzip" {
+		t.Errorf("the catalogue came as %q", got)
+	}
+	if got := ask(s, "GET", "/select/logsql/query", "Accept-Encoding", "gzip").Header().Get("Content-Encoding"); got != "" {
+		t.Errorf("log lines came as %q", got)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
@@ -115,6 +116,7 @@ func newApp(s *settings, o appOptions) (_ *app, err error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
+	boundMemory(o.Logger)
 	given, err := s.tokens()
 	if err != nil {
 		return nil, err
@@ -196,6 +198,15 @@ func buildInfo() prometheus.Collector {
 	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "crowsnest_build_info", Help: "1, with the version of the program."}, []string{"version"})
 	g.WithLabelValues(version).Set(1)
 	return g
+}
+
+// boundMemory has Go collect garbage before the container's limit is reached,
+// and leaves room for what is not on its heap: the mapped blocks of the stores.
+func boundMemory(logger *slog.Logger) {
+	_, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithRatio(0.8), memlimit.WithProvider(memlimit.FromCgroup), memlimit.WithLogger(quiet(logger)))
+	if err != nil && !errors.Is(err, memlimit.ErrNoLimit) && !errors.Is(err, memlimit.ErrNoCgroup) && !errors.Is(err, memlimit.ErrCgroupsNotSupported) {
+		logger.Warn("memory limit not found", "error", err)
+	}
 }
 
 // URL is where the server can be reached from its own machine.

@@ -117,7 +117,7 @@ func TestPrecedenceOfSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"metrics-retention": "10d", "logs-retention": "1w", "allow-webhook-cidr": "[10.0.0.0/8,192.168.1.1/32]", "listen": defaultListen,
+		"metrics-retention": "10d", "logs-retention": "1w", "allow-webhook-cidr": "10.0.0.0/8,192.168.1.1/32", "listen": defaultListen,
 	} {
 		if got := cmd.Flag(name).Value.String(); got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)

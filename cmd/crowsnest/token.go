@@ -28,7 +28,7 @@ func newToken(_ *common) *cobra.Command {
 func newTokenCreate() *cobra.Command {
 	var r remote
 	kind := newChoice("ingest", "api", "ingest")
-	var cluster string
+	cluster := &clusterID{}
 	cmd := &cobra.Command{
 		Use: "create [NAME]", Short: "Make a token and print it, this once", Args: args(cobra.MaximumNArgs(1)),
 		Example: `  crowsnest token create --kind ingest --cluster prod-1 > prod-1.token
@@ -38,7 +38,7 @@ func newTokenCreate() *cobra.Command {
 				return err
 			}
 			defer r.close()
-			in := tokens.NewToken{Kind: kind.String(), Cluster: cluster, Name: "made by the command line"}
+			in := tokens.NewToken{Kind: kind.String(), Cluster: cluster.id, Name: "made by the command line"}
 			if len(given) == 1 {
 				in.Name = given[0]
 			}
@@ -54,7 +54,7 @@ func newTokenCreate() *cobra.Command {
 	}
 	r.flags(cmd)
 	cmd.Flags().Var(kind, "kind", "api or ingest")
-	cmd.Flags().StringVar(&cluster, "cluster", "", "of an ingest token: the id of the cluster that it sends for")
+	cmd.Flags().Var(cluster, "cluster", "of an ingest token: the id of the cluster that it sends for")
 	return cmd
 }
 

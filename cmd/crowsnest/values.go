@@ -128,7 +128,7 @@ type cidrs struct {
 	changed bool
 }
 
-func (c *cidrs) String() string { return "[" + strings.Join(c.GetSlice(), ",") + "]" }
+func (c *cidrs) String() string { return strings.Join(c.GetSlice(), ",") }
 func (c *cidrs) Type() string   { return "cidr" }
 func (c *cidrs) Set(s string) error {
 	if !c.changed {
@@ -179,7 +179,7 @@ type tokenFiles struct{ list []tokenFile }
 
 type tokenFile struct{ cluster, path string }
 
-func (t *tokenFiles) String() string { return "[" + strings.Join(t.GetSlice(), ",") + "]" }
+func (t *tokenFiles) String() string { return strings.Join(t.GetSlice(), ",") }
 func (t *tokenFiles) Type() string   { return "cluster=file" }
 func (t *tokenFiles) Set(s string) error {
 	for _, part := range strings.Split(s, ",") {
