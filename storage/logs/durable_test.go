@@ -12,12 +12,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	dto "github.com/prometheus/client_model/go"
 
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -37,10 +38,8 @@ type load struct {
 }
 
 var loads = map[string]load{
-	"many commits": {senders: 4, lines: 300, interval: 100 * time.Millisecond, rounds: 5},
-	// So much between two commits that parts are being merged in memory when a
-	// commit begins: what one flush alone would miss.
-	"large commits": {senders: 8, lines: 12000, padding: 100, interval: 700 * time.Millisecond, rounds: 2},
+	"many commits":  {senders: 4, lines: 300, interval: 100 * time.Millisecond, rounds: 5},
+	"large batches": {senders: 8, lines: 6000, padding: 100, interval: 500 * time.Millisecond, rounds: 2},
 }
 
 // writerBatch makes batch n of a sender. Its lines are numbered throughout. The
@@ -250,6 +249,70 @@ func TestWhatIsInMemoryIsSeen(t *testing.T) {
 	}
 }
 
+// rowsInFiles adds up the rows of the parts that are listed as whole: what a
+// kill at this moment would leave.
+func rowsInFiles(t *testing.T, dir string) (rows int64) {
+	t.Helper()
+again:
+	rows = 0
+	lists, err := filepath.Glob(filepath.Join(dir, partitionsDir, "*", datadbDir, partsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range lists {
+		names, err := readParts(filepath.Dir(list))
+		if err != nil {
+			goto again // it is being replaced
+		}
+		for _, name := range names {
+			var header struct{ RowsCount int64 }
+			if readJSON(filepath.Join(filepath.Dir(list), name, metadataFile), &header) != nil {
+				goto again // merged into another one since the list was read
+			}
+			rows += header.RowsCount
+		}
+	}
+	return rows
+}
+
+// A kill shows what is lost at one moment; this looks into the files after each
+// acknowledgement, while many parts come and are merged in memory.
+func TestAcknowledgedLinesAreInFiles(t *testing.T) {
+	s := open(t, t.TempDir(), func(o *Options) { o.CommitInterval = 50 * time.Millisecond })
+	l := load{senders: 16, lines: 3000, padding: 100}
+	const batches = 4
+	var acknowledged atomic.Int64
+	var wg sync.WaitGroup
+	flushed := make(chan struct{})
+	done := make(chan struct{})
+	go func() { // as many parts as under ten times the load
+		defer close(flushed)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				s.db.DebugFlush()
+			}
+		}
+	}()
+	for sender := range l.senders {
+		wg.Go(func() {
+			for n := range batches {
+				appendOK(t, s, "load", writerBatch(l, sender, n, dayStart()))
+				want := acknowledged.Add(int64(l.lines))
+				if got := rowsInFiles(t, s.opts.Dir); got < want {
+					t.Errorf("%d lines are acknowledged, %d are in files", want, got)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(done)
+	<-flushed
+	t.Logf("%v flushes for the commits of %v batches", testutil.ToFloat64(s.metrics.commitPasses), testutil.ToFloat64(s.metrics.batches))
+}
+
 func TestLeftoversOfACrashAreCleared(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
@@ -271,7 +334,8 @@ func TestLeftoversOfACrashAreCleared(t *testing.T) {
 }
 
 func BenchmarkAppend(b *testing.B) {
-	s := open(b, b.TempDir(), func(o *Options) { o.CommitInterval = 500 * time.Millisecond })
+	reg := prometheus.NewRegistry()
+	s := open(b, b.TempDir(), func(o *Options) { o.CommitInterval, o.Registerer = 500*time.Millisecond, reg })
 	now := time.Now()
 	const lines = 1000
 	b.ReportAllocs()
@@ -294,11 +358,17 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N*lines)/b.Elapsed().Seconds(), "lines/s")
-	var m dto.Metric
-	if err := s.metrics.commitSeconds.Write(&m); err != nil {
+	families, err := reg.Gather()
+	if err != nil {
 		b.Fatal(err)
 	}
-	commits := float64(m.GetHistogram().GetSampleCount())
-	b.ReportMetric(m.GetHistogram().GetSampleSum()/commits*1000, "ms/commit")
+	commits := 0.0
+	for _, f := range families {
+		if f.GetName() == "crowsnest_logs_commit_duration_seconds" {
+			h := f.GetMetric()[0].GetHistogram()
+			commits = float64(h.GetSampleCount())
+			b.ReportMetric(h.GetSampleSum()/commits*1000, "ms/commit")
+		}
+	}
 	b.ReportMetric(testutil.ToFloat64(s.metrics.commitPasses)/commits, "passes/commit")
 }

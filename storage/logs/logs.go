@@ -193,13 +193,16 @@ func (s *Store) use() (release func(), err error) {
 	return s.using.RUnlock, nil
 }
 
+// errGaveUp says that the library panicked.
+var errGaveUp = errors.New("the log library gave up")
+
 // guard turns a panic of the library on this goroutine into an error. (One in a
 // goroutine of the library ends the process; the checks before each call are
 // there to make that unlikely.)
 func guard(what string, fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%s: the log library gave up: %v", what, p)
+			err = fmt.Errorf("%s: %w: %v", what, errGaveUp, p)
 		}
 	}()
 	return fn()

@@ -213,6 +213,9 @@ func (s *Store) search(ctx context.Context, q *logstorage.Query, tenants []logst
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if errors.Is(err, errGaveUp) {
+		return err
+	}
 	if err != nil {
 		// What the library refuses while it runs is in the text: a sub-query that
 		// is too large, a pipe that needs more memory than there is.

@@ -26,13 +26,17 @@ const (
 
 // Tail calls fn with rows as they become durable, those of one commit sorted by
 // time, until ctx ends (then it returns nil) or fn fails. It begins with what came
-// within the given time before now. fn is called once without rows when the
-// query is known to be good. A reader that falls so far behind that lines would
-// be missed gets fault.ErrLimited. Rows are told by the batch that they came
-// with, so that each is given once, also a late one; only batches that are history
-// when they come (older than 10 min) are left out. The query's time range and
-// limit are not used. A query with a pipe that needs all rows (sort, stats …) is
-// fault.ErrInvalid.
+// within the given time before now; fn is called once without rows before that,
+// when the query is known to be good.
+//
+// Rows are told by the batch that they came with, so that each is given once,
+// also a late one; only batches that are history when they come (older than
+// 10 min) are left out. The query's time range and limit are not used, and
+// sub-queries in it see the new rows only.
+//
+// A query with a pipe that needs all rows (sort, stats …) is fault.ErrInvalid; a
+// reader that falls so far behind that lines would be missed gets
+// fault.ErrLimited.
 func (s *Store) Tail(ctx context.Context, q Query, before time.Duration, fn func([]Row) error) error {
 	q.Start, q.End, q.Limit, q.Offset = time.Time{}, time.Time{}, 0, 0
 	p, err := s.parse(q)
