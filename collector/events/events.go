@@ -4,6 +4,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -38,7 +39,7 @@ import (
 
 const (
 	gather     = time.Second // events come in bursts
-	maxWaiting = 20_000      // events that wait to be sent; the oldest are dropped
+	maxWaiting = 20_000      // events that wait to be sent; more are dropped and counted
 	maxBatch   = 2_000
 	// forgetAfter is longer than an API server keeps events (an hour unless set
 	// otherwise), so that none is taken for new after a restart.
@@ -72,7 +73,7 @@ type Watcher struct {
 	wake chan struct{}
 
 	mu      sync.Mutex
-	waiting []record
+	waiting map[types.UID]record
 	memory  memory
 	health  wire.LogHealth
 	trouble string
@@ -82,7 +83,8 @@ var _ collector.Logs = (*Watcher)(nil)
 
 // record is one event, as it is sent.
 type record struct {
-	key    string // UID and count
+	uid    types.UID
+	count  int64
 	stream wire.LogStream
 	line   wire.LogLine
 }
@@ -111,7 +113,7 @@ func New(o Options) (*Watcher, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	w := &Watcher{o: o, log: o.Logger, now: o.Now, wake: make(chan struct{}, 1)}
+	w := &Watcher{o: o, log: o.Logger, now: o.Now, wake: make(chan struct{}, 1), waiting: map[types.UID]record{}}
 	w.health.Dropped = map[string]int64{DropOverflow: 0, DropRefused: 0}
 	w.memory.Sent = map[types.UID]mark{}
 	if o.File == "" {
@@ -227,19 +229,17 @@ func (w *Watcher) take(e *corev1.Event) {
 	if old, pending := w.memory.Marks[e.UID]; pending && old.Count >= m.Count {
 		return
 	}
-	w.health.Read++
 	// A newer count of an event that still waits takes its place.
-	for i := range w.waiting {
-		if w.waiting[i].line.Fields["uid"] == string(e.UID) {
-			w.waiting[i] = r
-			return
-		}
-	}
-	if len(w.waiting) >= maxWaiting {
-		w.waiting = slices.Delete(w.waiting, 0, 1)
+	old, waits := w.waiting[e.UID]
+	switch {
+	case waits && old.count >= m.Count:
+		return
+	case !waits && len(w.waiting) >= maxWaiting:
 		w.health.Dropped[DropOverflow]++
+		return
 	}
-	w.waiting = append(w.waiting, r)
+	w.waiting[e.UID] = r
+	w.health.Read++
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -282,7 +282,7 @@ func convert(e *corev1.Event) (record, mark) {
 		s.Node = e.InvolvedObject.Name
 	}
 	return record{
-		key: string(e.UID) + "/" + fields["count"], stream: s,
+		uid: e.UID, count: count, stream: s,
 		line: wire.LogLine{Time: max(at.UnixNano(), 1), Message: message[:min(len(message), maxMessage)], Fields: fields},
 	}, mark{Count: count, At: at.Unix()}
 }
@@ -332,17 +332,24 @@ func (w *Watcher) nextBatch() *wire.LogBatch {
 	if len(w.waiting) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(w.waiting, func(a, b record) int { return int(a.line.Time/1e6 - b.line.Time/1e6) })
+	records := make([]record, 0, len(w.waiting))
+	for _, r := range w.waiting {
+		records = append(records, r)
+	}
+	slices.SortFunc(records, func(a, b record) int {
+		return cmp.Or(cmp.Compare(a.line.Time, b.line.Time), cmp.Compare(a.uid, b.uid))
+	})
 	day := func(r record) int64 { return r.line.Time / int64(24*time.Hour) }
 	n := 1
-	for n < min(len(w.waiting), maxBatch) && day(w.waiting[n]) == day(w.waiting[0]) {
+	for n < min(len(records), maxBatch) && day(records[n]) == day(records[0]) {
 		n++
 	}
 	b := &wire.LogBatch{Sender: w.o.Sender}
 	place := map[wire.LogStream]int{}
 	hash := sha256.New()
 	w.memory.Marks = map[types.UID]mark{}
-	for _, r := range w.waiting[:n] {
+	for _, r := range records[:n] {
+		delete(w.waiting, r.uid)
 		i, seen := place[r.stream]
 		if !seen {
 			i = len(b.Groups)
@@ -350,12 +357,10 @@ func (w *Watcher) nextBatch() *wire.LogBatch {
 			b.Groups = append(b.Groups, wire.LogGroup{Stream: r.stream})
 		}
 		b.Groups[i].Lines = append(b.Groups[i].Lines, r.line)
-		_, _ = hash.Write([]byte(r.key + "\n"))
-		count, _ := strconv.ParseInt(r.line.Fields["count"], 10, 64)
-		w.memory.Marks[types.UID(r.line.Fields["uid"])] = mark{Count: count, At: w.now().Unix()}
+		_, _ = fmt.Fprintf(hash, "%s/%d\n", r.uid, r.count)
+		w.memory.Marks[r.uid] = mark{Count: r.count, At: w.now().Unix()}
 	}
 	b.ID = "events-" + hex.EncodeToString(hash.Sum(nil)[:16])
-	w.waiting = slices.Delete(w.waiting, 0, n)
 	w.memory.Pending = b
 	w.saveLocked()
 	return b

@@ -1,0 +1,234 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+var t0 = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+
+func event(uid string, count int32, at time.Time) *corev1.Event {
+	return &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{UID: types.UID(uid), Namespace: "shop"},
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: "cart-1", UID: "pod-uid"},
+		Reason:         "BackOff", Type: corev1.EventTypeWarning, Message: "Back-off restarting " + uid + "\n", Count: count,
+		LastTimestamp: metav1.NewTime(at), Source: corev1.EventSource{Component: "kubelet", Host: "n1"},
+	}
+}
+
+// sink notes batches; fail decides what Send says.
+type sink struct {
+	mu   sync.Mutex
+	got  []*wire.LogBatch
+	fail func(n int) error
+	came chan struct{}
+}
+
+func (s *sink) Send(_ context.Context, b *wire.LogBatch) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := b.Validate(); err != nil {
+		return err
+	}
+	s.got = append(s.got, b)
+	var err error
+	if s.fail != nil {
+		err = s.fail(len(s.got))
+	}
+	s.came <- struct{}{}
+	return err
+}
+
+func (s *sink) lines() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for _, b := range s.got {
+		for _, g := range b.Groups {
+			for _, l := range g.Lines {
+				out = append(out, l.Fields["uid"]+"/"+l.Fields["count"])
+			}
+		}
+	}
+	return out
+}
+
+func watcher(t *testing.T, file string) *Watcher {
+	t.Helper()
+	w, err := New(Options{REST: &rest.RESTClient{}, Sender: "all", File: file, Now: func() time.Time { return t0 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// deliverAll sends what waits, as Run does.
+func deliverAll(t *testing.T, w *Watcher, s *sink) {
+	t.Helper()
+	for b := w.nextBatch(); b != nil; b = w.nextBatch() {
+		if err := w.deliver(t.Context(), s, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func newSink() *sink { return &sink{came: make(chan struct{}, 100)} }
+
+func TestRecord(t *testing.T) {
+	w, s := watcher(t, ""), newSink()
+	w.take(event("e1", 3, t0))
+	deliverAll(t, w, s)
+	if len(s.got) != 1 {
+		t.Fatalf("%d batches", len(s.got))
+	}
+	b := s.got[0]
+	if b.Sender != "all" || b.Groups[0].Stream != (wire.LogStream{Namespace: "shop", Stream: "events"}) {
+		t.Errorf("batch of %s, stream %+v", b.Sender, b.Groups[0].Stream)
+	}
+	l := b.Groups[0].Lines[0]
+	if l.Time != t0.UnixNano() || l.Message != "Back-off restarting e1" {
+		t.Errorf("line %+v", l)
+	}
+	for k, want := range map[string]string{"kind": "Pod", "name": "cart-1", "reason": "BackOff", "type": "Warning", "count": "3", "uid": "e1", "object_uid": "pod-uid", "level": "warning", "source": "kubelet"} {
+		if l.Fields[k] != want {
+			t.Errorf("field %s is %q, want %q", k, l.Fields[k], want)
+		}
+	}
+}
+
+func TestEachEventAndCountOnce(t *testing.T) {
+	w, s := watcher(t, ""), newSink()
+	w.take(event("a", 1, t0))
+	w.take(event("a", 1, t0)) // listed again
+	w.take(event("b", 1, t0.Add(time.Second)))
+	deliverAll(t, w, s)
+	w.take(event("a", 1, t0))
+	w.take(event("a", 4, t0.Add(time.Minute)))
+	w.take(event("a", 5, t0.Add(2*time.Minute))) // before the one before was sent
+	w.take(event("a", 2, t0))                    // out of order
+	deliverAll(t, w, s)
+	if got := s.lines(); !slices.Equal(got, []string{"a/1", "b/1", "a/5"}) {
+		t.Errorf("got %v", got)
+	}
+	if h := w.Health(); h.Sent != 3 {
+		t.Errorf("health %+v", h)
+	}
+}
+
+func TestBatchesLieInOneDay(t *testing.T) {
+	w, s := watcher(t, ""), newSink()
+	midnight := t0.Truncate(24 * time.Hour)
+	w.take(event("late", 1, midnight.Add(time.Second)))
+	w.take(event("early", 1, midnight.Add(-time.Second)))
+	deliverAll(t, w, s)
+	if len(s.got) != 2 || s.lines()[0] != "early/1" {
+		t.Errorf("%d batches: %v", len(s.got), s.lines())
+	}
+}
+
+func TestARestartRepeatsAndMissesNothing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "events.json")
+	w, s := watcher(t, file), newSink()
+	w.take(event("a", 1, t0))
+	deliverAll(t, w, s)
+	w.take(event("b", 1, t0))
+	sentNot := w.nextBatch() // and here the process is killed, maybe after it was sent
+
+	w = watcher(t, file)
+	w.take(event("a", 1, t0))
+	w.take(event("b", 1, t0))
+	w.take(event("c", 1, t0))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.send(ctx, s) }()
+	<-s.came // a
+	<-s.came // the pending one
+	<-s.came // c
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := s.lines(); !slices.Equal(got, []string{"a/1", "b/1", "c/1"}) {
+		t.Errorf("got %v", got)
+	}
+	if s.got[1].ID != sentNot.ID {
+		t.Errorf("the batch under way is sent as %s, it was %s", s.got[1].ID, sentNot.ID)
+	}
+}
+
+func TestRefusedEventsAreCounted(t *testing.T) {
+	w, s := watcher(t, ""), newSink()
+	s.fail = func(n int) error {
+		if n == 1 {
+			return fmt.Errorf("no: %w", fault.ErrInvalid)
+		}
+		return nil
+	}
+	w.take(event("a", 1, t0))
+	deliverAll(t, w, s)
+	w.take(event("b", 1, t0))
+	deliverAll(t, w, s)
+	if h := w.Health(); h.Dropped[DropRefused] != 1 || h.Sent != 1 {
+		t.Errorf("health %+v", h)
+	}
+}
+
+func TestTimesOfNewAndOldEvents(t *testing.T) {
+	series := event("a", 0, time.Time{})
+	series.LastTimestamp = metav1.Time{}
+	series.EventTime = metav1.NewMicroTime(t0)
+	series.Series = &corev1.EventSeries{Count: 7, LastObservedTime: metav1.NewMicroTime(t0.Add(time.Minute))}
+	r, _ := convert(series)
+	if r.line.Time != t0.Add(time.Minute).UnixNano() || r.line.Fields["count"] != "7" {
+		t.Errorf("a series: %+v", r.line)
+	}
+	single := event("a", 0, time.Time{})
+	single.LastTimestamp = metav1.Time{}
+	single.EventTime = metav1.NewMicroTime(t0)
+	if r, _ := convert(single); r.line.Time != t0.UnixNano() || r.line.Fields["count"] != "1" {
+		t.Errorf("a single one: %+v", r.line)
+	}
+	long := event("a", 1, t0)
+	long.Message = strings.Repeat("x", 2*maxMessage)
+	if r, _ := convert(long); len(r.line.Message) != maxMessage {
+		t.Errorf("a message of %d bytes", len(r.line.Message))
+	}
+	node := event("a", 1, t0)
+	node.InvolvedObject = corev1.ObjectReference{Kind: "Node", Name: "n1"}
+	if r, _ := convert(node); r.stream.Node != "n1" || r.stream.Namespace != "" {
+		t.Errorf("a node's: %+v", r.stream)
+	}
+}
+
+func TestADamagedMemoryBeginsAnew(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "events.json")
+	if err := save(file, memory{}); err != nil {
+		t.Fatal(err)
+	}
+	w := watcher(t, file)
+	w.take(event("a", 1, t0))
+	if w.nextBatch() == nil {
+		t.Error("nothing to send")
+	}
+	if _, err := New(Options{REST: &rest.RESTClient{}, Sender: "all", File: t.TempDir()}); err == nil || errors.Is(err, fault.ErrInvalid) {
+		t.Errorf("a folder in place of the file gave %v", err)
+	}
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
