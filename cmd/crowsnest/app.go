@@ -26,6 +26,7 @@ import (
 	apiinventory "github.com/crowsnest-dev/crowsnest/api/inventory"
 	apilogs "github.com/crowsnest-dev/crowsnest/api/logs"
 	apiprometheus "github.com/crowsnest-dev/crowsnest/api/prometheus"
+	"github.com/crowsnest-dev/crowsnest/api/problem"
 	"github.com/crowsnest-dev/crowsnest/api/tokens"
 	"github.com/crowsnest-dev/crowsnest/dashboards/console"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -170,7 +171,12 @@ func newApp(s *settings, o appOptions) (_ *app, err error) {
 		if !access.LoopbackAddress(a.admin.net.Addr()) {
 			return nil, fmt.Errorf("--admin-listen %s can be reached by others, and profiles show memory: listen on loopback: %w", s.adminListen, fault.ErrInvalid)
 		}
-		a.admin.serve(profiling())
+		local, err := access.NewAuthenticator(access.Options{Loopback: true}, nil)
+		if err != nil {
+			return nil, err
+		}
+		// Web pages that a browser on this machine shows are kept out.
+		a.admin.serve(local.Middleware(profiling(), func(*http.Request) bool { return false }, problem.Write))
 	}
 	return a, nil
 }
@@ -486,5 +492,3 @@ func (a *app) stores() []api.Store {
 	}
 	return out
 }
-
-var _ http.Handler = (*apilogs.Handler)(nil)
