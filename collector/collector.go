@@ -541,7 +541,7 @@ func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 	})
 	if c.o.Role == wire.RoleAll {
 		for _, m := range catalogue.All() {
-			if m.LackingOutside != "" && c.o.Lacking == nil {
+			if m.LackingOutside != "" && !c.computer.Has(m.Name) {
 				h.Unavailable[m.Name] = m.LackingOutside
 			}
 		}

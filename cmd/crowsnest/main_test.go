@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/logs/logstest"
 )
@@ -215,5 +217,29 @@ func within(t *testing.T, what string, d time.Duration, done <-chan struct{}) {
 	case <-done:
 	case <-time.After(d):
 		t.Fatalf("%s took more than %v", what, d)
+	}
+}
+
+func TestExamplePoliciesAreValid(t *testing.T) {
+	tried := 0
+	for _, m := range catalogue.All() {
+		if m.Alert == nil {
+			continue
+		}
+		tried++
+		out, _, err := crowsnest(t.Context(), noEnv, "", "policy", "example", m.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := documents([]byte(out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := policy.Parse(doc[0], policy.Known{}); err != nil {
+			t.Errorf("%s: %v\n%s", m.Name, err, out)
+		}
+	}
+	if tried < 10 {
+		t.Errorf("only %d metrics have a default alert", tried)
 	}
 }

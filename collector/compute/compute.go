@@ -75,6 +75,7 @@ type Computer struct {
 	onlyChanges bool // put drops values that were sent before
 	out         []Sample
 	coverage    []Coverage
+	given       map[string]bool // metrics with a sample in the last Interval
 	unavailable map[string]string
 	scratch     labels.ScratchBuilder
 }
@@ -187,6 +188,9 @@ func (c *Computer) Changes(at time.Time, changes []state.Change, now *state.Snap
 // Coverage tells of the last Interval what each source delivered.
 func (c *Computer) Coverage() []Coverage { return c.coverage }
 
+// Has says whether the last Interval gave a sample of a metric.
+func (c *Computer) Has(metric string) bool { return c.given[metric] }
+
 // Unavailable names metrics that no source could fill in the last Interval, with
 // the reason that a source gave.
 func (c *Computer) Unavailable() map[string]string { return c.unavailable }
@@ -203,6 +207,17 @@ func (c *Computer) finish(at time.Time) []Sample {
 		c.settle(e)
 		if e.pass != c.pass {
 			delete(c.entities, k)
+		}
+	}
+	c.given = map[string]bool{}
+	for i := range c.out {
+		if !c.out[i].Stale() {
+			c.given[c.out[i].Metric] = true
+		}
+	}
+	for name := range c.unavailable {
+		if c.given[name] {
+			delete(c.unavailable, name)
 		}
 	}
 	for k, n := range c.counters {

@@ -395,20 +395,12 @@ func (c *Computer) nodeMeasured(node string, sets []reading.Set, n *object.Node,
 	}
 }
 
-// noteLacking keeps why metrics have no sample at all.
+// noteLacking keeps why metrics may have no sample; finish takes out those that
+// have one.
 func (c *Computer) noteLacking(sets []reading.Set) {
-	var have map[string]bool
 	for _, set := range sets {
 		for name, why := range set.Lacking {
-			if have == nil {
-				have = map[string]bool{}
-				for _, s := range c.out {
-					have[s.Metric] = true
-				}
-			}
-			if !have[name] {
-				c.unavailable[name] = why
-			}
+			c.unavailable[name] = why
 		}
 	}
 }

@@ -165,7 +165,7 @@ func (f *Fleet) changed(before, now object.Object, w float64) {
 	}
 }
 
-func (f *Fleet) setPod(l *life, p *object.Pod) {
+func (f *Fleet) setPod(l *life, p *object.Pod, w float64) {
 	f.own()
 	var before object.Object
 	if l.pod != nil {
@@ -176,11 +176,8 @@ func (f *Fleet) setPod(l *life, p *object.Pod) {
 	l.pod = p
 	f.state.Pods[l.uid] = p
 	f.touched[l.s.w] = true
-	f.changed(before, p, f.now(p, l))
+	f.changed(before, p, w)
 }
-
-// now is when a change of a pod became visible; a second is near enough.
-func (f *Fleet) now(*object.Pod, *life) float64 { return math.Max(f.at, 0) }
 
 func (f *Fleet) drop(l *life, w float64) {
 	if l.pod == nil {

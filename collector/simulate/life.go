@@ -319,8 +319,11 @@ func (f *Fleet) step(l *life, w float64) {
 		l.until = until
 		return
 	}
+	if l.pod == nil && l.phase == unscheduled && l.placed > l.created+10 {
+		f.event(l.created+1, l, "Warning", "FailedScheduling", fmt.Sprintf("0/%d nodes are available: %d Insufficient memory.", len(f.nodes), len(f.nodes)))
+	}
 	l.until = until
-	f.setPod(l, f.podOf(l, w))
+	f.setPod(l, f.podOf(l, w), w)
 }
 
 // transit is one change of the main container.

@@ -105,5 +105,10 @@ func (f *Fleet) World() collector.World {
 	return collector.World{
 		State:    f,
 		Readings: []collector.Readings{(*readings)(f)},
+		Logs:     []collector.Logs{f.newLogs(false)},
 	}
 }
+
+// History gives the logs and events of Options.History alone: its Run sends them
+// and returns nil. World's Logs send them anyway, as their first.
+func (f *Fleet) History() collector.Logs { return f.newLogs(true) }
