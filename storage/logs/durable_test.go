@@ -39,7 +39,7 @@ type load struct {
 
 var loads = map[string]load{
 	"many commits":  {senders: 4, lines: 300, interval: 100 * time.Millisecond, rounds: 5},
-	"large batches": {senders: 8, lines: 6000, padding: 100, interval: 500 * time.Millisecond, rounds: 2},
+	"large batches": {senders: 6, lines: 3000, padding: 100, interval: 500 * time.Millisecond, rounds: 2},
 }
 
 // writerBatch makes batch n of a sender. Its lines are numbered throughout. The
