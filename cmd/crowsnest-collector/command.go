@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -57,6 +58,7 @@ type settings struct {
 	kubeletPort     int
 	nodeInterfaces  string
 	leaderElect     bool
+	clusterKind     string
 }
 
 const envPrefix = "CROWSNEST_COLLECTOR"
@@ -123,6 +125,7 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.StringVar(&s.kubeletCAFile, "kubelet-ca-file", "", "PEM file of the CA that signed kubelets' certificates (default the cluster's)")
 	f.IntVar(&s.kubeletPort, "kubelet-port", 0, "port of kubelets, in role node (default what nodes say)")
 	f.StringVar(&s.nodeInterfaces, "node-interfaces", "", "regular expression of nodes' own network interfaces, in role all (default eth0 and en*)")
+	f.StringVar(&s.clusterKind, "cluster-kind", "", "managed, independent, elastic or edge (default as the nodes show)")
 	f.BoolVar(&s.leaderElect, "leader-elect", true, "in role cluster inside a pod: only one of several collects, by a Lease")
 	return cmd
 }
@@ -135,6 +138,9 @@ func run(ctx context.Context, s settings) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	frugal(log)
 
+	if kinds := []string{"", "managed", "independent", "elastic", "edge"}; !slices.Contains(kinds, s.clusterKind) {
+		return fmt.Errorf("--cluster-kind: must be managed, independent, elastic or edge (got %q)", s.clusterKind)
+	}
 	var nics *regexp.Regexp
 	if s.nodeInterfaces != "" {
 		var err error
@@ -156,7 +162,7 @@ func run(ctx context.Context, s settings) error {
 	}
 	opened, err := world.Open(ctx, world.Options{
 		Kube: kube.Config{Kubeconfig: s.kubeconfig, Context: s.context, UserAgent: "crowsnest-collector/" + version},
-		Role: s.role, Node: s.node, Owners: client.Owners, Dir: s.data,
+		Role: s.role, Node: s.node, Owners: client.Owners, ClusterKind: s.clusterKind, Dir: s.data,
 		LogPath: s.logPath, NoLogs: s.noLogs, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
 		KubeletCAFile: s.kubeletCAFile, KubeletInsecureSkipVerify: s.kubeletInsecure, KubeletPort: s.kubeletPort, NodeInterfaces: nics,
 		Logger: log, Registerer: reg,

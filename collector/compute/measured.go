@@ -162,17 +162,25 @@ func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapsho
 	for _, p := range now.Pods {
 		c.podMeasured(p, containers, pods[p.UID])
 	}
+	mounted := map[string]bool{} // nodes whose file systems were read
 	for node, sets := range hosts {
-		c.nodeMeasured(node, sets, now.Nodes[node], at)
+		mounted[node] = c.nodeMeasured(node, sets, now.Nodes[node], at)
 	}
-	// A node that none could read has a gap, not an end. A node collector may lack
-	// the right to its node's object; the node is there as long as it runs.
 	for k, e := range c.entities {
-		if k.level == catalogue.Node && e.pass != c.pass && (now.Nodes[k.id] != nil || !c.byCluster && len(now.Nodes) == 0) {
+		if k.level != catalogue.Node {
+			continue
+		}
+		// A node collector may lack the right to its node's object; the node is
+		// there as long as it runs.
+		there := now.Nodes[k.id] != nil || !c.byCluster && len(now.Nodes) == 0
+		switch {
+		case e.pass == c.pass && k.sub == "":
+			e.keep(nodeCPU, nodeMem, nodeReceive, nodeTransmit, nodeTCP)
+		case e.pass != c.pass && there && (k.sub == "" || !mounted[k.id]):
+			// What could not be read has a gap. A file system that is missing from
+			// those that were read is unmounted, and ends.
 			c.touch(e)
 			e.now = e.sent
-		} else if k.level == catalogue.Node && k.sub == "" {
-			e.keep(nodeCPU, nodeMem, nodeReceive, nodeTransmit, nodeTCP)
 		}
 	}
 	c.noteLacking(sets)
@@ -329,11 +337,12 @@ func (c *Computer) offer(e *entity, m *metric, f figure, isRate bool) {
 	c.put(e, m, f.v)
 }
 
-// nodeMeasured gives a node's own figures. n is nil while its object is not
-// known, which only those figures need that are taken of its capacity.
-func (c *Computer) nodeMeasured(node string, sets []reading.Set, n *object.Node, at time.Time) {
+// nodeMeasured gives a node's own figures, and says whether its file systems
+// were read. n is nil while its object is not known, which only those figures
+// need that are taken of its capacity.
+func (c *Computer) nodeMeasured(node string, sets []reading.Set, n *object.Node, at time.Time) (mounted bool) {
 	if n != nil && n.Virtual {
-		return
+		return false
 	}
 	var cpu, mem, in, out, tcp figure
 	filesystems := map[string]figure{}
@@ -379,20 +388,7 @@ func (c *Computer) nodeMeasured(node string, sets []reading.Set, n *object.Node,
 		})
 		c.offer(e, nodeFS, f, true)
 	}
-	if len(filesystems) == 0 { // unreadable this time
-		for k, e := range c.entities {
-			if k.level == catalogue.Node && k.id == node && k.sub != "" {
-				c.touch(e)
-				e.now = e.sent
-			}
-		}
-	} else { // one that was unmounted ends
-		for k, e := range c.entities {
-			if k.level == catalogue.Node && k.id == node && k.sub != "" && e.pass != c.pass {
-				c.touch(e)
-			}
-		}
-	}
+	return len(filesystems) > 0
 }
 
 // noteLacking keeps why metrics may have no sample; finish takes out those that

@@ -22,6 +22,9 @@ const (
 	retryAfter  = 5 * time.Minute // a look-up that failed
 )
 
+// askFirst is how often the server is asked about a pod before the API server is.
+const askFirst = 3
+
 // askAgain are the waits before the server is asked again about a pod that it
 // did not know.
 var askAgain = []time.Duration{2 * time.Second, 5 * time.Second, 15 * time.Second, time.Minute, 5 * time.Minute}
@@ -73,7 +76,9 @@ func (s *Source) takeOwners(owners map[string]object.WorkloadRef) time.Duration 
 			continue
 		}
 		again := askAgain[min(s.asked[id], len(askAgain)-1)]
-		s.asked[id]++
+		if s.asked[id]++; s.asked[id] == askFirst {
+			s.publishPodLocked(p) // now the API server is asked
+		}
 		if wait == 0 || again < wait {
 			wait = again
 		}
@@ -93,6 +98,7 @@ type lookup struct {
 	mu        sync.Mutex
 	answers   map[types.UID]answer
 	resources map[string]map[string]apiResource // of API versions, by kind
+	said      map[string]bool                   // kinds whose trouble was logged
 }
 
 type apiResource struct {
@@ -109,7 +115,7 @@ type answer struct {
 func newLookup(c *Client, found func(types.UID), log *slog.Logger, now func() time.Time) *lookup {
 	return &lookup{
 		client: c, found: found, log: log, now: now, queue: make(chan owner, maxWaiting),
-		answers: map[types.UID]answer{}, resources: map[string]map[string]apiResource{},
+		answers: map[types.UID]answer{}, resources: map[string]map[string]apiResource{}, said: map[string]bool{},
 	}
 }
 
@@ -164,7 +170,10 @@ func (l *lookup) run(ctx context.Context) {
 			next, err := l.get(ctx, o)
 			l.mu.Lock()
 			if err != nil {
-				l.log.Info("owner's own owner is not known; it counts as the top", "kind", o.kind, "name", o.name, "err", err)
+				if !l.said[o.kind] {
+					l.said[o.kind] = true
+					l.log.Info("owners of a kind cannot be looked up; objects of it count as top controllers", "kind", o.kind, "err", err)
+				}
 				l.answers[o.uid] = answer{retryAt: l.now().Add(retryAfter)}
 			} else {
 				l.answers[o.uid] = answer{owner: next, known: true}

@@ -52,8 +52,11 @@ type Options struct {
 	Role   string     // wire.RoleNode, RoleCluster or RoleAll; required
 	Node   string     // required in role node
 	Owners OwnersFunc // role node: asks the server; may be nil
-	Logger *slog.Logger
-	Now    func() time.Time // default time.Now
+	// ClusterKind is what ClusterFacts says instead of what nodes show: managed,
+	// independent, elastic or edge. Empty means as detected.
+	ClusterKind string
+	Logger      *slog.Logger
+	Now         func() time.Time // default time.Now
 }
 
 // Source watches a cluster's objects and keeps what matters of them.
@@ -303,6 +306,9 @@ func (s *Source) Health() map[object.Kind]string {
 func (s *Source) ClusterFacts() (kind, version string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.o.ClusterKind != "" {
+		return s.o.ClusterKind, s.version
+	}
 	return clusterKind(s.current.Nodes, s.current.Pods), s.version
 }
 
@@ -627,11 +633,9 @@ func (s *Source) topLocked(o owner, templateHash string) (ref object.WorkloadRef
 			o, templateHash = c.owner, ""
 			continue
 		}
-		if o.kind == "ReplicaSet" && templateHash != "" {
-			// Not listed yet, or not watched at all: Deployments name theirs by the hash.
-			if name, ok := strings.CutSuffix(o.name, "-"+templateHash); ok {
-				return object.WorkloadRef{Type: "deployment", Name: name}, "", false
-			}
+		// Not listed yet, or not watched at all.
+		if better := guess(o, templateHash); better != ref {
+			return better, "", false
 		}
 		if s.o.Role != wire.RoleNode && s.watches(o) {
 			return ref, uid, false // its own event is on the way
@@ -664,6 +668,8 @@ func (s *Source) publishPodLocked(p *pod) {
 		out.Workload = told
 	case p.owner.uid == "":
 		out.Workload = object.WorkloadRef{Type: "pod", Name: p.Name}
+	case s.o.Role == wire.RoleNode && s.o.Owners != nil && s.asked[p.UID] < askFirst:
+		out.Workload = guess(p.owner, p.templateHash)
 	default:
 		out.Workload, _, made = s.topLocked(p.owner, p.templateHash)
 	}
@@ -681,6 +687,15 @@ func (s *Source) publishPodLocked(p *pod) {
 		publish(s, s.current.Workloads, out.UID, bareWorkload(&out))
 	}
 	publish(s, s.current.Pods, out.UID, &out)
+}
+
+// guess tells the workload by names alone: Deployments name their ReplicaSets by
+// the hash that they put on the pods.
+func guess(o owner, templateHash string) object.WorkloadRef {
+	if name, ok := strings.CutSuffix(o.name, "-"+templateHash); ok && o.kind == "ReplicaSet" && templateHash != "" {
+		return object.WorkloadRef{Type: "deployment", Name: name}
+	}
+	return object.WorkloadRef{Type: strings.ToLower(o.kind), Name: o.name}
 }
 
 // bareWorkload makes a workload of a pod that nobody controls.

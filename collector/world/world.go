@@ -34,6 +34,8 @@ type Options struct {
 	Node string // required in role node
 	// Owners asks the server for workloads, in role node; push.Client has it.
 	Owners kube.OwnersFunc
+	// ClusterKind overrides what is detected: managed, independent, elastic, edge.
+	ClusterKind string
 	// Dir keeps positions of logs and events over restarts; required.
 	Dir string
 
@@ -85,7 +87,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		return nil, err
 	}
 	out := &Opened{Client: client, Cluster: kube.ClusterID(client.Context)}
-	source, err := kube.NewSource(kube.Options{Client: client, Role: o.Role, Node: o.Node, Owners: o.Owners, Logger: o.Logger, Now: o.Now})
+	source, err := kube.NewSource(kube.Options{Client: client, Role: o.Role, Node: o.Node, Owners: o.Owners, ClusterKind: o.ClusterKind, Logger: o.Logger, Now: o.Now})
 	if err != nil {
 		return nil, err
 	}
