@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
 	"github.com/crowsnest-dev/crowsnest/collector/kube"
@@ -23,7 +24,10 @@ func realCluster(config kube.Config, cluster *clusterID) (subject, error) {
 		cluster: cluster.or(kube.ClusterID(client.Context)),
 		what:    fmt.Sprintf("the Kubernetes cluster of context %q at %s", client.Context, client.Host()),
 		world: func(ctx context.Context, dir string, client *push.Client, logger *slog.Logger) (collector.World, error) {
-			w, err := world.Open(ctx, world.Options{Kube: config, Role: wire.RoleAll, Dir: dir, Owners: client.Owners, Logger: logger})
+			// An API server that does not answer must not hold up what works without it.
+			ask, cancel := context.WithTimeout(ctx, 15*time.Second)
+			defer cancel()
+			w, err := world.Open(ask, world.Options{Kube: config, Role: wire.RoleAll, Dir: dir, Owners: client.Owners, Logger: logger})
 			if err != nil {
 				return collector.World{}, err
 			}
