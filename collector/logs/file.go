@@ -50,9 +50,10 @@ type file struct {
 	print    uint64
 	printLen int
 
+	written syscall.Timespec // when it was last, as of identify
+
 	offset  int64 // the next byte to read
 	skip    int64 // records that end up to here were sent before a restart
-	begun   bool
 	last    int64 // time of the last line, for lines that have none
 	marked  filePos
 	hasMark bool
@@ -127,14 +128,16 @@ func (f *file) identify() (size int64, same bool, err error) {
 		return 0, false, fmt.Errorf("stat %s: %w", f.path, err)
 	}
 	f.dev, f.ino = uint64(st.Dev), st.Ino //nolint:unconvert // Dev is narrower on some systems
-	if f.printLen == fingerprintBytes && f.begun && st.Size == f.offset {
+	if f.printLen == fingerprintBytes && f.written == st.Mtim {
 		return st.Size, true, nil // nothing new: not worth a read
 	}
+	f.written = syscall.Timespec{} // until the beginning was compared
 	var head [fingerprintBytes]byte
 	n, err := f.fd.ReadAt(head[:], 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, false, fmt.Errorf("read %s: %w", f.path, err)
 	}
+	f.written = st.Mtim
 	same = n >= f.printLen && (f.printLen == 0 || xxhash.Sum64(head[:f.printLen]) == f.print)
 	if same && n > f.printLen {
 		f.print, f.printLen = xxhash.Sum64(head[:n]), n
@@ -285,7 +288,6 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 			return true, false, nil // its copy comes first
 		}
 	}
-	f.begun = true
 	end := size
 	if until >= 0 {
 		end = min(end, until)
@@ -481,7 +483,7 @@ func (r *Files) truncated(c *container, f *file) {
 		f.before = f.before[1:]
 	}
 	f.gen++
-	f.offset, f.skip, f.print, f.printLen, f.last = 0, 0, 0, 0, 0
+	f.offset, f.skip, f.print, f.printLen, f.last, f.written = 0, 0, 0, 0, 0, syscall.Timespec{}
 	for _, o := range c.files {
 		if o.copyOf == f {
 			o.copyOf, o.offset, o.skip = nil, was.offset, skip

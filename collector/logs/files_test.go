@@ -97,7 +97,7 @@ func (s *server) set(fn func()) {
 // await waits until the server has so many lines of a stream.
 func (s *server) await(k string, n int) []string {
 	s.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(20 * time.Second)
 	for {
 		if got := s.got(k); len(got) >= n {
 			return got
@@ -284,6 +284,7 @@ func TestFilesDeletedWhileTheServerIsAway(t *testing.T) {
 	}
 	s.set(func() { s.away = false })
 	s.await(key, tr.next)
+	waitFor(t, func() bool { return f.Health().Containers == 0 && f.Health().Sent == int64(tr.next) })
 	stop()
 	numbered(t, s.got(key), tr.next)
 	if h := f.Health(); h.Containers != 0 || h.Sent != int64(tr.next) || len(h.Dropped) != 0 {
