@@ -38,6 +38,8 @@ const (
 	// gatherChanges is how long state changes are gathered before their samples
 	// are sent.
 	gatherChanges = 100 * time.Millisecond
+	// warmFor bounds the first reading, which only serves to have rates sooner.
+	warmFor = 5 * time.Second
 	// grace is how long after its grid point an interval still waits for sources.
 	grace = 2 * time.Second
 )
@@ -192,14 +194,19 @@ func New(o Options) (*Collector, error) {
 // Run collects until ctx ends. What was not acknowledged then is on disk. A part
 // that fails is an error only where nothing could be collected without it.
 func (c *Collector) Run(ctx context.Context) error {
+	c.mu.Lock()
 	c.started = c.now()
+	c.mu.Unlock()
 	g, ctx := errgroup.WithContext(ctx)
+	// The pusher ends after the last interval, so that nothing is left in memory.
+	pushing, stopPushing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopPushing()
 	g.Go(func() error { return wrap("watch objects", c.o.World.State.Run(ctx)) })
 	g.Go(func() error {
 		c.o.World.State.Changes(ctx, c.note)
 		return nil
 	})
-	g.Go(func() error { return c.pusher.Run(ctx) })
+	g.Go(func() error { return c.pusher.Run(pushing) })
 	g.Go(func() error { return c.control.Run(ctx) })
 	if c.inventory != nil {
 		g.Go(func() error { return c.inventory.Run(ctx) })
@@ -208,6 +215,8 @@ func (c *Collector) Run(ctx context.Context) error {
 		g.Go(func() error { return c.follow(ctx, l) })
 	}
 	g.Go(func() error {
+		defer stopPushing()
+		c.warm(ctx)
 		c.measure(ctx)
 		return nil
 	})
@@ -251,6 +260,24 @@ func (c *Collector) measure(ctx context.Context) {
 		}
 		c.tick(at, interval, r.sets)
 	}
+}
+
+// warm reads once at the start, as soon as objects are listed, so that the first
+// interval has rates already. It gives up where that takes long.
+func (c *Collector) warm(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, warmFor)
+	defer cancel()
+	for !c.o.World.State.Snapshot().Synced {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(gatherChanges):
+		}
+	}
+	at := c.now().UTC()
+	sets := c.read(ctx, at)
+	c.takeChanges() // the snapshot has them
+	c.computer.Warm(at, sets, c.o.World.State.Snapshot())
 }
 
 // nextGrid is the next grid point that leaves time for reading before it.
@@ -482,8 +509,14 @@ func (c *Collector) Alive() error {
 }
 
 // Ready says why nothing is measured yet; nil once objects were listed and an
-// interval was sent.
+// interval was sent, and while it stands by because Run was not called.
 func (c *Collector) Ready() error {
+	c.mu.Lock()
+	standsBy := c.started.IsZero()
+	c.mu.Unlock()
+	if standsBy {
+		return nil
+	}
 	if !c.o.World.State.Snapshot().Synced {
 		return errors.New("objects are not listed yet")
 	}

@@ -158,6 +158,19 @@ func (c *Computer) Interval(at time.Time, sets []reading.Set, now *state.Snapsho
 	return c.finish(at)
 }
 
+// Warm takes readings and state as Interval does and gives nothing, so that the
+// first interval has rates and knows which restarts are new. at must lie before
+// the first grid point.
+func (c *Computer) Warm(at time.Time, sets []reading.Set, now *state.Snapshot) {
+	if now == nil || !now.Synced {
+		return
+	}
+	c.Interval(at, sets, now)
+	for _, e := range c.entities {
+		e.sent, e.values = 0, nil // none of it was sent
+	}
+}
+
 // Changes gives the samples that differ because of changes: state changes and
 // restart counters, besides the grid. at is the time of the call; now is the
 // state after the changes. In role node there are none but the stale markers of

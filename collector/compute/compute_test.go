@@ -643,6 +643,24 @@ func TestChangesNeverShareATimeWithTheGrid(t *testing.T) {
 	}
 }
 
+func TestWarm(t *testing.T) {
+	c := New(Options{Role: wire.RoleAll, Sender: "s"})
+	c.Warm(sec(5), []reading.Set{set(container(val(10, 4), val(1, 4)))}, snapshot(restarted(3), node()))
+	got := series(t, c.Interval(sec(30), []reading.Set{set(container(val(15, 24), val(1, 24)))}, snapshot(restarted(4), node())))
+	for k, want := range map[string]string{ctrCPU: "0.25", podRdy: "1", podRst: "4", wlRst: "1"} {
+		if got[k] != want {
+			t.Errorf("%s is %q, want %q", k, got[k], want)
+		}
+	}
+	c = New(Options{Role: wire.RoleAll, Sender: "s"})
+	c.Warm(sec(5), nil, snapshot(pod(), node()))
+	for k, v := range series(t, c.Interval(sec(30), nil, snapshot(node()))) {
+		if v == "stale" {
+			t.Errorf("%s ends though it was never sent", k)
+		}
+	}
+}
+
 // TestEveryMetricWithItsLabels holds compute to the catalogue: what a role should
 // compute it does, with exactly the labels that the entry says.
 func TestEveryMetricWithItsLabels(t *testing.T) {

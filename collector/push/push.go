@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/crowsnest-dev/crowsnest/collector/queue"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -151,7 +152,8 @@ func (p *Pusher) sendOneLive(ctx context.Context, s *sealed) {
 	p.begin()
 	defer p.end()
 	done := make(chan error, 1)
-	go func() { done <- p.attempt(ctx, s.item, s.body, false) }()
+	item := s.item // store gives s another
+	go func() { done <- p.attempt(ctx, item, s.body, false) }()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	var err error
@@ -204,6 +206,9 @@ func (p *Pusher) refuse(s *sealed, err error) {
 func (p *Pusher) sendStored(ctx context.Context) {
 	var wait backoff
 	for {
+		if !p.awaitCalm(ctx) {
+			return
+		}
 		item, ok := p.queue.Oldest()
 		if !ok {
 			select {
@@ -217,13 +222,16 @@ func (p *Pusher) sendStored(ctx context.Context) {
 				continue
 			}
 		}
-		if q := p.quiet(); q > 0 && !sleep(ctx, q) {
-			return
-		}
-		if !p.awaitCalm(ctx) {
-			return
+		if q := p.quiet(); q > 0 {
+			if !sleep(ctx, q) {
+				return
+			}
+			continue // by now it may have been sent
 		}
 		body, err := p.queue.Read(item)
+		if errors.Is(err, fault.ErrNotFound) {
+			continue // a live attempt that had seemed to hang brought it after all
+		}
 		if err != nil {
 			p.log.Warn("queued batch dropped", "err", err)
 			continue
