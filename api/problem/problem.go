@@ -18,7 +18,7 @@ import (
 
 // Problem is the body of every error answer of our own API.
 type Problem struct {
-	Type     string  `json:"type" format:"uri-reference" doc:"Names the kind of problem; a reference to its documentation." example:"/docs/problems#invalid"`
+	Type     string  `json:"type" format:"uri" doc:"Names the kind of problem, as code does." example:"urn:crowsnest:problem:invalid"`
 	Title    string  `json:"title" doc:"The kind of problem in words." example:"Invalid input"`
 	Status   int     `json:"status" doc:"The HTTP status." example:"422"`
 	Code     string  `json:"code" enum:"malformed,unauthenticated,forbidden,not_found,conflict,too_large,invalid,limited,internal,unavailable" doc:"The kind of problem for machines."`
@@ -78,12 +78,12 @@ func Of(err error) *Problem {
 		if !errors.Is(err, row.kind) {
 			continue
 		}
-		p := &Problem{Type: "/docs/problems#" + row.code, Title: row.title, Status: row.status, Code: row.code, Detail: err.Error(), cause: err}
+		p := &Problem{Type: "urn:crowsnest:problem:" + row.code, Title: row.title, Status: row.status, Code: row.code, Detail: err.Error(), cause: err}
 		p.Errors = wrongs(err)
 		return p
 	}
 	return &Problem{
-		Type: "/docs/problems#internal", Title: "Internal error", Status: http.StatusInternalServerError, Code: "internal",
+		Type: "urn:crowsnest:problem:internal", Title: "Internal error", Status: http.StatusInternalServerError, Code: "internal",
 		Detail:   "The server met an error that it did not expect; its log has it under the instance.",
 		Instance: "urn:crowsnest:error:" + ulid.Make().String(),
 		cause:    err,
@@ -223,7 +223,7 @@ func fromHuma(status int, msg string, errs []error) *Problem {
 	}
 	for _, row := range table {
 		if row.status == status {
-			p.Type, p.Title, p.Code = "/docs/problems#"+row.code, row.title, row.code
+			p.Type, p.Title, p.Code = "urn:crowsnest:problem:"+row.code, row.title, row.code
 		}
 	}
 	for _, err := range errs {
