@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -163,10 +164,12 @@ func (r *remote) apply(cmd *cobra.Command, doc json.RawMessage) error {
 	}
 	defer func() { _ = res.Body.Close() }()
 	var out struct {
-		Secret string `json:"secret"`
+		Status struct {
+			Secret string `json:"secret"`
+		} `json:"status"`
 	}
-	if err := json.NewDecoder(res.Body).Decode(&out); err == nil && out.Secret != "" {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s signs with this secret, which is shown this once: %s\n", what, out.Secret)
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(&out); err == nil && out.Status.Secret != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s signs with this secret, which is shown this once:\n%s\n", what, out.Status.Secret)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", what, done)
 	return err
