@@ -20,19 +20,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
+	"github.com/crowsnest-dev/crowsnest/collector/kube"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -55,8 +49,8 @@ const (
 
 // Options of a Watcher.
 type Options struct {
-	REST   rest.Interface // of the core group; required
-	Sender string         // wire.Sender of the collector; required
+	Client *kube.Client // required
+	Sender string       // wire.Sender of the collector; required
 	// File keeps what was handed on; empty means that events are repeated after
 	// a restart.
 	File   string
@@ -76,7 +70,6 @@ type Watcher struct {
 	waiting map[types.UID]record
 	memory  memory
 	health  wire.LogHealth
-	trouble string
 }
 
 var _ collector.Logs = (*Watcher)(nil)
@@ -104,8 +97,8 @@ type mark struct {
 
 // New reads what was handed on before.
 func New(o Options) (*Watcher, error) {
-	if o.REST == nil || o.Sender == "" {
-		return nil, errors.New("events: REST and Sender are required")
+	if o.Client == nil || o.Sender == "" {
+		return nil, errors.New("events: Client and Sender are required")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -158,46 +151,19 @@ func (w *Watcher) Health() wire.LogHealth {
 func (w *Watcher) Run(ctx context.Context, sink collector.LogSink) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		silent := klog.Logger(logr.Discard())
-		lw := &cache.ListWatch{
-			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				out := &corev1.EventList{}
-				err := w.o.REST.Get().Resource("events").VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Into(out)
-				w.note("list", err)
-				return out, err
-			},
-			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-				o.Watch = true
-				out, err := w.o.REST.Get().Resource("events").VersionedParams(&o, metav1.ParameterCodec).Watch(ctx)
-				w.note("watch", err)
-				return out, err
-			},
-		}
-		cache.NewReflectorWithOptions(lw, &corev1.Event{}, (*store)(w), cache.ReflectorOptions{Logger: &silent, Name: "events"}).RunWithContext(klog.NewContext(ctx, silent))
+		w.o.Client.Watch(ctx, kube.Watched{
+			GroupVersion: corev1.SchemeGroupVersion, Resource: "events", Example: &corev1.Event{}, List: func() runtime.Object { return &corev1.EventList{} },
+		}, (*store)(w), func(trouble string) {
+			if trouble != "" {
+				w.log.Warn("watch events", "err", trouble)
+			} else {
+				w.log.Info("watch events again")
+			}
+		})
 		return nil
 	})
 	g.Go(func() error { return w.send(ctx, sink) })
 	return g.Wait()
-}
-
-func (w *Watcher) note(verb string, err error) {
-	text := ""
-	switch {
-	case err == nil:
-	case apierrors.IsForbidden(err):
-		text = fmt.Sprintf("needs %s on events: %v", verb, err)
-	case apierrors.IsResourceExpired(err), apierrors.IsTooManyRequests(err), errors.Is(err, context.Canceled):
-		return
-	default:
-		text = fmt.Sprintf("%s events: %v", verb, err)
-	}
-	w.mu.Lock()
-	changed := text != w.trouble
-	w.trouble = text
-	w.mu.Unlock()
-	if changed && text != "" {
-		w.log.Warn("watch events", "err", text)
-	}
 }
 
 // store takes the reflector's events and keeps none.

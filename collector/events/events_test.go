@@ -15,8 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 
+	"github.com/crowsnest-dev/crowsnest/collector/kube"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -71,7 +71,7 @@ func (s *sink) lines() []string {
 
 func watcher(t *testing.T, file string) *Watcher {
 	t.Helper()
-	w, err := New(Options{REST: &rest.RESTClient{}, Sender: "all", File: file, Now: func() time.Time { return t0 }})
+	w, err := New(Options{Client: &kube.Client{}, Sender: "all", File: file, Now: func() time.Time { return t0 }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestADamagedMemoryBeginsAnew(t *testing.T) {
 	if w.nextBatch() == nil {
 		t.Error("nothing to send")
 	}
-	if _, err := New(Options{REST: &rest.RESTClient{}, Sender: "all", File: t.TempDir()}); err == nil || errors.Is(err, fault.ErrInvalid) {
+	if _, err := New(Options{Client: &kube.Client{}, Sender: "all", File: t.TempDir()}); err == nil || errors.Is(err, fault.ErrInvalid) {
 		t.Errorf("a folder in place of the file gave %v", err)
 	}
 }

@@ -21,7 +21,7 @@ type Right struct {
 
 // Missing is a right that the credential lacks.
 type Missing struct {
-	Verb     string
+	Verb     string // as in "list and watch"
 	Resource string // with its API group and subresource, as in "pods/log" or "deployments.apps"
 	For      string
 }
@@ -82,11 +82,12 @@ func (c *Client) Check(ctx context.Context, rights []Right) ([]Missing, error) {
 		wg      sync.WaitGroup
 		slots   = make(chan struct{}, 8)
 	)
-	results := make([][]Missing, len(rights))
+	results := make([]*Missing, len(rights))
 	for i, r := range rights {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
+			var refused []string
 			for _, verb := range r.Verbs {
 				allowed, err := c.may(ctx, verb, r)
 				switch {
@@ -96,14 +97,19 @@ func (c *Client) Check(ctx context.Context, rights []Right) ([]Missing, error) {
 					mu.Unlock()
 					return
 				case !allowed:
-					results[i] = append(results[i], Missing{Verb: verb, Resource: r.name(), For: r.For})
+					refused = append(refused, verb)
 				}
+			}
+			if len(refused) > 0 {
+				results[i] = &Missing{Verb: strings.Join(refused, " and "), Resource: r.name(), For: r.For}
 			}
 		})
 	}
 	wg.Wait()
 	for _, m := range results {
-		missing = append(missing, m...)
+		if m != nil {
+			missing = append(missing, *m)
+		}
 	}
 	if first != nil {
 		return missing, fmt.Errorf("check rights: %w", first)

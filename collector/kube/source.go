@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"reflect"
@@ -12,19 +11,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
@@ -86,16 +81,10 @@ var _ state.Source = (*Source)(nil)
 
 // watched is one kind of API object.
 type watched struct {
-	kind     object.Kind // that it belongs to, for Health
-	resource string      // as rights name it
-	gv       schema.GroupVersion
-	example  runtime.Object
-	list     func() runtime.Object
-	field    string // selector
-	optional bool   // its absence spoils nothing but owners
-
-	synced  bool // under Source.mu
-	trouble string
+	Watched
+	kind    object.Kind // that it belongs to, for Health
+	synced  bool        // under Source.mu
+	trouble string      // under Source.mu
 }
 
 type subscriber struct {
@@ -129,24 +118,27 @@ func NewSource(o Options) (*Source, error) {
 	}
 	s.lookup = newLookup(o.Client, s.found, o.Logger, o.Now)
 	core, apps, batch := corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, batchv1.SchemeGroupVersion
+	kind := func(k object.Kind, gv schema.GroupVersion, resource string, example runtime.Object, list func() runtime.Object) *watched {
+		return &watched{kind: k, Watched: Watched{GroupVersion: gv, Resource: resource, Example: example, List: list}}
+	}
 	s.kinds = []*watched{
-		{kind: object.KindPod, resource: "pods", gv: core, example: &corev1.Pod{}, list: func() runtime.Object { return &corev1.PodList{} }},
-		{kind: object.KindNode, resource: "nodes", gv: core, example: &corev1.Node{}, list: func() runtime.Object { return &corev1.NodeList{} }},
+		kind(object.KindPod, core, "pods", &corev1.Pod{}, func() runtime.Object { return &corev1.PodList{} }),
+		kind(object.KindNode, core, "nodes", &corev1.Node{}, func() runtime.Object { return &corev1.NodeList{} }),
 	}
 	if o.Role == wire.RoleNode {
-		s.kinds[0].field = "spec.nodeName=" + o.Node
-		s.kinds[1].field = "metadata.name=" + o.Node
+		s.kinds[0].Field = "spec.nodeName=" + o.Node
+		s.kinds[1].Field = "metadata.name=" + o.Node
 		return s, nil
 	}
 	s.kinds = append(s.kinds,
-		&watched{kind: object.KindNamespace, resource: "namespaces", gv: core, example: &corev1.Namespace{}, list: func() runtime.Object { return &corev1.NamespaceList{} }},
-		&watched{kind: object.KindService, resource: "services", gv: core, example: &corev1.Service{}, list: func() runtime.Object { return &corev1.ServiceList{} }},
-		&watched{kind: object.KindWorkload, resource: "deployments", gv: apps, example: &appsv1.Deployment{}, list: func() runtime.Object { return &appsv1.DeploymentList{} }},
-		&watched{kind: object.KindWorkload, resource: "statefulsets", gv: apps, example: &appsv1.StatefulSet{}, list: func() runtime.Object { return &appsv1.StatefulSetList{} }},
-		&watched{kind: object.KindWorkload, resource: "daemonsets", gv: apps, example: &appsv1.DaemonSet{}, list: func() runtime.Object { return &appsv1.DaemonSetList{} }},
-		&watched{kind: object.KindWorkload, resource: "replicasets", gv: apps, example: &appsv1.ReplicaSet{}, list: func() runtime.Object { return &appsv1.ReplicaSetList{} }},
-		&watched{kind: object.KindWorkload, resource: "jobs", gv: batch, example: &batchv1.Job{}, list: func() runtime.Object { return &batchv1.JobList{} }},
-		&watched{kind: object.KindWorkload, resource: "cronjobs", gv: batch, example: &batchv1.CronJob{}, list: func() runtime.Object { return &batchv1.CronJobList{} }},
+		kind(object.KindNamespace, core, "namespaces", &corev1.Namespace{}, func() runtime.Object { return &corev1.NamespaceList{} }),
+		kind(object.KindService, core, "services", &corev1.Service{}, func() runtime.Object { return &corev1.ServiceList{} }),
+		kind(object.KindWorkload, apps, "deployments", &appsv1.Deployment{}, func() runtime.Object { return &appsv1.DeploymentList{} }),
+		kind(object.KindWorkload, apps, "statefulsets", &appsv1.StatefulSet{}, func() runtime.Object { return &appsv1.StatefulSetList{} }),
+		kind(object.KindWorkload, apps, "daemonsets", &appsv1.DaemonSet{}, func() runtime.Object { return &appsv1.DaemonSetList{} }),
+		kind(object.KindWorkload, apps, "replicasets", &appsv1.ReplicaSet{}, func() runtime.Object { return &appsv1.ReplicaSetList{} }),
+		kind(object.KindWorkload, batch, "jobs", &batchv1.Job{}, func() runtime.Object { return &batchv1.JobList{} }),
+		kind(object.KindWorkload, batch, "cronjobs", &batchv1.CronJob{}, func() runtime.Object { return &batchv1.CronJobList{} }),
 	)
 	return s, nil
 }
@@ -157,7 +149,7 @@ func (s *Source) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, w := range s.kinds {
 		g.Go(func() error {
-			s.reflector(w).RunWithContext(klog.NewContext(ctx, silent))
+			s.o.Client.Watch(ctx, w.Watched, &store{s: s, w: w}, func(trouble string) { s.note(w, trouble) })
 			return nil
 		})
 	}
@@ -170,65 +162,19 @@ func (s *Source) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// reflector lists and watches one kind. It hands objects to a store that keeps
-// only what matters, so that no API object outlives its decoding.
-func (s *Source) reflector(w *watched) *cache.Reflector {
-	group := s.o.Client.Group(w.gv)
-	lw := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = w.field
-			out := w.list()
-			err := group.Get().Resource(w.resource).VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Into(out)
-			s.note(w, "list", err)
-			return out, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector, o.Watch = w.field, true
-			out, err := group.Get().Resource(w.resource).VersionedParams(&o, metav1.ParameterCodec).Watch(ctx)
-			s.note(w, "watch", err)
-			return out, err
-		},
-	}
-	return cache.NewReflectorWithOptions(lw, w.example, &store{s: s, w: w}, cache.ReflectorOptions{Logger: &silent, Name: w.resource})
-}
-
-// silent takes client-go's own logs: Health and note tell what is wrong, once.
-var silent = klog.Logger(logr.Discard())
-
-// note keeps what is wrong with a kind.
-func (s *Source) note(w *watched, verb string, err error) {
-	text := ""
-	switch {
-	case err == nil:
-	case apierrors.IsForbidden(err):
-		group := ""
-		if w.gv.Group != "" {
-			group = " in API group " + w.gv.Group
-		}
-		text = fmt.Sprintf("needs %s on %s%s: %s", verb, w.resource, group, message(err))
-	case apierrors.IsUnauthorized(err):
-		text = fmt.Sprintf("%s %s: the API server refuses the credential: %s", verb, w.resource, message(err))
-	case apierrors.IsResourceExpired(err), apierrors.IsTooManyRequests(err), errors.Is(err, context.Canceled):
-		return // part of the protocol, retried at once
-	default:
-		text = fmt.Sprintf("%s %s from %s: %s", verb, w.resource, s.o.Client.Host(), message(err))
-	}
+// note keeps what is wrong with a kind. A cause that several kinds share, as an
+// API server that is away, is logged once.
+func (s *Source) note(w *watched, trouble string) {
 	s.mu.Lock()
-	changed := text != w.trouble
-	if changed {
-		w.trouble, s.frozen = text, nil // whether the state is complete depends on it
-	}
+	shared := slices.ContainsFunc(s.kinds, func(o *watched) bool { return o != w && o.trouble == trouble })
+	w.trouble, s.frozen = trouble, nil // whether the state is complete depends on it
 	s.mu.Unlock()
-	if changed && text != "" {
-		s.log.Warn("watch objects", "resource", w.resource, "err", text)
-	} else if changed {
-		s.log.Info("watch objects again", "resource", w.resource)
+	switch {
+	case trouble == "":
+		s.log.Info("watch objects again", "resource", w.Resource)
+	case !shared:
+		s.log.Warn("watch objects", "resource", w.Resource, "err", trouble)
 	}
-}
-
-func message(err error) string {
-	text := err.Error()
-	return text[:min(len(text), 300)]
 }
 
 // Snapshot gives the present state. It is copied only after a change.
@@ -250,7 +196,7 @@ func (s *Source) Snapshot() *state.Snapshot {
 // whose right is missing does not hold up the others, but pods do.
 func (s *Source) syncedLocked() bool {
 	for _, w := range s.kinds {
-		if !w.synced && (w.resource == "pods" || w.trouble == "") {
+		if !w.synced && (w.Resource == "pods" || w.trouble == "") {
 			return false
 		}
 	}
@@ -420,7 +366,7 @@ func (t *store) Replace(list []any, _ string) error {
 		}
 	}
 	for _, gone := range t.s.heldLocked(t.w, seen) {
-		t.s.deleteLocked(t.w.example, gone.uid, gone.name)
+		t.s.deleteLocked(t.w.Example, gone.uid, gone.name)
 	}
 	for _, o := range list {
 		t.s.putLocked(o)
@@ -454,7 +400,7 @@ func (s *Source) heldLocked(w *watched, seen map[types.UID]bool) []held {
 			out = append(out, held{uid, name})
 		}
 	}
-	switch w.example.(type) {
+	switch w.Example.(type) {
 	case *corev1.Pod:
 		for uid, p := range s.pods {
 			add(uid, p.Name)
@@ -472,7 +418,7 @@ func (s *Source) heldLocked(w *watched, seen map[types.UID]bool) []held {
 			add(types.UID(v.UID), v.Name)
 		}
 	default:
-		kind := reflect.TypeOf(w.example).Elem().Name()
+		kind := reflect.TypeOf(w.Example).Elem().Name()
 		for uid, c := range s.controllers {
 			if c.kind == kind {
 				add(uid, c.Name)
@@ -652,8 +598,8 @@ func (s *Source) topLocked(o owner, templateHash string) (ref object.WorkloadRef
 // watches says whether an owner is of a kind that is watched.
 func (s *Source) watches(o owner) bool {
 	for _, w := range s.kinds {
-		if w.kind == object.KindWorkload && w.gv.String() == o.apiVersion && w.trouble == "" &&
-			reflect.TypeOf(w.example).Elem().Name() == o.kind {
+		if w.kind == object.KindWorkload && w.GroupVersion.String() == o.apiVersion && w.trouble == "" &&
+			reflect.TypeOf(w.Example).Elem().Name() == o.kind {
 			return true
 		}
 	}

@@ -1,8 +1,10 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -200,8 +202,7 @@ func TestMissingRightsAreNamedAndSpareTheRest(t *testing.T) {
 	s := start(t, c, Options{})
 	eventually(t, s, "the pods", func(n *state.Snapshot) bool { return n.Synced && len(n.Pods) == 1 })
 	h := s.Health()
-	if !strings.Contains(h[object.KindWorkload], "on jobs in API group batch: jobs is forbidden") || !strings.Contains(h[object.KindWorkload], "needs ") ||
-		!strings.Contains(h[object.KindNode], "on nodes") || h[object.KindPod] != "" {
+	if h[object.KindWorkload] != "needs list and watch on jobs in API group batch" || h[object.KindNode] != "needs list and watch on nodes" || h[object.KindPod] != "" {
 		t.Errorf("health is %v", h)
 	}
 }
@@ -287,6 +288,32 @@ func TestNoShippedRoleAsksForSecretsOrWildcards(t *testing.T) {
 				t.Errorf("role %s asks for %v", role, r)
 			}
 		}
+	}
+}
+
+func TestAnAPIServerThatIsAwayIsNamedOnceAndLeftAtOnce(t *testing.T) {
+	a, c := newAPI(t)
+	a.srv.Close()
+	var log bytes.Buffer
+	s, err := NewSource(Options{Client: c, Role: wire.RoleAll, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	eventually(t, s, "the trouble", func(*state.Snapshot) bool { return len(s.Health()) == 5 })
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it does not end while the API server is away")
+	}
+	if n := strings.Count(log.String(), a.srv.URL); n != 1 {
+		t.Errorf("it is named %d times:\n%s", n, log.String())
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -107,7 +106,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	}
 	if o.Role != wire.RoleNode {
 		w, err := events.New(events.Options{
-			REST: client.Group(corev1.SchemeGroupVersion), Sender: sender, File: filepath.Join(o.Dir, "events.json"), Logger: o.Logger, Now: o.Now,
+			Client: client, Sender: sender, File: filepath.Join(o.Dir, "events.json"), Logger: o.Logger, Now: o.Now,
 		})
 		if err != nil {
 			return nil, err
