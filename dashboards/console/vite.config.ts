@@ -27,8 +27,8 @@ export default defineConfig({
   },
   preview: { port: 7430, proxy },
   test: {
-    environment: "jsdom",
-    setupFiles: ["src/test/setup.ts"],
+    // Most tests are of pure functions. Those of components name jsdom and import test/setup.
+    environment: "node",
     css: false,
     restoreMocks: true,
   },

@@ -1,3 +1,4 @@
+// What a test of components needs. Import it first.
 import "@testing-library/jest-dom/vitest";
 import { cleanup } from "@testing-library/react";
 import { afterEach, vi } from "vitest";

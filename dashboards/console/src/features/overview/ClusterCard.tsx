@@ -7,8 +7,8 @@ import { StateCount, StateIcon, stateOf, stateWords } from "@/ui/state";
 import { phaseParts } from "./model";
 import classes from "./overview.module.css";
 
-/** One cluster on one card: state, freshness, nodes, workloads, pods, usage, incidents. */
-export function ClusterCard({ cluster: c }: { cluster: Cluster }) {
+/** One cluster on one card: state, freshness, nodes, workloads, pods, usage, incidents. The only one leaves its sentence to the page. */
+export function ClusterCard({ cluster: c, only }: { cluster: Cluster; only: boolean }) {
   const state = stateOf(c.state);
   const now = useNow();
   const seen = instant(c.last_seen_at);
@@ -27,7 +27,7 @@ export function ClusterCard({ cluster: c }: { cluster: Cluster }) {
           {seen === undefined ? stateWords.waiting : state === "stale" ? `silent for ${age(c.last_seen_at, now)}` : now - seen < 60 ? "fresh" : `${duration(now - seen)} old`}
         </span>
       </header>
-      <p className={classes.cardSentence}>{c.sentence}</p>
+      {only ? null : <p className={classes.cardSentence}>{c.sentence}</p>}
       <div className={classes.counts}>
         <StateCount state="critical" n={notReady}>
           <b>

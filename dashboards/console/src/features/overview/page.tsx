@@ -34,8 +34,8 @@ export function OverviewPage() {
         <Failure what="The clusters" error={clusters.error} onRetry={() => void clusters.refetch()} />
       ) : clusters.data === undefined ? (
         <div className={classes.cards}>
-          <Skeleton height={252} radius={8} />
-          <Skeleton height={252} radius={8} />
+          <Skeleton height={220} radius={8} />
+          <Skeleton height={220} radius={8} />
         </div>
       ) : clusters.data.length === 0 ? (
         <AddCluster />
@@ -43,7 +43,7 @@ export function OverviewPage() {
         <>
           <div className={classes.cards}>
             {worstFirst(clusters.data).map((c) => (
-              <ClusterCard key={c.id} cluster={c} />
+              <ClusterCard key={c.id} cluster={c} only={known.length === 1} />
             ))}
           </div>
           {waiting ? null : (

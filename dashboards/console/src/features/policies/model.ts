@@ -17,7 +17,7 @@ export const period = (v: unknown): string =>
 const ops: Record<string, string> = { ">": "above", ">=": "at least", "<": "below", "<=": "at most", "==": "equal to", "!=": "not equal to" };
 const statistics: Record<string, string> = { avg: "average", max: "maximum", min: "minimum", sum: "sum", last: "last value", p50: "median", p95: "95th percentile", p99: "99th percentile", increase: "increase" };
 
-/** "average CPU of limit above 80 % (critical 95 %) in 5 of 5 periods of 1 min" */
+/** "average of “CPU of limit” is above 80 % (warning), 95 % (critical) in 5 of 5 periods of 1 min" */
 export function conditionWords(condition: unknown, catalogue: readonly Metric[]): string {
   const c = dict(condition);
   const metric = catalogue.find((m) => m.name === c.metric);
@@ -32,7 +32,7 @@ export function conditionWords(condition: unknown, catalogue: readonly Metric[])
     statistics[str(c.statistic)] ?? str(c.statistic),
     `of “${name}”`,
     where.length > 0 ? `where ${where.join(" and ")}` : "",
-    ops[str(c.op)] ?? str(c.op),
+    `is ${ops[str(c.op)] ?? str(c.op)}`,
     thresholds.join(", "),
     `in ${str(c.need) || "1"} of ${str(c.of) || "1"} periods of ${period(c.period)}`,
   ]

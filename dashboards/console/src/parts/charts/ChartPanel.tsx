@@ -10,7 +10,7 @@ import { useNow } from "@/ui/now";
 import { resolveRange, type TimeRange, toRFC3339 } from "@/ui/time";
 import classes from "./ChartPanel.module.css";
 import { CursorStore } from "./cursor";
-import { axisTop, type Line, lines as toLines, type ObjectLabels, type Panel, statistics, statisticWords } from "./model";
+import { axisTop, type Line, lines as toLines, type ObjectLabels, type Panel, shortNames, statistics, statisticWords } from "./model";
 import { stroke } from "./palette";
 import Plot, { type Mark, type Threshold } from "./Plot";
 import { usePanel } from "./queries";
@@ -167,6 +167,7 @@ function Legend({ lines, unit, times, cursor, left }: { lines: readonly Line[]; 
   const index = useSyncExternalStore(cursor.subscribe, cursor.get);
   const now = useNow();
   const all = useMemo(() => lines.map((l) => statistics(l.values)), [lines]);
+  const names = useMemo(() => shortNames(lines.map((l) => l.name)), [lines]);
   const at = index === null ? undefined : times[index];
   return (
     <div className={classes.legend} data-many={lines.length > 4 || undefined}>
@@ -190,7 +191,7 @@ function Legend({ lines, unit, times, cursor, left }: { lines: readonly Line[]; 
                   <svg width="14" height="8" aria-hidden>
                     <line x1="0" y1="4" x2="14" y2="4" stroke={s.colour} strokeWidth="2.5" strokeDasharray={s.dash?.join(" ")} />
                   </svg>
-                  <span>{l.name}</span>
+                  <span>{names[i]}</span>
                 </td>
                 <td className={classes.optional}>{byUnit(all[i]?.min, unit)}</td>
                 <td className={classes.optional}>{average(all[i]?.avg, unit)}</td>

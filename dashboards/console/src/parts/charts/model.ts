@@ -118,6 +118,23 @@ export function lines(
   return { times, lines: byPeak.slice(0, limit), left: hasValue.length - limit };
 }
 
+/**
+ * Names without the beginning that all of them share, up to a dash: what is left tells them apart in a
+ * narrow legend.
+ */
+export function shortNames(names: readonly string[]): string[] {
+  const [first, ...rest] = names;
+  if (first === undefined || rest.length === 0) return [...names];
+  let shared = first.length;
+  for (const n of rest) {
+    let i = 0;
+    while (i < shared && i < n.length && n.charAt(i) === first.charAt(i)) i++;
+    shared = i;
+  }
+  const cut = first.slice(0, shared).lastIndexOf("-") + 1;
+  return cut < 4 ? [...names] : names.map((n) => `…${n.slice(cut)}`);
+}
+
 export interface Statistics {
   readonly min: number | null;
   readonly avg: number | null;

@@ -80,11 +80,11 @@ function incidentColumns(now: number): Column<Incident>[] {
     },
     {
       id: "ended",
-      header: "Ended because",
+      header: "Status",
       wide: true,
       width: "minmax(120px, 1.5fr)",
       sort: (i) => causeWords(i.cause),
-      cell: (i) => (i.ended_at ? causeWords(i.cause) : i.acknowledged_by ? `acknowledged by ${i.acknowledged_by}` : "still firing"),
+      cell: (i) => (i.ended_at ? causeWords(i.cause) : i.acknowledged_by ? `acknowledged by ${i.acknowledged_by}` : "firing"),
     },
   ];
 }

@@ -28,6 +28,7 @@ interface Props {
 }
 
 const limit = 500;
+const eventWords = { warn: "warnings", info: "normal" };
 
 /** Kubernetes events: when, what kind, why, in whose words. */
 export function EventView({ cluster, scope, typed, onTyped, what, fixed, withObject, withCluster = false }: Props) {
@@ -41,8 +42,10 @@ export function EventView({ cluster, scope, typed, onTyped, what, fixed, withObj
   const { start, end } = resolveRange(range, now);
   return (
     <div className={classes.view}>
-      <QueryLine key={typed} typed={typed} onTyped={onTyped} label={`search ${what}`} placeholder="Words, reason:BackOff, type:Warning … (LogsQL), Enter searches" />
-      {hits.data ? <Histogram data={hits.data} onZoom={setRange} /> : hits.error ? null : <Skeleton height={90} radius={8} />}
+      <div className={classes.bar1}>
+        <QueryLine key={typed} typed={typed} onTyped={onTyped} label={`search ${what}`} placeholder="Words, reason:BackOff, type:Warning … (LogsQL), Enter searches" />
+      </div>
+      {hits.data ? <Histogram data={hits.data} onZoom={setRange} words={eventWords} /> : hits.error ? null : <Skeleton height={90} radius={8} />}
       {events.error && !events.data ? (
         <Failure what="Events" error={events.error} onRetry={() => void events.refetch()} />
       ) : !events.data ? (

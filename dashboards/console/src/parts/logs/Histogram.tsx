@@ -3,12 +3,21 @@ import { clock, count } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { type TimeRange, toRFC3339 } from "@/ui/time";
 import classes from "./logs.module.css";
-import { type Histogram as Data, levels } from "./model";
+import { type Histogram as Data, type Level, levels } from "./model";
 
 const height = 64;
 
 /** Rows over time as bars by level. A drag zooms, a click zooms to one bar. */
-export function Histogram({ data, onZoom }: { data: Data; onZoom: (range: TimeRange) => void }) {
+export function Histogram({
+  data,
+  onZoom,
+  words: names = {},
+}: {
+  data: Data;
+  onZoom: (range: TimeRange) => void;
+  /** What levels are called here, when not by their names. */
+  words?: Readonly<Partial<Record<Level, string>>>;
+}) {
   const now = useNow();
   const box = useRef<SVGSVGElement>(null);
   const [drag, setDrag] = useState<{ from: number; to: number } | undefined>();
@@ -36,7 +45,7 @@ export function Histogram({ data, onZoom }: { data: Data; onZoom: (range: TimeRa
   const words = (s: Readonly<Record<string, number>>) =>
     levels
       .filter((l) => (s[l] ?? 0) > 0)
-      .map((l) => `${count(s[l])} ${l}`)
+      .map((l) => `${count(s[l])} ${names[l] ?? l}`)
       .join(" · ");
 
   return (

@@ -37,7 +37,7 @@ export function LogLines({ rows, wrap, origin, onField }: Props) {
         const time = rowTime(row);
         const shown = key === open;
         return (
-          <div key={key} role="listitem" className={classes.line} data-line data-open={shown || undefined}>
+          <div key={key} role="listitem" data-line className={classes.line} data-open={shown || undefined}>
             <button
               type="button"
               className={classes.lineButton}

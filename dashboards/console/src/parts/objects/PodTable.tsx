@@ -8,7 +8,8 @@ import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { filterRows, parseSort, sortText } from "@/ui/table";
 import { NodeLink, PodLink } from "./links";
-import { percentTone, podState, podWord } from "./model";
+import { percentTone, podState, podWord, shortPodName } from "./model";
+import classes from "./objects.module.css";
 
 const key = (p: Pod) => `${p.namespace}/${p.name}`;
 
@@ -56,7 +57,7 @@ function podColumns(cluster: ClusterId, of: "node" | "workload", now: number): C
       width: "minmax(120px, 170px)",
       sort: (p) => rank(podState(p)),
       cell: (p) => <StateLabel state={podState(p)}>{podWord(p)}</StateLabel>,
-      phoneWidth: "112px",
+      phoneWidth: "88px",
     },
     {
       id: "name",
@@ -66,7 +67,10 @@ function podColumns(cluster: ClusterId, of: "node" | "workload", now: number): C
       sort: (p) => p.name,
       cell: (p) => (
         <PodLink cluster={cluster} namespace={p.namespace} pod={p.name}>
-          <span title={p.name}>{p.name}</span>
+          <span title={p.name} className={classes.long}>
+            {p.name}
+          </span>
+          <span className={classes.short}>{of === "workload" ? shortPodName(p.name, p.workload) : p.name}</span>
         </PodLink>
       ),
     },
@@ -103,7 +107,7 @@ function podColumns(cluster: ClusterId, of: "node" | "workload", now: number): C
       unit: "of limit",
       numeric: true,
       width: "124px",
-      phoneWidth: "64px",
+      phoneWidth: "46px",
       sort: (p) => p.cpu_limit_percent,
       cell: (p) => <PercentCell value={p.cpu_limit_percent} tone={percentTone(p.cpu_limit_percent)} />,
     },
@@ -118,11 +122,11 @@ function podColumns(cluster: ClusterId, of: "node" | "workload", now: number): C
     },
     {
       id: "mem_limit",
-      header: "Mem.",
+      header: "Memory",
       unit: "of limit",
       numeric: true,
       width: "124px",
-      phoneWidth: "64px",
+      phoneWidth: "46px",
       sort: (p) => p.mem_limit_percent,
       cell: (p) => <PercentCell value={p.mem_limit_percent} tone={percentTone(p.mem_limit_percent)} />,
     },

@@ -1,0 +1,52 @@
+import { describe, expect, it } from "vitest";
+import { fields, histogram, keyed, levelOf, logsQuery, message, withField } from "./model";
+
+describe("logsQuery", () => {
+  const scope = { cluster: "prod", pod: undefined };
+  it.each([
+    ["nothing typed", "", 'cluster:="prod" -stream:="events"'],
+    ["a star", "*", 'cluster:="prod" -stream:="events"'],
+    ["an or, which stays together", "a or b", 'cluster:="prod" -stream:="events" (a or b)'],
+    ["pipes, which go to the end", "a | stats count()", 'cluster:="prod" -stream:="events" (a) | stats count()'],
+    ["pipes alone", "| fields pod", 'cluster:="prod" -stream:="events" | fields pod'],
+    ["a quoted bar, which is no pipe", '"a|b"', 'cluster:="prod" -stream:="events" ("a|b")'],
+    ["an escaped quote", '"a\\"|b" c', 'cluster:="prod" -stream:="events" ("a\\"|b" c)'],
+  ])("with %s", (_, typed, want) => expect(logsQuery(scope, typed, "logs")).toBe(want));
+
+  it("asks for events, with what belongs to the view", () =>
+    expect(logsQuery({ cluster: 'x"y' }, "", "events", "name:=a or name:=b")).toBe('cluster:="x\\"y" stream:="events" (name:=a or name:=b)'));
+});
+
+it("adds and excludes a field's value", () => {
+  expect(withField("", "level", "error", false)).toBe('level:="error"');
+  expect(withField("timeout", "trace id", "x", true)).toBe('timeout -"trace id":="x"');
+});
+
+it.each([
+  ["ERROR", "error"],
+  ["Warning", "warn"],
+  ["panic", "fatal"],
+  ["Normal", "info"],
+  ["", "other"],
+  [undefined, "other"],
+  ["loud", "other"],
+])("level %s is %s", (word, level) => expect(levelOf(word)).toBe(level));
+
+it("takes the colours of a terminal out of a line", () => expect(message({ _msg: "\u001b[31mred\u001b[0m plain" })).toBe("red plain"));
+
+describe("histogram", () => {
+  it("puts counts on the grid, by level, and keeps empty steps", () => {
+    const h = histogram([{ value: "error", times: [60, 180], counts: [2, 1] }, { value: "", times: [60], counts: [5] }], 60, 240, 60);
+    expect(h.times).toEqual([60, 120, 180]);
+    expect(h.stacks.map((s) => [s.error, s.other])).toEqual([[2, 5], [0, 0], [1, 0]]);
+    expect([h.total, h.byLevel.error]).toEqual([8, 3]);
+  });
+  it("ignores what lies outside", () => expect(histogram([{ value: "", times: [0, 999], counts: [1, 1] }], 60, 120, 60).total).toBe(0));
+});
+
+it("shows the fields that place a line first", () =>
+  expect(fields({ _msg: "m", _time: "t", trace: "1", pod: "p", cluster: "c", empty: "" }).map(([n]) => n)).toEqual(["cluster", "pod", "trace"]));
+it("keeps keys unique for equal lines", () => {
+  const row = { _time: "t", _msg: "same" };
+  expect(new Set(keyed([row, row, row]).map((k) => k.key)).size).toBe(3);
+});
