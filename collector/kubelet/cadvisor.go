@@ -40,6 +40,56 @@ var families = map[string]family{
 	"container_start_time_seconds":           startTime,
 }
 
+// maxLine bounds a line of exposition text.
+const maxLine = 64 << 10
+
+// needed lets through the lines of families that are needed, a tenth of what
+// cAdvisor tells: of a full node that is half a megabyte instead of five.
+type needed struct {
+	to   *bytes.Buffer
+	part []byte // of a line that is not complete yet
+}
+
+// Write implements io.Writer.
+func (n *needed) Write(p []byte) (int, error) {
+	size := len(p)
+	for {
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			break
+		}
+		line := p[:i+1]
+		if len(n.part) > 0 {
+			n.part = append(n.part, line...)
+			line = n.part
+		}
+		n.pass(line)
+		n.part, p = n.part[:0], p[i+1:]
+	}
+	if n.part = append(n.part, p...); len(n.part) > maxLine {
+		return 0, fmt.Errorf("%w: a line of more than %d bytes", fault.ErrMalformed, maxLine)
+	}
+	return size, nil
+}
+
+func (n *needed) pass(line []byte) {
+	if !bytes.HasPrefix(line, []byte("container_")) {
+		return
+	}
+	name, _, _ := bytes.Cut(line, []byte{'{'})
+	if _, ok := families[string(name)]; ok {
+		n.to.Write(line)
+	}
+}
+
+// end passes a last line that has no end.
+func (n *needed) end() {
+	if len(n.part) > 0 {
+		n.pass(append(n.part, '\n'))
+		n.part = nil
+	}
+}
+
 // cgroup is what cAdvisor tells of one cgroup.
 type cgroup struct {
 	uid, id                   string // from the path; empty outside of pods

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"regexp"
 	"slices"
@@ -311,16 +312,22 @@ func (s *Source) fetch(ctx context.Context, n *object.Node, path string, read fu
 	defer cancel()
 	buf := s.bufs.Get().(*bytes.Buffer)
 	defer func() {
-		if buf.Cap() <= 8<<20 { // one huge answer must not stay for good
+		if buf.Cap() <= 4<<20 { // one huge answer must not stay for good
 			buf.Reset()
 			s.bufs.Put(buf)
 		}
 	}()
 	buf.Reset()
-	date, err := s.o.Fetcher.Fetch(ctx, n, path, buf)
+	var into io.Writer = buf
+	filter := needed{to: buf}
+	if path == pathCadvisor {
+		into = &filter
+	}
+	date, err := s.o.Fetcher.Fetch(ctx, n, path, into)
 	if err != nil {
 		return err
 	}
+	filter.end()
 	at := s.now()
 	if err := read(buf.Bytes(), at); err != nil {
 		return err

@@ -182,6 +182,32 @@ func TestCadvisorOddities(t *testing.T) {
 	})
 }
 
+func TestOnlyNeededLinesAreKept(t *testing.T) {
+	body := append([]byte("# HELP container_x y\ncontainer_tasks_state{id=\"/\"} 1\nmachine_cpu_cores 2\n"), recorded(t, "cadvisor_v1_cgroupfs.txt")...)
+	body = bytes.TrimRight(body, "\n")
+	for _, step := range []int{1, 7, 1000, len(body)} { // however the answer is cut up
+		var buf bytes.Buffer
+		n := needed{to: &buf}
+		for rest := body; len(rest) > 0; rest = rest[min(step, len(rest)):] {
+			if _, err := n.Write(rest[:min(step, len(rest))]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.end()
+		if strings.Contains(buf.String(), "tasks_state") || strings.Contains(buf.String(), "#") || strings.Contains(buf.String(), "machine") {
+			t.Error("lines that are not needed came through")
+		}
+		want, got := cadvisor(t, recorded(t, "cadvisor_v1_cgroupfs.txt")), cadvisor(t, buf.Bytes())
+		if len(got.Containers) != len(want.Containers) || len(got.Pods) != len(want.Pods) || got.Host.CPUBusySeconds != want.Host.CPUBusySeconds {
+			t.Errorf("in steps of %d: %d containers and %d pods, want %d and %d", step, len(got.Containers), len(got.Pods), len(want.Containers), len(want.Pods))
+		}
+	}
+	n := needed{to: &bytes.Buffer{}}
+	if _, err := n.Write(bytes.Repeat([]byte("x"), maxLine+1)); !errors.Is(err, fault.ErrMalformed) {
+		t.Errorf("an endless line gave %v", err)
+	}
+}
+
 func TestCgroupPaths(t *testing.T) {
 	const (
 		uid  = "dbe6760d-b0cb-4566-a114-a715fcf1e005"
@@ -271,7 +297,7 @@ type fake struct {
 	perNode map[string]int
 }
 
-func (f *fake) Fetch(_ context.Context, n *object.Node, path string, into *bytes.Buffer) (time.Time, error) {
+func (f *fake) Fetch(_ context.Context, n *object.Node, path string, into io.Writer) (time.Time, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked[path]++
@@ -280,8 +306,8 @@ func (f *fake) Fetch(_ context.Context, n *object.Node, path string, into *bytes
 			return time.Time{}, err
 		}
 	}
-	into.Write(f.bodies[path])
-	return f.date, nil
+	_, err := into.Write(f.bodies[path])
+	return f.date, err
 }
 
 func source(t *testing.T, f *fake, host bool) *Source {

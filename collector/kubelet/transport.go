@@ -1,7 +1,6 @@
 package kubelet
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -24,10 +23,11 @@ import (
 // MaxBodyBytes bounds what a kubelet may answer.
 const MaxBodyBytes = 64 << 20
 
-// Fetcher gets a path of a node's kubelet into a buffer and tells the time that
-// the answer carries, zero when it carries none. It may be called concurrently.
+// Fetcher writes what a node's kubelet answers at a path, at most MaxBodyBytes,
+// and tells the time that the answer carries, zero when it carries none. It may
+// be called concurrently.
 type Fetcher interface {
-	Fetch(ctx context.Context, node *object.Node, path string, into *bytes.Buffer) (date time.Time, err error)
+	Fetch(ctx context.Context, node *object.Node, path string, into io.Writer) (date time.Time, err error)
 }
 
 // Proxy reaches kubelets through the API server.
@@ -40,7 +40,7 @@ type Proxy struct {
 var _ Fetcher = (*Proxy)(nil)
 
 // Fetch implements Fetcher.
-func (p *Proxy) Fetch(ctx context.Context, node *object.Node, path string, into *bytes.Buffer) (time.Time, error) {
+func (p *Proxy) Fetch(ctx context.Context, node *object.Node, path string, into io.Writer) (time.Time, error) {
 	date, err := get(ctx, p.Client, p.URL(node.Name, path), "", into)
 	if status := (*statusError)(nil); errors.As(err, &status) && status.code == http.StatusForbidden {
 		return date, fmt.Errorf("%w: needs get on nodes/proxy", err)
@@ -111,7 +111,7 @@ func NewDirect(o DirectOptions) (*Direct, error) {
 }
 
 // Fetch implements Fetcher.
-func (d *Direct) Fetch(ctx context.Context, node *object.Node, path string, into *bytes.Buffer) (time.Time, error) {
+func (d *Direct) Fetch(ctx context.Context, node *object.Node, path string, into io.Writer) (time.Time, error) {
 	if node.InternalIP == "" {
 		return time.Time{}, fmt.Errorf("node %s: %w: it has no InternalIP", node.Name, fault.ErrUnavailable)
 	}
@@ -184,7 +184,7 @@ func (e *statusError) Unwrap() error {
 	return fault.ErrUnavailable
 }
 
-func get(ctx context.Context, c *http.Client, u *url.URL, token string, into *bytes.Buffer) (time.Time, error) {
+func get(ctx context.Context, c *http.Client, u *url.URL, token string, into io.Writer) (time.Time, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return time.Time{}, err
@@ -203,7 +203,7 @@ func get(ctx context.Context, c *http.Client, u *url.URL, token string, into *by
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
 		return date, &statusError{resp.StatusCode, strings.TrimSpace(string(text))}
 	}
-	n, err := into.ReadFrom(io.LimitReader(resp.Body, MaxBodyBytes+1))
+	n, err := io.Copy(into, io.LimitReader(resp.Body, MaxBodyBytes+1))
 	switch {
 	case err != nil:
 		return date, fmt.Errorf("%w: read answer: %w", fault.ErrUnavailable, err)
