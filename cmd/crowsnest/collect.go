@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +47,11 @@ type together struct {
 	token    config.Secret
 	interval time.Duration // zero: the server's word
 	logger   *slog.Logger
+	// dir is the collector's own: what waits for one cluster must never be sent
+	// as another's, when the data folder is used for a second one.
+	dir string
+	// first says that this cluster was never collected here before.
+	first bool
 }
 
 // newTogether prepares the server, and a token for the collector.
@@ -57,7 +63,12 @@ func newTogether(s *settings, sub subject, interval time.Duration, logger *slog.
 	if err != nil {
 		return nil, err
 	}
-	return &together{app: a, subject: sub, token: config.NewSecret(token), interval: interval, logger: logger}, nil
+	dir := a.dir.join(filepath.Join("collector", sub.cluster))
+	_, err = os.Stat(dir)
+	return &together{
+		app: a, subject: sub, token: config.NewSecret(token), interval: interval, logger: logger,
+		dir: dir, first: errors.Is(err, fs.ErrNotExist),
+	}, nil
 }
 
 // Run serves and collects until ctx ends. The collector ends first, so that what
@@ -106,7 +117,7 @@ func (t *together) collect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return t.subject.collect(ctx, client, t.app.dir.join("collector"), t.interval, t.logger.With("part", "collector"), t.app.registry)
+	return t.subject.collect(ctx, client, t.dir, t.interval, t.logger.With("part", "collector"), t.app.registry)
 }
 
 // collect runs a collector of the subject.
@@ -128,12 +139,12 @@ func (s *subject) collect(ctx context.Context, client *push.Client, dir string, 
 	return c.Run(ctx)
 }
 
-// backfill gives a fresh folder a simulated past. One that was broken off begins
+// backfill gives a simulated cluster that is new here its past. One that was broken off begins
 // again at the next start. Trouble with it is no reason to end the server.
 func (t *together) backfill(ctx context.Context) error {
 	dir := t.app.dir.join("backfill")
 	_, err := os.Stat(dir)
-	if t.subject.history <= 0 || (!t.app.dir.fresh && errors.Is(err, fs.ErrNotExist)) {
+	if t.subject.history <= 0 || (!t.first && errors.Is(err, fs.ErrNotExist)) {
 		return nil
 	}
 	start := time.Now()

@@ -74,7 +74,7 @@ func newRun(c *common) *cobra.Command {
 	f.StringVar(&context, "context", "", "context of the kubeconfig; default: its current one")
 	f.Var(cluster, "cluster", "id of the cluster, which its data carries; default: made from the kubeconfig's context")
 	f.Var(every, "interval", "how often the cluster is measured: 10s, 15s, 30s or 1m")
-	f.Var(history, "history", "of a simulated cluster: the past that a fresh data folder is filled with; 0 for none")
+	f.Var(history, "history", "of a simulated cluster: the past that it gets when it is new in the data folder; 0 for none")
 	return cmd
 }
 
@@ -99,7 +99,7 @@ func (t *together) welcome(w io.Writer) {
 		state = "new"
 	}
 	fmt.Fprintf(w, "  Data      %s (%s; kept when this ends)\n", t.app.settings.data, state)
-	if t.subject.simulate != nil && t.subject.history > 0 && t.app.dir.fresh {
+	if t.subject.simulate != nil && t.subject.history > 0 && t.first {
 		fmt.Fprintf(w, "            %s of simulated history are being filled in\n", (&period{value: t.subject.history}).String())
 	}
 	at := ""

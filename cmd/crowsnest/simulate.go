@@ -94,6 +94,6 @@ func newSimulate(c *common) *cobra.Command {
 	f.Var(seed, "seed", "what the fleet is made from; the same gives the same")
 	f.Var(churn, "churn", "share of the pods that are replaced each minute, 0 to 0.2")
 	f.Var(speed, "speed", "how many times faster than real time days, faults and rollouts pass")
-	f.Var(backfill, "backfill", "past that a fresh data folder is filled with, up to 90d")
+	f.Var(backfill, "backfill", "past that the cluster gets when it is new in the data folder, up to 90d")
 	return cmd
 }
