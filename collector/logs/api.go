@@ -431,18 +431,21 @@ func (f *follower) run(ctx context.Context) {
 		running := c.State == "running"
 		began := a.now()
 		n, err := f.connect(ctx, pod, c, running)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case err != nil:
+		}
+		// A connection that brought something was a good one, however it ended.
+		good := n > 0 || a.now().Sub(began) > 10*time.Second
+		if good {
+			wait = a.opts.Backoff
+		}
+		if err != nil {
 			if apierrors.IsNotFound(err) {
 				if _, _, ok := f.current(); !ok {
 					return
 				}
 			}
 			a.log.Debug("follow container", "namespace", f.id.Namespace, "pod", f.id.Pod, "container", f.id.Container, "retry_seconds", wait.Seconds(), "err", err)
-		case n > 0, a.now().Sub(began) > 10*time.Second:
-			n, wait = max(n, 1), a.opts.Backoff
 		}
 		if err == nil && !running {
 			// All of an instance that had ended before we asked.
@@ -454,7 +457,7 @@ func (f *follower) run(ctx context.Context) {
 		if !sleep(ctx, wait) {
 			return
 		}
-		if err != nil || n == 0 {
+		if !good {
 			wait = min(2*wait, 30*time.Second)
 		}
 	}
