@@ -92,10 +92,9 @@ type Coverage struct {
 	OldestAge time.Duration // of the readings that were used
 }
 
+// podMemory is what is remembered of a pod between calls.
 type podMemory struct {
 	restarts int
-	workload key
-	node     string
 }
 
 // New gives a Computer that knows nothing of the past.

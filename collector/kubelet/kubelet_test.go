@@ -289,12 +289,11 @@ func TestSummaryWithImagesOnTheirOwnDevice(t *testing.T) {
 
 // fake answers for kubelets by path.
 type fake struct {
-	mu      sync.Mutex
-	bodies  map[string][]byte // by path
-	errs    map[string]error  // by node or path
-	asked   map[string]int
-	date    time.Time
-	perNode map[string]int
+	mu     sync.Mutex
+	bodies map[string][]byte // by path
+	errs   map[string]error  // by node or path
+	asked  map[string]int
+	date   time.Time
 }
 
 func (f *fake) Fetch(_ context.Context, n *object.Node, path string, into io.Writer) (time.Time, error) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/snappy"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
@@ -38,11 +39,10 @@ type encoder struct {
 	symbols writev2.SymbolsTable
 	req     writev2.Request
 	buf     []byte
-	builder labels.ScratchBuilder
 }
 
 func newEncoder() *encoder {
-	return &encoder{symbols: writev2.NewSymbolTable(), builder: labels.NewScratchBuilder(10)}
+	return &encoder{symbols: writev2.NewSymbolTable()}
 }
 
 // encode seals a batch as one or more requests. The last one carries Through.
@@ -82,7 +82,7 @@ func (e *encoder) one(samples []compute.Sample, interval time.Duration) (*sealed
 		}
 		ts := &e.req.Timeseries[i]
 		// __name__ sorts before every label that the catalogue has.
-		refs := append(ts.LabelsRefs[:0], e.symbols.Symbolize(labels.MetricName), e.symbols.Symbolize(s.Metric))
+		refs := append(ts.LabelsRefs[:0], e.symbols.Symbolize(model.MetricNameLabel), e.symbols.Symbolize(s.Metric))
 		s.Labels.Range(func(l labels.Label) {
 			refs = append(refs, e.symbols.Symbolize(l.Name), e.symbols.Symbolize(l.Value))
 		})
