@@ -1,11 +1,15 @@
 import react from "@vitejs/plugin-react";
-import { loadEnv } from "vite";
+import { loadEnv, type ProxyOptions } from "vite";
 import { defineConfig } from "vitest/config";
 
 // Where the API is while developing: CROWSNEST_SERVER=http://127.0.0.1:7520 npm run dev
 const server = loadEnv("", ".", "CROWSNEST_").CROWSNEST_SERVER ?? "http://127.0.0.1:7420";
-// The server answers its own Host only.
-const target = { target: server, changeOrigin: true };
+const target: ProxyOptions = {
+  target: server,
+  // The server answers pages of its own Host and Origin only.
+  changeOrigin: true,
+  configure: (proxy) => proxy.on("proxyReq", (request) => request.removeHeader("origin")),
+};
 const proxy = { "/api/v1": target, "/apis": target, "/select": target };
 
 export default defineConfig({

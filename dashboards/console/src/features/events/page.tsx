@@ -2,6 +2,7 @@ import { getRouteApi } from "@tanstack/react-router";
 import { EventView } from "@/parts/logs/EventView";
 import { Scope } from "@/parts/logs/Scope";
 import { Page } from "@/parts/page";
+import { useClusters } from "@/parts/queries";
 
 const route = getRouteApi("/events");
 
@@ -9,6 +10,7 @@ export function EventsPage() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
   const { cluster, namespace } = search;
+  const clusters = useClusters();
   const set = (change: Partial<typeof search>) =>
     void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
   return (
@@ -21,7 +23,7 @@ export function EventsPage() {
         typed={search.q ?? ""}
         onTyped={(q) => set({ q: q === "" ? undefined : q })}
         withObject
-        withCluster={cluster === undefined}
+        withCluster={cluster === undefined && (clusters.data?.length ?? 0) > 1}
       />
     </Page>
   );

@@ -1,5 +1,6 @@
 import { getRouteApi } from "@tanstack/react-router";
 import { Page } from "@/parts/page";
+import { useClusters } from "@/parts/queries";
 import { Scope } from "@/parts/logs/Scope";
 import { LogView } from "@/parts/logs/LogView";
 
@@ -9,6 +10,8 @@ export function LogsPage() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
   const { cluster, namespace, workload_type, workload, pod, node, container } = search;
+  const clusters = useClusters();
+  const severalClusters = cluster === undefined && (clusters.data?.length ?? 0) > 1;
   const set = (change: Partial<typeof search>) =>
     void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
   return (
@@ -24,7 +27,7 @@ export function LogsPage() {
         onWrap={(wrap) => set({ wrap: wrap ? "1" : undefined })}
         live={search.live === "1"}
         onLive={(live) => set({ live: live ? "1" : undefined })}
-        origin={(row) => [cluster === undefined ? row.cluster : undefined, row.pod].filter(Boolean).join(" ▸ ")}
+        origin={(row) => [severalClusters ? row.cluster : undefined, row.pod].filter(Boolean).join(" ▸ ")}
       />
     </Page>
   );

@@ -2,6 +2,7 @@ import { Button, Skeleton } from "@mantine/core";
 import { useMemo } from "react";
 import type { ClusterId } from "@/api/keys";
 import type { Row } from "@/api/logsql";
+import { NodeLink, PodLink } from "@/parts/objects/links";
 import { useRange, useSetRange } from "@/parts/page";
 import { clock, count } from "@/ui/format";
 import { Empty, Failure } from "@/ui/Feedback";
@@ -75,7 +76,7 @@ export function EventView({ cluster, scope, typed, onTyped, what, fixed, withObj
               </span>
               {withObject ? (
                 <span className={classes.eventObject} title={eventObject(row, withCluster)}>
-                  {eventObject(row, withCluster)}
+                  <EventObject row={row} withCluster={withCluster} />
                 </span>
               ) : null}
               <span className={classes.eventMessage}>{message(row)}</span>
@@ -85,6 +86,16 @@ export function EventView({ cluster, scope, typed, onTyped, what, fixed, withObj
       )}
     </div>
   );
+}
+
+/** The object, as a link where it has a page. */
+function EventObject({ row, withCluster }: { row: Row; withCluster: boolean }) {
+  const words = eventObject(row, withCluster);
+  const { cluster, namespace, kind, name } = row;
+  if (cluster === undefined || name === undefined) return words;
+  if (kind === "Node") return <NodeLink cluster={cluster} node={name}>{words}</NodeLink>;
+  if (kind === "Pod" && namespace !== undefined) return <PodLink cluster={cluster} namespace={namespace} pod={name}>{words}</PodLink>;
+  return words;
 }
 
 function eventObject(row: Row, withCluster: boolean): string {
