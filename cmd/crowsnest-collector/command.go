@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
@@ -84,7 +85,7 @@ that --config names (token-file: …). A flag wins over the environment, which w
   crowsnest-collector --role all --server http://127.0.0.1:7420 --token-file ingest.token
 
   # in a DaemonSet
-  crowsnest-collector --role node --server https://crowsnest.example --token-file /etc/crowsnest/token --host-proc /host/proc --host-sys /host/sys --host-root /host/root`,
+  crowsnest-collector --role node --server https://crowsnest.example --token-file /etc/crowsnest/token --host-root /host`,
 		Version:       version,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
@@ -106,19 +107,23 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.Var(&s.token, "token", "ingest token; prefer --token-file")
 	f.StringVar(&s.tokenFile, "token-file", "", "file with the ingest token; read again when it changes")
 	f.StringVar(&s.caFile, "ca-file", "", "PEM file of the CA that signed the server's certificate (default the system's)")
-	f.StringVar(&s.node, "node-name", os.Getenv("NODE_NAME"), "name of the node, in role node (default $NODE_NAME)")
+	f.StringVar(&s.node, "node-name", os.Getenv("NODE_NAME"), "name of the node, in role node; also --node (default $NODE_NAME)")
 	f.StringVar(&s.kubeconfig, "kubeconfig", "", "kubeconfig (default $KUBECONFIG, ~/.kube/config, the pod's service account)")
 	f.StringVar(&s.context, "context", "", "context of the kubeconfig (default its current one)")
 	f.DurationVar(&s.interval, "interval", 0, "10s, 15s, 30s or 60s; overrides what the server says (default 30s until it says)")
 	f.StringVar(&s.data, "data", "./collector-data", "folder for what waits to be sent and for positions")
 	f.DurationVar(&s.queueAge, "queue-age", 24*time.Hour, "how long samples wait for the server")
 	f.Int64Var(&s.queueBytes, "queue-bytes", 512<<20, "how much waits for the server, in bytes on disk")
-	f.StringVar(&s.listen, "listen", "127.0.0.1:7422", "address of /healthz, /readyz and /metrics; empty for none")
+	listen := "127.0.0.1:7422"
+	if os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+		listen = ":7422" // the kubelet's probes come from outside of the pod
+	}
+	f.StringVar(&s.listen, "listen", listen, "address of /healthz, /readyz and /metrics; loopback unless in a pod; empty for none")
 	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&s.logPath, "log-path", "/var/log/pods", "folder of container logs, in role node")
 	f.BoolVar(&s.noLogs, "no-logs", false, "do not follow containers' logs")
-	f.StringVar(&s.hostProc, "host-proc", "/proc", "the node's /proc, in role node")
-	f.StringVar(&s.hostSys, "host-sys", "/sys", "the node's /sys, in role node")
+	f.StringVar(&s.hostProc, "host-proc", "", "the node's /proc, in role node (default proc under --host-root)")
+	f.StringVar(&s.hostSys, "host-sys", "", "the node's /sys, in role node (default sys under --host-root)")
 	f.StringVar(&s.hostRoot, "host-root", "/", "the node's root file system, in role node")
 	f.BoolVar(&s.kubeletInsecure, "kubelet-insecure-skip-verify", false,
 		"do not check the kubelet's certificate, in role node. Many clusters' kubelets sign their own; without the check, whoever takes the kubelet's address gets the service account's token")
@@ -127,6 +132,12 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.StringVar(&s.nodeInterfaces, "node-interfaces", "", "regular expression of nodes' own network interfaces, in role all (default eth0 and en*)")
 	f.StringVar(&s.clusterKind, "cluster-kind", "", "managed, independent, elastic or edge (default as the nodes show)")
 	f.BoolVar(&s.leaderElect, "leader-elect", true, "in role cluster inside a pod: only one of several collects, by a Lease")
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "node" {
+			name = "node-name"
+		}
+		return pflag.NormalizedName(name)
+	})
 	return cmd
 }
 
@@ -140,6 +151,12 @@ func run(ctx context.Context, s settings) error {
 
 	if kinds := []string{"", "managed", "independent", "elastic", "edge"}; !slices.Contains(kinds, s.clusterKind) {
 		return fmt.Errorf("--cluster-kind: must be managed, independent, elastic or edge (got %q)", s.clusterKind)
+	}
+	if s.hostProc == "" {
+		s.hostProc = filepath.Join(s.hostRoot, "proc")
+	}
+	if s.hostSys == "" {
+		s.hostSys = filepath.Join(s.hostRoot, "sys")
 	}
 	var nics *regexp.Regexp
 	if s.nodeInterfaces != "" {
@@ -189,7 +206,7 @@ func run(ctx context.Context, s settings) error {
 	}
 	g.Go(func() error {
 		if s.role == wire.RoleCluster && s.leaderElect && opened.Client.InCluster() {
-			return kube.Lead(ctx, kube.LeadOptions{Client: opened.Client, Name: "crowsnest-collector-cluster", Logger: log, Run: c.Run})
+			return kube.Lead(ctx, kube.LeadOptions{Client: opened.Client, Name: "crowsnest-collector", Logger: log, Run: c.Run})
 		}
 		return c.Run(ctx)
 	})
