@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -33,8 +34,8 @@ type cluster struct {
 	state   string
 	next    int
 	cut     int // bytes after which an answer breaks off; 0: never
-	open    int // connections now
-	most    int // connections at most
+	open    int // connections for logs now, as the collector sees it
+	most    int // at most
 	asked   int
 	pods    int // more pods of the same content
 	started time.Time
@@ -68,16 +69,9 @@ func (c *cluster) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	c.mu.Lock()
 	c.asked++
-	c.open++
-	c.most = max(c.most, c.open)
 	instance := len(c.lines) - 1
 	budget := c.cut
 	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.open--
-		c.mu.Unlock()
-	}()
 	if q.Get("previous") == "true" {
 		if instance--; instance < 0 {
 			http.Error(w, `{"kind":"Status","code":400,"reason":"BadRequest"}`, http.StatusBadRequest)
@@ -173,11 +167,41 @@ func (c *cluster) Snapshot() *state.Snapshot {
 }
 
 func (c *cluster) options(dir string) APIOptions {
-	client, err := kubernetes.NewForConfig(&rest.Config{Host: c.server.URL, QPS: -1})
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: c.server.URL, QPS: -1, WrapTransport: func(rt http.RoundTripper) http.RoundTripper { return counted{c, rt} }})
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	return APIOptions{Client: client, State: c, Dir: dir, Sender: "all", Linger: 5 * time.Millisecond, Backoff: 5 * time.Millisecond, Poll: 5 * time.Millisecond, Turn: 20 * time.Millisecond}
+}
+
+// counted counts the answers that are being read.
+type counted struct {
+	c  *cluster
+	rt http.RoundTripper
+}
+
+func (t counted) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := t.rt.RoundTrip(r)
+	if err == nil && strings.HasSuffix(r.URL.Path, "/log") {
+		t.c.mu.Lock()
+		t.c.open++
+		t.c.most = max(t.c.most, t.c.open)
+		t.c.mu.Unlock()
+		resp.Body = countedBody{resp.Body, t.c}
+	}
+	return resp, err
+}
+
+type countedBody struct {
+	io.ReadCloser
+	c *cluster
+}
+
+func (b countedBody) Close() error {
+	b.c.mu.Lock()
+	b.c.open--
+	b.c.mu.Unlock()
+	return b.ReadCloser.Close()
 }
 
 func (c *cluster) run(o APIOptions, s *server) (a *API, stop func()) {

@@ -112,7 +112,7 @@ func NewFiles(o FilesOptions) (*Files, error) {
 	}
 	m := newMetrics(o.Registerer)
 	return &Files{opts: o, now: o.Now, log: o.Logger, grace: o.Grace, journal: j, counts: newCounters(m), metrics: m, pods: pods{state: o.State},
-		containers: map[string]*container{}, touched: map[*file]bool{}, buf: make([]byte, readBytes), firstStart: len(j.known) == 0 && j.inFlight == nil}, nil
+		containers: map[string]*container{}, touched: map[*file]bool{}, buf: make([]byte, readBytes)}, nil
 }
 
 // Health counts the lines of all containers.
@@ -121,7 +121,7 @@ func (r *Files) Health() wire.LogHealth { return r.counts.health() }
 // Counts gives the lines of each container that is followed.
 func (r *Files) Counts() map[Container]Count { return r.counts.all() }
 
-// Run follows until ctx ends. Lines that were not acknowledged by then are read
+// Run follows until ctx ends; it may be called again after that. Lines that were not acknowledged by then are read
 // again by the next Run of a Files with the same folder. An error means that the
 // files cannot be watched at all.
 func (r *Files) Run(ctx context.Context, sink Sink) error {
@@ -130,6 +130,10 @@ func (r *Files) Run(ctx context.Context, sink Sink) error {
 		return fmt.Errorf("log files: watch: %w", err)
 	}
 	r.watcher = w
+	// A second Run begins where the journal is, like the first one of a process.
+	r.containers, r.order, r.started = map[string]*container{}, nil, false
+	clear(r.touched)
+	r.firstStart = len(r.journal.sources()) == 0 && r.journal.settled()
 	ship := newShipper(r.journal, r.counts, r.metrics, r.log)
 	shipCtx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup

@@ -550,6 +550,26 @@ func TestFilesRefusedBatchIsCounted(t *testing.T) {
 	}
 }
 
+func TestFilesRunAgain(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	f, err := NewFiles(tr.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		tr.write("0.log", 100)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx, s) }()
+		s.await(key, 100*(i+1))
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	numbered(t, s.got(key), 300)
+}
+
 func TestOptionsAreChecked(t *testing.T) {
 	if _, err := NewFiles(FilesOptions{}); err == nil || !strings.Contains(err.Error(), "positions") || !strings.Contains(err.Error(), "sender") {
 		t.Errorf("got %v, want both that are missing named", err)
