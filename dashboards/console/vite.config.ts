@@ -4,11 +4,16 @@ import { defineConfig } from "vitest/config";
 
 // Where the API is while developing: CROWSNEST_SERVER=http://127.0.0.1:7520 npm run dev
 const server = loadEnv("", ".", "CROWSNEST_").CROWSNEST_SERVER ?? "http://127.0.0.1:7420";
+// Of the proxy's events, which come typed with the whole of Node only.
+interface ProxyEvents {
+  on(event: "proxyReq", listener: (request: { removeHeader(name: string): void }) => void): void;
+}
+
 const target: ProxyOptions = {
   target: server,
   // The server answers pages of its own Host and Origin only.
   changeOrigin: true,
-  configure: (proxy) => proxy.on("proxyReq", (request) => request.removeHeader("origin")),
+  configure: (proxy: unknown) => (proxy as ProxyEvents).on("proxyReq", (request) => request.removeHeader("origin")),
 };
 const proxy = { "/api/v1": target, "/apis": target, "/select": target };
 
