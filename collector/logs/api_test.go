@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -294,14 +293,7 @@ func TestAPIRestartOfTheCollector(t *testing.T) {
 		c.write(200)
 		s.await(key, c.next)
 		if i%2 == 0 { // a kill: its last word about the position is lost
-			was, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			stop()
-			if err := os.WriteFile(path, was, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			kill(t, s, path, stop)
 		}
 		stop()
 		c.write(30)
@@ -321,14 +313,7 @@ func TestAPIKilledBetweenSendAndAnswer(t *testing.T) {
 	_, stop := c.run(o, s)
 	s.await(key, 1)
 	path := filepath.Join(o.Dir, "api-positions.json")
-	was, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop()
-	if err := os.WriteFile(path, was, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	kill(t, s, path, stop)
 	c.write(100)
 	s.set(func() { s.lost = -1 })
 	_, stop = c.run(o, s)

@@ -31,6 +31,7 @@ type server struct {
 	batches int
 	again   int // batches that it had already
 	away    bool
+	frozen  bool // nothing arrives any more
 	// lost makes the answers after that many batches get lost: stored, but the
 	// sender does not learn of it.
 	lost    int
@@ -52,6 +53,12 @@ func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.frozen {
+		s.mu.Unlock()
+		<-ctx.Done()
+		s.mu.Lock()
+		return ctx.Err()
+	}
 	if s.away {
 		return errors.New("server is away")
 	}
@@ -192,6 +199,8 @@ func (tr *tree) rename(from, to string) {
 		tr.t.Fatal(err)
 	}
 }
+
+func (tr *tree) positions() string { return filepath.Join(tr.pos, "file-positions.json") }
 
 func (tr *tree) options() FilesOptions {
 	return FilesOptions{Root: tr.root, Dir: tr.pos, Sender: "node/n1", Node: "n1", Linger: 5 * time.Millisecond, Grace: 20 * time.Millisecond, Rescan: 300 * time.Millisecond,
@@ -350,7 +359,7 @@ func TestFilesKilledBetweenSendAndAnswer(t *testing.T) {
 			s.lost = 0 // not one answer arrives
 			_, stop := tr.run(s)
 			s.await(key, 1)
-			kill(tr, stop)
+			kill(t, s, tr.positions(), stop)
 			meanwhile(tr)
 			s.set(func() { s.lost = -1 })
 			_, stop = tr.run(s)
@@ -365,23 +374,22 @@ func TestFilesKilledBetweenSendAndAnswer(t *testing.T) {
 	}
 }
 
-// kill ends a collector as a kill would: what it writes to its positions while it
-// ends is taken back.
-func kill(tr *tree, stop func()) {
-	tr.t.Helper()
-	path := filepath.Join(tr.pos, "file-positions.json")
+// kill ends a collector as a kill would: at one moment nothing arrives at the
+// server any more, and the positions stay as they are then.
+func kill(t testing.TB, s *server, path string, stop func()) {
+	t.Helper()
+	s.set(func() { s.frozen = true })
 	was, err := os.ReadFile(path)
 	if err != nil && !os.IsNotExist(err) {
-		tr.t.Fatal(err)
+		t.Fatal(err)
 	}
 	stop()
 	if was == nil {
 		_ = os.Remove(path)
-		return
+	} else if err := os.WriteFile(path, was, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, was, 0o600); err != nil {
-		tr.t.Fatal(err)
-	}
+	s.set(func() { s.frozen = false })
 }
 
 // The positions that a kill leaves may be of any moment before; nothing is lost
@@ -401,7 +409,7 @@ func TestFilesKilledAgainAndAgain(t *testing.T) {
 		if i%4 == 3 {
 			tr.rename("0.log", fmt.Sprintf("0.log.20261123-1000%02d", i))
 		}
-		kill(tr, stop)
+		kill(t, s, tr.positions(), stop)
 	}
 	_, stop := tr.run(s)
 	s.await(key, total)
@@ -451,7 +459,7 @@ func TestFilesPartialLines(t *testing.T) {
 	tr.raw("0.log", cri(1, "stdout", "P", "a")+cri(2, "stderr", "F", "err 1")+cri(3, "stdout", "P", "b")+cri(4, "stderr", "P", "err"))
 	_, stop := tr.run(s)
 	s.await("cart-1/app/stderr", 1)
-	kill(tr, stop)
+	kill(t, s, tr.positions(), stop)
 	_, stop = tr.run(s)
 	tr.raw("0.log", cri(5, "stdout", "F", "c")+cri(6, "stdout", "F", ""))
 	s.await(key, 2)
