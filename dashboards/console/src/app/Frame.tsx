@@ -29,6 +29,10 @@ const pages = [
   { to: "/policies", label: "Policies", icon: IconShieldCheck, phone: false },
 ] as const;
 
+/** Menus and lists that are closed stay in the document, so that only those that are seen count. */
+const somethingIsOpen = (): boolean =>
+  [...document.querySelectorAll("[role=dialog], [role=menu], [role=listbox]")].some((e) => e.checkVisibility());
+
 /** The rail (a bar at the bottom on a phone), the page, and the palette over both. */
 export function Frame() {
   const open = useSyncExternalStore(onPaletteChange, paletteIsOpen);
@@ -38,7 +42,7 @@ export function Frame() {
       const findKey = e.key.toLowerCase() === "k" && (e.ctrlKey || e.metaKey);
       if (!findKey && !(e.key === "/" && !typing)) {
         // Esc goes back where nothing is open that it would close first.
-        if (e.key === "Escape" && !e.defaultPrevented && !typing && !paletteIsOpen() && !document.querySelector("[role=dialog], [role=menu], [role=listbox]"))
+        if (e.key === "Escape" && !e.defaultPrevented && !typing && !paletteIsOpen() && !somethingIsOpen())
           globalThis.history.back();
         return;
       }
