@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
+	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
+)
+
+// compiled is a policy ready to be evaluated. It is never changed.
+type compiled struct {
+	ref        incident.PolicyRef
+	spec       *policy.Spec
+	labels     map[string]string
+	enabled    bool
+	level      catalogue.Level
+	selection  *policy.Selection
+	rule       evaluate.Rule
+	conditions []condition
+	dimensions []string // of the metrics that have some; they all have the same
+	templates  map[string]*policy.Template
+	targets    []policy.TargetRef
+	group      incident.Grouping
+}
+
+type condition struct {
+	*policy.Condition
+	metric catalogue.Metric
+}
+
+func compile(r meta.Resource) (*compiled, error) {
+	p, err := policy.FromRow(r)
+	if err != nil {
+		return nil, err
+	}
+	s := &p.Spec
+	c := &compiled{
+		ref:  incident.PolicyRef{ID: r.ID, Name: r.Name, Project: r.Project, Revision: r.Revision},
+		spec: s, labels: r.Labels, enabled: p.IsEnabled(), level: catalogue.Level(s.Level),
+		templates: map[string]*policy.Template{},
+		group:     incident.Grouping{By: s.Group.By, Wait: s.Group.Wait.D(), Interval: s.Group.Interval.D()},
+		rule: evaluate.Rule{
+			Any: s.Combine == "any", RecoverAfter: s.RecoverAfter,
+			NoData: s.NoData.Action, NoDataAfter: s.NoData.After.D(), NoDataRank: catalogue.Severity(s.NoData.Severity).Rank(),
+		},
+	}
+	if s.Notify != nil {
+		c.targets = s.Notify.Targets
+	}
+	if c.selection, err = policy.Compile(s); err != nil {
+		return nil, fmt.Errorf("policy %q: %w", r.Name, err)
+	}
+	for i := range s.Conditions {
+		pc := &s.Conditions[i]
+		m, ok := catalogue.Get(pc.Metric)
+		if !ok { // it left the catalogue with a newer version
+			return nil, fmt.Errorf("policy %q: metric %q is not in the catalogue", r.Name, pc.Metric)
+		}
+		if len(m.Dimensions) > 0 {
+			c.dimensions = m.Dimensions
+		}
+		ec := evaluate.Condition{Op: pc.Op, Need: pc.Need, Of: pc.Of}
+		for rank, sev := range catalogue.Severities {
+			if v, ok := pc.Thresholds.Of(sev); ok {
+				ec.Thresholds[rank] = &v
+			}
+			if pc.Recovery != nil {
+				if v, ok := pc.Recovery.Of(sev); ok {
+					ec.Recovery[rank] = &v
+				}
+			}
+		}
+		c.conditions = append(c.conditions, condition{pc, m})
+		c.rule.Conditions = append(c.rule.Conditions, ec)
+	}
+	for k, text := range s.Annotations {
+		if c.templates[k], err = policy.ParseTemplate(text); err != nil {
+			return nil, fmt.Errorf("policy %q: annotation %q: %w", r.Name, k, err)
+		}
+	}
+	return c, nil
+}
+
+// series describes how a condition's samples become windows.
+func (c condition) series(interval time.Duration, created time.Time, minAge time.Duration) evaluate.Series {
+	return evaluate.Series{
+		Statistic: catalogue.Statistic(c.Statistic), Kind: c.metric.Kind, Period: c.Period.D(), Interval: interval, CreatedAt: created, MinAge: minAge,
+	}
+}
+
+// span is how far back a condition looks.
+func (c *compiled) span(i int, interval time.Duration) time.Duration {
+	return time.Duration(c.rule.Reach(i))*c.conditions[i].Period.D() + 3*interval
+}
+
+// misfit says why the policy cannot be evaluated at an interval; empty: it can.
+func (c *compiled) misfit(interval time.Duration) string {
+	for _, cond := range c.conditions {
+		p := cond.Period.D()
+		switch {
+		case p < interval || p%interval != 0:
+			return fmt.Sprintf("interval is %s, and %s is no multiple of it", policy.Duration(interval), cond.Period)
+		case (cond.Statistic == "p95" || cond.Statistic == "p99") && p < 20*interval:
+			return fmt.Sprintf("interval is %s, and %s needs 20 samples in %s", policy.Duration(interval), cond.Statistic, cond.Period)
+		}
+	}
+	return ""
+}
+
+// scope is which values an arrival brought.
+type scope struct {
+	places  []catalogue.Place
+	node    string // only objects of this node; empty: all
+	changes bool   // only what is sent the moment it changes
+}
+
+// concerns tells whether the values of the scope can change a judgement.
+func (c *compiled) concerns(s scope) bool {
+	return slices.ContainsFunc(c.conditions, func(cond condition) bool {
+		return slices.Contains(s.places, cond.metric.Place) && (!s.changes || cond.metric.Kind != catalogue.Gauge)
+	})
+}
+
+func scopeOf(sender string) (scope, bool) {
+	role, node := splitSender(sender)
+	switch role {
+	case "all":
+		return scope{places: []catalogue.Place{catalogue.ByNode, catalogue.ByCluster}}, true
+	case "cluster":
+		return scope{places: []catalogue.Place{catalogue.ByCluster}}, true
+	case "node":
+		return scope{places: []catalogue.Place{catalogue.ByNode}, node: node}, node != ""
+	}
+	return scope{}, false // no collector of ours: its series are not the catalogue's
+}

@@ -1,0 +1,573 @@
+// Package engine owns when policies are evaluated and what follows: it waits for
+// arrivals, reads the values, asks the pure step, and stores alerts together
+// with their incidents and notifications in one transaction. It must not know
+// how samples arrive, how a message looks or how it is sent.
+//
+// One loop does it all. What it keeps in memory is what the store has; it is
+// replaced after a commit, so that a failed commit is tried again with the next
+// arrival, and a kill at any point loses nothing and fires nothing twice.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/storage/ingest"
+	"github.com/crowsnest-dev/crowsnest/storage/inventory"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
+)
+
+const (
+	// maxLate is how late data may be and still fire.
+	maxLate = 2 * time.Minute
+	// maxAhead is how far ahead of us a sender's time may be.
+	maxAhead = 2 * time.Minute
+	// missedIntervals make a source silent.
+	missedIntervals = 3
+	// changeGap is the least time between two evaluations for changes of state:
+	// in a large cluster something always changes.
+	changeGap = time.Second
+	// maxWaiting rounds of one sender; beyond that the oldest are overtaken.
+	maxWaiting = 4
+	// slowRound is counted.
+	slowRound = time.Second
+	// tickEvery is how often silence and due messages are looked at.
+	tickEvery = 5 * time.Second
+	// saveEvery is how often an alert that only goes on is stored.
+	saveEvery = 10 * time.Minute
+	// reloadEvery is how often policies and clusters are read without being told.
+	reloadEvery = time.Minute
+	// defaultInterval until a sender said its own.
+	defaultInterval = 30 * time.Second
+
+	triggerInterval = "interval"
+	triggerChange   = "change"
+	triggerRollup   = "rollup"
+
+	// senderRollup stands for the rollups among the senders.
+	senderRollup = "rollup"
+)
+
+// Inventory is what the engine asks of the objects. Answers come from memory;
+// what is handed out is not changed.
+type Inventory interface {
+	Clusters() []string
+	Info(cluster string) (inventory.Info, bool)
+	List(cluster string, kind object.Kind) []object.Object
+	Get(cluster string, key object.Key) (object.Object, bool)
+	Gone(cluster string, key object.Key) (inventory.Tombstone, bool)
+}
+
+var _ Inventory = (*inventory.Store)(nil)
+
+// Options of an engine.
+type Options struct {
+	Queryable storage.Queryable // required; where samples are
+	Inventory Inventory         // required
+	Meta      *meta.DB          // required
+	// Told is called after a commit that put rows into the outbox.
+	Told func()
+	// PublicURL is where people reach the console, without a slash at the end.
+	PublicURL string
+	// Unavailable gives the metrics that a cluster's collectors cannot fill, with
+	// the reasons; default none.
+	Unavailable func(cluster string) map[string]string
+	Logger      *slog.Logger          // default: discards
+	Registerer  prometheus.Registerer // nil: metrics are kept but not exported
+	Now         func() time.Time      // default time.Now
+}
+
+func (o Options) complete() (Options, error) {
+	var errs []error
+	if o.Queryable == nil {
+		errs = append(errs, errors.New("engine: Queryable is required"))
+	}
+	if o.Inventory == nil {
+		errs = append(errs, errors.New("engine: Inventory is required"))
+	}
+	if o.Meta == nil {
+		errs = append(errs, errors.New("engine: Meta is required"))
+	}
+	if o.Told == nil {
+		o.Told = func() {}
+	}
+	if o.Unavailable == nil {
+		o.Unavailable = func(string) map[string]string { return nil }
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.PublicURL = strings.TrimSuffix(o.PublicURL, "/")
+	return o, errors.Join(errs...)
+}
+
+// source is one sender of a cluster.
+type source struct {
+	seen     time.Time // when it last sent, by our clock
+	interval time.Duration
+	at       time.Time // newest time evaluated for it; it never goes back
+	changeAt time.Time // when changes of it were last evaluated, by our clock
+}
+
+type sourceKey struct{ cluster, sender string }
+
+// alertKey identifies what can fire once.
+type alertKey struct{ policy, cluster, key string }
+
+// round is one evaluation to make.
+type round struct {
+	source   sourceKey
+	trigger  string
+	at       time.Time
+	interval time.Duration
+	received time.Time
+}
+
+// Engine evaluates policies. Arrived, RolledUp, PoliciesChanged and Status may
+// be called concurrently; Run once.
+type Engine struct {
+	opts    Options
+	log     *slog.Logger
+	metrics *metrics
+	book    *incident.Book
+	wake    chan struct{}
+
+	queue struct {
+		sync.Mutex
+		rounds  []round
+		changes map[sourceKey]round // waiting for changeGap
+		reload  bool
+	}
+
+	// Owned by Run's goroutine.
+	born     time.Time
+	policies []*compiled
+	byID     map[string]*compiled
+	clusters map[string]meta.ClusterRow
+	targets  []incident.Target
+	sources  map[sourceKey]*source
+	alerts   map[alertKey]*incident.Alert
+	ended    map[alertKey]time.Time // recently: nothing older may fire again
+	savedAt  map[string]time.Time   // of alerts, by id
+	loadedAt time.Time
+	loaded   bool
+	failing  map[string]bool // what is failing, so that it is logged when it changes
+
+	view view // what other goroutines see
+}
+
+// New makes an engine; nothing is evaluated before Run.
+func New(o Options) (*Engine, error) {
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		opts: o, log: o.Logger, metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1),
+		byID: map[string]*compiled{}, clusters: map[string]meta.ClusterRow{}, sources: map[sourceKey]*source{},
+		alerts: map[alertKey]*incident.Alert{}, ended: map[alertKey]time.Time{}, savedAt: map[string]time.Time{}, failing: map[string]bool{},
+	}
+	e.queue.changes = map[sourceKey]round{}
+	e.view.reset()
+	e.book = &incident.Book{
+		Links:   incident.Links{Base: o.PublicURL},
+		Targets: func() []incident.Target { return e.targets },
+		ClusterName: func(id string) string {
+			if c, ok := e.clusters[id]; ok {
+				return c.Name
+			}
+			return id
+		},
+	}
+	return e, nil
+}
+
+// Arrived tells that samples of a sender were stored. It never blocks.
+func (e *Engine) Arrived(a ingest.Arrival) {
+	if _, ok := scopeOf(a.Sender); !ok {
+		return
+	}
+	key := sourceKey{a.Cluster, a.Sender}
+	r := round{source: key, trigger: triggerInterval, at: a.Through, interval: a.Interval, received: a.ReceivedAt}
+	if r.received.IsZero() {
+		r.received = e.opts.Now()
+	}
+	e.queue.Lock()
+	if a.Through.IsZero() {
+		// Backlog is history; what changed meanwhile comes with the live data.
+		if !a.Backlog {
+			r.trigger, r.at = triggerChange, r.received
+			if waiting, ok := e.queue.changes[key]; ok {
+				r.received = waiting.received
+			}
+			e.queue.changes[key] = r
+		}
+	} else {
+		e.enqueueLocked(r)
+	}
+	e.queue.Unlock()
+	e.poke()
+}
+
+// RolledUp tells that the rollups of an interval were written. It never blocks.
+func (e *Engine) RolledUp(w rollup.Written) {
+	now := e.opts.Now()
+	e.queue.Lock()
+	e.enqueueLocked(round{source: sourceKey{w.Cluster, senderRollup}, trigger: triggerRollup, at: w.At, received: now})
+	e.queue.Unlock()
+	e.poke()
+}
+
+// PoliciesChanged tells that policies, targets or clusters were written. It
+// never blocks.
+func (e *Engine) PoliciesChanged() {
+	e.queue.Lock()
+	e.queue.reload = true
+	e.queue.Unlock()
+	e.poke()
+}
+
+// enqueueLocked bounds what waits of one source: when the engine cannot follow,
+// the newest matter.
+func (e *Engine) enqueueLocked(r round) {
+	waiting, oldest := 0, -1
+	for i, w := range e.queue.rounds {
+		if w.source == r.source {
+			waiting++
+			if oldest < 0 {
+				oldest = i
+			}
+		}
+	}
+	if waiting >= maxWaiting {
+		e.queue.rounds = append(e.queue.rounds[:oldest], e.queue.rounds[oldest+1:]...)
+		e.metrics.skipped.WithLabelValues("overtaken").Inc()
+	}
+	e.queue.rounds = append(e.queue.rounds, r)
+}
+
+func (e *Engine) poke() {
+	select {
+	case e.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// next takes what is to be done now, and says when there will be more of it.
+func (e *Engine) next(now time.Time) (rounds []round, reload bool, wait time.Duration) {
+	e.queue.Lock()
+	defer e.queue.Unlock()
+	rounds, e.queue.rounds = e.queue.rounds, nil
+	reload, e.queue.reload = e.queue.reload, false
+	wait = tickEvery
+	for key, r := range e.queue.changes {
+		if s := e.sources[key]; s != nil {
+			if left := changeGap - now.Sub(s.changeAt); left > 0 {
+				wait = min(wait, left)
+				continue
+			}
+		}
+		delete(e.queue.changes, key)
+		rounds = append(rounds, r)
+	}
+	return rounds, reload, wait
+}
+
+// Run evaluates until ctx ends.
+func (e *Engine) Run(ctx context.Context) error {
+	e.born = e.opts.Now()
+	for ctx.Err() == nil {
+		err := e.restore(ctx)
+		if err == nil {
+			break
+		}
+		e.report("load", "load alerts", err)
+		// Evaluating without knowing what fires would fire it again.
+		if !sleep(ctx, time.Second) {
+			return nil
+		}
+	}
+	e.report("load", "load alerts", nil)
+	tick := e.opts.Now()
+	for {
+		now := e.opts.Now()
+		rounds, reload, wait := e.next(now)
+		if reload || now.Sub(e.loadedAt) >= reloadEvery {
+			e.reload(ctx, now)
+		}
+		for _, r := range rounds {
+			if ctx.Err() != nil {
+				return nil
+			}
+			e.evaluate(ctx, r)
+		}
+		if now = e.opts.Now(); now.Sub(tick) >= tickEvery {
+			tick = now
+			e.silence(ctx, now)
+		}
+		due := e.flush(ctx, now)
+		timer := time.NewTimer(min(wait, due))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-e.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// restore loads what fires, and everything else that Run keeps.
+func (e *Engine) restore(ctx context.Context) error {
+	now := e.opts.Now()
+	alerts, ended := map[alertKey]*incident.Alert{}, map[alertKey]time.Time{}
+	err := e.opts.Meta.View(ctx, func(tx *meta.Tx) error {
+		firing, err := tx.FiringAlerts()
+		if err != nil {
+			return err
+		}
+		for _, row := range firing {
+			a, err := incident.FromRow(row)
+			if err != nil {
+				return err
+			}
+			alerts[keyOf(a)] = a
+		}
+		recent, err := tx.EndedAlertsSince(now.Add(-2 * maxLate))
+		if err != nil {
+			return err
+		}
+		for _, row := range recent {
+			a, err := incident.FromRow(row)
+			if err != nil {
+				return err
+			}
+			ended[keyOf(a)] = a.EndedAt
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	e.alerts, e.ended = alerts, ended
+	for _, a := range alerts {
+		e.savedAt[a.ID] = now
+	}
+	return e.load(ctx, now)
+}
+
+// load reads policies, targets and clusters.
+func (e *Engine) load(ctx context.Context, now time.Time) error {
+	var policies, targets []meta.Resource
+	var clusters []meta.ClusterRow
+	err := e.opts.Meta.View(ctx, func(tx *meta.Tx) (err error) {
+		if policies, err = tx.Resources(meta.KindPolicy); err != nil {
+			return err
+		}
+		if targets, err = tx.Resources(meta.KindTarget); err != nil {
+			return err
+		}
+		clusters, err = tx.ListClusters()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	e.loadedAt = now
+	byID := make(map[string]*compiled, len(policies))
+	e.policies = e.policies[:0:0]
+	for _, r := range policies {
+		c := e.byID[r.ID]
+		if c == nil || c.ref.Revision != r.Revision {
+			if c, err = compile(r); err != nil {
+				// One that cannot be read must not stop the others; its alerts stay.
+				e.log.Error("read policy", "policy", r.Name, "err", err)
+				e.metrics.failures.WithLabelValues("load").Inc()
+				c = &compiled{ref: incident.PolicyRef{ID: r.ID, Name: r.Name, Project: r.Project, Revision: r.Revision}, enabled: true}
+			}
+		}
+		byID[r.ID] = c
+		if c.enabled && c.spec != nil {
+			e.policies = append(e.policies, c)
+		}
+	}
+	e.byID = byID
+	e.targets = e.targets[:0:0]
+	for _, r := range targets {
+		t, err := targetOf(r)
+		if err != nil {
+			e.log.Error("read target", "target", r.Name, "err", err)
+			continue
+		}
+		e.targets = append(e.targets, t)
+	}
+	e.clusters = make(map[string]meta.ClusterRow, len(clusters))
+	for _, c := range clusters {
+		e.clusters[c.ID] = c
+	}
+	e.view.firing(e.alerts)
+	return nil
+}
+
+// reload loads and ends what policies and clusters that are gone leave behind.
+func (e *Engine) reload(ctx context.Context, now time.Time) {
+	if err := e.load(ctx, now); err != nil {
+		e.report("load", "load policies", err)
+		e.loadedAt = now.Add(tickEvery - reloadEvery) // again with the next tick
+		return
+	}
+	e.report("load", "load policies", nil)
+	e.orphans(ctx, now)
+}
+
+// flush tells what is due by time, and says when the next is.
+func (e *Engine) flush(ctx context.Context, now time.Time) time.Duration {
+	var told bool
+	var next time.Time
+	err := e.opts.Meta.View(ctx, func(tx *meta.Tx) (err error) { next, err = tx.NextThread(); return err })
+	if err == nil && !next.IsZero() && !next.After(now) {
+		err = e.opts.Meta.Update(ctx, func(tx *meta.Tx) (err error) {
+			if told, err = e.book.Flush(tx, now); err != nil {
+				return err
+			}
+			next, err = tx.NextThread()
+			return err
+		})
+	}
+	if err != nil && ctx.Err() == nil {
+		e.report("store", "tell what is due", err)
+		return tickEvery
+	}
+	if told {
+		e.opts.Told()
+	}
+	if next.IsZero() {
+		return tickEvery
+	}
+	return max(time.Millisecond, min(tickEvery, next.Sub(now)))
+}
+
+// commit stores alerts that began, changed or ended, with all that follows, and
+// only then takes them over.
+func (e *Engine) commit(ctx context.Context, now time.Time, changed, quiet []*incident.Alert) bool {
+	if len(changed) == 0 && len(quiet) == 0 {
+		return true
+	}
+	var told bool
+	err := e.opts.Meta.Update(ctx, func(tx *meta.Tx) (err error) {
+		if told, err = e.book.Apply(tx, now, changed); err != nil {
+			return err
+		}
+		for _, a := range quiet {
+			row, err := a.Row()
+			if err != nil {
+				return err
+			}
+			if err := tx.PutAlert(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			e.report("store", "store alerts", err)
+		}
+		return false
+	}
+	e.report("store", "store alerts", nil)
+	for _, list := range [][]*incident.Alert{changed, quiet} {
+		for _, a := range list {
+			e.take(a, now)
+		}
+	}
+	if told {
+		e.opts.Told()
+	}
+	return true
+}
+
+func (e *Engine) take(a *incident.Alert, now time.Time) {
+	key := keyOf(a)
+	_, before := e.alerts[key]
+	switch {
+	case a.Firing:
+		e.alerts[key] = a
+		e.savedAt[a.ID] = now
+		if !before {
+			e.metrics.changes.WithLabelValues("began").Inc()
+			e.log.Info("alert began", "alert", a.ID, "policy", a.Policy.Name, "cluster", a.Object.Cluster, "key", a.Key, "severity", a.Severity)
+		}
+	default:
+		delete(e.alerts, key)
+		delete(e.savedAt, a.ID)
+		e.ended[key] = a.EndedAt
+		if before {
+			e.metrics.changes.WithLabelValues("ended").Inc()
+			e.log.Info("alert ended", "alert", a.ID, "policy", a.Policy.Name, "cluster", a.Object.Cluster, "key", a.Key, "cause", a.Cause)
+		}
+	}
+	e.metrics.firing.Set(float64(len(e.alerts)))
+	e.view.firing(e.alerts)
+}
+
+// report logs a failure when it begins and when it ends, and counts it always.
+func (e *Engine) report(reason, what string, err error) {
+	if err == nil {
+		if e.failing[what] {
+			delete(e.failing, what)
+			e.log.Info("works again", "what", what)
+		}
+		return
+	}
+	e.metrics.failures.WithLabelValues(reason).Inc()
+	if !e.failing[what] {
+		e.failing[what] = true
+		e.log.Error("engine failure", "what", what, "err", err)
+	}
+}
+
+func keyOf(a *incident.Alert) alertKey {
+	return alertKey{a.Policy.ID, a.Object.Cluster, a.Key}
+}
+
+func splitSender(sender string) (role, node string) {
+	role, node, _ = strings.Cut(sender, "/")
+	return role, node
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+func targetOf(r meta.Resource) (incident.Target, error) {
+	var spec struct {
+		MaxBytes int `json:"maxBytes"`
+	}
+	if err := unmarshal(r.Spec, &spec); err != nil {
+		return incident.Target{}, fmt.Errorf("read target %q: %w", r.Name, err)
+	}
+	return incident.Target{ID: r.ID, Name: r.Name, MaxBytes: spec.MaxBytes}, nil
+}

@@ -1,0 +1,62 @@
+package engine
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	rounds   *prometheus.CounterVec
+	took     prometheus.Histogram
+	delay    prometheus.Histogram
+	slow     prometheus.Counter
+	skipped  *prometheus.CounterVec
+	judged   prometheus.Counter
+	failures *prometheus.CounterVec
+	firing   prometheus.Gauge
+	changes  *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	m := &metrics{
+		rounds: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowsnest_engine_rounds_total", Help: "Evaluations of all policies that one arrival concerns, by what arrived.",
+		}, []string{"trigger"}),
+		took: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "crowsnest_engine_round_duration_seconds", Help: "How long a round took, its commit included.", Buckets: []float64{.001, .005, .02, .1, .5, 2, 10},
+		}),
+		delay: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "crowsnest_engine_arrival_to_commit_seconds", Help: "From the arrival of samples to the commit of the alerts and notifications that they made.", Buckets: []float64{.005, .02, .1, .5, 2, 10},
+		}),
+		slow: f.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_engine_slow_rounds_total", Help: "Rounds that took longer than a second.",
+		}),
+		skipped: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowsnest_engine_rounds_skipped_total", Help: "Arrivals that were not evaluated, by reason: their data come late, or newer ones were waiting already.",
+		}, []string{"reason"}),
+		judged: f.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_engine_objects_judged_total", Help: "Judgements of an object by a policy.",
+		}),
+		failures: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowsnest_engine_failures_total", Help: "Reads of samples, and reads and writes of alerts, that failed.",
+		}, []string{"reason"}),
+		firing: f.NewGauge(prometheus.GaugeOpts{Name: "crowsnest_engine_firing_alerts", Help: "Alerts that fire."}),
+		changes: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowsnest_engine_alert_changes_total", Help: "Alerts that began and ended.",
+		}, []string{"change"}),
+	}
+	for _, t := range []string{triggerInterval, triggerChange, triggerRollup} {
+		m.rounds.WithLabelValues(t)
+	}
+	for _, r := range []string{"late", "overtaken", "order"} {
+		m.skipped.WithLabelValues(r)
+	}
+	for _, r := range []string{"read", "store", "load"} {
+		m.failures.WithLabelValues(r)
+	}
+	for _, c := range []string{"began", "ended"} {
+		m.changes.WithLabelValues(c)
+	}
+	return m
+}

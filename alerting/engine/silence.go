@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
+)
+
+// silence marks the alerts of silent sources as stale. That is no end: what is
+// not seen may still be so. After a day without a value it is over.
+func (e *Engine) silence(ctx context.Context, now time.Time) {
+	var changed, quiet []*incident.Alert
+	for _, a := range e.alerts {
+		c := e.byID[a.Policy.ID]
+		if c == nil || c.spec == nil || a.Sender == "" {
+			continue
+		}
+		seen, interval := e.born, defaultInterval
+		if src := e.sources[sourceKey{a.Object.Cluster, a.Sender}]; src != nil {
+			seen, interval = src.seen, src.interval
+		}
+		silent := now.Sub(seen) > missedIntervals*interval
+		if silent && !a.State.Newest.IsZero() && now.Sub(a.State.Newest) > evaluate.NoDataLimit {
+			after := *a
+			state, cause := a.State.Step(&c.rule, evaluate.Input{At: now, Gone: evaluate.NoData})
+			if cause != "" {
+				e.describeEnd(&after, c, state, evaluate.Input{At: now}, nil, cause)
+				changed = append(changed, &after)
+			}
+			continue
+		}
+		if silent != a.Stale {
+			after := *a
+			after.Stale = silent
+			quiet = append(quiet, &after)
+		}
+	}
+	for key, at := range e.ended {
+		if now.Sub(at) > 2*maxLate {
+			delete(e.ended, key)
+		}
+	}
+	e.commit(ctx, now, changed, quiet)
+}
+
+// orphans ends the alerts that no evaluation will reach any more: those of
+// policies that were deleted, disabled or turned elsewhere, and of clusters that
+// were removed.
+func (e *Engine) orphans(ctx context.Context, now time.Time) {
+	listed := map[string]bool{}
+	for _, id := range e.opts.Inventory.Clusters() {
+		listed[id] = true
+	}
+	var changed []*incident.Alert
+	for _, a := range e.alerts {
+		cause := e.orphaned(a, listed)
+		if cause == "" {
+			continue
+		}
+		after := *a
+		at := now
+		if a.State.At.After(at) { // of a sender whose clock is ahead
+			at = a.State.At
+		}
+		e.describeEnd(&after, nil, evaluate.State{At: at}, evaluate.Input{At: at}, nil, cause)
+		changed = append(changed, &after)
+	}
+	e.commit(ctx, now, changed, nil)
+}
+
+func (e *Engine) orphaned(a *incident.Alert, listed map[string]bool) evaluate.Cause {
+	c := e.byID[a.Policy.ID]
+	cluster := a.Object.Cluster
+	_, known := e.clusters[cluster]
+	switch {
+	case c == nil:
+		return evaluate.PolicyDeleted
+	case c.spec == nil:
+		return "" // it cannot be read; whoever mends it decides
+	case !c.enabled:
+		return evaluate.PolicyDisabled
+	case !known && !listed[cluster]:
+		return evaluate.ClusterRemoved
+	case c.level != a.Object.Level, !sameKeys(c.dimensions, a.Dimensions):
+		return evaluate.PolicyChanged
+	case !c.selection.Cluster(cluster, e.clusterLabels(cluster)):
+		if c.ref.Revision != a.Policy.Revision {
+			return evaluate.PolicyChanged
+		}
+		return evaluate.NotSelected // the cluster's labels changed
+	}
+	return ""
+}
+
+func sameKeys(names []string, m map[string]string) bool {
+	if len(names) != len(m) {
+		return false
+	}
+	for _, n := range names {
+		if _, ok := m[n]; !ok {
+			return false
+		}
+	}
+	return true
+}
