@@ -211,6 +211,12 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.metadata(w, r)
 		return
 	}
+	if r.Header.Get("Origin") != "" {
+		// No other origin may read, so none is announced. Prometheus' handler
+		// would look the origin up in a pattern that it is not given.
+		r = r.Clone(r.Context())
+		r.Header.Del("Origin")
+	}
 	a.router.ServeHTTP(w, r)
 }
 
@@ -333,7 +339,11 @@ func (g *gate) Insert(ctx context.Context, _ string) (int, error) {
 	case g.places <- struct{}{}:
 		return int(g.n.Add(1)), nil
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		// As the engine names these when they end a query that was begun.
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return 0, promql.ErrQueryTimeout("query queue")
+		}
+		return 0, promql.ErrQueryCanceled("query queue")
 	}
 }
 
