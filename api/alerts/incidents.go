@@ -1,0 +1,422 @@
+package alerts
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
+	"github.com/crowsnest-dev/crowsnest/api/access"
+	"github.com/crowsnest-dev/crowsnest/api/inventory"
+	"github.com/crowsnest-dev/crowsnest/api/problem"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
+)
+
+// Incident is an incident as the API gives it.
+type Incident struct {
+	ID             string            `json:"id"`
+	URL            string            `json:"url"`
+	Title          string            `json:"title"`
+	State          string            `json:"state" enum:"open,resolved"`
+	Severity       string            `json:"severity" enum:"info,warning,critical"`
+	Cluster        Cluster           `json:"cluster"`
+	Object         incident.Object   `json:"object" doc:"Of its worst alert."`
+	StartedAt      time.Time         `json:"started_at"`
+	EndedAt        *time.Time        `json:"ended_at"`
+	Cause          *string           `json:"cause" doc:"Why the last alert ended."`
+	AcknowledgedBy *string           `json:"acknowledged_by"`
+	Reopened       int               `json:"reopened" doc:"How often it was opened again within 15 min of its end."`
+	Labels         map[string]string `json:"labels" nullable:"false"`
+}
+
+// Cluster names a cluster.
+type Cluster struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+// Alert is an alert as the API and notifications give it.
+type Alert struct {
+	ID          string               `json:"id"`
+	Incident    string               `json:"incident"`
+	State       string               `json:"state" enum:"firing,ended"`
+	Severity    string               `json:"severity" enum:"info,warning,critical"`
+	StartedAt   time.Time            `json:"started_at"`
+	EndedAt     *time.Time           `json:"ended_at"`
+	Cause       *string              `json:"cause"`
+	Stale       bool                 `json:"stale" doc:"The source of its values is silent."`
+	Policy      AlertPolicy          `json:"policy"`
+	Object      incident.Object      `json:"object"`
+	Dimensions  map[string]string    `json:"dimensions" nullable:"false"`
+	Conditions  []incident.Condition `json:"conditions" nullable:"false"`
+	Explanation string               `json:"explanation"`
+	Annotations map[string]string    `json:"annotations" nullable:"false"`
+	Evidence    Evidence             `json:"evidence"`
+}
+
+// AlertPolicy names the policy of an alert.
+type AlertPolicy struct {
+	Name     string `json:"name"`
+	Project  string `json:"project"`
+	Revision int64  `json:"revision"`
+	URL      string `json:"url"`
+}
+
+// Evidence is what an alert was found by.
+type Evidence struct {
+	Series [][]any `json:"series" nullable:"false" doc:"Of the first condition's metric: [time, value], the newest first."`
+}
+
+// Delivery is a notification with its attempts.
+type Delivery struct {
+	ID          string     `json:"id"`
+	Incident    string     `json:"incident"`
+	Target      string     `json:"target"`
+	Type        string     `json:"type"`
+	Sequence    int64      `json:"sequence"`
+	State       string     `json:"state" enum:"pending,delivered,dead,superseded,skipped"`
+	CreatedAt   time.Time  `json:"created_at"`
+	Attempts    int        `json:"attempts"`
+	NextAt      *time.Time `json:"next_at" doc:"Of the next attempt; null when there will be none."`
+	LastError   string     `json:"last_error"`
+	DeliveredAt *time.Time `json:"delivered_at"`
+	Log         []Attempt  `json:"log" nullable:"false" doc:"Every attempt, the oldest first."`
+}
+
+// Attempt is one try to send a notification.
+type Attempt struct {
+	At          time.Time `json:"at"`
+	TookSeconds float64   `json:"took_seconds"`
+	Result      string    `json:"result" enum:"delivered,retry,final"`
+	Status      int       `json:"status" doc:"Of HTTP; 0 when there was no answer."`
+	Error       string    `json:"error"`
+}
+
+// IncidentDetail is an incident with all that belongs to it.
+type IncidentDetail struct {
+	Incident   Incident   `json:"incident"`
+	Alerts     []Alert    `json:"alerts" nullable:"false"`
+	Deliveries []Delivery `json:"deliveries" nullable:"false"`
+}
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func stringOrNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+func (h *handlers) showIncident(r meta.Incident, names map[string]string) (Incident, error) {
+	var st incident.State
+	if err := json.Unmarshal(r.Data, &st); err != nil {
+		return Incident{}, fmt.Errorf("read incident %s: %w", r.ID, err)
+	}
+	name := names[r.Cluster]
+	if name == "" {
+		name = r.Cluster
+	}
+	return Incident{
+		ID: r.ID, URL: h.links.Incident(r.ID), Title: st.Title, State: r.State, Severity: r.Severity, Cluster: Cluster{r.Cluster, name}, Object: st.Object,
+		StartedAt: r.StartedAt, EndedAt: orNull(r.EndedAt), Cause: stringOrNull(st.Cause), Reopened: st.Reopened, Labels: orEmpty(st.Labels),
+	}, nil
+}
+
+func (h *handlers) showAlert(r meta.Alert) (Alert, error) {
+	a, err := incident.FromRow(r)
+	if err != nil {
+		return Alert{}, err
+	}
+	v := a.View(h.links)
+	out := Alert{
+		ID: a.ID, Incident: a.IncidentID, State: v.State, Severity: v.Severity, StartedAt: a.StartedAt, EndedAt: orNull(a.EndedAt), Cause: v.Cause, Stale: v.Stale,
+		Policy: AlertPolicy(v.Policy), Object: v.Object, Dimensions: v.Dimensions, Conditions: v.Conditions,
+		Explanation: v.Explanation, Annotations: v.Annotations, Evidence: Evidence{Series: [][]any{}},
+	}
+	for _, p := range a.Series {
+		out.Evidence.Series = append(out.Evidence.Series, []any{p.T, p.V})
+	}
+	return out, nil
+}
+
+func showDelivery(n meta.Notification, attempts []meta.Attempt, targets map[string]string) Delivery {
+	name := targets[n.TargetID]
+	if name == "" {
+		name = n.TargetID // it was deleted
+	}
+	d := Delivery{
+		ID: n.ID, Incident: n.IncidentID, Target: name, Type: n.Type, Sequence: n.Sequence, State: n.State,
+		CreatedAt: n.CreatedAt, Attempts: n.Attempts, LastError: n.Error, Log: make([]Attempt, len(attempts)),
+	}
+	switch n.State {
+	case meta.NotificationPending:
+		d.NextAt = orNull(n.NextAt)
+	case meta.NotificationDelivered:
+		d.DeliveredAt = orNull(n.DoneAt)
+	}
+	for i, a := range attempts {
+		d.Log[i] = Attempt{At: a.At, TookSeconds: a.Took.Seconds(), Result: a.Result, Status: a.Status, Error: a.Error}
+	}
+	return d
+}
+
+func clusterNames(tx *meta.Tx) (map[string]string, error) {
+	clusters, err := tx.ListClusters()
+	out := map[string]string{}
+	for _, c := range clusters {
+		out[c.ID] = c.Name
+	}
+	return out, err
+}
+
+func deliveries(tx *meta.Tx, f meta.NotificationFilter) ([]Delivery, []meta.Notification, error) {
+	targets, err := tx.Resources(meta.KindTarget)
+	if err != nil {
+		return nil, nil, err
+	}
+	names := map[string]string{}
+	for _, t := range targets {
+		names[t.ID] = t.Name
+	}
+	rows, err := tx.Notifications(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	out := make([]Delivery, len(rows))
+	for i, n := range rows {
+		attempts, err := tx.Attempts(n.ID)
+		if err != nil {
+			return nil, nil, err
+		}
+		out[i] = showDelivery(n, attempts, names)
+	}
+	return out, rows, nil
+}
+
+type page struct {
+	Limit  int    `query:"limit" default:"200" minimum:"1" maximum:"1000"`
+	Cursor string `query:"cursor" doc:"As next of the page before has it."`
+}
+
+// next is the cursor after a full page.
+func (p page) next(n int, last func() string) *string {
+	if n < p.Limit {
+		return nil
+	}
+	s := last()
+	return &s
+}
+
+type incidentQuery struct {
+	State   string `query:"state" enum:"active,resolved,all" default:"all"`
+	Cluster string `query:"cluster"`
+	page
+}
+
+func (h *handlers) listIncidents(ctx context.Context, in *incidentQuery) (*body[list[Incident]], error) {
+	if err := access.Authorize(ctx, access.Read, in.Cluster, ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	state := map[string]string{"active": meta.IncidentOpen, "resolved": meta.IncidentResolved}[in.State]
+	out := &body[list[Incident]]{}
+	err := h.Store.View(ctx, func(tx *meta.Tx) error {
+		rows, err := tx.Incidents(meta.IncidentFilter{State: state, Cluster: in.Cluster, Before: in.Cursor, Limit: in.Limit})
+		if err != nil {
+			return err
+		}
+		names, err := clusterNames(tx)
+		if err != nil {
+			return err
+		}
+		out.Body.Items = make([]Incident, len(rows))
+		for i, r := range rows {
+			if out.Body.Items[i], err = h.showIncident(r, names); err != nil {
+				return err
+			}
+		}
+		out.Body.Next = in.next(len(rows), func() string { return rows[len(rows)-1].ID })
+		return nil
+	})
+	return out, problem.Error(err)
+}
+
+type byID struct {
+	ID string `path:"id"`
+}
+
+func (h *handlers) getIncident(ctx context.Context, in *byID) (*body[IncidentDetail], error) {
+	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	out := &body[IncidentDetail]{}
+	err := h.Store.View(ctx, func(tx *meta.Tx) error {
+		row, err := tx.Incident(in.ID)
+		if err != nil {
+			return err
+		}
+		names, err := clusterNames(tx)
+		if err != nil {
+			return err
+		}
+		if out.Body.Incident, err = h.showIncident(row, names); err != nil {
+			return err
+		}
+		alerts, err := tx.AlertsOf(in.ID)
+		if err != nil {
+			return err
+		}
+		out.Body.Alerts = make([]Alert, len(alerts))
+		for i, a := range alerts {
+			if out.Body.Alerts[i], err = h.showAlert(a); err != nil {
+				return err
+			}
+		}
+		out.Body.Deliveries, _, err = deliveries(tx, meta.NotificationFilter{IncidentID: in.ID})
+		return err
+	})
+	return out, problem.Error(err)
+}
+
+type alertQuery struct {
+	State   string `query:"state" enum:"firing,ended,all" default:"firing"`
+	Cluster string `query:"cluster"`
+	Policy  string `query:"policy" doc:"Name of a policy."`
+	page
+}
+
+func (h *handlers) listAlerts(ctx context.Context, in *alertQuery) (*body[list[Alert]], error) {
+	if err := access.Authorize(ctx, access.Read, in.Cluster, ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	f := meta.AlertFilter{State: in.State, Cluster: in.Cluster, Before: in.Cursor, Limit: in.Limit}
+	if in.State == "all" {
+		f.State = ""
+	}
+	out := &body[list[Alert]]{}
+	err := h.Store.View(ctx, func(tx *meta.Tx) error {
+		if in.Policy != "" {
+			p, err := tx.Resource(meta.KindPolicy, "default", in.Policy)
+			if err != nil {
+				return err
+			}
+			f.PolicyID = p.ID
+		}
+		rows, err := tx.Alerts(f)
+		if err != nil {
+			return err
+		}
+		out.Body.Items = make([]Alert, len(rows))
+		for i, r := range rows {
+			if out.Body.Items[i], err = h.showAlert(r); err != nil {
+				return err
+			}
+		}
+		out.Body.Next = in.next(len(rows), func() string { return rows[len(rows)-1].ID })
+		return nil
+	})
+	return out, problem.Error(err)
+}
+
+type deliveryQuery struct {
+	Incident string `query:"incident"`
+	State    string `query:"state" enum:"pending,delivered,dead,superseded,skipped,all" default:"all"`
+	page
+}
+
+func (h *handlers) listDeliveries(ctx context.Context, in *deliveryQuery) (*body[list[Delivery]], error) {
+	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	f := meta.NotificationFilter{IncidentID: in.Incident, State: in.State, Limit: in.Limit}
+	if in.State == "all" {
+		f.State = ""
+	}
+	if in.Cursor != "" {
+		n, err := strconv.ParseInt(in.Cursor, 10, 64)
+		if err != nil {
+			return nil, problem.Error(fault.Field{Path: "cursor", Reason: "must be as next of the page before has it", Value: in.Cursor})
+		}
+		f.Before = n
+	}
+	out := &body[list[Delivery]]{}
+	err := h.Store.View(ctx, func(tx *meta.Tx) error {
+		items, rows, err := deliveries(tx, f)
+		if err != nil {
+			return err
+		}
+		out.Body.Items = items
+		out.Body.Next = in.next(len(rows), func() string { return strconv.FormatInt(rows[len(rows)-1].Position, 10) })
+		return nil
+	})
+	return out, problem.Error(err)
+}
+
+func (h *handlers) resend(ctx context.Context, in *byID) (*body[Delivery], error) {
+	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	out := &body[Delivery]{}
+	now := h.now()
+	err := h.Store.Update(ctx, func(tx *meta.Tx) error {
+		if err := tx.Resend(in.ID, now, now.Add(incident.GiveUpAfter)); err != nil {
+			return err
+		}
+		n, err := tx.Notification(in.ID)
+		if err != nil {
+			return err
+		}
+		attempts, err := tx.Attempts(in.ID)
+		if err != nil {
+			return err
+		}
+		names := map[string]string{}
+		if t, err := tx.ResourceByID(n.TargetID); err == nil {
+			names[t.ID] = t.Name
+		}
+		out.Body = showDelivery(n, attempts, names)
+		return nil
+	})
+	if err != nil {
+		return nil, problem.Error(err)
+	}
+	h.Outbox.Wake()
+	return out, nil
+}
+
+// Counts gives the active incidents of each cluster by severity.
+func Counts(ctx context.Context, s Store) (map[string]inventory.IncidentCount, error) {
+	out := map[string]inventory.IncidentCount{}
+	err := s.View(ctx, func(tx *meta.Tx) error {
+		rows, err := tx.Incidents(meta.IncidentFilter{State: meta.IncidentOpen, Limit: 100_000})
+		for _, r := range rows {
+			c := out[r.Cluster]
+			switch r.Severity {
+			case "critical":
+				c.Critical++
+			case "warning":
+				c.Warning++
+			default:
+				c.Info++
+			}
+			out[r.Cluster] = c
+		}
+		return err
+	})
+	return out, err
+}

@@ -1,0 +1,228 @@
+package alerts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
+	"github.com/crowsnest-dev/crowsnest/alerting/notify"
+	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/api/access"
+	"github.com/crowsnest-dev/crowsnest/api/problem"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
+)
+
+func showTarget(r meta.Resource, queues []meta.TargetQueue) (notify.Target, error) {
+	t, err := notify.FromRow(r)
+	if err != nil {
+		return notify.Target{}, err
+	}
+	t.Status = &notify.TargetStatus{}
+	for _, q := range queues {
+		if q.TargetID == r.ID {
+			t.Status.Pending, t.Status.LastError = q.Pending, q.LastError
+		}
+	}
+	return *t, nil
+}
+
+func (h *handlers) listTargets(ctx context.Context, _ *struct{}) (*body[list[notify.Target]], error) {
+	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	out := &body[list[notify.Target]]{}
+	err := h.Store.View(ctx, func(tx *meta.Tx) error {
+		rows, err := tx.Resources(meta.KindTarget)
+		if err != nil {
+			return err
+		}
+		queues, err := tx.TargetQueues()
+		if err != nil {
+			return err
+		}
+		out.Body.Items = make([]notify.Target, len(rows))
+		for i, r := range rows {
+			if out.Body.Items[i], err = showTarget(r, queues); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return out, problem.Error(err)
+}
+
+func (h *handlers) getTarget(ctx context.Context, in *byName) (*body[notify.Target], error) {
+	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	out := &body[notify.Target]{}
+	err := h.Store.View(ctx, func(tx *meta.Tx) error {
+		row, err := tx.Resource(meta.KindTarget, in.Project, in.Name)
+		if err != nil {
+			return err
+		}
+		queues, err := tx.TargetQueues()
+		if err != nil {
+			return err
+		}
+		out.Body, err = showTarget(row, queues)
+		return err
+	})
+	return out, problem.Error(err)
+}
+
+func (h *handlers) createTarget(ctx context.Context, in *document) (*body[notify.Target], error) {
+	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	t, err := notify.ParseTarget(in.RawBody, "", h.Outbox.Guard())
+	if err != nil {
+		return nil, problem.Error(err)
+	}
+	now := h.now()
+	row := meta.Resource{
+		ID: incident.NewID("tgt_", now), Kind: meta.KindTarget, Project: t.Metadata.Project, Name: t.Metadata.Name, Revision: 1, Labels: t.Metadata.Labels,
+		ManagedBy: in.Manager, CreatedAt: now, UpdatedAt: now, UpdatedBy: who(ctx),
+	}
+	secret := notify.NewSecret()
+	if row.Spec, row.Sealed, err = notify.Seal(h.Keyring, row.ID, t, secret); err != nil {
+		return nil, problem.Error(err)
+	}
+	var current any
+	err = h.Store.Update(ctx, func(tx *meta.Tx) error {
+		there, err := tx.Resource(meta.KindTarget, row.Project, row.Name)
+		if errors.Is(err, fault.ErrNotFound) {
+			return tx.CreateResource(row)
+		}
+		if err != nil {
+			return err
+		}
+		if current, err = showTarget(there, nil); err != nil {
+			return err
+		}
+		return fmt.Errorf("target %q is there already: %w", row.Name, fault.ErrConflict)
+	})
+	if err != nil {
+		return nil, answerConflict(err, current)
+	}
+	h.Engine.PoliciesChanged()
+	shown, err := showTarget(row, nil)
+	if err != nil {
+		return nil, problem.Error(err)
+	}
+	shown.Status.Secret = secret.Reveal()
+	return &body[notify.Target]{shown}, nil
+}
+
+func (h *handlers) replaceTarget(ctx context.Context, in *documentByName) (*body[notify.Target], error) {
+	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	out := &body[notify.Target]{}
+	var current any
+	err := h.Store.Update(ctx, func(tx *meta.Tx) error {
+		row, err := tx.Resource(meta.KindTarget, in.Project, in.Name)
+		if err != nil {
+			return err
+		}
+		// Secrets that this key file cannot open can be replaced all the same, by
+		// a new target; here they would be lost without a word.
+		stored, err := notify.Unseal(h.Keyring, row)
+		if err != nil {
+			return fmt.Errorf("%w: %w", fault.ErrUnavailable, err)
+		}
+		t, err := notify.ParseTarget(in.RawBody, stored.URL, h.Outbox.Guard())
+		if err != nil {
+			return err
+		}
+		if err := sameName(in.Name, t.Metadata.Name); err != nil {
+			return err
+		}
+		if err := checkWrite(row, t.Metadata.Revision, in.Manager, in.Force); err != nil {
+			shown, showErr := showTarget(row, nil)
+			current = shown
+			return errors.Join(err, showErr)
+		}
+		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = t.Metadata.Labels, in.Manager, h.now(), who(ctx)
+		if row.Spec, row.Sealed, err = notify.Seal(h.Keyring, row.ID, t, stored.Secret); err != nil {
+			return err
+		}
+		if row.Revision, err = tx.UpdateResource(row); err != nil {
+			return err
+		}
+		queues, err := tx.TargetQueues()
+		if err != nil {
+			return err
+		}
+		out.Body, err = showTarget(row, queues)
+		return err
+	})
+	if err != nil {
+		return nil, answerConflict(err, current)
+	}
+	h.Engine.PoliciesChanged()
+	h.Outbox.Wake()
+	return out, nil
+}
+
+func (h *handlers) deleteTarget(ctx context.Context, in *byName) (*struct{}, error) {
+	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	err := h.Store.Update(ctx, func(tx *meta.Tx) error {
+		policies, err := tx.Resources(meta.KindPolicy)
+		if err != nil {
+			return err
+		}
+		for _, r := range policies {
+			p, err := policy.FromRow(r)
+			if err != nil {
+				return err
+			}
+			if p.Spec.Notify != nil && slices.ContainsFunc(p.Spec.Notify.Targets, func(t policy.TargetRef) bool { return t.Name == in.Name }) {
+				return fmt.Errorf("target %q: policy %q names it; take it out there first: %w", in.Name, r.Name, fault.ErrConflict)
+			}
+		}
+		return tx.DeleteResource(meta.KindTarget, in.Project, in.Name)
+	})
+	if err != nil {
+		return nil, problem.Error(err)
+	}
+	h.Engine.PoliciesChanged()
+	h.Outbox.Wake() // what waited for it is given up
+	return nil, nil
+}
+
+func (h *handlers) testTarget(ctx context.Context, in *byName) (*body[Delivery], error) {
+	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	now := h.now()
+	id := incident.NewID("ntf_", now)
+	out := &body[Delivery]{}
+	err := h.Store.Update(ctx, func(tx *meta.Tx) error {
+		row, err := tx.Resource(meta.KindTarget, in.Project, in.Name)
+		if err != nil {
+			return err
+		}
+		message, err := incident.TestMessage(id, now, h.links, row.Name).Encode(0)
+		if err != nil {
+			return err
+		}
+		n := meta.Notification{
+			// Of a thread of its own, so that it waits for nothing.
+			ID: id, IncidentID: "test_" + id, TargetID: row.ID, Type: string(incident.Test), Sequence: 1, Body: message,
+			State: meta.NotificationPending, CreatedAt: now, NextAt: now, GiveUpAt: now.Add(incident.GiveUpAfter),
+		}
+		out.Body = showDelivery(n, nil, map[string]string{row.ID: row.Name})
+		return tx.Enqueue(n)
+	})
+	if err != nil {
+		return nil, problem.Error(err)
+	}
+	h.Outbox.Wake()
+	return out, nil
+}
