@@ -51,9 +51,13 @@ func usage(ctx context.Context, pid int, for_ time.Duration) (cores, anonymousMi
 // firstChart measures what a user waits for after `make run` has built: until
 // the server is ready, and until a chart has its first points.
 func firstChart(ctx context.Context, b *bench) ([]Result, error) {
-	server := &testbed.Server{URL: "http://127.0.0.1:17440", Cluster: "simulated"}
+	address, err := testbed.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	server := &testbed.Server{URL: "http://" + address, Cluster: "simulated"}
 	start := time.Now()
-	p, err := testbed.Start(b.dir, "run", filepath.Join(b.root, "bin/crowsnest"), "run", "--simulate", "--data", filepath.Join(b.dir, "run"), "--listen", "127.0.0.1:17440")
+	p, err := testbed.Start(b.dir, "run", filepath.Join(b.root, "bin/crowsnest"), "run", "--simulate", "--data", filepath.Join(b.dir, "run"), "--listen", address)
 	if err != nil {
 		return nil, err
 	}
@@ -84,13 +88,17 @@ func firstChart(ctx context.Context, b *bench) ([]Result, error) {
 // serverAt1000Pods measures a server alone; the simulated collector is another
 // process.
 func serverAt1000Pods(ctx context.Context, b *bench) ([]Result, error) {
-	server := &testbed.Server{URL: "http://127.0.0.1:17441", Cluster: "simulated"}
+	address, err := testbed.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	server := &testbed.Server{URL: "http://" + address, Cluster: "simulated"}
 	tokenFile := filepath.Join(b.dir, "ingest-token")
 	if err := os.WriteFile(tokenFile, []byte("bench-token-of-this-run-only-0123456789\n"), 0o600); err != nil {
 		return nil, err
 	}
 	p, err := testbed.Start(b.dir, "server", filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, "server"),
-		"--listen", "127.0.0.1:17441", "--ingest-token-file", server.Cluster+"="+tokenFile)
+		"--listen", address, "--ingest-token-file", server.Cluster+"="+tokenFile)
 	if err != nil {
 		return nil, err
 	}
@@ -229,13 +237,17 @@ func collectorNode(ctx context.Context, b *bench) ([]Result, error) {
 
 func collectorAll(ctx context.Context, b *bench) ([]Result, error) {
 	return onCluster(ctx, b, func(c *testbed.Cluster, pods int) ([]Result, error) {
-		server := &testbed.Server{URL: "http://127.0.0.1:17442", Cluster: "bench"}
+		address, err := testbed.FreeAddress()
+		if err != nil {
+			return nil, err
+		}
+		server := &testbed.Server{URL: "http://" + address, Cluster: "bench"}
 		tokenFile := filepath.Join(b.dir, "ingest-token-all")
 		if err := os.WriteFile(tokenFile, []byte("bench-token-of-this-run-only-0123456789\n"), 0o600); err != nil {
 			return nil, err
 		}
 		p, err := testbed.Start(b.dir, "server-all", filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, "server-all"),
-			"--listen", "127.0.0.1:17442", "--ingest-token-file", server.Cluster+"="+tokenFile)
+			"--listen", address, "--ingest-token-file", server.Cluster+"="+tokenFile)
 		if err != nil {
 			return nil, err
 		}
@@ -244,7 +256,7 @@ func collectorAll(ctx context.Context, b *bench) ([]Result, error) {
 			return nil, err
 		}
 		collector, err := testbed.Start(b.dir, "collector-all", filepath.Join(b.root, "bin/crowsnest-collector"), "--role", "all", "--kubeconfig", c.Kubeconfig,
-			"--server", server.URL, "--token-file", tokenFile, "--data", filepath.Join(b.dir, "collector-all"), "--listen", "127.0.0.1:17443")
+			"--server", server.URL, "--token-file", tokenFile, "--data", filepath.Join(b.dir, "collector-all"), "--listen", "")
 		if err != nil {
 			return nil, err
 		}

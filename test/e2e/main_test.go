@@ -218,10 +218,18 @@ func startOutside(ctx context.Context, root string) (_ *site, stop func(), err e
 			return nil, stop, err
 		}
 	}
-	client := &testbed.Server{URL: "http://127.0.0.1:17420", Token: tokens.API, Cluster: "outside"}
+	address, err := testbed.FreeAddress()
+	if err != nil {
+		return nil, stop, err
+	}
+	health, err := testbed.FreeAddress()
+	if err != nil {
+		return nil, stop, err
+	}
+	client := &testbed.Server{URL: "http://" + address, Token: tokens.API, Cluster: "outside"}
 	start := func() error {
 		p, err := testbed.Start(bed.artifacts, "server-outside", filepath.Join(root, "bin/crowsnest"), "server",
-			"--data", filepath.Join(dir, "data"), "--listen", strings.TrimPrefix(client.URL, "http://"),
+			"--data", filepath.Join(dir, "data"), "--listen", address,
 			"--api-token-file", filepath.Join(dir, "api-token"), "--ingest-token-file", client.Cluster+"="+filepath.Join(dir, "ingest-token"),
 			"--allow-webhook-cidr", testbed.Address+"/32")
 		if err != nil {
@@ -237,7 +245,7 @@ func startOutside(ctx context.Context, root string) (_ *site, stop func(), err e
 	}
 	collector, err = testbed.Start(bed.artifacts, "collector-outside", filepath.Join(root, "bin/crowsnest-collector"),
 		"--role", "all", "--kubeconfig", bed.cluster.Kubeconfig, "--server", client.URL, "--token-file", filepath.Join(dir, "ingest-token"),
-		"--data", filepath.Join(dir, "collector"), "--interval", interval.String(), "--listen", "127.0.0.1:17422")
+		"--data", filepath.Join(dir, "collector"), "--interval", interval.String(), "--listen", health)
 	if err != nil {
 		return nil, stop, err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,14 +16,41 @@ import (
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
 
+// openPages opens every page of the console in a headless browser; it fails when
+// a page logs an error, a request fails, or the data is missing. The screenshots
+// are in artifacts/pages.
+func openPages(t *testing.T, server *testbed.Server) {
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatalf("%v: test/e2e/prepare.sh installs it", err)
+	}
+	lines := workloadPod(t, "lines")
+	cmd := exec.CommandContext(t.Context(), "node", "e2e/pages.mjs", "--base", server.URL, "--cluster", server.Cluster, "--namespace", "e2e",
+		"--workload", "deployment/lines", "--pod", lines.Metadata.Name, "--node", testbed.Node, "--out", filepath.Join(bed.artifacts, "pages"), "--chromium", chromium)
+	cmd.Dir = filepath.Join(bed.cluster.Root, "dashboards/console")
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Errorf("pages: %v", err)
+	}
+	shots, err := filepath.Glob(filepath.Join(bed.artifacts, "pages", "*.png"))
+	if err != nil || len(shots) < 10 {
+		t.Errorf("%d screenshots (%v), want one of each page", len(shots), err)
+	}
+}
+
 // The one command: crowsnest run, given a kubeconfig, shows its cluster; Ctrl-C
 // ends it cleanly, a second start goes on with the data, and nobody else can
 // open the folder meanwhile.
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(bed.cluster.Root, "bin/crowsnest")
-	server := &testbed.Server{URL: "http://127.0.0.1:17430", Cluster: "testcluster"} // the context's name
-	args := []string{"run", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:17430", "--kubeconfig", bed.cluster.Kubeconfig}
+	address, err := testbed.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &testbed.Server{URL: "http://" + address, Cluster: "testcluster"} // the context's name
+	args := []string{"run", "--data", filepath.Join(dir, "data"), "--listen", address, "--kubeconfig", bed.cluster.Kubeconfig}
 	selector := fmt.Sprintf(`%s{cluster=%q,namespace="e2e",workload="steady"}`, catalogue.PodMem, server.Cluster)
 
 	start := func() *testbed.Process {
@@ -53,7 +81,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("it does not say where the console is:\n%s", said)
 	}
 
-	second, err := testbed.Start(bed.artifacts, "run-second", program, "run", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:17431", "--simulate")
+	second, err := testbed.Start(bed.artifacts, "run-second", program, "run", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--simulate")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +94,8 @@ func TestRun(t *testing.T) {
 		second.Kill()
 		t.Error("a second server runs on the same folder")
 	}
+
+	t.Run("pages", func(t *testing.T) { openPages(t, server) })
 
 	if err := first.Stop(20 * time.Second); err != nil {
 		t.Errorf("Ctrl-C does not end it cleanly: %v\n%s", err, first.Tail(20))
