@@ -18,6 +18,7 @@ import (
 
 	"github.com/gogo/protobuf/proto"
 	"github.com/golang/snappy"
+	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/histogram"
@@ -27,6 +28,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"go.uber.org/goleak"
 
@@ -732,11 +734,24 @@ func FuzzServeWrite(f *testing.F) {
 // BenchmarkIngest sends what 1,000 pods are each interval, over HTTP into the
 // log; rollups included. It reports samples per second of CPU of this process,
 // the sender's included, since both are in it; the body is made beforehand.
+// "Prometheus" is its own receiver on the same store and stream, without cluster
+// label, limits and rollups.
 func BenchmarkIngest(b *testing.B) {
-	for name, two := range map[string]bool{"1.0": false, "2.0": true} {
-		b.Run(name, func(b *testing.B) {
+	for _, tc := range []struct {
+		name      string
+		two, peer bool
+	}{{"1.0", false, false}, {"1.0 Prometheus", false, true}, {"2.0", true, false}, {"2.0 Prometheus", true, true}} {
+		two := tc.two
+		b.Run(tc.name, func(b *testing.B) {
 			slog.SetDefault(slog.New(slog.DiscardHandler))
 			g := newRig(b, Limits{})
+			asPeer := func() {
+				if tc.peer {
+					g.server.Config.Handler = remote.NewWriteHandler(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), g.db,
+						remoteapi.MessageTypes{remoteapi.WriteV1MessageType, remoteapi.WriteV2MessageType}, false, false, false)
+				}
+			}
+			asPeer()
 			const pods = 1000
 			const rounds = 40
 			bodies := make([][]byte, rounds)
@@ -784,6 +799,7 @@ func BenchmarkIngest(b *testing.B) {
 					g.stop()
 					g.dir = b.TempDir()
 					g.start(Limits{})
+					asPeer()
 					send(0)
 					cpu += cpuSeconds() - spent
 					b.StartTimer()
