@@ -76,6 +76,30 @@ func parseDimensions(s string) map[string]string {
 // values are the samples of one metric by subject, in order of time.
 type values map[subject][]evaluate.Sample
 
+// readings are what a round judges by.
+type readings struct {
+	metrics map[string]values
+	low     map[int64]bool // times of rollups that too few senders contributed to
+}
+
+// of gives the samples of a condition's metric on a subject. Of a rollup of a
+// part nothing can be said, but that the whole is over what the part is over.
+func (d readings) of(c condition, rule evaluate.Condition, sub subject) []evaluate.Sample {
+	samples := d.metrics[c.Metric][sub]
+	if c.metric.Place != catalogue.ByServer || len(d.low) == 0 {
+		return samples
+	}
+	threshold, ok := rule.Least()
+	upward := ok && (c.Op == ">" || c.Op == ">=")
+	out := make([]evaluate.Sample, 0, len(samples))
+	for _, s := range samples {
+		if !d.low[s.T] || (upward && rule.Bad(s.V, threshold)) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // want is how far back each metric is needed for a round.
 type want map[string]time.Duration
 
@@ -83,7 +107,7 @@ func (w want) add(metric string, back time.Duration) { w[metric] = max(w[metric]
 
 // read gets the samples that a round needs: one Select a metric, shared by all
 // policies and objects, straight from the store.
-func (e *Engine) read(ctx context.Context, r round, s scope, w want) (map[string]values, error) {
+func (e *Engine) read(ctx context.Context, r round, s scope, w want) (d readings, err error) {
 	var back time.Duration
 	for _, d := range w {
 		back = max(back, d)
@@ -91,26 +115,25 @@ func (e *Engine) read(ctx context.Context, r round, s scope, w want) (map[string
 	mint, maxt := r.at.Add(-back).UnixMilli(), r.at.UnixMilli()
 	q, err := e.opts.Queryable.Querier(mint, maxt)
 	if err != nil {
-		return nil, fmt.Errorf("open querier: %w", err)
+		return d, fmt.Errorf("open querier: %w", err)
 	}
 	defer q.Close()
-	out := make(map[string]values, len(w))
-	var low map[int64]bool // times of rollups with too little coverage
+	d.metrics = make(map[string]values, len(w))
 	for name, back := range w {
 		m, ok := catalogue.Get(name)
 		if !ok {
 			continue
 		}
-		if m.Place == catalogue.ByServer && low == nil {
-			if low, err = e.lowCoverage(ctx, q, r.source.cluster, mint, maxt); err != nil {
-				return nil, err
+		if m.Place == catalogue.ByServer && d.low == nil {
+			if d.low, err = e.lowCoverage(ctx, q, r.source.cluster, mint, maxt); err != nil {
+				return d, err
 			}
 		}
-		if out[name], err = e.readMetric(ctx, q, r.source.cluster, s.node, m, r.at.Add(-back).UnixMilli(), maxt, low); err != nil {
-			return nil, fmt.Errorf("read %s: %w", name, err)
+		if d.metrics[name], err = e.readMetric(ctx, q, r.source.cluster, s.node, m, r.at.Add(-back).UnixMilli(), maxt); err != nil {
+			return d, fmt.Errorf("read %s: %w", name, err)
 		}
 	}
-	return out, nil
+	return d, nil
 }
 
 func matchers(name, cluster, node string) []*labels.Matcher {
@@ -124,7 +147,7 @@ func matchers(name, cluster, node string) []*labels.Matcher {
 	return ms
 }
 
-func (e *Engine) readMetric(ctx context.Context, q storage.Querier, cluster, node string, m catalogue.Metric, mint, maxt int64, low map[int64]bool) (values, error) {
+func (e *Engine) readMetric(ctx context.Context, q storage.Querier, cluster, node string, m catalogue.Metric, mint, maxt int64) (values, error) {
 	hints := &storage.SelectHints{Start: mint, End: maxt}
 	set := q.Select(ctx, false, hints, matchers(m.Name, cluster, node)...)
 	out := values{}
@@ -143,9 +166,6 @@ func (e *Engine) readMetric(ctx context.Context, q storage.Querier, cluster, nod
 			t, v := it.At()
 			if t > maxt {
 				break
-			}
-			if m.Place == catalogue.ByServer && low[t] && m.Sum != nil && m.Sum.Per != "" {
-				continue // a ratio of a part says nothing about the whole
 			}
 			samples = append(samples, evaluate.Sample{T: t, V: v})
 		}

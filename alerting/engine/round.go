@@ -150,13 +150,13 @@ func (e *Engine) clusterLabels(cluster string) map[string]string { return e.clus
 
 // judge asks the step about every subject of a policy: those with samples, and
 // those that fire. changed alerts are told about, quiet ones only stored.
-func (e *Engine) judge(r round, s scope, c *compiled, data map[string]values, now time.Time) (changed, quiet []*incident.Alert) {
+func (e *Engine) judge(r round, s scope, c *compiled, data readings, now time.Time) (changed, quiet []*incident.Alert) {
 	subjects := map[subject]*incident.Alert{}
 	for _, cond := range c.conditions {
 		if len(c.dimensions) > 0 && len(cond.metric.Dimensions) == 0 {
 			continue // it is looked up for each subject of the others
 		}
-		for sub := range data[cond.Metric] {
+		for sub := range data.metrics[cond.Metric] {
 			dims := parseDimensions(sub.dimensions)
 			if cond.WhereMatches(func(k string) string { return dims[k] }) {
 				subjects[sub] = nil
@@ -205,7 +205,7 @@ func subjectOf(a *incident.Alert) subject {
 
 // judgeOne asks the step about one subject. It gives the alert to store, nil
 // when there is none, and whether people may have to be told.
-func (e *Engine) judgeOne(r round, s scope, c *compiled, sub subject, a *incident.Alert, data map[string]values, now time.Time) (next *incident.Alert, loud bool) {
+func (e *Engine) judgeOne(r round, s scope, c *compiled, sub subject, a *incident.Alert, data readings, now time.Time) (next *incident.Alert, loud bool) {
 	e.metrics.judged.Inc()
 	f := e.find(r.source.cluster, c, sub, a, r.at)
 	if a == nil && (f.gone != "" || f.unknown) {
@@ -223,7 +223,7 @@ func (e *Engine) judgeOne(r round, s scope, c *compiled, sub subject, a *inciden
 				at.dimensions = ""
 			}
 			if !f.lacks[i] {
-				samples[i] = data[cond.Metric][at]
+				samples[i] = data.of(cond, c.rule.Conditions[i], at)
 			}
 			in.Windows = append(in.Windows, cond.series(r.interval, f.created, c.spec.MinAge.D()).Windows(r.at, c.rule.Reach(i), samples[i]))
 		}

@@ -291,6 +291,16 @@ func (c Condition) Threshold(rank int) (v float64, by catalogue.Severity, ok boo
 	return *c.Thresholds[i], catalogue.Severities[i], true
 }
 
+// Least gives the threshold of the least severity that is named.
+func (c Condition) Least() (v float64, ok bool) {
+	for _, t := range c.Thresholds {
+		if t != nil {
+			return *t, true
+		}
+	}
+	return 0, false
+}
+
 // Bad tells whether a value is bad at the threshold.
 func (c Condition) Bad(v, threshold float64) bool { return compare(v, c.Op, threshold) }
 

@@ -1,6 +1,7 @@
 package incident
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -189,7 +190,7 @@ func (m Message) Encode(maxBytes int) ([]byte, error) {
 		for i := range m.Alerts {
 			cut(&m.Alerts[i])
 		}
-		if body, err := json.Marshal(m); err != nil || len(body) <= maxBytes {
+		if body, err := marshal(m); err != nil || len(body) <= maxBytes {
 			return body, err
 		}
 	}
@@ -206,7 +207,7 @@ func (m Message) Encode(maxBytes int) ([]byte, error) {
 	for low <= high {
 		keep := (low + high) / 2
 		m.Alerts, m.Truncated.Alerts = all[:keep], cutBefore+len(all)-keep
-		body, err := json.Marshal(m)
+		body, err := marshal(m)
 		if err != nil {
 			return nil, err
 		}
@@ -217,6 +218,18 @@ func (m Message) Encode(maxBytes int) ([]byte, error) {
 		}
 	}
 	return best, nil
+}
+
+// marshal leaves < and > as they are: a person reads ">" in a log more easily
+// than \u003e, and nobody puts a body into a page.
+func marshal(m Message) ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(m); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
 // TestMessage is what a target is sent to try it out.

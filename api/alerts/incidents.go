@@ -22,7 +22,7 @@ type Incident struct {
 	Title          string            `json:"title"`
 	State          string            `json:"state" enum:"open,resolved"`
 	Severity       string            `json:"severity" enum:"info,warning,critical"`
-	Cluster        Cluster           `json:"cluster"`
+	Cluster        ClusterRef        `json:"cluster"`
 	Object         incident.Object   `json:"object" doc:"Of its worst alert."`
 	StartedAt      time.Time         `json:"started_at"`
 	EndedAt        *time.Time        `json:"ended_at"`
@@ -32,8 +32,8 @@ type Incident struct {
 	Labels         map[string]string `json:"labels" nullable:"false"`
 }
 
-// Cluster names a cluster.
-type Cluster struct {
+// ClusterRef names a cluster.
+type ClusterRef struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
 }
@@ -133,7 +133,7 @@ func (h *handlers) showIncident(r meta.Incident, names map[string]string) (Incid
 		name = r.Cluster
 	}
 	return Incident{
-		ID: r.ID, URL: h.links.Incident(r.ID), Title: st.Title, State: r.State, Severity: r.Severity, Cluster: Cluster{r.Cluster, name}, Object: st.Object,
+		ID: r.ID, URL: h.links.Incident(r.ID), Title: st.Title, State: r.State, Severity: r.Severity, Cluster: ClusterRef{r.Cluster, name}, Object: st.Object,
 		StartedAt: r.StartedAt, EndedAt: orNull(r.EndedAt), Cause: stringOrNull(st.Cause), Reopened: st.Reopened, Labels: orEmpty(st.Labels),
 	}, nil
 }
