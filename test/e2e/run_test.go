@@ -26,7 +26,8 @@ func openPages(t *testing.T, server *testbed.Server) {
 	}
 	lines := workloadPod(t, "lines")
 	cmd := exec.CommandContext(t.Context(), "node", "e2e/pages.mjs", "--base", server.URL, "--cluster", server.Cluster, "--namespace", "e2e",
-		"--workload", "deployment/lines", "--pod", lines.Metadata.Name, "--node", testbed.Node, "--out", filepath.Join(bed.artifacts, "pages"), "--chromium", chromium)
+		"--workload", "deployment/lines", "--pod", lines.Metadata.Name, "--node", testbed.Node, "--out", filepath.Join(bed.artifacts, "pages"), "--chromium", chromium,
+		"--views", "desktop-light,phone-dark") // each page at both widths and in both colours; all four pairs take 5 minutes
 	cmd.Dir = filepath.Join(bed.cluster.Root, "dashboards/console")
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
