@@ -113,20 +113,20 @@ type list[T any] struct {
 	Next  *string `json:"next" doc:"Cursor of the next page; null at the end."`
 }
 
-type byName struct {
+type ByName struct {
 	Name    string `path:"name"`
 	Project string `query:"project" default:"default"`
 }
 
-type document struct {
+type Document struct {
 	Manager string `query:"manager" enum:"console,file" default:"console" doc:"Who writes. What another one made is changed with force only."`
 	Force   bool   `query:"force"`
 	RawBody []byte
 }
 
-type documentByName struct {
-	byName
-	document
+type documentAt struct {
+	ByName
+	Document
 }
 
 // conflict is a 409 that carries the current object.

@@ -23,7 +23,7 @@ type Incident struct {
 	State          string            `json:"state" enum:"open,resolved"`
 	Severity       string            `json:"severity" enum:"info,warning,critical"`
 	Cluster        ClusterRef        `json:"cluster"`
-	Object         incident.Object   `json:"object" doc:"Of its worst alert."`
+	Object         ObjectRef         `json:"object" doc:"Of its worst alert."`
 	StartedAt      time.Time         `json:"started_at"`
 	EndedAt        *time.Time        `json:"ended_at"`
 	Cause          *string           `json:"cause" doc:"Why the last alert ended."`
@@ -40,22 +40,28 @@ type ClusterRef struct {
 
 // Alert is an alert as the API and notifications give it.
 type Alert struct {
-	ID          string               `json:"id"`
-	Incident    string               `json:"incident"`
-	State       string               `json:"state" enum:"firing,ended"`
-	Severity    string               `json:"severity" enum:"info,warning,critical"`
-	StartedAt   time.Time            `json:"started_at"`
-	EndedAt     *time.Time           `json:"ended_at"`
-	Cause       *string              `json:"cause"`
-	Stale       bool                 `json:"stale" doc:"The source of its values is silent."`
-	Policy      AlertPolicy          `json:"policy"`
-	Object      incident.Object      `json:"object"`
-	Dimensions  map[string]string    `json:"dimensions" nullable:"false"`
-	Conditions  []incident.Condition `json:"conditions" nullable:"false"`
-	Explanation string               `json:"explanation"`
-	Annotations map[string]string    `json:"annotations" nullable:"false"`
-	Evidence    Evidence             `json:"evidence"`
+	ID          string            `json:"id"`
+	Incident    string            `json:"incident"`
+	State       string            `json:"state" enum:"firing,ended"`
+	Severity    string            `json:"severity" enum:"info,warning,critical"`
+	StartedAt   time.Time         `json:"started_at"`
+	EndedAt     *time.Time        `json:"ended_at"`
+	Cause       *string           `json:"cause"`
+	Stale       bool              `json:"stale" doc:"The source of its values is silent."`
+	Policy      AlertPolicy       `json:"policy"`
+	Object      ObjectRef         `json:"object"`
+	Dimensions  map[string]string `json:"dimensions" nullable:"false"`
+	Conditions  []AlertCondition  `json:"conditions" nullable:"false"`
+	Explanation string            `json:"explanation"`
+	Annotations map[string]string `json:"annotations" nullable:"false"`
+	Evidence    Evidence          `json:"evidence"`
 }
+
+// ObjectRef names what an alert is about; what it does not have is left out.
+type ObjectRef incident.Object
+
+// AlertCondition is one condition of the policy with its newest value.
+type AlertCondition incident.Condition
 
 // AlertPolicy names the policy of an alert.
 type AlertPolicy struct {
@@ -133,7 +139,7 @@ func (h *handlers) showIncident(r meta.Incident, names map[string]string) (Incid
 		name = r.Cluster
 	}
 	return Incident{
-		ID: r.ID, URL: h.links.Incident(r.ID), Title: st.Title, State: r.State, Severity: r.Severity, Cluster: ClusterRef{r.Cluster, name}, Object: st.Object,
+		ID: r.ID, URL: h.links.Incident(r.ID), Title: st.Title, State: r.State, Severity: r.Severity, Cluster: ClusterRef{r.Cluster, name}, Object: ObjectRef(st.Object),
 		StartedAt: r.StartedAt, EndedAt: orNull(r.EndedAt), Cause: stringOrNull(st.Cause), Reopened: st.Reopened, Labels: orEmpty(st.Labels),
 	}, nil
 }
@@ -146,8 +152,11 @@ func (h *handlers) showAlert(r meta.Alert) (Alert, error) {
 	v := a.View(h.links)
 	out := Alert{
 		ID: a.ID, Incident: a.IncidentID, State: v.State, Severity: v.Severity, StartedAt: a.StartedAt, EndedAt: orNull(a.EndedAt), Cause: v.Cause, Stale: v.Stale,
-		Policy: AlertPolicy(v.Policy), Object: v.Object, Dimensions: v.Dimensions, Conditions: v.Conditions,
+		Policy: AlertPolicy(v.Policy), Object: ObjectRef(v.Object), Dimensions: v.Dimensions, Conditions: make([]AlertCondition, len(v.Conditions)),
 		Explanation: v.Explanation, Annotations: v.Annotations, Evidence: Evidence{Series: [][]any{}},
+	}
+	for i, c := range v.Conditions {
+		out.Conditions[i] = AlertCondition(c)
 	}
 	for _, p := range a.Series {
 		out.Evidence.Series = append(out.Evidence.Series, []any{p.T, p.V})
@@ -209,13 +218,13 @@ func deliveries(tx *meta.Tx, f meta.NotificationFilter) ([]Delivery, []meta.Noti
 	return out, rows, nil
 }
 
-type page struct {
+type Page struct {
 	Limit  int    `query:"limit" default:"200" minimum:"1" maximum:"1000"`
 	Cursor string `query:"cursor" doc:"As next of the page before has it."`
 }
 
 // next is the cursor after a full page.
-func (p page) next(n int, last func() string) *string {
+func (p Page) next(n int, last func() string) *string {
 	if n < p.Limit {
 		return nil
 	}
@@ -226,7 +235,7 @@ func (p page) next(n int, last func() string) *string {
 type incidentQuery struct {
 	State   string `query:"state" enum:"active,resolved,all" default:"all"`
 	Cluster string `query:"cluster"`
-	page
+	Page
 }
 
 func (h *handlers) listIncidents(ctx context.Context, in *incidentQuery) (*body[list[Incident]], error) {
@@ -297,7 +306,7 @@ type alertQuery struct {
 	State   string `query:"state" enum:"firing,ended,all" default:"firing"`
 	Cluster string `query:"cluster"`
 	Policy  string `query:"policy" doc:"Name of a policy."`
-	page
+	Page
 }
 
 func (h *handlers) listAlerts(ctx context.Context, in *alertQuery) (*body[list[Alert]], error) {
@@ -336,7 +345,7 @@ func (h *handlers) listAlerts(ctx context.Context, in *alertQuery) (*body[list[A
 type deliveryQuery struct {
 	Incident string `query:"incident"`
 	State    string `query:"state" enum:"pending,delivered,dead,superseded,skipped,all" default:"all"`
-	page
+	Page
 }
 
 func (h *handlers) listDeliveries(ctx context.Context, in *deliveryQuery) (*body[list[Delivery]], error) {

@@ -52,7 +52,7 @@ func (h *handlers) listPolicies(ctx context.Context, _ *struct{}) (*body[list[po
 	return out, nil
 }
 
-func (h *handlers) getPolicy(ctx context.Context, in *byName) (*body[policy.Policy], error) {
+func (h *handlers) getPolicy(ctx context.Context, in *ByName) (*body[policy.Policy], error) {
 	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -93,7 +93,7 @@ func (h *handlers) parsePolicy(tx *meta.Tx, raw []byte) (*policy.Policy, []meta.
 	return p, clusters, err
 }
 
-func (h *handlers) createPolicy(ctx context.Context, in *document) (*body[policy.Policy], error) {
+func (h *handlers) createPolicy(ctx context.Context, in *Document) (*body[policy.Policy], error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -132,7 +132,7 @@ func (h *handlers) createPolicy(ctx context.Context, in *document) (*body[policy
 	return &body[policy.Policy]{p}, problem.Error(err)
 }
 
-func (h *handlers) replacePolicy(ctx context.Context, in *documentByName) (*body[policy.Policy], error) {
+func (h *handlers) replacePolicy(ctx context.Context, in *documentAt) (*body[policy.Policy], error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -171,7 +171,7 @@ func (h *handlers) replacePolicy(ctx context.Context, in *documentByName) (*body
 	return &body[policy.Policy]{p}, problem.Error(err)
 }
 
-func (h *handlers) deletePolicy(ctx context.Context, in *byName) (*struct{}, error) {
+func (h *handlers) deletePolicy(ctx context.Context, in *ByName) (*struct{}, error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}

@@ -54,7 +54,7 @@ func (h *handlers) listTargets(ctx context.Context, _ *struct{}) (*body[list[not
 	return out, problem.Error(err)
 }
 
-func (h *handlers) getTarget(ctx context.Context, in *byName) (*body[notify.Target], error) {
+func (h *handlers) getTarget(ctx context.Context, in *ByName) (*body[notify.Target], error) {
 	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -74,7 +74,7 @@ func (h *handlers) getTarget(ctx context.Context, in *byName) (*body[notify.Targ
 	return out, problem.Error(err)
 }
 
-func (h *handlers) createTarget(ctx context.Context, in *document) (*body[notify.Target], error) {
+func (h *handlers) createTarget(ctx context.Context, in *Document) (*body[notify.Target], error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -117,7 +117,7 @@ func (h *handlers) createTarget(ctx context.Context, in *document) (*body[notify
 	return &body[notify.Target]{shown}, nil
 }
 
-func (h *handlers) replaceTarget(ctx context.Context, in *documentByName) (*body[notify.Target], error) {
+func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[notify.Target], error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -168,7 +168,7 @@ func (h *handlers) replaceTarget(ctx context.Context, in *documentByName) (*body
 	return out, nil
 }
 
-func (h *handlers) deleteTarget(ctx context.Context, in *byName) (*struct{}, error) {
+func (h *handlers) deleteTarget(ctx context.Context, in *ByName) (*struct{}, error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -196,7 +196,7 @@ func (h *handlers) deleteTarget(ctx context.Context, in *byName) (*struct{}, err
 	return nil, nil
 }
 
-func (h *handlers) testTarget(ctx context.Context, in *byName) (*body[Delivery], error) {
+func (h *handlers) testTarget(ctx context.Context, in *ByName) (*body[Delivery], error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
