@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/crowsnest-dev/crowsnest/api/access"
+	"github.com/crowsnest-dev/crowsnest/api/alerts"
 	"github.com/crowsnest-dev/crowsnest/api/catalogue"
 	"github.com/crowsnest-dev/crowsnest/api/ingest"
 	"github.com/crowsnest-dev/crowsnest/api/inventory"
@@ -50,6 +51,7 @@ type Options struct {
 	Logs       http.Handler // VictoriaLogs' API under /select/logsql/
 	Tokens     tokens.Options
 	Inventory  inventory.Options
+	Alerts     alerts.Options
 	Status     StatusOptions
 	// Register adds the routes of further parts. Each gets an API whose paths
 	// are relative to Prefix.
@@ -277,6 +279,7 @@ func (s *Server) ours() {
 	tokens.Register(v1, s.opts.Tokens)
 	s.registerStatus(v1)
 	inventory.Register(v1, s.opts.Inventory)
+	alerts.Register(v1, s.opts.Alerts)
 	for _, register := range s.opts.Register {
 		register(v1)
 	}

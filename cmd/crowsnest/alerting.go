@@ -7,8 +7,11 @@ import (
 	"github.com/crowsnest-dev/crowsnest/alerting/engine"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
 	"github.com/crowsnest-dev/crowsnest/api"
+	"github.com/crowsnest-dev/crowsnest/api/alerts"
 	"github.com/crowsnest-dev/crowsnest/api/inventory"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
 	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
@@ -42,8 +45,33 @@ func (a *app) newAlerting(_ context.Context) (*alerting, error) {
 	}
 	return &alerting{
 		arrived: eng.Arrived, rolledUp: eng.RolledUp, runs: []func(context.Context) error{eng.Run, outbox.Run},
-		options: func(*api.Options) {},
+		options: func(o *api.Options) {
+			o.Alerts = alerts.Options{Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, PublicURL: a.publicURL()}
+		},
+		incidents: a.activeIncidents,
 	}, nil
+}
+
+// activeIncidents counts open incidents by cluster and severity.
+func (a *app) activeIncidents(ctx context.Context) (map[string]inventory.IncidentCount, error) {
+	out := map[string]inventory.IncidentCount{}
+	err := a.meta.View(ctx, func(tx *meta.Tx) error {
+		open, err := tx.Incidents(meta.IncidentFilter{State: meta.IncidentOpen})
+		for _, incident := range open {
+			count := out[incident.Cluster]
+			switch catalogue.Severity(incident.Severity) {
+			case catalogue.Critical:
+				count.Critical++
+			case catalogue.Warning:
+				count.Warning++
+			case catalogue.Info:
+				count.Info++
+			}
+			out[incident.Cluster] = count
+		}
+		return err
+	})
+	return out, err
 }
 
 // publicURL is what links in notifications begin with.

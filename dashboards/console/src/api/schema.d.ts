@@ -4,6 +4,23 @@
  */
 
 export interface paths {
+    "/apis/crowsnest.dev/v1/alerts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List alerts, the newest first */
+        get: operations["list-alerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/catalogue": {
         parameters: {
             query?: never;
@@ -160,6 +177,111 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List notifications with their attempts, the newest first */
+        get: operations["list-deliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/deliveries/{id}/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Send a notification again, with the same id and body */
+        post: operations["resend-delivery"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/incidents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List incidents, the newest first */
+        get: operations["list-incidents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/incidents/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** An incident with its alerts and deliveries */
+        get: operations["get-incident"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List policies with their status */
+        get: operations["list-policies"];
+        put?: never;
+        /** Make a policy */
+        post: operations["create-policy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/policies/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A policy with its status */
+        get: operations["get-policy"];
+        /** Change a policy */
+        put: operations["replace-policy"];
+        post?: never;
+        /** Delete a policy; its alerts end */
+        delete: operations["delete-policy"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/status": {
         parameters: {
             query?: never;
@@ -171,6 +293,60 @@ export interface paths {
         get: operations["get-status"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/targets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List targets */
+        get: operations["list-targets"];
+        put?: never;
+        /** Make a target; its signing key is shown this once */
+        post: operations["create-target"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/targets/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A target */
+        get: operations["get-target"];
+        /** Change a target; its signing key stays */
+        put: operations["replace-target"];
+        post?: never;
+        /** Delete a target that no policy names */
+        delete: operations["delete-target"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/targets/{name}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Send a test message */
+        post: operations["test-target"];
         delete?: never;
         options?: never;
         head?: never;
@@ -215,106 +391,83 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/apis/crowsnest.dev/v1/policies": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get-policies"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/apis/crowsnest.dev/v1/policies/{name}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get-policies-name-"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/apis/crowsnest.dev/v1/incidents": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get-incidents"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/apis/crowsnest.dev/v1/incidents/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get-incidents-id-"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/apis/crowsnest.dev/v1/targets": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get-targets"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/apis/crowsnest.dev/v1/deliveries": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get-deliveries"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        Alert: {
+            annotations: {
+                [key: string]: string;
+            };
+            cause: string | null;
+            conditions: components["schemas"]["AlertCondition"][];
+            dimensions: {
+                [key: string]: string;
+            };
+            /** Format: date-time */
+            ended_at: string | null;
+            evidence: components["schemas"]["Evidence"];
+            explanation: string;
+            id: string;
+            incident: string;
+            object: components["schemas"]["ObjectRef"];
+            policy: components["schemas"]["AlertPolicy"];
+            /** @enum {string} */
+            severity: "info" | "warning" | "critical";
+            /** @description The source of its values is silent. */
+            stale: boolean;
+            /** Format: date-time */
+            started_at: string;
+            /** @enum {string} */
+            state: "firing" | "ended";
+        };
+        AlertCondition: {
+            holds: boolean;
+            metric: string;
+            /** Format: int64 */
+            need: number;
+            /** Format: int64 */
+            of: number;
+            op: string;
+            period: string;
+            statistic: string;
+            /**
+             * Format: double
+             * @description At the alert's severity.
+             */
+            threshold: number;
+            unit: string;
+            /**
+             * Format: double
+             * @description Of the newest period that has one; null when none has.
+             */
+            value: number | null;
+        };
+        AlertPolicy: {
+            name: string;
+            project: string;
+            /** Format: int64 */
+            revision: number;
+            url: string;
+        };
+        Attempt: {
+            /** Format: date-time */
+            at: string;
+            error: string;
+            /** @enum {string} */
+            result: "delivered" | "retry" | "final";
+            /**
+             * Format: int64
+             * @description Of HTTP; 0 when there was no answer.
+             */
+            status: number;
+            /** Format: double */
+            took_seconds: number;
+        };
+        Change: {
+            against: string;
+            as?: string;
+        };
         Chart: {
             /** @description Metrics of one group share a chart. */
             group: string;
@@ -364,6 +517,29 @@ export interface components {
             version: string;
             workloads: components["schemas"]["WorkloadCount"];
         };
+        ClusterRef: {
+            id: string;
+            name: string;
+        };
+        ClusterStatus: {
+            cluster: string;
+            /**
+             * Format: date-time
+             * @description Newest time for which it was evaluated.
+             */
+            evaluatedAt?: string;
+            /** @description Why it is not evaluated there. */
+            reason?: string;
+            /** Format: int64 */
+            selected: number;
+        };
+        Clusters: {
+            labels?: {
+                [key: string]: string;
+            };
+            /** @description Globs on the id. */
+            names?: string[] | null;
+        };
         Condition: {
             reason?: string;
             /** Format: date-time */
@@ -372,6 +548,7 @@ export interface components {
             status: "True" | "False" | "Unknown";
             type: string;
         };
+        ConditionCountStruct: Record<string, never>;
         Container: {
             ephemeral?: boolean;
             image?: string;
@@ -437,6 +614,83 @@ export interface components {
             /** Format: double */
             threshold: number;
         };
+        Delivery: {
+            /** Format: int64 */
+            attempts: number;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            delivered_at: string | null;
+            id: string;
+            incident: string;
+            last_error: string;
+            /** @description Every attempt, the oldest first. */
+            log: components["schemas"]["Attempt"][];
+            /**
+             * Format: date-time
+             * @description Of the next attempt; null when there will be none.
+             */
+            next_at: string | null;
+            /** Format: int64 */
+            sequence: number;
+            /** @enum {string} */
+            state: "pending" | "delivered" | "dead" | "superseded" | "skipped";
+            target: string;
+            type: string;
+        };
+        Escalate: {
+            after: string;
+            targets: components["schemas"]["TargetRef"][] | null;
+        };
+        Evidence: {
+            /** @description Of the first condition's metric: [time, value], the newest first. */
+            series: (unknown[] | null)[];
+        };
+        Exclude: {
+            names?: string[] | null;
+            namespaces?: string[] | null;
+            selector?: string;
+            workloads?: string[] | null;
+        };
+        Forecast: {
+            from?: string;
+            within: string;
+        };
+        Group: {
+            /** @description Of cluster, namespace, node, workload, pod, container, policy. Left out: cluster and the nearest of workload and node. */
+            by?: string[] | null;
+            /** @description Least time between messages that alerts joined or left. Left out: 5m. */
+            interval?: string;
+            /** @description How long the first message waits for more alerts. Left out: 0s. */
+            wait?: string;
+        };
+        Incident: {
+            acknowledged_by: string | null;
+            /** @description Why the last alert ended. */
+            cause: string | null;
+            cluster: components["schemas"]["ClusterRef"];
+            /** Format: date-time */
+            ended_at: string | null;
+            id: string;
+            labels: {
+                [key: string]: string;
+            };
+            /** @description Of its worst alert. */
+            object: components["schemas"]["ObjectRef"];
+            /**
+             * Format: int64
+             * @description How often it was opened again within 15 min of its end.
+             */
+            reopened: number;
+            /** @enum {string} */
+            severity: "info" | "warning" | "critical";
+            /** Format: date-time */
+            started_at: string;
+            /** @enum {string} */
+            state: "open" | "resolved";
+            title: string;
+            url: string;
+        };
         IncidentCount: {
             /** Format: int64 */
             critical: number;
@@ -444,6 +698,11 @@ export interface components {
             info: number;
             /** Format: int64 */
             warning: number;
+        };
+        IncidentDetail: {
+            alerts: components["schemas"]["Alert"][];
+            deliveries: components["schemas"]["Delivery"][];
+            incident: components["schemas"]["Incident"];
         };
         InventorySource: {
             /** @description Why not, and what would help. */
@@ -469,6 +728,50 @@ export interface components {
             sender: string;
             /** @description The last attempt succeeded. */
             up: boolean;
+        };
+        ListAlert: {
+            items: components["schemas"]["Alert"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
+        ListDelivery: {
+            items: components["schemas"]["Delivery"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
+        ListIncident: {
+            items: components["schemas"]["Incident"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
+        ListPolicy: {
+            items: components["schemas"]["Policy"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
+        ListTarget: {
+            items: components["schemas"]["Target"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
+        Metadata: {
+            /** Format: date-time */
+            createdAt?: string;
+            id?: string;
+            labels?: {
+                [key: string]: string;
+            };
+            /** @description Who wrote it first: console, file, crd or preset. */
+            managedBy?: string;
+            /** @description [a-z0-9-], 1 to 63 characters; unique per kind and project. */
+            name: string;
+            /** @description Left out: default. */
+            project?: string;
+            /** Format: int64 */
+            revision?: number;
+            /** Format: date-time */
+            updatedAt?: string;
+            updatedBy?: string;
         };
         Metric: {
             /** @description When a living object has no series; empty means never. */
@@ -539,6 +842,20 @@ export interface components {
             /** @description For people, 1 to 63 characters. */
             name: string;
         };
+        NoData: {
+            /**
+             * @description Left out: keep.
+             * @enum {string}
+             */
+            action?: "keep" | "resolve" | "alert";
+            /** @description Left out: 5m. */
+            after?: string;
+            /**
+             * @description Of the alert. Left out: warning.
+             * @enum {string}
+             */
+            severity?: "info" | "warning" | "critical";
+        };
         Node: {
             allocatable: components["schemas"]["Resources"];
             capacity: components["schemas"]["Resources"];
@@ -588,6 +905,40 @@ export interface components {
             ready: number;
             /** Format: int64 */
             total: number;
+        };
+        Notify: {
+            /** @description Not supported yet. */
+            escalate?: components["schemas"]["Escalate"][] | null;
+            /** @description Not supported yet. */
+            repeat?: components["schemas"]["Repeat"];
+            targets?: components["schemas"]["TargetRef"][] | null;
+        };
+        ObjectRef: {
+            cluster: string;
+            container?: string;
+            level: string;
+            namespace?: string;
+            node?: string;
+            pod?: string;
+            workload?: string;
+            workload_type?: string;
+        };
+        Objects: {
+            /**
+             * Format: int64
+             * @description Not supported yet.
+             */
+            atLeast?: number;
+            /** @description What matches any of these is left out. */
+            exclude?: components["schemas"]["Exclude"];
+            /** @description Globs on the name of the object itself. */
+            names?: string[] | null;
+            /** @description Globs. */
+            namespaces?: string[] | null;
+            /** @description A Kubernetes label selector; a container has the labels of its pod. */
+            selector?: string;
+            /** @description Globs of type/name, as deployment/cart or statefulset/*. */
+            workloads?: string[] | null;
         };
         PageCluster: {
             items: components["schemas"]["Cluster"][];
@@ -670,6 +1021,78 @@ export interface components {
             workload: string;
             workload_type: string;
         };
+        Policy: {
+            /** @enum {string} */
+            apiVersion: "crowsnest.dev/v1";
+            /** @enum {string} */
+            kind: "Policy";
+            metadata: components["schemas"]["Metadata"];
+            spec: components["schemas"]["Spec"];
+            /** @description Set by the server; ignored on write. */
+            status?: components["schemas"]["PolicyStatus"];
+        };
+        PolicyCondition: {
+            /** @description Not supported yet. */
+            change?: components["schemas"]["Change"];
+            /** @description Not supported yet. */
+            count?: components["schemas"]["ConditionCountStruct"];
+            /** @description Not supported yet. */
+            expr?: string;
+            /** @description Not supported yet. */
+            forecast?: components["schemas"]["Forecast"];
+            /** @description Not supported yet. */
+            groupBy?: string;
+            metric?: string;
+            /**
+             * Format: int64
+             * @description Bad periods needed. Left out: of, or 1.
+             */
+            need?: number;
+            /**
+             * Format: int64
+             * @description Among the newest so many. Left out: need.
+             */
+            of?: number;
+            /** @enum {string} */
+            op: ">" | ">=" | "<" | "<=" | "==" | "!=";
+            /** @description A multiple of the cluster's interval, at most 24h. */
+            period: string;
+            /** @description Not supported yet. */
+            query?: string;
+            /** @description An alert ends on the good side of these. Left out: the thresholds. */
+            recovery?: components["schemas"]["Thresholds"];
+            /**
+             * @description How the samples of a period become one value. Left out: the metric's own.
+             * @enum {string}
+             */
+            statistic?: "avg" | "max" | "min" | "sum" | "last" | "p50" | "p95" | "p99" | "increase";
+            /** @description By severity, growing worse. */
+            thresholds: components["schemas"]["Thresholds"];
+            /** @description Globs on the metric's dimensions, as mountpoint. */
+            where?: {
+                [key: string]: string[] | null;
+            };
+        };
+        PolicyStatus: {
+            clusters: components["schemas"]["ClusterStatus"][] | null;
+            /**
+             * Format: int64
+             * @description Alerts that fire now.
+             */
+            firing: number;
+            /** @description In words: what it does not do, and why. */
+            reasons: string[] | null;
+            /**
+             * Format: int64
+             * @description Objects that it selects now.
+             */
+            selected: number;
+            /**
+             * @description idle: it is evaluated nowhere; reasons say why.
+             * @enum {string}
+             */
+            state: "active" | "idle" | "disabled";
+        };
         Principal: {
             /** @enum {string} */
             kind: "local_admin" | "api_token" | "ingest_token";
@@ -699,11 +1122,17 @@ export interface components {
              */
             title: string;
             /**
-             * Format: uri-reference
-             * @description Names the kind of problem; a reference to its documentation.
-             * @example /docs/problems#invalid
+             * Format: uri
+             * @description Names the kind of problem, as code does.
+             * @example urn:crowsnest:problem:invalid
              */
             type: string;
+        };
+        Repeat: {
+            /** Format: double */
+            backoff?: number;
+            every: string;
+            max?: string;
         };
         Resources: {
             /** Format: double */
@@ -714,6 +1143,36 @@ export interface components {
             has_memory: boolean;
             /** Format: double */
             memory_bytes: number;
+        };
+        Spec: {
+            /** @description Go templates, as {{ .Object.Pod }} uses {{ .Value }}. */
+            annotations?: {
+                [key: string]: string;
+            };
+            /** @description Left out: all. */
+            clusters?: components["schemas"]["Clusters"];
+            /**
+             * @description Left out: all.
+             * @enum {string}
+             */
+            combine?: "all" | "any";
+            conditions: components["schemas"]["PolicyCondition"][] | null;
+            /** @description Left out: true. */
+            enabled?: boolean;
+            group?: components["schemas"]["Group"];
+            /** @description What the policy is about: cluster, node, workload, pod or container. */
+            level: string;
+            /** @description Younger objects are not judged. Left out: 0s. */
+            minAge?: string;
+            noData?: components["schemas"]["NoData"];
+            notify?: components["schemas"]["Notify"];
+            /** @description Left out: all of the level; every given part must match. */
+            objects?: components["schemas"]["Objects"];
+            /**
+             * Format: int64
+             * @description Good periods in a row that end an alert. Left out: 2.
+             */
+            recoverAfter?: number;
         };
         Status: {
             clusters: string[];
@@ -760,12 +1219,74 @@ export interface components {
             of: string;
             per?: string;
         };
+        Target: {
+            /** @enum {string} */
+            apiVersion: "crowsnest.dev/v1";
+            /** @enum {string} */
+            kind: "Target";
+            metadata: components["schemas"]["Metadata"];
+            spec: components["schemas"]["TargetSpec"];
+            /** @description Set by the server; ignored on write. */
+            status?: components["schemas"]["TargetStatus"];
+        };
+        TargetRef: {
+            name: string;
+            /** @description Only alerts of these. Left out: all. */
+            severities?: string[] | null;
+        };
+        TargetSpec: {
+            /** @description Not supported yet. */
+            calendar?: components["schemas"]["TargetSpecCalendarStruct"];
+            /** @description Not supported yet. */
+            evidence?: string[] | null;
+            /** @description Not supported yet. */
+            fallback?: string;
+            /**
+             * @description Left out: crowsnest/v1.
+             * @enum {string}
+             */
+            format?: "crowsnest/v1";
+            /**
+             * Format: int64
+             * @description Of a message. Left out: 65536.
+             */
+            maxBytes?: number;
+            /** @description Not supported yet. */
+            rateLimit?: components["schemas"]["TargetSpecRateLimitStruct"];
+            /** @description Not supported yet. */
+            timezone?: string;
+            /** @enum {string} */
+            type: "webhook";
+            /** @description Often a secret itself, so that answers show only where it leads: https://host/***. Written back like that it stays as it is. */
+            url: string;
+        };
+        TargetSpecCalendarStruct: Record<string, never>;
+        TargetSpecRateLimitStruct: Record<string, never>;
+        TargetStatus: {
+            /** @description Of the newest attempt, when it failed. */
+            lastError?: string;
+            /**
+             * Format: int64
+             * @description Notifications that wait.
+             */
+            pending: number;
+            /** @description The signing key, whsec_…; shown once, at creation. */
+            secret?: string;
+        };
         Termination: {
             /** Format: int64 */
             exit_code: number;
             /** Format: date-time */
             finished_at: string;
             reason: string;
+        };
+        Thresholds: {
+            /** Format: double */
+            critical?: number;
+            /** Format: double */
+            info?: number;
+            /** Format: double */
+            warning?: number;
         };
         Token: {
             /** @description Of an ingest token: the only cluster that it sends for. */
@@ -871,193 +1392,6 @@ export interface components {
             /** @description What was given. */
             value?: unknown;
         };
-        CatalogueMetric: {
-            name: string;
-            title: string;
-            help: string;
-            level: string;
-            unit: string;
-            kind: string;
-            core: boolean;
-            dimensions?: string[] | null;
-            labels: string[] | null;
-            place: string;
-            from: string[] | null;
-            absent?: string;
-            lacking?: {
-                [key: string]: string;
-            };
-            lacking_outside?: string;
-            statistic: string;
-            alert?: {
-                statistic: string;
-                op: string;
-                threshold: number;
-                period_seconds: number;
-                need: number;
-                of: number;
-                severity: string;
-            };
-            chart: {
-                group: string;
-                max?: number;
-            };
-        };
-        Source: {
-            sender: string;
-            name: string;
-            up: boolean;
-            error?: string;
-            last_success_at: string | null;
-            expected: number;
-            measured: number;
-        };
-        ObjectRef: {
-            level: string;
-            cluster: string;
-            namespace?: string;
-            workload_type?: string;
-            workload?: string;
-            pod?: string;
-            container?: string;
-            node?: string;
-        };
-        AlertCondition: {
-            metric: string;
-            statistic: string;
-            period: string;
-            op: string;
-            threshold: number;
-            need: number;
-            of: number;
-            value: number | null;
-            unit: string;
-            holds: boolean;
-        };
-        Alert: {
-            id: string;
-            state: string;
-            severity: string;
-            started_at: string;
-            ended_at: string | null;
-            cause: string | null;
-            stale: boolean;
-            policy: {
-                name: string;
-                revision: number;
-            };
-            object: components["schemas"]["ObjectRef"];
-            dimensions: {
-                [key: string]: string;
-            };
-            conditions: components["schemas"]["AlertCondition"][] | null;
-            explanation: string;
-            annotations: {
-                [key: string]: string;
-            };
-        };
-        Incident: {
-            id: string;
-            title: string;
-            state: string;
-            severity: string;
-            cluster: {
-                id: string;
-                name: string;
-            };
-            started_at: string;
-            ended_at: string | null;
-            cause: string | null;
-            acknowledged_by: string | null;
-            reopened: number;
-            labels: {
-                [key: string]: string;
-            };
-        };
-        Attempt: {
-            at: string;
-            status?: number;
-            error?: string;
-        };
-        Delivery: {
-            id: string;
-            incident: string;
-            target: string;
-            type: string;
-            state: string;
-            created_at: string;
-            attempts: number;
-            next_at: string | null;
-            last_error: string;
-            delivered_at: string | null;
-        };
-        IncidentDetail: {
-            incident: components["schemas"]["Incident"];
-            alerts: components["schemas"]["Alert"][] | null;
-            deliveries: components["schemas"]["Delivery"][] | null;
-        };
-        Policy: {
-            apiVersion: string;
-            kind: string;
-            metadata: {
-                name: string;
-                id: string;
-                revision: number;
-                createdAt: string;
-                updatedAt: string;
-                managedBy: string;
-                labels: {
-                    [key: string]: string;
-                };
-            };
-            spec: {
-                [key: string]: unknown;
-            };
-            status: {
-                [key: string]: unknown;
-            };
-        };
-        Target: {
-            name: string;
-            type: string;
-            url: string;
-        };
-        CatalogueMetricList: {
-            items: components["schemas"]["CatalogueMetric"][] | null;
-            next: string | null;
-        };
-        ClusterList: {
-            items: components["schemas"]["Cluster"][] | null;
-            next: string | null;
-        };
-        NodeList: {
-            items: components["schemas"]["Node"][] | null;
-            next: string | null;
-        };
-        WorkloadList: {
-            items: components["schemas"]["Workload"][] | null;
-            next: string | null;
-        };
-        PodList: {
-            items: components["schemas"]["Pod"][] | null;
-            next: string | null;
-        };
-        IncidentList: {
-            items: components["schemas"]["Incident"][] | null;
-            next: string | null;
-        };
-        PolicyList: {
-            items: components["schemas"]["Policy"][] | null;
-            next: string | null;
-        };
-        TargetList: {
-            items: components["schemas"]["Target"][] | null;
-            next: string | null;
-        };
-        DeliveryList: {
-            items: components["schemas"]["Delivery"][] | null;
-            next: string | null;
-        };
     };
     responses: never;
     parameters: never;
@@ -1067,6 +1401,43 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    "list-alerts": {
+        parameters: {
+            query?: {
+                state?: "firing" | "ended" | "all";
+                cluster?: string;
+                /** @description Name of a policy. */
+                policy?: string;
+                limit?: number;
+                /** @description As next of the page before has it. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListAlert"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "list-catalogue": {
         parameters: {
             query?: never;
@@ -1386,6 +1757,312 @@ export interface operations {
             };
         };
     };
+    "list-deliveries": {
+        parameters: {
+            query?: {
+                incident?: string;
+                state?: "pending" | "delivered" | "dead" | "superseded" | "skipped" | "all";
+                limit?: number;
+                /** @description As next of the page before has it. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListDelivery"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "resend-delivery": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Delivery"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-incidents": {
+        parameters: {
+            query?: {
+                state?: "active" | "resolved" | "all";
+                cluster?: string;
+                limit?: number;
+                /** @description As next of the page before has it. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListIncident"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-incident": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IncidentDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListPolicy"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-policy": {
+        parameters: {
+            query?: {
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Policy"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Policy"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-policy": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "replace-policy": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Policy"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Policy"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-policy": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "get-status": {
         parameters: {
             query?: never;
@@ -1402,6 +2079,213 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Status"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-targets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListTarget"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-target": {
+        parameters: {
+            query?: {
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Target"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Target"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Target"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-target": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Target"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "replace-target": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Target"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Target"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Target"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-target": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "test-target": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Delivery"];
                 };
             };
             /** @description Error */
@@ -1502,133 +2386,6 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    "get-policies": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PolicyList"];
-                };
-            };
-        };
-    };
-    "get-policies-name-": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                name: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Policy"];
-                };
-            };
-        };
-    };
-    "get-incidents": {
-        parameters: {
-            query?: {
-                state?: string;
-                cluster?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["IncidentList"];
-                };
-            };
-        };
-    };
-    "get-incidents-id-": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["IncidentDetail"];
-                };
-            };
-        };
-    };
-    "get-targets": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["TargetList"];
-                };
-            };
-        };
-    };
-    "get-deliveries": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DeliveryList"];
                 };
             };
         };
