@@ -63,7 +63,11 @@ var asksNobody = map[string]string{
 // bodies are what routes need to come as far as their handler: their input is
 // checked by its declared shape before.
 var bodies = map[string]string{
-	"POST " + Prefix + "/tokens": `{"kind":"api","name":"x"}`,
+	"POST " + Prefix + "/tokens":        `{"kind":"api","name":"x"}`,
+	"POST " + Prefix + "/policies":      `{}`,
+	"PUT " + Prefix + "/policies/:name": `{}`,
+	"POST " + Prefix + "/targets":       `{}`,
+	"PUT " + Prefix + "/targets/:name":  `{}`,
 }
 
 // paths stand for a route that serves many.
