@@ -180,9 +180,13 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), inventory: newFakeInventory()}
 	// Behind the real clock, by which the outbox goes: what is enqueued is due.
-	w.now = time.Now().UTC().Add(-time.Hour).Truncate(time.Minute)
+	return worldAt(t, t.TempDir(), time.Now().UTC().Add(-time.Hour).Truncate(time.Minute))
+}
+
+func worldAt(t *testing.T, dir string, now time.Time) *world {
+	t.Helper()
+	w := &world{t: t, dir: dir, inventory: newFakeInventory(), now: now}
 	w.grid = w.now
 	store, err := tsdb.Open(tsdb.Options{Dir: filepath.Join(w.dir, "metrics"), MinFreeBytes: 1})
 	if err != nil {

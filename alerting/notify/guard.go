@@ -19,6 +19,7 @@ var special = []netip.Prefix{
 	netip.MustParsePrefix("192.0.0.0/24"),   // protocol assignments
 	netip.MustParsePrefix("198.18.0.0/15"),  // benchmarks
 	netip.MustParsePrefix("240.0.0.0/4"),    // reserved, and broadcast
+	netip.MustParsePrefix("::/96"),          // IPv4-compatible, of old
 	netip.MustParsePrefix("64:ff9b::/96"),   // NAT64
 	netip.MustParsePrefix("64:ff9b:1::/48"), // NAT64, local
 	netip.MustParsePrefix("2002::/16"),      // 6to4

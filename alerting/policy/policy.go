@@ -1,7 +1,7 @@
 // Package policy owns what a user may ask to be alerted of: the shape of a
 // policy, how it is read (JSON or YAML, strictly), its defaults, its validation
 // against the catalogue, and which objects it selects. It must not know how a
-// policy is stored, evaluated or told to anyone.
+// policy is evaluated or who is told.
 package policy
 
 import (
