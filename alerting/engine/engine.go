@@ -48,6 +48,10 @@ const (
 	saveEvery = 10 * time.Minute
 	// reloadEvery is how often policies and clusters are read without being told.
 	reloadEvery = time.Minute
+	// keep is how long what has ended is kept; pruneEvery is how often the rest
+	// goes.
+	keep       = 90 * 24 * time.Hour
+	pruneEvery = time.Hour
 	// defaultInterval until a sender said its own.
 	defaultInterval = 30 * time.Second
 
@@ -303,6 +307,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	e.report("load", "load alerts", nil)
 	tick := e.opts.Now()
+	var pruned time.Time
 	for {
 		now := e.opts.Now()
 		rounds, reload, wait := e.next(now)
@@ -318,6 +323,13 @@ func (e *Engine) Run(ctx context.Context) error {
 		if now = e.opts.Now(); now.Sub(tick) >= tickEvery {
 			tick = now
 			e.silence(ctx, now)
+		}
+		if now.Sub(pruned) >= pruneEvery {
+			pruned = now
+			err := e.opts.Meta.Update(ctx, func(tx *meta.Tx) error { return tx.Prune(now.Add(-keep)) })
+			if ctx.Err() == nil {
+				e.report("store", "prune what is old", err)
+			}
 		}
 		due := e.flush(ctx, now)
 		timer := time.NewTimer(min(wait, due))

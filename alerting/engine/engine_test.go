@@ -912,3 +912,70 @@ conditions: [{metric: k8s_node_cpu_usage, period: 1m, op: ">", thresholds: {warn
 	w.step("node/n-1", cpu(1))
 	f(strings.Replace(strings.TrimSpace(cpuPolicy), "period: 1m", "period: 10s", 1), "interval is 30s, and 10s is no multiple")
 }
+
+func TestEachFileSystemIsAnAlertOfItsOwn(t *testing.T) {
+	w := newWorld(t)
+	r := newReceiver(t)
+	w.target("hook", r.server.URL, 0)
+	w.policy(`
+level: node
+objects: {selector: "pool=data"}
+conditions:
+- {metric: k8s_node_filesystem_usage, where: {mountpoint: ["/", "/data*"]}, period: 30s, op: ">", thresholds: {warning: 90}}
+annotations: {summary: "{{ .Dimensions.mountpoint }} on {{ .Object.Node }}"}
+recoverAfter: 1
+notify: {targets: [hook]}`)
+	w.inventory.put(&object.Node{Meta: object.Meta{UID: "n1", Name: "n-1", Labels: map[string]string{"pool": "data"}}})
+	fill := func(mount string, v float64) {
+		w.append(labels.FromStrings("__name__", catalogue.NodeFilesystemPercent, "cluster", "prod-1", "node", "n-1", "mountpoint", mount), w.grid.Add(interval), v)
+	}
+	fill("/", 95)
+	fill("/data1", 96)
+	fill("/data2", 10)
+	fill("/boot", 99) // not asked for
+	w.step("node/n-1", nil)
+	got := r.next(t).message
+	mounts := map[string]string{}
+	for _, a := range got.Alerts {
+		mounts[a.Dimensions["mountpoint"]] = a.Annotations["summary"]
+	}
+	if len(mounts) != 2 || mounts["/"] != "/ on n-1" || mounts["/data1"] != "/data1 on n-1" || got.Incident.Title != "node n-1: File system used above 90 %" {
+		t.Errorf("got %v, %q", mounts, got.Incident.Title)
+	}
+	w.reopen()
+	fill("/", 10)
+	fill("/data1", 10)
+	w.step("node/n-1", nil)
+	if got := r.next(t).message; got.Type != incident.Resolved || len(got.Alerts) != 2 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestClustersAreJudgedWithoutTheInventory(t *testing.T) {
+	w := newWorld(t)
+	r := newReceiver(t)
+	w.target("hook", r.server.URL, 0)
+	w.policy(`
+level: cluster
+conditions:
+- {metric: k8s_cluster_node_not_ready_num, period: 30s, op: ">=", thresholds: {critical: 1}}
+notify: {targets: [hook]}`)
+	series := labels.FromStrings("__name__", catalogue.ClusterNodesNotReady, "cluster", "prod-1")
+	w.append(series, w.grid.Add(interval), 2)
+	w.step("cluster", nil)
+	if got := r.next(t).message; got.Type != incident.Firing || got.Incident.Title != "cluster prod-1: Nodes not ready at or above 1" {
+		t.Errorf("got %+v", got.Incident)
+	}
+}
+
+func TestWhatIsOldIsPruned(t *testing.T) {
+	w := newWorld(t)
+	old := w.now.Add(-keep - time.Hour)
+	w.update(func(tx *meta.Tx) error {
+		return tx.PutIncident(meta.Incident{ID: "inc_old", GroupKey: "g", State: meta.IncidentResolved, StartedAt: old, EndedAt: old, Data: json.RawMessage("{}")})
+	})
+	w.reopen()
+	w.until("the old incident is gone", func() bool {
+		return w.meta.View(context.Background(), func(tx *meta.Tx) error { _, err := tx.Incident("inc_old"); return err }) != nil
+	})
+}

@@ -70,7 +70,7 @@ func (g *Guard) Check(ip netip.Addr) error {
 	if what == "" {
 		return nil
 	}
-	return fmt.Errorf("%w: %s is a %s address; allow its range with --allow-webhook-to if the receiver is really there", errRefused, ip, what)
+	return fmt.Errorf("%w: %s is a %s address; allow its range with --allow-webhook-cidr if the receiver is really there", errRefused, ip, what)
 }
 
 // control is called by the dialer with the address that is connected to, after
