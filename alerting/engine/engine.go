@@ -168,7 +168,6 @@ type Engine struct {
 	ended    map[alertKey]time.Time // recently: nothing older may fire again
 	savedAt  map[string]time.Time   // of alerts, by id
 	loadedAt time.Time
-	loaded   bool
 	failing  map[string]bool // what is failing, so that it is logged when it changes
 
 	view view // what other goroutines see

@@ -172,10 +172,9 @@ type world struct {
 	registry  *prometheus.Registry
 	stop      func()
 
-	mu    sync.Mutex
-	now   time.Time // the engine's clock
-	grid  time.Time
-	value func(i int) float64
+	mu   sync.Mutex
+	now  time.Time // the engine's clock
+	grid time.Time
 }
 
 func newWorld(t *testing.T) *world {

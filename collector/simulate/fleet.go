@@ -42,11 +42,11 @@ var _ state.Source = (*Fleet)(nil)
 
 // event is something that happened to a pod, a node or a workload.
 type event struct {
-	at                       float64
-	namespace, kind, name    string
-	uid, typ, reason, text   string
-	workloadType, workload   string
-	node, container, podName string
+	at                     float64
+	namespace, kind, name  string
+	uid, typ, reason, text string
+	workloadType, workload string
+	node, podName          string
 }
 
 // New plans a fleet and brings it to the present. It starts nothing.

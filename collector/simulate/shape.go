@@ -120,16 +120,6 @@ func (b burst) integral(w float64) float64 {
 	return b.height * (k*b.length + math.Min(rest, b.length))
 }
 
-func (b burst) value(w float64) float64 {
-	if b.period == 0 {
-		return 0
-	}
-	if _, rest := divide(w-b.offset, b.period); rest < b.length {
-		return b.height
-	}
-	return 0
-}
-
 func divide(w, period float64) (k, rest float64) {
 	k = math.Floor(w / period)
 	return k, w - k*period

@@ -48,12 +48,12 @@ type Options struct {
 func (o Options) complete() (Options, error) {
 	var errs []error
 	if o.Path == "" {
-		errs = append(errs, errors.New("Path is required"))
+		errs = append(errs, errors.New("option Path is required"))
 	}
 	o.Retention = cmp.Or(o.Retention, 90*24*time.Hour)
 	o.TombstoneFor = cmp.Or(o.TombstoneFor, 24*time.Hour)
 	if o.Retention < 0 || o.TombstoneFor < 0 {
-		errs = append(errs, fmt.Errorf("Retention and TombstoneFor must be positive, got %s and %s", o.Retention, o.TombstoneFor))
+		errs = append(errs, fmt.Errorf("options Retention and TombstoneFor must be positive, got %s and %s", o.Retention, o.TombstoneFor))
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -44,13 +44,13 @@ type Options struct {
 func (o Options) complete() (Options, error) {
 	var errs []error
 	if o.Dir == "" {
-		errs = append(errs, errors.New("Dir is required"))
+		errs = append(errs, errors.New("option Dir is required"))
 	}
 	if o.Retention == 0 {
 		o.Retention = 90 * day
 	}
 	if o.Retention < day {
-		errs = append(errs, fmt.Errorf("Retention must be at least 24h, got %s", o.Retention))
+		errs = append(errs, fmt.Errorf("option Retention must be at least 24h, got %s", o.Retention))
 	}
 	if o.MaxBytes < 0 {
 		errs = append(errs, fmt.Errorf("MaxBytes must not be negative, got %d", o.MaxBytes))

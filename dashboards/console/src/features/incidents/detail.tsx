@@ -80,7 +80,7 @@ export function IncidentPage() {
                     </li>
                   ))}
                 </ol>
-                {(d.deliveries ?? []).length === 0 ? (
+                {d.deliveries.length === 0 ? (
                   <p className={classes.quiet}>Nobody is told: no policy or route names a target for it.</p>
                 ) : null}
               </Card>
@@ -112,7 +112,7 @@ function Evidence({ alert: a }: { alert: Alert }) {
   const labels = useMemo(() => alertLabels(a), [a]);
   const metric = evidenceMetric(a, catalogue.data ?? []);
   const panel = useMemo(() => (metric ? { group: metric.chart.group, title: metric.title, unit: metric.unit, metrics: [metric] } : undefined), [metric]);
-  const condition = a.conditions?.[0];
+  const condition = a.conditions[0];
   const wanted = evidenceRange(a.started_at, a.ended_at);
   const interval = clusters.data?.find((c) => c.id === a.object.cluster)?.interval_seconds ?? 30;
   if (!panel || !condition) return null;
@@ -166,7 +166,7 @@ function AlertCard({ alert: a }: { alert: Alert }) {
           {a.stale ? <StateLabel state="stale">its source is silent</StateLabel> : null}
         </div>
         <p className={classes.explanation}>{a.explanation}</p>
-        {(a.conditions ?? []).map((c) => (
+        {a.conditions.map((c) => (
           <p key={c.metric} className={classes.quiet}>
             {c.statistic} over {c.period} of <code>{c.metric}</code> is {byUnit(c.value, c.unit)}; {c.op} {byUnit(c.threshold, c.unit)} in {c.need} of {c.of} periods
           </p>

@@ -40,7 +40,7 @@ export function evidenceRange(startedAt: string, endedAt: string | null | undefi
 
 /** The catalogue's entry of an alert's first condition. */
 export const evidenceMetric = (a: Alert, catalogue: readonly Metric[]): Metric | undefined =>
-  catalogue.find((m) => m.name === a.conditions?.[0]?.metric);
+  catalogue.find((m) => m.name === a.conditions[0]?.metric);
 
 export interface Step {
   readonly at: number;
@@ -52,13 +52,13 @@ export interface Step {
 /** What happened, the newest first: it fired, who was told with what result, it ended. */
 export function timeline({ incident, alerts, deliveries }: IncidentDetail): Step[] {
   const steps: Step[] = [];
-  for (const a of alerts ?? []) {
+  for (const a of alerts) {
     const started = instant(a.started_at);
     const ended = instant(a.ended_at);
     if (started !== undefined) steps.push({ at: started, state: stateOf(a.severity), title: `${a.severity}: ${objectWords(a)}`, text: "" });
     if (ended !== undefined) steps.push({ at: ended, state: "ok", title: `ended: ${objectWords(a)}`, text: causeWords(a.cause) });
   }
-  for (const d of deliveries ?? []) {
+  for (const d of deliveries) {
     const at = instant(d.delivered_at) ?? instant(d.created_at);
     if (at !== undefined) steps.push({ at, state: deliveryState(d), title: deliveryTitle(d), text: d.last_error });
   }
