@@ -81,7 +81,7 @@ func firstChart(ctx context.Context, b *bench) ([]Result, error) {
 	note := "From the start of `crowsnest run --simulate` on an empty data folder, which is what `make run` does once it has built. " + machine() + "."
 	return []Result{
 		{Name: "first_chart_ready", Unit: "s", Ours: ready.Seconds(), Note: note + " Until /readyz says 200."},
-		{Name: "first_chart", Unit: "s", Ours: chart.Seconds(), Note: note + " Until a range query of the cluster's CPU has points."},
+		{Name: "first_chart", Unit: "s", Ours: chart.Seconds(), Note: note + " Until a range query of the last hour of the cluster's CPU has points; the simulated cluster's history counts, which the start fills in."},
 	}, nil
 }
 
