@@ -56,6 +56,16 @@ type LogBatch struct {
 	Sender string     `json:"sender"` // as in HeaderSender
 	ID     string     `json:"id"`     // unique for the sender; the same when the batch is sent again
 	Groups []LogGroup `json:"groups"`
+	// Complete says up to when the sender's nodes are complete with this batch
+	// and what was acknowledged before. A batch that says it may hold no lines.
+	Complete []LogMark `json:"complete,omitempty"`
+}
+
+// LogMark says that all lines that a node's containers wrote up to a time were
+// sent. Without it, no line and a missing line look the same.
+type LogMark struct {
+	Node    string `json:"node,omitempty"` // empty: the cluster's events
+	Through int64  `json:"through"`        // Unix nanoseconds
 }
 
 // Bounds of a batch.
@@ -63,6 +73,7 @@ const (
 	MaxLogBatchBytes = 16 << 20 // uncompressed
 	MaxLogBatchLines = 20_000
 	MaxLogLineBytes  = 256 << 10
+	MaxLogMarks      = 10_000
 )
 
 // Lines counts the lines of the batch.
@@ -83,8 +94,22 @@ func (b *LogBatch) Validate() error {
 	if b.ID == "" || len(b.ID) > 64 {
 		fs.Add("id", "must have 1 to 64 characters", b.ID)
 	}
-	if n := b.Lines(); n == 0 || n > MaxLogBatchLines {
+	if n := b.Lines(); n == 0 && len(b.Complete) == 0 || n > MaxLogBatchLines {
 		fs.Add("groups", fmt.Sprintf("must hold 1 to %d lines", MaxLogBatchLines), n)
+	}
+	if n := len(b.Complete); n > MaxLogMarks {
+		fs.Add("complete", fmt.Sprintf("must hold at most %d nodes", MaxLogMarks), n)
+	}
+	for i, m := range b.Complete {
+		if m.Through <= 0 {
+			fs.Add(fmt.Sprintf("complete[%d].through", i), "must be a time after 1970", m.Through)
+		}
+		if len(m.Node) > 253 {
+			fs.Add(fmt.Sprintf("complete[%d].node", i), "must have at most 253 characters", len(m.Node))
+		}
+		if len(fs) >= 20 {
+			return fs.Err()
+		}
 	}
 	var day int64
 	for i, g := range b.Groups {

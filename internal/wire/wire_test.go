@@ -40,6 +40,7 @@ func TestLogBatchRefusals(t *testing.T) {
 		"no lines":       {LogBatch{Sender: "a", ID: "x"}, "groups"},
 		"over two days":  {LogBatch{Sender: "a", ID: "x", Groups: []LogGroup{{stream, []LogLine{{Time: day}, {Time: 2 * day}}}}}, "same UTC day"},
 		"line too long":  {LogBatch{Sender: "a", ID: "x", Groups: []LogGroup{{stream, []LogLine{{Time: 1, Message: strings.Repeat("x", MaxLogLineBytes+1)}}}}}, "at most"},
+		"a wrong mark":   {LogBatch{Sender: "a", ID: "x", Complete: []LogMark{{Node: "n"}}}, "complete[0].through"},
 		"without stream": {LogBatch{Sender: "a", ID: "x", Groups: []LogGroup{{LogStream{}, []LogLine{{Time: 1}}}}}, "stream"},
 	} {
 		err := tc.batch.Validate()
@@ -63,8 +64,8 @@ func FuzzUnmarshalLogBatch(f *testing.F) {
 	f.Add([]byte(`{"sender":"a","id":"b","groups":[{"s":{"stream":"stdout"},"l":[{"t":1,"m":"x"}]}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		b, err := UnmarshalLogBatch(body)
-		if err == nil && b.Lines() == 0 {
-			t.Error("an accepted batch has no lines")
+		if err == nil && b.Lines() == 0 && len(b.Complete) == 0 {
+			t.Error("an accepted batch says nothing")
 		}
 	})
 }

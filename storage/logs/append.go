@@ -61,8 +61,8 @@ var (
 //
 // Errors: fault.ErrInvalid for a batch that breaks wire's rules,
 // fault.ErrUnavailable while the store is read-only or closing, fault.ErrLimited
-// while too much waits, and the context's error when it ends first. After an error the batch may be stored or
-// not: send it again with the same id.
+// while too much waits, and the context's error when it ends first. After an
+// error the batch may be stored or not: send it again with the same id.
 func (s *Store) Append(ctx context.Context, cluster string, b *wire.LogBatch) error {
 	if cluster == "" {
 		return fmt.Errorf("append logs: %w", fault.Field{Path: "cluster", Reason: "is required"})
@@ -70,6 +70,17 @@ func (s *Store) Append(ctx context.Context, cluster string, b *wire.LogBatch) er
 	if err := b.Validate(); err != nil {
 		return fmt.Errorf("append logs: %w", err)
 	}
+	if b.Lines() > 0 {
+		if err := s.append(ctx, cluster, b); err != nil {
+			return err
+		}
+	}
+	// What the batch says to be complete is, now that it is durable.
+	s.marks.note(cluster, b.Complete, s.opts.Now())
+	return nil
+}
+
+func (s *Store) append(ctx context.Context, cluster string, b *wire.LogBatch) error {
 	release, err := s.use()
 	if err != nil {
 		return fmt.Errorf("append logs: %w", err)

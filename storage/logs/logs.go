@@ -102,8 +102,9 @@ type Store struct {
 	groupMu sync.Mutex
 	group   *group // what the next commit makes durable; never nil
 
-	wake chan struct{} // something waits in group; 1 slot
-	done chan struct{} // the committer has ended
+	wake  chan struct{} // something waits in group; 1 slot
+	done  chan struct{} // the committer has ended
+	saved chan struct{} // the watermarks are saved for the last time
 
 	waiting        atomic.Int64          // bytes of the batches that wait for a commit, estimated
 	broken         atomic.Pointer[error] // why nothing can be written until a restart
@@ -112,6 +113,7 @@ type Store struct {
 	senders senders
 	tenants tenants
 	arrived arrivals
+	marks   watermarks
 }
 
 // Open opens the store, makes its folder when it is not there, and removes what
@@ -142,6 +144,10 @@ func Open(opts Options) (*Store, error) {
 		group: newGroup(),
 		wake:  make(chan struct{}, 1),
 		done:  make(chan struct{}),
+		saved: make(chan struct{}),
+	}
+	if err := s.marks.load(opts.Dir, opts.Now()); err != nil {
+		s.log.Warn("log watermarks not read, they begin anew", "err", err)
 	}
 	s.closing, s.stop = context.WithCancel(context.Background())
 	if err := guard("open the store", func() error {
@@ -165,6 +171,7 @@ func Open(opts Options) (*Store, error) {
 	}
 	m.observe(s)
 	go s.commitLoop()
+	go s.saveWatermarks()
 	return s, nil
 }
 
@@ -172,7 +179,7 @@ func Open(opts Options) (*Store, error) {
 // be called twice.
 func (s *Store) Close() error {
 	s.stop() // queries end, the committer does its last commit
-	<-s.done
+	<-s.saved // after done
 	s.using.Lock()
 	defer s.using.Unlock()
 	if s.closed {
