@@ -164,7 +164,7 @@ func isIngest(path string) bool {
 // files, which hold no data.
 func (s *Server) open(r *http.Request) bool {
 	switch r.URL.Path {
-	case "/healthz", "/readyz":
+	case "/healthz", "/readyz", "/health":
 		return true
 	}
 	return !isAPI(r.URL.Path) && r.URL.Path != "/metrics"
@@ -198,8 +198,12 @@ func (s *Server) outer(next http.Handler) http.Handler {
 			}
 			s.metrics.panics.Inc()
 			s.opts.Logger.Error("request handler panicked", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-			// If the answer has begun this write is ignored, and the client sees a
-			// broken body.
+			// What was to come was described by whoever panicked; this is another
+			// body, and a plain one. If the answer has begun this write is ignored,
+			// and the client sees a broken body.
+			for _, name := range []string{"Content-Encoding", "Content-Length", "Etag", "Last-Modified", "Cache-Control"} {
+				w.Header().Del(name)
+			}
 			problem.Write(w, r, fmt.Errorf("panic: %v", v))
 		}()
 		header := w.Header()
@@ -216,6 +220,8 @@ func (s *Server) outer(next http.Handler) http.Handler {
 func (s *Server) routes() {
 	e := s.engine
 	e.GET("/healthz", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
+	// Grafana's VictoriaLogs data source asks this one.
+	e.GET("/health", func(c *gin.Context) { c.String(http.StatusOK, "OK") })
 	e.GET("/readyz", gin.WrapH(s.opts.Readiness))
 	e.GET("/metrics", s.authorized(access.Read, promhttp.HandlerFor(s.opts.Registry, promhttp.HandlerOpts{
 		ErrorLog: promLogger{s.opts.Logger}, EnableOpenMetrics: true,
@@ -227,6 +233,10 @@ func (s *Server) routes() {
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions} {
 		e.Handle(method, "/api/v1/*path", s.prometheus)
 	}
+	e.GET("/select/buildinfo", s.authorized(access.Read, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"status":"success","data":{"version":%q}}`, s.opts.Version)
+	})))
 	e.GET("/select/logsql/*path", s.logs)
 	e.POST("/select/logsql/*path", s.logs)
 

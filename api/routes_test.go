@@ -57,6 +57,7 @@ func complete(t *testing.T) *Server {
 // asksNobody are the routes that need no principal, each with the reason.
 var asksNobody = map[string]string{
 	"GET /healthz": "a kubelet asks it, and it says only that the process lives",
+	"GET /health":  "Grafana's VictoriaLogs data source asks it; as /healthz",
 	"GET /readyz":  "a kubelet or a load balancer asks it; it names parts, no data",
 }
 
@@ -72,7 +73,7 @@ var bodies = map[string]string{
 
 // paths stand for a route that serves many.
 var paths = map[string][]string{
-	"/select/logsql/*path": {"/select/logsql/query?query=*", "/select/logsql/tail?query=*"},
+	"/select/logsql/*path": {"/select/logsql/query?query=*", "/select/logsql/tail?query=*", "/select/logsql/facets?query=*", "/select/logsql/stream_ids?query=*"},
 	"/api/v1/*path": {
 		wire.PathMetrics, "/api/v1/query?query=up", "/api/v1/query_range?query=up&start=0&end=1&step=1", "/api/v1/series?match[]=up",
 		"/api/v1/labels", "/api/v1/label/x/values", "/api/v1/read", "/api/v1/metadata", "/api/v1/rules", "/api/v1/alerts", "/api/v1/targets",

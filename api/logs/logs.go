@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"runtime"
 	"strings"
@@ -38,11 +39,16 @@ const Path = "/select/logsql/"
 // fault.ErrInvalid for a wrong query.
 type Store interface {
 	Query(ctx context.Context, q logs.Query, fn func(logs.Row) error) error
+	Export(ctx context.Context, q logs.Query, fn func(logs.Row) error) error
+	Surroundings(ctx context.Context, a logs.Around) (logs.Surroundings, error)
+	Facets(ctx context.Context, q logs.Query, o logs.FacetOptions) ([]logs.Facet, error)
+	TimeRange(q logs.Query) (start, end time.Time, own bool, err error)
 	Hits(ctx context.Context, q logs.Query, step, offset time.Duration, by []string, limit int) ([]logs.HitsSeries, error)
 	Stats(ctx context.Context, q logs.Query, step time.Duration) ([]logs.StatsSeries, error)
 	FieldNames(ctx context.Context, q logs.Query) ([]logs.ValueHits, error)
 	FieldValues(ctx context.Context, q logs.Query, field string, limit int) ([]logs.ValueHits, error)
 	Streams(ctx context.Context, q logs.Query, limit int) ([]logs.ValueHits, error)
+	StreamIDs(ctx context.Context, q logs.Query, limit int) ([]logs.ValueHits, error)
 	StreamFieldNames(ctx context.Context, q logs.Query) ([]logs.ValueHits, error)
 	StreamFieldValues(ctx context.Context, q logs.Query, field string, limit int) ([]logs.ValueHits, error)
 	Tail(ctx context.Context, q logs.Query, before time.Duration, fn func([]logs.Row) error) error
@@ -57,6 +63,10 @@ type Options struct {
 	MaxConcurrent int                   // queries at once; default twice the CPUs, at least 4
 	MaxWait       time.Duration         // of a query for its turn, then 429; default 10 s
 	MaxTails      int                   // live tails at once, more get 429; default 64
+	MaxRows       int                   // of one answer of rows or values; default 1,000,000
+	MaxBytes      int64                 // of one answer of rows, before compression; default 1 GiB
+	MaxDownloads  int                   // downloads at once, more get 429; default 4
+	MaxDownload   time.Duration         // of one download; default 30 min
 	Registerer    prometheus.Registerer // nil: metrics are kept but not exported
 	Now           func() time.Time      // default time.Now
 }
@@ -78,7 +88,19 @@ func (o Options) complete() (Options, error) {
 	if o.MaxTails == 0 {
 		o.MaxTails = 64
 	}
-	if o.MaxQueryTime < 0 || o.MaxConcurrent < 0 || o.MaxWait < 0 || o.MaxTails < 0 {
+	if o.MaxRows == 0 {
+		o.MaxRows = 1_000_000
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = 1 << 30
+	}
+	if o.MaxDownloads == 0 {
+		o.MaxDownloads = 4
+	}
+	if o.MaxDownload == 0 {
+		o.MaxDownload = 30 * time.Minute
+	}
+	if o.MaxQueryTime < 0 || o.MaxConcurrent < 0 || o.MaxWait < 0 || o.MaxTails < 0 || o.MaxRows < 0 || o.MaxBytes < 0 || o.MaxDownloads < 0 || o.MaxDownload < 0 {
 		errs = append(errs, errors.New("bounds must be positive"))
 	}
 	if o.Now == nil {
@@ -93,6 +115,7 @@ type Handler struct {
 	metrics *metrics
 	turns   *semaphore.Weighted
 	tails   *semaphore.Weighted
+	loads   *semaphore.Weighted // downloads
 	routes  map[string]route
 }
 
@@ -117,15 +140,19 @@ func New(opts Options) (*Handler, error) {
 		opts: opts, metrics: m,
 		turns: semaphore.NewWeighted(int64(opts.MaxConcurrent)),
 		tails: semaphore.NewWeighted(int64(opts.MaxTails)),
+		loads: semaphore.NewWeighted(int64(opts.MaxDownloads)),
 	}
 	h.routes = map[string]route{
 		"query":               {serve: h.query},
+		"query_time_range":    {serve: h.queryTimeRange},
+		"facets":              {serve: h.facets},
 		"hits":                {serve: h.hits},
 		"stats_query":         {serve: h.statsQuery, stats: true},
 		"stats_query_range":   {serve: h.statsQueryRange, stats: true},
 		"field_names":         {serve: h.fieldNames},
 		"field_values":        {serve: h.fieldValues},
 		"streams":             {serve: h.streams},
+		"stream_ids":          {serve: h.streamIDs},
 		"stream_field_names":  {serve: h.streamFieldNames},
 		"stream_field_values": {serve: h.streamFieldValues},
 		"tail":                {serve: h.tail, live: true},
@@ -154,6 +181,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "use GET or POST", http.StatusMethodNotAllowed)
 	case err != nil:
 		fail(w, r, rt, err)
+	case p.limit > h.opts.MaxRows:
+		fail(w, r, rt, fault.Field{Path: "limit", Reason: fmt.Sprintf("must be at most %d; narrow the time range, or download it from /apis/crowsnest.dev/v1/logs/download", h.opts.MaxRows), Value: p.limit})
 	case rt.live:
 		if !h.tails.TryAcquire(1) {
 			h.metrics.refused.WithLabelValues(refusedTails).Inc()
@@ -254,11 +283,17 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 // flushAt is how many bytes of rows are collected before they are written.
 const flushAt = 64 << 10
 
+// errTooMuch ends an answer that is over its bounds.
+func (h *Handler) errTooMuch() error {
+	h.metrics.refused.WithLabelValues(refusedSize).Inc()
+	return fmt.Errorf("the answer has more than %d rows or %d MiB: add a limit, narrow the time range, or count with a stats pipe: %w", h.opts.MaxRows, h.opts.MaxBytes>>20, fault.ErrTooLarge)
+}
+
 // query streams rows, one JSON object a line.
 func (h *Handler) query(ctx context.Context, w http.ResponseWriter, p params) error {
 	began := h.opts.Now()
 	var buf []byte
-	wrote := false
+	wrote, rows, size := false, 0, int64(0)
 	flush := func() error {
 		if !wrote {
 			wrote = true
@@ -273,7 +308,13 @@ func (h *Handler) query(ctx context.Context, w http.ResponseWriter, p params) er
 		return err
 	}
 	err := h.opts.Store.Query(ctx, p.query, func(r logs.Row) error {
+		before := len(buf)
 		buf = append(logstorage.MarshalFieldsToJSON(buf, r), '\n')
+		rows++
+		size += int64(len(buf) - before)
+		if rows > h.opts.MaxRows || size > h.opts.MaxBytes {
+			return h.errTooMuch()
+		}
 		if len(buf) >= flushAt {
 			return flush()
 		}
@@ -287,6 +328,42 @@ func (h *Handler) query(ctx context.Context, w http.ResponseWriter, p params) er
 		panic(http.ErrAbortHandler)
 	}
 	return err
+}
+
+// queryTimeRange answers {"start":"…","end":"…","hasTimeFilter":…}, with
+// VictoriaLogs' far ends of time where there is no bound.
+func (h *Handler) queryTimeRange(_ context.Context, w http.ResponseWriter, p params) error {
+	start, end, own, err := h.opts.Store.TimeRange(p.query)
+	if err != nil {
+		return err
+	}
+	if start.IsZero() {
+		start = time.Unix(0, math.MinInt64)
+	}
+	if end.IsZero() {
+		end = time.Unix(0, math.MaxInt64)
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Start         string `json:"start"`
+		End           string `json:"end"`
+		HasTimeFilter bool   `json:"hasTimeFilter"`
+	}{start.UTC().Format(time.RFC3339Nano), end.UTC().Format(time.RFC3339Nano), own})
+	return nil
+}
+
+// facets answers {"facets":[{"field_name":"…","values":[{"field_value":"…","hits":n}]}]}.
+func (h *Handler) facets(ctx context.Context, w http.ResponseWriter, p params) error {
+	found, err := h.opts.Store.Facets(ctx, p.query, logs.FacetOptions{
+		Limit: p.limit, MaxValues: p.maxValues, MaxValueBytes: p.maxValueLen, KeepConst: p.keepConst,
+	})
+	if err != nil {
+		return err
+	}
+	if found == nil {
+		found = []logs.Facet{}
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"facets": found})
+	return nil
 }
 
 // hits answers {"hits":[{"fields":{…},"timestamps":[…],"values":[…],"total":n}]}.
@@ -371,9 +448,12 @@ func (h *Handler) statsQueryRange(ctx context.Context, w http.ResponseWriter, p 
 	return nil
 }
 
-func writeValues(w http.ResponseWriter, found []logs.ValueHits, err error) error {
+func (h *Handler) writeValues(w http.ResponseWriter, found []logs.ValueHits, err error) error {
 	if err != nil {
 		return err
+	}
+	if len(found) > h.opts.MaxRows {
+		return h.errTooMuch()
 	}
 	if found == nil {
 		found = []logs.ValueHits{}
@@ -384,27 +464,32 @@ func writeValues(w http.ResponseWriter, found []logs.ValueHits, err error) error
 
 func (h *Handler) fieldNames(ctx context.Context, w http.ResponseWriter, p params) error {
 	found, err := h.opts.Store.FieldNames(ctx, p.query)
-	return writeValues(w, found, err)
+	return h.writeValues(w, found, err)
 }
 
 func (h *Handler) fieldValues(ctx context.Context, w http.ResponseWriter, p params) error {
 	found, err := h.opts.Store.FieldValues(ctx, p.query, p.field(), p.limit)
-	return writeValues(w, found, err)
+	return h.writeValues(w, found, err)
 }
 
 func (h *Handler) streams(ctx context.Context, w http.ResponseWriter, p params) error {
 	found, err := h.opts.Store.Streams(ctx, p.query, p.limit)
-	return writeValues(w, found, err)
+	return h.writeValues(w, found, err)
+}
+
+func (h *Handler) streamIDs(ctx context.Context, w http.ResponseWriter, p params) error {
+	found, err := h.opts.Store.StreamIDs(ctx, p.query, p.limit)
+	return h.writeValues(w, found, err)
 }
 
 func (h *Handler) streamFieldNames(ctx context.Context, w http.ResponseWriter, p params) error {
 	found, err := h.opts.Store.StreamFieldNames(ctx, p.query)
-	return writeValues(w, found, err)
+	return h.writeValues(w, found, err)
 }
 
 func (h *Handler) streamFieldValues(ctx context.Context, w http.ResponseWriter, p params) error {
 	found, err := h.opts.Store.StreamFieldValues(ctx, p.query, p.field(), p.limit)
-	return writeValues(w, found, err)
+	return h.writeValues(w, found, err)
 }
 
 // tailWriteTimeout is how long a client of a tail may take no bytes.

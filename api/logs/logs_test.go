@@ -118,7 +118,17 @@ func TestEndpointsAnswerInVictoriaLogsShapes(t *testing.T) {
 			`{"data":{"result":[{"metric":{"__name__":"n","cluster":"prod"},"value":[` + fmt.Sprint(t0.Add(2*time.Minute).Unix()-1) + `.999,"3"]}],"resultType":"vector"},"status":"success"}` + "\n"},
 		"stats range": {"stats_query_range", url.Values{"query": {`* | stats count() n`}, "cluster": {"prod"}, "start": {start}, "end": {end}, "step": {"1m"}},
 			`{"data":{"result":[{"metric":{"__name__":"n"},"values":[[` + fmt.Sprint(t0.Unix()) + `.000,"2"],[` + fmt.Sprint(t0.Unix()+60) + `.000,"1"]]}],"resultType":"matrix"},"status":"success"}` + "\n"},
-		"values":        {"field_values", url.Values{"query": {`*`}, "field": {"level"}, "cluster": {"prod"}}, `{"values":[{"value":"info","hits":2},{"value":"error","hits":1}]}` + "\n"},
+		"values": {"field_values", url.Values{"query": {`*`}, "field": {"level"}, "cluster": {"prod"}}, `{"values":[{"value":"info","hits":2},{"value":"error","hits":1}]}` + "\n"},
+		"facets": {"facets", url.Values{"query": {`* | fields x`}, "cluster": {"prod"}, "hidden_fields_filters": {"_*,stream,pod,container,namespace"}},
+			`{"facets":[{"field_name":"level","values":[{"field_value":"info","hits":2},{"field_value":"error","hits":1}]}]}` + "\n"},
+		"constant facets": {"facets", url.Values{"query": {`*`}, "cluster": {"prod"}, "keep_const_fields": {"1"}, "hidden_fields_filters": {`["_*","level","pod","container","namespace","stream"]`}},
+			`{"facets":[{"field_name":"cluster","values":[{"field_value":"prod","hits":3}]}]}` + "\n"},
+		"no facets": {"facets", url.Values{"query": {`absent`}}, `{"facets":[]}` + "\n"},
+		"hidden":    {"query", url.Values{"query": {`third | fields _msg, level`}, "hidden_fields_filters": {"lev*"}}, `{"_msg":"third"}` + "\n"},
+		"time range": {"query_time_range", url.Values{"query": {`*`}, "start": {start}, "end": {end}},
+			`{"start":"` + from + `","end":"` + t0.Add(2*time.Minute).Format(time.RFC3339Nano) + `","hasTimeFilter":false}` + "\n"},
+		"own time range": {"query_time_range", url.Values{"query": {`_time:[2026-01-01Z,2026-01-02Z)`}, "start": {start}},
+			`{"start":"2026-01-01T00:00:00Z","end":"2026-01-01T23:59:59.999999999Z","hasTimeFilter":true}` + "\n"},
 		"no values":     {"field_values", url.Values{"query": {`absent`}, "field": {"level"}}, `{"values":[]}` + "\n"},
 		"streams":       {"streams", url.Values{"query": {`*`}, "cluster": {"other"}}, `{"values":[{"value":"{cluster=\"other\",container=\"app\",namespace=\"shop\",pod=\"cart-1\",stream=\"stdout\"}","hits":1}]}` + "\n"},
 		"stream fields": {"stream_field_values", url.Values{"query": {`*`}, "field": {"cluster"}}, `{"values":[{"value":"prod","hits":3},{"value":"other","hits":1}]}` + "\n"},
@@ -156,6 +166,8 @@ func TestWrongRequests(t *testing.T) {
 		"stats":          {"stats_query", url.Values{"query": {"*"}}, 422, `"errorType":"bad_data"`},
 		"an unknown one": {"nonsense", url.Values{"query": {"*"}}, 404, "nonsense"},
 		"a tail of sort": {"tail", url.Values{"query": {"* | sort by (_time)"}}, 400, "live"},
+		"too many":       {"query", url.Values{"query": {"*"}, "limit": {"1000001"}}, 400, "1000000"},
+		"wrong names":    {"query", url.Values{"query": {"*"}, "hidden_fields_filters": {"[1"}}, 400, "hidden_fields_filters"},
 		"reversed":       {"query", url.Values{"query": {"*"}, "start": {"now"}, "end": {"now-1h"}}, 400, "start"},
 	} {
 		status, body, _ := get(t, http.MethodGet, base, tc.path, tc.args)
@@ -176,7 +188,7 @@ func TestWhoMayAsk(t *testing.T) {
 		{Kind: access.APIToken}:                  http.StatusOK,
 	} {
 		base := serve(t, s, who)
-		for _, path := range []string{"query", "hits", "stats_query", "stats_query_range", "field_names", "field_values", "streams"} {
+		for _, path := range []string{"query", "hits", "stats_query", "stats_query_range", "field_names", "field_values", "streams", "stream_ids", "facets", "query_time_range"} {
 			for _, args := range []url.Values{{"query": {"* | stats count() n"}, "field": {"x"}}, {"query": {"* | stats count() n"}, "field": {"x"}, "cluster": {"a"}}} {
 				status, body, _ := get(t, http.MethodGet, base, path, args)
 				if status != want {
@@ -269,6 +281,39 @@ func TestAnAnswerThatBreaksIsNotTakenForComplete(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("after %d rows: status %d, read %v; want %s", rows, resp.StatusCode, err, want)
+		}
+	}
+}
+
+// An answer over its bounds is refused while that can be said, and else broken off.
+func TestAnAnswerThatIsTooLarge(t *testing.T) {
+	for name, tc := range map[string]struct {
+		rows, maxRows int
+		maxBytes      int64
+		status        int
+		complete      bool
+	}{
+		"fits":           {rows: 100, maxRows: 100, status: http.StatusOK, complete: true},
+		"a row too many": {rows: 101, maxRows: 100, status: http.StatusRequestEntityTooLarge, complete: true},
+		"begun by then":  {rows: 10_000, maxRows: 9_999, status: http.StatusOK},
+		"bytes":          {rows: 100, maxRows: 1000, maxBytes: 1000, status: http.StatusRequestEntityTooLarge, complete: true},
+	} {
+		base := serve(t, fakeStore{query: func(_ context.Context, fn func(logs.Row) error) error {
+			for range tc.rows {
+				if err := fn(logs.Row{{Name: "_msg", Value: "some line of text"}}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}}, admin, func(o *Options) { o.MaxRows, o.MaxBytes = tc.maxRows, tc.maxBytes })
+		resp, err := http.Get(base + "query?query=*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != tc.status || (err == nil) != tc.complete {
+			t.Errorf("%s: status %d, read %v", name, resp.StatusCode, err)
 		}
 	}
 }

@@ -11,6 +11,8 @@ const (
 	refusedQueries = "too_many_queries"
 	refusedTails   = "too_many_tails"
 	refusedTime    = "too_slow"
+	refusedSize    = "too_large"
+	refusedLoads   = "too_many_downloads"
 )
 
 type metrics struct {
@@ -25,7 +27,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}, []string{"reason"}),
 		active: prometheus.NewGauge(prometheus.GaugeOpts{Name: "crowsnest_logsql_queries_active", Help: "LogsQL queries that run now, live tails apart."}),
 	}
-	for _, r := range []string{refusedQueries, refusedTails, refusedTime} {
+	for _, r := range []string{refusedQueries, refusedTails, refusedTime, refusedSize, refusedLoads} {
 		m.refused.WithLabelValues(r)
 	}
 	if reg == nil {

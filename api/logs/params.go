@@ -23,7 +23,7 @@ const maxFormBytes = 1 << 20
 
 // params are the parameters of a request, as VictoriaLogs names them.
 type params struct {
-	query       logs.Query    // query, start, end, time, limit, offset, extra_filters, extra_stream_filters; cluster is ours
+	query       logs.Query    // query, start, end, time, limit, offset, extra_filters, extra_stream_filters, hidden_fields_filters; cluster is ours
 	limit       int           // limit, for values
 	timeout     time.Duration // timeout
 	step        time.Duration // step; default 1d
@@ -31,6 +31,9 @@ type params struct {
 	fields      []string      // field, may be repeated
 	fieldsLimit int           // fields_limit
 	startOffset time.Duration // start_offset, of tail; default 5s
+	maxValues   int           // max_values_per_field, of facets
+	maxValueLen int           // max_value_len, of facets
+	keepConst   bool          // keep_const_fields, of facets
 }
 
 func (p params) field() string {
@@ -74,6 +77,8 @@ func parseForm(form url.Values, hits bool, now time.Time) (params, error) {
 		fields:      form["field"],
 		fieldsLimit: intOf(&fs, form, "fields_limit"),
 		startOffset: durationOf(&fs, form, "start_offset", 5*time.Second),
+		maxValues:   intOf(&fs, form, "max_values_per_field"),
+		maxValueLen: intOf(&fs, form, "max_value_len"),
 	}
 	if p.query.Text == "" {
 		fs.Add("query", "is required", nil)
@@ -104,8 +109,30 @@ func parseForm(form url.Values, hits bool, now time.Time) (params, error) {
 			}
 		}
 	}
+	switch s := strings.ToLower(form.Get("keep_const_fields")); s {
+	case "", "0", "f", "false", "no":
+	default:
+		p.keepConst = true
+	}
+	p.query.Hide = namesOf(&fs, form, "hidden_fields_filters")
 	p.limit = p.query.Limit
 	return p, fs.Err()
+}
+
+// namesOf reads names: a JSON array, or with commas between them.
+func namesOf(fs *fault.Fields, form url.Values, name string) []string {
+	s := form.Get(name)
+	if s == "" {
+		return nil
+	}
+	if !strings.HasPrefix(s, "[") {
+		return strings.Split(s, ",")
+	}
+	var out []string
+	if err := json.Unmarshal([]byte(s), &out); err != nil {
+		fs.Add(name, "must be field names with commas between them, or a JSON array of them", s)
+	}
+	return out
 }
 
 // clusters gives those that were named; nil when none was.

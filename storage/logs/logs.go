@@ -178,7 +178,7 @@ func Open(opts Options) (*Store, error) {
 // Close commits what waits, ends queries and tails, and closes the files. It may
 // be called twice.
 func (s *Store) Close() error {
-	s.stop() // queries end, the committer does its last commit
+	s.stop()  // queries end, the committer does its last commit
 	<-s.saved // after done
 	s.using.Lock()
 	defer s.using.Unlock()

@@ -31,6 +31,9 @@ type Query struct {
 	// Filters are further LogsQL filters, each of which rows must match, in
 	// sub-queries too.
 	Filters []string
+	// Hide names fields that the query does not see, as if rows did not have
+	// them; "secret*" for all that begin so.
+	Hide []string
 }
 
 // Field is a name with a value.
@@ -86,7 +89,7 @@ func (s *Store) Query(ctx context.Context, q Query, fn func(Row) error) (err err
 		return err
 	}
 	if q.Limit <= 0 {
-		return s.run(ctx, p, s.scope(q.Clusters), hidden, rowsTo(fn))
+		return s.run(ctx, p, s.scope(q.Clusters), s.hide(q), rowsTo(fn))
 	}
 	if err := guard("parse query", func() error {
 		if p.CanReturnLastNResults() {
@@ -99,7 +102,7 @@ func (s *Store) Query(ctx context.Context, q Query, fn func(Row) error) (err err
 	}
 	tenants := s.scope(q.Clusters)
 	if last, offset, limit := lastN(p); last != nil && offset+limit <= maxNewest {
-		rows, err := s.newest(ctx, last, tenants, offset+limit)
+		rows, err := s.newest(ctx, last, tenants, s.hide(q), offset+limit)
 		if err != nil {
 			return err
 		}
@@ -113,7 +116,7 @@ func (s *Store) Query(ctx context.Context, q Query, fn func(Row) error) (err err
 		}
 		return nil
 	}
-	return s.run(ctx, p, tenants, hidden, rowsTo(fn))
+	return s.run(ctx, p, tenants, s.hide(q), rowsTo(fn))
 }
 
 // parse reads the text and adds the time range and the filters.
@@ -278,7 +281,7 @@ type timedRow struct {
 // newest finds the n newest rows, newest first, without sorting all that match:
 // it halves the time range until about n are in it. (app/vlstorage does the same;
 // the library itself does not.) q has no limit of its own.
-func (s *Store) newest(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, n uint64) ([]timedRow, error) {
+func (s *Store) newest(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, hide []string, n uint64) ([]timedRow, error) {
 	at := q.GetTimestamp()
 	start, end := q.GetFilterTimeRange()
 	// No row is outside of this, and halving all of time takes longer.
@@ -293,7 +296,7 @@ func (s *Store) newest(ctx context.Context, q *logstorage.Query, tenants []logst
 	for {
 		from := max(start, to-width)
 		missing := n - uint64(len(found))
-		rows, full, err := s.rowsWithin(ctx, q, tenants, at, from, to, 2*missing)
+		rows, full, err := s.rowsWithin(ctx, q, tenants, hide, at, from, to, 2*missing)
 		if err != nil {
 			return nil, err
 		}
@@ -303,7 +306,7 @@ func (s *Store) newest(ctx context.Context, q *logstorage.Query, tenants []logst
 		}
 		if full {
 			// So many rows in so little time that halving gains nothing.
-			rows, err := s.sortedRows(ctx, q, tenants, at, from, to, missing)
+			rows, err := s.sortedRows(ctx, q, tenants, hide, at, from, to, missing)
 			return append(found, rows...), err
 		}
 		slices.SortStableFunc(rows, func(a, b timedRow) int { return cmp.Compare(b.at, a.at) })
@@ -317,24 +320,24 @@ func (s *Store) newest(ctx context.Context, q *logstorage.Query, tenants []logst
 
 // rowsWithin reads up to limit rows of a time range, in no order; full says that
 // there may be more.
-func (s *Store) rowsWithin(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, at, from, to int64, limit uint64) (rows []timedRow, full bool, err error) {
+func (s *Store) rowsWithin(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, hide []string, at, from, to int64, limit uint64) (rows []timedRow, full bool, err error) {
 	part := q.CloneWithTimeFilter(at, from, to)
 	part.AddPipeOffsetLimit(0, limit)
-	rows, err = s.timedRows(ctx, part, tenants)
+	rows, err = s.timedRows(ctx, part, tenants, hide)
 	return rows, uint64(len(rows)) >= limit, err
 }
 
 // sortedRows lets the library find the n newest rows of a time range.
-func (s *Store) sortedRows(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, at, from, to int64, n uint64) ([]timedRow, error) {
+func (s *Store) sortedRows(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, hide []string, at, from, to int64, n uint64) ([]timedRow, error) {
 	part := q.CloneWithTimeFilter(at, from, to)
 	part.AddPipeSortByTimeDesc()
 	part.AddPipeOffsetLimit(0, n)
-	return s.timedRows(ctx, part, tenants)
+	return s.timedRows(ctx, part, tenants, hide)
 }
 
-func (s *Store) timedRows(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID) ([]timedRow, error) {
+func (s *Store) timedRows(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, hide []string) ([]timedRow, error) {
 	var rows []timedRow
-	err := s.run(ctx, q, tenants, hidden, func(db *logstorage.DataBlock) error {
+	err := s.run(ctx, q, tenants, hide, func(db *logstorage.DataBlock) error {
 		times, ok := db.GetTimestamps(nil)
 		if !ok {
 			return fault.Field{Path: "query", Reason: "a limit needs rows that have a _time"}
@@ -399,7 +402,7 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 	series := map[string]map[int64]uint64{}
 	labels := map[string][]Field{}
 	points := 0
-	err = s.run(ctx, p, s.scope(q.Clusters), hidden, func(db *logstorage.DataBlock) error {
+	err = s.run(ctx, p, s.scope(q.Clusters), s.hide(q), func(db *logstorage.DataBlock) error {
 		n := len(db.Columns)
 		if n < 2 {
 			return fmt.Errorf("count rows by time: %d columns", n)
@@ -535,7 +538,7 @@ func (s *Store) Stats(ctx context.Context, q Query, step time.Duration) (out []S
 		ss.Points = append(ss.Points, StatsPoint{At: time.Unix(0, at).UTC(), Value: strings.Clone(value)})
 		return nil
 	}
-	err = s.run(ctx, p, s.scope(q.Clusters), hidden, func(db *logstorage.DataBlock) error {
+	err = s.run(ctx, p, s.scope(q.Clusters), s.hide(q), func(db *logstorage.DataBlock) error {
 		for i := range db.RowsCount() {
 			at := p.GetTimestamp()
 			var labels Row
@@ -650,7 +653,7 @@ func (s *Store) values(ctx context.Context, q Query, get func(*logstorage.QueryC
 	if err != nil {
 		return nil, err
 	}
-	err = s.search(ctx, p, s.scope(q.Clusters), hidden, func(c *logstorage.QueryContext, _ context.CancelCauseFunc) error {
+	err = s.search(ctx, p, s.scope(q.Clusters), s.hide(q), func(c *logstorage.QueryContext, _ context.CancelCauseFunc) error {
 		found, err := get(c)
 		for _, v := range found {
 			if strings.HasPrefix(v.Value, hiddenPrefix) {
