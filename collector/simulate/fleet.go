@@ -8,9 +8,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/crowsnest-dev/crowsnest/collector/push"
 	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 )
+
+const kubernetesVersion = "v1.34.4"
 
 // origin is a Monday, midnight UTC.
 var origin = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -38,7 +41,10 @@ type Fleet struct {
 	watcher  int
 }
 
-var _ state.Source = (*Fleet)(nil)
+var (
+	_ state.Source      = (*Fleet)(nil)
+	_ push.ClusterFacts = (*Fleet)(nil)
+)
 
 // event is something that happened to a pod, a node or a workload.
 type event struct {
@@ -81,6 +87,10 @@ func newFleet(o Options) *Fleet {
 	}
 	return f
 }
+
+// ClusterFacts gives the kind and the version that the nodes show: one of them
+// is a control plane's.
+func (f *Fleet) ClusterFacts() (kind, version string) { return "independent", kubernetesVersion }
 
 func (f *Fleet) addNamespace(name string, created time.Time) {
 	if f.state.Namespaces[name] == nil {
@@ -229,7 +239,7 @@ func (f *Fleet) setNode(n *node, w float64) {
 			"kubernetes.io/hostname": n.name, "kubernetes.io/arch": "amd64", "topology.kubernetes.io/zone": "zone-" + string(rune('a'+n.index%3))}},
 		Ready: !down, Capacity: object.Resources{CPUCores: n.cores, HasCPU: true, MemoryBytes: n.memory, HasMemory: true},
 		Allocatable: object.Resources{CPUCores: n.cores - 0.1, HasCPU: true, MemoryBytes: n.memory - 0.6*gib, HasMemory: true},
-		Conditions:  []object.Condition{ready}, InternalIP: n.ip, KubeletPort: 10250, Kubelet: "v1.34.4", Runtime: "containerd://2.1.4", OS: "Debian GNU/Linux 13 (trixie)",
+		Conditions:  []object.Condition{ready}, InternalIP: n.ip, KubeletPort: 10250, Kubelet: kubernetesVersion, Runtime: "containerd://2.1.4", OS: "Debian GNU/Linux 13 (trixie)",
 	}
 	for _, c := range []string{"MemoryPressure", "DiskPressure", "PIDPressure"} {
 		now.Conditions = append(now.Conditions, object.Condition{Type: c, Status: "False", Reason: "KubeletHas" + c, Since: now.CreatedAt})

@@ -220,14 +220,8 @@ func (f *Fleet) addWorkload(t template) {
 	}
 	w.sidecars += int(o.ContainersPerPod) - 1
 	w.cpuRequest, w.memRequest = niceUp(t.cpu*0.8, 0.01), niceUp(t.memory*1.1, 16)*mib
-	if t.trouble == unplaceable {
-		w.cpuRequest, w.memRequest = 512, 4096*gib // more than any node has
-	}
 	if !t.noLimits {
 		w.cpuLimit, w.memLimit = niceUp(t.cpu*2.6, 0.05), niceUp(t.memory*1.7, 32)*mib
-		if t.trouble == unplaceable {
-			w.cpuLimit, w.memLimit = w.cpuRequest, w.memRequest
-		}
 	}
 	f.workloads = append(f.workloads, w)
 	for i := range t.replicas {
@@ -295,7 +289,8 @@ func (f *Fleet) addSlot(w *workload, index int) *slot {
 // jobOffset is when within its period a cron job's pod starts to run.
 func (w *workload) jobOffset() float64 { return math.Floor(unit(w.key, 31)*w.every/minute)*minute + 4 }
 
-// size gives every node the capacity that its pods' requests need.
+// size gives every node the capacity that its pods' requests need, and makes
+// what no node has room for so that it is.
 func (f *Fleet) size() {
 	var cpu, mem float64
 	for _, n := range f.nodes {
@@ -317,6 +312,12 @@ func (f *Fleet) size() {
 	}
 	for _, n := range f.nodes {
 		n.cores, n.memory = cores, memory
+	}
+	for _, w := range f.workloads {
+		if w.trouble == unplaceable { // a quarter more memory than a node has
+			w.cpuRequest, w.memRequest = min(w.cpuRequest, cores/2), 1.25*memory
+			w.cpuLimit, w.memLimit = w.cpuRequest, w.memRequest
+		}
 	}
 }
 

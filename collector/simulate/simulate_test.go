@@ -71,6 +71,41 @@ func TestFleetHasTheSizeThatWasAskedFor(t *testing.T) {
 	}
 }
 
+// What no node has room for must not dwarf what the fleet requests.
+func TestWhatCannotBePlacedIsPlausible(t *testing.T) {
+	for _, nodes := range []int{1, 10, 50} {
+		f, err := New(Options{Nodes: nodes, Now: at(t0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var requested, allocatable object.Resources
+		pending := 0
+		s := f.Snapshot()
+		for _, n := range s.Nodes {
+			allocatable.CPUCores += n.Allocatable.CPUCores
+			allocatable.MemoryBytes += n.Allocatable.MemoryBytes
+		}
+		for _, p := range s.Pods {
+			for _, c := range p.Containers {
+				requested.CPUCores += c.Requests.CPUCores
+				requested.MemoryBytes += c.Requests.MemoryBytes
+			}
+			if p.Name == "train-embeddings" {
+				pending++
+				if got := p.Containers[0].Requests.MemoryBytes; p.Node != "" || got <= f.nodes[0].memory || got > 2*f.nodes[0].memory {
+					t.Errorf("%d nodes of %v bytes: it asks for %v, and is on %q", nodes, f.nodes[0].memory, got, p.Node)
+				}
+			}
+		}
+		if nodes > 1 && (requested.CPUCores > allocatable.CPUCores || requested.MemoryBytes > allocatable.MemoryBytes) {
+			t.Errorf("%d nodes: %+v requested of %+v", nodes, requested, allocatable)
+		}
+		if kind, version := f.ClusterFacts(); pending != 1 || kind == "" || version == "" {
+			t.Errorf("%d nodes: %d such pods, kind %q, version %q", nodes, pending, kind, version)
+		}
+	}
+}
+
 // The state at a time is the same for a fleet that was there all along and for
 // one that begins then; so are the counters.
 func TestFleetIsAFunctionOfTheTime(t *testing.T) {
