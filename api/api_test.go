@@ -12,6 +12,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/gin-gonic/gin"
+
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 )
@@ -62,6 +64,7 @@ func TestConsoleAndItsFallback(t *testing.T) {
 		body, cache, typ     string
 	}{
 		"the page":                      {true, "GET", "/", "text/html", 200, "console", "no-cache", "text/html"},
+		"the page, for curl":            {true, "GET", "/", "*/*", 200, "console", "no-cache", "text/html"},
 		"a view's URL":                  {true, "GET", "/clusters/prod-1/nodes/n1?from=now-1h", "text/html,*/*", 200, "console", "no-cache", "text/html"},
 		"a view whose object has a dot": {true, "GET", "/clusters/prod-1/nodes/n1.example.com", "text/html", 200, "console", "no-cache", "text/html"},
 		"a hashed file":                 {true, "GET", "/assets/main-a1b2.js", "*/*", 200, "js", "public, max-age=31536000, immutable", "javascript"},
@@ -188,6 +191,27 @@ func TestPanicsAndInternalErrors(t *testing.T) {
 	rec := ask(s, "GET", "/api/v1/query")
 	if rec.Code != 500 || strings.Contains(rec.Body.String(), "secret") || !strings.Contains(log.String(), "secret state") {
 		t.Errorf("got %d %s, logged %s", rec.Code, rec.Body, log.String())
+	}
+}
+
+// A handler that meant to compress, and panicked, leaves its headers behind.
+func TestTheAnswerToAPanicIsPlain(t *testing.T) {
+	s := opened(t, func(o *Options) {
+		o.Prometheus = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Header().Set("Content-Length", "5")
+			panic("broken")
+		})
+	})
+	for _, path := range []string{"/api/v1/query", "/apis/crowsnest.dev/v1/panics"} {
+		if strings.HasPrefix(path, Prefix) {
+			s.engine.GET(path, func(c *gin.Context) { panic("broken") })
+		}
+		rec := ask(s, "GET", path, "Accept-Encoding", "gzip")
+		var p problem.Problem
+		if err := json.Unmarshal(rec.Body.Bytes(), &p); rec.Code != 500 || err != nil || rec.Header().Get("Content-Encoding") != "" || rec.Header().Get("Content-Length") == "5" {
+			t.Errorf("%s: got %d %v %q, %v", path, rec.Code, rec.Header(), rec.Body, err)
+		}
 	}
 }
 

@@ -59,7 +59,8 @@ func (s *Server) fallback(w http.ResponseWriter, r *http.Request) {
 	if s.console.file(w, r) {
 		return
 	}
-	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
+	// Whoever asks for the root wants to see that something is there.
+	if r.URL.Path != "/" && !strings.Contains(r.Header.Get("Accept"), "text/html") {
 		problem.Write(w, r, problem.Fail(fault.ErrNotFound, fmt.Sprintf("there is no %s", r.URL.Path)))
 		return
 	}

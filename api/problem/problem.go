@@ -74,6 +74,10 @@ func Of(err error) *Problem {
 	if errors.As(err, &tooLarge) {
 		err = errors.Join(fault.ErrTooLarge, err)
 	}
+	if errors.Is(err, context.Canceled) {
+		// The client left, or the server ends: nothing failed.
+		err = errors.Join(fault.ErrUnavailable, err)
+	}
 	for _, row := range table {
 		if !errors.Is(err, row.kind) {
 			continue

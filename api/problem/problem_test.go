@@ -59,6 +59,16 @@ func TestInternalErrorsKeepTheirTextForTheLog(t *testing.T) {
 	}
 }
 
+// Ending a server, or leaving it, is nothing that its log needs.
+func TestACancelledRequestIsNoError(t *testing.T) {
+	ctx := WithReporter(context.Background(), func(_ string, err error) { t.Errorf("reported: %v", err) })
+	rec := httptest.NewRecorder()
+	Write(rec, httptest.NewRequest("POST", "/", nil).WithContext(ctx), fmt.Errorf("append logs: %w", context.Canceled))
+	if rec.Code != 503 {
+		t.Errorf("got %d %s", rec.Code, rec.Body)
+	}
+}
+
 func TestFieldsBecomeTheListOfErrors(t *testing.T) {
 	var fs fault.Fields
 	fs.Add("spec.period", "must be a multiple of 30s", "5s")
