@@ -396,12 +396,9 @@ func unavailable(kind catalogue.ClusterKind, health map[string]wire.Health) []Un
 			reasons[metric] = reason
 		}
 	}
-	_, outside := health[wire.RoleAll]
 	for _, m := range catalogue.All() {
 		if r, ok := m.Lacking[kind]; ok {
 			reasons[m.Name] = r
-		} else if outside && m.LackingOutside != "" && reasons[m.Name] == "" {
-			reasons[m.Name] = m.LackingOutside
 		}
 	}
 	out := make([]Unavailable, 0, len(reasons))
