@@ -304,6 +304,48 @@ func TestTokensByTheCommandLine(t *testing.T) {
 	}
 }
 
+func TestPoliciesByTheCommandLine(t *testing.T) {
+	r := startServer(t, t.TempDir(), nil)
+	run := func(in string, args ...string) (string, error) {
+		out, _, err := crowsnest(t.Context(), noEnv, in, append(args, "--server", r.URL())...)
+		return out, err
+	}
+	example, _, err := crowsnest(t.Context(), noEnv, "", "policy", "example", "k8s_node_cpu_usage")
+	if err != nil {
+		t.Fatal(err)
+	}
+	managedBy := func(want string) {
+		t.Helper()
+		if body := r.get(api.Prefix + "/policies/node-cpu-usage"); !strings.Contains(body, `"managedBy":"`+want+`"`) {
+			t.Errorf("want it managed by %s: %s", want, body)
+		}
+	}
+	for _, want := range []string{"created", "changed"} {
+		if out, err := run(example, "policy", "apply", "-f", "-"); err != nil || out != "policy/node-cpu-usage "+want+"\n" {
+			t.Errorf("apply: %q, %v", out, err)
+		}
+		managedBy("file")
+	}
+	if out, err := run("", "policy", "list"); err != nil || !strings.Contains(out, "node-cpu-usage") {
+		t.Errorf("list: %q, %v", out, err)
+	}
+	if _, err := run("", "policy", "delete", "node-cpu-usage"); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	// What the console made is taken over on purpose only.
+	if code, body := r.send("POST", api.Prefix+"/policies", "", "application/yaml", []byte(example)); code != 201 {
+		t.Fatalf("by the console: %d %s", code, body)
+	}
+	if _, err := run(example, "policy", "apply", "-f", "-"); err == nil || !strings.Contains(err.Error(), "managed by console") {
+		t.Errorf("without --force: %v", err)
+	}
+	managedBy("console")
+	if _, err := run(example, "policy", "apply", "-f", "-", "--force"); err != nil {
+		t.Errorf("with --force: %v", err)
+	}
+	managedBy("file")
+}
+
 func TestLogsByTheCommandLine(t *testing.T) {
 	r := startServer(t, t.TempDir(), nil)
 	line := func(id, text string) {

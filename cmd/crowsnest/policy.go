@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -36,6 +38,7 @@ type named struct {
 	Kind     string `json:"kind"`
 	Metadata struct {
 		Name     string `json:"name"`
+		Project  string `json:"project"`
 		Revision int64  `json:"revision"`
 	} `json:"metadata"`
 	Spec struct {
@@ -87,10 +90,12 @@ func newPolicyList() *cobra.Command {
 func newPolicyApply() *cobra.Command {
 	var r remote
 	var file string
+	var force bool
 	cmd := &cobra.Command{
 		Use: "apply -f FILE", Short: "Make or change policies and targets from a file", Args: args(cobra.NoArgs),
 		Long: "Make what is not there yet and change what is, from a file of one or more YAML documents (kinds Policy and Target), or JSON.\n" +
-			"A document that is wrong is refused with every wrong field; those before it stay applied.",
+			"A document that is wrong is refused with every wrong field; those before it stay applied.\n" +
+			"What is applied is from then on managed by file; what was made in the console is taken over with --force only.",
 		Example: `  crowsnest policy apply -f cart-cpu.yaml
   cat policies.yaml | crowsnest policy apply -f -`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -110,7 +115,7 @@ func newPolicyApply() *cobra.Command {
 				return fmt.Errorf("%s: %w", file, err)
 			}
 			for _, doc := range docs {
-				if err := r.apply(cmd, doc); err != nil {
+				if err := r.apply(cmd, doc, force); err != nil {
 					return fmt.Errorf("%s: %w", file, err)
 				}
 			}
@@ -119,6 +124,7 @@ func newPolicyApply() *cobra.Command {
 	}
 	r.flags(cmd)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "file to apply, - for what comes in")
+	cmd.Flags().BoolVar(&force, "force", false, "take over what the console manages")
 	return cmd
 }
 
@@ -141,7 +147,7 @@ func documents(raw []byte) (docs []json.RawMessage, err error) {
 }
 
 // apply changes the resource when it is there, else makes it.
-func (r *remote) apply(cmd *cobra.Command, doc json.RawMessage) error {
+func (r *remote) apply(cmd *cobra.Command, doc json.RawMessage, force bool) error {
 	var n named
 	if err := json.Unmarshal(doc, &n); err != nil {
 		return fmt.Errorf("read the document's kind and name: %w", err)
@@ -152,13 +158,19 @@ func (r *remote) apply(cmd *cobra.Command, doc json.RawMessage) error {
 	}
 	what := strings.ToLower(n.Kind) + "/" + n.Metadata.Name
 	method, done := http.MethodPost, "created"
+	query := url.Values{"manager": {"file"}, "force": {strconv.FormatBool(force)}}
 	if n.Metadata.Name != "" {
 		one := path + "/" + url.PathEscape(n.Metadata.Name)
-		if err := r.json(cmd.Context(), http.MethodGet, one, nil, nil); err == nil {
+		there := url.Values{}
+		if n.Metadata.Project != "" {
+			there.Set("project", n.Metadata.Project)
+		}
+		if err := r.json(cmd.Context(), http.MethodGet, one+"?"+there.Encode(), nil, nil); err == nil {
 			method, path, done = http.MethodPut, one, "changed"
+			maps.Copy(query, there)
 		}
 	}
-	res, err := r.do(cmd.Context(), method, api.Prefix+path, "application/json", doc)
+	res, err := r.do(cmd.Context(), method, api.Prefix+path+"?"+query.Encode(), "application/json", doc)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
