@@ -1,8 +1,9 @@
-import { Tooltip, UnstyledButton, useMantineColorScheme } from "@mantine/core";
+import { Menu, Tooltip, UnstyledButton, useMantineColorScheme } from "@mantine/core";
 import { useComputedColorScheme } from "@mantine/core";
 import {
   IconAlertTriangle,
   IconBell,
+  IconDots,
   IconFileText,
   IconLayoutDashboard,
   IconListDetails,
@@ -11,7 +12,7 @@ import {
   IconSun,
   IconTopologyStar3,
 } from "@tabler/icons-react";
-import { Link, Outlet } from "@tanstack/react-router";
+import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import { lazy, type ReactNode, Suspense, useEffect, useSyncExternalStore } from "react";
 import { onPaletteChange, openPalette, paletteIsOpen } from "@/parts/paletteStore";
 import { useIncidents } from "@/parts/queries";
@@ -25,7 +26,7 @@ const pages = [
   { to: "/clusters", label: "Clusters", icon: IconTopologyStar3, phone: true },
   { to: "/incidents", label: "Incidents", icon: IconBell, phone: true },
   { to: "/logs", label: "Logs", icon: IconFileText, phone: true },
-  { to: "/events", label: "Events", icon: IconListDetails, phone: true },
+  { to: "/events", label: "Events", icon: IconListDetails, phone: false },
   { to: "/policies", label: "Policies", icon: IconShieldCheck, phone: false },
 ] as const;
 
@@ -77,6 +78,7 @@ export function Frame() {
             {to === "/incidents" ? <ActiveIncidents /> : null}
           </Link>
         ))}
+        <More />
         <div className={classes.bottom}>
           <SchemeButton />
         </div>
@@ -106,14 +108,47 @@ function ActiveIncidents(): ReactNode {
   );
 }
 
-function SchemeButton() {
+function useOtherScheme(): { next: "light" | "dark"; change: () => void } {
   const { setColorScheme } = useMantineColorScheme();
-  const scheme = useComputedColorScheme("light");
-  const next = scheme === "dark" ? "light" : "dark";
+  const next = useComputedColorScheme("light") === "dark" ? "light" : "dark";
+  return { next, change: () => setColorScheme(next) };
+}
+
+/** What the bar of a phone has no room for. */
+function More() {
+  const { pathname } = useLocation();
+  const { next, change } = useOtherScheme();
+  const rest = pages.filter((p) => !p.phone);
+  const here = rest.some((p) => pathname.startsWith(p.to));
+  return (
+    <Menu position="top-end" width={200} shadow="md">
+      <Menu.Target>
+        <UnstyledButton className={classes.item} data-only-phone data-active={here || undefined} aria-label="more pages">
+          <IconDots size={19} stroke={1.6} aria-hidden />
+          <span className={classes.itemLabel}>More</span>
+        </UnstyledButton>
+      </Menu.Target>
+      <Menu.Dropdown>
+        {rest.map(({ to, label, icon: Icon }) => (
+          <Menu.Item key={to} component={Link} to={to} leftSection={<Icon size={18} stroke={1.6} />}>
+            {label}
+          </Menu.Item>
+        ))}
+        <Menu.Divider />
+        <Menu.Item leftSection={next === "light" ? <IconSun size={18} stroke={1.6} /> : <IconMoon size={18} stroke={1.6} />} onClick={change}>
+          {next === "light" ? "Light colours" : "Dark colours"}
+        </Menu.Item>
+      </Menu.Dropdown>
+    </Menu>
+  );
+}
+
+function SchemeButton() {
+  const { next, change } = useOtherScheme();
   return (
     <Tooltip label={`switch to ${next}`} position="right">
-      <UnstyledButton className={classes.item} onClick={() => setColorScheme(next)} aria-label={`switch to ${next}`}>
-        {scheme === "dark" ? <IconSun size={19} stroke={1.6} /> : <IconMoon size={19} stroke={1.6} />}
+      <UnstyledButton className={classes.item} onClick={change} aria-label={`switch to ${next}`}>
+        {next === "light" ? <IconSun size={19} stroke={1.6} /> : <IconMoon size={19} stroke={1.6} />}
         <span className={classes.itemLabel}>{next === "dark" ? "Dark" : "Light"}</span>
       </UnstyledButton>
     </Tooltip>

@@ -18,6 +18,8 @@ export interface Column<T> {
   readonly sort?: (row: T) => SortValue;
   /** Left out at phone width. */
   readonly wide?: boolean;
+  /** At phone width the cell takes as many lines as it needs, in tables that are short enough to be drawn whole. */
+  readonly wraps?: boolean;
   /** The track at phone width, when another. */
   readonly phoneWidth?: string;
   readonly cell: (row: T) => ReactNode;
@@ -103,7 +105,7 @@ export function DataTable<T>({ label, columns, rows, rowKey, sort, onSort, dim, 
       onFocus={() => setActive(index)}
     >
       {columns.map((c) => (
-        <div key={c.id} role="cell" className={classes.cell} data-numeric={c.numeric} data-wide={c.wide}>
+        <div key={c.id} role="cell" className={classes.cell} data-numeric={c.numeric} data-wide={c.wide} data-wraps={c.wraps}>
           {c.cell(item)}
         </div>
       ))}

@@ -190,7 +190,7 @@ function FilterInput({ value, onChange, label }: { value: string; onChange: (v: 
   return (
     <TextInput
       size="xs"
-      w={260}
+      w="min(260px, 42vw)"
       aria-label={label}
       placeholder="Filter: any words"
       leftSection={<IconFilter size={14} />}

@@ -34,7 +34,7 @@ function containerColumns(now: number): Column<Container>[] {
       id: "state",
       header: "State",
       width: "minmax(140px, 190px)",
-      phoneWidth: "130px",
+      phoneWidth: "156px",
       sort: (c) => rank(containerState(c)),
       cell: (c) => <StateLabel state={containerState(c)}>{c.reason || (c.state === "running" && !c.ready && c.init !== true ? "not ready" : c.state)}</StateLabel>,
     },

@@ -43,7 +43,7 @@ function incidentColumns(now: number): Column<Incident>[] {
       id: "severity",
       header: "Severity",
       width: "112px",
-      phoneWidth: "92px",
+      phoneWidth: "84px",
       sort: (i) => rank(incidentState(i)),
       cell: (i) => <StateLabel state={incidentState(i)}>{incidentState(i) === "idle" ? `was ${i.severity}` : i.severity}</StateLabel>,
     },
@@ -52,6 +52,7 @@ function incidentColumns(now: number): Column<Incident>[] {
       header: "Incident",
       width: "minmax(240px, 4fr)",
       phoneWidth: "minmax(0, 1fr)",
+      wraps: true,
       sort: (i) => i.title,
       cell: (i) => (
         <Link to="/incidents/$id" params={{ id: i.id }}>
@@ -74,7 +75,7 @@ function incidentColumns(now: number): Column<Incident>[] {
       header: "Lasts",
       numeric: true,
       width: "96px",
-      phoneWidth: "76px",
+      phoneWidth: "58px",
       sort: (i) => (instant(i.ended_at) ?? now) - (instant(i.started_at) ?? now),
       cell: (i) => duration((instant(i.ended_at) ?? now) - (instant(i.started_at) ?? now)),
     },
