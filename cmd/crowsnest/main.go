@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	_ "github.com/crowsnest-dev/crowsnest/internal/earlylog" // keeps a library's greeting off the terminal
 )
 
 // version is set by the linker: -X main.version=v1.2.3.
