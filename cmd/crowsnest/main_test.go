@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -71,6 +72,7 @@ func TestWrongSettingsAreRefusedWithWhatIsRight(t *testing.T) {
 		"profiles for all":                {[]string{"server", "--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "0.0.0.0:0"}, nil, []string{"profiles", "loopback"}},
 		"a window above the retention":    {[]string{"server", "--data", data, "--metrics-retention", "1d", "--out-of-order-window", "2d"}, nil, []string{"out-of-order-window", "metrics-retention"}},
 		"a kubeconfig that is not there":  {[]string{"run", "--data", data, "--kubeconfig", "/nope"}, nil, []string{"/nope"}},
+		"a kubeconfig without a cluster":  {[]string{"run", "--data", data, "--kubeconfig", file("kind: Config\n")}, nil, []string{"names no cluster"}},
 		"a backfill to somewhere else":    {[]string{"simulate", "--server", "http://x", "--token-file", "y", "--backfill", "1d"}, nil, []string{"--backfill"}},
 		"a server without a token":        {[]string{"simulate", "--server", "http://x"}, nil, []string{"--token-file"}},
 		"too many arguments":              {[]string{"query"}, nil, []string{"accepts 1 arg", "crowsnest query PROMQL"}},
@@ -241,5 +243,15 @@ func TestExamplePoliciesAreValid(t *testing.T) {
 	}
 	if tried < 10 {
 		t.Errorf("only %d metrics have a default alert", tried)
+	}
+}
+
+// A library greets before any program can say anything; see internal/earlylog.
+func TestProgramsBeginInSilence(t *testing.T) {
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.list=^$")
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil || stderr.Len() > 0 {
+		t.Errorf("got %q, %v", &stderr, err)
 	}
 }

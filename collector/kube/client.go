@@ -86,7 +86,10 @@ func Open(c Config) (*Client, error) {
 	}
 	cfg, err := loader.ClientConfig()
 	if clientcmd.IsEmptyConfig(err) {
-		if _, inErr := os.Stat(serviceAccount + "/token"); inErr != nil && c.Kubeconfig == "" {
+		if c.Kubeconfig != "" {
+			return nil, fmt.Errorf("open cluster: kubeconfig %s names no cluster: %w", c.Kubeconfig, fault.ErrInvalid)
+		}
+		if _, inErr := os.Stat(serviceAccount + "/token"); inErr != nil {
 			return nil, fmt.Errorf("open cluster: %w", ErrNoCluster)
 		}
 		cfg, err = rest.InClusterConfig()
