@@ -72,27 +72,9 @@ func markdown(text string) string {
 }
 
 func table(b *bytes.Buffer, flags *pflag.FlagSet) {
-	var rows []string
-	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Name == "help" {
-			return
-		}
-		value := f.DefValue
-		if value == "" || value == "[]" {
-			value = "–"
-		} else {
-			value = "`" + value + "`"
-		}
-		name := "`--" + f.Name + "`"
-		if f.Shorthand != "" {
-			name += ", `-" + f.Shorthand + "`"
-		}
-		rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s |", name, f.Value.Type(), value, strings.ReplaceAll(f.Usage, "|", "\\|")))
-	})
-	if len(rows) == 0 {
-		return
+	if t := config.Reference(flags); t != "" {
+		fmt.Fprintf(b, "%s\n", t)
 	}
-	fmt.Fprintf(b, "| setting | type | default | |\n|---|---|---|---|\n%s\n\n", strings.Join(rows, "\n"))
 }
 
 func TestEverySettingCanComeFromTheEnvironment(t *testing.T) {
