@@ -25,6 +25,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/catalogue"
 	"github.com/crowsnest-dev/crowsnest/api/ingest"
 	"github.com/crowsnest-dev/crowsnest/api/inventory"
+	"github.com/crowsnest-dev/crowsnest/api/logs"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 	"github.com/crowsnest-dev/crowsnest/api/tokens"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -47,8 +48,9 @@ type Options struct {
 	Access     *access.Authenticator
 	Readiness  *Readiness
 	Ingest     *ingest.Handler
-	Prometheus http.Handler // Prometheus' API under /api/v1/
-	Logs       http.Handler // VictoriaLogs' API under /select/logsql/
+	Prometheus http.Handler  // Prometheus' API under /api/v1/
+	Logs       http.Handler  // VictoriaLogs' API under /select/logsql/
+	LogLines   *logs.Handler // context of a line, downloads
 	Tokens     tokens.Options
 	Inventory  inventory.Options
 	Alerts     alerts.Options
@@ -290,6 +292,7 @@ func (s *Server) ours() {
 	s.registerStatus(v1)
 	inventory.Register(v1, s.opts.Inventory)
 	alerts.Register(v1, s.opts.Alerts)
+	logs.Register(v1, s.opts.LogLines)
 	for _, register := range s.opts.Register {
 		register(v1)
 	}

@@ -51,7 +51,7 @@ func complete(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return opened(t, func(o *Options) { o.Prometheus, o.Logs, o.Ingest = prom, logsql, gate })
+	return opened(t, func(o *Options) { o.Prometheus, o.Logs, o.LogLines, o.Ingest = prom, logsql, logsql, gate })
 }
 
 // asksNobody are the routes that need no principal, each with the reason.
@@ -73,7 +73,9 @@ var bodies = map[string]string{
 
 // paths stand for a route that serves many.
 var paths = map[string][]string{
-	"/select/logsql/*path": {"/select/logsql/query?query=*", "/select/logsql/tail?query=*", "/select/logsql/facets?query=*", "/select/logsql/stream_ids?query=*"},
+	Prefix + "/logs/context":  {Prefix + "/logs/context?stream_id=x&time=2026-11-23T10:00:00Z"},
+	Prefix + "/logs/download": {Prefix + "/logs/download?start=now-1h"},
+	"/select/logsql/*path":    {"/select/logsql/query?query=*", "/select/logsql/tail?query=*", "/select/logsql/facets?query=*", "/select/logsql/stream_ids?query=*"},
 	"/api/v1/*path": {
 		wire.PathMetrics, "/api/v1/query?query=up", "/api/v1/query_range?query=up&start=0&end=1&step=1", "/api/v1/series?match[]=up",
 		"/api/v1/labels", "/api/v1/label/x/values", "/api/v1/read", "/api/v1/metadata", "/api/v1/rules", "/api/v1/alerts", "/api/v1/targets",

@@ -403,7 +403,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	}
 	opts := api.Options{
 		Version: version, StartedAt: a.startedAt, Access: a.auth, Readiness: a.readiness,
-		Ingest: gate, Prometheus: prom, Logs: logsql,
+		Ingest: gate, Prometheus: prom, Logs: logsql, LogLines: logsql,
 		Tokens: tokens.Options{Store: a.meta, Changed: func(all []meta.Token) { a.auth.SetStored(tokens.Stored(all)) }},
 		Inventory: apiinventory.Options{
 			Store: a.inventory, Values: a.metrics, Health: a.hub.Health, Known: a.knownClusters, Incidents: alerting.incidents,

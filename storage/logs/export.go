@@ -18,7 +18,8 @@ const (
 
 // Export calls fn with every row that matches, oldest first, without holding all
 // of them: it goes through time in stretches that fit into memory. A query with
-// pipes that make rows of their own is answered as by Query, in its order.
+// pipes that make rows of their own is answered as by Query, in its order; one
+// whose pipes take _time away, in no order.
 // Limit and Offset are not used. Errors are those of Query.
 func (s *Store) Export(ctx context.Context, q Query, fn func(Row) error) (err error) {
 	q.Limit, q.Offset = 0, 0
@@ -83,7 +84,7 @@ func (s *Store) stretch(ctx context.Context, q *logstorage.Query, tenants []logs
 	err = s.run(ctx, q, tenants, hide, func(db *logstorage.DataBlock) error {
 		times, ok := db.GetTimestamps(nil)
 		if !ok {
-			times = make([]int64, db.RowsCount()) // a pipe took _time away; the order within a stretch is not known
+			times = make([]int64, db.RowsCount())
 		}
 		return eachRow(db, func(i int, r Row) error {
 			for _, f := range r {

@@ -245,6 +245,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/logs/context": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show the lines before and after a line
+         * @description The line is named by _stream_id and _time of a row of any LogsQL answer.
+         */
+        get: operations["get-log-context"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/logs/download": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download lines, oldest first
+         * @description The answer is streamed. One that could not be completed ends with a broken connection, never with a shorter file.
+         */
+        get: operations["download-logs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/policies": {
         parameters: {
             query?: never;
@@ -753,6 +793,20 @@ export interface components {
             items: components["schemas"]["Target"][];
             /** @description Cursor of the next page; null at the end. */
             next: string | null;
+        };
+        LogContext: {
+            /** @description Oldest first. */
+            after: {
+                [key: string]: string;
+            }[];
+            /** @description Oldest first. */
+            before: {
+                [key: string]: string;
+            }[];
+            /** @description The line; several when more have its very time. */
+            lines: {
+                [key: string]: string;
+            }[];
         };
         Metadata: {
             /** Format: date-time */
@@ -1876,6 +1930,92 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["IncidentDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-log-context": {
+        parameters: {
+            query: {
+                /** @description _stream_id of the line. */
+                stream_id: string;
+                /** @description _time of the line, RFC 3339 with its nanoseconds. */
+                time: string;
+                /** @description Lines before it. */
+                before?: number;
+                /** @description Lines after it. */
+                after?: number;
+                /** @description container: stdout and stderr together. */
+                scope?: "stream" | "container";
+                /** @description Look only in these clusters. */
+                cluster?: string[] | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogContext"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "download-logs": {
+        parameters: {
+            query: {
+                /** @description LogsQL. */
+                query?: string;
+                /** @description RFC 3339, Unix seconds, or relative like now-1h. */
+                start: string;
+                /** @description As start; exclusive. */
+                end?: string;
+                /** @description text: time, place and message; json: one object of all fields a line. */
+                format?: "text" | "json";
+                /** @description Give a .gz file. */
+                gzip?: boolean;
+                /** @description Only lines of these clusters. */
+                cluster?: string[] | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The lines */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/gzip": string;
+                    "application/x-ndjson": string;
+                    "text/plain": string;
                 };
             };
             /** @description Error */
