@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
@@ -22,15 +22,14 @@ import (
 
 const clusterLabel = "cluster"
 
-type requestKey struct{}
-
-// request is the state of one write while Prometheus' handler works on it.
+// request is the state of one write.
 type request struct {
 	about
 	i       *Ingester
 	c       *cluster
 	now     time.Time
-	maxTime int64 // Unix milliseconds
+	minTime int64 // Unix milliseconds; older is refused
+	maxTime int64 // Unix milliseconds; newer is refused
 
 	committed bool
 	abort     error // the whole request is refused
@@ -48,15 +47,15 @@ type refusal struct {
 	first  string // the first offender, and the limit
 }
 
-func (q *request) refuse(reason string, what func() string) {
-	q.c.refused[reason].Add(1)
-	for n := range q.refused {
-		if q.refused[n].reason == reason {
-			q.refused[n].n++
+func (q *request) refuse(n int, reason string, what func() string) {
+	q.c.refused[reason].add(n)
+	for i := range q.refused {
+		if q.refused[i].reason == reason {
+			q.refused[i].n += n
 			return
 		}
 	}
-	q.refused = append(q.refused, refusal{reason, 1, what()})
+	q.refused = append(q.refused, refusal{reason, n, what()})
 }
 
 // explain tells a sender what was refused.
@@ -69,74 +68,59 @@ func (q *request) explain() string {
 	return fmt.Sprintf("%d samples stored; %s", q.stored, strings.Join(parts, "; "))
 }
 
-// Appender is for Prometheus' write handler: each request brings its state in
-// the context.
-func (i *Ingester) Appender(ctx context.Context) storage.Appender {
-	q, ok := ctx.Value(requestKey{}).(*request)
-	if !ok {
-		panic("BUG: a write that did not come through ServeWrite")
-	}
-	return &appender{q: q, store: i.opts.Store.Appender(ctx)}
-}
-
 // appender sets the cluster, enforces limits and taps the samples for rollups.
-// What it refuses for good it swallows and notes on the request, so that the
-// rest is stored in both versions of the protocol; any error that it returns
-// takes the whole request back.
+// What it refuses for good it notes on the request, so that the rest is stored;
+// any error that it returns takes the whole request back.
 type appender struct {
 	q     *request
 	store storage.Appender
 	n     int // series seen
 
-	// The series that the last call was about: the handler calls once for each
-	// sample of it.
-	lastIn   labels.Labels
-	last     *series // nil when it was refused
-	lastWhy  string  // the reason then
-	lastText func() string
-	buf      []byte
-	builder  *labels.Builder
+	pairs   []labels.Label // of the series that is looked for; kept for its memory
+	buf     []byte
+	builder labels.ScratchBuilder
 }
 
-var _ storage.Appender = (*appender)(nil)
+func (i *Ingester) newAppender(ctx context.Context, q *request) *appender {
+	return &appender{q: q, store: i.opts.Store.Appender(ctx), builder: labels.NewScratchBuilder(16)}
+}
 
-// series gives the stored series of labels as sent; nil when it is refused.
-func (a *appender) series(in labels.Labels, revive bool) (*series, error) {
-	if a.n > 0 && labels.Equal(in, a.lastIn) {
-		if a.last != nil && revive && a.last.stale.Load() {
-			return a.revive(a.last)
-		}
-		return a.last, nil
-	}
+// verdict says why a series is refused; empty when it is not.
+type verdict struct {
+	reason string
+	text   func() string
+}
+
+// series gives the stored series of the labels in a.pairs, which it reorders.
+// Labels are built, and looked at closely, for a series that is not known yet
+// only.
+func (a *appender) series(revive bool) (*series, verdict, error) {
 	if a.n++; a.n > a.q.i.limits.SeriesPerRequest {
 		a.q.abort = fmt.Errorf("the request has more than the limit of %d series: %w", a.q.i.limits.SeriesPerRequest, fault.ErrTooLarge)
-		return nil, a.q.abort
+		return nil, verdict{}, a.q.abort
 	}
-	a.lastIn, a.last, a.lastWhy, a.lastText = in, nil, "", nil
-	var k seriesKey
-	k, a.buf = a.q.i.hash.key(in, a.buf)
+	if v := a.canonical(); v.reason != "" {
+		return nil, v, nil
+	}
+	a.buf = a.buf[:0]
+	for _, p := range a.pairs {
+		a.buf = appendPair(a.buf, p.Name, p.Value)
+	}
+	k := a.q.i.hash.key(a.buf)
 	if s := a.q.c.find(k); s != nil {
-		a.last = s
 		if revive && s.stale.Load() {
-			return a.revive(s)
+			return s, a.revive(s), nil
 		}
-		return s, nil
+		return s, verdict{}, nil
 	}
-	if why, text := a.check(in); why != "" {
-		a.lastWhy, a.lastText = why, text
-		return nil, nil
+	if v := a.check(); v.reason != "" {
+		return nil, v, nil
 	}
-	if !a.q.c.reserve(int64(a.q.i.limits.SeriesPerCluster)) {
-		a.full(in)
-		return nil, nil
+	s := a.q.i.newSeries(a.q.c, a.q.now, a.labels())
+	if why, owner := a.q.c.reserve(s, &a.q.i.limits); why != "" {
+		a.q.c.origins.unused(a.q.now, s)
+		return nil, a.full(why, owner, s), nil
 	}
-	if a.builder == nil {
-		a.builder = labels.NewBuilder(labels.EmptyLabels())
-	}
-	a.builder.Reset(in)
-	a.builder.Set(clusterLabel, a.q.c.id)
-	s := &series{lset: a.builder.Labels()}
-	s.seen.Store(a.q.now.Unix())
 	// The head's own copy of the labels is shared where it has the series.
 	if g, ok := a.store.(storage.GetRef); ok {
 		if ref, lset := g.GetRef(s.lset, s.lset.Hash()); ref != 0 {
@@ -144,108 +128,237 @@ func (a *appender) series(in labels.Labels, revive bool) (*series, error) {
 			s.ref.Store(uint64(ref))
 		}
 	}
-	if r := a.q.i.opts.Rollups; r != nil {
-		s.feed = r.Feed(a.q.c.id, s.lset)
+	s, added := a.q.i.keep(a.q.c, k, s)
+	if added {
+		a.q.c.created.add(1)
+		a.q.c.origins.created(a.q.now, s)
 	}
-	kept, added := a.q.c.add(k, s)
+	return s, verdict{}, nil
+}
+
+// newSeries makes a series that is not kept yet.
+func (i *Ingester) newSeries(c *cluster, now time.Time, lset labels.Labels) *series {
+	s := &series{lset: lset}
+	s.seen.Store(now.Unix())
+	s.metric, s.owner = c.origins.of(now, lset.Get(labels.MetricName), lset.Get("namespace"), lset.Get("workload_type"), lset.Get("workload"))
+	return s
+}
+
+// keep keeps a series that has a place, or gives the place back when somebody
+// else added it first.
+func (i *Ingester) keep(c *cluster, k seriesKey, s *series) (kept *series, added bool) {
+	if r := i.opts.Rollups; r != nil {
+		s.feed = r.Feed(c.id, s.lset)
+	}
+	kept, added = c.add(k, s)
 	if !added {
-		a.q.c.active.Add(-1)
+		c.release(s)
 		if s.feed != nil {
-			a.q.i.opts.Rollups.Release(a.q.c.id, s.feed)
+			i.opts.Rollups.Release(c.id, s.feed)
 		}
 	}
-	a.last = kept
-	return kept, nil
+	return kept, added
+}
+
+// canonical brings a.pairs into the form that the series is known by: sorted,
+// without the cluster's label and without empty ones.
+func (a *appender) canonical() verdict {
+	sorted := true
+	for n := range a.pairs {
+		p := &a.pairs[n]
+		if p.Name == clusterLabel || p.Value == "" || (n > 0 && a.pairs[n-1].Name >= p.Name) {
+			sorted = false
+			break
+		}
+	}
+	if sorted {
+		return verdict{}
+	}
+	slices.SortStableFunc(a.pairs, func(x, y labels.Label) int { return strings.Compare(x.Name, y.Name) })
+	for n := 1; n < len(a.pairs); n++ {
+		if name := a.pairs[n].Name; name == a.pairs[n-1].Name {
+			return verdict{reasonInvalid, func() string { return fmt.Sprintf("label %q is given twice: %s", clip(name, 64), a.shown()) }}
+		}
+	}
+	a.pairs = slices.DeleteFunc(a.pairs, func(l labels.Label) bool { return l.Name == clusterLabel || l.Value == "" })
+	return verdict{}
+}
+
+// labels builds what is in a.pairs, with the cluster's label.
+func (a *appender) labels() labels.Labels {
+	a.builder.Reset()
+	for _, p := range a.pairs {
+		a.builder.Add(p.Name, p.Value)
+	}
+	a.builder.Add(clusterLabel, a.q.c.id)
+	a.builder.Sort()
+	return a.builder.Labels()
+}
+
+// shown is a.pairs for people.
+func (a *appender) shown() string {
+	a.builder.Reset()
+	for _, p := range a.pairs {
+		a.builder.Add(clip(p.Name, 512), clip(p.Value, 512))
+	}
+	return clip(strings.ToValidUTF8(a.builder.Labels().String(), "�"), 512)
 }
 
 // revive counts a series as active again.
-func (a *appender) revive(s *series) (*series, error) {
-	if !a.q.c.reserve(int64(a.q.i.limits.SeriesPerCluster)) {
-		a.last = nil
-		a.full(s.lset)
-		return nil, nil
+func (a *appender) revive(s *series) verdict {
+	if why, owner := a.q.c.reserve(s, &a.q.i.limits); why != "" {
+		return a.full(why, owner, s)
 	}
 	if !s.stale.CompareAndSwap(true, false) {
-		a.q.c.active.Add(-1) // somebody else did
+		a.q.c.release(s) // somebody else did
 	}
-	return s, nil
+	return verdict{}
 }
 
-func (a *appender) full(in labels.Labels) {
-	a.lastWhy, a.lastText = reasonSeriesLimit, func() string {
-		return fmt.Sprintf("cluster %q has the limit of %d active series already; new is %s", a.q.c.id, a.q.i.limits.SeriesPerCluster, clip(in.String(), 512))
-	}
-}
-
-// check says whether labels are within the limits.
-func (a *appender) check(in labels.Labels) (reason string, text func() string) {
+// full tells which limit a new series has met.
+func (a *appender) full(reason string, owner *origin, s *series) verdict {
 	l := &a.q.i.limits
-	if r := a.q.i.opts.Rollups; r != nil && r.Reserved(in.Get(labels.MetricName)) {
-		return reasonReserved, func() string {
-			return fmt.Sprintf("%s is written by the server only", in.Get(labels.MetricName))
-		}
-	}
-	if n := in.Len(); n > l.LabelsPerSeries {
-		return reasonLabels, func() string {
-			return fmt.Sprintf("%d labels, the limit is %d: %s", n, l.LabelsPerSeries, clip(in.String(), 512))
-		}
-	}
-	in.Range(func(lb labels.Label) {
-		if reason != "" {
-			return
-		}
-		if len(lb.Name) > l.LabelNameBytes {
-			reason, text = reasonLabels, func() string {
-				return fmt.Sprintf("a label name of %d bytes, the limit is %d: %s", len(lb.Name), l.LabelNameBytes, clip(lb.Name, 512))
-			}
-		} else if len(lb.Value) > l.LabelValueBytes {
-			reason, text = reasonLabels, func() string {
-				return fmt.Sprintf("label %s has %d bytes, the limit is %d: %s", lb.Name, len(lb.Value), l.LabelValueBytes, clip(lb.Value, 512))
+	return verdict{reason, func() string {
+		who, limit := fmt.Sprintf("cluster %q", a.q.c.id), l.SeriesPerCluster
+		if owner != nil {
+			who, limit = fmt.Sprintf("%s %q of cluster %q", owner.kind, owner.name, a.q.c.id), l.SeriesPerNamespace
+			if owner.kind == originWorkload {
+				limit = l.SeriesPerWorkload
 			}
 		}
-	})
-	return reason, text
+		return fmt.Sprintf("%s has the limit of %d active series already; new is %s", who, limit, clip(s.lset.String(), 512))
+	}}
 }
 
-// refusedSeries notes a sample of a series that is refused.
-func (a *appender) refusedSeries() { a.q.refuse(a.lastWhy, a.lastText) }
-
-func (a *appender) future(s *series, t int64) {
-	a.q.refuse(reasonFuture, func() string {
-		return fmt.Sprintf("%s is more than %v ahead of the server's clock: %s", time.UnixMilli(t).UTC().Format(time.RFC3339Nano), a.q.i.limits.Ahead, clip(s.lset.String(), 512))
-	})
+// check says whether the labels of a new series mean something and are within
+// the limits.
+func (a *appender) check() verdict {
+	l := &a.q.i.limits
+	if r := a.q.i.opts.Rollups; r != nil {
+		for _, p := range a.pairs {
+			if p.Name == labels.MetricName && r.Reserved(p.Value) {
+				return verdict{reasonReserved, func() string { return fmt.Sprintf("%s is written by the server only", p.Value) }}
+			}
+		}
+	}
+	// The cluster's label is added to those sent.
+	if n := len(a.pairs) + 1; n > l.LabelsPerSeries {
+		return verdict{reasonLabels, func() string { return fmt.Sprintf("%d labels, the limit is %d: %s", n, l.LabelsPerSeries, a.shown()) }}
+	}
+	named := false
+	for _, p := range a.pairs {
+		name, v := p.Name, p.Value
+		switch {
+		case len(name) > l.LabelNameBytes:
+			return verdict{reasonLabels, func() string {
+				return fmt.Sprintf("a label name of %d bytes, the limit is %d: %s", len(name), l.LabelNameBytes, a.shown())
+			}}
+		case len(v) > l.LabelValueBytes:
+			return verdict{reasonLabels, func() string {
+				return fmt.Sprintf("label %s has %d bytes, the limit is %d: %s", clip(name, 64), len(v), l.LabelValueBytes, a.shown())
+			}}
+		case !model.UTF8Validation.IsValidLabelName(name), !model.LabelValue(v).IsValid():
+			return verdict{reasonInvalid, func() string { return fmt.Sprintf("label %q is empty or not UTF-8: %s", clip(name, 64), a.shown()) }}
+		case name == labels.MetricName:
+			named = true
+		}
+	}
+	if !named {
+		return verdict{reasonInvalid, func() string { return fmt.Sprintf("no %s label: %s", labels.MetricName, a.shown()) }}
+	}
+	return verdict{}
 }
 
-// Append takes one sample.
-func (a *appender) Append(_ storage.SeriesRef, in labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+// outside says whether a time is one that the server takes.
+func (a *appender) outside(s *series, t int64) bool {
+	l := &a.q.i.limits
+	show := func() string { return time.UnixMilli(t).UTC().Format(time.RFC3339Nano) }
+	switch {
+	case t > a.q.maxTime:
+		a.q.refuse(1, reasonFuture, func() string {
+			return fmt.Sprintf("%s is more than %v ahead of the server's clock: %s", show(), l.Ahead, clip(s.lset.String(), 512))
+		})
+	case t < a.q.minTime:
+		a.q.refuse(1, reasonTooOld, func() string {
+			return fmt.Sprintf("%s is older than the %v that are taken: %s", show(), l.Behind, clip(s.lset.String(), 512))
+		})
+	default:
+		return false
+	}
+	return true
+}
+
+// float takes one sample of a series that a.series gave.
+func (a *appender) float(s *series, t int64, v float64) error {
 	stale := value.IsStaleNaN(v)
-	s, err := a.series(in, !stale)
-	if err != nil {
-		return 0, err
+	if !stale && s.stale.Load() {
+		if no := a.revive(s); no.reason != "" {
+			a.q.refuse(1, no.reason, no.text)
+			return nil
+		}
 	}
-	if s == nil {
-		a.refusedSeries()
-		return 0, nil
-	}
-	if t > a.q.maxTime {
-		a.future(s, t)
-		return 0, nil
+	if a.outside(s, t) {
+		return nil
 	}
 	ref, err := a.store.Append(s.storeRef(), s.lset, t, v)
 	if ok, err := a.took(s, ref, t, err); !ok {
-		return 0, err
+		return err
 	}
 	a.q.floats++
 	a.q.stored++
 	switch {
 	case stale:
 		if s.stale.CompareAndSwap(false, true) {
-			a.q.c.active.Add(-1)
+			a.q.c.release(s)
 		}
-	case s.feed != nil && a.q.interval > 0:
+	case s.feed != nil:
 		a.q.feed = append(a.q.feed, rollup.Sample{Feed: s.feed, At: t, V: v})
 	}
-	return ref, nil
+	return nil
+}
+
+// histogram takes one native histogram, of one of both kinds.
+func (a *appender) histogram(s *series, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) error {
+	if a.outside(s, t) {
+		return nil
+	}
+	err := reduce(h, fh)
+	var ref storage.SeriesRef
+	if err == nil {
+		ref, err = a.store.AppendHistogram(s.storeRef(), s.lset, t, h, fh)
+	}
+	if ok, err := a.took(s, ref, t, err); !ok {
+		return err
+	}
+	a.q.histograms++
+	a.q.stored++
+	return nil
+}
+
+// reduce brings a histogram of a finer resolution than the store knows down to
+// what it knows.
+func reduce(h *histogram.Histogram, fh *histogram.FloatHistogram) error {
+	if h != nil && histogram.IsExponentialSchemaReserved(h.Schema) && h.Schema > histogram.ExponentialSchemaMax {
+		return h.ReduceResolution(histogram.ExponentialSchemaMax)
+	}
+	if fh != nil && histogram.IsExponentialSchemaReserved(fh.Schema) && fh.Schema > histogram.ExponentialSchemaMax {
+		return fh.ReduceResolution(histogram.ExponentialSchemaMax)
+	}
+	return nil
+}
+
+// exemplar takes an exemplar. One that is refused is counted, and the sender is
+// not bothered.
+func (a *appender) exemplar(s *series, e exemplar.Exemplar) {
+	if e.Ts > a.q.maxTime {
+		a.q.c.refused[reasonExemplar].add(1)
+		return
+	}
+	if _, err := a.store.AppendExemplar(s.storeRef(), s.lset, e); err != nil {
+		a.q.c.refused[reasonExemplar].add(1)
+		return
+	}
+	a.q.exemplars++
 }
 
 // took notes what the store said: ok when the sample is in, an error when the
@@ -258,15 +371,15 @@ func (a *appender) took(s *series, ref storage.SeriesRef, t int64, err error) (o
 		return true, nil
 	case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
 		// The first one stays. To refuse it would make the sender send it for ever.
-		a.q.c.refused[reasonConflict].Add(1)
+		a.q.c.refused[reasonConflict].add(1)
 		return false, nil
 	case errors.Is(err, storage.ErrTooOldSample), errors.Is(err, storage.ErrOutOfBounds), errors.Is(err, storage.ErrOutOfOrderSample):
-		a.q.refuse(reasonTooOld, func() string {
+		a.q.refuse(1, reasonTooOld, func() string {
 			return fmt.Sprintf("%s is older than the store takes: %s", time.UnixMilli(t).UTC().Format(time.RFC3339Nano), clip(s.lset.String(), 512))
 		})
 		return false, nil
 	case errors.Is(err, tsdb.ErrInvalidSample), isHistogramError(err):
-		a.q.refuse(reasonInvalid, func() string { return clip(err.Error(), 512) + ": " + clip(s.lset.String(), 512) })
+		a.q.refuse(1, reasonInvalid, func() string { return clip(err.Error(), 512) + ": " + clip(s.lset.String(), 512) })
 		return false, nil
 	}
 	a.q.failed = fmt.Errorf("append samples: %w", err)
@@ -278,52 +391,9 @@ func isHistogramError(err error) bool {
 	return errors.As(err, &h)
 }
 
-// AppendHistogram takes one native histogram.
-func (a *appender) AppendHistogram(_ storage.SeriesRef, in labels.Labels, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
-	s, err := a.series(in, true)
-	if err != nil {
-		return 0, err
-	}
-	if s == nil {
-		a.refusedSeries()
-		return 0, nil
-	}
-	if t > a.q.maxTime {
-		a.future(s, t)
-		return 0, nil
-	}
-	ref, err := a.store.AppendHistogram(s.storeRef(), s.lset, t, h, fh)
-	if ok, err := a.took(s, ref, t, err); !ok {
-		return 0, err
-	}
-	a.q.histograms++
-	a.q.stored++
-	return ref, nil
-}
-
-// AppendExemplar takes an exemplar of a series. One that is refused is counted,
-// and the sender is not bothered.
-func (a *appender) AppendExemplar(_ storage.SeriesRef, in labels.Labels, e exemplar.Exemplar) (storage.SeriesRef, error) {
-	s, err := a.series(in, false)
-	if err != nil {
-		return 0, err
-	}
-	if s == nil || e.Ts > a.q.maxTime {
-		a.q.c.refused[reasonExemplar].Add(1)
-		return 0, nil
-	}
-	ref, err := a.store.AppendExemplar(s.storeRef(), s.lset, e)
-	if err != nil {
-		a.q.c.refused[reasonExemplar].Add(1)
-		return 0, nil
-	}
-	a.q.exemplars++
-	return ref, nil
-}
-
-// Commit writes the request to the log, the sender's word that it is complete
-// included.
-func (a *appender) Commit() error {
+// commit writes the request to the log, the sender's word that it is complete
+// included. Whatever it gives, the store's appender is done with.
+func (a *appender) commit() error {
 	if !a.q.through.IsZero() {
 		word := labels.FromStrings(labels.MetricName, rollup.SenderInterval, clusterLabel, a.q.c.id, rollup.SenderLabel, a.q.sender)
 		_, err := a.store.Append(0, word, a.q.through.UnixMilli(), a.q.interval.Seconds())
@@ -344,25 +414,5 @@ func (a *appender) Commit() error {
 	return nil
 }
 
-// Rollback takes everything back.
-func (a *appender) Rollback() error { return a.store.Rollback() }
-
-// SetOptions is passed on.
-func (a *appender) SetOptions(opts *storage.AppendOptions) { a.store.SetOptions(opts) }
-
-// The handler is told not to use what follows.
-
-// AppendSTZeroSample does nothing.
-func (a *appender) AppendSTZeroSample(ref storage.SeriesRef, _ labels.Labels, _, _ int64) (storage.SeriesRef, error) {
-	return ref, nil
-}
-
-// AppendHistogramSTZeroSample does nothing.
-func (a *appender) AppendHistogramSTZeroSample(ref storage.SeriesRef, _ labels.Labels, _, _ int64, _ *histogram.Histogram, _ *histogram.FloatHistogram) (storage.SeriesRef, error) {
-	return ref, nil
-}
-
-// UpdateMetadata does nothing.
-func (a *appender) UpdateMetadata(ref storage.SeriesRef, _ labels.Labels, _ metadata.Metadata) (storage.SeriesRef, error) {
-	return ref, nil
-}
+// rollback takes everything back.
+func (a *appender) rollback() error { return a.store.Rollback() }

@@ -5,8 +5,6 @@
 package ingest
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +20,6 @@ import (
 	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/storage/remote"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -35,6 +32,7 @@ const maxInterval = 2 * time.Minute
 // Store takes samples. ReadOnly is asked before each request: nil while samples
 // can be stored, else a fault.ErrUnavailable that says why not.
 type Store interface {
+	storage.Queryable
 	storage.Appendable
 	ReadOnly() error
 }
@@ -90,7 +88,7 @@ type Ingester struct {
 	metrics *ownMetrics
 	log     *slog.Logger
 	hash    hasher
-	handler http.Handler
+	buffers sync.Pool // of *[]byte, for decompressed bodies
 
 	requests chan struct{} // a place for each request worked on
 	backlog  chan struct{}
@@ -109,10 +107,6 @@ func New(o Options) (*Ingester, error) {
 		requests: make(chan struct{}, o.Limits.Requests), backlog: make(chan struct{}, o.Limits.BacklogRequests),
 		clusters: map[string]*cluster{},
 	}
-	// Its log would have a line for each series that somebody sends wrong; what
-	// is refused is counted and answered here.
-	i.handler = remote.NewWriteHandler(slog.New(slog.DiscardHandler), o.Registerer, i,
-		remoteapi.MessageTypes{remoteapi.WriteV1MessageType, remoteapi.WriteV2MessageType}, false, false, false)
 	return i, nil
 }
 
@@ -123,15 +117,19 @@ func (i *Ingester) cluster(id string) *cluster {
 		return c
 	}
 	c := &cluster{
-		id: id, senders: map[string]struct{}{}, swept: i.opts.Now(), refused: map[string]counter{},
-		samples: i.metrics.samples.WithLabelValues(id), bytes: i.metrics.bytes.WithLabelValues(id),
-		activeGauge: i.metrics.active.WithLabelValues(id),
+		id: id, senders: map[string]struct{}{}, swept: i.opts.Now(), refused: map[string]*counter{},
+		samples: &counter{metric: i.metrics.samples.WithLabelValues(id)}, bytes: &counter{metric: i.metrics.bytes.WithLabelValues(id)},
+		created: &counter{metric: i.metrics.created.WithLabelValues(id)}, unreported: &counter{metric: i.metrics.unreported.WithLabelValues(id)},
+		activeGauge: i.metrics.active.WithLabelValues(id), throttled: map[string]*counter{},
 	}
 	for n := range c.shards {
 		c.shards[n].series = map[seriesKey]*series{}
 	}
 	for _, r := range sampleReasons {
-		c.refused[r] = i.metrics.refused.WithLabelValues(id, r)
+		c.refused[r] = &counter{metric: i.metrics.refused.WithLabelValues(id, r)}
+	}
+	for _, r := range throttleReasons {
+		c.throttled[r] = &counter{metric: i.metrics.throttled.WithLabelValues(id, r)}
 	}
 	i.clusters[id] = c
 	return c
@@ -218,81 +216,155 @@ func (i *Ingester) ServeWrite(w http.ResponseWriter, r *http.Request, clusterID 
 }
 
 func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID string, now time.Time) (result string) {
-	refuse := func(status int, result, text string) string {
-		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
-			w.Header().Set("Retry-After", "5")
-		}
-		http.Error(w, text, status)
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return refuse(w, http.StatusMethodNotAllowed, resultMalformed, "only POST writes")
+	}
+	given := r.Header.Get("Content-Type")
+	if given == "" {
+		given = "application/x-protobuf"
+	}
+	kind, err := remoteapi.ParseProtoMsg(given)
+	if err != nil {
+		return refuse(w, http.StatusUnsupportedMediaType, resultMalformed, clip(err.Error(), 512))
+	}
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "snappy" {
+		return refuse(w, http.StatusUnsupportedMediaType, resultMalformed, fmt.Sprintf("the body is compressed as %q, only snappy is taken", clip(enc, 64)))
+	}
+	q, done, result := i.admit(w, r, clusterID, now)
+	if q == nil {
 		return result
 	}
+	defer done()
+	body, result := i.body(w, r, q.c)
+	if body == nil {
+		return result
+	}
+	if n, err := snappy.DecodedLen(body); err != nil {
+		return refuse(w, http.StatusBadRequest, resultMalformed, "the body is not compressed as snappy block: "+err.Error())
+	} else if int64(n) > i.limits.DecompressedBytes {
+		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge,
+			fmt.Sprintf("the body has %d bytes when decompressed, the limit is %d", n, i.limits.DecompressedBytes))
+	}
+	buf, _ := i.buffers.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+	}
+	defer i.buffers.Put(buf)
+	raw, err := snappy.Decode((*buf)[:cap(*buf)], body)
+	if err != nil {
+		return refuse(w, http.StatusBadRequest, resultMalformed, "the body cannot be decompressed: "+err.Error())
+	}
+	*buf = raw
+	m, err := decode(kind, raw)
+	if err != nil {
+		return refuse(w, http.StatusBadRequest, resultMalformed, fmt.Sprintf("the body is no %s: %v", kind, err))
+	}
+	if wait := q.c.take(now, m.samples(), i.limits.SamplesPerSecond); wait > 0 {
+		q.c.throttled[throttledRate].add(1)
+		return refuseFor(w, wait, http.StatusTooManyRequests, resultLimited,
+			fmt.Sprintf("cluster %q has the limit of %d samples a second, and has used it up", clusterID, i.limits.SamplesPerSecond))
+	}
+	i.write(r.Context(), q, m)
+	if q.committed {
+		i.after(q)
+	}
+	if kind == remoteapi.WriteV2MessageType {
+		for name, n := range map[string]int{writtenSamples: q.floats, writtenHistograms: q.histograms, writtenExemplars: q.exemplars} {
+			if !q.committed {
+				n = 0
+			}
+			w.Header().Set(name, strconv.Itoa(n))
+		}
+	}
+	return i.answer(w, q, http.StatusNoContent)
+}
+
+// admit lets a request in, or answers it: whatever is told to come again is
+// told so here, or by the cluster's rate, before anything is stored.
+func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID string, now time.Time) (q *request, done func(), result string) {
 	if err := i.opts.Store.ReadOnly(); err != nil {
-		return refuse(http.StatusServiceUnavailable, resultUnavailable, err.Error())
+		return nil, nil, refuse(w, http.StatusServiceUnavailable, resultUnavailable, err.Error())
 	}
 	head, err := i.readHeaders(r.Header, now)
 	if err != nil {
-		return refuse(http.StatusBadRequest, resultMalformed, err.Error())
+		return nil, nil, refuse(w, http.StatusBadRequest, resultMalformed, err.Error())
 	}
+	c := i.cluster(clusterID)
 	places := []chan struct{}{i.requests}
 	if head.backlog {
 		places = []chan struct{}{i.backlog, i.requests}
 	}
-	for n, p := range places {
-		select {
-		case p <- struct{}{}:
-			defer func() { <-p }()
-		default:
-			what := "writes"
-			if head.backlog && n == 0 {
-				what = "writes of backlog"
-			}
-			return refuse(http.StatusTooManyRequests, resultLimited, fmt.Sprintf("%d %s are worked on already", cap(p), what))
+	taken := 0
+	done = func() {
+		for _, p := range places[:taken] {
+			<-p
 		}
 	}
-	c := i.cluster(clusterID)
+	for _, p := range places {
+		select {
+		case p <- struct{}{}:
+			taken++
+		default:
+			what, why := "writes", throttledBusy
+			if p == i.backlog {
+				what, why = "writes of backlog", throttledBacklog
+			}
+			done()
+			c.throttled[why].add(1)
+			return nil, nil, refuse(w, http.StatusTooManyRequests, resultLimited, fmt.Sprintf("%d %s are worked on already", cap(p), what))
+		}
+	}
 	if !c.knows(head.sender, i.limits.SendersPerCluster) {
-		return refuse(http.StatusBadRequest, resultMalformed,
+		done()
+		return nil, nil, refuse(w, http.StatusBadRequest, resultMalformed,
 			fmt.Sprintf("cluster %q has the limit of %d senders already; %q is refused", clusterID, i.limits.SendersPerCluster, head.sender))
 	}
+	return &request{
+		i: i, c: c, about: head, now: now,
+		minTime: now.Add(-i.limits.Behind).UnixMilli(), maxTime: now.Add(i.limits.Ahead).UnixMilli(),
+	}, done, ""
+}
+
+// body reads a body as sent, or answers; it is nil then.
+func (i *Ingester) body(w http.ResponseWriter, r *http.Request, c *cluster) (body []byte, result string) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, i.limits.CompressedBytes))
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooBig):
-		return refuse(http.StatusRequestEntityTooLarge, resultTooLarge, fmt.Sprintf("the body is larger than the limit of %d bytes", i.limits.CompressedBytes))
+		return nil, refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, fmt.Sprintf("the body is larger than the limit of %d bytes", i.limits.CompressedBytes))
 	case err != nil:
-		return refuse(http.StatusBadRequest, resultMalformed, "the body ended too early: "+err.Error())
+		return nil, refuse(w, http.StatusBadRequest, resultMalformed, "the body ended too early: "+err.Error())
 	}
-	c.bytes.Add(float64(len(body)))
-	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "snappy" {
-		return refuse(http.StatusUnsupportedMediaType, resultMalformed, fmt.Sprintf("the body is compressed as %q, only snappy is taken", clip(enc, 64)))
-	}
-	if n, err := snappy.DecodedLen(body); err != nil {
-		return refuse(http.StatusBadRequest, resultMalformed, "the body is not compressed as snappy block: "+err.Error())
-	} else if int64(n) > i.limits.DecompressedBytes {
-		return refuse(http.StatusRequestEntityTooLarge, resultTooLarge,
-			fmt.Sprintf("the body has %d bytes when decompressed, the limit is %d", n, i.limits.DecompressedBytes))
-	}
+	c.bytes.add(len(body))
+	return body, ""
+}
 
-	q := &request{i: i, c: c, about: head, now: now, maxTime: now.Add(i.limits.Ahead).UnixMilli()}
-	inner := r.Clone(context.WithValue(r.Context(), requestKey{}, q))
-	inner.Body = io.NopCloser(bytes.NewReader(body))
-	answer := &recorder{header: http.Header{}}
-	i.handler.ServeHTTP(answer, inner)
-
-	if q.committed {
-		i.after(q)
+// take asks for n samples of the cluster's rate; wait is 0 when it has them.
+func (c *cluster) take(now time.Time, n, perSecond int) (wait time.Duration) {
+	if perSecond == 0 {
+		return 0
 	}
-	return i.answer(w, q, answer, refuse)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rate.take(now, n, perSecond)
 }
 
 // after tells rollups and whoever waits for arrivals.
 func (i *Ingester) after(q *request) {
+	if len(q.feed) > 0 && q.interval == 0 {
+		q.c.unreported.add(len(q.feed))
+	}
 	if i.opts.Rollups != nil {
 		i.opts.Rollups.Add(q.c.id, q.interval, q.feed)
 		if !q.through.IsZero() {
 			i.opts.Rollups.Report(rollup.Report{Cluster: q.c.id, Sender: q.sender, Through: q.through, Interval: q.interval, Backlog: q.backlog})
 		}
 	}
-	q.c.samples.Add(float64(q.stored))
+	q.c.samples.add(q.stored)
+	q.c.mu.Lock()
+	q.c.rate.count(q.now, q.stored)
+	q.c.mu.Unlock()
 	q.c.activeGauge.Set(float64(q.c.active.Load()))
 	q.c.sweep(q.now, i.opts.Rollups)
 	if q.stored > 0 || !q.through.IsZero() {
@@ -309,61 +381,33 @@ const (
 	writtenExemplars  = "X-Prometheus-Remote-Write-Exemplars-Written"
 )
 
-func (i *Ingester) answer(w http.ResponseWriter, q *request, a *recorder, refuse func(int, string, string) string) string {
-	for k, vs := range a.header {
-		w.Header()[k] = vs
-	}
-	if a.header.Get(writtenSamples) != "" { // only in answers to 2.0
-		for name, n := range map[string]int{writtenSamples: q.floats, writtenHistograms: q.histograms, writtenExemplars: q.exemplars} {
-			if !q.committed {
-				n = 0
-			}
-			w.Header().Set(name, strconv.Itoa(n))
-		}
-	}
-	text := clip(strings.TrimSpace(a.body.String()), 4096)
+// answer tells what became of a request that was admitted; ok is the status of
+// one that was stored whole.
+func (i *Ingester) answer(w http.ResponseWriter, q *request, ok int) (result string) {
 	switch {
-	case q.abort != nil && errors.Is(q.abort, fault.ErrTooLarge):
-		return refuse(http.StatusRequestEntityTooLarge, resultTooLarge, q.abort.Error())
+	case q.abort != nil:
+		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, q.abort.Error())
 	case q.failed != nil:
 		i.log.Error("store samples", "cluster", q.c.id, "sender", q.sender, "err", q.failed)
-		return refuse(http.StatusServiceUnavailable, resultUnavailable, q.failed.Error())
-	case a.status/100 == 5:
-		i.log.Error("store samples", "cluster", q.c.id, "sender", q.sender, "err", text)
-		return refuse(http.StatusServiceUnavailable, resultUnavailable, text)
-	case a.status/100 == 2 && len(q.refused) == 0:
-		w.WriteHeader(a.status)
-		return resultStored
-	case a.status/100 == 2:
-		return refuse(http.StatusBadRequest, resultPartial, q.explain())
+		return refuse(w, http.StatusServiceUnavailable, resultUnavailable, q.failed.Error())
+	case len(q.refused) > 0:
+		return refuse(w, http.StatusBadRequest, resultPartial, clip(q.explain(), 8<<10))
 	}
-	if len(q.refused) > 0 {
-		text = q.explain() + "; " + text
-	}
-	if q.committed && q.stored > 0 {
-		return refuse(a.status, resultPartial, text)
-	}
-	return refuse(a.status, resultMalformed, text)
+	w.WriteHeader(ok)
+	return resultStored
 }
 
-// recorder keeps an answer.
-type recorder struct {
-	header http.Header
-	body   bytes.Buffer
-	status int
+func refuse(w http.ResponseWriter, status int, result, text string) string {
+	return refuseFor(w, 5*time.Second, status, result, text)
 }
 
-func (r *recorder) Header() http.Header { return r.header }
-
-func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
+// refuseFor says when to come again, where the status asks to.
+func refuseFor(w http.ResponseWriter, wait time.Duration, status int, result, text string) string {
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
 	}
-}
-
-func (r *recorder) Write(p []byte) (int, error) {
-	r.WriteHeader(http.StatusOK)
-	return r.body.Write(p)
+	http.Error(w, text, status)
+	return result
 }
 
 // clip cuts a text for an answer.

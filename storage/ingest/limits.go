@@ -18,6 +18,14 @@ type Limits struct {
 	// SeriesPerCluster bounds the active series: those with a sample in the last
 	// 30 min and no stale marker since. Default 3,000,000.
 	SeriesPerCluster int
+	// SeriesPerNamespace and SeriesPerWorkload bound the active series that carry
+	// the same namespace label, or the same namespace, workload_type and workload;
+	// default 0, no bound but the cluster's.
+	SeriesPerNamespace int
+	SeriesPerWorkload  int
+	// SamplesPerSecond of one cluster, over a few seconds; a request beyond it is
+	// told to come again before anything of it is stored. Default 0, no bound.
+	SamplesPerSecond int
 	// SendersPerCluster bounds the collectors of one cluster; default 20,000.
 	SendersPerCluster int
 	// Requests bounds those worked on at once, over all clusters; more are told
@@ -30,6 +38,9 @@ type Limits struct {
 	// 2 min, since one sample from the future turns all normal data into
 	// out-of-order data.
 	Ahead time.Duration
+	// Behind is how old samples may be; default 48 h, the store's out-of-order
+	// window.
+	Behind time.Duration
 }
 
 func (l *Limits) complete() error {
@@ -56,6 +67,13 @@ func (l *Limits) complete() error {
 			errs = append(errs, fmt.Errorf("ingest: limit %s must be positive, not %d", i.name, *i.v))
 		}
 	}
+	for name, v := range map[string]int{
+		"SeriesPerNamespace": l.SeriesPerNamespace, "SeriesPerWorkload": l.SeriesPerWorkload, "SamplesPerSecond": l.SamplesPerSecond,
+	} {
+		if v < 0 {
+			errs = append(errs, fmt.Errorf("ingest: limit %s must not be negative, but is %d", name, v))
+		}
+	}
 	if l.CompressedBytes == 0 {
 		l.CompressedBytes = 16 << 20
 	}
@@ -73,6 +91,12 @@ func (l *Limits) complete() error {
 	}
 	if l.Ahead < 0 || l.Ahead > maxAhead {
 		errs = append(errs, fmt.Errorf("ingest: limit Ahead must lie between 0 and %v, not %v", maxAhead, l.Ahead))
+	}
+	if l.Behind == 0 {
+		l.Behind = 48 * time.Hour
+	}
+	if l.Behind < 0 {
+		errs = append(errs, fmt.Errorf("ingest: limit Behind must be positive, not %v", l.Behind))
 	}
 	return errors.Join(errs...)
 }

@@ -12,12 +12,23 @@ const (
 	reasonLabels      = "labels"       // too many labels, or too long ones
 	reasonReserved    = "reserved"     // a name that only the server writes
 	reasonSeriesLimit = "series_limit" // the cluster's active series
-	reasonInvalid     = "invalid"      // labels or histogram that mean nothing
-	reasonConflict    = "conflict"     // the same time with another value; the first stays, and the sender is not told
-	reasonExemplar    = "exemplar"     // out of order, or otherwise refused
+	reasonNamespace   = "namespace_series_limit"
+	reasonWorkload    = "workload_series_limit"
+	reasonInvalid     = "invalid"  // labels or histogram that mean nothing
+	reasonConflict    = "conflict" // the same time with another value; the first stays, and the sender is not told
+	reasonExemplar    = "exemplar" // out of order, or otherwise refused
 )
 
-var sampleReasons = []string{reasonFuture, reasonTooOld, reasonLabels, reasonReserved, reasonSeriesLimit, reasonInvalid, reasonConflict, reasonExemplar}
+var sampleReasons = []string{reasonFuture, reasonTooOld, reasonLabels, reasonReserved, reasonSeriesLimit, reasonNamespace, reasonWorkload, reasonInvalid, reasonConflict, reasonExemplar}
+
+// Reasons why a request was told to come again, nothing of it stored.
+const (
+	throttledBusy    = "busy"    // as many requests as there are places
+	throttledBacklog = "backlog" // as many of backlog
+	throttledRate    = "rate"    // the cluster's samples per second
+)
+
+var throttleReasons = []string{throttledBusy, throttledBacklog, throttledRate}
 
 // Results of a request.
 const (
@@ -32,12 +43,15 @@ const (
 var results = []string{resultStored, resultPartial, resultMalformed, resultTooLarge, resultLimited, resultUnavailable}
 
 type ownMetrics struct {
-	requests *prometheus.CounterVec // result
-	samples  *prometheus.CounterVec // cluster
-	refused  *prometheus.CounterVec // cluster, reason
-	bytes    *prometheus.CounterVec // cluster
-	active   *prometheus.GaugeVec   // cluster
-	seconds  prometheus.Histogram
+	requests   *prometheus.CounterVec // result
+	samples    *prometheus.CounterVec // cluster
+	unreported *prometheus.CounterVec // cluster
+	refused    *prometheus.CounterVec // cluster, reason
+	throttled  *prometheus.CounterVec // cluster, reason
+	bytes      *prometheus.CounterVec // cluster
+	active     *prometheus.GaugeVec   // cluster
+	created    *prometheus.CounterVec // cluster
+	seconds    prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) *ownMetrics {
@@ -48,6 +62,16 @@ func newMetrics(reg prometheus.Registerer) *ownMetrics {
 		}, []string{"result"}),
 		samples: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_ingest_samples_total", Help: "Samples and histograms stored.",
+		}, []string{"cluster"}),
+		unreported: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowsnest_ingest_unreported_samples_total",
+			Help: "Samples stored that rollups sum, but whose sender does not say by our headers when an interval is complete: no rollup waits for them.",
+		}, []string{"cluster"}),
+		throttled: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowsnest_ingest_throttled_requests_total", Help: "Requests that were told to come again, nothing of them stored.",
+		}, []string{"cluster", "reason"}),
+		created: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowsnest_ingest_new_series_total", Help: "Series that were not active before: churn.",
 		}, []string{"cluster"}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_ingest_refused_samples_total", Help: "Samples, histograms and exemplars not stored.",

@@ -1,11 +1,13 @@
 package ingest
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
@@ -22,26 +24,37 @@ const (
 // shards of a cluster's series, so that many senders do not wait for one lock.
 const shards = 32
 
-// seriesKey is a 128-bit hash of the labels as sent. The seeds are random, so
-// that nobody can make two label sets that share it.
+// seriesKey is a 128-bit hash of the labels without the cluster's. The seeds are
+// random, so that nobody can make two label sets that share it.
 type seriesKey [2]uint64
 
 // cluster is what ingest knows of one cluster.
 type cluster struct {
-	id     string
-	shards [shards]shard
-	active atomic.Int64 // series that are not stale
+	id      string
+	shards  [shards]shard
+	active  atomic.Int64 // series that are not stale
+	origins origins
 
 	mu      sync.Mutex
 	senders map[string]struct{}
 	swept   time.Time
+	rate    rate
 
-	samples, bytes counter
-	refused        map[string]counter // by reason
-	activeGauge    interface{ Set(float64) }
+	samples, bytes, created, unreported *counter
+	refused, throttled                  map[string]*counter // by reason
+	activeGauge                         interface{ Set(float64) }
 }
 
-type counter interface{ Add(float64) }
+// counter is one that can be read, too.
+type counter struct {
+	n      atomic.Int64
+	metric prometheus.Counter
+}
+
+func (c *counter) add(n int) {
+	c.n.Add(int64(n))
+	c.metric.Add(float64(n))
+}
 
 type shard struct {
 	mu     sync.RWMutex
@@ -50,10 +63,12 @@ type shard struct {
 
 // series is one series as the store knows it.
 type series struct {
-	lset labels.Labels // with the cluster's label
-	feed *rollup.Feed  // nil when no rollup counts it
-	ref  atomic.Uint64 // storage.SeriesRef; a stale one is found out by the store
-	seen atomic.Int64  // Unix seconds of the last sample's arrival
+	lset   labels.Labels // with the cluster's label
+	feed   *rollup.Feed  // nil when no rollup counts it
+	metric *origin
+	owner  *origin       // its workload, else its namespace, else nil
+	ref    atomic.Uint64 // storage.SeriesRef; a stale one is found out by the store
+	seen   atomic.Int64  // Unix seconds of the last sample's arrival
 	// stale: a stale marker was the last sample. The series is kept for a while,
 	// since samples before the marker may come again.
 	stale atomic.Bool
@@ -80,14 +95,41 @@ func (c *cluster) add(k seriesKey, s *series) (kept *series, added bool) {
 	return s, true
 }
 
-// reserve takes n places among the active series; false when there are not as
-// many.
-func (c *cluster) reserve(limit int64) bool {
-	if c.active.Add(1) > limit {
+// reserve takes a place among the active series: the cluster's, its namespace's
+// and its workload's. It gives the reason and the owner when there is none; the
+// owner is nil when it is the cluster's.
+func (c *cluster) reserve(s *series, l *Limits) (reason string, owner *origin) {
+	if c.active.Add(1) > int64(l.SeriesPerCluster) {
 		c.active.Add(-1)
-		return false
+		return reasonSeriesLimit, nil
 	}
-	return true
+	for o := s.owner; o != nil; o = o.parent {
+		limit, why := l.SeriesPerNamespace, reasonNamespace
+		if o.kind == originWorkload {
+			limit, why = l.SeriesPerWorkload, reasonWorkload
+		}
+		if o.active.Add(1) > int64(limit) && limit > 0 {
+			for u := s.owner; ; u = u.parent {
+				u.active.Add(-1)
+				if u == o {
+					break
+				}
+			}
+			c.active.Add(-1)
+			return why, o
+		}
+	}
+	s.metric.active.Add(1)
+	return "", nil
+}
+
+// release gives the place back.
+func (c *cluster) release(s *series) {
+	c.active.Add(-1)
+	s.metric.active.Add(-1)
+	for o := s.owner; o != nil; o = o.parent {
+		o.active.Add(-1)
+	}
 }
 
 // sweep forgets idle series, now and then.
@@ -109,8 +151,9 @@ func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
 				continue
 			}
 			delete(sh.series, k)
-			if !s.stale.Load() {
-				c.active.Add(-1)
+			// Whoever found it before marks it stale too, or revives it: one of both.
+			if s.stale.CompareAndSwap(false, true) {
+				c.release(s)
 			}
 			if s.feed != nil {
 				feeds = append(feeds, s.feed)
@@ -121,6 +164,7 @@ func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
 	if rollups != nil && len(feeds) > 0 {
 		rollups.Release(c.id, feeds...)
 	}
+	c.origins.sweep(now)
 	c.activeGauge.Set(float64(c.active.Load()))
 }
 
@@ -129,7 +173,68 @@ type hasher struct{ a, b maphash.Seed }
 
 func newHasher() hasher { return hasher{maphash.MakeSeed(), maphash.MakeSeed()} }
 
-func (h hasher) key(lset labels.Labels, buf []byte) (seriesKey, []byte) {
-	buf = lset.Bytes(buf[:0])
-	return seriesKey{maphash.Bytes(h.a, buf), maphash.Bytes(h.b, buf)}, buf
+func (h hasher) key(buf []byte) seriesKey {
+	return seriesKey{maphash.Bytes(h.a, buf), maphash.Bytes(h.b, buf)}
+}
+
+// appendPair writes a label so that no two lists of labels look the same.
+func appendPair(buf []byte, name, value string) []byte {
+	buf = binary.AppendUvarint(buf, uint64(len(name)))
+	buf = append(buf, name...)
+	buf = binary.AppendUvarint(buf, uint64(len(value)))
+	return append(buf, value...)
+}
+
+// rate bounds samples per second by a bucket that a request may overdraw: it is
+// let in while there is something left, whatever its size.
+type rate struct {
+	left float64 // may be negative
+	last time.Time
+
+	// What arrived, for people: by whole minutes.
+	minute        int64
+	current, past float64
+}
+
+// rateBurst is what a cluster may bring at once, in seconds of its rate: more
+// than an interval's samples of all senders at one moment.
+const rateBurst = 30
+
+// take asks for n samples; wait is how long until it is worth asking again.
+func (r *rate) take(now time.Time, n, perSecond int) (wait time.Duration) {
+	full := float64(perSecond) * rateBurst
+	if r.last.IsZero() {
+		r.left = full
+	} else if d := now.Sub(r.last).Seconds(); d > 0 {
+		r.left = min(full, r.left+d*float64(perSecond))
+	}
+	r.last = now
+	if r.left <= 0 {
+		return max(time.Second, time.Duration(-r.left/float64(perSecond)*float64(time.Second)))
+	}
+	r.left -= float64(n)
+	return 0
+}
+
+// count notes what was stored.
+func (r *rate) count(now time.Time, n int) {
+	if m := now.Unix() / 60; m != r.minute {
+		r.past = 0
+		if m == r.minute+1 {
+			r.past = r.current
+		}
+		r.minute, r.current = m, 0
+	}
+	r.current += float64(n)
+}
+
+// perSecond is that of the last whole minute.
+func (r *rate) perSecond(now time.Time) float64 {
+	switch now.Unix()/60 - r.minute {
+	case 0:
+		return r.past / 60
+	case 1:
+		return r.current / 60
+	}
+	return 0
 }
