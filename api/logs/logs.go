@@ -41,6 +41,7 @@ type Store interface {
 	Query(ctx context.Context, q logs.Query, fn func(logs.Row) error) error
 	Export(ctx context.Context, q logs.Query, fn func(logs.Row) error) error
 	Surroundings(ctx context.Context, a logs.Around) (logs.Surroundings, error)
+	Watermarks(cluster string) []logs.Watermark
 	Facets(ctx context.Context, q logs.Query, o logs.FacetOptions) ([]logs.Facet, error)
 	TimeRange(q logs.Query) (start, end time.Time, own bool, err error)
 	Hits(ctx context.Context, q logs.Query, step, offset time.Duration, by []string, limit int) ([]logs.HitsSeries, error)

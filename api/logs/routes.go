@@ -15,14 +15,16 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 
+	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/logs"
 )
 
-// Register adds our own routes of log lines: what surrounds a line, and the
-// download of a range. With a nil Handler they are only described.
+// Register adds our own routes of log lines: what surrounds a line, the download
+// of a range, and the watermarks. With a nil Handler they are only described.
 func Register(api huma.API, h *Handler) {
+	registerWatermarks(api, h)
 	huma.Register(api, huma.Operation{
 		OperationID: "get-log-context", Method: http.MethodGet, Path: "/logs/context", Tags: []string{"logs"},
 		Summary: "Show the lines before and after a line", Description: "The line is named by _stream_id and _time of a row of any LogsQL answer.",
@@ -62,6 +64,40 @@ func Register(api huma.API, h *Handler) {
 			}
 		}}, nil
 	})
+}
+
+func registerWatermarks(api huma.API, h *Handler) {
+	huma.Register(api, huma.Operation{
+		OperationID: "list-log-watermarks", Method: http.MethodGet, Path: "/clusters/{cluster}/logs/watermarks", Tags: []string{"logs"},
+		Summary:     "List up to when each node's log lines are complete",
+		Description: "What a node's containers wrote later may still be on its way: no line and a missing line look the same.",
+	}, func(ctx context.Context, in *watermarksInput) (*watermarksOutput, error) {
+		if err := access.Authorize(ctx, access.Read, in.Cluster, ""); err != nil {
+			return nil, problem.Error(err)
+		}
+		out := &watermarksOutput{Body: watermarks{Items: []LogWatermark{}}}
+		for _, m := range h.opts.Store.Watermarks(in.Cluster) {
+			out.Body.Items = append(out.Body.Items, LogWatermark(m))
+		}
+		return out, nil
+	})
+}
+
+type watermarksInput struct {
+	Cluster string `path:"cluster" doc:"The cluster's id."`
+}
+
+type watermarksOutput struct{ Body watermarks }
+
+type watermarks struct {
+	Items []LogWatermark `json:"items" nullable:"false" doc:"By node; none when no collector of the cluster says any."`
+}
+
+// LogWatermark says up to when all lines of a node's containers are stored.
+type LogWatermark struct {
+	Node            string    `json:"node" doc:"Empty: the cluster's events."`
+	CompleteThrough time.Time `json:"complete_through" doc:"All lines written up to then are stored."`
+	SeenAt          time.Time `json:"seen_at" doc:"When the node's collector said so last."`
 }
 
 type contextInput struct {

@@ -21,6 +21,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	"github.com/crowsnest-dev/crowsnest/storage/logs"
 	"github.com/crowsnest-dev/crowsnest/storage/logs/logstest"
 )
@@ -126,6 +127,21 @@ func TestDownload(t *testing.T) {
 	}
 	if status, _, _ := get(t, http.MethodGet, routes(t, s, nil), "download", args); status != http.StatusUnauthorized {
 		t.Errorf("nobody: %d", status)
+	}
+}
+
+func TestWatermarks(t *testing.T) {
+	s := logstest.Open(t)
+	if err := s.Append(t.Context(), "prod", &wire.LogBatch{Sender: "node/n-1", ID: "1", Complete: []wire.LogMark{{Node: "n-1", Through: t0.UnixNano()}}}); err != nil {
+		t.Fatal(err)
+	}
+	base := strings.TrimSuffix(routes(t, s, admin), "logs/")
+	status, body, _ := get(t, http.MethodGet, base, "clusters/prod/logs/watermarks", nil)
+	if status != http.StatusOK || !strings.Contains(body, `"node":"n-1","complete_through":"`+t0.Format(time.RFC3339Nano)) {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, body, _ := get(t, http.MethodGet, base, "clusters/edge/logs/watermarks", nil); status != http.StatusOK || !strings.Contains(body, `"items":[]`) {
+		t.Errorf("%d %s", status, body)
 	}
 }
 

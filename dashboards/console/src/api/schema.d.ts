@@ -75,6 +75,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/clusters/{cluster}/logs/watermarks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List up to when each node's log lines are complete
+         * @description What a node's containers wrote later may still be on its way: no line and a missing line look the same.
+         */
+        get: operations["list-log-watermarks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces/{namespace}/pods/{pod}": {
         parameters: {
             query?: never;
@@ -808,6 +828,20 @@ export interface components {
                 [key: string]: string;
             }[];
         };
+        LogWatermark: {
+            /**
+             * Format: date-time
+             * @description All lines written up to then are stored.
+             */
+            complete_through: string;
+            /** @description Empty: the cluster's events. */
+            node: string;
+            /**
+             * Format: date-time
+             * @description When the node's collector said so last.
+             */
+            seen_at: string;
+        };
         Metadata: {
             /** Format: date-time */
             createdAt?: string;
@@ -1383,6 +1417,10 @@ export interface components {
              */
             used: number | null;
         };
+        Watermarks: {
+            /** @description By node; none when no collector of the cluster says any. */
+            items: components["schemas"]["LogWatermark"][];
+        };
         Workload: {
             /**
              * Format: int64
@@ -1574,6 +1612,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Cluster"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-log-watermarks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Watermarks"];
                 };
             };
             /** @description Error */
