@@ -333,6 +333,7 @@ func (h *handlers) describeOne(ctx context.Context, k Known, health map[string]w
 	}
 	c.Unavailable = unavailable(catalogue.ClusterKind(c.Kind), health)
 	c.Sources, f.sources, f.down = sources(health)
+	f.unlisted = unlisted(health)
 	return c, nil
 }
 
@@ -406,6 +407,24 @@ func unavailable(kind catalogue.ClusterKind, health map[string]wire.Health) []Un
 		out = append(out, Unavailable{metric, reasons[metric]})
 	}
 	return out
+}
+
+// unlisted gives the reason for which objects cannot be listed, that of pods
+// first: without them nothing else can be shown.
+func unlisted(health map[string]wire.Health) string {
+	kinds := string(catalogue.Objects) + "/"
+	reason := ""
+	for _, sender := range slices.Sorted(maps.Keys(health)) {
+		for _, s := range health[sender].Sources {
+			if s.Name == kinds+string(object.KindPod) && s.Error != "" {
+				return s.Error
+			}
+			if strings.HasPrefix(s.Name, kinds) && reason == "" {
+				reason = s.Error
+			}
+		}
+	}
+	return reason
 }
 
 // sources lists the collectors' sources, those in trouble first.

@@ -348,11 +348,13 @@ func TestJudge(t *testing.T) {
 		"empty":       {func(f *facts) { f.workloads.Total = 0 }, StateOK, "There are no workloads yet"},
 		"nothing yet": {func(f *facts) { *f = facts{} }, StateWaiting, "Waiting for the first data"},
 		"listing":     {func(f *facts) { f.synced = false }, StateWaiting, "Its objects are being listed"},
-		"restarting":  {bad(2, trouble{name: "cart", reason: "CrashLoopBackOff", since: 12*time.Minute + 40*time.Second}), StateWarning, "2 of 40 workloads are unhealthy; cart has been restarting for 12 min"},
-		"just now":    {bad(1, trouble{name: "cart", reason: "ImagePullBackOff"}), StateWarning, "1 of 40 workloads is unhealthy; cart is unable to pull its image"},
-		"missing":     {bad(1, trouble{name: "cart", reason: "2 of 3 replicas not ready", ready: 1, wanted: 3, since: 3 * time.Hour}), StateWarning, "1 of 40 workloads is unhealthy; cart has been at 1 of 3 replicas for 3 h"},
-		"a job":       {bad(1, trouble{name: "report", reason: "JobFailed", job: true, since: 50 * time.Hour}), StateWarning, "1 of 40 workloads is unhealthy; report failed 2 days ago"},
-		"a node":      {func(f *facts) { f.notReady = []string{"n-2"} }, StateCritical, "Node n-2 is not ready"},
+		"no rights": {func(f *facts) { f.synced, f.unlisted = false, "needs list and watch on pods, which ci has not" }, StateWarning,
+			"Its objects cannot be listed: needs list and watch on pods, which ci has not"},
+		"restarting": {bad(2, trouble{name: "cart", reason: "CrashLoopBackOff", since: 12*time.Minute + 40*time.Second}), StateWarning, "2 of 40 workloads are unhealthy; cart has been restarting for 12 min"},
+		"just now":   {bad(1, trouble{name: "cart", reason: "ImagePullBackOff"}), StateWarning, "1 of 40 workloads is unhealthy; cart is unable to pull its image"},
+		"missing":    {bad(1, trouble{name: "cart", reason: "2 of 3 replicas not ready", ready: 1, wanted: 3, since: 3 * time.Hour}), StateWarning, "1 of 40 workloads is unhealthy; cart has been at 1 of 3 replicas for 3 h"},
+		"a job":      {bad(1, trouble{name: "report", reason: "JobFailed", job: true, since: 50 * time.Hour}), StateWarning, "1 of 40 workloads is unhealthy; report failed 2 days ago"},
+		"a node":     {func(f *facts) { f.notReady = []string{"n-2"} }, StateCritical, "Node n-2 is not ready"},
 		"nodes and more": {func(f *facts) {
 			f.notReady = []string{"n-2", "n-3"}
 			bad(1, trouble{name: "cart", reason: "Unschedulable", since: time.Minute})(f)
@@ -394,6 +396,23 @@ func TestAbnormalSince(t *testing.T) {
 		}
 		if !got.Equal(want) {
 			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestWhyObjectsAreNotListed(t *testing.T) {
+	down := func(name, why string) wire.SourceHealth { return wire.SourceHealth{Name: name, Error: why} }
+	for name, tc := range map[string]struct {
+		sources []wire.SourceHealth
+		want    string
+	}{
+		"nothing is wrong":            {[]wire.SourceHealth{{Name: "objects", Up: true}}, ""},
+		"another source is down":      {[]wire.SourceHealth{down("cadvisor/n-1", "refused")}, ""},
+		"services cannot be listed":   {[]wire.SourceHealth{down("objects/service", "no services")}, "no services"},
+		"pods say more than the rest": {[]wire.SourceHealth{down("objects/namespace", "no namespaces"), down("objects/pod", "no pods")}, "no pods"},
+	} {
+		if got := unlisted(map[string]wire.Health{"cluster": {Sources: tc.sources}}); got != tc.want {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
 		}
 	}
 }

@@ -21,6 +21,7 @@ type trouble struct {
 // facts are what a cluster's state and sentence are made from.
 type facts struct {
 	synced    bool
+	unlisted  string    // why its objects are not listed; empty when nothing is known to hinder
 	lastSeen  time.Time // zero: never
 	interval  time.Duration
 	nodes     NodeCount
@@ -40,6 +41,9 @@ func judge(f facts, now time.Time) (state, sentence string) {
 	if f.lastSeen.IsZero() || !f.synced {
 		if f.lastSeen.IsZero() {
 			return StateWaiting, "Waiting for the first data"
+		}
+		if f.unlisted != "" {
+			return StateWarning, "Its objects cannot be listed: " + f.unlisted
 		}
 		return StateWaiting, "Its objects are being listed"
 	}
