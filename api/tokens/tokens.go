@@ -80,7 +80,7 @@ func Register(api huma.API, opts Options) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	h := &handlers{opts}
+	h := &handlers{Options: opts}
 	huma.Register(api, huma.Operation{
 		OperationID: "list-tokens", Method: http.MethodGet, Path: "/tokens", Tags: []string{"access"}, Summary: "List tokens",
 	}, h.list)
@@ -95,7 +95,12 @@ func Register(api huma.API, opts Options) {
 	}, h.delete)
 }
 
-type handlers struct{ Options }
+type handlers struct {
+	Options
+	// mu keeps what is read anew in order: a list from before a token was revoked
+	// must not be told after the one from behind it.
+	mu sync.Mutex
+}
 
 func (h *handlers) list(ctx context.Context, _ *struct{}) (*struct{ Body tokenList }, error) {
 	if err := access.Authorize(ctx, access.Admin, "", ""); err != nil {
@@ -169,6 +174,8 @@ func (h *handlers) changed(ctx context.Context) error {
 	if h.Changed == nil {
 		return nil
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	all, err := h.Store.ListTokens(context.WithoutCancel(ctx))
 	if err != nil {
 		return fmt.Errorf("read the tokens anew: %w", err)
