@@ -131,6 +131,41 @@ func TestEveryRouteAsksWhoMayDoIt(t *testing.T) {
 	}
 }
 
+// Who may not do something learns nothing else: not which fields a body lacks,
+// nor whether a thing is there.
+func TestWhoMayNotIsToldOnlyThat(t *testing.T) {
+	ingest := access.NewToken(access.IngestToken)
+	auth, err := access.NewAuthenticator(access.Options{Given: []access.Token{
+		{Principal: access.Principal{Kind: access.APIToken, Name: "api"}, Hash: access.Hash(access.NewToken(access.APIToken))},
+		{Principal: access.Principal{Kind: access.IngestToken, Name: "ingest", Cluster: "c"}, Hash: access.Hash(ingest)},
+	}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := complete(t)
+	s.opts.Access = auth
+	for _, route := range s.Routes() {
+		if _, ok := asksNobody[route.Method+" "+route.Path]; ok {
+			continue
+		}
+		targets, ok := paths[route.Path]
+		if !ok {
+			targets = []string{concrete(route.Path)}
+		}
+		for _, target := range targets {
+			if rec := ask(s, route.Method, target); rec.Code != 401 {
+				t.Errorf("%s %s without a credential: %d %.200s", route.Method, target, rec.Code, rec.Body)
+			}
+			if path, _, _ := strings.Cut(target, "?"); isIngest(path) {
+				continue
+			}
+			if rec := ask(s, route.Method, target, "Authorization", "Bearer "+ingest); rec.Code != 403 {
+				t.Errorf("%s %s by an ingest token: %d %.200s", route.Method, target, rec.Code, rec.Body)
+			}
+		}
+	}
+}
+
 // concrete puts something into the parameters of a route.
 func concrete(path string) string {
 	parts := strings.Split(path, "/")
