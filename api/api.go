@@ -53,6 +53,7 @@ type Options struct {
 	LogLines   *logs.Handler // context of a line, downloads
 	Tokens     tokens.Options
 	Inventory  inventory.Options
+	Writes     ingest.Writes // how the metrics writes of clusters do
 	Alerts     alerts.Options
 	Status     StatusOptions
 	// Register adds the routes of further parts. Each gets an API whose paths
@@ -291,6 +292,7 @@ func (s *Server) ours() {
 	tokens.Register(v1, s.opts.Tokens)
 	s.registerStatus(v1)
 	inventory.Register(v1, s.opts.Inventory)
+	ingest.RegisterStatus(v1, s.opts.Writes)
 	alerts.Register(v1, s.opts.Alerts)
 	logs.Register(v1, s.opts.LogLines)
 	for _, register := range s.opts.Register {

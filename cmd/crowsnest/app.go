@@ -380,7 +380,8 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		return nil, err
 	}
 	ingester, err := ingest.New(ingest.Options{
-		Store: a.metrics, Rollups: rollups, Arrived: alerting.arrived, Logger: a.logger.With("part", "ingest"), Registerer: a.registry,
+		Store: a.metrics, Rollups: rollups, Limits: a.settings.limits(), Arrived: alerting.arrived,
+		Logger: a.logger.With("part", "ingest"), Registerer: a.registry,
 	})
 	if err != nil {
 		return nil, err
@@ -408,6 +409,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		Inventory: apiinventory.Options{
 			Store: a.inventory, Values: a.metrics, Health: a.hub.Health, Known: a.knownClusters, Incidents: alerting.incidents,
 		},
+		Writes:   ingester,
 		Status:   api.StatusOptions{Clusters: a.clusters, Stores: a.stores, Simulated: a.simulated},
 		Registry: a.registry, Logger: a.logger.With("part", "api"),
 	}
@@ -420,7 +422,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	}
 	a.readiness.Ready(partAlerting, nil)
 	a.listener.serve(a.server.Handler())
-	return append(alerting.runs, rollups.Run, a.inventory.Run, a.usage.Run), nil
+	return append(alerting.runs, ingester.Run, rollups.Run, a.inventory.Run, a.usage.Run), nil
 }
 
 // seen gives a cluster that sends for the first time its row.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 )
 
 const (
@@ -35,6 +36,9 @@ type settings struct {
 	logsMax      *size
 	window       *period
 	webhookCIDRs *cidrs
+
+	// Of one cluster's metrics writes; 0 is none but for the first.
+	seriesPerCluster, seriesPerNamespace, seriesPerWorkload, samplesPerSecond int
 }
 
 func newSettings() *settings {
@@ -61,6 +65,10 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.Var(s.logsFor, "logs-retention", "how long log lines and events are kept")
 	f.Var(s.logsMax, "logs-max-bytes", "disk space of log lines; the oldest days go first; 0 for no bound")
 	f.Var(s.window, "out-of-order-window", "how late samples may come, after an outage for example")
+	f.IntVar(&s.seriesPerCluster, "series-per-cluster", 3_000_000, "active series that a cluster may have; new ones beyond it are refused")
+	f.IntVar(&s.seriesPerNamespace, "series-per-namespace", 0, "active series that each namespace of a cluster may have; 0 for no bound of its own")
+	f.IntVar(&s.seriesPerWorkload, "series-per-workload", 0, "active series that each workload may have; 0 for no bound of its own")
+	f.IntVar(&s.samplesPerSecond, "samples-per-second", 0, "samples a second that each cluster may send; 0 for no bound")
 	f.Var(s.webhookCIDRs, "allow-webhook-cidr", "address ranges inside your network that webhooks may be sent to (repeatable); public addresses always are")
 }
 
@@ -89,7 +97,25 @@ func (s *settings) check() error {
 	if s.window.value > s.metricsFor.value {
 		fs.Add("out-of-order-window", fmt.Sprintf("must not be longer than metrics-retention (%s)", s.metricsFor), s.window.String())
 	}
+	if s.seriesPerCluster < 1 {
+		fs.Add("series-per-cluster", "must be at least 1", s.seriesPerCluster)
+	}
+	for name, v := range map[string]int{
+		"series-per-namespace": s.seriesPerNamespace, "series-per-workload": s.seriesPerWorkload, "samples-per-second": s.samplesPerSecond,
+	} {
+		if v < 0 {
+			fs.Add(name, "must not be negative", v)
+		}
+	}
 	return fs.Err()
+}
+
+// limits are those of metrics writes.
+func (s *settings) limits() ingest.Limits {
+	return ingest.Limits{
+		SeriesPerCluster: s.seriesPerCluster, SeriesPerNamespace: s.seriesPerNamespace, SeriesPerWorkload: s.seriesPerWorkload,
+		SamplesPerSecond: s.samplesPerSecond, Behind: s.window.value,
+	}
 }
 
 // tokens reads the tokens that the settings name.
