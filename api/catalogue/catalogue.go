@@ -19,7 +19,7 @@ type Metric struct {
 	Title          string                           `json:"title" doc:"The metric in the user's words."`
 	Help           string                           `json:"help"`
 	Level          catalogue.Level                  `json:"level" enum:"cluster,node,namespace,workload,service,pod,container,volume,component" doc:"What the metric is about."`
-	Unit           catalogue.Unit                   `json:"unit" enum:"%,cores,B,B/s,count,0/1"`
+	Unit           catalogue.Unit                   `json:"unit" enum:"%,cores,B,B/s,1/s,s,d,count,0/1"`
 	Kind           catalogue.Kind                   `json:"kind" enum:"gauge,counter,state" doc:"How values behave over time. Counters rise; their statistic is increase."`
 	Core           bool                             `json:"core" doc:"One of the 32 that every cluster is judged by."`
 	Labels         []string                         `json:"labels" nullable:"false" doc:"All labels of the metric's series, in order."`

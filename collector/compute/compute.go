@@ -33,6 +33,8 @@ const (
 	SourceOldest = "crowsnest_source_oldest_reading_seconds"
 	// CollectionInterval is the sender's interval in force.
 	CollectionInterval = "crowsnest_collection_interval_seconds"
+	// ClockOffset is by how much the sender's clock is ahead of the server's.
+	ClockOffset = "crowsnest_collector_clock_offset_seconds"
 )
 
 // Sample is one value of one series.
@@ -53,6 +55,8 @@ type Options struct {
 	Role     string        // wire.RoleNode, RoleCluster or RoleAll: which metrics are computed; required
 	Sender   string        // wire.Sender(role, node); label of CollectionInterval
 	Interval time.Duration // default 30 s
+	// Families are the parts of the catalogue that are computed; nil means all.
+	Families []catalogue.Family
 }
 
 // Computer makes samples. It keeps the previous readings and which series it has
@@ -64,7 +68,10 @@ type Computer struct {
 	byCluster bool
 
 	entities map[key]*entity
+	byPod    map[string][]key // entities of each pod, by its UID
 	counters map[counterKey]*counter
+	ooms     map[containerKey]*oomMemory
+	hists    map[histogramKey]histogramMemory
 	pods     map[string]podMemory // by UID
 	raised   map[key]float64      // restart counters of workloads and nodes
 	began    uint64               // entities begun so far
@@ -78,6 +85,8 @@ type Computer struct {
 	given       map[string]bool // metrics with a sample in the last Interval
 	unavailable map[string]string
 	scratch     labels.ScratchBuilder
+	masks       map[catalogue.Level]uint64 // slots that are wanted
+	clock       *time.Duration             // offset of this clock to the server's; nil while unknown
 }
 
 // Coverage tells how much of what it should one source measured on one node.
@@ -87,6 +96,7 @@ type Coverage struct {
 	Up        bool
 	Err       error
 	Took      time.Duration
+	Counts    bool          // it should tell of every running container
 	Expected  int           // running containers
 	Measured  int           // those with a reading that is young enough
 	OldestAge time.Duration // of the readings that were used
@@ -108,15 +118,31 @@ func New(o Options) *Computer {
 		byNode:    o.Role == wire.RoleNode || o.Role == wire.RoleAll,
 		byCluster: o.Role == wire.RoleCluster || o.Role == wire.RoleAll,
 		entities:  map[key]*entity{},
+		byPod:     map[string][]key{},
 		counters:  map[counterKey]*counter{},
+		ooms:      map[containerKey]*oomMemory{},
+		hists:     map[histogramKey]histogramMemory{},
 		pods:      map[string]podMemory{},
 		raised:    map[key]float64{},
 		scratch:   labels.NewScratchBuilder(8),
+		masks:     masks(o.Families),
 	}
 }
 
 // SetInterval changes the interval that later calls of Interval go by.
 func (c *Computer) SetInterval(d time.Duration) { c.interval = d }
+
+// SetFamilies changes which parts of the catalogue are computed from the next
+// call of Interval on; nil means all. Series that are not wanted any more end.
+func (c *Computer) SetFamilies(fs []catalogue.Family) {
+	c.masks = masks(fs)
+	for _, e := range c.entities {
+		e.wanted = c.masks[e.level]
+	}
+}
+
+// SetClockOffset says by how much this clock is ahead of the server's.
+func (c *Computer) SetClockOffset(d time.Duration) { c.clock = &d }
 
 // Interval gives all samples of the grid point at. sets are best first for each
 // node; now must be the state at that time. Series that ended since the last
@@ -147,7 +173,8 @@ func (c *Computer) Interval(at time.Time, sets []reading.Set, now *state.Snapsho
 			c.podObject(p)
 		}
 		c.restartCounters(now)
-		c.clusterObjects(now)
+		c.clusterObjects(at, now)
+		c.components(at, sets)
 	}
 	if c.byNode {
 		c.measured(at, sets, now)
@@ -187,7 +214,7 @@ func (c *Computer) Changes(at time.Time, changes []state.Change, now *state.Snap
 	}
 	if c.byCluster {
 		c.restartCounters(now)
-		c.clusterObjects(now)
+		c.clusterObjects(at, now)
 	}
 	for _, e := range c.entities {
 		if e.pass == c.pass {
@@ -218,7 +245,7 @@ func (c *Computer) finish(at time.Time) []Sample {
 	for k, e := range c.entities {
 		c.settle(e)
 		if e.pass != c.pass {
-			delete(c.entities, k)
+			c.forget(k)
 		}
 	}
 	c.given = map[string]bool{}
@@ -235,6 +262,16 @@ func (c *Computer) finish(at time.Time) []Sample {
 	for k, n := range c.counters {
 		if at.Sub(n.seen) > 10*time.Minute {
 			delete(c.counters, k)
+		}
+	}
+	for k, o := range c.ooms {
+		if o.pass != c.pass && o.pass+20 < c.pass {
+			delete(c.ooms, k)
+		}
+	}
+	for k, h := range c.hists {
+		if at.Sub(h.now.At) > 10*time.Minute {
+			delete(c.hists, k)
 		}
 	}
 	return c.take(at)
@@ -258,7 +295,23 @@ type key struct {
 	level catalogue.Level
 	id    string // UID of a pod, name of a node, namespace/type/name of a workload
 	sub   string // container, mountpoint, phase …
+	dim   dimension
 }
+
+// dimension tells apart the entities of one object that have labels of their own.
+type dimension uint8
+
+const (
+	plain dimension = iota
+	byMount
+	byMissing
+	byPhase
+	byReason
+	byEnd
+	byCondition
+	byResource
+	byVerbs
+)
 
 // entity is all series that share one set of labels.
 type entity struct {
@@ -269,6 +322,7 @@ type entity struct {
 	pass   uint64 // of the last call that touched it
 	sent   uint64 // slots with a series that has not been ended
 	now    uint64 // slots that have one in this call
+	wanted uint64 // slots that are computed at all
 	values []slotValue
 }
 
@@ -291,8 +345,11 @@ func (c *Computer) entity(k key, from any, make func(*labels.ScratchBuilder)) *e
 	ls := c.scratch.Labels()
 	if e == nil {
 		c.began++
-		e = &entity{level: k.level, order: c.began, labels: ls}
+		e = &entity{level: k.level, order: c.began, labels: ls, wanted: c.masks[k.level]}
 		c.entities[k] = e
+		if k.level == catalogue.Pod || k.level == catalogue.Container {
+			c.byPod[k.id] = append(c.byPod[k.id], k)
+		}
 	}
 	if !labels.Equal(e.labels, ls) {
 		c.end(e, e.sent)
@@ -302,6 +359,18 @@ func (c *Computer) entity(k key, from any, make func(*labels.ScratchBuilder)) *e
 	e.from = from
 	c.touch(e)
 	return e
+}
+
+// forget takes an entity out, whose series have been ended.
+func (c *Computer) forget(k key) {
+	delete(c.entities, k)
+	if keys, ok := c.byPod[k.id]; ok {
+		if keys = slices.DeleteFunc(keys, func(o key) bool { return o == k }); len(keys) == 0 {
+			delete(c.byPod, k.id)
+		} else {
+			c.byPod[k.id] = keys
+		}
+	}
 }
 
 // touch says that the object exists. In a call of Interval all its series have
@@ -319,6 +388,9 @@ func (c *Computer) touch(e *entity) {
 // put gives one value of an entity.
 func (c *Computer) put(e *entity, m *metric, v float64) {
 	bit := uint64(1) << m.slot
+	if e.wanted&bit == 0 {
+		return
+	}
 	e.now |= bit
 	if m.keeps {
 		i := slices.IndexFunc(e.values, func(s slotValue) bool { return s.slot == m.slot })
@@ -338,7 +410,7 @@ func (c *Computer) put(e *entity, m *metric, v float64) {
 // has a gap, not an end.
 func (e *entity) keep(ms ...*metric) {
 	for _, m := range ms {
-		e.now |= e.sent & (1 << m.slot)
+		e.now |= e.sent & e.wanted & (1 << m.slot)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -558,7 +559,7 @@ func TestChanges(t *testing.T) {
 		"a restart": {
 			[]object.Object{restarted(1), node()}, []object.Object{restarted(2), node()},
 			[]state.Change{{Before: restarted(1), Now: restarted(2)}},
-			map[string]string{podRst: "2", wlRst: "1", nodeRst: "1"},
+			map[string]string{podRst: "2", wlRst: "1", nodeRst: "1", "container_restart_total{c,ns,n,p,w,deployment}": "2", "namespace_pod_restart_total{ns}": "1"},
 		},
 		"a change that no metric shows": {
 			[]object.Object{pod(), node()}, []object.Object{pod(func(p *object.Pod) { p.IP = "10.0.0.1" }), node()},
@@ -574,8 +575,12 @@ func TestChanges(t *testing.T) {
 			[]object.Object{pod(), node()}, []object.Object{node()},
 			[]state.Change{{Before: restarted(1)}},
 			map[string]string{podRdy: "stale", podRst: "stale", podMems: "stale", ctrMem: "stale", wlRst: "1", nodeRst: "1", "cluster_pod_num{Running}": "0",
-				"pod_network_receive_bytes_bw{ns,n,p,w,deployment}": "-",
-				"pod_spec_missing{ns,n,p,cpu,limit,w,deployment}":   "stale", "pod_spec_missing{ns,n,p,memory,limit,w,deployment}": "stale"},
+				"pod_network_receive_bytes_bw{ns,n,p,w,deployment}": "-", "namespace_pod_restart_total{ns}": "1",
+				"container_oom_kill_total{c,ns,n,p,w,deployment}": "stale", "container_restart_total{c,ns,n,p,w,deployment}": "stale",
+				"container_rate_mem_no_cache_node{c,ns,n,p,w,deployment}": "stale", "container_rate_mem_no_cache_request{c,ns,n,p,w,deployment}": "stale",
+				"pod_rate_mem_no_cache_node{ns,n,p,w,deployment}": "stale", "pod_rate_mem_no_cache_request{ns,n,p,w,deployment}": "stale",
+				"pod_started_latency{ns,n,p,w,deployment}": "stale", "pod_status_phase{ns,n,Running,p,w,deployment}": "stale",
+				"pod_spec_missing{ns,n,p,cpu,limit,w,deployment}": "stale", "pod_spec_missing{ns,n,p,memory,limit,w,deployment}": "stale"},
 		},
 		"a node that turns unready": {
 			[]object.Object{node()}, []object.Object{node(func(n *object.Node) { n.Ready = false })},
@@ -585,7 +590,7 @@ func TestChanges(t *testing.T) {
 		"a workload that turns abnormal": {
 			[]object.Object{workload()}, []object.Object{workload(func(w *object.Workload) { w.Abnormal = 2 })},
 			[]state.Change{{Before: workload(), Now: workload(func(w *object.Workload) { w.Abnormal = 2 })}},
-			map[string]string{"workload_abnormal{ns,w,deployment}": "2"},
+			map[string]string{"workload_abnormal{ns,w,deployment}": "2", "cluster_workload_abnormal_num{}": "1"},
 		},
 		"a pending pod that gets its node": {
 			[]object.Object{pod(func(p *object.Pod) { p.Node, p.Ready = "", false }), node()}, []object.Object{pod(func(p *object.Pod) { p.Ready = false }), node()},
@@ -594,6 +599,9 @@ func TestChanges(t *testing.T) {
 				"pod_status_ready{ns,p,w,deployment}": "stale", "pod_restart_total{ns,p,w,deployment}": "stale", podRdy: "0", podRst: "0",
 				"pod_spec_missing{ns,p,cpu,limit,w,deployment}": "stale", "pod_spec_missing{ns,p,memory,limit,w,deployment}": "stale",
 				"pod_spec_missing{ns,n,p,cpu,limit,w,deployment}": "1", "pod_spec_missing{ns,n,p,memory,limit,w,deployment}": "1",
+				"container_restart_total{c,ns,p,w,deployment}": "stale", "container_restart_total{c,ns,n,p,w,deployment}": "0",
+				"pod_status_phase{ns,Running,p,w,deployment}": "stale", "pod_status_phase{ns,n,Running,p,w,deployment}": "1",
+				"pod_started_latency{ns,p,w,deployment}": "stale", "pod_unschedulable{ns,p,w,deployment}": "stale",
 			},
 		},
 	} {
@@ -664,34 +672,30 @@ func TestWarm(t *testing.T) {
 // TestEveryMetricWithItsLabels holds compute to the catalogue: what a role should
 // compute it does, with exactly the labels that the entry says.
 func TestEveryMetricWithItsLabels(t *testing.T) {
-	p := pod(func(p *object.Pod) { p.Limits = object.Resources{CPUCores: 1, HasCPU: true} })
-	now := snapshot(p, node(), workload())
-	read := func(at float64) []reading.Set {
-		s := podCounter(at, at, container(val(at, at), val(1, at)))
-		s.Containers[0].FSReadBytes, s.Containers[0].FSWriteBytes = val(at, at), val(at, at)
-		s.Pods[0].ReceiveBytes, s.Pods[0].TransmitBytes = val(at, at), val(at, at)
-		return []reading.Set{s, hostSet(catalogue.Host, at, reading.Node{
-			CPUBusySeconds: val(at, at), CPUTotalSeconds: val(at, at), MemUsedBytes: val(1, at), MemTotalBytes: val(2, at), ReceiveBytes: val(at, at),
-			TransmitBytes: val(at, at), TCPEstablished: val(1, at), Filesystems: []reading.Filesystem{{Mountpoint: "/", UsedBytes: val(1, at), AvailableBytes: val(1, at)}},
-		})}
-	}
-	p.Limits.HasMemory, p.Limits.MemoryBytes = true, 10
-	p.Containers[0].Requests = object.Resources{} // so that something is missing
+	now, read := everything()
 	for role, places := range map[string][]catalogue.Place{
 		wire.RoleNode: {catalogue.ByNode}, wire.RoleCluster: {catalogue.ByCluster}, wire.RoleAll: {catalogue.ByNode, catalogue.ByCluster},
 	} {
 		c := New(Options{Role: role, Sender: "s"})
+		c.SetClockOffset(time.Second)
 		c.Interval(sec(30), read(20), now)
 		got := map[string][]string{}
 		for _, s := range c.Interval(sec(60), read(50), now) {
 			names := []string{"cluster"} // which the server sets
 			s.Labels.Range(func(l labels.Label) { names = append(names, l.Name) })
+			if s.Labels.Get("pod") == "p2" {
+				names = append(names, "node") // it has none yet
+			}
 			slices.Sort(names)
 			got[s.Metric] = names
 		}
 		for _, m := range catalogue.All() {
 			names, has := got[m.Name]
-			if should := slices.Contains(places, m.Place); has != should {
+			should := slices.Contains(places, m.Place)
+			if m.Name == "k8s_node_clock_offset" {
+				should = role == wire.RoleNode // another clock is not the node's
+			}
+			if has != should {
 				t.Errorf("role %s: %s is computed: %v, want %v", role, m.Name, has, should)
 			}
 			want := m.Labels()
@@ -706,6 +710,97 @@ func TestEveryMetricWithItsLabels(t *testing.T) {
 				t.Errorf("role %s: %s is not in the catalogue", role, name)
 			}
 		}
+	}
+}
+
+// everything makes a cluster in which every metric has a value, and readings of
+// it that all differ from one call to the next.
+func everything() (*state.Snapshot, func(at float64) []reading.Set) {
+	full := object.Resources{CPUCores: 1, HasCPU: true, MemoryBytes: 10, HasMemory: true}
+	p := pod(func(p *object.Pod) {
+		p.Limits, p.Requests, p.OwnRequests, p.GPUs, p.ScheduledAt = full, full, full, 1, sec(-599)
+		p.Containers[0].Limits, p.Containers[0].Requests = full, full
+		p.Containers[0].Last = &object.Termination{Reason: "Error", ExitCode: 1, FinishedAt: sec(-610)}
+	})
+	pending := pod(func(p *object.Pod) {
+		p.UID, p.Name, p.Node, p.Phase, p.Ready, p.Reason = "u2", "p2", "", object.PhasePending, false, "Unschedulable"
+		p.Containers[0].State, p.Containers[0].Requests, p.Containers[0].StartedAt = "waiting", object.Resources{}, time.Time{} // so that something is missing
+	})
+	elastic := pod(func(p *object.Pod) {
+		p.UID, p.Name, p.Node, p.Containers[0].ID, p.Limits = "u3", "p3", "v", "c3", full
+		p.Workload = object.WorkloadRef{Type: "cronjob", Name: "j"}
+	})
+	n := node(func(n *object.Node) {
+		n.MaxPods, n.GPUs, n.CreatedAt = 110, 1, sec(-1000)
+		n.Conditions = []object.Condition{{Type: "Ready", Status: "True"}, {Type: "DiskPressure", Status: "False"}}
+	})
+	v := node(func(n *object.Node) { n.UID, n.Name, n.Virtual = "vu", "v", true })
+	job := workload(func(w *object.Workload) {
+		w.UID, w.Name, w.Ref, w.Job = "ju", "j", object.WorkloadRef{Type: "cronjob", Name: "j"}, &object.JobState{StartedAt: sec(-100)}
+	})
+	now := snapshot(p, pending, elastic, n, v, workload(), job)
+	now.Namespaces["ns"] = &object.Namespace{Meta: object.Meta{UID: "nsu", Name: "ns", CreatedAt: sec(-2000)}}
+	now.Quotas = map[string]*state.Quota{"q": {Namespace: "ns", Name: "q", UsedPercent: map[string]float64{"pods": 50}}}
+	now.Autoscalers = map[string]*state.Autoscaler{"a": {Namespace: "ns", Name: "a", Target: object.WorkloadRef{Type: "deployment", Name: "w"}, Current: 1, Desired: 2, Max: 3}}
+	now.Claims = map[string]*state.Claim{"c": {Namespace: "ns", Name: "data", Bound: true}}
+	now.Endpoints = map[string]*state.Endpoints{"e": {Namespace: "ns", Service: "web", Ready: 1}}
+	read := func(at float64) []reading.Set {
+		c := container(val(at, at), val(1, at))
+		fill(&c, at)
+		pr := reading.Pod{UID: "u", Volumes: []reading.Volume{{Namespace: "ns", Claim: "data"}}}
+		fill(&pr, at)
+		fill(&pr.Volumes[0], at)
+		e := c
+		e.PodUID, e.Pod, e.ID = "u3", "p3", "c3"
+		h := reading.Node{Filesystems: []reading.Filesystem{{Mountpoint: "/"}}}
+		fill(&h, at)
+		fill(&h.Filesystems[0], at)
+		hist := func(n float64) reading.Histogram {
+			return reading.Histogram{At: sec(at), Bounds: []float64{0.1, math.Inf(1)}, Counts: []float64{n, n}}
+		}
+		component := reading.Component{
+			Name: "apiserver", Ready: true, At: sec(at), ProbeTook: time.Millisecond, CertExpires: sec(86400 * 30), Fsync: hist(at), Scheduling: hist(at),
+			Requests: map[string]reading.Value{"list": val(at, at)}, Errors: map[string]reading.Value{"list": val(at/2, at)}, Latency: map[string]reading.Histogram{"list": hist(at)},
+		}
+		fill(&component, at)
+		return []reading.Set{
+			{Node: "n", Source: catalogue.CadvisorLabels, Containers: []reading.Container{c}, Pods: []reading.Pod{pr}},
+			{Node: "v", Source: catalogue.StatsSummary, Containers: []reading.Container{e}},
+			hostSet(catalogue.Host, at, h),
+			{Source: catalogue.Components, Components: []reading.Component{component}},
+		}
+	}
+	return now, read
+}
+
+// fill gives each Value of a struct that is at.
+func fill(to any, at float64) {
+	v := reflect.ValueOf(to).Elem()
+	for i := range v.NumField() {
+		if f := v.Field(i); f.Type() == reflect.TypeFor[reading.Value]() {
+			f.Set(reflect.ValueOf(val(at, at)))
+		}
+	}
+}
+
+func TestFamilies(t *testing.T) {
+	now, read := everything()
+	c := New(Options{Role: wire.RoleAll, Sender: "s", Families: []catalogue.Family{catalogue.CoreFamily}})
+	c.Interval(sec(30), read(20), now)
+	for _, s := range c.Interval(sec(60), read(50), now) {
+		if m, ok := catalogue.Get(s.Metric); ok && m.Family() != catalogue.CoreFamily {
+			t.Errorf("%s is computed though only the core is wanted", s.Metric)
+		}
+	}
+	c.SetFamilies(nil)
+	got := series(t, c.Interval(sec(90), read(80), now))
+	if got["pod_mem_usage_bytes{ns,n,p,w,deployment}"] != "80" {
+		t.Error("extras that are wanted again are not computed")
+	}
+	c.SetFamilies([]catalogue.Family{catalogue.CoreFamily})
+	got = series(t, c.Interval(sec(120), read(110), now))
+	if got["pod_mem_usage_bytes{ns,n,p,w,deployment}"] != "stale" || got[podMems] != "110" {
+		t.Errorf("what is not wanted any more does not end: %q, %q", got["pod_mem_usage_bytes{ns,n,p,w,deployment}"], got[podMems])
 	}
 }
 

@@ -23,12 +23,6 @@ func (f *figure) offer(v float64, ok bool) {
 	}
 }
 
-// containerFigures are what was measured of one running container.
-type containerFigures struct{ cpu, mem, fsRead, fsWrite figure }
-
-// podFigures are what was measured of one pod as a whole.
-type podFigures struct{ cpu, receive, transmit figure }
-
 // index finds pods and containers by what sources know of them.
 type index struct {
 	byUID  map[string]*object.Pod // static pods under the kubelet's UID as well
@@ -75,7 +69,7 @@ func (x index) pod(uid, namespace, name string) *object.Pod {
 
 // container finds whose reading it is; nil for the sandbox, for a container that
 // is not running, and for an instance before the present one.
-func (x index) container(r reading.Container) (*object.Pod, *object.Container) {
+func (x index) container(r *reading.Container) (*object.Pod, *object.Container) {
 	p := x.pod(r.PodUID, r.Namespace, r.Pod)
 	if p == nil && r.ID != "" {
 		p = x.byID[r.ID].pod
@@ -112,19 +106,16 @@ func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapsho
 	containers := map[containerKey]*containerFigures{}
 	pods := map[string]*podFigures{}
 	hosts := map[string][]reading.Set{}
-	measured := map[*reading.Set]map[containerKey]bool{}
+	volumes := map[volumeKey]volumeFigures{}
+	summaries := false // volumes were read, so that one that is missing is gone
 	expected := running(now)
 
 	for i := range sets {
 		set := &sets[i]
 		cov := Coverage{Node: set.Node, Source: set.Source, Up: set.Err == nil, Err: set.Err, Took: set.Took}
 		seen := map[containerKey]bool{}
-		for _, r := range newest(set.Containers, x) {
-			p, ct := x.container(r)
-			if ct == nil || p.Ended() {
-				continue
-			}
-			k := containerKey{p.UID, ct.Name}
+		for _, m := range newest(set.Containers, x) {
+			r, k := m.r, containerKey{m.pod.UID, m.container.Name}
 			f := containers[k]
 			if f == nil {
 				f = &containerFigures{}
@@ -138,7 +129,8 @@ func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapsho
 				}
 			}
 		}
-		for _, r := range set.Pods {
+		for j := range set.Pods {
+			r := &set.Pods[j]
 			p := x.pod(r.UID, r.Namespace, r.Name)
 			if p == nil || p.Ended() {
 				continue
@@ -149,19 +141,24 @@ func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapsho
 				pods[p.UID] = f
 			}
 			c.podReading(f, set.Source, p, r, at)
+			for _, v := range r.Volumes {
+				noteVolume(volumes, v, at)
+			}
 		}
+		summaries = summaries || set.Err == nil && set.Source == catalogue.StatsSummary
 		if set.Host != nil {
 			hosts[set.Node] = append(hosts[set.Node], *set)
 		}
-		measured[set] = seen
-		if set.Containers != nil || set.Host == nil {
-			cov.Expected, cov.Measured = expected[set.Node], len(seen)
+		if set.Counts() {
+			cov.Expected, cov.Measured, cov.Counts = expected[set.Node], len(seen), true
 		}
 		c.coverage = append(c.coverage, cov)
 	}
 	for _, p := range now.Pods {
-		c.podMeasured(p, containers, pods[p.UID])
+		c.podMeasured(p, now.Nodes[p.Node], containers, pods[p.UID])
 	}
+	c.volumesMeasured(volumes, summaries)
+	c.kubelets(sets, now)
 	mounted := map[string]bool{} // nodes whose file systems were read
 	for node, sets := range hosts {
 		mounted[node] = c.nodeMeasured(node, sets, now.Nodes[node], at)
@@ -174,9 +171,9 @@ func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapsho
 		// there as long as it runs.
 		there := now.Nodes[k.id] != nil || !c.byCluster && len(now.Nodes) == 0
 		switch {
-		case e.pass == c.pass && k.sub == "":
-			e.keep(nodeCPU, nodeMem, nodeReceive, nodeTransmit, nodeTCP)
-		case e.pass != c.pass && there && (k.sub == "" || !mounted[k.id]):
+		case e.pass == c.pass && k.dim == plain:
+			e.keep(nodeGauges...)
+		case e.pass != c.pass && there && (k.dim == plain || k.dim == byMount && !mounted[k.id]):
 			// What could not be read has a gap. A file system that is missing from
 			// those that were read is unmounted, and ends.
 			c.touch(e)
@@ -202,32 +199,40 @@ func running(now *state.Snapshot) map[string]int {
 	return n
 }
 
+// match is a reading and whose it is.
+type match struct {
+	r         *reading.Container
+	pod       *object.Pod
+	container *object.Container
+}
+
 // newest leaves one reading for each container of a set: while a container is
 // replaced, and for a while after it was killed, its old cgroup is there beside
 // the new one.
-func newest(all []reading.Container, x index) []reading.Container {
+func newest(all []reading.Container, x index) []match {
 	at := make(map[containerKey]int, len(all))
-	out := make([]reading.Container, 0, len(all))
-	for _, r := range all {
+	out := make([]match, 0, len(all))
+	for i := range all {
+		r := &all[i]
 		p, ct := x.container(r)
-		if ct == nil {
+		if ct == nil || p.Ended() {
 			continue
 		}
 		k := containerKey{p.UID, ct.Name}
 		i, twice := at[k]
 		if !twice {
 			at[k] = len(out)
-			out = append(out, r)
+			out = append(out, match{r, p, ct})
 			continue
 		}
-		if newer(r, out[i], ct.ID) {
-			out[i] = r
+		if newer(r, out[i].r, ct.ID) {
+			out[i].r = r
 		}
 	}
 	return out
 }
 
-func newer(a, b reading.Container, present string) bool {
+func newer(a, b *reading.Container, present string) bool {
 	if a.StartedAt.Equal(b.StartedAt) {
 		if present != "" && (a.ID == present) != (b.ID == present) {
 			return a.ID == present
@@ -244,153 +249,6 @@ func age(v reading.Value, at time.Time) time.Duration {
 	return max(0, at.Sub(v.At))
 }
 
-func (c *Computer) containerReading(f *containerFigures, s catalogue.Source, k containerKey, r reading.Container, at time.Time) {
-	instance := r.ID
-	if instance == "" && !r.StartedAt.IsZero() {
-		instance = r.StartedAt.UTC().Format(time.RFC3339Nano)
-	}
-	rate := func(what counterKind, v reading.Value) (float64, bool) {
-		return c.note(counterKey{s, what, k.uid, k.name}, instance, v, at)
-	}
-	f.cpu.offer(rate(cpuTime, r.CPUSeconds))
-	f.mem.offer(r.WorkingSetBytes.V, c.young(r.WorkingSetBytes, at))
-	f.fsRead.offer(rate(fsRead, r.FSReadBytes))
-	f.fsWrite.offer(rate(fsWrite, r.FSWriteBytes))
-}
-
-func (c *Computer) podReading(f *podFigures, s catalogue.Source, p *object.Pod, r reading.Pod, at time.Time) {
-	rate := func(what counterKind, v reading.Value) (float64, bool) {
-		return c.note(counterKey{source: s, what: what, id: p.UID}, "", v, at)
-	}
-	f.cpu.offer(rate(cpuTime, r.CPUSeconds))
-	f.receive.offer(rate(receive, r.ReceiveBytes))
-	f.transmit.offer(rate(transmit, r.TransmitBytes))
-}
-
-// podMeasured gives a pod's and its containers' usage.
-func (c *Computer) podMeasured(p *object.Pod, containers map[containerKey]*containerFigures, pf *podFigures) {
-	if p.Ended() || p.Node == "" {
-		return
-	}
-	runs, all := 0, containerFigures{cpu: figure{ok: true}, mem: figure{ok: true}}
-	for i := range p.Containers {
-		ct := &p.Containers[i]
-		if ct.State != stateRunning {
-			continue
-		}
-		runs++
-		e := c.entity(key{level: catalogue.Container, id: p.UID, sub: ct.Name}, p, func(b *labels.ScratchBuilder) {
-			podLabels(b, p, ct.Name, "", "")
-		})
-		e.keep(containerCPU, containerMem, containerFSRead, containerFSWrite)
-		f := containers[containerKey{p.UID, ct.Name}]
-		if f == nil {
-			f = &containerFigures{}
-		}
-		c.offer(e, containerCPU, f.cpu, true)
-		c.offer(e, containerMem, f.mem, false)
-		c.offer(e, containerFSRead, f.fsRead, true)
-		c.offer(e, containerFSWrite, f.fsWrite, true)
-		all.cpu = figure{all.cpu.v + f.cpu.v, all.cpu.ok && f.cpu.ok}
-		all.mem = figure{all.mem.v + f.mem.v, all.mem.ok && f.mem.ok}
-	}
-	if runs == 0 && p.Phase != object.PhaseRunning {
-		return // nothing of it runs yet
-	}
-	e := c.podEntity(p)
-	e.keep(podCPU, podMem)
-	if pf == nil {
-		pf = &podFigures{}
-	}
-	if pf.cpu.ok {
-		all.cpu = pf.cpu // it goes on over restarts of containers
-	}
-	c.offer(e, podCPU, all.cpu, true)
-	c.offer(e, podMem, all.mem, false)
-	c.limitRatio(e, podCPULimit, all.cpu, p.Limits.CPUCores, p.Limits.HasCPU)
-	c.limitRatio(e, podMemLimit, all.mem, p.Limits.MemoryBytes, p.Limits.HasMemory)
-	if !p.HostNetwork {
-		e.keep(podReceive, podTransmit)
-		c.offer(e, podReceive, pf.receive, true)
-		c.offer(e, podTransmit, pf.transmit, true)
-	}
-}
-
-func (c *Computer) limitRatio(e *entity, m *metric, used figure, limit float64, has bool) {
-	if !has || limit <= 0 {
-		return
-	}
-	e.keep(m)
-	if used.ok {
-		c.put(e, m, round(100*used.v/limit))
-	}
-}
-
-// offer puts a figure that is there. Rates are rounded, amounts are exact.
-func (c *Computer) offer(e *entity, m *metric, f figure, isRate bool) {
-	if !f.ok {
-		return
-	}
-	if isRate {
-		f.v = round(f.v)
-	}
-	c.put(e, m, f.v)
-}
-
-// nodeMeasured gives a node's own figures, and says whether its file systems
-// were read. n is nil while its object is not known, which only those figures
-// need that are taken of its capacity.
-func (c *Computer) nodeMeasured(node string, sets []reading.Set, n *object.Node, at time.Time) (mounted bool) {
-	if n != nil && n.Virtual {
-		return false
-	}
-	var cpu, mem, in, out, tcp figure
-	filesystems := map[string]figure{}
-	for i := range sets {
-		s, h := sets[i].Source, sets[i].Host
-		rate := func(what counterKind, v reading.Value) (float64, bool) {
-			return c.note(counterKey{source: s, what: what, id: node}, "", v, at)
-		}
-		busy, ok := rate(cpuTime, h.CPUBusySeconds)
-		if h.CPUTotalSeconds.OK() {
-			total, okTotal := rate(cpuTotal, h.CPUTotalSeconds)
-			cpu.offer(100*busy/total, ok && okTotal && total > 0)
-		} else if n != nil && n.Capacity.CPUCores > 0 {
-			cpu.offer(100*busy/n.Capacity.CPUCores, ok)
-		}
-		if h.MemTotalBytes.OK() && h.MemTotalBytes.V > 0 {
-			mem.offer(100*h.MemUsedBytes.V/h.MemTotalBytes.V, c.young(h.MemUsedBytes, at))
-		} else if n != nil && n.Capacity.MemoryBytes > 0 {
-			mem.offer(100*h.MemUsedBytes.V/n.Capacity.MemoryBytes, c.young(h.MemUsedBytes, at))
-		}
-		in.offer(rate(receive, h.ReceiveBytes))
-		out.offer(rate(transmit, h.TransmitBytes))
-		tcp.offer(h.TCPEstablished.V, c.young(h.TCPEstablished, at))
-		if len(filesystems) > 0 {
-			continue // one source's view of the file systems, not a mixture
-		}
-		for _, fs := range h.Filesystems {
-			if all := fs.UsedBytes.V + fs.AvailableBytes.V; all > 0 && c.young(fs.UsedBytes, at) {
-				filesystems[fs.Mountpoint] = figure{100 * fs.UsedBytes.V / all, true}
-			}
-		}
-	}
-	e := c.nodeEntity(node)
-	c.offer(e, nodeCPU, cpu, true)
-	c.offer(e, nodeMem, mem, true)
-	c.offer(e, nodeReceive, in, true)
-	c.offer(e, nodeTransmit, out, true)
-	c.offer(e, nodeTCP, tcp, false)
-	for mount, f := range filesystems {
-		e := c.entity(key{level: catalogue.Node, id: node, sub: mount}, mount, func(b *labels.ScratchBuilder) {
-			b.Add("mountpoint", mount)
-			b.Add("node", node)
-		})
-		c.offer(e, nodeFS, f, true)
-	}
-	return len(filesystems) > 0
-}
-
 // noteLacking keeps why metrics may have no sample; finish takes out those that
 // have one.
 func (c *Computer) noteLacking(sets []reading.Set) {
@@ -405,6 +263,9 @@ func (c *Computer) noteLacking(sets []reading.Set) {
 func (c *Computer) self(at time.Time, sets []reading.Set) {
 	e := c.entity(key{level: own}, c.sender, func(b *labels.ScratchBuilder) { b.Add("sender", c.sender) })
 	c.put(e, interval, c.interval.Seconds())
+	if c.clock != nil {
+		c.put(e, clockOffset, c.clock.Seconds())
+	}
 	if c.coverage == nil {
 		for _, s := range sets {
 			c.coverage = append(c.coverage, Coverage{Node: s.Node, Source: s.Source, Up: s.Err == nil, Err: s.Err, Took: s.Took})
@@ -416,7 +277,7 @@ func (c *Computer) self(at time.Time, sets []reading.Set) {
 			b.Add("source", string(cov.Source))
 		})
 		c.put(e, sourceUp, boolean(cov.Up))
-		if cov.Expected > 0 || cov.Measured > 0 {
+		if cov.Counts && (cov.Expected > 0 || cov.Measured > 0) {
 			c.put(e, sourceExpected, float64(cov.Expected))
 			c.put(e, sourceMeasured, float64(cov.Measured))
 			c.put(e, sourceOldest, cov.OldestAge.Round(time.Millisecond).Seconds())

@@ -1,6 +1,11 @@
 package compute
 
 import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/crowsnest-dev/crowsnest/collector/state"
@@ -16,19 +21,26 @@ func (c *Computer) change(ch state.Change, now *state.Snapshot) {
 		if now.Pods[before.UID] == nil {
 			c.noteRestart(before) // those that it had before it went
 			delete(c.pods, before.UID)
-			for _, k := range podKeys(before) {
+			for _, k := range slices.Clone(c.byPod[before.UID]) {
 				c.drop(k)
 			}
 		}
 	case *object.Node:
 		if now.Nodes[before.Name] == nil {
-			c.drop(nodeKey(before.Name))
+			for k := range c.entities {
+				if k.level == catalogue.Node && k.id == before.Name {
+					c.drop(k)
+				}
+			}
 			delete(c.raised, nodeKey(before.Name))
 		}
 	case *object.Workload:
 		if now.Workloads[before.UID] == nil && !hasWorkload(now, before) {
 			k := workloadKey(before.Namespace, before.Ref)
 			c.drop(k)
+			for _, phase := range object.Phases {
+				c.drop(key{level: catalogue.Workload, id: k.id, sub: phase, dim: byPhase})
+			}
 			delete(c.raised, k)
 		}
 	}
@@ -69,24 +81,12 @@ func hasWorkload(now *state.Snapshot, gone *object.Workload) bool {
 func (c *Computer) drop(k key) {
 	if e := c.entities[k]; e != nil {
 		c.end(e, e.sent)
-		delete(c.entities, k)
+		c.forget(k)
 	}
 }
 
 func nodeKey(name string) key { return key{level: catalogue.Node, id: name} }
 func podKey(uid string) key   { return key{level: catalogue.Pod, id: uid} }
-
-// podKeys are the keys of all entities that a pod may have.
-func podKeys(p *object.Pod) []key {
-	keys := []key{podKey(p.UID)}
-	for _, m := range missing {
-		keys = append(keys, key{level: catalogue.Pod, id: p.UID, sub: m.resource + m.what})
-	}
-	for _, ct := range p.Containers {
-		keys = append(keys, key{level: catalogue.Container, id: p.UID, sub: ct.Name})
-	}
-	return keys
-}
 
 func (c *Computer) nodeObject(n *object.Node) {
 	if n.Virtual {
@@ -94,6 +94,17 @@ func (c *Computer) nodeObject(n *object.Node) {
 	}
 	e := c.nodeEntity(n.Name)
 	c.put(e, nodeReady, boolean(n.Ready))
+	for i := range n.Conditions {
+		cond := &n.Conditions[i]
+		if cond.Type == "Ready" {
+			continue
+		}
+		e := c.entity(key{level: catalogue.Node, id: n.Name, sub: cond.Type, dim: byCondition}, cond.Type, func(b *labels.ScratchBuilder) {
+			b.Add("condition", cond.Type)
+			b.Add("node", n.Name)
+		})
+		c.put(e, nodeCondition, boolean(cond.Status != "False"))
+	}
 }
 
 func (c *Computer) nodeEntity(name string) *entity {
@@ -104,6 +115,17 @@ func (c *Computer) nodeEntity(name string) *entity {
 func (c *Computer) workloadObject(w *object.Workload) {
 	e := c.workloadEntity(workloadKey(w.Namespace, w.Ref), w.Namespace, w.Ref)
 	c.put(e, workloadAbnormal, float64(w.Abnormal))
+	c.put(e, workloadDesired, float64(w.Desired))
+	c.put(e, workloadReady, float64(w.Ready))
+	e.now &^= 1<<workloadJobFailed.slot | 1<<workloadMissed.slot
+	if j := w.Job; j != nil {
+		if !j.StartedAt.IsZero() || j.Failed {
+			c.put(e, workloadJobFailed, boolean(j.Failed))
+		}
+		if w.Ref.Type == "cronjob" {
+			c.put(e, workloadMissed, boolean(j.Missed))
+		}
+	}
 }
 
 func (c *Computer) workloadEntity(k key, namespace string, ref object.WorkloadRef) *entity {
@@ -138,15 +160,15 @@ func podLabels(b *labels.ScratchBuilder, p *object.Pod, container, resource, wha
 
 // missing lists what k8s_pod_spec_missing tells of.
 var missing = []struct {
-	resource, what string
-	is             func(*object.Pod) bool
+	sub, resource, what string
+	is                  func(*object.Pod) bool
 }{
-	{"cpu", "limit", func(p *object.Pod) bool { return !p.Limits.HasCPU }},
-	{"cpu", "request", func(p *object.Pod) bool {
+	{"cpulimit", "cpu", "limit", func(p *object.Pod) bool { return !p.Limits.HasCPU }},
+	{"cpurequest", "cpu", "request", func(p *object.Pod) bool {
 		return !p.OwnRequests.HasCPU && anyOf(p, func(c object.Container) bool { return !c.Requests.HasCPU })
 	}},
-	{"memory", "limit", func(p *object.Pod) bool { return !p.Limits.HasMemory }},
-	{"memory", "request", func(p *object.Pod) bool {
+	{"memorylimit", "memory", "limit", func(p *object.Pod) bool { return !p.Limits.HasMemory }},
+	{"memoryrequest", "memory", "request", func(p *object.Pod) bool {
 		return !p.OwnRequests.HasMemory && anyOf(p, func(c object.Container) bool { return !c.Requests.HasMemory })
 	}},
 }
@@ -161,32 +183,132 @@ func anyOf(p *object.Pod, is func(object.Container) bool) bool {
 	return false
 }
 
-// podObject gives what is known of a pod from its object.
+// podObject gives what is known of a pod and its containers from its object.
 func (c *Computer) podObject(p *object.Pod) {
 	e := c.podEntity(p)
-	e.now &^= 1 << podReady.slot
+	e.now &^= 1<<podReady.slot | 1<<podUnschedulable.slot
 	if !p.Ended() && !p.Terminating {
 		c.put(e, podReady, boolean(p.Ready))
 	}
+	if !p.Ended() && p.Node == "" {
+		c.put(e, podUnschedulable, boolean(p.Reason == "Unschedulable"))
+	}
 	c.put(e, podRestarts, float64(p.Restarts()))
+	if !c.onlyChanges && !p.Ended() {
+		if !p.ScheduledAt.IsZero() {
+			c.put(e, podScheduledIn, max(0, p.ScheduledAt.Sub(p.CreatedAt).Seconds()))
+		}
+		if started, ok := firstStart(p); ok {
+			c.put(e, podStartedIn, max(0, started.Sub(p.CreatedAt).Seconds()))
+		}
+		if p.GPUs > 0 {
+			c.put(e, podGPURequest, p.GPUs)
+		}
+	}
+	c.podState(key{level: catalogue.Pod, id: p.UID, dim: byPhase}, p, podPhase, "phase", p.Phase)
+	waits := ""
+	if !p.Ended() && !p.Ready {
+		waits = p.Reason
+	}
+	c.podState(key{level: catalogue.Pod, id: p.UID, dim: byReason}, p, podWaiting, "reason", waits)
 	for _, m := range missing {
-		k := key{level: catalogue.Pod, id: p.UID, sub: m.resource + m.what}
+		k := key{level: catalogue.Pod, id: p.UID, sub: m.sub, dim: byMissing}
 		if p.Ended() || !m.is(p) {
-			if old := c.entities[k]; old != nil {
-				c.touch(old)
-				old.now = 0 // its series ends
-			}
+			c.absent(k)
 			continue
 		}
 		e := c.entity(k, p, func(b *labels.ScratchBuilder) { podLabels(b, p, "", m.resource, m.what) })
 		c.put(e, podMissing, 1)
 	}
+	for i := range p.Containers {
+		ct := &p.Containers[i]
+		c.put(c.containerEntity(p, ct), containerRestarts, float64(ct.RestartCount))
+		k := key{level: catalogue.Container, id: p.UID, sub: ct.Name, dim: byEnd}
+		t := ct.Last
+		if t == nil {
+			c.absent(k)
+			continue
+		}
+		e := c.entity(k, p, func(b *labels.ScratchBuilder) {
+			podLabels(b, p, ct.Name, "", "")
+			b.Add("exit_code", strconv.Itoa(t.ExitCode))
+			b.Add("reason", cmp.Or(t.Reason, "Unknown"))
+			b.Sort()
+		})
+		c.put(e, containerEnd, 1)
+	}
 }
 
-// clusterObjects gives what is known of the cluster as a whole.
-func (c *Computer) clusterObjects(now *state.Snapshot) {
+// podState gives one series of a pod that says in a label what state it is in.
+func (c *Computer) podState(k key, p *object.Pod, m *metric, label, value string) {
+	if value == "" {
+		c.absent(k)
+		return
+	}
+	e := c.entity(k, p, func(b *labels.ScratchBuilder) {
+		podLabels(b, p, "", "", "")
+		b.Add(label, value)
+		b.Sort()
+	})
+	c.put(e, m, 1)
+}
+
+// absent ends the series of an entity that does not apply now.
+func (c *Computer) absent(k key) {
+	if old := c.entities[k]; old != nil {
+		c.touch(old)
+		old.now = 0
+	}
+}
+
+// firstStart is when the last of a pod's containers ran for the first time.
+func firstStart(p *object.Pod) (t time.Time, ok bool) {
+	for _, ct := range p.Containers {
+		if !ct.Counts() {
+			continue
+		}
+		if ct.RestartCount > 0 || ct.StartedAt.IsZero() {
+			return time.Time{}, false
+		}
+		if ct.StartedAt.After(t) {
+			t = ct.StartedAt
+		}
+	}
+	return t, !t.IsZero()
+}
+
+// sums are what is added up over pods for a node, a namespace or a workload.
+type sums struct {
+	pods                   int // Pending and Running
+	phases                 map[string]int
+	cpu, mem, gpu          float64 // requested
+	cpuLimit, memLimit     float64
+	noCPULimit, noMemLimit bool // a pod has none
+}
+
+func (s *sums) add(p *object.Pod) {
+	if s.phases == nil {
+		s.phases = map[string]int{}
+	}
+	s.phases[p.Phase]++
+	if p.Phase != object.PhasePending && p.Phase != object.PhaseRunning {
+		return
+	}
+	s.pods++
+	s.cpu += p.Requests.CPUCores
+	s.mem += p.Requests.MemoryBytes
+	s.gpu += p.GPUs
+	s.cpuLimit += p.Limits.CPUCores
+	s.memLimit += p.Limits.MemoryBytes
+	s.noCPULimit = s.noCPULimit || !p.Limits.HasCPU
+	s.noMemLimit = s.noMemLimit || !p.Limits.HasMemory
+}
+
+// clusterObjects gives what is known of the cluster as a whole, and on the grid
+// what is added up over pods.
+func (c *Computer) clusterObjects(at time.Time, now *state.Snapshot) {
 	var cpu, mem float64
-	real, notReady := 0, 0
+	real, notReady, maxPods := 0, 0, 0
 	for _, n := range now.Nodes {
 		if n.Virtual {
 			continue
@@ -197,11 +319,40 @@ func (c *Computer) clusterObjects(now *state.Snapshot) {
 		}
 		cpu += n.Allocatable.CPUCores
 		mem += n.Allocatable.MemoryBytes
+		maxPods += n.MaxPods
 	}
+	e := c.entity(key{level: catalogue.Cluster}, nil, func(*labels.ScratchBuilder) {})
 	phases := map[string]int{}
-	var cpuRequested, memRequested float64
 	for _, p := range now.Pods {
 		phases[p.Phase]++
+	}
+	if real > 0 {
+		c.put(e, clusterNotReady, float64(notReady))
+		c.put(e, clusterNodes, float64(real))
+	}
+	abnormal := 0
+	for _, w := range now.Workloads {
+		if w.Abnormal > 0 {
+			abnormal++
+		}
+	}
+	c.put(e, clusterWorkloads, float64(len(now.Workloads)))
+	c.put(e, clusterAbnormal, float64(abnormal))
+	for _, phase := range object.Phases {
+		e := c.entity(key{level: catalogue.Cluster, sub: phase, dim: byPhase}, phase, func(b *labels.ScratchBuilder) { b.Add("phase", phase) })
+		c.put(e, clusterPods, float64(phases[phase]))
+	}
+	if c.onlyChanges {
+		return // gauges stand on the grid
+	}
+	nodes, namespaces, workloads := map[string]*sums{}, map[string]*sums{}, map[key]*sums{}
+	var cpuRequested, memRequested float64
+	for _, p := range now.Pods {
+		sum(namespaces, p.Namespace).add(p)
+		sum(workloads, workloadKey(p.Namespace, p.Workload)).add(p)
+		if p.Node != "" {
+			sum(nodes, p.Node).add(p)
+		}
 		if p.Phase != object.PhasePending && p.Phase != object.PhaseRunning {
 			continue
 		}
@@ -212,16 +363,10 @@ func (c *Computer) clusterObjects(now *state.Snapshot) {
 		cpuRequested += p.Requests.CPUCores
 		memRequested += p.Requests.MemoryBytes
 	}
-	e := c.entity(key{level: catalogue.Cluster}, nil, func(*labels.ScratchBuilder) {})
-	if real > 0 {
-		c.put(e, clusterNotReady, float64(notReady))
-	}
-	for _, phase := range object.Phases {
-		e := c.entity(key{level: catalogue.Cluster, sub: phase}, phase, func(b *labels.ScratchBuilder) { b.Add("phase", phase) })
-		c.put(e, clusterPods, float64(phases[phase]))
-	}
-	if c.onlyChanges {
-		return // gauges stand on the grid
+	c.put(e, clusterCPURequests, round(cpuRequested))
+	c.put(e, clusterMemRequests, memRequested)
+	if maxPods > 0 {
+		c.put(e, clusterMaxPods, float64(maxPods))
 	}
 	if cpu > 0 {
 		c.put(e, clusterCPUTotal, cpu)
@@ -230,6 +375,175 @@ func (c *Computer) clusterObjects(now *state.Snapshot) {
 	if mem > 0 {
 		c.put(e, clusterMemTotal, mem)
 		c.put(e, clusterMemRequest, round(100*memRequested/mem))
+	}
+	if oldest, ok := oldestNamespace(now); ok {
+		c.put(e, clusterAge, wholeSeconds(at.Sub(oldest)))
+	}
+	for _, n := range now.Nodes {
+		if !n.Virtual {
+			c.nodeSums(at, n, sum(nodes, n.Name))
+		}
+	}
+	for namespace, s := range namespaces {
+		c.namespaceSums(namespace, s)
+	}
+	for k, s := range workloads {
+		c.workloadSums(k, s)
+	}
+	c.platform(at, now)
+}
+
+func sum[K comparable](all map[K]*sums, k K) *sums {
+	s := all[k]
+	if s == nil {
+		s = &sums{}
+		all[k] = s
+	}
+	return s
+}
+
+func oldestNamespace(now *state.Snapshot) (t time.Time, ok bool) {
+	for _, n := range now.Namespaces {
+		if !n.CreatedAt.IsZero() && (!ok || n.CreatedAt.Before(t)) {
+			t, ok = n.CreatedAt, true
+		}
+	}
+	return t, ok
+}
+
+func wholeSeconds(d time.Duration) float64 { return max(0, d.Truncate(time.Second).Seconds()) }
+
+func (c *Computer) nodeSums(at time.Time, n *object.Node, s *sums) {
+	e := c.nodeEntity(n.Name)
+	c.put(e, nodePods, float64(s.pods))
+	if !n.CreatedAt.IsZero() {
+		c.put(e, nodeAge, wholeSeconds(at.Sub(n.CreatedAt)))
+	}
+	if n.Allocatable.CPUCores > 0 {
+		c.put(e, nodeCPURequest, round(100*s.cpu/n.Allocatable.CPUCores))
+	}
+	if n.Allocatable.MemoryBytes > 0 {
+		c.put(e, nodeMemRequest, round(100*s.mem/n.Allocatable.MemoryBytes))
+	}
+	for _, r := range []struct {
+		resource                    string
+		allocatable, request, limit float64
+		limited                     bool
+	}{
+		{"cpu", n.Allocatable.CPUCores, s.cpu, s.cpuLimit, true}, {"memory", n.Allocatable.MemoryBytes, s.mem, s.memLimit, true},
+		{"pods", float64(n.MaxPods), 0, 0, false}, {"gpu", n.GPUs, s.gpu, 0, false},
+	} {
+		if r.allocatable == 0 && r.request == 0 {
+			continue
+		}
+		e := c.entity(key{level: catalogue.Node, id: n.Name, sub: r.resource, dim: byResource}, r.resource, func(b *labels.ScratchBuilder) {
+			b.Add("node", n.Name)
+			b.Add("resource", r.resource)
+		})
+		c.put(e, nodeAllocatable, r.allocatable)
+		if r.resource != "pods" {
+			c.put(e, nodeRequest, round(r.request))
+		}
+		if r.limited {
+			c.put(e, nodeLimit, round(r.limit))
+		}
+	}
+}
+
+func namespaceKey(namespace string) key { return key{level: catalogue.Namespace, id: namespace} }
+
+func (c *Computer) namespaceEntity(namespace string) *entity {
+	return c.entity(namespaceKey(namespace), namespace, func(b *labels.ScratchBuilder) { b.Add("namespace", namespace) })
+}
+
+func (c *Computer) namespaceSums(namespace string, s *sums) {
+	e := c.namespaceEntity(namespace)
+	c.put(e, namespaceCPURequest, round(s.cpu))
+	c.put(e, namespaceMemRequest, s.mem)
+	for phase, n := range s.phases {
+		e := c.entity(key{level: catalogue.Namespace, id: namespace, sub: phase, dim: byPhase}, phase, func(b *labels.ScratchBuilder) {
+			b.Add("namespace", namespace)
+			b.Add("phase", phase)
+		})
+		c.put(e, namespacePods, float64(n))
+	}
+}
+
+func (c *Computer) workloadSums(k key, s *sums) {
+	e := c.entities[k]
+	if e == nil || e.pass != c.pass {
+		return // a workload that is no more, or not yet
+	}
+	c.put(e, workloadCPURequest, round(s.cpu))
+	c.put(e, workloadMemRequest, s.mem)
+	if s.pods > 0 && !s.noCPULimit {
+		c.put(e, workloadCPULimit, round(s.cpuLimit))
+	}
+	if s.pods > 0 && !s.noMemLimit {
+		c.put(e, workloadMemLimit, s.memLimit)
+	}
+	of := e.labels
+	for phase, n := range s.phases {
+		e := c.entity(key{level: catalogue.Workload, id: k.id, sub: phase, dim: byPhase}, phase, func(b *labels.ScratchBuilder) {
+			of.Range(func(l labels.Label) { b.Add(l.Name, l.Value) })
+			b.Add("phase", phase)
+			b.Sort()
+		})
+		c.put(e, workloadPods, float64(n))
+	}
+}
+
+// platform gives autoscalers, quotas, claims, Services' endpoints and Jobs.
+func (c *Computer) platform(at time.Time, now *state.Snapshot) {
+	for _, a := range now.Autoscalers {
+		if e := c.entities[workloadKey(a.Namespace, a.Target)]; e != nil && e.pass == c.pass {
+			c.put(e, workloadHPACurrent, float64(a.Current))
+			c.put(e, workloadHPADesired, float64(a.Desired))
+			c.put(e, workloadHPAMax, float64(a.Max))
+		}
+	}
+	for _, w := range now.Workloads {
+		if j := w.Job; j != nil && !j.StartedAt.IsZero() {
+			end := at
+			if !j.FinishedAt.IsZero() {
+				end = j.FinishedAt
+			}
+			c.put(c.workloadEntity(workloadKey(w.Namespace, w.Ref), w.Namespace, w.Ref), workloadJobTook, wholeSeconds(end.Sub(j.StartedAt)))
+		}
+	}
+	type quota struct{ namespace, resource string }
+	quotas := map[quota]float64{}
+	for _, q := range now.Quotas {
+		for resource, used := range q.UsedPercent {
+			k := quota{q.Namespace, resource}
+			quotas[k] = max(quotas[k], used)
+		}
+	}
+	for k, used := range quotas {
+		e := c.entity(key{level: catalogue.Namespace, id: k.namespace, sub: k.resource, dim: byResource}, k, func(b *labels.ScratchBuilder) {
+			b.Add("namespace", k.namespace)
+			b.Add("resource", k.resource)
+		})
+		c.put(e, namespaceQuota, round(used))
+	}
+	for _, v := range now.Claims {
+		c.put(c.volumeEntity(volumeKey{v.Namespace, v.Name}), volumeBound, boolean(v.Bound))
+	}
+	type service struct{ namespace, name string }
+	type addresses struct{ ready, notReady int }
+	services := map[service]addresses{}
+	for _, s := range now.Endpoints {
+		k := service{s.Namespace, s.Service}
+		a := services[k]
+		services[k] = addresses{a.ready + s.Ready, a.notReady + s.NotReady}
+	}
+	for k, a := range services {
+		e := c.entity(key{level: catalogue.Service, id: k.namespace + "/" + k.name}, k, func(b *labels.ScratchBuilder) {
+			b.Add("namespace", k.namespace)
+			b.Add("service", k.name)
+		})
+		c.put(e, serviceReady, float64(a.ready))
+		c.put(e, serviceNotReady, float64(a.notReady))
 	}
 }
 
@@ -261,6 +575,7 @@ func (c *Computer) noteRestart(p *object.Pod) {
 	}
 	if rise > 0 {
 		c.raised[workloadKey(p.Namespace, p.Workload)] += float64(rise)
+		c.raised[namespaceKey(p.Namespace)] += float64(rise)
 		if p.Node != "" {
 			c.raised[nodeKey(p.Node)] += float64(rise)
 		}
@@ -294,6 +609,12 @@ func (c *Computer) restartCounters(now *state.Snapshot) {
 		done[k] = true
 		c.put(c.workloadEntity(k, p.Namespace, p.Workload), workloadRestarts, c.raised[k])
 	}
+	for _, p := range now.Pods {
+		if k := namespaceKey(p.Namespace); !done[k] {
+			done[k] = true
+			c.put(c.namespaceEntity(p.Namespace), namespaceRestarts, c.raised[k])
+		}
+	}
 	for _, n := range now.Nodes {
 		if n.Virtual {
 			continue
@@ -312,8 +633,11 @@ func (c *Computer) restartCounters(now *state.Snapshot) {
 // putRaised sends a counter that rose between two grid points.
 func (c *Computer) putRaised(e *entity, k key, v float64) {
 	m := workloadRestarts
-	if k.level == catalogue.Node {
+	switch k.level {
+	case catalogue.Node:
 		m = nodeRestarts
+	case catalogue.Namespace:
+		m = namespaceRestarts
 	}
 	if e.sent&(1<<m.slot) == 0 {
 		return

@@ -24,6 +24,17 @@ const (
 	transmit
 	fsRead
 	fsWrite
+	fsReads
+	fsWrites
+	periods
+	throttled
+	receivePackets
+	transmitPackets
+	netErrors
+	netDrops
+	requests
+	requestErrors
+	counterKinds
 )
 
 // counter remembers the readings of a counter that its rate is taken from.
@@ -46,10 +57,10 @@ type span struct {
 // the last two readings do; /stats/summary stamps whole seconds, and the
 // catalogue asks for 60 s where traffic is taken from it.
 func spanOf(s catalogue.Source, what counterKind) span {
-	if s != catalogue.StatsSummary && s != catalogue.ResourceAPI {
+	if s != catalogue.StatsSummary {
 		return span{}
 	}
-	if what == cpuTime || what == cpuTotal {
+	if what == cpuTime || what == cpuTotal || what == periods || what == throttled {
 		return span{least: 10 * time.Second, want: time.Minute}
 	}
 	return span{least: time.Minute, want: time.Minute}

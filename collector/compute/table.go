@@ -1,6 +1,10 @@
 package compute
 
-import "github.com/crowsnest-dev/crowsnest/internal/catalogue"
+import (
+	"slices"
+
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+)
 
 // metric is what compute keeps of a catalogue entry. Its slot is its place among
 // the metrics of its level, so that an entity notes its series in one word.
@@ -8,6 +12,7 @@ type metric struct {
 	name  string
 	slot  uint8
 	keeps bool // its last value is kept, to see changes
+	core  bool
 }
 
 // own is the level of the collector's own series.
@@ -16,22 +21,36 @@ const own catalogue.Level = "collector"
 // table holds the metrics of each level by slot.
 var table = func() map[catalogue.Level][]*metric {
 	t := map[catalogue.Level][]*metric{}
-	add := func(l catalogue.Level, name string, keeps bool) {
+	add := func(l catalogue.Level, name string, keeps, core bool) {
 		if len(t[l]) == 64 {
 			panic("BUG: more than 64 metrics at level " + string(l))
 		}
-		t[l] = append(t[l], &metric{name: name, slot: uint8(len(t[l])), keeps: keeps})
+		t[l] = append(t[l], &metric{name: name, slot: uint8(len(t[l])), keeps: keeps, core: core})
 	}
 	for _, m := range catalogue.All() {
 		if m.Place != catalogue.ByServer {
-			add(m.Level, m.Name, m.Place == catalogue.ByCluster && m.Kind != catalogue.Gauge)
+			add(m.Level, m.Name, m.Place == catalogue.ByCluster && m.Kind != catalogue.Gauge, m.Family() == catalogue.CoreFamily)
 		}
 	}
-	for _, name := range []string{SourceUp, SourceExpected, SourceMeasured, SourceOldest, CollectionInterval} {
-		add(own, name, false)
+	for _, name := range []string{SourceUp, SourceExpected, SourceMeasured, SourceOldest, CollectionInterval, ClockOffset} {
+		add(own, name, false, true)
 	}
 	return t
 }()
+
+// masks gives the slots of each level that belong to the families.
+func masks(families []catalogue.Family) map[catalogue.Level]uint64 {
+	extras := families == nil || slices.Contains(families, catalogue.ExtrasFamily)
+	out := map[catalogue.Level]uint64{}
+	for l, ms := range table {
+		for _, m := range ms {
+			if m.core || extras {
+				out[l] |= 1 << m.slot
+			}
+		}
+	}
+	return out
+}
 
 func find(name string) *metric {
 	for _, ms := range table {
@@ -79,9 +98,127 @@ var (
 	containerFSRead  = find(catalogue.ContainerFSRead)
 	containerFSWrite = find(catalogue.ContainerFSWrite)
 
+	clusterNodes       = find("k8s_cluster_node_num")
+	clusterWorkloads   = find("k8s_cluster_workload_num")
+	clusterAbnormal    = find("k8s_cluster_workload_abnormal_num")
+	clusterMaxPods     = find("k8s_cluster_allocatable_pods_total")
+	clusterCPURequests = find("k8s_cluster_cpu_core_request")
+	clusterMemRequests = find("k8s_cluster_mem_request_bytes")
+	clusterAge         = find("k8s_cluster_age")
+
+	nodePods         = find("k8s_node_pod_num")
+	nodeAllocatable  = find("k8s_node_allocatable")
+	nodeRequest      = find("k8s_node_request")
+	nodeLimit        = find("k8s_node_limit")
+	nodeCPURequest   = find("k8s_node_rate_cpu_core_request_node")
+	nodeMemRequest   = find("k8s_node_rate_mem_request_bytes_node")
+	nodeCondition    = find("k8s_node_condition")
+	nodeAge          = find("k8s_node_age")
+	nodeLoad1        = find("k8s_node_load1")
+	nodeLoad5        = find("k8s_node_load5")
+	nodeLoad15       = find("k8s_node_load15")
+	nodeFSRead       = find("k8s_node_fs_read_bytes")
+	nodeFSWrite      = find("k8s_node_fs_write_bytes")
+	nodeFSReads      = find("k8s_node_fs_read_times")
+	nodeFSWrites     = find("k8s_node_fs_write_times")
+	nodeInodes       = find("k8s_node_filesystem_inode_usage")
+	nodeNetErrors    = find("k8s_node_network_errors")
+	nodeNetDrops     = find("k8s_node_network_drops")
+	nodeOOM          = find("k8s_node_oom_kill_total")
+	nodeConntrack    = find("k8s_node_conntrack_usage")
+	nodeClock        = find("k8s_node_clock_offset")
+	nodeKubeletReady = find("k8s_node_kubelet_ready")
+
+	// nodeGauges have a gap where a node's readings lack them, not an end.
+	nodeGauges = []*metric{
+		nodeCPU, nodeMem, nodeReceive, nodeTransmit, nodeTCP, nodeLoad1, nodeLoad5, nodeLoad15, nodeFSRead, nodeFSWrite, nodeFSReads,
+		nodeFSWrites, nodeNetErrors, nodeNetDrops, nodeOOM, nodeConntrack, nodeClock, nodeKubeletReady,
+	}
+
+	namespacePods       = find("k8s_namespace_pod_num")
+	namespaceRestarts   = find("k8s_namespace_pod_restart_total")
+	namespaceCPURequest = find("k8s_namespace_cpu_core_request")
+	namespaceMemRequest = find("k8s_namespace_mem_request_bytes")
+	namespaceQuota      = find("k8s_namespace_quota_usage")
+
+	workloadDesired    = find("k8s_workload_replicas_desire")
+	workloadReady      = find("k8s_workload_replicas_ready")
+	workloadPods       = find("k8s_workload_pod_num")
+	workloadCPURequest = find("k8s_workload_cpu_core_request")
+	workloadMemRequest = find("k8s_workload_mem_request_bytes")
+	workloadCPULimit   = find(catalogue.WorkloadCPULimit)
+	workloadMemLimit   = find(catalogue.WorkloadMemLimit)
+	workloadHPACurrent = find("k8s_workload_hpa_replicas_current")
+	workloadHPADesired = find("k8s_workload_hpa_replicas_desired")
+	workloadHPAMax     = find("k8s_workload_hpa_replicas_max")
+	workloadJobFailed  = find("k8s_workload_job_failed")
+	workloadJobTook    = find("k8s_workload_job_duration")
+	workloadMissed     = find("k8s_workload_cronjob_missed")
+
+	serviceReady    = find("k8s_service_endpoints_ready")
+	serviceNotReady = find("k8s_service_endpoints_not_ready")
+
+	podPhase         = find("k8s_pod_status_phase")
+	podWaiting       = find("k8s_pod_waiting_reason")
+	podUnschedulable = find("k8s_pod_unschedulable")
+	podScheduledIn   = find("k8s_pod_scheduled_latency")
+	podStartedIn     = find("k8s_pod_started_latency")
+	podGPURequest    = find("k8s_pod_gpu_request")
+	podCPUNode       = find("k8s_pod_rate_cpu_core_used_node")
+	podCPURequest    = find("k8s_pod_rate_cpu_core_used_request")
+	podCPUResource   = find("k8s_pod_rate_cpu_core_used_resource")
+	podMemNode       = find("k8s_pod_rate_mem_no_cache_node")
+	podMemRequest    = find("k8s_pod_rate_mem_no_cache_request")
+	podMemResource   = find("k8s_pod_rate_mem_no_cache_resource")
+	podUsage         = find(catalogue.PodMemUsage)
+	podUsageNode     = find("k8s_pod_rate_mem_usage_node")
+	podUsageRequest  = find("k8s_pod_rate_mem_usage_request")
+	podUsageLimit    = find("k8s_pod_rate_mem_usage_limit")
+	podNetErrors     = find("k8s_pod_network_errors")
+	podEphemeral     = find("k8s_pod_ephemeral_storage_bytes")
+	podRootfs        = find("k8s_pod_rootfs_usage")
+	podPacketsIn     = find(catalogue.PodPacketsReceive)
+	podPacketsOut    = find(catalogue.PodPacketsTransmit)
+	podFSRead        = find(catalogue.PodFSRead)
+	podFSWrite       = find(catalogue.PodFSWrite)
+	podFSReads       = find(catalogue.PodFSReads)
+	podFSWrites      = find(catalogue.PodFSWrites)
+
+	containerRestarts   = find("k8s_container_restart_total")
+	containerEnd        = find("k8s_container_last_terminated")
+	containerOOM        = find("k8s_container_oom_kill_total")
+	containerCPUNode    = find("k8s_container_rate_cpu_core_used_node")
+	containerCPURequest = find("k8s_container_rate_cpu_core_used_request")
+	containerCPULimit   = find("k8s_container_rate_cpu_core_used_limit")
+	containerMemNode    = find("k8s_container_rate_mem_no_cache_node")
+	containerMemRequest = find("k8s_container_rate_mem_no_cache_request")
+	containerMemLimit   = find("k8s_container_rate_mem_no_cache_limit")
+	containerUsage      = find("k8s_container_mem_usage_bytes")
+	containerThrottled  = find("k8s_container_throttled_ratio")
+	containerFSReads    = find("k8s_container_fs_read_times")
+	containerFSWrites   = find("k8s_container_fs_write_times")
+	containerPIDs       = find("k8s_container_pids")
+
+	volumeUsed   = find("k8s_pvc_usage")
+	volumeInodes = find("k8s_pvc_inode_usage")
+	volumeBound  = find("k8s_pvc_bound")
+
+	componentReady      = find(catalogue.ComponentReady)
+	componentProbe      = find("k8s_component_probe_duration")
+	componentCert       = find("k8s_component_certificate_days")
+	componentRequests   = find("k8s_component_request_rate")
+	componentErrors     = find("k8s_component_request_error_ratio")
+	componentLatency    = find("k8s_component_request_p99")
+	componentDatabase   = find("k8s_component_database_bytes")
+	componentLeaders    = find("k8s_component_leader_changes_total")
+	componentFsync      = find("k8s_component_fsync_p99")
+	componentPending    = find("k8s_component_pending_pods")
+	componentScheduling = find("k8s_component_scheduling_p99")
+
 	sourceUp       = find(SourceUp)
 	sourceExpected = find(SourceExpected)
 	sourceMeasured = find(SourceMeasured)
 	sourceOldest   = find(SourceOldest)
 	interval       = find(CollectionInterval)
+	clockOffset    = find(ClockOffset)
 )

@@ -2,19 +2,18 @@ package kubelet
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
+	"hash/maphash"
 	"regexp"
-	"strings"
+	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
 
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
-	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
 // family is one of the metrics of /metrics/cadvisor that is needed.
@@ -23,85 +22,91 @@ type family uint8
 const (
 	cpuSeconds family = iota
 	workingSet
+	usage
 	received
 	transmitted
+	packetsReceived
+	packetsTransmitted
+	networkTrouble
 	fsReads
 	fsWrites
+	fsReadTimes
+	fsWriteTimes
+	periods
+	throttled
+	oomEvents
+	processes
 	startTime
+	needless // a series of a family that is needed, but not itself
 )
 
+// of the name behind "container_".
 var families = map[string]family{
-	"container_cpu_usage_seconds_total":      cpuSeconds,
-	"container_memory_working_set_bytes":     workingSet,
-	"container_network_receive_bytes_total":  received,
-	"container_network_transmit_bytes_total": transmitted,
-	"container_fs_reads_bytes_total":         fsReads,
-	"container_fs_writes_bytes_total":        fsWrites,
-	"container_start_time_seconds":           startTime,
+	"cpu_usage_seconds_total":                cpuSeconds,
+	"memory_working_set_bytes":               workingSet,
+	"memory_usage_bytes":                     usage,
+	"network_receive_bytes_total":            received,
+	"network_transmit_bytes_total":           transmitted,
+	"network_receive_packets_total":          packetsReceived,
+	"network_transmit_packets_total":         packetsTransmitted,
+	"network_receive_errors_total":           networkTrouble,
+	"network_transmit_errors_total":          networkTrouble,
+	"network_receive_packets_dropped_total":  networkTrouble,
+	"network_transmit_packets_dropped_total": networkTrouble,
+	"fs_reads_bytes_total":                   fsReads,
+	"fs_writes_bytes_total":                  fsWrites,
+	"fs_reads_total":                         fsReadTimes,
+	"fs_writes_total":                        fsWriteTimes,
+	"cpu_cfs_periods_total":                  periods,
+	"cpu_cfs_throttled_periods_total":        throttled,
+	"oom_events_total":                       oomEvents,
+	"processes":                              processes,
+	"start_time_seconds":                     startTime,
 }
 
-// maxLine bounds a line of exposition text.
-const maxLine = 64 << 10
+const (
+	// maxLine bounds a line of exposition text.
+	maxLine = 64 << 10
+	// maxSeries bounds the series that are remembered of one kubelet: 110 pods
+	// have some 5,000 of the needed families.
+	maxSeries = 200_000
+	// forgetAfter is after how many answers without it a series is forgotten.
+	forgetAfter = 4
+)
 
-// needed lets through the lines of families that are needed, a tenth of what
-// cAdvisor tells: of a full node that is half a megabyte instead of five.
-type needed struct {
-	to   *bytes.Buffer
-	part []byte // of a line that is not complete yet
-}
+// Reasons for which a line of an answer is left out.
+const (
+	refusedLong      = "long_line"
+	refusedMalformed = "malformed_line"
+	refusedNumber    = "not_a_number"
+	refusedNegative  = "negative"
+	refusedMany      = "too_many_series"
+)
 
-// Write implements io.Writer.
-func (n *needed) Write(p []byte) (int, error) {
-	size := len(p)
-	for {
-		i := bytes.IndexByte(p, '\n')
-		if i < 0 {
-			break
-		}
-		line := p[:i+1]
-		if len(n.part) > 0 {
-			n.part = append(n.part, line...)
-			line = n.part
-		}
-		n.pass(line)
-		n.part, p = n.part[:0], p[i+1:]
-	}
-	if n.part = append(n.part, p...); len(n.part) > maxLine {
-		return 0, fmt.Errorf("%w: a line of more than %d bytes", fault.ErrMalformed, maxLine)
-	}
-	return size, nil
-}
-
-func (n *needed) pass(line []byte) {
-	if !bytes.HasPrefix(line, []byte("container_")) {
-		return
-	}
-	name, _, _ := bytes.Cut(line, []byte{'{'})
-	if _, ok := families[string(name)]; ok {
-		n.to.Write(line)
-	}
-}
-
-// end passes a last line that has no end.
-func (n *needed) end() {
-	if len(n.part) > 0 {
-		n.pass(append(n.part, '\n'))
-		n.part = nil
-	}
-}
+// refusals lists every reason.
+var refusals = []string{refusedLong, refusedMalformed, refusedNumber, refusedNegative, refusedMany}
 
 // cgroup is what cAdvisor tells of one cgroup.
 type cgroup struct {
 	uid, id                   string // from the path; empty outside of pods
 	namespace, pod, container string // from labels
 	name                      string // the runtime's name, which is the ID with CRI runtimes
-	started                   float64
-	cpu, memory               reading.Value
-	fsRead, fsWrite           reading.Value
-	network                   map[string]*traffic // by interface
+	root                      bool   // the node itself
+	pass                      uint64 // of the answer that its figures are of
+	figures
 }
 
-type traffic struct{ in, out reading.Value }
+type figures struct {
+	started                      float64
+	cpu, memory, usage           reading.Value
+	byCPU                        bool // cpu is a sum over processors, for want of a total
+	fsRead, fsWrite              reading.Value
+	fsReads, fsWrites            reading.Value
+	periods, throttled           reading.Value
+	oom, pids                    reading.Value
+	in, out                      reading.Value // all interfaces but lo; of the node, its own
+	packetsIn, packetsOut, wrong reading.Value
+}
 
 // sandbox says whether the cgroup is the pause container, which owns the pod's
 // network: with containerd and CRI-O it has a pod's labels and no container's,
@@ -110,83 +115,254 @@ func (c *cgroup) sandbox() bool {
 	return c.container == "POD" || (c.container == "" && c.pod != "" && (c.id != "" || c.name != ""))
 }
 
-// parseCadvisor reads the exposition text of /metrics/cadvisor. A series' own
-// time stamp is when the kubelet read the cgroup; a series without one is taken
-// to be of the time at.
-func parseCadvisor(body []byte, at time.Time) (map[string]*cgroup, error) {
-	groups := map[string]*cgroup{}
-	p := textparse.NewPromParser(body, labels.NewSymbolTable(), false)
-	var ls labels.Labels
+// series is what is remembered of a line but its value.
+type series struct {
+	group *cgroup
+	what  family
+	perCPU,
+	ownTotal bool // of cpuSeconds: one processor's, or the total
+	pass uint64
+}
+
+// cadvisor reads answers of one kubelet's /metrics/cadvisor while they arrive.
+// It remembers the series from answer to answer, so that the names and labels of
+// a line are read once, and after that only its value and time. What an answer
+// takes is bounded by maxSeries and maxLine, however long it is.
+type cadvisor struct {
+	nics   *regexp.Regexp
+	seed   maphash.Seed
+	series map[uint64]*series // by the hash of the line up to its value
+	groups map[string]*cgroup // by path
+	pass   uint64
+	at     time.Time // of series without a time of their own
+	part   []byte    // of a line that is not complete yet
+	skip   bool      // the line under way is too long
+	ls     labels.Labels
+	// Refused counts lines that were left out of the present answer.
+	refused map[string]int
+}
+
+func newCadvisor(nics *regexp.Regexp) *cadvisor {
+	return &cadvisor{nics: nics, seed: maphash.MakeSeed(), series: map[uint64]*series{}, groups: map[string]*cgroup{}}
+}
+
+// begin starts an answer.
+func (r *cadvisor) begin(at time.Time) {
+	r.pass++
+	r.at, r.part, r.skip, r.refused = at, r.part[:0], false, map[string]int{}
+}
+
+// Write implements io.Writer. It never fails: a line that makes no sense is
+// left out and counted.
+func (r *cadvisor) Write(p []byte) (int, error) {
+	size := len(p)
 	for {
-		entry, err := p.Next()
-		if errors.Is(err, io.EOF) {
-			return groups, nil
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			break
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read /metrics/cadvisor: %w: %v", fault.ErrMalformed, err)
+		line := p[:i]
+		switch {
+		case r.skip:
+			r.skip = false
+		case len(r.part) > 0:
+			r.part = append(r.part, line...)
+			r.line(r.part)
+		default:
+			r.line(line)
 		}
-		if entry != textparse.EntrySeries {
-			continue
+		r.part, p = r.part[:0], p[i+1:]
+	}
+	if r.skip {
+		return size, nil
+	}
+	if len(r.part)+len(p) > maxLine {
+		r.refused[refusedLong]++
+		r.part, r.skip = r.part[:0], true
+		return size, nil
+	}
+	r.part = append(r.part, p...)
+	return size, nil
+}
+
+var containerPrefix = []byte("container_")
+
+// line takes one line without its end.
+func (r *cadvisor) line(line []byte) {
+	if !bytes.HasPrefix(line, containerPrefix) {
+		return
+	}
+	if len(line) > maxLine {
+		r.refused[refusedLong]++
+		return
+	}
+	open := bytes.IndexByte(line, '{')
+	if open < 0 {
+		return // without labels it is of nothing in particular
+	}
+	what, needed := families[string(line[len(containerPrefix):open])]
+	if !needed {
+		return
+	}
+	// Neither value nor time have a brace, label values may.
+	end := bytes.LastIndexByte(line, '}')
+	if end < open {
+		r.refused[refusedMalformed]++
+		return
+	}
+	text, rest := line[:end+1], bytes.TrimLeft(line[end+1:], " \t")
+	number, stamp, _ := bytes.Cut(rest, []byte{' '})
+	v, err := strconv.ParseFloat(string(number), 64)
+	switch {
+	case err != nil:
+		r.refused[refusedMalformed]++
+		return
+	case v != v || v > 1e300:
+		r.refused[refusedNumber]++
+		return
+	case v < 0:
+		r.refused[refusedNegative]++
+		return
+	}
+	value := reading.Value{V: v, At: r.at}
+	if stamp = bytes.TrimSpace(stamp); len(stamp) > 0 {
+		ms, err := strconv.ParseInt(string(stamp), 10, 64)
+		if err != nil || ms <= 0 || ms > 1<<45 { // the year 3084
+			r.refused[refusedMalformed]++
+			return
 		}
-		series, ts, v := p.Series()
-		name, _, _ := bytes.Cut(series, []byte{'{'})
-		f, needed := families[string(name)]
-		if !needed || v != v || v < 0 {
-			continue
+		value.At = time.UnixMilli(ms)
+	}
+	hash := maphash.Bytes(r.seed, text)
+	s := r.series[hash]
+	if s == nil {
+		if len(r.series) >= maxSeries {
+			r.refused[refusedMany]++
+			return
 		}
-		p.Labels(&ls)
-		path := ls.Get("id")
-		if path == "" {
-			continue
+		if s = r.begun(text, what); s == nil {
+			r.refused[refusedMalformed]++
+			return
 		}
-		g := groups[path]
-		if g == nil {
-			g = &cgroup{
-				namespace: ls.Get("namespace"), pod: ls.Get("pod"), container: ls.Get("container"), name: ls.Get("name"),
-			}
-			g.uid, g.id = cgroupOf(path)
-			groups[path] = g
+		r.series[hash] = s
+	}
+	if s.pass == r.pass {
+		return // the same series again in one answer: the first counts
+	}
+	s.pass = r.pass
+	if s.what != needless {
+		s.take(value, r.pass)
+	}
+}
+
+// begun reads the labels of a series that was not seen before; nil when they
+// cannot be read.
+func (r *cadvisor) begun(text []byte, what family) *series {
+	if !utf8.Valid(text) {
+		return nil
+	}
+	p := textparse.NewPromParser(append(bytes.Clone(text), " 0\n"...), labels.NewSymbolTable(), false)
+	if entry, err := p.Next(); err != nil || entry != textparse.EntrySeries {
+		return nil
+	}
+	p.Labels(&r.ls)
+	ls := r.ls
+	path := ls.Get("id")
+	if path == "" {
+		return &series{what: needless}
+	}
+	g := r.groups[path]
+	if g == nil || g.namespace != ls.Get("namespace") || g.pod != ls.Get("pod") || g.container != ls.Get("container") || g.name != ls.Get("name") {
+		// A cgroup that got its labels late is taken anew, with them.
+		g = &cgroup{root: path == "/", namespace: ls.Get("namespace"), pod: ls.Get("pod"), container: ls.Get("container"), name: ls.Get("name")}
+		g.uid, g.id = cgroupOf(path)
+		r.groups[path] = g
+	}
+	s := &series{group: g, what: what}
+	switch what {
+	case cpuSeconds:
+		// Kernels that count by CPU give a series for each and maybe no total.
+		cpu := ls.Get("cpu")
+		s.ownTotal = cpu == "total" || cpu == ""
+		s.perCPU = !s.ownTotal
+	case received, transmitted, packetsReceived, packetsTransmitted, networkTrouble:
+		nic := ls.Get("interface")
+		if nic == "lo" || g.root && !r.nics.MatchString(nic) {
+			s.what = needless
 		}
-		r := reading.Value{V: v, At: at}
-		if ts != nil {
-			r.At = time.UnixMilli(*ts)
+	}
+	return s
+}
+
+// take notes a value of the answer.
+func (s *series) take(v reading.Value, pass uint64) {
+	g := s.group
+	if g.pass != pass {
+		g.pass, g.figures = pass, figures{}
+	}
+	switch s.what {
+	case cpuSeconds:
+		switch {
+		case s.ownTotal:
+			g.cpu, g.byCPU = v, false
+		case !g.cpu.OK():
+			g.cpu, g.byCPU = v, true
+		case g.byCPU:
+			g.cpu.V += v.V
 		}
-		switch f {
-		case cpuSeconds:
-			// Kernels that count by CPU give a series for each and maybe no total.
-			if cpu := ls.Get("cpu"); cpu == "total" || cpu == "" {
-				g.cpu = r
-			} else if !g.cpu.OK() {
-				g.cpu = r
-			} else if !strings.HasPrefix(cpu, "total") {
-				g.cpu.V += v
-			}
-		case workingSet:
-			g.memory = r
-		case startTime:
-			g.started = v
-		case fsReads:
-			add(&g.fsRead, r)
-		case fsWrites:
-			add(&g.fsWrite, r)
-		case received, transmitted:
-			nic := ls.Get("interface")
-			if nic == "lo" {
-				continue
-			}
-			if g.network == nil {
-				g.network = map[string]*traffic{}
-			}
-			t := g.network[nic]
-			if t == nil {
-				t = &traffic{}
-				g.network[nic] = t
-			}
-			if f == received {
-				t.in = r
-			} else {
-				t.out = r
-			}
+	case workingSet:
+		g.memory = v
+	case usage:
+		g.usage = v
+	case startTime:
+		g.started = v.V
+	case fsReads:
+		add(&g.fsRead, v)
+	case fsWrites:
+		add(&g.fsWrite, v)
+	case fsReadTimes:
+		add(&g.fsReads, v)
+	case fsWriteTimes:
+		add(&g.fsWrites, v)
+	case periods:
+		g.periods = v
+	case throttled:
+		g.throttled = v
+	case oomEvents:
+		g.oom = v
+	case processes:
+		g.pids = v
+	case received:
+		add(&g.in, v)
+	case transmitted:
+		add(&g.out, v)
+	case packetsReceived:
+		add(&g.packetsIn, v)
+	case packetsTransmitted:
+		add(&g.packetsOut, v)
+	case networkTrouble:
+		add(&g.wrong, v)
+	}
+}
+
+// end closes an answer: a last line may have no end, and what was not told for
+// a while is forgotten.
+func (r *cadvisor) end() {
+	if len(r.part) > 0 && !r.skip {
+		r.line(r.part)
+		r.part = r.part[:0]
+	}
+	if r.pass%forgetAfter != 0 {
+		return
+	}
+	for hash, s := range r.series {
+		if s.pass+forgetAfter < r.pass {
+			delete(r.series, hash)
+		}
+	}
+	for path, g := range r.groups {
+		if g.pass+forgetAfter < r.pass {
+			delete(r.groups, path)
 		}
 	}
 }
@@ -199,27 +375,32 @@ func add(sum *reading.Value, v reading.Value) {
 	}
 }
 
-// cadvisorSet makes a set of what cAdvisor told.
-func cadvisorSet(node string, groups map[string]*cgroup, nics *regexp.Regexp) reading.Set {
+// set makes a set of what the answer told.
+func (r *cadvisor) set(node string) reading.Set {
 	set := reading.Set{Node: node, Source: catalogue.CadvisorPaths}
-	pods := map[string]*reading.Pod{}
+	type podKey struct{ uid, namespace, name string }
+	pods := make(map[podKey]int)
 	podOf := func(g *cgroup) *reading.Pod {
-		key := g.uid
-		if key == "" {
-			key = g.namespace + "/" + g.pod
+		key := podKey{uid: g.uid}
+		if g.uid == "" {
+			key = podKey{"", g.namespace, g.pod}
 		}
-		p := pods[key]
-		if p == nil {
-			p = &reading.Pod{UID: g.uid, Namespace: g.namespace, Name: g.pod}
-			pods[key] = p
+		i, known := pods[key]
+		if !known {
+			i = len(set.Pods)
+			pods[key] = i
+			set.Pods = append(set.Pods, reading.Pod{UID: g.uid, Namespace: g.namespace, Name: g.pod})
 		}
-		return p
+		return &set.Pods[i]
 	}
-	sandboxes := map[*reading.Pod]float64{} // start of the newest one seen
+	sandboxes := map[podKey]float64{} // start of the newest one seen
 	hasFS := false
-	for path, g := range groups {
-		if path == "/" {
-			set.Host = hostOf(g, nics)
+	for _, g := range r.groups {
+		if g.pass != r.pass {
+			continue
+		}
+		if g.root {
+			set.Host = &reading.Node{CPUBusySeconds: g.cpu, MemUsedBytes: g.memory, ReceiveBytes: g.in, TransmitBytes: g.out, NetworkErrors: g.wrong}
 			continue
 		}
 		if g.uid == "" && g.pod == "" {
@@ -230,15 +411,16 @@ func cadvisorSet(node string, groups map[string]*cgroup, nics *regexp.Regexp) re
 			set.Source = catalogue.CadvisorLabels
 		}
 		// While a sandbox is replaced there are two; the newer one counts.
-		if len(g.network) > 0 {
-			p := podOf(g)
-			if old, seen := sandboxes[p]; !seen || g.started >= old {
-				sandboxes[p] = g.started
-				p.ReceiveBytes, p.TransmitBytes = reading.Value{}, reading.Value{}
-				for _, t := range g.network {
-					add(&p.ReceiveBytes, t.in)
-					add(&p.TransmitBytes, t.out)
-				}
+		if g.in.OK() || g.out.OK() {
+			key := podKey{uid: g.uid}
+			if g.uid == "" {
+				key = podKey{"", g.namespace, g.pod}
+			}
+			if old, seen := sandboxes[key]; !seen || g.started >= old {
+				sandboxes[key] = g.started
+				p := podOf(g)
+				p.ReceiveBytes, p.TransmitBytes = g.in, g.out
+				p.ReceivePackets, p.TransmitPackets, p.NetworkErrors = g.packetsIn, g.packetsOut, g.wrong
 			}
 		}
 		switch {
@@ -252,40 +434,36 @@ func cadvisorSet(node string, groups map[string]*cgroup, nics *regexp.Regexp) re
 			}
 			set.Containers = append(set.Containers, reading.Container{
 				PodUID: g.uid, Namespace: g.namespace, Pod: g.pod, Name: g.container, ID: id, StartedAt: unix(g.started),
-				CPUSeconds: g.cpu, WorkingSetBytes: g.memory, FSReadBytes: g.fsRead, FSWriteBytes: g.fsWrite,
+				CPUSeconds: g.cpu, WorkingSetBytes: g.memory, UsageBytes: g.usage, FSReadBytes: g.fsRead, FSWriteBytes: g.fsWrite,
+				FSReads: g.fsReads, FSWrites: g.fsWrites, Periods: g.periods, Throttled: g.throttled, OOMKills: g.oom, PIDs: g.pids,
 			})
 			hasFS = hasFS || g.fsRead.OK() || g.fsWrite.OK()
 		}
 	}
-	for _, p := range pods {
-		set.Pods = append(set.Pods, *p)
-	}
 	set.Lacking = map[string]string{}
 	if !hasFS && len(set.Containers) > 0 {
-		const why = "the node's kernel gives no block device figures for containers (cgroup v1 does not attribute buffered writes)"
-		set.Lacking[catalogue.ContainerFSRead], set.Lacking[catalogue.ContainerFSWrite] = why, why
+		lackFS(set.Lacking)
 	}
 	if set.Host != nil && !set.Host.ReceiveBytes.OK() {
-		why := fmt.Sprintf("no network interface of the node matches %s", nics)
+		why := fmt.Sprintf("no network interface of the node matches %s", r.nics)
 		set.Lacking[catalogue.NodeNetworkReceive], set.Lacking[catalogue.NodeNetworkTransmit] = why, why
 	}
 	return set
 }
 
-// hostOf reads the root cgroup, which is the node itself.
-func hostOf(g *cgroup, nics *regexp.Regexp) *reading.Node {
-	h := &reading.Node{CPUBusySeconds: g.cpu, MemUsedBytes: g.memory}
-	for nic, t := range g.network {
-		if nics.MatchString(nic) {
-			add(&h.ReceiveBytes, t.in)
-			add(&h.TransmitBytes, t.out)
-		}
+// lackFS says that no container has block device figures.
+func lackFS(lacking map[string]string) {
+	const why = "the node's kernel gives no block device figures for containers (cgroup v1 does not attribute buffered writes)"
+	for _, name := range []string{
+		catalogue.ContainerFSRead, catalogue.ContainerFSWrite, "k8s_container_fs_read_times", "k8s_container_fs_write_times",
+		catalogue.PodFSRead, catalogue.PodFSWrite, catalogue.PodFSReads, catalogue.PodFSWrites,
+	} {
+		lacking[name] = why
 	}
-	return h
 }
 
 func unix(seconds float64) time.Time {
-	if seconds <= 0 {
+	if seconds <= 0 || seconds > 1e11 {
 		return time.Time{}
 	}
 	return time.UnixMilli(int64(seconds * 1000))

@@ -1,7 +1,8 @@
 // Package kubelet reads nodes' kubelets: /metrics/cadvisor where it tells what
-// is needed, /stats/summary where it does not and for what only it has. It owns
-// the choice for each node, and the mapping of cgroup paths to pods. It must not
-// know what is computed of the readings.
+// is needed, /metrics/resource and /stats/summary where it does not, and the
+// latter for what only it has. It owns the choice for each node, by what the
+// sources deliver, and the mapping of cgroup paths to pods. It must not know
+// what is computed of the readings.
 package kubelet
 
 import (
@@ -17,6 +18,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
 	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
@@ -26,10 +29,16 @@ import (
 const (
 	pathCadvisor = "/metrics/cadvisor"
 	pathSummary  = "/stats/summary"
+	pathResource = "/metrics/resource"
 
-	// recheck is after how many intervals a source that delivered nothing is
-	// tried again.
+	// blindFor is how many times in a row a source may fail to tell of what runs
+	// before it is left for others.
+	blindFor = 2
+	// recheck is after how many intervals a source that was left is tried again.
 	recheck = 10
+	// slowEvery is how often the summary is read for what only it tells: disk
+	// space, which the kubelet itself measures once a minute.
+	slowEvery = time.Minute
 	// skew is how far a kubelet's clock may be off before its readings' times are
 	// corrected by the answer's Date, which has whole seconds.
 	skew = 5 * time.Second
@@ -50,6 +59,7 @@ type Options struct {
 	Concurrency int            // kubelets asked at the same time; default 16
 	Timeout     time.Duration  // for one answer; default 10 s
 	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
 	Now         func() time.Time // default time.Now
 }
 
@@ -60,6 +70,7 @@ type Source struct {
 	now   func() time.Time
 	slots chan struct{}
 	bufs  sync.Pool
+	lines *prometheus.CounterVec
 
 	mu    sync.Mutex
 	nodes map[string]*memory
@@ -67,10 +78,14 @@ type Source struct {
 
 // memory is what is known of one node's sources.
 type memory struct {
-	blind   int    // times in a row that cAdvisor was read and told of no container
-	skipped int    // intervals since it was last tried
-	summary bool   // cAdvisor left gaps that the summary has to fill
-	said    string // last trouble that was logged
+	cadvisor *cadvisor
+	blind    int    // times in a row that cAdvisor told of no container
+	skipped  int    // intervals since it was last tried
+	left     string // why it is left for others; empty while it is not
+	used     catalogue.Source
+	said     string // last trouble that was logged
+	slowAt   time.Time
+	slow     []reading.Pod // what only the summary told, of its last answer
 }
 
 // New checks the options; it does not connect.
@@ -93,8 +108,18 @@ func New(o Options) (*Source, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	lines := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "crowsnest_kubelet_lines_refused_total", Help: "Lines of kubelets' answers that were left out, by reason.",
+	}, []string{"reason"})
+	for _, reason := range refusals {
+		lines.WithLabelValues(reason)
+	}
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(lines)
+	}
 	return &Source{
-		o: o, log: o.Logger, now: o.Now, slots: make(chan struct{}, o.Concurrency), nodes: map[string]*memory{},
+		lines: lines,
+		o:     o, log: o.Logger, now: o.Now, slots: make(chan struct{}, o.Concurrency), nodes: map[string]*memory{},
 		bufs: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 	}, nil
 }
@@ -142,7 +167,7 @@ func (s *Source) memoryOf(node string) *memory {
 	defer s.mu.Unlock()
 	m := s.nodes[node]
 	if m == nil {
-		m = &memory{}
+		m = &memory{cadvisor: newCadvisor(s.o.NICs)}
 		s.nodes[node] = m
 	}
 	return m
@@ -160,10 +185,14 @@ func (s *Source) forget(now *state.Snapshot) {
 
 // expected is what runs on a node, by the API server's word.
 type expected struct {
-	containers map[string]bool // IDs of running containers, and pod UID/name
+	containers map[string]bool // IDs of running containers
+	names      map[containerName]bool
 	count      int
 	networks   map[string]bool // UIDs of running pods with a network of their own
 }
+
+// containerName names a container for sources that know no IDs.
+type containerName struct{ namespace, pod, container string }
 
 func expectations(now *state.Snapshot) map[string]*expected {
 	out := map[string]*expected{}
@@ -173,7 +202,7 @@ func expectations(now *state.Snapshot) map[string]*expected {
 		}
 		e := out[p.Node]
 		if e == nil {
-			e = &expected{containers: map[string]bool{}, networks: map[string]bool{}}
+			e = &expected{containers: map[string]bool{}, names: map[containerName]bool{}, networks: map[string]bool{}}
 			out[p.Node] = e
 		}
 		uid := p.UID
@@ -186,6 +215,7 @@ func expectations(now *state.Snapshot) map[string]*expected {
 				runs = true
 				e.count++
 				e.containers[c.ID] = true
+				e.names[containerName{p.Namespace, p.Name, c.Name}] = true
 			}
 		}
 		if runs && !p.HostNetwork {
@@ -195,57 +225,108 @@ func expectations(now *state.Snapshot) map[string]*expected {
 	return out
 }
 
-// readNode decides what to ask of one kubelet. cAdvisor comes first; the summary
-// is asked where it alone has something, and where cAdvisor left gaps. Where
-// cAdvisor told of no container at all three times, it is only tried now and then.
+// readNode decides what to ask of one kubelet. cAdvisor comes first, the others
+// where it left gaps, in the same interval. Where it told of no container twice
+// in a row it is only tried now and then.
 func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m *memory) []reading.Set {
 	if want == nil {
 		want = &expected{}
 	}
-	var sets []reading.Set
-	useSummary := s.o.Host || m.summary || n.Virtual
 	if n.Virtual {
 		return []reading.Set{s.readSummary(ctx, n)}
 	}
-	if m.blind < 3 || m.skipped >= recheck {
+	var sets []reading.Set
+	usage, network := false, false // what is still wanted
+	if m.left == "" || m.skipped >= recheck {
 		m.skipped = 0
-		set := s.readCadvisor(ctx, n)
+		set := s.readCadvisor(ctx, n, m.cadvisor)
 		containers, networks := delivered(set, want)
-		switch {
-		case set.Err != nil:
-			useSummary = true
-		case want.count > 0 && containers == 0:
-			m.blind++
-			m.summary, useSummary = true, true
-			set.Err = fmt.Errorf("it tells of none of %d running containers", want.count)
-		default:
-			m.blind = 0
-			// A container that just started is in neither yet; that is no gap to
-			// ask another source for.
-			m.summary = containers*10 < want.count*9 || (len(want.networks) > 0 && networks == 0)
-			useSummary = useSummary || m.summary
+		if want.count > 0 && containers == 0 {
+			if set.Err == nil {
+				set.Err = fmt.Errorf("it tells of none of %d running containers", want.count)
+			}
+			if m.blind++; m.blind >= blindFor {
+				m.left = set.Err.Error()
+			}
+		} else if set.Err == nil {
+			m.blind, m.left = 0, ""
 		}
+		// A container that just started is in no source yet; that is no gap to ask
+		// another one for.
+		usage = set.Err != nil || containers*10 < want.count*9
+		network = set.Err != nil || len(want.networks) > 0 && networks*10 < len(want.networks)*9
 		sets = append(sets, set)
 	} else {
 		m.skipped++
-		useSummary = true
+		usage, network = true, true
+		sets = append(sets, reading.Set{Node: n.Name, Source: catalogue.CadvisorPaths,
+			Err: fmt.Errorf("%s; it is asked again in %d intervals", m.left, recheck-m.skipped+1)})
 	}
-	if useSummary {
-		sets = append(sets, s.readSummary(ctx, n))
+	if usage {
+		sets = append(sets, s.readResource(ctx, n))
 	}
+	slow := s.now().Sub(m.slowAt) >= slowEvery
+	if usage || network || slow || s.o.Host {
+		set := s.readSummary(ctx, n)
+		set.Partial = !usage && !network
+		if set.Err == nil {
+			m.slowAt, m.slow = s.now(), onlySlow(set.Pods)
+		}
+		sets = append(sets, set)
+	} else {
+		sets[0].Pods = append(sets[0].Pods, m.slow...)
+	}
+	s.choose(n.Name, sets, want, m)
 	s.say(n.Name, sets, m)
 	return sets
 }
 
+// onlySlow keeps of a summary what it is asked for once a minute.
+func onlySlow(pods []reading.Pod) []reading.Pod {
+	var out []reading.Pod
+	for _, p := range pods {
+		if p.EphemeralBytes.OK() || p.RootfsBytes.OK() || len(p.Volumes) > 0 {
+			out = append(out, reading.Pod{
+				UID: p.UID, Namespace: p.Namespace, Name: p.Name,
+				EphemeralBytes: p.EphemeralBytes, RootfsBytes: p.RootfsBytes, RootfsDeviceBytes: p.RootfsDeviceBytes, Volumes: p.Volumes,
+			})
+		}
+	}
+	return out
+}
+
+// choose notes which source a node's usage comes from: the first that tells of
+// nine tenths of what runs, else the one that tells of most. A change is logged.
+func (s *Source) choose(node string, sets []reading.Set, want *expected, m *memory) {
+	best, most := catalogue.Source(""), 0
+	for i := range sets {
+		n, _ := delivered(sets[i], want)
+		if n > most {
+			best, most = sets[i].Source, n
+		}
+		if n > 0 && n*10 >= want.count*9 {
+			break
+		}
+	}
+	if best == "" || best == m.used {
+		return
+	}
+	if m.used != "" {
+		s.log.Warn("usage comes from another source", "node", node, "from", m.used, "to", best, "measured", most, "running", want.count)
+	}
+	m.used = best
+}
+
 // delivered counts what a set tells of what runs.
 func delivered(set reading.Set, want *expected) (containers, networks int) {
-	for _, c := range set.Containers {
-		if want.containers[c.ID] && c.WorkingSetBytes.OK() {
+	for i := range set.Containers {
+		c := &set.Containers[i]
+		if c.WorkingSetBytes.OK() && (want.containers[c.ID] || c.ID == "" && want.names[containerName{c.Namespace, c.Pod, c.Name}]) {
 			containers++
 		}
 	}
-	for _, p := range set.Pods {
-		if want.networks[p.UID] && p.ReceiveBytes.OK() {
+	for i := range set.Pods {
+		if p := &set.Pods[i]; want.networks[p.UID] && p.ReceiveBytes.OK() {
 			networks++
 		}
 	}
@@ -254,9 +335,13 @@ func delivered(set reading.Set, want *expected) (containers, networks int) {
 
 func (s *Source) say(node string, sets []reading.Set, m *memory) {
 	var trouble []string
-	for _, set := range sets {
+	for i, set := range sets {
 		if set.Err != nil && !errors.Is(set.Err, context.Canceled) {
-			trouble = append(trouble, fmt.Sprintf("%s: %v", set.Source, set.Err))
+			why := set.Err.Error()
+			if m.left != "" && i == 0 {
+				why = m.left // it stays the same while it is left
+			}
+			trouble = append(trouble, fmt.Sprintf("%s: %s", set.Source, why))
 		}
 	}
 	text := strings.Join(trouble, "; ")
@@ -271,33 +356,56 @@ func (s *Source) say(node string, sets []reading.Set, m *memory) {
 	m.said = text
 }
 
-func (s *Source) readCadvisor(ctx context.Context, n *object.Node) reading.Set {
+func (s *Source) readCadvisor(ctx context.Context, n *object.Node, r *cadvisor) reading.Set {
 	began := s.now()
-	set := reading.Set{Node: n.Name, Source: catalogue.CadvisorLabels}
-	err := s.fetch(ctx, n, pathCadvisor, func(body []byte, at time.Time) error {
-		groups, err := parseCadvisor(body, at)
-		if err == nil {
-			set = cadvisorSet(n.Name, groups, s.o.NICs)
-		}
-		return err
-	}, func(off time.Duration) { shift(&set, off) })
+	r.begin(began)
+	off, err := s.fetch(ctx, n, pathCadvisor, r)
+	r.end()
+	set := r.set(n.Name) // of an answer that broke off, what came
+	for reason, lines := range r.refused {
+		s.lines.WithLabelValues(reason).Add(float64(lines))
+	}
+	set.Shift(-off)
 	if !s.o.Host {
 		set.Host = nil
 		delete(set.Lacking, catalogue.NodeNetworkReceive)
 		delete(set.Lacking, catalogue.NodeNetworkTransmit)
+	}
+	if err != nil && len(set.Containers) == 0 {
+		set.Source = catalogue.CadvisorLabels // as it usually is
 	}
 	set.Took, set.Err = s.now().Sub(began), err
 	return set
 }
 
 func (s *Source) readSummary(ctx context.Context, n *object.Node) reading.Set {
+	return s.readWhole(ctx, n, pathSummary, catalogue.StatsSummary, func(body []byte, _ time.Time) (reading.Set, error) {
+		return summarySet(n.Name, body, s.o.NICs)
+	})
+}
+
+func (s *Source) readResource(ctx context.Context, n *object.Node) reading.Set {
+	return s.readWhole(ctx, n, pathResource, catalogue.ResourceAPI, func(body []byte, at time.Time) (reading.Set, error) {
+		return resourceSet(n.Name, body, at)
+	})
+}
+
+// readWhole reads an answer that is small enough to be kept as a whole.
+func (s *Source) readWhole(ctx context.Context, n *object.Node, path string, source catalogue.Source, read func(body []byte, at time.Time) (reading.Set, error)) reading.Set {
 	began := s.now()
-	set := reading.Set{Node: n.Name, Source: catalogue.StatsSummary}
-	err := s.fetch(ctx, n, pathSummary, func(body []byte, _ time.Time) error {
-		var err error
-		set, err = summarySet(n.Name, body, s.o.NICs)
-		return err
-	}, func(off time.Duration) { shift(&set, off) })
+	buf := s.bufs.Get().(*bytes.Buffer)
+	defer func() {
+		if buf.Cap() <= 4<<20 { // one huge answer must not stay for good
+			s.bufs.Put(buf)
+		}
+	}()
+	buf.Reset()
+	set := reading.Set{Node: n.Name, Source: source}
+	off, err := s.fetch(ctx, n, path, buf)
+	if err == nil {
+		set, err = read(buf.Bytes(), s.now())
+		set.Shift(-off)
+	}
 	if !s.o.Host {
 		set.Host = nil
 	}
@@ -305,61 +413,18 @@ func (s *Source) readSummary(ctx context.Context, n *object.Node) reading.Set {
 	return set
 }
 
-// fetch gets a path and hands its body to read, then corrects the times if the
-// kubelet's clock is far off.
-func (s *Source) fetch(ctx context.Context, n *object.Node, path string, read func([]byte, time.Time) error, correct func(time.Duration)) error {
+// fetch gets a path, and tells by how much the kubelet's clock is ahead where
+// that is enough to be corrected.
+func (s *Source) fetch(ctx context.Context, n *object.Node, path string, into io.Writer) (off time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
 	defer cancel()
-	buf := s.bufs.Get().(*bytes.Buffer)
-	defer func() {
-		if buf.Cap() <= 4<<20 { // one huge answer must not stay for good
-			buf.Reset()
-			s.bufs.Put(buf)
-		}
-	}()
-	buf.Reset()
-	var into io.Writer = buf
-	filter := needed{to: buf}
-	if path == pathCadvisor {
-		into = &filter
-	}
 	date, err := s.o.Fetcher.Fetch(ctx, n, path, into)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	filter.end()
-	at := s.now()
-	if err := read(buf.Bytes(), at); err != nil {
-		return err
+	if off = date.Sub(s.now()); date.IsZero() || off.Abs() <= skew {
+		return 0, nil
 	}
-	if off := date.Sub(at); !date.IsZero() && off.Abs() > skew {
-		s.log.Debug("kubelet's clock is off", "node", n.Name, "offset_seconds", off.Seconds())
-		correct(-off)
-	}
-	return nil
-}
-
-// shift moves all times of a set, all by the same, so that rates stay exact.
-func shift(set *reading.Set, by time.Duration) {
-	move := func(vs ...*reading.Value) {
-		for _, v := range vs {
-			if v.OK() {
-				v.At = v.At.Add(by)
-			}
-		}
-	}
-	for i := range set.Containers {
-		c := &set.Containers[i]
-		move(&c.CPUSeconds, &c.WorkingSetBytes, &c.FSReadBytes, &c.FSWriteBytes)
-	}
-	for i := range set.Pods {
-		p := &set.Pods[i]
-		move(&p.CPUSeconds, &p.ReceiveBytes, &p.TransmitBytes)
-	}
-	if h := set.Host; h != nil {
-		move(&h.CPUBusySeconds, &h.CPUTotalSeconds, &h.MemUsedBytes, &h.MemTotalBytes, &h.ReceiveBytes, &h.TransmitBytes, &h.TCPEstablished)
-		for i := range h.Filesystems {
-			move(&h.Filesystems[i].UsedBytes, &h.Filesystems[i].AvailableBytes)
-		}
-	}
+	s.log.Debug("kubelet's clock is off", "node", n.Name, "offset_seconds", off.Seconds())
+	return off, nil
 }

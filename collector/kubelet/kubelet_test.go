@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -54,17 +55,25 @@ func bare(labelled []byte) []byte {
 	return []byte(strings.Join(out, "\n"))
 }
 
-func cadvisor(t testing.TB, body []byte) reading.Set {
+func told(t testing.TB, body []byte) reading.Set {
 	t.Helper()
-	groups, err := parseCadvisor(body, at)
-	if err != nil {
+	r := newCadvisor(DefaultNICs)
+	return again(t, r, body)
+}
+
+// again gives a reader that has read before another answer.
+func again(t testing.TB, r *cadvisor, body []byte) reading.Set {
+	t.Helper()
+	r.begin(at)
+	if _, err := r.Write(body); err != nil {
 		t.Fatal(err)
 	}
-	return cadvisorSet("n", groups, DefaultNICs)
+	r.end()
+	return r.set("n")
 }
 
 func TestCadvisorOfARealKubelet(t *testing.T) {
-	set := cadvisor(t, recorded(t, "cadvisor_v1_cgroupfs.txt"))
+	set := told(t, recorded(t, "cadvisor_v1_cgroupfs.txt"))
 	if set.Source != catalogue.CadvisorLabels {
 		t.Errorf("source %s", set.Source)
 	}
@@ -100,8 +109,8 @@ func TestCadvisorOfARealKubelet(t *testing.T) {
 }
 
 func TestCadvisorWithoutLabels(t *testing.T) {
-	labelled := cadvisor(t, recorded(t, "cadvisor_v1_cgroupfs.txt"))
-	set := cadvisor(t, bare(recorded(t, "cadvisor_v1_cgroupfs.txt")))
+	labelled := told(t, recorded(t, "cadvisor_v1_cgroupfs.txt"))
+	set := told(t, bare(recorded(t, "cadvisor_v1_cgroupfs.txt")))
 	if set.Source != catalogue.CadvisorPaths {
 		t.Errorf("source %s", set.Source)
 	}
@@ -136,7 +145,7 @@ func TestCadvisorOddities(t *testing.T) {
 	ctr := `container="c",name="` + id + `",namespace="ns",pod="p"`
 	sandbox := `container="",name="` + box + `",namespace="ns",pod="p"`
 	t.Run("dockershim calls the sandbox POD", func(t *testing.T) {
-		set := cadvisor(t, []byte(series("container_network_receive_bytes_total", slice+"/docker-"+box+".scope", `container="POD",name="k8s_POD_p",namespace="ns",pod="p",interface="eth0"`, 7)+
+		set := told(t, []byte(series("container_network_receive_bytes_total", slice+"/docker-"+box+".scope", `container="POD",name="k8s_POD_p",namespace="ns",pod="p",interface="eth0"`, 7)+
 			series("container_memory_working_set_bytes", slice+"/docker-"+box+".scope", `container="POD",name="k8s_POD_p",namespace="ns",pod="p"`, 9)))
 		if len(set.Containers) != 0 || len(set.Pods) != 1 || set.Pods[0].ReceiveBytes.V != 7 {
 			t.Errorf("got %+v", set)
@@ -147,7 +156,7 @@ func TestCadvisorOddities(t *testing.T) {
 		for nic, v := range map[string]float64{"eth0": 1, "net1": 2, "lo": 100} {
 			body += series("container_network_transmit_bytes_total", slice+"/cri-containerd-"+box+".scope", sandbox+`,interface="`+nic+`"`, v)
 		}
-		if set := cadvisor(t, []byte(body)); len(set.Pods) != 1 || set.Pods[0].TransmitBytes.V != 3 {
+		if set := told(t, []byte(body)); len(set.Pods) != 1 || set.Pods[0].TransmitBytes.V != 3 {
 			t.Errorf("got %+v", set.Pods)
 		}
 	})
@@ -156,7 +165,7 @@ func TestCadvisorOddities(t *testing.T) {
 		for path, start := range map[string]float64{slice + "/cri-containerd-" + box + ".scope": 100, slice + "/cri-containerd-" + neu + ".scope": 200} {
 			body += series("container_network_receive_bytes_total", path, sandbox+`,interface="eth0"`, start) + series("container_start_time_seconds", path, sandbox, start)
 		}
-		if set := cadvisor(t, []byte(body)); len(set.Pods) != 1 || set.Pods[0].ReceiveBytes.V != 200 {
+		if set := told(t, []byte(body)); len(set.Pods) != 1 || set.Pods[0].ReceiveBytes.V != 200 {
 			t.Errorf("got %+v", set.Pods)
 		}
 	})
@@ -164,47 +173,101 @@ func TestCadvisorOddities(t *testing.T) {
 		path := slice + "/cri-containerd-" + id + ".scope"
 		body := series("container_fs_reads_bytes_total", path, ctr+`,device="/dev/sda"`, 5) + series("container_fs_reads_bytes_total", path, ctr+`,device="/dev/sdb"`, 6) +
 			series("container_cpu_usage_seconds_total", path, ctr+`,cpu="cpu00"`, 2) + series("container_cpu_usage_seconds_total", path, ctr+`,cpu="cpu01"`, 3)
-		set := cadvisor(t, []byte(body))
+		set := told(t, []byte(body))
 		if len(set.Containers) != 1 || set.Containers[0].FSReadBytes.V != 11 || set.Containers[0].CPUSeconds.V != 5 || len(set.Lacking) != 0 {
 			t.Errorf("got %+v", set)
 		}
 	})
 	t.Run("a series without a time of its own is of now", func(t *testing.T) {
-		set := cadvisor(t, []byte(`container_memory_working_set_bytes{id="`+slice+"/cri-containerd-"+id+`.scope",`+ctr+"} 5\n"))
+		set := told(t, []byte(`container_memory_working_set_bytes{id="`+slice+"/cri-containerd-"+id+`.scope",`+ctr+"} 5\n"))
 		if len(set.Containers) != 1 || !set.Containers[0].WorkingSetBytes.At.Equal(at) {
 			t.Errorf("got %+v", set.Containers)
 		}
 	})
-	t.Run("text that is none", func(t *testing.T) {
-		if _, err := parseCadvisor([]byte("container_x{ 7\n"), at); !errors.Is(err, fault.ErrMalformed) {
-			t.Errorf("got %v", err)
+	t.Run("a limit's periods, kills and processes", func(t *testing.T) {
+		path := slice + "/cri-containerd-" + id + ".scope"
+		set := told(t, []byte(series("container_cpu_cfs_periods_total", path, ctr, 100)+series("container_cpu_cfs_throttled_periods_total", path, ctr, 25)+
+			series("container_oom_events_total", path, ctr, 2)+series("container_processes", path, ctr, 3)+series("container_memory_usage_bytes", path, ctr, 99)))
+		if c := set.Containers; len(c) != 1 || c[0].Periods.V != 100 || c[0].Throttled.V != 25 || c[0].OOMKills.V != 2 || c[0].PIDs.V != 3 || c[0].UsageBytes.V != 99 {
+			t.Errorf("got %+v", c)
+		}
+	})
+	t.Run("two containers that claim one cgroup are one", func(t *testing.T) {
+		path := slice + "/cri-containerd-" + id + ".scope"
+		other := strings.Replace(ctr, `container="c"`, `container="d"`, 1)
+		body := []byte(series("container_memory_working_set_bytes", path, ctr, 1) + series("container_memory_working_set_bytes", path, other, 2))
+		r := newCadvisor(DefaultNICs)
+		for range 3 {
+			if set := again(t, r, body); len(set.Containers) != 1 || set.Containers[0].WorkingSetBytes.V == 3 {
+				t.Errorf("got %+v", set.Containers)
+			}
 		}
 	})
 }
 
-func TestOnlyNeededLinesAreKept(t *testing.T) {
+func TestLinesThatMakeNoSenseAreCounted(t *testing.T) {
+	const ok = `container_memory_working_set_bytes{container="c",id="/kubepods/x",namespace="ns",pod="p",name="k"} `
+	for name, tc := range map[string]struct {
+		line, reason string
+	}{
+		"not a number":     {ok + "NaN 1795465000000", refusedNumber},
+		"infinite":         {ok + "+Inf 1795465000000", refusedNumber},
+		"negative":         {ok + "-5 1795465000000", refusedNegative},
+		"no value":         {ok, refusedMalformed},
+		"a word":           {ok + "many", refusedMalformed},
+		"a time from afar": {ok + "1 99999999999999999", refusedMalformed},
+		"no end of labels": {`container_memory_working_set_bytes{id="/x" 7`, refusedMalformed},
+		"no UTF-8":         {"container_memory_working_set_bytes{id=\"/\xff\"} 7", refusedMalformed},
+		"endless":          {ok + strings.Repeat("1", maxLine), refusedLong},
+		"half a label":     {`container_memory_working_set_bytes{id=/x"} 7`, refusedMalformed},
+	} {
+		r := newCadvisor(DefaultNICs)
+		set := again(t, r, []byte(ok+"4 1795465000000\n"+tc.line+"\n"+strings.Replace(ok, `pod="p"`, `pod="q"`, 1)+"5\n"))
+		if r.refused[tc.reason] != 1 || len(r.refused) != 1 {
+			t.Errorf("%s: refused %v, want one as %s", name, r.refused, tc.reason)
+		}
+		if len(set.Containers) != 1 || set.Containers[0].Pod != "q" || set.Containers[0].WorkingSetBytes.V != 5 {
+			t.Errorf("%s: the lines around it gave %+v", name, set.Containers)
+		}
+	}
+}
+
+func TestSeriesAreBounded(t *testing.T) {
+	r := newCadvisor(DefaultNICs)
+	var body bytes.Buffer
+	for i := range maxSeries + 100 {
+		fmt.Fprintf(&body, "container_processes{id=\"/%d\"} 1\n", i)
+	}
+	again(t, r, body.Bytes())
+	if len(r.series) != maxSeries || r.refused[refusedMany] != 100 {
+		t.Errorf("%d series are remembered, %v refused", len(r.series), r.refused)
+	}
+	// What is not told any more is forgotten.
+	for range 2 * forgetAfter {
+		again(t, r, nil)
+	}
+	if len(r.series) != 0 || len(r.groups) != 0 {
+		t.Errorf("%d series and %d cgroups stay", len(r.series), len(r.groups))
+	}
+}
+
+func TestAnswersAreReadHoweverTheyAreCutUp(t *testing.T) {
 	body := append([]byte("# HELP container_x y\ncontainer_tasks_state{id=\"/\"} 1\nmachine_cpu_cores 2\n"), recorded(t, "cadvisor_v1_cgroupfs.txt")...)
-	body = bytes.TrimRight(body, "\n")
-	for _, step := range []int{1, 7, 1000, len(body)} { // however the answer is cut up
-		var buf bytes.Buffer
-		n := needed{to: &buf}
+	body = bytes.TrimRight(body, "\n") // the last line has no end
+	want := told(t, recorded(t, "cadvisor_v1_cgroupfs.txt"))
+	r := newCadvisor(DefaultNICs)
+	for _, step := range []int{1, 7, 1000, len(body)} {
+		r.begin(at)
 		for rest := body; len(rest) > 0; rest = rest[min(step, len(rest)):] {
-			if _, err := n.Write(rest[:min(step, len(rest))]); err != nil {
+			if _, err := r.Write(rest[:min(step, len(rest))]); err != nil {
 				t.Fatal(err)
 			}
 		}
-		n.end()
-		if strings.Contains(buf.String(), "tasks_state") || strings.Contains(buf.String(), "#") || strings.Contains(buf.String(), "machine") {
-			t.Error("lines that are not needed came through")
-		}
-		want, got := cadvisor(t, recorded(t, "cadvisor_v1_cgroupfs.txt")), cadvisor(t, buf.Bytes())
+		r.end()
+		got := r.set("n")
 		if len(got.Containers) != len(want.Containers) || len(got.Pods) != len(want.Pods) || got.Host.CPUBusySeconds != want.Host.CPUBusySeconds {
 			t.Errorf("in steps of %d: %d containers and %d pods, want %d and %d", step, len(got.Containers), len(got.Pods), len(want.Containers), len(want.Pods))
 		}
-	}
-	n := needed{to: &bytes.Buffer{}}
-	if _, err := n.Write(bytes.Repeat([]byte("x"), maxLine+1)); !errors.Is(err, fault.ErrMalformed) {
-		t.Errorf("an endless line gave %v", err)
 	}
 }
 
@@ -294,6 +357,7 @@ type fake struct {
 	errs   map[string]error  // by node or path
 	asked  map[string]int
 	date   time.Time
+	cut    int // bytes after which cAdvisor's answer breaks off
 }
 
 func (f *fake) Fetch(_ context.Context, n *object.Node, path string, into io.Writer) (time.Time, error) {
@@ -305,7 +369,12 @@ func (f *fake) Fetch(_ context.Context, n *object.Node, path string, into io.Wri
 			return time.Time{}, err
 		}
 	}
-	_, err := into.Write(f.bodies[path])
+	body := f.bodies[path]
+	if f.cut > 0 && path == pathCadvisor {
+		_, _ = into.Write(body[:f.cut])
+		return f.date, io.ErrUnexpectedEOF
+	}
+	_, err := into.Write(body)
 	return f.date, err
 }
 
@@ -319,13 +388,13 @@ func source(t *testing.T, f *fake, host bool) *Source {
 }
 
 func newFake(t *testing.T, body []byte) *fake {
-	return &fake{bodies: map[string][]byte{pathCadvisor: body, pathSummary: recorded(t, "summary_v1.json")}, errs: map[string]error{}, asked: map[string]int{}}
+	return &fake{bodies: map[string][]byte{pathCadvisor: body, pathSummary: recorded(t, "summary_v1.json"), pathResource: recorded(t, "resource.txt")}, errs: map[string]error{}, asked: map[string]int{}}
 }
 
 // running makes the state that fits the recorded answers.
 func running(t *testing.T) *state.Snapshot {
 	now := &state.Snapshot{Synced: true, Nodes: map[string]*object.Node{"n": {Meta: object.Meta{Name: "n"}}}, Pods: map[string]*object.Pod{}}
-	for _, c := range cadvisor(t, recorded(t, "cadvisor_v1_cgroupfs.txt")).Containers {
+	for _, c := range told(t, recorded(t, "cadvisor_v1_cgroupfs.txt")).Containers {
 		now.Pods[c.PodUID] = &object.Pod{
 			Meta: object.Meta{UID: c.PodUID, Namespace: c.Namespace, Name: c.Pod}, Node: "n", Phase: object.PhaseRunning,
 			HostNetwork: strings.HasPrefix(c.Pod, "hostnet"), Containers: []object.Container{{Name: c.Name, ID: c.ID, State: "running"}},
@@ -341,6 +410,9 @@ func sources(sets []reading.Set) string {
 		if s.Err != nil {
 			name += "!"
 		}
+		if s.Partial {
+			name += "(partial)"
+		}
 		names = append(names, name)
 	}
 	return strings.Join(names, " ")
@@ -353,11 +425,11 @@ func TestSourceIsChosenByWhatIsDelivered(t *testing.T) {
 		host bool
 		want []string // the sets of each read
 	}{
-		"labels, on the node":   {labelled, false, []string{"cadvisor", "cadvisor"}},
-		"labels, from outside":  {labelled, true, []string{"cadvisor stats_summary", "cadvisor stats_summary"}},
+		"labels, on the node; the summary once a minute for disk space": {labelled, false, []string{"cadvisor stats_summary(partial)", "cadvisor"}},
+		"labels, from outside":  {labelled, true, []string{"cadvisor stats_summary(partial)", "cadvisor stats_summary(partial)"}},
 		"paths have no traffic": {bare(labelled), false, []string{"cadvisor_paths stats_summary", "cadvisor_paths stats_summary"}},
 		"nothing at all": {[]byte("up 1\n"), false, []string{
-			"cadvisor_paths! stats_summary", "cadvisor_paths! stats_summary", "cadvisor_paths! stats_summary", "stats_summary", "stats_summary"}},
+			"cadvisor_paths! resource stats_summary", "cadvisor_paths! resource stats_summary", "cadvisor_paths! resource stats_summary"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := source(t, newFake(t, tc.body), tc.host)
@@ -370,20 +442,53 @@ func TestSourceIsChosenByWhatIsDelivered(t *testing.T) {
 	}
 }
 
-func TestABlindSourceIsTriedAgain(t *testing.T) {
-	f := newFake(t, []byte("up 1\n"))
-	s := source(t, f, false)
+// A source that goes blind is left within two intervals, said once, shown as
+// blind all the while, and taken again when it tells.
+func TestABlindSourceIsChanged(t *testing.T) {
+	labelled := recorded(t, "cadvisor_v1_cgroupfs.txt")
+	f := newFake(t, labelled)
+	var log strings.Builder
+	s, err := New(Options{Fetcher: f, Logger: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return at }})
+	if err != nil {
+		t.Fatal(err)
+	}
 	now := running(t)
-	for range 3 + recheck {
-		s.Read(t.Context(), at, now)
+	s.Read(t.Context(), at, now)
+	f.bodies[pathCadvisor] = []byte("up 1\n")
+	for i := range blindFor + recheck {
+		sets := s.Read(t.Context(), at, now)
+		if got := sources(sets); got != "cadvisor_paths! resource stats_summary" {
+			t.Errorf("blind read %d: %s", i, got)
+		}
+		if n, _ := delivered(sets[1], expectations(now)["n"]); n < 10 {
+			t.Errorf("blind read %d: the other source tells of %d containers", i, n)
+		}
 	}
-	if f.asked[pathCadvisor] != 3 {
-		t.Fatalf("cAdvisor was asked %d times, want 3 and then a pause", f.asked[pathCadvisor])
+	if f.asked[pathCadvisor] != 1+blindFor {
+		t.Errorf("cAdvisor was asked %d times, want %d and then a pause", f.asked[pathCadvisor], 1+blindFor)
 	}
-	f.bodies[pathCadvisor] = recorded(t, "cadvisor_v1_cgroupfs.txt")
+	if n := strings.Count(log.String(), "usage comes from another source"); n != 1 || !strings.Contains(log.String(), "from=cadvisor to=resource") {
+		t.Errorf("the change was said %d times:\n%s", n, log.String())
+	}
+	if n := strings.Count(log.String(), "none of"); n != 1 {
+		t.Errorf("the trouble was said %d times:\n%s", n, log.String())
+	}
+	f.bodies[pathCadvisor] = labelled
 	s.Read(t.Context(), at, now)
 	if got := sources(s.Read(t.Context(), at, now)); got != "cadvisor" {
 		t.Errorf("after it tells again: %s", got)
+	}
+	if !strings.Contains(log.String(), "from=resource to=cadvisor") {
+		t.Errorf("the way back was not said:\n%s", log.String())
+	}
+}
+
+func TestAnAnswerThatBreaksOffCountsAsFarAsItCame(t *testing.T) {
+	f := newFake(t, recorded(t, "cadvisor_v1_cgroupfs.txt"))
+	f.cut = len(f.bodies[pathCadvisor]) / 2
+	sets := source(t, f, false).Read(t.Context(), at, running(t))
+	if got := sources(sets); !strings.HasPrefix(got, "cadvisor! resource") || len(sets[0].Containers) == 0 {
+		t.Errorf("got %s with %d containers of the first", got, len(sets[0].Containers))
 	}
 }
 
@@ -397,7 +502,7 @@ func TestOneBadKubeletDoesNotTakeDownTheRest(t *testing.T) {
 	for _, set := range source(t, f, false).Read(t.Context(), at, now) {
 		got[set.Node] += sources([]reading.Set{set}) + " "
 	}
-	if got["bad"] != "cadvisor! stats_summary! " || got["n"] != "cadvisor " || got["virtual"] != "stats_summary " {
+	if got["bad"] != "cadvisor! resource! stats_summary! " || got["n"] != "cadvisor stats_summary(partial) " || got["virtual"] != "stats_summary " {
 		t.Errorf("got %v", got)
 	}
 }
@@ -482,11 +587,18 @@ func TestProxyNamesTheRightThatItNeeds(t *testing.T) {
 func FuzzCadvisor(f *testing.F) {
 	f.Add(recorded(f, "cadvisor_v1_cgroupfs.txt")[:4000])
 	f.Add([]byte(`container_network_receive_bytes_total{id="/kubepods/podx",interface="eth0"} NaN -1` + "\n"))
-	f.Fuzz(func(_ *testing.T, body []byte) {
-		if groups, err := parseCadvisor(body, at); err == nil {
-			cadvisorSet("n", groups, DefaultNICs)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r := newCadvisor(DefaultNICs)
+		once, twice := again(t, r, body), again(t, r, body)
+		if len(once.Containers) != len(twice.Containers) || len(once.Pods) != len(twice.Pods) {
+			t.Errorf("the same answer again gave %d containers and %d pods after %d and %d", len(twice.Containers), len(twice.Pods), len(once.Containers), len(once.Pods))
 		}
 	})
+}
+
+func FuzzResource(f *testing.F) {
+	f.Add(recorded(f, "resource.txt"))
+	f.Fuzz(func(_ *testing.T, body []byte) { _, _ = resourceSet("n", body, at) })
 }
 
 func FuzzSummary(f *testing.F) {
@@ -504,14 +616,30 @@ func FuzzCgroupOf(f *testing.F) {
 	})
 }
 
+// BenchmarkCadvisor reads a whole answer of a node with 110 pods, of which the
+// recorded one is repeated with other names.
 func BenchmarkCadvisor(b *testing.B) {
-	body := recorded(b, "cadvisor_v1_cgroupfs.txt")
+	body := fullNode(recorded(b, "cadvisor_v1_cgroupfs.txt"), 110)
+	r := newCadvisor(DefaultNICs)
 	b.ReportAllocs()
+	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		groups, err := parseCadvisor(body, at)
-		if err != nil {
-			b.Fatal(err)
-		}
-		cadvisorSet("n", groups, DefaultNICs)
+		again(b, r, body)
 	}
+}
+
+// fullNode repeats what is told of pods, under other UIDs, until there are so many.
+func fullNode(body []byte, pods int) []byte {
+	uids := map[string]bool{}
+	for _, m := range regexp.MustCompile(`pod[0-9a-f]{8}-`).FindAllString(string(body), -1) {
+		uids[m] = true
+	}
+	out := bytes.Clone(body)
+	for i := 1; i*len(uids) < pods; i++ {
+		digits := fmt.Sprintf("%04x", i)
+		again := regexp.MustCompile(`pod([0-9a-f]{4})[0-9a-f]{4}-`).ReplaceAll(body, []byte("pod${1}"+digits+"-"))
+		again = regexp.MustCompile(`pod="([^"]+)"`).ReplaceAll(again, []byte(`pod="${1}-`+digits+`"`))
+		out = append(out, again...)
+	}
+	return out
 }

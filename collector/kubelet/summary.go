@@ -35,9 +35,18 @@ type summary struct {
 			StartTime time.Time   `json:"startTime"`
 			CPU       cpuStats    `json:"cpu"`
 			Memory    memoryStats `json:"memory"`
+			Rootfs    *fsStats    `json:"rootfs"`
 		} `json:"containers"`
-		CPU     cpuStats     `json:"cpu"`
-		Network networkStats `json:"network"`
+		CPU       cpuStats     `json:"cpu"`
+		Network   networkStats `json:"network"`
+		Ephemeral *fsStats     `json:"ephemeral-storage"`
+		Volumes   []struct {
+			fsStats
+			PVC *struct {
+				Name      string `json:"name"`
+				Namespace string `json:"namespace"`
+			} `json:"pvcRef"`
+		} `json:"volume"`
 	} `json:"pods"`
 }
 
@@ -49,6 +58,7 @@ type cpuStats struct {
 type memoryStats struct {
 	Time            time.Time `json:"time"`
 	WorkingSetBytes *uint64   `json:"workingSetBytes"`
+	UsageBytes      *uint64   `json:"usageBytes"`
 }
 
 type networkStats struct {
@@ -57,6 +67,8 @@ type networkStats struct {
 		Name    string  `json:"name"`
 		RxBytes *uint64 `json:"rxBytes"`
 		TxBytes *uint64 `json:"txBytes"`
+		RxErrs  *uint64 `json:"rxErrors"`
+		TxErrs  *uint64 `json:"txErrors"`
 	} `json:"interfaces"`
 }
 
@@ -65,6 +77,16 @@ type fsStats struct {
 	AvailableBytes *uint64   `json:"availableBytes"`
 	CapacityBytes  *uint64   `json:"capacityBytes"`
 	UsedBytes      *uint64   `json:"usedBytes"`
+	InodesFree     *uint64   `json:"inodesFree"`
+	InodesUsed     *uint64   `json:"inodesUsed"`
+}
+
+// at makes a value of a figure of the file system.
+func (f *fsStats) at(v *uint64) reading.Value {
+	if f == nil || v == nil || f.Time.IsZero() {
+		return reading.Value{}
+	}
+	return reading.Value{V: float64(*v), At: f.Time}
 }
 
 func (c cpuStats) value() reading.Value {
@@ -81,15 +103,25 @@ func (m memoryStats) value() reading.Value {
 	return reading.Value{V: float64(*m.WorkingSetBytes), At: m.Time}
 }
 
-func (n networkStats) values(nics *regexp.Regexp) (in, out reading.Value) {
+func (m memoryStats) usage() reading.Value {
+	if m.UsageBytes == nil || m.Time.IsZero() {
+		return reading.Value{}
+	}
+	return reading.Value{V: float64(*m.UsageBytes), At: m.Time}
+}
+
+func (n networkStats) values(nics *regexp.Regexp) (in, out, errors reading.Value) {
 	for _, i := range n.Interfaces {
 		if i.Name == "lo" || i.RxBytes == nil || i.TxBytes == nil || n.Time.IsZero() || (nics != nil && !nics.MatchString(i.Name)) {
 			continue
 		}
 		add(&in, reading.Value{V: float64(*i.RxBytes), At: n.Time})
 		add(&out, reading.Value{V: float64(*i.TxBytes), At: n.Time})
+		if i.RxErrs != nil && i.TxErrs != nil {
+			add(&errors, reading.Value{V: float64(*i.RxErrs) + float64(*i.TxErrs), At: n.Time})
+		}
 	}
-	return in, out
+	return in, out, errors
 }
 
 // summarySet reads the body of /stats/summary. The file systems are named as the
@@ -102,7 +134,7 @@ func summarySet(node string, body []byte, nics *regexp.Regexp) (reading.Set, err
 		return set, fmt.Errorf("read /stats/summary: %w: %v", fault.ErrMalformed, err)
 	}
 	set.Host = &reading.Node{CPUBusySeconds: s.Node.CPU.value(), MemUsedBytes: s.Node.Memory.value()}
-	set.Host.ReceiveBytes, set.Host.TransmitBytes = s.Node.Network.values(nics)
+	set.Host.ReceiveBytes, set.Host.TransmitBytes, set.Host.NetworkErrors = s.Node.Network.values(nics)
 	addFS := func(name string, f *fsStats) {
 		if f == nil || f.AvailableBytes == nil || f.UsedBytes == nil || f.CapacityBytes == nil || f.Time.IsZero() {
 			return
@@ -119,24 +151,41 @@ func summarySet(node string, body []byte, nics *regexp.Regexp) (reading.Set, err
 		}
 		set.Host.Filesystems = append(set.Host.Filesystems, reading.Filesystem{
 			Mountpoint: name, UsedBytes: reading.Value{V: used, At: f.Time}, AvailableBytes: reading.Value{V: available, At: f.Time},
+			UsedInodes: f.at(f.InodesUsed), FreeInodes: f.at(f.InodesFree),
 		})
 	}
 	addFS("nodefs", s.Node.FS)
 	if image := s.Node.Runtime.ImageFS; image != nil && (s.Node.FS == nil || !sameDevice(image, s.Node.FS)) {
 		addFS("imagefs", image)
 	}
-	for _, p := range s.Pods {
-		in, out := p.Network.values(nil)
-		set.Pods = append(set.Pods, reading.Pod{
-			UID: p.PodRef.UID, Namespace: p.PodRef.Namespace, Name: p.PodRef.Name,
-			CPUSeconds: p.CPU.value(), ReceiveBytes: in, TransmitBytes: out,
-		})
+	for i := range s.Pods {
+		p := &s.Pods[i]
+		pod := reading.Pod{UID: p.PodRef.UID, Namespace: p.PodRef.Namespace, Name: p.PodRef.Name, CPUSeconds: p.CPU.value()}
+		pod.ReceiveBytes, pod.TransmitBytes, pod.NetworkErrors = p.Network.values(nil)
+		if p.Ephemeral != nil {
+			pod.EphemeralBytes = p.Ephemeral.at(p.Ephemeral.UsedBytes)
+		}
 		for _, c := range p.Containers {
 			set.Containers = append(set.Containers, reading.Container{
 				PodUID: p.PodRef.UID, Namespace: p.PodRef.Namespace, Pod: p.PodRef.Name, Name: c.Name, StartedAt: c.StartTime,
-				CPUSeconds: c.CPU.value(), WorkingSetBytes: c.Memory.value(),
+				CPUSeconds: c.CPU.value(), WorkingSetBytes: c.Memory.value(), UsageBytes: c.Memory.usage(),
 			})
+			if c.Rootfs != nil {
+				if used := c.Rootfs.at(c.Rootfs.UsedBytes); used.OK() {
+					add(&pod.RootfsBytes, used)
+				}
+				pod.RootfsDeviceBytes = c.Rootfs.at(c.Rootfs.CapacityBytes)
+			}
 		}
+		for j := range p.Volumes {
+			if v := &p.Volumes[j]; v.PVC != nil {
+				pod.Volumes = append(pod.Volumes, reading.Volume{
+					Namespace: v.PVC.Namespace, Claim: v.PVC.Name, UsedBytes: v.at(v.UsedBytes), AvailableBytes: v.at(v.AvailableBytes),
+					UsedInodes: v.at(v.InodesUsed), FreeInodes: v.at(v.InodesFree),
+				})
+			}
+		}
+		set.Pods = append(set.Pods, pod)
 	}
 	return set, nil
 }

@@ -123,7 +123,10 @@ func floor(t time.Time, d time.Duration) time.Time {
 func backfill(ctx context.Context, o Options, dir string, blocks []block) error {
 	f := newFleet(o)
 	read := (*readings)(f)
-	comp := compute.New(compute.Options{Role: wire.RoleAll, Sender: o.Sender, Interval: blocks[0].step})
+	comp := compute.New(compute.Options{
+		// History is for the charts that open first; the rest would take as long again.
+		Role: wire.RoleAll, Sender: o.Sender, Interval: blocks[0].step, Families: []catalogue.Family{catalogue.CoreFamily},
+	})
 	step := func(at time.Time) []compute.Sample {
 		f.Advance(at)
 		snapshot := f.Snapshot()

@@ -64,18 +64,22 @@ func (f *Fleet) readNode(n *node, w float64, at time.Time) reading.Set {
 			}
 			mem := s.workingSet(i, w, l)
 			memory += mem
-			c.CPUSeconds, c.WorkingSetBytes = value(used), value(mem)
+			c.CPUSeconds, c.WorkingSetBytes, c.UsageBytes = value(used), value(mem), value(math.Floor(mem*1.18/4096)*4096)
+			c.PIDs = value(float64(3 + i))
 			if i == 0 {
 				c.FSReadBytes, c.FSWriteBytes = value(math.Floor(f.counter(fs[0]-l.fsStart[0]))), value(math.Floor(f.counter(fs[1]-l.fsStart[1])))
 			} else {
 				c.FSReadBytes, c.FSWriteBytes = value(0), value(0)
 			}
+			c.FSReads, c.FSWrites = value(math.Floor(c.FSReadBytes.V/32e3)), value(math.Floor(c.FSWriteBytes.V/16e3))
 			set.Containers = append(set.Containers, c)
 		}
 		p := reading.Pod{UID: l.uid, Namespace: wl.namespace, Name: l.name}
 		if !wl.hostNetwork {
 			p.ReceiveBytes = value(math.Floor(f.counter(math.Max(0, rx-l.netStart[0]))))
 			p.TransmitBytes = value(math.Floor(f.counter(math.Max(0, tx-l.netStart[1]))))
+			p.ReceivePackets, p.TransmitPackets = value(math.Floor(p.ReceiveBytes.V/700)), value(math.Floor(p.TransmitBytes.V/900))
+			p.NetworkErrors = value(0)
 		}
 		set.Pods = append(set.Pods, p)
 	}
@@ -157,6 +161,12 @@ func (f *Fleet) host(n *node, w, podMemory float64, value func(float64) reading.
 		ReceiveBytes:  value(math.Floor(f.counter(rx + 2e4*(w+system)))), TransmitBytes: value(math.Floor(f.counter(tx + 2e4*(w+system)))),
 		TCPEstablished: value(math.Floor(40 + 18*float64(len(n.slots))*(1+0.3*wobble))),
 	}
+	used := busy / n.cores / math.Max(1, w)
+	h.Load1, h.Load5, h.Load15 = value(n.cores*used*(1+0.2*wobble)), value(n.cores*used*(1+0.1*wobble)), value(n.cores*used)
+	h.FSReadBytes, h.FSWriteBytes = value(math.Floor(f.counter(0.03*rx))), value(math.Floor(f.counter(0.2*tx+5e4*w)))
+	h.FSReads, h.FSWrites = value(math.Floor(h.FSReadBytes.V/32e3)), value(math.Floor(h.FSWriteBytes.V/16e3))
+	h.NetworkErrors, h.NetworkDrops, h.OOMKills = value(0), value(0), value(0)
+	h.Conntrack, h.ConntrackMax = value(math.Floor(2.2*h.TCPEstablished.V)), value(262144)
 	// Disks fill slowly and are cleaned; one of some tens of nodes gets close.
 	fill := func(k uint64, size, lo, hi, period float64) reading.Filesystem {
 		_, rest := divide(w+period*unit(n.key, k, 1), period)

@@ -18,6 +18,38 @@ type Snapshot struct {
 	Workloads  map[string]*object.Workload  // by UID
 	Namespaces map[string]*object.Namespace // by name
 	Services   map[string]*object.Service   // by UID
+
+	// What follows is measured, but is no part of the inventory; role node has
+	// none of it.
+	Autoscalers map[string]*Autoscaler // by UID
+	Quotas      map[string]*Quota      // by UID
+	Claims      map[string]*Claim      // by UID
+	Endpoints   map[string]*Endpoints  // slices, by UID
+}
+
+// Autoscaler is a HorizontalPodAutoscaler.
+type Autoscaler struct {
+	Namespace, Name       string
+	Target                object.WorkloadRef
+	Current, Desired, Max int
+}
+
+// Quota is a ResourceQuota: the used part of each resource in per cent.
+type Quota struct {
+	Namespace, Name string
+	UsedPercent     map[string]float64
+}
+
+// Claim is a PersistentVolumeClaim.
+type Claim struct {
+	Namespace, Name string
+	Bound           bool
+}
+
+// Endpoints is one EndpointSlice of a Service.
+type Endpoints struct {
+	Namespace, Service string
+	Ready, NotReady    int
 }
 
 // Change is one object that appeared, changed or went. Exactly one of Now and

@@ -7,7 +7,6 @@ package catalogue
 
 import (
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -76,6 +75,9 @@ const (
 	Cores          Unit = "cores"
 	Bytes          Unit = "B"
 	BytesPerSecond Unit = "B/s"
+	PerSecond      Unit = "1/s"
+	Seconds        Unit = "s"
+	Days           Unit = "d"
 	Count          Unit = "count"
 	Bool           Unit = "0/1"
 )
@@ -107,7 +109,9 @@ const (
 	ResourceAPI    Source = "resource"       // kubelet /metrics/resource
 	StatsSummary   Source = "stats_summary"  // kubelet /stats/summary
 	Host           Source = "host"           // the node's own /proc and /sys
+	Cgroups        Source = "cgroups"        // the node's own cgroup files
 	Objects        Source = "objects"        // the API server's objects
+	Components     Source = "components"     // control plane: health checks and /metrics of its components
 	Rollup         Source = "rollup"         // samples that the server received
 )
 
@@ -204,6 +208,25 @@ type Chart struct {
 	Max   float64 `json:"max,omitempty"` // top of the axis unless data goes beyond; 0 means by the data
 }
 
+// Family is a part of the catalogue that can be left out.
+type Family string
+
+const (
+	CoreFamily   Family = "core"   // what every cluster is judged by, and what it is of; never left out
+	ExtrasFamily Family = "extras" // everything else
+)
+
+// Families lists every family.
+var Families = []Family{CoreFamily, ExtrasFamily}
+
+// Family tells which family the metric belongs to.
+func (m Metric) Family() Family {
+	if slices.ContainsFunc(core, func(c Metric) bool { return c.Name == m.Name }) {
+		return CoreFamily
+	}
+	return ExtrasFamily
+}
+
 // Labels are all labels of the metric's series, in order.
 func (m Metric) Labels() []string {
 	return append(slices.Clone(m.Level.SeriesLabels()), m.Dimensions...)
@@ -268,4 +291,9 @@ func distance(a, b string) int {
 func (s Severity) Rank() int { return slices.Index(Severities, s) + 1 }
 
 // PrefixOf is the prefix that all metric names of a level have.
-func PrefixOf(l Level) string { return "k8s_" + strings.ToLower(string(l)) + "_" }
+func PrefixOf(l Level) string {
+	if l == Volume {
+		return "k8s_pvc_" // the object that users know
+	}
+	return "k8s_" + string(l) + "_"
+}

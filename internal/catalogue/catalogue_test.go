@@ -20,7 +20,7 @@ func TestThereAre32CoreMetrics(t *testing.T) {
 }
 
 func TestEntriesAreComplete(t *testing.T) {
-	name := regexp.MustCompile(`^k8s_[a-z]+_[a-z_]+[a-z]$`)
+	name := regexp.MustCompile(`^k8s_[a-z]+_[a-z0-9_]*[a-z0-9]$`)
 	for _, m := range All() {
 		switch {
 		case !name.MatchString(m.Name) || !strings.HasPrefix(m.Name, PrefixOf(m.Level)):

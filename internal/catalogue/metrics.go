@@ -1,6 +1,9 @@
 package catalogue
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Names that code refers to. Everything else goes by what an entry says.
 const (
@@ -39,7 +42,20 @@ const (
 	ContainerMem             = "k8s_container_mem_no_cache_bytes"
 	ContainerFSRead          = "k8s_container_fs_read_bytes"
 	ContainerFSWrite         = "k8s_container_fs_write_bytes"
+
+	PodMemUsage        = "k8s_pod_mem_usage_bytes"
+	PodPacketsReceive  = "k8s_pod_network_receive_packets"
+	PodPacketsTransmit = "k8s_pod_network_transmit_packets"
+	PodFSRead          = "k8s_pod_fs_read_bytes"
+	PodFSWrite         = "k8s_pod_fs_write_bytes"
+	PodFSReads         = "k8s_pod_fs_read_times"
+	PodFSWrites        = "k8s_pod_fs_write_times"
+	WorkloadCPULimit   = "k8s_workload_cpu_core_limit"
+	WorkloadMemLimit   = "k8s_workload_mem_limit_bytes"
+	ComponentReady     = "k8s_component_ready"
 )
+
+const oneMinute = time.Minute
 
 const (
 	noNodes        = "an elastic cluster has no nodes of its own; its virtual nodes are left out"
@@ -49,8 +65,9 @@ const (
 )
 
 var (
-	usageSources   = []Source{CadvisorLabels, CadvisorPaths, ResourceAPI, StatsSummary}
+	usageSources   = []Source{CadvisorLabels, CadvisorPaths, Cgroups, ResourceAPI, StatsSummary}
 	networkSources = []Source{CadvisorLabels, CadvisorPaths, StatsSummary}
+	diskSources    = []Source{CadvisorLabels, CadvisorPaths, Cgroups}
 	hostSources    = []Source{Host, StatsSummary}
 	fromObjects    = []Source{Objects}
 	fromSamples    = []Source{Rollup}
@@ -69,7 +86,15 @@ func restarts(threshold float64) *Alert {
 	return &Alert{Statistic: Increase, Op: ">", Threshold: threshold, Period: 5 * time.Minute, Need: 1, Of: 1, Severity: Warning}
 }
 
-var metrics = []Metric{
+// metrics holds every entry, by level.
+var metrics = func() []Metric {
+	all := slices.Concat(core, extras)
+	slices.SortStableFunc(all, func(a, b Metric) int { return slices.Index(Levels, a.Level) - slices.Index(Levels, b.Level) })
+	return all
+}()
+
+// core holds the metrics that every cluster is judged by, and what they are of.
+var core = []Metric{
 	// Cluster.
 	{
 		Name: ClusterCPUUsedPercent, Title: "CPU used", Core: true,
@@ -299,13 +324,13 @@ var metrics = []Metric{
 	{
 		Name: ContainerFSRead, Title: "Disk read", Core: true,
 		Help:  "Bytes that the container's cgroup read from block devices.",
-		Level: Container, Unit: BytesPerSecond, Kind: Gauge, Place: ByNode, From: networkSources,
+		Level: Container, Unit: BytesPerSecond, Kind: Gauge, Place: ByNode, From: diskSources,
 		Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
 	},
 	{
 		Name: ContainerFSWrite, Title: "Disk write", Core: true,
 		Help:  "Bytes that the container's cgroup wrote to block devices.",
-		Level: Container, Unit: BytesPerSecond, Kind: Gauge, Place: ByNode, From: networkSources,
+		Level: Container, Unit: BytesPerSecond, Kind: Gauge, Place: ByNode, From: diskSources,
 		Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
 	},
 }

@@ -30,7 +30,9 @@ var sourceWords = map[catalogue.Source]string{
 	catalogue.ResourceAPI:    "kubelet `/metrics/resource`",
 	catalogue.StatsSummary:   "kubelet `/stats/summary`",
 	catalogue.Host:           "the node's `/proc` and `/sys`",
+	catalogue.Cgroups:        "the node's own cgroup files",
 	catalogue.Objects:        "the API server's objects",
+	catalogue.Components:     "the control plane's health checks and `/metrics`",
 	catalogue.Rollup:         "samples that the server received",
 }
 

@@ -90,6 +90,8 @@ type Node struct {
 	Virtual       bool        `json:"virtual,omitempty"` // a virtual kubelet's node: no metrics of its own, left out of sums
 	Capacity      Resources   `json:"capacity"`
 	Allocatable   Resources   `json:"allocatable"`
+	MaxPods       int         `json:"max_pods,omitempty"` // allocatable ones
+	GPUs          float64     `json:"gpus,omitempty"`     // allocatable cards
 	Conditions    []Condition `json:"conditions,omitempty"`
 	InternalIP    string      `json:"internal_ip,omitempty"`
 	KubeletPort   int32       `json:"kubelet_port,omitempty"`
@@ -114,6 +116,15 @@ type Workload struct {
 	Images   []string    `json:"images,omitempty"`
 	Revision string      `json:"revision,omitempty"` // of the pod template: changes with each rollout
 	Paused   bool        `json:"paused,omitempty"`   // suspended or scaled to zero on purpose
+	Job      *JobState   `json:"job,omitempty"`      // of a Job, and of a CronJob's newest Job
+}
+
+// JobState tells how a Job went, or the newest one of a CronJob.
+type JobState struct {
+	Failed     bool      `json:"failed,omitempty"`
+	StartedAt  time.Time `json:"started_at,omitzero"` // zero when none has started
+	FinishedAt time.Time `json:"finished_at,omitzero"`
+	Missed     bool      `json:"missed,omitempty"` // a CronJob that is overdue
 }
 
 func (*Workload) Kind() Kind { return KindWorkload }
@@ -183,8 +194,13 @@ type Pod struct {
 	HostNetwork bool        `json:"host_network,omitempty"`
 	Mirror      string      `json:"mirror,omitempty"` // of a static pod: the UID under which the kubelet knows it
 	IP          string      `json:"ip,omitempty"`
-	StartedAt   time.Time   `json:"started_at,omitzero"`
-	Containers  []Container `json:"containers"`
+	// Annotations are those whose names begin with AnnotationLogs. They stay with
+	// the collector.
+	Annotations map[string]string `json:"-"`
+	StartedAt   time.Time         `json:"started_at,omitzero"`
+	ScheduledAt time.Time         `json:"scheduled_at,omitzero"`
+	GPUs        float64           `json:"gpus,omitempty"` // cards asked for
+	Containers  []Container       `json:"containers"`
 	// Requests are those that the scheduler counts (overhead and init
 	// containers included). Has… is true when the pod has any.
 	Requests Resources `json:"requests"`
@@ -195,6 +211,12 @@ type Pod struct {
 	// containers that count. Has… is false when one of them has none.
 	Limits Resources `json:"limits"`
 }
+
+// Annotations of pods by which their logs are collected.
+const (
+	AnnotationLogs      = "logs.crowsnest.dev/"
+	AnnotationMultiline = AnnotationLogs + "multiline-start" // a regular expression for a record's first line, or "off"
+)
 
 func (*Pod) Kind() Kind { return KindPod }
 

@@ -1007,7 +1007,7 @@ export interface components {
             /** @description The metric in the user's words. */
             title: string;
             /** @enum {string} */
-            unit: "%" | "cores" | "B" | "B/s" | "count" | "0/1";
+            unit: "%" | "cores" | "B" | "B/s" | "1/s" | "s" | "d" | "count" | "0/1";
         };
         MetricList: {
             items: components["schemas"]["Metric"][];

@@ -1,0 +1,592 @@
+package catalogue
+
+const (
+	noRequest      = "a container that counts has no request, and the pod sets none of its own; k8s_pod_spec_missing is 1"
+	noPeriods      = "the container has no CPU limit, so that the kernel does not throttle it"
+	needsComponent = "the component's /metrics cannot be read"
+	noControlPlane = "the provider runs the control plane and does not show it"
+	hostOnly       = "the kubelet does not tell; a collector on the node reads it from /proc"
+	usedBySummary  = "the kubelet's summary does not tell, or it was not asked in this interval"
+)
+
+var (
+	fromComponents = []Source{Components}
+	fromHost       = []Source{Host}
+	fromSummary    = []Source{StatsSummary}
+	notManaged     = map[ClusterKind]string{Managed: noControlPlane, Elastic: noControlPlane}
+	onlyElastic    = func() map[ClusterKind]string {
+		const why = "pods are measured against their nodes there; the metric is for pods without a node of their own"
+		return map[ClusterKind]string{Managed: why, Independent: why, Edge: why}
+	}()
+)
+
+// extras holds what goes beyond the core, under the same rules.
+var extras = []Metric{
+	// Cluster.
+	{
+		Name: "k8s_cluster_node_num", Title: "Nodes", Help: "Real nodes.",
+		Level: Cluster, Unit: Count, Kind: State, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "nodes"}, Lacking: notElastic,
+	},
+	{
+		Name: "k8s_cluster_workload_num", Title: "Workloads", Help: "Top controllers, and pods that nobody controls.",
+		Level: Cluster, Unit: Count, Kind: State, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "workloads"},
+	},
+	{
+		Name: "k8s_cluster_workload_abnormal_num", Title: "Abnormal workloads", Help: "Workloads that miss replicas, or whose Job failed.",
+		Level: Cluster, Unit: Count, Kind: State, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "workloads"},
+	},
+	{
+		Name: "k8s_cluster_allocatable_pods_total", Title: "Allocatable pods", Help: "Pods that all real nodes may hold.",
+		Level: Cluster, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "pods"}, Lacking: notElastic,
+	},
+	{
+		Name: "k8s_cluster_cpu_core_request", Title: "CPU requested", Help: "CPU requests of Pending and Running pods, overhead included.",
+		Level: Cluster, Unit: Cores, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "capacity"},
+	},
+	{
+		Name: "k8s_cluster_mem_request_bytes", Title: "Memory requested", Help: "Memory requests of Pending and Running pods, overhead included.",
+		Level: Cluster, Unit: Bytes, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "capacity"},
+	},
+	{
+		Name: "k8s_cluster_age", Title: "Age", Help: "Time since the cluster's oldest namespace was made.",
+		Level: Cluster, Unit: Seconds, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "age"},
+		Absent: "namespaces may not be read",
+	},
+	{
+		Name: "k8s_cluster_cpu_core_used", Title: "CPU used", Help: "CPU used by all pods.",
+		Level: Cluster, Unit: Cores, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodCPU}, Statistic: Avg, Chart: Chart{Group: "cpu_cores"},
+	},
+	{
+		Name: "k8s_cluster_mem_no_cache_bytes", Title: "Memory (working set)", Help: "Working set of all pods.",
+		Level: Cluster, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodMem}, Statistic: Avg, Chart: Chart{Group: "memory_bytes"},
+	},
+	{
+		Name: "k8s_cluster_mem_usage_bytes", Title: "Memory with cache", Help: "Memory of all pods, page cache included.",
+		Level: Cluster, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodMemUsage}, Statistic: Avg, Chart: Chart{Group: "memory_bytes"},
+	},
+	{
+		Name: "k8s_cluster_rate_mem_usage_bytes_cluster", Title: "Memory with cache", Help: "Memory of all pods, page cache included, of the allocatable memory of all real nodes.",
+		Level: Cluster, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodMemUsage, Per: ClusterMemTotal},
+		Statistic: Avg, Chart: Chart{Group: "memory", Max: 100}, Absent: "there is no allocatable memory to divide by", Lacking: notElastic,
+	},
+	{
+		Name: "k8s_cluster_network_receive_bytes_bw", Title: "Network in", Help: "Bytes received by all pods, hostNetwork pods left out.",
+		Level: Cluster, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodNetworkReceive}, Statistic: Avg, Chart: Chart{Group: "network"},
+	},
+	{
+		Name: "k8s_cluster_network_transmit_bytes_bw", Title: "Network out", Help: "Bytes sent by all pods, hostNetwork pods left out.",
+		Level: Cluster, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodNetworkTransmit}, Statistic: Avg, Chart: Chart{Group: "network"},
+	},
+	{
+		Name: "k8s_cluster_fs_read_bytes", Title: "Disk read", Help: "Bytes that all containers read from block devices.",
+		Level: Cluster, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSRead}, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_cluster_fs_write_bytes", Title: "Disk write", Help: "Bytes that all containers wrote to block devices.",
+		Level: Cluster, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSWrite}, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_cluster_fs_read_times", Title: "Disk reads", Help: "Reads of all containers from block devices.",
+		Level: Cluster, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSReads}, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_cluster_fs_write_times", Title: "Disk writes", Help: "Writes of all containers to block devices.",
+		Level: Cluster, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSWrites}, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
+	},
+
+	// Node, from objects.
+	{
+		Name: "k8s_node_pod_num", Title: "Pods", Help: "Pending and Running pods that are bound to the node; those that ended are not counted.",
+		Level: Node, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "pods"}, Lacking: notElastic,
+	},
+	{
+		Name: "k8s_node_allocatable", Title: "Allocatable", Help: "What pods may request of the node: cpu in cores, memory in bytes, pods and gpu in pieces.",
+		Level: Node, Unit: Count, Kind: Gauge, Dimensions: []string{"resource"}, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "allocatable"}, Lacking: notElastic,
+	},
+	{
+		Name: "k8s_node_request", Title: "Requested", Help: "Requests of the node's Pending and Running pods, overhead included: cpu in cores, memory in bytes, gpu in cards.",
+		Level: Node, Unit: Count, Kind: Gauge, Dimensions: []string{"resource"}, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "requested"}, Lacking: notElastic,
+	},
+	{
+		Name: "k8s_node_limit", Title: "Limits", Help: "Limits of the node's Pending and Running pods that have one: cpu in cores, memory in bytes.",
+		Level: Node, Unit: Count, Kind: Gauge, Dimensions: []string{"resource"}, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "limits"}, Lacking: notElastic,
+	},
+	{
+		Name: "k8s_node_rate_cpu_core_request_node", Title: "CPU requested", Help: "CPU requests of the node's Pending and Running pods, of its allocatable CPU.",
+		Level: Node, Unit: Percent, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "requests", Max: 100}, Lacking: notElastic,
+		Absent: "the node has no allocatable CPU",
+	},
+	{
+		Name: "k8s_node_rate_mem_request_bytes_node", Title: "Memory requested", Help: "Memory requests of the node's Pending and Running pods, of its allocatable memory.",
+		Level: Node, Unit: Percent, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "requests", Max: 100}, Lacking: notElastic,
+		Absent: "the node has no allocatable memory",
+	},
+	{
+		Name: "k8s_node_condition", Title: "Condition", Help: "1 when the condition (DiskPressure, MemoryPressure, PIDPressure, NetworkUnavailable) is True or Unknown, else 0.",
+		Level: Node, Unit: Bool, Kind: State, Dimensions: []string{"condition"}, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "condition", Max: 1}, Lacking: notElastic,
+		Absent: "the node does not tell of the condition",
+	},
+	{
+		Name: "k8s_node_age", Title: "Age", Help: "Time since the node was made.",
+		Level: Node, Unit: Seconds, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "age"}, Lacking: notElastic,
+	},
+
+	// Node, from its own readings.
+	{
+		Name: "k8s_node_load1", Title: "Load, 1 min", Help: "Processes that run or wait for a processor or the disk, averaged by the kernel over 1 minute.",
+		Level: Node, Unit: Count, Kind: Gauge, Place: ByNode, From: fromHost, Statistic: Avg, Chart: Chart{Group: "load"}, Lacking: notElastic, LackingOutside: hostOnly,
+	},
+	{
+		Name: "k8s_node_load5", Title: "Load, 5 min", Help: "Processes that run or wait for a processor or the disk, averaged by the kernel over 5 minutes.",
+		Level: Node, Unit: Count, Kind: Gauge, Place: ByNode, From: fromHost, Statistic: Avg, Chart: Chart{Group: "load"}, Lacking: notElastic, LackingOutside: hostOnly,
+	},
+	{
+		Name: "k8s_node_load15", Title: "Load, 15 min", Help: "Processes that run or wait for a processor or the disk, averaged by the kernel over 15 minutes.",
+		Level: Node, Unit: Count, Kind: Gauge, Place: ByNode, From: fromHost, Statistic: Avg, Chart: Chart{Group: "load"}, Lacking: notElastic, LackingOutside: hostOnly,
+	},
+	{
+		Name: "k8s_node_fs_read_bytes", Title: "Disk read", Help: "Bytes read from the node's whole disks.",
+		Level: Node, Unit: BytesPerSecond, Kind: Gauge, Place: ByNode, From: fromHost, Statistic: Avg, Chart: Chart{Group: "fs"}, Lacking: notElastic, LackingOutside: hostOnly,
+		Absent: "the node has no disk that could be found",
+	},
+	{
+		Name: "k8s_node_fs_write_bytes", Title: "Disk write", Help: "Bytes written to the node's whole disks.",
+		Level: Node, Unit: BytesPerSecond, Kind: Gauge, Place: ByNode, From: fromHost, Statistic: Avg, Chart: Chart{Group: "fs"}, Lacking: notElastic, LackingOutside: hostOnly,
+		Absent: "the node has no disk that could be found",
+	},
+	{
+		Name: "k8s_node_fs_read_times", Title: "Disk reads", Help: "Reads from the node's whole disks.",
+		Level: Node, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: fromHost, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Lacking: notElastic, LackingOutside: hostOnly,
+		Absent: "the node has no disk that could be found",
+	},
+	{
+		Name: "k8s_node_fs_write_times", Title: "Disk writes", Help: "Writes to the node's whole disks.",
+		Level: Node, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: fromHost, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Lacking: notElastic, LackingOutside: hostOnly,
+		Absent: "the node has no disk that could be found",
+	},
+	{
+		Name: "k8s_node_filesystem_inode_usage", Title: "Inodes used", Help: "Used inodes of all that the file system has.",
+		Level: Node, Unit: Percent, Kind: Gauge, Dimensions: []string{"mountpoint"}, Place: ByNode, From: hostSources, Statistic: Max,
+		Alert: above(90, 5), Chart: Chart{Group: "inodes", Max: 100}, Lacking: notElastic, Absent: "the file system makes inodes as it needs them",
+	},
+	{
+		Name: "k8s_node_network_errors", Title: "Network errors", Help: "Packets that the node's own interfaces received or sent with errors.",
+		Level: Node, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: hostSources, Statistic: Max, Chart: Chart{Group: "network_errors"}, Lacking: notElastic,
+		Absent: "read from outside, when no interface of the kubelet's has the configured name",
+	},
+	{
+		Name: "k8s_node_network_drops", Title: "Packets dropped", Help: "Packets that the node's own interfaces dropped on the way in or out.",
+		Level: Node, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: fromHost, Statistic: Max, Chart: Chart{Group: "network_errors"}, Lacking: notElastic, LackingOutside: hostOnly,
+		Absent: "the node has no interface that could be found",
+	},
+	{
+		Name: "k8s_node_oom_kill_total", Title: "OOM kills", Help: "Processes that the node's kernel killed because memory ran out.",
+		Level: Node, Unit: Count, Kind: Counter, Place: ByNode, From: fromHost, Statistic: Increase, Chart: Chart{Group: "oom"}, Lacking: notElastic, LackingOutside: hostOnly,
+		Absent: "the kernel does not count them",
+	},
+	{
+		Name: "k8s_node_conntrack_usage", Title: "Connection tracking used", Help: "Tracked connections, of as many as the kernel tracks.",
+		Level: Node, Unit: Percent, Kind: Gauge, Place: ByNode, From: fromHost, Statistic: Max, Alert: above(90, 5), Chart: Chart{Group: "conntrack", Max: 100},
+		Lacking: notElastic, LackingOutside: hostOnly, Absent: "the kernel does not track connections",
+	},
+	{
+		Name: "k8s_node_clock_offset", Title: "Clock offset", Help: "By how much the node's clock is ahead of the server's; behind is negative. Known to within half a round trip.",
+		Level: Node, Unit: Seconds, Kind: Gauge, Place: ByNode, From: fromHost, Statistic: Max, Chart: Chart{Group: "clock"}, Lacking: notElastic,
+		LackingOutside: "only a collector on the node shows the node's clock", Absent: "the server did not answer yet",
+	},
+	{
+		Name: "k8s_node_kubelet_ready", Title: "Kubelet answers", Help: "1 when the kubelet answered in the interval, else 0.",
+		Level: Node, Unit: Bool, Kind: State, Place: ByNode, From: usageSources, Statistic: Max, Chart: Chart{Group: "kubelet", Max: 1}, Lacking: notElastic,
+	},
+
+	// Namespace.
+	{
+		Name: "k8s_namespace_pod_num", Title: "Pods by phase", Help: "Pods in each phase that has one.",
+		Level: Namespace, Unit: Count, Kind: Gauge, Dimensions: []string{"phase"}, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "pods"},
+		Absent: "no pod is in the phase",
+	},
+	{
+		Name: "k8s_namespace_pod_restart_total", Title: "Container restarts", Help: "Container restarts of the namespace's pods, as a counter raised by each pod's increase.",
+		Level: Namespace, Unit: Count, Kind: Counter, Place: ByCluster, From: fromObjects, Statistic: Increase, Chart: Chart{Group: "restarts"},
+		Absent: "the namespace has no pod",
+	},
+	{
+		Name: "k8s_namespace_cpu_core_request", Title: "CPU requested", Help: "CPU requests of the namespace's Pending and Running pods.",
+		Level: Namespace, Unit: Cores, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "cpu"}, Absent: "the namespace has no pod",
+	},
+	{
+		Name: "k8s_namespace_mem_request_bytes", Title: "Memory requested", Help: "Memory requests of the namespace's Pending and Running pods.",
+		Level: Namespace, Unit: Bytes, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "the namespace has no pod",
+	},
+	{
+		Name: "k8s_namespace_quota_usage", Title: "Quota used", Help: "Used part of the namespace's quota for a resource; the fullest where several quotas name it.",
+		Level: Namespace, Unit: Percent, Kind: Gauge, Dimensions: []string{"resource"}, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "quota", Max: 100},
+		Absent: "the namespace has no quota, or quotas may not be read",
+	},
+	{
+		Name: "k8s_namespace_cpu_core_used", Title: "CPU used", Help: "CPU used by the namespace's pods.",
+		Level: Namespace, Unit: Cores, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodCPU}, Statistic: Avg, Chart: Chart{Group: "cpu"},
+	},
+	{
+		Name: "k8s_namespace_mem_no_cache_bytes", Title: "Memory (working set)", Help: "Working set of the namespace's pods.",
+		Level: Namespace, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodMem}, Statistic: Avg, Chart: Chart{Group: "memory"},
+	},
+	{
+		Name: "k8s_namespace_mem_usage_bytes", Title: "Memory with cache", Help: "Memory of the namespace's pods, page cache included.",
+		Level: Namespace, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodMemUsage}, Statistic: Avg, Chart: Chart{Group: "memory"},
+	},
+	{
+		Name: "k8s_namespace_network_receive_bytes_bw", Title: "Network in", Help: "Bytes received by the namespace's pods.",
+		Level: Namespace, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodNetworkReceive}, Statistic: Avg, Chart: Chart{Group: "network"},
+	},
+	{
+		Name: "k8s_namespace_network_transmit_bytes_bw", Title: "Network out", Help: "Bytes sent by the namespace's pods.",
+		Level: Namespace, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodNetworkTransmit}, Statistic: Avg, Chart: Chart{Group: "network"},
+	},
+	{
+		Name: "k8s_namespace_fs_read_bytes", Title: "Disk read", Help: "Bytes that the namespace's containers read from block devices.",
+		Level: Namespace, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSRead}, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_namespace_fs_write_bytes", Title: "Disk write", Help: "Bytes that the namespace's containers wrote to block devices.",
+		Level: Namespace, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSWrite}, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
+	},
+
+	// Workload.
+	{
+		Name: "k8s_workload_replicas_desire", Title: "Replicas desired", Help: "Replicas that the workload should have.",
+		Level: Workload, Unit: Count, Kind: State, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "replicas"},
+	},
+	{
+		Name: "k8s_workload_replicas_ready", Title: "Replicas ready", Help: "Replicas that are ready.",
+		Level: Workload, Unit: Count, Kind: State, Place: ByCluster, From: fromObjects, Statistic: Min, Chart: Chart{Group: "replicas"},
+	},
+	{
+		Name: "k8s_workload_pod_num", Title: "Pods by phase", Help: "The workload's pods in each phase that has one.",
+		Level: Workload, Unit: Count, Kind: Gauge, Dimensions: []string{"phase"}, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "pods"},
+		Absent: "none of its pods is in the phase",
+	},
+	{
+		Name: "k8s_workload_cpu_core_request", Title: "CPU requested", Help: "CPU requests of the workload's Pending and Running pods.",
+		Level: Workload, Unit: Cores, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "cpu"}, Absent: "the workload has no pod",
+	},
+	{
+		Name: "k8s_workload_mem_request_bytes", Title: "Memory requested", Help: "Memory requests of the workload's Pending and Running pods.",
+		Level: Workload, Unit: Bytes, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "the workload has no pod",
+	},
+	{
+		Name: WorkloadCPULimit, Title: "CPU limit", Help: "CPU limits of the workload's Pending and Running pods.",
+		Level: Workload, Unit: Cores, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "cpu"}, Absent: "one of its pods has no limit",
+	},
+	{
+		Name: WorkloadMemLimit, Title: "Memory limit", Help: "Memory limits of the workload's Pending and Running pods.",
+		Level: Workload, Unit: Bytes, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "one of its pods has no limit",
+	},
+	{
+		Name: "k8s_workload_rate_cpu_core_used_limit", Title: "CPU of limit", Help: "CPU used by the workload's pods, of the sum of their limits.",
+		Level: Workload, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodCPU, Per: WorkloadCPULimit},
+		Statistic: Avg, Chart: Chart{Group: "cpu_limit", Max: 100}, Absent: "one of its pods has no limit",
+	},
+	{
+		Name: "k8s_workload_rate_mem_no_cache_limit", Title: "Memory of limit", Help: "Working set of the workload's pods, of the sum of their limits.",
+		Level: Workload, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodMem, Per: WorkloadMemLimit},
+		Statistic: Avg, Chart: Chart{Group: "memory_limit", Max: 100}, Absent: "one of its pods has no limit",
+	},
+	{
+		Name: "k8s_workload_mem_usage_bytes", Title: "Memory with cache", Help: "Memory of the workload's pods, page cache included.",
+		Level: Workload, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodMemUsage}, Statistic: Avg, Chart: Chart{Group: "memory"},
+	},
+	{
+		Name: "k8s_workload_network_receive_packets", Title: "Packets in", Help: "Packets received by the workload's pods.",
+		Level: Workload, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodPacketsReceive}, Statistic: Avg, Chart: Chart{Group: "packets"},
+	},
+	{
+		Name: "k8s_workload_network_transmit_packets", Title: "Packets out", Help: "Packets sent by the workload's pods.",
+		Level: Workload, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodPacketsTransmit}, Statistic: Avg, Chart: Chart{Group: "packets"},
+	},
+	{
+		Name: "k8s_workload_fs_read_bytes", Title: "Disk read", Help: "Bytes that the workload's containers read from block devices.",
+		Level: Workload, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSRead}, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_workload_fs_write_bytes", Title: "Disk write", Help: "Bytes that the workload's containers wrote to block devices.",
+		Level: Workload, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSWrite}, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_workload_fs_read_times", Title: "Disk reads", Help: "Reads of the workload's containers from block devices.",
+		Level: Workload, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSReads}, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_workload_fs_write_times", Title: "Disk writes", Help: "Writes of the workload's containers to block devices.",
+		Level: Workload, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSWrites}, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_workload_hpa_replicas_current", Title: "Autoscaler: current", Help: "Replicas that the workload's HorizontalPodAutoscaler saw last.",
+		Level: Workload, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "hpa"}, Absent: "no autoscaler scales the workload",
+	},
+	{
+		Name: "k8s_workload_hpa_replicas_desired", Title: "Autoscaler: desired", Help: "Replicas that the workload's HorizontalPodAutoscaler wants.",
+		Level: Workload, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "hpa"}, Absent: "no autoscaler scales the workload",
+	},
+	{
+		Name: "k8s_workload_hpa_replicas_max", Title: "Autoscaler: most", Help: "The most replicas that the workload's HorizontalPodAutoscaler may want.",
+		Level: Workload, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "hpa"}, Absent: "no autoscaler scales the workload",
+	},
+	{
+		Name: "k8s_workload_job_failed", Title: "Job failed", Help: "1 when the Job, or the CronJob's newest Job, has failed for good; 0 again after a later one succeeds.",
+		Level: Workload, Unit: Bool, Kind: State, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "job", Max: 1}, Absent: "it is no Job or CronJob, or none has run",
+	},
+	{
+		Name: "k8s_workload_job_duration", Title: "Job duration", Help: "How long the Job, or the CronJob's newest Job, runs or ran.",
+		Level: Workload, Unit: Seconds, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "job_duration"}, Absent: "it is no Job or CronJob, or none has started",
+	},
+	{
+		Name: "k8s_workload_cronjob_missed", Title: "CronJob missed", Help: "1 when the CronJob is overdue by its deadline, else by one period.",
+		Level: Workload, Unit: Bool, Kind: State, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "job", Max: 1}, Absent: "it is no CronJob",
+	},
+
+	// Service.
+	{
+		Name: "k8s_service_endpoints_ready", Title: "Endpoints ready", Help: "Addresses behind the Service that are ready.",
+		Level: Service, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Min, Chart: Chart{Group: "endpoints"},
+		Absent: "the Service selects no pods, or EndpointSlices may not be read",
+	},
+	{
+		Name: "k8s_service_endpoints_not_ready", Title: "Endpoints not ready", Help: "Addresses behind the Service that are not ready; those of terminating pods are not counted.",
+		Level: Service, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "endpoints"},
+		Absent: "the Service selects no pods, or EndpointSlices may not be read",
+	},
+
+	// Pod, from objects.
+	{
+		Name: "k8s_pod_status_phase", Title: "Phase", Help: "1 for the phase that the pod is in.",
+		Level: Pod, Unit: Bool, Kind: State, Dimensions: []string{"phase"}, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "phase", Max: 1},
+		Absent: "the pod is in another phase",
+	},
+	{
+		Name: "k8s_pod_waiting_reason", Title: "Waiting", Help: "1 while the pod does not run for the reason, the worst of its containers': CrashLoopBackOff, ImagePullBackOff, CreateContainerConfigError and others.",
+		Level: Pod, Unit: Bool, Kind: State, Dimensions: []string{"reason"}, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "waiting", Max: 1},
+		Absent: "nothing keeps the pod from running",
+	},
+	{
+		Name: "k8s_pod_unschedulable", Title: "Unschedulable", Help: "1 while no node takes the pod.",
+		Level: Pod, Unit: Bool, Kind: State, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "unschedulable", Max: 1}, Absent: "the pod is scheduled, or has ended",
+		Alert: &Alert{Statistic: Max, Op: "==", Threshold: 1, Period: oneMinute, Need: 5, Of: 5, Severity: Warning},
+	},
+	{
+		Name: "k8s_pod_scheduled_latency", Title: "Time to a node", Help: "From the pod's creation to its getting a node.",
+		Level: Pod, Unit: Seconds, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "start"}, Absent: "the pod is not scheduled, or has ended",
+	},
+	{
+		Name: "k8s_pod_started_latency", Title: "Time to running", Help: "From the pod's creation to the start of the last of its containers; the first instances only.",
+		Level: Pod, Unit: Seconds, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "start"}, Absent: "not all containers run, one was restarted, or the pod has ended",
+	},
+	{
+		Name: "k8s_pod_gpu_request", Title: "GPUs requested", Help: "Cards that the pod asks for of device plugins (nvidia.com/gpu, amd.com/gpu, tencent.com/gpu and others); a part of a card is a fraction.",
+		Level: Pod, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "gpu"}, Absent: "the pod asks for none",
+	},
+
+	// Pod, measured.
+	{
+		Name: "k8s_pod_rate_cpu_core_used_node", Title: "CPU of node", Help: "CPU used by the pod, of its node's allocatable CPU.",
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "cpu_node"}, Absent: "the node's object may not be read", Lacking: notElastic,
+	},
+	{
+		Name: "k8s_pod_rate_cpu_core_used_request", Title: "CPU of request", Help: "CPU used by the pod, of its CPU request.",
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "cpu_request"}, Absent: noRequest,
+	},
+	{
+		Name: "k8s_pod_rate_cpu_core_used_resource", Title: "CPU of specification", Help: "CPU used by the pod, of its specification: its limit, else its request.",
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "cpu_resource", Max: 100}, Absent: "the pod has neither a limit nor a request", Lacking: onlyElastic,
+	},
+	{
+		Name: "k8s_pod_rate_mem_no_cache_node", Title: "Memory of node", Help: "Working set of the pod, of its node's allocatable memory.",
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_node"}, Absent: "the node's object may not be read", Lacking: notElastic,
+	},
+	{
+		Name: "k8s_pod_rate_mem_no_cache_request", Title: "Memory of request", Help: "Working set of the pod, of its memory request.",
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_request"}, Absent: noRequest,
+	},
+	{
+		Name: "k8s_pod_rate_mem_no_cache_resource", Title: "Memory of specification", Help: "Working set of the pod, of its specification: its limit, else its request.",
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_resource", Max: 100}, Absent: "the pod has neither a limit nor a request", Lacking: onlyElastic,
+	},
+	{
+		Name: PodMemUsage, Title: "Memory with cache", Help: "Memory of the pod's running containers, page cache included. Near the limit for whoever reads files; alerts look at the working set.",
+		Level: Pod, Unit: Bytes, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "a running container has no reading",
+	},
+	{
+		Name: "k8s_pod_rate_mem_usage_node", Title: "Memory with cache of node", Help: "Memory of the pod, page cache included, of its node's allocatable memory.",
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_node"}, Absent: "the node's object may not be read", Lacking: notElastic,
+	},
+	{
+		Name: "k8s_pod_rate_mem_usage_request", Title: "Memory with cache of request", Help: "Memory of the pod, page cache included, of its memory request.",
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_request"}, Absent: noRequest,
+	},
+	{
+		Name: "k8s_pod_rate_mem_usage_limit", Title: "Memory with cache of limit", Help: "Memory of the pod, page cache included, of its memory limit.",
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_limit", Max: 100}, Absent: limitMissing,
+	},
+	{
+		Name: PodPacketsReceive, Title: "Packets in", Help: "Packets received by all of the pod's interfaces but lo.",
+		Level: Pod, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: diskSources[:2], Statistic: Avg, Chart: Chart{Group: "packets"}, Absent: hostNetworkPod,
+	},
+	{
+		Name: PodPacketsTransmit, Title: "Packets out", Help: "Packets sent by all of the pod's interfaces but lo.",
+		Level: Pod, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: diskSources[:2], Statistic: Avg, Chart: Chart{Group: "packets"}, Absent: hostNetworkPod,
+	},
+	{
+		Name: "k8s_pod_network_errors", Title: "Network errors", Help: "Packets that the pod's interfaces received or sent with errors, or dropped.",
+		Level: Pod, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: networkSources, Statistic: Max, Chart: Chart{Group: "network_errors"}, Absent: hostNetworkPod,
+	},
+	{
+		Name: PodFSRead, Title: "Disk read", Help: "Bytes that the pod's containers read from block devices.",
+		Level: Pod, Unit: BytesPerSecond, Kind: Gauge, Place: ByNode, From: diskSources, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
+	},
+	{
+		Name: PodFSWrite, Title: "Disk write", Help: "Bytes that the pod's containers wrote to block devices.",
+		Level: Pod, Unit: BytesPerSecond, Kind: Gauge, Place: ByNode, From: diskSources, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
+	},
+	{
+		Name: PodFSReads, Title: "Disk reads", Help: "Reads of the pod's containers from block devices.",
+		Level: Pod, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: diskSources, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
+	},
+	{
+		Name: PodFSWrites, Title: "Disk writes", Help: "Writes of the pod's containers to block devices.",
+		Level: Pod, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: diskSources, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_pod_ephemeral_storage_bytes", Title: "Ephemeral storage", Help: "Disk space of the pod: its containers' own layers and logs, and its empty folders.",
+		Level: Pod, Unit: Bytes, Kind: Gauge, Place: ByNode, From: fromSummary, Statistic: Max, Chart: Chart{Group: "ephemeral"}, Absent: usedBySummary,
+	},
+	{
+		Name: "k8s_pod_rootfs_usage", Title: "Root file systems", Help: "Space of the containers' own layers, of the file system that they lie on.",
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: fromSummary, Statistic: Max, Chart: Chart{Group: "rootfs"}, Absent: usedBySummary,
+	},
+
+	// Container.
+	{
+		Name: "k8s_container_restart_total", Title: "Restarts", Help: "How often the container was started again.",
+		Level: Container, Unit: Count, Kind: Counter, Place: ByCluster, From: fromObjects, Statistic: Increase, Chart: Chart{Group: "restarts"},
+	},
+	{
+		Name: "k8s_container_last_terminated", Title: "Last end", Help: "1 for how the instance before the present one ended, or the last one where none runs.",
+		Level: Container, Unit: Bool, Kind: State, Dimensions: []string{"reason", "exit_code"}, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "terminated", Max: 1},
+		Absent: "no instance has ended",
+	},
+	{
+		Name: "k8s_container_oom_kill_total", Title: "OOM kills", Help: "Times that the container's memory ran out: one for each instance that ended OOMKilled, and each process that the kernel killed within the living one.",
+		Level: Container, Unit: Count, Kind: Counter, Place: ByNode, From: []Source{Objects, CadvisorLabels, CadvisorPaths, Cgroups}, Statistic: Increase,
+		Alert: &Alert{Statistic: Increase, Op: ">", Threshold: 0, Period: 5 * oneMinute, Need: 1, Of: 1, Severity: Warning}, Chart: Chart{Group: "oom"},
+	},
+	{
+		Name: "k8s_container_rate_cpu_core_used_node", Title: "CPU of node", Help: "CPU used by the container, of its node's allocatable CPU.",
+		Level: Container, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "cpu_node"}, Absent: "the node's object may not be read", Lacking: notElastic,
+	},
+	{
+		Name: "k8s_container_rate_cpu_core_used_request", Title: "CPU of request", Help: "CPU used by the container, of its CPU request.",
+		Level: Container, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "cpu_request"}, Absent: "the container has no CPU request",
+	},
+	{
+		Name: "k8s_container_rate_cpu_core_used_limit", Title: "CPU of limit", Help: "CPU used by the container, of its CPU limit.",
+		Level: Container, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "cpu_limit", Max: 100}, Absent: "the container has no CPU limit",
+	},
+	{
+		Name: "k8s_container_rate_mem_no_cache_node", Title: "Memory of node", Help: "Working set of the container, of its node's allocatable memory.",
+		Level: Container, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_node"}, Absent: "the node's object may not be read", Lacking: notElastic,
+	},
+	{
+		Name: "k8s_container_rate_mem_no_cache_request", Title: "Memory of request", Help: "Working set of the container, of its memory request.",
+		Level: Container, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_request"}, Absent: "the container has no memory request",
+	},
+	{
+		Name: "k8s_container_rate_mem_no_cache_limit", Title: "Memory of limit", Help: "Working set of the container, of its memory limit.",
+		Level: Container, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_limit", Max: 100}, Absent: "the container has no memory limit",
+	},
+	{
+		Name: "k8s_container_mem_usage_bytes", Title: "Memory with cache", Help: "Memory of the container, page cache included.",
+		Level: Container, Unit: Bytes, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "the source does not tell it",
+	},
+	{
+		Name: "k8s_container_throttled_ratio", Title: "Throttled", Help: "CPU periods in which the container was held back by its limit, of all in which it wanted to run.",
+		Level: Container, Unit: Percent, Kind: Gauge, Place: ByNode, From: diskSources, Statistic: Avg, Alert: above(25, 5), Chart: Chart{Group: "throttled", Max: 100}, Absent: noPeriods,
+	},
+	{
+		Name: "k8s_container_fs_read_times", Title: "Disk reads", Help: "Reads of the container's cgroup from block devices.",
+		Level: Container, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: diskSources, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_container_fs_write_times", Title: "Disk writes", Help: "Writes of the container's cgroup to block devices.",
+		Level: Container, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: diskSources, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_container_pids", Title: "Processes", Help: "Processes and threads, where the source counts them apart just the processes, of the container's cgroup.",
+		Level: Container, Unit: Count, Kind: Gauge, Place: ByNode, From: diskSources, Statistic: Max, Chart: Chart{Group: "pids"}, Absent: "the source does not count them",
+	},
+
+	// Volume.
+	{
+		Name: "k8s_pvc_usage", Title: "Space used", Help: "Used part of the volume's space, as df has it.",
+		Level: Volume, Unit: Percent, Kind: Gauge, Place: ByNode, From: fromSummary, Statistic: Max, Alert: above(90, 5), Chart: Chart{Group: "volume", Max: 100},
+		Absent: "no running pod uses the volume, or its driver does not tell",
+	},
+	{
+		Name: "k8s_pvc_inode_usage", Title: "Inodes used", Help: "Used part of the volume's inodes.",
+		Level: Volume, Unit: Percent, Kind: Gauge, Place: ByNode, From: fromSummary, Statistic: Max, Alert: above(90, 5), Chart: Chart{Group: "volume", Max: 100},
+		Absent: "no running pod uses the volume, or its driver does not tell",
+	},
+	{
+		Name: "k8s_pvc_bound", Title: "Bound", Help: "1 when the claim has a volume, else 0.",
+		Level: Volume, Unit: Bool, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "bound", Max: 1},
+		Alert: &Alert{Statistic: Max, Op: "==", Threshold: 0, Period: oneMinute, Need: 5, Of: 5, Severity: Warning},
+	},
+
+	// Component.
+	{
+		Name: ComponentReady, Title: "Ready", Help: "1 when an instance of the component (apiserver, etcd, scheduler, controller_manager, coredns) is healthy by its own word, else 0.",
+		Level: Component, Unit: Bool, Kind: State, Place: ByCluster, From: fromComponents, Statistic: Max, Chart: Chart{Group: "ready", Max: 1},
+		Alert:  &Alert{Statistic: Max, Op: "==", Threshold: 0, Period: oneMinute, Need: 2, Of: 2, Severity: Critical},
+		Absent: "no instance of the component shows: the provider runs it",
+	},
+	{
+		Name: "k8s_component_probe_duration", Title: "Probe", Help: "How long the component took to say that it is healthy.",
+		Level: Component, Unit: Seconds, Kind: Gauge, Place: ByCluster, From: fromComponents, Statistic: Avg, Chart: Chart{Group: "probe"}, Absent: "it is judged by its pods, or does not answer",
+	},
+	{
+		Name: "k8s_component_certificate_days", Title: "Certificate", Help: "Days until the certificate that the component shows ends; the first of its chain.",
+		Level: Component, Unit: Days, Kind: Gauge, Place: ByCluster, From: fromComponents, Statistic: Min, Chart: Chart{Group: "certificate"}, Absent: "the component is not reached by TLS",
+		Alert: &Alert{Statistic: Min, Op: "<", Threshold: 14, Period: 5 * oneMinute, Need: 1, Of: 1, Severity: Warning},
+	},
+	{
+		Name: "k8s_component_request_rate", Title: "Requests", Help: "Requests to the API server by verb_group: list, read (other reads), write. WATCH and CONNECT, which last, are not among them.",
+		Level: Component, Unit: PerSecond, Kind: Gauge, Dimensions: []string{"verb_group"}, Place: ByCluster, From: fromComponents, Statistic: Avg, Chart: Chart{Group: "requests"}, Absent: needsComponent,
+	},
+	{
+		Name: "k8s_component_request_error_ratio", Title: "Requests failed", Help: "Requests that the API server answered with 5xx, by verb_group.",
+		Level: Component, Unit: Percent, Kind: Gauge, Dimensions: []string{"verb_group"}, Place: ByCluster, From: fromComponents, Statistic: Avg, Chart: Chart{Group: "request_errors", Max: 100}, Absent: needsComponent,
+	},
+	{
+		Name: "k8s_component_request_p99", Title: "Request latency, p99", Help: "The time within which 99 of 100 requests to the API server were answered, by verb_group, without WATCH and CONNECT.",
+		Level: Component, Unit: Seconds, Kind: Gauge, Dimensions: []string{"verb_group"}, Place: ByCluster, From: fromComponents, Statistic: Avg, Chart: Chart{Group: "request_latency"}, Absent: needsComponent,
+	},
+	{
+		Name: "k8s_component_database_bytes", Title: "etcd size", Help: "Size of etcd's database, the largest of its members', as etcd or the API server tells it.",
+		Level: Component, Unit: Bytes, Kind: Gauge, Place: ByCluster, From: fromComponents, Statistic: Max, Chart: Chart{Group: "database"}, Absent: needsComponent,
+	},
+	{
+		Name: "k8s_component_leader_changes_total", Title: "Leader changes", Help: "How often etcd changed its leader.",
+		Level: Component, Unit: Count, Kind: Counter, Place: ByCluster, From: fromComponents, Statistic: Increase, Chart: Chart{Group: "leader_changes"}, Absent: needsComponent, Lacking: notManaged,
+	},
+	{
+		Name: "k8s_component_fsync_p99", Title: "etcd fsync, p99", Help: "The time within which 99 of 100 of etcd's writes to its log were on disk.",
+		Level: Component, Unit: Seconds, Kind: Gauge, Place: ByCluster, From: fromComponents, Statistic: Max, Chart: Chart{Group: "fsync"}, Absent: needsComponent, Lacking: notManaged,
+	},
+	{
+		Name: "k8s_component_pending_pods", Title: "Pods that wait for the scheduler", Help: "Pods in the scheduler's queues.",
+		Level: Component, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromComponents, Statistic: Max, Chart: Chart{Group: "pending"}, Absent: needsComponent, Lacking: notManaged,
+	},
+	{
+		Name: "k8s_component_scheduling_p99", Title: "Scheduling, p99", Help: "The time within which the scheduler decided 99 of 100 attempts.",
+		Level: Component, Unit: Seconds, Kind: Gauge, Place: ByCluster, From: fromComponents, Statistic: Max, Chart: Chart{Group: "scheduling"}, Absent: needsComponent, Lacking: notManaged,
+	},
+}
