@@ -58,6 +58,11 @@ func compile(r meta.Resource) (*compiled, error) {
 	for i := range s.Conditions {
 		pc := &s.Conditions[i]
 		m, ok := catalogue.Get(pc.Metric)
+		if pc.Expr != "" {
+			// A cluster's expressions are evaluated when all that it sends is there,
+			// which is when its rollups are written.
+			m, ok = catalogue.Metric{Title: shorten(pc.Expr), Kind: catalogue.Gauge, Place: catalogue.ByServer}, true
+		}
 		if !ok { // it left the catalogue with a newer version
 			return nil, fmt.Errorf("policy %q: metric %q is not in the catalogue", r.Name, pc.Metric)
 		}
@@ -75,6 +80,13 @@ func compile(r meta.Resource) (*compiled, error) {
 				}
 			}
 		}
+		if pc.Expr != "" && pc.Op == "" {
+			exists := 0.0
+			ec.Op = ">"
+			if rank := catalogue.Severity(pc.Severity).Rank(); rank > 0 {
+				ec.Thresholds[rank-1] = &exists
+			}
+		}
 		c.conditions = append(c.conditions, condition{pc, m})
 		c.rule.Conditions = append(c.rule.Conditions, ec)
 	}
@@ -88,14 +100,35 @@ func compile(r meta.Resource) (*compiled, error) {
 
 // series describes how a condition's samples become windows.
 func (c condition) series(interval time.Duration, created time.Time, minAge time.Duration) evaluate.Series {
-	return evaluate.Series{
+	s := evaluate.Series{
 		Statistic: catalogue.Statistic(c.Statistic), Kind: c.metric.Kind, Period: c.Period.D(), Interval: interval, CreatedAt: created, MinAge: minAge,
 	}
+	if c.Change != nil {
+		s.Change, s.ChangePercent = c.Change.Against.D(), c.Change.As == policy.ChangePercent
+	}
+	if c.Forecast != nil {
+		s.Forecast, s.FitFrom = c.Forecast.Within.D(), c.Forecast.From.D()
+	}
+	return s
+}
+
+// promql tells whether the policy's conditions are expressions.
+func (c *compiled) promql() bool { return c.level == policy.LevelPromQL }
+
+// onNodes tells whether the policy's objects lie on one node each, which sends
+// what they are judged by.
+func (c *compiled) onNodes() bool {
+	return !c.promql() && slices.Contains(c.level.SeriesLabels(), "node")
 }
 
 // span is how far back a condition looks.
 func (c *compiled) span(i int, interval time.Duration) time.Duration {
-	return time.Duration(c.rule.Reach(i))*c.conditions[i].Period.D() + 3*interval
+	cond := c.conditions[i]
+	back := time.Duration(c.rule.Reach(i)) * cond.Period.D()
+	if f := cond.Forecast; f != nil {
+		back += max(0, f.From.D()-cond.Period.D())
+	}
+	return back + 3*interval
 }
 
 // misfit says why the policy cannot be evaluated at an interval; empty: it can.

@@ -18,8 +18,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
@@ -148,6 +150,7 @@ type Engine struct {
 	log     *slog.Logger
 	metrics *metrics
 	book    *incident.Book
+	promql  *promql.Engine
 	wake    chan struct{}
 
 	queue struct {
@@ -165,8 +168,10 @@ type Engine struct {
 	targets  []incident.Target
 	sources  map[sourceKey]*source
 	alerts   map[alertKey]*incident.Alert
-	ended    map[alertKey]time.Time // recently: nothing older may fire again
-	savedAt  map[string]time.Time   // of alerts, by id
+	ended    map[alertKey]time.Time   // recently: nothing older may fire again
+	changes  map[alertKey][]time.Time // of what does not fire, but did within the last hour
+	few      map[alertKey]time.Time   // since when too few objects match
+	savedAt  map[string]time.Time     // of alerts, by id
 	loadedAt time.Time
 	failing  map[string]bool // what is failing, so that it is logged when it changes
 
@@ -182,6 +187,7 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		opts: o, log: o.Logger, metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1),
 		byID: map[string]*compiled{}, clusters: map[string]meta.ClusterRow{}, sources: map[sourceKey]*source{},
+		promql: newPromQL(o.Logger), changes: map[alertKey][]time.Time{}, few: map[alertKey]time.Time{},
 		alerts: map[alertKey]*incident.Alert{}, ended: map[alertKey]time.Time{}, savedAt: map[string]time.Time{}, failing: map[string]bool{},
 	}
 	e.queue.changes = map[sourceKey]round{}
@@ -346,7 +352,7 @@ func (e *Engine) Run(ctx context.Context) error {
 // restore loads what fires, and everything else that Run keeps.
 func (e *Engine) restore(ctx context.Context) error {
 	now := e.opts.Now()
-	alerts, ended := map[alertKey]*incident.Alert{}, map[alertKey]time.Time{}
+	alerts, ended, changes := map[alertKey]*incident.Alert{}, map[alertKey]time.Time{}, map[alertKey][]time.Time{}
 	err := e.opts.Meta.View(ctx, func(tx *meta.Tx) error {
 		firing, err := tx.FiringAlerts()
 		if err != nil {
@@ -359,7 +365,7 @@ func (e *Engine) restore(ctx context.Context) error {
 			}
 			alerts[keyOf(a)] = a
 		}
-		recent, err := tx.EndedAlertsSince(now.Add(-2 * maxLate))
+		recent, err := tx.EndedAlertsSince(now.Add(-evaluate.FlapWithin))
 		if err != nil {
 			return err
 		}
@@ -369,13 +375,14 @@ func (e *Engine) restore(ctx context.Context) error {
 				return err
 			}
 			ended[keyOf(a)] = a.EndedAt
+			changes[keyOf(a)] = a.State.Changes
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	e.alerts, e.ended = alerts, ended
+	e.alerts, e.ended, e.changes = alerts, ended, changes
 	for _, a := range alerts {
 		e.savedAt[a.ID] = now
 	}
@@ -519,6 +526,7 @@ func (e *Engine) take(a *incident.Alert, now time.Time) {
 	switch {
 	case a.Firing:
 		e.alerts[key] = a
+		delete(e.changes, key) // its state has them
 		e.savedAt[a.ID] = now
 		if !before {
 			e.metrics.changes.WithLabelValues("began").Inc()
@@ -528,6 +536,9 @@ func (e *Engine) take(a *incident.Alert, now time.Time) {
 		delete(e.alerts, key)
 		delete(e.savedAt, a.ID)
 		e.ended[key] = a.EndedAt
+		if e.changes[key] = a.State.Changes; len(a.State.Changes) == 0 {
+			delete(e.changes, key)
+		}
 		if before {
 			e.metrics.changes.WithLabelValues("ended").Inc()
 			e.log.Info("alert ended", "alert", a.ID, "policy", a.Policy.Name, "cluster", a.Object.Cluster, "key", a.Key, "cause", a.Cause)

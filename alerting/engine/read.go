@@ -1,15 +1,16 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
@@ -23,29 +24,57 @@ func unmarshal(b []byte, v any) error { return json.Unmarshal(b, v) }
 
 // subject is an object and the values of its dimensions.
 type subject struct {
+	level      catalogue.Level
 	object     string // namespace/pod and the like; see objectOf
 	dimensions string // "mountpoint=/data", in the metric's order; empty: none
 }
 
 // key is how an alert remembers its subject within policy and cluster.
-func (s subject) key(level catalogue.Level) string {
-	return string(level) + " " + s.object + "|" + s.dimensions
+func (s subject) key() string { return string(s.level) + " " + s.object + "|" + s.dimensions }
+
+// parseSubject is the inverse of subject.key.
+func parseSubject(key string) subject {
+	level, rest, _ := strings.Cut(key, " ")
+	obj, dims, _ := strings.Cut(rest, "|")
+	return subject{catalogue.Level(level), obj, dims}
+}
+
+func compareSubjects(a, b subject) int {
+	return cmp.Or(strings.Compare(string(a.level), string(b.level)), strings.Compare(a.object, b.object), strings.Compare(a.dimensions, b.dimensions))
 }
 
 // objectOf joins the labels that name an object of the level. No name in
 // Kubernetes holds a slash.
 func objectOf(level catalogue.Level, get func(string) string) string {
-	switch level {
-	case catalogue.Node:
-		return get("node")
-	case catalogue.Workload:
-		return get("namespace") + "/" + get("workload_type") + "/" + get("workload")
-	case catalogue.Pod:
-		return get("namespace") + "/" + get("pod")
-	case catalogue.Container:
-		return get("namespace") + "/" + get("pod") + "/" + get("container")
+	names := level.ObjectLabels()
+	switch len(names) {
+	case 0, 1:
+		return "" // the cluster itself
+	case 2:
+		return get(names[1])
 	}
-	return "" // the cluster itself
+	parts := make([]string, 0, 4)
+	for _, n := range names[1:] {
+		parts = append(parts, get(n))
+	}
+	return strings.Join(parts, "/")
+}
+
+// labelsOf is the inverse of objectOf; false when it is no such object.
+func labelsOf(level catalogue.Level, name string) (map[string]string, bool) {
+	names := level.ObjectLabels()
+	if len(names) < 2 {
+		return nil, level == catalogue.Cluster && name == ""
+	}
+	parts := strings.Split(name, "/")
+	if len(parts) != len(names)-1 || slices.Contains(parts, "") {
+		return nil, false
+	}
+	out := make(map[string]string, len(parts))
+	for i, p := range parts {
+		out[names[i+1]] = p
+	}
+	return out, true
 }
 
 const dimensionSeparator = "\x1f"
@@ -76,21 +105,34 @@ func parseDimensions(s string) map[string]string {
 // values are the samples of one metric by subject, in order of time.
 type values map[subject][]evaluate.Sample
 
-// readings are what a round judges by.
+// pastKey names the samples of a metric as they were so much earlier.
+type pastKey struct {
+	metric string
+	ago    time.Duration
+}
+
+// readings are what is judged by.
 type readings struct {
 	metrics map[string]values
+	past    map[pastKey]values
 	low     map[int64]bool // times of rollups that too few senders contributed to
+	exprs   map[exprKey]*exprResult
 }
 
 // of gives the samples of a condition's metric on a subject. Of a rollup of a
 // part nothing can be said, but that the whole is over what the part is over.
 func (d readings) of(c condition, rule evaluate.Condition, sub subject) []evaluate.Sample {
 	samples := d.metrics[c.Metric][sub]
+	if c.Change != nil {
+		if past := d.past[pastKey{c.Metric, c.Change.Against.D()}][sub]; len(past) > 0 {
+			samples = slices.Concat(past, samples)
+		}
+	}
 	if c.metric.Place != catalogue.ByServer || len(d.low) == 0 {
 		return samples
 	}
 	threshold, ok := rule.Least()
-	upward := ok && (c.Op == ">" || c.Op == ">=")
+	upward := ok && (c.Op == ">" || c.Op == ">=") && c.Change == nil && c.Forecast == nil
 	out := make([]evaluate.Sample, 0, len(samples))
 	for _, s := range samples {
 		if !d.low[s.T] || (upward && rule.Bad(s.V, threshold)) {
@@ -100,40 +142,111 @@ func (d readings) of(c condition, rule evaluate.Condition, sub subject) []evalua
 	return out
 }
 
-// want is how far back each metric is needed for a round.
-type want map[string]time.Duration
+// want is what a round needs to read, and how far back.
+type want struct {
+	metrics map[string]time.Duration
+	past    map[pastKey]time.Duration // back from so much earlier
+	exprs   map[exprKey]int           // windows
+}
 
-func (w want) add(metric string, back time.Duration) { w[metric] = max(w[metric], back) }
+func newWant() want {
+	return want{map[string]time.Duration{}, map[pastKey]time.Duration{}, map[exprKey]int{}}
+}
 
-// read gets the samples that a round needs: one Select a metric, shared by all
-// policies and objects, straight from the store.
-func (e *Engine) read(ctx context.Context, r round, s scope, w want) (d readings, err error) {
+// add notes what a policy needs; least is how far back it looks at least.
+func (w want) add(c *compiled, interval, least time.Duration) {
+	for i, cond := range c.conditions {
+		if cond.Expr != "" {
+			k := cond.exprKey()
+			n := max(c.rule.Reach(i), min(maxExprWindows, int(least/k.period)+1))
+			w.exprs[k] = max(w.exprs[k], n)
+			continue
+		}
+		back := max(least, c.span(i, interval))
+		if cond.Change != nil {
+			// Two short pieces are read, not all that lies between.
+			if ago := cond.Change.Against.D(); ago > back {
+				k := pastKey{cond.Metric, ago}
+				w.past[k] = max(w.past[k], back)
+			} else {
+				back += ago
+			}
+		}
+		w.metrics[cond.Metric] = max(w.metrics[cond.Metric], back)
+	}
+}
+
+// reader reads one cluster's values from the store.
+type reader struct {
+	queryable storage.Queryable
+	promql    *promql.Engine
+	cluster   string
+	node      string // only this node's; empty: all
+}
+
+// read gets the samples that a judgement at a time needs: one Select a metric,
+// shared by all policies and objects, straight from the store.
+func (rd reader) read(ctx context.Context, at time.Time, w want) (d readings, err error) {
+	d = readings{metrics: make(map[string]values, len(w.metrics)), past: map[pastKey]values{}, low: map[int64]bool{}, exprs: map[exprKey]*exprResult{}}
+	if err := rd.piece(ctx, at, w.metrics, func(name string, v values) { d.metrics[name] = v }, d.low); err != nil {
+		return d, err
+	}
+	agos := map[time.Duration]map[string]time.Duration{}
+	for k, back := range w.past {
+		if agos[k.ago] == nil {
+			agos[k.ago] = map[string]time.Duration{}
+		}
+		agos[k.ago][k.metric] = back
+	}
+	for ago, metrics := range agos {
+		if err := rd.piece(ctx, at.Add(-ago), metrics, func(name string, v values) { d.past[pastKey{name, ago}] = v }, d.low); err != nil {
+			return d, err
+		}
+	}
+	for k, n := range w.exprs {
+		res, err := rd.readExpr(ctx, at, k, n)
+		if err != nil { // this expression's fault, which the others need not suffer
+			res = &exprResult{exprKey: k, err: err}
+		}
+		d.exprs[k] = res
+	}
+	return d, nil
+}
+
+// piece reads metrics back from a time.
+func (rd reader) piece(ctx context.Context, at time.Time, metrics map[string]time.Duration, put func(string, values), low map[int64]bool) error {
+	if len(metrics) == 0 {
+		return nil
+	}
 	var back time.Duration
-	for _, d := range w {
+	for _, d := range metrics {
 		back = max(back, d)
 	}
-	mint, maxt := r.at.Add(-back).UnixMilli(), r.at.UnixMilli()
-	q, err := e.opts.Queryable.Querier(mint, maxt)
+	mint, maxt := at.Add(-back).UnixMilli(), at.UnixMilli()
+	q, err := rd.queryable.Querier(mint, maxt)
 	if err != nil {
-		return d, fmt.Errorf("open querier: %w", err)
+		return fmt.Errorf("open querier: %w", err)
 	}
 	defer q.Close()
-	d.metrics = make(map[string]values, len(w))
-	for name, back := range w {
+	coverage := false
+	for name, back := range metrics {
 		m, ok := catalogue.Get(name)
 		if !ok {
 			continue
 		}
-		if m.Place == catalogue.ByServer && d.low == nil {
-			if d.low, err = e.lowCoverage(ctx, q, r.source.cluster, mint, maxt); err != nil {
-				return d, err
+		if m.Place == catalogue.ByServer && !coverage {
+			coverage = true
+			if err := rd.lowCoverage(ctx, q, mint, maxt, low); err != nil {
+				return err
 			}
 		}
-		if d.metrics[name], err = e.readMetric(ctx, q, r.source.cluster, s.node, m, r.at.Add(-back).UnixMilli(), maxt); err != nil {
-			return d, fmt.Errorf("read %s: %w", name, err)
+		v, err := rd.readMetric(ctx, q, m, at.Add(-back).UnixMilli(), maxt)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", name, err)
 		}
+		put(name, v)
 	}
-	return d, nil
+	return nil
 }
 
 func matchers(name, cluster, node string) []*labels.Matcher {
@@ -147,15 +260,19 @@ func matchers(name, cluster, node string) []*labels.Matcher {
 	return ms
 }
 
-func (e *Engine) readMetric(ctx context.Context, q storage.Querier, cluster, node string, m catalogue.Metric, mint, maxt int64) (values, error) {
+func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.Metric, mint, maxt int64) (values, error) {
 	hints := &storage.SelectHints{Start: mint, End: maxt}
-	set := q.Select(ctx, false, hints, matchers(m.Name, cluster, node)...)
+	node := rd.node
+	if !hasNode(m) {
+		node = ""
+	}
+	set := q.Select(ctx, false, hints, matchers(m.Name, rd.cluster, node)...)
 	out := values{}
 	var it chunkenc.Iterator
 	for set.Next() {
 		series := set.At()
 		lset := series.Labels()
-		key := subject{objectOf(m.Level, lset.Get), dimensionsOf(m.Dimensions, lset.Get)}
+		key := subject{m.Level, objectOf(m.Level, lset.Get), dimensionsOf(m.Dimensions, lset.Get)}
 		before := out[key]
 		samples := before
 		it = series.Iterator(it)
@@ -197,43 +314,61 @@ func merged(samples []evaluate.Sample) []evaluate.Sample {
 	return slices.CompactFunc(samples, func(a, b evaluate.Sample) bool { return a.T == b.T })
 }
 
-// lowCoverage gives the times of rollups that too few senders contributed to.
-func (e *Engine) lowCoverage(ctx context.Context, q storage.Querier, cluster string, mint, maxt int64) (map[int64]bool, error) {
-	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt}, matchers(rollup.CoverageRatio, cluster, "")...)
-	low := map[int64]bool{}
+// hasNode tells whether a metric's series say on which node they were measured.
+func hasNode(m catalogue.Metric) bool { return slices.Contains(m.Level.SeriesLabels(), "node") }
+
+// lowCoverage adds the times of rollups that too few senders contributed to.
+func (rd reader) lowCoverage(ctx context.Context, q storage.Querier, mint, maxt int64, low map[int64]bool) error {
+	return rd.coverage(ctx, q, mint, maxt, func(t int64, v float64) {
+		if !(v >= minCoverage) {
+			low[t] = true
+		}
+	})
+}
+
+func (rd reader) coverage(ctx context.Context, q storage.Querier, mint, maxt int64, each func(t int64, v float64)) error {
+	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt}, matchers(rollup.CoverageRatio, rd.cluster, "")...)
 	var it chunkenc.Iterator
 	for set.Next() {
 		it = set.At().Iterator(it)
 		for vt := it.Next(); vt != chunkenc.ValNone; vt = it.Next() {
-			if t, v := it.At(); vt == chunkenc.ValFloat && (v < minCoverage || math.IsNaN(v)) {
-				low[t] = true
+			if t, v := it.At(); vt == chunkenc.ValFloat {
+				each(t, v)
 			}
 		}
 		if err := it.Err(); err != nil {
-			return nil, fmt.Errorf("read rollup coverage: %w", err)
+			return fmt.Errorf("read rollup coverage: %w", err)
 		}
 	}
 	if err := set.Err(); err != nil {
-		return nil, fmt.Errorf("read rollup coverage: %w", err)
+		return fmt.Errorf("read rollup coverage: %w", err)
 	}
-	return low, nil
+	return nil
 }
 
 // minCoverage of a rollup that can be judged.
 const minCoverage = 0.95
 
-// objectKey is the inventory's key of an object; false for the cluster itself.
+// objectKey is the inventory's key of an object; false for the cluster itself
+// and for what the inventory does not hold.
 func objectKey(level catalogue.Level, name string) (key object.Key, container string, ok bool) {
-	parts := strings.Split(name, "/")
-	switch {
-	case level == catalogue.Node && len(parts) == 1 && name != "":
-		return object.Key{Kind: object.KindNode, Name: name}, "", true
-	case level == catalogue.Workload && len(parts) == 3:
-		return object.Key{Kind: object.KindWorkload, Namespace: parts[0], Name: parts[1] + "/" + parts[2]}, "", true
-	case level == catalogue.Pod && len(parts) == 2:
-		return object.Key{Kind: object.KindPod, Namespace: parts[0], Name: parts[1]}, "", true
-	case level == catalogue.Container && len(parts) == 3:
-		return object.Key{Kind: object.KindPod, Namespace: parts[0], Name: parts[1]}, parts[2], true
+	l, named := labelsOf(level, name)
+	if !named {
+		return object.Key{}, "", false
+	}
+	switch level {
+	case catalogue.Node:
+		return object.Key{Kind: object.KindNode, Name: l["node"]}, "", true
+	case catalogue.Namespace:
+		return object.Key{Kind: object.KindNamespace, Name: l["namespace"]}, "", true
+	case catalogue.Workload:
+		return object.Key{Kind: object.KindWorkload, Namespace: l["namespace"], Name: l["workload_type"] + "/" + l["workload"]}, "", true
+	case catalogue.Service:
+		return object.Key{Kind: object.KindService, Namespace: l["namespace"], Name: l["service"]}, "", true
+	case catalogue.Pod:
+		return object.Key{Kind: object.KindPod, Namespace: l["namespace"], Name: l["pod"]}, "", true
+	case catalogue.Container:
+		return object.Key{Kind: object.KindPod, Namespace: l["namespace"], Name: l["pod"]}, l["container"], true
 	}
 	return object.Key{}, "", false
 }

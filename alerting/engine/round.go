@@ -2,16 +2,15 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
-	"github.com/crowsnest-dev/crowsnest/internal/object"
 )
 
 // maxPoints of evidence.
@@ -30,22 +29,22 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	}
 	e.metrics.rounds.WithLabelValues(r.trigger).Inc()
 	policies := e.concerned(r, s)
-	if len(policies) == 0 {
+	counts := e.counted(r, s)
+	if len(policies)+len(counts) == 0 {
 		return
 	}
-	w := want{}
+	ct := e.court(r)
+	w := newWant()
 	for _, c := range policies {
-		for i, cond := range c.conditions {
-			back := c.span(i, r.interval)
-			if c.rule.NoData == policy.NoDataAlert {
-				// What fell silent must be found, also after we were away.
-				back = max(back, c.rule.NoDataAfter+10*r.interval, e.opts.Now().Sub(e.born.Add(-time.Hour)))
-				back = min(back, max(c.span(i, r.interval), evaluate.NoDataLimit))
-			}
-			w.add(cond.Metric, back)
+		var least time.Duration
+		if c.rule.NoData == policy.NoDataAlert {
+			// What fell silent must be found, also after we were away.
+			least = min(evaluate.NoDataLimit, max(c.rule.NoDataAfter+10*r.interval, now.Sub(e.born.Add(-time.Hour))))
 		}
+		w.add(c, r.interval, least)
 	}
-	data, err := e.read(ctx, r, s, w)
+	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: r.source.cluster, node: s.node}
+	data, err := rd.read(ctx, r.at, w)
 	if err != nil {
 		if ctx.Err() == nil {
 			e.report("read", "read samples", err)
@@ -55,9 +54,14 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	e.report("read", "read samples", nil)
 	var changed, quiet []*incident.Alert
 	for _, c := range policies {
-		ch, qu := e.judge(r, s, c, data, now)
+		ch, qu, n, err := e.judge(ct, r, s, c, data, now)
 		changed, quiet = append(changed, ch...), append(quiet, qu...)
-		e.view.evaluated(c.ref.ID, r.source.cluster, r.at)
+		e.view.evaluated(c.ref.ID, r.source.cluster, r.at, n, err)
+	}
+	for _, c := range counts {
+		if a := e.judgeCount(r, s, c, now); a != nil {
+			changed = append(changed, a)
+		}
 	}
 	began := len(changed) > 0
 	if !e.commit(ctx, now, changed, quiet) {
@@ -109,6 +113,7 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 	switch {
 	case r.at.After(src.at):
 		src.at = r.at
+		e.view.arrived(r.source.cluster, r.at)
 	case r.trigger == triggerInterval && s.node == "" && src.at.Sub(r.at) < src.interval:
 		// A change was evaluated a moment after the grid point: time never goes
 		// back, so this one is evaluated as of the change.
@@ -148,36 +153,41 @@ func (e *Engine) concerned(r round, s scope) []*compiled {
 
 func (e *Engine) clusterLabels(cluster string) map[string]string { return e.clusters[cluster].Labels }
 
-// judge asks the step about every subject of a policy: those with samples, and
-// those that fire. changed alerts are told about, quiet ones only stored.
-func (e *Engine) judge(r round, s scope, c *compiled, data readings, now time.Time) (changed, quiet []*incident.Alert) {
-	subjects := map[subject]*incident.Alert{}
-	for _, cond := range c.conditions {
-		if len(c.dimensions) > 0 && len(cond.metric.Dimensions) == 0 {
-			continue // it is looked up for each subject of the others
-		}
-		for sub := range data.metrics[cond.Metric] {
-			dims := parseDimensions(sub.dimensions)
-			if cond.WhereMatches(func(k string) string { return dims[k] }) {
-				subjects[sub] = nil
-			}
-		}
+// court is where a round's objects are judged.
+func (e *Engine) court(r round) *court {
+	return &court{
+		inventory: e.opts.Inventory, cluster: r.source.cluster, at: r.at, interval: r.interval,
+		silent: func(place catalogue.Place, node string) bool {
+			return e.silentPlace(r.source.cluster, place, node, r.received)
+		},
 	}
+}
+
+// judge asks the step about every subject of a policy: those with values, and
+// those that fire. changed alerts are told about, quiet ones only stored.
+// subjects is how many were judged; an error is the policy's own.
+func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, now time.Time) (changed, quiet []*incident.Alert, subjects int, err error) {
+	if err := data.exprError(c); err != nil {
+		e.metrics.failures.WithLabelValues("read").Inc()
+		return nil, nil, 0, err
+	}
+	found := c.subjects(data)
+	subjects = len(found)
 	for key, a := range e.alerts {
-		if key.policy != c.ref.ID || key.cluster != r.source.cluster {
+		if key.policy != c.ref.ID || key.cluster != r.source.cluster || isCount(key.key) {
 			continue
 		}
-		if s.node != "" && a.Object.Node != s.node {
+		if s.node != "" && a.Object.Node != s.node && c.onNodes() {
 			continue // its samples were not read
 		}
-		subjects[subjectOf(a)] = a
+		found[parseSubject(a.Key)] = a
 	}
-	for _, sub := range slices.SortedFunc(maps.Keys(subjects), compareSubjects) {
-		a := subjects[sub]
-		if ended, ok := e.ended[alertKey{c.ref.ID, r.source.cluster, sub.key(c.level)}]; a == nil && ok && !r.at.After(ended) {
+	for _, sub := range slices.SortedFunc(maps.Keys(found), compareSubjects) {
+		a := found[sub]
+		if ended, ok := e.ended[alertKey{c.ref.ID, r.source.cluster, sub.key()}]; a == nil && ok && !r.at.After(ended) {
 			continue // nothing older than an end may fire
 		}
-		next, loud := e.judgeOne(r, s, c, sub, a, data, now)
+		next, loud := e.judgeOne(ct, r, s, c, sub, a, data, now)
 		switch {
 		case next == nil:
 		case loud:
@@ -186,112 +196,92 @@ func (e *Engine) judge(r round, s scope, c *compiled, data readings, now time.Ti
 			quiet = append(quiet, next)
 		}
 	}
-	return changed, quiet
+	return changed, quiet, subjects, nil
 }
 
-func compareSubjects(a, b subject) int {
-	if a.object != b.object {
-		return strings.Compare(a.object, b.object)
-	}
-	return strings.Compare(a.dimensions, b.dimensions)
-}
-
-// subjectOf is the inverse of subject.key.
-func subjectOf(a *incident.Alert) subject {
-	_, rest, _ := strings.Cut(a.Key, " ")
-	obj, dims, _ := strings.Cut(rest, "|")
-	return subject{obj, dims}
-}
-
-// judgeOne asks the step about one subject. It gives the alert to store, nil
-// when there is none, and whether people may have to be told.
-func (e *Engine) judgeOne(r round, s scope, c *compiled, sub subject, a *incident.Alert, data readings, now time.Time) (next *incident.Alert, loud bool) {
-	e.metrics.judged.Inc()
-	f := e.find(r.source.cluster, c, sub, a, r.at)
-	if a == nil && (f.gone != "" || f.unknown) {
-		return nil, false
-	}
-	if f.unknown {
-		return nil, false // the inventory is not complete: what is not there may exist
-	}
-	in := evaluate.Input{At: r.at, Gone: f.gone, Interval: r.interval}
-	samples := make([][]evaluate.Sample, len(c.conditions))
-	if f.gone == "" {
-		for i, cond := range c.conditions {
-			at := sub
-			if len(cond.metric.Dimensions) == 0 {
-				at.dimensions = ""
-			}
-			if !f.lacks[i] {
-				samples[i] = data.of(cond, c.rule.Conditions[i], at)
-			}
-			in.Windows = append(in.Windows, cond.series(r.interval, f.created, c.spec.MinAge.D()).Windows(r.at, c.rule.Reach(i), samples[i]))
+// exprError is why some expression of a policy has no result.
+func (d readings) exprError(c *compiled) error {
+	for _, cond := range c.conditions {
+		if cond.Expr == "" {
+			continue
 		}
-		in.Newest = e.newest(r, c, f, samples)
+		if res := d.exprs[cond.exprKey()]; res == nil || res.err != nil {
+			if res == nil {
+				return errNotRead
+			}
+			return res.err
+		}
 	}
-	var before evaluate.State
+	return nil
+}
+
+var errNotRead = errors.New("the expression was not read")
+
+// subjects of a policy that have values.
+func (c *compiled) subjects(data readings) map[subject]*incident.Alert {
+	out := map[subject]*incident.Alert{}
+	for _, cond := range c.conditions {
+		if cond.Expr != "" {
+			for sub := range data.exprs[cond.exprKey()].values {
+				out[sub] = nil
+			}
+			continue
+		}
+		if len(c.dimensions) > 0 && len(cond.metric.Dimensions) == 0 {
+			continue // it is looked up for each subject of the others
+		}
+		for sub := range data.metrics[cond.Metric] {
+			dims := parseDimensions(sub.dimensions)
+			if cond.WhereMatches(func(k string) string { return dims[k] }) {
+				out[sub] = nil
+			}
+		}
+	}
+	return out
+}
+
+// judgeOne judges one subject. It gives the alert to store, nil when there is
+// none, and whether people may have to be told.
+func (e *Engine) judgeOne(ct *court, r round, s scope, c *compiled, sub subject, a *incident.Alert, data readings, now time.Time) (next *incident.Alert, loud bool) {
+	e.metrics.judged.Inc()
+	key := alertKey{c.ref.ID, r.source.cluster, sub.key()}
+	before := evaluate.State{Changes: e.changes[key]}
 	if a != nil {
 		before = a.State
 	}
-	state, cause := before.Step(&c.rule, in)
-	rank := state.Rank(c.rule.NoDataRank)
+	v, ok := ct.judge(c, sub, a, before, data)
+	if !ok {
+		return nil, false
+	}
+	rank := v.state.Rank(c.rule.NoDataRank)
 	if a == nil {
 		if rank == 0 {
 			return nil, false
 		}
-		a := &incident.Alert{ID: incident.NewID("alt_", now), Key: sub.key(c.level), Firing: true, StartedAt: r.at, Data: incident.Data{Dimensions: parseDimensions(sub.dimensions)}}
-		e.describe(a, r, s, c, f, state, in, samples)
+		a := &incident.Alert{ID: incident.NewID("alt_", now), Key: sub.key(), Firing: true, StartedAt: r.at, Data: incident.Data{Dimensions: parseDimensions(sub.dimensions)}}
+		e.describe(a, r, s, c, v)
 		return a, true
 	}
 	after := *a
-	if cause != "" {
-		if (cause == evaluate.ValueNormal || cause == evaluate.NotSelected) && a.Policy.Revision != c.ref.Revision {
-			cause = evaluate.PolicyChanged
+	if v.cause != "" {
+		if (v.cause == evaluate.ValueNormal || v.cause == evaluate.NotSelected) && a.Policy.Revision != c.ref.Revision {
+			v.cause = evaluate.PolicyChanged
 		}
-		e.describeEnd(&after, c, state, in, samples, cause)
+		e.describeEnd(&after, c, v)
 		return &after, true
 	}
 	if rank == 0 { // it did not end, yet nothing is closed: an older input
 		return nil, false
 	}
-	e.describe(&after, r, s, c, f, state, in, samples)
-	if after.Severity != a.Severity || after.Policy.Revision != a.Policy.Revision || after.Stale != a.Stale {
+	e.describe(&after, r, s, c, v)
+	if after.Severity != a.Severity || after.Policy.Revision != a.Policy.Revision || after.Stale != a.Stale || v.state.Flapping != a.State.Flapping {
 		return &after, true
 	}
-	if state.Latches != a.State.Latches || state.Silent != a.State.Silent || now.Sub(e.savedAt[a.ID]) >= saveEvery {
+	if v.state.Latches != a.State.Latches || v.state.Silent != a.State.Silent || now.Sub(e.savedAt[a.ID]) >= saveEvery {
 		return &after, false
 	}
 	e.alerts[keyOf(&after)] = &after // only values moved on; the next start can do without
 	return nil, false
-}
-
-// newest is the time of the newest sample that counts for "no data". A
-// condition whose source is silent has no say: that is its source's failure,
-// not the object's.
-func (e *Engine) newest(r round, c *compiled, f found, samples [][]evaluate.Sample) time.Time {
-	var out time.Time
-	for i, cond := range c.conditions {
-		if f.lacks[i] {
-			continue
-		}
-		var t time.Time
-		for _, s := range slices.Backward(samples[i]) {
-			if !s.Stale() {
-				t = time.UnixMilli(s.T).UTC()
-				break
-			}
-		}
-		if e.silentPlace(r.source.cluster, cond.metric.Place, f.object.Node, r.received) {
-			t = r.at
-		}
-		switch {
-		case t.IsZero() && !c.rule.Any:
-			return time.Time{}
-		case out.IsZero(), c.rule.Any && t.After(out), !c.rule.Any && t.Before(out):
-			out = t
-		}
-	}
-	return out
 }
 
 // silentPlace tells whether whoever computes metrics at a place is silent.
@@ -316,7 +306,8 @@ func (e *Engine) silentPlace(cluster string, place catalogue.Place, node string,
 func (s *source) silent(now time.Time) bool { return now.Sub(s.seen) > missedIntervals*s.interval }
 
 // describe fills what follows from a judgement of an alert that fires.
-func (e *Engine) describe(a *incident.Alert, r round, s scope, c *compiled, f found, state evaluate.State, in evaluate.Input, samples [][]evaluate.Sample) {
+func (e *Engine) describe(a *incident.Alert, r round, s scope, c *compiled, v verdict) {
+	f, state, in := v.found, v.state, v.in
 	rank := state.Rank(c.rule.NoDataRank)
 	a.Severity = catalogue.Severities[rank-1]
 	a.Policy, a.Labels, a.Targets, a.Group = c.ref, c.labels, c.targets, c.group
@@ -325,20 +316,20 @@ func (e *Engine) describe(a *incident.Alert, r round, s scope, c *compiled, f fo
 	if slices.Contains(s.places, c.conditions[0].metric.Place) {
 		a.Sender = r.source.sender
 	}
-	onlySilent := state.Silent.Closed && !slices.ContainsFunc(state.Latches[:], func(l evaluate.Latch) bool { return l.Closed })
+	onlySilent := isOnlySilent(state)
 	a.Conditions = conditionsView(c, rank, in.Windows)
 	a.Title, a.Explanation = title(c, rank, in, state, onlySilent), explain(c, rank, in, state, onlySilent)
-	a.Series = points(samples[0])
+	a.Series = points(v.samples[0])
 	a.Annotations = annotate(c, a)
 }
 
 // describeEnd fills what follows from an end.
-func (e *Engine) describeEnd(a *incident.Alert, c *compiled, state evaluate.State, in evaluate.Input, samples [][]evaluate.Sample, cause evaluate.Cause) {
-	a.Firing, a.EndedAt, a.Cause, a.State, a.Stale = false, in.At, cause, state, false
-	a.Explanation = explainEnd(c, a, in, cause)
-	if c != nil && len(in.Windows) > 0 {
-		a.Conditions = conditionsView(c, a.Severity.Rank(), in.Windows)
-		a.Series = points(samples[0])
+func (e *Engine) describeEnd(a *incident.Alert, c *compiled, v verdict) {
+	a.Firing, a.EndedAt, a.Cause, a.State, a.Stale = false, v.in.At, v.cause, v.state, false
+	a.Explanation = explainEnd(c, a, v.in, v.cause)
+	if c != nil && len(v.in.Windows) > 0 {
+		a.Conditions = conditionsView(c, a.Severity.Rank(), v.in.Windows)
+		a.Series = points(v.samples[0])
 		a.Annotations = annotate(c, a)
 	}
 }
@@ -354,177 +345,4 @@ func points(samples []evaluate.Sample) []incident.Point {
 		}
 	}
 	return out
-}
-
-// found is what the inventory says of a subject.
-type found struct {
-	object  incident.Object
-	uid     string
-	created time.Time
-	gone    evaluate.Cause // not empty: it is not judged, and why
-	unknown bool           // the inventory cannot say
-	lacks   []bool         // by condition: the object does not have the metric now
-	desired int            // replicas of its workload
-	rollout string         // revision of its workload's template
-}
-
-// find asks the inventory about a subject: does it exist, is it selected, and
-// which of the policy's metrics does it have.
-func (e *Engine) find(cluster string, c *compiled, sub subject, a *incident.Alert, at time.Time) found {
-	f := found{object: incident.Object{Level: c.level, Cluster: cluster}, lacks: make([]bool, len(c.conditions))}
-	if c.level == catalogue.Cluster {
-		return f
-	}
-	key, container, ok := objectKey(c.level, sub.object)
-	if !ok {
-		f.unknown = true
-		return f
-	}
-	o, exists := e.opts.Inventory.Get(cluster, key)
-	if !exists {
-		if info, ok := e.opts.Inventory.Info(cluster); !ok || !info.Synced {
-			f.unknown = true
-			return f
-		}
-		f.gone = e.goneCause(cluster, key, a)
-		return f
-	}
-	m := o.GetMeta()
-	f.uid, f.created = m.UID, m.CreatedAt
-	e.fill(&f, cluster, o, container)
-	if a != nil && a.UID != "" && a.UID != m.UID {
-		f.gone = e.goneCause(cluster, key, a) // another object has its name now
-		return f
-	}
-	if !c.selection.Object(o, container) {
-		f.gone = evaluate.NotSelected
-		return f
-	}
-	if a == nil && at.Before(m.CreatedAt.Add(c.spec.MinAge.D())) {
-		f.unknown = true // too young to be judged
-		return f
-	}
-	f.gone = e.judgeable(&f, cluster, c, o, container, a)
-	return f
-}
-
-// fill names the object for people and receivers.
-func (e *Engine) fill(f *found, cluster string, o object.Object, container string) {
-	m := o.GetMeta()
-	switch o := o.(type) {
-	case *object.Node:
-		f.object.Node = m.Name
-	case *object.Workload:
-		f.object.Namespace, f.object.WorkloadType, f.object.Workload = m.Namespace, o.Ref.Type, o.Ref.Name
-		f.desired, f.rollout = o.Desired, o.Revision
-	case *object.Pod:
-		f.object.Namespace, f.object.Pod, f.object.Container, f.object.Node = m.Namespace, m.Name, container, o.Node
-		f.object.WorkloadType, f.object.Workload = o.Workload.Type, o.Workload.Name
-		if w, ok := e.workload(cluster, m.Namespace, o.Workload); ok {
-			f.desired, f.rollout = w.Desired, w.Revision
-		}
-	}
-}
-
-func (e *Engine) workload(cluster, namespace string, ref object.WorkloadRef) (*object.Workload, bool) {
-	o, ok := e.opts.Inventory.Get(cluster, object.Key{Kind: object.KindWorkload, Namespace: namespace, Name: ref.String()})
-	if !ok {
-		return nil, false
-	}
-	w, ok := o.(*object.Workload)
-	return w, ok
-}
-
-// judgeable notes which metrics the object does not have now, and gives the
-// cause when it has none that could be judged.
-func (e *Engine) judgeable(f *found, cluster string, c *compiled, o object.Object, container string, a *incident.Alert) evaluate.Cause {
-	var causes []evaluate.Cause
-	for i, cond := range c.conditions {
-		cause := e.lacks(cluster, cond.metric, o, container, a)
-		f.lacks[i] = cause != ""
-		if f.lacks[i] {
-			causes = append(causes, cause)
-		}
-	}
-	// Under all, one condition without a value can never hold; under any, it
-	// takes all of them to be without.
-	if len(causes) == len(c.conditions) || (len(causes) > 0 && !c.rule.Any) {
-		return causes[0]
-	}
-	return ""
-}
-
-// lacks says why an object that exists does not have a metric; empty: it has.
-func (e *Engine) lacks(cluster string, m catalogue.Metric, o object.Object, container string, a *incident.Alert) evaluate.Cause {
-	switch o := o.(type) {
-	case *object.Workload:
-		if m.Place == catalogue.ByServer && o.Ref.Type == "job" && jobDone(o) {
-			return evaluate.ObjectFinished
-		}
-	case *object.Pod:
-		// Counts of what happened stay true; usage and readiness of what has
-		// ended, or is about to, do not exist.
-		if m.Kind != catalogue.Counter {
-			switch {
-			case o.Ended():
-				return evaluate.ObjectFinished
-			case o.Terminating:
-				return e.replacedCause(cluster, o.Namespace, o.Workload, a)
-			}
-		}
-		switch m.Name {
-		case catalogue.PodCPULimitPercent:
-			if !o.Limits.HasCPU {
-				return evaluate.NotApplicable
-			}
-		case catalogue.PodMemLimitPercent:
-			if !o.Limits.HasMemory {
-				return evaluate.NotApplicable
-			}
-		case catalogue.PodNetworkReceive, catalogue.PodNetworkTransmit:
-			if o.HostNetwork {
-				return evaluate.NotApplicable
-			}
-		}
-		if m.Level == catalogue.Container {
-			i := slices.IndexFunc(o.Containers, func(c object.Container) bool { return c.Name == container })
-			switch {
-			case i < 0:
-				return evaluate.ObjectDeleted
-			case o.Containers[i].State == "terminated":
-				return evaluate.ObjectFinished
-			}
-		}
-	}
-	return ""
-}
-
-// jobDone: a Job that wants no more pods.
-func jobDone(w *object.Workload) bool { return !w.Paused && w.Desired == 0 }
-
-// goneCause says how an object that fired came to be gone.
-func (e *Engine) goneCause(cluster string, key object.Key, a *incident.Alert) evaluate.Cause {
-	if a == nil || key.Kind != object.KindPod {
-		return evaluate.ObjectDeleted
-	}
-	if t, ok := e.opts.Inventory.Gone(cluster, key); ok {
-		if p, ok := t.Last.(*object.Pod); ok && p.UID == a.UID && p.Ended() {
-			return evaluate.ObjectFinished
-		}
-	}
-	return e.replacedCause(cluster, a.Object.Namespace, object.WorkloadRef{Type: a.Object.WorkloadType, Name: a.Object.Workload}, a)
-}
-
-// replacedCause says why a workload lets a pod go.
-func (e *Engine) replacedCause(cluster, namespace string, ref object.WorkloadRef, a *incident.Alert) evaluate.Cause {
-	w, ok := e.workload(cluster, namespace, ref)
-	switch {
-	case !ok || a == nil:
-		return evaluate.ObjectDeleted
-	case a.Rollout != "" && w.Revision != a.Rollout:
-		return evaluate.WorkloadReplaced
-	case w.Desired < a.Desired:
-		return evaluate.ScaledDown
-	}
-	return evaluate.ObjectDeleted
 }

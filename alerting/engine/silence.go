@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
@@ -24,9 +25,9 @@ func (e *Engine) silence(ctx context.Context, now time.Time) {
 		silent := now.Sub(seen) > missedIntervals*interval
 		if silent && !a.State.Newest.IsZero() && now.Sub(a.State.Newest) > evaluate.NoDataLimit {
 			after := *a
-			state, cause := a.State.Step(&c.rule, evaluate.Input{At: now, Gone: evaluate.NoData})
-			if cause != "" {
-				e.describeEnd(&after, c, state, evaluate.Input{At: now}, nil, cause)
+			v := verdict{in: evaluate.Input{At: now, Gone: evaluate.NoData}}
+			if v.state, v.cause = a.State.Step(&c.rule, v.in); v.cause != "" {
+				e.describeEnd(&after, c, v)
 				changed = append(changed, &after)
 			}
 			continue
@@ -40,6 +41,11 @@ func (e *Engine) silence(ctx context.Context, now time.Time) {
 	for key, at := range e.ended {
 		if now.Sub(at) > 2*maxLate {
 			delete(e.ended, key)
+		}
+	}
+	for key, changes := range e.changes {
+		if now.Sub(changes[len(changes)-1]) > evaluate.FlapWithin {
+			delete(e.changes, key)
 		}
 	}
 	e.commit(ctx, now, changed, quiet)
@@ -64,7 +70,7 @@ func (e *Engine) orphans(ctx context.Context, now time.Time) {
 		if a.State.At.After(at) { // of a sender whose clock is ahead
 			at = a.State.At
 		}
-		e.describeEnd(&after, nil, evaluate.State{At: at}, evaluate.Input{At: at}, nil, cause)
+		e.describeEnd(&after, nil, verdict{state: evaluate.State{At: at}, in: evaluate.Input{At: at}, cause: cause})
 		changed = append(changed, &after)
 	}
 	e.commit(ctx, now, changed, nil)
@@ -83,8 +89,18 @@ func (e *Engine) orphaned(a *incident.Alert, listed map[string]bool) evaluate.Ca
 		return evaluate.PolicyDisabled
 	case !known && !listed[cluster]:
 		return evaluate.ClusterRemoved
+	case isCount(a.Key):
+		if c.atLeast() == 0 {
+			return evaluate.PolicyChanged
+		}
+	case c.promql():
+		if !strings.HasPrefix(a.Key, string(a.Object.Level)+" ") || a.Conditions == nil || a.Conditions[0].Metric != "" {
+			return evaluate.PolicyChanged
+		}
 	case c.level != a.Object.Level, !sameKeys(c.dimensions, a.Dimensions):
 		return evaluate.PolicyChanged
+	}
+	switch {
 	case !c.selection.Cluster(cluster, e.clusterLabels(cluster)):
 		if c.ref.Revision != a.Policy.Revision {
 			return evaluate.PolicyChanged

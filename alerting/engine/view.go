@@ -18,12 +18,21 @@ import (
 type view struct {
 	mu        sync.Mutex
 	intervals map[sourceKey]time.Duration
-	at        map[[2]string]time.Time // policy id, cluster → newest evaluation
-	fires     map[string]int          // by policy id
+	done      map[[2]string]evaluation // by policy id and cluster
+	at        map[string]time.Time     // newest time that was evaluated, by cluster
+	fires     map[string]int           // by policy id
+}
+
+// evaluation is what came of the newest one of a policy on a cluster.
+type evaluation struct {
+	at       time.Time
+	subjects int
+	err      error
 }
 
 func (v *view) reset() {
-	v.intervals, v.at, v.fires = map[sourceKey]time.Duration{}, map[[2]string]time.Time{}, map[string]int{}
+	v.intervals, v.done, v.fires = map[sourceKey]time.Duration{}, map[[2]string]evaluation{}, map[string]int{}
+	v.at = map[string]time.Time{}
 }
 
 func (v *view) interval(cluster, sender string, d time.Duration) {
@@ -32,10 +41,24 @@ func (v *view) interval(cluster, sender string, d time.Duration) {
 	v.intervals[sourceKey{cluster, sender}] = d
 }
 
-func (v *view) evaluated(policyID, cluster string, at time.Time) {
+func (v *view) arrived(cluster string, at time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.at[[2]string{policyID, cluster}] = at
+	if at.After(v.at[cluster]) {
+		v.at[cluster] = at
+	}
+}
+
+func (v *view) newest(cluster string) time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.at[cluster]
+}
+
+func (v *view) evaluated(policyID, cluster string, at time.Time, subjects int, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.done[[2]string{policyID, cluster}] = evaluation{at, subjects, err}
 }
 
 func (v *view) firing(alerts map[alertKey]*incident.Alert) {
@@ -71,10 +94,10 @@ func (e *Engine) Status(r meta.Resource, clusters []meta.ClusterRow) (policy.Sta
 	out := policy.Status{State: policy.StateActive, Reasons: []string{}, Clusters: []policy.ClusterStatus{}}
 	e.view.mu.Lock()
 	out.Firing = e.view.fires[r.ID]
-	evaluated := map[string]time.Time{}
-	for k, at := range e.view.at {
+	evaluated := map[string]evaluation{}
+	for k, done := range e.view.done {
 		if k[0] == r.ID {
-			evaluated[k[1]] = at
+			evaluated[k[1]] = done
 		}
 	}
 	e.view.mu.Unlock()
@@ -93,12 +116,19 @@ func (e *Engine) Status(r meta.Resource, clusters []meta.ClusterRow) (policy.Sta
 		if !c.selection.Cluster(id, rows[id].Labels) {
 			continue
 		}
-		cs := policy.ClusterStatus{Cluster: id, Selected: e.selected(c, id)}
-		out.Selected += cs.Selected
-		if at, ok := evaluated[id]; ok {
-			cs.EvaluatedAt = &at
+		cs := policy.ClusterStatus{Cluster: id, Selected: selected(e.opts.Inventory, c, id)}
+		done, ok := evaluated[id]
+		if ok {
+			cs.EvaluatedAt = &done.at
 		}
-		if cs.Reason = e.idle(c, id, rows[id], intervals[id]); cs.Reason != "" {
+		if !c.listed() {
+			cs.Selected = done.subjects
+		}
+		out.Selected += cs.Selected
+		if done.err != nil {
+			cs.Reason = done.err.Error()
+			out.Reasons = append(out.Reasons, fmt.Sprintf("cannot be evaluated on %s: %s", id, cs.Reason))
+		} else if cs.Reason = e.idle(c, id, rows[id], intervals[id]); cs.Reason != "" {
 			out.Reasons = append(out.Reasons, fmt.Sprintf("not evaluated on %s: %s", id, cs.Reason))
 		} else {
 			works = true
@@ -110,6 +140,12 @@ func (e *Engine) Status(r meta.Resource, clusters []meta.ClusterRow) (policy.Sta
 		out.Reasons = append(out.Reasons, "there is no cluster yet")
 	case len(out.Clusters) == 0:
 		out.Reasons = append(out.Reasons, "selects no cluster")
+	case out.Selected == 0 && c.promql():
+		if len(evaluated) > 0 {
+			out.Reasons = append(out.Reasons, "its expressions give no series now")
+		}
+	case out.Selected == 0 && !c.listed():
+		out.Reasons = append(out.Reasons, "selects nothing that has values")
 	case out.Selected == 0:
 		out.Reasons = append(out.Reasons, "selects nothing")
 	}
@@ -119,7 +155,7 @@ func (e *Engine) Status(r meta.Resource, clusters []meta.ClusterRow) (policy.Sta
 	switch {
 	case !c.enabled:
 		out.State = policy.StateDisabled
-	case !works || out.Selected == 0:
+	case !works || (out.Selected == 0 && !c.promql()):
 		out.State = policy.StateIdle
 	}
 	return out, nil
@@ -137,6 +173,9 @@ func (e *Engine) idle(c *compiled, cluster string, row meta.ClusterRow, interval
 	}
 	unavailable := e.opts.Unavailable(cluster)
 	for _, cond := range c.conditions {
+		if cond.Expr != "" {
+			continue
+		}
 		why, lacking := cond.metric.Lacking[catalogue.ClusterKind(kind)]
 		if !lacking {
 			why, lacking = unavailable[cond.Metric]
@@ -151,32 +190,47 @@ func (e *Engine) idle(c *compiled, cluster string, row meta.ClusterRow, interval
 	return c.misfit(interval)
 }
 
+// listed tells whether the inventory holds the policy's objects.
+func (c *compiled) listed() bool {
+	_, ok := kindOf[c.level]
+	return ok || c.level == catalogue.Cluster
+}
+
 // selected counts the objects that a policy selects on a cluster.
-func (e *Engine) selected(c *compiled, cluster string) int {
-	inv := e.opts.Inventory
+func selected(inv Inventory, c *compiled, cluster string) int {
+	n := 0
+	eachSelected(inv, c, cluster, func(object.Object, string) { n++ })
+	if c.level == catalogue.Cluster {
+		n = 1
+	}
+	return n
+}
+
+// eachSelected visits the objects, and the names of containers, that a policy
+// selects on a cluster.
+func eachSelected(inv Inventory, c *compiled, cluster string, visit func(o object.Object, container string)) {
 	kind, ok := kindOf[c.level]
 	if !ok {
-		return 1 // the cluster itself
+		return
 	}
-	n := 0
 	for _, o := range inv.List(cluster, kind) {
 		if c.level != catalogue.Container {
 			if c.selection.Object(o, "") {
-				n++
+				visit(o, "")
 			}
 			continue
 		}
 		if p, ok := o.(*object.Pod); ok {
 			for _, ct := range p.Containers {
 				if ct.State == "running" && c.selection.Object(p, ct.Name) {
-					n++
+					visit(p, ct.Name)
 				}
 			}
 		}
 	}
-	return n
 }
 
 var kindOf = map[catalogue.Level]object.Kind{
-	catalogue.Node: object.KindNode, catalogue.Workload: object.KindWorkload, catalogue.Pod: object.KindPod, catalogue.Container: object.KindPod,
+	catalogue.Node: object.KindNode, catalogue.Namespace: object.KindNamespace, catalogue.Workload: object.KindWorkload,
+	catalogue.Service: object.KindService, catalogue.Pod: object.KindPod, catalogue.Container: object.KindPod,
 }

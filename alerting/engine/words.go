@@ -24,7 +24,7 @@ func conditionsView(c *compiled, rank int, windows [][]evaluate.Window) []incide
 		threshold, _, _ := c.rule.Conditions[i].Threshold(rank)
 		out[i] = incident.Condition{
 			Metric: cond.Metric, Statistic: cond.Statistic, Period: cond.Period.String(), Op: cond.Op, Threshold: threshold,
-			Need: cond.Need, Of: cond.Of, Unit: string(cond.metric.Unit),
+			Need: cond.Need, Of: cond.Of, Unit: cond.unit(), Expr: cond.Expr,
 		}
 		if i >= len(windows) {
 			continue
@@ -59,14 +59,43 @@ func title(c *compiled, rank int, in evaluate.Input, state evaluate.State, onlyS
 	}
 	threshold, _, _ := c.rule.Conditions[i].Threshold(rank)
 	cond := c.conditions[i]
-	if cond.metric.Unit == catalogue.Bool {
+	limit := policy.FormatValue(threshold, cond.unit())
+	switch {
+	case cond.Expr != "" && cond.Op == "":
+		return cond.metric.Title + " has a result"
+	case cond.Change != nil:
+		return fmt.Sprintf("%s against %s ago changed by %s %s", cond.metric.Title, cond.Change.Against, opWords[cond.Op], limit)
+	case cond.Forecast != nil:
+		return fmt.Sprintf("%s will be %s %s in %s", cond.metric.Title, opWords[cond.Op], limit, cond.Forecast.Within)
+	case cond.metric.Unit == catalogue.Bool:
 		// "Ready equal to 0" is no sentence.
 		if good := cond.Op == "==" && threshold == 0 || cond.Op == "<" || cond.Op == "!=" && threshold == 1; good {
 			return "not " + strings.ToLower(cond.metric.Title)
 		}
 		return strings.ToLower(cond.metric.Title)
 	}
-	return fmt.Sprintf("%s %s %s", cond.metric.Title, opWords[cond.Op], policy.FormatValue(threshold, string(cond.metric.Unit)))
+	return fmt.Sprintf("%s %s %s", cond.metric.Title, opWords[cond.Op], limit)
+}
+
+// unit of what is compared.
+func (c condition) unit() string {
+	if c.Change != nil && c.Change.As == policy.ChangePercent {
+		return string(catalogue.Percent)
+	}
+	return string(c.metric.Unit)
+}
+
+// what is compared, in words.
+func (c condition) what() string {
+	switch {
+	case c.Expr != "":
+		return "the expression"
+	case c.Change != nil:
+		return fmt.Sprintf("the change of the %s over %s against %s ago", c.Statistic, c.Period, c.Change.Against)
+	case c.Forecast != nil:
+		return fmt.Sprintf("the forecast for %s later", c.Forecast.Within)
+	}
+	return fmt.Sprintf("%s over %s", c.Statistic, c.Period)
 }
 
 // explain says why the alert fires: "avg over 1m was 96.2, 97.0 % in the last 2
@@ -85,7 +114,11 @@ func explain(c *compiled, rank int, in evaluate.Input, state evaluate.State, onl
 			continue
 		}
 		text := sentence(cond, in.Windows[i], cond.Of)
-		parts = append(parts, fmt.Sprintf("%s; %s %s %s", text, by, opWords[cond.Op], policy.FormatValue(threshold, string(cond.metric.Unit))))
+		if cond.Expr != "" && cond.Op == "" {
+			parts = append(parts, fmt.Sprintf("%s; %s while it has a result", text, by))
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%s; %s %s %s", text, by, opWords[cond.Op], policy.FormatValue(threshold, cond.unit())))
 	}
 	if len(parts) == 0 {
 		return "it has not recovered yet"
@@ -114,7 +147,7 @@ func sentence(cond condition, windows []evaluate.Window, n int) string {
 		}
 	}
 	if len(values) == 0 {
-		return fmt.Sprintf("%s over %s has no value", cond.Statistic, cond.Period)
+		return cond.what() + " has no value"
 	}
 	total := len(values)
 	values = values[:min(total, maxValues)]
@@ -126,16 +159,16 @@ func sentence(cond condition, windows []evaluate.Window, n int) string {
 		list = "…, " + list
 	}
 	unit := ""
-	switch cond.metric.Unit {
-	case catalogue.Count, catalogue.Bool:
+	switch u := cond.unit(); u {
+	case string(catalogue.Count), string(catalogue.Bool), "":
 	default:
-		unit = " " + string(cond.metric.Unit)
+		unit = " " + u
 	}
 	periods := "period"
 	if total > 1 {
 		periods = fmt.Sprintf("%d periods", total)
 	}
-	return fmt.Sprintf("%s over %s was %s%s in the last %s", cond.Statistic, cond.Period, list, unit, periods)
+	return fmt.Sprintf("%s was %s%s in the last %s", cond.what(), list, unit, periods)
 }
 
 func number(v float64) string {
@@ -158,6 +191,7 @@ func annotate(c *compiled, a *incident.Alert) map[string]string {
 		Object: policy.TemplateObject{
 			Level: string(o.Level), Cluster: o.Cluster, Namespace: o.Namespace, Node: o.Node,
 			WorkloadType: o.WorkloadType, Workload: o.Workload, Pod: o.Pod, Container: o.Container,
+			Service: o.Service, Volume: o.Volume, Component: o.Component,
 		},
 	}
 	if len(a.Conditions) > 0 {

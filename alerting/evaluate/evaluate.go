@@ -33,6 +33,14 @@ const (
 // NoDataLimit ends an alert whose object has had no value for so long.
 const NoDataLimit = 24 * time.Hour
 
+// An alert that changed between firing and ok more than FlapChanges times
+// within FlapWithin stays open until it was good for FlapQuiet.
+const (
+	FlapChanges = 4
+	FlapWithin  = time.Hour
+	FlapQuiet   = 15 * time.Minute
+)
+
 // Severities is how many severities there are.
 const Severities = 3
 
@@ -69,12 +77,17 @@ type Latch struct {
 	Since  time.Time `json:"since,omitzero"` // of the newest change
 }
 
-// State is what is kept of an object that fires, and nothing else is.
+// State is what is kept of an object that fires. Of one that does not, only
+// its Changes within FlapWithin count.
 type State struct {
 	Latches [Severities]Latch `json:"latches"` // the least severe first
 	Silent  Latch             `json:"silent"`  // the alert of missing data
 	Newest  time.Time         `json:"newest"`  // time of the newest sample
 	At      time.Time         `json:"at"`      // of the newest step; it never goes back
+	// Changes are the times within FlapWithin at which it began to fire or ended.
+	Changes   []time.Time `json:"changes,omitempty"`
+	Flapping  bool        `json:"flapping,omitempty"`
+	GoodSince time.Time   `json:"good_since,omitzero"` // while flapping: since when it would have ended
 }
 
 // Rank is that of the most severe closed latch, 0 when none is. silentRank is
@@ -138,10 +151,40 @@ func (s State) Step(r *Rule, in Input) (State, Cause) {
 	}
 	next.Silent = next.Silent.set(silent && r.NoData == "alert", in.At)
 	next.latches(r, in)
-	if firing && next.Rank(r.NoDataRank) == 0 {
-		return next, ValueNormal
+	return next.flap(s, firing, next.Rank(r.NoDataRank) > 0, in.At)
+}
+
+// flap holds open what would end too often. s is the state after the latches
+// moved, before the one that it came from.
+func (s State) flap(before State, was, is bool, at time.Time) (State, Cause) {
+	s.Changes = nil
+	for _, t := range before.Changes {
+		if at.Sub(t) < FlapWithin {
+			s.Changes = append(s.Changes, t)
+		}
 	}
-	return next, ""
+	if was != is && (is || !before.Flapping) {
+		s.Changes = append(s.Changes, at)
+	}
+	switch {
+	case !was && !is:
+		return s, ""
+	case is:
+		s.Flapping = before.Flapping || len(s.Changes) > FlapChanges
+		s.GoodSince = time.Time{}
+		return s, ""
+	case !before.Flapping && len(s.Changes) <= FlapChanges:
+		return s, ValueNormal
+	}
+	if s.Flapping = true; s.GoodSince.IsZero() {
+		s.GoodSince = at
+	}
+	if at.Sub(s.GoodSince) >= FlapQuiet {
+		s.Flapping, s.GoodSince, s.Changes = false, time.Time{}, append(s.Changes, at)
+		return s, ValueNormal
+	}
+	s.Latches, s.Silent = before.Latches, before.Silent
+	return s, ""
 }
 
 func (l Latch) set(closed bool, at time.Time) Latch {

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -225,7 +227,7 @@ func TestTimeNeverGoesBack(t *testing.T) {
 	r := above80(1, 1, 1)
 	s, _ := State{}.Step(r, Input{At: t0, Windows: [][]Window{{{End: t0, Value: 90}}}, Newest: t0})
 	old := t0.Add(-time.Minute)
-	if got, cause := s.Step(r, Input{At: old, Windows: [][]Window{{{End: old, Value: 1}}}}); got != s || cause != "" {
+	if got, cause := s.Step(r, Input{At: old, Windows: [][]Window{{{End: old, Value: 1}}}}); !reflect.DeepEqual(got, s) || cause != "" {
 		t.Errorf("an old input changed %+v to %+v, %q", s, got, cause)
 	}
 }
@@ -261,7 +263,7 @@ func TestProperties(t *testing.T) {
 			if runes[i] == '?' && next.Latches != s.Latches {
 				t.Fatalf("a missing period changed the state: %s, need %d of %d, recoverAfter %d", runes[:i+1], r.Conditions[0].Need, of, r.RecoverAfter)
 			}
-			if again, cause := next.Step(r, in); again != next || cause != "" {
+			if again, cause := next.Step(r, in); !reflect.DeepEqual(again, next) || cause != "" {
 				t.Fatalf("the same input twice is not the same as once: %s: %+v, %+v", runes[:i+1], next, again)
 			}
 			s = next
@@ -574,4 +576,101 @@ func scenarioCondition(words []string) (c Condition, s Series, err error) {
 		}
 	}
 	return c, s, nil
+}
+
+// Against yesterday: the same window a day earlier; as percent of it there is
+// no value while it was 0.
+func TestChange(t *testing.T) {
+	day := 24 * time.Hour
+	at := t0.Add(day)
+	var samples []Sample
+	for i := range 4 {
+		back := time.Duration(i) * 30 * time.Second
+		samples = append(samples, Sample{at.Add(-day - back).UnixMilli(), 40}, Sample{at.Add(-back).UnixMilli(), 50})
+	}
+	slices.SortFunc(samples, func(a, b Sample) int { return int(a.T - b.T) })
+	s := Series{Statistic: catalogue.Avg, Kind: catalogue.Gauge, Period: time.Minute, Interval: 30 * time.Second, Change: day}
+	if w := s.Windows(at, 3, samples); w[0].Value != 10 || w[1].Value != 10 || !w[2].Missing {
+		t.Errorf("absolute: %+v", w)
+	}
+	s.ChangePercent = true
+	if w := s.Windows(at, 1, samples); w[0].Value != 25 {
+		t.Errorf("percent: %+v", w)
+	}
+	for i := range samples {
+		if samples[i].V == 40 {
+			samples[i].V = 0
+		}
+	}
+	if w := s.Windows(at, 1, samples); !w[0].Missing {
+		t.Errorf("percent of nothing: %+v", w)
+	}
+	s.CreatedAt = at.Add(-time.Hour) // what was there yesterday was another object
+	if w := s.Windows(at, 1, samples); !w[0].Missing {
+		t.Errorf("before the object's creation: %+v", w)
+	}
+}
+
+func TestForecast(t *testing.T) {
+	var samples []Sample
+	for i := range 120 { // an hour, one more each minute
+		at := t0.Add(time.Duration(i-119) * 30 * time.Second)
+		samples = append(samples, Sample{at.UnixMilli(), 50 + at.Sub(t0).Minutes()})
+	}
+	s := Series{Statistic: catalogue.Max, Kind: catalogue.Gauge, Period: time.Minute, Interval: 30 * time.Second, Forecast: 2 * time.Hour, FitFrom: time.Hour}
+	w := s.Windows(t0, 1, samples)
+	if w[0].Missing || math.Abs(w[0].Value-170) > 1e-6 {
+		t.Errorf("got %+v, want 170: 50 now and one more each minute", w)
+	}
+	if w := s.Windows(t0, 1, samples[70:]); !w[0].Missing {
+		t.Errorf("half of the hour is not there: %+v", w)
+	}
+}
+
+// More than 4 changes in an hour: it stays open, marked, until good for 15 min.
+func TestFlapping(t *testing.T) {
+	limit := at(80)
+	r := &Rule{Conditions: []Condition{{Op: ">", Thresholds: Levels{1: limit}, Need: 1, Of: 1}}, RecoverAfter: 1}
+	var s State
+	var log []string
+	at := t0
+	step := func(v float64) {
+		at = at.Add(time.Minute)
+		var cause Cause
+		firing := s.Rank(0) > 0
+		s, cause = s.Step(r, Input{At: at, Windows: [][]Window{{{End: at, Value: v}}}, Newest: at, Interval: 30 * time.Second})
+		switch {
+		case cause != "":
+			log = append(log, "end")
+		case !firing && s.Rank(0) > 0:
+			log = append(log, "fire")
+		}
+	}
+	for range 3 {
+		step(90)
+		step(10)
+	}
+	if got := strings.Join(log, " "); got != "fire end fire end fire" || !s.Flapping {
+		t.Fatalf("got %s, flapping %t", got, s.Flapping)
+	}
+	for range 13 { // good since the last step
+		step(10)
+	}
+	step(90) // not good for long enough
+	for range 15 {
+		step(10)
+	}
+	if len(log) != 5 {
+		t.Fatalf("ended too early: %v", log)
+	}
+	step(10)
+	if len(log) != 6 || s.Flapping || s.Rank(0) != 0 {
+		t.Fatalf("did not end after 15 good minutes: %v %+v", log, s)
+	}
+	for range 60 {
+		step(10)
+	}
+	if len(s.Changes) != 0 {
+		t.Errorf("changes of over an hour ago are kept: %v", s.Changes)
+	}
 }

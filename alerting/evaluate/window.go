@@ -39,6 +39,12 @@ type Series struct {
 	Interval  time.Duration // of the sender
 	CreatedAt time.Time     // of the object; zero: unknown
 	MinAge    time.Duration
+	// Change compares each window with the one so much earlier; 0: it does not.
+	Change        time.Duration
+	ChangePercent bool // of the earlier value, which must not be 0
+	// Forecast gives, for each window's end, the value so much later, by a
+	// straight line through the samples of FitFrom; 0: it does not.
+	Forecast, FitFrom time.Duration
 }
 
 // Windows gives the newest n windows (at − P, at], (at − 2P, at − P], …, the
@@ -65,6 +71,57 @@ func (s Series) own(samples []Sample) []Sample {
 }
 
 func (s Series) window(end time.Time, samples []Sample) Window {
+	switch {
+	case s.Change > 0:
+		return s.change(end, samples)
+	case s.Forecast > 0:
+		return s.forecast(end, samples)
+	}
+	return s.plain(end, samples)
+}
+
+func (s Series) change(end time.Time, samples []Sample) Window {
+	now, past := s.plain(end, samples), s.plain(end.Add(-s.Change), samples)
+	w := Window{End: end, Value: now.Value - past.Value, Missing: now.Missing || past.Missing}
+	if s.ChangePercent && !w.Missing {
+		w.Value = w.Value / math.Abs(past.Value) * 100
+		w.Missing = past.Value == 0
+	}
+	return w
+}
+
+// forecast fits a line by least squares, as PromQL's predict_linear does.
+func (s Series) forecast(end time.Time, samples []Sample) Window {
+	w := Window{End: end, Missing: true}
+	if !s.CreatedAt.IsZero() && end.Before(s.CreatedAt.Add(s.MinAge)) {
+		return w
+	}
+	endMillis := end.UnixMilli()
+	start := endMillis - s.FitFrom.Milliseconds()
+	from := sort.Search(len(samples), func(i int) bool { return samples[i].T > start })
+	to := sort.Search(len(samples), func(i int) bool { return samples[i].T > endMillis })
+	var n, regular, sumT, sumV, sumTV, sumTT float64
+	for _, x := range samples[from:to] {
+		if x.Stale() {
+			continue
+		}
+		if x.T%s.Interval.Milliseconds() == 0 {
+			regular++
+		}
+		t := float64(x.T-endMillis) / 1000
+		n, sumT, sumV, sumTV, sumTT = n+1, sumT+t, sumV+x.V, sumTV+t*x.V, sumTT+t*t
+	}
+	spread := n*sumTT - sumT*sumT
+	if regular*2 < float64(s.FitFrom/s.Interval) || spread == 0 {
+		return w
+	}
+	slope := (n*sumTV - sumT*sumV) / spread
+	w.Value = sumV/n - slope*sumT/n + slope*s.Forecast.Seconds()
+	w.Missing = math.IsNaN(w.Value)
+	return w
+}
+
+func (s Series) plain(end time.Time, samples []Sample) Window {
 	w := Window{End: end, Missing: true}
 	if !s.CreatedAt.IsZero() && end.Before(s.CreatedAt.Add(s.MinAge)) {
 		return w

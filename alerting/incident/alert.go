@@ -27,6 +27,9 @@ type Object struct {
 	Pod          string          `json:"pod,omitempty"`
 	Container    string          `json:"container,omitempty"`
 	Node         string          `json:"node,omitempty"`
+	Service      string          `json:"service,omitempty"`
+	Volume       string          `json:"volume,omitempty" doc:"Name of the claim."`
+	Component    string          `json:"component,omitempty"`
 }
 
 // Condition is one condition of the policy with its newest value.
@@ -41,6 +44,7 @@ type Condition struct {
 	Value     *float64 `json:"value" doc:"Of the newest period that has one; null when none has."`
 	Unit      string   `json:"unit"`
 	Holds     bool     `json:"holds"`
+	Expr      string   `json:"expr,omitempty" doc:"In place of metric and statistic."`
 }
 
 // Point is one value of a series: its time and value.
@@ -148,13 +152,22 @@ func FromRow(r meta.Alert) (*Alert, error) {
 	return a, nil
 }
 
-// defaultGroup is the cluster and the nearest of workload and node.
+// defaultGroup is the cluster and the nearest of workload, node, volume,
+// service and namespace.
 func (o Object) defaultGroup() []string {
 	switch {
 	case o.Workload != "":
 		return []string{"cluster", "workload"}
 	case o.Node != "":
 		return []string{"cluster", "node"}
+	case o.Volume != "":
+		return []string{"cluster", "volume"}
+	case o.Service != "":
+		return []string{"cluster", "service"}
+	case o.Namespace != "":
+		return []string{"cluster", "namespace"}
+	case o.Component != "":
+		return []string{"cluster", "component"}
 	}
 	return []string{"cluster"}
 }
@@ -183,6 +196,12 @@ func (a *Alert) GroupKey() string {
 			v = a.Object.Namespace + "/" + a.Object.Pod
 		case "container":
 			v = a.Object.Namespace + "/" + a.Object.Pod + "/" + a.Object.Container
+		case "service":
+			v = a.Object.Namespace + "/" + a.Object.Service
+		case "volume":
+			v = a.Object.Namespace + "/" + a.Object.Volume
+		case "component":
+			v = a.Object.Component
 		case "policy":
 			v = a.Policy.Project + "/" + a.Policy.Name
 		}
@@ -210,6 +229,12 @@ func (a *Alert) subject() string {
 		return o.Workload + in
 	case slices.Contains(by, "node") && o.Node != "":
 		return "node " + o.Node
+	case slices.Contains(by, "volume") && o.Volume != "":
+		return "volume " + o.Volume + in
+	case slices.Contains(by, "service") && o.Service != "":
+		return "service " + o.Service + in
+	case slices.Contains(by, "component") && o.Component != "":
+		return o.Component + " of cluster " + o.Cluster
 	case slices.Contains(by, "namespace") && o.Namespace != "":
 		return "namespace " + o.Namespace
 	case slices.Contains(by, "policy") && !slices.Contains(by, "cluster"):

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -292,7 +293,7 @@ func TestAlertRowsKeepEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if back.State != a.State {
+	if !reflect.DeepEqual(back.State, a.State) {
 		t.Errorf("got %+v, want %+v", back.State, a.State)
 	}
 	if fmt.Sprintf("%+v", back.Series) != fmt.Sprintf("%+v", a.Series) || back.Object != a.Object || !back.Firing {

@@ -20,6 +20,8 @@ const (
 	APIVersion     = "crowsnest.dev/v1"
 	Kind           = "Policy"
 	DefaultProject = "default"
+	// LevelPromQL is the level of policies whose conditions are PromQL.
+	LevelPromQL = "promql"
 )
 
 // Policy is one policy with its envelope.
@@ -49,7 +51,7 @@ type Metadata struct {
 // Spec says what is bad about which objects, and who is told.
 type Spec struct {
 	Enabled      *bool             `json:"enabled,omitempty" doc:"Left out: true."`
-	Level        string            `json:"level" doc:"What the policy is about: cluster, node, workload, pod or container."`
+	Level        string            `json:"level" doc:"What the policy is about: a level of the catalogue (cluster, node, namespace, workload, service, pod, container, volume, component), or promql."`
 	Clusters     *Clusters         `json:"clusters,omitempty" doc:"Left out: all."`
 	Objects      *Objects          `json:"objects,omitempty" doc:"Left out: all of the level; every given part must match."`
 	Conditions   []Condition       `json:"conditions"`
@@ -75,7 +77,7 @@ type Objects struct {
 	Names      []string `json:"names,omitempty" doc:"Globs on the name of the object itself."`
 	Selector   string   `json:"selector,omitempty" doc:"A Kubernetes label selector; a container has the labels of its pod."`
 	Exclude    *Exclude `json:"exclude,omitempty" doc:"What matches any of these is left out."`
-	AtLeast    *int     `json:"atLeast,omitempty" doc:"Not supported yet."`
+	AtLeast    *int     `json:"atLeast,omitempty" doc:"An alert of its own, of noData's severity, when fewer objects than this match in a cluster for as long as noData.after."`
 }
 
 // Exclude leaves objects out; one matching part is enough.
@@ -92,29 +94,36 @@ type Condition struct {
 	Where      map[string][]string `json:"where,omitempty" doc:"Globs on the metric's dimensions, as mountpoint."`
 	Statistic  string              `json:"statistic,omitempty" enum:"avg,max,min,sum,last,p50,p95,p99,increase" doc:"How the samples of a period become one value. Left out: the metric's own."`
 	Period     Duration            `json:"period" doc:"A multiple of the cluster's interval, at most 24h."`
-	Op         string              `json:"op" enum:">,>=,<,<=,==,!="`
+	Op         string              `json:"op" enum:">,>=,<,<=,==,!=" doc:"Empty only with expr: an object is bad then while its series exists."`
 	Thresholds Thresholds          `json:"thresholds" doc:"By severity, growing worse."`
+	Severity   string              `json:"severity,omitempty" enum:"info,warning,critical" doc:"Of an expr without op. Left out there: warning."`
 	Recovery   *Thresholds         `json:"recovery,omitempty" doc:"An alert ends on the good side of these. Left out: the thresholds."`
 	Need       int                 `json:"need,omitempty" doc:"Bad periods needed. Left out: of, or 1."`
 	Of         int                 `json:"of,omitempty" doc:"Among the newest so many. Left out: need."`
-	Change     *Change             `json:"change,omitempty" doc:"Not supported yet."`
-	Forecast   *Forecast           `json:"forecast,omitempty" doc:"Not supported yet."`
+	Change     *Change             `json:"change,omitempty" doc:"Compare the difference to the same time earlier, not the value itself."`
+	Forecast   *Forecast           `json:"forecast,omitempty" doc:"Compare the linear forecast, not the value itself."`
 	Query      string              `json:"query,omitempty" doc:"Not supported yet."`
 	Count      *struct{}           `json:"count,omitempty" doc:"Not supported yet."`
 	GroupBy    string              `json:"groupBy,omitempty" doc:"Not supported yet."`
-	Expr       string              `json:"expr,omitempty" doc:"Not supported yet."`
+	Expr       string              `json:"expr,omitempty" doc:"At level promql: evaluated for each selected cluster on that cluster's series alone. Labels of the result as cluster, namespace, pod name the object, the others are dimensions."`
 }
 
 // Change compares with the past.
 type Change struct {
-	Against Duration `json:"against"`
-	As      string   `json:"as,omitempty"`
+	Against Duration `json:"against" doc:"1h, 1d or 1w."`
+	As      string   `json:"as,omitempty" enum:"absolute,percent" doc:"Left out: absolute. As percent of the earlier value; there is no value while that is 0."`
 }
+
+// How a change is told.
+const (
+	ChangeAbsolute = "absolute"
+	ChangePercent  = "percent"
+)
 
 // Forecast compares what the value will be.
 type Forecast struct {
-	Within Duration `json:"within"`
-	From   Duration `json:"from,omitempty"`
+	Within Duration `json:"within" doc:"How far ahead, at most 30d."`
+	From   Duration `json:"from,omitempty" doc:"How far back the straight line is fitted, from 5m to 7d. Left out: a quarter of within."`
 }
 
 // Thresholds are values by severity.
@@ -157,16 +166,16 @@ const (
 
 // Group says which alerts make one incident.
 type Group struct {
-	By       []string `json:"by,omitempty" doc:"Of cluster, namespace, node, workload, pod, container, policy. Left out: cluster and the nearest of workload and node."`
+	By       []string `json:"by,omitempty" doc:"Of cluster, namespace, node, workload, service, pod, container, volume, component, policy. Left out: cluster and the nearest of workload, node, volume, service and namespace."`
 	Wait     Duration `json:"wait,omitempty" doc:"How long the first message waits for more alerts. Left out: 0s."`
 	Interval Duration `json:"interval,omitempty" doc:"Least time between messages that alerts joined or left. Left out: 5m."`
 }
 
 // Notify says who is told.
 type Notify struct {
-	Targets  []TargetRef `json:"targets,omitempty"`
-	Repeat   *Repeat     `json:"repeat,omitempty" doc:"Not supported yet."`
-	Escalate []Escalate  `json:"escalate,omitempty" doc:"Not supported yet."`
+	Targets  []TargetRef `json:"targets,omitempty" doc:"Left out: the routes decide."`
+	Repeat   *Repeat     `json:"repeat,omitempty" doc:"Left out: no reminders."`
+	Escalate []Escalate  `json:"escalate,omitempty" doc:"In order of time; stopped by an acknowledgement."`
 }
 
 // TargetRef names a target; written as its name or as an object.
@@ -177,14 +186,14 @@ type TargetRef struct {
 
 // Repeat reminds while an incident is open.
 type Repeat struct {
-	Every   Duration `json:"every"`
-	Backoff float64  `json:"backoff,omitempty"`
-	Max     Duration `json:"max,omitempty"`
+	Every   Duration `json:"every" doc:"From 1m to 7d."`
+	Backoff float64  `json:"backoff,omitempty" doc:"Each wait is so many times the one before, from 1 to 10. Left out: 1."`
+	Max     Duration `json:"max,omitempty" doc:"The longest wait. Left out: 24h, or every when that is longer."`
 }
 
 // Escalate tells more people when an incident stays open.
 type Escalate struct {
-	After   Duration    `json:"after"`
+	After   Duration    `json:"after" doc:"Counted from the first message, without the time while muted."`
 	Targets []TargetRef `json:"targets"`
 }
 
@@ -195,6 +204,33 @@ type Status struct {
 	Firing   int             `json:"firing" doc:"Alerts that fire now."`
 	Reasons  []string        `json:"reasons" doc:"In words: what it does not do, and why."`
 	Clusters []ClusterStatus `json:"clusters"`
+	Trial    []Trial         `json:"trial,omitempty" doc:"Of a dry run: what it would select and say now."`
+}
+
+// Trial is what a policy would select and say on a cluster.
+type Trial struct {
+	Cluster  string        `json:"cluster"`
+	At       time.Time     `json:"at" doc:"For which it was tried."`
+	Matching int           `json:"matching" doc:"Objects (and values of their dimensions) that match."`
+	Objects  []TrialObject `json:"objects" nullable:"false" doc:"The worst first, at most 200."`
+	Reason   string        `json:"reason,omitempty" doc:"Why it could not be tried there."`
+}
+
+// TrialObject is one object with its present values.
+type TrialObject struct {
+	Object      map[string]string `json:"object" doc:"level, cluster, and what names it."`
+	Dimensions  map[string]string `json:"dimensions,omitempty"`
+	Severity    string            `json:"severity,omitempty" enum:"info,warning,critical" doc:"Of the alert that it would be now; left out when it would be none."`
+	Conditions  []TrialValue      `json:"conditions" nullable:"false"`
+	Explanation string            `json:"explanation,omitempty"`
+}
+
+// TrialValue is the newest value of one condition.
+type TrialValue struct {
+	Metric string   `json:"metric,omitempty"`
+	Expr   string   `json:"expr,omitempty"`
+	Value  *float64 `json:"value" doc:"Null when the newest periods have none."`
+	Unit   string   `json:"unit"`
 }
 
 // States of a policy.

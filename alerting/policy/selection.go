@@ -95,14 +95,23 @@ func (s *Selection) Object(o object.Object, container string) bool {
 	m := o.GetMeta()
 	t := traits{namespace: m.Namespace, name: m.Name, labels: m.Labels}
 	switch o := o.(type) {
+	case *object.Namespace:
+		t.namespace = m.Name
 	case *object.Workload:
 		t.workload = o.Ref
 	case *object.Pod:
 		t.workload = o.Workload
-		if s.level == catalogue.Container {
+		if container != "" {
 			t.name = container
 		}
 	}
+	return s.include.all(t) && !s.exclude.any(t)
+}
+
+// Named tells whether the policy is about an object that is known by its names
+// only. A selector, which asks for labels, selects none of these.
+func (s *Selection) Named(namespace string, workload object.WorkloadRef, name string) bool {
+	t := traits{namespace: namespace, name: name, workload: workload}
 	return s.include.all(t) && !s.exclude.any(t)
 }
 

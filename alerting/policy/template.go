@@ -29,7 +29,7 @@ type TemplateData struct {
 
 // TemplateObject names the object; what it does not have is empty.
 type TemplateObject struct {
-	Level, Cluster, Namespace, Node, WorkloadType, Workload, Pod, Container string
+	Level, Cluster, Namespace, Node, WorkloadType, Workload, Pod, Container, Service, Volume, Component string
 }
 
 // Quantity is a number with its unit; as text it is "98.7 %".

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/prometheus/promql/parser"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
@@ -27,6 +28,15 @@ const (
 	maxRecoverAfter = 60
 	maxMinAge       = 7 * 24 * time.Hour
 	maxWait         = time.Hour
+	maxExpr         = 8 << 10
+	maxForecast     = 30 * 24 * time.Hour
+	minForecastFrom = 5 * time.Minute
+	maxForecastFrom = 7 * 24 * time.Hour
+	minRepeat       = time.Minute
+	maxRepeat       = 7 * 24 * time.Hour
+	maxBackoff      = 10
+	maxEscalations  = 8
+	maxAtLeast      = 1_000_000
 )
 
 // Defaults of what is left out.
@@ -42,15 +52,23 @@ const minPercentileSamples = 20
 // Intervals are those that a cluster can have.
 var intervals = []time.Duration{10 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute}
 
-// levels that are evaluated.
-var levels = []string{string(catalogue.Cluster), string(catalogue.Node), string(catalogue.Workload), string(catalogue.Pod), string(catalogue.Container)}
+// levels that are evaluated: those that the catalogue has metrics of, and
+// promql.
+var levels = func() (out []string) {
+	for _, l := range catalogue.Levels {
+		if slices.ContainsFunc(catalogue.All(), func(m catalogue.Metric) bool { return m.Level == l }) {
+			out = append(out, string(l))
+		}
+	}
+	return append(out, LevelPromQL)
+}()
 
 // laterLevels are words of the contract that the engine does not know yet.
-var laterLevels = []string{string(catalogue.Namespace), string(catalogue.Service), string(catalogue.Volume), string(catalogue.Component), "log", "event", "promql"}
+var laterLevels = []string{"log", "event"}
 
 var (
 	ops        = []string{">", ">=", "<", "<=", "==", "!="}
-	groupWords = []string{"cluster", "namespace", "node", "workload", "pod", "container", "policy"}
+	groupWords = []string{"cluster", "namespace", "node", "workload", "service", "pod", "container", "volume", "component", "policy"}
 	severities = words(catalogue.Severities)
 	statistics = words(catalogue.Statistics)
 )
@@ -123,10 +141,27 @@ func (p *Policy) Complete() {
 	if s.Group.Interval == 0 {
 		s.Group.Interval = Duration(DefaultGroupInterval)
 	}
+	if n := s.Notify; n != nil && n.Repeat != nil {
+		if n.Repeat.Backoff == 0 {
+			n.Repeat.Backoff = 1
+		}
+		if n.Repeat.Max == 0 {
+			n.Repeat.Max = max(Duration(24*time.Hour), n.Repeat.Every)
+		}
+	}
 	for i := range s.Conditions {
 		c := &s.Conditions[i]
 		if m, ok := catalogue.Get(c.Metric); ok && c.Statistic == "" {
 			c.Statistic = string(m.Statistic)
+		}
+		if c.Change != nil && c.Change.As == "" {
+			c.Change.As = ChangeAbsolute
+		}
+		if c.Forecast != nil && c.Forecast.From == 0 {
+			c.Forecast.From = max(Duration(minForecastFrom), min(Duration(maxForecastFrom), c.Forecast.Within/4))
+		}
+		if c.Expr != "" && c.Op == "" && c.Severity == "" {
+			c.Severity = string(catalogue.Warning)
 		}
 		switch {
 		case c.Need == 0 && c.Of == 0:
@@ -299,8 +334,13 @@ func (v *validation) objects(s *Spec) {
 	v.workloads("spec.objects.workloads", o.Workloads)
 	v.globs("spec.objects.names", o.Names)
 	v.selector("spec.objects.selector", o.Selector)
-	if o.AtLeast != nil {
-		v.add("spec.objects.atLeast", notYet, *o.AtLeast)
+	if n := o.AtLeast; n != nil {
+		switch {
+		case *n < 1 || *n > maxAtLeast:
+			v.add("spec.objects.atLeast", fmt.Sprintf("must be from 1 to %d", maxAtLeast), *n)
+		case s.Level == LevelPromQL || s.Level == string(catalogue.Cluster) || !listed(s.Level):
+			v.add("spec.objects.atLeast", "objects of this level cannot be counted: they are not in the inventory", *n)
+		}
 	}
 	x := o.Exclude
 	if x == nil {
@@ -335,7 +375,28 @@ func (v *validation) objects(s *Spec) {
 		})
 	case catalogue.Node:
 		refuse("a node has no namespace and no workload; use names or selector", namespaced)
+	case catalogue.Component:
+		refuse("a component of the control plane has no namespace and no workload; use names", namespaced)
+		refuse(noLabels, map[string]bool{"spec.objects.selector": o.Selector != "", "spec.objects.exclude.selector": x.Selector != ""})
+	case catalogue.Namespace, catalogue.Service, catalogue.Volume:
+		refuse("a "+s.Level+" has no workload; use namespaces or names", map[string]bool{
+			"spec.objects.workloads": o.Workloads != nil, "spec.objects.exclude.workloads": x.Workloads != nil,
+		})
+		if !listed(s.Level) {
+			refuse(noLabels, map[string]bool{"spec.objects.selector": o.Selector != "", "spec.objects.exclude.selector": x.Selector != ""})
+		}
 	}
+}
+
+const noLabels = "objects of this level have no labels in the inventory; use names"
+
+// listed tells whether the inventory holds the objects of a level.
+func listed(level string) bool {
+	switch catalogue.Level(level) {
+	case catalogue.Volume, catalogue.Component:
+		return false
+	}
+	return true
 }
 
 func (v *validation) conditions(s *Spec) {
@@ -369,20 +430,93 @@ func (v *validation) conditions(s *Spec) {
 }
 
 func (v *validation) condition(path string, s *Spec, c *Condition) {
-	for field, given := range map[string]bool{
-		"change": c.Change != nil, "forecast": c.Forecast != nil, "query": c.Query != "", "count": c.Count != nil,
-		"groupBy": c.GroupBy != "", "expr": c.Expr != "",
-	} {
+	for field, given := range map[string]bool{"query": c.Query != "", "count": c.Count != nil, "groupBy": c.GroupBy != ""} {
 		if given {
 			v.add(path+"."+field, notYet, nil)
 		}
 	}
+	if s.Level == LevelPromQL {
+		v.expr(path, s, c)
+		return
+	}
+	if c.Expr != "" {
+		v.add(path+".expr", "is for policies of level promql", c.Expr)
+	}
+	if c.Severity != "" {
+		v.add(path+".severity", "is for an expr without op; name the severities in thresholds", c.Severity)
+	}
 	m, known := v.metric(path, s, c)
+	v.derived(path, c, m, known)
 	v.statistic(path, c, m, known)
 	v.period(path, s, c)
 	v.need(path, c)
 	v.oneOf(path+".op", c.Op, ops)
 	v.thresholds(path, c)
+}
+
+// promQL reads expressions.
+var promQL = parser.NewParser(parser.Options{})
+
+// expr validates a condition of level promql.
+func (v *validation) expr(path string, s *Spec, c *Condition) {
+	for field, given := range map[string]bool{
+		"metric": c.Metric != "", "where": c.Where != nil, "statistic": c.Statistic != "", "change": c.Change != nil, "forecast": c.Forecast != nil,
+	} {
+		if given {
+			v.add(path+"."+field, "does not go with expr: say it in PromQL", nil)
+		}
+	}
+	at := path + ".expr"
+	switch e, err := promQL.ParseExpr(c.Expr); {
+	case c.Expr == "":
+		v.add(at, "is required: a PromQL expression", nil)
+	case len(c.Expr) > maxExpr:
+		v.add(at, fmt.Sprintf("must be at most %d characters", maxExpr), len(c.Expr))
+	case err != nil:
+		v.add(at, "must be PromQL: "+err.Error(), c.Expr)
+	case e.Type() != parser.ValueTypeVector && e.Type() != parser.ValueTypeScalar:
+		v.add(at, "must give one value for each series, not a "+string(e.Type()), c.Expr)
+	}
+	v.period(path, s, c)
+	v.need(path, c)
+	if c.Op != "" {
+		if c.Severity != "" {
+			v.add(path+".severity", "is for an expr without op; name the severities in thresholds", c.Severity)
+		}
+		v.oneOf(path+".op", c.Op, ops)
+		v.thresholds(path, c)
+		return
+	}
+	v.oneOf(path+".severity", c.Severity, severities)
+	if c.Thresholds != (Thresholds{}) || c.Recovery != nil {
+		v.add(path+".op", "is required with thresholds", nil)
+	}
+}
+
+// derived validates change and forecast.
+func (v *validation) derived(path string, c *Condition, m catalogue.Metric, known bool) {
+	if ch := c.Change; ch != nil {
+		if !slices.Contains([]time.Duration{time.Hour, 24 * time.Hour, 7 * 24 * time.Hour}, ch.Against.D()) {
+			v.add(path+".change.against", "must be 1h, 1d or 1w", ch.Against.String())
+		}
+		v.oneOf(path+".change.as", ch.As, []string{ChangeAbsolute, ChangePercent})
+	}
+	f := c.Forecast
+	if f == nil {
+		return
+	}
+	if c.Change != nil {
+		v.add(path+".forecast", "does not go with change: put it into a condition of its own", nil)
+	}
+	if known && m.Kind == catalogue.Counter {
+		v.add(path+".forecast", "the metric is a counter, whose value has no forecast", c.Metric)
+	}
+	if f.Within <= 0 || f.Within.D() > maxForecast {
+		v.add(path+".forecast.within", "must be more than 0 and at most 30d", f.Within.String())
+	}
+	if f.From.D() < minForecastFrom || f.From.D() > maxForecastFrom {
+		v.add(path+".forecast.from", "must be from 5m to 7d", f.From.String())
+	}
 }
 
 func (v *validation) metric(path string, s *Spec, c *Condition) (catalogue.Metric, bool) {
@@ -603,9 +737,41 @@ func (v *validation) notify(s *Spec, explicitTargets bool) {
 	if len(n.Targets) > maxList {
 		v.add("spec.notify.targets", fmt.Sprintf("at most %d are allowed", maxList), len(n.Targets))
 	}
+	v.targetRefs("spec.notify.targets", n.Targets)
+	if r := n.Repeat; r != nil {
+		if r.Every.D() < minRepeat || r.Every.D() > maxRepeat {
+			v.add("spec.notify.repeat.every", "must be from 1m to 7d", r.Every.String())
+		}
+		if r.Backoff < 1 || r.Backoff > maxBackoff {
+			v.add("spec.notify.repeat.backoff", fmt.Sprintf("must be from 1 to %d", maxBackoff), r.Backoff)
+		}
+		if r.Max < r.Every || r.Max.D() > maxRepeat {
+			v.add("spec.notify.repeat.max", "must be at least every and at most 7d", r.Max.String())
+		}
+	}
+	if len(n.Escalate) > maxEscalations {
+		v.add("spec.notify.escalate", fmt.Sprintf("at most %d steps are allowed", maxEscalations), len(n.Escalate))
+		return
+	}
+	for i, e := range n.Escalate {
+		at := fmt.Sprintf("spec.notify.escalate[%d]", i)
+		if e.After.D() < time.Minute || e.After.D() > maxRepeat {
+			v.add(at+".after", "must be from 1m to 7d", e.After.String())
+		}
+		if i > 0 && e.After <= n.Escalate[i-1].After {
+			v.add(at+".after", "must be longer than that of the step before", e.After.String())
+		}
+		if len(e.Targets) == 0 {
+			v.add(at+".targets", "must name at least one target", nil)
+		}
+		v.targetRefs(at+".targets", e.Targets)
+	}
+}
+
+func (v *validation) targetRefs(path string, refs []TargetRef) {
 	seen := map[string]bool{}
-	for i, t := range n.Targets {
-		at := fmt.Sprintf("spec.notify.targets[%d]", i)
+	for i, t := range refs {
+		at := fmt.Sprintf("%s[%d]", path, i)
 		switch {
 		case t.Name == "":
 			v.add(at, "must be the name of a target", t.Name)
@@ -622,12 +788,6 @@ func (v *validation) notify(s *Spec, explicitTargets bool) {
 		for j, sev := range t.Severities {
 			v.oneOf(fmt.Sprintf("%s.severities[%d]", at, j), sev, severities)
 		}
-	}
-	if n.Repeat != nil {
-		v.add("spec.notify.repeat", notYet, nil)
-	}
-	if n.Escalate != nil {
-		v.add("spec.notify.escalate", notYet, nil)
 	}
 }
 

@@ -35,6 +35,7 @@ type Engine interface {
 	PoliciesChanged()
 	Status(r meta.Resource, clusters []meta.ClusterRow) (policy.Status, error)
 	Intervals() map[string]time.Duration
+	CoreEngine
 }
 
 // Outbox is who sends; *notify.Outbox is one.
@@ -90,6 +91,7 @@ func Register(api huma.API, o Options) {
 	huma.Register(api, read("get-policy", "/policies/{name}", "alerting", "A policy with its status"), h.getPolicy)
 	huma.Register(api, write("replace-policy", http.MethodPut, "/policies/{name}", "alerting", "Change a policy", http.StatusOK, policy.Policy{}), h.replacePolicy)
 	huma.Register(api, write("delete-policy", http.MethodDelete, "/policies/{name}", "alerting", "Delete a policy; its alerts end", http.StatusNoContent, nil), h.deletePolicy)
+	h.registerCore(api, read, write)
 
 	huma.Register(api, read("list-targets", "/targets", "alerting", "List targets"), h.listTargets)
 	huma.Register(api, write("create-target", http.MethodPost, "/targets", "alerting", "Make a target; its signing key is shown this once", http.StatusCreated, notify.Target{}), h.createTarget)

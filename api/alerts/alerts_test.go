@@ -26,7 +26,10 @@ import (
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
-type fakeEngine struct{ changed int }
+type fakeEngine struct {
+	alerts.CoreEngine
+	changed int
+}
 
 var _ alerts.Engine = (*fakeEngine)(nil)
 

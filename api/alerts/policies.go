@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
@@ -93,7 +95,7 @@ func (h *handlers) parsePolicy(tx *meta.Tx, raw []byte) (*policy.Policy, []meta.
 	return p, clusters, err
 }
 
-func (h *handlers) createPolicy(ctx context.Context, in *Document) (*body[policy.Policy], error) {
+func (h *handlers) createPolicy(ctx context.Context, in *PolicyDocument) (*policyAnswer, error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -122,17 +124,51 @@ func (h *handlers) createPolicy(ctx context.Context, in *Document) (*body[policy
 		if row.Spec, err = marshalSpec(p.Spec); err != nil {
 			return err
 		}
+		if in.DryRun {
+			return nil
+		}
 		return tx.CreateResource(row)
 	})
 	if err != nil {
 		return nil, answerConflict(err, current)
 	}
-	h.Engine.PoliciesChanged()
-	p, err := h.showPolicy(row, clusters)
-	return &body[policy.Policy]{p}, problem.Error(err)
+	return h.answerPolicy(ctx, row, clusters, in.DryRun, http.StatusCreated)
 }
 
-func (h *handlers) replacePolicy(ctx context.Context, in *documentAt) (*body[policy.Policy], error) {
+// answerPolicy shows what was written, or would be.
+func (h *handlers) answerPolicy(ctx context.Context, row meta.Resource, clusters []meta.ClusterRow, dryRun bool, status int) (*policyAnswer, error) {
+	if !dryRun {
+		h.Engine.PoliciesChanged()
+		p, err := h.showPolicy(row, clusters)
+		return &policyAnswer{status, p}, problem.Error(err)
+	}
+	p, err := h.showPolicy(row, clusters)
+	if err != nil {
+		return nil, problem.Error(err)
+	}
+	if p.Status.Trial, err = h.Engine.Try(ctx, row, clusters); err != nil {
+		return nil, problem.Error(err)
+	}
+	return &policyAnswer{http.StatusOK, p}, nil
+}
+
+// PolicyDocument is a policy as it is written.
+type PolicyDocument struct {
+	Document
+	DryRun bool `query:"dryRun" doc:"Validate, and say in status.trial what it would select and say now; nothing is kept, and the answer is 200."`
+}
+
+type policyDocumentAt struct {
+	ByName
+	PolicyDocument
+}
+
+type policyAnswer struct {
+	Status int
+	Body   policy.Policy
+}
+
+func (h *handlers) replacePolicy(ctx context.Context, in *policyDocumentAt) (*policyAnswer, error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -160,25 +196,127 @@ func (h *handlers) replacePolicy(ctx context.Context, in *documentAt) (*body[pol
 		if row.Spec, err = marshalSpec(p.Spec); err != nil {
 			return err
 		}
+		if in.DryRun {
+			return nil
+		}
 		row.Revision, err = tx.UpdateResource(row)
 		return err
 	})
 	if err != nil {
 		return nil, answerConflict(err, current)
 	}
-	h.Engine.PoliciesChanged()
-	p, err := h.showPolicy(row, clusters)
-	return &body[policy.Policy]{p}, problem.Error(err)
+	return h.answerPolicy(ctx, row, clusters, in.DryRun, http.StatusOK)
 }
 
 func (h *handlers) deletePolicy(ctx context.Context, in *ByName) (*struct{}, error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
-	err := h.Store.Update(ctx, func(tx *meta.Tx) error { return tx.DeleteResource(meta.KindPolicy, in.Project, in.Name) })
+	err := h.Store.Update(ctx, func(tx *meta.Tx) error {
+		row, err := tx.Resource(meta.KindPolicy, in.Project, in.Name)
+		if err != nil {
+			return err
+		}
+		return tx.RemoveResource(row, h.now(), who(ctx))
+	})
 	if err != nil {
 		return nil, problem.Error(err)
 	}
 	h.Engine.PoliciesChanged() // which ends the policy's alerts
 	return nil, nil
+}
+
+type switchQuery struct {
+	ByName
+	Manager string `query:"manager" enum:"console,file" default:"console" doc:"Who writes. What another one made is changed with force only."`
+	Force   bool   `query:"force"`
+}
+
+func (h *handlers) enablePolicy(ctx context.Context, in *switchQuery) (*policyAnswer, error) {
+	return h.switchPolicy(ctx, in, true)
+}
+
+func (h *handlers) disablePolicy(ctx context.Context, in *switchQuery) (*policyAnswer, error) {
+	return h.switchPolicy(ctx, in, false)
+}
+
+func (h *handlers) switchPolicy(ctx context.Context, in *switchQuery, on bool) (*policyAnswer, error) {
+	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	var row meta.Resource
+	var clusters []meta.ClusterRow
+	err := h.Store.Update(ctx, func(tx *meta.Tx) (err error) {
+		if row, err = tx.Resource(meta.KindPolicy, in.Project, in.Name); err != nil {
+			return err
+		}
+		if clusters, err = tx.ListClusters(); err != nil {
+			return err
+		}
+		p, err := policy.FromRow(row)
+		if err != nil {
+			return err
+		}
+		if p.IsEnabled() == on {
+			return nil // it is so already: no version of its own
+		}
+		if err := checkWrite(row, 0, in.Manager, in.Force); err != nil {
+			return err
+		}
+		p.Spec.Enabled = &on
+		row.UpdatedAt, row.UpdatedBy = h.now(), who(ctx)
+		if row.Spec, err = marshalSpec(p.Spec); err != nil {
+			return err
+		}
+		row.Revision, err = tx.UpdateResource(row)
+		return err
+	})
+	if err != nil {
+		return nil, problem.Error(err)
+	}
+	return h.answerPolicy(ctx, row, clusters, false, http.StatusOK)
+}
+
+// Version is a policy as it once was.
+type Version struct {
+	Revision  int64             `json:"revision"`
+	At        time.Time         `json:"at"`
+	By        string            `json:"by"`
+	ManagedBy string            `json:"managedBy"`
+	Deleted   bool              `json:"deleted" doc:"This is its end; spec is that of the version before."`
+	Labels    map[string]string `json:"labels" nullable:"false"`
+	Spec      policy.Spec       `json:"spec"`
+}
+
+type historyQuery struct {
+	ByName
+	Limit int `query:"limit" default:"100" minimum:"1" maximum:"1000"`
+}
+
+func (h *handlers) policyHistory(ctx context.Context, in *historyQuery) (*body[list[Version]], error) {
+	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	out := &body[list[Version]]{}
+	err := h.Store.View(ctx, func(tx *meta.Tx) error {
+		versions, err := tx.Versions(meta.KindPolicy, in.Project, in.Name, in.Limit)
+		if err != nil {
+			return err
+		}
+		if len(versions) == 0 {
+			return fmt.Errorf("policy %q: %w", in.Name, fault.ErrNotFound)
+		}
+		out.Body.Items = make([]Version, len(versions))
+		for i, v := range versions {
+			p, err := policy.FromRow(v.Resource)
+			if err != nil {
+				return err
+			}
+			out.Body.Items[i] = Version{
+				Revision: v.Revision, At: v.UpdatedAt, By: v.UpdatedBy, ManagedBy: v.ManagedBy, Deleted: v.Deleted, Labels: orEmpty(v.Labels), Spec: p.Spec,
+			}
+		}
+		return nil
+	})
+	return out, problem.Error(err)
 }

@@ -25,6 +25,10 @@ type Incident struct {
 	StartedAt time.Time
 	EndedAt   time.Time // zero while open
 	Data      json.RawMessage
+	// AcknowledgedAt is when somebody acknowledged it for the first time; zero:
+	// nobody did.
+	AcknowledgedAt time.Time
+	Assignee       string
 }
 
 // Alert is one firing of one policy on one object and its dimensions. Data is
@@ -53,16 +57,17 @@ type Thread struct {
 }
 
 const (
-	incidentColumns = "id, group_key, cluster, state, severity, started_at, ended_at, data"
+	incidentColumns = "id, group_key, cluster, state, severity, started_at, ended_at, data, acknowledged_at, assignee"
 	alertColumns    = "id, policy_id, incident_id, cluster, key, state, severity, started_at, ended_at, cause, data"
 	threadColumns   = "incident_id, target_id, sequence, flush_at, data"
 )
 
 func scanIncident(s scanner) (Incident, error) {
 	var i Incident
-	var started, ended sql.NullInt64
+	var started, ended, acknowledged sql.NullInt64
 	var data string
-	err := s.Scan(&i.ID, &i.GroupKey, &i.Cluster, &i.State, &i.Severity, &started, &ended, &data)
+	err := s.Scan(&i.ID, &i.GroupKey, &i.Cluster, &i.State, &i.Severity, &started, &ended, &data, &acknowledged, &i.Assignee)
+	i.AcknowledgedAt = fromMillis(acknowledged)
 	i.StartedAt, i.EndedAt, i.Data = fromMillis(started), fromMillis(ended), json.RawMessage(data)
 	return i, err
 }
@@ -87,9 +92,10 @@ func scanThread(s scanner) (Thread, error) {
 
 // PutIncident makes or replaces an incident.
 func (tx *Tx) PutIncident(i Incident) error {
-	_, err := tx.exec("save incident", `INSERT INTO incidents (`+incidentColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET state = excluded.state, severity = excluded.severity, ended_at = excluded.ended_at, data = excluded.data`,
-		i.ID, i.GroupKey, i.Cluster, i.State, i.Severity, millis(i.StartedAt), millis(i.EndedAt), string(i.Data))
+	_, err := tx.exec("save incident", `INSERT INTO incidents (`+incidentColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET state = excluded.state, severity = excluded.severity, ended_at = excluded.ended_at, data = excluded.data,
+			acknowledged_at = excluded.acknowledged_at, assignee = excluded.assignee`,
+		i.ID, i.GroupKey, i.Cluster, i.State, i.Severity, millis(i.StartedAt), millis(i.EndedAt), string(i.Data), millis(i.AcknowledgedAt), i.Assignee)
 	return err
 }
 

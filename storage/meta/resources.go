@@ -11,14 +11,18 @@ import (
 
 // Kinds of a resource.
 const (
-	KindPolicy = "Policy"
-	KindTarget = "Target"
+	KindPolicy      = "Policy"
+	KindTarget      = "Target"
+	KindRoute       = "Route"
+	KindSilence     = "Silence"
+	KindMaintenance = "Maintenance"
+	KindInhibition  = "Inhibition"
 )
 
 // Resource is an object that a user wrote.
 type Resource struct {
 	ID        string
-	Kind      string // Policy | Target
+	Kind      string // Policy | Target | …
 	Project   string
 	Name      string // unique per kind and project
 	Revision  int64  // from 1, one more with each change
@@ -66,7 +70,50 @@ func (tx *Tx) CreateResource(r Resource) error {
 	}
 	_, err = tx.exec(fmt.Sprintf("create %s %q", r.Kind, r.Name), "INSERT INTO resources ("+resourceColumns+") VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)",
 		r.ID, r.Kind, r.Project, r.Name, labels, string(r.Spec), r.Sealed, r.ManagedBy, millis(r.CreatedAt), millis(r.UpdatedAt), r.UpdatedBy)
+	if err != nil {
+		return err
+	}
+	return tx.remember(r.ID)
+}
+
+// remember keeps the present version of a resource for its history.
+func (tx *Tx) remember(id string) error {
+	_, err := tx.exec("keep version", `INSERT INTO resource_revisions (id, revision, kind, project, name, labels, spec, managed_by, at, by)
+		SELECT id, revision, kind, project, name, labels, spec, managed_by, updated_at, updated_by FROM resources WHERE id = ?`, id)
 	return err
+}
+
+// Version is a resource as it once was, without its secrets.
+type Version struct {
+	Resource      // CreatedAt is zero; UpdatedAt and UpdatedBy are of this version
+	Deleted  bool // this is its end
+}
+
+// Versions gives all versions of the resources that had a name, the newest
+// first.
+func (tx *Tx) Versions(kind, project, name string, limit int) ([]Version, error) {
+	return all(tx, "list versions", scanVersion, `SELECT id, revision, kind, project, name, labels, spec, managed_by, at, by, deleted FROM resource_revisions
+		WHERE kind = ? AND project = ? AND name = ? ORDER BY at DESC, revision DESC LIMIT ?`, kind, project, name, limit)
+}
+
+// VersionAt gives the version of a resource that was in force at a time;
+// fault.ErrNotFound when there was none.
+func (tx *Tx) VersionAt(id string, at time.Time) (Version, error) {
+	return one(tx, fmt.Sprintf("version of %q", id), scanVersion, `SELECT id, revision, kind, project, name, labels, spec, managed_by, at, by, deleted FROM resource_revisions
+		WHERE id = ? AND at <= ? ORDER BY revision DESC LIMIT 1`, id, millis(at))
+}
+
+func scanVersion(s scanner) (Version, error) {
+	var v Version
+	var labels, spec string
+	var at sql.NullInt64
+	if err := s.Scan(&v.ID, &v.Revision, &v.Kind, &v.Project, &v.Name, &labels, &spec, &v.ManagedBy, &at, &v.UpdatedBy, &v.Deleted); err != nil {
+		return v, err
+	}
+	v.Spec, v.UpdatedAt = json.RawMessage(spec), fromMillis(at)
+	var err error
+	v.Labels, err = decodeLabels(labels)
+	return v, err
 }
 
 // UpdateResource stores labels, spec, sealed, managedBy and who changed it when
@@ -86,7 +133,23 @@ func (tx *Tx) UpdateResource(r Resource) (int64, error) {
 	if n == 0 {
 		return 0, fmt.Errorf("%s: revision %d is not the current one: %w", what, r.Revision, fault.ErrConflict)
 	}
-	return r.Revision + 1, nil
+	return r.Revision + 1, tx.remember(r.ID)
+}
+
+// RemoveResource deletes r and keeps in its history who did when;
+// fault.ErrNotFound when there is none, fault.ErrConflict when it was changed
+// meanwhile.
+func (tx *Tx) RemoveResource(r Resource, at time.Time, by string) error {
+	what := fmt.Sprintf("delete %s %q", r.Kind, r.Name)
+	n, err := tx.exec(what, `INSERT INTO resource_revisions (id, revision, kind, project, name, labels, spec, managed_by, at, by, deleted)
+		SELECT id, revision + 1, kind, project, name, labels, spec, managed_by, ?, ?, 1 FROM resources WHERE id = ? AND revision = ?`, millis(at), by, r.ID, r.Revision)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return fmt.Errorf("%s: it was changed meanwhile: %w", what, fault.ErrConflict)
+	}
+	return tx.DeleteResource(r.Kind, r.Project, r.Name)
 }
 
 // DeleteResource removes one; fault.ErrNotFound when there is none.

@@ -75,26 +75,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/apis/crowsnest.dev/v1/clusters/{cluster}/ingest": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Show how a cluster's metrics writes do
-         * @description What is stored, what is refused or slowed down and by which limit, and where the series come from: the metrics, namespaces and workloads with the most series, and with the most new ones.
-         */
-        get: operations["get-cluster-ingest"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/apis/crowsnest.dev/v1/clusters/{cluster}/logs/watermarks": {
         parameters: {
             query?: never;
@@ -362,6 +342,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/policies/{name}/disable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Switch a policy off; its alerts end */
+        post: operations["disable-policy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/policies/{name}/enable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Switch a policy on */
+        post: operations["enable-policy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/policies/{name}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every version of a policy, the newest first */
+        get: operations["policy-history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/status": {
         parameters: {
             query?: never;
@@ -502,6 +533,8 @@ export interface components {
             state: "firing" | "ended";
         };
         AlertCondition: {
+            /** @description In place of metric and statistic. */
+            expr?: string;
             holds: boolean;
             metric: string;
             /** Format: int64 */
@@ -545,8 +578,13 @@ export interface components {
             took_seconds: number;
         };
         Change: {
+            /** @description 1h, 1d or 1w. */
             against: string;
-            as?: string;
+            /**
+             * @description Left out: absolute. As percent of the earlier value; there is no value while that is 0.
+             * @enum {string}
+             */
+            as?: "absolute" | "percent";
         };
         Chart: {
             /** @description Metrics of one group share a chart. */
@@ -654,11 +692,6 @@ export interface components {
             /** @enum {string} */
             state: "waiting" | "running" | "terminated";
         };
-        Count: {
-            /** Format: int64 */
-            count: number;
-            reason: string;
-        };
         CreatedToken: {
             /** @description Of an ingest token: the only cluster that it sends for. */
             cluster?: string;
@@ -724,6 +757,7 @@ export interface components {
             type: string;
         };
         Escalate: {
+            /** @description Counted from the first message, without the time while muted. */
             after: string;
             targets: components["schemas"]["TargetRef"][] | null;
         };
@@ -738,11 +772,13 @@ export interface components {
             workloads?: string[] | null;
         };
         Forecast: {
+            /** @description How far back the straight line is fitted, from 5m to 7d. Left out: a quarter of within. */
             from?: string;
+            /** @description How far ahead, at most 30d. */
             within: string;
         };
         Group: {
-            /** @description Of cluster, namespace, node, workload, pod, container, policy. Left out: cluster and the nearest of workload and node. */
+            /** @description Of cluster, namespace, node, workload, service, pod, container, volume, component, policy. Left out: cluster and the nearest of workload, node, volume, service and namespace. */
             by?: string[] | null;
             /** @description Least time between messages that alerts joined or left. Left out: 5m. */
             interval?: string;
@@ -789,48 +825,6 @@ export interface components {
             deliveries: components["schemas"]["Delivery"][];
             incident: components["schemas"]["Incident"];
         };
-        IngestStatus: {
-            /**
-             * Format: int64
-             * @description With a sample in the last 30 min and no stale marker since.
-             */
-            active_series: number;
-            cluster: string;
-            limits: components["schemas"]["Limits"];
-            metrics: components["schemas"]["Offender"];
-            namespaces: components["schemas"]["Offender"];
-            /**
-             * Format: int64
-             * @description Since the server's start.
-             */
-            new_series: number;
-            /** @description Samples refused since the start, by reason; the most first. */
-            refused: components["schemas"]["Count"][];
-            /**
-             * Format: int64
-             * @description Stored since the server's start.
-             */
-            samples: number;
-            /**
-             * Format: double
-             * @description Stored, over the last whole minute.
-             */
-            samples_per_second: number;
-            /**
-             * Format: int64
-             * @description Collectors that have sent since the start.
-             */
-            senders: number;
-            /** @description Requests told to come again since the start, by reason. */
-            throttled: components["schemas"]["Count"][];
-            /**
-             * Format: int64
-             * @description Of these, samples that rollups sum but whose sender does not say when an interval is complete, such as a plain Prometheus: no rollup waits for them.
-             */
-            unreported_samples: number;
-            /** @description Named namespace/type/name. */
-            workloads: components["schemas"]["Offender"];
-        };
         InventorySource: {
             /** @description Why not, and what would help. */
             error?: string;
@@ -856,34 +850,6 @@ export interface components {
             /** @description The last attempt succeeded. */
             up: boolean;
         };
-        Limits: {
-            /**
-             * Format: double
-             * @description How far samples may be ahead of the server's clock.
-             */
-            ahead_seconds: number;
-            /**
-             * Format: double
-             * @description How old samples may be.
-             */
-            behind_seconds: number;
-            /** Format: int64 */
-            label_name_bytes: number;
-            /** Format: int64 */
-            label_value_bytes: number;
-            /** Format: int64 */
-            labels_per_series: number;
-            /** Format: int64 */
-            samples_per_second: number;
-            /** Format: int64 */
-            senders_per_cluster: number;
-            /** Format: int64 */
-            series_per_cluster: number;
-            /** Format: int64 */
-            series_per_namespace: number;
-            /** Format: int64 */
-            series_per_workload: number;
-        };
         ListAlert: {
             items: components["schemas"]["Alert"][];
             /** @description Cursor of the next page; null at the end. */
@@ -906,6 +872,11 @@ export interface components {
         };
         ListTarget: {
             items: components["schemas"]["Target"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
+        ListVersion: {
+            items: components["schemas"]["Version"][];
             /** @description Cursor of the next page; null at the end. */
             next: string | null;
         };
@@ -1007,7 +978,7 @@ export interface components {
             /** @description The metric in the user's words. */
             title: string;
             /** @enum {string} */
-            unit: "%" | "cores" | "B" | "B/s" | "1/s" | "s" | "d" | "count" | "0/1";
+            unit: "%" | "cores" | "B" | "B/s" | "count" | "0/1";
         };
         MetricList: {
             items: components["schemas"]["Metric"][];
@@ -1090,26 +1061,31 @@ export interface components {
             total: number;
         };
         Notify: {
-            /** @description Not supported yet. */
+            /** @description In order of time; stopped by an acknowledgement. */
             escalate?: components["schemas"]["Escalate"][] | null;
-            /** @description Not supported yet. */
+            /** @description Left out: no reminders. */
             repeat?: components["schemas"]["Repeat"];
+            /** @description Left out: the routes decide. */
             targets?: components["schemas"]["TargetRef"][] | null;
         };
         ObjectRef: {
             cluster: string;
+            component?: string;
             container?: string;
             level: string;
             namespace?: string;
             node?: string;
             pod?: string;
+            service?: string;
+            /** @description Name of the claim. */
+            volume?: string;
             workload?: string;
             workload_type?: string;
         };
         Objects: {
             /**
              * Format: int64
-             * @description Not supported yet.
+             * @description An alert of its own, of noData's severity, when fewer objects than this match in a cluster for as long as noData.after.
              */
             atLeast?: number;
             /** @description What matches any of these is left out. */
@@ -1122,25 +1098,6 @@ export interface components {
             selector?: string;
             /** @description Globs of type/name, as deployment/cart or statefulset/*. */
             workloads?: string[] | null;
-        };
-        Offender: {
-            /** @description The most new series in the last hour first. */
-            by_churn: components["schemas"]["Origin"][];
-            /** @description The most active series first. */
-            by_series: components["schemas"]["Origin"][];
-        };
-        Origin: {
-            /**
-             * Format: int64
-             * @description New in the last hour.
-             */
-            churn: number;
-            name: string;
-            /**
-             * Format: int64
-             * @description Active now.
-             */
-            series: number;
         };
         PageCluster: {
             items: components["schemas"]["Cluster"][];
@@ -1234,13 +1191,13 @@ export interface components {
             status?: components["schemas"]["PolicyStatus"];
         };
         PolicyCondition: {
-            /** @description Not supported yet. */
+            /** @description Compare the difference to the same time earlier, not the value itself. */
             change?: components["schemas"]["Change"];
             /** @description Not supported yet. */
             count?: components["schemas"]["ConditionCountStruct"];
-            /** @description Not supported yet. */
+            /** @description At level promql: evaluated for each selected cluster on that cluster's series alone. Labels of the result as cluster, namespace, pod name the object, the others are dimensions. */
             expr?: string;
-            /** @description Not supported yet. */
+            /** @description Compare the linear forecast, not the value itself. */
             forecast?: components["schemas"]["Forecast"];
             /** @description Not supported yet. */
             groupBy?: string;
@@ -1255,7 +1212,10 @@ export interface components {
              * @description Among the newest so many. Left out: need.
              */
             of?: number;
-            /** @enum {string} */
+            /**
+             * @description Empty only with expr: an object is bad then while its series exists.
+             * @enum {string}
+             */
             op: ">" | ">=" | "<" | "<=" | "==" | "!=";
             /** @description A multiple of the cluster's interval, at most 24h. */
             period: string;
@@ -1263,6 +1223,11 @@ export interface components {
             query?: string;
             /** @description An alert ends on the good side of these. Left out: the thresholds. */
             recovery?: components["schemas"]["Thresholds"];
+            /**
+             * @description Of an expr without op. Left out there: warning.
+             * @enum {string}
+             */
+            severity?: "info" | "warning" | "critical";
             /**
              * @description How the samples of a period become one value. Left out: the metric's own.
              * @enum {string}
@@ -1294,6 +1259,8 @@ export interface components {
              * @enum {string}
              */
             state: "active" | "idle" | "disabled";
+            /** @description Of a dry run: what it would select and say now. */
+            trial?: components["schemas"]["Trial"][] | null;
         };
         Principal: {
             /** @enum {string} */
@@ -1331,9 +1298,14 @@ export interface components {
             type: string;
         };
         Repeat: {
-            /** Format: double */
+            /**
+             * Format: double
+             * @description Each wait is so many times the one before, from 1 to 10. Left out: 1.
+             */
             backoff?: number;
+            /** @description From 1m to 7d. */
             every: string;
+            /** @description The longest wait. Left out: 24h, or every when that is longer. */
             max?: string;
         };
         Resources: {
@@ -1362,7 +1334,7 @@ export interface components {
             /** @description Left out: true. */
             enabled?: boolean;
             group?: components["schemas"]["Group"];
-            /** @description What the policy is about: cluster, node, workload, pod or container. */
+            /** @description What the policy is about: a level of the catalogue (cluster, node, namespace, workload, service, pod, container, volume, component), or promql. */
             level: string;
             /** @description Younger objects are not judged. Left out: 0s. */
             minAge?: string;
@@ -1510,6 +1482,49 @@ export interface components {
             items: components["schemas"]["Token"][];
             next: string | null;
         };
+        Trial: {
+            /**
+             * Format: date-time
+             * @description For which it was tried.
+             */
+            at: string;
+            cluster: string;
+            /**
+             * Format: int64
+             * @description Objects (and values of their dimensions) that match.
+             */
+            matching: number;
+            /** @description The worst first, at most 200. */
+            objects: components["schemas"]["TrialObject"][];
+            /** @description Why it could not be tried there. */
+            reason?: string;
+        };
+        TrialObject: {
+            conditions: components["schemas"]["TrialValue"][];
+            dimensions?: {
+                [key: string]: string;
+            };
+            explanation?: string;
+            /** @description level, cluster, and what names it. */
+            object: {
+                [key: string]: string;
+            };
+            /**
+             * @description Of the alert that it would be now; left out when it would be none.
+             * @enum {string}
+             */
+            severity?: "info" | "warning" | "critical";
+        };
+        TrialValue: {
+            expr?: string;
+            metric?: string;
+            unit: string;
+            /**
+             * Format: double
+             * @description Null when the newest periods have none.
+             */
+            value: number | null;
+        };
         Unavailable: {
             metric: string;
             reason: string;
@@ -1530,6 +1545,20 @@ export interface components {
              * @description By all pods, as last measured; null when unknown.
              */
             used: number | null;
+        };
+        Version: {
+            /** Format: date-time */
+            at: string;
+            by: string;
+            /** @description This is its end; spec is that of the version before. */
+            deleted: boolean;
+            labels: {
+                [key: string]: string;
+            };
+            managedBy: string;
+            /** Format: int64 */
+            revision: number;
+            spec: components["schemas"]["Spec"];
         };
         Watermarks: {
             /** @description By node; none when no collector of the cluster says any. */
@@ -1726,41 +1755,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Cluster"];
-                };
-            };
-            /** @description Error */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    "get-cluster-ingest": {
-        parameters: {
-            query?: {
-                /** @description How many origins of each kind are listed. */
-                limit?: number;
-            };
-            header?: never;
-            path: {
-                /** @description The cluster's id. */
-                cluster: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description OK */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["IngestStatus"];
                 };
             };
             /** @description Error */
@@ -2283,6 +2277,8 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and say in status.trial what it would select and say now; nothing is kept, and the answer is 200. */
+                dryRun?: boolean;
             };
             header?: never;
             path?: never;
@@ -2356,6 +2352,8 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and say in status.trial what it would select and say now; nothing is kept, and the answer is 200. */
+                dryRun?: boolean;
             };
             header?: never;
             path: {
@@ -2410,6 +2408,112 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "disable-policy": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "enable-policy": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "policy-history": {
+        parameters: {
+            query?: {
+                project?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListVersion"];
+                };
             };
             /** @description Error */
             default: {
