@@ -75,6 +75,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/clusters/{cluster}/ingest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show how a cluster's metrics writes do
+         * @description What is stored, what is refused or slowed down and by which limit, and where the series come from: the metrics, namespaces and workloads with the most series, and with the most new ones.
+         */
+        get: operations["get-cluster-ingest"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/clusters/{cluster}/logs/watermarks": {
         parameters: {
             query?: never;
@@ -692,6 +712,11 @@ export interface components {
             /** @enum {string} */
             state: "waiting" | "running" | "terminated";
         };
+        Count: {
+            /** Format: int64 */
+            count: number;
+            reason: string;
+        };
         CreatedToken: {
             /** @description Of an ingest token: the only cluster that it sends for. */
             cluster?: string;
@@ -825,6 +850,48 @@ export interface components {
             deliveries: components["schemas"]["Delivery"][];
             incident: components["schemas"]["Incident"];
         };
+        IngestStatus: {
+            /**
+             * Format: int64
+             * @description With a sample in the last 30 min and no stale marker since.
+             */
+            active_series: number;
+            cluster: string;
+            limits: components["schemas"]["Limits"];
+            metrics: components["schemas"]["Offender"];
+            namespaces: components["schemas"]["Offender"];
+            /**
+             * Format: int64
+             * @description Since the server's start.
+             */
+            new_series: number;
+            /** @description Samples refused since the start, by reason; the most first. */
+            refused: components["schemas"]["Count"][];
+            /**
+             * Format: int64
+             * @description Stored since the server's start.
+             */
+            samples: number;
+            /**
+             * Format: double
+             * @description Stored, over the last whole minute.
+             */
+            samples_per_second: number;
+            /**
+             * Format: int64
+             * @description Collectors that have sent since the start.
+             */
+            senders: number;
+            /** @description Requests told to come again since the start, by reason. */
+            throttled: components["schemas"]["Count"][];
+            /**
+             * Format: int64
+             * @description Of these, samples that rollups sum but whose sender does not say when an interval is complete, such as a plain Prometheus: no rollup waits for them.
+             */
+            unreported_samples: number;
+            /** @description Named namespace/type/name. */
+            workloads: components["schemas"]["Offender"];
+        };
         InventorySource: {
             /** @description Why not, and what would help. */
             error?: string;
@@ -849,6 +916,34 @@ export interface components {
             sender: string;
             /** @description The last attempt succeeded. */
             up: boolean;
+        };
+        Limits: {
+            /**
+             * Format: double
+             * @description How far samples may be ahead of the server's clock.
+             */
+            ahead_seconds: number;
+            /**
+             * Format: double
+             * @description How old samples may be.
+             */
+            behind_seconds: number;
+            /** Format: int64 */
+            label_name_bytes: number;
+            /** Format: int64 */
+            label_value_bytes: number;
+            /** Format: int64 */
+            labels_per_series: number;
+            /** Format: int64 */
+            samples_per_second: number;
+            /** Format: int64 */
+            senders_per_cluster: number;
+            /** Format: int64 */
+            series_per_cluster: number;
+            /** Format: int64 */
+            series_per_namespace: number;
+            /** Format: int64 */
+            series_per_workload: number;
         };
         ListAlert: {
             items: components["schemas"]["Alert"][];
@@ -978,7 +1073,7 @@ export interface components {
             /** @description The metric in the user's words. */
             title: string;
             /** @enum {string} */
-            unit: "%" | "cores" | "B" | "B/s" | "count" | "0/1";
+            unit: "%" | "cores" | "B" | "B/s" | "1/s" | "s" | "d" | "count" | "0/1";
         };
         MetricList: {
             items: components["schemas"]["Metric"][];
@@ -1098,6 +1193,25 @@ export interface components {
             selector?: string;
             /** @description Globs of type/name, as deployment/cart or statefulset/*. */
             workloads?: string[] | null;
+        };
+        Offender: {
+            /** @description The most new series in the last hour first. */
+            by_churn: components["schemas"]["Origin"][];
+            /** @description The most active series first. */
+            by_series: components["schemas"]["Origin"][];
+        };
+        Origin: {
+            /**
+             * Format: int64
+             * @description New in the last hour.
+             */
+            churn: number;
+            name: string;
+            /**
+             * Format: int64
+             * @description Active now.
+             */
+            series: number;
         };
         PageCluster: {
             items: components["schemas"]["Cluster"][];
@@ -1755,6 +1869,41 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Cluster"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-cluster-ingest": {
+        parameters: {
+            query?: {
+                /** @description How many origins of each kind are listed. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IngestStatus"];
                 };
             };
             /** @description Error */
