@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/nearest"
 )
 
 // MaxBytes bounds a document.
@@ -238,42 +239,14 @@ func unknownKey(key string, known []string) string {
 	if len(known) == 0 {
 		return "unknown key; none is allowed here"
 	}
-	if near := nearest(key, known); near != "" {
+	if near := meant(key, known); near != "" {
 		return fmt.Sprintf("unknown key; did you mean %q?", near)
 	}
 	return "unknown key; allowed are " + strings.Join(known, ", ")
 }
 
-// nearest gives the most similar of the known words; empty when none is near.
-func nearest(word string, known []string) string {
-	best, bestDistance := "", 2+len(word)/5
-	for _, k := range known {
-		if n := distance(strings.ToLower(word), strings.ToLower(k)); n < bestDistance {
-			best, bestDistance = k, n
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance of two words, in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, cost)
-		}
-	}
-	return row[len(b)]
-}
+// meant gives the known word that was meant; empty when none is near.
+func meant(word string, known []string) string { return nearest.Word(word, known, 1+len(word)/5) }
 
 func join(path, key string) string {
 	if path == "" {

@@ -278,7 +278,7 @@ func (v *validation) oneOf(path, given string, allowed []string) bool {
 		return true
 	}
 	reason := "must be one of " + strings.Join(allowed, ", ")
-	if near := nearest(given, allowed); near != "" && len(given) > 2 {
+	if near := meant(given, allowed); near != "" && len(given) > 2 {
 		reason += fmt.Sprintf("; did you mean %q?", near)
 	}
 	v.add(path, reason, orNil(given))
@@ -779,7 +779,7 @@ func (v *validation) targetRefs(path string, refs []TargetRef) {
 			v.add(at, "the target is named twice", t.Name)
 		case v.known.Targets != nil && !slices.Contains(v.known.Targets, t.Name):
 			reason := "there is no such target; create it first"
-			if near := nearest(t.Name, v.known.Targets); near != "" {
+			if near := meant(t.Name, v.known.Targets); near != "" {
 				reason += fmt.Sprintf(", or did you mean %q?", near)
 			}
 			v.add(at, reason, t.Name)

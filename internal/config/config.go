@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/nearest"
 )
 
 // MaxFileBytes bounds a configuration file.
@@ -233,31 +234,5 @@ func sortedKeys(m map[string]any) []string {
 // Nearest gives the name that is most like the given one; empty when nothing is
 // near enough to be meant.
 func Nearest(given string, names []string) string {
-	best, bestDistance := "", 1+len(given)/3
-	for _, n := range names {
-		if d := distance(given, n); d < bestDistance {
-			best, bestDistance = n, d
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance of two short names.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, cost)
-		}
-	}
-	return row[len(b)]
+	return nearest.Word(given, names, len(given)/3)
 }
