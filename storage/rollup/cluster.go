@@ -29,6 +29,8 @@ type cluster struct {
 	newest      int64              // newest point that was opened
 	written     int64              // newest point that was written
 	writes      int                // since groups were swept
+	passed      int64              // newest point of a sample that passed, on the grid or not
+	unseen      int64              // up to here samples may have passed without being summed
 	forgot      time.Time          // when what is past the lookback was dropped last
 }
 
@@ -117,7 +119,7 @@ func (c *cluster) openLocked(r *Rollups, at int64, now time.Time) *span {
 	iv := &span{at: at, opened: now, progress: now, reported: map[string]struct{}{}}
 	// Its samples all pass here if it is newer than anything that may have
 	// passed before this process began, and its slot holds nothing newer.
-	iv.tapped = at > r.born+maxAhead.Milliseconds() && at > c.newest-slots*c.interval
+	iv.tapped = at > r.born+maxAhead.Milliseconds() && at > c.unseen && at > c.newest-slots*c.interval
 	c.open[at] = iv
 	if at > c.newest {
 		c.newest = at
@@ -209,6 +211,7 @@ func (c *cluster) paceLocked() {
 		}
 	}
 	c.interval = slowest
+	c.unseen = c.passed // what was off the old grid may be on the new one
 }
 
 // dueLocked picks the intervals to write now, oldest first, and says when the
@@ -236,7 +239,11 @@ func (c *cluster) dueLocked(r *Rollups, now time.Time, nodes []string) (due []*s
 			next = earlier(next, iv.look)
 			continue
 		}
-		e := c.expectedLocked(iv, now, r.opts.MaxOpen)
+		wait := r.opts.MaxOpen
+		if iv.opened.Sub(time.UnixMilli(iv.at)) > r.opts.MaxOpen {
+			wait = r.opts.MaxLate
+		}
+		e := c.expectedLocked(iv, now, wait)
 		iv.coverage = 0
 		if e.expected > 0 {
 			iv.coverage = float64(e.have) / float64(e.expected)
@@ -245,7 +252,7 @@ func (c *cluster) dueLocked(r *Rollups, now time.Time, nodes []string) (due []*s
 		iv.need = len(iv.reported) + e.missing
 		enough := iv.coverage >= r.opts.Coverage
 		deadline := later(time.UnixMilli(iv.at), iv.opened).Add(grace)
-		aged := iv.progress.Add(r.opts.MaxOpen)
+		aged := iv.progress.Add(wait)
 		switch {
 		case iv.complete:
 			iv.outcome = outcomeComplete
@@ -279,7 +286,7 @@ type expectation struct {
 	silent   bool // the others have been silent for as long as an interval waits
 }
 
-func (c *cluster) expectedLocked(iv *span, now time.Time, maxOpen time.Duration) expectation {
+func (c *cluster) expectedLocked(iv *span, now time.Time, wait time.Duration) expectation {
 	e := expectation{silent: true}
 	byNode := false
 	for name, s := range c.senders {
@@ -310,7 +317,7 @@ func (c *cluster) expectedLocked(iv *span, now time.Time, maxOpen time.Duration)
 			since = s.heard
 		}
 		e.expected++
-		e.silent = e.silent && now.Sub(since) >= maxOpen
+		e.silent = e.silent && now.Sub(since) >= wait
 	}
 	return e
 }

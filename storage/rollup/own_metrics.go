@@ -7,12 +7,13 @@ import (
 
 // Reasons why an interval was dropped, or a sample not summed.
 const (
-	reasonEmpty   = "empty"    // nothing to sum arrived in time
-	reasonTooOld  = "too_old"  // the store takes nothing that old any more
-	reasonTooMany = "too_many" // more intervals open than the bound
-	reasonOffGrid = "off_grid" // its time is no point of the cluster's interval
-	reasonLate    = "late"     // its interval was written already, or it came again after that
-	reasonNumber  = "number"   // not a finite number of sensible size
+	reasonEmpty      = "empty"       // nothing to sum arrived in time
+	reasonTooOld     = "too_old"     // the store takes nothing that old any more
+	reasonTooMany    = "too_many"    // more intervals open than the bound
+	reasonOffGrid    = "off_grid"    // its time is no point of the cluster's interval
+	reasonNoInterval = "no_interval" // no sender of the cluster says by our headers which interval it has
+	reasonLate       = "late"        // its interval was written already, or it came again after that
+	reasonNumber     = "number"      // not a finite number of sensible size
 )
 
 type ownMetrics struct {
@@ -61,7 +62,7 @@ func newMetrics(reg prometheus.Registerer, open func() float64) *ownMetrics {
 	for _, r := range []string{reasonEmpty, reasonTooOld, reasonTooMany} {
 		m.dropped.WithLabelValues(r)
 	}
-	for _, r := range []string{reasonOffGrid, reasonLate, reasonNumber} {
+	for _, r := range []string{reasonOffGrid, reasonNoInterval, reasonLate, reasonNumber} {
 		m.skipped.WithLabelValues(r)
 	}
 	return m

@@ -93,6 +93,11 @@ type Options struct {
 	// default 10 min. It is written with what is there then. A correction later
 	// is not possible, and a cluster with a dead node has no rollups meanwhile.
 	MaxOpen time.Duration
+	// MaxLate is the same for intervals of the past, which came when a site was
+	// back after longer than MaxOpen: nobody needs them at once, so they wait for
+	// the senders that are still away. Default 24 h, a sender's queue's age, and
+	// at most Lookback.
+	MaxLate time.Duration
 	// Lookback is how far back open intervals are looked for at a start; default
 	// 48 h, the store's out-of-order window.
 	Lookback   time.Duration
@@ -129,6 +134,12 @@ func (o *Options) complete() error {
 	}
 	if o.MaxOpen < 0 || o.Lookback < o.MaxOpen {
 		errs = append(errs, fmt.Errorf("rollup: MaxOpen %v must lie between 0 and Lookback %v", o.MaxOpen, o.Lookback))
+	}
+	if o.MaxLate == 0 {
+		o.MaxLate = min(max(24*time.Hour, o.MaxOpen), o.Lookback)
+	}
+	if o.MaxLate < o.MaxOpen || o.Lookback < o.MaxLate {
+		errs = append(errs, fmt.Errorf("rollup: MaxLate %v must lie between MaxOpen %v and Lookback %v", o.MaxLate, o.MaxOpen, o.Lookback))
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -296,18 +307,30 @@ func (r *Rollups) Release(clusterID string, feeds ...*Feed) {
 	}
 }
 
-// Add counts samples that were committed. The interval is that of their sender.
-// The slice is not kept.
+// Add counts samples that were committed. The interval is that of their sender,
+// 0 when it did not say: its samples are summed where they fall on a point of
+// the cluster's grid whose interval is still open, as reading the store does,
+// and no interval waits for them. The slice is not kept.
 func (r *Rollups) Add(clusterID string, interval time.Duration, samples []Sample) {
-	if len(samples) == 0 || interval <= 0 {
+	if len(samples) == 0 {
 		return
 	}
 	c := r.cluster(clusterID)
 	now := r.opts.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	before := c.passed
+	for i := range samples {
+		c.passed = max(c.passed, samples[i].At)
+	}
 	if c.interval == 0 {
+		if interval <= 0 {
+			// Should somebody report later, the store is read for these.
+			r.metrics.skipped.WithLabelValues(reasonNoInterval).Add(float64(len(samples)))
+			return
+		}
 		c.interval = interval.Milliseconds()
+		c.unseen = before
 	}
 	var iv *span
 	at := int64(-1)

@@ -766,3 +766,82 @@ func BenchmarkTap(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/sample")
 }
+
+// A site that was away longer than MaxOpen is back, one of its nodes much later
+// than the others: nothing is written without it.
+func TestHistoryWaitsForTheNodesThatAreStillAway(t *testing.T) {
+	both(t, func(t *testing.T, g *rig) {
+		g.nodes = []string{"n1", "n2", "n3"}
+		send := func(at time.Time, late bool, nodes ...string) {
+			for _, n := range nodes {
+				g.sendEvery(step, at, nodeSender(n), late, pod(catalogue.PodCPU, "cart", n, 1))
+			}
+		}
+		send(t0, false, "n1", "n2", "n3")
+		g.advance()
+		want := map[int64]float64{0: 3}
+		back := t0.Add(3 * time.Hour)
+		for i := 1; i <= 20; i++ {
+			g.now = back
+			send(t0.Add(time.Duration(i)*step), true, "n1", "n2")
+			want[int64(i*30)] = 3
+		}
+		for at := back; at.Before(back.Add(2 * time.Hour)); at = at.Add(time.Minute) {
+			g.at(at)
+		}
+		if len(g.written) != 1 {
+			t.Fatalf("%d written before the third node was back", len(g.written))
+		}
+		for i := 1; i <= 20; i++ {
+			send(t0.Add(time.Duration(i)*step), true, "n3")
+		}
+		g.at(g.now.Add(time.Minute))
+		equal(t, "cart", g.cpu("cart"), want)
+		// Another gap, and it never comes: what is there is written in the end.
+		last := g.now.Truncate(step)
+		g.now = last.Add(time.Hour)
+		send(last, true, "n1", "n2")
+		g.at(g.now.Add(g.r.opts.MaxLate / 2))
+		n := len(g.written)
+		g.at(g.now.Add(g.r.opts.MaxLate / 2))
+		if len(g.written) != n+1 || g.written[n].Complete {
+			t.Errorf("%d written, then %+v", n, g.written[n:])
+		}
+	})
+}
+
+// A sender that says nothing of itself: what is summed as it passes is what
+// reading the store sums, also when its samples passed before anybody reported.
+func TestSenderWithoutAWordIsSummedTheSameWay(t *testing.T) {
+	var first map[int64]float64
+	both(t, func(t *testing.T, g *rig) {
+		mute := func(at time.Time, v float64) {
+			p := pod(catalogue.PodCPU, "cart", "mute", v)
+			g.r.Add(test, 0, g.store(at, "", 0, false, p))
+		}
+		mute(t0, 1) // before any sender's interval is known
+		for i := range 4 {
+			at := t0.Add(time.Duration(i) * step)
+			mute(at, 1)                      // the first one for a second time
+			mute(at.Add(7*time.Second), 100) // off the grid: in no sum
+			g.send(at, "all", pod(catalogue.PodCPU, "cart", "cart-1", 2))
+			g.at(at.Add(time.Second))
+		}
+		got := g.cpu("cart")
+		equal(t, "cart", got, map[int64]float64{0: 3, 30: 3, 60: 3, 90: 3})
+		if first == nil {
+			first = got
+		} else if fmt.Sprint(first) != fmt.Sprint(got) {
+			t.Errorf("%v and %v", first, got)
+		}
+	})
+}
+
+func TestNobodyReportsNothingIsWritten(t *testing.T) {
+	g := newRig(t, true)
+	g.r.Add(test, 0, g.store(t0, "", 0, false, pod(catalogue.PodCPU, "cart", "mute", 1)))
+	g.at(t0.Add(time.Hour))
+	if n := testutil.ToFloat64(g.r.metrics.skipped.WithLabelValues(reasonNoInterval)); n != 1 || len(g.written) != 0 {
+		t.Errorf("%v counted, %d written", n, len(g.written))
+	}
+}
