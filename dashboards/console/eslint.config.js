@@ -19,6 +19,8 @@ export default tseslint.config(
       ...reactHooks.configs["recommended-latest"].rules,
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
       "@typescript-eslint/consistent-type-definitions": ["error", "interface"],
+      // What is taken out of an object by name, to keep the rest.
+      "@typescript-eslint/no-unused-vars": ["error", { ignoreRestSiblings: true, varsIgnorePattern: "^_+$" }],
       // The router's redirects are thrown, and are no Errors.
       "@typescript-eslint/only-throw-error": "off",
       // An empty text is no value to show either.

@@ -29,6 +29,8 @@ export const keys = {
   incidents: (cluster: ClusterId, state: string) => ["incidents", cluster, state] as const,
   incident: (id: string) => ["incident", everyCluster, id] as const,
   policies: () => ["policies", everyCluster] as const,
+  targets: () => ["targets", everyCluster] as const,
+  alerts: (cluster: ClusterId, state: string, policy: string) => ["alerts", cluster, state, policy] as const,
   policy: (name: string) => ["policy", everyCluster, name] as const,
   range: (cluster: ClusterId, query: string, from: string, to: string, points: number) =>
     ["range", cluster, query, from, to, points] as const,

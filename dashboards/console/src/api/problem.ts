@@ -8,6 +8,10 @@ export class RequestError extends Error {
     readonly status: number,
     /** The server's code word, for example "not_found"; "unreachable" when it was not reached. */
     readonly code: string,
+    /** What is wrong with which part of what was sent. */
+    readonly fields: readonly { readonly location: string; readonly message: string }[] = [],
+    /** With a conflict: the object as it is now. */
+    readonly current?: unknown,
   ) {
     super(message);
   }
@@ -45,9 +49,10 @@ export function problemOf(status: number, body: string): RequestError {
   const fields = Array.isArray(parsed.errors)
     ? parsed.errors.filter(isRecord).flatMap((e) => {
         const message = text(e.message);
-        return message === undefined ? [] : [[text(e.location), message].filter(Boolean).join(": ")];
+        return message === undefined ? [] : [{ location: text(e.location) ?? "", message }];
       })
     : [];
-  const message = [text(parsed.detail) ?? text(parsed.error) ?? text(parsed.title), ...fields].filter(Boolean).join("; ");
-  return new RequestError(message || fallback, status, text(parsed.code) ?? text(parsed.errorType) ?? "http");
+  const said = fields.map((f) => [f.location, f.message].filter(Boolean).join(": "));
+  const message = [text(parsed.detail) ?? text(parsed.error) ?? text(parsed.title), ...said].filter(Boolean).join("; ");
+  return new RequestError(message || fallback, status, text(parsed.code) ?? text(parsed.errorType) ?? "http", fields, parsed.current);
 }

@@ -16,3 +16,5 @@ export type Delivery = Schemas["Delivery"];
 export type Policy = Schemas["Policy"];
 export type Usage = Schemas["Usage"];
 export type Status = Schemas["Status"];
+export type Target = Schemas["Target"];
+export type Token = Schemas["Token"];

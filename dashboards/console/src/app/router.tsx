@@ -47,6 +47,17 @@ const objectSearch = (raw: Record<string, unknown>) => ({
   ...text(raw, "live"),
 });
 
+/** What narrows a page to a part of a cluster. */
+const placeSearch = (raw: Record<string, unknown>) => ({
+  ...text(raw, "cluster"),
+  ...text(raw, "namespace"),
+  ...text(raw, "workload_type"),
+  ...text(raw, "workload"),
+  ...text(raw, "pod"),
+  ...text(raw, "container"),
+  ...text(raw, "node"),
+});
+
 const routes = [
   createRoute({ getParentRoute: () => root, path: "/", validateSearch: (raw) => text(raw, "sort"), component: OverviewPage }),
   createRoute({
@@ -93,7 +104,7 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: "/policies",
-    validateSearch: (raw) => text(raw, "sort"),
+    validateSearch: tableSearch,
     component: lazyRouteComponent(() => import("@/features/policies/page"), "PoliciesPage"),
   }),
   createRoute({
@@ -103,18 +114,24 @@ const routes = [
   }),
   createRoute({
     getParentRoute: () => root,
+    path: "/policies/$name/edit",
+    validateSearch: (raw) => text(raw, "copy"),
+    component: lazyRouteComponent(() => import("@/features/policies/edit"), "EditPolicyPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/new/policy",
+    validateSearch: (raw) => ({ ...text(raw, "metric"), ...text(raw, "level"), ...placeSearch(raw) }),
+    component: lazyRouteComponent(() => import("@/features/policies/edit"), "NewPolicyPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
     path: "/logs",
     validateSearch: (raw) => ({
       ...text(raw, "q"),
       ...text(raw, "wrap"),
       ...text(raw, "live"),
-      ...text(raw, "cluster"),
-      ...text(raw, "namespace"),
-      ...text(raw, "workload_type"),
-      ...text(raw, "workload"),
-      ...text(raw, "pod"),
-      ...text(raw, "container"),
-      ...text(raw, "node"),
+      ...placeSearch(raw),
     }),
     component: lazyRouteComponent(() => import("@/features/logs/page"), "LogsPage"),
   }),

@@ -91,3 +91,26 @@ export const usePolicies = () =>
     queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/policies", { signal }))),
     refetchInterval: useRefresh(),
   });
+
+export const useTargets = () =>
+  useQuery({
+    queryKey: keys.targets(),
+    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/targets", { signal }))),
+    refetchInterval: useRefresh(),
+  });
+
+/** Alerts of a policy, or of all. */
+export const useAlerts = (state: "firing" | "ended" | "all", policy?: string, cluster?: ClusterId) =>
+  useQuery({
+    queryKey: keys.alerts(cluster ?? everyCluster, state, policy ?? ""),
+    queryFn: async ({ signal }) =>
+      items(
+        await body(
+          client.GET("/apis/crowsnest.dev/v1/alerts", {
+            params: { query: { state, ...(policy === undefined ? {} : { policy }), ...(cluster === undefined ? {} : { cluster }) } },
+            signal,
+          }),
+        ),
+      ),
+    refetchInterval: useRefresh(),
+  });

@@ -87,7 +87,7 @@ export function DataTable<T>({ label, columns, rows, rowKey, sort, onSort, dim, 
   };
 
   const onClick = (e: MouseEvent<HTMLDivElement>) => {
-    if (!(e.target instanceof HTMLElement) || e.target.closest("a, button, input")) return;
+    if (!(e.target instanceof HTMLElement) || e.target.closest("a, button, input, label")) return;
     if (globalThis.getSelection()?.toString()) return;
     e.target.closest<HTMLElement>("[data-index]")?.querySelector<HTMLElement>("a")?.click();
   };

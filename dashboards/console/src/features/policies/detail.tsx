@@ -1,16 +1,22 @@
-import { Skeleton } from "@mantine/core";
-import { getRouteApi, Link } from "@tanstack/react-router";
-import type { Metric } from "@/api/types";
+import { Button, Modal, Skeleton } from "@mantine/core";
+import { IconCopy, IconPencil, IconPlayerPause, IconPlayerPlay, IconTrash } from "@tabler/icons-react";
+import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
+import { useState } from "react";
+import { RequestError } from "@/api/problem";
+import type { Alert, Metric, Policy } from "@/api/types";
 import { Page } from "@/parts/page";
-import { useCatalogue } from "@/parts/queries";
-import { Card, Command, Copy, Fact, Facts, Section } from "@/ui/Bits";
-import { age } from "@/ui/format";
-import { Failure } from "@/ui/Feedback";
+import { useAlerts, useCatalogue } from "@/parts/queries";
+import { ClusterLink, NodeLink, PodLink, WorkloadLink } from "@/parts/objects/links";
+import { Card, Copy, Fact, Facts, Section } from "@/ui/Bits";
+import { type Column, DataTable } from "@/ui/DataTable";
+import { age, byUnit, count, duration, instant } from "@/ui/format";
+import { Failure, Loaded, TableSkeleton } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
-import { StateLabel } from "@/ui/state";
+import { rank, StateLabel, stateOf } from "@/ui/state";
 import { conditionWords, dict, list, str, subjectWords, targetWords, yaml } from "./model";
 import classes from "./policies.module.css";
-import { usePolicy } from "./queries";
+import { Preview } from "./Preview";
+import { useDeletePolicy, useEnablePolicy, usePolicy } from "./queries";
 import { policyState, policyWord, problems } from "./status";
 
 const route = getRouteApi("/policies/$name");
@@ -41,6 +47,7 @@ export function PolicyPage() {
           ? `Tells ${targetWords(spec)} when the ${list(spec.conditions).map((c) => conditionWords(c, catalogue.data ?? noMetrics)).join(str(spec.combine) === "any" ? ", or the " : ", and the ")}, for ${subjectWords(spec)}.`
           : undefined
       }
+      aside={p ? <Actions policy={p} /> : undefined}
     >
       {policy.error && !p ? (
         <Failure what="The policy" error={policy.error} onRetry={() => void policy.refetch()} />
@@ -53,20 +60,21 @@ export function PolicyPage() {
               <Fact label="State">
                 <StateLabel state={policyState(p)}>{policyWord(p)}</StateLabel>
               </Fact>
-              {Object.entries(dict(p.status))
-                .filter(([, v]) => typeof v === "number" || typeof v === "string")
-                .map(([k, v]) => (
-                  <Fact key={k} label={words(k)}>
-                    {/(At|_at)$/.test(k) ? `${age(str(v), now)} ago` : str(v)}
-                  </Fact>
-                ))}
+              <Fact label="Objects selected">{p.status ? count(p.status.selected) : "unknown"}</Fact>
+              {(p.status?.clusters ?? []).map((c) => (
+                <Fact key={c.cluster} label={c.cluster}>
+                  {c.reason ? <StateLabel state="stale">{c.reason}</StateLabel> : c.evaluatedAt ? `evaluated ${age(c.evaluatedAt, now)} ago` : "not evaluated yet"}
+                </Fact>
+              ))}
               <Fact label="Revision">{p.metadata.revision}</Fact>
-              <Fact label="Changed">{age(p.metadata.updatedAt, now)} ago</Fact>
-              <Fact label="Written by">{p.metadata.managedBy || "unknown"}</Fact>
+              <Fact label="Changed">
+                {age(p.metadata.updatedAt, now)} ago{p.metadata.updatedBy ? ` by ${p.metadata.updatedBy}` : ""}
+              </Fact>
+              <Fact label="Managed by">{p.metadata.managedBy || "unknown"}</Fact>
             </Facts>
           </Card>
           {gaps.length > 0 ? (
-            <Section title="What it does not see">
+            <Section title="What it does not do">
               <Card>
                 <ul className={classes.gaps}>
                   {gaps.map((g) => (
@@ -76,13 +84,21 @@ export function PolicyPage() {
               </Card>
             </Section>
           ) : null}
+          {(p.spec.conditions ?? []).map((c, i) => {
+            const metric = catalogue.data?.find((m) => m.name === c.metric);
+            return metric ? (
+              <Section key={i} title={`What it sees: ${metric.title}`}>
+                <Card>
+                  <Preview spec={p.spec} condition={c} metric={metric} />
+                </Card>
+              </Section>
+            ) : null;
+          })}
+          <Alerts name={name} />
           <Section title="As it is written" right={<Copy value={text} what="the policy" />}>
             <Card>
               <pre className={classes.yaml}>{text}</pre>
             </Card>
-          </Section>
-          <Section title="To change it">
-            <Command>{`crowsnest policy apply -f ${name}.yaml`}</Command>
           </Section>
         </>
       )}
@@ -90,7 +106,95 @@ export function PolicyPage() {
   );
 }
 
-const words = (key: string): string => {
-  const spaced = key.replace(/_/g, " ").replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();
-  return spaced.charAt(0).toUpperCase() + spaced.slice(1);
+/** Change, copy, switch on and off, delete. What another tool manages is changed here on request only. */
+function Actions({ policy: p }: { policy: Policy }) {
+  const name = p.metadata.name;
+  const enabled = p.spec.enabled !== false;
+  const enable = useEnablePolicy();
+  const remove = useDeletePolicy();
+  const navigate = useNavigate();
+  const [asking, setAsking] = useState(false);
+  const owned = enable.error instanceof RequestError && enable.error.status === 409;
+  return (
+    <div className={classes.aside}>
+      <Button size="xs" leftSection={<IconPencil size={14} />} renderRoot={(props) => <Link to="/policies/$name/edit" params={{ name }} {...props} />}>
+        Change
+      </Button>
+      <Button size="xs" variant="default" leftSection={<IconCopy size={14} />} renderRoot={(props) => <Link to="/policies/$name/edit" params={{ name }} search={{ copy: "1" }} {...props} />}>
+        Copy
+      </Button>
+      <Button
+        size="xs"
+        variant="default"
+        loading={enable.isPending}
+        leftSection={enabled ? <IconPlayerPause size={14} /> : <IconPlayerPlay size={14} />}
+        onClick={() => enable.mutate({ policy: p, enabled: !enabled, force: owned })}
+      >
+        {enabled ? "Disable" : "Enable"}
+        {owned ? " all the same" : ""}
+      </Button>
+      <Button size="xs" variant="default" leftSection={<IconTrash size={14} />} onClick={() => setAsking(true)}>
+        Delete
+      </Button>
+      {enable.error ? <StateLabel state="critical">{enable.error.message}</StateLabel> : null}
+      <Modal opened={asking} onClose={() => setAsking(false)} title={`Delete ${name}?`} centered>
+        <p>Its alerts end, and those who were told of them are told so. Incidents of the past stay.</p>
+        {remove.error ? <StateLabel state="critical">{remove.error.message}</StateLabel> : null}
+        <div className={classes.actions} style={{ marginTop: 16 }}>
+          <Button size="xs" color="red" loading={remove.isPending} onClick={() => remove.mutate(name, { onSuccess: () => void navigate({ to: "/policies" }) })}>
+            Delete the policy
+          </Button>
+          <Button size="xs" variant="default" onClick={() => setAsking(false)}>
+            Keep it
+          </Button>
+        </div>
+      </Modal>
+    </div>
+  );
+}
+
+function Alerts({ name }: { name: string }) {
+  const alerts = useAlerts("all", name);
+  const now = useNow();
+  const [sort, setSort] = useState({ column: "state", descending: false });
+  const columns: Column<Alert>[] = [
+    { id: "state", header: "Alert", width: "110px", phoneWidth: "92px", sort: (a) => (a.ended_at ? 9 : rank(stateOf(a.severity))), cell: (a) => <StateLabel state={a.ended_at ? "idle" : stateOf(a.severity)}>{a.ended_at ? `was ${a.severity}` : a.severity}</StateLabel> },
+    { id: "object", header: "Object", width: "minmax(180px, 2fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: objectName, cell: (a) => <ObjectLink alert={a} /> },
+    {
+      id: "incident",
+      header: "Incident",
+      width: "100px",
+      phoneWidth: "70px",
+      cell: (a) => (
+        <Link to="/incidents/$id" params={{ id: a.incident }}>
+          incident
+        </Link>
+      ),
+    },
+    { id: "value", header: "Value", numeric: true, wide: true, width: "100px", sort: (a) => a.conditions[0]?.value ?? null, cell: (a) => byUnit(a.conditions[0]?.value ?? null, a.conditions[0]?.unit ?? "") },
+    { id: "since", header: "Began", numeric: true, wide: true, width: "110px", sort: (a) => instant(a.started_at), cell: (a) => `${age(a.started_at, now)} ago` },
+    { id: "lasts", header: "Lasts", numeric: true, width: "90px", phoneWidth: "64px", sort: (a) => (instant(a.ended_at) ?? now) - (instant(a.started_at) ?? now), cell: (a) => duration((instant(a.ended_at) ?? now) - (instant(a.started_at) ?? now)) },
+  ];
+  return (
+    <Section title="Its alerts" note={alerts.data ? count(alerts.data.length) : undefined}>
+      <Loaded query={alerts} what="The policy's alerts" skeleton={<TableSkeleton rows={3} />}>
+        {(all) => <DataTable label="alerts" columns={columns} rows={all} rowKey={(a) => a.id} sort={sort} onSort={setSort} dim={(a) => a.ended_at !== null} empty="It has made no alert yet." />}
+      </Loaded>
+    </Section>
+  );
+}
+
+const objectName = (a: Alert): string => {
+  const o = a.object;
+  const own: string = ({ cluster: o.cluster, node: o.node, workload: o.workload, pod: o.pod, container: `${o.container ?? ""} of ${o.pod ?? ""}` } as Record<string, string | undefined>)[o.level] ?? "";
+  return [own === "" ? o.level : own, ...Object.values(a.dimensions)].join(" ");
 };
+
+function ObjectLink({ alert: a }: { alert: Alert }) {
+  const { cluster, namespace = "", pod, workload, workload_type: type, node, level } = a.object;
+  const words = objectName(a);
+  if ((level === "pod" || level === "container") && pod) return <PodLink cluster={cluster} namespace={namespace} pod={pod}>{words}</PodLink>;
+  if (level === "workload" && workload && type) return <WorkloadLink cluster={cluster} namespace={namespace} type={type} name={workload}>{words}</WorkloadLink>;
+  if (level === "node" && node) return <NodeLink cluster={cluster} node={node}>{words}</NodeLink>;
+  return <ClusterLink cluster={cluster}>{words}</ClusterLink>;
+}

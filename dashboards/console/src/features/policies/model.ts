@@ -14,8 +14,8 @@ export const str = (v: unknown): string => (typeof v === "string" ? v : typeof v
 export const period = (v: unknown): string =>
   str(v).replace(/(\d+)([smhd])/g, (_, n: string, u: string) => `${n} ${{ s: "s", m: "min", h: "h", d: "d" }[u] ?? u} `).trim();
 
-const ops: Record<string, string> = { ">": "above", ">=": "at least", "<": "below", "<=": "at most", "==": "equal to", "!=": "not equal to" };
-const statistics: Record<string, string> = { avg: "average", max: "maximum", min: "minimum", sum: "sum", last: "last value", p50: "median", p95: "95th percentile", p99: "99th percentile", increase: "increase" };
+export const ops: Record<string, string> = { ">": "above", ">=": "at least", "<": "below", "<=": "at most", "==": "equal to", "!=": "not equal to" };
+export const statistics: Record<string, string> = { avg: "average", max: "maximum", min: "minimum", sum: "sum", last: "last value", p50: "median", p95: "95th percentile", p99: "99th percentile", increase: "increase" };
 
 /** "average of “CPU of limit” is above 80 % (warning), 95 % (critical) in 5 of 5 periods of 1 min" */
 export function conditionWords(condition: unknown, catalogue: readonly Metric[]): string {

@@ -1,7 +1,11 @@
-import { useQuery } from "@tanstack/react-query";
+import { keepPreviousData, useMutation, useQueries, useQuery, useQueryClient } from "@tanstack/react-query";
 import { body, client } from "@/api/client";
-import { keys } from "@/api/keys";
-import { useRefresh } from "@/parts/page";
+import { everyCluster, keys } from "@/api/keys";
+import { queryInstant, queryRange, quote, type RangeResult, type Sample } from "@/api/prometheus";
+import type { Metric, Policy } from "@/api/types";
+import { useRange, useRefresh } from "@/parts/page";
+import { alignRange, isLive, resolveRange, type TimeRange } from "@/ui/time";
+import { type Condition, conditionQuery, type Draft, identity, lowIsBad, nameLabel, seconds, severities, type Severity, type Spec, toPolicy } from "./draft";
 
 export const usePolicy = (name: string) =>
   useQuery({
@@ -9,3 +13,123 @@ export const usePolicy = (name: string) =>
     queryFn: ({ signal }) => body(client.GET("/apis/crowsnest.dev/v1/policies/{name}", { params: { path: { name } }, signal })),
     refetchInterval: useRefresh(),
   });
+
+/** What a policy's write changes: the list, itself, and what the alerts of it made. */
+function useWritten() {
+  const queries = useQueryClient();
+  return async (policy?: Policy) => {
+    if (policy) queries.setQueryData(keys.policy(policy.metadata.name), policy);
+    await Promise.all([queries.invalidateQueries({ queryKey: ["policies"] }), queries.invalidateQueries({ queryKey: ["policy"] }), queries.invalidateQueries({ queryKey: ["alerts"] })]);
+  };
+}
+
+/** Creates a draft, or replaces the revision that it was made from. */
+export function useSavePolicy() {
+  const written = useWritten();
+  return useMutation({
+    mutationFn: ({ draft, force }: { draft: Draft; force: boolean }) =>
+      draft.revision === undefined
+        ? body(client.POST("/apis/crowsnest.dev/v1/policies", { body: toPolicy(draft) }))
+        : body(client.PUT("/apis/crowsnest.dev/v1/policies/{name}", { params: { path: { name: draft.name }, query: force ? { force } : {} }, body: toPolicy(draft) })),
+    onSuccess: (policy) => written(policy),
+  });
+}
+
+export function useEnablePolicy() {
+  const written = useWritten();
+  return useMutation({
+    mutationFn: ({ policy, enabled, force }: { policy: Policy; enabled: boolean; force: boolean }) =>
+      body(
+        client.PUT("/apis/crowsnest.dev/v1/policies/{name}", {
+          params: { path: { name: policy.metadata.name }, query: force ? { force } : {} },
+          body: { apiVersion: policy.apiVersion, kind: policy.kind, metadata: policy.metadata, spec: { ...policy.spec, enabled } },
+        }),
+      ),
+    onSuccess: (policy) => written(policy),
+  });
+}
+
+export function useDeletePolicy() {
+  const queries = useQueryClient();
+  return useMutation({
+    mutationFn: (name: string) => client.DELETE("/apis/crowsnest.dev/v1/policies/{name}", { params: { path: { name } } }),
+    onSuccess: async (_, name) => {
+      queries.removeQueries({ queryKey: keys.policy(name) });
+      await queries.invalidateQueries({ queryKey: ["policies"] });
+    },
+  });
+}
+
+const drawn = 12;
+
+/** Only the length matters here, which is the same at any time for a range that ends now. */
+function length(range: TimeRange): number {
+  const { start, end } = resolveRange(range, Math.floor(Date.now() / 1000));
+  return end - start;
+}
+
+export interface PreviewAnswer {
+  /** Objects that have a value now. */
+  readonly matching: number | undefined;
+  /** How many of them are beyond each threshold now, those of a worse severity included. */
+  readonly beyond: Readonly<Partial<Record<Severity, number>>>;
+  /** The objects that came nearest to the threshold, over the page's range. */
+  readonly range: RangeResult | undefined;
+  readonly stepSeconds: number;
+  readonly loading: boolean;
+  readonly error: Error | null;
+}
+
+/** What a condition would see: counts of now, and the course of the worst objects over the page's range. */
+export function usePreview(spec: Spec, condition: Condition, metric: Metric): PreviewAnswer {
+  const range = useRange();
+  const period = seconds(condition.period) ?? 60;
+  const stepSeconds = Math.max(period, Math.ceil(length(range) / 300 / period) * period);
+  const value = conditionQuery(spec, condition, metric);
+  const worst = `${lowIsBad(condition) ? "bottomk" : "topk"}(${drawn}, ${value})`;
+  const given = severities.filter((s) => condition.thresholds[s] !== undefined);
+  const instant = (query: string) => ({
+    queryKey: keys.instant(everyCluster, query),
+    queryFn: ({ signal }: { signal: AbortSignal }) => queryInstant(query, signal),
+    // A draft changes with each letter: what was seen stays until the next is there.
+    placeholderData: keepPreviousData,
+    staleTime: 15_000,
+  });
+  const counts = useQueries({
+    queries: [`count(${value})`, ...given.map((s) => `count(${value} ${condition.op} ${condition.thresholds[s] ?? 0})`)].map(instant),
+  });
+  const top = useQuery(instant(worst));
+  // Only the worst are drawn: their names narrow the query to what a chart can hold.
+  const label = nameLabel(spec.level);
+  const names = [...new Set((top.data ?? []).map((s) => s.labels[label] ?? ""))].sort();
+  const query = conditionQuery(spec, condition, metric, names.length === 0 ? [] : [`${label}=~${quote(names.map((n) => n.replace(/[.+*?^${}()|[\]\\]/g, "\\$&")).join("|"))}`]);
+  const course = useQuery({
+    queryKey: keys.range(everyCluster, query, range.from, range.to, stepSeconds),
+    queryFn: ({ signal }) => {
+      const at = alignRange(resolveRange(range, Math.floor(Date.now() / 1000)), stepSeconds);
+      return queryRange(query, at.start, at.end, stepSeconds, signal);
+    },
+    enabled: names.length > 0,
+    placeholderData: keepPreviousData,
+    staleTime: 15_000,
+    refetchInterval: isLive(range) ? 60_000 : false,
+  });
+  const [all, ...each] = counts;
+  const countOf = (data: Sample[] | undefined) => (data === undefined ? undefined : (data[0]?.value ?? 0));
+  const error = [top, course, ...counts].find((q) => q.error)?.error ?? null;
+  const shown = course.data && { ...course.data, series: course.data.series.filter((s) => keep(s.labels, top.data ?? [], spec.level, metric)) };
+  return {
+    matching: countOf(all?.data),
+    beyond: Object.fromEntries(given.map((s, i) => [s, countOf(each[i]?.data) ?? 0])),
+    range: names.length === 0 && top.data ? { times: [], stepSeconds, series: [] } : shown,
+    stepSeconds,
+    loading: (top.isFetching || course.isFetching) && course.data === undefined,
+    error,
+  };
+}
+
+/** Names alone may match objects of other namespaces, too. */
+function keep(labels: Readonly<Record<string, string>>, top: readonly Sample[], level: string, metric: Metric): boolean {
+  const ids = identity(level, metric);
+  return top.some((t) => ids.every((l) => t.labels[l] === labels[l]));
+}

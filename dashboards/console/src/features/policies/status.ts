@@ -6,7 +6,7 @@ import { dict, isDict, list, str } from "./model";
 export function problems(p: Policy): string[] {
   const status = dict(p.status);
   const found: string[] = [];
-  for (const key of ["problems", "warnings", "errors", "notEvaluated", "not_evaluated"]) {
+  for (const key of ["problems", "warnings", "errors", "reasons"]) {
     for (const v of list(status[key])) {
       if (isDict(v)) found.push([str(v.cluster), str(v.reason) || str(v.message)].filter(Boolean).join(": "));
       else if (str(v) !== "") found.push(str(v));

@@ -1,0 +1,19 @@
+import classes from "./policies.module.css";
+import { diff } from "./text";
+
+/** What changes, line by line; the signs say it without colour. */
+export function Diff({ before, after }: { before: string; after: string }) {
+  const lines = diff(before, after);
+  if (lines.every((l) => l.kind === "same")) return <p className={classes.quiet}>No line differs.</p>;
+  return (
+    <pre className={classes.diff}>
+      {lines.map((l, i) => (
+        <span key={i} data-kind={l.kind}>
+          {{ same: "  ", added: "+ ", removed: "- " }[l.kind]}
+          {l.text}
+          {"\n"}
+        </span>
+      ))}
+    </pre>
+  );
+}

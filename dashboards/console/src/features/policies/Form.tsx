@@ -1,0 +1,316 @@
+import { ActionIcon, Button, MultiSelect, NumberInput, Select, TagsInput, TextInput } from "@mantine/core";
+import { IconPlus, IconTrash } from "@tabler/icons-react";
+import { type ReactNode, useMemo, useState } from "react";
+import type { Metric } from "@/api/types";
+import { useClusters, useTargets, useWorkloads } from "@/parts/queries";
+import { StateIcon } from "@/ui/state";
+import { type Condition, conditionOf, type Draft, parseQuantity, quantityText, selectable, type Severity, severities, withCondition, withMetric, withObjects, withSpec, withThreshold } from "./draft";
+import { ops, period as periodWords, statistics } from "./model";
+import classes from "./policies.module.css";
+import { Preview } from "./Preview";
+
+interface Props {
+  readonly draft: Draft;
+  readonly catalogue: readonly Metric[];
+  readonly onChange: (draft: Draft) => void;
+  /** Server's words on single fields, by their place in the spec. */
+  readonly wrong: readonly { readonly location: string; readonly message: string }[];
+}
+
+const levelNames: Record<string, string> = { cluster: "Cluster", node: "Node", namespace: "Namespace", workload: "Workload", service: "Service", pod: "Pod", container: "Container", volume: "Volume", component: "Control plane" };
+
+const periods = ["30s", "1m", "2m", "5m", "10m", "15m", "30m", "1h", "6h", "1d"];
+
+/** The policy as one sentence made of controls, with what it would see beside it. */
+export function PolicyForm({ draft, catalogue, onChange, wrong }: Props) {
+  const { spec } = draft;
+  const conditions = spec.conditions ?? [];
+  const places = usePlaces();
+  const targets = useTargets();
+  const can = selectable(spec.level);
+  const objects = spec.objects ?? {};
+  const targetNames = (spec.notify?.targets ?? []).map((t) => t.name);
+  const metricsOf = catalogue.filter((m) => m.level === spec.level);
+  return (
+    <div className={classes.form}>
+      {conditions.map((c, i) => (
+        <ConditionForm
+          key={i}
+          first={i === 0}
+          any={spec.combine === "any"}
+          draft={draft}
+          index={i}
+          condition={c}
+          catalogue={i === 0 ? catalogue : metricsOf}
+          onChange={onChange}
+          wrong={wrong}
+        />
+      ))}
+      <div className={classes.row}>
+        <Button
+          size="compact-xs"
+          variant="default"
+          leftSection={<IconPlus size={13} />}
+          disabled={metricsOf.length === 0 || conditions.length >= 5}
+          onClick={() => {
+            const metric = metricsOf.find((m) => !conditions.some((c) => c.metric === m.name)) ?? metricsOf[0];
+            if (metric) onChange(withSpec(draft, { conditions: [...conditions, conditionOf(metric)] }));
+          }}
+        >
+          A further condition
+        </Button>
+        {conditions.length > 1 ? (
+          <Select
+            size="xs"
+            aria-label="how conditions combine"
+            w={220}
+            allowDeselect={false}
+            data={[
+              { value: "all", label: "all conditions must hold" },
+              { value: "any", label: "any condition is enough" },
+            ]}
+            value={spec.combine ?? "all"}
+            onChange={(v) => onChange(withSpec(draft, { combine: v === "any" ? "any" : "all" }))}
+          />
+        ) : null}
+      </div>
+      <Line word="of">
+        <Multi label="which clusters" any="any cluster" values={spec.clusters?.names ?? []} known={places.clusters} onChange={(names) => onChange(clustersOf(draft, names))} />
+        {can.namespaces ? (
+          <Multi label="in which namespaces" any="any namespace" values={objects.namespaces ?? []} known={places.namespaces} onChange={(namespaces) => onChange(withObjects(draft, { namespaces }))} />
+        ) : null}
+        {can.workloads ? (
+          <Multi label="of which workloads" any="any workload" values={objects.workloads ?? []} known={places.workloads} onChange={(workloads) => onChange(withObjects(draft, { workloads }))} />
+        ) : null}
+        {can.names && spec.level !== "workload" ? (
+          <Multi label={`named`} any={`any ${spec.level}`} values={objects.names ?? []} known={[]} onChange={(names) => onChange(withObjects(draft, { names }))} />
+        ) : null}
+        {can.namespaces ? (
+          <Multi
+            label="but not in"
+            any="no exception"
+            values={objects.exclude?.namespaces ?? []}
+            known={places.namespaces}
+            onChange={(namespaces) => onChange(withObjects(draft, { exclude: exclusion(objects.exclude, namespaces) }))}
+          />
+        ) : null}
+        {can.selector ? (
+          <TextInput size="xs" label="with labels" placeholder="tier in (web,api)" value={objects.selector ?? ""} onChange={(e) => onChange(withObjects(draft, { selector: e.currentTarget.value }))} />
+        ) : null}
+      </Line>
+      <Line word="tell">
+        <MultiSelect
+          size="xs"
+          label="targets"
+          placeholder={targetNames.length === 0 ? "nobody: shown in the console only" : ""}
+          data={[...new Set([...(targets.data ?? []).map((t) => t.metadata.name), ...targetNames])]}
+          value={targetNames}
+          searchable
+          nothingFoundMessage="No such target. Targets are made under Notifications."
+          onChange={(names) => onChange(withTargets(draft, names))}
+        />
+      </Line>
+      <Line word="and end">
+        <NumberInput
+          size="xs"
+          label="after good periods in a row"
+          min={1}
+          max={60}
+          value={spec.recoverAfter ?? 2}
+          onChange={(n) => typeof n === "number" && onChange(withSpec(draft, { recoverAfter: n }))}
+        />
+        <Select
+          size="xs"
+          label="when no data comes"
+          allowDeselect={false}
+          data={[
+            { value: "keep", label: "keep its state" },
+            { value: "resolve", label: "end the alert" },
+            { value: "alert", label: "make an alert" },
+          ]}
+          value={spec.noData?.action ?? "keep"}
+          onChange={(v) => onChange(withSpec(draft, { noData: { ...spec.noData, action: v === "alert" || v === "resolve" ? v : "keep" } }))}
+        />
+        <TextInput
+          size="xs"
+          label="not before the object is"
+          placeholder="0s old"
+          value={spec.minAge ?? ""}
+          onChange={(e) => onChange(withSpec(draft, { minAge: e.currentTarget.value === "" ? "0s" : e.currentTarget.value.trim() }))}
+        />
+      </Line>
+      <Line word="saying">
+        <TextInput
+          size="xs"
+          className={classes.grow}
+          label="summary"
+          placeholder="{{ .Object.Pod }} uses {{ .Value }} of its CPU limit"
+          value={spec.annotations?.summary ?? ""}
+          onChange={(e) => onChange(annotated(draft, "summary", e.currentTarget.value))}
+        />
+        <TextInput
+          size="xs"
+          className={classes.grow}
+          label="runbook"
+          placeholder="https://…"
+          value={spec.annotations?.runbook_url ?? ""}
+          onChange={(e) => onChange(annotated(draft, "runbook_url", e.currentTarget.value))}
+        />
+      </Line>
+    </div>
+  );
+}
+
+const Line = ({ word, children }: { word: string; children: ReactNode }) => (
+  <fieldset className={classes.line}>
+    <legend>{word}</legend>
+    <div className={classes.controls}>{children}</div>
+  </fieldset>
+);
+
+function ConditionForm({ first, any, draft, index, condition: c, catalogue, onChange, wrong }: Props & { first: boolean; any: boolean; index: number; condition: Condition }) {
+  const metric = catalogue.find((m) => m.name === c.metric);
+  const set = (change: Partial<Condition>) => onChange(withCondition(draft, index, change));
+  const replace = (next: Condition) => onChange(withSpec(draft, { conditions: (draft.spec.conditions ?? []).map((old, i) => (i === index ? next : old)) }));
+  const groups = useMemo(() => {
+    const by = new Map<string, { value: string; label: string }[]>();
+    for (const m of catalogue) {
+      const group = levelNames[m.level] ?? m.level;
+      by.set(group, [...(by.get(group) ?? []), { value: m.name, label: `${m.title}${m.dimensions.length > 0 ? ` by ${m.dimensions.join(", ")}` : ""}` }]);
+    }
+    return [...by].map(([group, items]) => ({ group, items }));
+  }, [catalogue]);
+  const said = wrong.filter((w) => w.location.includes(`conditions[${index}]`));
+  if (c.metric === undefined || c.metric === "") {
+    return <p className={classes.quiet}>Condition {index + 1} is not about a metric of the catalogue; change it in the YAML view.</p>;
+  }
+  const unit = metric?.unit ?? "";
+  const need = c.need ?? c.of ?? 1;
+  const of = c.of ?? need;
+  return (
+    <Line word={first ? "When" : any ? "or when" : "and when"}>
+      <Select size="xs" label="the" allowDeselect={false} w={150} data={Object.entries(statistics).map(([value, label]) => ({ value, label }))} value={c.statistic ?? metric?.statistic ?? "avg"} onChange={(v) => set({ statistic: (v ?? "avg") as NonNullable<Condition["statistic"]> })} />
+      <Select
+        size="xs"
+        label={`of any ${draft.spec.level}`}
+        aria-label="metric"
+        w={250}
+        searchable
+        allowDeselect={false}
+        data={groups}
+        value={c.metric}
+        maxDropdownHeight={420}
+        onChange={(name) => {
+          const next = catalogue.find((m) => m.name === name);
+          if (next && next.name !== c.metric) onChange(withMetric(draft, index, next));
+        }}
+      />
+      <Select size="xs" label="is" aria-label="comparison" allowDeselect={false} w={130} data={Object.entries(ops).map(([value, label]) => ({ value, label }))} value={c.op} onChange={(v) => set({ op: (v ?? ">") as Condition["op"] })} />
+      {severities.map((s) => (
+        <ThresholdInput key={`${s} ${c.metric ?? ""}`} severity={s} unit={unit} value={c.thresholds[s]} onChange={(v) => replace(withThreshold(c, "thresholds", s, v))} />
+      ))}
+      <NumberInput size="xs" label="in" aria-label="bad periods" w={64} min={1} max={of} value={need} onChange={(n) => typeof n === "number" && set({ need: n, of: Math.max(of, n) })} />
+      <NumberInput size="xs" label="of the last" aria-label="of the last periods" w={76} min={1} max={60} value={of} onChange={(n) => typeof n === "number" && set({ of: n, need: Math.min(need, n) })} />
+      <Select size="xs" label="periods of" aria-label="period" allowDeselect={false} w={96} data={[...new Set([...periods, c.period])].map((p) => ({ value: p, label: periodWords(p) }))} value={c.period} onChange={(v) => set({ period: v ?? "1m" })} />
+      {metric?.dimensions.map((d) => (
+        <Multi key={d} label={`with ${d}`} any={`any ${d}`} values={c.where?.[d] ?? []} known={[]} onChange={(values) => set({ where: whereOf(c, d, values) })} />
+      ))}
+      {first ? null : (
+        <ActionIcon variant="default" size="md" className={classes.remove} aria-label={`take condition ${index + 1} away`} onClick={() => onChange(withSpec(draft, { conditions: (draft.spec.conditions ?? []).filter((_, i) => i !== index) }))}>
+          <IconTrash size={14} />
+        </ActionIcon>
+      )}
+      {said.map((w) => (
+        <p key={w.location + w.message} className={classes.wrong} role="alert">
+          {w.location.replace(/^body\.(spec\.)?/, "")}: {w.message}
+        </p>
+      ))}
+      {metric ? <Preview spec={draft.spec} condition={c} metric={metric} /> : null}
+    </Line>
+  );
+}
+
+/** A threshold as people write it; what cannot be read is said and not taken. */
+function ThresholdInput({ severity, unit, value, onChange }: { severity: Severity; unit: string; value: number | undefined; onChange: (v: number | undefined) => void }) {
+  const [typed, setTyped] = useState<string | undefined>();
+  const text = typed ?? quantityText(value, unit);
+  const unreadable = text.trim() !== "" && parseQuantity(text, unit) === undefined;
+  return (
+    <TextInput
+      size="xs"
+      w={112}
+      label={severity}
+      aria-label={`${severity} threshold`}
+      placeholder="none"
+      leftSection={<StateIcon state={severity} size={13} silent />}
+      rightSection={<span className={classes.unit}>{unit === "%" || unit === "cores" ? unit : ""}</span>}
+      rightSectionWidth={unit === "cores" ? 40 : 22}
+      rightSectionPointerEvents="none"
+      value={text}
+      error={unreadable ? `such as ${unit === "B" ? "512 MiB" : unit === "B/s" ? "20 MB/s" : unit === "cores" ? "0.5" : "80"}` : undefined}
+      onChange={(e) => {
+        const next = e.currentTarget.value;
+        setTyped(next);
+        const n = parseQuantity(next, unit);
+        if (next.trim() === "" || n !== undefined) onChange(n);
+      }}
+      onBlur={() => !unreadable && setTyped(undefined)}
+    />
+  );
+}
+
+/** Names and globs; empty means any. */
+function Multi({ label, any, values, known, onChange }: { label: string; any: string; values: readonly string[]; known: readonly string[]; onChange: (values: string[]) => void }) {
+  return <TagsInput size="xs" className={classes.multi} label={label} placeholder={values.length === 0 ? any : ""} data={[...known]} value={[...values]} onChange={onChange} splitChars={[",", " "]} limit={20} acceptValueOnBlur />;
+}
+
+function clustersOf(draft: Draft, names: string[]): Draft {
+  const { clusters, ...rest } = draft.spec;
+  const { names: _, ...others } = clusters ?? {};
+  const next = names.length > 0 ? { ...others, names } : others;
+  return { ...draft, spec: Object.keys(next).length > 0 ? { ...rest, clusters: next } : rest };
+}
+
+function withTargets(draft: Draft, names: readonly string[]): Draft {
+  const old = draft.spec.notify?.targets ?? [];
+  const targets = names.map((name) => old.find((t) => t.name === name) ?? { name });
+  const { notify, ...rest } = draft.spec;
+  const { targets: _, ...others } = notify ?? {};
+  const next = targets.length > 0 ? { ...others, targets } : others;
+  return { ...draft, spec: Object.keys(next).length > 0 ? { ...rest, notify: next } : rest };
+}
+
+function annotated(draft: Draft, key: string, value: string): Draft {
+  const { annotations, ...rest } = draft.spec;
+  const next = Object.fromEntries(Object.entries({ ...annotations, [key]: value }).filter(([, v]) => v !== ""));
+  return { ...draft, spec: Object.keys(next).length > 0 ? { ...rest, annotations: next } : rest };
+}
+
+type Exclude = NonNullable<NonNullable<Draft["spec"]["objects"]>["exclude"]>;
+
+function exclusion(old: Exclude | undefined, namespaces: string[]): Exclude | undefined {
+  const { namespaces: _, ...rest } = old ?? {};
+  const next: Exclude = namespaces.length > 0 ? { ...rest, namespaces } : rest;
+  return Object.keys(next).length > 0 ? next : undefined;
+}
+
+function whereOf(c: Condition, dimension: string, values: string[]): Condition["where"] {
+  const { [dimension]: _, ...rest } = c.where ?? {};
+  const next = values.length > 0 ? { ...rest, [dimension]: values } : rest;
+  return Object.keys(next).length > 0 ? next : undefined;
+}
+
+/** Names that exist, to choose from. The largest cluster is enough for suggestions: any text is taken. */
+function usePlaces(): { clusters: string[]; namespaces: string[]; workloads: string[] } {
+  const clusters = useClusters();
+  const biggest = [...(clusters.data ?? [])].sort((a, b) => b.workloads.total - a.workloads.total)[0];
+  const workloads = useWorkloads(biggest?.id ?? "", biggest !== undefined);
+  return useMemo(
+    () => ({
+      clusters: (clusters.data ?? []).map((c) => c.id),
+      namespaces: [...new Set((workloads.data ?? []).map((w) => w.namespace))].sort(),
+      workloads: [...new Set((workloads.data ?? []).map((w) => `${w.type}/${w.name}`))].sort(),
+    }),
+    [clusters.data, workloads.data],
+  );
+}
