@@ -535,22 +535,59 @@ func (h *handlers) find(ctx context.Context, cluster string, key object.Key) (ob
 	return nil, fmt.Errorf("%s in cluster %s: %w", key, cluster, fault.ErrNotFound)
 }
 
-// filling notes the values of one metric by key.
-type filling struct {
+// rows are objects of one kind as they are shown, into which values are filled.
+type rows[T any] struct {
+	items []T
+	at    map[string]int // by what key gives for their series
+	key   func(labels.Labels) string
+}
+
+// column is where the value of a metric goes.
+type column[T any] struct {
 	metric string
-	into   func(key string, v float64)
+	into   func(*T) **float64
+}
+
+func newRows[O object.Object, T any](objects []object.Object, shown func(O) T, name func(*T) string, key func(labels.Labels) string) rows[T] {
+	s := rows[T]{items: make([]T, len(objects)), at: make(map[string]int, len(objects)), key: key}
+	for i, o := range objects {
+		s.items[i] = shown(o.(O))
+		s.at[name(&s.items[i])] = i
+	}
+	return s
 }
 
 // fill reads the newest value of each metric, one Select each.
-func (h *handlers) fill(ctx context.Context, r reader, key func(labels.Labels) string, metrics ...filling) error {
-	maxAge := staleAfter(h.interval(r.cluster))
-	for _, m := range metrics {
-		found, err := r.newest(ctx, m.metric, maxAge, key)
+func (s rows[T]) fill(ctx context.Context, r reader, maxAge time.Duration, columns ...column[T]) error {
+	for _, c := range columns {
+		found, err := r.newest(ctx, c.metric, maxAge, s.key)
 		if err != nil {
 			return err
 		}
-		for k, s := range found {
-			m.into(k, s.v)
+		for k, v := range found {
+			if i, ok := s.at[k]; ok {
+				*c.into(&s.items[i]) = &v.v
+			}
+		}
+	}
+	return nil
+}
+
+// count reads how far a counter rose in the last hour; created tells since when
+// an object was there to count from.
+func (s rows[T]) count(ctx context.Context, r reader, maxAge time.Duration, c column[T], created func(*T) time.Time) error {
+	found, err := r.increases(ctx, c.metric, time.Hour, maxAge, s.key, func(k string) time.Time {
+		if i, ok := s.at[k]; ok {
+			return created(&s.items[i])
+		}
+		return time.Time{}
+	})
+	if err != nil {
+		return err
+	}
+	for k, v := range found {
+		if i, ok := s.at[k]; ok {
+			*c.into(&s.items[i]) = &v
 		}
 	}
 	return nil
@@ -561,46 +598,23 @@ func (h *handlers) reader(cluster string, match []*labels.Matcher) reader {
 }
 
 func (h *handlers) fillNodes(ctx context.Context, cluster string, objects []object.Object, match ...*labels.Matcher) ([]Node, error) {
-	out := make([]Node, len(objects))
-	at := make(map[string]int, len(objects))
-	for i, o := range objects {
-		out[i] = nodeOf(o.(*object.Node))
-		at[out[i].Name] = i
-	}
+	out := newRows(objects, nodeOf, func(n *Node) string { return n.Name }, func(l labels.Labels) string { return l.Get("node") })
 	for _, o := range h.opts.Store.List(cluster, object.KindPod) {
 		p := o.(*object.Pod)
-		if i, ok := at[p.Node]; ok && !p.Ended() {
-			out[i].Pods++
+		if i, ok := out.at[p.Node]; ok && !p.Ended() {
+			out.items[i].Pods++
 		}
 	}
-	r := h.reader(cluster, match)
-	key := func(l labels.Labels) string { return l.Get("node") }
-	set := func(field func(*Node) **float64) func(string, float64) {
-		return func(k string, v float64) {
-			if i, ok := at[k]; ok {
-				*field(&out[i]) = &v
-			}
-		}
-	}
-	err := h.fill(ctx, r, key,
-		filling{catalogue.NodeCPUPercent, set(func(n *Node) **float64 { return &n.CPUPercent })},
-		filling{catalogue.NodeMemPercent, set(func(n *Node) **float64 { return &n.MemPercent })})
+	r, maxAge := h.reader(cluster, match), staleAfter(h.interval(cluster))
+	err := out.fill(ctx, r, maxAge,
+		column[Node]{catalogue.NodeCPUPercent, func(n *Node) **float64 { return &n.CPUPercent }},
+		column[Node]{catalogue.NodeMemPercent, func(n *Node) **float64 { return &n.MemPercent }})
 	if err != nil {
 		return nil, err
 	}
-	restarts, err := r.increases(ctx, catalogue.NodeRestarts, time.Hour, staleAfter(h.interval(cluster)), key, func(k string) time.Time {
-		if i, ok := at[k]; ok {
-			return out[i].CreatedAt
-		}
-		return time.Time{}
-	})
-	if err != nil {
-		return nil, err
-	}
-	for k, v := range restarts {
-		set(func(n *Node) **float64 { return &n.Restarts1h })(k, v)
-	}
-	return out, nil
+	err = out.count(ctx, r, maxAge, column[Node]{catalogue.NodeRestarts, func(n *Node) **float64 { return &n.Restarts1h }},
+		func(n *Node) time.Time { return n.CreatedAt })
+	return out.items, err
 }
 
 type workloadsIn struct {
@@ -660,42 +674,19 @@ func (h *handlers) workload(ctx context.Context, in *workloadIn) (Workload, erro
 }
 
 func (h *handlers) fillWorkloads(ctx context.Context, cluster string, objects []object.Object, match ...*labels.Matcher) ([]Workload, error) {
-	out := make([]Workload, len(objects))
-	at := make(map[string]int, len(objects))
-	for i, o := range objects {
-		out[i] = workloadOf(o.(*object.Workload))
-		at[out[i].Namespace+"/"+out[i].Type+"/"+out[i].Name] = i
-	}
-	r := h.reader(cluster, match)
-	key := func(l labels.Labels) string {
+	out := newRows(objects, workloadOf, func(w *Workload) string { return w.Namespace + "/" + w.Type + "/" + w.Name }, func(l labels.Labels) string {
 		return l.Get("namespace") + "/" + l.Get("workload_type") + "/" + l.Get("workload")
-	}
-	set := func(field func(*Workload) **float64) func(string, float64) {
-		return func(k string, v float64) {
-			if i, ok := at[k]; ok {
-				*field(&out[i]) = &v
-			}
-		}
-	}
-	err := h.fill(ctx, r, key,
-		filling{catalogue.WorkloadCPU, set(func(w *Workload) **float64 { return &w.CPUCores })},
-		filling{catalogue.WorkloadMem, set(func(w *Workload) **float64 { return &w.MemBytes })})
-	if err != nil {
-		return nil, err
-	}
-	restarts, err := r.increases(ctx, catalogue.WorkloadRestarts, time.Hour, staleAfter(h.interval(cluster)), key, func(k string) time.Time {
-		if i, ok := at[k]; ok {
-			return out[i].CreatedAt
-		}
-		return time.Time{}
 	})
+	r, maxAge := h.reader(cluster, match), staleAfter(h.interval(cluster))
+	err := out.fill(ctx, r, maxAge,
+		column[Workload]{catalogue.WorkloadCPU, func(w *Workload) **float64 { return &w.CPUCores }},
+		column[Workload]{catalogue.WorkloadMem, func(w *Workload) **float64 { return &w.MemBytes }})
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range restarts {
-		set(func(w *Workload) **float64 { return &w.Restarts1h })(k, v)
-	}
-	return out, nil
+	err = out.count(ctx, r, maxAge, column[Workload]{catalogue.WorkloadRestarts, func(w *Workload) **float64 { return &w.Restarts1h }},
+		func(w *Workload) time.Time { return w.CreatedAt })
+	return out.items, err
 }
 
 type podsIn struct {
@@ -761,30 +752,14 @@ func (h *handlers) pod(ctx context.Context, in *podIn) (Pod, error) {
 }
 
 func (h *handlers) fillPods(ctx context.Context, cluster string, objects []object.Object, match ...*labels.Matcher) ([]Pod, error) {
-	out := make([]Pod, len(objects))
-	at := make(map[string]int, len(objects))
-	for i, o := range objects {
-		out[i] = podOf(o.(*object.Pod))
-		at[out[i].Namespace+"/"+out[i].Name] = i
-	}
-	r := h.reader(cluster, match)
-	key := func(l labels.Labels) string { return l.Get("namespace") + "/" + l.Get("pod") }
-	set := func(field func(*Pod) **float64) func(string, float64) {
-		return func(k string, v float64) {
-			if i, ok := at[k]; ok {
-				*field(&out[i]) = &v
-			}
-		}
-	}
-	err := h.fill(ctx, r, key,
-		filling{catalogue.PodCPU, set(func(p *Pod) **float64 { return &p.CPUCores })},
-		filling{catalogue.PodCPULimitPercent, set(func(p *Pod) **float64 { return &p.CPULimitPercent })},
-		filling{catalogue.PodMem, set(func(p *Pod) **float64 { return &p.MemBytes })},
-		filling{catalogue.PodMemLimitPercent, set(func(p *Pod) **float64 { return &p.MemLimitPercent })})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
+	out := newRows(objects, podOf, func(p *Pod) string { return p.Namespace + "/" + p.Name },
+		func(l labels.Labels) string { return l.Get("namespace") + "/" + l.Get("pod") })
+	err := out.fill(ctx, h.reader(cluster, match), staleAfter(h.interval(cluster)),
+		column[Pod]{catalogue.PodCPU, func(p *Pod) **float64 { return &p.CPUCores }},
+		column[Pod]{catalogue.PodCPULimitPercent, func(p *Pod) **float64 { return &p.CPULimitPercent }},
+		column[Pod]{catalogue.PodMem, func(p *Pod) **float64 { return &p.MemBytes }},
+		column[Pod]{catalogue.PodMemLimitPercent, func(p *Pod) **float64 { return &p.MemLimitPercent }})
+	return out.items, err
 }
 
 // cutPage gives the items after the cursor, at most limit. The cursor is a

@@ -8,6 +8,8 @@ package catalogue
 import (
 	"slices"
 	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/nearest"
 )
 
 // Level is what a metric is about.
@@ -247,13 +249,11 @@ func Get(name string) (Metric, bool) {
 // Nearest gives the declared name that is most like the given one, for error
 // messages; empty when nothing is near.
 func Nearest(name string) string {
-	best, bestDistance := "", 1+len(name)/3
-	for _, m := range metrics {
-		if d := distance(name, m.Name); d < bestDistance {
-			best, bestDistance = m.Name, d
-		}
+	names := make([]string, len(metrics))
+	for i, m := range metrics {
+		names[i] = m.Name
 	}
-	return best
+	return nearest.Word(name, names, len(name)/3)
 }
 
 var byName = func() map[string]int {
@@ -266,26 +266,6 @@ var byName = func() map[string]int {
 	}
 	return idx
 }()
-
-// distance is the Levenshtein distance of two short names.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, cost)
-		}
-	}
-	return row[len(b)]
-}
 
 // Rank orders severities: info 1, warning 2, critical 3, anything else 0.
 func (s Severity) Rank() int { return slices.Index(Severities, s) + 1 }
