@@ -12,8 +12,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -28,6 +30,10 @@ import (
 // blockRange is the smallest block's, and what the head is cut by.
 const blockRange = 2 * time.Hour
 
+// verifyBytesPerSecond is what verifying takes of the disk: 30 GB in a quarter of
+// an hour.
+const verifyBytesPerSecond = 32 << 20
+
 // Options of a store.
 type Options struct {
 	Dir              string        // required; holds nothing but the TSDB
@@ -41,6 +47,9 @@ type Options struct {
 	// MinFreeBytes of the file system, under which the store turns read-only: a
 	// block can still be written and the log truncated then. Default 512 MiB.
 	MinFreeBytes uint64
+	// CheckEvery is how often the out-of-order log and the free space are looked
+	// at; default 15 s. Blocks are verified, each once, a multiple of it later.
+	CheckEvery   time.Duration
 	MaxExemplars int64 // kept in memory, the oldest dropped first; default 100,000
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer // default none
@@ -79,6 +88,9 @@ func (o *Options) complete() error {
 	if o.MinFreeBytes == 0 {
 		o.MinFreeBytes = 512 << 20
 	}
+	if o.CheckEvery == 0 {
+		o.CheckEvery = 15 * time.Second
+	}
 	if o.MaxExemplars == 0 {
 		o.MaxExemplars = 100_000
 	}
@@ -106,6 +118,12 @@ type DB struct {
 	space   *space
 
 	importing sync.Mutex // one import at a time
+
+	verifying sync.Mutex             // one verification at a time
+	verified  map[ulid.ULID]struct{} // guarded by verifying
+	damagedMu sync.Mutex
+	damaged   map[ulid.ULID]struct{}  // blocks to be dropped
+	inner     atomic.Pointer[tsdb.DB] // tsdb, for what is asked while it opens
 
 	stop func() // ends the maintenance
 	done chan struct{}
@@ -146,12 +164,24 @@ func Open(o Options) (*DB, error) {
 	opts.MaxExemplars = o.MaxExemplars
 	opts.EnableOverlappingCompaction = true
 
-	db := &DB{opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{})}
+	db := &DB{
+		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}),
+		verified: map[ulid.ULID]struct{}{}, damaged: map[ulid.ULID]struct{}{},
+	}
+	opts.BlocksToDelete = db.blocksToDelete
+	if err := errors.Join(quarantineClosed(o), keepLogs(o.Dir)); err != nil {
+		return nil, fmt.Errorf("open metrics store in %s: look for damage: %w", o.Dir, err)
+	}
 	inner, err := tsdb.Open(o.Dir, o.Logger, o.Registerer, opts, db.stats)
 	if err != nil {
 		return nil, fmt.Errorf("open metrics store in %s: %w", o.Dir, err)
 	}
 	db.tsdb = inner
+	db.inner.Store(inner)
+	if err := keptLogs(o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open metrics store in %s: %w", o.Dir, err), inner.Close())
+	}
+	db.countQuarantined()
 	db.space = newSpace(o, db.metrics)
 	if err := db.space.check(); err != nil {
 		o.Logger.Error("metrics store is read-only", "dir", o.Dir, "err", err)
@@ -176,10 +206,17 @@ func free(dir string) error {
 	return lock.Release()
 }
 
-// maintain turns the out-of-order log into blocks when it is long.
+// maintain turns the out-of-order log into blocks when it is long, and verifies
+// blocks, each once.
 func (db *DB) maintain(ctx context.Context) {
 	defer close(db.done)
-	tick := time.NewTicker(15 * time.Second)
+	verifying := make(chan struct{})
+	go func() {
+		defer close(verifying)
+		db.verifyAll(ctx)
+	}()
+	defer func() { <-verifying }()
+	tick := time.NewTicker(db.opts.CheckEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -189,6 +226,23 @@ func (db *DB) maintain(ctx context.Context) {
 			_ = db.space.check() // logs changes and keeps the gauge
 			if err := db.compactOutOfOrder(ctx); err != nil && ctx.Err() == nil {
 				db.opts.Logger.Warn("compact out-of-order samples", "err", err)
+			}
+		}
+	}
+}
+
+// verifyAll verifies new blocks, a while after the start: what waits for the
+// start has the disk first.
+func (db *DB) verifyAll(ctx context.Context) {
+	tick := time.NewTicker(40 * db.opts.CheckEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := db.verify(ctx, paced(verifyBytesPerSecond)); err != nil && ctx.Err() == nil {
+				db.opts.Logger.Warn("verify blocks", "err", err)
 			}
 		}
 	}

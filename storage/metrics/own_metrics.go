@@ -12,6 +12,7 @@ type ownMetrics struct {
 	outOfOrderCompactions prometheus.Counter
 	importedBlocks        prometheus.Counter
 	importedSamples       prometheus.Counter
+	quarantined           prometheus.Gauge
 }
 
 // newMetrics registers on reg; nil keeps them to itself.
@@ -29,6 +30,9 @@ func newMetrics(reg prometheus.Registerer) *ownMetrics {
 		}),
 		outOfOrderCompactions: f.NewCounter(prometheus.CounterOpts{
 			Name: "crowsnest_metrics_out_of_order_compactions_total", Help: "Times that the out-of-order log was turned into blocks for its size.",
+		}),
+		quarantined: f.NewGauge(prometheus.GaugeOpts{
+			Name: "crowsnest_metrics_quarantined_items", Help: "Blocks, and openings of a damaged log, in the quarantine: their data is missing from answers.",
 		}),
 		importedBlocks: f.NewCounter(prometheus.CounterOpts{
 			Name: "crowsnest_metrics_imported_blocks_total", Help: "Finished blocks that were taken over.",
