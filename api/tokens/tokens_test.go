@@ -3,10 +3,11 @@ package tokens
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,13 +76,28 @@ func TestCreateListDelete(t *testing.T) {
 // touched is a Store that keeps what was touched.
 type touched struct {
 	Store
+	mu  sync.Mutex
 	ids []string
 	err error
 }
 
 func (s *touched) TouchToken(_ context.Context, id string, _ time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.ids = append(s.ids, id)
 	return s.err
+}
+
+func (s *touched) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+func (s *touched) is(ids ...string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Equal(s.ids, ids)
 }
 
 func TestUsageIsWrittenOnceAMinute(t *testing.T) {
@@ -96,18 +112,18 @@ func TestUsageIsWrittenOnceAMinute(t *testing.T) {
 		}
 		time.Sleep(30 * time.Second)
 		synctest.Wait()
-		if len(s.ids) != 0 {
+		if !s.is() {
 			t.Errorf("written early: %v", s.ids)
 		}
 		time.Sleep(31 * time.Second)
 		synctest.Wait()
-		if fmt.Sprint(s.ids) != "[a]" {
+		if !s.is("a") {
 			t.Errorf("got %v", s.ids)
 		}
 		u.Used("b")
-		s.err = fault.ErrUnavailable
+		s.fail(fault.ErrUnavailable)
 		cancel()
-		if err := <-done; err != nil || fmt.Sprint(s.ids) != "[a b]" {
+		if err := <-done; err != nil || !s.is("a", "b") {
 			t.Errorf("at the end: %v, %v", s.ids, err)
 		}
 	})
