@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -548,7 +549,7 @@ func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 		return time.Time{}
 	}
 	for _, cov := range c.computer.Coverage() {
-		name := string(cov.Source) + "/" + cov.Node
+		name := strings.TrimSuffix(string(cov.Source)+"/"+cov.Node, "/")
 		s := wire.SourceHealth{
 			Name: name, Up: cov.Up, LastSuccess: success(name, cov.Up), TookSeconds: cov.Took.Seconds(),
 			Expected: cov.Expected, Measured: cov.Measured, OldestSecond: cov.OldestAge.Seconds(),

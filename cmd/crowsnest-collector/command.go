@@ -60,6 +60,11 @@ type settings struct {
 	nodeInterfaces  string
 	leaderElect     bool
 	clusterKind     string
+
+	components        map[string]string
+	componentCAFile   string
+	componentCertFile string
+	componentKeyFile  string
 }
 
 const envPrefix = "CROWSNEST_COLLECTOR"
@@ -131,6 +136,11 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.IntVar(&s.kubeletPort, "kubelet-port", 0, "port of kubelets, in role node (default what nodes say)")
 	f.StringVar(&s.nodeInterfaces, "node-interfaces", "", "regular expression of nodes' own network interfaces, in role all (default eth0 and en*)")
 	f.StringVar(&s.clusterKind, "cluster-kind", "", "managed, independent, elastic or edge (default as the nodes show)")
+	f.StringToStringVar(&s.components, "component", nil,
+		"address of a control plane component that the API server does not stand for, as scheduler=https://10.0.0.5:10259; etcd, scheduler or controller_manager, several by comma")
+	f.StringVar(&s.componentCAFile, "component-ca-file", "", "PEM file of the CA that signed those components' certificates; without it they are not checked, and not given the token")
+	f.StringVar(&s.componentCertFile, "component-cert-file", "", "PEM file of a client certificate for those components, as etcd wants one")
+	f.StringVar(&s.componentKeyFile, "component-key-file", "", "PEM file of its key")
 	f.BoolVar(&s.leaderElect, "leader-elect", true, "in role cluster inside a pod: only one of several collects, by a Lease")
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "node" {
@@ -182,6 +192,7 @@ func run(ctx context.Context, s settings) error {
 		Role: s.role, Node: s.node, Owners: client.Owners, ClusterKind: s.clusterKind, Dir: s.data,
 		LogPath: s.logPath, NoLogs: s.noLogs, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
 		KubeletCAFile: s.kubeletCAFile, KubeletInsecureSkipVerify: s.kubeletInsecure, KubeletPort: s.kubeletPort, NodeInterfaces: nics,
+		Components: s.components, ComponentCAFile: s.componentCAFile, ComponentCertFile: s.componentCertFile, ComponentKeyFile: s.componentKeyFile,
 		Logger: log, Registerer: reg,
 	})
 	if err != nil {

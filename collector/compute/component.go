@@ -14,7 +14,12 @@ import (
 // histogramKey names one histogram of one instance of a component.
 type histogramKey struct{ component, instance, what string }
 
-type histogramMemory struct{ now reading.Histogram }
+// histogramMemory is the last reading of a histogram and what it counted since
+// the one before.
+type histogramMemory struct {
+	now    reading.Histogram
+	counts []float64 // nil when that is not known
+}
 
 // VerbGroups are the groups of requests to the API server. WATCH and CONNECT
 // last as long as their users want, so that their duration means nothing.
@@ -128,33 +133,33 @@ func (f *figure) atLeast(v float64) {
 	}
 }
 
-// since gives what a histogram counted since its last different reading. The
-// first reading, and one after a restart, give nothing.
+// since gives what a histogram counted between its last two different readings.
+// The first reading, and one after a restart, give nothing.
 func (c *Computer) since(k histogramKey, h reading.Histogram) (counts []float64, ok bool) {
 	if h.At.IsZero() || len(h.Bounds) == 0 || len(h.Bounds) != len(h.Counts) {
 		return nil, false
 	}
 	before, known := c.hists[k]
 	if known && !h.At.After(before.now.At) {
-		return nil, false
+		return before.counts, before.counts != nil
 	}
-	c.hists[k] = histogramMemory{now: h}
-	if !known || !slices.Equal(before.now.Bounds, h.Bounds) {
-		return nil, false
-	}
-	counts = make([]float64, len(h.Counts))
-	for i := range counts {
-		counts[i] = h.Counts[i] - before.now.Counts[i]
-		if counts[i] < 0 {
-			return nil, false
+	m := histogramMemory{now: h}
+	if known && slices.Equal(before.now.Bounds, h.Bounds) {
+		m.counts = make([]float64, len(h.Counts))
+		for i := range m.counts {
+			if m.counts[i] = h.Counts[i] - before.now.Counts[i]; m.counts[i] < 0 {
+				m.counts = nil
+				break
+			}
 		}
 	}
-	return counts, true
+	c.hists[k] = m
+	return m.counts, m.counts != nil
 }
 
 func addTo(sum, part []float64) []float64 {
 	if sum == nil {
-		return part
+		return slices.Clone(part)
 	}
 	for i := range min(len(sum), len(part)) {
 		sum[i] += part[i]

@@ -179,6 +179,7 @@ func (c *Computer) Interval(at time.Time, sets []reading.Set, now *state.Snapsho
 	if c.byNode {
 		c.measured(at, sets, now)
 	}
+	c.noteLacking(sets)
 	c.self(at, sets)
 	c.last = at
 	return c.finish(at)

@@ -180,7 +180,6 @@ func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapsho
 			e.now = e.sent
 		}
 	}
-	c.noteLacking(sets)
 }
 
 // running counts the running containers of each node.

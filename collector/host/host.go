@@ -12,10 +12,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/prometheus/procfs"
+	"github.com/prometheus/procfs/blockdevice"
 	"golang.org/x/sys/unix"
 
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
@@ -35,11 +37,16 @@ type Options struct {
 
 // Source reads one node.
 type Source struct {
-	o  Options
-	fs procfs.FS
+	o      Options
+	fs     procfs.FS
+	blocks blockdevice.FS
 	// statfs is unix.Statfs but in tests.
-	statfs func(path string) (used, available float64, err error)
+	statfs func(path string) (space, error)
 }
+
+// space is what statfs tells of a file system. Inodes are 0 where it makes them
+// as it needs them.
+type space struct{ used, available, usedInodes, freeInodes float64 }
 
 // New checks that the folders are there.
 func New(o Options) (*Source, error) {
@@ -61,7 +68,11 @@ func New(o Options) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open host's proc: %w", err)
 	}
-	return &Source{o: o, fs: fs, statfs: statfs}, nil
+	blocks, err := blockdevice.NewFS(o.Proc, o.Sys)
+	if err != nil {
+		return nil, fmt.Errorf("open host's sys: %w", err)
+	}
+	return &Source{o: o, fs: fs, blocks: blocks, statfs: statfs}, nil
 }
 
 // Name of the source, for health and metrics.
@@ -72,7 +83,7 @@ func (s *Source) Read(_ context.Context, _ time.Time, _ *state.Snapshot) []readi
 	began := s.o.Now()
 	n := &reading.Node{}
 	set := reading.Set{Node: s.o.Node, Source: catalogue.Host, Host: n, Lacking: map[string]string{}}
-	set.Err = errors.Join(s.cpu(n), s.memory(n), s.network(n, set.Lacking), s.tcp(n), s.filesystems(n))
+	set.Err = errors.Join(s.cpu(n), s.memory(n), s.network(n, set.Lacking), s.tcp(n), s.filesystems(n), s.load(n), s.disks(n, set.Lacking), s.kernel(n, set.Lacking))
 	set.Took = s.o.Now().Sub(began)
 	return []reading.Set{set}
 }
@@ -119,7 +130,7 @@ func (s *Source) network(n *reading.Node, lacking map[string]string) error {
 	}
 	route := s.defaultRoute()
 	counted := 0
-	var in, out float64
+	var in, out, wrong, dropped float64
 	for name, d := range devices {
 		if name == "lo" || !(s.physical(name) || (slices.Contains(route, name) && !s.stacked(name))) {
 			continue
@@ -127,6 +138,8 @@ func (s *Source) network(n *reading.Node, lacking map[string]string) error {
 		counted++
 		in += float64(d.RxBytes)
 		out += float64(d.TxBytes)
+		wrong += float64(d.RxErrors + d.TxErrors)
+		dropped += float64(d.RxDropped + d.TxDropped)
 	}
 	if counted == 0 {
 		const why = "the node has no physical interface and no default route that could be found"
@@ -135,6 +148,7 @@ func (s *Source) network(n *reading.Node, lacking map[string]string) error {
 	}
 	n.ReceiveBytes = s.value(in)
 	n.TransmitBytes = reading.Value{V: out, At: n.ReceiveBytes.At}
+	n.NetworkErrors, n.NetworkDrops = reading.Value{V: wrong, At: n.ReceiveBytes.At}, reading.Value{V: dropped, At: n.ReceiveBytes.At}
 	return nil
 }
 
@@ -215,32 +229,125 @@ func (s *Source) filesystems(n *reading.Node) error {
 	}
 	var errs []error
 	for _, m := range chosen(mounts) {
-		used, available, err := s.statfs(filepath.Join(s.o.Root, m.MountPoint))
+		sp, err := s.statfs(filepath.Join(s.o.Root, m.MountPoint))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("read file system %s: %w", m.MountPoint, err))
 			continue
 		}
-		if used+available <= 0 {
+		if sp.used+sp.available <= 0 {
 			continue
 		}
-		v := s.value(used)
-		n.Filesystems = append(n.Filesystems, reading.Filesystem{
-			Mountpoint: m.MountPoint, UsedBytes: v, AvailableBytes: reading.Value{V: available, At: v.At},
-		})
+		v := s.value(sp.used)
+		f := reading.Filesystem{Mountpoint: m.MountPoint, UsedBytes: v, AvailableBytes: reading.Value{V: sp.available, At: v.At}}
+		if sp.usedInodes+sp.freeInodes > 0 {
+			f.UsedInodes, f.FreeInodes = reading.Value{V: sp.usedInodes, At: v.At}, reading.Value{V: sp.freeInodes, At: v.At}
+		}
+		n.Filesystems = append(n.Filesystems, f)
 	}
 	return errors.Join(errs...)
 }
 
-func statfs(path string) (used, available float64, err error) {
+func statfs(path string) (space, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
-		return 0, 0, err
+		return space{}, err
 	}
 	size := float64(st.Bsize)
 	if st.Frsize > 0 {
 		size = float64(st.Frsize)
 	}
-	return float64(st.Blocks-st.Bfree) * size, float64(st.Bavail) * size, nil
+	return space{float64(st.Blocks-st.Bfree) * size, float64(st.Bavail) * size, float64(st.Files - st.Ffree), float64(st.Ffree)}, nil
+}
+
+func (s *Source) load(n *reading.Node) error {
+	l, err := s.fs.LoadAvg()
+	if err != nil {
+		return fmt.Errorf("read host's load: %w", err)
+	}
+	n.Load1 = s.value(l.Load1)
+	n.Load5, n.Load15 = reading.Value{V: l.Load5, At: n.Load1.At}, reading.Value{V: l.Load15, At: n.Load1.At}
+	return nil
+}
+
+// sector is the unit of /proc/diskstats, whatever the disk's own is.
+const sector = 512
+
+// disks sums whole disks with hardware, real or virtual, behind them: neither
+// their partitions nor what stands on them (dm, md) count again.
+func (s *Source) disks(n *reading.Node, lacking map[string]string) error {
+	stats, err := s.blocks.ProcDiskstats()
+	if err != nil {
+		return fmt.Errorf("read host's disks: %w", err)
+	}
+	found := false
+	var read, written, reads, writes float64
+	for _, d := range stats {
+		if _, err := os.Stat(filepath.Join(s.o.Sys, "block", d.DeviceName, "device")); err != nil {
+			continue
+		}
+		found = true
+		read, written = read+sector*float64(d.ReadSectors), written+sector*float64(d.WriteSectors)
+		reads, writes = reads+float64(d.ReadIOs), writes+float64(d.WriteIOs)
+	}
+	if !found {
+		const why = "the node shows no disk with hardware behind it"
+		for _, name := range []string{"k8s_node_fs_read_bytes", "k8s_node_fs_write_bytes", "k8s_node_fs_read_times", "k8s_node_fs_write_times"} {
+			lacking[name] = why
+		}
+		return nil
+	}
+	n.FSReadBytes = s.value(read)
+	at := n.FSReadBytes.At
+	n.FSWriteBytes, n.FSReads, n.FSWrites = reading.Value{V: written, At: at}, reading.Value{V: reads, At: at}, reading.Value{V: writes, At: at}
+	return nil
+}
+
+// kernel reads single counters: kills for want of memory, and how full the table
+// of tracked connections is. Either may not be there.
+func (s *Source) kernel(n *reading.Node, lacking map[string]string) error {
+	raw, err := os.ReadFile(filepath.Join(s.o.Proc, "vmstat"))
+	if err != nil {
+		return fmt.Errorf("read host's kills: %w", err)
+	}
+	for f := range fieldsOf(raw) {
+		if len(f) == 2 && f[0] == "oom_kill" {
+			if v, err := strconv.ParseUint(f[1], 10, 64); err == nil {
+				n.OOMKills = s.value(float64(v))
+			}
+		}
+	}
+	if !n.OOMKills.OK() {
+		lacking["k8s_node_oom_kill_total"] = "the kernel does not count out-of-memory kills"
+	}
+	// /proc/sys/net shows the network namespace of whoever reads it, which in a
+	// pod is the pod's; the count is taken from process 1's. The bound is one for
+	// the whole kernel.
+	used, okUsed := s.tracked()
+	raw, err = os.ReadFile(filepath.Join(s.o.Proc, "sys/net/netfilter/nf_conntrack_max"))
+	size, badSize := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64)
+	if !okUsed || err != nil || badSize != nil || size == 0 {
+		lacking["k8s_node_conntrack_usage"] = "the kernel does not track connections"
+		return nil
+	}
+	n.Conntrack = s.value(used)
+	n.ConntrackMax = reading.Value{V: float64(size), At: n.Conntrack.At}
+	return nil
+}
+
+// tracked is the number of connections that the host's network namespace tracks:
+// the first column, in hexadecimal, the same in the line of each processor.
+func (s *Source) tracked() (n float64, ok bool) {
+	raw, err := os.ReadFile(filepath.Join(s.o.Proc, "1/net/stat/nf_conntrack"))
+	if err != nil {
+		return 0, false
+	}
+	for f := range fieldsOf(raw) {
+		if len(f) > 0 && f[0] != "entries" {
+			v, err := strconv.ParseUint(f[0], 16, 64)
+			return float64(v), err == nil
+		}
+	}
+	return 0, false
 }
 
 // notDisks are file systems that are no disk of the node: made by the kernel, in

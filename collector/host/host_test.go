@@ -49,6 +49,9 @@ const (
 	mounts    = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
 )
 
+// A disk, its partition, and a logical volume on it.
+const diskstats = " 254 0 vda 10 0 100 5 20 0 200 5 0 9 10 0 0 0 0 0 0\n 254 1 vda1 10 0 100 5 20 0 200 5 0 9 10 0 0 0 0 0 0\n 253 0 dm-0 10 0 100 5 20 0 200 5 0 9 10 0 0 0 0 0 0\n"
+
 func route(nic string) string {
 	return routeHead + nic + "\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n" + nic + "\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
 }
@@ -56,7 +59,9 @@ func route(nic string) string {
 func read(t *testing.T, proc, sys map[string]string) reading.Set {
 	t.Helper()
 	base := map[string]string{"stat": stat, "meminfo": "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 250 kB\n",
-		"1/net/dev": netDev(map[string][2]int{"eth0": {10, 20}, "lo": {1, 1}}), "1/net/route": route("eth0"), "1/net/snmp": snmp, "1/mountinfo": mounts}
+		"1/net/dev": netDev(map[string][2]int{"eth0": {10, 20}, "lo": {1, 1}}), "1/net/route": route("eth0"), "1/net/snmp": snmp, "1/mountinfo": mounts,
+		"loadavg": "0.50 0.25 0.10 1/200 4242\n", "vmstat": "nr_free_pages 1\noom_kill 3\n", "diskstats": diskstats,
+		"1/net/stat/nf_conntrack": "entries  clashres found\n00000040  0 0\n00000040  0 0\n", "sys/net/netfilter/nf_conntrack_max": "256\n"}
 	for k, v := range proc {
 		base[k] = v
 		if v == "" {
@@ -64,17 +69,17 @@ func read(t *testing.T, proc, sys map[string]string) reading.Set {
 		}
 	}
 	if sys == nil {
-		sys = map[string]string{"class/net/eth0/device/vendor": "x"}
+		sys = map[string]string{"class/net/eth0/device/vendor": "x", "block/vda/device/vendor": "x", "block/dm-0/dm/name": "x"}
 	}
 	s, err := New(Options{Node: "n", Proc: tree(t, base), Sys: tree(t, sys), Root: "/root", Now: func() time.Time { return time.Unix(1795460000, 0) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.statfs = func(path string) (float64, float64, error) {
+	s.statfs = func(path string) (space, error) {
 		if strings.HasSuffix(path, "/broken") {
-			return 0, 0, os.ErrPermission
+			return space{}, os.ErrPermission
 		}
-		return float64(len(path)), 100, nil
+		return space{float64(len(path)), 100, 30, 70}, nil
 	}
 	sets := s.Read(t.Context(), time.Time{}, nil)
 	if len(sets) != 1 || sets[0].Source != catalogue.Host || sets[0].Node != "n" {
@@ -93,6 +98,9 @@ func TestWholeNode(t *testing.T) {
 	for name, got := range map[string][2]float64{
 		"busy": {n.CPUBusySeconds.V, 17}, "total": {n.CPUTotalSeconds.V, 62}, "used": {n.MemUsedBytes.V, 750 << 10}, "memory": {n.MemTotalBytes.V, 1000 << 10},
 		"in": {n.ReceiveBytes.V, 10}, "out": {n.TransmitBytes.V, 20}, "tcp": {n.TCPEstablished.V, 148},
+		"load1": {n.Load1.V, 0.5}, "load15": {n.Load15.V, 0.1}, "kills": {n.OOMKills.V, 3}, "connections": {n.Conntrack.V, 64}, "table": {n.ConntrackMax.V, 256},
+		"disk read": {n.FSReadBytes.V, 51200}, "disk written": {n.FSWriteBytes.V, 102400}, "reads": {n.FSReads.V, 10}, "writes": {n.FSWrites.V, 20},
+		"inodes": {n.Filesystems[0].UsedInodes.V, 30}, "wrong": {n.NetworkErrors.V, 0},
 	} {
 		if math.Abs(got[0]-got[1]) > 1e-9 {
 			t.Errorf("%s is %v, want %v", name, got[0], got[1])
@@ -165,7 +173,7 @@ func TestFileSystems(t *testing.T) {
 }
 
 func TestAMissingFileSparesTheRest(t *testing.T) {
-	for _, file := range []string{"stat", "meminfo", "1/net/dev", "1/net/snmp", "1/mountinfo"} {
+	for _, file := range []string{"stat", "meminfo", "1/net/dev", "1/net/snmp", "1/mountinfo", "loadavg", "vmstat", "diskstats"} {
 		set := read(t, map[string]string{file: ""}, nil)
 		if set.Err == nil {
 			t.Errorf("without %s there is no error", file)
@@ -199,6 +207,18 @@ func TestThisMachine(t *testing.T) {
 	}
 	if len(n.Filesystems) == 0 || n.CPUTotalSeconds.V <= n.CPUBusySeconds.V {
 		t.Errorf("got %+v", n)
+	}
+}
+
+func TestWhatTheKernelDoesNotTellIsSaid(t *testing.T) {
+	set := read(t, map[string]string{"vmstat": "nr_free_pages 1\n", "1/net/stat/nf_conntrack": "", "diskstats": " 253 0 dm-0 10 0 100 5 20 0 200 5 0 9 10 0 0 0 0 0 0\n"}, nil)
+	for _, name := range []string{"k8s_node_oom_kill_total", "k8s_node_conntrack_usage", "k8s_node_fs_read_bytes"} {
+		if set.Lacking[name] == "" {
+			t.Errorf("%s lacks without a reason", name)
+		}
+	}
+	if set.Err != nil {
+		t.Errorf("what a kernel does not have is no error: %v", set.Err)
 	}
 }
 

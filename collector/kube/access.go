@@ -55,7 +55,12 @@ func Rights(a Access) []Right {
 		for _, r := range []string{"jobs", "cronjobs"} {
 			rights = append(rights, Right{"batch", r, "", watchVerbs, "the state of " + r + " is missing"})
 		}
-		rights = append(rights, Right{"", "events", "", watchVerbs, "Kubernetes events are missing"})
+		rights = append(rights,
+			Right{"", "events", "", watchVerbs, "Kubernetes events are missing"},
+			Right{"", "resourcequotas", "", watchVerbs, "how full quotas are is missing"},
+			Right{"", "persistentvolumeclaims", "", watchVerbs, "whether claims are bound is missing"},
+			Right{"autoscaling", "horizontalpodautoscalers", "", watchVerbs, "what autoscalers want is missing"},
+			Right{"discovery.k8s.io", "endpointslices", "", watchVerbs, "how many addresses are behind Services is missing"})
 	}
 	if a.Role != wire.RoleCluster {
 		if a.NodeProxy {

@@ -21,9 +21,11 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -60,6 +62,7 @@ var (
 		s := runtime.NewScheme()
 		for _, add := range []func(*runtime.Scheme) error{
 			corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, authorizationv1.AddToScheme, coordinationv1.AddToScheme,
+			autoscalingv2.AddToScheme, discoveryv1.AddToScheme,
 		} {
 			if err := add(s); err != nil {
 				panic("BUG: " + err.Error())
@@ -129,7 +132,7 @@ func NewClient(cfg *rest.Config, name, namespace, userAgent string) (*Client, er
 	client := &Client{Context: name, Namespace: namespace, rest: cfg, http: httpClient, groups: map[schema.GroupVersion]rest.Interface{}}
 	for _, gv := range []schema.GroupVersion{
 		corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, batchv1.SchemeGroupVersion,
-		authorizationv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
+		authorizationv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, autoscalingv2.SchemeGroupVersion, discoveryv1.SchemeGroupVersion,
 	} {
 		c := rest.CopyConfig(cfg)
 		c.GroupVersion = &gv
@@ -146,8 +149,8 @@ func NewClient(cfg *rest.Config, name, namespace, userAgent string) (*Client, er
 	return client, nil
 }
 
-// Group gives the REST client of an API group: core, apps, batch, authorization
-// or coordination, all v1.
+// Group gives the REST client of an API group: core, apps, batch, authorization,
+// coordination and discovery in v1, autoscaling in v2.
 func (c *Client) Group(gv schema.GroupVersion) rest.Interface { return c.groups[gv] }
 
 // Host is the API server's address.

@@ -63,6 +63,14 @@ func convertPod(p *corev1.Pod) *pod {
 	if _, static := p.Annotations[annotationConfigMirror]; static {
 		out.Mirror = p.Annotations[annotationConfigHash]
 	}
+	for k, v := range p.Annotations {
+		if strings.HasPrefix(k, object.AnnotationLogs) {
+			if out.Annotations == nil {
+				out.Annotations = map[string]string{}
+			}
+			out.Annotations[k] = v
+		}
+	}
 	if out.Phase == "" {
 		out.Phase = object.PhasePending
 	}
@@ -91,6 +99,11 @@ func convertPod(p *corev1.Pod) *pod {
 		o := convertContainer(&c, statuses[c.Name])
 		o.Ephemeral = true
 		out.Containers = append(out.Containers, o)
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue {
+			out.ScheduledAt = c.LastTransitionTime.UTC()
+		}
 	}
 	out.Ready, out.Reason = readiness(p, out.Containers)
 	podResources(out, p)
@@ -132,7 +145,8 @@ func convertContainer(c *corev1.Container, s *corev1.ContainerStatus) object.Con
 // apply them.
 func podResources(out *pod, p *corev1.Pod) {
 	opts := resourcehelper.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
-	out.Requests = resources(resourcehelper.PodRequests(p, opts))
+	requests := resourcehelper.PodRequests(p, opts)
+	out.Requests, out.GPUs = resources(requests), gpus(requests)
 	if p.Spec.Resources != nil {
 		out.OwnRequests = resources(p.Spec.Resources.Requests)
 	}
@@ -170,6 +184,25 @@ func resources(list corev1.ResourceList) object.Resources {
 		r.HasMemory, r.MemoryBytes = true, float64(q.Value())
 	}
 	return r
+}
+
+// gpuUnits are the resources that device plugins call graphics cards, and how
+// much of each is a card.
+var gpuUnits = map[corev1.ResourceName]float64{
+	"nvidia.com/gpu": 1, "amd.com/gpu": 1, "gpu.intel.com/i915": 1, "gpu.intel.com/xe": 1, "aliyun.com/gpu": 1, "tencent.com/gpu": 1,
+	"tencent.com/vcuda-core": 100, "tke.cloud.tencent.com/qgpu-core": 100, // per cent of a card
+}
+
+// gpus sums up the cards in a list; parts of a card are fractions. Slices of a
+// card that MIG makes (nvidia.com/mig-…) have no common unit, and are left out.
+func gpus(list corev1.ResourceList) float64 {
+	cards := 0.0
+	for name, unit := range gpuUnits {
+		if q, ok := list[name]; ok {
+			cards += q.AsApproximateFloat64() / unit
+		}
+	}
+	return cards
 }
 
 // cores goes by thousandths, the finest that Kubernetes has.
@@ -223,7 +256,10 @@ func convertNode(n *corev1.Node) *object.Node {
 		Capacity: resources(n.Status.Capacity), Allocatable: resources(n.Status.Allocatable),
 		KubeletPort: n.Status.DaemonEndpoints.KubeletEndpoint.Port,
 		Kubelet:     n.Status.NodeInfo.KubeletVersion, Runtime: n.Status.NodeInfo.ContainerRuntimeVersion, OS: n.Status.NodeInfo.OSImage,
-		Virtual: isVirtual(n),
+		Virtual: isVirtual(n), GPUs: gpus(n.Status.Allocatable),
+	}
+	if q, ok := n.Status.Allocatable[corev1.ResourcePods]; ok {
+		o.MaxPods = int(q.Value())
 	}
 	for _, c := range n.Status.Conditions {
 		if c.Type == corev1.NodeReady {

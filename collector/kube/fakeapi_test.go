@@ -85,6 +85,8 @@ var kindOf = map[string][2]string{
 	"pods": {"v1", "Pod"}, "nodes": {"v1", "Node"}, "namespaces": {"v1", "Namespace"}, "services": {"v1", "Service"}, "events": {"v1", "Event"},
 	"deployments": {"apps/v1", "Deployment"}, "statefulsets": {"apps/v1", "StatefulSet"}, "daemonsets": {"apps/v1", "DaemonSet"}, "replicasets": {"apps/v1", "ReplicaSet"},
 	"jobs": {"batch/v1", "Job"}, "cronjobs": {"batch/v1", "CronJob"},
+	"resourcequotas": {"v1", "ResourceQuota"}, "persistentvolumeclaims": {"v1", "PersistentVolumeClaim"},
+	"horizontalpodautoscalers": {"autoscaling/v2", "HorizontalPodAutoscaler"}, "endpointslices": {"discovery.k8s.io/v1", "EndpointSlice"},
 }
 
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {

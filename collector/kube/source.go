@@ -114,6 +114,8 @@ func NewSource(o Options) (*Source, error) {
 		current: state.Snapshot{
 			Pods: map[string]*object.Pod{}, Nodes: map[string]*object.Node{}, Workloads: map[string]*object.Workload{},
 			Namespaces: map[string]*object.Namespace{}, Services: map[string]*object.Service{},
+			Autoscalers: map[string]*state.Autoscaler{}, Quotas: map[string]*state.Quota{}, Claims: map[string]*state.Claim{},
+			Endpoints: map[string]*state.Endpoints{},
 		},
 	}
 	s.lookup = newLookup(o.Client, s.found, o.Logger, o.Now)
@@ -140,6 +142,7 @@ func NewSource(o Options) (*Source, error) {
 		kind(object.KindWorkload, batch, "jobs", &batchv1.Job{}, func() runtime.Object { return &batchv1.JobList{} }),
 		kind(object.KindWorkload, batch, "cronjobs", &batchv1.CronJob{}, func() runtime.Object { return &batchv1.CronJobList{} }),
 	)
+	s.kinds = append(s.kinds, platformKinds()...)
 	return s, nil
 }
 
@@ -187,6 +190,8 @@ func (s *Source) Snapshot() *state.Snapshot {
 			Synced: s.syncedLocked(),
 			Pods:   maps.Clone(s.current.Pods), Nodes: maps.Clone(s.current.Nodes), Workloads: maps.Clone(s.current.Workloads),
 			Namespaces: maps.Clone(s.current.Namespaces), Services: maps.Clone(s.current.Services),
+			Autoscalers: maps.Clone(s.current.Autoscalers), Quotas: maps.Clone(s.current.Quotas), Claims: maps.Clone(s.current.Claims),
+			Endpoints: maps.Clone(s.current.Endpoints),
 		}
 	}
 	return s.frozen
@@ -418,6 +423,9 @@ func (s *Source) heldLocked(w *watched, seen map[types.UID]bool) []held {
 			add(types.UID(v.UID), v.Name)
 		}
 	default:
+		for _, uid := range s.heldPlatformLocked(w.Example) {
+			add(types.UID(uid), "")
+		}
 		kind := reflect.TypeOf(w.Example).Elem().Name()
 		for uid, c := range s.controllers {
 			if c.kind == kind {
@@ -429,6 +437,9 @@ func (s *Source) heldLocked(w *watched, seen map[types.UID]bool) []held {
 }
 
 func (s *Source) putLocked(o any) {
+	if s.putPlatformLocked(o) {
+		return
+	}
 	switch o := o.(type) {
 	case *corev1.Pod:
 		p := convertPod(o)
@@ -484,6 +495,9 @@ func (s *Source) putControllerLocked(c *controller) {
 }
 
 func (s *Source) deleteLocked(o any, uid types.UID, name string) {
+	if s.deletePlatformLocked(o, uid) {
+		return
+	}
 	switch o.(type) {
 	case *corev1.Pod:
 		p := s.pods[uid]

@@ -133,6 +133,12 @@ func convertJob(j *batchv1.Job) *controller {
 			finished = true
 		}
 	}
+	c.Job = &object.JobState{Failed: c.failed, StartedAt: timeOf(j.Status.StartTime), FinishedAt: timeOf(j.Status.CompletionTime)}
+	for _, cond := range j.Status.Conditions {
+		if cond.Type == batchv1.JobFailed && cond.Status == corev1.ConditionTrue {
+			c.Job.FinishedAt = cond.LastTransitionTime.UTC()
+		}
+	}
 	c.Paused = value(j.Spec.Suspend, false)
 	if !finished && !c.Paused {
 		c.Desired = int(value(j.Spec.Parallelism, 1))
@@ -190,6 +196,11 @@ func (c *controller) judge(now time.Time, lastJob *controller) object.Workload {
 		}
 	case "CronJob":
 		w.Abnormal, w.Reason = c.judgeCron(now, lastJob)
+		job := object.JobState{Missed: c.overdue(now)}
+		if lastJob != nil && lastJob.Job != nil {
+			job.Failed, job.StartedAt, job.FinishedAt = lastJob.Job.Failed, lastJob.Job.StartedAt, lastJob.Job.FinishedAt
+		}
+		w.Job = &job
 	default:
 		w.Abnormal = max(0, w.Desired-w.Ready)
 		if c.excused(now) {
@@ -217,25 +228,36 @@ func (c *controller) judgeCron(now time.Time, lastJob *controller) (int, string)
 	if c.schedule == nil {
 		return 1, "schedule cannot be read: " + c.scheduleError
 	}
-	if c.Paused || (c.forbid && c.active > 0) {
-		return 0, ""
+	if due, late := c.due(now); late {
+		return 1, "overdue since " + due.UTC().Format(time.RFC3339)
+	}
+	return 0, ""
+}
+
+func (c *controller) overdue(now time.Time) bool {
+	_, late := c.due(now)
+	return late
+}
+
+// due is when a CronJob's next Job should have begun, and whether that is past
+// by its deadline, else by one period.
+func (c *controller) due(now time.Time) (due time.Time, late bool) {
+	if c.schedule == nil || c.Paused || (c.forbid && c.active > 0) {
+		return time.Time{}, false
 	}
 	since := c.lastSchedule
 	if since.IsZero() {
 		since = c.CreatedAt
 	}
-	due := c.schedule.Next(since)
+	due = c.schedule.Next(since)
 	if due.IsZero() {
-		return 0, "" // it never comes, as the 31st of February
+		return due, false // it never comes, as the 31st of February
 	}
-	late := c.startDeadline
-	if late == 0 {
-		late = c.schedule.Next(due).Sub(due)
+	grace := c.startDeadline
+	if grace == 0 {
+		grace = c.schedule.Next(due).Sub(due)
 	}
-	if now.After(due.Add(late)) {
-		return 1, "overdue since " + due.UTC().Format(time.RFC3339)
-	}
-	return 0, ""
+	return due, now.After(due.Add(grace))
 }
 
 // timed says whether judge can change though no object does.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
+	"github.com/crowsnest-dev/crowsnest/collector/component"
 	"github.com/crowsnest-dev/crowsnest/collector/events"
 	"github.com/crowsnest-dev/crowsnest/collector/host"
 	"github.com/crowsnest-dev/crowsnest/collector/kube"
@@ -48,6 +50,13 @@ type Options struct {
 	KubeletInsecureSkipVerify bool
 	KubeletPort               int            // default what nodes say
 	NodeInterfaces            *regexp.Regexp // role all; default kubelet.DefaultNICs
+
+	// Components are addresses of control plane components that the API server
+	// does not stand for, by name: etcd, scheduler, controller_manager.
+	Components        map[string]string
+	ComponentCAFile   string // that signed their certificates; without it, neither checked nor given the token
+	ComponentCertFile string // client certificate for them, as etcd wants one
+	ComponentKeyFile  string
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -105,6 +114,11 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		return nil, err
 	}
 	if o.Role != wire.RoleNode {
+		components, err := controlPlane(o, client)
+		if err != nil {
+			return nil, err
+		}
+		out.World.Readings = append(out.World.Readings, components)
 		w, err := events.New(events.Options{
 			Client: client, Sender: sender, File: filepath.Join(o.Dir, "events.json"), Logger: o.Logger, Now: o.Now,
 		})
@@ -121,6 +135,24 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	return out, nil
 }
 
+// controlPlane is the source of its components' health.
+func controlPlane(o Options, client *kube.Client) (*component.Source, error) {
+	api, err := url.Parse(client.REST().Host)
+	if err == nil && api.Host == "" { // a host without a scheme, as rest.Config allows
+		api, err = url.Parse("https://" + client.REST().Host)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open control plane: %w", err)
+	}
+	direct, err := component.Direct(component.DirectOptions{
+		CAFile: o.ComponentCAFile, CertFile: o.ComponentCertFile, KeyFile: o.ComponentKeyFile, TokenFile: client.REST().BearerTokenFile,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return component.New(component.Options{API: api, Client: client.HTTP(), Targets: o.Components, Direct: direct, Logger: o.Logger, Now: o.Now})
+}
+
 // nodeSources are those of a collector on the node itself.
 func nodeSources(o Options, client *kube.Client, sender string, source *kube.Source, out *Opened) error {
 	h, err := host.New(host.Options{Node: o.Node, Proc: o.HostProc, Sys: o.HostSys, Root: o.HostRoot, Now: o.Now})
@@ -131,7 +163,7 @@ func nodeSources(o Options, client *kube.Client, sender string, source *kube.Sou
 	if err != nil {
 		return err
 	}
-	k, err := kubelet.New(kubelet.Options{Fetcher: direct, Node: o.Node, NICs: o.NodeInterfaces, Logger: o.Logger, Now: o.Now})
+	k, err := kubelet.New(kubelet.Options{Fetcher: direct, Node: o.Node, NICs: o.NodeInterfaces, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now})
 	if err != nil {
 		return err
 	}
@@ -176,7 +208,7 @@ func directKubelets(o Options, cfg *rest.Config) (*kubelet.Direct, error) {
 // API server.
 func outsideSources(o Options, client *kube.Client, sender string, source *kube.Source, out *Opened) error {
 	k, err := kubelet.New(kubelet.Options{
-		Fetcher: &kubelet.Proxy{URL: client.KubeletURL, Client: client.HTTP()}, Host: true, NICs: o.NodeInterfaces, Logger: o.Logger, Now: o.Now,
+		Fetcher: &kubelet.Proxy{URL: client.KubeletURL, Client: client.HTTP()}, Host: true, NICs: o.NodeInterfaces, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
 		return err

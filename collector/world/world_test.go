@@ -74,9 +74,9 @@ func TestEachRoleHasItsSources(t *testing.T) {
 	}{
 		{wire.RoleNode, "n1", false, 2, 1},
 		{wire.RoleNode, "n1", true, 2, 0},
-		{wire.RoleCluster, "", false, 0, 1},
-		{wire.RoleAll, "", false, 1, 2},
-		{wire.RoleAll, "", true, 1, 1},
+		{wire.RoleCluster, "", false, 1, 1},
+		{wire.RoleAll, "", false, 2, 2},
+		{wire.RoleAll, "", true, 2, 1},
 	} {
 		o, err := Open(t.Context(), Options{
 			Kube: kube.Config{Kubeconfig: config}, Role: tc.role, Node: tc.node, NoLogs: tc.noLogs, Dir: filepath.Join(t.TempDir(), "new"),

@@ -1,0 +1,240 @@
+package component
+
+import (
+	"errors"
+	"io"
+	"log"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/crowsnest-dev/crowsnest/collector/reading"
+	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var at = time.Date(2026, 11, 23, 20, 25, 0, 0, time.UTC)
+
+// In the form of kube-apiserver v1.34's /metrics.
+const apiMetrics = `# HELP apiserver_request_total [STABLE] Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.
+# TYPE apiserver_request_total counter
+apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1"} 100
+apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="pods",scope="resource",subresource="",verb="GET",version="v1"} 300
+apiserver_request_total{code="500",component="apiserver",dry_run="",group="",resource="pods",scope="resource",subresource="",verb="GET",version="v1"} 3
+apiserver_request_total{code="201",component="apiserver",dry_run="",group="",resource="pods",scope="resource",subresource="",verb="POST",version="v1"} 40
+apiserver_request_total{code="0",component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="WATCH",version="v1"} 9000
+apiserver_request_total{code="101",component="apiserver",dry_run="",group="",resource="pods",scope="resource",subresource="exec",verb="CONNECT",version="v1"} 70
+# TYPE apiserver_request_duration_seconds histogram
+apiserver_request_duration_seconds_bucket{component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1",le="0.05"} 90
+apiserver_request_duration_seconds_bucket{component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1",le="+Inf"} 100
+apiserver_request_duration_seconds_bucket{component="apiserver",dry_run="",group="apps",resource="deployments",scope="cluster",subresource="",verb="LIST",version="v1",le="0.05"} 9
+apiserver_request_duration_seconds_bucket{component="apiserver",dry_run="",group="apps",resource="deployments",scope="cluster",subresource="",verb="LIST",version="v1",le="+Inf"} 10
+apiserver_request_duration_seconds_bucket{component="apiserver",dry_run="",group="",resource="pods",scope="resource",subresource="exec",verb="CONNECT",version="v1",le="+Inf"} 70
+apiserver_storage_size_bytes{storage_cluster_id="etcd-0"} 2.5e+06
+apiserver_storage_size_bytes{storage_cluster_id="etcd-1"} 3.5e+06
+`
+
+const schedulerMetrics = `scheduler_pending_pods{queue="active"} 1
+scheduler_pending_pods{queue="unschedulable"} 4
+scheduler_scheduling_attempt_duration_seconds_bucket{profile="default-scheduler",result="scheduled",le="0.1"} 5
+scheduler_scheduling_attempt_duration_seconds_bucket{profile="default-scheduler",result="scheduled",le="+Inf"} 6
+etcd_server_leader_changes_seen_total 7
+etcd_disk_wal_fsync_duration_seconds_bucket{le="0.002"} 50
+etcd_disk_wal_fsync_duration_seconds_bucket{le="+Inf"} 51
+etcd_mvcc_db_total_size_in_bytes 4.1e+06
+`
+
+// server answers by path; a path that is not there is 404.
+func server(t *testing.T, answers map[string]func(http.ResponseWriter)) *httptest.Server {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a := answers[r.URL.Path]; a != nil {
+			a(w)
+			return
+		}
+		http.NotFound(w, r)
+	}))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	return srv
+}
+
+func say(status int, body string) func(http.ResponseWriter) {
+	return func(w http.ResponseWriter) { w.WriteHeader(status); _, _ = io.WriteString(w, body) }
+}
+
+func read(t *testing.T, api *httptest.Server, targets map[string]string, now *state.Snapshot) reading.Set {
+	t.Helper()
+	u, _ := url.Parse(api.URL)
+	direct, err := Direct(DirectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(direct.CloseIdleConnections)
+	s, err := New(Options{API: u, Client: api.Client(), Direct: direct, Targets: targets, Now: func() time.Time { return at }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now == nil {
+		now = &state.Snapshot{}
+	}
+	return s.Read(t.Context(), at, now)[0]
+}
+
+func component(set reading.Set, name string) (c reading.Component, n int) {
+	for _, one := range set.Components {
+		if one.Name == name {
+			c, n = one, n+1
+		}
+	}
+	return c, n
+}
+
+func TestAnAPIServerThatShowsEverything(t *testing.T) {
+	api := server(t, map[string]func(http.ResponseWriter){"/readyz": say(200, "ok"), "/readyz/etcd": say(200, "ok"), "/metrics": say(200, apiMetrics)})
+	set := read(t, api, nil, nil)
+	c, _ := component(set, APIServer)
+	if set.Err != nil || !c.Ready || c.ProbeTook <= 0 || c.CertExpires.IsZero() {
+		t.Errorf("%v, %+v", set.Err, c)
+	}
+	// WATCH and CONNECT, which last, are not among them.
+	if len(c.Requests) != 3 || c.Requests["list"].V != 100 || c.Requests["read"].V != 303 || c.Errors["read"].V != 3 || c.Requests["write"].V != 40 {
+		t.Errorf("requests %v, errors %v", c.Requests, c.Errors)
+	}
+	h := c.Latency["list"]
+	if len(h.Bounds) != 2 || h.Bounds[0] != 0.05 || !math.IsInf(h.Bounds[1], 1) || h.Counts[0] != 99 || h.Counts[1] != 110 || len(c.Latency) != 1 {
+		t.Errorf("latency %+v", c.Latency)
+	}
+	if e, _ := component(set, Etcd); !e.Ready || e.DatabaseBytes.V != 3.5e6 {
+		t.Errorf("etcd %+v", e)
+	}
+	if why := set.Lacking["k8s_component_pending_pods"]; !strings.Contains(why, "--component scheduler=") {
+		t.Errorf("what the scheduler would tell lacks because %q", why)
+	}
+}
+
+func TestHealthIsWhatTheyAnswer(t *testing.T) {
+	for name, tc := range map[string]struct {
+		answers map[string]func(http.ResponseWriter)
+		api     bool
+		etcd    string // ready, not ready, none
+	}{
+		"not ready":                {map[string]func(http.ResponseWriter){"/readyz": say(500, "[-]etcd failed"), "/readyz/etcd": say(500, "no"), "/metrics": say(200, "")}, false, "not ready"},
+		"may not be asked":         {map[string]func(http.ResponseWriter){"/readyz": say(403, ""), "/readyz/etcd": say(403, ""), "/metrics": say(403, "")}, true, "none"},
+		"knows no check of etcd":   {map[string]func(http.ResponseWriter){"/readyz": say(200, "ok"), "/metrics": say(200, "")}, true, "none"},
+		"shows only etcd's volume": {map[string]func(http.ResponseWriter){"/readyz": say(200, "ok"), "/metrics": say(200, apiMetrics)}, true, "ready"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := read(t, server(t, tc.answers), nil, nil)
+			if c, _ := component(set, APIServer); c.Ready != tc.api {
+				t.Errorf("API server %+v", c)
+			}
+			e, n := component(set, Etcd)
+			if got := map[bool]string{true: "ready", false: "not ready"}[e.Ready]; n == 0 && tc.etcd != "none" || n > 0 && got != tc.etcd {
+				t.Errorf("etcd %d times, %+v", n, e)
+			}
+			if tc.answers["/metrics"] != nil && name == "may not be asked" {
+				if !errors.Is(set.Err, fault.ErrForbidden) || !strings.Contains(set.Lacking["k8s_component_request_p99"], "nonResourceURLs") {
+					t.Errorf("error %v, lacking %v", set.Err, set.Lacking)
+				}
+			}
+		})
+	}
+	gone := server(t, nil)
+	gone.Close()
+	set := read(t, gone, nil, nil)
+	if c, _ := component(set, APIServer); c.Ready || len(set.Components) != 1 {
+		t.Errorf("an API server that is away: %+v", set.Components)
+	}
+}
+
+func TestTargetsAndPods(t *testing.T) {
+	api := server(t, map[string]func(http.ResponseWriter){"/readyz": say(200, "ok"), "/readyz/etcd": say(200, "ok"), "/metrics": say(200, apiMetrics)})
+	sched := server(t, map[string]func(http.ResponseWriter){"/healthz": say(200, "ok"), "/metrics": say(200, schedulerMetrics)})
+	etcd := server(t, map[string]func(http.ResponseWriter){"/health": say(200, `{"health":"true"}`), "/metrics": say(200, schedulerMetrics)})
+	now := &state.Snapshot{Pods: map[string]*object.Pod{}}
+	for name, labels := range map[string]map[string]string{
+		"kube-controller-manager-m": {"component": "kube-controller-manager"}, "coredns-1": {"k8s-app": "kube-dns"}, "coredns-2": {"k8s-app": "kube-dns"}, "web": {"app": "x"},
+	} {
+		now.Pods[name] = &object.Pod{Meta: object.Meta{UID: name, Namespace: "kube-system", Name: name, Labels: labels}, Phase: object.PhaseRunning, Ready: name != "coredns-1"}
+	}
+	now.Pods["fake"] = &object.Pod{Meta: object.Meta{UID: "fake", Namespace: "shop", Name: "fake", Labels: map[string]string{"component": "etcd"}}, Phase: object.PhaseRunning, Ready: true}
+	set := read(t, api, map[string]string{Scheduler: sched.URL, Etcd: etcd.URL}, now)
+	if c, n := component(set, Scheduler); n != 1 || !c.Ready || c.PendingPods.V != 5 || len(c.Scheduling.Counts) != 2 || c.CertExpires.IsZero() {
+		t.Errorf("scheduler %d times, %+v", n, c)
+	}
+	if _, n := component(set, Etcd); n != 2 {
+		t.Errorf("etcd by its own word and the API server's is %d times", n)
+	}
+	if c, n := component(set, ControllerManager); n != 1 || !c.Ready {
+		t.Errorf("controller manager %d times, %+v", n, c)
+	}
+	if _, n := component(set, CoreDNS); n != 2 {
+		t.Errorf("coredns %d times", n)
+	}
+	for _, c := range set.Components {
+		if c.Instance == etcd.Listener.Addr().String() && (c.LeaderChanges.V != 7 || c.Fsync.Counts[1] != 51 || c.DatabaseBytes.V != 4.1e6) {
+			t.Errorf("etcd %+v", c)
+		}
+	}
+	if len(set.Lacking) != 0 || set.Err != nil {
+		t.Errorf("lacking %v, %v", set.Lacking, set.Err)
+	}
+}
+
+func TestMetricsAreReadOnceAMinute(t *testing.T) {
+	asked, clock := 0, at
+	api := server(t, map[string]func(http.ResponseWriter){"/readyz": say(200, "ok"), "/metrics": func(w http.ResponseWriter) { asked++; say(200, apiMetrics)(w) }})
+	u, _ := url.Parse(api.URL)
+	s, err := New(Options{API: u, Client: api.Client(), Now: func() time.Time { return clock }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		s.Read(t.Context(), clock, &state.Snapshot{})
+		clock = clock.Add(15 * time.Second)
+	}
+	if asked != 2 {
+		t.Errorf("in 75 seconds /metrics was read %d times", asked)
+	}
+}
+
+func TestOptionsNameWhatIsWrong(t *testing.T) {
+	u, _ := url.Parse("https://x")
+	for name, targets := range map[string]map[string]string{"kubelet": {"kubelet": "https://x"}, "component.etcd": {Etcd: "10.0.0.1"}} {
+		if _, err := New(Options{API: u, Client: http.DefaultClient, Targets: targets}); err == nil || !strings.Contains(err.Error(), strings.TrimPrefix(name, "component.")) {
+			t.Errorf("%v gave %v", targets, err)
+		}
+	}
+	if _, err := Direct(DirectOptions{CertFile: "x"}); err == nil {
+		t.Error("a certificate without a key is accepted")
+	}
+	if _, err := Direct(DirectOptions{CAFile: "/does/not/exist"}); err == nil {
+		t.Error("a CA that is not there is accepted")
+	}
+}
+
+func FuzzMetrics(f *testing.F) {
+	f.Add([]byte(apiMetrics))
+	f.Add([]byte(schedulerMetrics))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var got figures
+		if err := got.parse(strings.NewReader(string(body)), at); err != nil {
+			return
+		}
+		for _, h := range []reading.Histogram{got.fsync, got.scheduling, got.latency["list"]} {
+			if len(h.Bounds) != len(h.Counts) || len(h.Bounds) > maxBuckets+1 {
+				t.Errorf("a histogram of %d bounds and %d counts", len(h.Bounds), len(h.Counts))
+			}
+		}
+	})
+}
