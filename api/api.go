@@ -25,6 +25,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/catalogue"
 	"github.com/crowsnest-dev/crowsnest/api/ingest"
 	"github.com/crowsnest-dev/crowsnest/api/inventory"
+	"github.com/crowsnest-dev/crowsnest/api/logpush"
 	"github.com/crowsnest-dev/crowsnest/api/logs"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 	"github.com/crowsnest-dev/crowsnest/api/tokens"
@@ -48,9 +49,10 @@ type Options struct {
 	Access     *access.Authenticator
 	Readiness  *Readiness
 	Ingest     *ingest.Handler
-	Prometheus http.Handler  // Prometheus' API under /api/v1/
-	Logs       http.Handler  // VictoriaLogs' API under /select/logsql/
-	LogLines   *logs.Handler // context of a line, downloads
+	Prometheus http.Handler     // Prometheus' API under /api/v1/
+	Logs       http.Handler     // VictoriaLogs' API under /select/logsql/
+	LogLines   *logs.Handler    // context of a line, downloads
+	LogPush    *logpush.Handler // Loki's push and OTLP
 	Tokens     tokens.Options
 	Inventory  inventory.Options
 	Writes     ingest.Writes // how the metrics writes of clusters do
@@ -160,7 +162,7 @@ func (s *Server) ingestOnly(w http.ResponseWriter, r *http.Request) {
 // isIngest tells the paths on which collectors hand over what they have. Their
 // bodies have bounds of their own.
 func isIngest(path string) bool {
-	return path == wire.PathMetrics || strings.HasPrefix(path, Prefix+"/ingest/")
+	return path == wire.PathMetrics || path == logpush.PathLoki || path == logpush.PathOTLP || strings.HasPrefix(path, Prefix+"/ingest/")
 }
 
 // open says which requests need no principal: the probes, and the console's own
@@ -243,6 +245,7 @@ func (s *Server) routes() {
 	e.GET("/select/logsql/*path", s.logs)
 	e.POST("/select/logsql/*path", s.logs)
 
+	e.POST(logpush.PathLoki, s.lazy(func() http.HandlerFunc { return s.opts.LogPush.ServeLoki }))
 	e.POST(wire.PathLogs, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeLogs }))
 	e.POST(wire.PathInventory, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeInventory }))
 	e.GET(wire.PathOwners, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeOwners }))
@@ -328,6 +331,10 @@ func (s *Server) prometheus(c *gin.Context) {
 			return
 		}
 		s.opts.Ingest.ServeMetrics(c.Writer, c.Request)
+		return
+	}
+	if c.Request.URL.Path == logpush.PathOTLP && c.Request.Method == http.MethodPost {
+		s.opts.LogPush.ServeOTLP(c.Writer, c.Request)
 		return
 	}
 	if !selects(c.Param("path")) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/ingest"
+	"github.com/crowsnest-dev/crowsnest/api/logpush"
 	apilogs "github.com/crowsnest-dev/crowsnest/api/logs"
 	apiprometheus "github.com/crowsnest-dev/crowsnest/api/prometheus"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -47,11 +48,15 @@ func complete(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pushed, err := logpush.New(logpush.Options{Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
 	gate, err := ingest.New(ingest.Options{}) // it refuses before it needs a store
 	if err != nil {
 		t.Fatal(err)
 	}
-	return opened(t, func(o *Options) { o.Prometheus, o.Logs, o.LogLines, o.Ingest = prom, logsql, logsql, gate })
+	return opened(t, func(o *Options) { o.Prometheus, o.Logs, o.LogLines, o.LogPush, o.Ingest = prom, logsql, logsql, pushed, gate })
 }
 
 // asksNobody are the routes that need no principal, each with the reason.
@@ -77,7 +82,7 @@ var paths = map[string][]string{
 	Prefix + "/logs/download": {Prefix + "/logs/download?start=now-1h"},
 	"/select/logsql/*path":    {"/select/logsql/query?query=*", "/select/logsql/tail?query=*", "/select/logsql/facets?query=*", "/select/logsql/stream_ids?query=*"},
 	"/api/v1/*path": {
-		wire.PathMetrics, "/api/v1/query?query=up", "/api/v1/query_range?query=up&start=0&end=1&step=1", "/api/v1/series?match[]=up",
+		wire.PathMetrics, logpush.PathOTLP, "/api/v1/query?query=up", "/api/v1/query_range?query=up&start=0&end=1&step=1", "/api/v1/series?match[]=up",
 		"/api/v1/labels", "/api/v1/label/x/values", "/api/v1/read", "/api/v1/metadata", "/api/v1/rules", "/api/v1/alerts", "/api/v1/targets",
 		"/api/v1/status/config", "/api/v1/status/tsdb", "/api/v1/admin/tsdb/snapshot", "/api/v1/nothing", "/api/v1/label/x/values/",
 	},

@@ -24,6 +24,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/control"
 	apiingest "github.com/crowsnest-dev/crowsnest/api/ingest"
 	apiinventory "github.com/crowsnest-dev/crowsnest/api/inventory"
+	"github.com/crowsnest-dev/crowsnest/api/logpush"
 	apilogs "github.com/crowsnest-dev/crowsnest/api/logs"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 	apiprometheus "github.com/crowsnest-dev/crowsnest/api/prometheus"
@@ -402,9 +403,13 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
+	pushed, err := logpush.New(logpush.Options{Store: a.logs, Seen: a.seen, Registerer: a.registry})
+	if err != nil {
+		return nil, err
+	}
 	opts := api.Options{
 		Version: version, StartedAt: a.startedAt, Access: a.auth, Readiness: a.readiness,
-		Ingest: gate, Prometheus: prom, Logs: logsql, LogLines: logsql,
+		Ingest: gate, Prometheus: prom, Logs: logsql, LogLines: logsql, LogPush: pushed,
 		Tokens: tokens.Options{Store: a.meta, Changed: func(all []meta.Token) { a.auth.SetStored(tokens.Stored(all)) }},
 		Inventory: apiinventory.Options{
 			Store: a.inventory, Values: a.metrics, Health: a.hub.Health, Known: a.knownClusters, Incidents: alerting.incidents,
