@@ -177,7 +177,7 @@ func TestExcessFindsWhatMustNotBe(t *testing.T) {
 		"any group":         {APIGroups: []string{"*"}, Resources: []string{"pods"}, Verbs: []string{"get"}},
 		"writing":           {APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"delete"}},
 		"exec":              {APIGroups: []string{""}, Resources: []string{"pods/exec"}, Verbs: []string{"create"}},
-		"URLs":              {NonResourceURLs: []string{"/metrics"}, Verbs: []string{"get"}},
+		"URLs":              {NonResourceURLs: []string{"/debug"}, Verbs: []string{"get"}},
 		"somebody's leases": {APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"update"}},
 	} {
 		if len(excess(rule, false)) == 0 {
