@@ -1,0 +1,121 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The disk is full: writes are refused with 503, reads are served, nothing that
+// was acknowledged is lost, and writes go on by themselves once there is space.
+//
+// With next to no reserve the store itself meets the end of the disk, in the
+// middle of a commit.
+func TestFullDisk(t *testing.T) {
+	t.Run("found in time", func(t *testing.T) { fullDisk(t, "MiB free", 600<<10, envTmpfs+"=1048576") })
+	t.Run("met in a commit", func(t *testing.T) { fullDisk(t, "the last write to", 0, envTmpfs+"=1", envCheck+"=1h") })
+}
+
+// fullDisk fills the disk until less than left bytes are free; said is what the
+// store must say.
+func fullDisk(t *testing.T, said string, left uint64, env ...string) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting a small file system needs root")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=48m"); err != nil {
+		t.Skipf("no tmpfs can be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	s := start(t, filepath.Join(dir, "metrics"), env...)
+	defer func() { s.kill() }()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	served := func() (n int) {
+		t.Helper()
+		resp, err := http.Get(s.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		raw, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("read: %d, %v: %s", resp.StatusCode, err, raw)
+		}
+		_, _ = fmt.Sscan(string(raw), &n)
+		return n
+	}
+	acked, step := 0, 0
+	next := func() (int, error) {
+		b := batch{0, 0, base.Add(time.Duration(step) * time.Second)}
+		step++
+		status, err := send(ctx, s.url, b, b.at, false)
+		if err == nil {
+			acked += perBatch
+		}
+		return status, err
+	}
+	for range 20 {
+		if status, err := next(); err != nil {
+			t.Fatalf("with space: %d, %v", status, err)
+		}
+	}
+	// Something else takes the disk.
+	hog := filepath.Join(dir, "hog")
+	f, err := os.Create(hog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := make([]byte, 64<<10)
+	var st syscall.Statfs_t
+	for free := left + 1; err == nil && free > left; free = st.Bavail * uint64(st.Bsize) {
+		if _, err = f.Write(block); err == nil {
+			err = syscall.Statfs(dir, &st)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	status := 0
+	for status != http.StatusServiceUnavailable {
+		var err error
+		if status, err = next(); ctx.Err() != nil || (err != nil && status != http.StatusServiceUnavailable) {
+			t.Fatalf("%d, %v\n%s", status, err, s.log)
+		}
+	}
+	if n := served(); n < acked {
+		t.Errorf("with a full disk %d of %d acknowledged samples are served", n, acked)
+	}
+	if err := os.Remove(hog); err != nil {
+		t.Fatal(err)
+	}
+	for status != http.StatusNoContent {
+		if ctx.Err() != nil {
+			t.Fatalf("no recovery: %d\n%s", status, s.log)
+		}
+		time.Sleep(100 * time.Millisecond)
+		status, _ = next()
+	}
+	if n := served(); n < acked {
+		t.Errorf("%d of %d acknowledged samples are served", n, acked)
+	}
+	s.kill()
+	if text := s.log.String(); !strings.Contains(text, "metrics store turned read-only") || !strings.Contains(text, said) || strings.Contains(text, "panic") {
+		t.Errorf("said %s", text)
+	}
+	s = start(t, filepath.Join(dir, "metrics"), env...)
+	if n := served(); n < acked {
+		t.Errorf("after a restart %d of %d acknowledged samples are served", n, acked)
+	}
+}

@@ -1,0 +1,338 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gogo/protobuf/proto"
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/model/labels"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+	"github.com/crowsnest-dev/crowsnest/storage/ingest"
+	"github.com/crowsnest-dev/crowsnest/storage/metrics"
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
+)
+
+// The test's own program is the server too, when it is told so.
+const (
+	envServe  = "CROWSNEST_FAULTS_SERVE"   // the store's folder
+	envRounds = "CROWSNEST_FAULTS_ROUNDS"  // kills; default 3
+	envSeries = "CROWSNEST_FAULTS_SERIES"  // default 2,000
+	envTmpfs  = "CROWSNEST_FAULTS_MINFREE" // MinFreeBytes of the server
+	envCheck  = "CROWSNEST_FAULTS_CHECK"   // CheckEvery of the server; default 100ms
+
+	// clockHeader carries the server's clock, so that hours pass in seconds.
+	clockHeader = "X-Test-Clock"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(envServe); dir != "" {
+		if err := serve(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// serve runs store, ingest and rollups as the server does, and prints its
+// address once it takes writes.
+func serve(dir string) error {
+	var clock atomic.Int64
+	clock.Store(base.UnixMilli())
+	now := func() time.Time { return time.UnixMilli(clock.Load()) }
+	minFree, _ := strconv.ParseUint(os.Getenv(envTmpfs), 10, 64)
+	check, err := time.ParseDuration(os.Getenv(envCheck))
+	if err != nil {
+		check = 100 * time.Millisecond
+	}
+	db, err := metrics.Open(metrics.Options{
+		Dir: dir, OutOfOrderLogBytes: 256 << 10, CheckEvery: check, MinFreeBytes: max(minFree, 1),
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		return err
+	}
+	rollups, err := rollup.New(rollup.Options{Store: db, Now: now})
+	if err != nil {
+		return err
+	}
+	in, err := ingest.New(ingest.Options{Store: db, Rollups: rollups, Now: now})
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	go func() { _ = rollups.Run(ctx) }()
+	go func() { _ = in.Run(ctx) }()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr())
+	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			n, err := count(db)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			fmt.Fprintln(w, n)
+			return
+		}
+		if ms, err := strconv.ParseInt(r.Header.Get(clockHeader), 10, 64); err == nil && ms > clock.Load() {
+			clock.Store(ms)
+		}
+		in.ServeWrite(w, r, "prod")
+	}))
+}
+
+var base = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+
+// server is a process of its own.
+type server struct {
+	url string
+	cmd *exec.Cmd
+	log *bytes.Buffer
+}
+
+func start(t *testing.T, dir string, env ...string) *server {
+	t.Helper()
+	s := &server{cmd: exec.Command(os.Args[0]), log: &bytes.Buffer{}}
+	s.cmd.Env = append(append(os.Environ(), envServe+"="+dir), env...)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s.cmd.Stderr = s.log
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var addr string
+	if _, err := fmt.Fscanln(out, &addr); err != nil {
+		s.kill()
+		t.Fatalf("the server did not start: %v\n%s", err, s.log)
+	}
+	s.url = "http://" + addr
+	return s
+}
+
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+}
+
+// batch is 500 series at one time. Their values follow from series and time.
+type batch struct {
+	sender, series int // the sender's number, the first series
+	at             time.Time
+}
+
+const perBatch = 500
+
+func value(series int, at time.Time) float64 {
+	return float64(series) + float64(at.UnixMilli()/1000%100_000)/1024
+}
+
+func (b batch) body() []byte {
+	st := writev2.NewSymbolTable()
+	req := &writev2.Request{}
+	for n := range perBatch {
+		lset := labels.FromStrings(labels.MetricName, catalogue.PodCPU, "namespace", "shop", "workload_type", "deployment", "workload",
+			fmt.Sprint("w", b.series%7), "pod", fmt.Sprint("pod-", b.series+n), "node", fmt.Sprint("n", b.sender), "n", fmt.Sprint(b.series+n))
+		req.Timeseries = append(req.Timeseries, writev2.TimeSeries{
+			LabelsRefs: st.SymbolizeLabels(lset, nil), Samples: []writev2.Sample{{Value: value(b.series+n, b.at), Timestamp: b.at.UnixMilli()}},
+		})
+	}
+	req.Symbols = st.Symbols()
+	raw, err := proto.Marshal(req)
+	if err != nil {
+		panic(err)
+	}
+	return snappy.Encode(nil, raw)
+}
+
+// send gives the status, or an error when there was no answer.
+func send(ctx context.Context, url string, b batch, clock time.Time, word bool) (int, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(b.body()))
+	if err != nil {
+		return 0, err
+	}
+	r.Header.Set("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
+	r.Header.Set(clockHeader, strconv.FormatInt(clock.UnixMilli(), 10))
+	if word {
+		r.Header.Set(wire.HeaderSender, fmt.Sprint("node/n", b.sender))
+		r.Header.Set(wire.HeaderInterval, "60")
+		r.Header.Set(wire.HeaderComplete, wire.FormatMillis(b.at))
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	if resp.StatusCode/100 != 2 {
+		return resp.StatusCode, errors.New(string(text))
+	}
+	return resp.StatusCode, nil
+}
+
+func number(name string, def int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil && n > 0 {
+		return n
+	}
+	return def
+}
+
+// A server is killed again and again while four senders write, live and out of
+// order, fast enough that hours pass and blocks are cut, compacted and swapped.
+// Whatever was acknowledged is there in the end, with its value.
+func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
+	rounds, series := number(envRounds, 3), number(envSeries, 2_000)
+	dir := filepath.Join(t.TempDir(), "metrics")
+	var (
+		mu    sync.Mutex
+		acked = map[batch]struct{}{}
+		r     = rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
+	)
+	const senders = 4
+	const every = 6 * time.Minute
+	step := [senders]int{} // of each sender's time, by every
+	var slowest time.Duration
+	for round := range rounds {
+		began := time.Now()
+		s := start(t, dir)
+		slowest = max(slowest, time.Since(began))
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		for n := range senders {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					at := base.Add(time.Duration(step[n]) * every)
+					mine := series / senders / perBatch
+					for p := range max(1, mine) {
+						b := batch{n, (n*max(1, mine) + p) * perBatch, at}
+						if step[n]%5 == 4 { // from the queue: 20 h old
+							b.at = b.at.Add(-20*time.Hour + 30*time.Second)
+						}
+						// One that was not acknowledged is sent again after the kill, as queues do.
+						if _, err := send(ctx, s.url, b, at, p == max(1, mine)-1 && b.at.Equal(at)); err != nil {
+							return
+						}
+						mu.Lock()
+						acked[b] = struct{}{}
+						mu.Unlock()
+					}
+					step[n]++
+				}
+			})
+		}
+		wait := 300*time.Millisecond + time.Duration(r.IntN(900))*time.Millisecond
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-t.Context().Done():
+		}
+		s.kill()
+		cancel()
+		wg.Wait()
+		if len(acked) == 0 {
+			t.Fatalf("nothing was acknowledged\n%s", s.log)
+		}
+		if text := s.log.String(); strings.Contains(text, "panic") {
+			t.Fatalf("round %d: %s", round, text)
+		}
+	}
+	db, err := metrics.Open(metrics.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if err := db.Verify(context.Background()); err != nil || len(db.Quarantined()) != 0 {
+		t.Errorf("after the kills: %v, quarantined %v", err, db.Quarantined())
+	}
+	missing, wrong, blocks := 0, 0, 0
+	have, err := all(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for b := range acked {
+		for n := range perBatch {
+			switch v, ok := have[key{b.series + n, b.at.UnixMilli()}]; {
+			case !ok:
+				missing++
+			case v != value(b.series+n, b.at):
+				wrong++
+			}
+		}
+	}
+	if metas, err := db.BlockMetas(); err == nil {
+		blocks = len(metas)
+	}
+	t.Logf("%d kills, %d samples acknowledged, %d kept, %d blocks, up to %v of data time, slowest start %v", rounds, len(acked)*perBatch, len(have), blocks,
+		time.Duration(step[0])*every, slowest.Round(time.Millisecond))
+	if missing+wrong > 0 {
+		t.Errorf("%d acknowledged samples are missing, %d have another value", missing, wrong)
+	}
+}
+
+type key struct {
+	series int
+	at     int64
+}
+
+func all(db *metrics.DB) (map[key]float64, error) {
+	q, err := db.Querier(math.MinInt64, math.MaxInt64)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = q.Close() }()
+	out := map[key]float64{}
+	set := q.Select(context.Background(), false, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, catalogue.PodCPU))
+	for set.Next() {
+		s := set.At()
+		n, err := strconv.Atoi(s.Labels().Get("n"))
+		if err != nil {
+			return nil, err
+		}
+		it := s.Iterator(nil)
+		for it.Next() != 0 {
+			at, v := it.At()
+			out[key{n, at}] = v
+		}
+		if it.Err() != nil {
+			return nil, it.Err()
+		}
+	}
+	return out, set.Err()
+}
+
+func count(db *metrics.DB) (int, error) {
+	have, err := all(db)
+	return len(have), err
+}
