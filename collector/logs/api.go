@@ -282,7 +282,8 @@ func (a *API) resend(ctx context.Context, ship *shipper[apiPos]) bool {
 			if err == nil {
 				for _, l := range chunk.lines {
 					if b.takes(l.line.Time) {
-						b.add(chunk.id, chunk.stream, l.line)
+						b.add(chunk.stream, l.line)
+						b.lineCounts[chunk.id]++
 					}
 				}
 				break
@@ -302,7 +303,9 @@ func (a *API) resend(ctx context.Context, ship *shipper[apiPos]) bool {
 	case <-ctx.Done():
 		return false
 	case <-ship.want:
-		ship.in <- b
+		if !ship.give(ctx, b) {
+			return false
+		}
 	}
 	// The followers begin behind it.
 	for {
@@ -369,7 +372,8 @@ func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 					b.from[rest.key] = was
 				}
 			}
-			b.add(rest.id, rest.stream, l.line)
+			b.add(rest.stream, l.line)
+			b.lineCounts[rest.id]++
 			b.to[rest.key], last[rest.key] = l.pos, l.pos
 		}
 		lines, want := a.lines, chan struct{}(nil)
@@ -387,7 +391,9 @@ func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 			due = true
 		case <-want:
 			b.seal()
-			ship.in <- b
+			if !ship.give(ctx, b) {
+				return
+			}
 			b, due = newBatch[apiPos](a.opts.Sender), false
 			if len(last) > 10_000 {
 				maps.DeleteFunc(last, func(k string, p apiPos) bool {

@@ -22,14 +22,15 @@ type batch[C any] struct {
 	day    int64
 	lines  int
 	bytes  int
-	counts map[Container]int
-	from   map[string]C // by source, before the first line of it
-	to     map[string]C // after the last
-	resent bool         // it was sent before a restart, perhaps
+	// lineCounts are the lines of each container, of which a record may have several.
+	lineCounts map[Container]int
+	from       map[string]C // by source, before the first line of it
+	to         map[string]C // after the last
+	resent     bool         // it was sent before a restart, perhaps
 }
 
 func newBatch[C any](sender string) *batch[C] {
-	return &batch[C]{wire: wire.LogBatch{Sender: sender}, groups: map[wire.LogStream]int{}, counts: map[Container]int{}, from: map[string]C{}, to: map[string]C{}}
+	return &batch[C]{wire: wire.LogBatch{Sender: sender}, groups: map[wire.LogStream]int{}, lineCounts: map[Container]int{}, from: map[string]C{}, to: map[string]C{}}
 }
 
 // full says that no further line should go in.
@@ -38,7 +39,7 @@ func (b *batch[C]) full() bool { return b.lines >= batchLines || b.bytes >= batc
 // takes says whether a line of that time may go in.
 func (b *batch[C]) takes(nanos int64) bool { return b.lines == 0 || b.day == dayOf(nanos) }
 
-func (b *batch[C]) add(c Container, s wire.LogStream, l wire.LogLine) {
+func (b *batch[C]) add(s wire.LogStream, l wire.LogLine) {
 	i, ok := b.groups[s]
 	if !ok {
 		i = len(b.wire.Groups)
@@ -49,7 +50,6 @@ func (b *batch[C]) add(c Container, s wire.LogStream, l wire.LogLine) {
 	g.Lines = append(g.Lines, l)
 	b.day = dayOf(l.Time)
 	b.lines++
-	b.counts[c]++
 	b.bytes += len(l.Message) + 32
 	for k, v := range l.Fields {
 		b.bytes += len(k) + len(v) + 8

@@ -34,9 +34,19 @@ type filePos struct {
 	Print  string `json:"print"`         // hash of the first PrintLen bytes
 	Len    int    `json:"len"`
 	Offset int64  `json:"offset"`
-	// Scan is where to begin reading when a record that began before Offset is
-	// not complete; records that end at or before Offset were sent.
-	Scan int64 `json:"scan,omitempty"`
+	// Scan is where to begin reading when a record that began before Offset may
+	// still go on; 0 when there is none, -1 for the beginning of the file. Done
+	// says then, for stdout and stderr, through where lines were sent.
+	Scan int64     `json:"scan,omitempty"`
+	Done *[2]int64 `json:"done,omitempty"`
+}
+
+// done says through where the lines of a stream were sent.
+func (p filePos) done(stream int) int64 {
+	if p.Scan != 0 && p.Done != nil {
+		return p.Done[stream]
+	}
+	return p.Offset
 }
 
 // file is one log file that is known, in the order of its container.
@@ -52,9 +62,9 @@ type file struct {
 
 	written syscall.Timespec // when it was last, as of identify
 
-	offset  int64 // the next byte to read
-	skip    int64 // records that end up to here were sent before a restart
-	last    int64 // time of the last line, for lines that have none
+	offset  int64    // the next byte to read
+	skip    [2]int64 // lines of stdout and stderr that begin before were sent before a restart
+	last    int64    // time of the last line, for lines that have none
 	marked  filePos
 	hasMark bool
 
@@ -71,6 +81,7 @@ type former struct {
 	print    uint64
 	printLen int
 	offset   int64
+	skip     [2]int64
 }
 
 // readable says whether the file has its turn: it is neither read, nor a copy of
@@ -81,30 +92,75 @@ func (f *file) key() string {
 	return strconv.FormatUint(f.dev, 10) + ":" + strconv.FormatUint(f.ino, 10)
 }
 
-// pending is a record whose end was not read yet.
+// pending is a record that may go on.
 type pending struct {
-	file  *file
-	start int64 // of its first piece, in file
-	in    *file // that has its last piece so far
-	end   int64 // of that piece
-	at    int64
-	text  []string
-	bytes int
+	file    *file // nil when it is in no file any more
+	start   int64 // of its first piece, in file
+	in      *file // that has its last piece so far
+	end     int64 // of that piece
+	at      int64 // time of its first line
+	last    int64 // time of its last
+	seen    time.Time
+	partial bool // the last line is not complete
+	join    join
+	text    string // of the first piece
+	more    []byte // of all pieces, once there are several
+	owned   bool   // text is not part of what was read with it
+}
+
+func (w *pending) size() int { return max(len(w.text), len(w.more)) }
+
+func (w *pending) whole() string {
+	if w.more != nil {
+		return string(w.more)
+	}
+	return w.text
+}
+
+func (w *pending) append(text, between string) {
+	if w.more == nil {
+		w.more = make([]byte, 0, 2*(len(w.text)+len(text))+64)
+		w.more = append(w.more, w.text...)
+	}
+	w.more = append(append(w.more, between...), text...)
+}
+
+// streams are the names of stdout and stderr, in the order of their numbers.
+var streams = [2]string{"stdout", "stderr"}
+
+func streamNumber(name string) int {
+	if name == streams[1] {
+		return 1
+	}
+	return 0
+}
+
+// begins says where in the file the lines of a stream begin that are pending; it
+// is the file's offset when there are none.
+func (c *container) begins(f *file, stream int) int64 {
+	w := c.pending[stream]
+	if w == nil || w.file == nil {
+		return f.offset
+	}
+	if w.file == f {
+		return w.start
+	}
+	// What lies between the file in which it began, which may be gone by now, and
+	// the one that has its last line holds nothing else of this stream.
+	if i := slices.Index(c.files, f); i > slices.Index(c.files, w.file) && i <= slices.Index(c.files, w.in) {
+		return 0
+	}
+	return f.offset
 }
 
 // pos is where the file stands, given what is pending of it.
 func (c *container) pos(f *file) filePos {
 	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset}
-	scan := f.offset
-	for _, w := range c.pending {
-		if w.file == f {
-			scan = min(scan, w.start)
-		}
-	}
-	if scan < f.offset {
-		p.Scan = scan
+	done := [2]int64{c.begins(f, 0), c.begins(f, 1)}
+	if scan := min(done[0], done[1]); scan < f.offset {
+		p.Scan, p.Done = scan, &done
 		if scan == 0 {
-			p.Scan = -1 // 0 says that there is none
+			p.Scan = -1
 		}
 	}
 	return p
@@ -112,7 +168,8 @@ func (c *container) pos(f *file) filePos {
 
 // resume sets the file to where a position left it.
 func (f *file) resume(p filePos) {
-	f.gen, f.offset, f.skip = p.Gen, p.Offset, p.Offset
+	f.gen, f.offset = p.Gen, p.Offset
+	f.skip = [2]int64{p.done(0), p.done(1)}
 	if p.Scan != 0 {
 		f.offset = max(0, p.Scan)
 	}
@@ -167,8 +224,9 @@ type container struct {
 	id      Container
 	dir     string
 	seen    time.Time
-	files   []*file // in the order in which they were written
-	pending map[string]*pending
+	files   []*file     // in the order in which they were written
+	pending [2]*pending // of stdout and stderr
+	joiner  joiner
 	stream  wire.LogStream
 	known   bool      // stream has the pod's workload, or will not get it
 	polled  bool      // its files are links; inotify does not tell of writes
@@ -236,6 +294,9 @@ func (r *Files) read(c *container, b *batch[filePos], limit int) (more bool) {
 		if left { // it grew meanwhile
 			return true
 		}
+		if !r.flush(c, b) {
+			return true
+		}
 		// At its end. Others wait for it until its writer has surely let go.
 		if next == nil && !f.unlinked && !c.gone {
 			return false
@@ -248,10 +309,11 @@ func (r *Files) read(c *container, b *batch[filePos], limit int) (more bool) {
 			c.wakeAt(now.Add(wait))
 			return false
 		}
-		if !r.finish(c, f, next, b) {
+		finished := r.finish(c, f, next, b)
+		r.mark(c, b)
+		if !finished {
 			return true
 		}
-		r.mark(c, b)
 	}
 	return false
 }
@@ -293,7 +355,7 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 		end = min(end, until)
 	}
 	for f.offset < end {
-		if b.full() || *limit <= 0 {
+		if b.full() && r.replayed == nil || *limit <= 0 {
 			return true, true, nil
 		}
 		n := int(min(int64(len(r.buf)), end-f.offset))
@@ -347,9 +409,18 @@ func (f *file) copyWaits(c *container) bool {
 // bytes it took, and whether that was all.
 func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (consumed int, fits bool) {
 	read, malformed := 0, 0
-	defer func() { r.counts.read(c.id, read, malformed) }()
+	now := r.now()
+	defer func() {
+		for _, w := range c.pending {
+			if w != nil && !w.owned { // it should not hold on to all of text
+				w.text, w.owned = strings.Clone(w.text), true
+			}
+		}
+		r.counts.read(c.id, read, malformed)
+	}()
+	until := r.replayed[f]
 	for consumed < len(text) {
-		if b.full() {
+		if b.full() && until == nil {
 			return consumed, false
 		}
 		line := text[consumed:]
@@ -369,59 +440,141 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 			}
 		}
 		start, end := f.offset+int64(consumed), f.offset+int64(consumed+length)
-		w := c.pending[p.stream]
-		if w != nil && (w.bytes+len(p.text) > wire.MaxLogLineBytes || !ok) {
-			// Too long to be joined, or no piece of it: what there is goes out.
-			if !b.takes(w.at) {
+		stream := streamNumber(p.stream)
+		if start < f.skip[stream] || until != nil && start >= until[stream] {
+			f.last = p.at
+			consumed += length
+			continue
+		}
+		w := c.pending[stream]
+		if w != nil && !r.goesOn(c, f, w, p, ok) {
+			if !b.takes(w.at) && !r.replay(b, w) {
 				return consumed, false
 			}
-			delete(c.pending, p.stream)
-			read += r.emit(c, b, p.stream, w)
+			c.pending[stream] = nil
+			read += r.emit(c, b, stream, w)
+			full, cut := w, w.join
 			w = nil
+			if !full.partial && !cut.whole && (cut.lines >= r.opts.Join.Lines || full.size()+len(p.text)+1 > r.opts.Join.Bytes) {
+				if after, ok := c.joiner.next(cut, "", p.text); ok { // a further part of a long trace
+					after.lines = 1
+					w = &pending{file: f, start: start, at: p.at, join: after}
+				}
+			}
 		}
-		if w == nil {
-			w = &pending{file: f, start: start, at: p.at}
+		fresh := w == nil || w.in == nil
+		if fresh {
+			if w == nil {
+				w = &pending{file: f, start: start, at: p.at, join: c.joiner.begin(p.text, p.partial)}
+			}
+			if !ok {
+				w.join.whole = true
+			}
+			if !p.partial && w.join.whole && !b.takes(w.at) && !r.replay(b, w) {
+				return consumed, false
+			}
+			w.text = p.text
+		} else {
+			if w.partial {
+				w.append(p.text, "")
+			} else {
+				w.join, _ = c.joiner.next(w.join, w.text, p.text)
+				w.append(p.text, "\n")
+			}
 		}
-		if !p.partial && !b.takes(w.at) {
-			return consumed, false
-		}
-		w.text, w.bytes, w.in, w.end = append(w.text, p.text), w.bytes+len(p.text), f, end
+		w.in, w.end, w.last, w.seen, w.partial = f, end, p.at, now, p.partial
 		f.last = p.at
 		if !ok {
 			malformed++
 		}
 		consumed += length
+		c.pending[stream] = w
 		if p.partial {
-			c.pending[p.stream] = w
 			continue
 		}
-		delete(c.pending, p.stream)
-		read += r.emit(c, b, p.stream, w)
+		if w.join.lines == 1 && w.more != nil && len(w.more) > 1 && w.more[0] == '{' && w.more[len(w.more)-1] == '}' && c.joiner.start == nil {
+			w.join.whole = true // an object that came in parts
+		}
+		if w.join.whole && (b.takes(w.at) || r.replay(b, w)) {
+			c.pending[stream] = nil
+			read += r.emit(c, b, stream, w)
+		}
 	}
 	return consumed, true
 }
 
-// emit puts a record into the batch, unless it was sent before a restart. It
-// gives the number of lines.
-func (r *Files) emit(c *container, b *batch[filePos], stream string, w *pending) int {
-	if w.end <= w.in.skip {
-		return 0
+// goesOn says whether a piece belongs to the record that is pending.
+func (r *Files) goesOn(c *container, f *file, w *pending, p piece, ok bool) bool {
+	if !ok || w.size()+len(p.text) > r.opts.Join.Bytes {
+		return false
 	}
-	text := w.text[0]
-	if len(w.text) > 1 {
-		text = strings.Join(w.text, "")
+	if w.in != f && w.in != nil && slices.Index(c.files, f) < slices.Index(c.files, w.in) {
+		return false // an older file that was found late
 	}
+	if w.partial {
+		return true
+	}
+	if w.size()+len(p.text) == r.opts.Join.Bytes || w.file == nil || w.join.whole || w.join.lines >= r.opts.Join.Lines || p.at-w.last > int64(joinGap) {
+		return false
+	}
+	_, ok = c.joiner.next(w.join, w.text, p.text)
+	return ok
+}
+
+// flush puts the records into the batch that have waited for further lines long
+// enough. It is false when the batch must be sent first.
+func (r *Files) flush(c *container, b *batch[filePos]) bool {
+	defer r.mark(c, b)
+	for stream, w := range c.pending {
+		if w == nil || w.partial {
+			continue
+		}
+		now := r.now()
+		if due := w.seen.Add(r.opts.Join.Hold); now.Before(due) && w.file != nil {
+			c.wakeAt(due)
+			continue
+		}
+		if b.full() || !b.takes(w.at) {
+			return false
+		}
+		c.pending[stream] = nil
+		r.counts.read(c.id, r.emit(c, b, stream, w), 0)
+	}
+	return true
+}
+
+// replay makes a record fit into a batch that is made anew. It is false for any
+// other batch.
+func (r *Files) replay(b *batch[filePos], w *pending) bool {
+	if r.replayed == nil {
+		return false
+	}
+	// It was part of a record that began the day before.
+	w.at = (b.day+1)*int64(24*time.Hour) - 1
+	return true
+}
+
+// emit puts a record into the batch. It gives the number of its lines.
+func (r *Files) emit(c *container, b *batch[filePos], stream int, w *pending) int {
 	s := c.stream
-	s.Stream = stream
-	n := 0
+	s.Stream = streams[stream]
+	b.lineCounts[c.id] += w.join.lines
+	r.counts.joined(w.join.lines)
+	text := strings.TrimRight(w.whole(), "\n")
 	for _, part := range cutText(text, wire.MaxLogLineBytes) {
 		message, fields := Parse(part)
-		b.add(c.id, s, wire.LogLine{Time: w.at, Message: message, Fields: fields})
-		n++
+		b.add(s, wire.LogLine{Time: w.at, Message: message, Fields: fields})
 	}
-	r.touched[w.file] = true // where it began moves, too, if that is another file
+	if w.file == nil {
+		return w.join.lines
+	}
+	first, last := max(0, slices.Index(c.files, w.file)), slices.Index(c.files, w.in)
+	for i := first; i <= last; i++ {
+		r.touched[c.files[i]] = true // what lies between moves, too
+	}
+	r.touched[w.file] = true
 	r.touched[w.in] = true
-	return n
+	return w.join.lines
 }
 
 // mark notes in the batch how far its files have come.
@@ -441,24 +594,18 @@ func (r *Files) mark(c *container, b *batch[filePos]) {
 // the container's next file is of another instance, what is pending are records.
 // It is false when the batch must be sent first.
 func (r *Files) finish(c *container, f, next *file, b *batch[filePos]) bool {
-	size, _, err := f.identify()
-	if err == nil && size > f.offset {
-		rest := make([]byte, min(size-f.offset, maxRawLine))
-		n, err := f.fd.ReadAt(rest, f.offset)
-		if n > 0 && (err == nil || errors.Is(err, io.EOF)) {
-			consumed, fits := r.lines(c, f, b, string(rest[:n]))
-			f.offset += int64(consumed)
-			if !fits {
-				return false
-			}
-		}
+	if !r.tail(c, f, b) {
+		return false
 	}
 	if next == nil || next.instance != f.instance {
 		for stream, w := range c.pending {
+			if w == nil {
+				continue
+			}
 			if b.full() || !b.takes(w.at) {
 				return false
 			}
-			delete(c.pending, stream)
+			c.pending[stream] = nil
 			r.counts.read(c.id, r.emit(c, b, stream, w), 0)
 		}
 	}
@@ -467,29 +614,48 @@ func (r *Files) finish(c *container, f, next *file, b *batch[filePos]) bool {
 	return true
 }
 
+// tail takes what is left of a file, newline or not. It is false when the batch
+// must be sent first.
+func (r *Files) tail(c *container, f *file, b *batch[filePos]) bool {
+	size, _, err := f.identify()
+	if err != nil || size <= f.offset {
+		return true
+	}
+	rest := make([]byte, min(size-f.offset, maxRawLine))
+	n, err := f.fd.ReadAt(rest, f.offset)
+	if n == 0 || err != nil && !errors.Is(err, io.EOF) {
+		return true
+	}
+	consumed, fits := r.lines(c, f, b, string(rest[:n]))
+	f.offset += int64(consumed)
+	return fits
+}
+
 // truncated begins a file anew that was cut to nothing, copytruncate's way.
 func (r *Files) truncated(c *container, f *file) {
 	r.log.Info("log file truncated", "path", f.path, "offset", f.offset)
-	was := former{f.print, f.printLen, f.offset}
+	was := former{f.print, f.printLen, f.offset, [2]int64{f.offset, f.offset}}
+	i := slices.IndexFunc(c.files, func(o *file) bool { return o.copyOf == f })
 	for stream, w := range c.pending {
-		if w.file == f {
-			was.offset = min(was.offset, w.start)
-			delete(c.pending, stream) // the copy has it, if anything has
+		switch {
+		case w == nil || w.file != f:
+		case i >= 0 || w.partial: // the copy has it, if anything has
+			was.offset, was.skip[stream] = min(was.offset, w.start), w.start
+			c.pending[stream] = nil
+		default:
+			w.file = nil
 		}
 	}
-	skip := f.offset
 	f.before = append(f.before, was)
 	if len(f.before) > 8 {
 		f.before = f.before[1:]
 	}
 	f.gen++
-	f.offset, f.skip, f.print, f.printLen, f.last, f.written = 0, 0, 0, 0, 0, syscall.Timespec{}
-	for _, o := range c.files {
-		if o.copyOf == f {
-			o.copyOf, o.offset, o.skip = nil, was.offset, skip
-			c.moveBefore(o, f)
-			return
-		}
+	f.offset, f.skip, f.print, f.printLen, f.last, f.written = 0, [2]int64{}, 0, 0, 0, syscall.Timespec{}
+	if i >= 0 {
+		o := c.files[i]
+		o.copyOf, o.offset, o.skip = nil, was.offset, was.skip
+		c.moveBefore(o, f)
 	}
 }
 

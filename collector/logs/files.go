@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -37,6 +39,7 @@ type FilesOptions struct {
 	// Grace is how long a rotated file is still read after its successor appeared;
 	// default 1 s.
 	Grace time.Duration
+	Join  JoinOptions
 	// StateWait is how long a new pod's lines wait for State to know it; default 5 s.
 	StateWait time.Duration
 
@@ -52,10 +55,16 @@ func (o *FilesOptions) complete() error {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 250 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}} {
+	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 250 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}, {&o.Join.Hold, 500 * time.Millisecond}} {
 		if *d.v == 0 {
 			*d.v = d.def
 		}
+	}
+	if o.Join.Lines == 0 {
+		o.Join.Lines = 1000
+	}
+	if o.Join.Bytes == 0 {
+		o.Join.Bytes = wire.MaxLogLineBytes
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -69,6 +78,9 @@ func (o *FilesOptions) complete() error {
 	}
 	if o.Sender == "" {
 		errs = append(errs, errors.New("a sender is required"))
+	}
+	if o.Join.Lines < 0 || o.Join.Bytes < 0 || o.Join.Bytes > wire.MaxLogLineBytes {
+		errs = append(errs, fmt.Errorf("a joined record may have 1 line or more, and 1 to %d bytes", wire.MaxLogLineBytes))
 	}
 	return errors.Join(errs...)
 }
@@ -89,14 +101,19 @@ type Files struct {
 	order      []*container          // round robin
 	touched    map[*file]bool
 	buf        []byte
+	replayed   map[*file]*[2]int64 // while the last batch is made anew: through where each stream was in it
 	watcher    *fsnotify.Watcher
 	firstStart bool // no position is known: leftovers of rotations are not ours
 	started    bool
 }
 
-// maxHeld bounds the files of one container that are kept open for being read,
-// deleted ones included; the oldest are given up, and counted.
-const maxHeld = 12
+// Bounds of the files of one container that are kept open for being read: of
+// all, and of those whose space a deletion would free. The oldest are given up,
+// and counted.
+const (
+	maxHeld    = 64
+	maxDeleted = 12
+)
 
 // NewFiles reads the positions; it starts nothing.
 func NewFiles(o FilesOptions) (*Files, error) {
@@ -180,7 +197,8 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 	b := newBatch[filePos](r.opts.Sender)
 	for _, c := range r.order {
 		r.nameStream(c, true)
-		for i, f := range c.files {
+		r.replayed = map[*file]*[2]int64{}
+		for _, f := range c.files {
 			to, ok := was.To[f.key()]
 			if !ok || f.fd == nil || to.Print == "" {
 				continue
@@ -188,17 +206,31 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 			if h, ok := f.headHash(to.Len); !ok || fmt.Sprintf("%x", h) != to.Print {
 				continue
 			}
+			r.replayed[f] = &[2]int64{to.done(0), to.done(1)}
 			limit := int(to.Offset)
 			if _, _, err := r.readFile(c, f, b, &limit, to.Offset); err != nil {
 				r.log.Warn("read log file again", "path", f.path, "err", err)
 			}
-			// What is left of a batch that ended a file or an instance.
-			if next := r.following(c, i); f.offset < to.Offset || to.Scan == 0 && len(c.pending) > 0 && (next == nil || was.To[next.key()].Print == "") {
-				r.finish(c, f, next, b)
+			if f.offset < to.Offset { // a last line without its newline
+				r.tail(c, f, b)
 			}
-			r.mark(c, b)
+		}
+		for stream, w := range c.pending {
+			if w == nil {
+				continue
+			}
+			if !b.takes(w.at) {
+				r.replay(b, w)
+			}
+			c.pending[stream] = nil
+			r.counts.read(c.id, r.emit(c, b, stream, w), 0)
+		}
+		clear(r.touched)
+		for f := range r.replayed {
+			f.resume(was.To[f.key()])
 		}
 	}
+	r.replayed = nil
 	b.from, b.to, b.wire.ID, b.resent = was.From, was.To, was.ID, true
 	if b.lines == 0 {
 		r.log.Warn("files of the last batch are gone; if the server did not get it, its lines are lost", "batch", was.ID, "files", len(was.To))
@@ -214,8 +246,7 @@ func (r *Files) hand(ctx context.Context, ship *shipper[filePos], b *batch[fileP
 	case <-ctx.Done():
 		return false
 	case <-ship.want:
-		ship.in <- b
-		return true
+		return ship.give(ctx, b)
 	}
 }
 
@@ -251,7 +282,9 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			return
 		case <-want:
 			b.seal()
-			ship.in <- b
+			if !ship.give(ctx, b) {
+				return
+			}
 			b, since = newBatch[filePos](r.opts.Sender), time.Time{}
 		case e, ok := <-r.watcher.Events:
 			if !ok {
@@ -359,8 +392,18 @@ func (r *Files) nameStream(c *container, must bool) bool {
 		}
 	}
 	c.stream = streamOf(c.id, pod, r.opts.Node)
+	c.joiner = r.joinerOf(c.id, pod)
 	c.known = !must || pod != nil
 	return true
+}
+
+// joinerOf says how a container's lines are joined, by its pod's annotation.
+func (r *Files) joinerOf(id Container, pod *object.Pod) joiner {
+	j, err := newJoiner(r.opts.Join, id, pod)
+	if err != nil {
+		r.log.Warn("pod's annotation on multi-line records", "namespace", id.Namespace, "pod", id.Pod, "container", id.Container, "err", err)
+	}
+	return j
 }
 
 // event notes what inotify said.
@@ -450,7 +493,7 @@ func (r *Files) addContainer(dir string) {
 		r.log.Warn("watch container folder", "path", dir, "err", err) // looked at on rescans only
 	}
 	id.Container = filepath.Base(dir)
-	c := &container{id: id, dir: dir, seen: r.now(), pending: map[string]*pending{}, dirty: true}
+	c := &container{id: id, dir: dir, seen: r.now(), joiner: joiner{off: r.opts.Join.Off}, dirty: true}
 	r.containers[dir] = c
 	r.order = append(r.order, c)
 	r.counts.read(id, 0, 0)
@@ -466,32 +509,21 @@ func (r *Files) scanContainer(c *container) {
 		r.log.Warn("list container folder", "path", c.dir, "err", err)
 		return
 	}
-	present := map[[2]uint64]*file{}
-	var fresh []*file
-	for _, e := range entries {
-		instance, suffix, ok := nameOf(e.Name())
-		if !ok {
-			continue
+	present := r.openAll(c, entries)
+	for range 5 {
+		// What was renamed between the list and the look would be missed, and its
+		// successor taken for it.
+		again, err := os.ReadDir(c.dir)
+		if err != nil || slices.EqualFunc(entries, again, func(a, b fs.DirEntry) bool { return a.Name() == b.Name() }) {
+			break
 		}
-		f := &file{path: filepath.Join(c.dir, e.Name()), instance: instance, suffix: suffix}
-		if e.Type()&fs.ModeSymlink != 0 {
-			c.polled = true
-		}
-		if f.fd, err = os.Open(f.path); err != nil {
-			continue // gone again, or a link to a file that is
-		}
-		if st, err := f.fd.Stat(); err != nil || !st.Mode().IsRegular() {
+		for _, f := range present {
 			f.close()
-			continue
 		}
-		if _, _, err := f.identify(); err != nil {
-			r.log.Warn("open log file", "path", f.path, "err", err)
-			f.close()
-			continue
-		}
-		present[[2]uint64{f.dev, f.ino}] = f
-		fresh = append(fresh, f)
+		entries = again
+		present = r.openAll(c, entries)
 	}
+	fresh := slices.Collect(maps.Values(present))
 	for _, f := range c.files {
 		now := present[[2]uint64{f.dev, f.ino}]
 		if f.unlinked = now == nil; f.unlinked {
@@ -518,17 +550,54 @@ func (r *Files) scanContainer(c *container) {
 	}
 	// Those that are read and gone are forgotten.
 	c.files = slices.DeleteFunc(c.files, func(f *file) bool { return f.done && f.unlinked })
-	held := 0
-	for i := len(c.files) - 1; i >= 0; i-- {
-		if f := c.files[i]; !f.done {
-			if held++; held > maxHeld {
-				r.abandon(c, f)
-			}
+	held, deleted := 0, 0
+	for _, f := range slices.Backward(c.files) {
+		if f.done {
+			continue
+		}
+		if held++; f.unlinked {
+			deleted++
+		}
+		if held > maxHeld || f.unlinked && deleted > maxDeleted {
+			r.abandon(c, f)
 		}
 	}
 	if len(fresh) > 0 {
 		c.dirty = true
 	}
+}
+
+// openAll opens the log files among a folder's entries, by device and inode.
+func (r *Files) openAll(c *container, entries []fs.DirEntry) map[[2]uint64]*file {
+	present := map[[2]uint64]*file{}
+	for _, e := range entries {
+		instance, suffix, ok := nameOf(e.Name())
+		if !ok {
+			continue
+		}
+		f := &file{path: filepath.Join(c.dir, e.Name()), instance: instance, suffix: suffix}
+		if e.Type()&fs.ModeSymlink != 0 {
+			c.polled = true
+		}
+		var err error
+		if f.fd, err = os.Open(f.path); err != nil {
+			continue // gone again, or a link to a file that is
+		}
+		if st, err := f.fd.Stat(); err != nil || !st.Mode().IsRegular() {
+			f.close()
+			continue
+		}
+		if _, _, err := f.identify(); err != nil {
+			r.log.Warn("open log file", "path", f.path, "err", err)
+			f.close()
+			continue
+		}
+		if twice := present[[2]uint64{f.dev, f.ino}]; twice != nil {
+			twice.close()
+		}
+		present[[2]uint64{f.dev, f.ino}] = f
+	}
+	return present
 }
 
 // reused says whether an inode that was read to its end is another file now.
@@ -539,11 +608,20 @@ func (r *Files) reused(f, now *file) bool {
 
 // adopt takes a file in that was not known in this run.
 func (r *Files) adopt(c *container, f *file) {
-	c.files = append(c.files, f)
+	// Its place is before those that are newer, though they may be read already.
+	i := len(c.files)
+	for i > 0 && older(f, c.files[i-1]) < 0 {
+		i--
+	}
+	c.files = slices.Insert(c.files, i, f)
 	// The same file as before a restart?
 	if p, ok := r.journal.position(f.key()); ok {
 		if h, full := f.headHash(p.Len); full && fmt.Sprintf("%x", h) == p.Print {
 			f.resume(p)
+			if size, _, err := f.identify(); err == nil && f.suffix != "" && p.Scan == 0 && size == p.Offset {
+				f.done = true // read to its end; should anybody write to it after all, that is seen
+				f.close()
+			}
 			return
 		}
 		f.gen, f.marked, f.hasMark = p.Gen+1, p, true // truncated, or the inode is another file's now
@@ -596,7 +674,7 @@ func (r *Files) place(c *container, f *file) bool {
 		if o == f {
 			continue
 		}
-		for _, was := range append([]former{{o.print, o.printLen, -1}}, o.before...) {
+		for _, was := range append([]former{{print: o.print, printLen: o.printLen, offset: -1}}, o.before...) {
 			if was.printLen < 32 {
 				continue
 			}
@@ -613,7 +691,7 @@ func (r *Files) place(c *container, f *file) bool {
 				f.copyOf = o
 				return false
 			}
-			f.offset, f.skip = was.offset, was.offset
+			f.offset, f.skip = was.offset, was.skip
 			c.moveBefore(f, o)
 			return false
 		}
@@ -632,7 +710,7 @@ func (r *Files) place(c *container, f *file) bool {
 // skip takes a file as read.
 func (r *Files) skip(c *container, f *file) {
 	if size, _, err := f.identify(); err == nil {
-		f.offset, f.skip, f.done = size, size, true
+		f.offset, f.skip, f.done = size, [2]int64{size, size}, true
 		r.journal.set(f.key(), c.pos(f))
 	}
 	f.close()

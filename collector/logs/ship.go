@@ -64,6 +64,17 @@ func (s *shipper[C]) run(ctx context.Context, sink Sink) {
 	}
 }
 
+// give answers an offer that was taken from want; it is false when ctx ended, as
+// the shipper may have by then.
+func (s *shipper[C]) give(ctx context.Context, b *batch[C]) bool {
+	select {
+	case s.in <- b:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 func (s *shipper[C]) write(err error) {
 	if err != nil {
 		// Lines are still sent once; only a kill now could send some twice.
@@ -81,7 +92,7 @@ func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
 		err := sink.Send(ctx, &b.wire)
 		switch {
 		case err == nil:
-			s.counts.sent(b.counts)
+			s.counts.sent(b.lineCounts)
 			result := "sent"
 			if b.resent {
 				result = "resent"
@@ -91,7 +102,7 @@ func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
 		case ctx.Err() != nil:
 			return false
 		case errors.Is(err, fault.ErrInvalid), errors.Is(err, fault.ErrTooLarge), errors.Is(err, fault.ErrMalformed):
-			for c, n := range b.counts {
+			for c, n := range b.lineCounts {
 				s.counts.dropped(c, DropRefused, n)
 			}
 			s.metrics.batches.WithLabelValues("refused").Inc()

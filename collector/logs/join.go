@@ -1,0 +1,387 @@
+package logs
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+)
+
+// JoinOptions say how lines that belong together become one record.
+type JoinOptions struct {
+	Off   bool          // every line is a record
+	Lines int           // of a record; default 1,000. What follows is a record of its own
+	Bytes int           // of a record; default and at most wire.MaxLogLineBytes
+	Hold  time.Duration // how long a record waits for a further line; default 500 ms
+}
+
+// joinGap is the most that may lie between the times of two lines of a record.
+// It is longer than Hold, as times are those of the writer.
+const joinGap = 2 * time.Second
+
+// trace is what kind of record the lines so far are.
+type trace uint8
+
+const (
+	tracePlain       trace = iota // one line, and what is indented below it
+	traceFrames                   // frames of Java, .NET, Node and others
+	tracePython                   // after "Traceback (most recent call last):"
+	tracePythonEnd                // after the exception's own line
+	tracePythonChain              // after "During handling of the above exception …"
+	traceGoPanic                  // after "panic: …", before the first goroutine
+	traceGo                       // in a goroutine's frames
+	traceNodeSource               // after "/app/index.js:3", before the error itself
+	traceNodeEnd                  // after its frames
+	traceRuby
+	tracePHP
+	traceRust
+	tracePEM // a key or certificate, so that it can be masked as a whole
+)
+
+// stray bounds the lines without a form of their own in a panic's message or in
+// the source that Node shows.
+const stray = 16
+
+// join is the state of a record that may go on. Its methods do not change it.
+type join struct {
+	kind     trace
+	lines    int
+	indent   int  // of the first line
+	indented bool // the last line was indented below the first
+	blank    bool // the last line was empty
+	stray    int
+	whole    bool // nothing can follow
+}
+
+// joiner decides what belongs together. The zero joiner joins by the forms of
+// common languages and by indentation.
+type joiner struct {
+	off   bool
+	start *regexp.Regexp // a line that matches begins a record, any other continues one
+}
+
+// maxPattern bounds a pod's own pattern.
+const maxPattern = 512
+
+// newJoiner follows a pod's annotation for all of its containers or, with a dot
+// and a name behind it, for one. With one that cannot be used, the error says
+// why, and lines are joined as if there were none.
+func newJoiner(o JoinOptions, id Container, pod *object.Pod) (joiner, error) {
+	j := joiner{off: o.Off}
+	if pod == nil {
+		return j, nil
+	}
+	value, ok := pod.Annotations[object.AnnotationMultiline+"."+id.Container]
+	if !ok {
+		value = pod.Annotations[object.AnnotationMultiline]
+	}
+	switch {
+	case value == "":
+		return j, nil
+	case value == "off":
+		return joiner{off: true}, nil
+	case len(value) > maxPattern:
+		return j, fmt.Errorf("%s has %d bytes, at most %d are taken", object.AnnotationMultiline, len(value), maxPattern)
+	}
+	start, err := regexp.Compile(value)
+	if err != nil {
+		return j, fmt.Errorf("%s must be a regular expression or off: %w", object.AnnotationMultiline, err)
+	}
+	return joiner{start: start}, nil
+}
+
+// begin is the state of a record that begins with line. rest says that more of
+// the line is to come.
+func (j joiner) begin(line string, rest bool) join {
+	s := join{lines: 1}
+	switch {
+	case j.off:
+		s.whole = true
+	case j.start != nil:
+	case line == "", !rest && isObject(line):
+		s.whole = true
+	default:
+		s.indent = indentOf(line)
+		s.kind = opens(line)
+		if s.kind == tracePlain && s.indent > 0 && isFrame(line[s.indent:]) {
+			s.kind = traceFrames
+		}
+	}
+	return s
+}
+
+// next is the state after a further line; ok is false when the line begins a new
+// record. first is the record's first line.
+func (j joiner) next(s join, first, line string) (after join, ok bool) {
+	if s.whole || j.off {
+		return s, false
+	}
+	after = s
+	after.lines++
+	if j.start != nil {
+		return after, !j.start.MatchString(line)
+	}
+	after.blank, after.indented = false, false
+	if line == "" {
+		after.blank = true
+		switch s.kind {
+		case traceGoPanic, traceGo, tracePythonEnd, tracePythonChain, traceNodeSource, traceNodeEnd, tracePHP:
+			return after, !s.blank
+		case tracePEM:
+			return after, true
+		}
+		return s, false
+	}
+	if s.kind == tracePEM {
+		after.whole = strings.Contains(line, "-----END ")
+		return after, true
+	}
+	if n := indentOf(line); n > 0 {
+		return indented(s, after, line, n)
+	}
+	if line[0] == '{' && len(line) > 1 { // an object of JSON, or the first part of one
+		return s, false
+	}
+	if isClosing(line) {
+		return after, s.indented
+	}
+	for _, p := range [...]string{"Caused by: ", "Suppressed: ", "Wrapped by: ", "--- End of ", "---> "} {
+		if line[0] == p[0] && strings.HasPrefix(line, p) {
+			after.kind = traceFrames
+			return after, true
+		}
+	}
+	if line == "Stack trace:" || line == "[stacktrace]" || line == "PHP Stack trace:" {
+		after.kind = tracePHP
+		return after, true
+	}
+	if k, ok := continues(s, &after, line); ok {
+		after.kind = k
+		return after, true
+	}
+	// A trace right after the line that reports it is part of that report.
+	if k := opens(line); (k != tracePlain && k != tracePEM || isException(line)) && s.kind == tracePlain && reports(first) {
+		after.kind = k
+		if k == tracePlain {
+			after.kind = traceFrames
+		}
+		return after, true
+	}
+	return s, false
+}
+
+func indented(s, after join, line string, n int) (join, bool) {
+	after.indented = true
+	frame := isFrame(line[n:])
+	switch s.kind {
+	case tracePlain:
+		if n <= s.indent {
+			return s, false
+		}
+		if frame {
+			after.kind = traceFrames
+		}
+	case traceNodeSource:
+		if frame {
+			after.kind = traceNodeEnd
+		}
+	case traceGo, traceGoPanic, traceNodeEnd:
+		return after, !s.blank || s.kind == traceGoPanic
+	}
+	return after, true
+}
+
+// continues says whether a line without indentation goes on with a trace, and of
+// which kind it is then.
+func continues(s join, after *join, line string) (trace, bool) {
+	switch s.kind {
+	case tracePython:
+		return tracePythonEnd, true
+	case tracePythonEnd:
+		if s.blank && (strings.HasPrefix(line, "During handling of the above exception") || strings.HasPrefix(line, "The above exception was the direct cause")) {
+			return tracePythonChain, true
+		}
+	case tracePythonChain:
+		return tracePython, opens(line) == tracePython
+	case traceGoPanic:
+		if strings.HasPrefix(line, "goroutine ") {
+			return traceGo, true
+		}
+		// The panic's message may have several lines.
+		after.stray++
+		return traceGoPanic, strings.HasPrefix(line, "[signal ") || s.stray < stray && (line[0] < '0' || line[0] > '9') && line[0] != '['
+	case traceGo:
+		return traceGo, isGoFrame(line)
+	case traceNodeSource:
+		if isException(line) {
+			return traceNodeEnd, true
+		}
+		after.stray++
+		return traceNodeSource, s.stray < 4 && (line[0] < '0' || line[0] > '9')
+	case traceNodeEnd:
+		return traceNodeEnd, s.blank && strings.HasPrefix(line, "Node.js v")
+	case traceRuby:
+		return traceRuby, isRubyFrame(line) && (s.indented || line[len(line)-1] == '\'') // a cause, or a frame
+	case tracePHP:
+		return tracePHP, line[0] == '#' && len(line) > 1 && line[1] >= '0' && line[1] <= '9' || line == `"}` || strings.HasPrefix(line, `"} `) ||
+			strings.HasPrefix(line, "Next ") || strings.HasPrefix(line, "PHP  ")
+	case traceRust:
+		after.stray++
+		return traceRust, s.stray == 0 || line == "stack backtrace:" || strings.HasPrefix(line, "note: ")
+	}
+	return s.kind, false
+}
+
+// opens says which trace a line begins.
+func opens(line string) trace {
+	const traceback = "Traceback (most recent call last):"
+	switch line[0] {
+	case 'p':
+		if strings.HasPrefix(line, "panic: ") {
+			return traceGoPanic
+		}
+	case 'f':
+		if strings.HasPrefix(line, "fatal error: ") {
+			return traceGoPanic
+		}
+	case 'S':
+		if strings.HasPrefix(line, "SIGQUIT: ") || strings.HasPrefix(line, "SIGABRT: ") {
+			return traceGoPanic
+		}
+	case 'g':
+		if strings.HasPrefix(line, "goroutine ") && strings.HasSuffix(line, "]:") {
+			return traceGo
+		}
+	case 't':
+		if strings.HasPrefix(line, "thread '") && strings.Contains(line, "' panicked at ") {
+			return traceRust
+		}
+	case '-':
+		if strings.HasPrefix(line, "-----BEGIN ") && !strings.Contains(line, "-----END ") {
+			return tracePEM
+		}
+	}
+	switch line[len(line)-1] {
+	case ':':
+		if strings.HasSuffix(line, traceback) {
+			if strings.HasSuffix(line, "Exception Group "+traceback) {
+				return traceFrames // all of it is indented
+			}
+			return tracePython
+		}
+	case '-':
+		if strings.HasPrefix(line, "-----BEGIN ") && !strings.Contains(line, "-----END ") {
+			return tracePEM
+		}
+	case '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+		if isSource(line) {
+			return traceNodeSource
+		}
+	}
+	if isRubyFrame(line) {
+		return traceRuby
+	}
+	if strings.Contains(line, ": panic serving ") {
+		return traceGoPanic
+	}
+	return tracePlain
+}
+
+// reports says whether a line is one that a trace may follow.
+func reports(line string) bool {
+	switch guessLevel(line) {
+	case "warn", "error", "fatal":
+		return true
+	}
+	return len(line) < 4<<10 && (strings.Contains(line, "xception") || strings.Contains(line, "level=error") || strings.Contains(line, "level=fatal"))
+}
+
+func indentOf(s string) int {
+	n := 0
+	for n < len(s) && (s[n] == ' ' || s[n] == '\t') {
+		n++
+	}
+	return n
+}
+
+func isObject(s string) bool { return s[0] == '{' && len(s) > 1 && s[len(s)-1] == '}' }
+
+// isFrame looks at a line without its indentation.
+func isFrame(s string) bool {
+	return strings.HasPrefix(s, "at ") || strings.HasPrefix(s, "... ") || strings.HasPrefix(s, "from ") || strings.HasPrefix(s, `File "`)
+}
+
+// isClosing says whether a line only closes brackets that others opened.
+func isClosing(s string) bool {
+	if len(s) > 8 {
+		return false
+	}
+	for i := range len(s) {
+		switch s[i] {
+		case '}', ']', ')':
+		case ',', ';':
+			if i == 0 {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// isException recognises "java.lang.IllegalStateException: text", "TypeError: text",
+// "Error [ERR_X]: text".
+func isException(s string) bool {
+	s = strings.TrimPrefix(s, "Uncaught ")
+	n := 0
+	for n < len(s) && (s[n] >= 'a' && s[n] <= 'z' || s[n] >= 'A' && s[n] <= 'Z' || s[n] >= '0' && s[n] <= '9' || strings.IndexByte("._$", s[n]) >= 0) {
+		n++
+	}
+	if n < len(s) && s[n] != ':' && !(s[n] == ' ' && strings.HasPrefix(s[n:], " [")) {
+		return false
+	}
+	name := s[:n]
+	return strings.HasSuffix(name, "Exception") || strings.HasSuffix(name, "Error") || strings.HasSuffix(name, "Throwable")
+}
+
+// isGoFrame recognises "main.(*T).f(0x1, {0x2})" and what else stands at the
+// margin of a goroutine dump.
+func isGoFrame(s string) bool {
+	for _, p := range [...]string{"goroutine ", "created by ", "exit status ", "[signal ", "...additional frames", "...(", "runtime stack:"} {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	if i := strings.IndexByte(s, '('); i > 0 && s[len(s)-1] == ')' && strings.IndexByte(s[:i], ' ') < 0 {
+		return true
+	}
+	name, value, ok := strings.Cut(s, " ") // a register
+	return ok && len(name) <= 6 && strings.HasPrefix(strings.TrimLeft(value, " "), "0x") && len(s) < 40
+}
+
+// isSource recognises the file and line that Node begins an uncaught error with.
+func isSource(s string) bool {
+	if s[0] != '/' && !strings.HasPrefix(s, "node:") && !strings.HasPrefix(s, "file://") || strings.IndexByte(s, ' ') >= 0 {
+		return false
+	}
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 || len(s)-i > 8 {
+		return false
+	}
+	_, ok := digits(s[i+1:])
+	return ok && (strings.HasPrefix(s, "node:") || strings.Contains(s, ".js:") || strings.Contains(s, ".mjs:") || strings.Contains(s, ".cjs:") || strings.Contains(s, ".ts:"))
+}
+
+// isRubyFrame recognises "/app/a.rb:2:in `foo': boom (RuntimeError)".
+func isRubyFrame(s string) bool {
+	i := strings.Index(s, ":in ")
+	if i < 2 || i+4 >= len(s) || s[i+4] != '`' && s[i+4] != '\'' || strings.IndexByte(s[:i], ' ') >= 0 {
+		return false
+	}
+	k := strings.LastIndexByte(s[:i], ':')
+	_, ok := digits(s[k+1 : i])
+	return k > 0 && k+1 < i && ok
+}

@@ -1,0 +1,297 @@
+package logs
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// joined gives the records that a joiner makes of lines.
+func joined(j joiner, lines []string) []string {
+	var out []string
+	var s join
+	first := ""
+	for _, l := range lines {
+		if len(out) > 0 {
+			if after, ok := j.next(s, first, l); ok {
+				s = after
+				out[len(out)-1] += "\n" + l
+				continue
+			}
+		}
+		s, first = j.begin(l, false), l
+		out = append(out, l)
+	}
+	return out
+}
+
+// Each file has what programs of one language write; its golden file has a bar
+// at the margin of all lines of a record but the first.
+func TestJoinLanguages(t *testing.T) {
+	files, err := filepath.Glob("testdata/join/*.log")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("files are %v, %v", files, err)
+	}
+	for _, name := range files {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		for _, r := range joined(joiner{}, strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n")) {
+			b.WriteString("  " + strings.ReplaceAll(r, "\n", "\n| ") + "\n")
+		}
+		golden := strings.TrimSuffix(name, ".log") + ".golden"
+		if *update {
+			if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.String() != string(want) {
+			t.Errorf("%s: got\n%s", name, b.String())
+		}
+	}
+}
+
+func TestJoinByAnnotation(t *testing.T) {
+	id := Container{Container: "app"}
+	lines := []string{"# one", "a", "{}", "", "# two", "  b"}
+	for name, tc := range map[string]struct {
+		annotations map[string]string
+		records     int
+		wrong       string
+	}{
+		"none":             {nil, 5, ""},
+		"own pattern":      {map[string]string{object.AnnotationMultiline: "^# "}, 2, ""},
+		"of the container": {map[string]string{object.AnnotationMultiline: "off", object.AnnotationMultiline + ".app": "^# "}, 2, ""},
+		"of another":       {map[string]string{object.AnnotationMultiline + ".sidecar": "^# "}, 5, ""},
+		"off":              {map[string]string{object.AnnotationMultiline: "off"}, 6, ""},
+		"no expression":    {map[string]string{object.AnnotationMultiline: "("}, 5, "must be a regular expression"},
+		"too long":         {map[string]string{object.AnnotationMultiline: strings.Repeat("a", maxPattern+1)}, 5, "at most"},
+	} {
+		j, err := newJoiner(JoinOptions{}, id, &object.Pod{Annotations: tc.annotations})
+		if (err != nil) != (tc.wrong != "") || err != nil && !strings.Contains(err.Error(), tc.wrong) {
+			t.Errorf("%s: %v, want %q", name, err, tc.wrong)
+		}
+		if got := joined(j, lines); len(got) != tc.records {
+			t.Errorf("%s: %d records, want %d: %q", name, len(got), tc.records, got)
+		}
+	}
+}
+
+// Whatever is written, each line is in the records once and in its order.
+func FuzzJoin(f *testing.F) {
+	files, err := filepath.Glob("testdata/join/*.log")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range files {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(raw), "")
+	}
+	f.Add("a\n\x00\xff\n{\n\t\n}\n", "^a")
+	f.Fuzz(func(t *testing.T, text, pattern string) {
+		j := joiner{}
+		if pattern != "" {
+			if j.start, _ = regexp.Compile(pattern); j.start == nil {
+				return
+			}
+		}
+		lines := strings.Split(text, "\n")
+		if got := strings.Join(joined(j, lines), "\n"); got != text {
+			t.Fatalf("got %q of %q", got, text)
+		}
+	})
+}
+
+func TestFilesJoinLines(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.raw("0.log", cri(1, "stdout", "F", "ERROR it broke")+cri(2, "stderr", "F", "first")+cri(2, "stdout", "F", "java.lang.Error: x")+cri(2, "stdout", "F", "\tat a.B.c(D.java:1)")+
+		cri(3, "stderr", "P", "  sec")+cri(3, "stdout", "F", `{"msg":"whole"}`)+cri(3, "stderr", "F", "ond")+cri(3, "stdout", "P", `{"msg":`)+cri(3, "stdout", "F", `"in parts"}`)+
+		cri(4, "stdout", "F", "before the gap")+cri(4+3000, "stdout", "F", "  after it"))
+	_, stop := tr.run(s)
+	got := s.await(key, 5)
+	want := []string{"ERROR it broke\njava.lang.Error: x\n\tat a.B.c(D.java:1)", "whole", "in parts", "before the gap", "  after it"}
+	for i := range want {
+		if i >= len(got) || got[i] != want[i] {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	if got := s.await("cart-1/app/stderr", 1); got[0] != "first\n  second" {
+		t.Errorf("stderr is %q", got)
+	}
+	stop()
+	if fields := s.fields[0]; fields["level"] != "error" {
+		t.Errorf("fields are %v", fields)
+	}
+}
+
+// flat gives lines as they were before they were joined.
+func flat(records []string) []string {
+	var out []string
+	for _, r := range records {
+		out = append(out, strings.Split(r, "\n")...)
+	}
+	return out
+}
+
+// A trace of 64 k lines does not fit into one record; no line is lost, split or
+// doubled, wherever a kill comes.
+func TestFilesLongTraces(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	const frames = 64 << 10
+	var b strings.Builder
+	want := []string{"ERROR deep", "java.lang.StackOverflowError: x"}
+	for i := range frames {
+		want = append(want, fmt.Sprintf("\tat com.shop.Deep.down(Deep.java:%d)", i))
+		if i%1000 == 999 {
+			want = append(want, fmt.Sprintf("Caused by: com.shop.E: %d", i))
+		}
+	}
+	want = append(want, "after it")
+	for i, l := range want {
+		b.WriteString(cri(i/100, "stdout", "F", l))
+		if i%5000 == 0 {
+			b.WriteString(cri(i/100, "stderr", "F", fmt.Sprintf("line %d", i/5000)))
+		}
+	}
+	text := b.String()
+	for at, i := 0, 0; at < len(text); i++ {
+		n := min(len(text)-at, 700_001)
+		if i == 2 { // whole lines before a rotation
+			n = strings.LastIndexByte(text[:at+n], '\n') + 1 - at
+		}
+		tr.raw("0.log", text[at:at+n])
+		at += n
+		before := len(s.got(key))
+		_, stop := tr.run(s)
+		if i%2 == 0 {
+			waitFor(t, func() bool { return len(s.got(key)) > before })
+		}
+		if i == 2 {
+			tr.rename("0.log", "0.log.20261123-100000")
+		}
+		kill(t, s, tr.positions(), stop)
+	}
+	f, stop := tr.run(s)
+	waitFor(t, func() bool { return len(flat(s.got(key))) >= len(want) })
+	stop()
+	got := flat(s.got(key))
+	for i := range want {
+		if i >= len(got) || got[i] != want[i] {
+			t.Fatalf("line %d of %d is %q, want %q", i, len(got), got[i], want[i])
+		}
+	}
+	if n := len(s.got(key)); len(got) != len(want) || n > 200 {
+		t.Errorf("%d lines in %d records, want %d in some 70", len(got), n, len(want))
+	}
+	numbered(t, s.got("cart-1/app/stderr"), len(want)/5000+1)
+	if h := f.Health(); len(h.Dropped) > 0 {
+		t.Errorf("health is %+v", h)
+	}
+}
+
+// Two streams interleave, records are open at every moment, and kills come at any.
+func TestFilesJoinedAndKilled(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	n := 0
+	for i := range 25 {
+		_, stop := tr.run(s)
+		for k := range 8 {
+			var b strings.Builder
+			for range 1 + (i*7+k*3)%11 {
+				text := fmt.Sprintf("line %d", n)
+				if n%3 != 0 {
+					text = "  " + text
+				}
+				b.WriteString(cri(n, "stdout", "F", text))
+				b.WriteString(cri(n, "stderr", []string{"P", "F"}[n%2], fmt.Sprintf("<%d>", n)))
+				n++
+			}
+			tr.raw("0.log", b.String())
+			if k == i%8 && i > 0 { // what was rotated before the first start is not read
+				tr.rename("0.log", fmt.Sprintf("0.log.20261123-10%04d", i))
+			}
+			if k%3 == 0 {
+				time.Sleep(time.Duration(i%4) * 8 * time.Millisecond) // lets records be held for too long
+			}
+		}
+		if i%2 == 0 {
+			s.set(func() { s.lost = s.batches + i%3 })
+			time.Sleep(time.Duration(i%5) * 10 * time.Millisecond)
+		}
+		kill(t, s, tr.positions(), stop)
+		s.set(func() { s.lost = -1 })
+	}
+	for ; n%6 != 0; n++ {
+		tr.raw("0.log", cri(n, "stdout", "F", fmt.Sprintf("line %d", n))+cri(n, "stderr", []string{"P", "F"}[n%2], fmt.Sprintf("<%d>", n)))
+	}
+	_, stop := tr.run(s)
+	waitFor(t, func() bool {
+		return len(flat(s.got(key))) >= n && strings.Count(strings.Join(s.got("cart-1/app/stderr"), ""), "<") >= n
+	})
+	stop()
+	got := flat(s.got(key))
+	for i := range got {
+		got[i] = strings.TrimSpace(got[i])
+	}
+	numbered(t, got, n)
+	for i, l := range flat(s.got("cart-1/app/stderr")) {
+		if want := fmt.Sprintf("<%d><%d>", 2*i, 2*i+1); l != want {
+			t.Fatalf("line %d of stderr is %q, want %q", i, l, want)
+		}
+	}
+}
+
+func TestFilesJoinOverCopyTruncate(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	_, stop := tr.run(s)
+	for i := range 6 {
+		text := cri(10*i, "stdout", "F", fmt.Sprintf("head %d", i)) + cri(10*i+1, "stdout", "F", "  more")
+		tr.raw("0.log", text)
+		if i%2 == 0 {
+			s.await(key, i+1) // else it may still be held
+		}
+		copied, err := os.ReadFile(filepath.Join(tr.dir, "0.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(tr.dir, fmt.Sprintf("0.log.2026112310000%d", i)), copied, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(filepath.Join(tr.dir, "0.log"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := s.await(key, 6)
+	stop()
+	for i, l := range got {
+		if want := fmt.Sprintf("head %d\n  more", i); l != want || len(got) != 6 {
+			t.Fatalf("record %d of %d is %q, want %q", i, len(got), l, want)
+		}
+	}
+}
+
+func TestJoinOptionsAreChecked(t *testing.T) {
+	o := FilesOptions{Dir: t.TempDir(), Sender: "node/n1", Join: JoinOptions{Bytes: wire.MaxLogLineBytes + 1}}
+	if _, err := NewFiles(o); err == nil || !strings.Contains(err.Error(), "bytes") {
+		t.Errorf("got %v, want the bound named", err)
+	}
+}
