@@ -259,13 +259,13 @@ func (w *world) reopen() {
 func (w *world) target(name, url string, maxBytes int) string {
 	w.t.Helper()
 	doc := fmt.Sprintf(`{"apiVersion":"crowsnest.dev/v1","kind":"Target","metadata":{"name":%q},"spec":{"type":"webhook","url":%q,"maxBytes":%d}}`, name, url, maxBytes)
-	tg, err := notify.ParseTarget([]byte(doc), "", w.outbox.Guard())
+	tg, err := notify.ParseTarget([]byte(doc), nil, w.outbox.Guard())
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	secret := notify.NewSecret()
 	row := meta.Resource{ID: incident.NewID("tgt_", w.now), Kind: meta.KindTarget, Project: "default", Name: name, ManagedBy: "console", CreatedAt: w.now, UpdatedAt: w.now}
-	if row.Spec, row.Sealed, err = notify.Seal(w.keyring, row.ID, tg, secret); err != nil {
+	if row.Spec, row.Sealed, err = notify.Seal(w.keyring, row.ID, tg, notify.Sealed{Secret: secret}); err != nil {
 		w.t.Fatal(err)
 	}
 	w.update(func(tx *meta.Tx) error { return tx.CreateResource(row) })

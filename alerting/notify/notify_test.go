@@ -30,6 +30,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// hook is a webhook in the format crowsnest/v1.
+func hook(url string) Sealed {
+	return Sealed{Secret: NewSecret(), Spec: &TargetSpec{Type: TypeWebhook, Format: FormatV1, URL: url, MaxBytes: defaultMaxLen}}
+}
+
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 func TestGuard(t *testing.T) {
@@ -61,7 +66,7 @@ func TestTheGuardSeesWhatNamesLeadTo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := c.post(context.Background(), Sealed{URL: "http://localhost:" + port + "/", Secret: NewSecret()}, "ntf_1", []byte("{}"), time.Now())
+	a := c.send(context.Background(), hook("http://localhost:"+port+"/"), note{id: "ntf_1", body: []byte("{}")}, time.Now())
 	if hit || a.outcome != retry || a.maybe || !strings.Contains(a.err, "loopback") {
 		t.Errorf("got %+v, reached: %v", a, hit)
 	}
@@ -83,7 +88,7 @@ func TestAnswers(t *testing.T) {
 	defer srv.Close()
 	c := newClient(&Guard{Allowed: loopback}, 5*time.Second)
 	defer c.close()
-	to := Sealed{URL: srv.URL + "/path-that-is-secret", Secret: NewSecret()}
+	to := hook(srv.URL + "/path-that-is-secret")
 	now := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
 	for _, tc := range []struct {
 		status int
@@ -107,7 +112,7 @@ func TestAnswers(t *testing.T) {
 		{302, http.Header{"Location": {srv.URL + "/elsewhere"}}, retry, false, 0},
 	} {
 		status, header, body, reached = tc.status, tc.header, "bad\x00 \nthing "+strings.Repeat("é", 10_000), 0
-		a := c.post(context.Background(), to, "ntf_1", []byte("{}"), now)
+		a := c.send(context.Background(), to, note{id: "ntf_1", body: []byte("{}")}, now)
 		if a.outcome != tc.want || a.maybe != tc.maybe || a.retryAfter != tc.after || a.status != tc.status || reached != 1 {
 			t.Errorf("%d: got %+v, reached %d times", tc.status, a, reached)
 		}
@@ -116,10 +121,11 @@ func TestAnswers(t *testing.T) {
 		}
 	}
 	srv.Close()
-	if a := c.post(context.Background(), to, "ntf_1", []byte("{}"), now); a.outcome != retry || a.maybe || strings.Contains(a.err, "path-that-is-secret") {
+	c.close() // else it may find out only with the next request that its connection is gone
+	if a := c.send(context.Background(), to, note{id: "ntf_1", body: []byte("{}")}, now); a.outcome != retry || a.maybe || strings.Contains(a.err, "path-that-is-secret") {
 		t.Errorf("refused connection: %+v", a)
 	}
-	if a := c.post(context.Background(), Sealed{URL: to.URL, Secret: "whsec_???"}, "x", nil, now); a.outcome != final {
+	if a := c.send(context.Background(), Sealed{Spec: to.Spec, Secret: "whsec_???"}, note{id: "x", body: []byte("{}")}, now); a.outcome != final {
 		t.Errorf("without a key: %+v", a)
 	}
 }
@@ -135,7 +141,7 @@ func TestNoAnswerInTime(t *testing.T) {
 	defer close(done)
 	c := newClient(&Guard{Allowed: loopback}, 50*time.Millisecond)
 	defer c.close()
-	if a := c.post(context.Background(), Sealed{URL: srv.URL, Secret: NewSecret()}, "ntf_1", []byte("{}"), time.Now()); a.outcome != retry || !a.maybe {
+	if a := c.send(context.Background(), hook(srv.URL), note{id: "ntf_1", body: []byte("{}")}, time.Now()); a.outcome != retry || !a.maybe {
 		t.Errorf("got %+v", a)
 	}
 }
@@ -151,7 +157,7 @@ func TestSignatureIsThatOfTheStandard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := Sign(secret.key(), "msg_1", at, []byte(`{"a":1}`)); got != want || len(secret.key()) != 32 {
+	if got := Sign([][]byte{secret.key()}, "msg_1", at, []byte(`{"a":1}`)); got != want || len(secret.key()) != 32 {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if NewSecret() == secret {
@@ -205,17 +211,18 @@ func TestKeyring(t *testing.T) {
 func TestTargets(t *testing.T) {
 	doc := `{"apiVersion":"crowsnest.dev/v1","kind":"Target","metadata":{"name":"a"},"spec":{"type":"webhook","url":%q}}`
 	g := &Guard{}
-	tg, err := ParseTarget(fmt.Appendf(nil, doc, "https://example.com/secret"), "", g)
+	stored := &TargetSpec{URL: "https://example.com/secret"}
+	tg, err := ParseTarget(fmt.Appendf(nil, doc, "https://example.com/secret"), nil, g)
 	if err != nil || tg.Spec.MaxBytes != 64<<10 || tg.Spec.Format != FormatV1 {
 		t.Fatalf("got %+v, %v", tg, err)
 	}
-	if tg, err = ParseTarget(fmt.Appendf(nil, doc, "https://example.com/***"), "https://example.com/secret", g); err != nil || tg.Spec.URL != "https://example.com/secret" {
+	if tg, err = ParseTarget(fmt.Appendf(nil, doc, "https://example.com/***"), stored, g); err != nil || tg.Spec.URL != "https://example.com/secret" {
 		t.Errorf("the masked URL gave %+v, %v", tg, err)
 	}
-	if _, err = ParseTarget(fmt.Appendf(nil, doc, "https://other.example/***"), "https://example.com/secret", g); !errors.Is(err, fault.ErrInvalid) {
+	if _, err = ParseTarget(fmt.Appendf(nil, doc, "https://other.example/***"), stored, g); !errors.Is(err, fault.ErrInvalid) {
 		t.Errorf("another masked URL: %v", err)
 	}
-	_, err = ParseTarget(fmt.Appendf(nil, doc, "htps://example.com/secret"), "", g)
+	_, err = ParseTarget(fmt.Appendf(nil, doc, "htps://example.com/secret"), nil, g)
 	if !errors.Is(err, fault.ErrInvalid) || strings.Contains(err.Error(), "secret") {
 		t.Errorf("a mistyped URL gave %v", err)
 	}
@@ -224,14 +231,14 @@ func TestTargets(t *testing.T) {
 func FuzzParseTarget(f *testing.F) {
 	f.Add([]byte(`{"apiVersion":"crowsnest.dev/v1","kind":"Target","metadata":{"name":"a"},"spec":{"type":"webhook","url":"https://example.com/x"}}`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		tg, err := ParseTarget(doc, "", &Guard{})
+		tg, err := ParseTarget(doc, nil, &Guard{})
 		if err != nil {
 			if !errors.Is(err, fault.ErrInvalid) && !errors.Is(err, fault.ErrMalformed) && !errors.Is(err, fault.ErrTooLarge) {
 				t.Errorf("an error without a kind: %v", err)
 			}
 			return
 		}
-		if !strings.HasPrefix(tg.Spec.URL, "http") {
+		if !strings.HasPrefix(tg.Spec.URL, "http") && tg.Spec.Type == TypeWebhook {
 			t.Errorf("taken: %q", tg.Spec.URL)
 		}
 	})
@@ -239,13 +246,14 @@ func FuzzParseTarget(f *testing.F) {
 
 // box is an outbox on a real database with a fake clock.
 type box struct {
-	t      *testing.T
-	db     *meta.DB
-	outbox *Outbox
-	logs   *syncBuffer
-	mu     sync.Mutex
-	now    time.Time
-	stop   func()
+	t       *testing.T
+	db      *meta.DB
+	keyring *Keyring
+	outbox  *Outbox
+	logs    *syncBuffer
+	mu      sync.Mutex
+	now     time.Time
+	stop    func()
 }
 
 type syncBuffer struct {
@@ -276,7 +284,7 @@ func newBox(t *testing.T, url string) *box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &box{t: t, db: db, logs: &syncBuffer{}, now: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
+	b := &box{t: t, db: db, keyring: k, logs: &syncBuffer{}, now: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
 	reg := prometheus.NewPedanticRegistry()
 	if b.outbox, err = New(Options{
 		Store: db, Keyring: k, Allowed: loopback, Timeout: 5 * time.Second, Now: b.clock, Jitter: func() float64 { return 1 }, Registerer: reg,
@@ -284,14 +292,7 @@ func newBox(t *testing.T, url string) *box {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	tg := &Target{Spec: TargetSpec{Type: TypeWebhook, URL: url}}
-	row := meta.Resource{ID: "tgt_1", Kind: meta.KindTarget, Project: "default", Name: "hook", ManagedBy: "console", CreatedAt: b.now, UpdatedAt: b.now}
-	if row.Spec, row.Sealed, err = Seal(k, row.ID, tg, NewSecret()); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Update(context.Background(), func(tx *meta.Tx) error { return tx.CreateResource(row) }); err != nil {
-		t.Fatal(err)
-	}
+	b.target("tgt_1", "hook", *hook(url).Spec)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = b.outbox.Run(ctx) })
@@ -308,6 +309,27 @@ func newBox(t *testing.T, url string) *box {
 	return b
 }
 
+// target makes a target, or changes it.
+func (b *box) target(id, name string, spec TargetSpec) {
+	b.t.Helper()
+	row := meta.Resource{ID: id, Kind: meta.KindTarget, Project: "default", Name: name, ManagedBy: "console", CreatedAt: b.now, UpdatedAt: b.now, Revision: 1}
+	var err error
+	if row.Spec, row.Sealed, err = Seal(b.keyring, id, &Target{Spec: spec}, Sealed{Secret: NewSecret()}); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := b.db.Update(context.Background(), func(tx *meta.Tx) error {
+		there, err := tx.ResourceByID(id)
+		if err != nil {
+			return tx.CreateResource(row)
+		}
+		row.Revision = there.Revision
+		_, err = tx.UpdateResource(row)
+		return err
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 func (b *box) clock() time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -322,9 +344,11 @@ func (b *box) pass(d time.Duration) {
 	b.outbox.Wake()
 }
 
-func (b *box) put(id, incident, typ string) {
+func (b *box) put(id, incident, typ string) { b.t.Helper(); b.putTo("tgt_1", id, incident, typ) }
+
+func (b *box) putTo(target, id, incident, typ string) {
 	b.t.Helper()
-	n := meta.Notification{ID: id, IncidentID: incident, TargetID: "tgt_1", Type: typ, Body: []byte(id), CreatedAt: b.clock(), NextAt: b.clock(), GiveUpAt: b.clock().Add(24 * time.Hour)}
+	n := meta.Notification{ID: id, IncidentID: incident, TargetID: target, Type: typ, Body: []byte(id), CreatedAt: b.clock(), NextAt: b.clock(), GiveUpAt: b.clock().Add(24 * time.Hour)}
 	if err := b.db.Update(context.Background(), func(tx *meta.Tx) error { return tx.Enqueue(n) }); err != nil {
 		b.t.Fatal(err)
 	}
@@ -411,7 +435,7 @@ func TestBackoffAndGivingUp(t *testing.T) {
 	s.mu.Lock()
 	s.answers = []int{200}
 	s.mu.Unlock()
-	if err := b.db.Update(context.Background(), func(tx *meta.Tx) error { return tx.Resend("a", b.clock(), b.clock().Add(time.Hour)) }); err != nil {
+	if err := b.db.Update(context.Background(), func(tx *meta.Tx) error { _, err := b.outbox.Again(tx, "a", false, b.clock()); return err }); err != nil {
 		t.Fatal(err)
 	}
 	b.outbox.Wake()

@@ -7,37 +7,60 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
-// typeResolved is the one type that depends on what was told before.
-const typeResolved = "incident.resolved"
+// Types of notifications that are treated in a way of their own.
+const (
+	typeResolved  = string(incident.Resolved) // depends on what was told before
+	typeTest      = string(incident.Test)     // waits for nothing
+	heartbeatType = incident.Type("heartbeat")
+)
 
 const (
 	firstBackoff = time.Second
 	maxBackoff   = 10 * time.Minute
-	// maxHeads bounds how much of the outbox is looked at in one go; what is due
-	// soonest comes first, so the rest only waits.
-	maxHeads = 1000
-	// grace is how long attempts may go on after the end was asked for.
-	grace = 3 * time.Second
+	// perTarget is how many attempts one webhook has at a time, each of another
+	// incident. Chats have one, since there the order is seen.
+	perTarget = 8
+	// pageHeads is how many threads of a target are looked at in one go, and
+	// maxPages how often for one look: the next look goes on from there.
+	pageHeads = 64
+	maxPages  = 16
+	// maxCommit bounds the attempts that are stored in one transaction.
+	maxCommit = 256
+	// maxCopies bounds what is copied to another target in one transaction.
+	maxCopies = 200
+	// fallbackAfter failures in a row the fallback is told too.
+	fallbackAfter = 3
 	// holdAfterFailure keeps a broken database from being asked in a loop.
 	holdAfterFailure = time.Second
+	// lookEvery is how often a target with something waiting is looked at, woken
+	// or not.
+	lookEvery = time.Minute
+	// calendarEvery is how often a closed calendar is asked again, since it may
+	// have been edited.
+	calendarEvery = 15 * time.Minute
+	// grace is how long attempts may go on after the end was asked for.
+	grace = 3 * time.Second
 )
 
 // Options of an outbox.
 type Options struct {
 	Store      *meta.DB              // required
 	Keyring    *Keyring              // required
-	Allowed    []netip.Prefix        // private ranges that webhooks may reach; default none
+	Allowed    []netip.Prefix        // private ranges that targets may stand in; default none
 	Timeout    time.Duration         // of one attempt; default 10 s
-	Parallel   int                   // attempts at the same time; default 16. One target has one at most
+	Parallel   int                   // attempts at the same time beyond one for each target; default 64
 	Logger     *slog.Logger          // default: discards
 	Registerer prometheus.Registerer // nil: metrics are kept but not exported
 	Now        func() time.Time      // default time.Now
@@ -56,7 +79,7 @@ func (o Options) complete() (Options, error) {
 		o.Timeout = 10 * time.Second
 	}
 	if o.Parallel == 0 {
-		o.Parallel = 16
+		o.Parallel = 64
 	}
 	if o.Timeout < 0 || o.Parallel < 0 {
 		errs = append(errs, fmt.Errorf("notify: Timeout %v and Parallel %d must be positive", o.Timeout, o.Parallel))
@@ -73,14 +96,27 @@ func (o Options) complete() (Options, error) {
 	return o, errors.Join(errs...)
 }
 
-// Outbox sends what is in the outbox table, at least once, in order within each
-// thread, one notification a target at a time.
+// Outbox sends what is in the outbox table, at least once, and in order within
+// each thread. Each target has a queue of its own: one that does not answer
+// slows no other.
 type Outbox struct {
 	opts    Options
 	client  *client
 	guard   *Guard
 	metrics *metrics
 	wake    chan struct{}
+
+	copied atomic.Bool // rows were added that the scheduler does not know of yet
+
+	mu       sync.Mutex
+	circuits map[string]Circuit // by target id; those that are not closed
+	byHand   map[string]bool    // targets that somebody wants to be tried now
+}
+
+// Circuit is how a target that fails stands.
+type Circuit struct {
+	State string    // open | half-open
+	TryAt time.Time // of the next probe
 }
 
 // New makes an outbox; nothing is sent before Run.
@@ -90,13 +126,15 @@ func New(o Options) (*Outbox, error) {
 		return nil, err
 	}
 	g := &Guard{Allowed: o.Allowed}
-	return &Outbox{opts: o, guard: g, client: newClient(g, o.Timeout), metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1)}, nil
+	return &Outbox{
+		opts: o, guard: g, client: newClient(g, o.Timeout), metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1), circuits: map[string]Circuit{}, byHand: map[string]bool{},
+	}, nil
 }
 
 // Guard is what addresses are checked with.
 func (o *Outbox) Guard() *Guard { return o.guard }
 
-// Wake says that there are new rows. It never blocks.
+// Wake says that there are new rows, or that targets changed. It never blocks.
 func (o *Outbox) Wake() {
 	select {
 	case o.wake <- struct{}{}:
@@ -104,10 +142,21 @@ func (o *Outbox) Wake() {
 	}
 }
 
-// finished is what a worker tells the loop.
-type finished struct {
-	target string
-	failed bool // what came of the attempt could not be stored
+// Circuit says how a target stands; false: its circuit is closed.
+func (o *Outbox) Circuit(targetID string) (Circuit, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c, ok := o.circuits[targetID]
+	return c, ok
+}
+
+// result is an attempt that was made, or a row that needs none.
+type result struct {
+	n       meta.Notification
+	attempt *meta.Attempt // nil: nothing was sent
+	answer  answer
+	at      time.Time // of the end
+	stored  bool
 }
 
 // Run sends what is due until ctx ends. What was not sent stays in the table;
@@ -120,23 +169,21 @@ func (o *Outbox) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	defer stop()
 
-	var workers sync.WaitGroup
-	defer workers.Wait()
-	done := make(chan finished, o.opts.Parallel)
-	busy := map[string]bool{}
-	held := map[string]time.Time{}
+	made, done := make(chan result, maxCommit), make(chan []result)
+	var workers, committer sync.WaitGroup
+	committer.Go(func() { o.commit(attemptCtx, ctx.Done(), made, done) })
+	defer func() {
+		workers.Wait()
+		close(made)
+		committer.Wait()
+	}()
+	s := &scheduler{outbox: o, queues: map[string]*queue{}, begin: func(to Sealed, n meta.Notification) {
+		workers.Go(func() { made <- o.attempt(attemptCtx, to, n) })
+	}}
+	s.wakeAll()
 	failing := false
 	for {
-		next, err := o.start(ctx, busy, held, func(n meta.Notification) {
-			workers.Go(func() {
-				err := o.attempt(attemptCtx, n)
-				if err != nil {
-					o.opts.Logger.Error("store attempt", "notification", n.ID, "err", err)
-					o.metrics.failures.Inc()
-				}
-				done <- finished{n.TargetID, err != nil}
-			})
-		})
+		next, err := s.look(ctx)
 		if err != nil && ctx.Err() == nil {
 			o.metrics.failures.Inc()
 			if !failing {
@@ -150,98 +197,34 @@ func (o *Outbox) Run(ctx context.Context) error {
 			timer.Stop()
 			return nil
 		case <-o.wake:
+			s.wakeAll()
 		case <-timer.C:
-		case f := <-done:
-			delete(busy, f.target)
-			if f.failed {
-				held[f.target] = o.opts.Now().Add(holdAfterFailure)
+		case results := <-done:
+			for _, r := range results {
+				s.finished(r)
 			}
 		}
 		timer.Stop()
 	}
 }
 
-// start begins what is due, and says when to look again.
-func (o *Outbox) start(ctx context.Context, busy map[string]bool, held map[string]time.Time, begin func(meta.Notification)) (next time.Duration, err error) {
-	var heads []meta.Notification
-	if err := o.opts.Store.View(ctx, func(tx *meta.Tx) (err error) { heads, err = tx.Heads(maxHeads); return err }); err != nil {
-		return holdAfterFailure, err
-	}
-	o.metrics.pending.Set(float64(len(heads)))
-	now := o.opts.Now()
-	next = time.Minute
-	for _, n := range heads {
-		at := n.NextAt
-		if h := held[n.TargetID]; h.After(at) {
-			at = h
-		}
-		if wait := at.Sub(now); wait > 0 {
-			next = min(next, wait)
-			continue
-		}
-		if busy[n.TargetID] || len(busy) >= o.opts.Parallel {
-			continue // its end wakes the loop
-		}
-		busy[n.TargetID] = true
-		delete(held, n.TargetID)
-		begin(n)
-	}
-	return next, nil
-}
-
-// attempt makes one attempt and stores what came of it. An error means that it
-// could not be stored: it will be made again, with the same id.
-func (o *Outbox) attempt(ctx context.Context, n meta.Notification) error {
-	to, skip, err := o.prepare(ctx, &n)
-	if err != nil {
-		return err
-	}
-	now := o.opts.Now()
-	if skip {
-		n.DoneAt = now
-		return o.store(ctx, n, nil)
-	}
-	a := o.client.post(ctx, to, n.ID, n.Body, now)
-	took := o.opts.Now().Sub(now)
+// attempt makes one attempt.
+func (o *Outbox) attempt(ctx context.Context, to Sealed, n meta.Notification) result {
+	began := o.opts.Now()
+	clock := time.Now()
+	a := o.client.send(ctx, to, note{id: n.ID, typ: n.Type, body: n.Body}, began)
+	took := time.Since(clock)
 	o.metrics.took.Observe(took.Seconds())
-	o.metrics.attempts.WithLabelValues(string(a.outcome)).Inc()
-	o.settle(&n, a, o.opts.Now())
-	attempt := meta.Attempt{NotificationID: n.ID, At: now, Took: took, Result: string(a.outcome), Status: a.status, Error: a.err}
+	o.metrics.attempts.WithLabelValues(to.Spec.Type, string(a.outcome)).Inc()
+	ended := o.opts.Now()
+	o.settle(&n, a, ended)
 	if a.outcome != delivered {
 		o.opts.Logger.Warn("send notification", "notification", n.ID, "target", n.TargetID, "attempt", n.Attempts, "status", a.status,
 			"state", n.State, "took_seconds", took.Seconds(), "err", a.err)
 	}
-	return o.store(ctx, n, &attempt)
-}
-
-// prepare finds the target. skip means that nothing is to be sent, with the
-// reason in n.
-func (o *Outbox) prepare(ctx context.Context, n *meta.Notification) (to Sealed, skip bool, err error) {
-	err = o.opts.Store.View(ctx, func(tx *meta.Tx) error {
-		if n.Type == typeResolved {
-			told, err := tx.MaybeTold(*n)
-			if err != nil {
-				return err
-			}
-			if !told {
-				n.State, n.Error, skip = meta.NotificationSkipped, "nothing that it would end was received", true
-				return nil
-			}
-		}
-		r, err := tx.ResourceByID(n.TargetID)
-		if errors.Is(err, fault.ErrNotFound) {
-			n.State, n.Error, skip = meta.NotificationDead, "the target was deleted", true
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if to, err = Unseal(o.opts.Keyring, r); err != nil {
-			n.State, n.Error, skip = meta.NotificationDead, err.Error(), true
-		}
-		return nil
-	})
-	return to, skip, err
+	return result{n: n, answer: a, at: ended, attempt: &meta.Attempt{
+		NotificationID: n.ID, At: began, Took: took, Result: string(a.outcome), Status: a.status, Error: a.err, Request: a.request, Response: a.response,
+	}}
 }
 
 // settle turns an answer into the row's next state.
@@ -273,18 +256,207 @@ func (o *Outbox) backoff(attempts int) time.Duration {
 	return d/2 + time.Duration(o.opts.Jitter()*float64(d/2))
 }
 
-func (o *Outbox) store(ctx context.Context, n meta.Notification, a *meta.Attempt) error {
+// commit stores what was made, all that has come together in one transaction:
+// each waits for the disk. It ends when made is closed; after stop nobody hears
+// of the results any more.
+func (o *Outbox) commit(ctx context.Context, stop <-chan struct{}, made <-chan result, done chan<- []result) {
+	for first := range made {
+		batch := []result{first}
+	more:
+		for len(batch) < maxCommit {
+			select {
+			case r, ok := <-made:
+				if !ok {
+					break more
+				}
+				batch = append(batch, r)
+			default:
+				break more
+			}
+		}
+		err := o.store(ctx, batch)
+		if err != nil {
+			o.opts.Logger.Error("store attempts", "attempts", len(batch), "err", err)
+			o.metrics.failures.Inc()
+		}
+		for i := range batch {
+			batch[i].stored = err == nil
+		}
+		select {
+		case done <- batch:
+		case <-stop:
+		}
+	}
+}
+
+func (o *Outbox) store(ctx context.Context, batch []result) error {
 	// What was sent must be known even when the end was asked for meanwhile.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	err := o.opts.Store.Update(ctx, func(tx *meta.Tx) error {
-		if a == nil {
-			return tx.CloseNotification(n)
+	err := o.update(ctx, func(tx *meta.Tx) error {
+		for _, r := range batch {
+			err := tx.SaveAttempt(r.n, *r.attempt)
+			if err == nil {
+				err = o.afterwards(tx, r.n)
+			}
+			if err != nil {
+				return err
+			}
 		}
-		return tx.SaveAttempt(n, *a)
+		return nil
 	})
-	if err == nil && n.State != meta.NotificationPending {
-		o.metrics.closed.WithLabelValues(n.State).Inc()
+	if err != nil {
+		return err
+	}
+	for _, r := range batch {
+		if r.n.State != meta.NotificationPending {
+			o.metrics.closed.WithLabelValues(r.n.State).Inc()
+		}
+	}
+	return nil
+}
+
+// update is a transaction that may add rows; the scheduler hears of them once
+// they are there.
+func (o *Outbox) update(ctx context.Context, fn func(tx *meta.Tx) error) error {
+	err := o.opts.Store.Update(ctx, fn)
+	if o.copied.Swap(false) {
+		o.Wake()
 	}
 	return err
+}
+
+// afterwards tells other targets what follows from an attempt: the fallback,
+// when this target keeps failing; and whoever was told of the beginning in its
+// place, when it ended.
+func (o *Outbox) afterwards(tx *meta.Tx, n meta.Notification) error {
+	if n.CopyOf != "" || n.Type == typeTest || n.Type == string(heartbeatType) || n.Copied {
+		return nil
+	}
+	if now, err := tx.Notification(n.ID); err != nil || now.Copied { // meanwhile, perhaps
+		return err
+	}
+	failed := n.State == meta.NotificationDead || (n.State == meta.NotificationPending && n.Attempts >= fallbackAfter)
+	if failed {
+		r, err := tx.ResourceByID(n.TargetID)
+		if errors.Is(err, fault.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		t, err := FromRow(r)
+		if err != nil {
+			return err
+		}
+		if t.Spec.Fallback == "" {
+			return nil
+		}
+		var waiting []meta.Notification
+		if n.IncidentID != "" { // what follows in the thread goes along
+			if waiting, err = tx.PendingOf(n.TargetID, n.IncidentID, maxCopies); err != nil {
+				return err
+			}
+		}
+		if n.State == meta.NotificationDead {
+			waiting = append([]meta.Notification{n}, waiting...)
+		}
+		_, err = o.copyTo(tx, t.Metadata.Project, t.Spec.Fallback, waiting)
+		return err
+	}
+	if n.Type != typeResolved || n.State == meta.NotificationPending {
+		return nil
+	}
+	told, err := tx.CopiedTo(n.IncidentID, n.TargetID)
+	if err != nil {
+		return err
+	}
+	for _, id := range told {
+		if err := o.copyOne(tx, n, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyTo tells another target, by name, what one was to be told. It is false
+// when there is no such target.
+func (o *Outbox) copyTo(tx *meta.Tx, project, name string, notifications []meta.Notification) (bool, error) {
+	r, err := tx.Resource(meta.KindTarget, project, name)
+	if errors.Is(err, fault.ErrNotFound) {
+		o.opts.Logger.Warn("another target is to be told, and there is none of this name", "target", name)
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, n := range notifications {
+		own, err := tx.HasOwnThread(n.IncidentID, r.ID)
+		if err != nil {
+			return false, err
+		}
+		if own { // it knows
+			err = tx.MarkCopied(n.ID)
+		} else {
+			err = o.copyOne(tx, n, r.ID)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (o *Outbox) copyOne(tx *meta.Tx, n meta.Notification, targetID string) (err error) {
+	if len(n.Body) == 0 { // heads come without
+		if n, err = tx.Notification(n.ID); err != nil {
+			return err
+		}
+	}
+	if err := tx.MarkCopied(n.ID); err != nil {
+		return err
+	}
+	now := o.opts.Now()
+	id := incident.NewID("ntf_", now)
+	o.copied.Store(true)
+	return tx.Enqueue(meta.Notification{
+		ID: id, IncidentID: n.IncidentID, TargetID: targetID, Type: n.Type, Sequence: n.Sequence, Body: rename(n.Body, n.ID, id), CopyOf: n.ID,
+		CreatedAt: now, NextAt: now, GiveUpAt: now.Add(incident.GiveUpAfter),
+	})
+}
+
+// Again sends a notification again: with the same id, or as a new one, which
+// receivers that know the old one will take. It gives what will be sent. The
+// caller wakes the outbox after the commit.
+func (o *Outbox) Again(tx *meta.Tx, id string, asNew bool, now time.Time) (meta.Notification, error) {
+	n, err := tx.Notification(id)
+	if err != nil {
+		return n, err
+	}
+	o.mu.Lock()
+	o.byHand[n.TargetID] = true
+	o.mu.Unlock()
+	if !asNew {
+		if err := tx.Resend(id, now, now.Add(incident.GiveUpAfter)); err != nil {
+			return n, err
+		}
+		return tx.Notification(id)
+	}
+	fresh := incident.NewID("ntf_", now)
+	if err := tx.Enqueue(meta.Notification{
+		ID: fresh, IncidentID: n.IncidentID, TargetID: n.TargetID, Type: n.Type, Sequence: n.Sequence, Body: rename(n.Body, n.ID, fresh), CopyOf: n.ID,
+		CreatedAt: now, NextAt: now, GiveUpAt: now.Add(incident.GiveUpAfter),
+	}); err != nil {
+		return n, err
+	}
+	return tx.Notification(fresh)
+}
+
+// Direct makes one attempt past the table, for what must be told when the table
+// itself is in trouble. The error says why it was not delivered.
+func (o *Outbox) Direct(ctx context.Context, to Sealed, id, typ string, body []byte) error {
+	if a := o.client.send(ctx, to, note{id: id, typ: typ, body: body}, o.opts.Now()); a.outcome != delivered {
+		return errors.New(strings.TrimSpace("not delivered: " + a.err))
+	}
+	return nil
 }

@@ -42,6 +42,8 @@ type Engine interface {
 type Outbox interface {
 	Wake()
 	Guard() *notify.Guard
+	Circuit(targetID string) (notify.Circuit, bool)
+	Again(tx *meta.Tx, id string, asNew bool, now time.Time) (meta.Notification, error)
 }
 
 // Options of the handlers. Everything is required to serve; without, the
@@ -99,12 +101,14 @@ func Register(api huma.API, o Options) {
 	huma.Register(api, write("replace-target", http.MethodPut, "/targets/{name}", "alerting", "Change a target; its signing key stays", http.StatusOK, notify.Target{}), h.replaceTarget)
 	huma.Register(api, write("delete-target", http.MethodDelete, "/targets/{name}", "alerting", "Delete a target that no policy names", http.StatusNoContent, nil), h.deleteTarget)
 	huma.Register(api, write("test-target", http.MethodPost, "/targets/{name}/test", "alerting", "Send a test message", http.StatusAccepted, nil), h.testTarget)
+	huma.Register(api, write("rotate-target", http.MethodPost, "/targets/{name}/rotate", "alerting", "Make a new signing key, shown this once; the one before signs too for a while", http.StatusOK, nil), h.rotateTarget)
+	huma.Register(api, read("get-message-schema", "/schemas/notification", "alerting", "JSON Schema of the notification that webhooks get, format crowsnest/v1"), h.messageSchema)
 
 	huma.Register(api, read("list-incidents", "/incidents", "incidents", "List incidents, the newest first"), h.listIncidents)
 	huma.Register(api, read("get-incident", "/incidents/{id}", "incidents", "An incident with its alerts and deliveries"), h.getIncident)
 	huma.Register(api, read("list-alerts", "/alerts", "incidents", "List alerts, the newest first"), h.listAlerts)
 	huma.Register(api, read("list-deliveries", "/deliveries", "incidents", "List notifications with their attempts, the newest first"), h.listDeliveries)
-	huma.Register(api, write("resend-delivery", http.MethodPost, "/deliveries/{id}/resend", "incidents", "Send a notification again, with the same id and body", http.StatusAccepted, nil), h.resend)
+	huma.Register(api, write("resend-delivery", http.MethodPost, "/deliveries/{id}/resend", "incidents", "Send a notification again, with the same id and body or as new", http.StatusAccepted, nil), h.resend)
 }
 
 // body of an answer.

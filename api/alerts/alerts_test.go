@@ -189,7 +189,8 @@ func TestBadInputIsToldInFull(t *testing.T) {
 	}
 	s.do("POST", "/targets", strings.Replace(target, "https://hooks.example.com/T0/secret", "http://10.1.2.3/", 1), 201) // allowed by its range
 	says(t, s.do("POST", "/targets", `{"apiVersion":"x","kind":"Policy","metadata":{},"spec":{"type":"email","format":"template","maxBytes":-1,"fallback":"y","to":"me"}}`, 422),
-		"body.apiVersion", "body.kind", "body.metadata.name", "body.spec.type", "not supported yet", "body.spec.format", "body.spec.maxBytes", "body.spec.fallback", "body.spec.to", "body.spec.url")
+		"body.apiVersion", "body.kind", "body.metadata.name", "body.spec.email", "body.spec.format", "body.spec.maxBytes", "body.spec.to")
+	says(t, s.do("POST", "/targets/a/rotate?overlap=99d", "", 422), "body.overlap", "from 0s to 30d")
 }
 
 func TestIncidentsAndDeliveries(t *testing.T) {
@@ -239,7 +240,9 @@ func TestIncidentsAndDeliveries(t *testing.T) {
 	says(t, s.do("GET", "/alerts", "", 200), `"id":"alt_1"`, `"incident":"inc_1"`)
 	says(t, s.do("GET", "/deliveries?state=dead", "", 200), `"state":"dead"`)
 	says(t, s.do("POST", "/deliveries/ntf_1/resend", "", 202), `"id":"ntf_1"`, `"state":"pending"`, `"attempts":1`)
+	says(t, s.do("POST", "/deliveries/ntf_1/resend?asNew=true", "", 202), `"copy_of":"ntf_1"`, `"state":"pending"`, `"attempts":0`)
 	s.do("POST", "/deliveries/ntf_9/resend", "", 404)
+	says(t, s.do("GET", "/schemas/notification", "", 200), `"const":"crowsnest/v1"`)
 	if counts, err := alerts.Counts(context.Background(), s.meta); err != nil || counts["prod-1"].Critical != 1 {
 		t.Errorf("got %v, %v", counts, err)
 	}
@@ -249,7 +252,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	s := newServer(t)
 	for _, route := range []string{
 		"GET /policies", "POST /policies", "GET /policies/a", "PUT /policies/a", "DELETE /policies/a",
-		"GET /targets", "POST /targets", "GET /targets/a", "PUT /targets/a", "DELETE /targets/a", "POST /targets/a/test",
+		"GET /targets", "POST /targets", "GET /targets/a", "PUT /targets/a", "DELETE /targets/a", "POST /targets/a/test", "POST /targets/a/rotate", "GET /schemas/notification",
 		"GET /incidents", "GET /incidents/a", "GET /alerts", "GET /deliveries", "POST /deliveries/a/resend",
 	} {
 		method, path, _ := strings.Cut(route, " ")

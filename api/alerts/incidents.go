@@ -89,6 +89,7 @@ type Delivery struct {
 	NextAt      *time.Time `json:"next_at" doc:"Of the next attempt; null when there will be none."`
 	LastError   string     `json:"last_error"`
 	DeliveredAt *time.Time `json:"delivered_at"`
+	CopyOf      *string    `json:"copy_of" doc:"Id of the notification that another target was to get, or that was sent as new; null: it is its own."`
 	Log         []Attempt  `json:"log" nullable:"false" doc:"Every attempt, the oldest first."`
 }
 
@@ -99,6 +100,8 @@ type Attempt struct {
 	Result      string    `json:"result" enum:"delivered,retry,final"`
 	Status      int       `json:"status" doc:"Of HTTP; 0 when there was no answer."`
 	Error       string    `json:"error"`
+	Request     string    `json:"request" doc:"What was sent, without the body; secrets are shown as ***."`
+	Response    string    `json:"response" doc:"The answer's first KiB; secrets are shown as ***."`
 }
 
 // IncidentDetail is an incident with all that belongs to it.
@@ -171,7 +174,7 @@ func showDelivery(n meta.Notification, attempts []meta.Attempt, targets map[stri
 	}
 	d := Delivery{
 		ID: n.ID, Incident: n.IncidentID, Target: name, Type: n.Type, Sequence: n.Sequence, State: n.State,
-		CreatedAt: n.CreatedAt, Attempts: n.Attempts, LastError: n.Error, Log: make([]Attempt, len(attempts)),
+		CreatedAt: n.CreatedAt, Attempts: n.Attempts, LastError: n.Error, CopyOf: stringOrNull(n.CopyOf), Log: make([]Attempt, len(attempts)),
 	}
 	switch n.State {
 	case meta.NotificationPending:
@@ -180,7 +183,7 @@ func showDelivery(n meta.Notification, attempts []meta.Attempt, targets map[stri
 		d.DeliveredAt = orNull(n.DoneAt)
 	}
 	for i, a := range attempts {
-		d.Log[i] = Attempt{At: a.At, TookSeconds: a.Took.Seconds(), Result: a.Result, Status: a.Status, Error: a.Error}
+		d.Log[i] = Attempt{At: a.At, TookSeconds: a.Took.Seconds(), Result: a.Result, Status: a.Status, Error: a.Error, Request: a.Request, Response: a.Response}
 	}
 	return d
 }
@@ -376,21 +379,22 @@ func (h *handlers) listDeliveries(ctx context.Context, in *deliveryQuery) (*body
 	return out, problem.Error(err)
 }
 
-func (h *handlers) resend(ctx context.Context, in *byID) (*body[Delivery], error) {
+type resendOf struct {
+	ID    string `path:"id"`
+	AsNew bool   `query:"asNew" doc:"Under a new id, so that a receiver that has the old one takes it."`
+}
+
+func (h *handlers) resend(ctx context.Context, in *resendOf) (*body[Delivery], error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
 	out := &body[Delivery]{}
-	now := h.now()
 	err := h.Store.Update(ctx, func(tx *meta.Tx) error {
-		if err := tx.Resend(in.ID, now, now.Add(incident.GiveUpAfter)); err != nil {
-			return err
-		}
-		n, err := tx.Notification(in.ID)
+		n, err := h.Outbox.Again(tx, in.ID, in.AsNew, h.now())
 		if err != nil {
 			return err
 		}
-		attempts, err := tx.Attempts(in.ID)
+		attempts, err := tx.Attempts(n.ID)
 		if err != nil {
 			return err
 		}

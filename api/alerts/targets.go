@@ -2,9 +2,11 @@ package alerts
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
@@ -15,16 +17,23 @@ import (
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
-func showTarget(r meta.Resource, queues []meta.TargetQueue) (notify.Target, error) {
+func (h *handlers) showTarget(r meta.Resource, queues []meta.TargetQueue) (notify.Target, error) {
 	t, err := notify.FromRow(r)
 	if err != nil {
 		return notify.Target{}, err
 	}
-	t.Status = &notify.TargetStatus{}
+	t.Status = &notify.TargetStatus{Circuit: "closed"}
 	for _, q := range queues {
 		if q.TargetID == r.ID {
-			t.Status.Pending, t.Status.LastError = q.Pending, q.LastError
+			t.Status.Pending, t.Status.Dead, t.Status.LastError = q.Pending, q.Dead, q.LastError
 		}
+	}
+	if c, ok := h.Outbox.Circuit(r.ID); ok {
+		t.Status.Circuit, t.Status.CircuitTry = c.State, orNull(c.TryAt)
+	}
+	// Secrets that the key file does not open have no rotation to be shown.
+	if s, err := notify.Unseal(h.Keyring, r); err == nil && s.Previous != "" && h.now().Before(s.PreviousUntil) {
+		t.Status.SecretUntil = orNull(s.PreviousUntil)
 	}
 	return *t, nil
 }
@@ -45,7 +54,7 @@ func (h *handlers) listTargets(ctx context.Context, _ *struct{}) (*body[list[not
 		}
 		out.Body.Items = make([]notify.Target, len(rows))
 		for i, r := range rows {
-			if out.Body.Items[i], err = showTarget(r, queues); err != nil {
+			if out.Body.Items[i], err = h.showTarget(r, queues); err != nil {
 				return err
 			}
 		}
@@ -68,7 +77,7 @@ func (h *handlers) getTarget(ctx context.Context, in *ByName) (*body[notify.Targ
 		if err != nil {
 			return err
 		}
-		out.Body, err = showTarget(row, queues)
+		out.Body, err = h.showTarget(row, queues)
 		return err
 	})
 	return out, problem.Error(err)
@@ -78,7 +87,7 @@ func (h *handlers) createTarget(ctx context.Context, in *Document) (*body[notify
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
-	t, err := notify.ParseTarget(in.RawBody, "", h.Outbox.Guard())
+	t, err := notify.ParseTarget(in.RawBody, nil, h.Outbox.Guard())
 	if err != nil {
 		return nil, problem.Error(err)
 	}
@@ -88,7 +97,7 @@ func (h *handlers) createTarget(ctx context.Context, in *Document) (*body[notify
 		ManagedBy: in.Manager, CreatedAt: now, UpdatedAt: now, UpdatedBy: who(ctx),
 	}
 	secret := notify.NewSecret()
-	if row.Spec, row.Sealed, err = notify.Seal(h.Keyring, row.ID, t, secret); err != nil {
+	if row.Spec, row.Sealed, err = notify.Seal(h.Keyring, row.ID, t, notify.Sealed{Secret: secret}); err != nil {
 		return nil, problem.Error(err)
 	}
 	var current any
@@ -100,7 +109,7 @@ func (h *handlers) createTarget(ctx context.Context, in *Document) (*body[notify
 		if err != nil {
 			return err
 		}
-		if current, err = showTarget(there, nil); err != nil {
+		if current, err = h.showTarget(there, nil); err != nil {
 			return err
 		}
 		return fmt.Errorf("target %q is there already: %w", row.Name, fault.ErrConflict)
@@ -109,7 +118,7 @@ func (h *handlers) createTarget(ctx context.Context, in *Document) (*body[notify
 		return nil, answerConflict(err, current)
 	}
 	h.Engine.PoliciesChanged()
-	shown, err := showTarget(row, nil)
+	shown, err := h.showTarget(row, nil)
 	if err != nil {
 		return nil, problem.Error(err)
 	}
@@ -134,7 +143,7 @@ func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[not
 		if err != nil {
 			return fmt.Errorf("%w: %w", fault.ErrUnavailable, err)
 		}
-		t, err := notify.ParseTarget(in.RawBody, stored.URL, h.Outbox.Guard())
+		t, err := notify.ParseTarget(in.RawBody, stored.Spec, h.Outbox.Guard())
 		if err != nil {
 			return err
 		}
@@ -142,12 +151,12 @@ func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[not
 			return err
 		}
 		if err := checkWrite(row, t.Metadata.Revision, in.Manager, in.Force); err != nil {
-			shown, showErr := showTarget(row, nil)
+			shown, showErr := h.showTarget(row, nil)
 			current = shown
 			return errors.Join(err, showErr)
 		}
 		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = t.Metadata.Labels, in.Manager, h.now(), who(ctx)
-		if row.Spec, row.Sealed, err = notify.Seal(h.Keyring, row.ID, t, stored.Secret); err != nil {
+		if row.Spec, row.Sealed, err = notify.Seal(h.Keyring, row.ID, t, stored); err != nil {
 			return err
 		}
 		if row.Revision, err = tx.UpdateResource(row); err != nil {
@@ -157,7 +166,7 @@ func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[not
 		if err != nil {
 			return err
 		}
-		out.Body, err = showTarget(row, queues)
+		out.Body, err = h.showTarget(row, queues)
 		return err
 	})
 	if err != nil {
@@ -194,6 +203,63 @@ func (h *handlers) deleteTarget(ctx context.Context, in *ByName) (*struct{}, err
 	h.Engine.PoliciesChanged()
 	h.Outbox.Wake() // what waited for it is given up
 	return nil, nil
+}
+
+type rotation struct {
+	ByName
+	Overlap string `query:"overlap" default:"24h" doc:"How long the key before signs too, from 0s to 30d."`
+}
+
+// rotateTarget makes a new signing key.
+func (h *handlers) rotateTarget(ctx context.Context, in *rotation) (*body[notify.Target], error) {
+	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	var overlap policy.Duration
+	if err := overlap.UnmarshalText([]byte(in.Overlap)); err != nil || overlap.D() > 30*24*time.Hour {
+		return nil, problem.Error(fault.Field{Path: "overlap", Reason: "must be a duration from 0s to 30d", Value: in.Overlap})
+	}
+	out := &body[notify.Target]{}
+	err := h.Store.Update(ctx, func(tx *meta.Tx) error {
+		row, err := tx.Resource(meta.KindTarget, in.Project, in.Name)
+		if err != nil {
+			return err
+		}
+		stored, err := notify.Unseal(h.Keyring, row)
+		if err != nil {
+			return fmt.Errorf("%w: %w", fault.ErrUnavailable, err)
+		}
+		fresh := stored.Rotate(h.now(), overlap.D())
+		t, err := notify.FromRow(row)
+		if err != nil {
+			return err
+		}
+		t.Spec = *stored.Spec
+		if row.Spec, row.Sealed, err = notify.Seal(h.Keyring, row.ID, t, fresh); err != nil {
+			return err
+		}
+		row.UpdatedAt, row.UpdatedBy = h.now(), who(ctx)
+		if row.Revision, err = tx.UpdateResource(row); err != nil {
+			return err
+		}
+		if out.Body, err = h.showTarget(row, nil); err == nil {
+			out.Body.Status.Secret = fresh.Secret.Reveal()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, problem.Error(err)
+	}
+	h.Outbox.Wake()
+	return out, nil
+}
+
+// messageSchema gives the JSON Schema of the body that webhooks get.
+func (h *handlers) messageSchema(ctx context.Context, _ *struct{}) (*body[json.RawMessage], error) {
+	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	return &body[json.RawMessage]{notify.Schema()}, nil
 }
 
 func (h *handlers) testTarget(ctx context.Context, in *ByName) (*body[Delivery], error) {

@@ -134,11 +134,20 @@ func TestOutboxKeepsOrderWithinAThread(t *testing.T) {
 	heads := func() (ids string) {
 		t.Helper()
 		err := db.View(ctx, func(tx *Tx) error {
-			hs, err := tx.Heads(10)
-			for _, h := range hs {
-				ids += h.ID + " "
+			targets, err := tx.PendingTargets()
+			if err != nil {
+				return err
 			}
-			return err
+			for _, target := range targets {
+				hs, err := tx.Heads(target, "", 10)
+				if err != nil {
+					return err
+				}
+				for _, h := range hs {
+					ids += h.ID + " "
+				}
+			}
+			return nil
 		})
 		if err != nil {
 			t.Fatal(err)

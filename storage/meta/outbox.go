@@ -34,6 +34,8 @@ type Notification struct {
 	Maybe      bool // some attempt may have been received
 	DoneAt     time.Time
 	Error      string // of the newest attempt
+	CopyOf     string // id of the notification that another target was to get; empty: its own
+	Copied     bool   // another target was told too
 }
 
 // Attempt is one try to send a notification.
@@ -44,17 +46,20 @@ type Attempt struct {
 	Result         string        // delivered | retry | final
 	Status         int           // of HTTP; 0 when there was no answer
 	Error          string
+	Request        string // what was sent, without secrets
+	Response       string // the answer's first KiB, without secrets
 }
 
 const (
-	notificationColumns = "position, id, incident_id, target_id, type, sequence, body, state, created_at, next_at, give_up_at, attempts, maybe, done_at, error"
-	attemptColumns      = "outbox_id, at, took_millis, result, status, error"
+	headColumns         = "position, id, incident_id, target_id, type, sequence, x'', state, created_at, next_at, give_up_at, attempts, maybe, done_at, error, copy_of, copied"
+	notificationColumns = "position, id, incident_id, target_id, type, sequence, body, state, created_at, next_at, give_up_at, attempts, maybe, done_at, error, copy_of, copied"
+	attemptColumns      = "outbox_id, at, took_millis, result, status, error, request, response"
 )
 
 func scanNotification(s scanner) (Notification, error) {
 	var n Notification
 	var created, next, giveUp, done sql.NullInt64
-	err := s.Scan(&n.Position, &n.ID, &n.IncidentID, &n.TargetID, &n.Type, &n.Sequence, &n.Body, &n.State, &created, &next, &giveUp, &n.Attempts, &n.Maybe, &done, &n.Error)
+	err := s.Scan(&n.Position, &n.ID, &n.IncidentID, &n.TargetID, &n.Type, &n.Sequence, &n.Body, &n.State, &created, &next, &giveUp, &n.Attempts, &n.Maybe, &done, &n.Error, &n.CopyOf, &n.Copied)
 	n.CreatedAt, n.NextAt, n.GiveUpAt, n.DoneAt = fromMillis(created), fromMillis(next), fromMillis(giveUp), fromMillis(done)
 	return n, err
 }
@@ -62,16 +67,22 @@ func scanNotification(s scanner) (Notification, error) {
 func scanAttempt(s scanner) (Attempt, error) {
 	var a Attempt
 	var at, took sql.NullInt64
-	err := s.Scan(&a.NotificationID, &at, &took, &a.Result, &a.Status, &a.Error)
+	err := s.Scan(&a.NotificationID, &at, &took, &a.Result, &a.Status, &a.Error, &a.Request, &a.Response)
 	a.At, a.Took = fromMillis(at), time.Duration(took.Int64)*time.Millisecond
 	return a, err
 }
 
-// Enqueue adds a pending notification.
+// Enqueue adds a pending notification. Since each says all of its thread's
+// state, updates and reminders of the thread that still wait are superseded.
 func (tx *Tx) Enqueue(n Notification) error {
-	_, err := tx.exec("enqueue notification", `INSERT INTO outbox (id, incident_id, target_id, type, sequence, body, state, created_at, next_at, give_up_at)
-		VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)`,
-		n.ID, n.IncidentID, n.TargetID, n.Type, n.Sequence, n.Body, millis(n.CreatedAt), millis(n.NextAt), millis(n.GiveUpAt))
+	if _, err := tx.exec("supersede notifications", `UPDATE outbox SET state = 'superseded', done_at = ?
+		WHERE target_id = ? AND incident_id = ? AND state = 'pending' AND type IN ('incident.updated', 'incident.reminder', 'heartbeat')`,
+		millis(n.CreatedAt), n.TargetID, n.IncidentID); err != nil {
+		return err
+	}
+	_, err := tx.exec("enqueue notification", `INSERT INTO outbox (id, incident_id, target_id, type, sequence, body, state, created_at, next_at, give_up_at, copy_of)
+		VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?)`,
+		n.ID, n.IncidentID, n.TargetID, n.Type, n.Sequence, n.Body, millis(n.CreatedAt), millis(n.NextAt), millis(n.GiveUpAt), n.CopyOf)
 	return err
 }
 
@@ -83,12 +94,67 @@ func (tx *Tx) Supersede(incidentID, targetID, typ string, at time.Time) error {
 	return err
 }
 
-// Heads gives, for every incident and target, the oldest pending notification:
-// what comes after it waits for it. Those due soonest come first.
-func (tx *Tx) Heads(limit int) ([]Notification, error) {
+// PendingTargets gives the targets for which something waits. It steps through
+// the index from target to target, however much waits.
+func (tx *Tx) PendingTargets() ([]string, error) {
+	return all(tx, "list waiting targets", func(s scanner) (string, error) {
+		var id string
+		err := s.Scan(&id)
+		return id, err
+	}, `WITH RECURSIVE t (id) AS (
+			SELECT min(target_id) FROM outbox WHERE state = 'pending'
+			UNION ALL
+			SELECT (SELECT min(target_id) FROM outbox WHERE state = 'pending' AND target_id > t.id) FROM t WHERE t.id IS NOT NULL)
+		SELECT id FROM t WHERE id IS NOT NULL`)
+}
+
+// Heads gives a target's oldest pending notification of each incident: what
+// comes after it waits for it. They come by incident, from after the given one
+// on (empty: all), without their bodies. Summaries belong to no incident; their
+// thread is the empty one.
+func (tx *Tx) Heads(targetID, after string, limit int) ([]Notification, error) {
+	op := ">"
+	if after == "" {
+		op = ">="
+	}
+	return all(tx, "list pending notifications", scanNotification, `SELECT `+headColumns+` FROM outbox
+		WHERE position IN (SELECT min(position) FROM outbox WHERE state = 'pending' AND target_id = ? AND incident_id `+op+` ?
+			GROUP BY incident_id ORDER BY incident_id LIMIT ?)
+		ORDER BY incident_id`, targetID, after, limit)
+}
+
+// PendingOf gives what waits for a target and was not copied yet, of one
+// incident or, when that is empty, of all; the oldest first.
+func (tx *Tx) PendingOf(targetID, incidentID string, limit int) ([]Notification, error) {
 	return all(tx, "list pending notifications", scanNotification, `SELECT `+notificationColumns+` FROM outbox
-		WHERE position IN (SELECT min(position) FROM outbox WHERE state = 'pending' GROUP BY target_id, incident_id)
-		ORDER BY next_at, position LIMIT ?`, limit)
+		WHERE state = 'pending' AND target_id = ?1 AND (?2 = '' OR incident_id = ?2) AND copied = 0 AND copy_of = ''
+		ORDER BY position LIMIT ?3`, targetID, incidentID, limit)
+}
+
+// MarkCopied notes that another target was told too.
+func (tx *Tx) MarkCopied(id string) error {
+	_, err := tx.exec("mark notification", "UPDATE outbox SET copied = 1 WHERE id = ?", id)
+	return err
+}
+
+// CopiedTo gives the targets that got copies of what one target was to be told
+// about an incident.
+func (tx *Tx) CopiedTo(incidentID, targetID string) ([]string, error) {
+	return all(tx, "list copies", func(s scanner) (string, error) {
+		var id string
+		err := s.Scan(&id)
+		return id, err
+	}, `SELECT DISTINCT c.target_id FROM outbox o JOIN outbox c ON c.copy_of = o.id
+		WHERE o.incident_id = ? AND o.target_id = ? AND c.copy_of <> '' ORDER BY c.target_id`, incidentID, targetID)
+}
+
+// HasOwnThread says whether a target is told of an incident by itself, not only
+// in place of another.
+func (tx *Tx) HasOwnThread(incidentID, targetID string) (bool, error) {
+	return one(tx, "read thread", func(s scanner) (own bool, err error) {
+		err = s.Scan(&own)
+		return own, err
+	}, "SELECT EXISTS (SELECT 1 FROM outbox WHERE incident_id = ? AND target_id = ? AND copy_of = '')", incidentID, targetID)
 }
 
 // Notification gives one by its id; fault.ErrNotFound when there is none.
@@ -132,8 +198,8 @@ func (tx *Tx) SaveAttempt(n Notification, a Attempt) error {
 	if err := tx.saveNotification(n); err != nil {
 		return err
 	}
-	_, err := tx.exec("save attempt", "INSERT INTO attempts ("+attemptColumns+") VALUES (?, ?, ?, ?, ?, ?)",
-		a.NotificationID, millis(a.At), a.Took.Milliseconds(), a.Result, a.Status, a.Error)
+	_, err := tx.exec("save attempt", "INSERT INTO attempts ("+attemptColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+		a.NotificationID, millis(a.At), a.Took.Milliseconds(), a.Result, a.Status, a.Error, a.Request, a.Response)
 	return err
 }
 
@@ -168,16 +234,29 @@ func (tx *Tx) Attempts(notificationID string) ([]Attempt, error) {
 type TargetQueue struct {
 	TargetID  string
 	Pending   int
+	Dead      int
 	LastError string // of the newest notification that was attempted; empty when it was delivered
 }
 
-// TargetQueues gives the queues of all targets that were ever told anything.
+// TargetQueues gives the queues of all targets that exist.
 func (tx *Tx) TargetQueues() ([]TargetQueue, error) {
 	return all(tx, "list target queues", func(s scanner) (TargetQueue, error) {
 		var q TargetQueue
-		err := s.Scan(&q.TargetID, &q.Pending, &q.LastError)
+		err := s.Scan(&q.TargetID, &q.Pending, &q.Dead, &q.LastError)
 		return q, err
-	}, `SELECT target_id, sum(state = 'pending'), coalesce((
-			SELECT error FROM outbox n WHERE n.target_id = o.target_id AND n.attempts > 0 ORDER BY position DESC LIMIT 1), '')
-		FROM outbox o GROUP BY target_id ORDER BY target_id`)
+	}, `SELECT r.id,
+			(SELECT count(*) FROM outbox n WHERE n.state = 'pending' AND n.target_id = r.id),
+			(SELECT count(*) FROM outbox n WHERE n.state = 'dead' AND n.target_id = r.id),
+			coalesce((SELECT error FROM outbox n WHERE n.target_id = r.id AND n.attempts > 0 ORDER BY position DESC LIMIT 1), '')
+		FROM resources r WHERE r.kind = 'Target' ORDER BY r.id`)
+}
+
+// QueueAge gives when the oldest notification that is due and not tried yet was
+// made; zero when there is none.
+func (tx *Tx) QueueAge(now time.Time) (time.Time, error) {
+	return one(tx, "read the queue's age", func(s scanner) (time.Time, error) {
+		var at sql.NullInt64
+		err := s.Scan(&at)
+		return fromMillis(at), err
+	}, "SELECT min(created_at) FROM outbox WHERE state = 'pending' AND attempts = 0 AND next_at <= ?", millis(now))
 }

@@ -243,7 +243,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Send a notification again, with the same id and body */
+        /** Send a notification again, with the same id and body or as new */
         post: operations["resend-delivery"];
         delete?: never;
         options?: never;
@@ -413,6 +413,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/schemas/notification": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** JSON Schema of the notification that webhooks get, format crowsnest/v1 */
+        get: operations["get-message-schema"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/status": {
         parameters: {
             query?: never;
@@ -462,6 +479,23 @@ export interface paths {
         post?: never;
         /** Delete a target that no policy names */
         delete: operations["delete-target"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/targets/{name}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make a new signing key, shown this once; the one before signs too for a while */
+        post: operations["rotate-target"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -587,6 +621,10 @@ export interface components {
             /** Format: date-time */
             at: string;
             error: string;
+            /** @description What was sent, without the body; secrets are shown as ***. */
+            request: string;
+            /** @description The answer's first KiB; secrets are shown as ***. */
+            response: string;
             /** @enum {string} */
             result: "delivered" | "retry" | "final";
             /**
@@ -596,6 +634,20 @@ export interface components {
             status: number;
             /** Format: double */
             took_seconds: number;
+        };
+        BodyTemplate: {
+            /** @description A Go template on the crowsnest/v1 message, as {{ .incident.title }}. In application/json every value is escaped for use between quotes; {{ json .alerts }} writes a whole value. */
+            body: string;
+            /** @description Left out: application/json. */
+            contentType?: string;
+        };
+        Calendar: {
+            /** @description Name of a target that is told instead. Left out: the message waits. */
+            outside?: string;
+            /** @description IANA zone, as Europe/Berlin. */
+            timezone: string;
+            /** @description The target is open in any of these. */
+            within: components["schemas"]["Within"][] | null;
         };
         Change: {
             /** @description 1h, 1d or 1w. */
@@ -760,6 +812,8 @@ export interface components {
         Delivery: {
             /** Format: int64 */
             attempts: number;
+            /** @description Id of the notification that another target was to get, or that was sent as new; null: it is its own. */
+            copy_of: string | null;
             /** Format: date-time */
             created_at: string;
             /** Format: date-time */
@@ -780,6 +834,24 @@ export interface components {
             state: "pending" | "delivered" | "dead" | "superseded" | "skipped";
             target: string;
             type: string;
+        };
+        Email: {
+            from: string;
+            /** @description Of the SMTP server. */
+            host: string;
+            password?: string;
+            /**
+             * Format: int64
+             * @description Left out: 587, or 465 for tls: implicit.
+             */
+            port?: number;
+            /**
+             * @description Left out: starttls. none is refused together with a password.
+             * @enum {string}
+             */
+            tls?: "starttls" | "implicit" | "none";
+            to: string[] | null;
+            username?: string;
         };
         Escalate: {
             /** @description Counted from the first message, without the time while muted. */
@@ -809,6 +881,10 @@ export interface components {
             interval?: string;
             /** @description How long the first message waits for more alerts. Left out: 0s. */
             wait?: string;
+        };
+        Heartbeat: {
+            /** @description From 1m to 24h. */
+            every: string;
         };
         Incident: {
             acknowledged_by: string | null;
@@ -1200,6 +1276,11 @@ export interface components {
             /** @description The most active series first. */
             by_series: components["schemas"]["Origin"][];
         };
+        Opsgenie: {
+            apiKey: string;
+            /** @description Names of the teams that respond. */
+            teams?: string[] | null;
+        };
         Origin: {
             /**
              * Format: int64
@@ -1232,6 +1313,9 @@ export interface components {
             items: components["schemas"]["Workload"][];
             /** @description Give it as cursor to get the next items; null when there are no more. */
             next: string | null;
+        };
+        PagerDuty: {
+            routingKey: string;
         };
         Part: {
             name: string;
@@ -1411,6 +1495,20 @@ export interface components {
              */
             type: string;
         };
+        Pushover: {
+            /** @description Of the application. */
+            token: string;
+            userKey: string;
+        };
+        RateLimit: {
+            /**
+             * Format: int64
+             * @description Messages …
+             */
+            count: number;
+            /** @description … in this time, from 1s to 24h. */
+            per: string;
+        };
         Repeat: {
             /**
              * Format: double
@@ -1431,6 +1529,16 @@ export interface components {
             has_memory: boolean;
             /** Format: double */
             memory_bytes: number;
+        };
+        Signed: {
+            /** @description Of the robot's signature check. */
+            secret?: string;
+        };
+        Slack: {
+            /** @description As #alerts; required with a token. */
+            channel?: string;
+            /** @description Of a bot, xoxb-…; then url is left out. */
+            token?: string;
         };
         Spec: {
             /** @description Go templates, as {{ .Object.Pod }} uses {{ .Value }}. */
@@ -1523,34 +1631,66 @@ export interface components {
             severities?: string[] | null;
         };
         TargetSpec: {
-            /** @description Not supported yet. */
-            calendar?: components["schemas"]["TargetSpecCalendarStruct"];
-            /** @description Not supported yet. */
+            /** @description When the target may be told of something new. Left out: always. */
+            calendar?: components["schemas"]["Calendar"];
+            dingtalk?: components["schemas"]["Signed"];
+            email?: components["schemas"]["Email"];
+            /** @description Of series, events, logs: what messages carry beside the alerts. Left out: all of them for webhooks, series and events for the rest. */
             evidence?: string[] | null;
-            /** @description Not supported yet. */
+            /** @description Name of a target that is told too once this one failed three times in a row, or refused a message for good. */
             fallback?: string;
+            feishu?: components["schemas"]["Signed"];
             /**
-             * @description Left out: crowsnest/v1.
+             * @description Of a webhook's body. Left out: crowsnest/v1.
              * @enum {string}
              */
-            format?: "crowsnest/v1";
+            format?: "crowsnest/v1" | "alertmanager/v4" | "tencent/callback" | "template";
+            /** @description Further headers of a webhook, as Authorization. Their values are shown as ***. */
+            headers?: {
+                [key: string]: string;
+            };
+            /** @description Tell this target at regular times that the server works. */
+            heartbeat?: components["schemas"]["Heartbeat"];
             /**
              * Format: int64
              * @description Of a message. Left out: 65536.
              */
             maxBytes?: number;
-            /** @description Not supported yet. */
-            rateLimit?: components["schemas"]["TargetSpecRateLimitStruct"];
-            /** @description Not supported yet. */
+            opsgenie?: components["schemas"]["Opsgenie"];
+            pagerduty?: components["schemas"]["PagerDuty"];
+            pushover?: components["schemas"]["Pushover"];
+            /** @description Left out: none. */
+            rateLimit?: components["schemas"]["RateLimit"];
+            /** @description Tell this target when the server itself is in trouble. */
+            selfWatch?: boolean;
+            slack?: components["schemas"]["Slack"];
+            telegram?: components["schemas"]["Telegram"];
+            /** @description Of the body, for format template. */
+            template?: components["schemas"]["BodyTemplate"];
+            /** @description IANA zone in which times are written in messages for people. Left out: UTC. */
             timezone?: string;
             /** @enum {string} */
-            type: "webhook";
-            /** @description Often a secret itself, so that answers show only where it leads: https://host/***. Written back like that it stays as it is. */
-            url: string;
+            type: "webhook" | "email" | "slack" | "teams" | "discord" | "pagerduty" | "opsgenie" | "telegram" | "pushover" | "wechat" | "wecom" | "dingtalk" | "feishu";
+            /** @description Where it is posted to; for pagerduty, opsgenie, telegram and wechat another address than the service's own. Often a secret itself, so that answers show only where it leads: https://host/***. Written back like that it stays as it is. */
+            url?: string;
+            wechat?: components["schemas"]["WeChat"];
         };
-        TargetSpecCalendarStruct: Record<string, never>;
-        TargetSpecRateLimitStruct: Record<string, never>;
         TargetStatus: {
+            /**
+             * @description open: it failed five times in a row and is only probed now.
+             * @enum {string}
+             */
+            circuit?: "closed" | "open" | "half-open";
+            /**
+             * Format: date-time
+             * @description When an open circuit is probed next.
+             */
+            circuitTryAt?: string;
+            /**
+             * Format: int64
+             * @description Notifications that were given up in the last 90 days.
+             */
+            dead: number;
             /** @description Of the newest attempt, when it failed. */
             lastError?: string;
             /**
@@ -1558,8 +1698,20 @@ export interface components {
              * @description Notifications that wait.
              */
             pending: number;
-            /** @description The signing key, whsec_…; shown once, at creation. */
+            /**
+             * Format: date-time
+             * @description Until when the key before is also used for signing.
+             */
+            previousSecretUntil?: string;
+            /** @description The signing key, whsec_…; shown once, at creation and at rotation. */
             secret?: string;
+        };
+        Telegram: {
+            botToken: string;
+            /** Format: int64 */
+            chatId: number;
+            /** Format: int64 */
+            threadId?: number;
         };
         Termination: {
             /** Format: int64 */
@@ -1677,6 +1829,23 @@ export interface components {
         Watermarks: {
             /** @description By node; none when no collector of the cluster says any. */
             items: components["schemas"]["LogWatermark"][];
+        };
+        WeChat: {
+            agentId: string;
+            apiSecret: string;
+            corpId: string;
+            toParty?: string;
+            toTag?: string;
+            /** @description Ids, separated by |; @all for everyone. */
+            toUser?: string;
+        };
+        Within: {
+            /** @description Of mon, tue, wed, thu, fri, sat, sun. Left out: all. */
+            days?: string[] | null;
+            /** @description As 08:00. */
+            from: string;
+            /** @description As 18:00, or 24:00. Before from: on the next day. */
+            to: string;
         };
         Workload: {
             /**
@@ -2210,7 +2379,10 @@ export interface operations {
     };
     "resend-delivery": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Under a new id, so that a receiver that has the old one takes it. */
+                asNew?: boolean;
+            };
             header?: never;
             path: {
                 id: string;
@@ -2675,6 +2847,35 @@ export interface operations {
             };
         };
     };
+    "get-message-schema": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "get-status": {
         parameters: {
             query?: never;
@@ -2866,6 +3067,41 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "rotate-target": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description How long the key before signs too, from 0s to 30d. */
+                overlap?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Target"];
+                };
             };
             /** @description Error */
             default: {
