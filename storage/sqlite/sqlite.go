@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -53,6 +54,9 @@ func Open(path string, migrations fs.FS, options ...Option) (*sql.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	if err := makePrivate(abs); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
 	q := url.Values{"_txlock": {"immediate"}}
 	for _, pragma := range []string{
 		// First, since the others may have to wait for a lock.
@@ -75,6 +79,17 @@ func Open(path string, migrations fs.FS, options ...Option) (*sql.DB, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
 	}
 	return db, nil
+}
+
+// makePrivate makes sure that the file is there and that only its owner can
+// read it: it may hold hashes of tokens and secrets of targets, and the folder
+// may be open to others. SQLite gives the files beside it the same rights.
+func makePrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(0o600), f.Close())
 }
 
 func migrate(db *sql.DB, migrations fs.FS) error {
