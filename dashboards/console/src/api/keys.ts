@@ -31,6 +31,8 @@ export const keys = {
   policies: () => ["policies", everyCluster] as const,
   targets: () => ["targets", everyCluster] as const,
   alerts: (cluster: ClusterId, state: string, policy: string) => ["alerts", cluster, state, policy] as const,
+  history: (name: string) => ["policy", everyCluster, name, "history"] as const,
+  trial: (policy: string) => ["trial", everyCluster, policy] as const,
   policy: (name: string) => ["policy", everyCluster, name] as const,
   range: (cluster: ClusterId, query: string, from: string, to: string, points: number) =>
     ["range", cluster, query, from, to, points] as const,

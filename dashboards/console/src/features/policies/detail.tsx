@@ -15,6 +15,7 @@ import { useNow } from "@/ui/now";
 import { rank, StateLabel, stateOf } from "@/ui/state";
 import { conditionWords, dict, list, str, subjectWords, targetWords, yaml } from "./model";
 import classes from "./policies.module.css";
+import { History } from "./History";
 import { Preview } from "./Preview";
 import { useDeletePolicy, useEnablePolicy, usePolicy } from "./queries";
 import { policyState, policyWord, problems } from "./status";
@@ -95,6 +96,7 @@ export function PolicyPage() {
             ) : null;
           })}
           <Alerts name={name} />
+          <History name={name} />
           <Section title="As it is written" right={<Copy value={text} what="the policy" />}>
             <Card>
               <pre className={classes.yaml}>{text}</pre>

@@ -9,12 +9,15 @@ import { Card, Section } from "@/ui/Bits";
 import { Failure } from "@/ui/Feedback";
 import { StateLabel } from "@/ui/state";
 import { Diff } from "./Diff";
+import { TryNow } from "./TryNow";
 import { type Draft, draftProblems, newDraft, suggestName, withSpec } from "./draft";
 import { PolicyForm } from "./Form";
 import { conditionWords, dict, isDict, str, subjectWords, targetWords } from "./model";
 import classes from "./policies.module.css";
 import { usePolicy, useSavePolicy } from "./queries";
 import { draftText, readText } from "./text";
+
+const noFields: RequestError["fields"] = [];
 
 const policiesCrumb = (
   <Link key="p" to="/policies">
@@ -141,7 +144,9 @@ function Editor({ start, saved, catalogue }: { start: Draft; saved?: Policy | un
   };
 
   const error = save.error;
-  const wrong = error instanceof RequestError ? error.fields : [];
+  // The server's words on a draft come while it is written.
+  const [warned, setWarned] = useState<RequestError["fields"]>(noFields);
+  const wrong = error instanceof RequestError && error.fields.length > 0 ? error.fields : warned;
   const conflict = error instanceof RequestError && error.status === 409 ? error : undefined;
   return (
     <>
@@ -176,6 +181,7 @@ function Editor({ start, saved, catalogue }: { start: Draft; saved?: Policy | un
       ) : (
         <Textarea aria-label="the policy as YAML" autosize minRows={14} maxRows={40} value={text} onChange={(e) => write(e.currentTarget.value)} error={problem} spellCheck={false} classNames={{ input: classes.code }} />
       )}
+      <TryNow draft={whole} ready={problems.length === 0 && problem === undefined} onWrong={setWarned} />
       {saved && !isNew && changed ? (
         <Section title="What changes">
           <Card>

@@ -1,5 +1,6 @@
+import { useDebouncedValue } from "@mantine/hooks";
 import { keepPreviousData, useMutation, useQueries, useQuery, useQueryClient } from "@tanstack/react-query";
-import { body, client } from "@/api/client";
+import { body, client, items } from "@/api/client";
 import { everyCluster, keys } from "@/api/keys";
 import { queryInstant, queryRange, quote, type RangeResult, type Sample } from "@/api/prometheus";
 import type { Metric, Policy } from "@/api/types";
@@ -57,6 +58,35 @@ export function useDeletePolicy() {
       queries.removeQueries({ queryKey: keys.policy(name) });
       await queries.invalidateQueries({ queryKey: ["policies"] });
     },
+  });
+}
+
+/** Every version that a policy had, the newest first. */
+export const useHistory = (name: string) =>
+  useQuery({
+    queryKey: keys.history(name),
+    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/policies/{name}/history", { params: { path: { name } }, signal }))),
+  });
+
+/** What the server says of a draft without keeping it: what is wrong with it, or what it would do at this moment. */
+export function useTrial(draft: Draft) {
+  const { metadata, ...rest } = toPolicy({ ...draft, revision: undefined });
+  const policy = { ...rest, metadata };
+  const text = JSON.stringify(policy);
+  const [settled] = useDebouncedValue(text, 500);
+  return useQuery({
+    queryKey: keys.trial(settled),
+    queryFn: ({ signal }) => {
+      const sent = JSON.parse(settled) as Policy;
+      const query = { dryRun: true, force: true };
+      // A draft of what exists is tried as its next revision, a new one as a new policy.
+      return draft.revision === undefined
+        ? body(client.POST("/apis/crowsnest.dev/v1/policies", { params: { query }, body: sent, signal }))
+        : body(client.PUT("/apis/crowsnest.dev/v1/policies/{name}", { params: { path: { name: draft.name }, query }, body: sent, signal }));
+    },
+    placeholderData: keepPreviousData,
+    retry: false,
+    refetchInterval: 60_000,
   });
 }
 

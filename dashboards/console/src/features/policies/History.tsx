@@ -1,0 +1,60 @@
+import { Button } from "@mantine/core";
+import { lazy, Suspense, useState } from "react";
+import type { components } from "@/api/schema";
+import { Card, Section } from "@/ui/Bits";
+import { age, count } from "@/ui/format";
+import { Loaded, TableSkeleton } from "@/ui/Feedback";
+import { useNow } from "@/ui/now";
+import { yaml } from "./model";
+import classes from "./policies.module.css";
+import { useHistory } from "./queries";
+
+const Diff = lazy(async () => ({ default: (await import("./Diff")).Diff }));
+
+type Version = components["schemas"]["Version"];
+
+const versionText = (v: Version): string => yaml({ labels: v.labels, spec: v.spec });
+
+/** Who changed the policy when, and what. */
+export function History({ name }: { name: string }) {
+  const history = useHistory(name);
+  const now = useNow();
+  const [open, setOpen] = useState<number | undefined>();
+  return (
+    <Section title="History" note={history.data ? count(history.data.length) : undefined}>
+      <Loaded query={history} what="The policy's history" skeleton={<TableSkeleton rows={2} />}>
+        {(all) => (
+          <Card>
+            <ol className={classes.history}>
+              {all.map((v, i) => {
+                const before = all[i + 1];
+                return (
+                  <li key={`${v.revision} ${v.at}`}>
+                    <div className={classes.row}>
+                      <b>Revision {v.revision}</b>
+                      <span className={classes.quiet}>
+                        {age(v.at, now)} ago by {v.by || "unknown"}
+                        {v.managedBy === "" || v.managedBy === "console" ? "" : ` (${v.managedBy})`}
+                        {v.deleted ? ", deleted" : ""}
+                      </span>
+                      {before && !v.deleted ? (
+                        <Button size="compact-xs" variant="default" aria-expanded={open === v.revision} onClick={() => setOpen(open === v.revision ? undefined : v.revision)}>
+                          {open === v.revision ? "Hide" : "What changed"}
+                        </Button>
+                      ) : null}
+                    </div>
+                    {open === v.revision && before ? (
+                      <Suspense fallback={null}>
+                        <Diff before={versionText(before)} after={versionText(v)} />
+                      </Suspense>
+                    ) : null}
+                  </li>
+                );
+              })}
+            </ol>
+          </Card>
+        )}
+      </Loaded>
+    </Section>
+  );
+}
