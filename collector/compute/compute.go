@@ -283,10 +283,53 @@ func (c *Computer) take(at time.Time) []Sample {
 		c.out[i].At = at
 	}
 	slices.SortFunc(c.out, func(a, b Sample) int { return cmp.Compare(a.order, b.order) })
+	c.out = succeeded(c.out)
 	out := c.out
 	c.out = nil
 	if at.After(c.lastAt) {
 		c.lastAt = at
+	}
+	return out
+}
+
+// succeeded leaves out the stale markers of series that go on: a StatefulSet's
+// new pod has the name of the one before, and so the same labels. A series cannot
+// hold both at one time.
+func succeeded(samples []Sample) []Sample {
+	ended := map[uint64][]int{}
+	for i := range samples {
+		if samples[i].Stale() {
+			h := samples[i].Labels.Hash()
+			ended[h] = append(ended[h], i)
+		}
+	}
+	if len(ended) == 0 {
+		return samples
+	}
+	goesOn := map[int]bool{}
+	of, hash := ^uint64(0), uint64(0) // samples of one entity lie together
+	for i := range samples {
+		s := &samples[i]
+		if s.Stale() {
+			continue
+		}
+		if s.order>>8 != of {
+			of, hash = s.order>>8, s.Labels.Hash()
+		}
+		for _, j := range ended[hash] {
+			if samples[j].Metric == s.Metric && labels.Equal(samples[j].Labels, s.Labels) {
+				goesOn[j] = true
+			}
+		}
+	}
+	if len(goesOn) == 0 {
+		return samples
+	}
+	out := samples[:0]
+	for i, s := range samples {
+		if !goesOn[i] {
+			out = append(out, s)
+		}
 	}
 	return out
 }

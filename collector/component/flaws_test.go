@@ -1,0 +1,133 @@
+package component
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/crowsnest-dev/crowsnest/collector/compute"
+	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// samples reads the control plane twice, a minute apart, and gives what the
+// second interval has, as metric{values of labels}.
+func samples(t *testing.T, api *httptest.Server, targets map[string]string, now *state.Snapshot, between func()) map[string]float64 {
+	t.Helper()
+	u, _ := url.Parse(api.URL)
+	clock := at
+	direct, err := Direct(DirectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(direct.CloseIdleConnections)
+	s, err := New(Options{API: u, Client: api.Client(), Direct: direct, Targets: targets, Now: func() time.Time { return clock }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := compute.New(compute.Options{Role: wire.RoleCluster, Sender: "cluster", Interval: 30 * time.Second})
+	c.Interval(clock, s.Read(t.Context(), clock, now), now)
+	between()
+	clock = clock.Add(time.Minute)
+	out := map[string]float64{}
+	for _, sample := range c.Interval(clock, s.Read(t.Context(), clock, now), now) {
+		var values []string
+		sample.Labels.Range(func(l labels.Label) { values = append(values, l.Value) })
+		out[strings.TrimPrefix(sample.Metric, "k8s_component_")+"{"+strings.Join(values, ",")+"}"] = sample.V
+	}
+	return out
+}
+
+func want(t *testing.T, got map[string]float64, name string, v float64) {
+	t.Helper()
+	if g, ok := got[name]; !ok || math.Abs(g-v) > math.Abs(v)/500 {
+		t.Errorf("%s is %v (%v), want %v", name, g, ok, v)
+	}
+}
+
+// The predecessor found components by insecure ports that are gone since
+// Kubernetes 1.24, and hid the alarm when the master's kubelet was down.
+func TestF24ComponentsByTheirOwnWord(t *testing.T) {
+	healthy := true
+	api := server(t, map[string]func(http.ResponseWriter){"/readyz": say(200, "ok"), "/readyz/etcd": say(200, "ok"), "/metrics": say(200, apiMetrics)})
+	sched := server(t, map[string]func(http.ResponseWriter){"/healthz": func(w http.ResponseWriter) {
+		if healthy {
+			say(200, "ok")(w)
+		} else {
+			say(500, "no")(w)
+		}
+	}, "/metrics": say(403, "")})
+	// No node and no kubelet is known; the manager shows only as a static pod.
+	now := &state.Snapshot{Synced: true, Pods: map[string]*object.Pod{"cm": {
+		Meta:  object.Meta{UID: "cm", Namespace: "kube-system", Name: "kube-controller-manager-m", Labels: map[string]string{"component": "kube-controller-manager"}},
+		Phase: object.PhaseRunning, Ready: true,
+	}}}
+	got := samples(t, api, map[string]string{Scheduler: sched.URL}, now, func() { healthy = false })
+	want(t, got, "ready{apiserver}", 1)
+	want(t, got, "ready{etcd}", 1)
+	want(t, got, "ready{scheduler}", 0)
+	want(t, got, "ready{controller_manager}", 1)
+	if got["certificate_days{apiserver}"] <= 0 {
+		t.Errorf("the API server's certificate has %v days left", got["certificate_days{apiserver}"])
+	}
+}
+
+// The predecessor averaged microseconds over everything, CONNECT and WATCH too.
+func TestF25LatencyIsAPercentileInSecondsWithoutWhatLasts(t *testing.T) {
+	second := false
+	text := func() string {
+		n := 0
+		if second {
+			n = 100
+		}
+		var b strings.Builder
+		for _, verb := range []string{"LIST", "WATCH", "CONNECT"} {
+			slow := n
+			if verb == "LIST" {
+				slow = 0
+			}
+			// Lists take at most 0.1 s; the others last for minutes.
+			for bound, count := range map[string]int{"0.05": n - slow - n/10, "0.1": n - slow, "60": n - slow, "+Inf": n} {
+				fmt.Fprintf(&b, "apiserver_request_duration_seconds_bucket{verb=%q,le=%q} %d\n", verb, bound, 1000+max(0, count))
+			}
+			fmt.Fprintf(&b, "apiserver_request_total{verb=%q,code=\"200\"} %d\n", verb, 1000+n)
+		}
+		return b.String()
+	}
+	api := server(t, map[string]func(http.ResponseWriter){"/readyz": say(200, "ok"), "/metrics": func(w http.ResponseWriter) { say(200, text())(w) }})
+	got := samples(t, api, nil, &state.Snapshot{Synced: true}, func() { second = true })
+	want(t, got, "request_p99{apiserver,list}", 0.095)
+	want(t, got, "request_rate{apiserver,list}", 100.0/60)
+	for name := range got {
+		if strings.Contains(name, "watch") || strings.Contains(name, "connect") {
+			t.Errorf("%s is about requests that last", name)
+		}
+	}
+}
+
+// The predecessor took the average over the scheduler's whole life, of a metric
+// that is gone.
+func TestF26SchedulingIsThatOfTheInterval(t *testing.T) {
+	second := false
+	text := func() string {
+		// A million quick attempts long ago; a hundred slow ones now.
+		n := 0
+		if second {
+			n = 100
+		}
+		return fmt.Sprintf("scheduler_scheduling_attempt_duration_seconds_bucket{result=\"scheduled\",le=\"0.01\"} 1000000\n"+
+			"scheduler_scheduling_attempt_duration_seconds_bucket{result=\"scheduled\",le=\"2\"} %d\nscheduler_scheduling_attempt_duration_seconds_bucket{result=\"scheduled\",le=\"+Inf\"} %d\n", 1000000+n, 1000000+n)
+	}
+	api := server(t, map[string]func(http.ResponseWriter){"/readyz": say(200, "ok")})
+	sched := server(t, map[string]func(http.ResponseWriter){"/healthz": say(200, "ok"), "/metrics": func(w http.ResponseWriter) { say(200, text())(w) }})
+	got := samples(t, api, map[string]string{Scheduler: sched.URL}, &state.Snapshot{Synced: true}, func() { second = true })
+	want(t, got, "scheduling_p99{scheduler}", 0.01+1.99*0.99)
+}

@@ -1,0 +1,41 @@
+package host
+
+import (
+	"testing"
+)
+
+// Tests named after the flaws of the predecessor's rules (docs/flaws.md).
+
+// The predecessor counted the page cache as used, and in its other metric
+// shared memory as free.
+func TestF20MemoryIsWhatTheKernelCallsAvailable(t *testing.T) {
+	set := read(t, map[string]string{"meminfo": "MemTotal: 1000 kB\nMemFree: 100 kB\nBuffers: 50 kB\nCached: 600 kB\nShmem: 200 kB\nSReclaimable: 80 kB\nMemAvailable: 500 kB\n"}, nil)
+	if used, total := set.Host.MemUsedBytes.V, set.Host.MemTotalBytes.V; used != 500<<10 || total != 1000<<10 {
+		t.Errorf("%v of %v bytes are used, want half", used, total)
+	}
+}
+
+// The predecessor knew only ext and xfs, and counted bind mounts again.
+func TestF21EachDeviceOnceWhateverItsKind(t *testing.T) {
+	set := read(t, map[string]string{"1/mountinfo": "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:1 /var/x /x rw - ext4 /dev/sda1 rw\n" +
+		"3 1 0:30 /data /data rw - btrfs /dev/sdb rw\n4 1 0:31 /home /data/home rw - btrfs /dev/sdb rw\n5 1 0:40 / /pool rw - zfs pool rw\n6 1 0:41 / /pool/a rw - zfs pool/a rw\n"}, nil)
+	got := ""
+	for _, f := range set.Host.Filesystems {
+		got += f.Mountpoint + " "
+	}
+	if got != "/ /data /pool " {
+		t.Errorf("measured are %s", got)
+	}
+}
+
+// The predecessor named interfaces to leave out, and missed most CNIs' and bonds' members.
+func TestF22OnlyInterfacesOfTheNodesOwn(t *testing.T) {
+	nics := map[string][2]int{"eth0": {100, 1}}
+	for _, nic := range []string{"lo", "cali12", "cni0", "eni3a", "lxc9", "kube-ipvs0", "nerdctl0", "veth1", "docker0", "flannel.1", "tunl0", "br0"} {
+		nics[nic] = [2]int{10_000, 10_000}
+	}
+	set := read(t, map[string]string{"1/net/dev": netDev(nics)}, map[string]string{"class/net/eth0/device/vendor": "x", "class/net/br0/lower_eth0/x": ""})
+	if set.Host.ReceiveBytes.V != 100 || set.Host.TransmitBytes.V != 1 {
+		t.Errorf("%v in and %v out, want eth0's alone", set.Host.ReceiveBytes.V, set.Host.TransmitBytes.V)
+	}
+}
