@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/crowsnest-dev/crowsnest/api/access"
+	"github.com/crowsnest-dev/crowsnest/api/alertmanager"
 	"github.com/crowsnest-dev/crowsnest/api/alerts"
 	"github.com/crowsnest-dev/crowsnest/api/catalogue"
 	"github.com/crowsnest-dev/crowsnest/api/ingest"
@@ -57,6 +58,8 @@ type Options struct {
 	Inventory  inventory.Options
 	Writes     ingest.Writes // how the metrics writes of clusters do
 	Alerts     alerts.Options
+	// Alertmanager serves Alertmanager's API under /api/v2/.
+	Alertmanager http.Handler
 	Status     StatusOptions
 	// Register adds the routes of further parts. Each gets an API whose paths
 	// are relative to Prefix.
@@ -162,7 +165,7 @@ func (s *Server) ingestOnly(w http.ResponseWriter, r *http.Request) {
 // isIngest tells the paths on which collectors hand over what they have. Their
 // bodies have bounds of their own.
 func isIngest(path string) bool {
-	return path == wire.PathMetrics || path == logpush.PathLoki || path == logpush.PathOTLP || strings.HasPrefix(path, Prefix+"/ingest/")
+	return path == wire.PathMetrics || path == ingest.PathOTLP || path == logpush.PathLoki || path == logpush.PathOTLP || path == alertmanager.PathAlerts || strings.HasPrefix(path, Prefix+"/ingest/")
 }
 
 // open says which requests need no principal: the probes, and the console's own
@@ -242,6 +245,9 @@ func (s *Server) routes() {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = fmt.Fprintf(w, `{"status":"success","data":{"version":%q}}`, s.opts.Version)
 	})))
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		e.Handle(method, alertmanager.Prefix+"/*path", func(c *gin.Context) { s.opts.Alertmanager.ServeHTTP(c.Writer, c.Request) })
+	}
 	e.GET("/select/logsql/*path", s.logs)
 	e.POST("/select/logsql/*path", s.logs)
 
@@ -331,6 +337,10 @@ func (s *Server) prometheus(c *gin.Context) {
 			return
 		}
 		s.opts.Ingest.ServeMetrics(c.Writer, c.Request)
+		return
+	}
+	if c.Request.URL.Path == ingest.PathOTLP && c.Request.Method == http.MethodPost {
+		s.opts.Ingest.ServeOTLPMetrics(c.Writer, c.Request)
 		return
 	}
 	if c.Request.URL.Path == logpush.PathOTLP && c.Request.Method == http.MethodPost {

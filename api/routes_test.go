@@ -11,7 +11,9 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/api/access"
+	"github.com/crowsnest-dev/crowsnest/api/alertmanager"
 	"github.com/crowsnest-dev/crowsnest/api/ingest"
 	"github.com/crowsnest-dev/crowsnest/api/logpush"
 	apilogs "github.com/crowsnest-dev/crowsnest/api/logs"
@@ -56,8 +58,17 @@ func complete(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return opened(t, func(o *Options) { o.Prometheus, o.Logs, o.LogLines, o.LogPush, o.Ingest = prom, logsql, logsql, pushed, gate })
+	am, err := alertmanager.New(alertmanager.Options{Store: nobody{}, Receiver: nobody{}}) // as does this
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened(t, func(o *Options) { o.Prometheus, o.Logs, o.LogLines, o.LogPush, o.Ingest, o.Alertmanager = prom, logsql, logsql, pushed, gate, am })
 }
+
+// nobody is asked for anything when access is refused.
+type nobody struct{ alertmanager.Store }
+
+func (nobody) Received(context.Context, []incident.External) error { return nil }
 
 // asksNobody are the routes that need no principal, each with the reason.
 var asksNobody = map[string]string{
@@ -81,8 +92,9 @@ var paths = map[string][]string{
 	Prefix + "/logs/context":  {Prefix + "/logs/context?stream_id=x&time=2026-11-23T10:00:00Z"},
 	Prefix + "/logs/download": {Prefix + "/logs/download?start=now-1h"},
 	"/select/logsql/*path":    {"/select/logsql/query?query=*", "/select/logsql/tail?query=*", "/select/logsql/facets?query=*", "/select/logsql/stream_ids?query=*"},
+	alertmanager.Prefix + "/*path": {"/api/v2/alerts", "/api/v2/silence/x", "/api/v2/silences", "/api/v2/nothing"},
 	"/api/v1/*path": {
-		wire.PathMetrics, logpush.PathOTLP, "/api/v1/query?query=up", "/api/v1/query_range?query=up&start=0&end=1&step=1", "/api/v1/series?match[]=up",
+		wire.PathMetrics, ingest.PathOTLP, logpush.PathOTLP, "/api/v1/query?query=up", "/api/v1/query_range?query=up&start=0&end=1&step=1", "/api/v1/series?match[]=up",
 		"/api/v1/labels", "/api/v1/label/x/values", "/api/v1/read", "/api/v1/metadata", "/api/v1/rules", "/api/v1/alerts", "/api/v1/targets",
 		"/api/v1/status/config", "/api/v1/status/tsdb", "/api/v1/admin/tsdb/snapshot", "/api/v1/nothing", "/api/v1/label/x/values/",
 	},

@@ -46,9 +46,13 @@ type Inventory interface {
 	PodsOn(cluster, node string) []*object.Pod
 }
 
-// Metrics takes remote writes. It answers by itself.
+// PathOTLP is where OpenTelemetry's exporters send metrics.
+const PathOTLP = "/api/v1/otlp/v1/metrics"
+
+// Metrics takes remote writes and OTLP. It answers by itself.
 type Metrics interface {
 	ServeWrite(w http.ResponseWriter, r *http.Request, cluster string)
+	ServeOTLP(w http.ResponseWriter, r *http.Request, cluster string)
 }
 
 // Control serves control streams. It answers by itself.
@@ -123,6 +127,16 @@ func (h *Handler) ServeMetrics(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.opts.Metrics.ServeWrite(w, r, cluster)
+}
+
+// ServeOTLPMetrics takes metrics as OpenTelemetry sends them.
+func (h *Handler) ServeOTLPMetrics(w http.ResponseWriter, r *http.Request) {
+	cluster, err := h.accept(r)
+	if err != nil {
+		h.refuse(w, r, "metrics", err)
+		return
+	}
+	h.opts.Metrics.ServeOTLP(w, r, cluster)
 }
 
 // ServeControl opens a control stream.

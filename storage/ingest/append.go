@@ -31,6 +31,8 @@ type request struct {
 	minTime int64 // Unix milliseconds; older is refused
 	maxTime int64 // Unix milliseconds; newer is refused
 
+	begun     bool          // an appender was asked for
+	wait      time.Duration // the cluster's rate was used up
 	committed bool
 	abort     error // the whole request is refused
 	failed    error // the store did not take it

@@ -88,6 +88,7 @@ type Ingester struct {
 	metrics *ownMetrics
 	log     *slog.Logger
 	hash    hasher
+	otlp    http.Handler
 	buffers sync.Pool // of *[]byte, for decompressed bodies
 
 	requests chan struct{} // a place for each request worked on
@@ -106,6 +107,10 @@ func New(o Options) (*Ingester, error) {
 		opts: o, limits: o.Limits, metrics: newMetrics(o.Registerer), log: o.Logger, hash: newHasher(),
 		requests: make(chan struct{}, o.Limits.Requests), backlog: make(chan struct{}, o.Limits.BacklogRequests),
 		clusters: map[string]*cluster{},
+	}
+	var err error
+	if i.otlp, err = i.newOTLP(); err != nil {
+		return nil, fmt.Errorf("ingest: OTLP: %w", err)
 	}
 	return i, nil
 }

@@ -252,7 +252,7 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 				}
 			})
 		}
-		wait := 300*time.Millisecond + time.Duration(r.IntN(900))*time.Millisecond
+		wait := time.Duration(300+r.IntN(900)) * time.Millisecond * time.Duration(max(1, series/10_000))
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
