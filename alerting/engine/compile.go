@@ -24,7 +24,9 @@ type compiled struct {
 	conditions []condition
 	dimensions []string // of the metrics that have some; they all have the same
 	templates  map[string]*policy.Template
-	targets    []policy.TargetRef
+	targets    []policy.TargetRef // empty: the routes decide
+	repeat     *policy.Repeat
+	escalate   []policy.Escalate
 	group      incident.Grouping
 }
 
@@ -50,7 +52,7 @@ func compile(r meta.Resource) (*compiled, error) {
 		},
 	}
 	if s.Notify != nil {
-		c.targets = s.Notify.Targets
+		c.targets, c.repeat, c.escalate = s.Notify.Targets, s.Notify.Repeat, s.Notify.Escalate
 	}
 	if c.selection, err = policy.Compile(s); err != nil {
 		return nil, fmt.Errorf("policy %q: %w", r.Name, err)

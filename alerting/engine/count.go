@@ -78,12 +78,13 @@ func (e *Engine) judgeCount(r round, s scope, c *compiled, now time.Time) *incid
 	}
 	value := float64(n)
 	out := &incident.Alert{ID: incident.NewID("alt_", now), Key: key.key, Firing: true, StartedAt: r.at, Severity: catalogue.Severities[c.rule.NoDataRank-1]}
-	out.Policy, out.Labels, out.Targets, out.Group = c.ref, c.labels, c.targets, c.group
+	out.Policy, out.Labels, out.Group = c.ref, c.labels, c.group
 	out.Object = incident.Object{Level: catalogue.Cluster, Cluster: r.source.cluster}
 	out.State, out.Sender = state, r.source.sender
 	out.Title = fmt.Sprintf("fewer than %d %ss match %s", c.atLeast(), c.level, c.ref.Name)
 	out.Explanation = fmt.Sprintf("%d match since %s, %d are asked for", n, since.UTC().Format(time.RFC3339), c.atLeast())
 	out.Conditions = []incident.Condition{{Metric: "atLeast", Statistic: "last", Op: "<", Threshold: least, Need: 1, Of: 1, Value: &value, Unit: string(catalogue.Count), Holds: true}}
 	out.Annotations = annotate(c, out)
+	e.address(out, c)
 	return out
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
+	"github.com/crowsnest-dev/crowsnest/alerting/routing"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 	"github.com/crowsnest-dev/crowsnest/storage/inventory"
@@ -159,6 +160,7 @@ type Engine struct {
 		changes map[sourceKey]round // waiting for changeGap
 		reload  bool
 	}
+	calls chan call // of other goroutines, for Run's to make
 
 	// Owned by Run's goroutine.
 	born     time.Time
@@ -166,6 +168,10 @@ type Engine struct {
 	byID     map[string]*compiled
 	clusters map[string]meta.ClusterRow
 	targets  []incident.Target
+	routing  *routing.Set
+	applying []*incident.Alert // by the present commit
+	gathered []routing.Facts   // of all that fires, for the present commit
+	muzzled  map[alertKey]bool // ended by hand: they fire again after they were good once
 	sources  map[sourceKey]*source
 	alerts   map[alertKey]*incident.Alert
 	ended    map[alertKey]time.Time   // recently: nothing older may fire again
@@ -187,6 +193,7 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		opts: o, log: o.Logger, metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1),
 		byID: map[string]*compiled{}, clusters: map[string]meta.ClusterRow{}, sources: map[sourceKey]*source{},
+		calls: make(chan call), muzzled: map[alertKey]bool{}, routing: &routing.Set{},
 		promql: newPromQL(o.Logger), changes: map[alertKey][]time.Time{}, few: map[alertKey]time.Time{},
 		alerts: map[alertKey]*incident.Alert{}, ended: map[alertKey]time.Time{}, savedAt: map[string]time.Time{}, failing: map[string]bool{},
 	}
@@ -195,6 +202,8 @@ func New(o Options) (*Engine, error) {
 	e.book = &incident.Book{
 		Links:   incident.Links{Base: o.PublicURL},
 		Targets: func() []incident.Target { return e.targets },
+		Routing: func() *routing.Set { return e.routing },
+		Firing:  e.facts,
 		ClusterName: func(id string) string {
 			if c, ok := e.clusters[id]; ok {
 				return c.Name
@@ -343,6 +352,8 @@ func (e *Engine) Run(ctx context.Context) error {
 			timer.Stop()
 			return nil
 		case <-e.wake:
+		case c := <-e.calls:
+			c.done <- e.act(ctx, c)
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -391,7 +402,7 @@ func (e *Engine) restore(ctx context.Context) error {
 
 // load reads policies, targets and clusters.
 func (e *Engine) load(ctx context.Context, now time.Time) error {
-	var policies, targets []meta.Resource
+	var policies, targets, rows []meta.Resource
 	var clusters []meta.ClusterRow
 	err := e.opts.Meta.View(ctx, func(tx *meta.Tx) (err error) {
 		if policies, err = tx.Resources(meta.KindPolicy); err != nil {
@@ -400,12 +411,23 @@ func (e *Engine) load(ctx context.Context, now time.Time) error {
 		if targets, err = tx.Resources(meta.KindTarget); err != nil {
 			return err
 		}
+		for _, kind := range []string{meta.KindRoute, meta.KindSilence, meta.KindMaintenance, meta.KindInhibition} {
+			of, err := tx.Resources(kind)
+			if err != nil {
+				return err
+			}
+			rows = append(rows, of...)
+		}
 		clusters, err = tx.ListClusters()
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	set, err := routing.Compile(rows)
+	e.report("load", "read routes and mutes", err) // the others work
+	e.routing = set
+	e.view.setRoutes(set.HasRoutes())
 	e.loadedAt = now
 	byID := make(map[string]*compiled, len(policies))
 	e.policies = e.policies[:0:0]
@@ -457,6 +479,7 @@ func (e *Engine) reload(ctx context.Context, now time.Time) {
 func (e *Engine) flush(ctx context.Context, now time.Time) time.Duration {
 	var told bool
 	var next time.Time
+	e.gathered = nil
 	err := e.opts.Meta.View(ctx, func(tx *meta.Tx) (err error) { next, err = tx.NextThread(); return err })
 	if err == nil && !next.IsZero() && !next.After(now) {
 		err = e.opts.Meta.Update(ctx, func(tx *meta.Tx) (err error) {
@@ -487,6 +510,8 @@ func (e *Engine) commit(ctx context.Context, now time.Time, changed, quiet []*in
 		return true
 	}
 	var told bool
+	e.applying, e.gathered = changed, nil
+	defer func() { e.applying = nil }()
 	err := e.opts.Meta.Update(ctx, func(tx *meta.Tx) (err error) {
 		if told, err = e.book.Apply(tx, now, changed); err != nil {
 			return err

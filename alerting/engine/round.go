@@ -256,6 +256,10 @@ func (e *Engine) judgeOne(ct *court, r round, s scope, c *compiled, sub subject,
 	rank := v.state.Rank(c.rule.NoDataRank)
 	if a == nil {
 		if rank == 0 {
+			delete(e.muzzled, key)
+			return nil, false
+		}
+		if e.muzzled[key] {
 			return nil, false
 		}
 		a := &incident.Alert{ID: incident.NewID("alt_", now), Key: sub.key(), Firing: true, StartedAt: r.at, Data: incident.Data{Dimensions: parseDimensions(sub.dimensions)}}
@@ -310,7 +314,7 @@ func (e *Engine) describe(a *incident.Alert, r round, s scope, c *compiled, v ve
 	f, state, in := v.found, v.state, v.in
 	rank := state.Rank(c.rule.NoDataRank)
 	a.Severity = catalogue.Severities[rank-1]
-	a.Policy, a.Labels, a.Targets, a.Group = c.ref, c.labels, c.targets, c.group
+	a.Policy, a.Labels, a.Group = c.ref, c.labels, c.group
 	a.Object, a.UID, a.State, a.Stale = f.object, f.uid, state, false
 	a.Desired, a.Rollout = f.desired, f.rollout
 	if slices.Contains(s.places, c.conditions[0].metric.Place) {
@@ -321,6 +325,15 @@ func (e *Engine) describe(a *incident.Alert, r round, s scope, c *compiled, v ve
 	a.Title, a.Explanation = title(c, rank, in, state, onlySilent), explain(c, rank, in, state, onlySilent)
 	a.Series = points(v.samples[0])
 	a.Annotations = annotate(c, a)
+	e.address(a, c)
+}
+
+// address says who is told: whom the policy names, else whom the routes do.
+func (e *Engine) address(a *incident.Alert, c *compiled) {
+	a.Targets, a.Repeat, a.Escalate = c.targets, c.repeat, c.escalate
+	if len(c.targets) == 0 {
+		a.Targets = e.routing.Targets(a.Facts())
+	}
 }
 
 // describeEnd fills what follows from an end.

@@ -14,6 +14,12 @@ import (
 func (e *Engine) silence(ctx context.Context, now time.Time) {
 	var changed, quiet []*incident.Alert
 	for _, a := range e.alerts {
+		if a.External != nil {
+			if end := a.External.EndsAt; !end.IsZero() && !now.Before(end) {
+				changed = append(changed, endExternal(a, end, evaluate.NoData))
+			}
+			continue
+		}
 		c := e.byID[a.Policy.ID]
 		if c == nil || c.spec == nil || a.Sender == "" {
 			continue
@@ -81,6 +87,8 @@ func (e *Engine) orphaned(a *incident.Alert, listed map[string]bool) evaluate.Ca
 	cluster := a.Object.Cluster
 	_, known := e.clusters[cluster]
 	switch {
+	case a.External != nil:
+		return "" // its sender decides
 	case c == nil:
 		return evaluate.PolicyDeleted
 	case c.spec == nil:

@@ -20,6 +20,7 @@ type view struct {
 	intervals map[sourceKey]time.Duration
 	done      map[[2]string]evaluation // by policy id and cluster
 	at        map[string]time.Time     // newest time that was evaluated, by cluster
+	routes    bool                     // there is some
 	fires     map[string]int           // by policy id
 }
 
@@ -47,6 +48,18 @@ func (v *view) arrived(cluster string, at time.Time) {
 	if at.After(v.at[cluster]) {
 		v.at[cluster] = at
 	}
+}
+
+func (v *view) setRoutes(some bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.routes = some
+}
+
+func (v *view) hasRoutes() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.routes
 }
 
 func (v *view) newest(cluster string) time.Time {
@@ -149,8 +162,8 @@ func (e *Engine) Status(r meta.Resource, clusters []meta.ClusterRow) (policy.Sta
 	case out.Selected == 0:
 		out.Reasons = append(out.Reasons, "selects nothing")
 	}
-	if len(c.targets) == 0 {
-		out.Reasons = append(out.Reasons, "tells nobody: no target is named; incidents are shown in the console only")
+	if len(c.targets) == 0 && !e.view.hasRoutes() {
+		out.Reasons = append(out.Reasons, "tells nobody: no target is named and there is no route; incidents are shown in the console only")
 	}
 	switch {
 	case !c.enabled:

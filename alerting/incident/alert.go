@@ -7,12 +7,14 @@ package incident
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/alerting/routing"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
@@ -107,8 +109,11 @@ type Data struct {
 	Labels     map[string]string  `json:"labels,omitempty"` // of the policy
 	Targets    []policy.TargetRef `json:"targets,omitempty"`
 	Group      Grouping           `json:"group"`
-	Stale      bool               `json:"stale,omitempty"` // the source of its values is silent
-	Title      string             `json:"title"`           // what is wrong, without the object
+	Repeat     *policy.Repeat     `json:"repeat,omitempty"`
+	Escalate   []policy.Escalate  `json:"escalate,omitempty"`
+	Stale      bool               `json:"stale,omitempty"`    // the source of its values is silent
+	Title      string             `json:"title"`              // what is wrong, without the object
+	External   *External          `json:"external,omitempty"` // somebody else judged it
 
 	// What follows from the newest judgement.
 	Conditions  []Condition       `json:"conditions"`
@@ -122,6 +127,29 @@ type Data struct {
 	Sender  string         `json:"sender,omitempty"`
 	Desired int            `json:"desired,omitempty"` // replicas of the workload
 	Rollout string         `json:"rollout,omitempty"` // of the workload: its template's revision
+}
+
+// Facts are what routes and mutes are asked by.
+func (a *Alert) Facts() routing.Facts {
+	o := a.Object
+	l := maps.Clone(a.Labels)
+	if l == nil {
+		l = map[string]string{}
+	}
+	maps.Copy(l, a.Dimensions)
+	for k, v := range map[string]string{
+		"alertname": a.Policy.Name, "policy": a.Policy.Name, "severity": string(a.Severity), "cluster": o.Cluster, "level": string(o.Level),
+		"namespace": o.Namespace, "workload_type": o.WorkloadType, "workload": o.Workload, "pod": o.Pod, "container": o.Container,
+		"node": o.Node, "service": o.Service, "volume": o.Volume, "component": o.Component,
+	} {
+		if v != "" {
+			l[k] = v
+		}
+	}
+	if len(a.Conditions) > 0 && a.Conditions[0].Metric != "" {
+		l["metric"] = a.Conditions[0].Metric
+	}
+	return routing.Facts{ID: a.ID, Labels: l}
 }
 
 // Row is the alert as it is stored.

@@ -18,13 +18,17 @@ const Version = "crowsnest/v1"
 // Type of a notification.
 type Type string
 
-// The types that are sent now.
+// The types that are sent.
 const (
-	Firing   Type = "incident.firing"
-	Updated  Type = "incident.updated"  // an alert joined or left
-	Severity Type = "incident.severity" // it rose or fell
-	Resolved Type = "incident.resolved" // the thread's last alert ended
-	Test     Type = "test"
+	Firing       Type = "incident.firing"
+	Updated      Type = "incident.updated"      // an alert joined or left
+	Severity     Type = "incident.severity"     // it rose or fell
+	Resolved     Type = "incident.resolved"     // the thread's last alert ended
+	Reminder     Type = "incident.reminder"     // it is still open
+	Escalated    Type = "incident.escalated"    // nobody acknowledged it in time
+	Acknowledged Type = "incident.acknowledged" // somebody takes care of it
+	Summary      Type = "summary"               // of what began and ended while muted
+	Test         Type = "test"
 )
 
 // DefaultMaxBytes of a message.
@@ -74,7 +78,7 @@ type MessageIncident struct {
 	ID               string            `json:"id"`
 	URL              string            `json:"url"`
 	Title            string            `json:"title"`
-	State            string            `json:"state"` // open | resolved
+	State            string            `json:"state"` // open | acknowledged | resolved
 	Severity         string            `json:"severity"`
 	PreviousSeverity *string           `json:"previous_severity"`
 	Cluster          MessageCluster    `json:"cluster"`
@@ -101,6 +105,7 @@ type MessageAlert struct {
 	EndedAt     *Time             `json:"ended_at"`
 	Cause       *string           `json:"cause"`
 	Stale       bool              `json:"stale"`
+	Flapping    bool              `json:"flapping,omitempty"`
 	Policy      MessagePolicy     `json:"policy"`
 	Object      Object            `json:"object"`
 	Dimensions  map[string]string `json:"dimensions"`
@@ -149,7 +154,7 @@ func (a *Alert) View(l Links) MessageAlert {
 		state = "firing"
 	}
 	out := MessageAlert{
-		ID: a.ID, State: state, Severity: string(a.Severity), StartedAt: Time(a.StartedAt), EndedAt: timeOrNull(a.EndedAt), Stale: a.Stale,
+		ID: a.ID, State: state, Severity: string(a.Severity), StartedAt: Time(a.StartedAt), EndedAt: timeOrNull(a.EndedAt), Stale: a.Stale, Flapping: a.State.Flapping,
 		Policy: MessagePolicy{Name: a.Policy.Name, Project: a.Policy.Project, Revision: a.Policy.Revision, URL: l.Policy(a.Policy.Name)},
 		Object: a.Object, Dimensions: orEmpty(a.Dimensions), Conditions: a.Conditions, Explanation: a.Explanation, Annotations: orEmpty(a.Annotations),
 		Evidence: Evidence{Series: a.Series, Logs: []any{}, Events: []any{}},

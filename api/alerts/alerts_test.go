@@ -29,6 +29,7 @@ import (
 type fakeEngine struct {
 	alerts.CoreEngine
 	changed int
+	said    []string
 }
 
 var _ alerts.Engine = (*fakeEngine)(nil)

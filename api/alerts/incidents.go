@@ -20,7 +20,7 @@ type Incident struct {
 	ID             string            `json:"id"`
 	URL            string            `json:"url"`
 	Title          string            `json:"title"`
-	State          string            `json:"state" enum:"open,resolved"`
+	State          string            `json:"state" enum:"open,acknowledged,resolved"`
 	Severity       string            `json:"severity" enum:"info,warning,critical"`
 	Cluster        ClusterRef        `json:"cluster"`
 	Object         ObjectRef         `json:"object" doc:"Of its worst alert."`
@@ -28,6 +28,8 @@ type Incident struct {
 	EndedAt        *time.Time        `json:"ended_at"`
 	Cause          *string           `json:"cause" doc:"Why the last alert ended."`
 	AcknowledgedBy *string           `json:"acknowledged_by"`
+	Assignee       *string           `json:"assignee"`
+	Muted          []string          `json:"muted" nullable:"false" doc:"What mutes all of it now, as Silence deploy."`
 	Reopened       int               `json:"reopened" doc:"How often it was opened again within 15 min of its end."`
 	Labels         map[string]string `json:"labels" nullable:"false"`
 }
@@ -141,8 +143,17 @@ func (h *handlers) showIncident(r meta.Incident, names map[string]string) (Incid
 	if name == "" {
 		name = r.Cluster
 	}
+	state := r.State
+	if st.Ack != nil && state == meta.IncidentOpen {
+		state = "acknowledged"
+	}
+	muted := []string{}
+	for _, m := range st.Muted {
+		muted = append(muted, m.Kind+" "+m.Name)
+	}
 	return Incident{
-		ID: r.ID, URL: h.links.Incident(r.ID), Title: st.Title, State: r.State, Severity: r.Severity, Cluster: ClusterRef{r.Cluster, name}, Object: ObjectRef(st.Object),
+		AcknowledgedBy: ackOf(st), Assignee: stringOrNull(r.Assignee), Muted: muted,
+		ID: r.ID, URL: h.links.Incident(r.ID), Title: st.Title, State: state, Severity: r.Severity, Cluster: ClusterRef{r.Cluster, name}, Object: ObjectRef(st.Object),
 		StartedAt: r.StartedAt, EndedAt: orNull(r.EndedAt), Cause: stringOrNull(st.Cause), Reopened: st.Reopened, Labels: orEmpty(st.Labels),
 	}, nil
 }

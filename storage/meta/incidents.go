@@ -113,10 +113,15 @@ func (tx *Tx) IncidentOfGroup(groupKey string, since time.Time) (Incident, error
 
 // IncidentFilter picks incidents; empty fields pick all.
 type IncidentFilter struct {
-	State   string
-	Cluster string
-	Before  string // id: older than this one, for paging
-	Limit   int    // at most; 0 means 1000
+	State    string
+	Cluster  string
+	Severity string
+	Assignee string
+	Policy   string    // name of a policy of one of its alerts
+	Text     string    // in the title, the labels or the object, whatever the case
+	From, To time.Time // it was open within; zero: without end
+	Before   string    // id: older than this one, for paging
+	Limit    int       // at most; 0 means 1000
 }
 
 // Incidents gives incidents, the newest first.
@@ -126,7 +131,11 @@ func (tx *Tx) Incidents(f IncidentFilter) ([]Incident, error) {
 	}
 	return all(tx, "list incidents", scanIncident, `SELECT `+incidentColumns+` FROM incidents
 		WHERE (?1 = '' OR state = ?1) AND (?2 = '' OR cluster = ?2) AND (?3 = '' OR id < ?3)
-		ORDER BY id DESC LIMIT ?4`, f.State, f.Cluster, f.Before, f.Limit)
+			AND (?5 = '' OR severity = ?5) AND (?6 = '' OR assignee = ?6)
+			AND (?7 = '' OR EXISTS (SELECT 1 FROM alerts WHERE incident_id = incidents.id AND json_extract(alerts.data, '$.policy.name') = ?7))
+			AND (?8 = '' OR instr(lower(json_extract(data, '$.title') || ' ' || coalesce(json_extract(data, '$.labels'), '') || ' ' || json_extract(data, '$.object')), lower(?8)) > 0)
+			AND (?9 IS NULL OR ended_at IS NULL OR ended_at >= ?9) AND (?10 IS NULL OR started_at < ?10)
+		ORDER BY id DESC LIMIT ?4`, f.State, f.Cluster, f.Before, f.Limit, f.Severity, f.Assignee, f.Policy, f.Text, millis(f.From), millis(f.To))
 }
 
 // PutAlert makes or replaces an alert. A second firing one for the same policy,

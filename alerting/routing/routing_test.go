@@ -1,0 +1,223 @@
+package routing
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
+)
+
+var now = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+
+func row(t *testing.T, kind, name string, spec any) meta.Resource {
+	t.Helper()
+	b, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return meta.Resource{Kind: kind, Name: name, Spec: b}
+}
+
+func facts(pairs ...string) Facts {
+	f := Facts{ID: strings.Join(pairs, ","), Labels: map[string]string{}}
+	for i := 0; i < len(pairs); i += 2 {
+		f.Labels[pairs[i]] = pairs[i+1]
+	}
+	return f
+}
+
+func TestWrongFieldsAreToldAllAtOnce(t *testing.T) {
+	head := "apiVersion: crowsnest.dev/v1\nmetadata: {name: a}\n"
+	known := Known{Now: now, Targets: []string{"hook"}}
+	for _, c := range []struct {
+		doc   string
+		parse func([]byte, Known) error
+		want  []string
+	}{
+		{
+			"kind: Silence\nspec: {matchers: ['team=', 'team=~\"(\"', 'x'], until: 2026-11-22T00:00:00Z, speed: 1}",
+			func(b []byte, k Known) error { _, err := ParseSilence(b, k); return err },
+			[]string{"spec.matchers[1]", "spec.matchers[2]", "spec.until: must be after from", "spec.speed: unknown key"},
+		},
+		{
+			"kind: Silence\nspec: {matchers: ['team=~\".*\"'], until: 2028-11-24T00:00:00Z}",
+			func(b []byte, k Known) error { _, err := ParseSilence(b, k); return err },
+			[]string{"everything would be muted", "at most 366 days"},
+		},
+		{
+			"kind: Maintenance\nspec: {matchers: ['team=\"a\"'], rrule: FREQ=SECONDLY, timezone: Mars/Olympus, duration: 1s}",
+			func(b []byte, k Known) error { _, err := ParseMaintenance(b, k); return err },
+			[]string{"spec.timezone: must be the name of an IANA time zone", "spec.duration"},
+		},
+		{
+			"kind: Maintenance\nspec: {matchers: ['team=\"a\"'], rrule: FREQ=SECONDLY, duration: 1h}",
+			func(b []byte, k Known) error { _, err := ParseMaintenance(b, k); return err },
+			[]string{"spec.rrule", "HOURLY"},
+		},
+		{
+			"kind: Maintenance\nspec: {matchers: ['team=\"a\"'], rrule: FREQ=HOURLY, duration: 2h}",
+			func(b []byte, k Known) error { _, err := ParseMaintenance(b, k); return err },
+			[]string{"spec.duration: must be at most 1h0m0s"},
+		},
+		{
+			"kind: Route\nspec: {targets: [nobody], severities: [bad], default: true}",
+			func(b []byte, k Known) error { _, err := ParseRoute(b, k); return err },
+			[]string{"spec.targets[0]", "spec.severities[0]", "spec.default"},
+		},
+		{
+			"kind: Inhibition\nspec: {source: [], target: ['a=\"b\"']}",
+			func(b []byte, k Known) error { _, err := ParseInhibition(b, k); return err },
+			[]string{"spec.source: at least one is required"},
+		},
+	} {
+		err := c.parse([]byte(head+c.doc), known)
+		for _, w := range c.want {
+			if err == nil || !strings.Contains(err.Error(), w) {
+				t.Errorf("%s\nis said to be %v, which does not name %s", c.doc, err, w)
+			}
+		}
+	}
+}
+
+func TestRoutes(t *testing.T) {
+	set, err := Compile([]meta.Resource{
+		row(t, meta.KindRoute, "rest", map[string]any{"default": true, "targets": []string{"all"}}),
+		row(t, meta.KindRoute, "b", map[string]any{"order": 2, "policies": []string{"cart-*"}, "targets": []string{"second"}}),
+		row(t, meta.KindRoute, "a", map[string]any{"order": 1, "matchers": []string{`team="shop"`}, "targets": []string{"first"}, "continue": true}),
+		row(t, meta.KindRoute, "c", map[string]any{"order": 3, "targets": []string{"third"}, "clusters": []string{"edge-*"}}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		f    Facts
+		want string
+	}{
+		{facts("team", "shop", "policy", "cart-cpu", "cluster", "edge-1"), "first second"},
+		{facts("team", "shop", "policy", "other", "cluster", "edge-1"), "first third"},
+		{facts("policy", "other", "cluster", "edge-1"), "third"},
+		{facts("policy", "other", "cluster", "prod-1"), "all"},
+		{facts("team", "shop", "policy", "other", "cluster", "prod-1"), "first"},
+	} {
+		var got []string
+		for _, r := range set.Targets(c.f) {
+			got = append(got, r.Name)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%v goes to %v, want %s", c.f.Labels, got, c.want)
+		}
+	}
+}
+
+func TestDefaultInhibitions(t *testing.T) {
+	set, err := Compile(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := facts("level", "node", "node", "n-1", "cluster", "prod-1", "metric", "k8s_node_status_ready", "severity", "critical")
+	away := facts("level", "cluster", "cluster", "prod-1", "mutes", "cluster", "severity", "critical")
+	pod := facts("level", "pod", "pod", "p", "node", "n-1", "cluster", "prod-1", "severity", "warning", "metric", "m")
+	worse := facts("level", "pod", "pod", "p", "node", "n-1", "cluster", "prod-1", "severity", "critical", "metric", "m")
+	other := facts("level", "pod", "pod", "p", "node", "n-1", "cluster", "prod-1", "severity", "critical", "metric", "x")
+	elsewhere := facts("level", "pod", "pod", "p", "node", "n-2", "cluster", "prod-2", "severity", "warning", "metric", "m")
+	for _, c := range []struct {
+		f      Facts
+		firing []Facts
+		want   string
+	}{
+		{pod, []Facts{pod, node}, "node-down"},
+		{pod, []Facts{pod, away}, "cluster-unreachable"},
+		{pod, []Facts{pod, worse}, "severities"},
+		{pod, []Facts{pod, other}, ""},
+		{elsewhere, []Facts{elsewhere, node, away, worse}, ""},
+		{away, []Facts{away, node}, ""},
+		{node, []Facts{node, pod}, ""},
+	} {
+		var got []string
+		for _, m := range set.Muted(c.f, c.firing, now) {
+			got = append(got, m.Name)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%v is muted by %v, want %s", c.f.Labels, got, c.want)
+		}
+	}
+	off := false
+	set, err = Compile([]meta.Resource{row(t, meta.KindInhibition, "node-down", InhibitionSpec{Enabled: &off})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := set.Muted(pod, []Facts{node}, now); len(m) != 0 {
+		t.Errorf("switched off, it mutes: %v", m)
+	}
+}
+
+// 02:30 in Berlin: skipped on 28 March 2027, there twice on 31 October.
+func TestDaylightSaving(t *testing.T) {
+	starts := time.Date(2027, 3, 26, 0, 0, 0, 0, time.UTC)
+	spec := MaintenanceSpec{RRule: "FREQ=DAILY;BYHOUR=2;BYMINUTE=30;BYSECOND=0", Timezone: "Europe/Berlin", Starts: &starts}
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	show := func(after time.Time) string {
+		next, err := Preview(spec, after)
+		if err != nil || len(next) != 5 {
+			t.Fatalf("%v %v", next, err)
+		}
+		var out []string
+		for _, n := range next {
+			out = append(out, n.In(berlin).Format("02 15:04 -07"))
+		}
+		return strings.Join(out, ", ")
+	}
+	if got, want := show(starts), "26 02:30 +01, 27 02:30 +01, 28 03:30 +02, 29 02:30 +02, 30 02:30 +02"; got != want {
+		t.Errorf("in spring %s, want %s", got, want)
+	}
+	if got, want := show(time.Date(2027, 10, 29, 12, 0, 0, 0, time.UTC)), "30 02:30 +02, 31 02:30 +02, 01 02:30 +01, 02 02:30 +01, 03 02:30 +01"; got != want {
+		t.Errorf("in autumn %s, want %s", got, want)
+	}
+}
+
+// A rule without end is walked through once, not from its beginning each time.
+func TestLongRules(t *testing.T) {
+	starts := now.Add(-9 * 365 * 24 * time.Hour)
+	set, err := Compile([]meta.Resource{row(t, meta.KindMaintenance, "m", map[string]any{
+		"matchers": []string{`team="shop"`}, "rrule": "FREQ=HOURLY;BYMINUTE=0;BYSECOND=0", "starts": starts, "duration": "10m",
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := facts("team", "shop")
+	var got []string
+	for i := range 8 {
+		at := now.Add(time.Duration(i) * 10 * time.Minute)
+		got = append(got, fmt.Sprint(len(set.Muted(f, nil, at))))
+	}
+	if strings.Join(got, "") != "10000010" {
+		t.Errorf("muted at %v", got)
+	}
+	if len(set.Muted(f, nil, now)) != 1 { // back in time, as a backtest goes
+		t.Error("not muted when asked again")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"apiVersion":"crowsnest.dev/v1","kind":"Maintenance","metadata":{"name":"a"},"spec":{"matchers":["a=\"b\""],"rrule":"FREQ=DAILY","duration":"1h"}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 4096 {
+			return
+		}
+		known := Known{Now: now}
+		if o, err := ParseMaintenance(b, known); err == nil {
+			if _, err := Preview(o.Spec, now); err != nil {
+				t.Errorf("%q was taken and cannot be shown: %v", b, err)
+			}
+		}
+		_, _ = ParseSilence(b, known)
+		_, _ = ParseRoute(b, known)
+		_, _ = ParseInhibition(b, known)
+	})
+}
