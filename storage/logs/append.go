@@ -205,7 +205,7 @@ func partitionOf(unixNanos int64) string { return time.Unix(0, unixNanos).UTC().
 func (s *Store) fill(lr *logstorage.LogRows, cluster string, b *wire.LogBatch) (rows int) {
 	now := s.opts.Now()
 	// A minute inside the library's own bounds, which would drop without a word.
-	tooOld := now.Add(-s.opts.Retention + time.Minute).UnixNano()
+	tooOld := now.Add(-s.retentionOf(cluster) + time.Minute).UnixNano()
 	tooNew := now.Add(aheadLimit - time.Minute).UnixNano()
 	tenant := tenantOf(cluster)
 	key := batchKey(cluster, b.Sender, b.ID)

@@ -89,7 +89,7 @@ func containerFilter(r Row) string {
 // looking at ever longer stretches.
 func (s *Store) nearest(ctx context.Context, clusters []string, filter string, at int64, side int64, n int) ([]Row, error) {
 	now := s.opts.Now()
-	oldest, newest := now.Add(-s.opts.Retention-2*day).UnixNano(), now.Add(aheadLimit+day).UnixNano()
+	oldest, newest := now.Add(-s.opts.longest()-2*day).UnixNano(), now.Add(aheadLimit+day).UnixNano()
 	order := ""
 	if side < 0 {
 		order = " desc"

@@ -36,7 +36,7 @@ func (s *Store) Export(ctx context.Context, q Query, fn func(Row) error) (err er
 	at := p.GetTimestamp()
 	now := s.opts.Now()
 	start, end := p.GetFilterTimeRange()
-	start = max(start, now.Add(-s.opts.Retention-2*day).UnixNano())
+	start = max(start, now.Add(-s.opts.longest()-2*day).UnixNano())
 	end = min(end, now.Add(aheadLimit+day).UnixNano())
 	for from, width := start, int64(time.Minute); from <= end; {
 		to := min(from+width-1, end)

@@ -35,13 +35,17 @@ func checkFolder(dir string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("make the folder: %w", err)
 	}
-	probe, err := os.CreateTemp(dir, ".writable-*")
+	// What a crash left behind of earlier probes and of the reserve.
+	stale, err := filepath.Glob(filepath.Join(dir, ".writable-*"))
 	if err != nil {
-		return fmt.Errorf("the folder is not writable: %w", err)
+		return err
 	}
-	_, werr := probe.Write(make([]byte, 4096)) // a full disk lets one make files, but not fill them
-	err = errors.Join(werr, probe.Sync(), probe.Close(), os.Remove(probe.Name()))
-	if err != nil {
+	for _, path := range append(stale, filepath.Join(dir, reserveFile)) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("the folder is not writable: %w", err)
+		}
+	}
+	if err := writeProbe(dir); err != nil {
 		return fmt.Errorf("the folder is not writable: %w", err)
 	}
 	if err := checkLock(filepath.Join(dir, lockFile)); err != nil {

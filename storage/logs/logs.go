@@ -31,14 +31,16 @@ import (
 
 // Options of a store.
 type Options struct {
-	Dir            string                // required; made when it is not there
-	Retention      time.Duration         // default 90 days, at least 1 day; whole UTC days are dropped
-	MaxBytes       int64                 // on disk; 0 means no bound. The oldest days go first, the newest two stay
-	MinFreeBytes   int64                 // free disk space under which writes are refused; default 256 MiB
-	CommitInterval time.Duration         // between two group commits; default 500 ms
-	Logger         *slog.Logger          // default slog.Default
-	Registerer     prometheus.Registerer // nil: metrics are kept but not exported
-	Now            func() time.Time      // default time.Now. The library reads the real clock for retention
+	Dir       string        // required; made when it is not there
+	Retention time.Duration // default 90 days, at least 1 day; whole UTC days are dropped
+	// ClusterRetention is for clusters that keep more or less, at least 1 day.
+	ClusterRetention map[string]time.Duration
+	MaxBytes         int64                 // on disk; 0 means no bound. The oldest days go first, the newest two stay
+	MinFreeBytes     int64                 // free disk space under which writes are refused; default 256 MiB
+	CommitInterval   time.Duration         // between two group commits; default 500 ms
+	Logger           *slog.Logger          // default slog.Default
+	Registerer       prometheus.Registerer // nil: metrics are kept but not exported
+	Now              func() time.Time      // default time.Now. The library reads the real clock for retention
 }
 
 func (o Options) complete() (Options, error) {
@@ -51,6 +53,11 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Retention < day {
 		errs = append(errs, fmt.Errorf("option Retention must be at least 24h, got %s", o.Retention))
+	}
+	for cluster, d := range o.ClusterRetention {
+		if d < day {
+			errs = append(errs, fmt.Errorf("option ClusterRetention of %s must be at least 24h, got %s", cluster, d))
+		}
 	}
 	if o.MaxBytes < 0 {
 		errs = append(errs, fmt.Errorf("MaxBytes must not be negative, got %d", o.MaxBytes))
@@ -106,6 +113,11 @@ type Store struct {
 	done  chan struct{} // the committer has ended
 	saved chan struct{} // the watermarks are saved for the last time
 
+	expired chan struct{} // expire has ended
+	watched chan struct{} // watch has ended
+	tasks   atomic.Int64  // numbers tasks of deletion
+	space   space
+
 	waiting        atomic.Int64          // bytes of the batches that wait for a commit, estimated
 	broken         atomic.Pointer[error] // why nothing can be written until a restart
 	durableStreams uint64                // owned by the committer: streams known to be in files
@@ -145,6 +157,9 @@ func Open(opts Options) (*Store, error) {
 		wake:  make(chan struct{}, 1),
 		done:  make(chan struct{}),
 		saved: make(chan struct{}),
+
+		expired: make(chan struct{}),
+		watched: make(chan struct{}),
 	}
 	if err := s.marks.load(opts.Dir, opts.Now()); err != nil {
 		s.log.Warn("log watermarks not read, they begin anew", "err", err)
@@ -152,7 +167,7 @@ func Open(opts Options) (*Store, error) {
 	s.closing, s.stop = context.WithCancel(context.Background())
 	if err := guard("open the store", func() error {
 		s.db = logstorage.MustOpenStorage(opts.Dir, &logstorage.StorageConfig{
-			Retention:              opts.Retention,
+			Retention:              opts.longest(),
 			FutureRetention:        aheadLimit,
 			MaxDiskSpaceUsageBytes: opts.MaxBytes,
 			// The library's own flush is only a second line: commits flush earlier.
@@ -172,6 +187,8 @@ func Open(opts Options) (*Store, error) {
 	m.observe(s)
 	go s.commitLoop()
 	go s.saveWatermarks()
+	go s.expire()
+	go s.watch()
 	return s, nil
 }
 
@@ -180,6 +197,8 @@ func Open(opts Options) (*Store, error) {
 func (s *Store) Close() error {
 	s.stop()  // queries end, the committer does its last commit
 	<-s.saved // after done
+	<-s.expired
+	<-s.watched
 	s.using.Lock()
 	defer s.using.Unlock()
 	if s.closed {
@@ -254,6 +273,9 @@ func (s *Store) Info() (Info, error) {
 // says why not.
 func (s *Store) ReadOnly() error {
 	if err := s.broken.Load(); err != nil {
+		return *err
+	}
+	if err := s.space.unwritable.Load(); err != nil {
 		return *err
 	}
 	return checkWritable(s.opts.Dir, uint64(s.opts.MinFreeBytes))

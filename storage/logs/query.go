@@ -286,7 +286,7 @@ func (s *Store) newest(ctx context.Context, q *logstorage.Query, tenants []logst
 	start, end := q.GetFilterTimeRange()
 	// No row is outside of this, and halving all of time takes longer.
 	now := s.opts.Now()
-	start = max(start, now.Add(-s.opts.Retention-2*day).UnixNano())
+	start = max(start, now.Add(-s.opts.longest()-2*day).UnixNano())
 	end = min(end, now.Add(aheadLimit+day).UnixNano())
 	if start > end {
 		return nil, nil

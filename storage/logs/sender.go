@@ -91,6 +91,18 @@ func (ss *senders) forgetLocked() {
 	delete(ss.byKey, oldest)
 }
 
+// forget drops the senders of a cluster whose rows are deleted: what they sent is
+// not there any more.
+func (ss *senders) forget(cluster string) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for key, sd := range ss.byKey {
+		if key.cluster == cluster && sd.idle() {
+			delete(ss.byKey, key)
+		}
+	}
+}
+
 func (sd *sender) idle() bool {
 	if !sd.mu.TryLock() {
 		return false

@@ -5,11 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"math"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 )
@@ -87,22 +85,4 @@ func (s *Store) scope(clusters []string) []logstorage.TenantID {
 		return cmp.Or(cmp.Compare(a.AccountID, b.AccountID), cmp.Compare(a.ProjectID, b.ProjectID))
 	})
 	return ids
-}
-
-// DeleteCluster removes all lines of a cluster that are stored now. It returns
-// when the task is noted durably; the library carries it out in the background.
-func (s *Store) DeleteCluster(ctx context.Context, cluster string) error {
-	release, err := s.use()
-	if err != nil {
-		return err
-	}
-	defer release()
-	return guard("delete logs of cluster "+cluster, func() error {
-		f, err := logstorage.ParseFilter("*")
-		if err != nil {
-			return err
-		}
-		now := time.Now()
-		return s.db.DeleteRunTask(ctx, fmt.Sprintf("%s-%d", cluster, now.UnixNano()), now.UnixNano(), []logstorage.TenantID{tenantOf(cluster)}, f)
-	})
 }
