@@ -29,6 +29,7 @@ export const keys = {
   incidents: (cluster: ClusterId, state: string) => ["incidents", cluster, state] as const,
   incident: (id: string) => ["incident", everyCluster, id] as const,
   policies: () => ["policies", everyCluster] as const,
+  deliveries: (incident: string, state: string) => ["deliveries", everyCluster, incident, state] as const,
   targets: () => ["targets", everyCluster] as const,
   alerts: (cluster: ClusterId, state: string, policy: string) => ["alerts", cluster, state, policy] as const,
   history: (name: string) => ["policy", everyCluster, name, "history"] as const,

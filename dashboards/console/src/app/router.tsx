@@ -93,7 +93,7 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: "/incidents",
-    validateSearch: (raw) => ({ ...text(raw, "sort"), ...text(raw, "state") }),
+    validateSearch: (raw) => ({ ...text(raw, "sort"), ...text(raw, "state"), ...text(raw, "filter"), ...text(raw, "severity"), ...text(raw, "cluster") }),
     component: lazyRouteComponent(() => import("@/features/incidents/page"), "IncidentsPage"),
   }),
   createRoute({

@@ -1,10 +1,14 @@
 import { Button, Skeleton } from "@mantine/core";
 import { getRouteApi, Link } from "@tanstack/react-router";
-import { useMemo } from "react";
+import { useMemo, useState } from "react";
 import type { Alert } from "@/api/types";
 import { ChartPanel } from "@/parts/charts/ChartPanel";
 import { chartStep } from "@/parts/charts/queries";
 import type { Mark } from "@/parts/charts/Plot";
+import { DeliveryTable } from "@/parts/deliveries/DeliveryTable";
+import { LogLines } from "@/parts/logs/LogLines";
+import { keyed, logsQuery, message, rowTime } from "@/parts/logs/model";
+import { useLogsOf } from "@/parts/logs/queries";
 import { causeWords, incidentState } from "@/parts/incidents/model";
 import { ClusterLink, NodeLink, PodLink, WorkloadLink } from "@/parts/objects/links";
 import { Page, useRange } from "@/parts/page";
@@ -14,8 +18,9 @@ import { byUnit, clock, instant, lineTime } from "@/ui/format";
 import { Empty, Failure } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { StateIcon, StateLabel, stateOf } from "@/ui/state";
+import { toRFC3339 } from "@/ui/time";
 import classes from "./incidents.module.css";
-import { alertLabels, evidenceMetric, evidenceRange, objectWords, timeline, whenWords } from "./model";
+import { alertLabels, eventFilter, evidenceMetric, evidenceRange, logScope, objectWords, timeline, whenWords } from "./model";
 import { useIncident } from "./queries";
 
 const route = getRouteApi("/incidents/$id");
@@ -27,6 +32,7 @@ export function IncidentPage() {
   const d = detail.data;
   const alerts = d?.alerts ?? [];
   const [first] = alerts;
+  const [sort, setSort] = useState<string | undefined>();
   const steps = useMemo(() => (d ? timeline(d) : []), [d]);
   const state = d ? incidentState(d.incident) : undefined;
   return (
@@ -89,10 +95,14 @@ export function IncidentPage() {
           <div className={classes.right}>
             {alerts.length === 0 ? <Empty title="No alert belongs to this incident" /> : null}
             {first ? <Evidence alert={first} /> : null}
+            {first ? <Around alert={first} /> : null}
             <Section title="Alerts" note={alerts.length > 1 ? String(alerts.length) : undefined}>
               {alerts.map((a) => (
                 <AlertCard key={a.id} alert={a} />
               ))}
+            </Section>
+            <Section title="Notifications" note={String(d.deliveries.length)}>
+              <DeliveryTable deliveries={d.deliveries} sort={sort} onSort={setSort} withIncident={false} empty="Nobody is told: no policy or route names a target for it." />
             </Section>
           </div>
         </div>
@@ -150,6 +160,67 @@ function Evidence({ alert: a }: { alert: Alert }) {
         thresholds={[{ value: condition.threshold, state }]}
       />
     </Section>
+  );
+}
+
+/** Warning and error lines and events around the beginning, before anyone has to look for them. */
+function Around({ alert: a }: { alert: Alert }) {
+  const now = useNow();
+  const scope = logScope(a);
+  const start = instant(a.started_at) ?? 0;
+  const range = { from: toRFC3339(Math.floor(start - 900)), to: toRFC3339(Math.ceil(start + 300)) };
+  const lines = useLogsOf(a.object.cluster, logsQuery(scope, "", "logs", "level:in(warn,warning,error,err,fatal,critical,panic)"), range, 12);
+  const fixed = eventFilter(a);
+  const { cluster, namespace } = a.object;
+  const events = useLogsOf(cluster, logsQuery({ cluster, namespace }, "", "events", fixed), range, 12);
+  const search = { ...scope, from: range.from, to: range.to };
+  return (
+    <>
+      <Section
+        title="Last warnings and errors"
+        note={`from 15 min before to 5 min after`}
+        right={
+          <Link to="/logs" search={search} className={classes.strong}>
+            All lines of that time
+          </Link>
+        }
+      >
+        {lines.error && !lines.data ? (
+          <Failure what="Log lines" error={lines.error} />
+        ) : !lines.data ? (
+          <Skeleton height={80} radius={8} />
+        ) : lines.data.length === 0 ? (
+          <Card>
+            <span className={classes.quiet}>No line of level warning or worse.</span>
+          </Card>
+        ) : (
+          <LogLines rows={lines.data} wrap={false} />
+        )}
+      </Section>
+      <Section title="Events" note="of the same time">
+        <Card>
+          {events.error && !events.data ? (
+            <span className={classes.quiet}>{events.error.message}</span>
+          ) : !events.data ? (
+            <Skeleton height={40} />
+          ) : events.data.length === 0 ? (
+            <span className={classes.quiet}>Kubernetes reported none.</span>
+          ) : (
+            <ol className={classes.timeline}>
+              {keyed(events.data).map(({ key, row }) => (
+                <li key={key}>
+                  <StateIcon state={row.type === "Warning" ? "warning" : "info"} />
+                  <span className={classes.when}>{clock(rowTime(row), now, true)}</span>
+                  <span>
+                    <b>{row.reason}</b> <span className={classes.quiet}>{row.name}</span> {message(row)}
+                  </span>
+                </li>
+              ))}
+            </ol>
+          )}
+        </Card>
+      </Section>
+    </>
   );
 }
 

@@ -1,6 +1,8 @@
+import { quote } from "@/api/prometheus";
 import type { Alert, Delivery, IncidentDetail, Metric } from "@/api/types";
 import { causeWords } from "@/parts/incidents/model";
 import { duration, instant } from "@/ui/format";
+import { deliveryState } from "@/parts/deliveries/DeliveryTable";
 import { type State, stateOf } from "@/ui/state";
 import { type TimeRange, toRFC3339 } from "@/ui/time";
 
@@ -67,10 +69,25 @@ export function timeline({ incident, alerts, deliveries }: IncidentDetail): Step
   return steps.sort((a, b) => b.at - a.at);
 }
 
-export function deliveryState(d: Delivery): State {
-  if (d.state === "delivered") return "ok";
-  if (d.state === "dead") return "critical";
-  return d.last_error === "" ? "waiting" : "warning";
+/** What logs to look at for an alert: those of its object, as near as lines are labelled. */
+export function logScope(a: Alert): Record<string, string> {
+  const { cluster, namespace, workload_type, workload, pod, container, node, level } = a.object;
+  const own: Record<string, Record<string, string | undefined>> = {
+    node: { cluster, node },
+    cluster: { cluster },
+    pod: { cluster, namespace, pod },
+    container: { cluster, namespace, pod, container },
+  };
+  return Object.fromEntries(Object.entries(own[level] ?? { cluster, namespace, workload_type, workload }).filter((e): e is [string, string] => typeof e[1] === "string" && e[1] !== ""));
+}
+
+/** A LogsQL filter for the events of an alert's object. */
+export function eventFilter(a: Alert): string | undefined {
+  const { level, node, pod, workload } = a.object;
+  if (level === "cluster") return undefined;
+  if (level === "node" && node) return `name:=${quote(node)}`;
+  if (pod && level !== "workload") return `name:=${quote(pod)}`;
+  return workload ? `name:=${quote(workload)} or name:~${quote(`^${workload.replace(/[.+*?^${}()|[\]\\]/g, "\\$&")}-`)}` : undefined;
 }
 
 const deliveryTitle = (d: Delivery): string => {

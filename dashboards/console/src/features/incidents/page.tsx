@@ -1,10 +1,15 @@
-import { SegmentedControl } from "@mantine/core";
+import { SegmentedControl, Select, TextInput } from "@mantine/core";
+import { IconFilter } from "@tabler/icons-react";
 import { getRouteApi } from "@tanstack/react-router";
+import { useDeferredValue, useMemo } from "react";
 import { IncidentTable } from "@/parts/incidents/IncidentTable";
 import { Page } from "@/parts/page";
-import { useIncidents } from "@/parts/queries";
+import { useClusters, useIncidents } from "@/parts/queries";
 import { plural } from "@/ui/format";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
+import { filterRows } from "@/ui/table";
+import { incidentText } from "@/parts/incidents/model";
+import classes from "./incidents.module.css";
 
 const route = getRouteApi("/incidents");
 
@@ -14,9 +19,13 @@ export function IncidentsPage() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
   const state = states.find((s) => s === search.state) ?? "active";
-  const incidents = useIncidents(state);
+  const clusters = useClusters();
+  const incidents = useIncidents(state, search.cluster);
   const set = (change: Partial<typeof search>) =>
     void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
+  const severity = (["critical", "warning", "info"] as const).find((s) => s === search.severity);
+  const filter = useDeferredValue(search.filter ?? "");
+  const shown = useMemo(() => filterRows(incidents.data ?? [], incidentText, filter).filter((i) => severity === undefined || i.severity === severity), [incidents.data, filter, severity]);
   const n = incidents.data?.length ?? 0;
   return (
     <Page
@@ -35,13 +44,38 @@ export function IncidentsPage() {
         />
       }
     >
+      <div className={classes.filters}>
+        <TextInput
+          size="xs"
+          className={classes.filter}
+          aria-label="filter incidents"
+          placeholder="Filter: any words"
+          leftSection={<IconFilter size={14} />}
+          value={search.filter ?? ""}
+          onChange={(e) => set({ filter: e.currentTarget.value === "" ? undefined : e.currentTarget.value })}
+        />
+        <Select size="xs" w={130} aria-label="severity" placeholder="any severity" clearable data={["critical", "warning", "info"]} value={severity ?? null} onChange={(s) => set({ severity: s ?? undefined })} />
+        {(clusters.data?.length ?? 0) > 1 || search.cluster !== undefined ? (
+          <Select
+            size="xs"
+            w={180}
+            aria-label="cluster"
+            placeholder="any cluster"
+            clearable
+            searchable
+            data={(clusters.data ?? []).map((c) => ({ value: c.id, label: c.name }))}
+            value={search.cluster ?? null}
+            onChange={(c) => set({ cluster: c ?? undefined })}
+          />
+        ) : null}
+      </div>
       <Loaded query={incidents} what="Incidents" skeleton={<TableSkeleton rows={6} />}>
-        {(list) => (
+        {() => (
           <IncidentTable
-            incidents={list}
+            incidents={shown}
             sort={search.sort}
             onSort={(sort) => set({ sort })}
-            empty={state === "active" ? "No incident is active. Policies decide what becomes one." : "No incident has been recorded yet."}
+            empty={n > 0 ? `None of ${plural(n, "incident")} matches.` : state === "active" ? "No incident is active. Policies decide what becomes one." : "No incident has been recorded yet."}
           />
         )}
       </Loaded>

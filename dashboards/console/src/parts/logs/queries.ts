@@ -2,7 +2,7 @@ import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { type ClusterId, everyCluster, keys } from "@/api/keys";
 import { queryHits, queryLogs } from "@/api/logsql";
 import { useRange, useRefresh } from "@/parts/page";
-import { alignRange, isLive, resolveRange, stepFor } from "@/ui/time";
+import { alignRange, isLive, resolveRange, stepFor, type TimeRange } from "@/ui/time";
 import { histogram } from "./model";
 
 const nowSeconds = () => Math.floor(Date.now() / 1000);
@@ -20,6 +20,21 @@ export function useLogs(cluster: ClusterId | undefined, query: string, limit: nu
     refetchInterval: isLive(range) ? refresh : false,
     placeholderData: keepPreviousData,
     enabled,
+    retry: false,
+  });
+}
+
+/** The newest rows of a range of its own, whatever the page shows. */
+export function useLogsOf(cluster: ClusterId, query: string, range: TimeRange, limit: number) {
+  const refresh = useRefresh();
+  return useQuery({
+    queryKey: keys.logs(cluster, query, range.from, range.to, limit),
+    queryFn: ({ signal }) => {
+      const { start, end } = resolveRange(range, nowSeconds());
+      return queryLogs(query, start, end, limit, signal);
+    },
+    refetchInterval: isLive(range) ? refresh : false,
+    placeholderData: keepPreviousData,
     retry: false,
   });
 }
