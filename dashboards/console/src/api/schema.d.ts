@@ -69,7 +69,11 @@ export interface paths {
         get: operations["get-cluster"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Delete a cluster with all its data
+         * @description Its ingest tokens are revoked, its samples, log lines, events and objects are deleted. Files shrink in the background. A request that broke off can be repeated.
+         */
+        delete: operations["delete-cluster"];
         options?: never;
         head?: never;
         patch?: never;
@@ -251,6 +255,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/incident-search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Search incidents, the newest first */
+        get: operations["search-incidents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/incident-statistics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Mean times to acknowledge and to resolve, and the noisiest policies */
+        get: operations["incident-statistics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/incidents": {
         parameters: {
             query?: never;
@@ -280,6 +318,145 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/incidents/{id}/acknowledge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Take care of an incident: reminders and escalation stop until its severity rises, an alert joins, or 24 h have passed */
+        post: operations["acknowledge-incident"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/incidents/{id}/assign": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Say who takes care of an incident */
+        post: operations["assign-incident"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/incidents/{id}/comments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Add a comment to an incident's timeline */
+        post: operations["comment-incident"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/incidents/{id}/resolve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** End all alerts of an incident by hand; what is still bad fires again after it was good once */
+        post: operations["resolve-incident"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/incidents/{id}/timeline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What happened to an incident, the oldest first */
+        get: operations["incident-timeline"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/incidents/{id}/unacknowledge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Take an acknowledgement back */
+        post: operations["unacknowledge-incident"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/inhibitions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List inhibitions */
+        get: operations["list-inhibitions"];
+        put?: never;
+        /** Make a inhibition */
+        post: operations["create-inhibition"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/inhibitions/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A inhibition */
+        get: operations["get-inhibition"];
+        /** Change a inhibition */
+        put: operations["replace-inhibition"];
+        post?: never;
+        /** Delete a inhibition */
+        delete: operations["delete-inhibition"];
         options?: never;
         head?: never;
         patch?: never;
@@ -320,6 +497,60 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/maintenances": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List maintenance windows */
+        get: operations["list-maintenances"];
+        put?: never;
+        /** Make a maintenance window */
+        post: operations["create-maintenance"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/maintenances/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** When the next five windows of a maintenance would begin; nothing is kept */
+        post: operations["preview-maintenance"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/maintenances/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A maintenance window */
+        get: operations["get-maintenance"];
+        /** Change a maintenance window */
+        put: operations["replace-maintenance"];
+        post?: never;
+        /** Delete a maintenance window */
+        delete: operations["delete-maintenance"];
         options?: never;
         head?: never;
         patch?: never;
@@ -413,6 +644,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/routes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List routes */
+        get: operations["list-routes"];
+        put?: never;
+        /** Make a route */
+        post: operations["create-route"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/routes/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A route */
+        get: operations["get-route"];
+        /** Change a route */
+        put: operations["replace-route"];
+        post?: never;
+        /** Delete a route */
+        delete: operations["delete-route"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/schemas/notification": {
         parameters: {
             query?: never;
@@ -425,6 +693,43 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/silences": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List silences */
+        get: operations["list-silences"];
+        put?: never;
+        /** Make a silence */
+        post: operations["create-silence"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/silences/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A silence */
+        get: operations["get-silence"];
+        /** Change a silence */
+        put: operations["replace-silence"];
+        post?: never;
+        /** Delete a silence */
+        delete: operations["delete-silence"];
         options?: never;
         head?: never;
         patch?: never;
@@ -560,6 +865,14 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        AckRequest: {
+            comment?: string;
+            /**
+             * Format: date-time
+             * @description Left out: for 24 h, which is the longest.
+             */
+            until?: string;
+        };
         Alert: {
             annotations: {
                 [key: string]: string;
@@ -616,6 +929,10 @@ export interface components {
             /** Format: int64 */
             revision: number;
             url: string;
+        };
+        AssignRequest: {
+            /** @description Empty: nobody. */
+            assignee: string;
         };
         Attempt: {
             /** Format: date-time */
@@ -729,6 +1046,9 @@ export interface components {
             };
             /** @description Globs on the id. */
             names?: string[] | null;
+        };
+        CommentRequest: {
+            text: string;
         };
         Condition: {
             reason?: string;
@@ -888,6 +1208,7 @@ export interface components {
         };
         Incident: {
             acknowledged_by: string | null;
+            assignee: string | null;
             /** @description Why the last alert ended. */
             cause: string | null;
             cluster: components["schemas"]["ClusterRef"];
@@ -897,6 +1218,8 @@ export interface components {
             labels: {
                 [key: string]: string;
             };
+            /** @description What mutes all of it now, as Silence deploy. */
+            muted: string[];
             /** @description Of its worst alert. */
             object: components["schemas"]["ObjectRef"];
             /**
@@ -909,7 +1232,7 @@ export interface components {
             /** Format: date-time */
             started_at: string;
             /** @enum {string} */
-            state: "open" | "resolved";
+            state: "open" | "acknowledged" | "resolved";
             title: string;
             url: string;
         };
@@ -967,6 +1290,27 @@ export interface components {
             unreported_samples: number;
             /** @description Named namespace/type/name. */
             workloads: components["schemas"]["Offender"];
+        };
+        Inhibition: {
+            /** @enum {string} */
+            apiVersion: "crowsnest.dev/v1";
+            /** @enum {string} */
+            kind: "Inhibition";
+            metadata: components["schemas"]["Metadata"];
+            spec: components["schemas"]["InhibitionSpec"];
+            /** @description Set by the server; ignored on write. */
+            status?: components["schemas"]["MuteStatus"];
+        };
+        InhibitionSpec: {
+            comment?: string;
+            /** @description Left out: true. */
+            enabled?: boolean;
+            /** @description Labels that both must have alike. */
+            equal?: string[] | null;
+            /** @description Matchers of the alert that mutes. */
+            source: string[] | null;
+            /** @description Matchers of the alerts that are muted. */
+            target: string[] | null;
         };
         InventorySource: {
             /** @description Why not, and what would help. */
@@ -1036,13 +1380,38 @@ export interface components {
             /** @description Cursor of the next page; null at the end. */
             next: string | null;
         };
+        ListInhibition: {
+            items: components["schemas"]["Inhibition"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
+        ListMaintenance: {
+            items: components["schemas"]["Maintenance"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
         ListPolicy: {
             items: components["schemas"]["Policy"][];
             /** @description Cursor of the next page; null at the end. */
             next: string | null;
         };
+        ListRoute: {
+            items: components["schemas"]["Route"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
+        ListSilence: {
+            items: components["schemas"]["Silence"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
         ListTarget: {
             items: components["schemas"]["Target"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
+        ListTimelineEntry: {
+            items: components["schemas"]["TimelineEntry"][];
             /** @description Cursor of the next page; null at the end. */
             next: string | null;
         };
@@ -1078,6 +1447,37 @@ export interface components {
              * @description When the node's collector said so last.
              */
             seen_at: string;
+        };
+        Maintenance: {
+            /** @enum {string} */
+            apiVersion: "crowsnest.dev/v1";
+            /** @enum {string} */
+            kind: "Maintenance";
+            metadata: components["schemas"]["Metadata"];
+            spec: components["schemas"]["MaintenanceSpec"];
+            /** @description Set by the server; ignored on write. */
+            status?: components["schemas"]["MuteStatus"];
+        };
+        MaintenancePreview: {
+            timezone: string;
+            /** @description The next five. */
+            windows: components["schemas"]["PreviewWindow"][];
+        };
+        MaintenanceSpec: {
+            comment?: string;
+            /** @description Of each, from 1m to 31d. */
+            duration: string;
+            /** @description On the alert's labels; all must match. */
+            matchers: string[] | null;
+            /** @description Of RFC 5545, as FREQ=WEEKLY;BYDAY=SU;BYHOUR=2;BYMINUTE=0. Hourly at most. */
+            rrule: string;
+            /**
+             * Format: date-time
+             * @description The rule's DTSTART. Left out: when it is written.
+             */
+            starts?: string;
+            /** @description IANA name, as Europe/Berlin. Left out: UTC. */
+            timezone?: string;
         };
         Metadata: {
             /** Format: date-time */
@@ -1156,6 +1556,22 @@ export interface components {
             /** @description Always null: the catalogue is given whole. */
             next: string | null;
         };
+        MuteStatus: {
+            /**
+             * Format: int64
+             * @description Alerts that fire and are muted by it now.
+             */
+            firing: number;
+            /** @description Of a maintenance: when the next five begin. */
+            next?: string[] | null;
+            /** @enum {string} */
+            state: "pending" | "active" | "expired" | "disabled";
+            /**
+             * Format: date-time
+             * @description While active: when it ends.
+             */
+            until?: string;
+        };
         NewToken: {
             /** @description Of an ingest token, required: the cluster's id. */
             cluster?: string;
@@ -1230,6 +1646,13 @@ export interface components {
             ready: number;
             /** Format: int64 */
             total: number;
+        };
+        NoisyPolicy: {
+            /** Format: int64 */
+            alerts: number;
+            /** Format: int64 */
+            incidents: number;
+            policy: string;
         };
         Notify: {
             /** @description In order of time; stopped by an acknowledgement. */
@@ -1460,6 +1883,14 @@ export interface components {
             /** @description Of a dry run: what it would select and say now. */
             trial?: components["schemas"]["Trial"][] | null;
         };
+        PreviewWindow: {
+            /** Format: date-time */
+            from: string;
+            /** @description When it begins by the clock of its time zone. */
+            local: string;
+            /** Format: date-time */
+            until: string;
+        };
         Principal: {
             /** @enum {string} */
             kind: "local_admin" | "api_token" | "ingest_token";
@@ -1530,9 +1961,72 @@ export interface components {
             /** Format: double */
             memory_bytes: number;
         };
+        Route: {
+            /** @enum {string} */
+            apiVersion: "crowsnest.dev/v1";
+            /** @enum {string} */
+            kind: "Route";
+            metadata: components["schemas"]["Metadata"];
+            spec: components["schemas"]["RouteSpec"];
+            /** @description Set by the server; ignored on write. */
+            status?: components["schemas"]["RouteStatus"];
+        };
+        RouteSpec: {
+            /** @description Globs. */
+            clusters?: string[] | null;
+            /** @description Ask the routes after this one too. */
+            continue?: boolean;
+            /** @description Is asked when no other matched; only one route can be. It has no matching part. */
+            default?: boolean;
+            /** @description On the alert's labels, as Alertmanager has them: team="shop", pod=~"cart-.*". */
+            matchers?: string[] | null;
+            /** @description Globs. */
+            namespaces?: string[] | null;
+            /**
+             * Format: int64
+             * @description Routes are asked from the lowest to the highest, then by name.
+             */
+            order?: number;
+            /** @description Globs on the policy's name. */
+            policies?: string[] | null;
+            severities?: string[] | null;
+            targets: components["schemas"]["TargetRef"][] | null;
+        };
+        RouteStatus: {
+            /**
+             * Format: int64
+             * @description Alerts that fire and come this way now.
+             */
+            firing: number;
+        };
         Signed: {
             /** @description Of the robot's signature check. */
             secret?: string;
+        };
+        Silence: {
+            /** @enum {string} */
+            apiVersion: "crowsnest.dev/v1";
+            /** @enum {string} */
+            kind: "Silence";
+            metadata: components["schemas"]["Metadata"];
+            spec: components["schemas"]["SilenceSpec"];
+            /** @description Set by the server; ignored on write. */
+            status?: components["schemas"]["MuteStatus"];
+        };
+        SilenceSpec: {
+            comment?: string;
+            /**
+             * Format: date-time
+             * @description Left out: when it is written.
+             */
+            from?: string;
+            /** @description On the alert's labels; all must match. */
+            matchers: string[] | null;
+            /**
+             * Format: date-time
+             * @description At most 366 days after from.
+             */
+            until: string | null;
         };
         Slack: {
             /** @description As #alerts; required with a token. */
@@ -1569,6 +2063,35 @@ export interface components {
              * @description Good periods in a row that end an alert. Left out: 2.
              */
             recoverAfter?: number;
+        };
+        Statistics: {
+            /** Format: int64 */
+            acknowledged: number;
+            by_severity: {
+                [key: string]: number;
+            };
+            /** Format: date-time */
+            from: string;
+            /** Format: int64 */
+            incidents: number;
+            /**
+             * Format: double
+             * @description MTTA, of those that were.
+             */
+            mean_seconds_to_acknowledge: number;
+            /**
+             * Format: double
+             * @description MTTR, of those that were.
+             */
+            mean_seconds_to_resolve: number;
+            /** @description Policies by alerts, at most 20. */
+            noisiest: components["schemas"]["NoisyPolicy"][];
+            /** Format: int64 */
+            open: number;
+            /** Format: int64 */
+            resolved: number;
+            /** Format: date-time */
+            to: string;
         };
         Status: {
             clusters: string[];
@@ -1727,6 +2250,15 @@ export interface components {
             info?: number;
             /** Format: double */
             warning?: number;
+        };
+        TimelineEntry: {
+            /** Format: date-time */
+            at: string;
+            text: string;
+            /** @description opened, reopened, resolved, alert.began, alert.ended, severity, acknowledged, unacknowledged, escalated, muted, unmuted, comment, assigned; or notification, with its type and state in text. */
+            type: string;
+            /** @description Empty: the engine. */
+            who: string;
         };
         Token: {
             /** @description Of an ingest token: the only cluster that it sends for. */
@@ -2039,6 +2571,36 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Cluster"];
                 };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-cluster": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Error */
             default: {
@@ -2411,6 +2973,86 @@ export interface operations {
             };
         };
     };
+    "search-incidents": {
+        parameters: {
+            query?: {
+                state?: "active" | "acknowledged" | "resolved" | "all";
+                cluster?: string;
+                severity?: "info" | "warning" | "critical" | "all";
+                assignee?: string;
+                /** @description Name of a policy of one of its alerts. */
+                policy?: string;
+                /** @description In the title, the labels or the object's names. */
+                text?: string;
+                /** @description It was open after. */
+                from?: string;
+                /** @description It began before. */
+                to?: string;
+                limit?: number;
+                /** @description As next of the page before has it. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListIncident"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "incident-statistics": {
+        parameters: {
+            query?: {
+                /** @description Left out: 30 days before to. */
+                from?: string;
+                /** @description Left out: now. */
+                to?: string;
+                cluster?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Statistics"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "list-incidents": {
         parameters: {
             query?: {
@@ -2465,6 +3107,382 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["IncidentDetail"];
                 };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "acknowledge-incident": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["AckRequest"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IncidentDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "assign-incident": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AssignRequest"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IncidentDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "comment-incident": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CommentRequest"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IncidentDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "resolve-incident": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["AckRequest"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IncidentDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "incident-timeline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListTimelineEntry"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "unacknowledge-incident": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IncidentDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-inhibitions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListInhibition"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-inhibition": {
+        parameters: {
+            query?: {
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Inhibition"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Inhibition"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Inhibition"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-inhibition": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Inhibition"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "replace-inhibition": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Inhibition"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Inhibition"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Inhibition"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-inhibition": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Error */
             default: {
@@ -2551,6 +3569,219 @@ export interface operations {
                     "application/x-ndjson": string;
                     "text/plain": string;
                 };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-maintenances": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListMaintenance"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-maintenance": {
+        parameters: {
+            query?: {
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Maintenance"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Maintenance"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Maintenance"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "preview-maintenance": {
+        parameters: {
+            query?: {
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Maintenance"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Maintenance"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MaintenancePreview"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-maintenance": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Maintenance"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "replace-maintenance": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Maintenance"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Maintenance"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Maintenance"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-maintenance": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Error */
             default: {
@@ -2847,6 +4078,180 @@ export interface operations {
             };
         };
     };
+    "list-routes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListRoute"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-route": {
+        parameters: {
+            query?: {
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Route"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Route"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Route"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-route": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Route"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "replace-route": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Route"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Route"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Route"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-route": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "get-message-schema": {
         parameters: {
             query?: never;
@@ -2864,6 +4269,180 @@ export interface operations {
                 content: {
                     "application/json": unknown;
                 };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-silences": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListSilence"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-silence": {
+        parameters: {
+            query?: {
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Silence"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Silence"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Silence"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-silence": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Silence"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "replace-silence": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Silence"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Silence"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Silence"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-silence": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Error */
             default: {

@@ -3,6 +3,7 @@ import { useComputedColorScheme } from "@mantine/core";
 import {
   IconAlertTriangle,
   IconBell,
+  IconChartLine,
   IconDots,
   IconFileText,
   IconLayoutDashboard,
@@ -27,6 +28,7 @@ const pages = [
   { to: "/incidents", label: "Incidents", icon: IconBell, phone: true },
   { to: "/logs", label: "Logs", icon: IconFileText, phone: true },
   { to: "/events", label: "Events", icon: IconListDetails, phone: false },
+  { to: "/explore", label: "Explore", icon: IconChartLine, phone: false },
   { to: "/policies", label: "Policies", icon: IconShieldCheck, phone: false },
 ] as const;
 

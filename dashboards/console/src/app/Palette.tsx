@@ -17,6 +17,8 @@ const pages: Entry[] = [
   ["Logs", "/logs"],
   ["Events", "/events"],
   ["Policies", "/policies"],
+  ["New policy", "/new/policy"],
+  ["Explore", "/explore"],
 ].map(([name = "", to = ""]) => ({ key: `page ${name}`, kind: "page", name, place: "", to }));
 
 const icons = {

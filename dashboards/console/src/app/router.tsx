@@ -137,6 +137,12 @@ const routes = [
   }),
   createRoute({
     getParentRoute: () => root,
+    path: "/explore",
+    validateSearch: (raw) => ({ ...text(raw, "q"), ...text(raw, "view"), ...text(raw, "sort") }),
+    component: lazyRouteComponent(() => import("@/features/explore/page"), "ExplorePage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
     path: "/events",
     validateSearch: (raw) => ({ ...text(raw, "q"), ...text(raw, "cluster"), ...text(raw, "namespace") }),
     component: lazyRouteComponent(() => import("@/features/events/page"), "EventsPage"),

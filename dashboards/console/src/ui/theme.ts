@@ -38,6 +38,8 @@ export const theme = createTheme({
   cursorType: "pointer",
   components: {
     Tooltip: { defaultProps: { openDelay: 250, withArrow: true } },
+    // Said, so that the rule of global.css finds them.
+    Button: { defaultProps: { variant: "filled" } },
   },
 });
 

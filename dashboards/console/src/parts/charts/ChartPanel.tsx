@@ -162,7 +162,8 @@ function Picked({ time, left, at, onClose }: { time: number; left: number; at: {
 const average = (v: number | null | undefined, unit: string): string =>
   unit === "0/1" ? percent(v === null || v === undefined ? v : v * 100) : byUnit(v, unit);
 
-function Legend({ lines, unit, times, cursor, left }: { lines: readonly Line[]; unit: string; times: readonly number[]; cursor: CursorStore; left: number }) {
+/** Min, average, max and last of each line, or the value under the cursor. */
+export function Legend({ lines, unit, times, cursor, left }: { lines: readonly Line[]; unit: string; times: readonly number[]; cursor: CursorStore; left: number }) {
   const scheme = useComputedColorScheme("light");
   const index = useSyncExternalStore(cursor.subscribe, cursor.get);
   const now = useNow();

@@ -24,6 +24,8 @@ export interface PlotProps {
   readonly lines: readonly Line[];
   readonly unit: string;
   readonly top: number;
+  /** Where the axis begins; 0 when left out. */
+  readonly bottom?: number;
   readonly drawing: Drawing;
   readonly height: number;
   readonly start: number;
@@ -43,7 +45,7 @@ const shared = "page";
 
 /** A chart by uPlot. It owns the canvas; what is drawn around it is the panel's. */
 export default function Plot(props: PlotProps) {
-  const { lines, unit, top, drawing, height, start, end, times, marks, thresholds, label } = props;
+  const { lines, unit, top, bottom, drawing, height, start, end, times, marks, thresholds, label } = props;
   const scheme = useComputedColorScheme("light");
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
@@ -129,7 +131,7 @@ export default function Plot(props: PlotProps) {
         },
         scales: {
           x: { time: true, range: () => [latest.current.start, latest.current.end] },
-          y: { range: () => [0, latest.current.top] },
+          y: { range: () => [latest.current.bottom ?? 0, latest.current.top] },
         },
         axes: [
           { ...axis, size: 22, space: 64, values: (_, splits) => timeMarks(splits) },
@@ -190,7 +192,7 @@ export default function Plot(props: PlotProps) {
 
   useEffect(() => {
     plot.current?.setData(toData({ times, lines }));
-  }, [times, lines, start, end, top, marks, thresholds]);
+  }, [times, lines, start, end, top, bottom, marks, thresholds]);
 
   return <div ref={box} style={{ height, width: "100%" }} role="img" aria-label={label} />;
 }

@@ -181,3 +181,10 @@ export function axisSteps(unit: string): number[] {
   const from = unit === "count" || unit === "0/1" ? 0 : -4;
   return Array.from({ length: 16 }, (_, i) => [1, 2, 5].map((m) => Number((m * 10 ** (from + i)).toPrecision(1)))).flat();
 }
+
+/** CSV of a grid of lines: a time and a column for each. */
+export function csv(times: readonly number[], lines: readonly { readonly name: string; readonly values: readonly (number | null)[] }[]): string {
+  const cell = (s: string) => (/[",\n\r]/.test(s) ? `"${s.replaceAll('"', '""')}"` : s);
+  const head = ["time", ...lines.map((l) => cell(l.name))].join(",");
+  return [head, ...times.map((t, i) => [new Date(t * 1000).toISOString(), ...lines.map((l) => l.values[i] ?? "")].join(","))].join("\n") + "\n";
+}
