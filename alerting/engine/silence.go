@@ -50,7 +50,7 @@ func (e *Engine) silence(ctx context.Context, now time.Time) {
 		}
 	}
 	for key, changes := range e.changes {
-		if now.Sub(changes[len(changes)-1]) > evaluate.FlapWithin {
+		if len(changes) == 0 || now.Sub(changes[len(changes)-1]) > evaluate.FlapWithin {
 			delete(e.changes, key)
 		}
 	}
