@@ -19,11 +19,14 @@ import { Empty, Failure } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { StateIcon, StateLabel, stateOf } from "@/ui/state";
 import { toRFC3339 } from "@/ui/time";
+import { Actions } from "./Actions";
 import classes from "./incidents.module.css";
-import { alertLabels, eventFilter, evidenceMetric, evidenceRange, logScope, objectWords, timeline, whenWords } from "./model";
+import { useTimeline } from "@/parts/incidents/actions";
+import { alertLabels, eventFilter, evidenceMetric, evidenceRange, logScope, objectWords, timeline, type TimelineEntry, whenWords } from "./model";
 import { useIncident } from "./queries";
 
 const route = getRouteApi("/incidents/$id");
+const noEntries: readonly TimelineEntry[] = [];
 
 export function IncidentPage() {
   const { id } = route.useParams();
@@ -33,7 +36,8 @@ export function IncidentPage() {
   const alerts = d?.alerts ?? [];
   const [first] = alerts;
   const [sort, setSort] = useState<string | undefined>();
-  const steps = useMemo(() => (d ? timeline(d) : []), [d]);
+  const told = useTimeline(id);
+  const steps = useMemo(() => (d ? timeline(d, told.data ?? noEntries) : []), [d, told.data]);
   const state = d ? incidentState(d.incident) : undefined;
   return (
     <Page
@@ -50,6 +54,7 @@ export function IncidentPage() {
           ? `${d.incident.ended_at ? `Resolved; it was ${d.incident.severity}` : capital(d.incident.severity)} ${whenWords(d.incident.started_at, d.incident.ended_at, now, (s) => clock(s, now))}${d.incident.cause ? `: ${causeWords(d.incident.cause)}` : ""}.`
           : undefined
       }
+      aside={d ? <Actions incident={d.incident} /> : undefined}
     >
       {detail.error && !d ? (
         <Failure what="The incident" error={detail.error} onRetry={() => void detail.refetch()} />
@@ -67,6 +72,12 @@ export function IncidentPage() {
                   <ClusterLink cluster={d.incident.cluster.id}>{d.incident.cluster.name || d.incident.cluster.id}</ClusterLink>
                 </Fact>
                 <Fact label="Acknowledged">{d.incident.acknowledged_by ?? "by nobody"}</Fact>
+                {d.incident.assignee ? <Fact label="Assigned to">{d.incident.assignee}</Fact> : null}
+                {d.incident.muted.length > 0 ? (
+                  <Fact label="Muted">
+                    <StateLabel state="stale">{d.incident.muted.join(", ")}</StateLabel>
+                  </Fact>
+                ) : null}
                 {d.incident.reopened > 0 ? <Fact label="Reopened">{d.incident.reopened}×</Fact> : null}
               </Facts>
             </Card>

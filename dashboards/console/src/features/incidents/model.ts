@@ -1,4 +1,5 @@
 import { quote } from "@/api/prometheus";
+import type { components } from "@/api/schema";
 import type { Alert, Delivery, IncidentDetail, Metric } from "@/api/types";
 import { causeWords } from "@/parts/incidents/model";
 import { duration, instant } from "@/ui/format";
@@ -51,8 +52,12 @@ export interface Step {
   readonly text: string;
 }
 
-/** What happened, the newest first: it fired, who was told with what result, it ended. */
-export function timeline({ incident, alerts, deliveries }: IncidentDetail): Step[] {
+export type TimelineEntry = components["schemas"]["TimelineEntry"];
+
+const said: Record<string, string> = { acknowledged: "acknowledged", unacknowledged: "acknowledgement taken back", commented: "commented", comment: "commented", assigned: "assigned", resolved: "resolved by hand", escalated: "escalated" };
+
+/** What happened, the newest first: it fired, who was told with what result, what people did, how it ended. */
+export function timeline({ incident, alerts, deliveries }: IncidentDetail, entries: readonly TimelineEntry[] = []): Step[] {
   const steps: Step[] = [];
   for (const a of alerts) {
     const started = instant(a.started_at);
@@ -63,6 +68,12 @@ export function timeline({ incident, alerts, deliveries }: IncidentDetail): Step
   for (const d of deliveries) {
     const at = instant(d.delivered_at) ?? instant(d.created_at);
     if (at !== undefined) steps.push({ at, state: deliveryState(d), title: deliveryTitle(d), text: d.last_error });
+  }
+  for (const e of entries) {
+    const at = instant(e.at);
+    // What alerts and notifications did is said above, with more.
+    if (at === undefined || e.who === "") continue;
+    steps.push({ at, state: "info", title: `${e.who} ${said[e.type] ?? e.type.replaceAll("_", " ")}`, text: e.text });
   }
   const ended = instant(incident.ended_at);
   if (ended !== undefined) steps.push({ at: ended, state: "ok", title: "resolved", text: causeWords(incident.cause) });
