@@ -9,6 +9,7 @@ import {
   IconLayoutDashboard,
   IconListDetails,
   IconMoon,
+  IconSend,
   IconShieldCheck,
   IconSun,
   IconTopologyStar3,
@@ -30,6 +31,7 @@ const pages = [
   { to: "/events", label: "Events", icon: IconListDetails, phone: false },
   { to: "/explore", label: "Explore", icon: IconChartLine, phone: false },
   { to: "/policies", label: "Policies", icon: IconShieldCheck, phone: false },
+  { to: "/notifications", label: "Notifications", icon: IconSend, phone: false },
 ] as const;
 
 /** Menus and lists that are closed stay in the document, so that only those that are seen count. */

@@ -19,6 +19,7 @@ const pages: Entry[] = [
   ["Policies", "/policies"],
   ["New policy", "/new/policy"],
   ["Explore", "/explore"],
+  ["Notifications: targets, deliveries, silences, maintenance", "/notifications"],
 ].map(([name = "", to = ""]) => ({ key: `page ${name}`, kind: "page", name, place: "", to }));
 
 const icons = {

@@ -143,6 +143,12 @@ const routes = [
   }),
   createRoute({
     getParentRoute: () => root,
+    path: "/notifications",
+    validateSearch: (raw) => ({ ...tableSearch(raw), ...text(raw, "state") }),
+    component: lazyRouteComponent(() => import("@/features/notifications/page"), "NotificationsPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
     path: "/events",
     validateSearch: (raw) => ({ ...text(raw, "q"), ...text(raw, "cluster"), ...text(raw, "namespace") }),
     component: lazyRouteComponent(() => import("@/features/events/page"), "EventsPage"),
