@@ -10,6 +10,7 @@ import {
   IconListDetails,
   IconMoon,
   IconSend,
+  IconSettings,
   IconShieldCheck,
   IconSun,
   IconTopologyStar3,
@@ -32,6 +33,7 @@ const pages = [
   { to: "/explore", label: "Explore", icon: IconChartLine, phone: false },
   { to: "/policies", label: "Policies", icon: IconShieldCheck, phone: false },
   { to: "/notifications", label: "Notifications", icon: IconSend, phone: false },
+  { to: "/settings", label: "Settings", icon: IconSettings, phone: false },
 ] as const;
 
 /** Menus and lists that are closed stay in the document, so that only those that are seen count. */

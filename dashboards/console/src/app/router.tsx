@@ -149,6 +149,12 @@ const routes = [
   }),
   createRoute({
     getParentRoute: () => root,
+    path: "/settings",
+    validateSearch: (raw) => text(raw, "sort"),
+    component: lazyRouteComponent(() => import("@/features/settings/page"), "SettingsPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
     path: "/events",
     validateSearch: (raw) => ({ ...text(raw, "q"), ...text(raw, "cluster"), ...text(raw, "namespace") }),
     component: lazyRouteComponent(() => import("@/features/events/page"), "EventsPage"),

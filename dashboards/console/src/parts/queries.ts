@@ -13,8 +13,9 @@ export const useCatalogue = () =>
     staleTime: Infinity,
   });
 
-export const useClusters = () => {
-  const refetchInterval = useRefresh();
+export const useClusters = (every?: number) => {
+  const refresh = useRefresh();
+  const refetchInterval = every ?? refresh;
   return useQuery({
     queryKey: keys.clusters(),
     queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/clusters", { signal }))),

@@ -1,3 +1,5 @@
+import { Button } from "@mantine/core";
+import { IconPlus } from "@tabler/icons-react";
 import { getRouteApi, Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { Cluster } from "@/api/types";
@@ -23,13 +25,18 @@ export function ClustersPage() {
   return (
     <Page
       title="Clusters"
+      aside={
+        <Button size="xs" variant="default" leftSection={<IconPlus size={14} />} renderRoot={(props) => <Link to="/settings" {...props} />}>
+          Add a cluster
+        </Button>
+      }
       loading={clusters.data === undefined && !clusters.error}
-      sentence={clusters.data ? (clusters.data.length === 0 ? "No cluster sends data yet." : `${plural(clusters.data.length, "cluster")} send data here.`) : undefined}
+      sentence={clusters.data ? (clusters.data.length === 0 ? "No cluster sends data yet." : `${plural(clusters.data.length, "cluster sends", "clusters send")} data here.`) : undefined}
     >
       <Loaded query={clusters} what="Clusters" skeleton={<TableSkeleton rows={4} />}>
         {(list) =>
           list.length === 0 ? (
-            <Empty title="No cluster yet" action={<Link to="/">How to add one</Link>} />
+            <Empty title="No cluster yet" action={<Link to="/settings">How to add one</Link>} />
           ) : (
             <DataTable
               label="clusters"

@@ -124,7 +124,7 @@ function Targets({ sort, onSort }: TableProps) {
         <Button size="xs" leftSection={<IconPlus size={14} />} onClick={() => setMaking(true)}>
           New webhook
         </Button>
-        <span className={classes.quiet}>Other channels (mail, chat, pagers) are written as YAML: crowsnest apply -f target.yaml</span>
+        <span className={classes.quiet}>Other channels (mail, chat, pagers) are written as YAML: crowsnest policy apply -f target.yaml</span>
         {test.data ? <StateLabel state="info">A test message to {test.data.target} is on its way; its result stands under Deliveries.</StateLabel> : null}
         {test.error || remove.error ? <StateLabel state="critical">{(test.error ?? remove.error)?.message}</StateLabel> : null}
       </div>

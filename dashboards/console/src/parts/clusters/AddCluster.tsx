@@ -2,9 +2,12 @@ import { Button, Loader, TextInput } from "@mantine/core";
 import { useMutation } from "@tanstack/react-query";
 import { type SyntheticEvent, useState } from "react";
 import { body, client } from "@/api/client";
+import { useClusters } from "@/parts/queries";
 import { Card, Command } from "@/ui/Bits";
-import { StateLabel } from "@/ui/state";
-import classes from "./overview.module.css";
+import { StateLabel, stateOf } from "@/ui/state";
+import { ClusterLink } from "@/parts/objects/links";
+import { plural } from "@/ui/format";
+import classes from "./clusters.module.css";
 
 /** An ingest token of the cluster. The server shows it once. */
 const useNewIngestToken = () =>
@@ -13,7 +16,27 @@ const useNewIngestToken = () =>
       body(client.POST("/apis/crowsnest.dev/v1/tokens", { body: { kind: "ingest", cluster, name: `collector of ${cluster}` } })),
   });
 
-/** No cluster yet: the one command that adds the first. The page turns by itself once data is there. */
+/** Waits for a cluster's first data, and says when it is there. */
+function Arrival({ cluster }: { cluster: string }) {
+  const clusters = useClusters(2000);
+  const c = clusters.data?.find((x) => x.id === cluster);
+  const pods = Object.values(c?.pods ?? {}).reduce((a, b) => a + b, 0);
+  return (
+    <p className={classes.waiting} role="status">
+      {c && stateOf(c.state) !== "waiting" && pods > 0 ? (
+        <StateLabel state="ok">
+          <ClusterLink cluster={cluster}>{c.name}</ClusterLink> is there: {plural(c.nodes.total, "node")}, {plural(c.workloads.total, "workload")}, {plural(pods, "pod")}.
+        </StateLabel>
+      ) : (
+        <>
+          <Loader size={14} color="gray" /> {c ? `${cluster} has connected; waiting for its first objects.` : `Waiting for the first data of ${cluster}.`} The token is shown this once.
+        </>
+      )}
+    </p>
+  );
+}
+
+/** The one command that adds a cluster, and word of its first data when it comes. */
 export function AddCluster() {
   const [cluster, setCluster] = useState("my-cluster");
   const token = useNewIngestToken();
@@ -45,9 +68,7 @@ export function AddCluster() {
         {token.data ? (
           <>
             <Command>{`crowsnest-collector --role all --server ${globalThis.location.origin} --token ${token.data.token}`}</Command>
-            <p className={classes.waiting} role="status">
-              <Loader size={14} color="gray" /> Waiting for the first data of {cluster}. This page turns live when it arrives. The token is shown this once.
-            </p>
+            <Arrival cluster={token.variables} />
           </>
         ) : null}
         <p className={classes.quiet}>
