@@ -44,6 +44,7 @@ export const keys = {
   instant: (cluster: ClusterId, query: string) => ["instant", cluster, query] as const,
   logs: (cluster: ClusterId, query: string, from: string, to: string, limit: number) =>
     ["logs", cluster, query, from, to, limit] as const,
+  context: (cluster: ClusterId, stream: string, time: string) => ["context", cluster, stream, time] as const,
   hits: (cluster: ClusterId, query: string, from: string, to: string, field: string) =>
     ["hits", cluster, query, from, to, field] as const,
 };

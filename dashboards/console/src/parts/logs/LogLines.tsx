@@ -1,11 +1,12 @@
 import { IconFilterMinus, IconFilterPlus } from "@tabler/icons-react";
-import { ActionIcon, Tooltip } from "@mantine/core";
+import { ActionIcon, Button, Tooltip } from "@mantine/core";
 import { type KeyboardEvent, useMemo, useState } from "react";
 import type { Row } from "@/api/logsql";
 import { Copy } from "@/ui/Bits";
 import { dateTime, lineTime } from "@/ui/format";
 import classes from "./logs.module.css";
-import { fields, keyed, levelOf, message, rowTime } from "./model";
+import { expanded, fields, keyed, levelOf, message, rowTime } from "./model";
+import { useContext } from "./queries";
 
 interface Props {
   readonly rows: readonly Row[];
@@ -68,10 +69,34 @@ export function LogLines({ rows, wrap, origin, onField }: Props) {
   );
 }
 
+/** The lines before and after, as the container wrote them. */
+function Around({ row }: { row: Row }) {
+  const [wanted, setWanted] = useState(false);
+  const context = useContext(row, wanted);
+  return (
+    <div className={classes.around}>
+      <Button size="compact-xs" variant="default" aria-expanded={wanted} loading={wanted && context.isLoading} onClick={() => setWanted(!wanted)}>
+        {wanted ? "Hide the lines around" : "Show 50 lines around"}
+      </Button>
+      {wanted && context.error ? <p role="alert">{context.error.message}</p> : null}
+      {wanted && context.data ? (
+        <ol>
+          {keyed(context.data).map(({ key, row: r }) => (
+            <li key={key} data-here={r._time === row._time && r._msg === row._msg ? true : undefined}>
+              <span className={classes.time}>{lineTime(rowTime(r))}</span> {message(r)}
+            </li>
+          ))}
+        </ol>
+      ) : null}
+    </div>
+  );
+}
+
 function LineFields({ row, onField }: { row: Row; onField: Props["onField"] }) {
   return (
     <div className={classes.fields}>
-      <pre className={classes.full}>{message(row)}</pre>
+      <pre className={classes.full}>{expanded(message(row))}</pre>
+      {row._stream_id === undefined ? null : <Around row={row} />}
       <table>
         <tbody>
           <tr>

@@ -1,5 +1,5 @@
-import { Button, Skeleton, TextInput } from "@mantine/core";
-import { IconPlayerPause, IconPlayerPlay, IconPlayerStop, IconSearch, IconTextWrap, IconTextWrapDisabled } from "@tabler/icons-react";
+import { Button, Menu, Skeleton, TextInput } from "@mantine/core";
+import { IconDownload, IconPlayerPause, IconPlayerPlay, IconPlayerStop, IconSearch, IconTextWrap, IconTextWrapDisabled } from "@tabler/icons-react";
 import { type SyntheticEvent, useState } from "react";
 import type { ClusterId } from "@/api/keys";
 import type { Row } from "@/api/logsql";
@@ -13,7 +13,7 @@ import { Histogram } from "./Histogram";
 import { LogLines } from "./LogLines";
 import classes from "./logs.module.css";
 import { type LogScope, logsQuery, withField } from "./model";
-import { useHistogram, useLogs } from "./queries";
+import { downloadUrl, useHistogram, useLogs } from "./queries";
 import { useTail } from "./tail";
 
 interface Props {
@@ -39,6 +39,7 @@ export function LogView(props: Props) {
   const range = useRange();
   const setRange = useSetRange();
   const query = logsQuery(scope, typed, "logs");
+  const now = useNow();
   const hits = useHistogram(cluster, query, "level");
   return (
     <div className={classes.view}>
@@ -53,6 +54,20 @@ export function LogView(props: Props) {
         >
           {wrap ? "wrapped" : "one line"}
         </Button>
+        <Menu shadow="md">
+          <Menu.Target>
+            <Button size="xs" variant="default" leftSection={<IconDownload size={14} />}>
+              Download
+            </Button>
+          </Menu.Target>
+          <Menu.Dropdown>
+            {(["text", "json"] as const).map((format) => (
+              <Menu.Item key={format} component="a" href={downloadUrl(query, range, format, cluster, now)} download>
+                All lines of the range as {format === "text" ? "text" : "JSON lines"}
+              </Menu.Item>
+            ))}
+          </Menu.Dropdown>
+        </Menu>
         <Button
           size="xs"
           variant={live ? "filled" : "default"}

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { fields, histogram, keyed, levelOf, logsQuery, message, withField } from "./model";
+import { expanded, fields, histogram, keyed, levelOf, logsQuery, message, withField } from "./model";
 
 describe("logsQuery", () => {
   const scope = { cluster: "prod", pod: undefined };
@@ -50,3 +50,9 @@ it("keeps keys unique for equal lines", () => {
   const row = { _time: "t", _msg: "same" };
   expect(new Set(keyed([row, row, row]).map((k) => k.key)).size).toBe(3);
 });
+
+it.each([
+  ['{"a":1}', '{\n  "a": 1\n}'],
+  ["{not json", "{not json"],
+  ["plain [x]", "plain [x]"],
+])("expands %j", (text, want) => expect(expanded(text)).toBe(want));

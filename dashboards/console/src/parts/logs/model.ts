@@ -32,6 +32,17 @@ const ansi = /\u001b\[[0-9;?]*[A-Za-z]/g;
 
 export const message = (row: Row): string => (row._msg ?? "").replace(ansi, "");
 
+/** A line of JSON on lines of its own; every other line as it is. */
+export function expanded(text: string): string {
+  const own = text.trim();
+  if (!/^[[{]/.test(own)) return text;
+  try {
+    return JSON.stringify(JSON.parse(own), null, 2);
+  } catch {
+    return text;
+  }
+}
+
 /** Seconds since the epoch of a row. */
 export const rowTime = (row: Row): number => Date.parse(row._time ?? "") / 1000;
 

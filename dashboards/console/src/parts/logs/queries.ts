@@ -1,6 +1,7 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { type ClusterId, everyCluster, keys } from "@/api/keys";
-import { queryHits, queryLogs } from "@/api/logsql";
+import { body, client } from "@/api/client";
+import { queryHits, queryLogs, type Row } from "@/api/logsql";
 import { useRange, useRefresh } from "@/parts/page";
 import { alignRange, isLive, resolveRange, stepFor, type TimeRange } from "@/ui/time";
 import { histogram } from "./model";
@@ -37,6 +38,31 @@ export function useLogsOf(cluster: ClusterId, query: string, range: TimeRange, l
     placeholderData: keepPreviousData,
     retry: false,
   });
+}
+
+/** The lines around one of the same container, the oldest first. */
+export const useContext = (row: Row, enabled: boolean) =>
+  useQuery({
+    queryKey: keys.context(row.cluster ?? everyCluster, row._stream_id ?? "", row._time ?? ""),
+    queryFn: async ({ signal }) => {
+      const around = await body(
+        client.GET("/apis/crowsnest.dev/v1/logs/context", {
+          params: { query: { stream_id: row._stream_id ?? "", time: row._time ?? "", before: 25, after: 25, scope: "container" as const, ...(row.cluster === undefined ? {} : { cluster: [row.cluster] }) } },
+          signal,
+        }),
+      );
+      return [...around.before, ...around.lines, ...around.after].sort((a, b) => (a._time ?? "").localeCompare(b._time ?? ""));
+    },
+    enabled,
+    staleTime: Infinity,
+    retry: false,
+  });
+
+/** The address of all rows of the range as a file, streamed by the server. */
+export function downloadUrl(query: string, range: TimeRange, format: "text" | "json", cluster: ClusterId | undefined, nowSeconds: number): string {
+  const { start, end } = resolveRange(range, nowSeconds);
+  const params = new URLSearchParams({ query, start: String(start), end: String(end), format, ...(cluster === undefined ? {} : { cluster }) });
+  return `/apis/crowsnest.dev/v1/logs/download?${params}`;
 }
 
 /** How many rows there are in each step of the range, by level (or by an event's type). */
