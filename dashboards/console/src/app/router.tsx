@@ -22,7 +22,7 @@ const root = createRootRoute({
   component: Frame,
   validateSearch: sharedSearch,
   // The time range goes along from page to page.
-  search: { middlewares: [retainSearchParams(["from", "to", "refresh"])] },
+  search: { middlewares: [retainSearchParams(["from", "to", "refresh", "compare"])] },
   notFoundComponent: () => (
     <Page title="Not found">
       <Empty title="There is no such page" action={<Link to="/">Go to the overview</Link>} />

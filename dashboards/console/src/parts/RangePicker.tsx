@@ -1,10 +1,10 @@
-import { Button, Popover, TextInput, UnstyledButton } from "@mantine/core";
+import { Button, Popover, SegmentedControl, TextInput, UnstyledButton } from "@mantine/core";
 import { IconCalendarTime, IconZoomOut } from "@tabler/icons-react";
 import { type SyntheticEvent, useState } from "react";
 import { clock } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { parseTime, presets, resolveRange, type TimeRange, widen } from "@/ui/time";
-import { useRange, useSetRange } from "./page";
+import { comparisons, useCompare, useRange, useSetCompare, useSetRange } from "./page";
 import classes from "./pickers.module.css";
 
 function rangeLabel(range: TimeRange, now: number): string {
@@ -19,6 +19,8 @@ export function RangePicker() {
   const setRange = useSetRange();
   const now = useNow();
   const [open, setOpen] = useState(false);
+  const compare = useCompare();
+  const setCompare = useSetCompare();
   const choose = (r: TimeRange) => {
     setOpen(false);
     setRange(r);
@@ -44,6 +46,10 @@ export function RangePicker() {
                 {p.label}
               </UnstyledButton>
             ))}
+          </div>
+          <div className={classes.compare}>
+            <span>Compare charts with</span>
+            <SegmentedControl size="xs" fullWidth aria-label="compare charts with" value={compare.value} onChange={setCompare} data={comparisons.map(({ value, label }) => ({ value, label }))} />
           </div>
           <Custom key={`${range.from} ${range.to}`} range={range} onChoose={choose} />
         </Popover.Dropdown>

@@ -17,12 +17,14 @@ export interface SharedSearch {
   readonly from?: string;
   readonly to?: string;
   readonly refresh?: string;
+  readonly compare?: string;
 }
 
 export const sharedSearch = (raw: Record<string, unknown>): SharedSearch => ({
   ...text(raw, "from"),
   ...text(raw, "to"),
   ...text(raw, "refresh"),
+  ...text(raw, "compare"),
 });
 
 /** A search parameter that is text, for validateSearch. */
@@ -41,6 +43,23 @@ export function useSetRange(): (range: TimeRange) => void {
   const navigate = useNavigate();
   return (range) =>
     void navigate({ to: ".", search: (old) => ({ ...old, from: range.from, to: range.to }), resetScroll: false });
+}
+
+/** What charts can be held against. */
+export const comparisons = [
+  { value: "", label: "nothing", words: "", seconds: 0 },
+  { value: "1d", label: "yesterday", words: "a day before", seconds: 86_400 },
+  { value: "1w", label: "last week", words: "a week before", seconds: 604_800 },
+] as const;
+
+export function useCompare(): (typeof comparisons)[number] {
+  const { compare } = useSearch({ strict: false });
+  return comparisons.find((c) => c.value === compare) ?? comparisons[0];
+}
+
+export function useSetCompare(): (value: string) => void {
+  const navigate = useNavigate();
+  return (value) => void navigate({ to: ".", search: (old) => ({ ...old, compare: value === "" ? undefined : value }), resetScroll: false, replace: true });
 }
 
 export const refreshes = [

@@ -81,6 +81,8 @@ export function byUnit(v: Quantity, unit: string): string {
       return bytes(v);
     case "B/s":
       return bytesPerSecond(v);
+    case "s":
+      return isKnown(v) && Math.abs(v) < 10 ? `${number(v)} s` : duration(v);
     case "0/1":
       return isKnown(v) ? (v === 1 ? "yes" : v === 0 ? "no" : number(v)) : unknown;
     default:

@@ -11,6 +11,7 @@ import { stateOf } from "@/ui/state";
 import { ClusterCard } from "./ClusterCard";
 import { overallState, overviewSentence, worstFirst } from "./model";
 import classes from "./overview.module.css";
+import { Hidden } from "./Hidden";
 import { WorstNow } from "./WorstNow";
 
 const route = getRouteApi("/");
@@ -68,6 +69,7 @@ export function OverviewPage() {
                 </Loaded>
               </Section>
               <WorstNow />
+              <Hidden clusters={clusters.data} />
             </>
           )}
         </>

@@ -1,17 +1,17 @@
 import { Skeleton, Tooltip } from "@mantine/core";
 import { useComputedColorScheme } from "@mantine/core";
 import { IconFileText, IconListDetails, IconX } from "@tabler/icons-react";
-import { type ReactNode, useMemo, useState, useSyncExternalStore } from "react";
+import { type ReactNode, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import type { ClusterId } from "@/api/keys";
-import { useRange, useSetRange } from "@/parts/page";
-import { Copy } from "@/ui/Bits";
+import { useCompare, useRange, useSetRange } from "@/parts/page";
 import { byUnit, clock, duration, percent } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { resolveRange, type TimeRange, toRFC3339 } from "@/ui/time";
 import classes from "./ChartPanel.module.css";
 import { CursorStore } from "./cursor";
-import { axisTop, type Line, lines as toLines, type ObjectLabels, type Panel, shortNames, statistics, statisticWords } from "./model";
-import { stroke } from "./palette";
+import { axisTop, csv, type Line, promql, withPast, lines as toLines, type ObjectLabels, type Panel, shortNames, statistics, statisticWords } from "./model";
+import { ChartMenu } from "./ChartMenu";
+import { lineStroke } from "./palette";
 import Plot, { type Mark, type Threshold } from "./Plot";
 import { usePanel } from "./queries";
 
@@ -44,7 +44,15 @@ export function ChartPanel(props: ChartPanelProps) {
   const answer = usePanel(cluster, panel, object, by, stepSeconds);
   const [cursor] = useState(() => new CursorStore());
   const [pick, setPick] = useState<{ time: number; left: number } | undefined>();
-  const drawn = useMemo(() => toLines(panel, answer.results, maxLines), [panel, answer.results]);
+  const compare = useCompare();
+  const before = usePanel(cluster, panel, object, by, stepSeconds, compare.seconds, compare.seconds > 0);
+  const drawn = useMemo(() => {
+    const present = toLines(panel, answer.results, maxLines);
+    // A chart of many lines would show none with twice as many.
+    if (compare.seconds === 0 || present.lines.length > 8) return present;
+    return { ...present, lines: withPast(present, toLines(panel, before.results, 500), compare.seconds, compare.words) };
+  }, [panel, answer.results, before.results, compare]);
+  const section = useRef<HTMLElement>(null);
   const [first] = panel.metrics;
   if (!first) return null;
 
@@ -61,7 +69,7 @@ export function ChartPanel(props: ChartPanelProps) {
   const drawing = first.kind === "counter" ? "bars" : first.kind === "state" ? "steps" : "line";
 
   return (
-    <section className={classes.panel} aria-label={title}>
+    <section className={classes.panel} aria-label={title} ref={section}>
       <header className={classes.head}>
         <Tooltip
           multiline
@@ -80,7 +88,14 @@ export function ChartPanel(props: ChartPanelProps) {
           <h3 tabIndex={0}>{title}</h3>
         </Tooltip>
         <span className={classes.copy}>
-          <Copy value={panel.metrics.map((m) => m.name).join("\n")} what="the metric's name" />
+          <ChartMenu
+            title={title}
+            section={section}
+            metrics={panel.metrics}
+            queries={panel.metrics.map((m) => promql(m, object, stepSeconds, by))}
+            object={object}
+            csv={() => csv(drawn.times, drawn.lines)}
+          />
         </span>
         <span className={classes.stat}>
           {statisticWords(first)} each {duration(stepSeconds)}
@@ -184,7 +199,7 @@ export function Legend({ lines, unit, times, cursor, left }: { lines: readonly L
         </thead>
         <tbody>
           {lines.map((l, i) => {
-            const s = stroke(i, scheme);
+            const s = lineStroke(lines, i, scheme);
             const value = index === null ? (all[i]?.last ?? null) : (l.values[index] ?? null);
             return (
               <tr key={`${l.metric} ${l.name}`}>

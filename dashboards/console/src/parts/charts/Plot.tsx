@@ -4,7 +4,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { byUnit } from "@/ui/format";
 import { axisSteps, axisTop, isolated, type Line } from "./model";
-import { stroke } from "./palette";
+import { lineStroke } from "./palette";
 
 export type Drawing = "line" | "steps" | "bars";
 
@@ -146,13 +146,13 @@ export default function Plot(props: PlotProps) {
         series: [
           {},
           ...lines.map((line, i): uPlot.Series => {
-            const s = stroke(i, scheme);
+            const s = lineStroke(lines, i, scheme);
             return {
               label: line.name,
               stroke: s.colour,
               width: drawing === "bars" ? 0 : 1.5,
               ...(s.dash ? { dash: [...s.dash] } : {}),
-              ...(drawing === "bars" ? { fill: s.colour } : lines.length === 1 ? { fill: `${s.colour}1f` } : {}),
+              ...(drawing === "bars" ? { fill: s.colour } : lines.filter((l) => !l.past).length === 1 && !line.past ? { fill: `${s.colour}1f` } : {}),
               ...(paths ? { paths } : {}),
               spanGaps: false,
               points:

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Metric } from "@/api/types";
-import { axisTop, isolated, lines, panels, promql, shortNames, statistics } from "./model";
+import { axisTop, isolated, lines, panels, promql, shortNames, statistics, withPast } from "./model";
 
 const metric = (m: Partial<Metric> & Pick<Metric, "name">): Metric => ({
   title: m.name,
@@ -87,3 +87,8 @@ it.each([
   [0, 0, 1],
   [10, 0, 10.8],
 ])("tops an axis of data up to %s and %s at %s", (data, catalogue, want) => expect(axisTop(data, catalogue)).toBeCloseTo(want));
+it("holds lines against themselves at another time, on today's grid", () => {
+  const line = (name: string, values: (number | null)[]) => ({ name, metric: "m", values });
+  const both = withPast({ times: [100, 130], lines: [line("a", [1, 2]), line("new", [3, 4])] }, { times: [0, 30], lines: [line("a", [7, null]), line("gone", [9, 9])] }, 100, "a day before");
+  expect(both.slice(2)).toEqual([{ name: "a, a day before", metric: "m", past: true, values: [7, null] }]);
+});

@@ -87,6 +87,24 @@ export interface Line {
   readonly name: string;
   readonly metric: string;
   readonly values: readonly (number | null)[];
+  /** Of an earlier time, to be held against. */
+  readonly past?: boolean;
+}
+
+/**
+ * The lines with those of an earlier time behind them, moved onto the same grid. Only lines that are there today are
+ * held against: what has ended since has nothing to be compared with.
+ */
+export function withPast(now: { readonly times: readonly number[]; readonly lines: readonly Line[] }, past: { readonly times: readonly number[]; readonly lines: readonly Line[] }, back: number, words: string): Line[] {
+  const at = new Map(past.times.map((t, i) => [t + back, i]));
+  return [
+    ...now.lines,
+    ...now.lines.flatMap((l): Line[] => {
+      const before = past.lines.find((p) => p.name === l.name && p.metric === l.metric);
+      if (!before) return [];
+      return [{ name: `${l.name}, ${words}`, metric: l.metric, past: true, values: now.times.map((t) => before.values[at.get(t) ?? -1] ?? null) }];
+    }),
+  ];
 }
 
 /** A series' name in a legend: its dimensions' values, or the metric's title, or both when both differ. */

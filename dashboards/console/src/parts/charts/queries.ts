@@ -21,19 +21,21 @@ export interface PanelAnswer {
   readonly refetch: () => void;
 }
 
-/** One query for each metric of the panel, over the page's range. */
-export function usePanel(cluster: ClusterId, panel: Panel, object: ObjectLabels, by: readonly string[], stepSeconds: number): PanelAnswer {
+/** One query for each metric of the panel, over the page's range or so many seconds before it. */
+export function usePanel(cluster: ClusterId, panel: Panel, object: ObjectLabels, by: readonly string[], stepSeconds: number, back = 0, enabled = true): PanelAnswer {
   const range = useRange();
   const refresh = useRefresh();
   return useQueries({
     queries: panel.metrics.map((metric) => {
       const query = promql(metric, object, stepSeconds, by);
       return {
-        queryKey: keys.range(cluster, query, range.from, range.to, stepSeconds),
+        queryKey: keys.range(cluster, back === 0 ? query : `${query} ${back} s back`, range.from, range.to, stepSeconds),
+        enabled,
         queryFn: ({ signal }: { signal: AbortSignal }) => {
           const { start, end } = alignRange(resolveRange(range, Math.floor(Date.now() / 1000)), stepSeconds);
           // The step that is under way is asked for too: its points so far are the newest there are.
-          return queryRange(query, start, isLive(range) ? end + stepSeconds : end, stepSeconds, signal);
+          const last = isLive(range) && back === 0 ? end + stepSeconds : end;
+          return queryRange(query, start - back, last - back, stepSeconds, signal);
         },
         refetchInterval: isLive(range) ? refresh : (false as const),
         placeholderData: keepPreviousData,

@@ -1,0 +1,85 @@
+import { ActionIcon, Menu } from "@mantine/core";
+import { IconCode, IconDots, IconFileSpreadsheet, IconLink, IconPhoto, IconShieldPlus, IconTag, IconZoomQuestion } from "@tabler/icons-react";
+import { Link } from "@tanstack/react-router";
+import type { RefObject } from "react";
+import type { Metric } from "@/api/types";
+import { useRange } from "@/parts/page";
+import { useNow } from "@/ui/now";
+import { resolveRange, toRFC3339 } from "@/ui/time";
+import { fileName, save } from "./export";
+import type { ObjectLabels } from "./model";
+
+interface Props {
+  readonly title: string;
+  readonly section: RefObject<HTMLElement | null>;
+  readonly metrics: readonly Metric[];
+  readonly queries: readonly string[];
+  readonly object: ObjectLabels;
+  readonly csv: () => string;
+}
+
+/** What can be taken from a chart: its picture, values, query, link, and a policy on it. */
+export function ChartMenu({ title, section, metrics, queries, object, csv }: Props) {
+  const range = useRange();
+  const now = useNow();
+  const [first] = metrics;
+  const copy = (text: string) => void navigator.clipboard.writeText(text);
+  const link = () => {
+    // A link shows to others what is shown here, whenever they open it.
+    const { start, end } = resolveRange(range, now);
+    const url = new URL(globalThis.location.href);
+    url.searchParams.set("from", toRFC3339(Math.floor(start)));
+    url.searchParams.set("to", toRFC3339(Math.floor(end)));
+    copy(url.toString());
+  };
+  const picture = () => {
+    const canvas = section.current?.querySelector("canvas");
+    if (!canvas || !section.current) return;
+    const whole = document.createElement("canvas");
+    whole.width = canvas.width;
+    whole.height = canvas.height;
+    const ctx = whole.getContext("2d");
+    if (!ctx) return;
+    ctx.fillStyle = getComputedStyle(section.current).backgroundColor;
+    ctx.fillRect(0, 0, whole.width, whole.height);
+    ctx.drawImage(canvas, 0, 0);
+    whole.toBlob((blob) => {
+      if (blob) save(`${fileName(title)}.png`, "image/png", blob);
+    });
+  };
+  return (
+    <Menu shadow="md" position="bottom-start">
+      <Menu.Target>
+        <ActionIcon variant="subtle" size="sm" aria-label={`take from the chart ${title}`}>
+          <IconDots size={14} />
+        </ActionIcon>
+      </Menu.Target>
+      <Menu.Dropdown>
+        <Menu.Item leftSection={<IconZoomQuestion size={14} />} renderRoot={(props) => <Link to="/explore" search={{ q: queries[0] ?? "" }} {...props} />}>
+          Open in Explore
+        </Menu.Item>
+        {first ? (
+          <Menu.Item leftSection={<IconShieldPlus size={14} />} renderRoot={(props) => <Link to="/new/policy" search={{ ...object, metric: first.name }} {...props} />}>
+            Make a policy
+          </Menu.Item>
+        ) : null}
+        <Menu.Divider />
+        <Menu.Item leftSection={<IconCode size={14} />} onClick={() => copy(queries.join("\n"))}>
+          Copy PromQL
+        </Menu.Item>
+        <Menu.Item leftSection={<IconTag size={14} />} onClick={() => copy(metrics.map((m) => m.name).join("\n"))}>
+          Copy the metric’s name
+        </Menu.Item>
+        <Menu.Item leftSection={<IconLink size={14} />} onClick={link}>
+          Copy a link to this time
+        </Menu.Item>
+        <Menu.Item leftSection={<IconFileSpreadsheet size={14} />} onClick={() => save(`${fileName(title)}.csv`, "text/csv", csv())}>
+          Save as CSV
+        </Menu.Item>
+        <Menu.Item leftSection={<IconPhoto size={14} />} onClick={picture}>
+          Save as PNG
+        </Menu.Item>
+      </Menu.Dropdown>
+    </Menu>
+  );
+}
