@@ -24,6 +24,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/collector"
 	"github.com/crowsnest-dev/crowsnest/collector/kube"
+	"github.com/crowsnest-dev/crowsnest/collector/logs"
 	"github.com/crowsnest-dev/crowsnest/collector/push"
 	"github.com/crowsnest-dev/crowsnest/collector/world"
 	"github.com/crowsnest-dev/crowsnest/internal/config"
@@ -50,6 +51,7 @@ type settings struct {
 
 	logPath  string
 	noLogs   bool
+	logRules logs.Rules
 	hostProc string
 	hostSys  string
 	hostRoot string
@@ -127,6 +129,17 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&s.logPath, "log-path", "/var/log/pods", "folder of container logs, in role node")
 	f.BoolVar(&s.noLogs, "no-logs", false, "do not follow containers' logs")
+	rules := &s.logRules
+	f.BoolVar(&rules.Join.Off, "no-log-join", false, "make every line of a log a record, instead of joining stack traces and indented lines")
+	f.BoolVar(&rules.Mask.Off, "no-log-mask", false, "leave well-known secrets in lines: bearer tokens, keys, private keys, passwords")
+	f.StringArrayVar(&rules.Mask.Patterns, "log-mask", nil, "regular expression that is masked in lines: its groups or, without any, all that matches; may be repeated")
+	f.StringSliceVar(&rules.Select.Namespaces, "log-namespaces", nil, "namespaces whose logs are followed, as shop,team-* or !kube-system (default all)")
+	f.StringSliceVar(&rules.Select.Workloads, "log-workloads", nil, "workloads whose logs are followed, as deployment/cart,statefulset/* or !*/noisy (default all)")
+	f.StringVar(&rules.Select.Labels, "log-selector", "", "selector of labels of pods whose logs are followed")
+	f.StringVar(&rules.Select.Annotations, "log-annotations", "", "selector of the pods' annotations that begin with logs.crowsnest.dev/")
+	f.Int64Var(&rules.Limit.Lines, "log-lines-per-second", 0, "what one container may log; the rest is dropped, counted and told in its log (default any)")
+	f.Int64Var(&rules.Limit.Bytes, "log-bytes-per-second", 0, "the same in bytes (default any)")
+	f.IntVar(&rules.Limit.LineBytes, "log-record-bytes", 0, "longest record; the rest of a longer one is cut off (default 262144, and longer ones become several)")
 	f.StringVar(&s.hostProc, "host-proc", "", "the node's /proc, in role node (default proc under --host-root)")
 	f.StringVar(&s.hostSys, "host-sys", "", "the node's /sys, in role node (default sys under --host-root)")
 	f.StringVar(&s.hostRoot, "host-root", "/", "the node's root file system, in role node")
@@ -190,7 +203,7 @@ func run(ctx context.Context, s settings) error {
 	opened, err := world.Open(ctx, world.Options{
 		Kube: kube.Config{Kubeconfig: s.kubeconfig, Context: s.context, UserAgent: "crowsnest-collector/" + version},
 		Role: s.role, Node: s.node, Owners: client.Owners, ClusterKind: s.clusterKind, Dir: s.data,
-		LogPath: s.logPath, NoLogs: s.noLogs, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
+		LogPath: s.logPath, NoLogs: s.noLogs, LogRules: s.logRules, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
 		KubeletCAFile: s.kubeletCAFile, KubeletInsecureSkipVerify: s.kubeletInsecure, KubeletPort: s.kubeletPort, NodeInterfaces: nics,
 		Components: s.components, ComponentCAFile: s.componentCAFile, ComponentCertFile: s.componentCertFile, ComponentKeyFile: s.componentKeyFile,
 		Logger: log, Registerer: reg,

@@ -21,18 +21,25 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
+// Pods reads pods and their logs; a kube.Client does. Both methods are called
+// concurrently, and give the API server's errors as apierrors knows them.
+type Pods interface {
+	GetPod(ctx context.Context, namespace, name string) (*corev1.Pod, error)
+	// PodLogs gives an answer that ends with ctx.
+	PodLogs(ctx context.Context, namespace, name string, o *corev1.PodLogOptions) (io.ReadCloser, error)
+}
+
 // APIOptions configure API.
 type APIOptions struct {
-	Client kubernetes.Interface // required; its rate limit should allow MaxConnections requests in some seconds
-	State  State                // the pods to follow; required
-	Dir    string               // holds the positions; required. Made when missing
-	Sender string               // of the batches, wire.Sender(role, node); required
+	Pods   Pods   // required; a rate limit should allow MaxConnections requests in some seconds
+	State  State  // the pods to follow; required
+	Dir    string // holds the positions; required. Made when missing
+	Sender string // of the batches, wire.Sender(role, node); required
 
 	// MaxConnections bounds the containers that are followed at once; default 200.
 	// Where there are more, they take turns.
@@ -44,6 +51,7 @@ type APIOptions struct {
 	// that start later are read from their first line.
 	LookBack time.Duration
 	Linger   time.Duration // as in FilesOptions
+	Rules    Rules
 	// Backoff is the first wait after a connection that failed; default 500 ms,
 	// doubled up to 30 s.
 	Backoff time.Duration
@@ -64,6 +72,9 @@ func (o *APIOptions) complete() error {
 			*d.v = d.def
 		}
 	}
+	if err := o.Rules.complete(); err != nil {
+		return err
+	}
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 200
 	}
@@ -77,7 +88,7 @@ func (o *APIOptions) complete() error {
 	for _, c := range []struct {
 		bad  bool
 		what string
-	}{{o.Client == nil, "a client is required"}, {o.State == nil, "a state is required"}, {o.Dir == "", "a folder for the positions is required"},
+	}{{o.Pods == nil, "a reader of pods is required"}, {o.State == nil, "a state is required"}, {o.Dir == "", "a folder for the positions is required"},
 		{o.Sender == "", "a sender is required"}, {o.MaxConnections < 0, "the number of connections must not be negative"}} {
 		if c.bad {
 			errs = append(errs, errors.New(c.what))
@@ -110,6 +121,8 @@ type API struct {
 	journal *journal[apiPos]
 	counts  *counters
 	metrics *metrics
+	shaper  shaper
+	selects selection
 	slots   chan struct{}
 	waiting atomic.Int64 // followers without a connection
 	lines   chan apiChunk
@@ -128,8 +141,9 @@ type apiChunk struct {
 }
 
 type apiLine struct {
-	line wire.LogLine
-	pos  apiPos
+	line  wire.LogLine
+	lines int    // of the container in it; 0 for further parts of a long one
+	pos   apiPos // of the last of them
 }
 
 const chunkLines = 256
@@ -147,7 +161,15 @@ func NewAPI(o APIOptions) (*API, error) {
 		return nil, fmt.Errorf("pod log API: %w", err)
 	}
 	m := newMetrics(o.Registerer)
-	return &API{opts: o, now: o.Now, log: o.Logger, journal: j, counts: newCounters(m), metrics: m,
+	shaper, err := newShaper(o.Rules, m)
+	if err != nil {
+		return nil, fmt.Errorf("pod log API: %w", err)
+	}
+	selects, err := newSelection(o.Rules.Select)
+	if err != nil {
+		return nil, fmt.Errorf("pod log API: %w", err)
+	}
+	return &API{opts: o, now: o.Now, log: o.Logger, journal: j, counts: newCounters(m), metrics: m, shaper: shaper, selects: selects,
 		slots: make(chan struct{}, o.MaxConnections), lines: make(chan apiChunk), finished: map[string]int{}}, nil
 }
 
@@ -200,7 +222,8 @@ func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, following map[stri
 	for uid, pod := range s.Pods {
 		for _, c := range pod.Containers {
 			k := uid + "/" + c.Name
-			if following[k] != nil || !hasLog(c) || c.State != "running" && a.drained(k, c) {
+			if following[k] != nil || !hasLog(c) || c.State != "running" && a.drained(k, c) ||
+				!a.selects.takes(Container{Namespace: pod.Namespace, Container: c.Name}, pod) {
 				continue
 			}
 			fctx, stop := context.WithCancel(ctx)
@@ -283,7 +306,7 @@ func (a *API) resend(ctx context.Context, ship *shipper[apiPos]) bool {
 				for _, l := range chunk.lines {
 					if b.takes(l.line.Time) {
 						b.add(chunk.stream, l.line)
-						b.lineCounts[chunk.id]++
+						b.lineCounts[chunk.id] += l.lines
 					}
 				}
 				break
@@ -320,20 +343,11 @@ func (a *API) resend(ctx context.Context, ship *shipper[apiPos]) bool {
 
 // between reads the lines after one position up to another.
 func (f *follower) between(ctx context.Context, pod *object.Pod, from apiPos, known bool, to apiPos) (all apiChunk, err error) {
-	f.pos, f.known = from, known
-	found := false
+	f.pos, f.known, f.until = from, known, &to
 	f.take = func(c apiChunk) bool {
 		all.id, all.stream = c.id, c.stream
-		for _, l := range c.lines {
-			all.lines = append(all.lines, l)
-			if l.pos.same(to) {
-				found = true
-			} else if found { // a line that was cut into several shares its position
-				all.lines = all.lines[:len(all.lines)-1]
-				return false
-			}
-		}
-		return !found && len(all.lines) < batchLines
+		all.lines = append(all.lines, c.lines...)
+		return !f.reached
 	}
 	_, c, ok := f.current()
 	if !ok {
@@ -344,7 +358,7 @@ func (f *follower) between(ctx context.Context, pod *object.Pod, from apiPos, kn
 			return all, err
 		}
 	}
-	if !found && c.RestartCount <= to.Restarts {
+	if !f.reached && c.RestartCount <= to.Restarts {
 		_, err = f.stream(ctx, pod, &corev1.PodLogOptions{}, to.Restarts)
 	}
 	return all, err
@@ -373,7 +387,7 @@ func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 				}
 			}
 			b.add(rest.stream, l.line)
-			b.lineCounts[rest.id]++
+			b.lineCounts[rest.id] += l.lines
 			b.to[rest.key], last[rest.key] = l.pos, l.pos
 		}
 		lines, want := a.lines, chan struct{}(nil)
@@ -413,13 +427,17 @@ type follower struct {
 	pos   apiPos
 	known bool
 	take  func(apiChunk) bool // hands lines on; false ends the answer
+	// until is the last line that is wanted; nil for all. It was read once reached.
+	until   *apiPos
+	reached bool
+	limiter limiter
 	// ended says that the container ended, with so many restarts, and was read.
 	ended   bool
 	endedAt int
 }
 
 func newFollower(a *API, pod *object.Pod, container string) *follower {
-	return &follower{a: a, key: pod.UID + "/" + container, id: Container{Namespace: pod.Namespace, Pod: pod.Name, UID: pod.UID, Container: container}}
+	return &follower{a: a, limiter: newLimiter(a.opts.Rules.Limit, pod), key: pod.UID + "/" + container, id: Container{Namespace: pod.Namespace, Pod: pod.Name, UID: pod.UID, Container: container}}
 }
 
 // run ends when the pod is gone, or the container ended for good.
@@ -578,7 +596,7 @@ func (f *follower) yield(ctx context.Context, stop context.CancelFunc) func() {
 
 // restarts asks the API server for the container's restart count.
 func (f *follower) restarts(ctx context.Context) (int, error) {
-	p, err := f.a.opts.Client.CoreV1().Pods(f.id.Namespace).Get(ctx, f.id.Pod, metav1.GetOptions{})
+	p, err := f.a.opts.Pods.GetPod(ctx, f.id.Namespace, f.id.Pod)
 	if err != nil {
 		return 0, fmt.Errorf("get pod: %w", err)
 	}
@@ -612,50 +630,206 @@ func (f *follower) since(o *corev1.PodLogOptions, pod *object.Pod) {
 // stream reads one answer of the API to its end and hands on what is new.
 func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLogOptions, restarts int) (lines int, err error) {
 	f.since(o, pod)
-	body, err := f.a.opts.Client.CoreV1().Pods(f.id.Namespace).GetLogs(f.id.Pod, o).Stream(ctx)
+	body, err := f.a.opts.Pods.PodLogs(ctx, f.id.Namespace, f.id.Pod, o)
 	if err != nil {
 		return 0, fmt.Errorf("get logs: %w", err)
 	}
-	defer func() { _ = body.Close() }()
-	seek := newSeek(f.pos, f.known)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	stop := make(chan struct{})
+	defer close(stop)
+	defer func() { _ = body.Close() }() // lets the reader go
+	texts := make(chan apiText)
+	wg.Go(func() { readTexts(body, texts, stop) })
+
 	stream := streamOf(f.id, pod, "")
-	stream.Stream = "stdout"
-	r := bufio.NewReaderSize(body, 64<<10)
-	chunk := apiChunk{key: f.key, id: f.id, stream: stream}
+	stream.Stream = streams[0]
+	joiner, err := newJoiner(f.a.opts.Rules.Join, f.id, pod)
+	if err != nil {
+		f.a.log.Warn("pod's annotation on multi-line records", "namespace", f.id.Namespace, "pod", f.id.Pod, "container", f.id.Container, "err", err)
+	}
+	g := &gatherer{a: f.a, joiner: joiner, limiter: &f.limiter, seek: newSeek(f.pos, f.known), until: f.until, chunk: apiChunk{key: f.key, id: f.id, stream: stream}}
 	hand := func() bool {
-		if len(chunk.lines) == 0 {
+		g.tellDrops()
+		if len(g.chunk.lines) == 0 {
 			return true
 		}
-		if !f.take(chunk) {
+		f.reached = g.reached
+		if !f.take(g.chunk) {
 			return false // the next connection begins before them
 		}
-		f.a.counts.read(f.id, len(chunk.lines), 0)
-		lines += len(chunk.lines)
-		last := chunk.lines[len(chunk.lines)-1]
-		f.pos, f.known = last.pos, true
-		chunk.lines = nil
+		n := 0
+		for _, l := range g.chunk.lines {
+			n += l.lines
+		}
+		f.a.counts.read(f.id, n, 0)
+		lines += n
+		f.pos, f.known = g.chunk.lines[len(g.chunk.lines)-1].pos, true
+		g.chunk.lines = nil
 		return true
 	}
+	hold := time.NewTimer(time.Hour)
+	defer hold.Stop()
 	for {
-		text, whole, err := readLine(r)
-		// A line without an end is what was cut off, unless nothing can follow.
-		if whole || err == io.EOF && text != "" && !o.Follow {
-			if l, ok := seek.next(text, restarts); ok {
-				chunk.lines = append(chunk.lines, l...)
+		select {
+		case t := <-texts:
+			for _, text := range t.whole {
+				g.line(text, restarts)
 			}
-		}
-		if err != nil || len(chunk.lines) >= chunkLines || r.Buffered() == 0 {
+			// A line without an end is what was cut off, unless nothing can follow.
+			if t.err == io.EOF {
+				if t.rest != "" && !o.Follow {
+					g.line(t.rest, restarts)
+				}
+				g.flush() // a connection that broke is read again from the record's beginning
+			}
+			if g.reached {
+				g.flush()
+			}
+			if !hand() || g.reached {
+				return lines, nil
+			}
+			if t.err == io.EOF {
+				return lines, nil
+			}
+			if t.err != nil {
+				return lines, fmt.Errorf("read logs: %w", t.err)
+			}
+			hold.Reset(f.a.opts.Rules.Join.Hold)
+		case <-hold.C:
+			g.flush()
 			if !hand() {
 				return lines, nil
 			}
 		}
-		if err == io.EOF {
-			return lines, nil
+	}
+}
+
+// apiText is what an answer brought at once.
+type apiText struct {
+	whole []string // lines
+	rest  string   // one without its end, with err
+	err   error
+}
+
+// readTexts reads an answer until it ends or nobody wants more.
+func readTexts(body io.Reader, texts chan<- apiText, stop <-chan struct{}) {
+	r := bufio.NewReaderSize(body, 64<<10)
+	for {
+		var t apiText
+		for t.err == nil && len(t.whole) < chunkLines && (len(t.whole) == 0 || r.Buffered() > 0) {
+			text, whole, err := readLine(r)
+			if t.err = err; whole {
+				t.whole = append(t.whole, text)
+			} else {
+				t.rest = text
+			}
 		}
-		if err != nil {
-			return lines, fmt.Errorf("read logs: %w", err)
+		select {
+		case texts <- t:
+		case <-stop:
+			return
+		}
+		if t.err != nil {
+			return
 		}
 	}
+}
+
+// gatherer makes records of the lines of one answer.
+type gatherer struct {
+	a       *API
+	joiner  joiner
+	limiter *limiter
+	dropped drop
+	dropPos apiPos
+	seek    *seek
+	until   *apiPos
+	chunk   apiChunk
+
+	open    bool // there is a record that may go on
+	join    join
+	first   string
+	text    []byte
+	at      int64
+	pos     apiPos // of its last line
+	reached bool
+}
+
+func (g *gatherer) line(text string, restarts int) {
+	if g.reached {
+		return
+	}
+	at, message, pos, ok := g.seek.next(text, restarts)
+	if !ok {
+		return
+	}
+	message = strings.TrimSuffix(message, "\r")
+	after, goesOn := join{}, false
+	if o := g.a.opts.Rules.Join; g.open && at-g.pos.Time <= int64(joinGap) {
+		after, goesOn = g.joiner.next(g.join, g.first, message)
+		if full := g.join.lines >= o.Lines || len(g.text)+1+len(message) > o.Bytes; goesOn && full {
+			g.flush()
+			after.lines = 1 // a further part of a long trace
+			g.begin(message, at, after)
+			goesOn = false
+		} else if goesOn {
+			g.join = after
+			g.text = append(append(g.text, '\n'), message...)
+		} else {
+			g.flush()
+		}
+	} else {
+		g.flush()
+	}
+	if !g.open && !goesOn {
+		g.begin(message, at, g.joiner.begin(message, false))
+	}
+	g.pos = pos
+	if g.join.whole {
+		g.flush()
+	}
+	g.reached = g.until != nil && pos.same(*g.until)
+}
+
+func (g *gatherer) begin(message string, at int64, j join) {
+	g.open, g.join, g.first, g.at = true, j, message, at
+	g.text = append(g.text[:0], message...)
+}
+
+// flush ends the record that is open.
+func (g *gatherer) flush() {
+	if !g.open {
+		return
+	}
+	g.open = false
+	n := g.join.lines
+	if !g.limiter.takes(g.at, n, len(g.text)) {
+		if g.dropped.lines > 0 && dayOf(g.dropped.until) != dayOf(g.at) {
+			g.tellDrops()
+		}
+		g.dropped.add(n, len(g.text), g.at, g.at)
+		g.dropPos = g.pos
+		g.a.counts.read(g.chunk.id, n, 0)
+		g.a.counts.dropped(g.chunk.id, DropRate, n)
+		return
+	}
+	g.tellDrops()
+	g.a.counts.joined(n)
+	g.a.shaper.each(string(g.text), func(message string, fields map[string]string) {
+		g.chunk.lines = append(g.chunk.lines, apiLine{line: wire.LogLine{Time: g.at, Message: message, Fields: fields}, lines: n, pos: g.pos})
+		n = 0
+	})
+}
+
+// tellDrops adds a line for those that were left out since the last one.
+func (g *gatherer) tellDrops() {
+	if g.dropped.lines == 0 {
+		return
+	}
+	k := dropKey{g.chunk.stream, DropRate}
+	g.chunk.lines = append(g.chunk.lines, apiLine{line: g.dropped.line(k), pos: g.dropPos})
+	g.dropped = drop{}
 }
 
 // maxAPILine bounds a line; the rest of a longer one is a line of its own.
@@ -696,14 +870,14 @@ func newSeek(from apiPos, known bool) *seek {
 
 // next takes one line of an answer. ok is false for one that was taken before, or
 // is no line of the container.
-func (s *seek) next(text string, restarts int) (lines []apiLine, ok bool) {
+func (s *seek) next(text string, restarts int) (at int64, message string, p apiPos, ok bool) {
 	stamp, message, _ := strings.Cut(text, " ")
 	at, timed := parseTime(stamp)
 	if !timed {
 		// The kubelet's own words ("unable to retrieve container logs for …"), or the
 		// rest of a line that was too long, which belongs to the line before.
 		if s.pos.Time == 0 || !s.passed {
-			return nil, false
+			return 0, "", p, false
 		}
 		at, message = s.pos.Time, text
 	}
@@ -714,22 +888,18 @@ func (s *seek) next(text string, restarts int) (lines []apiLine, ok bool) {
 			if s.matches++; s.matches >= s.from.Seen {
 				s.passed = true
 			}
-			return nil, false
+			return 0, "", p, false
 		case at <= s.from.Time, slices.Contains(s.from.Recent[:], h):
-			return nil, false
+			return 0, "", p, false
 		}
 		s.passed = true // that line is gone: this one is newer
 	}
-	p := apiPos{Time: at, Hash: h, Seen: 1, Restarts: restarts}
+	p = apiPos{Time: at, Hash: h, Seen: 1, Restarts: restarts}
 	if s.pos.Time == at && s.pos.Hash == h {
 		p.Seen = s.pos.Seen + 1
 	}
 	copy(p.Recent[:], s.pos.Recent[1:])
 	p.Recent[len(p.Recent)-1] = h
 	s.pos = p
-	for _, part := range cutText(message, wire.MaxLogLineBytes) {
-		m, fields := Parse(strings.TrimSuffix(part, "\r"))
-		lines = append(lines, apiLine{line: wire.LogLine{Time: at, Message: m, Fields: fields}, pos: p})
-	}
-	return lines, true
+	return at, message, p, true
 }

@@ -170,7 +170,20 @@ func (c *cluster) options(dir string) APIOptions {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return APIOptions{Client: client, State: c, Dir: dir, Sender: "all", Linger: 5 * time.Millisecond, Backoff: 5 * time.Millisecond, Poll: 5 * time.Millisecond, Turn: 20 * time.Millisecond}
+	return APIOptions{Pods: clientPods{client}, State: c, Dir: dir, Sender: "all", Linger: 5 * time.Millisecond, Backoff: 5 * time.Millisecond, Poll: 5 * time.Millisecond, Turn: 20 * time.Millisecond, Rules: Rules{Join: JoinOptions{Hold: 20 * time.Millisecond}}}
+}
+
+// clientPods reads pods by Kubernetes' client.
+type clientPods struct{ client kubernetes.Interface }
+
+var _ Pods = clientPods{}
+
+func (p clientPods) GetPod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	return p.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+func (p clientPods) PodLogs(ctx context.Context, namespace, name string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
+	return p.client.CoreV1().Pods(namespace).GetLogs(name, o).Stream(ctx)
 }
 
 // counted counts the answers that are being read.
@@ -360,10 +373,8 @@ func TestSeek(t *testing.T) {
 		stamp := strings.NewReplacer("1 ", t1+" ", "2 ", t2+" ")
 		feed := func(s *seek, text string) (out []string) {
 			for _, l := range strings.Split(text, "|") {
-				if ls, ok := s.next(stamp.Replace(l), 0); ok {
-					for _, l := range ls {
-						out = append(out, l.line.Message)
-					}
+				if _, message, _, ok := s.next(stamp.Replace(l), 0); ok {
+					out = append(out, message)
 				}
 			}
 			return out
@@ -372,6 +383,32 @@ func TestSeek(t *testing.T) {
 		feed(first, tc.before)
 		if got := strings.Join(feed(newSeek(first.pos, tc.before != ""), tc.answer), "|"); got != tc.want {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+// Traces are joined, secrets masked, and no connection that breaks in the middle
+// of a record doubles or loses a line of it.
+func TestAPIJoinsAndMasks(t *testing.T) {
+	c, s := newCluster(t), newServer(t)
+	c.cut = 500
+	var want []string
+	c.mu.Lock()
+	for i := range 40 {
+		at := c.started.Add(time.Duration(i) * time.Second).UTC().Format(time.RFC3339Nano)
+		for _, l := range []string{fmt.Sprintf("ERROR line %d password=x", i), "java.lang.Error: x", fmt.Sprintf("\tat a.B.c(D.java:%d)", i)} {
+			c.lines[0] = append(c.lines[0], at+" "+l+"\n")
+		}
+		want = append(want, fmt.Sprintf("ERROR line %d password=***\njava.lang.Error: x\n\tat a.B.c(D.java:%d)", i, i))
+	}
+	c.mu.Unlock()
+	a, stop := c.run(c.options(t.TempDir()), s)
+	got := s.await(key, len(want))
+	waitFor(t, func() bool { return a.Health().Sent == int64(3*len(want)) })
+	stop()
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("record %d is %q, want %q", i, got[i], want[i])
 		}
 	}
 }

@@ -21,6 +21,7 @@ type batch[C any] struct {
 	wire   wire.LogBatch
 	day    int64
 	lines  int
+	drops  map[dropKey]*drop // what it leaves out
 	bytes  int
 	// lineCounts are the lines of each container, of which a record may have several.
 	lineCounts map[Container]int
@@ -30,14 +31,14 @@ type batch[C any] struct {
 }
 
 func newBatch[C any](sender string) *batch[C] {
-	return &batch[C]{wire: wire.LogBatch{Sender: sender}, groups: map[wire.LogStream]int{}, lineCounts: map[Container]int{}, from: map[string]C{}, to: map[string]C{}}
+	return &batch[C]{wire: wire.LogBatch{Sender: sender}, groups: map[wire.LogStream]int{}, drops: map[dropKey]*drop{}, lineCounts: map[Container]int{}, from: map[string]C{}, to: map[string]C{}}
 }
 
 // full says that no further line should go in.
 func (b *batch[C]) full() bool { return b.lines >= batchLines || b.bytes >= batchBytes }
 
 // takes says whether a line of that time may go in.
-func (b *batch[C]) takes(nanos int64) bool { return b.lines == 0 || b.day == dayOf(nanos) }
+func (b *batch[C]) takes(nanos int64) bool { return b.empty() || b.day == dayOf(nanos) }
 
 func (b *batch[C]) add(s wire.LogStream, l wire.LogLine) {
 	i, ok := b.groups[s]
@@ -56,9 +57,33 @@ func (b *batch[C]) add(s wire.LogStream, l wire.LogLine) {
 	}
 }
 
+// drop notes lines that are left out, of a time that the batch takes.
+func (b *batch[C]) drop(s wire.LogStream, reason string, lines, bytes int, from, until int64) {
+	k := dropKey{s, reason}
+	d := b.drops[k]
+	if d == nil {
+		d = &drop{}
+		b.drops[k] = d
+	}
+	d.add(lines, bytes, from, until)
+	b.day = dayOf(until)
+}
+
+// empty says that there is nothing to send.
+func (b *batch[C]) empty() bool { return b.lines == 0 && len(b.drops) == 0 }
+
+// tellDrops adds a line for each kind of lines that were left out.
+func (b *batch[C]) tellDrops() {
+	for k, d := range b.drops {
+		b.add(k.stream, d.line(k))
+	}
+	clear(b.drops)
+}
+
 // seal gives the batch its id, which follows from the positions alone: a batch
 // that is read and sent again after a crash has the same.
 func (b *batch[C]) seal() {
+	b.tellDrops()
 	raw, err := json.Marshal([]any{b.wire.Sender, b.from, b.to, b.day}) // maps are written in the order of their keys
 	if err != nil {
 		panic("BUG: positions cannot be written as JSON: " + err.Error())

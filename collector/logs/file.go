@@ -227,6 +227,8 @@ type container struct {
 	files   []*file     // in the order in which they were written
 	pending [2]*pending // of stdout and stderr
 	joiner  joiner
+	limiter limiter
+	off     bool // its lines are not wanted
 	stream  wire.LogStream
 	known   bool      // stream has the pod's workload, or will not get it
 	polled  bool      // its files are links; inotify does not tell of writes
@@ -455,7 +457,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 			read += r.emit(c, b, stream, w)
 			full, cut := w, w.join
 			w = nil
-			if !full.partial && !cut.whole && (cut.lines >= r.opts.Join.Lines || full.size()+len(p.text)+1 > r.opts.Join.Bytes) {
+			if !full.partial && !cut.whole && (cut.lines >= r.opts.Rules.Join.Lines || full.size()+len(p.text)+1 > r.opts.Rules.Join.Bytes) {
 				if after, ok := c.joiner.next(cut, "", p.text); ok { // a further part of a long trace
 					after.lines = 1
 					w = &pending{file: f, start: start, at: p.at, join: after}
@@ -505,7 +507,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 
 // goesOn says whether a piece belongs to the record that is pending.
 func (r *Files) goesOn(c *container, f *file, w *pending, p piece, ok bool) bool {
-	if !ok || w.size()+len(p.text) > r.opts.Join.Bytes {
+	if !ok || w.size()+len(p.text) > r.opts.Rules.Join.Bytes {
 		return false
 	}
 	if w.in != f && w.in != nil && slices.Index(c.files, f) < slices.Index(c.files, w.in) {
@@ -514,7 +516,7 @@ func (r *Files) goesOn(c *container, f *file, w *pending, p piece, ok bool) bool
 	if w.partial {
 		return true
 	}
-	if w.size()+len(p.text) == r.opts.Join.Bytes || w.file == nil || w.join.whole || w.join.lines >= r.opts.Join.Lines || p.at-w.last > int64(joinGap) {
+	if w.size()+len(p.text) == r.opts.Rules.Join.Bytes || w.file == nil || w.join.whole || w.join.lines >= r.opts.Rules.Join.Lines || p.at-w.last > int64(joinGap) {
 		return false
 	}
 	_, ok = c.joiner.next(w.join, w.text, p.text)
@@ -530,7 +532,7 @@ func (r *Files) flush(c *container, b *batch[filePos]) bool {
 			continue
 		}
 		now := r.now()
-		if due := w.seen.Add(r.opts.Join.Hold); now.Before(due) && w.file != nil {
+		if due := w.seen.Add(r.opts.Rules.Join.Hold); now.Before(due) && w.file != nil {
 			c.wakeAt(due)
 			continue
 		}
@@ -558,15 +560,24 @@ func (r *Files) replay(b *batch[filePos], w *pending) bool {
 func (r *Files) emit(c *container, b *batch[filePos], stream int, w *pending) int {
 	s := c.stream
 	s.Stream = streams[stream]
+	r.touch(c, w)
+	if size := w.size(); !c.limiter.takes(w.at, w.join.lines, size) {
+		b.drop(s, DropRate, w.join.lines, size, w.at, w.at)
+		r.counts.dropped(c.id, DropRate, w.join.lines)
+		return w.join.lines
+	}
 	b.lineCounts[c.id] += w.join.lines
 	r.counts.joined(w.join.lines)
-	text := strings.TrimRight(w.whole(), "\n")
-	for _, part := range cutText(text, wire.MaxLogLineBytes) {
-		message, fields := Parse(part)
+	r.shaper.each(w.whole(), func(message string, fields map[string]string) {
 		b.add(s, wire.LogLine{Time: w.at, Message: message, Fields: fields})
-	}
+	})
+	return w.join.lines
+}
+
+// touch notes the files that a record moves the positions of.
+func (r *Files) touch(c *container, w *pending) {
 	if w.file == nil {
-		return w.join.lines
+		return
 	}
 	first, last := max(0, slices.Index(c.files, w.file)), slices.Index(c.files, w.in)
 	for i := first; i <= last; i++ {
@@ -574,7 +585,14 @@ func (r *Files) emit(c *container, b *batch[filePos], stream int, w *pending) in
 	}
 	r.touched[w.file] = true
 	r.touched[w.in] = true
-	return w.join.lines
+}
+
+// release lets go of the files of a container whose lines are not wanted.
+func (c *container) release() {
+	for _, f := range c.files {
+		f.close()
+	}
+	c.files, c.pending = nil, [2]*pending{}
 }
 
 // mark notes in the batch how far its files have come.

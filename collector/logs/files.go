@@ -29,6 +29,7 @@ type FilesOptions struct {
 	Root   string // default DefaultRoot
 	Dir    string // holds the positions; required. Made when missing
 	Sender string // of the batches, wire.Sender(role, node); required
+	Rules  Rules
 	Node   string // label of the lines of pods that State does not know
 	State  State  // pods by the UID in the path; required for workloads, nil leaves them out
 
@@ -39,7 +40,6 @@ type FilesOptions struct {
 	// Grace is how long a rotated file is still read after its successor appeared;
 	// default 1 s.
 	Grace time.Duration
-	Join  JoinOptions
 	// StateWait is how long a new pod's lines wait for State to know it; default 5 s.
 	StateWait time.Duration
 
@@ -55,16 +55,10 @@ func (o *FilesOptions) complete() error {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 250 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}, {&o.Join.Hold, 500 * time.Millisecond}} {
+	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 250 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.def
 		}
-	}
-	if o.Join.Lines == 0 {
-		o.Join.Lines = 1000
-	}
-	if o.Join.Bytes == 0 {
-		o.Join.Bytes = wire.MaxLogLineBytes
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -79,9 +73,7 @@ func (o *FilesOptions) complete() error {
 	if o.Sender == "" {
 		errs = append(errs, errors.New("a sender is required"))
 	}
-	if o.Join.Lines < 0 || o.Join.Bytes < 0 || o.Join.Bytes > wire.MaxLogLineBytes {
-		errs = append(errs, fmt.Errorf("a joined record may have 1 line or more, and 1 to %d bytes", wire.MaxLogLineBytes))
-	}
+	errs = append(errs, o.Rules.complete())
 	return errors.Join(errs...)
 }
 
@@ -95,6 +87,8 @@ type Files struct {
 	counts  *counters
 	metrics *metrics
 	pods    pods
+	shaper  shaper
+	selects selection
 
 	// What follows belongs to the goroutine of Run.
 	containers map[string]*container // by folder
@@ -128,7 +122,15 @@ func NewFiles(o FilesOptions) (*Files, error) {
 		return nil, fmt.Errorf("log files: %w", err)
 	}
 	m := newMetrics(o.Registerer)
-	return &Files{opts: o, now: o.Now, log: o.Logger, grace: o.Grace, journal: j, counts: newCounters(m), metrics: m, pods: pods{state: o.State},
+	shaper, err := newShaper(o.Rules, m)
+	if err != nil {
+		return nil, fmt.Errorf("log files: %w", err)
+	}
+	selects, err := newSelection(o.Rules.Select)
+	if err != nil {
+		return nil, fmt.Errorf("log files: %w", err)
+	}
+	return &Files{opts: o, now: o.Now, log: o.Logger, grace: o.Grace, journal: j, counts: newCounters(m), metrics: m, pods: pods{state: o.State}, shaper: shaper, selects: selects,
 		containers: map[string]*container{}, touched: map[*file]bool{}, buf: make([]byte, readBytes)}, nil
 }
 
@@ -231,6 +233,7 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 		}
 	}
 	r.replayed = nil
+	b.tellDrops()
 	b.from, b.to, b.wire.ID, b.resent = was.From, was.To, was.ID, true
 	if b.lines == 0 {
 		r.log.Warn("files of the last batch are gone; if the server did not get it, its lines are lost", "batch", was.ID, "files", len(was.To))
@@ -259,12 +262,12 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 	for {
 		blocked := r.fill(b)
 		now := r.now()
-		if b.lines > 0 && since.IsZero() {
+		if !b.empty() && since.IsZero() {
 			since = now
 		}
 		wake := nextRescan
 		var want chan struct{}
-		if b.lines > 0 {
+		if !b.empty() {
 			if due := since.Add(r.opts.Linger); blocked || !now.Before(due) {
 				want = ship.want
 			} else if due.Before(wake) {
@@ -340,6 +343,10 @@ func (r *Files) fill(b *batch[filePos]) (blocked bool) {
 			if !r.nameStream(c, false) {
 				continue
 			}
+			if c.off {
+				c.dirty = false
+				continue
+			}
 			if b.full() {
 				return true
 			}
@@ -360,7 +367,7 @@ func (r *Files) fill(b *batch[filePos]) (blocked bool) {
 			return b.full()
 		}
 		if !progress {
-			return b.lines > 0
+			return !b.empty()
 		}
 		if len(r.order) > 1 { // the one that filled b does not always come first
 			r.order = append(r.order[1:], r.order[0])
@@ -392,14 +399,17 @@ func (r *Files) nameStream(c *container, must bool) bool {
 		}
 	}
 	c.stream = streamOf(c.id, pod, r.opts.Node)
-	c.joiner = r.joinerOf(c.id, pod)
+	c.joiner, c.limiter = r.joinerOf(c.id, pod), newLimiter(r.opts.Rules.Limit, pod)
+	if c.off = !r.selects.takes(c.id, pod); c.off {
+		c.release()
+	}
 	c.known = !must || pod != nil
 	return true
 }
 
 // joinerOf says how a container's lines are joined, by its pod's annotation.
 func (r *Files) joinerOf(id Container, pod *object.Pod) joiner {
-	j, err := newJoiner(r.opts.Join, id, pod)
+	j, err := newJoiner(r.opts.Rules.Join, id, pod)
 	if err != nil {
 		r.log.Warn("pod's annotation on multi-line records", "namespace", id.Namespace, "pod", id.Pod, "container", id.Container, "err", err)
 	}
@@ -493,7 +503,7 @@ func (r *Files) addContainer(dir string) {
 		r.log.Warn("watch container folder", "path", dir, "err", err) // looked at on rescans only
 	}
 	id.Container = filepath.Base(dir)
-	c := &container{id: id, dir: dir, seen: r.now(), joiner: joiner{off: r.opts.Join.Off}, dirty: true}
+	c := &container{id: id, dir: dir, seen: r.now(), joiner: joiner{off: r.opts.Rules.Join.Off}, dirty: true}
 	r.containers[dir] = c
 	r.order = append(r.order, c)
 	r.counts.read(id, 0, 0)
@@ -507,6 +517,9 @@ func (r *Files) scanContainer(c *container) {
 	c.gone = errors.Is(err, fs.ErrNotExist)
 	if err != nil && !c.gone {
 		r.log.Warn("list container folder", "path", c.dir, "err", err)
+		return
+	}
+	if c.off {
 		return
 	}
 	present := r.openAll(c, entries)

@@ -203,14 +203,19 @@ func (tr *tree) rename(from, to string) {
 func (tr *tree) positions() string { return filepath.Join(tr.pos, "file-positions.json") }
 
 func (tr *tree) options() FilesOptions {
-	return FilesOptions{Root: tr.root, Dir: tr.pos, Sender: "node/n1", Node: "n1", Linger: 5 * time.Millisecond, Grace: 20 * time.Millisecond, Rescan: 300 * time.Millisecond, Join: JoinOptions{Hold: 20 * time.Millisecond},
+	return FilesOptions{Root: tr.root, Dir: tr.pos, Sender: "node/n1", Node: "n1", Linger: 5 * time.Millisecond, Grace: 20 * time.Millisecond, Rescan: 300 * time.Millisecond, Rules: Rules{Join: JoinOptions{Hold: 20 * time.Millisecond}},
 		State: podState(&object.Pod{Meta: object.Meta{UID: "uid-1", Name: "cart-1", Namespace: "shop"}, Node: "n1", Workload: object.WorkloadRef{Type: "deployment", Name: "cart"}})}
 }
 
 // run starts a collector of the tree and gives what ends it.
 func (tr *tree) run(s *server) (f *Files, stop func()) {
 	tr.t.Helper()
-	f, err := NewFiles(tr.options())
+	return tr.runWith(tr.options(), s)
+}
+
+func (tr *tree) runWith(o FilesOptions, s *server) (f *Files, stop func()) {
+	tr.t.Helper()
+	f, err := NewFiles(o)
 	if err != nil {
 		tr.t.Fatal(err)
 	}

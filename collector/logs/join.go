@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // JoinOptions say how lines that belong together become one record.
@@ -15,6 +16,22 @@ type JoinOptions struct {
 	Lines int           // of a record; default 1,000. What follows is a record of its own
 	Bytes int           // of a record; default and at most wire.MaxLogLineBytes
 	Hold  time.Duration // how long a record waits for a further line; default 500 ms
+}
+
+func (o *JoinOptions) complete() error {
+	if o.Lines == 0 {
+		o.Lines = 1000
+	}
+	if o.Bytes == 0 {
+		o.Bytes = wire.MaxLogLineBytes
+	}
+	if o.Hold == 0 {
+		o.Hold = 500 * time.Millisecond
+	}
+	if o.Lines < 0 || o.Bytes < 0 || o.Bytes > wire.MaxLogLineBytes || o.Hold < 0 {
+		return fmt.Errorf("a joined record may have 1 line or more, and 1 to %d bytes", wire.MaxLogLineBytes)
+	}
+	return nil
 }
 
 // joinGap is the most that may lie between the times of two lines of a record.

@@ -290,7 +290,7 @@ func TestFilesJoinOverCopyTruncate(t *testing.T) {
 }
 
 func TestJoinOptionsAreChecked(t *testing.T) {
-	o := FilesOptions{Dir: t.TempDir(), Sender: "node/n1", Join: JoinOptions{Bytes: wire.MaxLogLineBytes + 1}}
+	o := FilesOptions{Dir: t.TempDir(), Sender: "node/n1", Rules: Rules{Join: JoinOptions{Bytes: wire.MaxLogLineBytes + 1}}}
 	if _, err := NewFiles(o); err == nil || !strings.Contains(err.Error(), "bytes") {
 		t.Errorf("got %v, want the bound named", err)
 	}

@@ -35,6 +35,7 @@ const (
 	DropRotated = "rotated_away" // the file was gone before it was read
 	DropRefused = "refused"      // the server refused the batch for good
 	DropGone    = "instance_gone"
+	DropRate    = "rate_limit" // over the container's limit
 )
 
 // Container names the source of lines.

@@ -8,6 +8,8 @@ type metrics struct {
 	dropped               *prometheus.CounterVec
 	batches               *prometheus.CounterVec
 	positions             *prometheus.CounterVec
+	masked                *prometheus.CounterVec
+	cut                   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -16,11 +18,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		sent:      prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_sent_lines_total", Help: "Lines that the server acknowledged."}),
 		malformed: prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_malformed_lines_total", Help: "Lines in no known format, sent as they are."}),
 		joined:    prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_joined_lines_total", Help: "Lines that were joined to the record before them."}),
+		cut:       prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_cut_records_total", Help: "Records that were cut to the limit of their size."}),
 		dropped:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_dropped_lines_total", Help: "Lines that were not sent, by reason."}, []string{"reason"}),
 		batches:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_batches_total", Help: "Batches by result."}, []string{"result"}),
 		positions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_position_writes_total", Help: "Writes of the positions file by result."}, []string{"result"}),
 	}
-	for _, r := range []string{DropRotated, DropRefused, DropGone} {
+	m.masked = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_masked_total", Help: "Secrets that were masked in lines, by rule."}, []string{"rule"})
+	for _, r := range maskRules {
+		m.masked.WithLabelValues(r)
+	}
+	for _, r := range []string{DropRotated, DropRefused, DropGone, DropRate} {
 		m.dropped.WithLabelValues(r)
 	}
 	for _, r := range []string{"sent", "resent", "refused"} {
@@ -30,7 +37,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.positions.WithLabelValues(r)
 	}
 	if reg != nil {
-		reg.MustRegister(m.read, m.sent, m.malformed, m.joined, m.dropped, m.batches, m.positions)
+		reg.MustRegister(m.read, m.sent, m.malformed, m.joined, m.dropped, m.batches, m.positions, m.masked, m.cut)
 	}
 	return m
 }

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
@@ -42,9 +41,10 @@ type Options struct {
 
 	LogPath  string // of container logs on the node; default /var/log/pods
 	NoLogs   bool
-	HostProc string // default /proc
-	HostSys  string // default /sys
-	HostRoot string // default /
+	LogRules logs.Rules // which lines, and in what shape
+	HostProc string     // default /proc
+	HostSys  string     // default /sys
+	HostRoot string     // default /
 
 	KubeletCAFile             string // default the cluster's own CA
 	KubeletInsecureSkipVerify bool
@@ -172,7 +172,7 @@ func nodeSources(o Options, client *kube.Client, sender string, source *kube.Sou
 		return nil
 	}
 	files, err := logs.NewFiles(logs.FilesOptions{
-		Root: o.LogPath, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Node: o.Node, State: source,
+		Root: o.LogPath, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Node: o.Node, State: source, Rules: o.LogRules,
 		Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
@@ -217,14 +217,8 @@ func outsideSources(o Options, client *kube.Client, sender string, source *kube.
 	if o.NoLogs {
 		return nil
 	}
-	cfg := client.REST()
-	cfg.QPS, cfg.Burst = 50, 200
-	api, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return fmt.Errorf("open pod log API: %w", err)
-	}
 	followed, err := logs.NewAPI(logs.APIOptions{
-		Client: api, State: source, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
+		Pods: client, State: source, Rules: o.LogRules, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
 		return err

@@ -214,8 +214,11 @@ type Pod struct {
 
 // Annotations of pods by which their logs are collected.
 const (
-	AnnotationLogs      = "logs.crowsnest.dev/"
-	AnnotationMultiline = AnnotationLogs + "multiline-start" // a regular expression for a record's first line, or "off"
+	AnnotationLogs           = "logs.crowsnest.dev/"
+	AnnotationCollect        = AnnotationLogs + "collect" // "false" leaves the pod out
+	AnnotationLinesPerSecond = AnnotationLogs + "lines-per-second"
+	AnnotationBytesPerSecond = AnnotationLogs + "bytes-per-second"
+	AnnotationMultiline      = AnnotationLogs + "multiline-start" // a regular expression for a record's first line, or "off"
 )
 
 func (*Pod) Kind() Kind { return KindPod }
