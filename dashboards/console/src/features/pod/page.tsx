@@ -15,6 +15,7 @@ import { Card, Fact, Facts, Section } from "@/ui/Bits";
 import { age, bytes, cores, count, percent } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { Containers } from "./Containers";
+import { LastEnds } from "./LastEnd";
 import classes from "./pod.module.css";
 import { usePod } from "./queries";
 
@@ -74,6 +75,7 @@ export function PodPage() {
                 <Containers containers={p.containers} sort={search.sort} onSort={(sort) => set({ sort })} />
               </Section>
             ) : null}
+            {p ? <LastEnds cluster={cluster} pod={p} /> : null}
             <Section title="Pod">
               <ChartGrid>
                 <ObjectCharts cluster={owner.data} id={cluster} level="pod" choice={podGroups} object={labels} scope={labels} />

@@ -85,7 +85,7 @@ function incidentColumns(now: number): Column<Incident>[] {
       wide: true,
       width: "minmax(120px, 1.5fr)",
       sort: (i) => causeWords(i.cause),
-      cell: (i) => (i.ended_at ? causeWords(i.cause) : i.acknowledged_by ? `acknowledged by ${i.acknowledged_by}` : "firing"),
+      cell: (i) => (i.ended_at ? causeWords(i.cause) : i.muted.length > 0 ? `muted by ${i.muted.join(", ")}` : i.acknowledged_by ? `acknowledged by ${i.acknowledged_by}` : "firing"),
     },
   ];
 }
