@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -229,6 +230,7 @@ type container struct {
 	joiner  joiner
 	limiter limiter
 	off     bool // its lines are not wanted
+	lost    []loss
 	stream  wire.LogStream
 	known   bool      // stream has the pod's workload, or will not get it
 	polled  bool      // its files are links; inotify does not tell of writes
@@ -273,6 +275,9 @@ func older(a, b *file) int {
 // read puts what the container's files have into b, until b is full, a line does
 // not belong into it, or limit bytes were read. more says that something is left.
 func (r *Files) read(c *container, b *batch[filePos], limit int) (more bool) {
+	if !r.tellLost(c, b) {
+		return true
+	}
 	for _, f := range slices.Clone(c.files) {
 		if !f.unclear.IsZero() {
 			r.place(c, f)
@@ -288,6 +293,9 @@ func (r *Files) read(c *container, b *batch[filePos], limit int) (more bool) {
 		if err != nil {
 			r.log.Warn("read log file", "path", f.path, "err", err)
 			r.abandon(c, f)
+			if !r.tellLost(c, b) {
+				return true
+			}
 			continue
 		}
 		if stopped {
@@ -692,35 +700,65 @@ func (c *container) moveBefore(o, f *file) {
 	c.files = files
 }
 
-// abandon gives a file up that cannot be read.
+// abandon gives a file up that cannot be read. What is lost is counted, and told
+// in the next batch, which also says that the file is done with.
 func (r *Files) abandon(c *container, f *file) {
-	r.countLost(c, f)
+	if d := f.rest(); d.lines > 0 {
+		if d.until == 0 { // not one has a time of its own
+			d.until = r.now().UnixNano()
+		}
+		r.counts.read(c.id, d.lines, 0)
+		r.counts.dropped(c.id, DropRotated, d.lines)
+		r.log.Warn("log lines lost", "path", f.path, "lines", d.lines, "from", f.offset)
+		c.lost = append(c.lost, loss{f, d})
+		c.dirty = true
+		f.offset += d.bytes
+	}
 	f.done = true
 	f.close()
 }
 
-// countLost counts the lines of a file that will not be read.
-func (r *Files) countLost(c *container, f *file) {
+// loss is what a file had when it was given up.
+type loss struct {
+	file *file
+	drop drop
+}
+
+// tellLost puts into the batch what was lost. It is false when the batch must be
+// sent first.
+func (r *Files) tellLost(c *container, b *batch[filePos]) bool {
+	defer r.mark(c, b)
+	for len(c.lost) > 0 {
+		l := c.lost[0]
+		if b.full() || !b.takes(l.drop.until) {
+			return false
+		}
+		s := c.stream
+		s.Stream = streams[0]
+		b.drop(s, DropRotated, l.drop.lines, int(l.drop.bytes), l.drop.from, l.drop.until)
+		r.touched[l.file] = true
+		c.lost = c.lost[1:]
+	}
+	return true
+}
+
+// rest counts the lines that were not read.
+func (f *file) rest() (d drop) {
 	if f.fd == nil {
-		return
+		return d
 	}
-	n := 0
-	buf := make([]byte, readBytes)
-	for at := f.offset; ; {
-		got, err := f.fd.ReadAt(buf, at)
-		for _, b := range buf[:got] {
-			if b == '\n' {
-				n++
-			}
+	r := bufio.NewReaderSize(io.NewSectionReader(f.fd, f.offset, 1<<62), readBytes)
+	for begins := true; ; {
+		part, err := r.ReadSlice('\n')
+		if begins && len(part) > 0 {
+			stamp, _, _ := bytes.Cut(part[:min(len(part), 48)], []byte{' '})
+			at, _ := parseTime(string(stamp))
+			d.add(1, 0, at, at)
 		}
-		at += int64(got)
-		if err != nil || got == 0 {
-			break
+		d.bytes += int64(len(part))
+		if begins = err == nil; err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return d
 		}
-	}
-	if n > 0 {
-		r.counts.dropped(c.id, DropRotated, n)
-		r.log.Warn("log lines lost", "path", f.path, "lines", n, "from", f.offset)
 	}
 }
 

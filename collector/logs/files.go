@@ -750,7 +750,7 @@ func (r *Files) settle(c *container) {
 // drop forgets containers whose folders are gone and whose files are read.
 func (r *Files) drop() {
 	r.order = slices.DeleteFunc(r.order, func(c *container) bool {
-		if !c.gone {
+		if !c.gone || len(c.lost) > 0 {
 			return false
 		}
 		for _, f := range c.files {

@@ -156,3 +156,41 @@ func TestAPISelectsAndLimits(t *testing.T) {
 		t.Errorf("health is %+v", h)
 	}
 }
+
+// While the server is away, deleted files are held open up to a bound. What is
+// given up is counted to the line, and told where it was.
+func TestFilesTellWhatRotationTook(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	s.away = true
+	f, stop := tr.run(s)
+	tr.write("0.log", 3*batchLines) // more than is held in memory
+	waitFor(t, func() bool { return f.Health().Read == 2*batchLines })
+	for i := range maxDeleted + 3 {
+		tr.rename("0.log", fmt.Sprintf("0.log.20261123-10%04d", i))
+		tr.write("0.log", 100)
+		waitFor(t, func() bool { return isOpen(t, filepath.Join(tr.dir, "0.log")) })
+		if err := os.Remove(filepath.Join(tr.dir, fmt.Sprintf("0.log.20261123-10%04d", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, func() bool { return f.Health().Dropped[DropRotated] > 0 })
+	s.set(func() { s.away = false })
+	waitFor(t, func() bool { h := f.Health(); return h.Sent+h.Dropped[DropRotated] == int64(tr.next) })
+	waitFor(t, func() bool { return told(s) == int(f.Health().Dropped[DropRotated]) })
+	stop()
+	seen := map[string]int{}
+	for _, l := range s.got(key) {
+		seen[l]++
+	}
+	have := 0
+	for i := range tr.next {
+		if n := seen[fmt.Sprintf("line %d", i)]; n > 1 {
+			t.Errorf("line %d was seen %d times", i, n)
+		} else {
+			have += n
+		}
+	}
+	if lost := tr.next - have; lost != int(f.Health().Dropped[DropRotated]) || lost == 0 {
+		t.Errorf("%d lines are missing, %d are counted", lost, f.Health().Dropped[DropRotated])
+	}
+}
