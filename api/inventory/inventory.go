@@ -57,6 +57,9 @@ type Options struct {
 	Health func(cluster string) map[string]wire.Health
 	// Incidents counts active incidents by cluster.
 	Incidents func(ctx context.Context) (map[string]IncidentCount, error)
+	// Delete removes a cluster with all its data; fault.ErrNotFound when there is
+	// none, fault.ErrConflict while something makes it come back.
+	Delete func(ctx context.Context, cluster string) error
 	Now       func() time.Time // default time.Now
 }
 
@@ -94,6 +97,17 @@ func Register(api huma.API, opts Options) {
 	h := &handlers{opts: opts}
 	get(api, "list-clusters", "/clusters", "List clusters, the worst first", h.clusters)
 	get(api, "get-cluster", "/clusters/{cluster}", "Show a cluster", h.cluster)
+	huma.Register(api, huma.Operation{
+		OperationID: "delete-cluster", Method: http.MethodDelete, Path: "/clusters/{cluster}", Tags: []string{"inventory"}, DefaultStatus: http.StatusNoContent,
+		Summary: "Delete a cluster with all its data",
+		Description: "Its ingest tokens are revoked, its samples, log lines, events and objects are deleted. Files shrink in the background. " +
+			"A request that broke off can be repeated.",
+	}, func(ctx context.Context, in *ClusterPath) (*struct{}, error) {
+		if err := access.Authorize(ctx, access.Admin, in.Cluster, ""); err != nil {
+			return nil, problem.Error(err)
+		}
+		return nil, problem.Error(h.opts.Delete(ctx, in.Cluster))
+	})
 	get(api, "list-nodes", "/clusters/{cluster}/nodes", "List nodes, the worst first", h.nodes)
 	get(api, "get-node", "/clusters/{cluster}/nodes/{node}", "Show a node", h.node)
 	get(api, "list-workloads", "/clusters/{cluster}/workloads", "List workloads, the worst first", h.workloads)

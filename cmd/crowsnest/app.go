@@ -53,6 +53,7 @@ const logCacheBytes = 256 << 20
 
 // app is the server as a library: everything that one process serves.
 type app struct {
+	given     []access.Token // of the configuration and of the command itself
 	settings  *settings
 	logger    *slog.Logger
 	registry  *prometheus.Registry
@@ -152,13 +153,14 @@ func newApp(s *settings, o appOptions) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.given = append(given, o.Given...)
 	if a.listener, err = listen(s.listen, s.certFile, s.keyFile, a.logger); err != nil {
 		return nil, err
 	}
 	a.closer.add("listener", a.listener.close)
 	a.usage = tokens.NewUsage(a.meta, a.logger, time.Now)
 	a.auth, err = access.NewAuthenticator(access.Options{
-		Given: append(given, o.Given...), Loopback: access.LoopbackAddress(a.listener.net.Addr()), Used: a.usage.Used,
+		Given: a.given, Loopback: access.LoopbackAddress(a.listener.net.Addr()), Used: a.usage.Used,
 	}, tokens.Stored(stored))
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", s.listen, err)
@@ -295,7 +297,7 @@ func (a *app) open(ctx context.Context) (runs []func(context.Context) error, err
 		}
 		a.logs, err = logs.Open(logs.Options{
 			Dir: a.dir.join("logs"), Retention: a.settings.logsFor.value, MaxBytes: a.settings.logsMax.bytes,
-			Logger: a.logger.With("part", partLogs), Registerer: a.registry,
+			ClusterRetention: a.settings.logsClusters.by, Logger: a.logger.With("part", partLogs), Registerer: a.registry,
 		})
 		if err != nil {
 			return err
@@ -413,6 +415,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		Tokens: tokens.Options{Store: a.meta, Changed: func(all []meta.Token) { a.auth.SetStored(tokens.Stored(all)) }},
 		Inventory: apiinventory.Options{
 			Store: a.inventory, Values: a.metrics, Health: a.hub.Health, Known: a.knownClusters, Incidents: alerting.incidents,
+			Delete: a.deleteCluster,
 		},
 		Writes:   ingester,
 		Status:   api.StatusOptions{Clusters: a.clusters, Stores: a.stores, Simulated: a.simulated},

@@ -34,6 +34,7 @@ type settings struct {
 	metricsMax   *size
 	logsFor      *period
 	logsMax      *size
+	logsClusters *clusterPeriods
 	window       *period
 	webhookCIDRs *cidrs
 
@@ -44,9 +45,9 @@ type settings struct {
 func newSettings() *settings {
 	return &settings{
 		metricsFor: newPeriod(90*day, day, 3650*day), metricsMax: &size{},
-		logsFor: newPeriod(90*day, day, 3650*day), logsMax: &size{},
+		logsFor: newPeriod(90*day, day, 3650*day), logsMax: &size{}, logsClusters: &clusterPeriods{min: day, max: 3650 * day},
 		window:       newPeriod(48*time.Hour, 0, 30*day),
-		webhookCIDRs: &cidrs{},
+		webhookCIDRs: &cidrs{}, seriesPerCluster: 3_000_000,
 	}
 }
 
@@ -63,9 +64,10 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.Var(s.metricsFor, "metrics-retention", "how long samples are kept")
 	f.Var(s.metricsMax, "metrics-max-bytes", "disk space of samples, for example 50GiB; the oldest go first; 0 for no bound")
 	f.Var(s.logsFor, "logs-retention", "how long log lines and events are kept")
+	f.Var(s.logsClusters, "logs-retention-of", "CLUSTER=DURATION: how long a cluster's log lines are kept when not as long as all others' (repeatable)")
 	f.Var(s.logsMax, "logs-max-bytes", "disk space of log lines; the oldest days go first; 0 for no bound")
 	f.Var(s.window, "out-of-order-window", "how late samples may come, after an outage for example")
-	f.IntVar(&s.seriesPerCluster, "series-per-cluster", 3_000_000, "active series that a cluster may have; new ones beyond it are refused")
+	f.IntVar(&s.seriesPerCluster, "series-per-cluster", s.seriesPerCluster, "active series that a cluster may have; new ones beyond it are refused")
 	f.IntVar(&s.seriesPerNamespace, "series-per-namespace", 0, "active series that each namespace of a cluster may have; 0 for no bound of its own")
 	f.IntVar(&s.seriesPerWorkload, "series-per-workload", 0, "active series that each workload may have; 0 for no bound of its own")
 	f.IntVar(&s.samplesPerSecond, "samples-per-second", 0, "samples a second that each cluster may send; 0 for no bound")

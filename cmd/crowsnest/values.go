@@ -22,6 +22,7 @@ var (
 	_ pflag.Value      = (*clusterID)(nil)
 	_ pflag.SliceValue = (*cidrs)(nil)
 	_ pflag.SliceValue = (*tokenFiles)(nil)
+	_ pflag.SliceValue = (*clusterPeriods)(nil)
 )
 
 // choice is one of a few words.
@@ -216,6 +217,64 @@ func (t *tokenFiles) GetSlice() []string {
 	out := make([]string, len(t.list))
 	for i, f := range t.list {
 		out[i] = f.cluster + "=" + f.path
+	}
+	return out
+}
+
+// clusterPeriods is a list of CLUSTER=DURATION.
+type clusterPeriods struct {
+	by       map[string]time.Duration
+	order    []string
+	min, max time.Duration
+}
+
+func (c *clusterPeriods) String() string { return strings.Join(c.GetSlice(), ",") }
+func (c *clusterPeriods) Type() string   { return "cluster=duration" }
+func (c *clusterPeriods) Set(s string) error {
+	for _, part := range strings.Split(s, ",") {
+		if err := c.Append(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *clusterPeriods) Append(s string) error {
+	cluster, text, ok := strings.Cut(strings.TrimSpace(s), "=")
+	d := newPeriod(0, c.min, c.max)
+	if !ok {
+		return fmt.Errorf("CLUSTER=DURATION, for example prod-1=30d, not %q", s)
+	}
+	if err := checkCluster(cluster); err != nil {
+		return err
+	}
+	if err := d.Set(text); err != nil {
+		return err
+	}
+	if c.by == nil {
+		c.by = map[string]time.Duration{}
+	}
+	if _, known := c.by[cluster]; !known {
+		c.order = append(c.order, cluster)
+	}
+	c.by[cluster] = d.value
+	return nil
+}
+
+func (c *clusterPeriods) Replace(items []string) error {
+	c.by, c.order = nil, nil
+	for _, s := range items {
+		if err := c.Append(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *clusterPeriods) GetSlice() []string {
+	out := make([]string, len(c.order))
+	for i, cluster := range c.order {
+		out[i] = cluster + "=" + model.Duration(c.by[cluster]).String()
 	}
 	return out
 }
