@@ -60,7 +60,7 @@ type Options struct {
 	// Delete removes a cluster with all its data; fault.ErrNotFound when there is
 	// none, fault.ErrConflict while something makes it come back.
 	Delete func(ctx context.Context, cluster string) error
-	Now       func() time.Time // default time.Now
+	Now    func() time.Time // default time.Now
 }
 
 const (
