@@ -60,7 +60,7 @@ type Options struct {
 	Alerts     alerts.Options
 	// Alertmanager serves Alertmanager's API under /api/v2/.
 	Alertmanager http.Handler
-	Status     StatusOptions
+	Status       StatusOptions
 	// Register adds the routes of further parts. Each gets an API whose paths
 	// are relative to Prefix.
 	Register []func(huma.API)

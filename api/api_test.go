@@ -75,7 +75,7 @@ func TestConsoleAndItsFallback(t *testing.T) {
 		"no page under /apis":           {true, "GET", "/apis/nothing", "text/html", 404, "not_found", "", "problem"},
 		"no page under /select":         {true, "GET", "/select/nothing", "text/html", 404, "not_found", "", "problem"},
 		"no page under /loki":           {true, "GET", "/loki/api", "text/html", 404, "not_found", "", "problem"},
-		"no page under /api":            {true, "GET", "/api/v2/x", "text/html", 404, "not_found", "", "problem"},
+		"no page under /api":            {true, "GET", "/api/v3/x", "text/html", 404, "not_found", "", "problem"},
 		"upwards":                       {true, "GET", "/assets/../../etc/passwd", "*/*", 404, "not_found", "", "problem"},
 		"not built":                     {false, "GET", "/", "text/html", 200, "make build", "no-cache", "text/html"},
 	} {

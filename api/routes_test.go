@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -62,7 +63,9 @@ func complete(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return opened(t, func(o *Options) { o.Prometheus, o.Logs, o.LogLines, o.LogPush, o.Ingest, o.Alertmanager = prom, logsql, logsql, pushed, gate, am })
+	return opened(t, func(o *Options) {
+		o.Prometheus, o.Logs, o.LogLines, o.LogPush, o.Ingest, o.Alertmanager = prom, logsql, logsql, pushed, gate, am
+	})
 }
 
 // nobody is asked for anything when access is refused.
@@ -85,13 +88,25 @@ var bodies = map[string]string{
 	"PUT " + Prefix + "/policies/:name": `{}`,
 	"POST " + Prefix + "/targets":       `{}`,
 	"PUT " + Prefix + "/targets/:name":  `{}`,
+
+	"POST " + Prefix + "/incidents/:id/assign":   `{"assignee":"x"}`,
+	"POST " + Prefix + "/incidents/:id/comments": `{"text":"x"}`,
+	"POST " + Prefix + "/routes":                 `{}`,
+	"PUT " + Prefix + "/routes/:name":            `{}`,
+	"POST " + Prefix + "/silences":               `{}`,
+	"PUT " + Prefix + "/silences/:name":          `{}`,
+	"POST " + Prefix + "/maintenances":           `{}`,
+	"PUT " + Prefix + "/maintenances/:name":      `{}`,
+	"POST " + Prefix + "/maintenances/preview":   `{}`,
+	"POST " + Prefix + "/inhibitions":            `{}`,
+	"PUT " + Prefix + "/inhibitions/:name":       `{}`,
 }
 
 // paths stand for a route that serves many.
 var paths = map[string][]string{
-	Prefix + "/logs/context":  {Prefix + "/logs/context?stream_id=x&time=2026-11-23T10:00:00Z"},
-	Prefix + "/logs/download": {Prefix + "/logs/download?start=now-1h"},
-	"/select/logsql/*path":    {"/select/logsql/query?query=*", "/select/logsql/tail?query=*", "/select/logsql/facets?query=*", "/select/logsql/stream_ids?query=*"},
+	Prefix + "/logs/context":       {Prefix + "/logs/context?stream_id=x&time=2026-11-23T10:00:00Z"},
+	Prefix + "/logs/download":      {Prefix + "/logs/download?start=now-1h"},
+	"/select/logsql/*path":         {"/select/logsql/query?query=*", "/select/logsql/tail?query=*", "/select/logsql/facets?query=*", "/select/logsql/stream_ids?query=*"},
 	alertmanager.Prefix + "/*path": {"/api/v2/alerts", "/api/v2/silence/x", "/api/v2/silences", "/api/v2/nothing"},
 	"/api/v1/*path": {
 		wire.PathMetrics, ingest.PathOTLP, logpush.PathOTLP, "/api/v1/query?query=up", "/api/v1/query_range?query=up&start=0&end=1&step=1", "/api/v1/series?match[]=up",

@@ -7,6 +7,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/alerting/engine"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
 	"github.com/crowsnest-dev/crowsnest/api"
+	"github.com/crowsnest-dev/crowsnest/api/alertmanager"
 	"github.com/crowsnest-dev/crowsnest/api/alerts"
 	"github.com/crowsnest-dev/crowsnest/api/inventory"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
@@ -43,10 +44,17 @@ func (a *app) newAlerting(_ context.Context) (*alerting, error) {
 	if err != nil {
 		return nil, err
 	}
+	am, err := alertmanager.New(alertmanager.Options{
+		Store: a.meta, Receiver: eng, Changed: eng.PoliciesChanged, Version: version, StartedAt: a.startedAt,
+	})
+	if err != nil {
+		return nil, err
+	}
 	return &alerting{
 		arrived: eng.Arrived, rolledUp: eng.RolledUp, runs: []func(context.Context) error{eng.Run, outbox.Run},
 		options: func(o *api.Options) {
 			o.Alerts = alerts.Options{Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, PublicURL: a.publicURL()}
+			o.Alertmanager = am
 		},
 		incidents: a.activeIncidents,
 	}, nil
