@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
 
+	"github.com/crowsnest-dev/crowsnest/collector/cgroups"
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 )
@@ -69,7 +70,7 @@ const (
 	maxLine = 64 << 10
 	// maxSeries bounds the series that are remembered of one kubelet: 110 pods
 	// have some 5,000 of the needed families.
-	maxSeries = 200_000
+	maxSeries = 50_000
 	// forgetAfter is after how many answers without it a series is forgotten.
 	forgetAfter = 4
 )
@@ -275,7 +276,7 @@ func (r *cadvisor) begun(text []byte, what family) *series {
 	if g == nil || g.namespace != ls.Get("namespace") || g.pod != ls.Get("pod") || g.container != ls.Get("container") || g.name != ls.Get("name") {
 		// A cgroup that got its labels late is taken anew, with them.
 		g = &cgroup{root: path == "/", namespace: ls.Get("namespace"), pod: ls.Get("pod"), container: ls.Get("container"), name: ls.Get("name")}
-		g.uid, g.id = cgroupOf(path)
+		g.uid, g.id = cgroups.Of(path)
 		r.groups[path] = g
 	}
 	s := &series{group: g, what: what}
@@ -442,24 +443,15 @@ func (r *cadvisor) set(node string) reading.Set {
 	}
 	set.Lacking = map[string]string{}
 	if !hasFS && len(set.Containers) > 0 {
-		lackFS(set.Lacking)
+		for _, name := range catalogue.ContainerDisk {
+			set.Lacking[name] = catalogue.NoContainerDisk
+		}
 	}
 	if set.Host != nil && !set.Host.ReceiveBytes.OK() {
 		why := fmt.Sprintf("no network interface of the node matches %s", r.nics)
 		set.Lacking[catalogue.NodeNetworkReceive], set.Lacking[catalogue.NodeNetworkTransmit] = why, why
 	}
 	return set
-}
-
-// lackFS says that no container has block device figures.
-func lackFS(lacking map[string]string) {
-	const why = "the node's kernel gives no block device figures for containers (cgroup v1 does not attribute buffered writes)"
-	for _, name := range []string{
-		catalogue.ContainerFSRead, catalogue.ContainerFSWrite, "k8s_container_fs_read_times", "k8s_container_fs_write_times",
-		catalogue.PodFSRead, catalogue.PodFSWrite, catalogue.PodFSReads, catalogue.PodFSWrites,
-	} {
-		lacking[name] = why
-	}
 }
 
 func unix(seconds float64) time.Time {

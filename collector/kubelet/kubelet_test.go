@@ -271,40 +271,6 @@ func TestAnswersAreReadHoweverTheyAreCutUp(t *testing.T) {
 	}
 }
 
-func TestCgroupPaths(t *testing.T) {
-	const (
-		uid  = "dbe6760d-b0cb-4566-a114-a715fcf1e005"
-		hash = "0123456789abcdef0123456789abcdef"
-		id   = "73b3865bf07f80f00670a1a97827ecf80b0e0a74c57da655a9fa03527f2080d2"
-	)
-	under := strings.ReplaceAll(uid, "-", "_")
-	for path, want := range map[string][2]string{
-		"/kubepods/burstable/pod" + uid + "/" + id:   {uid, id},
-		"/kubepods/pod" + uid:                        {uid, ""},
-		"/kubepods/besteffort/pod" + hash + "/" + id: {hash, id},
-		"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + under + ".slice/cri-containerd-" + id + ".scope": {uid, id},
-		"/kubepods.slice/kubepods-pod" + under + ".slice/crio-" + id + ".scope":                                              {uid, id},
-		"/kubepods.slice/kubepods-pod" + under + ".slice/docker-" + id + ".scope":                                            {uid, id},
-		"/kubepods.slice/kubepods-pod" + under + ".slice":                                                                    {uid, ""},
-		"/kubelet/kubepods/burstable/pod" + uid + "/" + id:                                                                   {uid, id},
-		"/system.slice/containerd.service/kubepods-burstable-pod" + under + ".slice:cri-containerd:" + id:                    {uid, id},
-		"/kubepods.slice/kubepods-pod" + under + ".slice/crio-conmon-" + id + ".scope":                                       {},
-		"/kubepods/burstable/pod" + uid + "/" + id + "/init.scope":                                                           {},
-		"/kubepods/burstable/pod" + uid + "/" + id + "/" + id:                                                                {},
-		"/kubepods/burstable":             {},
-		"/":                               {},
-		"":                                {},
-		"/system.slice/sshd.service":      {},
-		"/user.slice/pod" + uid[:35]:      {},
-		"/kubepods/podgggggggg" + uid[8:]: {},
-		"/docker/" + id:                   {},
-	} {
-		if gotUID, gotID := cgroupOf(path); gotUID != want[0] || gotID != want[1] {
-			t.Errorf("%s is pod %q, container %q; want %q, %q", path, gotUID, gotID, want[0], want[1])
-		}
-	}
-}
-
 func TestSummaryOfARealKubelet(t *testing.T) {
 	set, err := summarySet("n", recorded(t, "summary_v1.json"), DefaultNICs)
 	if err != nil {
@@ -606,16 +572,6 @@ func FuzzSummary(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, body []byte) { _, _ = summarySet("n", body, DefaultNICs) })
 }
 
-func FuzzCgroupOf(f *testing.F) {
-	f.Add("/kubepods/burstable/poddbe6760d-b0cb-4566-a114-a715fcf1e005/73b3865bf07f80f00670a1a97827ecf80b0e0a74c57da655a9fa03527f2080d2")
-	f.Fuzz(func(t *testing.T, path string) {
-		uid, id := cgroupOf(path)
-		if id != "" && (uid == "" || len(id) != 64) {
-			t.Errorf("%q is container %q of pod %q", path, id, uid)
-		}
-	})
-}
-
 // BenchmarkCadvisor reads a whole answer of a node with 110 pods, of which the
 // recorded one is repeated with other names.
 func BenchmarkCadvisor(b *testing.B) {
@@ -642,4 +598,29 @@ func fullNode(body []byte, pods int) []byte {
 		out = append(out, again...)
 	}
 	return out
+}
+
+// While the node's own cgroup files tell of all that runs, cAdvisor is left
+// alone; once they do not, it is asked in the same interval.
+func TestCadvisorIsLeftAloneWhereCgroupFilesTellAll(t *testing.T) {
+	f := newFake(t, recorded(t, "cadvisor_v1_cgroupfs.txt"))
+	before := told(t, f.bodies[pathCadvisor])
+	before.Source = catalogue.Cgroups
+	s, err := New(Options{Fetcher: f, Before: func() *reading.Set { return &before }, Now: func() time.Time { return at }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := running(t)
+	for i, want := range []string{"resource(partial) stats_summary(partial)", "resource(partial)", "resource(partial)"} {
+		if got := sources(s.Read(t.Context(), at, now)); got != want {
+			t.Errorf("read %d: %s, want %s", i, got, want)
+		}
+	}
+	if f.asked[pathCadvisor] != 0 {
+		t.Errorf("cAdvisor was asked %d times", f.asked[pathCadvisor])
+	}
+	before.Containers = before.Containers[:3]
+	if got := sources(s.Read(t.Context(), at, now)); got != "cadvisor" {
+		t.Errorf("after cgroup files went blind: %s", got)
+	}
 }

@@ -3,6 +3,7 @@
 package world
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -18,12 +19,15 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
+	"github.com/crowsnest-dev/crowsnest/collector/cgroups"
 	"github.com/crowsnest-dev/crowsnest/collector/component"
 	"github.com/crowsnest-dev/crowsnest/collector/events"
 	"github.com/crowsnest-dev/crowsnest/collector/host"
 	"github.com/crowsnest-dev/crowsnest/collector/kube"
 	"github.com/crowsnest-dev/crowsnest/collector/kubelet"
 	"github.com/crowsnest-dev/crowsnest/collector/logs"
+	"github.com/crowsnest-dev/crowsnest/collector/reading"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -163,11 +167,24 @@ func nodeSources(o Options, client *kube.Client, sender string, source *kube.Sou
 	if err != nil {
 		return err
 	}
-	k, err := kubelet.New(kubelet.Options{Fetcher: direct, Node: o.Node, NICs: o.NodeInterfaces, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now})
+	var before func() *reading.Set
+	c, err := cgroups.New(cgroups.Options{Node: o.Node, Root: filepath.Join(cmp.Or(o.HostSys, "/sys"), "fs/cgroup"), Proc: o.HostProc, Now: o.Now})
+	switch {
+	case errors.Is(err, fault.ErrNotFound):
+		o.Logger.Info("cgroup files are not here, containers are read from the kubelet", "err", err)
+	case err != nil:
+		return err
+	default:
+		before = c.Last
+	}
+	k, err := kubelet.New(kubelet.Options{Fetcher: direct, Node: o.Node, Before: before, NICs: o.NodeInterfaces, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now})
 	if err != nil {
 		return err
 	}
 	out.World.Readings = []collector.Readings{h, k}
+	if before != nil {
+		out.World.Readings = []collector.Readings{h, c, k}
+	}
 	if o.NoLogs {
 		return nil
 	}

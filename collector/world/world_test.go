@@ -67,20 +67,24 @@ func configFor(t *testing.T, server string) string {
 
 func TestEachRoleHasItsSources(t *testing.T) {
 	config := kubeconfig(t)
+	sys := t.TempDir() // of a node with cgroup v2
+	if err := os.MkdirAll(filepath.Join(sys, "fs/cgroup/cgroup.controllers"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		role, node     string
 		noLogs         bool
 		readings, logs int // events are among the logs
 	}{
-		{wire.RoleNode, "n1", false, 2, 1},
-		{wire.RoleNode, "n1", true, 2, 0},
+		{wire.RoleNode, "n1", false, 3, 1},
+		{wire.RoleNode, "n1", true, 3, 0},
 		{wire.RoleCluster, "", false, 1, 1},
 		{wire.RoleAll, "", false, 2, 2},
 		{wire.RoleAll, "", true, 2, 1},
 	} {
 		o, err := Open(t.Context(), Options{
 			Kube: kube.Config{Kubeconfig: config}, Role: tc.role, Node: tc.node, NoLogs: tc.noLogs, Dir: filepath.Join(t.TempDir(), "new"),
-			LogPath: t.TempDir(), KubeletInsecureSkipVerify: true,
+			LogPath: t.TempDir(), KubeletInsecureSkipVerify: true, HostSys: sys,
 		})
 		if err != nil {
 			t.Errorf("%+v: %v", tc, err)

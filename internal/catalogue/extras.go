@@ -429,11 +429,11 @@ var extras = []Metric{
 	},
 	{
 		Name: PodPacketsReceive, Title: "Packets in", Help: "Packets received by all of the pod's interfaces but lo.",
-		Level: Pod, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: diskSources[:2], Statistic: Avg, Chart: Chart{Group: "packets"}, Absent: hostNetworkPod,
+		Level: Pod, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: diskSources, Statistic: Avg, Chart: Chart{Group: "packets"}, Absent: hostNetworkPod,
 	},
 	{
 		Name: PodPacketsTransmit, Title: "Packets out", Help: "Packets sent by all of the pod's interfaces but lo.",
-		Level: Pod, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: diskSources[:2], Statistic: Avg, Chart: Chart{Group: "packets"}, Absent: hostNetworkPod,
+		Level: Pod, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: diskSources, Statistic: Avg, Chart: Chart{Group: "packets"}, Absent: hostNetworkPod,
 	},
 	{
 		Name: "k8s_pod_network_errors", Title: "Network errors", Help: "Packets that the pod's interfaces received or sent with errors, or dropped.",
@@ -476,7 +476,7 @@ var extras = []Metric{
 	},
 	{
 		Name: "k8s_container_oom_kill_total", Title: "OOM kills", Help: "Times that the container's memory ran out: one for each instance that ended OOMKilled, and each process that the kernel killed within the living one.",
-		Level: Container, Unit: Count, Kind: Counter, Place: ByNode, From: []Source{Objects, CadvisorLabels, CadvisorPaths, Cgroups}, Statistic: Increase,
+		Level: Container, Unit: Count, Kind: Counter, Place: ByNode, From: []Source{Objects, Cgroups, CadvisorLabels, CadvisorPaths}, Statistic: Increase,
 		Alert: &Alert{Statistic: Increase, Op: ">", Threshold: 0, Period: 5 * oneMinute, Need: 1, Of: 1, Severity: Warning}, Chart: Chart{Group: "oom"},
 	},
 	{

@@ -57,17 +57,25 @@ const (
 
 const oneMinute = time.Minute
 
+// NoContainerDisk is why ContainerDisk may be missing.
+const NoContainerDisk = "the node's kernel gives no block device figures for containers (cgroup v1 does not attribute buffered writes)"
+
+// ContainerDisk are the metrics of containers' block devices.
+var ContainerDisk = []string{
+	ContainerFSRead, ContainerFSWrite, "k8s_container_fs_read_times", "k8s_container_fs_write_times", PodFSRead, PodFSWrite, PodFSReads, PodFSWrites,
+}
+
 const (
 	noNodes        = "an elastic cluster has no nodes of its own; its virtual nodes are left out"
-	noContainerFS  = "the nodes' kernel gives no block device figures for containers (cgroup v1 does not attribute buffered writes)"
+	noContainerFS  = NoContainerDisk
 	limitMissing   = "a container that counts has no limit, and the pod sets none of its own; k8s_pod_spec_missing is 1"
 	hostNetworkPod = "the pod shares its node's network (hostNetwork), whose traffic is not its own"
 )
 
 var (
-	usageSources   = []Source{CadvisorLabels, CadvisorPaths, Cgroups, ResourceAPI, StatsSummary}
-	networkSources = []Source{CadvisorLabels, CadvisorPaths, StatsSummary}
-	diskSources    = []Source{CadvisorLabels, CadvisorPaths, Cgroups}
+	usageSources   = []Source{Cgroups, CadvisorLabels, CadvisorPaths, ResourceAPI, StatsSummary}
+	networkSources = []Source{Cgroups, CadvisorLabels, CadvisorPaths, StatsSummary}
+	diskSources    = []Source{Cgroups, CadvisorLabels, CadvisorPaths}
 	hostSources    = []Source{Host, StatsSummary}
 	fromObjects    = []Source{Objects}
 	fromSamples    = []Source{Rollup}

@@ -1,8 +1,8 @@
-package kubelet
+package cgroups
 
 import "strings"
 
-// cgroupOf reads a cgroup path as the kubelet makes it, with either driver:
+// Of reads a cgroup path as the kubelet makes it, with either driver:
 //
 //	/kubepods/burstable/pod<uid>/<id>                                     cgroupfs
 //	/kubepods.slice/…/kubepods-burstable-pod<uid>.slice/cri-containerd-<id>.scope   systemd, dashes of the UID as underscores
@@ -11,7 +11,7 @@ import "strings"
 // It gives the pod's UID, and the container's ID where the path is a
 // container's. Both are empty for a path of anything else, also for cgroups that
 // a container made itself.
-func cgroupOf(path string) (podUID, containerID string) {
+func Of(path string) (podUID, containerID string) {
 	rest := strings.TrimSuffix(path, "/")
 	for rest != "" {
 		var segment string
