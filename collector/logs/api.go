@@ -545,7 +545,7 @@ func (f *follower) connect(ctx context.Context, pod *object.Pod, c object.Contai
 	// The state may be a second old, and an instance that ended meanwhile would be
 	// taken for the one that follows it.
 	restarts := c.RestartCount
-	if f.known {
+	if f.known || pod.CreatedAt.After(a.started) {
 		if n, err := f.restarts(ctx); err == nil {
 			restarts = max(restarts, n)
 		}

@@ -43,7 +43,7 @@ func BenchmarkFiles(b *testing.B) {
 		}
 		var text strings.Builder
 		for n := range perFile {
-			text.WriteString(cri(n, "stdout", "F", fmt.Sprintf(`{"level":"info","ts":"2026-11-23T10:00:00.123Z","msg":"request handled","method":"GET","path":"/api/v1/cart/items","status":200,"duration_ms":12.345,"user_id":%06d,"trace_id":"4bf92f3577b34da6a3ce929d0e%06d"}`, n, i)))
+			text.WriteString(cri(n, "stdout", "F", fmt.Sprintf(`{"level":"info","ts":"2026-11-23T10:00:00.123Z","msg":"request handled","method":"GET","path":"/api/v1/cart/items","status":200,"duration_ms":12.345,"user_id":1%05d,"trace_id":"4bf92f3577b34da6a3ce929d0e%06d"}`, n, i)))
 		}
 		if err := os.WriteFile(filepath.Join(dir, "0.log"), []byte(text.String()), 0o644); err != nil {
 			b.Fatal(err)

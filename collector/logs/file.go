@@ -231,6 +231,7 @@ type container struct {
 	limiter limiter
 	off     bool // its lines are not wanted
 	lost    []loss
+	spare   *pending
 	stream  wire.LogStream
 	known   bool      // stream has the pod's workload, or will not get it
 	polled  bool      // its files are links; inotify does not tell of writes
@@ -475,7 +476,8 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 		fresh := w == nil || w.in == nil
 		if fresh {
 			if w == nil {
-				w = &pending{file: f, start: start, at: p.at, join: c.joiner.begin(p.text, p.partial)}
+				w = c.fresh()
+				*w = pending{file: f, start: start, at: p.at, join: c.joiner.begin(p.text, p.partial)}
 			}
 			if !ok {
 				w.join.whole = true
@@ -508,6 +510,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 		if w.join.whole && (b.takes(w.at) || r.replay(b, w)) {
 			c.pending[stream] = nil
 			read += r.emit(c, b, stream, w)
+			c.spare = w // most lines are whole at once
 		}
 	}
 	return consumed, true
@@ -593,6 +596,15 @@ func (r *Files) touch(c *container, w *pending) {
 	}
 	r.touched[w.file] = true
 	r.touched[w.in] = true
+}
+
+// fresh gives a record to fill.
+func (c *container) fresh() *pending {
+	w := c.spare
+	if c.spare = nil; w == nil {
+		w = &pending{}
+	}
+	return w
 }
 
 // release lets go of the files of a container whose lines are not wanted.

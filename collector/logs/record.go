@@ -318,7 +318,7 @@ func skipValue(s string, i, depth int) (end int, ok bool) {
 		}
 		return 0, false
 	}
-	for end = i; end < len(s) && !strings.ContainsRune(",}] \t\r\n", rune(s[end])); end++ {
+	for end = i; end < len(s) && strings.IndexByte(",}] \t\r\n", s[end]) < 0; end++ {
 	}
 	switch v := s[i:end]; v {
 	case "true", "false", "null":
@@ -487,6 +487,9 @@ func normalTime(s string) (string, bool) {
 		return "", false
 	}
 	if nanos, ok := parseTime(s); ok {
+		if s[len(s)-1] == 'Z' && (len(s) == 20 || s[len(s)-2] != '0') {
+			return s, true // it has that form
+		}
 		return time.Unix(0, nanos).UTC().Format(time.RFC3339Nano), true
 	}
 	if !isNumber(s) {
