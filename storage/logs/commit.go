@@ -100,7 +100,7 @@ func (s *Store) commit() {
 		s.gate.Release(adders)
 		return
 	}
-	s.keepReserve() // before the flush needs the room
+	s.keepReserve(true) // before the flush needs the room
 	began := time.Now()
 	passes := 0
 	g.err = guard("commit logs", func() error {

@@ -50,7 +50,7 @@ func (s *Store) watch() {
 	defer tick.Stop()
 	var probed time.Time
 	for {
-		s.keepReserve()
+		s.keepReserve(false)
 		if now := time.Now(); now.Sub(probed) >= probeEvery {
 			probed = now
 			s.probe()
@@ -67,14 +67,17 @@ func (s *Store) watch() {
 func (s *Store) reserveBytes() int64 { return min(maxReserve, s.opts.MinFreeBytes/4) }
 
 // keepReserve gives the reserve back when the disk is nearly full, and takes it
-// again when there is room for it above the bound.
-func (s *Store) keepReserve() {
+// again when there is room for it above the bound. While batches wait only their
+// commit gives it back, at the moment when it needs the room: whoever fills the
+// disk would take it before.
+func (s *Store) keepReserve(committing bool) {
 	size := s.reserveBytes()
 	free, err := freeBytes(s.opts.Dir)
 	if err != nil || size == 0 || s.closing.Err() != nil {
 		return // probe says what is wrong
 	}
 	switch {
+	case s.space.reserved.Load() && int64(free) < size && !committing && s.waiting.Load() > 0:
 	case s.space.reserved.Load() && int64(free) < size:
 		s.giveBack()
 		s.log.Warn("disk is nearly full: the log store's reserve was given back", "free_bytes", free, "reserve_bytes", size)

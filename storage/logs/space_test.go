@@ -164,7 +164,7 @@ func TestAFullDisk(t *testing.T) {
 // reserve.
 func TestTheReserveHoldsACommit(t *testing.T) {
 	dir := smallDisk(t, 160<<20)
-	s := open(t, filepath.Join(dir, "logs"), func(o *Options) { o.MinFreeBytes, o.CommitInterval = 64<<20, 2*time.Second })
+	s := open(t, filepath.Join(dir, "logs"), func(o *Options) { o.MinFreeBytes, o.CommitInterval = 64<<20, 5*time.Second })
 	deadline := time.Now().Add(10 * time.Second)
 	for !s.space.reserved.Load() {
 		if time.Now().After(deadline) {
@@ -172,7 +172,7 @@ func TestTheReserveHoldsACommit(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	appendOK(t, s, "prod", batch("first", dayStart(), "x")) // the next commit comes 2 s after this one
+	appendOK(t, s, "prod", batch("first", dayStart(), "x")) // the next commit comes 5 s after this one
 	r := rand.New(rand.NewPCG(1, 2))
 	done := make(chan error, 20)
 	for id := range 20 {
