@@ -119,8 +119,7 @@ type DB struct {
 
 	importing sync.Mutex // one import at a time
 
-	verifying sync.Mutex             // one verification at a time
-	verified  map[ulid.ULID]struct{} // guarded by verifying
+	verified  map[ulid.ULID]struct{} // only the verifying goroutine looks
 	damagedMu sync.Mutex
 	damaged   map[ulid.ULID]struct{}  // blocks to be dropped
 	inner     atomic.Pointer[tsdb.DB] // tsdb, for what is asked while it opens
