@@ -119,7 +119,8 @@ type DB struct {
 
 	importing sync.Mutex // one import at a time
 
-	verified  map[ulid.ULID]struct{} // only the verifying goroutine looks
+	verifying sync.Mutex             // one verification at a time
+	verified  map[ulid.ULID]struct{} // guarded by verifying
 	damagedMu sync.Mutex
 	damaged   map[ulid.ULID]struct{}  // blocks to be dropped
 	inner     atomic.Pointer[tsdb.DB] // tsdb, for what is asked while it opens

@@ -203,6 +203,8 @@ func paced(bytesPerSecond int) func(context.Context, int) error {
 func (db *DB) Verify(ctx context.Context) error { return db.verify(ctx, nil) }
 
 func (db *DB) verify(ctx context.Context, pace func(context.Context, int) error) error {
+	db.verifying.Lock()
+	defer db.verifying.Unlock()
 	for _, m := range db.tsdb.BlockMetas() {
 		if _, done := db.verified[m.ULID]; done {
 			continue
