@@ -120,6 +120,7 @@ type Collector struct {
 	inventory *push.Inventory // nil in role node
 	control   *control.Client
 	computer  *compute.Computer
+	pace      *pace // of measure alone
 	started   time.Time
 
 	mu       sync.Mutex
@@ -145,7 +146,7 @@ func New(o Options) (*Collector, error) {
 	}
 	c := &Collector{
 		o: o, sender: wire.Sender(o.Role, o.Node), log: o.Logger, now: o.Now,
-		interval: DefaultInterval, logs: true,
+		interval: DefaultInterval, logs: true, pace: newPace(),
 		logsNew: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 	if o.Interval != 0 {
@@ -308,9 +309,10 @@ func (c *Collector) read(ctx context.Context, at time.Time) []reading.Set {
 
 // tick computes and sends one interval.
 func (c *Collector) tick(at time.Time, interval time.Duration, sets []reading.Set) {
-	c.takeChanges() // the snapshot has them
+	changes := c.pace.told(c.takeChanges()) // the snapshot has them
 	now := c.o.World.State.Snapshot()
 	began := c.now()
+	c.computer.Gone(changes, now)
 	samples := c.computer.Interval(at, sets, now)
 	took := c.now().Sub(began)
 	if err := c.sink.Push(push.Batch{Samples: samples, Through: at, Interval: interval}); err != nil {
@@ -328,7 +330,9 @@ func (c *Collector) tick(at time.Time, interval time.Duration, sets []reading.Se
 func (c *Collector) until(ctx context.Context, t time.Time) bool {
 	timer := time.NewTimer(max(0, t.Sub(c.now())))
 	defer timer.Stop()
-	var gather <-chan time.Time
+	gather := time.NewTimer(0)
+	defer gather.Stop()
+	gathering := true // what was held before this call is due at once, or says when it is
 	for {
 		select {
 		case <-ctx.Done():
@@ -336,25 +340,34 @@ func (c *Collector) until(ctx context.Context, t time.Time) bool {
 		case <-timer.C:
 			return true
 		case <-c.changed:
-			if gather == nil {
-				gather = time.After(gatherChanges)
+			if !gathering {
+				gathering = true
+				gather.Reset(gatherChanges)
 			}
-		case <-gather:
-			gather = nil
-			c.sendChanges()
+		case <-gather.C:
+			gathering = false
+			if again := c.sendChanges(); again > 0 {
+				// A change that comes meanwhile need not wait for those that are held.
+				gather.Reset(max(again, gatherChanges))
+			}
 		}
 	}
 }
 
-func (c *Collector) sendChanges() {
-	changes := c.takeChanges()
-	if len(changes) == 0 {
-		return
+// sendChanges sends what may travel now, and says when to look again at what
+// has to wait; 0 when nothing does.
+func (c *Collector) sendChanges() (again time.Duration) {
+	changes, cluster, again := c.pace.next(c.now(), c.takeChanges())
+	c.metrics.held(c.pace.held)
+	if len(changes) == 0 && !cluster {
+		return again
 	}
-	samples := c.computer.Changes(c.now().UTC(), changes, c.o.World.State.Snapshot())
+	samples := c.computer.Changes(c.now().UTC(), changes, c.o.World.State.Snapshot(), cluster)
+	c.metrics.changes.Add(float64(len(samples)))
 	if err := c.sink.Push(push.Batch{Samples: samples, Interval: c.inForce()}); err != nil {
 		c.log.Error("seal samples", "err", err)
 	}
+	return again
 }
 
 // note takes a change from the state source.

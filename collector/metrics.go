@@ -14,6 +14,9 @@ type metrics struct {
 	compute   prometheus.Histogram
 	reads     *prometheus.CounterVec
 	blind     prometheus.Gauge
+	changes   prometheus.Counter
+	merged    prometheus.Counter
+	mergedWas int
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -29,11 +32,23 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		blind: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "crowsnest_collector_blind_containers", Help: "Running containers that the best source of their node did not measure in the last interval.",
 		}),
+		changes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_collector_change_samples_total", Help: "Samples that were sent between two grid points, because a state changed.",
+		}),
+		merged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_collector_merged_changes_total", Help: "Changes of objects that change too often, told as one with a later change.",
+		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.intervals, m.samples, m.compute, m.reads, m.blind)
+		reg.MustRegister(m.intervals, m.samples, m.compute, m.reads, m.blind, m.changes, m.merged)
 	}
 	return m
+}
+
+// held takes how many changes were merged since the start.
+func (m *metrics) held(n int) {
+	m.merged.Add(float64(n - m.mergedWas))
+	m.mergedWas = n
 }
 
 func (m *metrics) interval(samples int, took time.Duration, coverage []compute.Coverage) {

@@ -80,6 +80,7 @@ type Computer struct {
 	lastAt   time.Time            // newest time of any sample
 
 	onlyChanges bool // put drops values that were sent before
+	touched     []*entity
 	out         []Sample
 	coverage    []Coverage
 	given       map[string]bool // metrics with a sample in the last Interval
@@ -200,9 +201,10 @@ func (c *Computer) Warm(at time.Time, sets []reading.Set, now *state.Snapshot) {
 
 // Changes gives the samples that differ because of changes: state changes and
 // restart counters, besides the grid. at is the time of the call; now is the
-// state after the changes. In role node there are none but the stale markers of
-// pods that went.
-func (c *Computer) Changes(at time.Time, changes []state.Change, now *state.Snapshot) []Sample {
+// state after the changes; cluster says whether what is counted over all objects
+// is told too. In role node there are none but the stale markers of pods that
+// went.
+func (c *Computer) Changes(at time.Time, changes []state.Change, now *state.Snapshot, cluster bool) []Sample {
 	if now == nil || !now.Synced || c.last.IsZero() {
 		return nil // the first interval sends everything
 	}
@@ -215,14 +217,32 @@ func (c *Computer) Changes(at time.Time, changes []state.Change, now *state.Snap
 	}
 	if c.byCluster {
 		c.restartCounters(now)
-		c.clusterObjects(at, now)
-	}
-	for _, e := range c.entities {
-		if e.pass == c.pass {
-			c.settle(e)
+		if cluster {
+			c.clusterObjects(at, now)
 		}
 	}
+	for _, e := range c.touched {
+		c.settle(e)
+	}
 	return c.take(at)
+}
+
+// Gone takes over what only changes tell: restarts of pods that went between
+// two grid points. It is called before Interval with the changes that the
+// interval stands for.
+func (c *Computer) Gone(changes []state.Change, now *state.Snapshot) {
+	if !c.byCluster || now == nil || !now.Synced {
+		return
+	}
+	for _, ch := range changes {
+		p, ok := ch.Before.(*object.Pod)
+		if q, is := ch.Now.(*object.Pod); is {
+			p, ok = q, true
+		}
+		if ok && now.Pods[p.UID] == nil {
+			c.noteRestart(p)
+		}
+	}
 }
 
 // Coverage tells of the last Interval what each source delivered.
@@ -238,7 +258,7 @@ func (c *Computer) Unavailable() map[string]string { return c.unavailable }
 func (c *Computer) begin(onlyChanges bool) {
 	c.pass++
 	c.onlyChanges = onlyChanges
-	c.out = nil
+	c.out, c.touched = nil, c.touched[:0]
 }
 
 // finish ends what was not touched and gives the samples.
@@ -426,6 +446,7 @@ func (c *Computer) touch(e *entity) {
 	e.pass, e.now = c.pass, 0
 	if c.onlyChanges {
 		e.now = e.sent
+		c.touched = append(c.touched, e)
 	}
 }
 

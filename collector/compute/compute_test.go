@@ -607,7 +607,7 @@ func TestChanges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := begin(tc.before...)
-			samples := c.Changes(sec(41), tc.changes, snapshot(tc.after...))
+			samples := c.Changes(sec(41), tc.changes, snapshot(tc.after...), true)
 			got := series(t, samples)
 			ended := maps.Clone(got)
 			maps.DeleteFunc(ended, func(_, v string) bool { return v != "stale" })
@@ -626,7 +626,7 @@ func TestChanges(t *testing.T) {
 				}
 			}
 			// What was sent is not sent again, and the grid goes on from it.
-			if again := c.Changes(sec(42), tc.changes, snapshot(tc.after...)); len(again) != 0 {
+			if again := c.Changes(sec(42), tc.changes, snapshot(tc.after...), true); len(again) != 0 {
 				t.Errorf("the same changes again gave %v", series(t, again))
 			}
 			for k, v := range series(t, c.Interval(sec(60), nil, snapshot(tc.after...))) {
@@ -640,12 +640,12 @@ func TestChanges(t *testing.T) {
 
 func TestChangesNeverShareATimeWithTheGrid(t *testing.T) {
 	c := New(Options{Role: wire.RoleCluster, Sender: "s"})
-	if got := c.Changes(sec(1), []state.Change{{Now: pod()}}, snapshot(pod())); got != nil {
+	if got := c.Changes(sec(1), []state.Change{{Now: pod()}}, snapshot(pod()), true); got != nil {
 		t.Errorf("changes before the first interval gave %v", got)
 	}
 	c.Interval(sec(30), nil, snapshot(pod()))
 	unready := pod(func(p *object.Pod) { p.Ready = false })
-	got := c.Changes(sec(30), []state.Change{{Before: pod(), Now: unready}}, snapshot(unready))
+	got := c.Changes(sec(30), []state.Change{{Before: pod(), Now: unready}}, snapshot(unready), true)
 	if len(got) != 1 || !got[0].At.After(sec(30)) {
 		t.Errorf("a change at the grid point gave %v", got)
 	}

@@ -81,6 +81,7 @@ func hasWorkload(now *state.Snapshot, gone *object.Workload) bool {
 func (c *Computer) drop(k key) {
 	if e := c.entities[k]; e != nil {
 		c.end(e, e.sent)
+		e.sent, e.now = 0, 0
 		c.forget(k)
 	}
 }
