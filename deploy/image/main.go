@@ -21,6 +21,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -214,9 +215,47 @@ func write(path string, images map[name.Tag]v1.Image) error {
 		return err
 	}
 	defer os.Remove(tmp.Name())
-	err = tarball.MultiWrite(images, tmp)
+	var unordered bytes.Buffer
+	if err = tarball.MultiWrite(images, &unordered); err == nil {
+		err = inOrder(tmp, &unordered)
+	}
 	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return os.Rename(tmp.Name(), path)
+}
+
+// inOrder writes the entries of a tar by name: the library goes through a map,
+// and the same images must give the same archive.
+func inOrder(to io.Writer, from io.Reader) error {
+	type entry struct {
+		header *tar.Header
+		body   []byte
+	}
+	var entries []entry
+	for in := tar.NewReader(from); ; {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		body, err := io.ReadAll(in)
+		if err != nil {
+			return err
+		}
+		entries = append(entries, entry{h, body})
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.header.Name, b.header.Name) })
+	out := tar.NewWriter(to)
+	for _, e := range entries {
+		if err := out.WriteHeader(e.header); err != nil {
+			return err
+		}
+		if _, err := out.Write(e.body); err != nil {
+			return err
+		}
+	}
+	return out.Close()
 }
