@@ -69,6 +69,9 @@ type file struct {
 	marked  filePos
 	hasMark bool
 
+	packed   bool      // compressed, and not unpacked yet
+	unpacked bool      // fd is a temporary file; dev and ino are the compressed one's
+	head     []byte    // of a packed file: its first bytes, unpacked
 	unlinked bool      // no longer in its folder
 	done     bool      // read to its end, and nobody writes to it any more
 	ended    time.Time // since when it is known that nobody should
@@ -181,9 +184,12 @@ func (f *file) resume(p filePos) {
 // fingerprinted before if that is still the beginning; same is false when it is
 // not: the file was truncated and written anew.
 func (f *file) identify() (size int64, same bool, err error) {
-	var st syscall.Stat_t
-	if err := syscall.Fstat(int(f.fd.Fd()), &st); err != nil {
+	st, err := stat(f.fd)
+	if err != nil {
 		return 0, false, fmt.Errorf("stat %s: %w", f.path, err)
+	}
+	if f.unpacked {
+		return st.Size, true, nil
 	}
 	f.dev, f.ino = uint64(st.Dev), st.Ino //nolint:unconvert // Dev is narrower on some systems
 	if f.printLen == fingerprintBytes && f.written == st.Mtim {
@@ -209,8 +215,15 @@ func (f *file) headHash(n int) (hash uint64, ok bool) {
 	if n == 0 || n > len(head) {
 		return 0, false
 	}
+	if f.packed {
+		return xxhash.Sum64(f.head[:min(n, len(f.head))]), n <= len(f.head)
+	}
 	got, _ := f.fd.ReadAt(head[:n], 0)
 	return xxhash.Sum64(head[:n]), got == n
+}
+
+func stat(fd *os.File) (st syscall.Stat_t, err error) {
+	return st, syscall.Fstat(int(fd.Fd()), &st)
 }
 
 func (f *file) close() {
@@ -241,8 +254,8 @@ type container struct {
 	gone    bool // its folder is gone
 }
 
-// nameOf takes the name of a log file apart. What is compressed, or on the way to
-// being so, has been read when it was current.
+// nameOf takes the name of a log file apart that is neither compressed nor on the
+// way to being so.
 func nameOf(name string) (instance int, suffix string, ok bool) {
 	number, rest, ok := strings.Cut(name, ".log")
 	if !ok || number == "" || len(number) > 9 || strings.HasSuffix(rest, ".gz") || strings.HasSuffix(rest, ".tmp") || rest != "" && rest[0] != '.' {
@@ -348,6 +361,13 @@ func (r *Files) following(c *container, i int) *file {
 // readFile reads on in one file, at most up to until if that is not negative.
 // left says that there is more than was read, stopped that b takes no more.
 func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, until int64) (left, stopped bool, err error) {
+	if f.packed {
+		if err := r.unpack(f); err != nil {
+			r.log.Warn("unpack log file", "err", err)
+			c.wakeAt(r.now().Add(5 * time.Second))
+			return true, true, nil
+		}
+	}
 	size, same, err := f.identify()
 	if err != nil {
 		return false, false, err
@@ -715,6 +735,14 @@ func (c *container) moveBefore(o, f *file) {
 // abandon gives a file up that cannot be read. What is lost is counted, and told
 // in the next batch, which also says that the file is done with.
 func (r *Files) abandon(c *container, f *file) {
+	if f.packed {
+		if err := r.unpack(f); err != nil {
+			r.log.Warn("unpack log file, it is given up", "err", err)
+			f.done = true
+			f.close()
+			return
+		}
+	}
 	if d := f.rest(); d.lines > 0 {
 		if d.until == 0 { // not one has a time of its own
 			d.until = r.now().UnixNano()

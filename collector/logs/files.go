@@ -117,6 +117,9 @@ func NewFiles(o FilesOptions) (*Files, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("log files: %w", err)
 	}
+	if err := clearUnpacked(o.Dir); err != nil {
+		return nil, fmt.Errorf("log files: %w", err)
+	}
 	j, err := openJournal[filePos](filepath.Join(o.Dir, "file-positions.json"))
 	if err != nil {
 		return nil, fmt.Errorf("log files: %w", err)
@@ -197,17 +200,25 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 		return true
 	}
 	b := newBatch[filePos](r.opts.Sender)
+	sent := map[*file]filePos{}
 	for _, c := range r.order {
 		r.nameStream(c, true)
 		r.replayed = map[*file]*[2]int64{}
 		for _, f := range c.files {
+			if f.fd == nil {
+				continue
+			}
 			to, ok := was.To[f.key()]
-			if !ok || f.fd == nil || to.Print == "" {
+			if f.packed && !ok {
+				to, ok = positionOf(f, was.To)
+			}
+			if !ok || to.Print == "" {
 				continue
 			}
 			if h, ok := f.headHash(to.Len); !ok || fmt.Sprintf("%x", h) != to.Print {
 				continue
 			}
+			sent[f] = to
 			r.replayed[f] = &[2]int64{to.done(0), to.done(1)}
 			limit := int(to.Offset)
 			if _, _, err := r.readFile(c, f, b, &limit, to.Offset); err != nil {
@@ -229,12 +240,15 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 		}
 		clear(r.touched)
 		for f := range r.replayed {
-			f.resume(was.To[f.key()])
+			f.resume(sent[f])
 		}
 	}
 	r.replayed = nil
 	b.tellDrops()
-	b.from, b.to, b.wire.ID, b.resent = was.From, was.To, was.ID, true
+	b.from, b.to, b.wire.ID, b.resent = was.From, maps.Clone(was.To), was.ID, true
+	for f, p := range sent {
+		b.to[f.key()] = p // a compressed one is another file by now
+	}
 	if b.lines == 0 {
 		r.log.Warn("files of the last batch are gone; if the server did not get it, its lines are lost", "batch", was.ID, "files", len(was.To))
 		r.journal.acknowledged(b)
@@ -539,8 +553,13 @@ func (r *Files) scanContainer(c *container) {
 	fresh := slices.Collect(maps.Values(present))
 	for _, f := range c.files {
 		now := present[[2]uint64{f.dev, f.ino}]
-		if f.unlinked = now == nil; f.unlinked {
+		if f.unlinked = now == nil || now.packed && now.path != f.path; f.unlinked {
 			continue // or renamed between the list and the look: then the next one finds it
+		}
+		if now.packed {
+			now.close()
+			fresh = slices.DeleteFunc(fresh, func(o *file) bool { return o == now })
+			continue
 		}
 		f.path, f.suffix = now.path, now.suffix
 		if f.done {
@@ -558,7 +577,7 @@ func (r *Files) scanContainer(c *container) {
 		fresh = slices.DeleteFunc(fresh, func(o *file) bool { return o == now })
 	}
 	slices.SortFunc(fresh, older)
-	for _, f := range fresh {
+	for _, f := range r.adoptPacked(c, fresh) {
 		r.adopt(c, f)
 	}
 	// Those that are read and gone are forgotten.
@@ -584,11 +603,14 @@ func (r *Files) scanContainer(c *container) {
 func (r *Files) openAll(c *container, entries []fs.DirEntry) map[[2]uint64]*file {
 	present := map[[2]uint64]*file{}
 	for _, e := range entries {
+		path, packed := filepath.Join(c.dir, e.Name()), false
 		instance, suffix, ok := nameOf(e.Name())
 		if !ok {
-			continue
+			if instance, suffix, packed = packedNameOf(e.Name()); !packed || r.started && !c.has(path) || hasName(entries, strings.TrimSuffix(e.Name(), packedSuffix)) {
+				continue
+			}
 		}
-		f := &file{path: filepath.Join(c.dir, e.Name()), instance: instance, suffix: suffix}
+		f := &file{path: path, instance: instance, suffix: suffix, packed: packed}
 		if e.Type()&fs.ModeSymlink != 0 {
 			c.polled = true
 		}
@@ -600,7 +622,12 @@ func (r *Files) openAll(c *container, entries []fs.DirEntry) map[[2]uint64]*file
 			f.close()
 			continue
 		}
-		if _, _, err := f.identify(); err != nil {
+		if packed {
+			err = f.identifyPacked(!r.started)
+		} else {
+			_, _, err = f.identify()
+		}
+		if err != nil {
 			r.log.Warn("open log file", "path", f.path, "err", err)
 			f.close()
 			continue
@@ -613,20 +640,33 @@ func (r *Files) openAll(c *container, entries []fs.DirEntry) map[[2]uint64]*file
 	return present
 }
 
+// has says whether a file of that path is known.
+func (c *container) has(path string) bool {
+	return slices.ContainsFunc(c.files, func(f *file) bool { return f.path == path })
+}
+
+func hasName(entries []fs.DirEntry, name string) bool {
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
+}
+
 // reused says whether an inode that was read to its end is another file now.
 func (r *Files) reused(f, now *file) bool {
 	h, ok := now.headHash(f.printLen)
 	return f.printLen > 0 && (!ok || h != f.print)
 }
 
-// adopt takes a file in that was not known in this run.
-func (r *Files) adopt(c *container, f *file) {
-	// Its place is before those that are newer, though they may be read already.
+// insert puts a file before those that are newer, though they may be read already.
+func (c *container) insert(f *file) {
 	i := len(c.files)
 	for i > 0 && older(f, c.files[i-1]) < 0 {
 		i--
 	}
 	c.files = slices.Insert(c.files, i, f)
+}
+
+// adopt takes a file in that was not known in this run.
+func (r *Files) adopt(c *container, f *file) {
+	c.insert(f)
 	// The same file as before a restart?
 	if p, ok := r.journal.position(f.key()); ok {
 		if h, full := f.headHash(p.Len); full && fmt.Sprintf("%x", h) == p.Print {

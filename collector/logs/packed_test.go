@@ -1,0 +1,165 @@
+package logs
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// pack compresses a file as the kubelet does: a new file, then the old one goes.
+func (tr *tree) pack(name string) {
+	tr.t.Helper()
+	raw, err := os.ReadFile(filepath.Join(tr.dir, name))
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(raw)
+	if err := z.Close(); err != nil {
+		tr.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(tr.dir, name+packedSuffix), b.Bytes(), 0o644); err != nil {
+		tr.t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(tr.dir, name)); err != nil {
+		tr.t.Fatal(err)
+	}
+}
+
+// rotate does what the kubelet does: the current file is renamed, and those
+// before it are compressed.
+func (tr *tree) rotate(i int) {
+	tr.t.Helper()
+	tr.rename("0.log", fmt.Sprintf("0.log.20261123-1000%02d", i))
+	if before := fmt.Sprintf("0.log.20261123-1000%02d", i-1); hasFile(tr, before) {
+		tr.pack(before)
+	}
+}
+
+func hasFile(tr *tree, name string) bool {
+	_, err := os.Stat(filepath.Join(tr.dir, name))
+	return err == nil
+}
+
+// What was rotated and compressed while no collector ran is read once: from
+// where the last run stopped, over further restarts, and with a batch on its way.
+func TestFilesCompressedWhileAway(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprintf("answer lost %v", lost), func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			tr.write("0.log", 100)
+			_, stop := tr.run(s)
+			s.await(key, 100)
+			// Compressed while it runs: read before, and not again.
+			for i := 1; i <= 3; i++ {
+				tr.rotate(i)
+				tr.write("0.log", 100)
+				s.await(key, tr.next)
+			}
+			if lost {
+				s.set(func() { s.lost = s.batches })
+			}
+			tr.write("0.log", 50)
+			s.await(key, tr.next-1) // the last one may go on, and wait for the next batch
+			kill(t, s, tr.positions(), stop)
+			tr.write("0.log", 30)
+			for i := 4; i <= 7; i++ {
+				tr.rotate(i)
+				tr.write("0.log", 40)
+			}
+			for range 3 {
+				s.set(func() { s.lost = -1 })
+				_, stop = tr.run(s)
+				s.await(key, tr.next)
+				tr.write("0.log", 1)
+				s.await(key, tr.next)
+				stop()
+			}
+			numbered(t, s.got(key), tr.next)
+			if left, _ := filepath.Glob(filepath.Join(tr.pos, "*")); len(left) != 1 {
+				t.Errorf("the folder of positions has %q", left)
+			}
+		})
+	}
+}
+
+// A container that came and went through rotations while no collector ran.
+func TestFilesCompressedOfANewContainer(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	other := *tr
+	other.dir = filepath.Join(tr.root, "shop_cart-1_uid-1", "side")
+	if err := os.MkdirAll(other.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	other.write("0.log", 10)
+	_, stop := tr.run(s)
+	s.await("cart-1/side/stdout", 10)
+	stop()
+	for i := 1; i <= 5; i++ {
+		tr.write("0.log", 100)
+		tr.rotate(i)
+	}
+	tr.write("0.log", 7)
+	_, stop = tr.run(s)
+	s.await(key, tr.next)
+	stop()
+	numbered(t, s.got(key), tr.next)
+}
+
+// Before the first start nothing was ours.
+func TestFilesCompressedBeforeTheFirstStart(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.raw("0.log", cri(0, "stdout", "F", "old"))
+	tr.rotate(1)
+	tr.raw("0.log", cri(0, "stdout", "F", "older"))
+	tr.rotate(2)
+	tr.write("0.log", 20)
+	_, stop := tr.run(s)
+	s.await(key, 20)
+	stop()
+	numbered(t, s.got(key), 20)
+}
+
+// Half a compressed file gives the lines that it has; garbage gives none. Neither
+// holds up what comes after.
+func TestFilesDamagedCompressed(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 10)
+	_, stop := tr.run(s)
+	s.await(key, 10)
+	stop()
+	for i := 1; i <= 4; i++ {
+		tr.rotate(i)
+		tr.write("0.log", 5000)
+	}
+	second := filepath.Join(tr.dir, "0.log.20261123-100002.gz")
+	st, err := os.Stat(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(second, st.Size()/2); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(tr.dir, "0.log.20261123-100003.gz"), []byte("no gzip at all"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, stop = tr.run(s)
+	last := fmt.Sprintf("line %d", tr.next-1)
+	waitFor(t, func() bool { got := s.got(key); return got[len(got)-1] == last })
+	stop()
+	seen, twice := map[string]bool{}, 0
+	for _, l := range s.got(key) {
+		if seen[l] {
+			twice++ // the line that the damage has cut may look like another
+		}
+		seen[l] = true
+	}
+	// 10 lines, some of the damaged one, none of the garbage, two whole files.
+	if n := len(seen); twice > 1 || n <= 10+2*5000 || n >= 10+3*5000 {
+		t.Errorf("%d lines, %d of them twice", n, twice)
+	}
+}
