@@ -1,6 +1,7 @@
-// Package events follows a cluster's Kubernetes events and hands each on once,
-// as a log record of the stream "events". It owns what has been handed on, over
-// restarts; it must not know where records are stored.
+// Package events follows a cluster's Kubernetes events, makes further ones of the
+// changes of objects that are worth knowing, and hands each on once, as a log
+// record of the stream "events". It owns what has been handed on, over restarts;
+// it must not know where records are stored.
 package events
 
 import (
@@ -53,9 +54,12 @@ type Options struct {
 	Sender string       // wire.Sender of the collector; required
 	// File keeps what was handed on; empty means that events are repeated after
 	// a restart.
-	File   string
-	Logger *slog.Logger
-	Now    func() time.Time // default time.Now
+	File string
+	// Changes tells what becomes an event of our own: rollouts, images, scaling,
+	// cordoned nodes. Nil leaves these out.
+	Changes Changer
+	Logger  *slog.Logger
+	Now     func() time.Time // default time.Now
 }
 
 // Watcher follows events.
@@ -70,6 +74,8 @@ type Watcher struct {
 	waiting map[types.UID]record
 	memory  memory
 	health  wire.LogHealth
+
+	rolling rollouts // of the goroutine that takes changes
 }
 
 var _ collector.Logs = (*Watcher)(nil)
@@ -106,7 +112,7 @@ func New(o Options) (*Watcher, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	w := &Watcher{o: o, log: o.Logger, now: o.Now, wake: make(chan struct{}, 1), waiting: map[types.UID]record{}}
+	w := &Watcher{o: o, log: o.Logger, now: o.Now, wake: make(chan struct{}, 1), waiting: map[types.UID]record{}, rolling: rollouts{}}
 	w.health.Dropped = map[string]int64{DropOverflow: 0, DropRefused: 0}
 	w.memory.Sent = map[types.UID]mark{}
 	if o.File == "" {
@@ -162,6 +168,9 @@ func (w *Watcher) Run(ctx context.Context, sink collector.LogSink) error {
 		})
 		return nil
 	})
+	if w.o.Changes != nil {
+		g.Go(func() error { w.o.Changes.Changes(ctx, w.change); return nil })
+	}
 	g.Go(func() error { return w.send(ctx, sink) })
 	return g.Wait()
 }
@@ -186,17 +195,21 @@ func (s *store) Replace(list []any, _ string) error {
 }
 
 func (w *Watcher) take(e *corev1.Event) {
-	r, m := convert(e)
+	w.put(convert(e))
+}
+
+// put queues a record unless it, or a newer count of it, was handed on.
+func (w *Watcher) put(r record, m mark) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if old, seen := w.memory.Sent[e.UID]; seen && old.Count >= m.Count {
+	if old, seen := w.memory.Sent[r.uid]; seen && old.Count >= m.Count {
 		return
 	}
-	if old, pending := w.memory.Marks[e.UID]; pending && old.Count >= m.Count {
+	if old, pending := w.memory.Marks[r.uid]; pending && old.Count >= m.Count {
 		return
 	}
 	// A newer count of an event that still waits takes its place.
-	old, waits := w.waiting[e.UID]
+	old, waits := w.waiting[r.uid]
 	switch {
 	case waits && old.count >= m.Count:
 		return
@@ -204,7 +217,7 @@ func (w *Watcher) take(e *corev1.Event) {
 		w.health.Dropped[DropOverflow]++
 		return
 	}
-	w.waiting[e.UID] = r
+	w.waiting[r.uid] = r
 	w.health.Read++
 	select {
 	case w.wake <- struct{}{}:

@@ -124,7 +124,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		}
 		out.World.Readings = append(out.World.Readings, components)
 		w, err := events.New(events.Options{
-			Client: client, Sender: sender, File: filepath.Join(o.Dir, "events.json"), Logger: o.Logger, Now: o.Now,
+			Client: client, Sender: sender, File: filepath.Join(o.Dir, "events.json"), Changes: source, Logger: o.Logger, Now: o.Now,
 		})
 		if err != nil {
 			return nil, err
