@@ -134,11 +134,15 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*gro
 		return nil, fmt.Errorf("append logs: %w", err)
 	}
 
+	b, events, err := s.newEvents(ctx, sd, cluster, b, oldest, newest)
+	if err != nil {
+		return nil, fmt.Errorf("append logs: %w", err)
+	}
 	lr := logstorage.GetLogRows(nil, nil, nil, nil, "")
 	defer logstorage.PutLogRows(lr)
 	rows := s.fill(lr, cluster, b)
 	if rows == 0 {
-		return nil, nil // every line was dropped, and counted
+		return nil, nil // every line was dropped or known, and counted
 	}
 	size := sizeOf(b)
 	if s.waiting.Add(size) > maxWaitingBytes && size < maxWaitingBytes {
@@ -155,6 +159,7 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*gro
 	}
 	s.tenants.add(tenantOf(cluster))
 	sd.pending[id] = g
+	sd.noteEventsLocked(events)
 	return g, nil
 }
 

@@ -11,6 +11,7 @@ type metrics struct {
 	stored        prometheus.Counter
 	batches       prometheus.Counter
 	duplicates    prometheus.Counter
+	events        prometheus.Counter
 	readBacks     prometheus.Counter
 	refused       prometheus.Counter
 	dropped       *prometheus.CounterVec
@@ -30,6 +31,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		stored:     counter("crowsnest_logs_lines_stored_total", "Lines that were stored durably."),
 		batches:    counter("crowsnest_logs_batches_stored_total", "Batches that were stored durably."),
 		duplicates: counter("crowsnest_logs_batches_duplicate_total", "Batches that came again and were not stored a second time."),
+		events:     counter("crowsnest_logs_events_duplicate_total", "Kubernetes events that came again, in another batch, and were not stored a second time."),
 		readBacks:  counter("crowsnest_logs_read_backs_total", "Queries to find out whether a batch is stored already."),
 		refused:    counter("crowsnest_logs_batches_refused_total", "Batches that were refused because too much waits to be committed."),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -56,7 +58,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, r := range queryResults {
 		m.queries.WithLabelValues(r)
 	}
-	m.all = []prometheus.Collector{m.stored, m.batches, m.duplicates, m.readBacks, m.refused, m.dropped, m.cut, m.commitSeconds, m.commitPasses, m.queries}
+	m.all = []prometheus.Collector{m.stored, m.batches, m.duplicates, m.events, m.readBacks, m.refused, m.dropped, m.cut, m.commitSeconds, m.commitPasses, m.queries}
 	return m, m.register(m.all...)
 }
 

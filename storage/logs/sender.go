@@ -40,6 +40,8 @@ type sender struct {
 	recent  []stored
 	pending map[batchID]*group // added, not durable yet
 	used    time.Time
+
+	eventsNow, eventsBefore map[eventKey]bool // that were added, the newest in the first
 }
 
 type batchID [16]byte
