@@ -134,14 +134,19 @@ func (b *LogBatch) Validate() error {
 }
 
 // MarshalLogBatch gives the body of a log write, before compression (zstd).
-func MarshalLogBatch(b *LogBatch) ([]byte, error) { return json.Marshal(b) }
+func MarshalLogBatch(b *LogBatch) ([]byte, error) {
+	return appendLogBatch(make([]byte, 0, 64<<10), b), nil
+}
 
 // UnmarshalLogBatch reads and validates what MarshalLogBatch wrote. A body that
 // cannot be read is fault.ErrMalformed, one that breaks a rule fault.ErrInvalid.
 func UnmarshalLogBatch(body []byte) (*LogBatch, error) {
-	var b LogBatch
-	if err := json.Unmarshal(body, &b); err != nil {
-		return nil, fmt.Errorf("log batch: %w: %v", fault.ErrMalformed, err)
+	b, ok := readLogBatch(body)
+	if !ok {
+		b = LogBatch{}
+		if err := json.Unmarshal(body, &b); err != nil {
+			return nil, fmt.Errorf("log batch: %w: %v", fault.ErrMalformed, err)
+		}
 	}
 	if err := b.Validate(); err != nil {
 		return nil, fmt.Errorf("log batch: %w", err)

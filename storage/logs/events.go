@@ -92,6 +92,6 @@ func (sd *sender) noteEventsLocked(keys []eventKey) {
 		if sd.eventsNow == nil {
 			sd.eventsNow = map[eventKey]bool{}
 		}
-		sd.eventsNow[k] = true
+		sd.eventsNow[eventKey{strings.Clone(k.uid), strings.Clone(k.count)}] = true // not parts of a whole request
 	}
 }
