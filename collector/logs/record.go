@@ -32,7 +32,7 @@ func reserved(name string) bool {
 // other part is kept as a field; else the message is the text as it is. Objects
 // inside are flattened with dots, arrays keep their JSON. The field "level" is
 // one of trace, debug, info, warn, error, fatal, or not there; "time" is the
-// line's own time in RFC 3339, UTC.
+// line's own time in RFC 3339, UTC, to the millisecond.
 func Parse(text string) (message string, fields map[string]string) {
 	trimmed := strings.TrimSpace(text)
 	var x extraction
@@ -480,17 +480,27 @@ func guessLevel(s string) string {
 	return ""
 }
 
+// ownTime is the form of a line's own time. The store keeps times of just this
+// form as numbers, others as text, which took a fifth of the disk of JSON lines.
+// What is finer than a millisecond is in the time of the record.
+const ownTime = "2006-01-02T15:04:05.000Z"
+
 // normalTime reads RFC 3339 or a number of seconds, milliseconds, microseconds
-// or nanoseconds since 1970.
+// or nanoseconds since 1970, and writes it as ownTime.
 func normalTime(s string) (string, bool) {
 	if len(s) > 40 || s == "" {
 		return "", false
 	}
 	if nanos, ok := parseTime(s); ok {
-		if s[len(s)-1] == 'Z' && (len(s) == 20 || s[len(s)-2] != '0') {
-			return s, true // it has that form
+		switch {
+		case s[len(s)-1] != 'Z' || len(s) > 20 && len(s) < len(ownTime):
+			return time.Unix(0, nanos).UTC().Format(ownTime), true
+		case len(s) == len(ownTime):
+			return s, true
+		case len(s) == 20:
+			return s[:19] + ".000Z", true
 		}
-		return time.Unix(0, nanos).UTC().Format(time.RFC3339Nano), true
+		return s[:len(ownTime)-1] + "Z", true
 	}
 	if !isNumber(s) {
 		return "", false
@@ -514,5 +524,5 @@ func normalTime(s string) (string, bool) {
 	}
 	whole := int64(f / sec)
 	nanos := int64((f - float64(whole)*sec) * (1e9 / sec))
-	return time.Unix(whole, nanos).UTC().Format(time.RFC3339Nano), true
+	return time.Unix(whole, nanos).UTC().Format(ownTime), true
 }
