@@ -43,6 +43,10 @@ const (
 	warmFor = 5 * time.Second
 	// grace is how long after its grid point an interval still waits for sources.
 	grace = 2 * time.Second
+
+	// Less would drop what a short restart of the server leaves waiting.
+	minQueueAge   = 10 * time.Minute
+	minQueueBytes = 16 << 20
 )
 
 // Options of a Collector.
@@ -64,7 +68,7 @@ type Options struct {
 	World    World         // required
 	QueueDir string        // where batches wait; required
 	QueueAge time.Duration // default 24 h; the server's word wins where it is shorter
-	QueueMax int64         // bytes; default 512 MiB
+	QueueMax int64         // bytes; default 1 GiB
 	// Lacking names catalogue metrics that the world can never fill, with the reason.
 	Lacking map[string]string
 	Version string // of the product
@@ -94,8 +98,14 @@ func (o *Options) complete() error {
 	if o.QueueDir == "" {
 		fs.Add("queue_dir", "is required", nil)
 	}
+	if o.QueueAge < 0 || (o.QueueAge > 0 && o.QueueAge < minQueueAge) {
+		fs.Add("queue_age", "must be at least "+minQueueAge.String(), o.QueueAge)
+	}
+	if o.QueueMax < 0 || (o.QueueMax > 0 && o.QueueMax < minQueueBytes) {
+		fs.Add("queue_bytes", fmt.Sprintf("must be at least %d", minQueueBytes), o.QueueMax)
+	}
 	if o.QueueAge == 0 {
-		o.QueueAge = 24 * time.Hour
+		o.QueueAge = queue.DefaultMaxAge
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -120,7 +130,10 @@ type Collector struct {
 	inventory *push.Inventory // nil in role node
 	control   *control.Client
 	computer  *compute.Computer
-	pace      *pace // of measure alone
+	clock     serverClock
+	pace      *pace     // of measure alone
+	lastGrid  time.Time // of measure alone: the newest interval that was sent
+	lastSent  time.Time // of measure alone: the newest time of a sample
 	started   time.Time
 
 	mu       sync.Mutex
@@ -132,6 +145,7 @@ type Collector struct {
 	changed  chan struct{}
 	health   wire.Health
 	lastTick time.Time
+	helloAt  time.Time // when the newest hello was said
 }
 
 // sink takes samples; the Pusher is one.
@@ -162,24 +176,27 @@ func New(o Options) (*Collector, error) {
 		}
 		c.client = client
 	}
+	c.client.OnTime(c.clock.exchanged)
 	if err := os.MkdirAll(o.QueueDir, 0o700); err != nil {
 		return nil, fmt.Errorf("collector: open queue: %w", err)
 	}
 	q, err := queue.Open(queue.Options{
 		Dir: filepath.Join(o.QueueDir, "metrics"), MaxAge: o.QueueAge, MaxBytes: o.QueueMax,
-		Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
+		Logger: o.Logger, Registerer: o.Registerer, Now: c.serverTime,
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.queue = q
-	c.pusher, err = push.New(push.Options{Client: c.client, Queue: q, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now})
+	c.pusher, err = push.New(push.Options{
+		Client: c.client, Queue: q, ClockOffset: c.clock.offset, Logger: o.Logger, Registerer: o.Registerer, Now: c.serverTime,
+	})
 	if err != nil {
 		return nil, err
 	}
 	c.sink = c.pusher
 	if o.Role != wire.RoleNode {
-		c.inventory = &push.Inventory{Client: c.client, Source: o.World.State, Logger: o.Logger, Now: o.Now}
+		c.inventory = &push.Inventory{Client: c.client, Source: o.World.State, Logger: o.Logger, Now: c.serverTime}
 	}
 	c.control, err = control.New(control.Options{
 		URL: c.client.URL(wire.PathControl).String(), HTTP: c.client.HTTP1(), Header: c.client.Authorize,
@@ -189,9 +206,12 @@ func New(o Options) (*Collector, error) {
 		return nil, err
 	}
 	c.computer = compute.New(compute.Options{Role: o.Role, Sender: c.sender, Interval: c.interval})
-	c.metrics = newMetrics(o.Registerer)
+	c.metrics = newMetrics(o.Registerer, &c.clock)
 	return c, nil
 }
+
+// serverTime is this clock's time, corrected by what is known of the server's.
+func (c *Collector) serverTime() time.Time { return c.now().Add(-c.clock.correction()) }
 
 // Run collects until ctx ends. What was not acknowledged then is on disk. A part
 // that fails is an error only where nothing could be collected without it.
@@ -239,28 +259,38 @@ func wrap(what string, err error) error {
 
 // measure runs the intervals. Sources are read shortly before each grid point,
 // state is taken at it, so that a change never has an older time than a sample
-// that did not know it.
+// that did not know it. The grid is the server's, as far as its time is known;
+// readings and what is computed of them go by this machine's clock, and samples
+// are stamped with the server's time in the end.
 func (c *Collector) measure(ctx context.Context) {
 	for ctx.Err() == nil {
 		interval := c.inForce()
 		c.computer.SetInterval(interval)
 		window := min(interval/6, 5*time.Second)
-		at := nextGrid(c.now(), interval, window)
-		start := at.Add(-window).Add(spread(c.sender, window/2))
+		correction, changed := c.clock.settle()
+		if changed {
+			c.log.Warn("this machine's clock differs from the server's, samples are corrected", "ahead_seconds", correction.Seconds())
+		}
+		at := nextGrid(c.now().Add(-correction), interval, window)
+		if !at.After(c.lastGrid) && c.lastGrid.Sub(at) < 2*interval {
+			at = c.lastGrid.Add(interval).Truncate(interval) // the clock went back a little; no time is told twice
+		}
+		local := at.Add(correction)
+		start := local.Add(-window).Add(spread(c.sender, window/2))
 		if !c.until(ctx, start) {
 			return
 		}
 		type result struct{ sets []reading.Set }
 		done := make(chan result, 1)
-		readCtx, cancel := context.WithTimeout(ctx, at.Add(grace).Sub(c.now()))
-		go func() { done <- result{c.read(readCtx, at)} }()
-		ok := c.until(ctx, at)
+		readCtx, cancel := context.WithTimeout(ctx, local.Add(grace).Sub(c.now()))
+		go func() { done <- result{c.read(readCtx, local)} }()
+		ok := c.until(ctx, local)
 		r := <-done // ends by readCtx at the latest
 		cancel()
 		if !ok {
 			return
 		}
-		c.tick(at, interval, r.sets)
+		c.tick(at, local, interval, r.sets)
 	}
 }
 
@@ -307,15 +337,24 @@ func (c *Collector) read(ctx context.Context, at time.Time) []reading.Set {
 	return slices.Concat(results...)
 }
 
-// tick computes and sends one interval.
-func (c *Collector) tick(at time.Time, interval time.Duration, sets []reading.Set) {
+// tick computes and sends one interval; at is its time, local the same by this
+// machine's clock.
+func (c *Collector) tick(at, local time.Time, interval time.Duration, sets []reading.Set) {
 	changes := c.pace.told(c.takeChanges()) // the snapshot has them
 	now := c.o.World.State.Snapshot()
 	began := c.now()
 	c.computer.Gone(changes, now)
-	samples := c.computer.Interval(at, sets, now)
+	offset, checked := c.clock.offset()
+	if checked {
+		c.computer.SetClockOffset(offset)
+	}
+	samples := c.computer.Interval(local, sets, now)
+	for i := range samples {
+		samples[i].At = at
+	}
+	c.lastGrid, c.lastSent = at, at
 	took := c.now().Sub(began)
-	if err := c.sink.Push(push.Batch{Samples: samples, Through: at, Interval: interval}); err != nil {
+	if err := c.sink.Push(push.Batch{Samples: samples, Through: at, Interval: interval, Unchecked: !checked}); err != nil {
 		c.log.Error("seal samples", "err", err)
 	}
 	c.metrics.interval(len(samples), took, c.computer.Coverage())
@@ -362,9 +401,21 @@ func (c *Collector) sendChanges() (again time.Duration) {
 	if len(changes) == 0 && !cluster {
 		return again
 	}
-	samples := c.computer.Changes(c.now().UTC(), changes, c.o.World.State.Snapshot(), cluster)
+	now := c.now().UTC()
+	samples := c.computer.Changes(now, changes, c.o.World.State.Snapshot(), cluster)
 	c.metrics.changes.Add(float64(len(samples)))
-	if err := c.sink.Push(push.Batch{Samples: samples, Interval: c.inForce()}); err != nil {
+	at := now.Add(-c.clock.correction())
+	if !at.After(c.lastSent) {
+		at = c.lastSent.Add(time.Millisecond)
+	}
+	for i := range samples {
+		samples[i].At = at
+	}
+	if len(samples) > 0 {
+		c.lastSent = at
+	}
+	_, checked := c.clock.offset()
+	if err := c.sink.Push(push.Batch{Samples: samples, Interval: c.inForce(), Unchecked: !checked}); err != nil {
 		c.log.Error("seal samples", "err", err)
 	}
 	return again
@@ -373,7 +424,9 @@ func (c *Collector) sendChanges() (again time.Duration) {
 // note takes a change from the state source.
 func (c *Collector) note(ch state.Change) {
 	if c.inventory != nil {
-		c.inventory.Note(ch)
+		corrected := ch
+		corrected.At = ch.At.Add(-c.clock.correction())
+		c.inventory.Note(corrected)
 	}
 	c.mu.Lock()
 	c.changes = append(c.changes, ch)
@@ -455,9 +508,10 @@ func (c *Collector) untilLogs(ctx context.Context, want bool) bool {
 func (c *Collector) hello() wire.Hello {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.helloAt = c.now()
 	return wire.Hello{
 		WireVersion: wire.Version, ProductVersion: c.o.Version, Role: c.o.Role, Sender: c.sender, Node: c.o.Node,
-		Time: c.now().UTC(), SettingsVersion: c.settings,
+		Time: c.helloAt.UTC(), SettingsVersion: c.settings,
 	}
 }
 
@@ -466,12 +520,10 @@ func (c *Collector) welcome(w wire.Welcome) {
 	if w.AcceptSeconds > 0 {
 		c.queue.SetMaxAge(min(c.o.QueueAge, time.Duration(w.AcceptSeconds)*time.Second))
 	}
-	if off := c.now().Sub(w.Time); off.Abs() > time.Minute {
-		c.log.Warn("clocks of collector and server differ", "offset_seconds", off.Seconds())
-	}
 	c.mu.Lock()
-	h := c.health
+	h, sent := c.health, c.helloAt
 	c.mu.Unlock()
+	c.clock.exchanged(sent, c.now().Sub(sent), w.Time)
 	if !h.Time.IsZero() {
 		c.control.Report(h)
 	}
@@ -545,7 +597,11 @@ func (c *Collector) Ready() error {
 func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 	h := wire.Health{
 		Time: at, StartedAt: c.started.UTC(), IntervalSeconds: int(interval / time.Second),
-		Unavailable: map[string]string{}, Queue: c.pusher.Health(),
+		Unavailable: map[string]string{}, Queue: c.pusher.Health(), ClockCorrectionSeconds: c.clock.correction().Seconds(),
+	}
+	if off, known := c.clock.offset(); known {
+		seconds := off.Seconds()
+		h.ClockOffsetSeconds = &seconds
 	}
 	c.mu.Lock()
 	before := c.health.Sources

@@ -340,7 +340,7 @@ func TestNextGrid(t *testing.T) {
 
 func TestMetricsAreWellFormed(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	newMetrics(reg)
+	newMetrics(reg, &serverClock{})
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
 	}

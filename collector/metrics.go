@@ -19,7 +19,7 @@ type metrics struct {
 	mergedWas int
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, clock *serverClock) *metrics {
 	m := &metrics{
 		intervals: prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_collector_intervals_total", Help: "Intervals that were measured."}),
 		samples:   prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_collector_samples_total", Help: "Samples that were computed on the grid."}),
@@ -40,7 +40,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.intervals, m.samples, m.compute, m.reads, m.blind, m.changes, m.merged)
+		reg.MustRegister(m.intervals, m.samples, m.compute, m.reads, m.blind, m.changes, m.merged,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "crowsnest_collector_clock_offset_seconds", Help: "By how much this machine's clock is ahead of the server's; 0 until the server answered.",
+			}, func() float64 { d, _ := clock.offset(); return d.Seconds() }))
 	}
 	return m
 }

@@ -337,7 +337,10 @@ func (h *Hub) take(cluster, sender string, e *entry, f wire.Frame) {
 		return
 	}
 	e.Health = health
-	if !health.Time.IsZero() {
+	switch {
+	case health.ClockOffsetSeconds != nil: // the collector knows it better
+		e.OffsetSeconds = *health.ClockOffsetSeconds
+	case !health.Time.IsZero():
 		e.OffsetSeconds = health.Time.Sub(now).Seconds()
 	}
 }

@@ -74,6 +74,7 @@ type Options struct {
 	// default 8, which is up to 8 × 48 MiB. Further ones wait.
 	Concurrency int
 	Registerer  prometheus.Registerer // default: a registry of its own
+	Now         func() time.Time      // default time.Now
 }
 
 // Handler serves what collectors ask.
@@ -89,6 +90,9 @@ func New(opts Options) (*Handler, error) {
 	if opts.Concurrency == 0 {
 		opts.Concurrency = 8
 	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	if opts.Registerer == nil {
 		opts.Registerer = prometheus.NewRegistry()
 	}
@@ -99,8 +103,10 @@ func New(opts Options) (*Handler, error) {
 	return &Handler{opts: opts, slots: make(chan struct{}, opts.Concurrency), metrics: m}, nil
 }
 
-// accept finds the cluster that the request may send for.
-func (h *Handler) accept(r *http.Request) (cluster string, err error) {
+// accept finds the cluster that the request may send for. The answer tells the
+// server's time, by which a collector corrects its own.
+func (h *Handler) accept(w http.ResponseWriter, r *http.Request) (cluster string, err error) {
+	w.Header().Set(wire.HeaderTime, wire.FormatMillis(h.opts.Now()))
 	p, _ := access.From(r.Context())
 	if err := access.Authorize(r.Context(), access.Ingest, p.Cluster, ""); err != nil {
 		return "", err
@@ -121,7 +127,7 @@ func (h *Handler) accept(r *http.Request) (cluster string, err error) {
 
 // ServeMetrics takes a remote write.
 func (h *Handler) ServeMetrics(w http.ResponseWriter, r *http.Request) {
-	cluster, err := h.accept(r)
+	cluster, err := h.accept(w, r)
 	if err != nil {
 		h.refuse(w, r, "metrics", err)
 		return
@@ -131,7 +137,7 @@ func (h *Handler) ServeMetrics(w http.ResponseWriter, r *http.Request) {
 
 // ServeOTLPMetrics takes metrics as OpenTelemetry sends them.
 func (h *Handler) ServeOTLPMetrics(w http.ResponseWriter, r *http.Request) {
-	cluster, err := h.accept(r)
+	cluster, err := h.accept(w, r)
 	if err != nil {
 		h.refuse(w, r, "metrics", err)
 		return
@@ -141,7 +147,7 @@ func (h *Handler) ServeOTLPMetrics(w http.ResponseWriter, r *http.Request) {
 
 // ServeControl opens a control stream.
 func (h *Handler) ServeControl(w http.ResponseWriter, r *http.Request) {
-	cluster, err := h.accept(r)
+	cluster, err := h.accept(w, r)
 	if err != nil {
 		h.refuse(w, r, "control", err)
 		return
@@ -173,7 +179,7 @@ func (h *Handler) ServeInventory(w http.ResponseWriter, r *http.Request) {
 
 // ServeOwners answers which workload owns each pod of a node.
 func (h *Handler) ServeOwners(w http.ResponseWriter, r *http.Request) {
-	cluster, err := h.accept(r)
+	cluster, err := h.accept(w, r)
 	if err == nil && r.URL.Query().Get("node") == "" {
 		err = fault.Field{Path: "node", Reason: "is required as a query parameter"}
 	}
@@ -191,7 +197,7 @@ func (h *Handler) ServeOwners(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) take(w http.ResponseWriter, r *http.Request, what string, limit int64, store func(context.Context, string, []byte) error) {
-	cluster, err := h.accept(r)
+	cluster, err := h.accept(w, r)
 	if err != nil {
 		h.refuse(w, r, what, err)
 		return

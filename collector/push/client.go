@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -57,6 +58,8 @@ type Client struct {
 	sender string
 	token  *tokenSource
 	zstd   *zstd.Encoder
+	now    func() time.Time
+	timed  atomic.Pointer[func(sent time.Time, trip time.Duration, server time.Time)]
 }
 
 // NewClient checks the options; it connects to nothing.
@@ -94,7 +97,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 	if _, err := token.get(); err != nil {
 		return nil, fmt.Errorf("push: %w", err)
 	}
-	return &Client{base: base, http: &http.Client{Transport: o.Transport}, sender: o.Sender, token: token, zstd: enc}, nil
+	return &Client{base: base, http: &http.Client{Transport: o.Transport}, sender: o.Sender, token: token, zstd: enc, now: o.Now}, nil
 }
 
 // TLSConfig trusts the certificates in a PEM file, or the system's where there
@@ -113,6 +116,12 @@ func TLSConfig(caFile string, insecure bool) (*tls.Config, error) {
 		return nil, fmt.Errorf("read CA certificates: %s holds no PEM certificate", caFile)
 	}
 	return c, nil
+}
+
+// OnTime has fn told the times of each request that the server answered with
+// its own time.
+func (c *Client) OnTime(fn func(sent time.Time, trip time.Duration, server time.Time)) {
+	c.timed.Store(&fn)
 }
 
 // Close lets go of idle connections.
@@ -216,11 +225,17 @@ func (c *Client) do(ctx context.Context, method string, u *url.URL, header http.
 	if err := c.Authorize(req.Header); err != nil {
 		return nil, nil, err
 	}
+	sent := c.now()
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %v", fault.ErrUnavailable, err)
 	}
 	defer resp.Body.Close()
+	if fn := c.timed.Load(); fn != nil {
+		if server, err := wire.ParseMillis(resp.Header.Get(wire.HeaderTime)); err == nil {
+			(*fn)(sent, c.now().Sub(sent), server)
+		}
+	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
 	if resp.StatusCode/100 != 2 {
 		r := &refusal{status: resp.StatusCode, text: firstLine(answer), kind: kindOf(resp.StatusCode)}

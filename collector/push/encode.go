@@ -24,6 +24,9 @@ type Batch struct {
 	Samples  []compute.Sample
 	Through  time.Time     // the grid point that it completes; zero for changes between two
 	Interval time.Duration // in force
+	// Unchecked says that the clock that stamped the samples was not held against
+	// the server's yet.
+	Unchecked bool
 }
 
 // sealed is one request, compressed.
@@ -55,6 +58,7 @@ func (e *encoder) encode(b Batch) ([]*sealed, error) {
 			return nil, err
 		}
 		rest = rest[n:]
+		s.item.Unchecked = b.Unchecked
 		if len(rest) == 0 {
 			s.item.Through = b.Through
 		}
@@ -100,6 +104,40 @@ func (e *encoder) one(samples []compute.Sample, interval time.Duration) (*sealed
 	}
 	e.buf = raw
 	return &sealed{item: item, body: snappy.Encode(nil, raw)}, nil
+}
+
+// restamp brings a batch to the server's time that was stamped by a clock that
+// was ahead of it by off, which was found out only now. What stood on the grid
+// stands on the point before, so that points stay apart and sums find them.
+func restamp(item queue.Item, body []byte, off time.Duration) (queue.Item, []byte, error) {
+	raw, err := snappy.Decode(nil, body)
+	if err != nil {
+		return item, nil, fmt.Errorf("decode sealed batch: %w", err)
+	}
+	var req writev2.Request
+	if err := req.Unmarshal(raw); err != nil {
+		return item, nil, fmt.Errorf("decode sealed batch: %w", err)
+	}
+	right := func(t time.Time) time.Time {
+		if item.Interval > 0 && t.Equal(t.Truncate(item.Interval)) {
+			return t.Add(-off).Truncate(item.Interval)
+		}
+		return t.Add(-off)
+	}
+	for i := range req.Timeseries {
+		for j := range req.Timeseries[i].Samples {
+			s := &req.Timeseries[i].Samples[j]
+			s.Timestamp = right(time.UnixMilli(s.Timestamp).UTC()).UnixMilli()
+		}
+	}
+	if raw, err = req.Marshal(); err != nil {
+		return item, nil, fmt.Errorf("encode remote write: %w", err)
+	}
+	item.First, item.Last = right(item.First), right(item.Last)
+	if !item.Through.IsZero() {
+		item.Through = right(item.Through)
+	}
+	return item, snappy.Encode(nil, raw), nil
 }
 
 // toV1 makes a remote write 1.0 request of a sealed 2.0 one.

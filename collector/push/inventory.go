@@ -23,6 +23,8 @@ const (
 	snapshotObjects = 4000
 	// gather is how long changes are gathered before they are sent.
 	gather = 200 * time.Millisecond
+	// sameTime is how far apart changes may be and still be told with one time.
+	sameTime = 5 * time.Second
 	// maxPending bounds the changes that wait; beyond it a new snapshot is cheaper.
 	maxPending = 20_000
 )
@@ -156,13 +158,23 @@ func (v *Inventory) session(ctx context.Context) error {
 			return errors.New("more changes than can wait")
 		}
 		for len(changes) > 0 {
-			n := min(len(changes), snapshotObjects)
+			n := together(changes)
 			if err := send(changeBatch(changes[:n])); err != nil {
 				return err
 			}
 			changes = changes[n:]
 		}
 	}
+}
+
+// together is how many of the first changes go as one batch, which has one time:
+// those that waited for hours keep their own.
+func together(changes []state.Change) int {
+	n := 1
+	for n < len(changes) && n < snapshotObjects && changes[n].At.Sub(changes[0].At) <= sameTime {
+		n++
+	}
+	return n
 }
 
 // snapshotBatches splits a snapshot, kinds in the order of object.Kinds.

@@ -21,7 +21,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: []float64{.005, .02, .1, .5, 2, 10},
 		}),
 	}
-	for _, r := range []string{"ok", "refused", "failed"} {
+	for _, r := range []string{"ok", "refused", "failed", "throttled"} {
 		m.attempts.WithLabelValues(r)
 	}
 	m.samples.WithLabelValues("true")

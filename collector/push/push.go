@@ -28,6 +28,10 @@ const (
 	liveBatches = 8
 	// drainTimeout bounds the last attempt when the collector ends.
 	drainTimeout = 2 * time.Second
+	// lateFor is how old samples may be and still count as live: late, not history.
+	lateFor = time.Minute
+	// wrongClock is how far off a clock's samples are flagged.
+	wrongClock = time.Second
 
 	contentTypeV2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
 	contentTypeV1 = "application/x-protobuf"
@@ -37,12 +41,15 @@ const (
 
 // Options of a Pusher.
 type Options struct {
-	Client     *Client      // required
-	Queue      *queue.Queue // required
-	Path       string       // of the server's receiver; default wire.PathMetrics
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
-	Now        func() time.Time // default time.Now
+	Client *Client      // required
+	Queue  *queue.Queue // required
+	Path   string       // of the server's receiver; default wire.PathMetrics
+	Logger *slog.Logger
+	// ClockOffset is by how much this clock is ahead of the server's, if known;
+	// default never.
+	ClockOffset func() (time.Duration, bool)
+	Registerer  prometheus.Registerer
+	Now         func() time.Time // default time.Now
 }
 
 // Pusher sends samples: live ones at once, those on disk behind them.
@@ -53,6 +60,7 @@ type Pusher struct {
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
+	offset  func() (time.Duration, bool)
 
 	live   chan *sealed
 	stored chan struct{} // a batch went to disk
@@ -63,6 +71,7 @@ type Pusher struct {
 	mu        sync.Mutex
 	v1        bool      // the server takes remote write 1.0 only
 	notBefore time.Time // the server asked for quiet until then
+	laterOn   time.Time // and until then for none of the backlog
 	down      bool      // the last attempt did not reach it
 	lastError string
 	busy      int           // live attempts under way
@@ -83,10 +92,13 @@ func New(o Options) (*Pusher, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.ClockOffset == nil {
+		o.ClockOffset = func() (time.Duration, bool) { return 0, false }
+	}
 	calm := make(chan struct{})
 	close(calm)
 	return &Pusher{
-		client: o.Client, queue: o.Queue, path: o.Path, log: o.Logger, now: o.Now, metrics: newMetrics(o.Registerer),
+		client: o.Client, queue: o.Queue, path: o.Path, log: o.Logger, now: o.Now, metrics: newMetrics(o.Registerer), offset: o.ClockOffset,
 		live: make(chan *sealed, liveBatches), stored: make(chan struct{}, 1), encoder: newEncoder(), calm: calm,
 	}, nil
 }
@@ -126,9 +138,15 @@ func (p *Pusher) Run(ctx context.Context) error {
 // Health says what waits.
 func (p *Pusher) Health() wire.QueueHealth {
 	n, bytes, oldest, dropped := p.queue.Stats()
+	age, most := p.queue.Bounds()
+	h := wire.QueueHealth{Batches: n, Bytes: bytes, OldestAt: oldest, Dropped: dropped, MaxBytes: most, MaxAge: int64(age / time.Second)}
+	for _, d := range p.queue.Drops() {
+		h.Drops = append(h.Drops, wire.QueueDrop{Reason: d.Reason, Samples: d.Samples, From: d.From, To: d.To})
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return wire.QueueHealth{Batches: n, Bytes: bytes, OldestAt: oldest, Dropped: dropped, LastError: p.lastError}
+	h.LastError = p.lastError
+	return h
 }
 
 func (p *Pusher) sendLive(ctx context.Context) {
@@ -145,7 +163,7 @@ func (p *Pusher) sendLive(ctx context.Context) {
 // sendOneLive tries a batch once. It goes to disk when the attempt takes long or
 // fails, and is removed again should the attempt succeed after all.
 func (p *Pusher) sendOneLive(ctx context.Context, s *sealed) {
-	if p.quiet() > 0 {
+	if p.quiet(false) > 0 {
 		p.store(s)
 		return
 	}
@@ -201,15 +219,17 @@ func (p *Pusher) refuse(s *sealed, err error) {
 	}
 }
 
-// sendStored sends what is on disk, oldest first, one at a time, never beside a
-// live attempt, and pausing as long as each took.
+// sendStored sends what is on disk, one at a time, never beside a live attempt,
+// and pausing as long as each took: what is live still first, so that a hiccup
+// does not put it behind the backlog of hours, then the oldest.
 func (p *Pusher) sendStored(ctx context.Context) {
 	var wait backoff
 	for {
 		if !p.awaitCalm(ctx) {
 			return
 		}
-		item, ok := p.queue.Oldest()
+		began := p.now()
+		item, ok := p.queue.Next(began.Add(-lateFor))
 		if !ok {
 			select {
 			case <-ctx.Done():
@@ -222,7 +242,12 @@ func (p *Pusher) sendStored(ctx context.Context) {
 				continue
 			}
 		}
-		if q := p.quiet(); q > 0 {
+		// What is younger than two intervals is late, not history.
+		history := began.Sub(item.Last) > max(2*item.Interval, lateFor)
+		if q := p.quiet(history); q > 0 {
+			if history {
+				q = min(q, lateFor/4) // something live may come to be stored meanwhile
+			}
 			if !sleep(ctx, q) {
 				return
 			}
@@ -236,9 +261,7 @@ func (p *Pusher) sendStored(ctx context.Context) {
 			p.log.Warn("queued batch dropped", "err", err)
 			continue
 		}
-		began := p.now()
-		// What is younger than two intervals is late, not history.
-		history := began.Sub(item.Last) > max(2*item.Interval, time.Minute)
+		began = p.now()
 		err = p.attempt(ctx, item, body, history)
 		pause := max(20*time.Millisecond, p.now().Sub(began))
 		switch {
@@ -280,6 +303,12 @@ func (p *Pusher) attempt(ctx context.Context, item queue.Item, body []byte, back
 
 func (p *Pusher) post(ctx context.Context, item queue.Item, body []byte, backlog, v1 bool) (written bool, err error) {
 	h := http.Header{}
+	if off, known := p.offset(); item.Unchecked && known && off.Abs() > wrongClock {
+		if item, body, err = restamp(item, body, off); err != nil {
+			return false, err
+		}
+		h.Set(wire.HeaderClockOffset, strconv.FormatFloat(off.Seconds(), 'f', 3, 64))
+	}
 	h.Set("Content-Encoding", "snappy")
 	h.Set("Content-Type", contentTypeV2)
 	h.Set("X-Prometheus-Remote-Write-Version", "2.0.0")
@@ -304,7 +333,11 @@ func (p *Pusher) post(ctx context.Context, item queue.Item, body []byte, backlog
 // note keeps how the last attempt went, and logs when that changes.
 func (p *Pusher) note(item queue.Item, err error, took time.Duration, backlog bool) {
 	result := "ok"
+	var r *refusal
+	throttled := backlog && errors.As(err, &r) && (r.status == http.StatusTooManyRequests || r.status == http.StatusServiceUnavailable)
 	switch {
+	case throttled:
+		result = "throttled"
 	case err == nil:
 		p.metrics.samples.WithLabelValues(fmt.Sprint(backlog)).Add(float64(item.Samples))
 	case final(err):
@@ -317,7 +350,11 @@ func (p *Pusher) note(item queue.Item, err error, took time.Duration, backlog bo
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var r *refusal
+	if throttled {
+		// The server takes its time for the past; live data are another matter.
+		p.laterOn = p.now().Add(max(r.after, time.Second))
+		return
+	}
 	if errors.As(err, &r) && r.after > 0 {
 		p.notBefore = p.now().Add(r.after)
 	}
@@ -335,11 +372,15 @@ func (p *Pusher) note(item queue.Item, err error, took time.Duration, backlog bo
 	p.down, p.lastError = failed, text
 }
 
-// quiet is how long the server asked to be left alone.
-func (p *Pusher) quiet() time.Duration {
+// quiet is how long the server asked to be left alone, with history or at all.
+func (p *Pusher) quiet(history bool) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.notBefore.Sub(p.now())
+	until := p.notBefore
+	if history && p.laterOn.After(until) {
+		until = p.laterOn
+	}
+	return until.Sub(p.now())
 }
 
 func (p *Pusher) begin() {

@@ -296,6 +296,58 @@ func TestALateBatchIsNoHistory(t *testing.T) {
 	}
 }
 
+func TestAThrottledBacklogDoesNotHoldUpLiveSamples(t *testing.T) {
+	rx := newReceiver(t, func(n int, r request, w http.ResponseWriter) {
+		if r.header.Get(wire.HeaderBacklog) != "" {
+			w.Header().Set("Retry-After", "3600")
+			http.Error(w, "backlog is full", http.StatusTooManyRequests)
+			return
+		}
+		written(n, r, w)
+	})
+	r := newRig(t, rx.URL, false)
+	old := time.Now().Add(-time.Hour).Truncate(30 * time.Second)
+	if _, err := r.queue.Put(queue.Item{First: old, Last: old, Interval: 30 * time.Second, Samples: 1}, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	r.start(t)
+	eventually(t, "the backlog's attempt", func() bool { return len(rx.all()) == 1 })
+	if err := r.Push(batch(time.Now(), 1)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the live batch", func() bool { return len(rx.all()) == 2 })
+	if n, _, _, _ := r.queue.Stats(); n != 1 {
+		t.Errorf("%d batches on disk, want the one of the past", n)
+	}
+	if h := r.Health(); h.LastError != "" || h.MaxBytes != queue.DefaultMaxBytes {
+		t.Errorf("health %+v", h)
+	}
+}
+
+func TestSamplesOfAWrongClockAreBroughtToTheServersTime(t *testing.T) {
+	rx := newReceiver(t, written)
+	r := newRig(t, rx.URL, false)
+	r.offset = func() (time.Duration, bool) { return 7*time.Minute + 13*time.Second, true }
+	at := time.Now().UTC().Truncate(30 * time.Second)
+	b := batch(at, 1)
+	b.Unchecked = true
+	if err := r.Push(b); err != nil {
+		t.Fatal(err)
+	}
+	r.start(t)
+	eventually(t, "the batch", func() bool { return len(rx.all()) == 1 })
+	want := at.Add(-7*time.Minute - 30*time.Second)
+	got := rx.all()[0]
+	if got.header.Get(wire.HeaderClockOffset) != "433.000" || got.header.Get(wire.HeaderComplete) != wire.FormatMillis(want) {
+		t.Errorf("headers %v, want complete through %d", got.header, want.UnixMilli())
+	}
+	for s := range got.series {
+		if !strings.Contains(s, fmt.Sprintf("@%d/", want.UnixMilli())) {
+			t.Errorf("series %s, want at %d", s, want.UnixMilli())
+		}
+	}
+}
+
 func TestRefusedForGood(t *testing.T) {
 	rx := newReceiver(t, func(_ int, _ request, w http.ResponseWriter) { http.Error(w, "no such metric", http.StatusBadRequest) })
 	r := newRig(t, rx.URL, true)

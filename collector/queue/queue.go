@@ -28,6 +28,13 @@ import (
 const (
 	suffix     = ".batch"
 	tempSuffix = ".tmp"
+	unchecked  = "u" // last part of the name of a batch that is Unchecked
+)
+
+// Bounds of a queue that was given none.
+const (
+	DefaultMaxAge   = 24 * time.Hour
+	DefaultMaxBytes = 1 << 30
 )
 
 // Reasons for which a batch is dropped.
@@ -51,13 +58,23 @@ type Item struct {
 	Interval    time.Duration // of the sender when it was made
 	Samples     int
 	Bytes       int64
+	// Unchecked says that the clock by which it was stamped had not been held
+	// against the server's since the start.
+	Unchecked bool
+}
+
+// Drop is what was given up for one reason since the start.
+type Drop struct {
+	Reason   string
+	Samples  int64
+	From, To time.Time // of the samples
 }
 
 // Options of a Queue.
 type Options struct {
 	Dir        string        // required; made if it is not there
-	MaxAge     time.Duration // default 24 h
-	MaxBytes   int64         // default 512 MiB
+	MaxAge     time.Duration // default DefaultMaxAge
+	MaxBytes   int64         // default DefaultMaxBytes
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time // default time.Now
@@ -76,7 +93,7 @@ type Queue struct {
 	items    []Item // oldest first
 	bytes    int64
 	next     uint64
-	dropped  int64 // samples
+	dropped  map[string]*Drop // by reason
 }
 
 // Open reads what is in the folder. Files that were not sealed are removed.
@@ -85,10 +102,10 @@ func Open(o Options) (*Queue, error) {
 		return nil, errors.New("queue: Dir is required")
 	}
 	if o.MaxAge == 0 {
-		o.MaxAge = 24 * time.Hour
+		o.MaxAge = DefaultMaxAge
 	}
 	if o.MaxBytes == 0 {
-		o.MaxBytes = 512 << 20
+		o.MaxBytes = DefaultMaxBytes
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -99,7 +116,7 @@ func Open(o Options) (*Queue, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open queue: %w", err)
 	}
-	q := &Queue{dir: o.Dir, log: o.Logger, now: o.Now, maxAge: o.MaxAge, maxBytes: o.MaxBytes, next: 1}
+	q := &Queue{dir: o.Dir, log: o.Logger, now: o.Now, maxAge: o.MaxAge, maxBytes: o.MaxBytes, next: 1, dropped: map[string]*Drop{}}
 	entries, err := os.ReadDir(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open queue: %w", err)
@@ -179,15 +196,24 @@ func (q *Queue) seal(item Item, body []byte) error {
 	return syncDir(q.dir)
 }
 
-// Oldest gives the batch to send next, without removing it.
-func (q *Queue) Oldest() (Item, bool) {
+// Next gives the batch to send next, without removing it: the first of those
+// whose samples are not older than young, since they are live still, else the
+// oldest of the backlog.
+func (q *Queue) Next(young time.Time) (Item, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.trimLocked(0)
 	if len(q.items) == 0 {
 		return Item{}, false
 	}
-	return q.items[0], true
+	next := 0
+	for i, item := range slices.Backward(q.items) {
+		if item.Last.Before(young) {
+			break
+		}
+		next = i
+	}
+	return q.items[next], true
 }
 
 // Read gives a batch's body. One that cannot be read is dropped, and an error.
@@ -233,6 +259,20 @@ func (q *Queue) SetMaxAge(d time.Duration) {
 	q.maxAge = d
 }
 
+// SetMaxBytes sets the bound of bytes; what is over it goes with the next batch.
+func (q *Queue) SetMaxBytes(n int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.maxBytes = n
+}
+
+// Bounds gives those in force.
+func (q *Queue) Bounds() (age time.Duration, bytes int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.maxAge, q.maxBytes
+}
+
 // Stats says what waits and how many samples were dropped since the start.
 func (q *Queue) Stats() (batches int, bytes int64, oldest time.Time, dropped int64) {
 	q.mu.Lock()
@@ -240,7 +280,23 @@ func (q *Queue) Stats() (batches int, bytes int64, oldest time.Time, dropped int
 	if len(q.items) > 0 {
 		oldest = q.items[0].First
 	}
-	return len(q.items), q.bytes, oldest, q.dropped
+	for _, d := range q.dropped {
+		dropped += d.Samples
+	}
+	return len(q.items), q.bytes, oldest, dropped
+}
+
+// Drops tells what was dropped since the start, in the order of Reasons.
+func (q *Queue) Drops() []Drop {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var out []Drop
+	for _, reason := range Reasons {
+		if d := q.dropped[reason]; d != nil {
+			out = append(out, *d)
+		}
+	}
+	return out
 }
 
 // trimLocked drops what is too old, and the oldest until more bytes fit.
@@ -276,24 +332,40 @@ func (q *Queue) removeLocked(item Item) bool {
 }
 
 func (q *Queue) countLocked(item Item, reason string) {
-	q.dropped += int64(item.Samples)
+	d := q.dropped[reason]
+	if d == nil {
+		d = &Drop{Reason: reason, From: item.First, To: item.Last}
+		q.dropped[reason] = d
+	}
+	d.Samples += int64(item.Samples)
+	if item.First.Before(d.From) {
+		d.From = item.First
+	}
+	if item.Last.After(d.To) {
+		d.To = item.Last
+	}
 	q.metrics.dropped.WithLabelValues(reason).Add(float64(item.Samples))
 	q.log.Warn("samples dropped", "reason", reason, "samples", item.Samples, "from", item.First, "to", item.Last)
 }
 
 // name: sequence-first-last-through-interval-samples, times in Unix
-// milliseconds, the interval in seconds.
+// milliseconds, the interval in seconds; "-u" behind it where Unchecked.
 func (i Item) name() string {
 	through := int64(0)
 	if !i.Through.IsZero() {
 		through = i.Through.UnixMilli()
 	}
-	return fmt.Sprintf("%016x-%d-%d-%d-%d-%d%s", i.Sequence, i.First.UnixMilli(), i.Last.UnixMilli(), through,
-		int64(i.Interval/time.Second), i.Samples, suffix)
+	flag := ""
+	if i.Unchecked {
+		flag = "-" + unchecked
+	}
+	return fmt.Sprintf("%016x-%d-%d-%d-%d-%d%s%s", i.Sequence, i.First.UnixMilli(), i.Last.UnixMilli(), through,
+		int64(i.Interval/time.Second), i.Samples, flag, suffix)
 }
 
 func parseName(name string) (Item, bool) {
 	base, ok := strings.CutSuffix(name, suffix)
+	base, isUnchecked := strings.CutSuffix(base, "-"+unchecked)
 	parts := strings.Split(base, "-")
 	if !ok || len(parts) != 6 || len(parts[0]) != 16 {
 		return Item{}, false
@@ -312,7 +384,7 @@ func parseName(name string) (Item, bool) {
 	}
 	item := Item{
 		Sequence: seq, First: time.UnixMilli(n[0]).UTC(), Last: time.UnixMilli(n[1]).UTC(),
-		Interval: time.Duration(n[3]) * time.Second, Samples: int(n[4]),
+		Interval: time.Duration(n[3]) * time.Second, Samples: int(n[4]), Unchecked: isUnchecked,
 	}
 	if n[2] > 0 {
 		item.Through = time.UnixMilli(n[2]).UTC()

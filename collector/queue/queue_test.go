@@ -48,7 +48,7 @@ func TestBatchesSurviveAReopenInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	q = open(t, dir, t0, 0)
-	got, ok := q.Oldest()
+	got, ok := q.Next(t0.Add(time.Hour))
 	if !ok || got != a {
 		t.Fatalf("oldest is %+v, want %+v", got, a)
 	}
@@ -56,7 +56,7 @@ func TestBatchesSurviveAReopenInOrder(t *testing.T) {
 		t.Errorf("read %q, %v", body, err)
 	}
 	q.Done(got)
-	got, _ = q.Oldest()
+	got, _ = q.Next(t0.Add(time.Hour))
 	if body, _ := q.Read(got); string(body) != "second" || got.Samples != 4 {
 		t.Errorf("after the first was done: %q of %+v", body, got)
 	}
@@ -89,11 +89,47 @@ func TestBoundsDropTheOldestAndCountIt(t *testing.T) {
 	// The server accepts less than what waits.
 	q.now = func() time.Time { return t0.Add(10 * time.Minute) }
 	q.SetMaxAge(8*time.Minute + 30*time.Second)
-	if got, ok := q.Oldest(); !ok || got.Samples != 5 {
+	if got, ok := q.Next(t0.Add(time.Hour)); !ok || got.Samples != 5 {
 		t.Errorf("oldest is %+v", got)
 	}
 	if got := testutil.ToFloat64(q.metrics.dropped.WithLabelValues(DropAge)); got != 4 {
 		t.Errorf("%v samples dropped for their age, want 4", got)
+	}
+}
+
+func TestWhatIsLiveStillGoesBeforeTheBacklog(t *testing.T) {
+	q := open(t, t.TempDir(), t0, 0)
+	for i := range 5 {
+		put(t, q, item(i, i+1), "x")
+	}
+	for _, want := range []struct{ young, samples int }{{10, 1}, {4, 5}, {3, 4}, {0, 1}} {
+		if got, ok := q.Next(t0.Add(time.Duration(want.young) * time.Minute)); !ok || got.Samples != want.samples {
+			t.Errorf("with minute %d young, next is %+v, want that of %d samples", want.young, got, want.samples)
+		}
+	}
+}
+
+func TestDropsAreToldWithTheirTimes(t *testing.T) {
+	dir := t.TempDir()
+	q := open(t, dir, t0, 10)
+	it := item(0, 3)
+	it.Unchecked = true
+	put(t, q, it, "aaaa")
+	q = open(t, dir, t0, 10)
+	if got, _ := q.Next(t0); !got.Unchecked {
+		t.Errorf("after a reopen: %+v", got)
+	}
+	put(t, q, item(1, 4), "bbbb")
+	put(t, q, item(2, 5), "cccc")
+	put(t, q, item(3, 6), "dddd")
+	q.SetMaxBytes(3)
+	put(t, q, item(4, 1), "e")
+	drops := q.Drops()
+	if len(drops) != 1 || drops[0] != (Drop{Reason: DropBytes, Samples: 18, From: t0, To: t0.Add(3 * time.Minute)}) {
+		t.Errorf("drops %+v", drops)
+	}
+	if age, bytes := q.Bounds(); age != DefaultMaxAge || bytes != 3 {
+		t.Errorf("bounds %v, %d", age, bytes)
 	}
 }
 

@@ -93,7 +93,12 @@ type Health struct {
 	// cannot, with the reason in words for people.
 	Unavailable map[string]string `json:"unavailable,omitempty"`
 	Queue       QueueHealth       `json:"queue"`
-	Logs        LogHealth         `json:"logs"`
+	// ClockOffsetSeconds is by how much the collector's clock is ahead of the
+	// server's; nil until the server answered. ClockCorrectionSeconds of it are
+	// taken off the times of samples.
+	ClockOffsetSeconds     *float64  `json:"clock_offset_seconds,omitempty"`
+	ClockCorrectionSeconds float64   `json:"clock_correction_seconds,omitempty"`
+	Logs                   LogHealth `json:"logs"`
 }
 
 // SourceHealth is the state of one source of readings.
@@ -110,11 +115,23 @@ type SourceHealth struct {
 
 // QueueHealth is the state of what waits to be sent.
 type QueueHealth struct {
-	Batches   int       `json:"batches"`
-	Bytes     int64     `json:"bytes"`
-	OldestAt  time.Time `json:"oldest_at,omitzero"`
-	Dropped   int64     `json:"dropped_samples"` // since the start
-	LastError string    `json:"last_error,omitempty"`
+	Batches  int       `json:"batches"`
+	Bytes    int64     `json:"bytes"`
+	OldestAt time.Time `json:"oldest_at,omitzero"`
+	Dropped  int64     `json:"dropped_samples"` // since the start
+	// Drops tell of them by reason, with the times that they were of.
+	Drops     []QueueDrop `json:"drops,omitempty"`
+	MaxBytes  int64       `json:"max_bytes,omitempty"` // in force
+	MaxAge    int64       `json:"max_age_seconds,omitempty"`
+	LastError string      `json:"last_error,omitempty"`
+}
+
+// QueueDrop is what was given up for one reason since the start.
+type QueueDrop struct {
+	Reason  string    `json:"reason"` // age, bytes, disk, refused, damaged or overflow
+	Samples int64     `json:"samples"`
+	From    time.Time `json:"from"`
+	To      time.Time `json:"to"`
 }
 
 // LogHealth counts log lines since the start.

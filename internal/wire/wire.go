@@ -45,6 +45,12 @@ const (
 	// HeaderBacklog is "true" on what waited in the queue while the server was
 	// away: it completes history.
 	HeaderBacklog = "Crowsnest-Backlog"
+	// HeaderClockOffset is by how many seconds the sender's clock was ahead of the
+	// server's when the samples of the request were stamped, where they could not
+	// be corrected: the collector had not reached the server since its start.
+	HeaderClockOffset = "Crowsnest-Clock-Offset-Seconds"
+	// HeaderTime is the server's time (Unix milliseconds) in answers to collectors.
+	HeaderTime = "Crowsnest-Time"
 )
 
 // Roles of a collector.

@@ -22,6 +22,11 @@ import (
 
 const clusterLabel = "cluster"
 
+// clockOffset{cluster, sender} tells by how much a sender's clock was ahead at a
+// time: the collector says so itself once it knows, and ingest of samples that
+// were stamped before.
+const clockOffset = "crowsnest_collector_clock_offset_seconds"
+
 // request is the state of one write.
 type request struct {
 	about
@@ -406,6 +411,13 @@ func (a *appender) commit() error {
 		default:
 			a.q.failed = fmt.Errorf("append samples: %w", err)
 			return errors.Join(a.q.failed, a.store.Rollback())
+		}
+	}
+	if a.q.clockAhead != 0 && !a.q.through.IsZero() {
+		// The collector's own series of that name has a sample wherever it knew.
+		flag := labels.FromStrings(labels.MetricName, clockOffset, clusterLabel, a.q.c.id, rollup.SenderLabel, a.q.sender)
+		if _, err := a.store.Append(0, flag, a.q.through.UnixMilli(), a.q.clockAhead.Seconds()); err != nil {
+			a.q.c.refused[reasonConflict].add(1) // it says so itself
 		}
 	}
 	if err := a.store.Commit(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -125,6 +126,7 @@ func (i *Ingester) cluster(id string) *cluster {
 		id: id, senders: map[string]struct{}{}, swept: i.opts.Now(), refused: map[string]*counter{},
 		samples: &counter{metric: i.metrics.samples.WithLabelValues(id)}, bytes: &counter{metric: i.metrics.bytes.WithLabelValues(id)},
 		created: &counter{metric: i.metrics.created.WithLabelValues(id)}, unreported: &counter{metric: i.metrics.unreported.WithLabelValues(id)},
+		wrongClock:  &counter{metric: i.metrics.wrongClock.WithLabelValues(id)},
 		activeGauge: i.metrics.active.WithLabelValues(id), throttled: map[string]*counter{},
 	}
 	for n := range c.shards {
@@ -146,6 +148,9 @@ type about struct {
 	interval time.Duration // 0 when there is none
 	through  time.Time     // zero when there is none
 	backlog  bool
+	// clockAhead is by how much the sender's clock was ahead when it stamped the
+	// samples, where that was not corrected; 0 for a right one.
+	clockAhead time.Duration
 }
 
 // readHeaders gives fault.ErrMalformed for headers that mean nothing. Requests
@@ -172,6 +177,13 @@ func (i *Ingester) readHeaders(h http.Header, now time.Time) (a about, err error
 		}
 	}
 	a.backlog = h.Get(wire.HeaderBacklog) == "true"
+	if v := h.Get(wire.HeaderClockOffset); v != "" {
+		seconds, err := strconv.ParseFloat(v, 64)
+		if err != nil || !(math.Abs(seconds) < 1e9) {
+			return a, malformed(wire.HeaderClockOffset, "must be seconds")
+		}
+		a.clockAhead = time.Duration(seconds * float64(time.Second))
+	}
 	if h.Get(wire.HeaderComplete) == "" {
 		return a, nil
 	}
@@ -367,6 +379,9 @@ func (i *Ingester) after(q *request) {
 		}
 	}
 	q.c.samples.add(q.stored)
+	if q.clockAhead != 0 {
+		q.c.wrongClock.add(q.stored)
+	}
 	q.c.mu.Lock()
 	q.c.rate.count(q.now, q.stored)
 	q.c.mu.Unlock()

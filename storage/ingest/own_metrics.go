@@ -46,6 +46,7 @@ type ownMetrics struct {
 	requests   *prometheus.CounterVec // result
 	samples    *prometheus.CounterVec // cluster
 	unreported *prometheus.CounterVec // cluster
+	wrongClock *prometheus.CounterVec // cluster
 	refused    *prometheus.CounterVec // cluster, reason
 	throttled  *prometheus.CounterVec // cluster, reason
 	bytes      *prometheus.CounterVec // cluster
@@ -62,6 +63,10 @@ func newMetrics(reg prometheus.Registerer) *ownMetrics {
 		}, []string{"result"}),
 		samples: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_ingest_samples_total", Help: "Samples and histograms stored.",
+		}, []string{"cluster"}),
+		wrongClock: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowsnest_ingest_wrong_clock_samples_total",
+			Help: "Samples stored that a collector stamped before it could hold its clock against the server's, which was then found wrong.",
 		}, []string{"cluster"}),
 		unreported: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_ingest_unreported_samples_total",

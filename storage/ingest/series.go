@@ -40,9 +40,9 @@ type cluster struct {
 	swept   time.Time
 	rate    rate
 
-	samples, bytes, created, unreported *counter
-	refused, throttled                  map[string]*counter // by reason
-	activeGauge                         interface{ Set(float64) }
+	samples, bytes, created, unreported, wrongClock *counter
+	refused, throttled                              map[string]*counter // by reason
+	activeGauge                                     interface{ Set(float64) }
 }
 
 // counter is one that can be read, too.

@@ -133,6 +133,7 @@ type Status struct {
 	SamplesPerSecond float64          // stored, over the last whole minute
 	Samples          int64            // stored since the start
 	Unreported       int64            // of these, that rollups sum but wait for no word of
+	WrongClock       int64            // of these, stamped by a clock that was found wrong later
 	Created          int64            // series that were new, since the start
 	Refused          map[string]int64 // samples since the start, by reason
 	Throttled        map[string]int64 // requests since the start, by reason
@@ -157,6 +158,7 @@ func (i *Ingester) Status(id string, top int) (*Status, error) {
 		Refused: map[string]int64{}, Throttled: map[string]int64{}, Top: map[string][]Origin{}, Churn: map[string][]Origin{},
 	}
 	c.mu.Unlock()
+	st.WrongClock = c.wrongClock.n.Load()
 	st.Samples, st.Unreported, st.Created = c.samples.n.Load(), c.unreported.n.Load(), c.created.n.Load()
 	for why, n := range c.refused {
 		st.Refused[why] = n.n.Load()
