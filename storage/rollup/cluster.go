@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // maxOpenIntervals of one cluster; the oldest is dropped beyond it. 48 h of
@@ -22,6 +24,8 @@ type cluster struct {
 	interval    int64 // of the slowest active sender, milliseconds; 0 while unknown
 	senders     map[string]*sender
 	nodes       map[string]time.Time // expected by the inventory, since when they are known
+	heard       time.Time            // when anybody reported last
+	back        time.Time            // when somebody reported again after all had been silent
 	groups      []map[string]*group  // by tally and key
 	open        map[int64]*span
 	closed      map[int64]struct{} // written or given up, within the lookback
@@ -151,6 +155,10 @@ func (c *cluster) closeLocked(at int64) {
 // reportLocked notes a report and says whether an interval may be due.
 func (c *cluster) reportLocked(r *Rollups, rep Report, now time.Time) (due bool) {
 	through := rep.Through.UnixMilli()
+	if now.Sub(c.heard) > max(missedIntervals*rep.Interval, time.Minute) {
+		c.back = now
+	}
+	c.heard = now
 	s := c.senders[rep.Sender]
 	if s == nil {
 		s = &sender{first: through}
@@ -288,9 +296,14 @@ type expectation struct {
 
 func (c *cluster) expectedLocked(iv *span, now time.Time, wait time.Duration) expectation {
 	e := expectation{silent: true}
-	byNode := false
+	// A cluster whose nodes have collectors of their own lacks them also when all
+	// of them are silent: a site that is back tells of its objects first. One
+	// collector for everything stands for the nodes.
+	byNode, all := false, false
 	for name, s := range c.senders {
 		_, reported := iv.reported[name]
+		all = all || (reported && name == wire.RoleAll)
+		byNode = byNode || isNodeSender(name) && s.first <= iv.at
 		switch {
 		case reported:
 			e.have++
@@ -300,9 +313,8 @@ func (c *cluster) expectedLocked(iv *span, now time.Time, wait time.Duration) ex
 			e.missing++
 		}
 		e.expected++
-		byNode = byNode || isNodeSender(name)
 	}
-	if !byNode {
+	if !byNode || all {
 		return e
 	}
 	// Nodes are expected even when their sender is not waited for.
@@ -317,7 +329,8 @@ func (c *cluster) expectedLocked(iv *span, now time.Time, wait time.Duration) ex
 			since = s.heard
 		}
 		e.expected++
-		e.silent = e.silent && now.Sub(since) >= wait
+		// While all were silent, the way to them was cut: no sign of a dead node.
+		e.silent = e.silent && now.Sub(later(since, c.back)) >= wait
 	}
 	return e
 }

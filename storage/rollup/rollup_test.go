@@ -810,6 +810,37 @@ func TestHistoryWaitsForTheNodesThatAreStillAway(t *testing.T) {
 	})
 }
 
+// A site that was cut off comes back one collector at a time: its objects' first,
+// then one node after the other. No interval is written meanwhile without them.
+func TestASiteThatIsBackIsWaitedFor(t *testing.T) {
+	both(t, func(t *testing.T, g *rig) {
+		g.nodes = []string{"n1", "n2", "n3"}
+		node := func(at time.Time, n string) {
+			g.send(at, nodeSender(n), pod(catalogue.PodCPU, "cart", n, 1))
+		}
+		g.send(t0, "cluster", total(catalogue.ClusterCPUTotal, 4))
+		for _, n := range g.nodes {
+			node(t0, n)
+		}
+		g.at(t0.Add(time.Second))
+		back := t0.Add(3 * time.Hour)
+		g.now = back
+		g.send(back, "cluster", total(catalogue.ClusterCPUTotal, 4))
+		for i, n := range g.nodes {
+			g.at(back.Add(time.Duration(i+1) * 9 * time.Second))
+			if len(g.written) != 1 {
+				t.Fatalf("written with %d of three nodes: %+v", i, g.written[1:])
+			}
+			node(back, n)
+		}
+		g.at(back.Add(40 * time.Second))
+		if len(g.written) != 2 || !g.written[1].Complete {
+			t.Fatalf("told %+v", g.written[1:])
+		}
+		equal(t, "cart", g.cpu("cart"), map[int64]float64{0: 3, int64(back.Sub(t0) / time.Second): 3})
+	})
+}
+
 // A sender that says nothing of itself: what is summed as it passes is what
 // reading the store sums, also when its samples passed before anybody reported.
 func TestSenderWithoutAWordIsSummedTheSameWay(t *testing.T) {
