@@ -70,6 +70,15 @@ func (c *serverClock) correction() time.Duration {
 	return c.applied
 }
 
+// unchecked says that what is stamped now may be wrong by more than the slack:
+// the server's time is not known, or is known since a moment ago only.
+func (c *serverClock) unchecked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	best, ok := c.bestLocked()
+	return !ok || (c.applied == 0 && best.offset.Abs() > clockSlack)
+}
+
 // settle takes over what is known now as correction: nothing within the slack.
 func (c *serverClock) settle() (correction time.Duration, changed bool) {
 	c.mu.Lock()

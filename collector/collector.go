@@ -344,8 +344,7 @@ func (c *Collector) tick(at, local time.Time, interval time.Duration, sets []rea
 	now := c.o.World.State.Snapshot()
 	began := c.now()
 	c.computer.Gone(changes, now)
-	offset, checked := c.clock.offset()
-	if checked {
+	if offset, known := c.clock.offset(); known {
 		c.computer.SetClockOffset(offset)
 	}
 	samples := c.computer.Interval(local, sets, now)
@@ -354,7 +353,7 @@ func (c *Collector) tick(at, local time.Time, interval time.Duration, sets []rea
 	}
 	c.lastGrid, c.lastSent = at, at
 	took := c.now().Sub(began)
-	if err := c.sink.Push(push.Batch{Samples: samples, Through: at, Interval: interval, Unchecked: !checked}); err != nil {
+	if err := c.sink.Push(push.Batch{Samples: samples, Through: at, Interval: interval, Unchecked: c.clock.unchecked()}); err != nil {
 		c.log.Error("seal samples", "err", err)
 	}
 	c.metrics.interval(len(samples), took, c.computer.Coverage())
@@ -414,8 +413,7 @@ func (c *Collector) sendChanges() (again time.Duration) {
 	if len(samples) > 0 {
 		c.lastSent = at
 	}
-	_, checked := c.clock.offset()
-	if err := c.sink.Push(push.Batch{Samples: samples, Interval: c.inForce(), Unchecked: !checked}); err != nil {
+	if err := c.sink.Push(push.Batch{Samples: samples, Interval: c.inForce(), Unchecked: c.clock.unchecked()}); err != nil {
 		c.log.Error("seal samples", "err", err)
 	}
 	return again

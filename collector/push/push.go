@@ -70,6 +70,7 @@ type Pusher struct {
 
 	mu        sync.Mutex
 	v1        bool      // the server takes remote write 1.0 only
+	timeless  bool      // the server does not tell its time
 	notBefore time.Time // the server asked for quiet until then
 	laterOn   time.Time // and until then for none of the backlog
 	down      bool      // the last attempt did not reach it
@@ -284,6 +285,10 @@ func (p *Pusher) attempt(ctx context.Context, item queue.Item, body []byte, back
 	p.mu.Lock()
 	v1 := p.v1
 	p.mu.Unlock()
+	if err := p.check(ctx, item); err != nil {
+		p.note(item, err, 0, backlog)
+		return err
+	}
 	began := p.now()
 	written, err := p.post(ctx, item, body, backlog, v1)
 	var r *refusal
@@ -299,6 +304,29 @@ func (p *Pusher) attempt(ctx context.Context, item queue.Item, body []byte, back
 	}
 	p.note(item, err, p.now().Sub(began), backlog)
 	return err
+}
+
+// check asks the server's time before the first samples that nobody held against
+// it are sent: from too far ahead they would be refused.
+func (p *Pusher) check(ctx context.Context, item queue.Item) error {
+	if _, known := p.offset(); known || !item.Unchecked {
+		return nil
+	}
+	p.mu.Lock()
+	timeless := p.timeless
+	p.mu.Unlock()
+	if timeless {
+		return nil
+	}
+	if err := p.client.askTime(ctx); err != nil {
+		return err
+	}
+	if _, known := p.offset(); !known {
+		p.mu.Lock()
+		p.timeless = true
+		p.mu.Unlock()
+	}
+	return nil
 }
 
 func (p *Pusher) post(ctx context.Context, item queue.Item, body []byte, backlog, v1 bool) (written bool, err error) {

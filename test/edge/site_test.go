@@ -388,7 +388,10 @@ func (v view) Changes(ctx context.Context, fn func(state.Change)) {
 // kubelet reads the working set of a node's containers, which tell the time of
 // the grid point that they were read for: whatever is stored at another time, or
 // of another pod, shows.
-type kubelet struct{ node string }
+type kubelet struct {
+	node string
+	now  func() time.Time // of its machine
+}
 
 func memoryOf(p *object.Pod, at time.Time) float64 {
 	var base float64
@@ -406,7 +409,7 @@ func (k kubelet) Read(_ context.Context, at time.Time, now *state.Snapshot) []re
 			if ct.State == "running" {
 				set.Containers = append(set.Containers, reading.Container{
 					PodUID: p.UID, Namespace: p.Namespace, Pod: p.Name, Name: ct.Name, ID: ct.ID, StartedAt: ct.StartedAt,
-					WorkingSetBytes: reading.Value{V: memoryOf(p, at), At: time.Now()},
+					WorkingSetBytes: reading.Value{V: memoryOf(p, at), At: k.now()},
 				})
 			}
 		}
@@ -422,7 +425,7 @@ type running struct {
 }
 
 // collect starts a collector; clock is by how much its clock is ahead.
-func (s *server) collect(role, node string, o *objects, dir string, clock time.Duration) *running {
+func (s *server) collect(role, node string, o *objects, dir string, clock time.Duration, change ...func(*collector.Options)) *running {
 	s.t.Helper()
 	now := func() time.Time { return time.Now().Add(clock) }
 	client, err := push.NewClient(push.ClientOptions{
@@ -434,7 +437,10 @@ func (s *server) collect(role, node string, o *objects, dir string, clock time.D
 	opts := collector.Options{Role: role, Node: node, Client: client, Interval: interval, QueueDir: dir, Now: now}
 	opts.World.State = view{o, node}
 	if role == wire.RoleNode {
-		opts.World.Readings = []collector.Readings{kubelet{node}}
+		opts.World.Readings = []collector.Readings{kubelet{node, now}}
+	}
+	for _, fn := range change {
+		fn(&opts)
 	}
 	c, err := collector.New(opts)
 	if err != nil {
