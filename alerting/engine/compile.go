@@ -43,7 +43,7 @@ func compile(r meta.Resource) (*compiled, error) {
 	s := &p.Spec
 	c := &compiled{
 		ref:  incident.PolicyRef{ID: r.ID, Name: r.Name, Project: r.Project, Revision: r.Revision},
-		spec: s, labels: r.Labels, enabled: p.IsEnabled(), level: catalogue.Level(s.Level),
+		spec: s, labels: r.Labels, enabled: p.IsEnabled(), level: s.ObjectLevel(),
 		templates: map[string]*policy.Template{},
 		group:     incident.Grouping{By: s.Group.By, Wait: s.Group.Wait.D(), Interval: s.Group.Interval.D()},
 		rule: evaluate.Rule{
@@ -64,6 +64,9 @@ func compile(r meta.Resource) (*compiled, error) {
 			// A cluster's expressions are evaluated when all that it sends is there,
 			// which is when its rollups are written.
 			m, ok = catalogue.Metric{Title: shorten(pc.Expr), Kind: catalogue.Gauge, Place: catalogue.ByServer}, true
+		}
+		if s.Lines() {
+			m, ok = linesMetric(s, pc), true
 		}
 		if !ok { // it left the catalogue with a newer version
 			return nil, fmt.Errorf("policy %q: metric %q is not in the catalogue", r.Name, pc.Metric)

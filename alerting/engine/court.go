@@ -46,6 +46,10 @@ func (ct *court) judge(c *compiled, sub subject, a *incident.Alert, before evalu
 			v.samples[i] = data.exprs[cond.exprKey()].samples(sub)
 			continue
 		}
+		if cond.Query != "" {
+			v.samples[i] = data.lines[c.linesKey(cond)].samples(sub)
+			continue
+		}
 		at := sub
 		if len(cond.metric.Dimensions) == 0 {
 			at.dimensions = ""
@@ -63,6 +67,11 @@ func (ct *court) judge(c *compiled, sub subject, a *incident.Alert, before evalu
 			if cond.Expr != "" {
 				w := data.exprs[cond.exprKey()].windows(sub, max(c.rule.Reach(i), 1))
 				v.in.Windows = append(v.in.Windows, youngMissing(w, v.created, c.spec.MinAge.D()))
+				continue
+			}
+			if cond.Query != "" {
+				res := data.lines[c.linesKey(cond)]
+				v.in.Windows = append(v.in.Windows, res.windows(cond, c.rule.Conditions[i], sub, v.object.Node, c.rule.Reach(i), v.created, c.spec.MinAge.D()))
 				continue
 			}
 			v.in.Windows = append(v.in.Windows, cond.series(ct.interval, v.created, c.spec.MinAge.D()).Windows(ct.at, c.rule.Reach(i), v.samples[i]))
@@ -113,7 +122,7 @@ func (ct *court) newest(c *compiled, f found, samples [][]evaluate.Sample) time.
 				break
 			}
 		}
-		if cond.Expr != "" && cond.Op == "" || ct.silent(cond.metric.Place, f.object.Node) {
+		if cond.Expr != "" && cond.Op == "" || cond.Query != "" || ct.silent(cond.metric.Place, f.object.Node) {
 			t = ct.at
 		}
 		switch {
@@ -254,6 +263,12 @@ func (ct *court) judgeable(f *found, c *compiled, o object.Object, container str
 
 // lacks says why an object that exists does not have a metric; empty: it has.
 func (ct *court) lacks(m catalogue.Metric, o object.Object, container string, a *incident.Alert) evaluate.Cause {
+	if m.Place == byLines { // lines that were written stay true
+		if m.Kind == catalogue.Counter {
+			return ""
+		}
+		return ct.quiet(o, container, a)
+	}
 	switch o := o.(type) {
 	case *object.Workload:
 		if m.Place == catalogue.ByServer && o.Ref.Type == "job" && jobDone(o) {

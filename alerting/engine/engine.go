@@ -83,6 +83,9 @@ type Options struct {
 	Queryable storage.Queryable // required; where samples are
 	Inventory Inventory         // required
 	Meta      *meta.DB          // required
+	// Lines counts log lines and events; nil: policies about them are not
+	// evaluated, and say so.
+	Lines Lines
 	// Told is called after a commit that put rows into the outbox.
 	Told func()
 	// PublicURL is where people reach the console, without a slash at the end.
@@ -178,7 +181,9 @@ type Engine struct {
 	changes  map[alertKey][]time.Time // of what does not fire, but did within the last hour
 	few      map[alertKey]time.Time   // since when too few objects match
 	savedAt  map[string]time.Time     // of alerts, by id
+	counts   bool                     // some policy counts lines
 	loadedAt time.Time
+	linesAt  time.Time       // when lines were last looked at
 	failing  map[string]bool // what is failing, so that it is logged when it changes
 
 	view view // what other goroutines see
@@ -334,6 +339,13 @@ func (e *Engine) Run(ctx context.Context) error {
 			}
 			e.evaluate(ctx, r)
 		}
+		if e.counts {
+			if now = e.opts.Now(); now.Sub(e.linesAt) >= linesEvery {
+				e.linesAt = now
+				e.countLines(ctx, now)
+			}
+			wait = min(wait, linesEvery)
+		}
 		if now = e.opts.Now(); now.Sub(tick) >= tickEvery {
 			tick = now
 			e.silence(ctx, now)
@@ -430,7 +442,7 @@ func (e *Engine) load(ctx context.Context, now time.Time) error {
 	e.view.setRoutes(set.HasRoutes())
 	e.loadedAt = now
 	byID := make(map[string]*compiled, len(policies))
-	e.policies = e.policies[:0:0]
+	e.policies, e.counts = e.policies[:0:0], false
 	for _, r := range policies {
 		c := e.byID[r.ID]
 		if c == nil || c.ref.Revision != r.Revision {
@@ -444,6 +456,7 @@ func (e *Engine) load(ctx context.Context, now time.Time) error {
 		byID[r.ID] = c
 		if c.enabled && c.spec != nil {
 			e.policies = append(e.policies, c)
+			e.counts = e.counts || c.lines()
 		}
 	}
 	e.byID = byID

@@ -29,12 +29,13 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 	"github.com/crowsnest-dev/crowsnest/storage/inventory"
+	"github.com/crowsnest-dev/crowsnest/storage/logs/logstest"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 	tsdb "github.com/crowsnest-dev/crowsnest/storage/metrics"
 	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, logstest.Leaks()...) }
 
 const interval = 30 * time.Second
 

@@ -46,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "crowsnest_engine_alert_changes_total", Help: "Alerts that began and ended.",
 		}, []string{"change"}),
 	}
-	for _, t := range []string{triggerInterval, triggerChange, triggerRollup} {
+	for _, t := range []string{triggerInterval, triggerChange, triggerRollup, triggerLines} {
 		m.rounds.WithLabelValues(t)
 	}
 	for _, r := range []string{"late", "overtaken", "order"} {

@@ -117,6 +117,7 @@ type readings struct {
 	past    map[pastKey]values
 	low     map[int64]bool // times of rollups that too few senders contributed to
 	exprs   map[exprKey]*exprResult
+	lines   map[linesKey]*linesResult
 }
 
 // of gives the samples of a condition's metric on a subject. Of a rollup of a
@@ -147,10 +148,11 @@ type want struct {
 	metrics map[string]time.Duration
 	past    map[pastKey]time.Duration // back from so much earlier
 	exprs   map[exprKey]int           // windows
+	lines   map[linesKey]int          // windows
 }
 
 func newWant() want {
-	return want{map[string]time.Duration{}, map[pastKey]time.Duration{}, map[exprKey]int{}}
+	return want{map[string]time.Duration{}, map[pastKey]time.Duration{}, map[exprKey]int{}, map[linesKey]int{}}
 }
 
 // add notes what a policy needs; least is how far back it looks at least.
@@ -160,6 +162,11 @@ func (w want) add(c *compiled, interval, least time.Duration) {
 			k := cond.exprKey()
 			n := max(c.rule.Reach(i), min(maxExprWindows, int(least/k.period)+1))
 			w.exprs[k] = max(w.exprs[k], n)
+			continue
+		}
+		if cond.Query != "" {
+			k := c.linesKey(cond)
+			w.lines[k] = max(w.lines[k], c.rule.Reach(i))
 			continue
 		}
 		back := max(least, c.span(i, interval))
@@ -182,12 +189,14 @@ type reader struct {
 	promql    *promql.Engine
 	cluster   string
 	node      string // only this node's; empty: all
+	lines     Lines
+	known     completeness // of lines
 }
 
 // read gets the samples that a judgement at a time needs: one Select a metric,
 // shared by all policies and objects, straight from the store.
 func (rd reader) read(ctx context.Context, at time.Time, w want) (d readings, err error) {
-	d = readings{metrics: make(map[string]values, len(w.metrics)), past: map[pastKey]values{}, low: map[int64]bool{}, exprs: map[exprKey]*exprResult{}}
+	d = readings{metrics: make(map[string]values, len(w.metrics)), past: map[pastKey]values{}, low: map[int64]bool{}, exprs: map[exprKey]*exprResult{}, lines: map[linesKey]*linesResult{}}
 	if err := rd.piece(ctx, at, w.metrics, func(name string, v values) { d.metrics[name] = v }, d.low); err != nil {
 		return d, err
 	}
@@ -210,7 +219,7 @@ func (rd reader) read(ctx context.Context, at time.Time, w want) (d readings, er
 		}
 		d.exprs[k] = res
 	}
-	return d, nil
+	return d, rd.readLines(ctx, at, w.lines, d.lines)
 }
 
 // piece reads metrics back from a time.

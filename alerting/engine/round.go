@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -199,9 +200,17 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 	return changed, quiet, subjects, nil
 }
 
-// exprError is why some expression of a policy has no result.
+// exprError is why some expression or count of lines of a policy has no result.
 func (d readings) exprError(c *compiled) error {
 	for _, cond := range c.conditions {
+		if cond.Query != "" {
+			if res := d.lines[c.linesKey(cond)]; res == nil || res.err != nil {
+				if res == nil {
+					return errNotRead
+				}
+				return fmt.Errorf("query %s: %w", shorten(cond.Query), res.err)
+			}
+		}
 		if cond.Expr == "" {
 			continue
 		}

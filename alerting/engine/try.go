@@ -62,7 +62,13 @@ func (e *Engine) try(ctx context.Context, c *compiled, cluster string, interval 
 	out := policy.Trial{Cluster: cluster, At: at, Objects: []policy.TrialObject{}}
 	w := newWant()
 	w.add(c, interval, 0)
-	data, err := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: cluster}.read(ctx, at, w)
+	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: cluster, lines: e.opts.Lines}
+	if c.lines() && rd.lines != nil {
+		at = e.opts.Now().Add(-linesSettle).Truncate(interval).UTC()
+		out.At = at
+		rd.known = e.complete(cluster, c.spec.Level == policy.LevelEvent, e.opts.Now())
+	}
+	data, err := rd.read(ctx, at, w)
 	if err != nil {
 		return out, err
 	}
@@ -72,6 +78,11 @@ func (e *Engine) try(ctx context.Context, c *compiled, cluster string, interval 
 	}
 	ct := &court{inventory: e.opts.Inventory, cluster: cluster, at: at, interval: interval, silent: func(catalogue.Place, string) bool { return false }}
 	subjects := c.subjects(data)
+	if c.lines() {
+		for sub := range c.linesSubjects(e.opts.Inventory, cluster, data, true) {
+			subjects[sub.subject] = nil
+		}
+	}
 	seen := map[string]bool{}
 	for _, sub := range slices.SortedFunc(maps.Keys(subjects), compareSubjects) {
 		v, ok := ct.judge(c, sub, nil, evaluate.State{}, data)
@@ -86,7 +97,7 @@ func (e *Engine) try(ctx context.Context, c *compiled, cluster string, interval 
 			o.Explanation = explain(c, rank, v.in, v.state, isOnlySilent(v.state))
 		}
 		for _, cond := range conditionsView(c, max(rank, 1), v.in.Windows) {
-			o.Conditions = append(o.Conditions, policy.TrialValue{Metric: cond.Metric, Expr: cond.Expr, Value: cond.Value, Unit: cond.Unit})
+			o.Conditions = append(o.Conditions, policy.TrialValue{Metric: cond.Metric, Expr: cond.Expr, Query: cond.Query, Value: cond.Value, Unit: cond.Unit})
 		}
 		out.Objects = append(out.Objects, o)
 	}

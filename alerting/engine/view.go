@@ -186,6 +186,12 @@ func (e *Engine) idle(c *compiled, cluster string, row meta.ClusterRow, interval
 	}
 	unavailable := e.opts.Unavailable(cluster)
 	for _, cond := range c.conditions {
+		if cond.Query != "" {
+			if why := e.idleLines(c, cond, cluster); why != "" {
+				return why
+			}
+			continue
+		}
 		if cond.Expr != "" {
 			continue
 		}
@@ -201,6 +207,18 @@ func (e *Engine) idle(c *compiled, cluster string, row meta.ClusterRow, interval
 		return "" // nothing was received since our start: it may fit
 	}
 	return c.misfit(interval)
+}
+
+// idleLines says why a condition that counts lines cannot be judged on a
+// cluster; empty: it can.
+func (e *Engine) idleLines(c *compiled, cond condition, cluster string) string {
+	if e.opts.Lines == nil {
+		return "there is no log store"
+	}
+	if cond.downward() && !e.complete(cluster, c.spec.Level == policy.LevelEvent, e.opts.Now()).sure {
+		return "no collector says up to when its lines are complete, so that none cannot be told from late ones; conditions with > and >= work"
+	}
+	return ""
 }
 
 // listed tells whether the inventory holds the policy's objects.

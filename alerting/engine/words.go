@@ -24,7 +24,10 @@ func conditionsView(c *compiled, rank int, windows [][]evaluate.Window) []incide
 		threshold, _, _ := c.rule.Conditions[i].Threshold(rank)
 		out[i] = incident.Condition{
 			Metric: cond.Metric, Statistic: cond.Statistic, Period: cond.Period.String(), Op: cond.Op, Threshold: threshold,
-			Need: cond.Need, Of: cond.Of, Unit: cond.unit(), Expr: cond.Expr,
+			Need: cond.Need, Of: cond.Of, Unit: cond.unit(), Expr: cond.Expr, Query: cond.Query,
+		}
+		if cond.Query != "" {
+			out[i].Statistic = "count"
 		}
 		if i >= len(windows) {
 			continue
@@ -63,6 +66,10 @@ func title(c *compiled, rank int, in evaluate.Input, state evaluate.State, onlyS
 	switch {
 	case cond.Expr != "" && cond.Op == "":
 		return cond.metric.Title + " has a result"
+	case cond.Query != "" && (cond.Op == "<" && threshold <= 1 || (cond.Op == "<=" || cond.Op == "==") && threshold == 0):
+		return fmt.Sprintf("no %s in %s", strings.ToLower(cond.metric.Title[:1])+cond.metric.Title[1:], cond.Period)
+	case cond.Query != "":
+		return fmt.Sprintf("%s %s %s in %s", cond.metric.Title, opWords[cond.Op], limit, cond.Period)
 	case cond.Change != nil:
 		return fmt.Sprintf("%s against %s ago changed by %s %s", cond.metric.Title, cond.Change.Against, opWords[cond.Op], limit)
 	case cond.Forecast != nil:
@@ -90,6 +97,8 @@ func (c condition) what() string {
 	switch {
 	case c.Expr != "":
 		return "the expression"
+	case c.Query != "":
+		return fmt.Sprintf("the number of %s in %s", strings.ToLower(c.metric.Title[:1])+c.metric.Title[1:], c.Period)
 	case c.Change != nil:
 		return fmt.Sprintf("the change of the %s over %s against %s ago", c.Statistic, c.Period, c.Change.Against)
 	case c.Forecast != nil:

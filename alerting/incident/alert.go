@@ -47,6 +47,7 @@ type Condition struct {
 	Unit      string   `json:"unit"`
 	Holds     bool     `json:"holds"`
 	Expr      string   `json:"expr,omitempty" doc:"In place of metric and statistic."`
+	Query     string   `json:"query,omitempty" doc:"In place of metric and statistic: whose matching lines or events are counted."`
 }
 
 // Point is one value of a series: its time and value.

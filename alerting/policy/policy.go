@@ -22,6 +22,10 @@ const (
 	DefaultProject = "default"
 	// LevelPromQL is the level of policies whose conditions are PromQL.
 	LevelPromQL = "promql"
+	// LevelLog and LevelEvent are those of policies that count log lines and
+	// Kubernetes events.
+	LevelLog   = "log"
+	LevelEvent = "event"
 )
 
 // Policy is one policy with its envelope.
@@ -51,7 +55,7 @@ type Metadata struct {
 // Spec says what is bad about which objects, and who is told.
 type Spec struct {
 	Enabled      *bool             `json:"enabled,omitempty" doc:"Left out: true."`
-	Level        string            `json:"level" doc:"What the policy is about: a level of the catalogue (cluster, node, namespace, workload, service, pod, container, volume, component), or promql."`
+	Level        string            `json:"level" doc:"What the policy is about: a level of the catalogue (cluster, node, namespace, workload, service, pod, container, volume, component), or log, event, promql."`
 	Clusters     *Clusters         `json:"clusters,omitempty" doc:"Left out: all."`
 	Objects      *Objects          `json:"objects,omitempty" doc:"Left out: all of the level; every given part must match."`
 	Conditions   []Condition       `json:"conditions"`
@@ -102,9 +106,9 @@ type Condition struct {
 	Of         int                 `json:"of,omitempty" doc:"Among the newest so many. Left out: need."`
 	Change     *Change             `json:"change,omitempty" doc:"Compare the difference to the same time earlier, not the value itself."`
 	Forecast   *Forecast           `json:"forecast,omitempty" doc:"Compare the linear forecast, not the value itself."`
-	Query      string              `json:"query,omitempty" doc:"Not supported yet."`
-	Count      *struct{}           `json:"count,omitempty" doc:"Not supported yet."`
-	GroupBy    string              `json:"groupBy,omitempty" doc:"Not supported yet."`
+	Query      string              `json:"query,omitempty" doc:"At levels log and event: a LogsQL filter, without pipes. Its matching lines or events are counted for each period; none is 0. Events have the fields type, reason, kind, name, count."`
+	Count      *struct{}           `json:"count,omitempty" doc:"Says that lines are counted, which is so without it too: {}."`
+	GroupBy    string              `json:"groupBy,omitempty" enum:"cluster,namespace,workload,pod,container,node" doc:"By which objects lines are counted; the same in all conditions. Left out: workload, of events namespace, which have cluster, namespace and node only."`
 	Expr       string              `json:"expr,omitempty" doc:"At level promql: evaluated for each selected cluster on that cluster's series alone. Labels of the result as cluster, namespace, pod name the object, the others are dimensions."`
 }
 
@@ -124,6 +128,17 @@ const (
 type Forecast struct {
 	Within Duration `json:"within" doc:"How far ahead, at most 30d."`
 	From   Duration `json:"from,omitempty" doc:"How far back the straight line is fitted, from 5m to 7d. Left out: a quarter of within."`
+}
+
+// Lines tells whether the policy counts log lines or events.
+func (s *Spec) Lines() bool { return s.Level == LevelLog || s.Level == LevelEvent }
+
+// ObjectLevel is the level of the objects that are judged.
+func (s *Spec) ObjectLevel() catalogue.Level {
+	if s.Lines() && len(s.Conditions) > 0 {
+		return catalogue.Level(s.Conditions[0].GroupBy)
+	}
+	return catalogue.Level(s.Level)
 }
 
 // Thresholds are values by severity.
@@ -229,6 +244,7 @@ type TrialObject struct {
 type TrialValue struct {
 	Metric string   `json:"metric,omitempty"`
 	Expr   string   `json:"expr,omitempty"`
+	Query  string   `json:"query,omitempty"`
 	Value  *float64 `json:"value" doc:"Null when the newest periods have none."`
 	Unit   string   `json:"unit"`
 }

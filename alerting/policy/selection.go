@@ -30,7 +30,7 @@ type matcher struct {
 // Compile prepares the selection of a spec; fault.ErrInvalid when a selector
 // cannot be read.
 func Compile(s *Spec) (*Selection, error) {
-	sel := &Selection{level: catalogue.Level(s.Level)}
+	sel := &Selection{level: s.ObjectLevel()}
 	if s.Clusters != nil {
 		sel.clusters = *s.Clusters
 	}

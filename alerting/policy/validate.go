@@ -52,19 +52,23 @@ const minPercentileSamples = 20
 // Intervals are those that a cluster can have.
 var intervals = []time.Duration{10 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute}
 
-// levels that are evaluated: those that the catalogue has metrics of, and
-// promql.
+// levels that are evaluated: those that the catalogue has metrics of, lines,
+// events and promql.
 var levels = func() (out []string) {
 	for _, l := range catalogue.Levels {
 		if slices.ContainsFunc(catalogue.All(), func(m catalogue.Metric) bool { return m.Level == l }) {
 			out = append(out, string(l))
 		}
 	}
-	return append(out, LevelPromQL)
+	return append(out, LevelLog, LevelEvent, LevelPromQL)
 }()
 
-// laterLevels are words of the contract that the engine does not know yet.
-var laterLevels = []string{"log", "event"}
+// By which objects lines and events can be counted: those that the log store
+// tells apart.
+var (
+	lineGroups  = words([]catalogue.Level{catalogue.Cluster, catalogue.Namespace, catalogue.Workload, catalogue.Pod, catalogue.Container, catalogue.Node})
+	eventGroups = words([]catalogue.Level{catalogue.Cluster, catalogue.Namespace, catalogue.Node})
+)
 
 var (
 	ops        = []string{">", ">=", "<", "<=", "==", "!="}
@@ -89,6 +93,8 @@ type Known struct {
 	Intervals map[string]time.Duration
 	// ClusterLabels by cluster id.
 	ClusterLabels map[string]map[string]string
+	// CheckFilter says what is wrong with a LogsQL filter; nil: not asked.
+	CheckFilter func(filter string) error
 }
 
 // Parse reads a policy, fills what was left out and validates it. What is wrong
@@ -159,6 +165,11 @@ func (p *Policy) Complete() {
 		}
 		if c.Forecast != nil && c.Forecast.From == 0 {
 			c.Forecast.From = max(Duration(minForecastFrom), min(Duration(maxForecastFrom), c.Forecast.Within/4))
+		}
+		if s.Lines() && c.GroupBy == "" {
+			if c.GroupBy = s.Conditions[0].GroupBy; c.GroupBy == "" { // of the first one itself
+				c.GroupBy = map[string]string{LevelLog: string(catalogue.Workload), LevelEvent: string(catalogue.Namespace)}[s.Level]
+			}
 		}
 		if c.Expr != "" && c.Op == "" && c.Severity == "" {
 			c.Severity = string(catalogue.Warning)
@@ -265,8 +276,6 @@ func (v *validation) level(s *Spec) {
 	switch {
 	case s.Level == "":
 		v.add("spec.level", "is required; allowed are "+strings.Join(levels, ", "), nil)
-	case slices.Contains(laterLevels, s.Level):
-		v.add("spec.level", notYet+"; allowed are "+strings.Join(levels, ", "), s.Level)
 	default:
 		v.oneOf("spec.level", s.Level, levels)
 	}
@@ -338,7 +347,7 @@ func (v *validation) objects(s *Spec) {
 		switch {
 		case *n < 1 || *n > maxAtLeast:
 			v.add("spec.objects.atLeast", fmt.Sprintf("must be from 1 to %d", maxAtLeast), *n)
-		case s.Level == LevelPromQL || s.Level == string(catalogue.Cluster) || !listed(s.Level):
+		case s.Level == LevelPromQL || s.ObjectLevel() == catalogue.Cluster || !listed(s.ObjectLevel()):
 			v.add("spec.objects.atLeast", "objects of this level cannot be counted: they are not in the inventory", *n)
 		}
 	}
@@ -366,7 +375,7 @@ func (v *validation) objects(s *Spec) {
 		"spec.objects.workloads":          o.Workloads != nil,
 		"spec.objects.exclude.workloads":  x.Workloads != nil,
 	}
-	switch catalogue.Level(s.Level) {
+	switch s.ObjectLevel() {
 	case catalogue.Cluster:
 		refuse("a cluster has no such part; use spec.clusters to select clusters", namespaced)
 		refuse("use spec.clusters to select clusters", map[string]bool{
@@ -379,10 +388,10 @@ func (v *validation) objects(s *Spec) {
 		refuse("a component of the control plane has no namespace and no workload; use names", namespaced)
 		refuse(noLabels, map[string]bool{"spec.objects.selector": o.Selector != "", "spec.objects.exclude.selector": x.Selector != ""})
 	case catalogue.Namespace, catalogue.Service, catalogue.Volume:
-		refuse("a "+s.Level+" has no workload; use namespaces or names", map[string]bool{
+		refuse("a "+string(s.ObjectLevel())+" has no workload; use namespaces or names", map[string]bool{
 			"spec.objects.workloads": o.Workloads != nil, "spec.objects.exclude.workloads": x.Workloads != nil,
 		})
-		if !listed(s.Level) {
+		if !listed(s.ObjectLevel()) {
 			refuse(noLabels, map[string]bool{"spec.objects.selector": o.Selector != "", "spec.objects.exclude.selector": x.Selector != ""})
 		}
 	}
@@ -391,8 +400,8 @@ func (v *validation) objects(s *Spec) {
 const noLabels = "objects of this level have no labels in the inventory; use names"
 
 // listed tells whether the inventory holds the objects of a level.
-func listed(level string) bool {
-	switch catalogue.Level(level) {
+func listed(level catalogue.Level) bool {
+	switch level {
 	case catalogue.Volume, catalogue.Component:
 		return false
 	}
@@ -430,9 +439,13 @@ func (v *validation) conditions(s *Spec) {
 }
 
 func (v *validation) condition(path string, s *Spec, c *Condition) {
+	if s.Lines() {
+		v.lines(path, s, c)
+		return
+	}
 	for field, given := range map[string]bool{"query": c.Query != "", "count": c.Count != nil, "groupBy": c.GroupBy != ""} {
 		if given {
-			v.add(path+"."+field, notYet, nil)
+			v.add(path+"."+field, "is for policies of level log or event", nil)
 		}
 	}
 	if s.Level == LevelPromQL {
@@ -452,6 +465,48 @@ func (v *validation) condition(path string, s *Spec, c *Condition) {
 	v.need(path, c)
 	v.oneOf(path+".op", c.Op, ops)
 	v.thresholds(path, c)
+}
+
+// lines validates a condition of level log or event.
+func (v *validation) lines(path string, s *Spec, c *Condition) {
+	for field, given := range map[string]bool{
+		"metric": c.Metric != "", "where": c.Where != nil, "statistic": c.Statistic != "", "change": c.Change != nil, "forecast": c.Forecast != nil,
+		"expr": c.Expr != "", "severity": c.Severity != "",
+	} {
+		if given {
+			v.add(path+"."+field, "does not go with query: matching lines are counted for each period", nil)
+		}
+	}
+	at := path + ".query"
+	switch {
+	case strings.TrimSpace(c.Query) == "":
+		v.add(at, "is required: a LogsQL filter, as level:error; * matches every line", nil)
+	case len(c.Query) > maxExpr:
+		v.add(at, fmt.Sprintf("must be at most %d characters", maxExpr), len(c.Query))
+	case v.known.CheckFilter != nil:
+		if err := v.known.CheckFilter(c.Query); err != nil {
+			v.add(at, "must be a LogsQL filter without pipes: "+err.Error(), c.Query)
+		}
+	}
+	groups := lineGroups
+	if s.Level == LevelEvent {
+		groups = eventGroups
+	}
+	if v.oneOf(path+".groupBy", c.GroupBy, groups) && c.GroupBy != s.Conditions[0].GroupBy {
+		v.add(path+".groupBy", fmt.Sprintf("must be %s, as in conditions[0]: a policy judges objects of one level", s.Conditions[0].GroupBy), c.GroupBy)
+	}
+	v.period(path, s, c)
+	v.need(path, c)
+	v.oneOf(path+".op", c.Op, ops)
+	v.thresholds(path, c)
+	for _, sev := range catalogue.Severities {
+		if t, ok := c.Thresholds.Of(sev); ok && (c.Op == "<" && t <= 0 || c.Op == "<=" && t < 0 || c.Op == "==" && t < 0) {
+			v.add(join(path+".thresholds", string(sev)), "never holds: a count is at least 0", t)
+		}
+	}
+	if s.NoData.Action != NoDataKeep {
+		v.add("spec.noData.action", "must be keep: no line is the value 0, so say op: \"<\" with the threshold 1", s.NoData.Action)
+	}
 }
 
 // promQL reads expressions.

@@ -55,7 +55,9 @@ type Options struct {
 	Keyring *notify.Keyring
 	// PublicURL is where people reach the console, without a slash at the end.
 	PublicURL string
-	Now       func() time.Time // default time.Now
+	// CheckFilter says what is wrong with a LogsQL filter; nil: it is not asked.
+	CheckFilter func(filter string) error
+	Now         func() time.Time // default time.Now
 }
 
 type handlers struct {

@@ -84,7 +84,7 @@ func (h *handlers) parsePolicy(tx *meta.Tx, raw []byte) (*policy.Policy, []meta.
 	if err != nil {
 		return nil, nil, err
 	}
-	known := policy.Known{Targets: []string{}, Intervals: h.Engine.Intervals(), ClusterLabels: map[string]map[string]string{}}
+	known := policy.Known{Targets: []string{}, Intervals: h.Engine.Intervals(), ClusterLabels: map[string]map[string]string{}, CheckFilter: h.CheckFilter}
 	for _, t := range targets {
 		known.Targets = append(known.Targets, t.Name)
 	}

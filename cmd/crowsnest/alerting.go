@@ -12,6 +12,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/inventory"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
+	"github.com/crowsnest-dev/crowsnest/storage/logs"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
@@ -38,7 +39,7 @@ func (a *app) newAlerting(_ context.Context) (*alerting, error) {
 		return nil, err
 	}
 	eng, err := engine.New(engine.Options{
-		Queryable: a.metrics, Inventory: a.inventory, Meta: a.meta, Told: outbox.Wake, PublicURL: a.publicURL(),
+		Queryable: a.metrics, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Told: outbox.Wake, PublicURL: a.publicURL(),
 		Unavailable: a.unavailable, Logger: a.logger.With("part", partAlerting), Registerer: a.registry,
 	})
 	if err != nil {
@@ -53,7 +54,7 @@ func (a *app) newAlerting(_ context.Context) (*alerting, error) {
 	return &alerting{
 		arrived: eng.Arrived, rolledUp: eng.RolledUp, runs: []func(context.Context) error{eng.Run, outbox.Run},
 		options: func(o *api.Options) {
-			o.Alerts = alerts.Options{Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, PublicURL: a.publicURL()}
+			o.Alerts = alerts.Options{Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, PublicURL: a.publicURL(), CheckFilter: logs.CheckFilter}
 			o.Alertmanager = am
 		},
 		incidents: a.activeIncidents,

@@ -346,6 +346,48 @@ func TestPoliciesByTheCommandLine(t *testing.T) {
 	managedBy("file")
 }
 
+// A policy on log lines, made by the command line, fires by lines that a
+// collector sends, and the present shows in its dry run and status.
+func TestAPolicyOnLogLines(t *testing.T) {
+	r := startServer(t, t.TempDir(), nil)
+	now := time.Now()
+	ref := object.WorkloadRef{Type: "deployment", Name: "cart"}
+	inv := wire.InventoryBatch{Session: "s", Sequence: 1, Time: now, Snapshot: true, Last: true,
+		Nodes:     []*object.Node{{Meta: object.Meta{UID: "u1", Name: "n1", CreatedAt: now.Add(-time.Hour)}}},
+		Workloads: []*object.Workload{{Meta: object.Meta{UID: "w1", Namespace: "shop", Name: "cart", CreatedAt: now.Add(-time.Hour)}, Ref: ref, Desired: 1}},
+	}
+	if code, body := r.send("POST", wire.PathInventory, r.ingest, "application/json", compressed(t, inv), "Content-Encoding", "zstd"); code != 204 {
+		t.Fatalf("inventory: %d %s", code, body)
+	}
+	doc := "apiVersion: crowsnest.dev/v1\nkind: Policy\nmetadata: {name: panics}\nspec:\n  level: log\n" +
+		"  conditions: [{query: 'panic %s', count: {}, period: 1m, op: '>', thresholds: {critical: 1}, groupBy: workload}]\n"
+	if _, _, err := crowsnest(t.Context(), noEnv, fmt.Sprintf(doc, "| stats count()"), "policy", "apply", "-f", "-", "--server", r.URL()); err == nil || !strings.Contains(err.Error(), "must be a LogsQL filter") {
+		t.Errorf("with a pipe: %v", err)
+	}
+	if out, _, err := crowsnest(t.Context(), noEnv, fmt.Sprintf(doc, ""), "policy", "apply", "-f", "-", "--server", r.URL()); err != nil {
+		t.Fatalf("%s %v", out, err)
+	}
+	batch := wire.LogBatch{Sender: "node/n1", ID: "b1", Complete: []wire.LogMark{{Node: "n1", Through: now.Add(time.Second).UnixNano()}}, Groups: []wire.LogGroup{{
+		Stream: wire.LogStream{Namespace: "shop", Pod: "cart-1", Container: "app", Stream: "stderr", WorkloadType: ref.Type, Workload: ref.Name, Node: "n1"},
+		Lines:  []wire.LogLine{{Time: now.Add(-time.Second).UnixNano(), Message: "panic: a"}, {Time: now.Add(-2 * time.Second).UnixNano(), Message: "panic: b"}},
+	}}}
+	for i := range 100 { // lines are complete through the next point of the grid some time
+		batch.ID = fmt.Sprint("b", i)
+		batch.Complete[0].Through = now.Add(time.Duration(i) * time.Second).UnixNano()
+		if code, body := r.send("POST", wire.PathLogs, r.ingest, "application/json", compressed(t, batch), "Content-Encoding", "zstd"); code != 204 {
+			t.Fatalf("logs: %d %s", code, body)
+		}
+		batch.Groups = nil
+		if strings.Contains(r.get(api.Prefix+"/alerts"), `"state":"firing"`) {
+			break
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	if body := r.get(api.Prefix + "/alerts"); !strings.Contains(body, "the number of lines matching panic in 1m was 2 in the last period; critical above 1") || !strings.Contains(body, `"workload":"cart"`) {
+		t.Errorf("alerts: %s", body)
+	}
+}
+
 func TestLogsByTheCommandLine(t *testing.T) {
 	r := startServer(t, t.TempDir(), nil)
 	line := func(id, text string) {

@@ -910,6 +910,8 @@ export interface components {
             of: number;
             op: string;
             period: string;
+            /** @description In place of metric and statistic: whose matching lines or events are counted. */
+            query?: string;
             statistic: string;
             /**
              * Format: double
@@ -1819,14 +1821,17 @@ export interface components {
         PolicyCondition: {
             /** @description Compare the difference to the same time earlier, not the value itself. */
             change?: components["schemas"]["Change"];
-            /** @description Not supported yet. */
+            /** @description Says that lines are counted, which is so without it too: {}. */
             count?: components["schemas"]["ConditionCountStruct"];
             /** @description At level promql: evaluated for each selected cluster on that cluster's series alone. Labels of the result as cluster, namespace, pod name the object, the others are dimensions. */
             expr?: string;
             /** @description Compare the linear forecast, not the value itself. */
             forecast?: components["schemas"]["Forecast"];
-            /** @description Not supported yet. */
-            groupBy?: string;
+            /**
+             * @description By which objects lines are counted; the same in all conditions. Left out: workload, of events namespace, which have cluster, namespace and node only.
+             * @enum {string}
+             */
+            groupBy?: "cluster" | "namespace" | "workload" | "pod" | "container" | "node";
             metric?: string;
             /**
              * Format: int64
@@ -1845,7 +1850,7 @@ export interface components {
             op: ">" | ">=" | "<" | "<=" | "==" | "!=";
             /** @description A multiple of the cluster's interval, at most 24h. */
             period: string;
-            /** @description Not supported yet. */
+            /** @description At levels log and event: a LogsQL filter, without pipes. Its matching lines or events are counted for each period; none is 0. Events have the fields type, reason, kind, name, count. */
             query?: string;
             /** @description An alert ends on the good side of these. Left out: the thresholds. */
             recovery?: components["schemas"]["Thresholds"];
@@ -2055,7 +2060,7 @@ export interface components {
             /** @description Left out: true. */
             enabled?: boolean;
             group?: components["schemas"]["Group"];
-            /** @description What the policy is about: a level of the catalogue (cluster, node, namespace, workload, service, pod, container, volume, component), or promql. */
+            /** @description What the policy is about: a level of the catalogue (cluster, node, namespace, workload, service, pod, container, volume, component), or log, event, promql. */
             level: string;
             /** @description Younger objects are not judged. Left out: 0s. */
             minAge?: string;
@@ -2321,6 +2326,7 @@ export interface components {
         TrialValue: {
             expr?: string;
             metric?: string;
+            query?: string;
             unit: string;
             /**
              * Format: double
