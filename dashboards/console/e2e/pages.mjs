@@ -1,10 +1,12 @@
 // Opens every page of the console in Chromium, at desktop and phone width, light and dark, takes a
-// screenshot of each, and fails when a page logs an error, a request fails, or data is missing.
+// screenshot of each, and fails when a page logs an error, a request fails, data is missing, axe
+// finds something serious, or the overview transfers more script than it may.
 //
 //   node e2e/pages.mjs --base http://127.0.0.1:7420 --cluster ID --namespace NS \
 //     --workload TYPE/NAME --pod POD --node NODE --out DIR [--incident ID] [--policy NAME]
 //     [--chromium PATH] [--only NAME,NAME] [--timeout SECONDS]
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
 
@@ -69,6 +71,20 @@ const pages = [
   ...(args.incident ? [{ name: "incident", path: `/incidents/${enc(args.incident)}`, want: [charts(1)] }] : []),
   { name: "policies", path: "/policies", want: args.policy ? [rows("policies")] : [] },
   ...(args.policy ? [{ name: "policy", path: `/policies/${enc(args.policy)}`, want: [words("As it is written")] }] : []),
+  { name: "new-policy", path: "/new/policy?metric=k8s_pod_rate_cpu_core_used_limit", want: [charts(1), words("would be judged")] },
+  ...(args.policy ? [{ name: "change-policy", path: `/policies/${enc(args.policy)}/edit`, want: [words("would be judged")] }] : []),
+  { name: "explore", path: "/explore?q=k8s_node_cpu_usage", want: [charts(1)] },
+  { name: "explore-table", path: "/explore?q=k8s_node_cpu_usage&view=table", want: [rows("series")] },
+  { name: "targets", path: "/notifications", want: [] },
+  { name: "deliveries", path: "/notifications?tab=deliveries", want: [] },
+  { name: "silences", path: "/notifications?tab=silences", want: [{ what: "the table", see: (p) => p.getByRole("table", { name: "silences" }) }] },
+  { name: "maintenance", path: "/notifications?tab=maintenance", want: [{ what: "the table", see: (p) => p.getByRole("table", { name: "maintenance windows" }) }] },
+  { name: "settings", path: "/settings", want: [words("Add a cluster"), { what: "the tokens", see: (p) => p.getByRole("table", { name: "tokens" }) }] },
+  // Whatever stands in the URL, the page can be used.
+  { name: "mangled-cluster", path: `${cluster}?from=now-99x&to=%3Cb%3E&tab=nosuch&sort=--&refresh=%00&compare=3y`, want: [{ what: "the tabs", see: (p) => p.getByRole("tab").first() }] },
+  { name: "mangled-incidents", path: "/incidents?state=%27%22&severity=%F0%9F%94%A5&sort=-nosuch&from=2026-99-99", want: [{ what: "the table", see: (p) => p.getByRole("table") }] },
+  { name: "mangled-policies", path: "/policies?sort=%25&filter=%3Cscript%3E", want: [] },
+  { name: "mangled-new-policy", path: "/new/policy?metric=nosuch&level=%22&namespace=a%22%7D%20or%20up%7Bx%3D%22", want: [words("would be judged")] },
   { name: "logs", path: "/logs", want: logs },
   { name: "events", path: "/events", want: eventRows },
   {
@@ -92,9 +108,15 @@ const pages = [
 const views = {
   "desktop-light": { viewport: { width: 1440, height: 900 }, colorScheme: "light" },
   "desktop-dark": { viewport: { width: 1440, height: 900 }, colorScheme: "dark" },
+  "wide-light": { viewport: { width: 2560, height: 1440 }, colorScheme: "light" },
+  "small-light": { viewport: { width: 360, height: 740 }, colorScheme: "light", isMobile: true, hasTouch: true, deviceScaleFactor: 2 },
   "phone-light": { viewport: { width: 390, height: 844 }, colorScheme: "light", isMobile: true, hasTouch: true, deviceScaleFactor: 2 },
   "phone-dark": { viewport: { width: 390, height: 844 }, colorScheme: "dark", isMobile: true, hasTouch: true, deviceScaleFactor: 2 },
 };
+
+// Gzipped, until the overview is idle: what a first visit waits for.
+const maxScriptBytes = 350 * 1024;
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 await mkdir(args.out, { recursive: true });
 const browser = await chromium.launch({
@@ -113,6 +135,11 @@ const browser = await chromium.launch({
 const failures = [];
 const only = args.only?.split(",");
 try {
+  if (!only) {
+    const bytes = await weigh();
+    console.log(`${bytes <= maxScriptBytes ? "ok  " : "FAIL"} the overview transfers ${(bytes / 1024).toFixed(0)} KiB of script`);
+    if (bytes > maxScriptBytes) failures.push(`overview: ${bytes} bytes of script are over ${maxScriptBytes}`);
+  }
   for (const view of args.views.split(",")) {
     const context = await browser.newContext(views[view]);
     for (const page of pages) {
@@ -129,6 +156,34 @@ try {
 if (failures.length > 0) {
   console.error(`pages: ${failures.length} failures`);
   process.exit(1);
+}
+
+/** Bytes of script, as they come over the wire, until the overview is idle. */
+async function weigh() {
+  const context = await browser.newContext(views["desktop-light"]);
+  const p = await context.newPage();
+  const cdp = await context.newCDPSession(p);
+  await cdp.send("Network.enable");
+  const scripts = new Set();
+  let bytes = 0;
+  cdp.on("Network.responseReceived", (e) => {
+    if (e.type === "Script" || e.response.mimeType.includes("javascript")) scripts.add(e.requestId);
+  });
+  cdp.on("Network.loadingFinished", (e) => {
+    if (scripts.has(e.requestId)) bytes += e.encodedDataLength;
+  });
+  await p.goto(base, { waitUntil: "networkidle", timeout });
+  await context.close();
+  return bytes;
+}
+
+/** What axe finds serious or critical. It runs from the browser's side, so that the page's policy stays as it is. */
+async function accessibility(p) {
+  await p.evaluate(axe);
+  const { violations } = await p.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  return violations
+    .filter((v) => v.impact === "serious" || v.impact === "critical")
+    .map((v) => `axe: ${v.id} (${v.impact}): ${v.help}: ${v.nodes.slice(0, 2).map((n) => n.target.join(" ")).join(", ")}`);
 }
 
 async function visit(context, { path, want, act, after }, file) {
@@ -163,6 +218,7 @@ async function visit(context, { path, want, act, after }, file) {
     const wide = await p.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     if (wide > 1) found.push(`is ${wide} px wider than the window`);
     await p.waitForTimeout(250); // the last chart's first frame
+    found.push(...(await accessibility(p)));
     await p.screenshot({ path: file, fullPage: !act });
     await after?.(p);
   } catch (e) {

@@ -122,7 +122,7 @@ export default function Palette() {
   };
 
   return (
-    <Modal opened onClose={closePalette} withCloseButton={false} padding={0} size={620} yOffset="12vh" transitionProps={{ duration: 0 }} title={undefined} aria-label="find anything">
+    <Modal opened onClose={closePalette} withCloseButton={false} padding={0} size={620} yOffset="12vh" transitionProps={{ duration: 0 }} attributes={{ content: { "aria-label": "find anything" } }}>
       <div className={classes.field}>
         <input
           data-autofocus

@@ -119,7 +119,7 @@ export function Page({ crumbs = [], title, tab, kind, state, sentence, loading, 
           </span>
         </nav>
         <div className={classes.tools}>
-          <UnstyledButton className={classes.find} onClick={openPalette} aria-label="find anything">
+          <UnstyledButton className={classes.find} onClick={openPalette} aria-label="Find… Ctrl K">
             <IconSearch size={15} aria-hidden />
             <span className={classes.findText}>Find…</span>
             <Kbd size="xs" className={classes.findText}>

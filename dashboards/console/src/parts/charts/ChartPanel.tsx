@@ -92,7 +92,7 @@ export function ChartPanel(props: ChartPanelProps) {
             title={title}
             section={section}
             metrics={panel.metrics}
-            queries={panel.metrics.map((m) => promql(m, object, stepSeconds, by))}
+            queries={panel.metrics.map((m) => promql(m, object, stepSeconds, by, panel.only))}
             object={object}
             csv={() => csv(drawn.times, drawn.lines)}
           />
@@ -186,7 +186,7 @@ export function Legend({ lines, unit, times, cursor, left }: { lines: readonly L
   const names = useMemo(() => shortNames(lines.map((l) => l.name)), [lines]);
   const at = index === null ? undefined : times[index];
   return (
-    <div className={classes.legend} data-many={lines.length > 4 || undefined}>
+    <div className={classes.legend} data-many={lines.length > 4 || undefined} {...(lines.length > 4 ? { tabIndex: 0, role: "region", "aria-label": "legend" } : {})}>
       <table>
         <thead>
           <tr>

@@ -36,6 +36,12 @@ describe("panels", () => {
     expect(groups({ only: ["cpu"] })).toEqual(["cpu"]);
     expect(groups({ without: ["ready"] })).toEqual(["cpu", "network"]);
   });
+  it("gives each resource an axis of its own", () => {
+    const of = (name: string) => metric({ name, level: "node", unit: "count", dimensions: ["resource"], chart: { group: name } });
+    const [cpu, memory] = panels([of("allocatable"), of("request")], "node");
+    expect([cpu, memory].map((p) => `${p?.unit}: ${p?.metrics.map((m) => m.name).join()}`)).toEqual(["cores: allocatable,request", "B: allocatable,request"]);
+    expect(promql(of("allocatable"), { node: "n" }, 60, [], memory?.only)).toBe('max by () (avg_over_time(allocatable{node="n",resource="memory"}[60s]))');
+  });
   it("keeps different units apart", () => expect(panels([metric({ name: "a" }), metric({ name: "b", unit: "%" })], "pod")).toHaveLength(2));
 });
 

@@ -7,7 +7,16 @@ export interface Panel {
   readonly title: string;
   readonly unit: string;
   readonly metrics: readonly Metric[];
+  /** Of metrics whose values have another unit with each value of a dimension: the one that is drawn. */
+  readonly only?: ObjectLabels;
 }
+
+// A metric of resources counts cores in one series and bytes in the next: each resource has an axis of its own.
+const resources = [
+  { resource: "cpu", title: "CPU: allocatable, requested, limits", unit: "cores" },
+  { resource: "memory", title: "Memory: allocatable, requested, limits", unit: "B" },
+] as const;
+const isOfResources = (m: Metric): boolean => m.unit === "count" && m.dimensions.includes("resource");
 
 const groupTitles: Record<string, string> = {
   cpu: "CPU",
@@ -33,18 +42,26 @@ export interface Choice {
 export function panels(catalogue: readonly Metric[], level: string, choice: Choice = {}): Panel[] {
   const { only, first = [], without = [] } = choice;
   const found = new Map<string, Metric[]>();
+  const ofResources: Metric[] = [];
   for (const m of catalogue) {
     if (m.level !== level || without.includes(m.chart.group) || (only && !only.includes(m.chart.group))) continue;
+    if (isOfResources(m)) {
+      ofResources.push(m);
+      continue;
+    }
     const key = `${m.chart.group} ${m.unit}`;
     found.set(key, [...(found.get(key) ?? []), m]);
   }
-  const all = [...found.values()].flatMap((metrics) => {
+  const all = [...found.values()].flatMap((metrics): Panel[] => {
     const [one] = metrics;
     if (!one) return [];
     const group = one.chart.group;
     const title = metrics.length === 1 ? one.title : (groupTitles[group] ?? capitalised(group));
     return [{ group, title, unit: one.unit, metrics }];
   });
+  if (ofResources.length > 0) {
+    for (const { resource, title, unit } of resources) all.push({ group: `capacity ${resource}`, title, unit, metrics: ofResources, only: { resource } });
+  }
   const order = [...first, ...(only ?? [])];
   const place = (p: Panel) => (order.includes(p.group) ? order.indexOf(p.group) : order.length);
   return all.sort((a, b) => place(a) - place(b));
@@ -59,9 +76,9 @@ export type ObjectLabels = Readonly<Record<string, string>>;
  * two points is not lost by chance. Labels that change over an object's life (a pod gets its node)
  * do not split it: only its dimensions and `by` do.
  */
-export function promql(metric: Metric, object: ObjectLabels, stepSeconds: number, by: readonly string[] = []): string {
-  const series = `${metric.name}${selector(object)}`;
-  const split = [...(metric.dimensions), ...by];
+export function promql(metric: Metric, object: ObjectLabels, stepSeconds: number, by: readonly string[] = [], only: ObjectLabels = {}): string {
+  const series = `${metric.name}${selector({ ...object, ...only })}`;
+  const split = [...metric.dimensions.filter((d) => !(d in only)), ...by];
   const step = `${stepSeconds}s`;
   const grouped = (expr: string) => `max by (${split.join(", ")}) (${expr})`;
   if (metric.kind === "counter") {

@@ -27,7 +27,7 @@ export function usePanel(cluster: ClusterId, panel: Panel, object: ObjectLabels,
   const refresh = useRefresh();
   return useQueries({
     queries: panel.metrics.map((metric) => {
-      const query = promql(metric, object, stepSeconds, by);
+      const query = promql(metric, object, stepSeconds, by, panel.only);
       return {
         queryKey: keys.range(cluster, back === 0 ? query : `${query} ${back} s back`, range.from, range.to, stepSeconds),
         enabled,

@@ -87,7 +87,7 @@ function columnsOf(now: number, withIncident: boolean, open: (id: string) => voi
       width: "64px",
       phoneWidth: "56px",
       cell: (d) => (
-        <Button size="compact-xs" variant="default" onClick={() => open(d.id)} aria-label={`attempts of ${d.type} to ${d.target}`}>
+        <Button size="compact-xs" variant="default" onClick={() => open(d.id)} aria-label={`Open the attempts of ${d.type} to ${d.target}`}>
           Open
         </Button>
       ),
