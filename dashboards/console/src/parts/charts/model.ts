@@ -13,8 +13,8 @@ export interface Panel {
 
 // A metric of resources counts cores in one series and bytes in the next: each resource has an axis of its own.
 const resources = [
-  { resource: "cpu", title: "CPU: allocatable, requested, limits", unit: "cores" },
-  { resource: "memory", title: "Memory: allocatable, requested, limits", unit: "B" },
+  { resource: "cpu", title: "CPU capacity", unit: "cores" },
+  { resource: "memory", title: "Memory capacity", unit: "B" },
 ] as const;
 const isOfResources = (m: Metric): boolean => m.unit === "count" && m.dimensions.includes("resource");
 
@@ -23,6 +23,12 @@ const groupTitles: Record<string, string> = {
   memory: "Memory",
   network: "Network",
   fs: "Disk",
+  fs_times: "Disk operations",
+  cpu_cores: "CPU cores",
+  memory_bytes: "Memory",
+  hpa: "Autoscaler",
+  job: "Job",
+  start: "Start",
   tcp: "TCP connections",
   capacity: "Capacity",
 };
@@ -125,13 +131,19 @@ export function withPast(now: { readonly times: readonly number[]; readonly line
 }
 
 /** A series' name in a legend: its dimensions' values, or the metric's title, or both when both differ. */
-function lineName(metric: Metric, series: Series, of: number): string {
+function lineName(metric: Metric, series: Series, whole: boolean): string {
   const values = Object.entries(series.labels)
     .filter(([name]) => name !== "__name__")
     .map(([, v]) => v)
     .filter((v) => v !== "");
   if (values.length === 0) return metric.title;
-  return of > 1 ? `${metric.title} ${values.join(" ")}` : values.join(" ");
+  return whole ? `${metric.title} ${values.join(" ")}` : values.join(" ");
+}
+
+/** Lines by what tells them apart: the dimensions' values alone where no two lines share them. */
+function named(all: readonly (Line & { readonly short: string })[]): Line[] {
+  const alone = new Set(all.map((l) => l.short)).size === all.length;
+  return all.map(({ short, ...line }) => (alone ? { ...line, name: short } : line));
 }
 
 /** The lines of a panel on one grid; the most interesting first when there are more than a chart can show. */
@@ -145,9 +157,9 @@ export function lines(
     const result = results[i];
     // During a change of range, one metric's answer may still be the old one.
     if (result?.times.length !== times.length || result.times[0] !== times[0]) return [];
-    return result.series.map((s) => ({ name: lineName(metric, s, panel.metrics.length), metric: metric.name, values: s.values }));
+    return result.series.map((s) => ({ name: lineName(metric, s, true), short: lineName(metric, s, false), metric: metric.name, values: s.values }));
   });
-  const hasValue = all.filter((l) => l.values.some((v) => v !== null));
+  const hasValue = named(all.filter((l) => l.values.some((v) => v !== null)));
   if (hasValue.length <= limit) return { times, lines: hasValue, left: 0 };
   const byPeak = [...hasValue].sort((a, b) => (statistics(b.values).max ?? 0) - (statistics(a.values).max ?? 0));
   return { times, lines: byPeak.slice(0, limit), left: hasValue.length - limit };
