@@ -23,6 +23,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/alertmanager"
 	"github.com/crowsnest-dev/crowsnest/api/alerts"
+	"github.com/crowsnest-dev/crowsnest/api/boards"
 	"github.com/crowsnest-dev/crowsnest/api/catalogue"
 	"github.com/crowsnest-dev/crowsnest/api/ingest"
 	"github.com/crowsnest-dev/crowsnest/api/inventory"
@@ -58,6 +59,7 @@ type Options struct {
 	Inventory  inventory.Options
 	Writes     ingest.Writes // how the metrics writes of clusters do
 	Alerts     alerts.Options
+	Boards     boards.Options
 	// Alertmanager serves Alertmanager's API under /api/v2/.
 	Alertmanager http.Handler
 	Status       StatusOptions
@@ -303,6 +305,7 @@ func (s *Server) ours() {
 	inventory.Register(v1, s.opts.Inventory)
 	ingest.RegisterStatus(v1, s.opts.Writes)
 	alerts.Register(v1, s.opts.Alerts)
+	boards.Register(v1, s.opts.Boards)
 	logs.Register(v1, s.opts.LogLines)
 	for _, register := range s.opts.Register {
 		register(v1)

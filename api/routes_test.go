@@ -100,6 +100,8 @@ var bodies = map[string]string{
 	"POST " + Prefix + "/maintenances/preview":   `{}`,
 	"POST " + Prefix + "/inhibitions":            `{}`,
 	"PUT " + Prefix + "/inhibitions/:name":       `{}`,
+	"POST " + Prefix + "/boards":                 `{}`,
+	"PUT " + Prefix + "/boards/:name":            `{}`,
 }
 
 // paths stand for a route that serves many.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/api"
 	"github.com/crowsnest-dev/crowsnest/api/access"
+	"github.com/crowsnest-dev/crowsnest/api/boards"
 	"github.com/crowsnest-dev/crowsnest/api/control"
 	apiingest "github.com/crowsnest-dev/crowsnest/api/ingest"
 	apiinventory "github.com/crowsnest-dev/crowsnest/api/inventory"
@@ -418,6 +419,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 			Delete: a.deleteCluster,
 		},
 		Writes:   ingester,
+		Boards:   boards.Options{Store: a.meta},
 		Status:   api.StatusOptions{Clusters: a.clusters, Stores: a.stores, Simulated: a.simulated},
 		Registry: a.registry, Logger: a.logger.With("part", "api"),
 	}

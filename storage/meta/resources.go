@@ -17,6 +17,7 @@ const (
 	KindSilence     = "Silence"
 	KindMaintenance = "Maintenance"
 	KindInhibition  = "Inhibition"
+	KindBoard       = "Board"
 )
 
 // Resource is an object that a user wrote.

@@ -21,6 +21,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/boards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List boards */
+        get: operations["list-boards"];
+        put?: never;
+        /** Make a board */
+        post: operations["create-board"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/boards/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A board */
+        get: operations["get-board"];
+        /** Change a board */
+        put: operations["replace-board"];
+        post?: never;
+        /** Delete a board */
+        delete: operations["delete-board"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/catalogue": {
         parameters: {
             query?: never;
@@ -953,6 +990,61 @@ export interface components {
             status: number;
             /** Format: double */
             took_seconds: number;
+        };
+        Board: {
+            /** @enum {string} */
+            apiVersion: "crowsnest.dev/v1";
+            /** @enum {string} */
+            kind: "Board";
+            metadata: components["schemas"]["Metadata"];
+            spec: components["schemas"]["BoardSpec"];
+        };
+        BoardListBody: {
+            items: components["schemas"]["Board"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
+        BoardPanel: {
+            /** @description Of a chart: labels that split it into lines. */
+            by?: string[] | null;
+            /** @description Of a table: what rows must contain. */
+            filter?: string;
+            /**
+             * @description chart: metrics of the catalogue of one object. query: PromQL. table: objects. logs: LogsQL.
+             * @enum {string}
+             */
+            kind: "chart" | "query" | "table" | "logs";
+            /** @description Of a chart: metrics of the catalogue, all of one level. */
+            metrics?: string[] | null;
+            /** @description Of a chart or a table: the labels that say of what. */
+            object?: {
+                [key: string]: string;
+            };
+            /**
+             * @description Of a table: which objects.
+             * @enum {string}
+             */
+            of?: "clusters" | "nodes" | "workloads" | "pods" | "incidents";
+            /** @description Of a query: PromQL. Of logs: LogsQL. */
+            query?: string;
+            /** @description Of a table: the column, with - before it for the largest first. */
+            sort?: string;
+            /** @description 1 to 120 characters. */
+            title: string;
+            /**
+             * @description Of a query. Left out: chart.
+             * @enum {string}
+             */
+            view?: "chart" | "table";
+            /** @description As wide as the board. */
+            wide?: boolean;
+        };
+        BoardSpec: {
+            description?: string;
+            /** @description From the upper left on; at most 60. */
+            panels: components["schemas"]["BoardPanel"][];
+            /** @description For people, 1 to 120 characters. */
+            title: string;
         };
         BodyTemplate: {
             /** @description A Go template on the crowsnest/v1 message, as {{ .incident.title }}. In application/json every value is escaped for use between quotes; {{ json .alerts }} writes a whole value. */
@@ -2487,6 +2579,180 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["ListAlert"];
                 };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-boards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BoardListBody"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-board": {
+        parameters: {
+            query?: {
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Board"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Board"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Board"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-board": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Board"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "replace-board": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Board"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Board"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Board"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-board": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Error */
             default: {
