@@ -99,6 +99,8 @@ var bodies = map[string]string{
 	"PUT " + Prefix + "/maintenances/:name":      `{}`,
 	"POST " + Prefix + "/maintenances/preview":   `{}`,
 	"POST " + Prefix + "/inhibitions":            `{}`,
+	"POST " + Prefix + "/rulegroups":             `{}`,
+	"PUT " + Prefix + "/rulegroups/:name":        `{}`,
 	"PUT " + Prefix + "/inhibitions/:name":       `{}`,
 	"POST " + Prefix + "/boards":                 `{}`,
 	"PUT " + Prefix + "/boards/:name":            `{}`,

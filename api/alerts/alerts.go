@@ -53,6 +53,7 @@ type Options struct {
 	Engine  Engine
 	Outbox  Outbox
 	Keyring *notify.Keyring
+	Rules   Rules
 	// PublicURL is where people reach the console, without a slash at the end.
 	PublicURL string
 	// CheckFilter says what is wrong with a LogsQL filter; nil: it is not asked.

@@ -60,5 +60,6 @@ func (h *handlers) registerCore(api huma.API, read func(id, path, tag, summary s
 		kind: meta.KindInhibition, path: "/inhibitions", prefix: "inh_", one: "inhibition", parse: routing.ParseInhibition, show: routing.InhibitionOf, status: inhibitionStatus,
 		parts: func(o *routing.Inhibition) (*policy.Metadata, any) { return &o.Metadata, o.Spec },
 	})
+	h.registerRules(api, write)
 	huma.Register(api, write("preview-maintenance", http.MethodPost, "/maintenances/preview", "alerting", "When the next five windows of a maintenance would begin; nothing is kept", http.StatusOK, routing.Maintenance{}), h.previewMaintenance)
 }

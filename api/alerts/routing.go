@@ -173,7 +173,7 @@ func createKind[O any](ctx context.Context, h *handlers, k kind[O], in *Document
 	if err != nil {
 		return nil, answerConflict(err, current)
 	}
-	h.Engine.PoliciesChanged()
+	h.changed(k.kind)
 	return answerKind(ctx, h, k, row)
 }
 
@@ -217,7 +217,7 @@ func replaceKind[O any](ctx context.Context, h *handlers, k kind[O], in *documen
 	if err != nil {
 		return nil, answerConflict(err, current)
 	}
-	h.Engine.PoliciesChanged()
+	h.changed(k.kind)
 	return answerKind(ctx, h, k, row)
 }
 
@@ -235,7 +235,7 @@ func deleteKind[O any](ctx context.Context, h *handlers, k kind[O], in *ByName) 
 	if err != nil {
 		return nil, problem.Error(err)
 	}
-	h.Engine.PoliciesChanged()
+	h.changed(k.kind)
 	return nil, nil
 }
 

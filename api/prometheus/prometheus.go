@@ -62,6 +62,12 @@ type Store interface {
 	RetentionText() string
 }
 
+// Rules runs rule groups. *rules.Manager of alerting is one.
+type Rules interface {
+	v1.RulesRetriever
+	v1.AlertmanagerRetriever
+}
+
 // Options of the API.
 type Options struct {
 	Store       Store         // required
@@ -72,7 +78,10 @@ type Options struct {
 	Version     string // of the product
 	Revision    string
 	// Ready says whether the store answers; default always.
-	Ready      func() bool
+	Ready func() bool
+	// Rules are the rule groups that run, and the Alertmanagers that they tell;
+	// default none.
+	Rules      Rules
 	Logger     *slog.Logger
 	Registerer client.Registerer // default none
 	Gatherer   client.Gatherer   // for /status/self_metrics; default an empty one
@@ -100,6 +109,9 @@ func (o *Options) complete() error {
 	}
 	if o.Ready == nil {
 		o.Ready = func() bool { return true }
+	}
+	if o.Rules == nil {
+		o.Rules = nothing{}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -143,14 +155,14 @@ func New(o Options) (*API, error) {
 		a.engine, a.store, nil, nil, a.store,
 		func(context.Context) v1.ScrapePoolsRetriever { return nothing{} },
 		func(context.Context) v1.TargetRetriever { return nothing{} },
-		func(context.Context) v1.AlertmanagerRetriever { return nothing{} },
+		func(context.Context) v1.AlertmanagerRetriever { return o.Rules },
 		func() config.Config { return config.DefaultConfig },
 		o.Flags, v1.GlobalURLOptions{Scheme: "http"},
 		a.whenReady, o.Store, "",
 		false,    // the admin endpoints
 		false, 0, // search
 		o.Logger,
-		func(context.Context) v1.RulesRetriever { return nothing{} },
+		func(context.Context) v1.RulesRetriever { return o.Rules },
 		readSampleLimit, readConcurrency, readFrameBytes,
 		false, // not an agent
 		nil,   // no origin may read from a browser

@@ -6,6 +6,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/alerting/engine"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
+	"github.com/crowsnest-dev/crowsnest/alerting/rules"
 	"github.com/crowsnest-dev/crowsnest/api"
 	"github.com/crowsnest-dev/crowsnest/api/alertmanager"
 	"github.com/crowsnest-dev/crowsnest/api/alerts"
@@ -23,6 +24,7 @@ type alerting struct {
 	rolledUp func(rollup.Written)
 	runs     []func(context.Context) error
 	options  func(*api.Options)
+	rules    *rules.Manager
 	// incidents counts active incidents by cluster.
 	incidents func(context.Context) (map[string]inventory.IncidentCount, error)
 }
@@ -45,6 +47,13 @@ func (a *app) newAlerting(_ context.Context) (*alerting, error) {
 	if err != nil {
 		return nil, err
 	}
+	groups, err := rules.New(rules.Options{
+		Store: a.metrics, Rows: a.meta, Receiver: eng, Files: a.settings.ruleFiles, Alertmanagers: a.settings.alertmanagers.list,
+		ExternalURL: a.publicURL(), Logger: quiet(a.logger.With("part", "rules")), Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
 	am, err := alertmanager.New(alertmanager.Options{
 		Store: a.meta, Receiver: eng, Changed: eng.PoliciesChanged, Version: version, StartedAt: a.startedAt,
 	})
@@ -52,12 +61,14 @@ func (a *app) newAlerting(_ context.Context) (*alerting, error) {
 		return nil, err
 	}
 	return &alerting{
-		arrived: eng.Arrived, rolledUp: eng.RolledUp, runs: []func(context.Context) error{eng.Run, outbox.Run},
+		arrived: eng.Arrived, rolledUp: eng.RolledUp, runs: []func(context.Context) error{eng.Run, outbox.Run, groups.Run},
 		options: func(o *api.Options) {
-			o.Alerts = alerts.Options{Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, PublicURL: a.publicURL(), CheckFilter: logs.CheckFilter}
+			o.Alerts = alerts.Options{
+				Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, Rules: groups, PublicURL: a.publicURL(), CheckFilter: logs.CheckFilter,
+			}
 			o.Alertmanager = am
 		},
-		incidents: a.activeIncidents,
+		incidents: a.activeIncidents, rules: groups,
 	}, nil
 }
 

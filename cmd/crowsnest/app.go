@@ -397,7 +397,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		return nil, err
 	}
 	prom, err := apiprometheus.New(apiprometheus.Options{
-		Store: a.metrics, Version: version, Logger: a.logger.With("part", "prometheus"), Registerer: a.registry, Gatherer: a.registry,
+		Store: a.metrics, Rules: alerting.rules, Version: version, Logger: a.logger.With("part", "prometheus"), Registerer: a.registry, Gatherer: a.registry,
 	})
 	if err != nil {
 		return nil, err

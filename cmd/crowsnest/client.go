@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
 	"github.com/crowsnest-dev/crowsnest/api"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
@@ -171,5 +172,15 @@ func printJSON(w io.Writer, raw []byte) error {
 	}
 	out.WriteByte('\n')
 	_, err := out.WriteTo(w)
+	return err
+}
+
+// printYAML prints a JSON document as YAML, with its separator.
+func printYAML(w io.Writer, doc []byte) error {
+	out, err := yaml.JSONToYAML(doc)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "---\n%s", out)
 	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -92,8 +94,9 @@ func newPolicyApply() *cobra.Command {
 	var file string
 	var force bool
 	cmd := &cobra.Command{
-		Use: "apply -f FILE", Short: "Make or change policies and targets from a file", Args: args(cobra.NoArgs),
-		Long: "Make what is not there yet and change what is, from a file of one or more YAML documents (kinds Policy and Target), or JSON.\n" +
+		Use: "apply -f FILE", Short: "Make or change policies, targets and all that goes with them from a file", Args: args(cobra.NoArgs),
+		Long: "Make what is not there yet and change what is, from a file of one or more YAML documents (kinds Policy, Target, Route, Silence,\n" +
+			"Maintenance, Inhibition and RuleGroups), or JSON. Targets are applied first, as others name them.\n" +
 			"A document that is wrong is refused with every wrong field; those before it stay applied.\n" +
 			"What is applied is from then on managed by file; what was made in the console is taken over with --force only.",
 		Example: `  crowsnest policy apply -f cart-cpu.yaml
@@ -114,6 +117,7 @@ func newPolicyApply() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
+			slices.SortStableFunc(docs, func(a, b json.RawMessage) int { return cmp.Compare(kindIndex(kindOf(a)), kindIndex(kindOf(b))) })
 			for _, doc := range docs {
 				if err := r.apply(cmd, doc, force); err != nil {
 					return fmt.Errorf("%s: %w", file, err)
@@ -126,6 +130,27 @@ func newPolicyApply() *cobra.Command {
 	cmd.Flags().StringVarP(&file, "file", "f", "", "file to apply, - for what comes in")
 	cmd.Flags().BoolVar(&force, "force", false, "take over what the console manages")
 	return cmd
+}
+
+// kinds can be applied, those that others name first.
+var kinds = []struct{ name, path string }{
+	{"Target", "/targets"}, {"Policy", "/policies"}, {"Route", "/routes"}, {"Inhibition", "/inhibitions"}, {"Maintenance", "/maintenances"}, {"Silence", "/silences"}, {"RuleGroups", "/rulegroups"},
+}
+
+// kindIndex is where a kind stands among kinds; behind the last when it is none.
+func kindIndex(kind string) int {
+	for i, k := range kinds {
+		if k.name == kind {
+			return i
+		}
+	}
+	return len(kinds)
+}
+
+func kindOf(doc json.RawMessage) string {
+	var n named
+	_ = json.Unmarshal(doc, &n) // what is wrong with it is told when its turn comes
+	return n.Kind
 }
 
 // documents splits a file into its YAML documents, as JSON. Keys are left for
@@ -152,10 +177,15 @@ func (r *remote) apply(cmd *cobra.Command, doc json.RawMessage, force bool) erro
 	if err := json.Unmarshal(doc, &n); err != nil {
 		return fmt.Errorf("read the document's kind and name: %w", err)
 	}
-	path := map[string]string{"Policy": "/policies", "Target": "/targets"}[n.Kind]
-	if path == "" {
-		return fmt.Errorf("kind must be Policy or Target, not %q", n.Kind)
+	i := kindIndex(n.Kind)
+	if i == len(kinds) {
+		names := make([]string, len(kinds))
+		for i, k := range kinds {
+			names[i] = k.name
+		}
+		return fmt.Errorf("kind must be one of %s, not %q", strings.Join(names, ", "), n.Kind)
 	}
+	path := kinds[i].path
 	what := strings.ToLower(n.Kind) + "/" + n.Metadata.Name
 	method, done := http.MethodPost, "created"
 	query := url.Values{"manager": {"file"}, "force": {strconv.FormatBool(force)}}

@@ -37,6 +37,9 @@ type settings struct {
 	logsClusters *clusterPeriods
 	window       *period
 	webhookCIDRs *cidrs
+	ruleFiles    []string
+	// alertmanagers are told what alerting rules find, too.
+	alertmanagers *addresses
 
 	// Of one cluster's metrics writes; 0 is none but for the first.
 	seriesPerCluster, seriesPerNamespace, seriesPerWorkload, samplesPerSecond int
@@ -47,7 +50,7 @@ func newSettings() *settings {
 		metricsFor: newPeriod(90*day, day, 3650*day), metricsMax: &size{},
 		logsFor: newPeriod(90*day, day, 3650*day), logsMax: &size{}, logsClusters: &clusterPeriods{min: day, max: 3650 * day},
 		window:       newPeriod(48*time.Hour, 0, 30*day),
-		webhookCIDRs: &cidrs{}, seriesPerCluster: 3_000_000,
+		webhookCIDRs: &cidrs{}, alertmanagers: &addresses{}, seriesPerCluster: 3_000_000,
 	}
 }
 
@@ -72,6 +75,8 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.IntVar(&s.seriesPerWorkload, "series-per-workload", 0, "active series that each workload may have; 0 for no bound of its own")
 	f.IntVar(&s.samplesPerSecond, "samples-per-second", 0, "samples a second that each cluster may send; 0 for no bound")
 	f.Var(s.webhookCIDRs, "allow-webhook-cidr", "address ranges inside your network that webhooks may be sent to (repeatable); public addresses always are")
+	f.StringSliceVar(&s.ruleFiles, "rule-file", nil, "file of Prometheus' recording and alerting rules, or a pattern such as /etc/rules/*.yml (repeatable); looked at every 30 s")
+	f.Var(s.alertmanagers, "alertmanager", "address of an Alertmanager that is told what alerting rules find, too, for example http://alertmanager:9093 (repeatable)")
 }
 
 // check finds what no single value shows.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ var (
 	_ pflag.Value      = (*number)(nil)
 	_ pflag.Value      = (*clusterID)(nil)
 	_ pflag.SliceValue = (*cidrs)(nil)
+	_ pflag.SliceValue = (*addresses)(nil)
 	_ pflag.SliceValue = (*tokenFiles)(nil)
 	_ pflag.SliceValue = (*clusterPeriods)(nil)
 )
@@ -121,6 +123,53 @@ func (n *number) Set(s string) error {
 	}
 	n.value = v
 	return nil
+}
+
+// addresses is a list of URLs.
+type addresses struct {
+	list    []*url.URL
+	changed bool
+}
+
+func (a *addresses) String() string { return strings.Join(a.GetSlice(), ",") }
+func (a *addresses) Type() string   { return "url" }
+func (a *addresses) Set(s string) error {
+	if !a.changed {
+		a.list, a.changed = nil, true // the first one given replaces the default
+	}
+	for _, part := range strings.Split(s, ",") {
+		if err := a.Append(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *addresses) Append(s string) error {
+	u, err := url.Parse(strings.TrimSpace(s))
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" {
+		return fmt.Errorf("an address such as http://alertmanager:9093, not %q", s)
+	}
+	a.list = append(a.list, u)
+	return nil
+}
+
+func (a *addresses) Replace(items []string) error {
+	a.list, a.changed = nil, true
+	for _, s := range items {
+		if err := a.Append(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *addresses) GetSlice() []string {
+	out := make([]string, len(a.list))
+	for i, u := range a.list {
+		out[i] = u.String()
+	}
+	return out
 }
 
 // cidrs is a list of address ranges.

@@ -18,6 +18,7 @@ const (
 	KindMaintenance = "Maintenance"
 	KindInhibition  = "Inhibition"
 	KindBoard       = "Board"
+	KindRuleGroups  = "RuleGroups"
 )
 
 // Resource is an object that a user wrote.

@@ -718,6 +718,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/rulegroups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List set of rule groupss */
+        get: operations["list-rulegroups"];
+        put?: never;
+        /** Make a set of rule groups */
+        post: operations["create-rulegroup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/rulegroups/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A set of rule groups */
+        get: operations["get-rulegroup"];
+        /** Change a set of rule groups */
+        put: operations["replace-rulegroup"];
+        post?: never;
+        /** Delete a set of rule groups */
+        delete: operations["delete-rulegroup"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/schemas/notification": {
         parameters: {
             query?: never;
@@ -1499,6 +1536,11 @@ export interface components {
             /** @description Cursor of the next page; null at the end. */
             next: string | null;
         };
+        ListRuleGroups: {
+            items: components["schemas"]["RuleGroups"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
         ListSilence: {
             items: components["schemas"]["Silence"][];
             /** @description Cursor of the next page; null at the end. */
@@ -2100,6 +2142,69 @@ export interface components {
              * @description Alerts that fire and come this way now.
              */
             firing: number;
+        };
+        Rule: {
+            alert?: string;
+            annotations?: {
+                [key: string]: string;
+            };
+            expr: string;
+            for?: string;
+            keep_firing_for?: string;
+            labels?: {
+                [key: string]: string;
+            };
+            record?: string;
+        };
+        RuleGroups: {
+            /** @enum {string} */
+            apiVersion: "crowsnest.dev/v1";
+            /** @enum {string} */
+            kind: "RuleGroups";
+            metadata: components["schemas"]["Metadata"];
+            spec: components["schemas"]["RulesSpec"];
+            /** @description Set by the server; ignored on write. */
+            status?: components["schemas"]["RulesStatus"];
+        };
+        RulesGroup: {
+            /** @description Left out: 1m. */
+            interval?: string;
+            labels?: {
+                [key: string]: string;
+            };
+            /**
+             * Format: int64
+             * @description Series or alerts that a rule may make; 0: no bound.
+             */
+            limit?: number;
+            name: string;
+            /** @description How far behind now it looks. Left out: 11s, when sums over a cluster are written. */
+            query_offset?: string;
+            rules: components["schemas"]["Rule"][] | null;
+        };
+        RulesSpec: {
+            groups: components["schemas"]["RulesGroup"][] | null;
+        };
+        RulesStatus: {
+            /**
+             * Format: int64
+             * @description Rules whose last evaluation failed; /api/v1/rules says why.
+             */
+            failing: number;
+            /**
+             * Format: int64
+             * @description Alerts that fire.
+             */
+            firing: number;
+            /** @description When a group of them was evaluated last, RFC 3339. */
+            last_evaluation?: string;
+            /**
+             * Format: int64
+             * @description Alerts that wait for their for.
+             */
+            pending: number;
+            /** @description Why they do not run as they are written. */
+            problem?: string;
         };
         Signed: {
             /** @description Of the robot's signature check. */
@@ -4499,6 +4604,180 @@ export interface operations {
         };
     };
     "delete-route": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-rulegroups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListRuleGroups"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-rulegroup": {
+        parameters: {
+            query?: {
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RuleGroups"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["RuleGroups"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RuleGroups"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-rulegroup": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RuleGroups"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "replace-rulegroup": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RuleGroups"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["RuleGroups"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RuleGroups"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-rulegroup": {
         parameters: {
             query?: {
                 project?: string;
