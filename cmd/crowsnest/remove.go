@@ -10,7 +10,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
-// clusterRemover is a store that can forget a cluster. It may have none of it.
+// clusterRemover can forget a cluster. It may have none of it.
 type clusterRemover interface {
 	DeleteCluster(ctx context.Context, cluster string) error
 }
@@ -34,11 +34,9 @@ func (a *app) deleteCluster(ctx context.Context, cluster string) error {
 	if err := a.revoke(ctx, cluster); err != nil {
 		return err
 	}
-	for _, s := range []any{a.metrics, a.logs, a.inventory} {
-		if r, ok := s.(clusterRemover); ok {
-			if err := r.DeleteCluster(ctx, cluster); err != nil && !errors.Is(err, fault.ErrNotFound) {
-				return fmt.Errorf("delete cluster %q: %w", cluster, err)
-			}
+	for _, s := range []clusterRemover{a.rollups, a.metrics, a.logs, a.inventory} {
+		if err := s.DeleteCluster(ctx, cluster); err != nil && !errors.Is(err, fault.ErrNotFound) {
+			return fmt.Errorf("delete cluster %q: %w", cluster, err)
 		}
 	}
 	a.known.Delete(cluster)

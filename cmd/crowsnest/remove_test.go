@@ -32,6 +32,9 @@ func TestADeletedClusterIsGone(t *testing.T) {
 		if a, b := send(wire.PathLogs, token, batch), send(wire.PathInventory, token, inv); a != 204 || b != 204 {
 			t.Fatalf("send: %d %d", a, b)
 		}
+		if code, body := r.send("POST", wire.PathMetrics, token, protobuf, remoteWrite(t, "k8s_node_cpu_usage", 42, "node", "n1"), "Content-Encoding", "snappy"); code/100 != 2 {
+			t.Fatalf("write: %d %s", code, body)
+		}
 	}
 	if code, body := r.send("DELETE", api.Prefix+"/clusters/prod-1", "", "", nil); code != 409 || !strings.Contains(body, "--ingest-token-file") {
 		t.Errorf("one that is configured: %d %s", code, body)
@@ -50,6 +53,9 @@ func TestADeletedClusterIsGone(t *testing.T) {
 	}
 	if code, _ := r.send("GET", api.Prefix+"/clusters/edge", "", "", nil); code != 404 {
 		t.Errorf("the cluster: %d", code)
+	}
+	if body := r.get("/api/v1/query?query=k8s_node_cpu_usage"); strings.Contains(body, `"edge"`) || !strings.Contains(body, `"prod-1"`) {
+		t.Errorf("samples: %s", body)
 	}
 	if code := send(wire.PathLogs, made.Token, batch); code != 401 {
 		t.Errorf("its token: %d", code)

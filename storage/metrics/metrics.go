@@ -118,6 +118,7 @@ type DB struct {
 	space   *space
 
 	importing sync.Mutex // one import at a time
+	deleting  sync.Mutex // one change of the deletions' file at a time
 
 	verifying sync.Mutex             // one verification at a time
 	verified  map[ulid.ULID]struct{} // guarded by verifying
@@ -181,14 +182,23 @@ func Open(o Options) (*DB, error) {
 	if err := keptLogs(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open metrics store in %s: %w", o.Dir, err), inner.Close())
 	}
+	if _, err := readDeletions(o.Dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("open metrics store in %s: %w", o.Dir, err), inner.Close())
+	}
+	undone := db.deleteAgain(context.Background())
+	if undone != nil { // a full disk, most likely
+		o.Logger.Error("samples of deleted clusters are back for now; tried again", "err", undone)
+	}
 	db.countQuarantined()
+	db.countToRewrite()
+	db.setForecast()
 	db.space = newSpace(o, db.metrics)
 	if err := db.space.check(); err != nil {
 		o.Logger.Error("metrics store is read-only", "dir", o.Dir, "err", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
-	go db.maintain(ctx)
+	go db.maintain(ctx, undone != nil)
 	return db, nil
 }
 
@@ -207,8 +217,8 @@ func free(dir string) error {
 }
 
 // maintain turns the out-of-order log into blocks when it is long, and verifies
-// blocks, each once.
-func (db *DB) maintain(ctx context.Context) {
+// blocks, each once. undone says that a deletion is to be tried again.
+func (db *DB) maintain(ctx context.Context, undone bool) {
 	defer close(db.done)
 	verifying := make(chan struct{})
 	go func() {
@@ -224,6 +234,8 @@ func (db *DB) maintain(ctx context.Context) {
 			return
 		case <-tick.C:
 			_ = db.space.check() // logs changes and keeps the gauge
+			db.setForecast()
+			undone = undone && db.deleteAgain(ctx) != nil
 			if err := db.compactOutOfOrder(ctx); err != nil && ctx.Err() == nil {
 				db.opts.Logger.Warn("compact out-of-order samples", "err", err)
 			}
@@ -231,8 +243,8 @@ func (db *DB) maintain(ctx context.Context) {
 	}
 }
 
-// verifyAll verifies new blocks, a while after the start: what waits for the
-// start has the disk first.
+// verifyAll verifies new blocks and rewrites those with deleted samples, a while
+// after the start: what waits for the start has the disk first.
 func (db *DB) verifyAll(ctx context.Context) {
 	tick := time.NewTicker(40 * db.opts.CheckEvery)
 	defer tick.Stop()
@@ -243,6 +255,12 @@ func (db *DB) verifyAll(ctx context.Context) {
 		case <-tick.C:
 			if err := db.verify(ctx, paced(verifyBytesPerSecond)); err != nil && ctx.Err() == nil {
 				db.opts.Logger.Warn("verify blocks", "err", err)
+			}
+			if err := db.rewrite(); err != nil && ctx.Err() == nil {
+				db.opts.Logger.Warn("rewrite blocks without what was deleted", "err", err)
+			}
+			if err := db.forgetDeletions(); err != nil {
+				db.opts.Logger.Warn("forget deletions that are done", "err", err)
 			}
 		}
 	}
@@ -402,4 +420,18 @@ func (db *DB) committed(err error) error {
 	}
 	db.space.fail(err)
 	return fmt.Errorf("commit samples: %w: %w", fault.ErrUnavailable, err)
+}
+
+// SnapshotBlocks writes all blocks into a new folder on the store's own file
+// system, as second names of their files, and what the head holds as one more:
+// everything that was committed before the call.
+func (db *DB) SnapshotBlocks(ctx context.Context, dir string) error {
+	if err := db.tsdb.CompactOOOHead(ctx); err != nil { // a snapshot leaves these out
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	head := db.tsdb.Head()
+	if err := db.tsdb.Snapshot(dir, head.NumSeries() > 0 && head.MinTime() <= head.MaxTime()); err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	return nil
 }

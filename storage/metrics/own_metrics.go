@@ -13,6 +13,8 @@ type ownMetrics struct {
 	importedBlocks        prometheus.Counter
 	importedSamples       prometheus.Counter
 	quarantined           prometheus.Gauge
+	toRewrite             prometheus.Gauge
+	full                  prometheus.Gauge
 }
 
 // newMetrics registers on reg; nil keeps them to itself.
@@ -30,6 +32,12 @@ func newMetrics(reg prometheus.Registerer) *ownMetrics {
 		}),
 		outOfOrderCompactions: f.NewCounter(prometheus.CounterOpts{
 			Name: "crowsnest_metrics_out_of_order_compactions_total", Help: "Times that the out-of-order log was turned into blocks for its size.",
+		}),
+		toRewrite: f.NewGauge(prometheus.GaugeOpts{
+			Name: "crowsnest_metrics_rewrite_blocks", Help: "Blocks that still hold samples of deleted clusters, which are hidden.",
+		}),
+		full: f.NewGauge(prometheus.GaugeOpts{
+			Name: "crowsnest_metrics_full_seconds", Help: "Until the store's file system is full, by the samples of the last day; +Inf for never, NaN while unknown.",
 		}),
 		quarantined: f.NewGauge(prometheus.GaugeOpts{
 			Name: "crowsnest_metrics_quarantined_items", Help: "Blocks, and openings of a damaged log, in the quarantine: their data is missing from answers.",

@@ -20,6 +20,8 @@ const maxOpenIntervals = 20_000
 type cluster struct {
 	id string
 
+	writing sync.Mutex // held while intervals are written, before mu
+
 	mu          sync.Mutex
 	interval    int64 // of the slowest active sender, milliseconds; 0 while unknown
 	senders     map[string]*sender

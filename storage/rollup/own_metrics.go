@@ -10,6 +10,7 @@ const (
 	reasonEmpty      = "empty"       // nothing to sum arrived in time
 	reasonTooOld     = "too_old"     // the store takes nothing that old any more
 	reasonTooMany    = "too_many"    // more intervals open than the bound
+	reasonDeleted    = "deleted"     // its cluster was deleted
 	reasonOffGrid    = "off_grid"    // its time is no point of the cluster's interval
 	reasonNoInterval = "no_interval" // no sender of the cluster says by our headers which interval it has
 	reasonLate       = "late"        // its interval was written already, or it came again after that
@@ -59,7 +60,7 @@ func newMetrics(reg prometheus.Registerer, open func() float64) *ownMetrics {
 	for _, o := range []string{outcomeComplete, outcomeDeadline, outcomeAged} {
 		m.intervals.WithLabelValues(o)
 	}
-	for _, r := range []string{reasonEmpty, reasonTooOld, reasonTooMany} {
+	for _, r := range []string{reasonEmpty, reasonTooOld, reasonTooMany, reasonDeleted} {
 		m.dropped.WithLabelValues(r)
 	}
 	for _, r := range []string{reasonOffGrid, reasonNoInterval, reasonLate, reasonNumber} {

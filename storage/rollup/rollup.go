@@ -430,6 +430,35 @@ func (r *Rollups) cluster(id string) *cluster {
 	return c
 }
 
+// DeleteCluster gives a cluster's open intervals up, so that nothing is written
+// of them once its samples are deleted, and forgets who sent. When it sends
+// again, it begins anew.
+func (r *Rollups) DeleteCluster(_ context.Context, id string) error {
+	r.mu.Lock()
+	c := r.clusters[id]
+	r.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for at := range c.open {
+		c.closeLocked(at)
+		r.metrics.dropped.WithLabelValues(reasonDeleted).Inc()
+	}
+	clear(c.senders)
+	clear(c.nodes)
+	for _, groups := range c.groups {
+		for _, g := range groups {
+			g.series = nil // or a stale marker would be written of it
+		}
+	}
+	c.coverageRef = 0
+	return nil
+}
+
 func (r *Rollups) openIntervals() float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -467,6 +496,8 @@ func (r *Rollups) Advance(ctx context.Context) (next time.Time) {
 
 func (r *Rollups) advanceCluster(ctx context.Context, c *cluster, now time.Time) (next time.Time) {
 	nodes := r.opts.Expected.Nodes(c.id)
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	c.mu.Lock()
 	due, next := c.dueLocked(r, now, nodes)
 	c.mu.Unlock()

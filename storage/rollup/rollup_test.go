@@ -876,3 +876,34 @@ func TestNobodyReportsNothingIsWritten(t *testing.T) {
 		t.Errorf("%v counted, %d written", n, len(g.written))
 	}
 }
+
+func TestNothingIsWrittenOfADeletedCluster(t *testing.T) {
+	both(t, func(t *testing.T, g *rig) {
+		g.nodes = []string{"n1", "n2"}
+		cart := pod(catalogue.PodCPU, "cart", "cart-1", 0.5)
+		g.send(t0, "node/n1", cart)
+		g.send(t0, "node/n2")
+		g.advance()
+		g.send(t0.Add(step), "node/n1", cart) // and waits for the other
+		g.advance()
+		equal(t, "before", g.cpu("cart"), map[int64]float64{0: 0.5})
+		if err := errors.Join(g.r.DeleteCluster(context.Background(), test), g.db.DeleteCluster(context.Background(), test)); err != nil {
+			t.Fatal(err)
+		}
+		g.nodes = nil
+		g.at(t0.Add(time.Hour))
+		equal(t, "deleted", g.cpu("cart"), nil)
+		equal(t, "coverage", g.get(CoverageRatio, "", ""), nil)
+		if n := testutil.ToFloat64(g.r.metrics.dropped.WithLabelValues(reasonDeleted)); n != 1 {
+			t.Errorf("%v intervals dropped", n)
+		}
+		// Another one under the same id.
+		g.send(t0.Add(time.Hour), "node/n1", pod(catalogue.PodCPU, "web", "web-1", 2))
+		g.advance()
+		equal(t, "cart, anew", g.cpu("cart"), nil)
+		equal(t, "web", g.cpu("web"), map[int64]float64{3600: 2})
+		if err := g.r.DeleteCluster(context.Background(), "other"); err != nil {
+			t.Error(err)
+		}
+	})
+}
