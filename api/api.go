@@ -23,6 +23,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/alertmanager"
 	"github.com/crowsnest-dev/crowsnest/api/alerts"
+	"github.com/crowsnest-dev/crowsnest/api/backups"
 	"github.com/crowsnest-dev/crowsnest/api/boards"
 	"github.com/crowsnest-dev/crowsnest/api/catalogue"
 	"github.com/crowsnest-dev/crowsnest/api/ingest"
@@ -60,6 +61,7 @@ type Options struct {
 	Writes     ingest.Writes // how the metrics writes of clusters do
 	Alerts     alerts.Options
 	Boards     boards.Options
+	Backups    backups.Maker
 	// Alertmanager serves Alertmanager's API under /api/v2/.
 	Alertmanager http.Handler
 	Status       StatusOptions
@@ -306,6 +308,7 @@ func (s *Server) ours() {
 	ingest.RegisterStatus(v1, s.opts.Writes)
 	alerts.Register(v1, s.opts.Alerts)
 	boards.Register(v1, s.opts.Boards)
+	backups.Register(v1, s.opts.Backups)
 	logs.Register(v1, s.opts.LogLines)
 	for _, register := range s.opts.Register {
 		register(v1)

@@ -32,6 +32,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/tokens"
 	"github.com/crowsnest-dev/crowsnest/dashboards/console"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/backup"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 	"github.com/crowsnest-dev/crowsnest/storage/inventory"
 	"github.com/crowsnest-dev/crowsnest/storage/logs"
@@ -73,6 +74,7 @@ type app struct {
 	metrics   *metrics.DB
 	logs      *logs.Store
 	inventory *inventory.Store
+	rollups   *rollup.Rollups
 	hub       *control.Hub
 	server    *api.Server
 	known     sync.Map // ids of clusters that have a row
@@ -376,7 +378,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
-	rollups, err := rollup.New(rollup.Options{
+	a.rollups, err = rollup.New(rollup.Options{
 		Store: a.metrics, Expected: a.inventory, Written: alerting.rolledUp, Lookback: max(a.settings.window.value, time.Hour),
 		Logger: a.logger.With("part", "rollup"), Registerer: a.registry,
 	})
@@ -384,12 +386,16 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		return nil, err
 	}
 	ingester, err := ingest.New(ingest.Options{
-		Store: a.metrics, Rollups: rollups, Limits: a.settings.limits(), Arrived: alerting.arrived,
+		Store: a.metrics, Rollups: a.rollups, Limits: a.settings.limits(), Arrived: alerting.arrived,
 		Logger: a.logger.With("part", "ingest"), Registerer: a.registry,
 	})
 	if err != nil {
 		return nil, err
 	}
+	backups := backup.NewRunner(backup.Options{
+		To: a.settings.backupDir, Data: a.dir.path, Metrics: a.metrics, Lines: a.logs,
+		Databases: []string{"meta.db", "inventory.db"}, Files: []string{"FORMAT"}, Version: version, Keep: a.settings.backupsKept,
+	}, a.logger.With("part", "backup"), a.registry)
 	gate, err := apiingest.New(apiingest.Options{
 		Metrics: ingester, Logs: a.logs, Inventory: a.inventory, Control: a.hub, Seen: a.seen, Registerer: a.registry,
 	})
@@ -420,6 +426,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		},
 		Writes:   ingester,
 		Boards:   boards.Options{Store: a.meta},
+		Backups:  backups,
 		Status:   api.StatusOptions{Clusters: a.clusters, Stores: a.stores, Simulated: a.simulated},
 		Registry: a.registry, Logger: a.logger.With("part", "api"),
 	}
@@ -432,7 +439,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	}
 	a.readiness.Ready(partAlerting, nil)
 	a.listener.serve(a.server.Handler())
-	return append(alerting.runs, ingester.Run, rollups.Run, a.inventory.Run, a.usage.Run), nil
+	return append(alerting.runs, ingester.Run, a.rollups.Run, a.inventory.Run, a.usage.Run, backups.Run), nil
 }
 
 // seen gives a cluster that sends for the first time its row.
@@ -489,9 +496,15 @@ func (a *app) stores() []api.Store {
 		}
 		return err.Error()
 	}
-	out := []api.Store{{
+	samples := api.Store{
 		Name: "metrics", Series: a.metrics.Series(), Bytes: uint64(folderSize(a.dir.join("metrics"))), ReadOnly: text(a.metrics.ReadOnly()),
-	}}
+		Rewriting: a.metrics.ToRewrite(),
+	}
+	if in, never, known := a.metrics.Forecast(); known && !never {
+		seconds := int64(in.Seconds())
+		samples.FullSeconds = &seconds
+	}
+	out := []api.Store{samples}
 	if info, err := a.logs.Info(); err == nil {
 		out = append(out, api.Store{Name: "logs", Rows: info.Rows, Bytes: info.Bytes, ReadOnly: info.ReadOnly})
 	}

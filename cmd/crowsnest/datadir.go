@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/backup"
 )
 
 // format is the number of the data folder's layout. It rises when an older
@@ -27,7 +28,7 @@ type dataDir struct {
 
 // openDataDir makes the folder where there is none, takes it for this process,
 // and refuses one that another process has (fault.ErrConflict), that cannot be
-// written (fault.ErrUnavailable), or that a newer version wrote.
+// written (fault.ErrUnavailable), or that a newer version wrote, or whose restore did not end.
 func openDataDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o750); err != nil {
 		return nil, fmt.Errorf("the data folder %s cannot be made: %w: %w", path, fault.ErrUnavailable, err)
@@ -50,6 +51,9 @@ func (d *dataDir) take() error {
 			return fmt.Errorf("the data folder %s is in use by another crowsnest%s: end that one, or give this one a folder of its own by --data: %w", d.path, d.holder(), fault.ErrConflict)
 		}
 		return fmt.Errorf("the data folder %s cannot be locked (is it on a network file system?): %w: %w", d.path, fault.ErrUnavailable, err)
+	}
+	if id, yes := backup.Unfinished(d.path); yes {
+		return fmt.Errorf("the data folder %s is not whole: the restore of backup %s into it did not end; ask for it once more, it goes on, or empty the folder: %w", d.path, id, fault.ErrConflict)
 	}
 	if err := d.checkFormat(); err != nil {
 		return err

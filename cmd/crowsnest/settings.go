@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,8 @@ const (
 // settings are what the server can be told. Their names are the flags'.
 type settings struct {
 	data         string
+	backupDir    string
+	backupsKept  int
 	listen       string
 	adminListen  string
 	externalURL  string
@@ -50,13 +53,15 @@ func newSettings() *settings {
 		metricsFor: newPeriod(90*day, day, 3650*day), metricsMax: &size{},
 		logsFor: newPeriod(90*day, day, 3650*day), logsMax: &size{}, logsClusters: &clusterPeriods{min: day, max: 3650 * day},
 		window:       newPeriod(48*time.Hour, 0, 30*day),
-		webhookCIDRs: &cidrs{}, alertmanagers: &addresses{}, seriesPerCluster: 3_000_000,
+		webhookCIDRs: &cidrs{}, alertmanagers: &addresses{}, seriesPerCluster: 3_000_000, backupsKept: 7,
 	}
 }
 
 func (s *settings) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.data, "data", "./data", "folder of all that the server keeps; made when it is not there")
+	f.StringVar(&s.backupDir, "backup-dir", "", "folder for backups, outside the data folder; no backups when empty")
+	f.IntVar(&s.backupsKept, "backups-kept", s.backupsKept, "backups that stay; older ones are removed after each new one; 0 for all")
 	f.StringVar(&s.listen, "listen", defaultListen, "address to listen on; other than loopback only with --api-token-file")
 	f.StringVar(&s.adminListen, "admin-listen", "", "address for profiling (/debug/pprof), for example 127.0.0.1:7421; off when empty")
 	f.StringVar(&s.externalURL, "external-url", "", "address of the console for links in notifications; default: the listener's")
@@ -84,6 +89,12 @@ func (s *settings) check() error {
 	var fs fault.Fields
 	if s.data == "" {
 		fs.Add("data", "must name a folder", nil)
+	}
+	if s.backupDir != "" && inside(s.backupDir, s.data) {
+		fs.Add("backup-dir", "must lie outside the data folder, best on another disk", s.backupDir)
+	}
+	if s.backupsKept < 0 {
+		fs.Add("backups-kept", "must not be negative", s.backupsKept)
 	}
 	for name, addr := range map[string]string{"listen": s.listen, "admin-listen": s.adminListen} {
 		if addr == "" && name == "admin-listen" {
@@ -115,6 +126,14 @@ func (s *settings) check() error {
 		}
 	}
 	return fs.Err()
+}
+
+// inside says whether a path is a folder, or in it.
+func inside(path, folder string) bool {
+	p, err := filepath.Abs(path)
+	f, ferr := filepath.Abs(folder)
+	rel, rerr := filepath.Rel(f, p)
+	return err == nil && ferr == nil && rerr == nil && filepath.IsLocal(rel)
 }
 
 // limits are those of metrics writes.

@@ -22,6 +22,7 @@ const (
 	partsFile     = "parts.json"
 	metadataFile  = "metadata.json"
 	lockFile      = "flock.lock"
+	deletionsFile = "delete_tasks.json"
 	deleteMark    = ".delete-this-dir" // a folder that is being removed
 	partitionName = "20060102"
 	// newestFormat is partFormatLatestVersion: the library panics on newer parts.

@@ -21,6 +21,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/backups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List backups, and how far the one is that is being made */
+        get: operations["list-backups"];
+        put?: never;
+        /**
+         * Begin a backup
+         * @description Into the folder that the server was given by --backup-dir. Only what is new there is copied. GET says how far it is.
+         */
+        post: operations["create-backup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/boards": {
         parameters: {
             query?: never;
@@ -1028,6 +1049,23 @@ export interface components {
             /** Format: double */
             took_seconds: number;
         };
+        Backup: {
+            /**
+             * Format: int64
+             * @description Of all its files; blocks are shared with other backups.
+             */
+            bytes: number;
+            /**
+             * Format: date-time
+             * @description Everything that was acknowledged before is in it.
+             */
+            created_at: string;
+            /** Format: int64 */
+            files: number;
+            id: string;
+            /** @description Of the server that made it. */
+            version: string;
+        };
         Board: {
             /** @enum {string} */
             apiVersion: "crowsnest.dev/v1";
@@ -1500,6 +1538,13 @@ export interface components {
             series_per_namespace: number;
             /** Format: int64 */
             series_per_workload: number;
+        };
+        List: {
+            /** @description The newest last. */
+            items: components["schemas"]["Backup"][];
+            /** @description Always null. */
+            next: string | null;
+            state: components["schemas"]["State"];
         };
         ListAlert: {
             items: components["schemas"]["Alert"][];
@@ -2271,6 +2316,37 @@ export interface components {
              */
             recoverAfter?: number;
         };
+        State: {
+            /**
+             * Format: int64
+             * @description Of these, that were not in the backup folder already.
+             */
+            copied_bytes: number;
+            /** Format: int64 */
+            done_bytes: number;
+            /**
+             * Format: date-time
+             * @description Of the last one.
+             */
+            ended_at: string | null;
+            /** @description Why the last one failed. */
+            error?: string;
+            /** @description Of the last whole one. */
+            id?: string;
+            running: boolean;
+            /**
+             * Format: date-time
+             * @description Of the one that is made, or was made last since the server's start.
+             */
+            started_at: string | null;
+            /** @description What is done now. */
+            step?: string;
+            /**
+             * Format: int64
+             * @description 0 while it is not known.
+             */
+            total_bytes: number;
+        };
         Statistics: {
             /** Format: int64 */
             acknowledged: number;
@@ -2326,10 +2402,20 @@ export interface components {
              * @description On disk.
              */
             bytes?: number;
+            /**
+             * Format: int64
+             * @description Until the disk is full, if samples go on arriving as in the last day; left out when it will not be, or is not known yet.
+             */
+            full_seconds?: number;
             /** @enum {string} */
             name: "metrics" | "logs" | "meta" | "inventory";
             /** @description Why writes are refused; left out when they are taken. */
             read_only?: string;
+            /**
+             * Format: int64
+             * @description Blocks that still hold samples of deleted clusters, which are hidden; their space is freed block by block.
+             */
+            rewriting?: number;
             /**
              * Format: int64
              * @description Of the log store.
@@ -2683,6 +2769,64 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ListAlert"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-backups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-backup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["State"];
                 };
             };
             /** @description Error */

@@ -1,0 +1,514 @@
+// Package backup owns copies of the data folder: how one is made of a running
+// server, what it consists of, and how a data folder is made of it again. It
+// must not know who asks for one.
+//
+// A backup folder holds any number of backups. What is large and never changes,
+// the index and chunks of metrics blocks and the parts of log lines, lies in it
+// once, however many backups hold it; so that a backup copies what is new.
+//
+//	blocks/ULID/{index,chunks/000001,…}
+//	lines/XX/CHECKSUM                        files of log lines
+//	backups/ID/MANIFEST.json                  last: it makes the backup whole
+//	backups/ID/files/{FORMAT,meta.db,…}
+//	backups/ID/blocks/ULID/{meta.json,tombstones}
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/tsdb/fileutil"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+)
+
+// format of backup folders.
+const format = 1
+
+const (
+	manifestFile = "MANIFEST.json"
+	blocksDir    = "blocks"
+	linesDir     = "lines"
+	backupsDir   = "backups"
+	filesDir     = "files"
+	lockFile     = "lock"
+	partial      = ".part"
+)
+
+// Metrics gives what it has. *metrics.DB is one.
+type Metrics interface {
+	// SnapshotBlocks writes all blocks, the newest samples as one more, into a new
+	// folder on the store's own file system.
+	SnapshotBlocks(ctx context.Context, dir string) error
+}
+
+// Lines gives what it has. *logs.Store is one.
+type Lines interface {
+	// Snapshot writes all lines that were acknowledged into a new folder on the
+	// store's own file system.
+	Snapshot(ctx context.Context, dir string) error
+}
+
+// The parts of a data folder that are stores of their own.
+const (
+	metricsPart = "metrics/"
+	logsPart    = "logs/"
+	// snapshotDir, in a store's folder, is there while a backup is made.
+	snapshotDir = "snapshot.tmp"
+)
+
+// Manifest says what a backup consists of.
+type Manifest struct {
+	Format    int       `json:"format"`
+	ID        string    `json:"id"`
+	CreatedAt time.Time `json:"created_at"`
+	Version   string    `json:"version"` // of the product that made it
+	Files     []File    `json:"files"`
+}
+
+// File is one file of a backup.
+type File struct {
+	Path   string `json:"path"`   // in the data folder, with slashes
+	Bytes  int64  `json:"bytes"`  //
+	SHA256 string `json:"sha256"` // hex
+}
+
+// Bytes of all files.
+func (m *Manifest) Bytes() (n int64) {
+	for _, f := range m.Files {
+		n += f.Bytes
+	}
+	return n
+}
+
+// Progress of a backup or a restore.
+type Progress struct {
+	Step   string // what is done now
+	Done   int64  // bytes, of Total
+	Total  int64  // bytes; 0 while it is not known
+	Copied int64  // bytes that were new
+}
+
+// Options of Create.
+type Options struct {
+	To      string // the backup folder, required; made when it is not there
+	Data    string // the data folder, required
+	Metrics Metrics
+	Lines   Lines // nil leaves them out
+	// Databases are the SQLite files in the data folder, which may be open.
+	Databases []string
+	// Files are further ones in the data folder, which do not change.
+	Files   []string
+	Version string
+	// Keep is how many backups stay, this one included; older ones are removed
+	// with the blocks that no other has. 0 keeps all.
+	Keep int
+	Now  func() time.Time // default time.Now
+	// Progress is called often, by one goroutine, and must be quick.
+	Progress func(Progress)
+}
+
+func (o *Options) complete() error {
+	var errs []error
+	if o.To == "" || o.Data == "" || o.Metrics == nil {
+		errs = append(errs, errors.New("backup: To, Data and Metrics are required"))
+	}
+	if o.Keep < 0 {
+		errs = append(errs, fmt.Errorf("backup: Keep must not be negative, but is %d", o.Keep))
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Progress == nil {
+		o.Progress = func(Progress) {}
+	}
+	return errors.Join(errs...)
+}
+
+// Create makes a backup of a running server's data folder: everything that was
+// acknowledged before the call is in it. It reads what it wrote once more, and
+// compares. When it is interrupted, the next one goes on from the blocks that
+// are there. fault.ErrConflict while another one works on the folder.
+func Create(ctx context.Context, o Options) (_ *Manifest, err error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	unlock, err := lock(o.To)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if err := removeParts(o.To); err != nil {
+		return nil, err
+	}
+	now := o.Now().UTC()
+	m := &Manifest{Format: format, ID: now.Format("20060102T150405.000Z"), CreatedAt: now, Version: o.Version}
+	dir := filepath.Join(o.To, backupsDir, m.ID+partial)
+	if err := os.MkdirAll(filepath.Join(dir, filesDir), 0o700); err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	c := &copier{ctx: ctx, report: o.Progress}
+
+	c.step("databases")
+	for _, name := range o.Databases {
+		to := filepath.Join(dir, filesDir, name)
+		if err := copyDatabase(ctx, filepath.Join(o.Data, name), to); err != nil {
+			return nil, fmt.Errorf("backup %s: %w", name, err)
+		}
+		f, err := c.sum(to)
+		if err != nil {
+			return nil, fmt.Errorf("backup %s: %w", name, err)
+		}
+		f.Path = name
+		m.Files = append(m.Files, f)
+	}
+	for _, name := range o.Files {
+		info, err := os.Stat(filepath.Join(o.Data, name))
+		if err != nil {
+			return nil, fmt.Errorf("backup %s: %w", name, err)
+		}
+		c.at.Total += info.Size()
+		f, err := c.sum(filepath.Join(o.Data, name))
+		if err == nil {
+			f.Path = name
+			err = c.copy(filepath.Join(o.Data, name), whereIn(o.To, dir, f), f)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("backup %s: %w", name, err)
+		}
+		m.Files = append(m.Files, f)
+	}
+
+	files, err := c.store(o, metricsPart, "samples", o.Metrics.SnapshotBlocks, dir)
+	if err != nil {
+		return nil, fmt.Errorf("backup metrics: %w", err)
+	}
+	m.Files = append(m.Files, files...)
+	if o.Lines != nil {
+		if files, err = c.store(o, logsPart, "log lines", o.Lines.Snapshot, dir); err != nil {
+			return nil, fmt.Errorf("backup logs: %w", err)
+		}
+		m.Files = append(m.Files, files...)
+	}
+
+	raw, err := json.MarshalIndent(m, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	if err := writeSynced(filepath.Join(dir, manifestFile), raw); err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	if err := fileutil.Replace(dir, filepath.Join(o.To, backupsDir, m.ID)); err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	if o.Keep > 0 {
+		c.step("removing old ones")
+		if err := prune(o.To, o.Keep); err != nil {
+			return m, fmt.Errorf("the backup is made; removing old ones: %w", err)
+		}
+	}
+	c.step("done")
+	return m, nil
+}
+
+// store takes a snapshot of a store and copies what the backup folder does not
+// have of it.
+func (c *copier) store(o Options, part, what string, take func(context.Context, string) error, dir string) (out []File, err error) {
+	c.step("snapshot of " + what)
+	snapshot := filepath.Join(o.Data, part, snapshotDir) // the same file system, as second names need
+	if err := os.RemoveAll(snapshot); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(snapshot)) }()
+	if err := take(c.ctx, snapshot); err != nil {
+		return nil, err
+	}
+	c.step(what)
+	var sources []string
+	err = filepath.WalkDir(snapshot, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		c.at.Total += info.Size()
+		sources = append(sources, path)
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, from := range sources {
+		rel, err := filepath.Rel(snapshot, from)
+		if err != nil {
+			return nil, err
+		}
+		f, err := c.sum(from)
+		if err != nil {
+			return nil, err
+		}
+		f.Path = part + filepath.ToSlash(rel)
+		if err := c.copy(from, whereIn(o.To, dir, f), f); err != nil {
+			return nil, err
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// clean removes snapshots that a kill left behind: they hold disk space.
+func clean(data string) error {
+	return errors.Join(os.RemoveAll(filepath.Join(data, metricsPart, snapshotDir)), os.RemoveAll(filepath.Join(data, logsPart, snapshotDir)))
+}
+
+// immutable tells the files of a block that never change; meta.json and
+// tombstones may.
+func immutable(rel string) bool {
+	parts := strings.Split(filepath.ToSlash(rel), "/")
+	return len(parts) > 1 && (parts[1] == "index" || parts[1] == "chunks")
+}
+
+// List gives the whole backups of a folder, the newest last.
+func List(folder string) ([]*Manifest, error) {
+	entries, err := os.ReadDir(filepath.Join(folder, backupsDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list backups: %w", err)
+	}
+	var out []*Manifest
+	for _, e := range entries {
+		if !e.IsDir() || strings.HasSuffix(e.Name(), partial) {
+			continue
+		}
+		m, err := readManifest(filepath.Join(folder, backupsDir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	slices.SortFunc(out, func(a, b *Manifest) int { return strings.Compare(a.ID, b.ID) })
+	return out, nil
+}
+
+func readManifest(dir string) (*Manifest, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	if err != nil {
+		return nil, fmt.Errorf("read backup: %w", err)
+	}
+	m := &Manifest{}
+	if err := json.Unmarshal(raw, m); err != nil {
+		return nil, fmt.Errorf("read backup %s: %w: %v", dir, fault.ErrMalformed, err)
+	}
+	if m.Format > format {
+		return nil, fmt.Errorf("backup %s has format %d, this version knows up to %d: use the newer version that made it: %w", dir, m.Format, format, fault.ErrInvalid)
+	}
+	for _, f := range m.Files {
+		if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
+			return nil, fmt.Errorf("backup %s names the file %q, which lies outside: %w", dir, f.Path, fault.ErrMalformed)
+		}
+		if raw, err := hex.DecodeString(f.SHA256); err != nil || len(raw) != sha256.Size {
+			return nil, fmt.Errorf("backup %s has no checksum of %s: %w", dir, f.Path, fault.ErrMalformed)
+		}
+	}
+	return m, nil
+}
+
+// where a file of a backup lies in the backup folder.
+func where(folder, id string, f File) string {
+	return whereIn(folder, filepath.Join(folder, backupsDir, id), f)
+}
+
+// whereIn is where for a backup whose own folder is given.
+func whereIn(folder, own string, f File) string {
+	if strings.HasPrefix(f.Path, logsPart) {
+		return filepath.Join(folder, linesDir, f.SHA256[:2], f.SHA256)
+	}
+	rel, block := strings.CutPrefix(f.Path, metricsPart)
+	switch {
+	case !block:
+		return filepath.Join(own, filesDir, filepath.FromSlash(f.Path))
+	case immutable(rel):
+		return filepath.Join(folder, blocksDir, filepath.FromSlash(rel))
+	}
+	return filepath.Join(own, blocksDir, filepath.FromSlash(rel))
+}
+
+// prune removes all but the newest backups, and blocks that none has any more.
+func prune(folder string, keep int) error {
+	all, err := List(folder)
+	if err != nil {
+		return err
+	}
+	for len(all) > keep {
+		if err := os.RemoveAll(filepath.Join(folder, backupsDir, all[0].ID)); err != nil {
+			return err
+		}
+		all = all[1:]
+	}
+	used := map[string]bool{} // blocks by id, files of lines by checksum
+	for _, m := range all {
+		for _, f := range m.Files {
+			if rel, ok := strings.CutPrefix(f.Path, metricsPart); ok {
+				id, _, _ := strings.Cut(rel, "/")
+				used[id] = true
+			} else if strings.HasPrefix(f.Path, logsPart) {
+				used[f.SHA256] = true
+			}
+		}
+	}
+	if err := removeUnused(filepath.Join(folder, blocksDir), "*", used); err != nil {
+		return err
+	}
+	return removeUnused(filepath.Join(folder, linesDir), "*/*", used)
+}
+
+func removeUnused(dir, pattern string, used map[string]bool) error {
+	paths, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if !used[filepath.Base(path)] {
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// removeParts removes backups that were interrupted. Their blocks stay.
+func removeParts(folder string) error {
+	parts, err := filepath.Glob(filepath.Join(folder, backupsDir, "*"+partial))
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if err := os.RemoveAll(p); err != nil {
+			return fmt.Errorf("backup: %w", err)
+		}
+	}
+	return nil
+}
+
+// lock keeps a second backup away from the folder.
+func lock(folder string) (unlock func() error, err error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, fmt.Errorf("the backup folder %s cannot be made: %w: %w", folder, fault.ErrUnavailable, err)
+	}
+	l, _, err := fileutil.Flock(filepath.Join(folder, lockFile))
+	if err != nil {
+		return nil, fmt.Errorf("another backup works on %s: %w: %w", folder, fault.ErrConflict, err)
+	}
+	return l.Release, nil
+}
+
+// copier copies files and tells how far it is.
+type copier struct {
+	ctx    context.Context
+	at     Progress
+	report func(Progress)
+}
+
+func (c *copier) step(name string) {
+	c.at.Step = name
+	c.report(c.at)
+}
+
+func (c *copier) done(n int64) {
+	c.at.Done += n
+	c.report(c.at)
+}
+
+// copy copies a file of which the size and checksum are known, unless the same
+// is there already, and reads what it wrote.
+func (c *copier) copy(from, to string, want File) error {
+	defer func() { c.done(want.Bytes) }()
+	same := func(path string) (bool, error) {
+		have, err := c.sum(path)
+		return err == nil && have.Bytes == want.Bytes && have.SHA256 == want.SHA256, err
+	}
+	if yes, _ := same(to); yes {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	if err := c.write(from, to+partial); err != nil {
+		return errors.Join(err, os.Remove(to+partial))
+	}
+	if yes, err := same(to + partial); !yes {
+		return errors.Join(fmt.Errorf("%s is damaged: its checksum is not %s: %w", from, want.SHA256, fault.ErrInvalid), err, os.Remove(to+partial))
+	}
+	c.at.Copied += want.Bytes
+	return fileutil.Replace(to+partial, to)
+}
+
+func (c *copier) write(from, to string) (err error) {
+	in, err := os.Open(filepath.Clean(from))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	out, err := os.OpenFile(filepath.Clean(to), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if _, err := io.Copy(out, reader{c.ctx, in}); err != nil {
+		return err
+	}
+	return out.Sync()
+}
+
+// sum reads a file. The path of what it gives is empty.
+func (c *copier) sum(path string) (f File, err error) {
+	in, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return f, err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	h := sha256.New()
+	n, err := io.Copy(h, reader{c.ctx, in})
+	return File{Bytes: n, SHA256: hex.EncodeToString(h.Sum(nil))}, err
+}
+
+// reader ends with its context.
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+func writeSynced(path string, raw []byte) (err error) {
+	f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Write(raw); err != nil {
+		return err
+	}
+	return f.Sync()
+}
