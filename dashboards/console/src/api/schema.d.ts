@@ -1459,11 +1459,6 @@ export interface components {
             unreported_samples: number;
             /** @description Named namespace/type/name. */
             workloads: components["schemas"]["Offender"];
-            /**
-             * Format: int64
-             * @description Of these, samples that a collector stamped before it could hold its clock against the server's, which was then found wrong. crowsnest_collector_clock_offset_seconds{sender} says at which times, and by how much.
-             */
-            wrong_clock_samples: number;
         };
         Inhibition: {
             /** @enum {string} */
