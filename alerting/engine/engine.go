@@ -83,6 +83,8 @@ type Options struct {
 	Queryable storage.Queryable // required; where samples are
 	Inventory Inventory         // required
 	Meta      *meta.DB          // required
+	// Archive gives objects as they were; nil: nothing past is explained.
+	Archive Archive
 	// Lines counts log lines and events; nil: policies about them are not
 	// evaluated, and say so.
 	Lines Lines

@@ -188,7 +188,8 @@ type reader struct {
 	queryable storage.Queryable
 	promql    *promql.Engine
 	cluster   string
-	node      string // only this node's; empty: all
+	node      string           // only this node's; empty: all
+	only      map[subject]bool // only these; nil: all
 	lines     Lines
 	known     completeness // of lines
 }
@@ -282,6 +283,9 @@ func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.
 		series := set.At()
 		lset := series.Labels()
 		key := subject{m.Level, objectOf(m.Level, lset.Get), dimensionsOf(m.Dimensions, lset.Get)}
+		if rd.only != nil && !rd.only[key] {
+			continue
+		}
 		before := out[key]
 		samples := before
 		it = series.Iterator(it)

@@ -197,7 +197,7 @@ func (l Latch) set(closed bool, at time.Time) Latch {
 func (s *State) latches(r *Rule, in Input) {
 	worseHolds := false
 	for i := Severities - 1; i >= 0; i-- {
-		if !r.names(i) {
+		if !r.Names(i) {
 			// An edit took the severity away: what was closed for it is judged by
 			// what is left.
 			s.Latches[i] = s.Latches[i].set(false, in.At)
@@ -213,8 +213,8 @@ func (s *State) latches(r *Rule, in Input) {
 	}
 }
 
-// names tells whether some condition has a threshold of the severity.
-func (r *Rule) names(severity int) bool {
+// Names tells whether some condition has a threshold of the severity.
+func (r *Rule) Names(severity int) bool {
 	for _, c := range r.Conditions {
 		if c.Thresholds[severity] != nil {
 			return true

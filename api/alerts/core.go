@@ -16,6 +16,9 @@ import (
 type CoreEngine interface {
 	Try(ctx context.Context, r meta.Resource, clusters []meta.ClusterRow) ([]policy.Trial, error)
 
+	// Why judges one object as of a time again; r is the version of that time.
+	Why(ctx context.Context, r meta.Resource, q policy.Question) (policy.Why, error)
+
 	Acknowledge(ctx context.Context, id, who, comment string, until time.Time) error
 	Unacknowledge(ctx context.Context, id, who string) error
 	Comment(ctx context.Context, id, who, text string) error
@@ -31,6 +34,8 @@ func (h *handlers) registerCore(api huma.API, read func(id, path, tag, summary s
 	huma.Register(api, read("policy-history", "/policies/{name}/history", "alerting", "Every version of a policy, the newest first"), h.policyHistory)
 	huma.Register(api, write("enable-policy", http.MethodPost, "/policies/{name}/enable", "alerting", "Switch a policy on", http.StatusOK, nil), h.enablePolicy)
 	huma.Register(api, write("disable-policy", http.MethodPost, "/policies/{name}/disable", "alerting", "Switch a policy off; its alerts end", http.StatusOK, nil), h.disablePolicy)
+
+	huma.Register(api, read("explain-policy", "/policies/{name}/why", "alerting", "Why a policy did or did not fire for an object at a time: inputs, comparison, state before and after"), h.why)
 
 	post := func(id, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: http.MethodPost, Path: path, Tags: []string{"incidents"}, Summary: summary, DefaultStatus: http.StatusOK}

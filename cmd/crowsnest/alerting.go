@@ -41,7 +41,7 @@ func (a *app) newAlerting(_ context.Context) (*alerting, error) {
 		return nil, err
 	}
 	eng, err := engine.New(engine.Options{
-		Queryable: a.metrics, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Told: outbox.Wake, PublicURL: a.publicURL(),
+		Queryable: a.metrics, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Archive: a.inventory, Told: outbox.Wake, PublicURL: a.publicURL(),
 		Unavailable: a.unavailable, Logger: a.logger.With("part", partAlerting), Registerer: a.registry,
 	})
 	if err != nil {

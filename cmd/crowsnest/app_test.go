@@ -326,6 +326,12 @@ func TestPoliciesByTheCommandLine(t *testing.T) {
 		}
 		managedBy("file")
 	}
+	if out, err := run("", "policy", "why", "node-cpu-usage", "--cluster", "prod-1", "--object", "n1", "--at", "1h"); err != nil || !strings.HasPrefix(out, "It did not exist then; as it is in revision 2: At ") || !strings.Contains(out, "it was not judged") {
+		t.Errorf("why: %q, %v", out, err)
+	}
+	if _, err := run("", "policy", "why", "node-cpu-usage", "--cluster", "prod-1", "--object", "shop/n1"); err == nil || !strings.Contains(err.Error(), "must be node") {
+		t.Errorf("why of no node: %v", err)
+	}
 	if out, err := run("", "policy", "list"); err != nil || !strings.Contains(out, "node-cpu-usage") {
 		t.Errorf("list: %q, %v", out, err)
 	}

@@ -13,11 +13,13 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/api"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 )
@@ -30,7 +32,7 @@ func newPolicy(_ *common) *cobra.Command {
   crowsnest policy apply -f cart-cpu.yaml
   crowsnest policy delete cart-cpu`,
 	}
-	cmd.AddCommand(newPolicyList(), newPolicyApply(), newPolicyDelete(), newPolicyExample())
+	cmd.AddCommand(newPolicyList(), newPolicyApply(), newPolicyDelete(), newPolicyExample(), newPolicyWhy())
 	return cmd
 }
 
@@ -239,6 +241,109 @@ func newPolicyDelete() *cobra.Command {
 	return cmd
 }
 
+func newPolicyWhy() *cobra.Command {
+	var r remote
+	var cluster, object, dimensions, at string
+	output := newChoice("text", "text", "json")
+	cmd := &cobra.Command{
+		Use: "why NAME --cluster C --object O", Short: "Explain why a policy did or did not fire", Args: args(cobra.ExactArgs(1)),
+		Long: "Judge one object as of a time again, with the data, the inventory and the policy of that time, and tell the inputs, the comparison\n" +
+			"and the state before and after. It can be any time of the last 90 days.",
+		Example: `  crowsnest policy why cart-cpu --cluster prod-1 --object shop/cart-7c9f-abc
+  crowsnest policy why node-disk --cluster prod-1 --object n-1 --dimensions mountpoint=/data --at 2026-11-23T09:05:00Z
+  crowsnest policy why cart-cpu --cluster prod-1 --object shop/cart-7c9f-abc --at 2h --output json`,
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if cluster == "" {
+				return errors.New("policy why needs --cluster")
+			}
+			query := url.Values{"cluster": {cluster}, "object": {object}, "dimensions": {dimensions}}
+			if at != "" {
+				t, err := pastTime(at, time.Now())
+				if err != nil {
+					return fmt.Errorf("--at: %w", err)
+				}
+				query.Set("at", t.UTC().Format(time.RFC3339))
+			}
+			for k, v := range query {
+				if v[0] == "" {
+					delete(query, k)
+				}
+			}
+			if err := r.open(); err != nil {
+				return err
+			}
+			defer r.close()
+			var raw json.RawMessage
+			if err := r.json(cmd.Context(), http.MethodGet, "/policies/"+url.PathEscape(given[0])+"/why?"+query.Encode(), nil, &raw); err != nil {
+				return err
+			}
+			if output.String() == "json" {
+				return printJSON(cmd.OutOrStdout(), raw)
+			}
+			var why policy.Why
+			if err := json.Unmarshal(raw, &why); err != nil {
+				return fmt.Errorf("read the answer: %w", err)
+			}
+			return printWhy(cmd.OutOrStdout(), why)
+		},
+	}
+	r.flags(cmd)
+	cmd.Flags().StringVar(&cluster, "cluster", "", "cluster (required)")
+	cmd.Flags().StringVar(&object, "object", "", "object, as shop/cart-7c9f-abc, shop/deployment/cart or n-1")
+	cmd.Flags().StringVar(&dimensions, "dimensions", "", "values of the metric's dimensions, as mountpoint=/data")
+	cmd.Flags().StringVar(&at, "at", "", "when: a time in RFC 3339, or how long ago, as 2h (default now)")
+	cmd.Flags().VarP(output, "output", "o", "text or json")
+	return cmd
+}
+
+// pastTime reads a time, or how long ago it was.
+func pastTime(s string, now time.Time) (time.Time, error) {
+	if d, err := model.ParseDuration(s); err == nil {
+		return now.Add(-time.Duration(d)), nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return t, fmt.Errorf("%q is neither a time in RFC 3339 nor a duration as 2h or 7d", s)
+	}
+	return t, nil
+}
+
+func printWhy(out io.Writer, why policy.Why) error {
+	fmt.Fprintln(out, why.Words)
+	if !why.Judged {
+		return nil
+	}
+	state := func(s policy.WhyState) string {
+		if s.Severity == "" {
+			return "ok"
+		}
+		return "firing, " + s.Severity
+	}
+	fmt.Fprintf(out, "\npolicy %s, revision %d; before: %s; after: %s\n", why.Policy, why.Revision, state(why.Before), state(why.After))
+	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	for _, c := range why.Conditions {
+		fmt.Fprintf(t, "\n%s %s %s\t\t\n", c.Statistic, cmp.Or(c.Metric, c.Expr, c.Query), c.Op)
+		for _, w := range c.Windows {
+			value := "missing"
+			if w.Value != nil {
+				value = strconv.FormatFloat(*w.Value, 'g', 6, 64) + " " + c.Unit
+			}
+			fmt.Fprintf(t, "  %s\t%s\t%s\n", w.End.Format(time.RFC3339), value, w.Bad)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, a := range why.Recorded {
+		end := "fires"
+		if a.EndedAt != nil {
+			end = "ended " + a.EndedAt.Format(time.RFC3339) + " (" + a.Cause + ")"
+		}
+		fmt.Fprintf(out, "\nrecorded: alert %s, %s, began %s, %s\n", a.ID, a.Severity, a.StartedAt.Format(time.RFC3339), end)
+	}
+	return nil
+}
+
 func newPolicyExample() *cobra.Command {
 	return &cobra.Command{
 		Use: "example [METRIC]", Short: "Print a policy to begin with", Args: args(cobra.MaximumNArgs(1)),
@@ -261,7 +366,7 @@ func newPolicyExample() *cobra.Command {
 			if a == nil {
 				return fmt.Errorf("%s has no default alert; take the example of another metric and change it", name)
 			}
-			policy := strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(name, "k8s_"), "rate_"), "_", "-")
+			short := strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(name, "k8s_"), "rate_"), "_", "-")
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), `# %s: %s
 apiVersion: crowsnest.dev/v1
 kind: Policy
@@ -277,7 +382,7 @@ spec:
     thresholds: {%s: %v}
     need: %d
     of: %d
-`, m.Title, m.Help, policy, m.Level, m.Name, a.Statistic, model.Duration(a.Period), a.Op, a.Severity, a.Threshold, a.Need, a.Of)
+`, m.Title, m.Help, short, m.Level, m.Name, a.Statistic, model.Duration(a.Period), a.Op, a.Severity, a.Threshold, a.Need, a.Of)
 			return err
 		},
 	}

@@ -176,6 +176,14 @@ func (tx *Tx) Alerts(f AlertFilter) ([]Alert, error) {
 		ORDER BY id DESC LIMIT ?5`, f.State, f.Cluster, f.PolicyID, f.Before, f.Limit)
 }
 
+// AlertsAround gives the alerts of one key that fired within a time range, the
+// oldest first, at most 1000.
+func (tx *Tx) AlertsAround(policyID, cluster, key string, from, to time.Time) ([]Alert, error) {
+	return all(tx, "list alerts of an object", scanAlert, "SELECT "+alertColumns+` FROM alerts
+		WHERE policy_id = ? AND cluster = ? AND key = ? AND started_at <= ? AND (ended_at IS NULL OR ended_at >= ?) ORDER BY started_at LIMIT 1000`,
+		policyID, cluster, key, millis(to), millis(from))
+}
+
 // EndedAlertsSince gives the alerts that ended at or after a time.
 func (tx *Tx) EndedAlertsSince(t time.Time) ([]Alert, error) {
 	return all(tx, "list ended alerts", scanAlert, "SELECT "+alertColumns+" FROM alerts WHERE ended_at >= ? ORDER BY ended_at", millis(t))

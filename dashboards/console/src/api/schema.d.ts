@@ -702,6 +702,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/policies/{name}/why": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Why a policy did or did not fire for an object at a time: inputs, comparison, state before and after */
+        get: operations["explain-policy"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/routes": {
         parameters: {
             query?: never;
@@ -2660,6 +2677,104 @@ export interface components {
             /** @description Ids, separated by |; @all for everyone. */
             toUser?: string;
         };
+        Why: {
+            after: components["schemas"]["WhyState"];
+            /**
+             * Format: date-time
+             * @description Point of the interval's grid that was judged.
+             */
+            at: string;
+            before: components["schemas"]["WhyState"];
+            /** @description Of an end. */
+            cause?: string;
+            cluster: string;
+            conditions: components["schemas"]["WhyCondition"][];
+            dimensions?: {
+                [key: string]: string;
+            };
+            /** @description What the alert says. */
+            explanation?: string;
+            interval: string;
+            judged: boolean;
+            /** @description level, cluster, and what names it, as the inventory had it then. */
+            object: {
+                [key: string]: string;
+            };
+            /** @enum {string} */
+            outcome: "begins" | "goes on" | "severity" | "ends" | "ok" | "not judged";
+            policy: string;
+            /** @description Why it was not judged. */
+            reason?: string;
+            /** @description Alerts of this object around that time, as live evaluation recorded them. */
+            recorded: components["schemas"]["WhyAlert"][];
+            /**
+             * Format: date-time
+             * @description From where it was stepped through to know the state before.
+             */
+            replayFrom: string;
+            /**
+             * Format: int64
+             * @description Of the policy at that time.
+             */
+            revision: number;
+            /** @description All of it in words. */
+            words: string;
+        };
+        WhyAlert: {
+            cause?: string;
+            /** Format: date-time */
+            endedAt?: string;
+            id: string;
+            incident: string;
+            severity: string;
+            /** Format: date-time */
+            startedAt: string;
+        };
+        WhyCondition: {
+            expr?: string;
+            /** @description Severities at which it holds. */
+            holds: string[];
+            /** @description The object does not have this metric then. */
+            lacking?: boolean;
+            metric?: string;
+            /** Format: int64 */
+            need: number;
+            /** Format: int64 */
+            of: number;
+            op: string;
+            period: string;
+            query?: string;
+            recovery?: components["schemas"]["Thresholds"];
+            statistic?: string;
+            thresholds: components["schemas"]["Thresholds"];
+            unit: string;
+            /** @description The newest first; all that can matter. */
+            windows: components["schemas"]["WhyWindow"][];
+            words: string;
+        };
+        WhyLatch: {
+            closed: boolean;
+            severity: string;
+            /** Format: date-time */
+            since?: string;
+        };
+        WhyState: {
+            flapping?: boolean;
+            latches: components["schemas"]["WhyLatch"][];
+            /** @description Left out: it does not fire. */
+            severity?: string;
+        };
+        WhyWindow: {
+            /** @description The most severe severity at which the value is bad. */
+            bad?: string;
+            /** Format: date-time */
+            end: string;
+            /**
+             * Format: double
+             * @description Null when the period has none: it is skipped.
+             */
+            value: number | null;
+        };
         Within: {
             /** @description Of mon, tue, wed, thu, fri, sat, sun. Left out: all. */
             days?: string[] | null;
@@ -4586,6 +4701,47 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ListVersion"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "explain-policy": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Required. */
+                cluster?: string;
+                /** @description As shop/cart-1 (pod), shop/cart-1/app (container), shop/deployment/cart (workload), n-1 (node); left out for a cluster. Of a policy of level promql with the level before it: pod shop/cart-1. */
+                object?: string;
+                /** @description Values of the metric's dimensions: mountpoint=/data, several with a comma between. */
+                dimensions?: string;
+                /** @description Left out: now. */
+                at?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Why"];
                 };
             };
             /** @description Error */

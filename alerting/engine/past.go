@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/storage/inventory"
+)
+
+// Archive is what the engine asks of objects as they once were.
+type Archive interface {
+	// Versions lists the states that an object had within a time range, the
+	// oldest first.
+	Versions(ctx context.Context, cluster string, key object.Key, from, to time.Time) ([]inventory.Version, error)
+}
+
+var _ Archive = (*inventory.Store)(nil)
+
+// tombstoneFor is how long live evaluation remembers what is gone.
+const tombstoneFor = 24 * time.Hour
+
+// past shows one cluster's objects as they were at a time that can be moved. It
+// knows those that were loaded. For one goroutine.
+type past struct {
+	now      Inventory
+	archive  Archive
+	cluster  string
+	from, to time.Time
+	at       time.Time
+	versions map[object.Key][]inventory.Version
+}
+
+var _ Inventory = (*past)(nil)
+
+func newPast(now Inventory, archive Archive, cluster string, from, to time.Time) *past {
+	return &past{now: now, archive: archive, cluster: cluster, from: from.Add(-tombstoneFor), to: to, at: to, versions: map[object.Key][]inventory.Version{}}
+}
+
+// load reads what is to be known of a subject: its object, and the workloads
+// that this had.
+func (p *past) load(ctx context.Context, sub subject) error {
+	key, _, ok := objectKey(sub.level, sub.object)
+	if !ok {
+		return nil
+	}
+	versions, err := p.fetch(ctx, key)
+	if err != nil {
+		return err
+	}
+	seen := map[object.WorkloadRef]bool{}
+	for _, v := range versions {
+		pod, ok := v.Object.(*object.Pod)
+		if !ok || seen[pod.Workload] {
+			continue
+		}
+		seen[pod.Workload] = true
+		if _, err := p.fetch(ctx, object.Key{Kind: object.KindWorkload, Namespace: pod.Namespace, Name: pod.Workload.String()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *past) fetch(ctx context.Context, key object.Key) ([]inventory.Version, error) {
+	if v, ok := p.versions[key]; ok {
+		return v, nil
+	}
+	v, err := p.archive.Versions(ctx, p.cluster, key, p.from, p.to.Add(time.Millisecond))
+	if err == nil {
+		p.versions[key] = v
+	}
+	return v, err
+}
+
+// version gives the newest state that began by the present time.
+func (p *past) version(key object.Key) (inventory.Version, bool) {
+	versions := p.versions[key]
+	i := sort.Search(len(versions), func(i int) bool { return versions[i].From.After(p.at) })
+	if i == 0 {
+		return inventory.Version{}, false
+	}
+	return versions[i-1], true
+}
+
+func (p *past) Clusters() []string { return []string{p.cluster} }
+
+func (p *past) Info(cluster string) (inventory.Info, bool) { return p.now.Info(cluster) }
+
+// List gives nothing: only objects that were loaded are known.
+func (p *past) List(string, object.Kind) []object.Object { return nil }
+
+func (p *past) Get(_ string, key object.Key) (object.Object, bool) {
+	v, ok := p.version(key)
+	if !ok || (!v.To.IsZero() && !v.To.After(p.at)) {
+		return nil, false
+	}
+	return v.Object, true
+}
+
+func (p *past) Gone(_ string, key object.Key) (inventory.Tombstone, bool) {
+	v, ok := p.version(key)
+	if !ok || v.To.IsZero() || v.To.After(p.at) || p.at.Sub(v.To) > tombstoneFor {
+		return inventory.Tombstone{}, false
+	}
+	return inventory.Tombstone{At: v.To, Last: v.Object}, true
+}
+
+// upTo shows readings as they were at a time: nothing later is there.
+func (d readings) upTo(at time.Time, sub subject, c *compiled) readings {
+	out := readings{metrics: map[string]values{}, past: map[pastKey]values{}, low: d.low, exprs: d.exprs, lines: d.lines}
+	cut := func(samples []evaluate.Sample, end time.Time) []evaluate.Sample {
+		t := end.UnixMilli()
+		return samples[:sort.Search(len(samples), func(i int) bool { return samples[i].T > t })]
+	}
+	for _, cond := range c.conditions {
+		if cond.Expr != "" || cond.Query != "" {
+			continue
+		}
+		s := sub
+		if len(cond.metric.Dimensions) == 0 {
+			s.dimensions = ""
+		}
+		out.metrics[cond.Metric] = values{s: cut(d.metrics[cond.Metric][s], at)}
+		if cond.Change != nil {
+			k := pastKey{cond.Metric, cond.Change.Against.D()}
+			if old := d.past[k][s]; len(old) > 0 {
+				out.past[k] = values{s: cut(old, at.Add(-k.ago))}
+			}
+		}
+	}
+	return out
+}
+
+// places of a policy's conditions, once each.
+func (c *compiled) places() []catalogue.Place {
+	var out []catalogue.Place
+	for _, cond := range c.conditions {
+		if !slices.Contains(out, cond.metric.Place) {
+			out = append(out, cond.metric.Place)
+		}
+	}
+	return out
+}

@@ -1,0 +1,352 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
+	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
+)
+
+const (
+	// warmSteps are made before the time in question, beyond what the windows
+	// reach, so that the state before it is known.
+	warmSteps = 20
+	// maxWarm bounds them all.
+	maxWarm = 2000
+)
+
+// Why judges one object as of a time again, by the same code, data and
+// inventory as live evaluation, and tells everything that went into it. r is
+// the policy in the version of that time. May be called concurrently.
+func (e *Engine) Why(ctx context.Context, r meta.Resource, q policy.Question) (policy.Why, error) {
+	c, err := compile(r)
+	if err != nil {
+		return policy.Why{}, err
+	}
+	interval := e.Intervals()[q.Cluster]
+	if interval == 0 {
+		interval = defaultInterval
+	}
+	at := q.At.Truncate(interval).UTC()
+	out := policy.Why{
+		Policy: r.Name, Revision: r.Revision, Cluster: q.Cluster, At: at, Interval: policy.Duration(interval), Dimensions: q.Dimensions, ReplayFrom: at,
+		Conditions: []policy.WhyCondition{}, Recorded: []policy.WhyAlert{}, Outcome: "not judged", Object: map[string]string{"level": string(c.level), "cluster": q.Cluster},
+	}
+	sub, err := c.subjectOf(q)
+	if err != nil {
+		return out, err
+	}
+	refuse := func(why string) (policy.Why, error) {
+		out.Reason = why
+		out.Words = fmt.Sprintf("At %s it was not judged: %s.", at.Format(time.RFC3339), why)
+		return out, nil
+	}
+	switch {
+	case !c.enabled:
+		return refuse("the policy was disabled")
+	case !c.selection.Cluster(q.Cluster, e.Labels(ctx, q.Cluster)):
+		return refuse("the policy is not about this cluster")
+	case c.misfit(interval) != "":
+		return refuse(c.misfit(interval))
+	case e.opts.Archive == nil:
+		return out, fmt.Errorf("objects as they were are not kept: %w", fault.ErrUnavailable)
+	}
+	recorded, err := e.recorded(ctx, r.ID, q.Cluster, sub, at)
+	if err != nil {
+		return out, err
+	}
+	for _, a := range recorded {
+		out.Recorded = append(out.Recorded, whyAlert(a))
+	}
+	v, from, judged, err := e.rejudge(ctx, c, q.Cluster, sub, at, interval, recorded)
+	out.ReplayFrom = from
+	if err != nil {
+		return out, err
+	}
+	out.Object = objectMap(v.object)
+	if !judged {
+		why := v.why
+		if v.gone != "" {
+			why = incident.CauseWords(v.gone)
+		}
+		return refuse(why)
+	}
+	out.Judged = true
+	c.tell(&out, v)
+	return out, nil
+}
+
+// subjectOf reads which object is asked about.
+func (c *compiled) subjectOf(q policy.Question) (subject, error) {
+	sub := subject{level: c.level, object: q.Object}
+	if c.promql() {
+		if level, rest, ok := strings.Cut(q.Object, " "); ok { // as alerts' keys have it
+			sub.level, sub.object = catalogue.Level(level), rest
+		} else if q.Object == "" {
+			sub.level = catalogue.Cluster
+		} else {
+			return sub, fault.Field{Path: "object", Reason: "must be level and name, as \"pod shop/cart-1\", for a policy of level promql", Value: q.Object}
+		}
+	}
+	if _, ok := labelsOf(sub.level, sub.object); !ok {
+		names := sub.level.ObjectLabels()
+		want := "empty"
+		if len(names) > 1 {
+			want = strings.Join(names[1:], "/")
+		}
+		return sub, fault.Field{Path: "object", Reason: "must be " + want + ": the policy is about a " + string(sub.level), Value: q.Object}
+	}
+	names := c.dimensions
+	if c.promql() {
+		names = sortedNames(q.Dimensions)
+	}
+	for k := range q.Dimensions {
+		if !slices.Contains(names, k) {
+			return sub, fault.Field{Path: "dimensions", Reason: "the policy's metrics have the dimensions " + strings.Join(names, ", "), Value: k}
+		}
+	}
+	for _, k := range names {
+		if _, ok := q.Dimensions[k]; !ok {
+			return sub, fault.Field{Path: "dimensions", Reason: "each value is judged by itself: say which, as " + k + "=…", Value: nil}
+		}
+	}
+	sub.dimensions = dimensionsOf(names, func(k string) string { return q.Dimensions[k] })
+	return sub, nil
+}
+
+func sortedNames(m map[string]string) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Labels of a cluster, as its row has them.
+func (e *Engine) Labels(ctx context.Context, cluster string) map[string]string {
+	var out map[string]string
+	_ = e.opts.Meta.View(ctx, func(tx *meta.Tx) error {
+		rows, err := tx.ListClusters()
+		for _, r := range rows {
+			if r.ID == cluster {
+				out = r.Labels
+			}
+		}
+		return err
+	})
+	return out
+}
+
+// recorded gives the alerts of a subject around a time.
+func (e *Engine) recorded(ctx context.Context, policyID, cluster string, sub subject, at time.Time) ([]*incident.Alert, error) {
+	var out []*incident.Alert
+	err := e.opts.Meta.View(ctx, func(tx *meta.Tx) error {
+		rows, err := tx.AlertsAround(policyID, cluster, sub.key(), at.Add(-time.Hour), at.Add(time.Hour))
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			a, err := incident.FromRow(r)
+			if err != nil {
+				return err
+			}
+			out = append(out, a)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// rejudge steps one subject through to a time, from before all that its windows
+// reach or, when an alert is recorded that began earlier, from that.
+func (e *Engine) rejudge(ctx context.Context, c *compiled, cluster string, sub subject, at time.Time, interval time.Duration, recorded []*incident.Alert) (verdict, time.Time, bool, error) {
+	steps := warmSteps
+	for i, cond := range c.conditions {
+		steps = max(steps, warmSteps+int(time.Duration(c.rule.Reach(i))*cond.Period.D()/interval))
+	}
+	if c.promql() || c.lines() {
+		steps = 0 // each would be evaluated anew; what is recorded has to do
+	}
+	from := at.Add(-time.Duration(min(steps, maxWarm)) * interval)
+	p := newPast(e.opts.Inventory, e.opts.Archive, cluster, from, at)
+	if err := p.load(ctx, sub); err != nil {
+		return verdict{}, from, false, err
+	}
+	w := newWant()
+	least := at.Sub(from)
+	if c.rule.NoData == policy.NoDataAlert {
+		least += evaluate.NoDataLimit
+	}
+	for i := range c.conditions {
+		least = max(least, at.Sub(from)+c.span(i, interval))
+	}
+	w.add(c, interval, least)
+	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: cluster, lines: e.opts.Lines, known: completeness{sure: true, all: at}, only: map[subject]bool{sub: true}}
+	if sub.dimensions != "" {
+		rd.only[subject{level: sub.level, object: sub.object}] = true
+	}
+	data, err := rd.read(ctx, at, w)
+	if err != nil {
+		return verdict{}, from, false, err
+	}
+	if err := data.exprError(c); err != nil {
+		return verdict{}, from, false, err
+	}
+	var a *incident.Alert // while it fires
+	var state evaluate.State
+	for _, r := range recorded {
+		if r.StartedAt.Before(from) && (r.Firing || !r.EndedAt.Before(from)) {
+			a = r
+			if rank := r.Severity.Rank(); rank > 0 {
+				for i := range rank {
+					if c.rule.Names(i) {
+						state.Latches[i] = evaluate.Latch{Closed: true, Since: r.StartedAt}
+					}
+				}
+			}
+			state.At, state.Newest = from.Add(-interval), from.Add(-interval)
+		}
+	}
+	var v verdict
+	judged := false
+	for t := from; !t.After(at); t = t.Add(interval) {
+		p.at = t
+		ct := &court{inventory: p, cluster: cluster, at: t, interval: interval, silent: func(catalogue.Place, string) bool { return false }}
+		v, judged = ct.judge(c, sub, a, state, data.upTo(t, sub, c))
+		if !judged {
+			if v.gone != "" {
+				a, state = nil, evaluate.State{}
+			}
+			continue
+		}
+		state = v.state
+		switch {
+		case v.cause != "":
+			a, state = nil, evaluate.State{Changes: v.state.Changes}
+		case a == nil && state.Rank(c.rule.NoDataRank) > 0:
+			a = &incident.Alert{Data: incident.Data{Object: v.object, UID: v.uid, Desired: v.desired, Rollout: v.rollout}}
+		case a == nil:
+			state = evaluate.State{Changes: v.state.Changes}
+		}
+	}
+	return v, from, judged, nil
+}
+
+func whyAlert(a *incident.Alert) policy.WhyAlert {
+	out := policy.WhyAlert{ID: a.ID, Incident: a.IncidentID, Severity: string(a.Severity), StartedAt: a.StartedAt, Cause: string(a.Cause)}
+	if !a.EndedAt.IsZero() {
+		end := a.EndedAt
+		out.EndedAt = &end
+	}
+	return out
+}
+
+// tell puts a judgement into words and numbers.
+func (c *compiled) tell(out *policy.Why, v verdict) {
+	rank, was := v.state.Rank(c.rule.NoDataRank), v.before.Rank(c.rule.NoDataRank)
+	out.Before, out.After, out.Cause = c.whyState(v.before), c.whyState(v.state), string(v.cause)
+	shown := max(rank, was)
+	if shown == 0 { // judged by the least severe threshold that is named
+		for shown = 1; shown < evaluate.Severities && !c.rule.Names(shown-1); shown++ {
+		}
+	}
+	var words []string
+	for i, cond := range c.conditions {
+		wc := policy.WhyCondition{
+			Metric: cond.Metric, Expr: cond.Expr, Query: cond.Query, Statistic: cond.Statistic, Period: cond.Period, Op: cond.Op, Unit: cond.unit(),
+			Thresholds: cond.Thresholds, Recovery: cond.Recovery, Need: cond.Need, Of: cond.Of, Windows: []policy.WhyWindow{}, Holds: []string{}, Lacking: v.lacks[i],
+		}
+		rule := c.rule.Conditions[i]
+		bad, seen := 0, 0
+		if i < len(v.in.Windows) {
+			threshold, _, named := rule.Threshold(shown)
+			for _, w := range v.in.Windows[i] {
+				ww := policy.WhyWindow{End: w.End.UTC()}
+				if !w.Missing {
+					value := w.Value
+					ww.Value = &value
+					for s, sev := range catalogue.Severities {
+						if t := rule.Thresholds[s]; t != nil && rule.Bad(value, *t) {
+							ww.Bad = string(sev)
+						}
+					}
+					if seen < cond.Of {
+						seen++
+						if named && rule.Bad(value, threshold) {
+							bad++
+						}
+					}
+				}
+				wc.Windows = append(wc.Windows, ww)
+			}
+			for s, sev := range catalogue.Severities {
+				if rule.Thresholds[s] != nil && rule.Holds(s+1, v.in.Windows[i]) {
+					wc.Holds = append(wc.Holds, string(sev))
+				}
+			}
+			wc.Words = sentence(cond, v.in.Windows[i], cond.Of)
+			if named {
+				_, by, _ := rule.Threshold(shown)
+				wc.Words += fmt.Sprintf("; %s needs %d of %d %s %s, and %d are", by, cond.Need, cond.Of, opWords[rule.Op], policy.FormatValue(threshold, cond.unit()), bad)
+			}
+		}
+		if wc.Lacking {
+			wc.Words = "the object does not have this metric then"
+		}
+		words = append(words, wc.Words)
+		out.Conditions = append(out.Conditions, wc)
+	}
+	end := ""
+	switch {
+	case v.cause != "":
+		out.Outcome, end = "ends", fmt.Sprintf("the alert ended: %s", incident.CauseWords(v.cause))
+	case was == 0 && rank > 0:
+		out.Outcome, end = "begins", fmt.Sprintf("the alert began with %s", catalogue.Severities[rank-1])
+	case was > 0 && rank != was:
+		out.Outcome, end = "severity", fmt.Sprintf("it went from %s to %s", catalogue.Severities[was-1], catalogue.Severities[rank-1])
+	case rank > 0:
+		out.Outcome, end = "goes on", fmt.Sprintf("it was firing with %s and went on: %d good periods in a row end it", catalogue.Severities[rank-1], c.rule.RecoverAfter)
+	default:
+		out.Outcome, end = "ok", "it was ok and stayed so"
+	}
+	if rank > 0 {
+		out.Explanation = explain(c, rank, v.in, v.state, isOnlySilent(v.state))
+	}
+	combine := "; and "
+	if c.rule.Any {
+		combine = "; or "
+	}
+	text := end
+	if len(words) > 0 && v.gone == "" {
+		text = strings.Join(words, combine) + ". So " + end
+	}
+	out.Words = fmt.Sprintf("At %s %s.", out.At.Format(time.RFC3339), text)
+}
+
+func (c *compiled) whyState(s evaluate.State) policy.WhyState {
+	out := policy.WhyState{Latches: []policy.WhyLatch{}, Flapping: s.Flapping}
+	if rank := s.Rank(c.rule.NoDataRank); rank > 0 {
+		out.Severity = string(catalogue.Severities[rank-1])
+	}
+	for i, l := range s.Latches {
+		if !c.rule.Names(i) {
+			continue
+		}
+		wl := policy.WhyLatch{Severity: string(catalogue.Severities[i]), Closed: l.Closed}
+		if !l.Since.IsZero() {
+			since := l.Since.UTC()
+			wl.Since = &since
+		}
+		out.Latches = append(out.Latches, wl)
+	}
+	return out
+}
