@@ -21,17 +21,17 @@ type RuleGroups struct {
 	APIVersion string          `json:"apiVersion" enum:"crowsnest.dev/v1"`
 	Kind       string          `json:"kind" enum:"RuleGroups"`
 	Metadata   policy.Metadata `json:"metadata"`
-	Spec       Spec            `json:"spec"`
-	Status     *Status         `json:"status,omitempty" write:"ignored" doc:"Set by the server; ignored on write."`
+	Spec       RulesSpec       `json:"spec"`
+	Status     *RulesStatus    `json:"status,omitempty" write:"ignored" doc:"Set by the server; ignored on write."`
 }
 
-// Spec holds what a rule file of Prometheus holds.
-type Spec struct {
-	Groups []Group `json:"groups"`
+// RulesSpec holds what a rule file of Prometheus holds.
+type RulesSpec struct {
+	Groups []RuleGroup `json:"groups"`
 }
 
-// Group is evaluated as one, rule after rule.
-type Group struct {
+// RuleGroup is evaluated as one, rule after rule.
+type RuleGroup struct {
 	Name        string            `json:"name"`
 	Interval    string            `json:"interval,omitempty" doc:"Left out: 1m."`
 	QueryOffset string            `json:"query_offset,omitempty" doc:"How far behind now it looks. Left out: 11s, when sums over a cluster are written."`
@@ -51,8 +51,8 @@ type Rule struct {
 	Annotations   map[string]string `json:"annotations,omitempty"`
 }
 
-// Status is how the groups do.
-type Status struct {
+// RulesStatus is how the groups do.
+type RulesStatus struct {
 	Problem  string `json:"problem,omitempty" doc:"Why they do not run as they are written."`
 	Firing   int    `json:"firing" doc:"Alerts that fire."`
 	Pending  int    `json:"pending" doc:"Alerts that wait for their for."`
@@ -61,7 +61,7 @@ type Status struct {
 }
 
 // Text gives the rule file that says the same.
-func (s Spec) Text() string {
+func (s RulesSpec) Text() string {
 	out, err := yaml.Marshal(s)
 	if err != nil {
 		panic("BUG: rule groups without YAML: " + err.Error())
@@ -109,7 +109,7 @@ func Of(r meta.Resource) (*RuleGroups, error) {
 
 // Show adds how stored groups do.
 func (m *Manager) Show(o *RuleGroups) {
-	o.Status = &Status{Problem: m.Problem(o.Metadata.Name)}
+	o.Status = &RulesStatus{Problem: m.Problem(o.Metadata.Name)}
 	for _, g := range m.RuleGroups() {
 		if g.File() != fromAPI+o.Metadata.Name {
 			continue
@@ -146,7 +146,7 @@ func Import(name, text string) (*RuleGroups, error) {
 	o := &RuleGroups{APIVersion: policy.APIVersion, Kind: meta.KindRuleGroups, Metadata: policy.Metadata{Name: name}}
 	var file struct {
 		Groups []struct {
-			Group
+			RuleGroup
 			Rules []struct {
 				Rule
 				Expr json.RawMessage `json:"expr"` // a bare number is none of JSON's texts
@@ -157,7 +157,7 @@ func Import(name, text string) (*RuleGroups, error) {
 		return nil, fmt.Errorf("read rule groups: %w: %w", fault.ErrMalformed, err)
 	}
 	for _, g := range file.Groups {
-		group := g.Group
+		group := g.RuleGroup
 		group.Rules = make([]Rule, 0, len(g.Rules))
 		for _, r := range g.Rules {
 			rule := r.Rule

@@ -220,7 +220,7 @@ func TestRulesFromTheAPI(t *testing.T) {
 	now := time.Now().UTC()
 	set := func(text string) {
 		t.Helper()
-		var of Spec
+		var of RulesSpec
 		if err := yaml.Unmarshal([]byte(text), &of); err != nil {
 			t.Fatal(err)
 		}

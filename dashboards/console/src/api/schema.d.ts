@@ -2213,17 +2213,7 @@ export interface components {
             };
             record?: string;
         };
-        RuleGroups: {
-            /** @enum {string} */
-            apiVersion: "crowsnest.dev/v1";
-            /** @enum {string} */
-            kind: "RuleGroups";
-            metadata: components["schemas"]["Metadata"];
-            spec: components["schemas"]["RulesSpec"];
-            /** @description Set by the server; ignored on write. */
-            status?: components["schemas"]["RulesStatus"];
-        };
-        RulesGroup: {
+        RuleGroup: {
             /** @description Left out: 1m. */
             interval?: string;
             labels?: {
@@ -2239,8 +2229,18 @@ export interface components {
             query_offset?: string;
             rules: components["schemas"]["Rule"][] | null;
         };
+        RuleGroups: {
+            /** @enum {string} */
+            apiVersion: "crowsnest.dev/v1";
+            /** @enum {string} */
+            kind: "RuleGroups";
+            metadata: components["schemas"]["Metadata"];
+            spec: components["schemas"]["RulesSpec"];
+            /** @description Set by the server; ignored on write. */
+            status?: components["schemas"]["RulesStatus"];
+        };
         RulesSpec: {
-            groups: components["schemas"]["RulesGroup"][] | null;
+            groups: components["schemas"]["RuleGroup"][] | null;
         };
         RulesStatus: {
             /**
