@@ -253,6 +253,20 @@ func files(t *testing.T, dir string) (n int) {
 	return n
 }
 
+func TestAFolderMayBeNamedRelatively(t *testing.T) {
+	g := newRig(t)
+	g.add(t0, 3)
+	t.Chdir(filepath.Dir(g.to))
+	g.to = filepath.Base(g.to)
+	g.backup(nil)
+	if _, err := Restore(context.Background(), g.to, "", "restored", nil); err != nil {
+		t.Fatal(err)
+	}
+	if samples, rows := holds(t, "restored"); samples != 3 || rows != 1 {
+		t.Errorf("%d samples and %d rows", samples, rows)
+	}
+}
+
 func TestInterruptedOnesGoOn(t *testing.T) {
 	g := newRig(t)
 	for n := range 4 {

@@ -39,7 +39,11 @@ func copyDatabase(ctx context.Context, from, to string) (err error) {
 
 // check has SQLite look through a file.
 func check(ctx context.Context, path string) (err error) {
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: "mode=ro"}).String())
+	abs, err := filepath.Abs(path) // what is relative would be read as a host
+	if err != nil {
+		return err
+	}
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: filepath.ToSlash(abs), RawQuery: "mode=ro"}).String())
 	if err != nil {
 		return err
 	}
