@@ -9,6 +9,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/alerting/preset"
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -260,8 +261,10 @@ func (h *handlers) switchPolicy(ctx context.Context, in *switchQuery, on bool) (
 		if p.IsEnabled() == on {
 			return nil // it is so already: no version of its own
 		}
-		if err := checkWrite(row, 0, in.Manager, in.Force); err != nil {
-			return err
+		if row.ManagedBy != preset.Manager { // presets are there to be switched by anybody, and stay presets
+			if err := checkWrite(row, 0, in.Manager, in.Force); err != nil {
+				return err
+			}
 		}
 		p.Spec.Enabled = &on
 		row.UpdatedAt, row.UpdatedBy = h.now(), who(ctx)

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/engine"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
+	"github.com/crowsnest-dev/crowsnest/alerting/preset"
 	"github.com/crowsnest-dev/crowsnest/alerting/rules"
 	"github.com/crowsnest-dev/crowsnest/api"
 	"github.com/crowsnest-dev/crowsnest/api/alertmanager"
@@ -29,7 +31,7 @@ type alerting struct {
 	incidents func(context.Context) (map[string]inventory.IncidentCount, error)
 }
 
-func (a *app) newAlerting(_ context.Context) (*alerting, error) {
+func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 	keyring, err := notify.OpenKeyring(a.dir.join("secrets.key"))
 	if err != nil {
 		return nil, err
@@ -39,6 +41,11 @@ func (a *app) newAlerting(_ context.Context) (*alerting, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if a.settings.presets {
+		if err := preset.Install(ctx, a.meta, time.Now().UTC().Truncate(time.Millisecond)); err != nil {
+			return nil, err
+		}
 	}
 	eng, err := engine.New(engine.Options{
 		Queryable: a.metrics, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Archive: a.inventory, Told: outbox.Wake, PublicURL: a.publicURL(),

@@ -32,7 +32,7 @@ func newPolicy(_ *common) *cobra.Command {
   crowsnest policy apply -f cart-cpu.yaml
   crowsnest policy delete cart-cpu`,
 	}
-	cmd.AddCommand(newPolicyList(), newPolicyApply(), newPolicyDelete(), newPolicyExample(), newPolicyWhy())
+	cmd.AddCommand(newPolicyList(), newPolicyApply(), newPolicyDelete(), newPolicySwitch("enable", "Switch policies on", "on"), newPolicySwitch("disable", "Switch policies off; their alerts end", "off"), newPolicyExample(), newPolicyWhy())
 	return cmd
 }
 
@@ -44,7 +44,14 @@ type named struct {
 		Name     string `json:"name"`
 		Project  string `json:"project"`
 		Revision int64  `json:"revision"`
+
+		ManagedBy string `json:"managedBy"`
 	} `json:"metadata"`
+	Status struct {
+		State   string   `json:"state"`
+		Firing  int      `json:"firing"`
+		Reasons []string `json:"reasons"`
+	} `json:"status"`
 	Spec struct {
 		Enabled *bool  `json:"enabled"`
 		Level   string `json:"level"`
@@ -79,9 +86,14 @@ func newPolicyList() *cobra.Command {
 				return err
 			}
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
-			fmt.Fprintln(t, "NAME\tLEVEL\tENABLED\tREVISION")
+			fmt.Fprintln(t, "NAME\tLEVEL\tENABLED\tREVISION\tMANAGED BY\tSTATE\tFIRING\tWHY")
 			for _, p := range out.Items {
-				fmt.Fprintf(t, "%s\t%s\t%t\t%d\n", p.Metadata.Name, p.Spec.Level, p.Spec.Enabled == nil || *p.Spec.Enabled, p.Metadata.Revision)
+				why := ""
+				if len(p.Status.Reasons) > 0 {
+					why = p.Status.Reasons[0]
+				}
+				fmt.Fprintf(t, "%s\t%s\t%t\t%d\t%s\t%s\t%d\t%s\n", p.Metadata.Name, p.Spec.Level, p.Spec.Enabled == nil || *p.Spec.Enabled, p.Metadata.Revision,
+					p.Metadata.ManagedBy, p.Status.State, p.Status.Firing, why)
 			}
 			return t.Flush()
 		},
@@ -238,6 +250,30 @@ func newPolicyDelete() *cobra.Command {
 		},
 	}
 	r.flags(cmd)
+	return cmd
+}
+
+func newPolicySwitch(verb, short, state string) *cobra.Command {
+	var r remote
+	var force bool
+	cmd := &cobra.Command{
+		Use: verb + " NAME...", Short: short, Args: args(cobra.MinimumNArgs(1)), Example: "  crowsnest policy " + verb + " node-cpu",
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if err := r.open(); err != nil {
+				return err
+			}
+			defer r.close()
+			for _, name := range given {
+				if err := r.json(cmd.Context(), http.MethodPost, "/policies/"+url.PathEscape(name)+"/"+verb+"?manager=file&force="+strconv.FormatBool(force), nil, nil); err != nil {
+					return fmt.Errorf("policy/%s: %w", name, err)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "policy/%s is %s\n", name, state)
+			}
+			return nil
+		},
+	}
+	r.flags(cmd)
+	cmd.Flags().BoolVar(&force, "force", false, "also those that the console manages")
 	return cmd
 }
 

@@ -41,6 +41,7 @@ type settings struct {
 	window       *period
 	webhookCIDRs *cidrs
 	ruleFiles    []string
+	presets      bool
 	// alertmanagers are told what alerting rules find, too.
 	alertmanagers *addresses
 
@@ -80,6 +81,7 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.IntVar(&s.seriesPerWorkload, "series-per-workload", 0, "active series that each workload may have; 0 for no bound of its own")
 	f.IntVar(&s.samplesPerSecond, "samples-per-second", 0, "samples a second that each cluster may send; 0 for no bound")
 	f.Var(s.webhookCIDRs, "allow-webhook-cidr", "address ranges inside your network that webhooks may be sent to (repeatable); public addresses always are")
+	f.BoolVar(&s.presets, "presets", true, "bring the policies that come with the product; those that were deleted or taken over are left alone")
 	f.StringSliceVar(&s.ruleFiles, "rule-file", nil, "file of Prometheus' recording and alerting rules, or a pattern such as /etc/rules/*.yml (repeatable); looked at every 30 s")
 	f.Var(s.alertmanagers, "alertmanager", "address of an Alertmanager that is told what alerting rules find, too, for example http://alertmanager:9093 (repeatable)")
 }

@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/crowsnest-dev/crowsnest/alerting/preset"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/storage/ingest"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
+)
+
+// Each preset fires where its fixtures say so, and nowhere else.
+func TestPresets(t *testing.T) {
+	all, err := preset.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range all {
+		for kind, fixtures := range map[string][]map[string]string{"fires": p.Fires, "quiet": p.Quiet} {
+			for i, series := range fixtures {
+				t.Run(fmt.Sprintf("%s/%s-%d", p.Name, kind, i), func(t *testing.T) {
+					t.Parallel()
+					if fired := playPreset(t, p, series); fired != (kind == "fires") {
+						t.Errorf("fired: %t, of %v", fired, series)
+					}
+				})
+			}
+		}
+	}
+}
+
+func playPreset(t *testing.T, p preset.Preset, fixture map[string]string) (fired bool) {
+	s := newScene(t)
+	s.object("node", []string{"n-1"})
+	s.object("workload", []string{"cart", "desired=1"})
+	s.object("pod", []string{"cart-1"})
+	s.inv.put(
+		&object.Namespace{Meta: object.Meta{UID: "uid-ns", Name: "shop", CreatedAt: s.now.Add(-24 * interval)}},
+		&object.Service{Meta: object.Meta{UID: "uid-svc", Namespace: "shop", Name: "cart", CreatedAt: s.now.Add(-24 * interval)}},
+	)
+	pol, err := p.Policy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := json.Marshal(pol.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.update(func(tx *meta.Tx) error {
+		return tx.CreateResource(meta.Resource{ID: "pol_" + p.Name, Kind: meta.KindPolicy, Project: "default", Name: p.Name, Revision: 1, Spec: spec, ManagedBy: preset.Manager, CreatedAt: s.now, UpdatedAt: s.now})
+	})
+	s.engine.reload(t.Context(), s.now)
+
+	type row struct {
+		labels labels.Labels
+		values []parser.SequenceValue
+	}
+	var rows []row
+	steps := 0
+	for desc, values := range fixture {
+		given, seq, err := parser.NewParser(parser.Options{}).ParseSeriesDesc(desc + " " + values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := map[string]string{"cluster": "prod-1", "node": "n-1"} // of what the catalogue does not have
+		if m, ok := catalogue.Get(given.Get(labels.MetricName)); ok {
+			l = map[string]string{}
+			for _, name := range m.Level.SeriesLabels() {
+				l[name] = map[string]string{
+					"cluster": "prod-1", "node": "n-1", "namespace": "shop", "workload_type": "deployment", "workload": "cart", "pod": "cart-1",
+					"container": "app", "service": "cart", "persistentvolumeclaim": "data",
+				}[name]
+			}
+		}
+		given.Range(func(x labels.Label) { l[x.Name] = x.Value })
+		rows = append(rows, row{labels.FromMap(l), seq})
+		steps = max(steps, len(seq))
+	}
+	for i := range steps {
+		s.now = s.now.Truncate(interval).Add(interval)
+		at := s.now
+		for _, r := range rows {
+			if i < len(r.values) && !r.values[i].Omitted {
+				s.put(r.labels, at, r.values[i].Value)
+			}
+		}
+		s.put(labels.FromStrings("__name__", rollup.CoverageRatio, "cluster", "prod-1"), at, 1)
+		s.now = s.now.Add(interval / 100)
+		for _, sender := range []string{"node/n-1", "cluster"} {
+			s.engine.Arrived(ingest.Arrival{Cluster: "prod-1", Sender: sender, Through: at, Interval: interval, ReceivedAt: s.now})
+		}
+		s.engine.RolledUp(rollup.Written{Cluster: "prod-1", At: at})
+		for {
+			rounds, _, _ := s.engine.next(s.now)
+			if len(rounds) == 0 {
+				break
+			}
+			for _, r := range rounds {
+				s.engine.evaluate(t.Context(), r)
+			}
+		}
+		s.tick()
+		fired = fired || len(s.engine.alerts) > 0
+	}
+	return fired
+}
