@@ -40,6 +40,7 @@ type filePos struct {
 	// says then, for stdout and stderr, through where lines were sent.
 	Scan int64     `json:"scan,omitempty"`
 	Done *[2]int64 `json:"done,omitempty"`
+	Last int64     `json:"last,omitempty"` // time of the last line that was read
 }
 
 // done says through where the lines of a stream were sent.
@@ -159,7 +160,7 @@ func (c *container) begins(f *file, stream int) int64 {
 
 // pos is where the file stands, given what is pending of it.
 func (c *container) pos(f *file) filePos {
-	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset}
+	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset, Last: f.last}
 	done := [2]int64{c.begins(f, 0), c.begins(f, 1)}
 	if scan := min(done[0], done[1]); scan < f.offset {
 		p.Scan, p.Done = scan, &done
@@ -172,7 +173,7 @@ func (c *container) pos(f *file) filePos {
 
 // resume sets the file to where a position left it.
 func (f *file) resume(p filePos) {
-	f.gen, f.offset = p.Gen, p.Offset
+	f.gen, f.offset, f.last = p.Gen, p.Offset, p.Last
 	f.skip = [2]int64{p.done(0), p.done(1)}
 	if p.Scan != 0 {
 		f.offset = max(0, p.Scan)
@@ -750,7 +751,7 @@ func (r *Files) abandon(c *container, f *file) {
 		r.counts.read(c.id, d.lines, 0)
 		r.counts.dropped(c.id, DropRotated, d.lines)
 		r.log.Warn("log lines lost", "path", f.path, "lines", d.lines, "from", f.offset)
-		c.lost = append(c.lost, loss{f, d})
+		c.lost = append(c.lost, loss{f, DropRotated, d})
 		c.dirty = true
 		f.offset += d.bytes
 	}
@@ -760,8 +761,9 @@ func (r *Files) abandon(c *container, f *file) {
 
 // loss is what a file had when it was given up.
 type loss struct {
-	file *file
-	drop drop
+	file   *file
+	reason string
+	drop   drop
 }
 
 // tellLost puts into the batch what was lost. It is false when the batch must be
@@ -775,7 +777,7 @@ func (r *Files) tellLost(c *container, b *batch[filePos]) bool {
 		}
 		s := c.stream
 		s.Stream = streams[0]
-		b.drop(s, DropRotated, l.drop.lines, int(l.drop.bytes), l.drop.from, l.drop.until)
+		b.drop(s, l.reason, l.drop.lines, int(l.drop.bytes), l.drop.from, l.drop.until)
 		r.touched[l.file] = true
 		c.lost = c.lost[1:]
 	}

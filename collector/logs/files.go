@@ -580,6 +580,9 @@ func (r *Files) scanContainer(c *container) {
 	for _, f := range r.adoptPacked(c, fresh) {
 		r.adopt(c, f)
 	}
+	if !r.started {
+		r.findGap(c)
+	}
 	// Those that are read and gone are forgotten.
 	c.files = slices.DeleteFunc(c.files, func(f *file) bool { return f.done && f.unlinked })
 	held, deleted := 0, 0
@@ -706,6 +709,61 @@ func (r *Files) adopt(c *container, f *file) {
 	if r.firstStart && f.suffix != "" {
 		r.skip(c, f) // rotated before anybody collected here
 	}
+}
+
+// findGap notices at a start that rotation went further than what is still there:
+// of the files whose positions are known, none is left. What was in them after
+// their positions, and in those that came and went since, is lost; only its range
+// of time is known. It is told before the first line of what is there.
+func (r *Files) findGap(c *container) {
+	var newest *filePos
+	for _, p := range r.journal.sources() {
+		if filepath.Dir(p.Path) != c.dir || p.Len < knownHead {
+			continue
+		}
+		if newest == nil || p.Last > newest.Last {
+			newest = &p
+		}
+		for _, f := range c.files {
+			if f.done || f.beginsAs(p) {
+				return // read on from there
+			}
+		}
+	}
+	if newest == nil || len(c.files) == 0 {
+		return
+	}
+	first := c.files[0]
+	if instance, ok := instanceOf(newest.Path); !ok || instance != first.instance {
+		return // files of an instance that ended go with it, mostly after they were read
+	}
+	until := first.firstTime()
+	if until == 0 || newest.Last >= until {
+		return
+	}
+	r.counts.dropped(c.id, DropAway, 0)
+	r.log.Warn("log files were rotated away while no collector ran", "path", newest.Path, "from", time.Unix(0, newest.Last).UTC(), "until", time.Unix(0, until).UTC())
+	c.lost = append(c.lost, loss{first, DropAway, drop{from: newest.Last, until: until}})
+}
+
+func instanceOf(path string) (instance int, ok bool) {
+	if instance, _, ok = nameOf(filepath.Base(path)); !ok {
+		instance, _, ok = packedNameOf(filepath.Base(path))
+	}
+	return instance, ok
+}
+
+// firstTime is the time of the file's first line, 0 if it has none.
+func (f *file) firstTime() int64 {
+	head := f.head
+	if !f.packed {
+		head = make([]byte, fingerprintBytes)
+		n, _ := f.fd.ReadAt(head, 0)
+		head = head[:n]
+	}
+	line, _, _ := strings.Cut(string(head), "\n")
+	p, _ := parsePiece(line)
+	return p.at
 }
 
 // current gives the file that a rotated one would have to be a copy of, were it

@@ -32,8 +32,9 @@ type State interface {
 
 // Reasons for which lines are dropped.
 const (
-	DropRotated = "rotated_away" // the file was gone before it was read
-	DropRefused = "refused"      // the server refused the batch for good
+	DropRotated = "rotated_away"       // the file was gone before it was read
+	DropAway    = "rotated_while_away" // the same while no collector ran: how many is not known
+	DropRefused = "refused"            // the server refused the batch for good
 	DropGone    = "instance_gone"
 	DropRate    = "rate_limit" // over the container's limit
 )

@@ -27,7 +27,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range maskRules {
 		m.masked.WithLabelValues(r)
 	}
-	for _, r := range []string{DropRotated, DropRefused, DropGone, DropRate} {
+	for _, r := range []string{DropRotated, DropAway, DropRefused, DropGone, DropRate} {
 		m.dropped.WithLabelValues(r)
 	}
 	for _, r := range []string{"sent", "resent", "refused"} {

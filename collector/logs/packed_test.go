@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // pack compresses a file as the kubelet does: a new file, then the old one goes.
@@ -161,5 +162,49 @@ func TestFilesDamagedCompressed(t *testing.T) {
 	// 10 lines, some of the damaged one, none of the garbage, two whole files.
 	if n := len(seen); twice > 1 || n <= 10+2*5000 || n >= 10+3*5000 {
 		t.Errorf("%d lines, %d of them twice", n, twice)
+	}
+}
+
+// Where rotation took files while no collector ran, what is missing lies between
+// two known times, and the container's stream says so; once, and only there.
+func TestFilesRotatedAwayWhileNobodyRan(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 100)
+	_, stop := tr.run(s)
+	s.await(key, 100)
+	stop()
+	lastRead := clock.Add(99 * time.Millisecond)
+	tr.write("0.log", 10)
+	for i := 1; i <= 3; i++ {
+		tr.rename("0.log", fmt.Sprintf("0.log.20261123-1000%02d", i))
+		tr.write("0.log", 50)
+	}
+	for i := 1; i <= 2; i++ {
+		if err := os.Remove(filepath.Join(tr.dir, fmt.Sprintf("0.log.20261123-1000%02d", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := clock.Add(160 * time.Millisecond)
+	var f *Files
+	for range 2 {
+		f, stop = tr.run(s)
+		s.await(key, 100+1+100)
+		stop()
+	}
+	var told []map[string]string
+	for _, fields := range s.fields {
+		if fields["crowsnest_dropped_reason"] != "" {
+			told = append(told, fields)
+		}
+	}
+	if len(told) != 1 || told[0]["crowsnest_dropped_reason"] != DropAway || told[0]["crowsnest_dropped_from"] != lastRead.Format(time.RFC3339Nano) || told[0]["crowsnest_dropped_until"] != first.Format(time.RFC3339Nano) {
+		t.Errorf("told %v, want once the range from %s to %s", told, lastRead, first)
+	}
+	got := s.got(key)
+	if len(got) != 201 || got[100] != "line 160" && got[101] != "line 160" || got[len(got)-1] != "line 259" {
+		t.Errorf("%d lines, %q", len(got), got[98:min(len(got), 104)])
+	}
+	if h := f.Health(); len(h.Dropped) > 0 {
+		t.Errorf("the second start dropped %v", h.Dropped)
 	}
 }

@@ -52,6 +52,7 @@ type LimitOptions struct {
 // Drops are the reasons for which lines are not sent, with words for people.
 var dropWords = map[string]string{
 	DropRotated: "rotated away",
+	DropAway:    "rotated away while no collector ran",
 	DropRate:    "over the container's rate limit",
 	DropGone:    "instances came and went between two looks",
 	DropRefused: "refused by the server",
