@@ -314,7 +314,14 @@ func (s *Store) newest(ctx context.Context, q *logstorage.Query, tenants []logst
 		if uint64(len(found)) == n || from == start {
 			return found, nil
 		}
-		to, width = from-1, 2*width
+		to = from - 1
+		if k := len(rows); k > 0 {
+			// As dense as this part was, the next one has half more than is missing.
+			part := 1.5 * float64(n-uint64(len(found))) / float64(k)
+			width = max(int64(time.Millisecond), int64(float64(width)*min(2, part)))
+		} else {
+			width *= 2
+		}
 	}
 }
 
