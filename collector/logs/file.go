@@ -23,7 +23,7 @@ const (
 	// maxRawLine bounds a line of a file; the runtimes cut far below. A longer one
 	// is taken in parts of this size.
 	maxRawLine = 1 << 20
-	readBytes  = 256 << 10
+	readBytes  = 64 << 10
 )
 
 // filePos is how far a file was read.

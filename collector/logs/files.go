@@ -92,7 +92,8 @@ type Files struct {
 
 	// What follows belongs to the goroutine of Run.
 	containers map[string]*container // by folder
-	order      []*container          // round robin
+	order      []*container
+	turn       int // index in order of the container that is next
 	touched    map[*file]bool
 	buf        []byte
 	replayed   map[*file]*[2]int64 // while the last batch is made anew: through where each stream was in it
@@ -108,6 +109,10 @@ const (
 	maxHeld    = 64
 	maxDeleted = 12
 )
+
+// visitBytes is what is read of a container before others have their turn: small,
+// so that the first line of a new one does not wait behind the backlog of all.
+const visitBytes = readBytes
 
 // NewFiles reads the positions; it starts nothing.
 func NewFiles(o FilesOptions) (*Files, error) {
@@ -347,7 +352,9 @@ func (r *Files) moreEvents() {
 func (r *Files) fill(b *batch[filePos]) (blocked bool) {
 	for {
 		progress, left := false, false
-		for _, c := range r.order {
+		for i, n := 0, len(r.order); i < n; i++ {
+			at := (r.turn + i) % n
+			c := r.order[at]
 			if c.rescan {
 				r.scanContainer(c)
 			}
@@ -362,10 +369,11 @@ func (r *Files) fill(b *batch[filePos]) (blocked bool) {
 				continue
 			}
 			if b.full() {
+				r.turn = at // with the next batch, those come that had none of this one
 				return true
 			}
 			before := c.progress()
-			if r.read(c, b, 1<<20) {
+			if r.read(c, b, visitBytes) {
 				left = true
 				progress = progress || c.progress() != before
 				continue
@@ -382,9 +390,6 @@ func (r *Files) fill(b *batch[filePos]) (blocked bool) {
 		}
 		if !progress {
 			return !b.empty()
-		}
-		if len(r.order) > 1 { // the one that filled b does not always come first
-			r.order = append(r.order[1:], r.order[0])
 		}
 	}
 }

@@ -595,3 +595,63 @@ func TestOptionsAreChecked(t *testing.T) {
 		t.Error("positions that cannot be read are taken for none")
 	}
 }
+
+// arrivals notes in which batch each pod's first line came.
+type arrivals struct {
+	mu      sync.Mutex
+	batches int
+	first   map[string]int
+}
+
+func (a *arrivals) Send(_ context.Context, b *wire.LogBatch) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.batches++
+	for _, g := range b.Groups {
+		if _, ok := a.first[g.Stream.Pod]; !ok {
+			a.first[g.Stream.Pod] = a.batches
+		}
+	}
+	return nil
+}
+
+// A container with one line does not wait until the backlog of others is read.
+func TestFilesTakeTurns(t *testing.T) {
+	tr := newTree(t)
+	const pods, lines = 30, 10_000
+	for i := range pods {
+		other := *tr
+		other.dir = filepath.Join(tr.root, fmt.Sprintf("shop_busy-%02d_uid-b%d", i, i), "app")
+		if err := os.MkdirAll(other.dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		other.write("0.log", lines)
+	}
+	quiet := *tr
+	quiet.dir = filepath.Join(tr.root, "shop_zz-quiet_uid-q", "app")
+	if err := os.MkdirAll(quiet.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	quiet.raw("0.log", cri(1, "stdout", "F", "first")+cri(2, "stdout", "F", "second"))
+	o := tr.options()
+	o.State = nil
+	f, err := NewFiles(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := &arrivals{first: map[string]int{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- f.Run(ctx, sink) }()
+	waitFor(t, func() bool { return f.Health().Sent == pods*lines+2 })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if sink.batches < 30 {
+		t.Fatalf("%d batches are no backlog", sink.batches)
+	}
+	if n := sink.first["zz-quiet"]; n > sink.batches/3 { // it was the last one, in the order of the backlog
+		t.Errorf("the quiet pod's first line came in batch %d of %d", n, sink.batches)
+	}
+}
