@@ -34,6 +34,10 @@ var measurements = []measurement{
 	{Name: "server_1000_pods", Measure: serverAt1000Pods},
 	{Name: "collector_node", Measure: collectorNode},
 	{Name: "collector_all", Measure: collectorAll},
+	{Name: "logs_json", Measure: logsNextToPeer(jsonLines)},
+	{Name: "logs_plain", Measure: logsNextToPeer(plainLines)},
+	{Name: "logs_access", Measure: logsNextToPeer(accessLines)},
+	{Name: "logs_fresh", Measure: logsFresh},
 	{Name: "build_cold", Cold: true, Measure: buildCold},
 }
 
