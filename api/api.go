@@ -31,6 +31,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/logpush"
 	"github.com/crowsnest-dev/crowsnest/api/logs"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
+	"github.com/crowsnest-dev/crowsnest/api/settings"
 	"github.com/crowsnest-dev/crowsnest/api/tokens"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -62,6 +63,7 @@ type Options struct {
 	Alerts     alerts.Options
 	Boards     boards.Options
 	Backups    backups.Maker
+	Settings   *settings.Service // what collectors are told
 	// Alertmanager serves Alertmanager's API under /api/v2/.
 	Alertmanager http.Handler
 	Status       StatusOptions
@@ -310,6 +312,7 @@ func (s *Server) ours() {
 	boards.Register(v1, s.opts.Boards)
 	backups.Register(v1, s.opts.Backups)
 	logs.Register(v1, s.opts.LogLines)
+	settings.Register(v1, s.opts.Settings)
 	for _, register := range s.opts.Register {
 		register(v1)
 	}

@@ -83,8 +83,11 @@ var asksNobody = map[string]string{
 // bodies are what routes need to come as far as their handler: their input is
 // checked by its declared shape before.
 var bodies = map[string]string{
-	"POST " + Prefix + "/tokens":        `{"kind":"api","name":"x"}`,
-	"POST " + Prefix + "/policies":      `{}`,
+	"POST " + Prefix + "/tokens":   `{"kind":"api","name":"x"}`,
+	"POST " + Prefix + "/policies": `{}`,
+
+	"PUT " + Prefix + "/clusters/:cluster/settings": `{"settings":{}}`,
+
 	"PUT " + Prefix + "/policies/:name": `{}`,
 	"POST " + Prefix + "/targets":       `{}`,
 	"PUT " + Prefix + "/targets/:name":  `{}`,

@@ -67,8 +67,8 @@ type Options struct {
 	Interval time.Duration
 	World    World         // required
 	QueueDir string        // where batches wait; required
-	QueueAge time.Duration // default 24 h; the server's word wins where it is shorter
-	QueueMax int64         // bytes; default 1 GiB
+	QueueAge time.Duration // overrides what the server says; default 24 h. Never more than the server accepts
+	QueueMax int64         // bytes; overrides what the server says; default 1 GiB
 	// Lacking names catalogue metrics that the world can never fill, with the reason.
 	Lacking map[string]string
 	Version string // of the product
@@ -104,9 +104,6 @@ func (o *Options) complete() error {
 	if o.QueueMax < 0 || (o.QueueMax > 0 && o.QueueMax < minQueueBytes) {
 		fs.Add("queue_bytes", fmt.Sprintf("must be at least %d", minQueueBytes), o.QueueMax)
 	}
-	if o.QueueAge == 0 {
-		o.QueueAge = queue.DefaultMaxAge
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -138,9 +135,12 @@ type Collector struct {
 
 	mu       sync.Mutex
 	interval time.Duration
-	settings int64 // version of the newest that were applied
-	logs     bool  // container logs are followed
-	logsNew  chan struct{}
+	families []catalogue.Family // nil for all
+	settings int64              // version of the newest that came
+	good     wire.Settings      // the newest that were applied
+	accept   time.Duration      // how far back the server takes samples; 0 while unknown
+	logs     bool               // container logs are followed
+	logRules int                // how often their rules changed
 	changes  []state.Change
 	changed  chan struct{}
 	health   wire.Health
@@ -161,7 +161,7 @@ func New(o Options) (*Collector, error) {
 	c := &Collector{
 		o: o, sender: wire.Sender(o.Role, o.Node), log: o.Logger, now: o.Now,
 		interval: DefaultInterval, logs: true, pace: newPace(),
-		logsNew: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1),
 	}
 	if o.Interval != 0 {
 		c.interval = o.Interval
@@ -207,6 +207,7 @@ func New(o Options) (*Collector, error) {
 	}
 	c.computer = compute.New(compute.Options{Role: o.Role, Sender: c.sender, Interval: c.interval})
 	c.metrics = newMetrics(o.Registerer, &c.clock)
+	c.restore()
 	return c, nil
 }
 
@@ -263,9 +264,14 @@ func wrap(what string, err error) error {
 // readings and what is computed of them go by this machine's clock, and samples
 // are stamped with the server's time in the end.
 func (c *Collector) measure(ctx context.Context) {
+	var computed []catalogue.Family
 	for ctx.Err() == nil {
-		interval := c.inForce()
+		interval, families := c.inForce(), c.wanted()
 		c.computer.SetInterval(interval)
+		if !slices.Equal(families, computed) {
+			c.computer.SetFamilies(families)
+			computed = families
+		}
 		window := min(interval/6, 5*time.Second)
 		correction, changed := c.clock.settle()
 		if changed {
@@ -465,8 +471,9 @@ func (c *Collector) follow(ctx context.Context, l Logs) error {
 		}
 		runCtx, cancel := context.WithCancel(ctx)
 		if !always {
+			rules := c.rulesSeen()
 			go func() {
-				c.untilLogs(runCtx, false)
+				c.untilRules(runCtx, rules)
 				cancel()
 			}()
 		}
@@ -515,39 +522,15 @@ func (c *Collector) hello() wire.Hello {
 
 func (c *Collector) welcome(w wire.Welcome) {
 	c.log.Info("server accepts this collector", "cluster", w.Cluster, "accept_seconds", w.AcceptSeconds)
-	if w.AcceptSeconds > 0 {
-		c.queue.SetMaxAge(min(c.o.QueueAge, time.Duration(w.AcceptSeconds)*time.Second))
-	}
 	c.mu.Lock()
+	c.accept = time.Duration(w.AcceptSeconds) * time.Second
+	c.boundQueueLocked()
 	h, sent := c.health, c.helloAt
 	c.mu.Unlock()
 	c.clock.exchanged(sent, c.now().Sub(sent), w.Time)
 	if !h.Time.IsZero() {
 		c.control.Report(h)
 	}
-}
-
-// apply takes the server's settings; local configuration wins.
-func (c *Collector) apply(s wire.Settings) wire.Applied {
-	a := wire.Applied{Version: s.Version, Overridden: map[string]string{}}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s.IntervalSeconds != 0 {
-		d := time.Duration(s.IntervalSeconds) * time.Second
-		switch {
-		case c.o.Interval != 0 && c.o.Interval != d:
-			a.Overridden["interval_seconds"] = fmt.Sprint(int(c.o.Interval.Seconds()))
-		case !slices.Contains(Intervals, d):
-			a.Error = fmt.Sprintf("interval_seconds must be 10, 15, 30 or 60 (got %d)", s.IntervalSeconds)
-		default:
-			c.interval = d
-		}
-	}
-	if s.Logs != nil {
-		c.logs = *s.Logs
-	}
-	c.settings = s.Version
-	return a
 }
 
 // Health is what the collector knew about itself at the last interval.

@@ -275,7 +275,7 @@ func TestSettings(t *testing.T) {
 	})
 	t.Run("local configuration wins", func(t *testing.T) {
 		c := &Collector{o: Options{Interval: time.Minute}, interval: time.Minute}
-		if a := c.apply(wire.Settings{Version: 1, IntervalSeconds: 10}); a.Overridden["interval_seconds"] != "60" || c.interval != time.Minute {
+		if a := c.set(wire.Settings{Version: 1, IntervalSeconds: 10}); a.Overridden["interval_seconds"] != "60" || c.interval != time.Minute {
 			t.Errorf("applied %+v, interval %v", a, c.interval)
 		}
 	})

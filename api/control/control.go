@@ -76,7 +76,8 @@ type Hub struct {
 // entry guards nothing itself: it is read and written under the hub's mutex.
 type entry struct {
 	Sender
-	conn *websocket.Conn // of the newest connection; nil when there is none
+	conn    *websocket.Conn // of the newest connection; nil when there is none
+	changed chan struct{}   // settings are to be said again
 }
 
 // New makes a Hub.
@@ -219,12 +220,15 @@ func (h *Hub) stream(ctx context.Context, conn *websocket.Conn, cluster string) 
 	}); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	defer cancel()
 	if h.opts.Settings != nil {
-		if s := h.opts.Settings(cluster, hello.Sender); s.Version != 0 {
-			if err := write(ctx, conn, wire.FrameSettings, s); err != nil {
-				return err
-			}
-		}
+		h.mu.Lock()
+		changed := e.changed
+		h.mu.Unlock()
+		telling.Go(func() { h.tell(ctx, conn, cluster, hello.Sender, changed) })
 	}
 	for {
 		f, err := read(ctx, conn, silence)
@@ -232,6 +236,40 @@ func (h *Hub) stream(ctx context.Context, conn *websocket.Conn, cluster string) 
 			return err
 		}
 		h.take(cluster, hello.Sender, e, f)
+	}
+}
+
+// tell says the settings to one collector, at first and whenever they changed,
+// until its stream ends. A collector that keeps none takes a version of 0 for
+// none.
+func (h *Hub) tell(ctx context.Context, conn *websocket.Conn, cluster, sender string, changed <-chan struct{}) {
+	for first := true; ; first = false {
+		if s := h.opts.Settings(cluster, sender); s.Version != 0 || !first {
+			if err := write(ctx, conn, wire.FrameSettings, s); err != nil {
+				_ = conn.CloseNow() // it comes back and is told then
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// SettingsChanged has every connected collector of a cluster be told its
+// settings anew.
+func (h *Hub) SettingsChanged(cluster string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.senders[cluster] {
+		if e.Connected {
+			select {
+			case e.changed <- struct{}{}:
+			default: // it will be told the newest anyway
+			}
+		}
 	}
 }
 
@@ -278,7 +316,7 @@ func (h *Hub) connect(cluster string, hello wire.Hello, conn *websocket.Conn, no
 	if !e.Connected {
 		h.opts.Logger.Info("collector connected", "cluster", cluster, "sender", hello.Sender, "version", hello.ProductVersion)
 	}
-	old = e.conn
+	old, e.changed = e.conn, make(chan struct{}, 1)
 	e.conn, e.Hello, e.Connected, e.ConnectedAt, e.LastSeenAt = conn, hello, true, now, now
 	if !hello.Time.IsZero() {
 		e.OffsetSeconds = hello.Time.Sub(now).Seconds()

@@ -222,3 +222,23 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+func TestChangedSettingsAreToldAtOnce(t *testing.T) {
+	s := start(t)
+	c := dial(t, s)
+	say(t, c, wire.FrameHello, hello("all"))
+	hear[wire.Welcome](t, c, wire.FrameWelcome)
+	hear[wire.Settings](t, c, wire.FrameSettings)
+	s.hub.SettingsChanged("another")
+	s.hub.SettingsChanged("prod-1")
+	if set := hear[wire.Settings](t, c, wire.FrameSettings); set.Version != 4 {
+		t.Errorf("got %+v", set)
+	}
+	// One that connects anew hears of changes on its new stream.
+	again := dial(t, s)
+	say(t, again, wire.FrameHello, hello("all"))
+	hear[wire.Welcome](t, again, wire.FrameWelcome)
+	hear[wire.Settings](t, again, wire.FrameSettings)
+	s.hub.SettingsChanged("prod-1")
+	hear[wire.Settings](t, again, wire.FrameSettings)
+}

@@ -28,6 +28,7 @@ type Status struct {
 	SamplesPerSecond float64  `json:"samples_per_second" doc:"Stored, over the last whole minute."`
 	Samples          int64    `json:"samples" doc:"Stored since the server's start."`
 	Unreported       int64    `json:"unreported_samples" doc:"Of these, samples that rollups sum but whose sender does not say when an interval is complete, such as a plain Prometheus: no rollup waits for them."`
+	WrongClock       int64    `json:"wrong_clock_samples" doc:"Of these, samples that a collector stamped before it could hold its clock against the server's, which was then found wrong. crowsnest_collector_clock_offset_seconds{sender} says at which times, and by how much."`
 	NewSeries        int64    `json:"new_series" doc:"Since the server's start."`
 	Limits           Limits   `json:"limits"`
 	Refused          []Count  `json:"refused" nullable:"false" doc:"Samples refused since the start, by reason; the most first."`
@@ -92,7 +93,7 @@ func RegisterStatus(api huma.API, writes Writes) {
 		l := st.Limits
 		out := Status{
 			Cluster: in.Cluster, ActiveSeries: st.ActiveSeries, Senders: st.Senders, SamplesPerSecond: st.SamplesPerSecond,
-			Samples: st.Samples, Unreported: st.Unreported, NewSeries: st.Created, Refused: counts(st.Refused), Throttled: counts(st.Throttled),
+			Samples: st.Samples, Unreported: st.Unreported, WrongClock: st.WrongClock, NewSeries: st.Created, Refused: counts(st.Refused), Throttled: counts(st.Throttled),
 			Limits: Limits{
 				SeriesPerCluster: l.SeriesPerCluster, SeriesPerNamespace: l.SeriesPerNamespace, SeriesPerWorkload: l.SeriesPerWorkload,
 				SamplesPerSecond: l.SamplesPerSecond, LabelsPerSeries: l.LabelsPerSeries, LabelNameBytes: l.LabelNameBytes,

@@ -26,7 +26,6 @@ import (
 	"github.com/crowsnest-dev/crowsnest/collector/kube"
 	"github.com/crowsnest-dev/crowsnest/collector/logs"
 	"github.com/crowsnest-dev/crowsnest/collector/push"
-	"github.com/crowsnest-dev/crowsnest/collector/queue"
 	"github.com/crowsnest-dev/crowsnest/collector/world"
 	"github.com/crowsnest-dev/crowsnest/internal/config"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -120,8 +119,8 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.StringVar(&s.context, "context", "", "context of the kubeconfig (default its current one)")
 	f.DurationVar(&s.interval, "interval", 0, "10s, 15s, 30s or 60s; overrides what the server says (default 30s until it says)")
 	f.StringVar(&s.data, "data", "./collector-data", "folder for what waits to be sent and for positions")
-	f.DurationVar(&s.queueAge, "queue-age", queue.DefaultMaxAge, "how long samples wait for the server, at least 10m; the server may accept less")
-	f.Int64Var(&s.queueBytes, "queue-bytes", queue.DefaultMaxBytes, "how much waits for the server, in bytes on disk, at least 16 MiB; the oldest go first")
+	f.DurationVar(&s.queueAge, "queue-age", 0, "how long samples wait for the server, at least 10m; overrides what the server says (default 24h), which may accept less")
+	f.Int64Var(&s.queueBytes, "queue-bytes", 0, "how much waits for the server, in bytes on disk, at least 16 MiB; the oldest go first; overrides what the server says (default 1 GiB)")
 	listen := "127.0.0.1:7422"
 	if os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
 		listen = ":7422" // the kubelet's probes come from outside of the pod

@@ -29,6 +29,7 @@ import (
 	apilogs "github.com/crowsnest-dev/crowsnest/api/logs"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 	apiprometheus "github.com/crowsnest-dev/crowsnest/api/prometheus"
+	apisettings "github.com/crowsnest-dev/crowsnest/api/settings"
 	"github.com/crowsnest-dev/crowsnest/api/tokens"
 	"github.com/crowsnest-dev/crowsnest/dashboards/console"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -76,6 +77,7 @@ type app struct {
 	inventory *inventory.Store
 	rollups   *rollup.Rollups
 	hub       *control.Hub
+	told      *apisettings.Service
 	server    *api.Server
 	known     sync.Map // ids of clusters that have a row
 
@@ -370,7 +372,15 @@ func folderSize(path string) (bytes int64) {
 
 // assemble wires what works on the open stores.
 func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error, err error) {
-	a.hub, err = control.New(control.Options{Accept: a.settings.window.value, Logger: a.logger.With("part", "control"), Registerer: a.registry})
+	a.told, err = apisettings.New(ctx, apisettings.Options{
+		Store:   a.meta,
+		Senders: func(cluster string) map[string]control.Sender { return a.hub.Senders(cluster) },
+		Changed: func(cluster string) { a.hub.SettingsChanged(cluster) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.hub, err = control.New(control.Options{Settings: a.told.Of, Accept: a.settings.window.value, Logger: a.logger.With("part", "control"), Registerer: a.registry})
 	if err != nil {
 		return nil, err
 	}
@@ -427,6 +437,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		Writes:   ingester,
 		Boards:   boards.Options{Store: a.meta},
 		Backups:  backups,
+		Settings: a.told,
 		Status:   api.StatusOptions{Clusters: a.clusters, Stores: a.stores, Simulated: a.simulated},
 		Registry: a.registry, Logger: a.logger.With("part", "api"),
 	}

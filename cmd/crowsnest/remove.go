@@ -40,6 +40,7 @@ func (a *app) deleteCluster(ctx context.Context, cluster string) error {
 		}
 	}
 	a.known.Delete(cluster)
+	a.told.Forget(cluster)
 	if err := a.meta.DeleteCluster(ctx, cluster); err != nil && !errors.Is(err, fault.ErrNotFound) {
 		return err
 	}

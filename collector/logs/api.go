@@ -123,6 +123,7 @@ type API struct {
 	metrics *metrics
 	shaper  shaper
 	selects selection
+	next    next // rules of the next Run
 	slots   chan struct{}
 	waiting atomic.Int64 // followers without a connection
 	lines   chan apiChunk
@@ -176,11 +177,18 @@ func NewAPI(o APIOptions) (*API, error) {
 // Health counts the lines of all containers.
 func (a *API) Health() wire.LogHealth { return a.counts.health() }
 
+// SetRules has the next Run go by other rules; it may be called during one. An
+// error leaves them as they were.
+func (a *API) SetRules(rules Rules) error { return a.next.set(rules, a.metrics) }
+
 // Counts gives the lines of each container that is followed.
 func (a *API) Counts() map[Container]Count { return a.counts.all() }
 
 // Run follows until ctx ends.
 func (a *API) Run(ctx context.Context, sink Sink) error {
+	if u := a.next.take(); u != nil {
+		a.opts.Rules, a.shaper, a.selects = u.Rules, u.shaper, u.selects
+	}
 	a.started = a.now()
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup

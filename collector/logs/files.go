@@ -89,6 +89,7 @@ type Files struct {
 	pods    pods
 	shaper  shaper
 	selects selection
+	next    next // rules of the next Run
 
 	// What follows belongs to the goroutine of Run.
 	containers map[string]*container // by folder
@@ -145,6 +146,10 @@ func NewFiles(o FilesOptions) (*Files, error) {
 // Health counts the lines of all containers.
 func (r *Files) Health() wire.LogHealth { return r.counts.health() }
 
+// SetRules has the next Run go by other rules; it may be called during one. An
+// error leaves them as they were.
+func (r *Files) SetRules(rules Rules) error { return r.next.set(rules, r.metrics) }
+
 // Counts gives the lines of each container that is followed.
 func (r *Files) Counts() map[Container]Count { return r.counts.all() }
 
@@ -152,6 +157,9 @@ func (r *Files) Counts() map[Container]Count { return r.counts.all() }
 // again by the next Run of a Files with the same folder. An error means that the
 // files cannot be watched at all.
 func (r *Files) Run(ctx context.Context, sink Sink) error {
+	if u := r.next.take(); u != nil {
+		r.opts.Rules, r.shaper, r.selects = u.Rules, u.shaper, u.selects
+	}
 	w, err := fsnotify.NewBufferedWatcher(4096)
 	if err != nil {
 		return fmt.Errorf("log files: watch: %w", err)

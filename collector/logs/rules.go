@@ -6,6 +6,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -66,6 +67,45 @@ func (r *Rules) complete() error {
 	}
 	_, err := newSelection(r.Select)
 	return errors.Join(append(errs, err)...)
+}
+
+// next holds rules that wait for the next Run.
+type next struct {
+	mu    sync.Mutex
+	rules *understood
+}
+
+// understood are rules that were checked, ready to be gone by.
+type understood struct {
+	Rules
+	shaper  shaper
+	selects selection
+}
+
+func (n *next) set(r Rules, m *metrics) error {
+	if err := r.complete(); err != nil {
+		return err
+	}
+	shaper, err := newShaper(r, m)
+	if err != nil {
+		return err
+	}
+	selects, err := newSelection(r.Select)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.rules = &understood{r, shaper, selects}
+	return nil
+}
+
+func (n *next) take() *understood {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := n.rules
+	n.rules = nil
+	return r
 }
 
 // selection is a SelectOptions that was understood.

@@ -1,7 +1,11 @@
 package world
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
 	"github.com/crowsnest-dev/crowsnest/collector/logs"
@@ -13,14 +17,56 @@ import (
 type follower interface {
 	Run(ctx context.Context, sink logs.Sink) error
 	Health() wire.LogHealth
+	SetRules(r logs.Rules) error
 }
 
 // containerLogs makes such a source one of a World.
-type containerLogs struct{ follower }
+type containerLogs struct {
+	follower
+	local logs.Rules // of the local configuration
+}
 
 var _ collector.Logs = containerLogs{}
 
 // Run implements collector.Logs.
 func (l containerLogs) Run(ctx context.Context, sink collector.LogSink) error {
 	return l.follower.Run(ctx, sink)
+}
+
+// SetRules puts the server's rules under those of the local configuration: what
+// is set here wins, and is named. Masks add up, since each is there to hide
+// something.
+func (l containerLogs) SetRules(s *wire.LogRules) (overridden map[string]string, err error) {
+	rules := l.local
+	overridden = map[string]string{}
+	if s != nil {
+		list := func(name string, own *[]string, server []string) {
+			switch {
+			case len(*own) == 0:
+				*own = server
+			case len(server) > 0 && !slices.Equal(*own, server):
+				overridden["log_rules."+name] = strings.Join(*own, ",")
+			}
+		}
+		number := func(name string, own, server int64) int64 {
+			if own != 0 && server != 0 && own != server {
+				overridden["log_rules."+name] = fmt.Sprint(own)
+			}
+			return cmp.Or(own, server)
+		}
+		list("namespaces", &rules.Select.Namespaces, s.Namespaces)
+		list("workloads", &rules.Select.Workloads, s.Workloads)
+		if own := rules.Select.Labels; own != "" && s.Selector != "" && own != s.Selector {
+			overridden["log_rules.selector"] = own
+		}
+		rules.Select.Labels = cmp.Or(rules.Select.Labels, s.Selector)
+		rules.Mask.Patterns = append(slices.Clone(rules.Mask.Patterns), s.Mask...)
+		if rules.Mask.Off && len(s.Mask) > 0 {
+			overridden["log_rules.mask"] = "off"
+		}
+		rules.Limit.Lines = number("lines_per_second", rules.Limit.Lines, s.LinesPerSecond)
+		rules.Limit.Bytes = number("bytes_per_second", rules.Limit.Bytes, s.BytesPerSecond)
+		rules.Limit.LineBytes = int(number("record_bytes", int64(rules.Limit.LineBytes), int64(s.RecordBytes)))
+	}
+	return overridden, l.follower.SetRules(rules)
 }

@@ -195,7 +195,7 @@ func nodeSources(o Options, client *kube.Client, sender string, source *kube.Sou
 	if err != nil {
 		return err
 	}
-	out.World.Logs = append(out.World.Logs, containerLogs{files})
+	out.World.Logs = append(out.World.Logs, containerLogs{files, o.LogRules})
 	return nil
 }
 
@@ -240,6 +240,6 @@ func outsideSources(o Options, client *kube.Client, sender string, source *kube.
 	if err != nil {
 		return err
 	}
-	out.World.Logs = append(out.World.Logs, containerLogs{followed})
+	out.World.Logs = append(out.World.Logs, containerLogs{followed, o.LogRules})
 	return nil
 }

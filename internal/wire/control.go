@@ -67,19 +67,14 @@ type Refused struct {
 	Reason string `json:"reason"`
 }
 
-// Settings are what the server decides for a collector. Local configuration
-// overrides them. Zero values leave a setting as it is.
-type Settings struct {
-	Version         int64 `json:"version"`
-	IntervalSeconds int   `json:"interval_seconds,omitempty"` // 10, 15, 30 or 60
-	Logs            *bool `json:"logs,omitempty"`             // follow containers' logs at all
-}
-
 // Applied answers Settings.
 type Applied struct {
 	Version    int64             `json:"version"`
 	Overridden map[string]string `json:"overridden,omitempty"` // setting → the local value that wins
-	Error      string            `json:"error,omitempty"`
+	// Error says why nothing of the version was applied: the last good one is in
+	// force.
+	Error     string    `json:"error,omitempty"`
+	Effective *Settings `json:"effective,omitempty"` // in force now
 }
 
 // Health is what a collector knows about its own work.

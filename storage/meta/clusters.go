@@ -78,7 +78,7 @@ func (db *DB) GetCluster(ctx context.Context, id string) (c ClusterRow, err erro
 	return c, err
 }
 
-// DeleteCluster forgets a cluster and its ingest tokens; fault.ErrNotFound when
+// DeleteCluster forgets a cluster, its ingest tokens and its settings; fault.ErrNotFound when
 // there is none.
 func (db *DB) DeleteCluster(ctx context.Context, id string) error {
 	return db.Update(ctx, func(tx *Tx) error {
@@ -90,6 +90,10 @@ func (db *DB) DeleteCluster(ctx context.Context, id string) error {
 			return fmt.Errorf("cluster %q: %w", id, fault.ErrNotFound)
 		}
 		_, err = tx.exec("delete the cluster's tokens", "DELETE FROM tokens WHERE cluster = ?", id)
+		if err != nil {
+			return err
+		}
+		_, err = tx.exec("delete the cluster's settings", "DELETE FROM resources WHERE kind = ? AND name = ?", KindClusterSettings, id)
 		return err
 	})
 }

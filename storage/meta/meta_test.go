@@ -81,11 +81,18 @@ func TestClusters(t *testing.T) {
 	if err := db.CreateToken(ctx, Token{ID: "t", Kind: TokenIngest, Cluster: "b", Hash: []byte{1}, CreatedAt: t0}); err != nil {
 		t.Fatal(err)
 	}
+	settings := Resource{ID: "set_1", Kind: KindClusterSettings, Project: "default", Name: "b", Spec: json.RawMessage(`{}`), CreatedAt: t0, UpdatedAt: t0}
+	if err := db.Update(ctx, func(tx *Tx) error { return tx.CreateResource(settings) }); err != nil {
+		t.Fatal(err)
+	}
 	if err := db.DeleteCluster(ctx, "b"); err != nil {
 		t.Fatal(err)
 	}
 	if all, _ := db.ListTokens(ctx); len(all) != 0 {
 		t.Errorf("the deleted cluster's tokens still work: %v", all)
+	}
+	if err := db.View(ctx, func(tx *Tx) error { _, err := tx.Resource(KindClusterSettings, "default", "b"); return err }); !errors.Is(err, fault.ErrNotFound) {
+		t.Errorf("the deleted cluster's settings: %v", err)
 	}
 	if _, err := db.GetCluster(ctx, "b"); !errors.Is(err, fault.ErrNotFound) {
 		t.Errorf("got %v, want not found", err)

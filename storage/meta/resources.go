@@ -19,6 +19,9 @@ const (
 	KindInhibition  = "Inhibition"
 	KindBoard       = "Board"
 	KindRuleGroups  = "RuleGroups"
+	// KindClusterSettings is what the collectors of a cluster are told; its name is
+	// the cluster's id.
+	KindClusterSettings = "ClusterSettings"
 )
 
 // Resource is an object that a user wrote.

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -28,6 +31,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/control"
 	apiingest "github.com/crowsnest-dev/crowsnest/api/ingest"
+	"github.com/crowsnest-dev/crowsnest/api/settings"
 	"github.com/crowsnest-dev/crowsnest/collector"
 	"github.com/crowsnest-dev/crowsnest/collector/push"
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
@@ -150,7 +154,13 @@ func serve(t *testing.T) (s *server, stop func()) {
 		s.engine.Arrived(a)
 	}})
 	must(err)
-	s.hub, err = control.New(control.Options{Accept: 48 * time.Hour})
+	told, err := settings.New(t.Context(), settings.Options{
+		Store:   s.meta,
+		Senders: func(cluster string) map[string]control.Sender { return s.hub.Senders(cluster) },
+		Changed: func(cluster string) { s.hub.SettingsChanged(cluster) },
+	})
+	must(err)
+	s.hub, err = control.New(control.Options{Accept: 48 * time.Hour, Settings: told.Of})
 	must(err)
 	gate, err := apiingest.New(apiingest.Options{Metrics: s.ingester, Inventory: s.inventory, Control: s.hub})
 	must(err)
@@ -167,8 +177,13 @@ func serve(t *testing.T) (s *server, stop func()) {
 	mux.HandleFunc(wire.PathInventory, gate.ServeInventory)
 	mux.HandleFunc(wire.PathControl, gate.ServeControl)
 	mux.HandleFunc(wire.PathOwners, gate.ServeOwners)
+	settings.Register(humago.New(mux, huma.DefaultConfig("test", "1")), told)
 	web := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mux.ServeHTTP(w, r.WithContext(access.With(r.Context(), access.Principal{Kind: access.IngestToken, Cluster: theCluster})))
+		who := access.Principal{Kind: access.IngestToken, Cluster: theCluster}
+		if strings.HasPrefix(r.URL.Path, "/clusters/") {
+			who = access.Principal{Kind: access.APIToken, Name: "admin"}
+		}
+		mux.ServeHTTP(w, r.WithContext(access.With(r.Context(), who)))
 	})}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -191,6 +206,32 @@ func serve(t *testing.T) (s *server, stop func()) {
 			t.Error(err)
 		}
 	}
+}
+
+// ask sends a request of the server's own API, and reads its answer into out.
+func (s *server) ask(method, path string, in, out any) (status int) {
+	s.t.Helper()
+	raw, err := json.Marshal(in)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(s.t.Context(), method, "http://crowsnest"+path, bytes.NewReader(raw))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	client := &http.Client{Transport: &http.Transport{DialContext: s.pipes.dial, DisableKeepAlives: true}}
+	res, err := client.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if out != nil {
+		if err := json.NewDecoder(res.Body).Decode(out); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return res.StatusCode
 }
 
 // policy stores one.

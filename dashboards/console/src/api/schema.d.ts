@@ -262,6 +262,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/clusters/{cluster}/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what a cluster's collectors are told, and what they made of it
+         * @description The settings' version and content, and for each collector the version that it applied, what its own configuration overrides, what is in force, its queue, its clock and the sources that fail.
+         */
+        get: operations["get-cluster-settings"];
+        /**
+         * Change what a cluster's collectors are told
+         * @description The settings are replaced as a whole and go to every connected collector at once; the others get them when they connect. A collector keeps the last ones that it could apply over restarts.
+         */
+        put: operations["put-cluster-settings"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/clusters/{cluster}/workloads": {
         parameters: {
             query?: never;
@@ -1214,6 +1238,17 @@ export interface components {
             id: string;
             name: string;
         };
+        ClusterSettings: {
+            cluster: string;
+            /** @description Those that are connected, or were in the last 24 h, by name. */
+            collectors: components["schemas"]["Collector"][];
+            settings: components["schemas"]["Settings"];
+            /**
+             * Format: int64
+             * @description One more with each change; 0 where nobody made any.
+             */
+            version: number;
+        };
         ClusterStatus: {
             cluster: string;
             /**
@@ -1232,6 +1267,47 @@ export interface components {
             };
             /** @description Globs on the id. */
             names?: string[] | null;
+        };
+        Collector: {
+            /**
+             * Format: int64
+             * @description Of the settings that it took, or refused with the error; 0 for none.
+             */
+            applied_version: number;
+            /**
+             * Format: double
+             * @description By how much its clock is ahead of the server's.
+             */
+            clock_offset_seconds: number;
+            connected: boolean;
+            /** @description Samples given up since its start, by reason. */
+            dropped: components["schemas"]["Drop"][];
+            /** @description What is in force; left out until it said so. */
+            effective?: components["schemas"]["Settings"];
+            /** @description Why it took nothing of that version: its last good settings are in force. */
+            error?: string;
+            /** Format: date-time */
+            last_seen_at: string;
+            /** @description Settings for which its own configuration wins, with the value there. */
+            overridden?: {
+                [key: string]: string;
+            };
+            /**
+             * Format: int64
+             * @description Waiting to be sent.
+             */
+            queue_batches: number;
+            /** Format: int64 */
+            queue_bytes: number;
+            /** Format: date-time */
+            queue_oldest_at?: string;
+            role: string;
+            /** @description node/NAME, cluster or all. */
+            sender: string;
+            /** @description Sources whose last attempt failed, with why. */
+            sources_down: string[];
+            /** @description Of the collector's program. */
+            version: string;
         };
         CommentRequest: {
             text: string;
@@ -1340,6 +1416,16 @@ export interface components {
             state: "pending" | "delivered" | "dead" | "superseded" | "skipped";
             target: string;
             type: string;
+        };
+        Drop: {
+            /** Format: date-time */
+            from: string;
+            /** @enum {string} */
+            reason: "age" | "bytes" | "disk" | "refused" | "damaged" | "overflow";
+            /** Format: int64 */
+            samples: number;
+            /** Format: date-time */
+            to: string;
         };
         Email: {
             from: string;
@@ -1476,6 +1562,11 @@ export interface components {
             unreported_samples: number;
             /** @description Named namespace/type/name. */
             workloads: components["schemas"]["Offender"];
+            /**
+             * Format: int64
+             * @description Of these, samples that a collector stamped before it could hold its clock against the server's, which was then found wrong. crowsnest_collector_clock_offset_seconds{sender} says at which times, and by how much.
+             */
+            wrong_clock_samples: number;
         };
         Inhibition: {
             /** @enum {string} */
@@ -1631,6 +1722,28 @@ export interface components {
             lines: {
                 [key: string]: string;
             }[];
+        };
+        LogRules: {
+            /** Format: int64 */
+            bytes_per_second?: number;
+            /**
+             * Format: int64
+             * @description What one container may log; the rest is dropped and told in its log.
+             */
+            lines_per_second?: number;
+            /** @description Regular expressions that are masked in lines, beside what is masked anyway. */
+            mask?: string[] | null;
+            /** @description Patterns of namespaces whose logs are followed, as shop, team-* or !kube-system. */
+            namespaces?: string[] | null;
+            /**
+             * Format: int64
+             * @description Longer records are cut.
+             */
+            record_bytes?: number;
+            /** @description Selector of the pods' labels. */
+            selector?: string;
+            /** @description Patterns of workloads, as deployment/cart or !*\/noisy. */
+            workloads?: string[] | null;
         };
         LogWatermark: {
             /**
@@ -2200,68 +2313,35 @@ export interface components {
              */
             firing: number;
         };
-        Rule: {
-            alert?: string;
-            annotations?: {
-                [key: string]: string;
-            };
-            expr: string;
-            for?: string;
-            keep_firing_for?: string;
-            labels?: {
-                [key: string]: string;
-            };
-            record?: string;
-        };
-        RuleGroup: {
-            /** @description Left out: 1m. */
-            interval?: string;
-            labels?: {
-                [key: string]: string;
-            };
+        Settings: {
+            /** @description Parts of the catalogue that are computed: core, extras. Core always is; left out: all. */
+            families?: string[] | null;
             /**
              * Format: int64
-             * @description Series or alerts that a rule may make; 0: no bound.
+             * @description 10, 15, 30 or 60; a collector's own is 30.
              */
-            limit?: number;
-            name: string;
-            /** @description How far behind now it looks. Left out: 11s, when sums over a cluster are written. */
-            query_offset?: string;
-            rules: components["schemas"]["Rule"][] | null;
-        };
-        RuleGroups: {
-            /** @enum {string} */
-            apiVersion: "crowsnest.dev/v1";
-            /** @enum {string} */
-            kind: "RuleGroups";
-            metadata: components["schemas"]["Metadata"];
-            spec: components["schemas"]["RulesSpec"];
-            /** @description Set by the server; ignored on write. */
-            status?: components["schemas"]["RulesStatus"];
-        };
-        RulesSpec: {
-            groups: components["schemas"]["RuleGroup"][] | null;
-        };
-        RulesStatus: {
+            interval_seconds?: number;
+            log_rules?: components["schemas"]["LogRules"];
+            /** @description Follow containers' logs at all; left out: yes. */
+            logs?: boolean;
             /**
              * Format: int64
-             * @description Rules whose last evaluation failed; /api/v1/rules says why.
+             * @description How long samples wait while the server is away, at most as long as it accepts them; left out: 24 h.
              */
-            failing: number;
+            queue_age_seconds?: number;
             /**
              * Format: int64
-             * @description Alerts that fire.
+             * @description How many bytes on disk may wait; left out: 1 GiB.
              */
-            firing: number;
-            /** @description When a group of them was evaluated last, RFC 3339. */
-            last_evaluation?: string;
+            queue_bytes?: number;
+        };
+        SettingsChange: {
+            settings: components["schemas"]["Settings"];
             /**
              * Format: int64
-             * @description Alerts that wait for their for.
+             * @description The version that the change was made from; another present one is a conflict. Left out: whatever is there is replaced.
              */
-            pending: number;
-            /** @description Why they do not run as they are written. */
-            problem?: string;
+            version?: number;
         };
         Signed: {
             /** @description Of the robot's signature check. */
@@ -3488,6 +3568,74 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PagePod"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-cluster-settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClusterSettings"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "put-cluster-settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettingsChange"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClusterSettings"];
                 };
             };
             /** @description Error */

@@ -1,0 +1,47 @@
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+)
+
+func TestSettingsAreChecked(t *testing.T) {
+	good := Settings{
+		IntervalSeconds: 15, Families: []catalogue.Family{catalogue.CoreFamily}, QueueAgeSeconds: 3600, QueueBytes: 64 << 20,
+		LogRules: &LogRules{Namespaces: []string{"shop", "!kube-*"}, Workloads: []string{"!*/noisy"}, Mask: []string{`card=(\d+)`}, LinesPerSecond: 10},
+	}
+	if err := errors.Join(good.Validate(), Settings{}.Validate()); err != nil {
+		t.Error(err)
+	}
+	for at, s := range map[string]Settings{
+		"interval_seconds":           {IntervalSeconds: 7},
+		"families[0]":                {Families: []catalogue.Family{"all"}},
+		"queue_age_seconds":          {QueueAgeSeconds: 1},
+		"queue_bytes":                {QueueBytes: -1},
+		"log_rules.namespaces[1]":    {LogRules: &LogRules{Namespaces: []string{"a", "[a"}}},
+		"log_rules.workloads[0]":     {LogRules: &LogRules{Workloads: []string{"cart"}}},
+		"log_rules.mask[0]":          {LogRules: &LogRules{Mask: []string{"("}}},
+		"log_rules.selector":         {LogRules: &LogRules{Selector: strings.Repeat("x", 2000)}},
+		"log_rules.lines_per_second": {LogRules: &LogRules{LinesPerSecond: -1}},
+	} {
+		var fs fault.Fields
+		if err := s.Validate(); !errors.As(err, &fs) || len(fs) != 1 || fs[0].Path != at {
+			t.Errorf("%s: got %v", at, err)
+		}
+	}
+}
+
+func FuzzSettings(f *testing.F) {
+	f.Add([]byte(`{"version":1,"interval_seconds":10,"log_rules":{"mask":["x"]}}`))
+	f.Fuzz(func(_ *testing.T, body []byte) {
+		var s Settings
+		if json.Unmarshal(body, &s) == nil {
+			_ = s.Validate()
+		}
+	})
+}
