@@ -106,6 +106,9 @@ func (c *Collector) effectiveLocked() *wire.Settings {
 	if e.Families == nil {
 		e.Families = catalogue.Families
 	}
+	if !slices.ContainsFunc(c.o.World.Logs, func(l Logs) bool { _, ok := l.(ruled); return ok }) {
+		e.LogRules = nil // nothing here goes by them
+	}
 	age, bytes := c.boundsLocked()
 	e.QueueAgeSeconds, e.QueueBytes = int64(age/time.Second), bytes
 	return &e

@@ -101,6 +101,12 @@ func (s *Service) Forget(cluster string) {
 func (s *Service) set(ctx context.Context, cluster string, from *int64, w wire.Settings, by string) (wire.Settings, error) {
 	w.Version = 0
 	if err := w.Validate(); err != nil {
+		var fs fault.Fields
+		if errors.As(err, &fs) {
+			for i := range fs {
+				fs[i].Path = "settings." + fs[i].Path
+			}
+		}
 		return w, err
 	}
 	raw, err := json.Marshal(w)
