@@ -101,6 +101,7 @@ var bodies = map[string]string{
 	"POST " + Prefix + "/maintenances":           `{}`,
 	"PUT " + Prefix + "/maintenances/:name":      `{}`,
 	"POST " + Prefix + "/maintenances/preview":   `{}`,
+	"POST " + Prefix + "/backtests":              `{}`,
 	"POST " + Prefix + "/inhibitions":            `{}`,
 	"POST " + Prefix + "/rulegroups":             `{}`,
 	"PUT " + Prefix + "/rulegroups/:name":        `{}`,

@@ -85,6 +85,9 @@ type Options struct {
 	Meta      *meta.DB          // required
 	// Archive gives objects as they were; nil: nothing past is explained.
 	Archive Archive
+	// ScratchDir is where backtests keep what they need for a while; empty: there
+	// are none.
+	ScratchDir string
 	// Lines counts log lines and events; nil: policies about them are not
 	// evaluated, and say so.
 	Lines Lines
@@ -164,6 +167,7 @@ type Engine struct {
 		rounds  []round
 		changes map[sourceKey]round // waiting for changeGap
 		reload  bool
+		skipped []meta.SkippedRound // to be journalled
 	}
 	calls chan call // of other goroutines, for Run's to make
 
@@ -279,10 +283,46 @@ func (e *Engine) enqueueLocked(r round) {
 		}
 	}
 	if waiting >= maxWaiting {
+		overtaken := e.queue.rounds[oldest]
 		e.queue.rounds = append(e.queue.rounds[:oldest], e.queue.rounds[oldest+1:]...)
 		e.metrics.skipped.WithLabelValues("overtaken").Inc()
+		e.journalLocked(overtaken, "overtaken")
 	}
 	e.queue.rounds = append(e.queue.rounds, r)
+}
+
+// maxJournalled rounds wait to be stored; more are not told from evaluated ones.
+const maxJournalled = 20_000
+
+// journalLocked notes a round that was not evaluated at its own time.
+func (e *Engine) journalLocked(r round, reason string) {
+	if r.trigger == triggerChange || len(e.queue.skipped) >= maxJournalled {
+		return
+	}
+	e.queue.skipped = append(e.queue.skipped, meta.SkippedRound{
+		Cluster: r.source.cluster, Sender: r.source.sender, At: r.at, Reason: reason, ArrivedAt: r.received,
+	})
+}
+
+func (e *Engine) journal(r round, reason string) {
+	e.queue.Lock()
+	defer e.queue.Unlock()
+	e.journalLocked(r, reason)
+}
+
+// saveJournal stores which rounds were left out, for backtests to do the same.
+func (e *Engine) saveJournal(ctx context.Context) {
+	e.queue.Lock()
+	rounds := e.queue.skipped
+	e.queue.skipped = nil
+	e.queue.Unlock()
+	if len(rounds) == 0 {
+		return
+	}
+	err := e.opts.Meta.Update(ctx, func(tx *meta.Tx) error { return tx.AddSkippedRounds(rounds) })
+	if ctx.Err() == nil {
+		e.report("store", "journal rounds that were left out", err)
+	}
 }
 
 func (e *Engine) poke() {
@@ -351,6 +391,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		if now = e.opts.Now(); now.Sub(tick) >= tickEvery {
 			tick = now
 			e.silence(ctx, now)
+			e.saveJournal(ctx)
 		}
 		if now.Sub(pruned) >= pruneEvery {
 			pruned = now

@@ -109,6 +109,7 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 	}
 	if now.Sub(r.at) > maxLate || r.at.Sub(now) > maxAhead {
 		e.metrics.skipped.WithLabelValues("late").Inc()
+		e.journal(*r, "late")
 		return s, false
 	}
 	switch {
@@ -121,6 +122,9 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 		r.at = src.at
 	default:
 		e.metrics.skipped.WithLabelValues("order").Inc()
+		if r.at.Before(src.at) {
+			e.journal(*r, "order")
+		}
 		return s, false
 	}
 	return s, true

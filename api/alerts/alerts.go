@@ -49,11 +49,12 @@ type Outbox interface {
 // Options of the handlers. Everything is required to serve; without, the
 // OpenAPI document can still be made.
 type Options struct {
-	Store   Store
-	Engine  Engine
-	Outbox  Outbox
-	Keyring *notify.Keyring
-	Rules   Rules
+	Store     Store
+	Engine    Engine
+	Outbox    Outbox
+	Keyring   *notify.Keyring
+	Rules     Rules
+	Backtests Backtests
 	// PublicURL is where people reach the console, without a slash at the end.
 	PublicURL string
 	// CheckFilter says what is wrong with a LogsQL filter; nil: it is not asked.

@@ -37,6 +37,11 @@ func (h *handlers) registerCore(api huma.API, read func(id, path, tag, summary s
 
 	huma.Register(api, read("explain-policy", "/policies/{name}/why", "alerting", "Why a policy did or did not fire for an object at a time: inputs, comparison, state before and after"), h.why)
 
+	huma.Register(api, write("start-backtest", http.MethodPost, "/backtests", "alerting", "Replay a saved policy or a draft over kept data, or compare two; the answer comes at once, the result when it is done", http.StatusAccepted, policy.BacktestRequest{}), h.startBacktest)
+	huma.Register(api, read("list-backtests", "/backtests", "alerting", "Backtests of the last hour, without their results"), h.listBacktests)
+	huma.Register(api, read("get-backtest", "/backtests/{id}", "alerting", "A backtest with its progress and, once it is done, its results"), h.getBacktest)
+	huma.Register(api, write("delete-backtest", http.MethodDelete, "/backtests/{id}", "alerting", "Cancel a backtest and forget it", http.StatusNoContent, nil), h.deleteBacktest)
+
 	post := func(id, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: http.MethodPost, Path: path, Tags: []string{"incidents"}, Summary: summary, DefaultStatus: http.StatusOK}
 	}

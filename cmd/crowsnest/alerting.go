@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/engine"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
 	"github.com/crowsnest-dev/crowsnest/alerting/preset"
+	"github.com/crowsnest-dev/crowsnest/alerting/replay"
 	"github.com/crowsnest-dev/crowsnest/alerting/rules"
 	"github.com/crowsnest-dev/crowsnest/api"
 	"github.com/crowsnest-dev/crowsnest/api/alertmanager"
@@ -47,8 +51,12 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 			return nil, err
 		}
 	}
+	scratch := a.dir.join("scratch")
+	if err := errors.Join(os.RemoveAll(scratch), os.Mkdir(scratch, 0o700)); err != nil { // of backtests that a kill cut short
+		return nil, fmt.Errorf("make the folder of backtests: %w", err)
+	}
 	eng, err := engine.New(engine.Options{
-		Queryable: a.metrics, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Archive: a.inventory, Told: outbox.Wake, PublicURL: a.publicURL(),
+		Queryable: a.metrics, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Archive: a.inventory, ScratchDir: scratch, Told: outbox.Wake, PublicURL: a.publicURL(),
 		Unavailable: a.unavailable, Logger: a.logger.With("part", partAlerting), Registerer: a.registry,
 	})
 	if err != nil {
@@ -61,6 +69,7 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 	if err != nil {
 		return nil, err
 	}
+	jobs := replay.New(eng, time.Now)
 	am, err := alertmanager.New(alertmanager.Options{
 		Store: a.meta, Receiver: eng, Changed: eng.PoliciesChanged, Version: version, StartedAt: a.startedAt,
 	})
@@ -68,10 +77,10 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 		return nil, err
 	}
 	return &alerting{
-		arrived: eng.Arrived, rolledUp: eng.RolledUp, runs: []func(context.Context) error{eng.Run, outbox.Run, groups.Run},
+		arrived: eng.Arrived, rolledUp: eng.RolledUp, runs: []func(context.Context) error{eng.Run, outbox.Run, groups.Run, jobs.Run},
 		options: func(o *api.Options) {
 			o.Alerts = alerts.Options{
-				Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, Rules: groups, PublicURL: a.publicURL(), CheckFilter: logs.CheckFilter,
+				Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, Rules: groups, Backtests: jobs, PublicURL: a.publicURL(), CheckFilter: logs.CheckFilter,
 			}
 			o.Alertmanager = am
 		},

@@ -332,6 +332,12 @@ func TestPoliciesByTheCommandLine(t *testing.T) {
 	if _, err := run("", "policy", "why", "node-cpu-usage", "--cluster", "prod-1", "--object", "shop/n1"); err == nil || !strings.Contains(err.Error(), "must be node") {
 		t.Errorf("why of no node: %v", err)
 	}
+	if out, err := run("", "policy", "backtest", "node-cpu-usage", "--from", "2h"); err != nil || !strings.HasPrefix(out, "node-cpu-usage: 0 incidents, 0 alerts, 0 messages") {
+		t.Errorf("backtest: %q, %v", out, err)
+	}
+	if out, err := run(strings.ReplaceAll(example, "thresholds: {", "thresholds: {critical: 99, "), "policy", "backtest", "node-cpu-usage", "--against", "-", "--output", "json"); err != nil || strings.Count(out, `"incidentCount": 0`) != 2 || !strings.Contains(out, `"draft": true`) {
+		t.Errorf("backtest against a draft: %q, %v", out, err)
+	}
 	if out, err := run("", "policy", "list"); err != nil || !strings.Contains(out, "node-cpu-usage") {
 		t.Errorf("list: %q, %v", out, err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ func newPolicy(_ *common) *cobra.Command {
   crowsnest policy apply -f cart-cpu.yaml
   crowsnest policy delete cart-cpu`,
 	}
-	cmd.AddCommand(newPolicyList(), newPolicyApply(), newPolicyDelete(), newPolicySwitch("enable", "Switch policies on", "on"), newPolicySwitch("disable", "Switch policies off; their alerts end", "off"), newPolicyExample(), newPolicyWhy())
+	cmd.AddCommand(newPolicyList(), newPolicyApply(), newPolicyDelete(), newPolicySwitch("enable", "Switch policies on", "on"), newPolicySwitch("disable", "Switch policies off; their alerts end", "off"), newPolicyExample(), newPolicyWhy(), newPolicyBacktest())
 	return cmd
 }
 
@@ -330,6 +331,171 @@ func newPolicyWhy() *cobra.Command {
 	cmd.Flags().StringVar(&at, "at", "", "when: a time in RFC 3339, or how long ago, as 2h (default now)")
 	cmd.Flags().VarP(output, "output", "o", "text or json")
 	return cmd
+}
+
+func newPolicyBacktest() *cobra.Command {
+	var r remote
+	var file, against, from, to string
+	var clusters []string
+	output := newChoice("text", "text", "json")
+	cmd := &cobra.Command{
+		Use: "backtest [NAME]", Short: "Replay a policy over kept data", Args: args(cobra.MaximumNArgs(1)),
+		Long: "Say what a saved policy, or a draft in a file, would have done over a part of the kept data: incidents, who would have been told how often,\n" +
+			"and how the values lie. With --against, a second draft is compared. Nothing is kept and nobody is told. Ctrl-C cancels it.",
+		Example: `  crowsnest policy backtest cart-cpu --from 7d
+  crowsnest policy backtest -f draft.yaml --from 30d --cluster prod-1
+  crowsnest policy backtest cart-cpu --against draft.yaml --from 2026-11-01T00:00:00Z --to 2026-11-08T00:00:00Z`,
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if (len(given) == 1) == (file != "") {
+				return errors.New("policy backtest needs the name of a policy, or -f FILE with a draft")
+			}
+			now := time.Now()
+			ask := map[string]any{}
+			if len(given) == 1 {
+				ask["policy"] = given[0]
+			}
+			for key, path := range map[string]string{"draft": file, "against": against} {
+				if path == "" {
+					continue
+				}
+				raw, err := readInput(cmd, path)
+				if err != nil {
+					return err
+				}
+				docs, err := documents(raw)
+				if err != nil || len(docs) != 1 {
+					return fmt.Errorf("%s: must hold one policy: %w", path, err)
+				}
+				ask[key] = docs[0]
+			}
+			for key, text := range map[string]string{"from": from, "to": to} {
+				if text == "" {
+					continue
+				}
+				t, err := pastTime(text, now)
+				if err != nil {
+					return fmt.Errorf("--%s: %w", key, err)
+				}
+				ask[key] = t.UTC()
+			}
+			if len(clusters) > 0 {
+				ask["clusters"] = clusters
+			}
+			if err := r.open(); err != nil {
+				return err
+			}
+			defer r.close()
+			raw, err := r.backtest(cmd, ask)
+			if err != nil || raw == nil {
+				return err
+			}
+			if output.String() == "json" {
+				return printJSON(cmd.OutOrStdout(), raw)
+			}
+			var done policy.Backtest
+			if err := json.Unmarshal(raw, &done); err != nil {
+				return fmt.Errorf("read the answer: %w", err)
+			}
+			for _, one := range done.Results {
+				if err := printReplay(cmd.OutOrStdout(), one); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	r.flags(cmd)
+	cmd.Flags().StringVarP(&file, "file", "f", "", "a draft instead of a saved policy, - for what comes in")
+	cmd.Flags().StringVar(&against, "against", "", "file with a second draft, to be compared")
+	cmd.Flags().StringVar(&from, "from", "7d", "begin: a time in RFC 3339, or how long ago")
+	cmd.Flags().StringVar(&to, "to", "", "end: a time in RFC 3339, or how long ago (default now)")
+	cmd.Flags().StringSliceVar(&clusters, "cluster", nil, "only these clusters")
+	cmd.Flags().VarP(output, "output", "o", "text or json")
+	return cmd
+}
+
+// backtest starts one and waits for its end. One that is not waited for any
+// more is cancelled.
+func (r *remote) backtest(cmd *cobra.Command, ask map[string]any) (json.RawMessage, error) {
+	raw, err := json.Marshal(ask)
+	if err != nil {
+		return nil, err
+	}
+	res, err := r.do(cmd.Context(), http.MethodPost, api.Prefix+"/backtests", "application/json", raw)
+	if err != nil {
+		return nil, err
+	}
+	var state policy.Backtest
+	err = json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(&state)
+	_ = res.Body.Close()
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	path := "/backtests/" + url.PathEscape(state.ID)
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var raw json.RawMessage
+		if err := r.json(cmd.Context(), http.MethodGet, path, nil, &raw); err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(raw, &state); err != nil {
+			return nil, fmt.Errorf("read the answer: %w", err)
+		}
+		switch state.State {
+		case policy.BacktestDone:
+			return raw, nil
+		case policy.BacktestFailed, policy.BacktestCancelled:
+			return nil, fmt.Errorf("the backtest was %s: %s", state.State, cmp.Or(state.Error, "by somebody else"))
+		}
+		select {
+		case <-cmd.Context().Done():
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), 5*time.Second)
+			defer cancel()
+			return nil, errors.Join(cmd.Context().Err(), r.json(ctx, http.MethodDelete, path, nil, nil))
+		case <-tick.C:
+		}
+	}
+}
+
+func printReplay(out io.Writer, r policy.Replay) error {
+	name := r.Name
+	if r.Draft {
+		name += " (draft)"
+	}
+	fmt.Fprintf(out, "%s: %d incidents, %d alerts, %d messages; %d objects, %d of %d evaluations mattered\n", name, r.IncidentCount, r.AlertCount, r.MessageCount, r.Objects, r.Judged, r.Steps)
+	for _, c := range r.Clusters {
+		if c.Reason != "" {
+			fmt.Fprintf(out, "not on %s: %s\n", c.Cluster, c.Reason)
+		}
+	}
+	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	if len(r.Incidents) > 0 {
+		fmt.Fprintln(t, "\nBEGAN\tENDED\tSEVERITY\tCAUSE\tPEAK\tINCIDENT")
+	}
+	for _, i := range r.Incidents {
+		end, peak := "open", ""
+		if i.EndedAt != nil {
+			end = i.EndedAt.Format(time.RFC3339)
+		}
+		if len(i.Alerts) > 0 && i.Alerts[0].Peak != nil {
+			peak = strconv.FormatFloat(*i.Alerts[0].Peak, 'g', 4, 64) + " " + i.Alerts[0].Unit
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", i.StartedAt.Format(time.RFC3339), end, i.Severity, i.Cause, peak, i.Title)
+	}
+	if len(r.Messages) > 0 {
+		fmt.Fprintln(t, "\nTARGET\tMESSAGE\tCOUNT")
+	}
+	for _, m := range r.Messages {
+		fmt.Fprintf(t, "%s\t%s\t%d\n", m.Target, m.Type, m.Count)
+	}
+	for _, th := range r.Thresholds {
+		fmt.Fprintf(t, "\n%s of %s on %s:\tp50 %.4g\tp90 %.4g\tp99 %.4g\tp99.9 %.4g\tmax %.4g %s\n", th.Statistic, th.Metric, th.Cluster, th.P50, th.P90, th.P99, th.P999, th.Max, th.Unit)
+	}
+	if _, err := fmt.Fprintln(t); err != nil {
+		return err
+	}
+	return t.Flush()
 }
 
 // pastTime reads a time, or how long ago it was.

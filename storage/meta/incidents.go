@@ -228,6 +228,7 @@ func (tx *Tx) Prune(before time.Time) error {
 	for _, q := range []string{
 		"DELETE FROM outbox WHERE state <> 'pending' AND created_at < ?",
 		"DELETE FROM incidents WHERE state = 'resolved' AND ended_at < ?",
+		"DELETE FROM skipped_rounds WHERE at < ?",
 	} {
 		if _, err := tx.exec("prune", q, millis(before)); err != nil {
 			return err

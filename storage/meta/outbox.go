@@ -238,6 +238,17 @@ type TargetQueue struct {
 	LastError string // of the newest notification that was attempted; empty when it was delivered
 }
 
+// TakePending gives all that is pending, without bodies, and takes it for
+// delivered at a time: of a backtest's outbox nothing is sent.
+func (tx *Tx) TakePending(at time.Time) ([]Notification, error) {
+	out, err := all(tx, "list pending notifications", scanNotification, "SELECT "+headColumns+" FROM outbox WHERE state = 'pending' ORDER BY position")
+	if err != nil || len(out) == 0 {
+		return out, err
+	}
+	_, err = tx.exec("take notifications for delivered", "UPDATE outbox SET state = 'delivered', done_at = ? WHERE state = 'pending'", millis(at))
+	return out, err
+}
+
 // TargetQueues gives the queues of all targets that exist.
 func (tx *Tx) TargetQueues() ([]TargetQueue, error) {
 	return all(tx, "list target queues", func(s scanner) (TargetQueue, error) {

@@ -21,59 +21,37 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/apis/crowsnest.dev/v1/backups": {
+    "/apis/crowsnest.dev/v1/backtests": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** List backups, and how far the one is that is being made */
-        get: operations["list-backups"];
+        /** Backtests of the last hour, without their results */
+        get: operations["list-backtests"];
         put?: never;
-        /**
-         * Begin a backup
-         * @description Into the folder that the server was given by --backup-dir. Only what is new there is copied. GET says how far it is.
-         */
-        post: operations["create-backup"];
+        /** Replay a saved policy or a draft over kept data, or compare two; the answer comes at once, the result when it is done */
+        post: operations["start-backtest"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/apis/crowsnest.dev/v1/boards": {
+    "/apis/crowsnest.dev/v1/backtests/{id}": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** List boards */
-        get: operations["list-boards"];
+        /** A backtest with its progress and, once it is done, its results */
+        get: operations["get-backtest"];
         put?: never;
-        /** Make a board */
-        post: operations["create-board"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/apis/crowsnest.dev/v1/boards/{name}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** A board */
-        get: operations["get-board"];
-        /** Change a board */
-        put: operations["replace-board"];
         post?: never;
-        /** Delete a board */
-        delete: operations["delete-board"];
+        /** Cancel a backtest and forget it */
+        delete: operations["delete-backtest"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1090,77 +1068,45 @@ export interface components {
             /** Format: double */
             took_seconds: number;
         };
-        Backup: {
+        Backtest: {
+            /** Format: date-time */
+            createdAt: string;
+            /** Format: date-time */
+            endedAt?: string;
+            error?: string;
+            /** Format: date-time */
+            from: string;
+            id: string;
             /**
-             * Format: int64
-             * @description Of all its files; blocks are shared with other backups.
+             * Format: double
+             * @description From 0 to 1.
              */
-            bytes: number;
+            progress: number;
+            /** @description Once it is done: of the policy or draft, then of against. */
+            results: components["schemas"]["Replay"][];
+            /** Format: date-time */
+            startedAt?: string;
+            /** @enum {string} */
+            state: "queued" | "running" | "done" | "cancelled" | "failed";
+            /** Format: date-time */
+            to: string;
+        };
+        BacktestRequest: {
+            /** @description Another draft, to be compared. */
+            against?: components["schemas"]["Policy"];
+            /** @description Left out: all that the policy selects. */
+            clusters?: string[] | null;
+            /** @description A policy as it would be written. */
+            draft?: components["schemas"]["Policy"];
+            /** Format: date-time */
+            from: string;
+            /** @description Name of a saved policy; it or draft is required. */
+            policy?: string;
             /**
              * Format: date-time
-             * @description Everything that was acknowledged before is in it.
+             * @description Left out: now.
              */
-            created_at: string;
-            /** Format: int64 */
-            files: number;
-            id: string;
-            /** @description Of the server that made it. */
-            version: string;
-        };
-        Board: {
-            /** @enum {string} */
-            apiVersion: "crowsnest.dev/v1";
-            /** @enum {string} */
-            kind: "Board";
-            metadata: components["schemas"]["Metadata"];
-            spec: components["schemas"]["BoardSpec"];
-        };
-        BoardListBody: {
-            items: components["schemas"]["Board"][];
-            /** @description Cursor of the next page; null at the end. */
-            next: string | null;
-        };
-        BoardPanel: {
-            /** @description Of a chart: labels that split it into lines. */
-            by?: string[] | null;
-            /** @description Of a table: what rows must contain. */
-            filter?: string;
-            /**
-             * @description chart: metrics of the catalogue of one object. query: PromQL. table: objects. logs: LogsQL.
-             * @enum {string}
-             */
-            kind: "chart" | "query" | "table" | "logs";
-            /** @description Of a chart: metrics of the catalogue, all of one level. */
-            metrics?: string[] | null;
-            /** @description Of a chart or a table: the labels that say of what. */
-            object?: {
-                [key: string]: string;
-            };
-            /**
-             * @description Of a table: which objects.
-             * @enum {string}
-             */
-            of?: "clusters" | "nodes" | "workloads" | "pods" | "incidents";
-            /** @description Of a query: PromQL. Of logs: LogsQL. */
-            query?: string;
-            /** @description Of a table: the column, with - before it for the largest first. */
-            sort?: string;
-            /** @description 1 to 120 characters. */
-            title: string;
-            /**
-             * @description Of a query. Left out: chart.
-             * @enum {string}
-             */
-            view?: "chart" | "table";
-            /** @description As wide as the board. */
-            wide?: boolean;
-        };
-        BoardSpec: {
-            description?: string;
-            /** @description From the upper left on; at most 60. */
-            panels: components["schemas"]["BoardPanel"][];
-            /** @description For people, 1 to 120 characters. */
-            title: string;
+            to?: string;
         };
         BodyTemplate: {
             /** @description A Go template on the crowsnest/v1 message, as {{ .incident.title }}. In application/json every value is escaped for use between quotes; {{ json .alerts }} writes a whole value. */
@@ -1651,6 +1597,11 @@ export interface components {
         };
         ListAlert: {
             items: components["schemas"]["Alert"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
+        ListBacktest: {
+            items: components["schemas"]["Backtest"][];
             /** @description Cursor of the next page; null at the end. */
             next: string | null;
         };
@@ -2264,6 +2215,130 @@ export interface components {
             every: string;
             /** @description The longest wait. Left out: 24h, or every when that is longer. */
             max?: string;
+        };
+        Replay: {
+            /** Format: int64 */
+            alertCount: number;
+            /** @description Alerts by the severity that they ended with. */
+            bySeverity: {
+                [key: string]: number;
+            };
+            clusters: components["schemas"]["ReplayCluster"][];
+            draft: boolean;
+            /**
+             * Format: double
+             * @description Of all alerts together.
+             */
+            firingSeconds: number;
+            /** Format: int64 */
+            incidentCount: number;
+            /** @description The newest first, at most 500. */
+            incidents: components["schemas"]["ReplayIncident"][];
+            /**
+             * Format: int64
+             * @description Of these those that could matter; the others had nothing bad and nothing firing.
+             */
+            judged: number;
+            /**
+             * Format: int64
+             * @description Arrivals that live evaluation left out, and that are left out here.
+             */
+            masked: number;
+            /** Format: int64 */
+            messageCount: number;
+            /** @description Through grouping, silences, maintenance windows, repeat and escalation, as these are now. */
+            messages: components["schemas"]["ReplayMessages"][];
+            name: string;
+            /**
+             * Format: int64
+             * @description Objects, and values of their dimensions, that had values.
+             */
+            objects: number;
+            /**
+             * Format: int64
+             * @description Evaluations that live evaluation would have made of them.
+             */
+            steps: number;
+            thresholds: components["schemas"]["ReplayThreshold"][];
+        };
+        ReplayAlert: {
+            cause?: string;
+            dimensions?: {
+                [key: string]: string;
+            };
+            /** Format: date-time */
+            endedAt: string | null;
+            explanation: string;
+            object: {
+                [key: string]: string;
+            };
+            /**
+             * Format: double
+             * @description Worst value of the first condition.
+             */
+            peak: number | null;
+            severity: string;
+            /** Format: date-time */
+            startedAt: string;
+            unit: string;
+        };
+        ReplayCluster: {
+            cluster: string;
+            interval: string;
+            /** @description Why it was not. */
+            reason?: string;
+        };
+        ReplayIncident: {
+            /** @description At most 100. */
+            alerts: components["schemas"]["ReplayAlert"][];
+            cause?: string;
+            cluster: string;
+            /**
+             * Format: date-time
+             * @description Null: it was open at the end.
+             */
+            endedAt: string | null;
+            /** Format: int64 */
+            reopened: number;
+            severity: string;
+            /** Format: date-time */
+            startedAt: string;
+            title: string;
+        };
+        ReplayMessages: {
+            /** Format: int64 */
+            count: number;
+            target: string;
+            type: string;
+        };
+        ReplayThreshold: {
+            cluster: string;
+            /** Format: int64 */
+            condition: number;
+            /** Format: double */
+            max: number;
+            metric: string;
+            /** Format: double */
+            min: number;
+            op: string;
+            /** Format: double */
+            p50: number;
+            /** Format: double */
+            p90: number;
+            /** Format: double */
+            p99: number;
+            /** Format: double */
+            p999: number;
+            period: string;
+            statistic: string;
+            suggested: components["schemas"]["Thresholds"];
+            unit: string;
+            /**
+             * Format: int64
+             * @description Periods that were looked at, spread evenly over time and objects.
+             */
+            values: number;
+            words: string;
         };
         Resources: {
             /** Format: double */
@@ -2972,7 +3047,7 @@ export interface operations {
             };
         };
     };
-    "list-backups": {
+    "list-backtests": {
         parameters: {
             query?: never;
             header?: never;
@@ -2987,7 +3062,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List"];
+                    "application/json": components["schemas"]["ListBacktest"];
                 };
             };
             /** @description Error */
@@ -3001,14 +3076,20 @@ export interface operations {
             };
         };
     };
-    "create-backup": {
+    "start-backtest": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BacktestRequest"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["BacktestRequest"];
+            };
+        };
         responses: {
             /** @description Accepted */
             202: {
@@ -3016,7 +3097,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["State"];
+                    "application/json": components["schemas"]["Backtest"];
                 };
             };
             /** @description Error */
@@ -3030,82 +3111,12 @@ export interface operations {
             };
         };
     };
-    "list-boards": {
+    "get-backtest": {
         parameters: {
             query?: never;
             header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description OK */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["BoardListBody"];
-                };
-            };
-            /** @description Error */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    "create-board": {
-        parameters: {
-            query?: {
-                /** @description Who writes. What another one made is changed with force only. */
-                manager?: "console" | "file";
-                force?: boolean;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["Board"];
-                "application/octet-stream": string;
-                "application/yaml": components["schemas"]["Board"];
-            };
-        };
-        responses: {
-            /** @description Created */
-            201: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Board"];
-                };
-            };
-            /** @description Error */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    "get-board": {
-        parameters: {
-            query?: {
-                project?: string;
-            };
-            header?: never;
             path: {
-                name: string;
+                id: string;
             };
             cookie?: never;
         };
@@ -3117,7 +3128,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Board"];
+                    "application/json": components["schemas"]["Backtest"];
                 };
             };
             /** @description Error */
@@ -3131,56 +3142,12 @@ export interface operations {
             };
         };
     };
-    "replace-board": {
+    "delete-backtest": {
         parameters: {
-            query?: {
-                project?: string;
-                /** @description Who writes. What another one made is changed with force only. */
-                manager?: "console" | "file";
-                force?: boolean;
-            };
+            query?: never;
             header?: never;
             path: {
-                name: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["Board"];
-                "application/octet-stream": string;
-                "application/yaml": components["schemas"]["Board"];
-            };
-        };
-        responses: {
-            /** @description OK */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Board"];
-                };
-            };
-            /** @description Error */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    "delete-board": {
-        parameters: {
-            query?: {
-                project?: string;
-            };
-            header?: never;
-            path: {
-                name: string;
+                id: string;
             };
             cookie?: never;
         };
