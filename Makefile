@@ -84,6 +84,7 @@ generate: $(CONSOLE)/node_modules/.installed-lock ## rewrite what is derived: Op
 	bin/crowsnest openapi > api/openapi.json.new && mv api/openapi.json.new api/openapi.json
 	cd $(CONSOLE) && npm run --silent generate
 	go run ./internal/docgen
+	go run ./internal/grafanagen
 	go test ./cmd/crowsnest ./cmd/crowsnest-collector -run Reference -update
 	go run ./test/bench --render
 
