@@ -6,6 +6,7 @@ import {
   IconChartLine,
   IconDots,
   IconFileText,
+  IconLayoutBoard,
   IconLayoutDashboard,
   IconListDetails,
   IconMoon,
@@ -18,11 +19,13 @@ import {
 import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import { lazy, type ReactNode, Suspense, useEffect, useSyncExternalStore } from "react";
 import { onPaletteChange, openPalette, paletteIsOpen } from "@/parts/paletteStore";
+import { onPinChange, pendingPin } from "@/parts/boards/pinStore";
 import { useIncidents } from "@/parts/queries";
 import { count } from "@/ui/format";
 import classes from "./Frame.module.css";
 
 const Palette = lazy(() => import("./Palette"));
+const PinDialog = lazy(() => import("@/parts/boards/PinDialog"));
 
 const pages = [
   { to: "/", label: "Overview", icon: IconLayoutDashboard, phone: true },
@@ -31,6 +34,7 @@ const pages = [
   { to: "/logs", label: "Logs", icon: IconFileText, phone: true },
   { to: "/events", label: "Events", icon: IconListDetails, phone: false },
   { to: "/explore", label: "Explore", icon: IconChartLine, phone: false },
+  { to: "/boards", label: "Boards", icon: IconLayoutBoard, phone: false },
   { to: "/policies", label: "Policies", icon: IconShieldCheck, phone: false },
   { to: "/notifications", label: "Notifications", icon: IconSend, phone: false },
   { to: "/settings", label: "Settings", icon: IconSettings, phone: false },
@@ -43,6 +47,7 @@ const somethingIsOpen = (): boolean =>
 /** The rail (a bar at the bottom on a phone), the page, and the palette over both. */
 export function Frame() {
   const open = useSyncExternalStore(onPaletteChange, paletteIsOpen);
+  const pinning = useSyncExternalStore(onPinChange, pendingPin);
   useEffect(() => {
     const onKey = (e: KeyboardEvent) => {
       const typing = e.target instanceof HTMLElement && e.target.closest("input, textarea, select, [contenteditable]") !== null;
@@ -95,6 +100,11 @@ export function Frame() {
       {open ? (
         <Suspense fallback={null}>
           <Palette />
+        </Suspense>
+      ) : null}
+      {pinning ? (
+        <Suspense fallback={null}>
+          <PinDialog panel={pinning} />
         </Suspense>
       ) : null}
     </div>

@@ -19,6 +19,7 @@ const pages: Entry[] = [
   ["Policies", "/policies"],
   ["New policy", "/new/policy"],
   ["Explore", "/explore"],
+  ["Boards", "/boards"],
   ["Settings: add a cluster, tokens", "/settings"],
   ["Notifications: targets, deliveries, silences, maintenance", "/notifications"],
 ].map(([name = "", to = ""]) => ({ key: `page ${name}`, kind: "page", name, place: "", to }));

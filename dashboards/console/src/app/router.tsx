@@ -143,6 +143,18 @@ const routes = [
   }),
   createRoute({
     getParentRoute: () => root,
+    path: "/boards",
+    validateSearch: (raw) => text(raw, "sort"),
+    component: lazyRouteComponent(() => import("@/features/boards/page"), "BoardsPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/boards/$name",
+    validateSearch: (raw) => text(raw, "edit"),
+    component: lazyRouteComponent(() => import("@/features/boards/detail"), "BoardPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
     path: "/notifications",
     validateSearch: (raw) => ({ ...tableSearch(raw), ...text(raw, "state") }),
     component: lazyRouteComponent(() => import("@/features/notifications/page"), "NotificationsPage"),

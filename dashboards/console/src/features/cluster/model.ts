@@ -1,4 +1,4 @@
-import type { ClusterSource, Metric, Usage } from "@/api/types";
+import type { ClusterSource, Metric } from "@/api/types";
 
 export interface LackingMetrics {
   readonly reason: string;
@@ -21,7 +21,3 @@ export function byReason(
 /** A source is blind when it measured less than it should have. */
 export const sourceState = (s: ClusterSource): "ok" | "warning" | "critical" =>
   !s.up ? "critical" : s.measured < s.expected ? "warning" : "ok";
-
-/** What is used of what is allocatable, in per cent; null when either is unknown. */
-export const shareOf = ({ used, allocatable }: Usage): number | null =>
-  used === null || allocatable === null || allocatable <= 0 ? null : (100 * used) / allocatable;

@@ -3,6 +3,7 @@ import { IconFilter } from "@tabler/icons-react";
 import { getRouteApi } from "@tanstack/react-router";
 import { useDeferredValue, useMemo } from "react";
 import type { Cluster } from "@/api/types";
+import { PinButton } from "@/parts/boards/PinButton";
 import { ChartGrid, ChartSkeletons } from "@/parts/charts/ChartGrid";
 import { ChartPanel } from "@/parts/charts/ChartPanel";
 import { panels } from "@/parts/charts/model";
@@ -10,6 +11,8 @@ import { chartStep } from "@/parts/charts/queries";
 import { IncidentTable } from "@/parts/incidents/IncidentTable";
 import { ClustersLink } from "@/parts/objects/links";
 import { lackingOf, staleSince } from "@/parts/objects/model";
+import { NodeTable } from "@/parts/objects/NodeTable";
+import { WorkloadTable } from "@/parts/objects/WorkloadTable";
 import { Page, useRange } from "@/parts/page";
 import { useCatalogue, useCluster, useIncidents, useNodes, useWorkloads } from "@/parts/queries";
 import { UsageBar } from "@/ui/Bars";
@@ -19,7 +22,7 @@ import { Failure, Loaded, TableSkeleton } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { StateCount, stateOf } from "@/ui/state";
 import classes from "./cluster.module.css";
-import { NodeTable, Unavailable, Sources, WorkloadTable } from "./tables";
+import { Sources, Unavailable } from "./tables";
 
 const route = getRouteApi("/clusters/$cluster");
 
@@ -150,7 +153,12 @@ function Workloads({ id, filter, sort, set }: TableProps & { filter: string }) {
     <Section
       title="Workloads"
       note={workloads.data ? count(workloads.data.length) : undefined}
-      right={<FilterInput value={filter} onChange={(f) => set({ filter: f })} label="filter workloads" />}
+      right={
+        <>
+          <FilterInput value={filter} onChange={(f) => set({ filter: f })} label="filter workloads" />
+          <PinButton panel={{ title: `Workloads of ${id}`, kind: "table", of: "workloads", object: { cluster: id }, ...(filter === "" ? {} : { filter }), ...(sort === undefined ? {} : { sort }) }} />
+        </>
+      }
     >
       <Loaded query={workloads} what="Workloads" skeleton={<TableSkeleton rows={12} />}>
         {(list) => <WorkloadTable cluster={id} workloads={list} filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
@@ -166,7 +174,12 @@ function Nodes({ id, filter, sort, set }: TableProps & { filter: string }) {
     <Section
       title="Nodes"
       note={nodes.data ? count(nodes.data.length) : undefined}
-      right={<FilterInput value={filter} onChange={(f) => set({ filter: f })} label="filter nodes" />}
+      right={
+        <>
+          <FilterInput value={filter} onChange={(f) => set({ filter: f })} label="filter nodes" />
+          <PinButton panel={{ title: `Nodes of ${id}`, kind: "table", of: "nodes", object: { cluster: id }, ...(filter === "" ? {} : { filter }), ...(sort === undefined ? {} : { sort }) }} />
+        </>
+      }
     >
       <Loaded query={nodes} what="Nodes" skeleton={<TableSkeleton rows={12} />}>
         {(list) => <NodeTable cluster={id} nodes={list} filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}

@@ -1,5 +1,6 @@
 import { Skeleton, Tabs } from "@mantine/core";
 import { getRouteApi } from "@tanstack/react-router";
+import { PinButton } from "@/parts/boards/PinButton";
 import { ChartGrid } from "@/parts/charts/ChartGrid";
 import { EventView } from "@/parts/logs/EventView";
 import { ClusterLink, ClustersLink } from "@/parts/objects/links";
@@ -83,7 +84,7 @@ export function NodePage() {
           <ChartGrid>
             <ObjectCharts cluster={owner.data} id={cluster} level="node" choice={nodeGroups} object={{ cluster, node: name }} scope={{ cluster, node: name }} />
           </ChartGrid>
-          <Section title="Pods" note={pods.data ? count(pods.data.length) : undefined}>
+          <Section title="Pods" note={pods.data ? count(pods.data.length) : undefined} right={<PinButton panel={{ title: `Pods on ${name}`.slice(0, 120), kind: "table", of: "pods", object: { cluster, node: name }, ...(search.sort === undefined ? {} : { sort: search.sort }) }} />}>
             <Loaded query={pods} what="Pods" skeleton={<TableSkeleton />}>
               {(list) => <PodTable cluster={cluster} pods={list} of="node" sort={search.sort} onSort={(sort) => set({ sort })} />}
             </Loaded>

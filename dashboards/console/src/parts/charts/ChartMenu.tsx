@@ -1,8 +1,10 @@
 import { ActionIcon, Menu } from "@mantine/core";
-import { IconCode, IconDots, IconFileSpreadsheet, IconLink, IconPhoto, IconShieldPlus, IconTag, IconZoomQuestion } from "@tabler/icons-react";
+import { IconCode, IconDots, IconFileSpreadsheet, IconLink, IconPhoto, IconPin, IconShieldPlus, IconTag, IconZoomQuestion } from "@tabler/icons-react";
 import { Link } from "@tanstack/react-router";
 import type { RefObject } from "react";
 import type { Metric } from "@/api/types";
+import type { BoardPanel } from "@/parts/boards/model";
+import { pin } from "@/parts/boards/pinStore";
 import { useRange } from "@/parts/page";
 import { useNow } from "@/ui/now";
 import { resolveRange, toRFC3339 } from "@/ui/time";
@@ -15,11 +17,13 @@ interface Props {
   readonly metrics: readonly Metric[];
   readonly queries: readonly string[];
   readonly object: ObjectLabels;
+  /** The same chart as a panel of a board. */
+  readonly panel: BoardPanel;
   readonly csv: () => string;
 }
 
 /** What can be taken from a chart: its picture, values, query, link, and a policy on it. */
-export function ChartMenu({ title, section, metrics, queries, object, csv }: Props) {
+export function ChartMenu({ title, section, metrics, queries, object, panel, csv }: Props) {
   const range = useRange();
   const now = useNow();
   const [first] = metrics;
@@ -63,6 +67,9 @@ export function ChartMenu({ title, section, metrics, queries, object, csv }: Pro
             Make a policy
           </Menu.Item>
         ) : null}
+        <Menu.Item leftSection={<IconPin size={14} />} onClick={() => pin(panel)}>
+          Pin to a board
+        </Menu.Item>
         <Menu.Divider />
         <Menu.Item leftSection={<IconCode size={14} />} onClick={() => copy(queries.join("\n"))}>
           Copy PromQL

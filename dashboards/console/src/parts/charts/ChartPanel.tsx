@@ -3,6 +3,7 @@ import { useComputedColorScheme } from "@mantine/core";
 import { IconFileText, IconListDetails, IconX } from "@tabler/icons-react";
 import { type ReactNode, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import type { ClusterId } from "@/api/keys";
+import { chartPanel } from "@/parts/boards/model";
 import { useCompare, useRange, useSetRange } from "@/parts/page";
 import { byUnit, clock, duration, percent } from "@/ui/format";
 import { useNow } from "@/ui/now";
@@ -94,6 +95,7 @@ export function ChartPanel(props: ChartPanelProps) {
             metrics={panel.metrics}
             queries={panel.metrics.map((m) => promql(m, object, stepSeconds, by, panel.only))}
             object={object}
+            panel={chartPanel(title, panel, object, by)}
             csv={() => csv(drawn.times, drawn.lines)}
           />
         </span>

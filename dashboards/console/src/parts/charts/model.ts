@@ -18,6 +18,9 @@ const resources = [
 ] as const;
 const isOfResources = (m: Metric): boolean => m.unit === "count" && m.dimensions.includes("resource");
 
+/** The unit of a metric's series that `only` picks. */
+export const resourceUnit = (m: Metric, only: ObjectLabels): string => (isOfResources(m) ? resources.find((r) => r.resource === only.resource)?.unit : undefined) ?? m.unit;
+
 const groupTitles: Record<string, string> = {
   cpu: "CPU",
   memory: "Memory",

@@ -3,6 +3,7 @@ import { IconDownload, IconPlayerPause, IconPlayerPlay, IconPlayerStop, IconSear
 import { type SyntheticEvent, useState } from "react";
 import type { ClusterId } from "@/api/keys";
 import type { Row } from "@/api/logsql";
+import { PinButton } from "@/parts/boards/PinButton";
 import { useRange, useSetRange } from "@/parts/page";
 import { count, number } from "@/ui/format";
 import { Empty, Failure } from "@/ui/Feedback";
@@ -54,6 +55,7 @@ export function LogView(props: Props) {
         >
           {wrap ? "wrapped" : "one line"}
         </Button>
+        <PinButton panel={{ title: typed === "" ? `Logs: ${what.replace(/^the logs of /, "")}`.slice(0, 120) : typed.slice(0, 120), kind: "logs", query }} />
         <Menu shadow="md">
           <Menu.Target>
             <Button size="xs" variant="default" leftSection={<IconDownload size={14} />}>

@@ -1,4 +1,4 @@
-import type { Cluster, Container, Node, Pod, Workload } from "@/api/types";
+import type { Cluster, Container, Node, Pod, Usage, Workload } from "@/api/types";
 import { age, instant, plural } from "@/ui/format";
 import type { State } from "@/ui/state";
 
@@ -104,3 +104,7 @@ export function shortPodName(pod: string, workload: string | undefined): string 
   const hash = replicaSetHash.exec(pod);
   return hash ? hash[0].slice(1) : pod;
 }
+
+/** What is used of what is allocatable, in per cent; null when either is unknown. */
+export const shareOf = ({ used, allocatable }: Usage): number | null =>
+  used === null || allocatable === null || allocatable <= 0 ? null : (100 * used) / allocatable;

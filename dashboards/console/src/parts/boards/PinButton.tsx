@@ -1,0 +1,11 @@
+import { Button } from "@mantine/core";
+import { IconPin } from "@tabler/icons-react";
+import type { BoardPanel } from "./model";
+import { pin } from "./pinStore";
+
+/** Puts what is beside it on a board. */
+export const PinButton = ({ panel }: { panel: BoardPanel }) => (
+  <Button size="xs" variant="default" leftSection={<IconPin size={14} aria-hidden />} onClick={() => pin(panel)}>
+    Pin
+  </Button>
+);

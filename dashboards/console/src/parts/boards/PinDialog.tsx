@@ -1,0 +1,71 @@
+import { Button, Modal, Select, Textarea, TextInput } from "@mantine/core";
+import { Link } from "@tanstack/react-router";
+import { type SyntheticEvent, useState } from "react";
+import { StateLabel } from "@/ui/state";
+import classes from "./boards.module.css";
+import type { BoardPanel } from "./model";
+import { closePin } from "./pinStore";
+import { useBoards, usePin } from "./queries";
+
+const another = "+";
+
+/** Asks where a panel goes and what it is called there. */
+export default function PinDialog({ panel }: { panel: BoardPanel }) {
+  const boards = useBoards();
+  const pin = usePin();
+  const [title, setTitle] = useState(panel.title);
+  const [query, setQuery] = useState(panel.query ?? "");
+  const [chosen, setChosen] = useState<string | undefined>();
+  const [boardTitle, setBoardTitle] = useState("");
+  const known = boards.data ?? [];
+  const to = chosen ?? known[0]?.metadata.name ?? another;
+  const submit = (e: SyntheticEvent) => {
+    e.preventDefault();
+    pin.mutate({
+      to: to === another ? { title: boardTitle.trim() } : { name: to },
+      taken: known.map((b) => b.metadata.name),
+      panel: { ...panel, title: title.trim(), ...(panel.query === undefined ? {} : { query: query.trim() }) },
+    });
+  };
+  return (
+    <Modal opened onClose={closePin} title="Pin to a board" size={460} transitionProps={{ duration: 0 }} closeButtonProps={{ "aria-label": "close" }}>
+      {pin.data ? (
+        <div className={classes.form}>
+          <StateLabel state="ok">Pinned to {pin.data.spec.title}</StateLabel>
+          <div className={classes.formEnd}>
+            <Button size="xs" variant="default" onClick={closePin}>
+              Close
+            </Button>
+            <Button size="xs" onClick={closePin} renderRoot={(props) => <Link to="/boards/$name" params={{ name: pin.data.metadata.name }} {...props} />}>
+              Open the board
+            </Button>
+          </div>
+        </div>
+      ) : (
+        <form onSubmit={submit} className={classes.form}>
+          <TextInput data-autofocus label="Title" required maxLength={120} value={title} onChange={(e) => setTitle(e.currentTarget.value)} />
+          {panel.query === undefined ? null : (
+            <Textarea label={panel.kind === "logs" ? "LogsQL" : "PromQL"} required autosize minRows={1} maxRows={6} spellCheck={false} value={query} onChange={(e) => setQuery(e.currentTarget.value)} classNames={{ input: classes.code }} />
+          )}
+          <Select
+            label="Board"
+            allowDeselect={false}
+            value={to}
+            onChange={(v) => setChosen(v ?? undefined)}
+            data={[...known.map((b) => ({ value: b.metadata.name, label: b.spec.title })), { value: another, label: "A new board…" }]}
+          />
+          {to === another ? <TextInput label="The new board’s title" required maxLength={120} value={boardTitle} onChange={(e) => setBoardTitle(e.currentTarget.value)} /> : null}
+          {pin.error ? <StateLabel state="critical">{pin.error.message}</StateLabel> : null}
+          <div className={classes.formEnd}>
+            <Button size="xs" variant="default" onClick={closePin}>
+              Cancel
+            </Button>
+            <Button size="xs" type="submit" loading={pin.isPending} disabled={boards.data === undefined && !boards.error}>
+              Pin
+            </Button>
+          </div>
+        </form>
+      )}
+    </Modal>
+  );
+}
