@@ -72,7 +72,7 @@ async function makeBoard() {
           { title: "CPU used", kind: "chart", metrics: ["k8s_node_cpu_usage"], object: { ...object, node: args.node } },
           { title: "Memory by node", kind: "query", query: `k8s_node_mem_usage{cluster=${JSON.stringify(args.cluster)}}` },
           { title: "Nodes' CPU now", kind: "query", query: "k8s_node_cpu_usage", view: "table" },
-          { title: "Lines", kind: "logs", query: "*" },
+          ...(args["without-logs"] ? [] : [{ title: "Lines", kind: "logs", query: "*" }]),
           { title: "Pods", kind: "table", of: "pods", object: { ...object, node: args.node }, wide: true },
         ],
       },

@@ -34,6 +34,17 @@ it("draws rows in the order of the sort and says so", () => {
   expect(screen.getByRole("columnheader", { name: "CPU" })).toHaveAttribute("aria-sort", "descending");
 });
 
+it("leaves out at phone width what is wide, and nothing else", () => {
+  const both = columns.map((c): Column<Row> => ({ ...c, wide: c.id === "cpu" }));
+  render(
+    <MantineProvider>
+      <DataTable label="things" columns={both} rows={[{ name: "a", cpu: 1 }]} rowKey={(r) => r.name} sort={{ column: "cpu", descending: true }} onSort={vi.fn()} />
+    </MantineProvider>,
+  );
+  const [name, cpu] = screen.getAllByRole("cell");
+  expect([name?.hasAttribute("data-wide"), cpu?.hasAttribute("data-wide")]).toEqual([false, true]);
+});
+
 it("asks for the largest first in a column of numbers, from A in one of names", async () => {
   const onSort = vi.fn();
   render(table([{ name: "a", cpu: 1 }], onSort));

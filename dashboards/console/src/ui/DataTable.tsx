@@ -37,6 +37,9 @@ interface Props<T> {
   readonly empty?: ReactNode;
 }
 
+/** An attribute that says "false" would be matched by the style sheet all the same. */
+const flag = (v: boolean | undefined): true | undefined => (v === true ? true : undefined);
+
 const rowHeight = 32;
 // More rows than this scroll in a window of their own, of which only the visible part is drawn.
 const virtualFrom = 60;
@@ -105,7 +108,7 @@ export function DataTable<T>({ label, columns, rows, rowKey, sort, onSort, dim, 
       onFocus={() => setActive(index)}
     >
       {columns.map((c) => (
-        <div key={c.id} role="cell" className={classes.cell} data-numeric={c.numeric} data-wide={c.wide} data-wraps={c.wraps}>
+        <div key={c.id} role="cell" className={classes.cell} data-numeric={flag(c.numeric)} data-wide={flag(c.wide)} data-wraps={flag(c.wraps)}>
           {c.cell(item)}
         </div>
       ))}
@@ -177,8 +180,8 @@ function HeadCell<T>({ column, sort, onSort }: { column: Column<T>; sort: Sort; 
     <div
       role="columnheader"
       className={classes.headCell}
-      data-numeric={column.numeric}
-      data-wide={column.wide}
+      data-numeric={flag(column.numeric)}
+      data-wide={flag(column.wide)}
       aria-sort={active ? (sort.descending ? "descending" : "ascending") : undefined}
       title={column.help}
     >

@@ -55,9 +55,7 @@ export function useDeleteBoard() {
   const queries = useQueryClient();
   return useMutation({
     mutationFn: (name: string) => client.DELETE("/apis/crowsnest.dev/v1/boards/{name}", { params: { path: { name } } }),
-    onSuccess: async (_, name) => {
-      queries.removeQueries({ queryKey: keys.board(name) });
-      await queries.invalidateQueries({ queryKey: keys.boards() });
-    },
+    // The page that shows it is left by the caller: asking for the board once more would answer that it is gone.
+    onSuccess: () => queries.invalidateQueries({ queryKey: keys.boards() }),
   });
 }

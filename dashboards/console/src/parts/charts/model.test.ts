@@ -84,7 +84,8 @@ it("computes statistics of what is there", () => {
 });
 it("finds points without a neighbour", () => expect(isolated([1, null, 2, 3, null, 4])).toEqual([0, 5]));
 it("shortens names by what they share", () => {
-  expect(shortNames(["cart-7c9-aa", "cart-7c9-ab"])).toEqual(["…aa", "…ab"]);
+  expect(shortNames(["checkout-7c9f8d-aa", "checkout-7c9f8d-ab"])).toEqual(["…aa", "…ab"]);
+  expect(shortNames(["worker-01", "worker-02"])).toEqual(["worker-01", "worker-02"]);
   expect(shortNames(["in", "out"])).toEqual(["in", "out"]);
   expect(shortNames(["cart-7c9-aa"])).toEqual(["cart-7c9-aa"]);
 });

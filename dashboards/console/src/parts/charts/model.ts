@@ -182,7 +182,8 @@ export function shortNames(names: readonly string[]): string[] {
     shared = i;
   }
   const cut = first.slice(0, shared).lastIndexOf("-") + 1;
-  return cut < 4 ? [...names] : names.map((n) => `…${n.slice(cut)}`);
+  // What fits whole is read whole: "worker-09" says more than "…09".
+  return cut < 4 || Math.max(...names.map((n) => n.length)) <= 16 ? [...names] : names.map((n) => `…${n.slice(cut)}`);
 }
 
 export interface Statistics {
