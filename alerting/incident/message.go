@@ -29,6 +29,7 @@ const (
 	Acknowledged Type = "incident.acknowledged" // somebody takes care of it
 	Summary      Type = "summary"               // of what began and ended while muted
 	Test         Type = "test"
+	Heartbeat    Type = "heartbeat" // the server works; its absence means trouble
 )
 
 // DefaultMaxBytes of a message.

@@ -23,7 +23,7 @@ import (
 const (
 	typeResolved  = string(incident.Resolved) // depends on what was told before
 	typeTest      = string(incident.Test)     // waits for nothing
-	heartbeatType = incident.Type("heartbeat")
+	heartbeatType = incident.Heartbeat
 )
 
 const (

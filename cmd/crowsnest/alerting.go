@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/engine"
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
 	"github.com/crowsnest-dev/crowsnest/alerting/preset"
 	"github.com/crowsnest-dev/crowsnest/alerting/replay"
 	"github.com/crowsnest-dev/crowsnest/alerting/rules"
+	"github.com/crowsnest-dev/crowsnest/alerting/watch"
 	"github.com/crowsnest-dev/crowsnest/api"
 	"github.com/crowsnest-dev/crowsnest/api/alertmanager"
 	"github.com/crowsnest-dev/crowsnest/api/alerts"
@@ -70,6 +72,13 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 		return nil, err
 	}
 	jobs := replay.New(eng, time.Now)
+	self, err := watch.New(watch.Options{
+		Rows: a.meta, Keyring: keyring, Sender: outbox, Checks: a.checks(eng), Links: incident.Links{Base: a.publicURL()},
+		Logger: a.logger.With("part", "watch"), Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
 	am, err := alertmanager.New(alertmanager.Options{
 		Store: a.meta, Receiver: eng, Changed: eng.PoliciesChanged, Version: version, StartedAt: a.startedAt,
 	})
@@ -77,7 +86,7 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 		return nil, err
 	}
 	return &alerting{
-		arrived: eng.Arrived, rolledUp: eng.RolledUp, runs: []func(context.Context) error{eng.Run, outbox.Run, groups.Run, jobs.Run},
+		arrived: eng.Arrived, rolledUp: eng.RolledUp, runs: []func(context.Context) error{eng.Run, outbox.Run, groups.Run, jobs.Run, self.Run},
 		options: func(o *api.Options) {
 			o.Alerts = alerts.Options{
 				Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, Rules: groups, Backtests: jobs, PublicURL: a.publicURL(), CheckFilter: logs.CheckFilter,
