@@ -288,7 +288,7 @@ func (a *app) open(ctx context.Context) (runs []func(context.Context) error, err
 	g.Go(func() (err error) {
 		a.metrics, err = metrics.Open(metrics.Options{
 			Dir: a.dir.join("metrics"), Retention: a.settings.metricsFor.value, MaxBytes: a.settings.metricsMax.bytes,
-			OutOfOrderWindow: a.settings.window.value, Logger: quiet(a.logger.With("part", partMetrics)), Registerer: a.registry,
+			Sync: a.settings.metricsSync, OutOfOrderWindow: a.settings.window.value, Logger: quiet(a.logger.With("part", partMetrics)), Registerer: a.registry,
 		})
 		if err != nil {
 			return err

@@ -35,6 +35,7 @@ type settings struct {
 	ingestTokens tokenFiles
 	metricsFor   *period
 	metricsMax   *size
+	metricsSync  bool
 	logsFor      *period
 	logsMax      *size
 	logsClusters *clusterPeriods
@@ -72,6 +73,7 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.Var(&s.ingestTokens, "ingest-token-file", "CLUSTER=FILE: ingest tokens of a cluster, one a line (repeatable)")
 	f.Var(s.metricsFor, "metrics-retention", "how long samples are kept")
 	f.Var(s.metricsMax, "metrics-max-bytes", "disk space of samples, for example 50GiB; the oldest go first; 0 for no bound")
+	f.BoolVar(&s.metricsSync, "metrics-sync", false, "write samples through to the disk before they are acknowledged, so that they survive a power cut; without it they survive a kill of the server")
 	f.Var(s.logsFor, "logs-retention", "how long log lines and events are kept")
 	f.Var(s.logsClusters, "logs-retention-of", "CLUSTER=DURATION: how long a cluster's log lines are kept when not as long as all others' (repeatable)")
 	f.Var(s.logsMax, "logs-max-bytes", "disk space of log lines; the oldest days go first; 0 for no bound")

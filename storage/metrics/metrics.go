@@ -49,7 +49,10 @@ type Options struct {
 	MinFreeBytes uint64
 	// CheckEvery is how often the out-of-order log and the free space are looked
 	// at; default 15 s. Blocks are verified, each once, a multiple of it later.
-	CheckEvery   time.Duration
+	CheckEvery time.Duration
+	// Sync has the system write the log to the disk before a commit returns, so
+	// that it survives a power cut too, and not only a kill.
+	Sync         bool
 	MaxExemplars int64 // kept in memory, the oldest dropped first; default 100,000
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer // default none
@@ -116,6 +119,7 @@ type DB struct {
 	stats   *tsdb.DBStats
 	metrics *ownMetrics
 	space   *space
+	syncer  *syncer // nil when commits do not wait for the disk
 
 	importing sync.Mutex // one import at a time
 	deleting  sync.Mutex // one change of the deletions' file at a time
@@ -153,6 +157,9 @@ func Open(o Options) (*DB, error) {
 	if err := free(o.Dir); err != nil {
 		return nil, err
 	}
+	if err := clearProbes(o.Dir); err != nil {
+		return nil, fmt.Errorf("open metrics store in %s: %w", o.Dir, err)
+	}
 	opts := tsdb.DefaultOptions()
 	opts.RetentionDuration = o.Retention.Milliseconds()
 	opts.MaxBytes = o.MaxBytes
@@ -168,6 +175,9 @@ func Open(o Options) (*DB, error) {
 	db := &DB{
 		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}),
 		verified: map[ulid.ULID]struct{}{}, damaged: map[ulid.ULID]struct{}{},
+	}
+	if o.Sync {
+		db.syncer = newSyncer(o.Dir)
 	}
 	opts.BlocksToDelete = db.blocksToDelete
 	if err := errors.Join(quarantineClosed(o), keepLogs(o.Dir)); err != nil {
@@ -415,6 +425,9 @@ func (a *appenderV2) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef,
 }
 
 func (db *DB) committed(err error) error {
+	if err == nil && db.syncer != nil {
+		err = db.syncer.sync()
+	}
 	if err == nil {
 		return nil
 	}

@@ -118,9 +118,20 @@ func freeBytes(dir string) (uint64, error) {
 	return uint64(st.Bavail) * uint64(st.Bsize), nil //nolint:unconvert // the types differ by system
 }
 
+const probeFiles = "probe-*.writable"
+
+// clearProbes removes those that a kill left behind.
+func clearProbes(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, probeFiles))
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
+}
+
 // probe writes a file, syncs and removes it.
 func probe(dir string) (err error) {
-	f, err := os.CreateTemp(dir, "probe-*.writable")
+	f, err := os.CreateTemp(dir, probeFiles)
 	if err != nil {
 		return err
 	}
