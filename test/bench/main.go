@@ -38,6 +38,7 @@ var measurements = []measurement{
 	{Name: "logs_plain", Measure: logsNextToPeer(plainLines)},
 	{Name: "logs_access", Measure: logsNextToPeer(accessLines)},
 	{Name: "logs_fresh", Measure: logsFresh},
+	{Name: "fsync", Measure: fsync},
 	{Name: "build_cold", Cold: true, Measure: buildCold},
 }
 
@@ -46,6 +47,8 @@ type bench struct {
 	root string
 	dir  string // for their data; removed at the end
 	for_ time.Duration
+
+	rounds int // of each comparison
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -56,17 +59,19 @@ func main() {
 	only := flag.String("only", "", "measure only what has this word in its name")
 	cold := flag.Bool("cold", false, "also build with an empty cache")
 	renderOnly := flag.Bool("render", false, "measure nothing; compute what follows from the recorded figures and make the page")
-	for_ := flag.Duration("for", 3*time.Minute, "how long a steady state is measured")
+	var b bench
+	flag.DurationVar(&b.for_, "for", 3*time.Minute, "how long a steady state is measured")
+	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each comparison")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *only, *cold, *renderOnly, *for_); err != nil {
+	if err := run(ctx, &b, *only, *cold, *renderOnly); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, only string, cold, renderOnly bool, for_ time.Duration) error {
+func run(ctx context.Context, b *bench, only string, cold, renderOnly bool) error {
 	root, err := testbed.Root()
 	if err != nil {
 		return err
@@ -79,7 +84,7 @@ func run(ctx context.Context, only string, cold, renderOnly bool, for_ time.Dura
 	if renderOnly {
 		return save(docs, results)
 	}
-	b := &bench{root: root, for_: for_}
+	b.root = root
 	if b.dir, err = os.MkdirTemp("", "crowsnest-bench-"); err != nil {
 		return err
 	}

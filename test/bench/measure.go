@@ -17,9 +17,14 @@ import (
 
 const mib = 1 << 20
 
-// machine says what the figures were measured on.
+// machine says what the figures were measured on, and how busy it is.
 func machine() string {
-	return fmt.Sprintf("%d CPUs (%s/%s), Go %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, strings.TrimPrefix(runtime.Version(), "go"))
+	load := ""
+	if raw, err := os.ReadFile("/proc/loadavg"); err == nil {
+		one, _, _ := strings.Cut(string(raw), " ")
+		load = ", load average " + one
+	}
+	return fmt.Sprintf("%d CPUs (%s/%s), Go %s%s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, strings.TrimPrefix(runtime.Version(), "go"), load)
 }
 
 // usage measures a process over a time: its mean CPU and the most memory that it
