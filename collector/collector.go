@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -115,23 +116,25 @@ func (o *Options) complete() error {
 
 // Collector measures one cluster, or one node of it.
 type Collector struct {
-	o         Options
-	sender    string
-	log       *slog.Logger
-	now       func() time.Time
-	metrics   *metrics
-	client    *push.Client
-	sink      sink
-	pusher    *push.Pusher
-	queue     *queue.Queue
-	inventory *push.Inventory // nil in role node
-	control   *control.Client
-	computer  *compute.Computer
-	clock     serverClock
-	pace      *pace     // of measure alone
-	lastGrid  time.Time // of measure alone: the newest interval that was sent
-	lastSent  time.Time // of measure alone: the newest time of a sample
-	started   time.Time
+	o            Options
+	sender       string
+	log          *slog.Logger
+	now          func() time.Time
+	metrics      *metrics
+	client       *push.Client
+	sink         sink
+	pusher       *push.Pusher
+	queue        *queue.Queue
+	scrapedQueue *queue.Queue
+	scraped      *push.Pusher    // of what the world's Scraper reads; nil without one
+	inventory    *push.Inventory // nil in role node
+	control      *control.Client
+	computer     *compute.Computer
+	clock        serverClock
+	pace         *pace     // of measure alone
+	lastGrid     time.Time // of measure alone: the newest interval that was sent
+	lastSent     time.Time // of measure alone: the newest time of a sample
+	started      time.Time
 
 	mu       sync.Mutex
 	interval time.Duration
@@ -180,19 +183,14 @@ func New(o Options) (*Collector, error) {
 	if err := os.MkdirAll(o.QueueDir, 0o700); err != nil {
 		return nil, fmt.Errorf("collector: open queue: %w", err)
 	}
-	q, err := queue.Open(queue.Options{
-		Dir: filepath.Join(o.QueueDir, "metrics"), MaxAge: o.QueueAge, MaxBytes: o.QueueMax,
-		Logger: o.Logger, Registerer: o.Registerer, Now: c.serverTime,
-	})
-	if err != nil {
+	var err error
+	if c.queue, c.pusher, err = c.stream("metrics", "catalogue", o.QueueMax); err != nil {
 		return nil, err
 	}
-	c.queue = q
-	c.pusher, err = push.New(push.Options{
-		Client: c.client, Queue: q, ClockOffset: c.clock.offset, Logger: o.Logger, Registerer: o.Registerer, Now: c.serverTime,
-	})
-	if err != nil {
-		return nil, err
+	if o.World.Scraper != nil {
+		if c.scrapedQueue, c.scraped, err = c.stream("scraped", "scraped", cmp.Or(o.QueueMax, queue.DefaultMaxBytes)/2); err != nil {
+			return nil, err
+		}
 	}
 	c.sink = c.pusher
 	if o.Role != wire.RoleNode {
@@ -214,6 +212,19 @@ func New(o Options) (*Collector, error) {
 // serverTime is this clock's time, corrected by what is known of the server's.
 func (c *Collector) serverTime() time.Time { return c.now().Add(-c.clock.correction()) }
 
+// stream opens a queue and what empties it. Their metrics carry the stream's name.
+func (c *Collector) stream(folder, name string, most int64) (*queue.Queue, *push.Pusher, error) {
+	reg := prometheus.WrapRegistererWith(prometheus.Labels{"stream": name}, c.o.Registerer)
+	q, err := queue.Open(queue.Options{
+		Dir: filepath.Join(c.o.QueueDir, folder), MaxAge: c.o.QueueAge, MaxBytes: most, Logger: c.o.Logger, Registerer: reg, Now: c.serverTime,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := push.New(push.Options{Client: c.client, Queue: q, ClockOffset: c.clock.offset, Logger: c.o.Logger, Registerer: reg, Now: c.serverTime})
+	return q, p, err
+}
+
 // Run collects until ctx ends. What was not acknowledged then is on disk. A part
 // that fails is an error only where nothing could be collected without it.
 func (c *Collector) Run(ctx context.Context) error {
@@ -231,6 +242,18 @@ func (c *Collector) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return c.pusher.Run(pushing) })
 	g.Go(func() error { return c.control.Run(ctx) })
+	if c.scraped != nil {
+		g.Go(func() error {
+			sending, stop := context.WithCancel(context.WithoutCancel(ctx))
+			done := make(chan error, 1)
+			go func() { done <- c.scraped.Run(sending) }()
+			err := c.o.World.Scraper.Run(ctx, func(s []compute.Sample) error {
+				return c.scraped.Push(push.Batch{Samples: s, Interval: c.inForce()})
+			})
+			stop()
+			return errors.Join(wrap("scrape targets", err), <-done)
+		})
+	}
 	if c.inventory != nil {
 		g.Go(func() error { return c.inventory.Run(ctx) })
 	}
@@ -616,6 +639,9 @@ func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 	for kind, why := range trouble {
 		name := string(catalogue.Objects) + "/" + string(kind)
 		h.Sources = append(h.Sources, wire.SourceHealth{Name: name, Error: why, LastSuccess: success(name, false)})
+	}
+	if c.o.World.Scraper != nil {
+		h.Sources = append(h.Sources, c.o.World.Scraper.Health()...)
 	}
 	slices.SortFunc(h.Sources, func(a, b wire.SourceHealth) int {
 		if a.Name < b.Name {

@@ -130,6 +130,10 @@ func (c *Collector) boundQueueLocked() {
 	age, bytes := c.boundsLocked()
 	c.queue.SetMaxAge(age)
 	c.queue.SetMaxBytes(bytes)
+	if c.scrapedQueue != nil {
+		c.scrapedQueue.SetMaxAge(age)
+		c.scrapedQueue.SetMaxBytes(bytes / 2)
+	}
 }
 
 // keep writes the settings down for the next start.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/crowsnest-dev/crowsnest/collector/compute"
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
 	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -41,9 +42,21 @@ type LogSink interface {
 	Send(ctx context.Context, b *wire.LogBatch) error
 }
 
+// Scraper reads targets that expose metrics of their own. Its samples have a
+// queue apart: what users' targets bring never delays or displaces the
+// catalogue's.
+type Scraper interface {
+	// Run reads until ctx ends. sink does not wait for the server and does not
+	// keep the slice.
+	Run(ctx context.Context, sink func([]compute.Sample) error) error
+	// Health says how many targets there are and answer.
+	Health() []wire.SourceHealth
+}
+
 // World is a cluster as one collector sees it: the real one, or a simulated one.
 type World struct {
 	State    state.Source
 	Readings []Readings // best first for each node
 	Logs     []Logs
+	Scraper  Scraper // nil where nothing is scraped
 }

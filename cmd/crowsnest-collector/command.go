@@ -61,6 +61,7 @@ type settings struct {
 	kubeletPort     int
 	nodeInterfaces  string
 	leaderElect     bool
+	scrape          world.Scrape
 	clusterKind     string
 
 	components        map[string]string
@@ -125,7 +126,7 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	if os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
 		listen = ":7422" // the kubelet's probes come from outside of the pod
 	}
-	f.StringVar(&s.listen, "listen", listen, "address of /healthz, /readyz and /metrics; loopback unless in a pod; empty for none")
+	f.StringVar(&s.listen, "listen", listen, "address of /healthz, /readyz, /metrics and, where targets are scraped, /targets; loopback unless in a pod; empty for none")
 	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&s.logPath, "log-path", "/var/log/pods", "folder of container logs, in role node")
 	f.BoolVar(&s.noLogs, "no-logs", false, "do not follow containers' logs")
@@ -154,6 +155,11 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.StringVar(&s.componentCAFile, "component-ca-file", "", "PEM file of the CA that signed those components' certificates; without it they are not checked, and not given the token")
 	f.StringVar(&s.componentCertFile, "component-cert-file", "", "PEM file of a client certificate for those components, as etcd wants one")
 	f.StringVar(&s.componentKeyFile, "component-key-file", "", "PEM file of its key")
+	f.StringSliceVar(&s.scrape.Targets, "scrape", nil,
+		"users' own targets that are scraped, in roles cluster and all: annotations (prometheus.io/scrape on pods and Services), monitors (ServiceMonitor, PodMonitor and Probe objects, which need list in API group monitoring.coreos.com)")
+	f.StringVar(&s.scrape.File, "scrape-config", "", "YAML file of static jobs, scrape_configs with static_configs as Prometheus has them; read again when it changes")
+	f.IntVar(&s.scrape.Series, "scrape-series", 200_000, "most series of all scraped targets together; what is beyond is dropped and counted")
+	f.IntVar(&s.scrape.Samples, "scrape-samples", 10_000, "most samples of one target; a target with more fails")
 	f.BoolVar(&s.leaderElect, "leader-elect", true, "in role cluster inside a pod: only one of several collects, by a Lease")
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "node" {
@@ -175,6 +181,7 @@ func run(ctx context.Context, s settings) error {
 	if kinds := []string{"", "managed", "independent", "elastic", "edge"}; !slices.Contains(kinds, s.clusterKind) {
 		return fmt.Errorf("--cluster-kind: must be managed, independent, elastic or edge (got %q)", s.clusterKind)
 	}
+	s.scrape.Interval = s.interval
 	if s.hostProc == "" {
 		s.hostProc = filepath.Join(s.hostRoot, "proc")
 	}
@@ -206,7 +213,7 @@ func run(ctx context.Context, s settings) error {
 		LogPath: s.logPath, NoLogs: s.noLogs, LogRules: s.logRules, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
 		KubeletCAFile: s.kubeletCAFile, KubeletInsecureSkipVerify: s.kubeletInsecure, KubeletPort: s.kubeletPort, NodeInterfaces: nics,
 		Components: s.components, ComponentCAFile: s.componentCAFile, ComponentCertFile: s.componentCertFile, ComponentKeyFile: s.componentKeyFile,
-		Logger: log, Registerer: reg,
+		Scrape: s.scrape, Logger: log, Registerer: reg,
 	})
 	if err != nil {
 		return err
@@ -226,7 +233,7 @@ func run(ctx context.Context, s settings) error {
 		if err != nil {
 			return fmt.Errorf("--listen: %w", err)
 		}
-		g.Go(func() error { return serve(ctx, l, c, reg) })
+		g.Go(func() error { return serve(ctx, l, c, reg, opened.Targets()) })
 	}
 	g.Go(func() error {
 		if s.role == wire.RoleCluster && s.leaderElect && opened.Client.InCluster() {
@@ -271,7 +278,7 @@ func frugal(log *slog.Logger) {
 }
 
 // serve answers health checks and shows the collector's own metrics.
-func serve(ctx context.Context, l net.Listener, c *collector.Collector, reg *prometheus.Registry) error {
+func serve(ctx context.Context, l net.Listener, c *collector.Collector, reg *prometheus.Registry, targets http.Handler) error {
 	mux := http.NewServeMux()
 	check := func(w http.ResponseWriter, err error) {
 		if err != nil {
@@ -283,6 +290,9 @@ func serve(ctx context.Context, l net.Listener, c *collector.Collector, reg *pro
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { check(w, c.Alive()) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { check(w, c.Ready()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	if targets != nil {
+		mux.Handle("GET /targets", targets)
+	}
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stopped := make(chan struct{})
 	go func() {

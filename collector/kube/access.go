@@ -35,6 +35,7 @@ type Access struct {
 	Role      string
 	NodeProxy bool // kubelets through the API server's node proxy
 	PodLogs   bool // logs through the API server
+	Monitors  bool // ServiceMonitors and their like are scraped
 }
 
 var watchVerbs = []string{"list", "watch"}
@@ -73,6 +74,11 @@ func Rights(a Access) []Right {
 	}
 	if a.PodLogs {
 		rights = append(rights, Right{"", "pods", "log", []string{"get"}, "container logs cannot be read"})
+	}
+	if a.Monitors {
+		for _, r := range []string{"servicemonitors", "podmonitors", "probes"} {
+			rights = append(rights, Right{"monitoring.coreos.com", r, "", []string{"list"}, "what " + r + " ask for is not scraped"})
+		}
 	}
 	return rights
 }

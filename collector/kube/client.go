@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -201,6 +202,16 @@ func ClusterID(context string) string {
 // KubeletURL is the address of a path of a node's kubelet, through the API server.
 func (c *Client) KubeletURL(node, path string) *url.URL {
 	return c.groups[corev1.SchemeGroupVersion].Get().Resource("nodes").Name(node).SubResource("proxy").Suffix(path).URL()
+}
+
+// List gets a page of a collection of an API group that the client has no types
+// of, as JSON. The caller closes it and bounds what it reads.
+func (c *Client) List(ctx context.Context, path, resume string) (io.ReadCloser, error) {
+	r := c.groups[corev1.SchemeGroupVersion].Get().AbsPath(path).SetHeader("Accept", "application/json").Param("limit", "500")
+	if resume != "" {
+		r = r.Param("continue", resume)
+	}
+	return r.Stream(ctx)
 }
 
 // HTTP is the client that carries the credential for the API server.

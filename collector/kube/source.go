@@ -50,8 +50,22 @@ type Options struct {
 	// ClusterKind is what ClusterFacts says instead of what nodes show: managed,
 	// independent, elastic or edge. Empty means as detected.
 	ClusterKind string
-	Logger      *slog.Logger
-	Now         func() time.Time // default time.Now
+	// Observers are shown every object as the API server has it, so that nobody
+	// needs a second watch.
+	Observers []Observer
+	Logger    *slog.Logger
+	Now       func() time.Time // default time.Now
+}
+
+// Observer is shown whole objects: *corev1.Pod, *corev1.Service and whatever
+// else the role watches. It is called in order and never concurrently, must be
+// quick, and must neither change nor keep what it is shown, other than its maps
+// and strings.
+type Observer interface {
+	Put(o any)    // appeared or changed
+	Delete(o any) // gone; the object as last seen
+	// Replace gives the complete list of a kind; example is an empty object of it.
+	Replace(example any, list []any)
 }
 
 // Source watches a cluster's objects and keeps what matters of them.
@@ -343,6 +357,9 @@ func (t *store) Add(o any) error {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	t.s.putLocked(o)
+	for _, w := range t.s.o.Observers {
+		w.Put(o)
+	}
 	return nil
 }
 
@@ -356,6 +373,9 @@ func (t *store) Delete(o any) error {
 		t.s.mu.Lock()
 		defer t.s.mu.Unlock()
 		t.s.deleteLocked(o, m.GetUID(), m.GetName())
+		for _, w := range t.s.o.Observers {
+			w.Delete(o)
+		}
 	}
 	return nil
 }
@@ -375,6 +395,9 @@ func (t *store) Replace(list []any, _ string) error {
 	}
 	for _, o := range list {
 		t.s.putLocked(o)
+	}
+	for _, w := range t.s.o.Observers {
+		w.Replace(t.w.Example, list)
 	}
 	if !t.w.synced {
 		t.w.synced = true

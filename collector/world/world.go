@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,6 +63,8 @@ type Options struct {
 	ComponentCertFile string // client certificate for them, as etcd wants one
 	ComponentKeyFile  string
 
+	Scrape Scrape
+
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
@@ -99,7 +102,11 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		return nil, err
 	}
 	out := &Opened{Client: client, Cluster: kube.ClusterID(client.Context)}
-	source, err := kube.NewSource(kube.Options{Client: client, Role: o.Role, Node: o.Node, Owners: o.Owners, ClusterKind: o.ClusterKind, Logger: o.Logger, Now: o.Now})
+	if err := o.Scrape.check(o.Role); err != nil {
+		return nil, fmt.Errorf("open world: %w", err)
+	}
+	objects, observers := o.Scrape.observers()
+	source, err := kube.NewSource(kube.Options{Client: client, Role: o.Role, Node: o.Node, Owners: o.Owners, ClusterKind: o.ClusterKind, Observers: observers, Logger: o.Logger, Now: o.Now})
 	if err != nil {
 		return nil, err
 	}
@@ -131,9 +138,17 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		}
 		out.World.Logs = append(out.World.Logs, w)
 	}
+	if o.Scrape.on() {
+		scraper, err := openScraping(o, client, objects)
+		if err != nil {
+			return nil, err
+		}
+		out.World.Scraper = scraper
+	}
 	if out.Version, out.Trouble = client.Version(ctx); out.Trouble == nil {
 		out.Missing, out.Trouble = client.Check(ctx, kube.Rights(kube.Access{
 			Role: o.Role, NodeProxy: o.Role == wire.RoleAll, PodLogs: o.Role == wire.RoleAll && !o.NoLogs,
+			Monitors: slices.Contains(o.Scrape.Targets, ScrapeMonitors),
 		}))
 	}
 	return out, nil

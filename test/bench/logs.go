@@ -175,8 +175,6 @@ type side struct {
 	agent  func(dir, address string, f *logFolder) (*testbed.Process, error)
 }
 
-const benchToken = "bench-token-of-this-run-only-0123456789"
-
 func ourSide(b *bench) side {
 	return side{
 		name: "ours", pod: "pod", metric: "crowsnest_logs_lines_stored_total", data: "logs",
