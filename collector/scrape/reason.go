@@ -34,6 +34,9 @@ func reasonOf(err error) string {
 	if err == nil {
 		return failedParse
 	}
+	if reason, _, ok := told(err); ok {
+		return reason
+	}
 	text := err.Error()
 	for _, c := range []struct{ part, reason string }{
 		{"body size limit", failedBody}, {"sample limit exceeded", failedSamples}, {"sample_limit exceeded", failedSamples}, {"target_limit exceeded", failedTargets},

@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -116,6 +118,7 @@ type Scraper struct {
 	base    *config.Config
 	series  *registry
 	buffer  *buffer
+	gateway *gateway
 
 	// What follows is Run's alone.
 	applied  []Job
@@ -144,7 +147,7 @@ func New(o Options) (*Scraper, error) {
 	}
 	s := &Scraper{o: o, log: o.Logger, metrics: newMetrics(o.Registerer, o.Families), told: map[string]bool{}, retiring: map[string]retired{}}
 	s.series = newRegistry(o.Series, s.metrics)
-	s.buffer = &buffer{}
+	s.buffer, s.gateway = &buffer{}, newGateway(o.Dial)
 	base, err := config.Load("", s.log)
 	if err != nil {
 		return nil, fmt.Errorf("scrape: %w", err)
@@ -154,20 +157,13 @@ func New(o Options) (*Scraper, error) {
 	s.base = base
 	// The manager's own metrics are Prometheus' and would look like a server's.
 	s.manager, err = promscrape.NewManager(&promscrape.Options{
-		PassMetadataInContext: true, DiscoveryReloadInterval: model.Duration(time.Second), HTTPClientOptions: dialing(o.Dial),
+		PassMetadataInContext: true, DiscoveryReloadInterval: model.Duration(time.Second),
+		HTTPClientOptions: []config_util.HTTPClientOption{config_util.WithDialContextFunc(s.gateway.connect)},
 	}, quiet(s.log), nil, nil, appendable{s}, prometheus.NewRegistry())
 	if err != nil {
 		return nil, fmt.Errorf("scrape: %w", err)
 	}
 	return s, nil
-}
-
-func dialing(dial config_util.DialContextFunc) []config_util.HTTPClientOption {
-	options := []config_util.HTTPClientOption{config_util.WithUserAgent("crowsnest-collector")}
-	if dial != nil {
-		options = append(options, config_util.WithDialContextFunc(dial))
-	}
-	return options
 }
 
 // Run reads targets until ctx ends; samples go to sink. A target that goes ends
@@ -181,8 +177,13 @@ func (s *Scraper) Run(ctx context.Context, sink Sink) error {
 		}
 	})
 	sets := make(chan map[string][]*targetgroup.Group)
-	done := make(chan error, 1)
+	done, served := make(chan error, 1), make(chan struct{})
 	go func() { done <- s.manager.Run(sets) }()
+	server := &http.Server{Handler: s.gateway, ErrorLog: log.New(io.Discard, "", 0)}
+	go func() {
+		defer close(served)
+		_ = server.Serve(s.gateway)
+	}()
 	looks, flushes := time.NewTicker(look), time.NewTicker(flushEvery)
 	defer looks.Stop()
 	defer flushes.Stop()
@@ -197,6 +198,9 @@ func (s *Scraper) Run(ctx context.Context, sink Sink) error {
 		case <-ctx.Done():
 			s.manager.Stop() // waits for all loops; what they read is in the buffer then
 			err := <-done
+			_ = server.Close()
+			<-served
+			s.gateway.only(func(string) bool { return false })
 			s.buffer.flush()
 			return err
 		}
@@ -244,6 +248,7 @@ func (s *Scraper) update(ctx context.Context, sets chan<- map[string][]*targetgr
 			cfg.ScrapeConfigs = append(cfg.ScrapeConfigs, c)
 			groups[c.JobName] = labelled(j)
 		}
+		s.gateway.only(func(job string) bool { _, is := groups[job]; return is })
 		if err := s.manager.ApplyConfig(&cfg); err != nil {
 			s.log.Warn("apply scrape jobs", "err", err)
 		}
@@ -351,8 +356,10 @@ func (s *Scraper) prepare(j Job) (*config.ScrapeConfig, error) {
 	if c.ScrapeFallbackProtocol == "" {
 		c.ScrapeFallbackProtocol = config.PrometheusText0_0_4 // many small exporters send no content type
 	}
-	err := c.Validate(s.base.GlobalConfig)
-	return &c, err
+	if err := c.Validate(s.base.GlobalConfig); err != nil {
+		return &c, err
+	}
+	return &c, s.gateway.route(&c)
 }
 
 func lower[T uint | int64](own, most T) T {
@@ -415,7 +422,8 @@ func (s *Scraper) targets() map[string]counts {
 			case promscrape.HealthBad:
 				c.down++
 				if err := t.LastError(); err != nil && c.why == "" {
-					c.why = fmt.Sprintf("%s: %v", where(t), err)
+					_, text, _ := told(err)
+					c.why = where(t) + ": " + text
 				}
 			default:
 				c.unknown++
@@ -430,6 +438,9 @@ func (s *Scraper) targets() map[string]counts {
 func where(t *promscrape.Target) string {
 	u := *t.URL()
 	u.RawQuery, u.User = "", nil
+	if scheme := t.GetValue(schemeLabel); scheme != "" {
+		u.Scheme = scheme
+	}
 	return u.String()
 }
 
@@ -497,7 +508,7 @@ func (s *Scraper) Overview() Overview {
 				LastScrape: t.LastScrape().UTC(), TookSeconds: t.LastScrapeDuration().Seconds(),
 			}
 			if err := t.LastError(); err != nil {
-				o.Error = err.Error()
+				_, o.Error, _ = told(err)
 			}
 			for n, v := range labelsOf(t) {
 				o.Labels[n] = v
