@@ -236,10 +236,11 @@ func reserved(name string) bool {
 		return true
 	}
 	switch name {
-	case compute.SourceUp, compute.SourceExpected, compute.SourceMeasured, compute.SourceOldest, compute.CollectionInterval, compute.ClockOffset:
+	case compute.SourceUp, compute.SourceExpected, compute.SourceMeasured, compute.SourceOldest, compute.CollectionInterval, compute.ClockOffset,
+		"crowsnest_rollup_coverage_ratio", "crowsnest_sender_interval_seconds": // the server writes these two (storage/rollup)
 		return true
 	}
-	return strings.HasPrefix(name, "crowsnest_rollup_")
+	return false
 }
 
 func (a *appender) make(name string, ls labels.Labels) *series {
