@@ -158,6 +158,8 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.StringSliceVar(&s.scrape.Targets, "scrape", nil,
 		"users' own targets that are scraped, in roles cluster and all: annotations (prometheus.io/scrape on pods and Services), monitors (ServiceMonitor, PodMonitor and Probe objects, which need list in API group monitoring.coreos.com)")
 	f.StringVar(&s.scrape.File, "scrape-config", "", "YAML file of static jobs, scrape_configs with static_configs as Prometheus has them; read again when it changes")
+	f.StringSliceVar(&s.scrape.Raw, "raw", nil,
+		"families that pass through unchanged, for rules and dashboards of the community: cadvisor, kubelet, kubelet_resource, kubelet_probes (roles node and all), apiserver (roles cluster and all); crowsnest_scrape_series says what each costs")
 	f.IntVar(&s.scrape.Series, "scrape-series", 200_000, "most series of all scraped targets together; what is beyond is dropped and counted")
 	f.IntVar(&s.scrape.Samples, "scrape-samples", 10_000, "most samples of one target; a target with more fails")
 	f.BoolVar(&s.leaderElect, "leader-elect", true, "in role cluster inside a pod: only one of several collects, by a Lease")

@@ -27,6 +27,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -212,6 +213,20 @@ func (c *Client) List(ctx context.Context, path, resume string) (io.ReadCloser, 
 		r = r.Param("continue", resume)
 	}
 	return r.Stream(ctx)
+}
+
+// Metrics writes what the API server answers at /metrics.
+func (c *Client) Metrics(ctx context.Context, into io.Writer) error {
+	body, err := c.groups[corev1.SchemeGroupVersion].Get().AbsPath("/metrics").SetHeader("Accept", "text/plain").Stream(ctx)
+	if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+		return fmt.Errorf("%w: needs get on the URL /metrics (nonResourceURLs of a ClusterRole)", fault.ErrForbidden)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: read metrics of the API server: %w", fault.ErrUnavailable, err)
+	}
+	defer body.Close()
+	_, err = io.Copy(into, body)
+	return err
 }
 
 // HTTP is the client that carries the credential for the API server.

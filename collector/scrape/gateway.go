@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
 const (
@@ -48,6 +50,7 @@ type client struct {
 	http   *http.Client
 	config config_util.HTTPClientConfig
 	limit  int64
+	fetch  func(ctx context.Context, address string, into io.Writer) error // instead of http
 }
 
 func newGateway(dial config_util.DialContextFunc) *gateway {
@@ -93,7 +96,7 @@ func (g *gateway) connect(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // route makes a job's configuration lead to the gateway, and keeps what the real
 // requests need.
-func (g *gateway) route(c *config.ScrapeConfig) error {
+func (g *gateway) route(c *config.ScrapeConfig, fetch func(context.Context, string, io.Writer) error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if old := g.clients[c.JobName]; old == nil || !reflect.DeepEqual(old.config, c.HTTPClientConfig) {
@@ -110,7 +113,7 @@ func (g *gateway) route(c *config.ScrapeConfig) error {
 		}
 		g.clients[c.JobName] = &client{http: made, config: c.HTTPClientConfig}
 	}
-	g.clients[c.JobName].limit = int64(c.BodySizeLimit)
+	g.clients[c.JobName].limit, g.clients[c.JobName].fetch = int64(c.BodySizeLimit), fetch
 	c.HTTPClientConfig = config_util.HTTPClientConfig{
 		HTTPHeaders: &config_util.Headers{Headers: map[string]config_util.Header{headerJob: {Values: []string{c.JobName}}}},
 	}
@@ -140,12 +143,26 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	c := g.clients[r.Header.Get(headerJob)]
 	var limit int64
+	var fetch func(context.Context, string, io.Writer) error
 	if c != nil {
-		limit = c.limit
+		limit, fetch = c.limit, c.fetch
 	}
 	g.mu.Unlock()
 	if c == nil {
 		fail(w, failedConnect, errors.New("the job is no more"))
+		return
+	}
+	if fetch != nil {
+		into := &capped{w: w, left: limit + 1}
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		err := fetch(r.Context(), r.Host, into)
+		switch {
+		case err == nil, into.left == 0: // the manager sees that it is too large
+		case into.begun:
+			panic(http.ErrAbortHandler)
+		default:
+			fail(w, reasonOf(err), err)
+		}
 		return
 	}
 	u := *r.URL
@@ -187,6 +204,25 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(w, io.LimitReader(resp.Body, limit+1)); err != nil {
 		panic(http.ErrAbortHandler) // the manager must not take a part for the whole
 	}
+}
+
+// capped takes so many bytes and then refuses.
+type capped struct {
+	w     io.Writer
+	left  int64
+	begun bool
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, fault.ErrTooLarge
+	}
+	c.begun = true
+	n, err := c.w.Write(p[:min(int64(len(p)), c.left)])
+	if c.left -= int64(n); err == nil && n < len(p) {
+		err = fault.ErrTooLarge
+	}
+	return n, err
 }
 
 // fail answers with the reason and the error as status line.

@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"strings"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
 // Reasons for which a scrape fails.
@@ -48,6 +50,8 @@ func reasonOf(err error) string {
 		}
 	}
 	switch {
+	case errors.Is(err, fault.ErrForbidden), errors.Is(err, fault.ErrUnauthenticated), errors.Is(err, fault.ErrNotFound):
+		return failedStatus
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &at) && at.Timeout():
 		return failedTimeout
 	case errors.As(err, &op), errors.As(err, &dns), strings.Contains(text, "EOF") && !strings.Contains(text, "parsing"), strings.Contains(text, "connection reset"):

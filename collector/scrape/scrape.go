@@ -75,6 +75,10 @@ type Job struct {
 	Config *config.ScrapeConfig
 	Groups []*targetgroup.Group
 	Limits *Limits // instead of Options.Limits, for what we read ourselves
+	// Fetch writes what a target answers, in Prometheus' text; nil reads it over
+	// HTTP as Config says. It is called concurrently and ends with ctx or when
+	// into has enough.
+	Fetch func(ctx context.Context, address string, into io.Writer) error
 }
 
 // Source gives jobs. Jobs is called every few seconds and is cheap where nothing
@@ -231,7 +235,7 @@ func (s *Scraper) update(ctx context.Context, sets chan<- map[string][]*targetgr
 		}
 	}
 	jobs = append(jobs, s.retire(jobs)...)
-	if !reflect.DeepEqual(jobs, s.applied) || s.wrong == nil { // sources give the same pointers while nothing changed, so this is cheap
+	if !slices.EqualFunc(jobs, s.applied, sameJob) || s.wrong == nil { // sources give the same pointers while nothing changed, so this is cheap
 		s.wrong = map[string]int{}
 		groups := map[string][]*targetgroup.Group{}
 		cfg := *s.base
@@ -264,6 +268,10 @@ func (s *Scraper) update(ctx context.Context, sets chan<- map[string][]*targetgr
 	}
 	s.tell(refused)
 	s.count()
+}
+
+func sameJob(a, b Job) bool { // functions cannot be compared; a new one comes with a new configuration
+	return a.Family == b.Family && a.Config == b.Config && reflect.DeepEqual(a.Groups, b.Groups)
 }
 
 // retired is a job that nobody asks for any longer.
@@ -359,7 +367,7 @@ func (s *Scraper) prepare(j Job) (*config.ScrapeConfig, error) {
 	if err := c.Validate(s.base.GlobalConfig); err != nil {
 		return &c, err
 	}
-	return &c, s.gateway.route(&c)
+	return &c, s.gateway.route(&c, j.Fetch)
 }
 
 func lower[T uint | int64](own, most T) T {

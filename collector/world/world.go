@@ -139,7 +139,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		out.World.Logs = append(out.World.Logs, w)
 	}
 	if o.Scrape.on() {
-		scraper, err := openScraping(o, client, objects)
+		scraper, err := openScraping(o, client, objects, source.Snapshot)
 		if err != nil {
 			return nil, err
 		}
