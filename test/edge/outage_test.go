@@ -3,6 +3,7 @@ package edge
 import (
 	"math"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,7 +64,7 @@ recoverAfter: 1`)
 
 		// Back, and the server takes half a second for each request of the past and
 		// sends every third one away.
-		n := 0
+		var n atomic.Int64
 		s.mu.Lock()
 		before := len(s.arrivals)
 		s.before = func(w http.ResponseWriter, r *http.Request) bool {
@@ -71,7 +72,7 @@ recoverAfter: 1`)
 				return false
 			}
 			time.Sleep(500 * time.Millisecond)
-			if n++; n%3 != 0 {
+			if n.Add(1)%3 != 0 {
 				return false
 			}
 			w.Header().Set("Retry-After", "5")
