@@ -57,6 +57,64 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/backups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List backups, and how far the one is that is being made */
+        get: operations["list-backups"];
+        put?: never;
+        /**
+         * Begin a backup
+         * @description Into the folder that the server was given by --backup-dir. Only what is new there is copied. GET says how far it is.
+         */
+        post: operations["create-backup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/boards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List boards */
+        get: operations["list-boards"];
+        put?: never;
+        /** Make a board */
+        post: operations["create-board"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/boards/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A board */
+        get: operations["get-board"];
+        /** Change a board */
+        put: operations["replace-board"];
+        post?: never;
+        /** Delete a board */
+        delete: operations["delete-board"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/catalogue": {
         parameters: {
             query?: never;
@@ -1107,6 +1165,78 @@ export interface components {
              * @description Left out: now.
              */
             to?: string;
+        };
+        Backup: {
+            /**
+             * Format: int64
+             * @description Of all its files; blocks are shared with other backups.
+             */
+            bytes: number;
+            /**
+             * Format: date-time
+             * @description Everything that was acknowledged before is in it.
+             */
+            created_at: string;
+            /** Format: int64 */
+            files: number;
+            id: string;
+            /** @description Of the server that made it. */
+            version: string;
+        };
+        Board: {
+            /** @enum {string} */
+            apiVersion: "crowsnest.dev/v1";
+            /** @enum {string} */
+            kind: "Board";
+            metadata: components["schemas"]["Metadata"];
+            spec: components["schemas"]["BoardSpec"];
+        };
+        BoardListBody: {
+            items: components["schemas"]["Board"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
+        BoardPanel: {
+            /** @description Of a chart: labels that split it into lines. */
+            by?: string[] | null;
+            /** @description Of a table: what rows must contain. */
+            filter?: string;
+            /**
+             * @description chart: metrics of the catalogue of one object. query: PromQL. table: objects. logs: LogsQL.
+             * @enum {string}
+             */
+            kind: "chart" | "query" | "table" | "logs";
+            /** @description Of a chart: metrics of the catalogue, all of one level. */
+            metrics?: string[] | null;
+            /** @description Of a chart or a table: the labels that say of what. */
+            object?: {
+                [key: string]: string;
+            };
+            /**
+             * @description Of a table: which objects.
+             * @enum {string}
+             */
+            of?: "clusters" | "nodes" | "workloads" | "pods" | "incidents";
+            /** @description Of a query: PromQL. Of logs: LogsQL. */
+            query?: string;
+            /** @description Of a table: the column, with - before it for the largest first. */
+            sort?: string;
+            /** @description 1 to 120 characters. */
+            title: string;
+            /**
+             * @description Of a query. Left out: chart.
+             * @enum {string}
+             */
+            view?: "chart" | "table";
+            /** @description As wide as the board. */
+            wide?: boolean;
+        };
+        BoardSpec: {
+            description?: string;
+            /** @description From the upper left on; at most 60. */
+            panels: components["schemas"]["BoardPanel"][];
+            /** @description For people, 1 to 120 characters. */
+            title: string;
         };
         BodyTemplate: {
             /** @description A Go template on the crowsnest/v1 message, as {{ .incident.title }}. In application/json every value is escaped for use between quotes; {{ json .alerts }} writes a whole value. */
@@ -2388,6 +2518,69 @@ export interface components {
              */
             firing: number;
         };
+        Rule: {
+            alert?: string;
+            annotations?: {
+                [key: string]: string;
+            };
+            expr: string;
+            for?: string;
+            keep_firing_for?: string;
+            labels?: {
+                [key: string]: string;
+            };
+            record?: string;
+        };
+        RuleGroup: {
+            /** @description Left out: 1m. */
+            interval?: string;
+            labels?: {
+                [key: string]: string;
+            };
+            /**
+             * Format: int64
+             * @description Series or alerts that a rule may make; 0: no bound.
+             */
+            limit?: number;
+            name: string;
+            /** @description How far behind now it looks. Left out: 11s, when sums over a cluster are written. */
+            query_offset?: string;
+            rules: components["schemas"]["Rule"][] | null;
+        };
+        RuleGroups: {
+            /** @enum {string} */
+            apiVersion: "crowsnest.dev/v1";
+            /** @enum {string} */
+            kind: "RuleGroups";
+            metadata: components["schemas"]["Metadata"];
+            spec: components["schemas"]["RulesSpec"];
+            /** @description Set by the server; ignored on write. */
+            status?: components["schemas"]["RulesStatus"];
+        };
+        RulesSpec: {
+            groups: components["schemas"]["RuleGroup"][] | null;
+        };
+        RulesStatus: {
+            /**
+             * Format: int64
+             * @description Rules whose last evaluation failed; /api/v1/rules says why.
+             */
+            failing: number;
+            /**
+             * Format: int64
+             * @description Alerts that fire.
+             */
+            firing: number;
+            /** @description When a group of them was evaluated last, RFC 3339. */
+            last_evaluation?: string;
+            /**
+             * Format: int64
+             * @description Alerts that wait for their for.
+             */
+            pending: number;
+            /** @description Why they do not run as they are written. */
+            problem?: string;
+        };
         Settings: {
             /** @description Parts of the catalogue that are computed: core, extras. Core always is; left out: all. */
             families?: string[] | null;
@@ -3148,6 +3341,238 @@ export interface operations {
             header?: never;
             path: {
                 id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-backups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-backup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["State"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-boards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BoardListBody"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-board": {
+        parameters: {
+            query?: {
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Board"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Board"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Board"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-board": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Board"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "replace-board": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Board"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["Board"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Board"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-board": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
             };
             cookie?: never;
         };
