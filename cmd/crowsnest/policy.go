@@ -280,7 +280,8 @@ func newPolicySwitch(verb, short, state string) *cobra.Command {
 
 func newPolicyWhy() *cobra.Command {
 	var r remote
-	var cluster, object, dimensions, at string
+	var cluster clusterID
+	var object, dimensions, at string
 	output := newChoice("text", "text", "json")
 	cmd := &cobra.Command{
 		Use: "why NAME --cluster C --object O", Short: "Explain why a policy did or did not fire", Args: args(cobra.ExactArgs(1)),
@@ -290,10 +291,10 @@ func newPolicyWhy() *cobra.Command {
   crowsnest policy why node-disk --cluster prod-1 --object n-1 --dimensions mountpoint=/data --at 2026-11-23T09:05:00Z
   crowsnest policy why cart-cpu --cluster prod-1 --object shop/cart-7c9f-abc --at 2h --output json`,
 		RunE: func(cmd *cobra.Command, given []string) error {
-			if cluster == "" {
+			if cluster.id == "" {
 				return errors.New("policy why needs --cluster")
 			}
-			query := url.Values{"cluster": {cluster}, "object": {object}, "dimensions": {dimensions}}
+			query := url.Values{"cluster": {cluster.id}, "object": {object}, "dimensions": {dimensions}}
 			if at != "" {
 				t, err := pastTime(at, time.Now())
 				if err != nil {
@@ -325,7 +326,7 @@ func newPolicyWhy() *cobra.Command {
 		},
 	}
 	r.flags(cmd)
-	cmd.Flags().StringVar(&cluster, "cluster", "", "cluster (required)")
+	cmd.Flags().Var(&cluster, "cluster", "cluster (required)")
 	cmd.Flags().StringVar(&object, "object", "", "object, as shop/cart-7c9f-abc, shop/deployment/cart or n-1")
 	cmd.Flags().StringVar(&dimensions, "dimensions", "", "values of the metric's dimensions, as mountpoint=/data")
 	cmd.Flags().StringVar(&at, "at", "", "when: a time in RFC 3339, or how long ago, as 2h (default now)")
@@ -343,7 +344,7 @@ func newPolicyBacktest() *cobra.Command {
 		Long: "Say what a saved policy, or a draft in a file, would have done over a part of the kept data: incidents, who would have been told how often,\n" +
 			"and how the values lie. With --against, a second draft is compared. Nothing is kept and nobody is told. Ctrl-C cancels it.",
 		Example: `  crowsnest policy backtest cart-cpu --from 7d
-  crowsnest policy backtest -f draft.yaml --from 30d --cluster prod-1
+  crowsnest policy backtest -f draft.yaml --from 30d --clusters prod-1
   crowsnest policy backtest cart-cpu --against draft.yaml --from 2026-11-01T00:00:00Z --to 2026-11-08T00:00:00Z`,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if (len(given) == 1) == (file != "") {
@@ -409,7 +410,7 @@ func newPolicyBacktest() *cobra.Command {
 	cmd.Flags().StringVar(&against, "against", "", "file with a second draft, to be compared")
 	cmd.Flags().StringVar(&from, "from", "7d", "begin: a time in RFC 3339, or how long ago")
 	cmd.Flags().StringVar(&to, "to", "", "end: a time in RFC 3339, or how long ago (default now)")
-	cmd.Flags().StringSliceVar(&clusters, "cluster", nil, "only these clusters")
+	cmd.Flags().StringSliceVar(&clusters, "clusters", nil, "only these clusters")
 	cmd.Flags().VarP(output, "output", "o", "text or json")
 	return cmd
 }
