@@ -189,7 +189,8 @@ func TestCollectorDoesNotLinkTheServer(t *testing.T) {
 				"github.com/VictoriaMetrics/VictoriaLogs", "github.com/prometheus/prometheus/promql", "github.com/gin-gonic/gin",
 				"github.com/danielgtaylor/huma", "modernc.org/sqlite",
 			} {
-				if within(dep, heavy) {
+				// Positions in a query: the storage interfaces, which scraping needs, name them.
+				if within(dep, heavy) && dep != "github.com/prometheus/prometheus/promql/parser/posrange" {
 					t.Errorf("%s links %s, which only the server needs", p.local(), dep)
 				}
 			}
