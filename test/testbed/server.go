@@ -73,6 +73,9 @@ func (s *Server) Do(ctx context.Context, method, path string, body any) ([]byte,
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	if resp.StatusCode/100 != 2 {
+		// While a Service has no endpoint its address may lead elsewhere. Who asks
+		// again must not stay on that connection.
+		defer http.DefaultClient.CloseIdleConnections()
 		return raw, &StatusError{Method: method, Path: path, Status: resp.StatusCode, Body: string(raw)}
 	}
 	return raw, nil
