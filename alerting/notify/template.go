@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
+	"maps"
 	"strconv"
 	"strings"
 	"text/template"
 	"text/template/parse"
+
+	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 )
 
 // Bounds of a body template. Its author is not trusted with the server's time
@@ -23,9 +25,6 @@ const (
 var (
 	errTooManyRuns = fmt.Errorf("it loops or recurses more than %d times", maxTemplateRuns)
 	errTooLong     = errors.New("it renders to more than maxBytes")
-	// wide finds what would make printf's result long: a width or precision of
-	// three digits, or one taken from an argument.
-	wide = regexp.MustCompile(`%[^a-zA-Z%]*(\*|[0-9]{3})`)
 )
 
 // rawJSON is written as it is.
@@ -95,13 +94,8 @@ func call(tree *parse.Tree, name string) *parse.ActionNode {
 }
 
 func (b *body) funcs(runs *int) template.FuncMap {
-	bounded := func(s string) (string, error) {
-		if len(s) > maxTemplateText {
-			return "", fmt.Errorf("a function's result is over %d bytes", maxTemplateText)
-		}
-		return s, nil
-	}
-	return template.FuncMap{
+	funcs := policy.TextFuncs(maxTemplateText, fmt.Errorf("a function's result is over %d bytes", maxTemplateText))
+	maps.Copy(funcs, template.FuncMap{
 		"_run": func() (string, error) {
 			if *runs++; *runs > maxTemplateRuns {
 				return "", errTooManyRuns
@@ -116,21 +110,9 @@ func (b *body) funcs(runs *int) template.FuncMap {
 			err := enc.Encode(v)
 			return rawJSON(strings.TrimSuffix(out.String(), "\n")), err
 		},
-		"printf": func(format string, args ...any) (string, error) {
-			if wide.MatchString(format) {
-				return "", errors.New("printf: a width of three digits or * is not allowed")
-			}
-			return bounded(fmt.Sprintf(format, args...))
-		},
-		"print":    func(args ...any) (string, error) { return bounded(fmt.Sprint(args...)) },
-		"println":  func(args ...any) (string, error) { return bounded(fmt.Sprintln(args...)) },
-		"html":     func(args ...any) (string, error) { return bounded(template.HTMLEscaper(args...)) },
-		"js":       func(args ...any) (string, error) { return bounded(template.JSEscaper(args...)) },
-		"urlquery": func(args ...any) (string, error) { return bounded(template.URLQueryEscaper(args...)) },
-		"upper":    func(s string) (string, error) { return bounded(strings.ToUpper(s)) },
-		"lower":    func(s string) (string, error) { return bounded(strings.ToLower(s)) },
-		"call":     func(...any) (string, error) { return "", errors.New("call is not allowed") },
-	}
+		"call": func(...any) (string, error) { return "", errors.New("call is not allowed") },
+	})
+	return funcs
 }
 
 // write gives what an action writes. In JSON a text is escaped for use between

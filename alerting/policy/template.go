@@ -73,29 +73,31 @@ var errTemplateTooLong = errors.New("it renders to more than 2 KiB")
 // three digits, or one taken from an argument.
 var wide = regexp.MustCompile(`%[^a-zA-Z%]*(\*|[0-9]{3})`)
 
-// templateFuncs replace all built-in functions that make text: each result is
-// bounded, or a few lines could double a text until the memory is gone.
-var templateFuncs = template.FuncMap{
-	"printf": func(format string, args ...any) (string, error) {
-		if wide.MatchString(format) {
-			return "", errors.New("printf: a width of three digits or * is not allowed")
+// TextFuncs replace all built-in template functions that make text: each result
+// has at most limit bytes, or a few lines could double a text until the memory is
+// gone. tooLong is the error of one that has more.
+func TextFuncs(limit int, tooLong error) template.FuncMap {
+	bounded := func(s string) (string, error) {
+		if len(s) > limit {
+			return "", tooLong
 		}
-		return bounded(fmt.Sprintf(format, args...))
-	},
-	"print":    func(args ...any) (string, error) { return bounded(fmt.Sprint(args...)) },
-	"println":  func(args ...any) (string, error) { return bounded(fmt.Sprintln(args...)) },
-	"html":     func(args ...any) (string, error) { return bounded(template.HTMLEscaper(args...)) },
-	"js":       func(args ...any) (string, error) { return bounded(template.JSEscaper(args...)) },
-	"urlquery": func(args ...any) (string, error) { return bounded(template.URLQueryEscaper(args...)) },
-	"upper":    func(s string) (string, error) { return bounded(strings.ToUpper(s)) },
-	"lower":    func(s string) (string, error) { return bounded(strings.ToLower(s)) },
-}
-
-func bounded(s string) (string, error) {
-	if len(s) > maxRendered {
-		return "", errTemplateTooLong
+		return s, nil
 	}
-	return s, nil
+	return template.FuncMap{
+		"printf": func(format string, args ...any) (string, error) {
+			if wide.MatchString(format) {
+				return "", errors.New("printf: a width of three digits or * is not allowed")
+			}
+			return bounded(fmt.Sprintf(format, args...))
+		},
+		"print":    func(args ...any) (string, error) { return bounded(fmt.Sprint(args...)) },
+		"println":  func(args ...any) (string, error) { return bounded(fmt.Sprintln(args...)) },
+		"html":     func(args ...any) (string, error) { return bounded(template.HTMLEscaper(args...)) },
+		"js":       func(args ...any) (string, error) { return bounded(template.JSEscaper(args...)) },
+		"urlquery": func(args ...any) (string, error) { return bounded(template.URLQueryEscaper(args...)) },
+		"upper":    func(s string) (string, error) { return bounded(strings.ToUpper(s)) },
+		"lower":    func(s string) (string, error) { return bounded(strings.ToLower(s)) },
+	}
 }
 
 // ParseTemplate reads an annotation: Go's text/template without what could run
@@ -105,7 +107,7 @@ func ParseTemplate(text string) (*Template, error) {
 	if len(text) > maxTemplate {
 		return nil, fmt.Errorf("must be at most %d bytes", maxTemplate)
 	}
-	t, err := template.New("annotation").Option("missingkey=zero").Funcs(templateFuncs).Parse(text)
+	t, err := template.New("annotation").Option("missingkey=zero").Funcs(TextFuncs(maxRendered, errTemplateTooLong)).Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("must be a template: %s", cleanTemplateError(err))
 	}
