@@ -51,6 +51,16 @@ func From(ctx context.Context) (Principal, bool) {
 	return p, ok
 }
 
+// Who names the principal of a request, for what is written down of it: by its
+// name, or its kind where it has none.
+func Who(ctx context.Context) string {
+	p, _ := From(ctx)
+	if p.Name != "" {
+		return p.Name
+	}
+	return string(p.Kind)
+}
+
 // Track gives a context that remembers whether Authorize was asked, for the
 // test that walks all routes.
 func Track(ctx context.Context) (tracked context.Context, asked func() bool) {

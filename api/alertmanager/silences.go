@@ -187,7 +187,7 @@ func (h *Handler) expireSilence(r *http.Request) (any, error) {
 		if row.Spec, err = json.Marshal(s); err != nil {
 			return err
 		}
-		row.UpdatedAt, row.UpdatedBy = now, who(r)
+		row.UpdatedAt, row.UpdatedBy = now, access.Who(r.Context())
 		_, err = tx.UpdateResource(row)
 		return err
 	})
@@ -195,14 +195,6 @@ func (h *Handler) expireSilence(r *http.Request) (any, error) {
 		h.opts.Changed()
 	}
 	return nil, err
-}
-
-func who(r *http.Request) string {
-	p, _ := access.From(r.Context())
-	if p.Name != "" {
-		return p.Name
-	}
-	return string(p.Kind)
 }
 
 // putSilence makes a silence, or changes the one whose id is given.
@@ -271,7 +263,7 @@ func (h *Handler) putSilence(r *http.Request) (any, error) {
 		if row.Spec, err = json.Marshal(parsed.Spec); err != nil {
 			return err
 		}
-		row.Labels, row.UpdatedAt, row.UpdatedBy = map[string]string{createdBy: by}, now, who(r)
+		row.Labels, row.UpdatedAt, row.UpdatedBy = map[string]string{createdBy: by}, now, access.Who(r.Context())
 		if there {
 			_, err = tx.UpdateResource(row)
 			return err

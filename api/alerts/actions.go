@@ -75,19 +75,19 @@ func (h *handlers) acknowledge(ctx context.Context, in *ackInput) (*body[Inciden
 			until = *in.Body.Until
 		}
 	}
-	return h.acted(ctx, in.ID, func() error { return h.Engine.Acknowledge(ctx, in.ID, who(ctx), comment, until) })
+	return h.acted(ctx, in.ID, func() error { return h.Engine.Acknowledge(ctx, in.ID, access.Who(ctx), comment, until) })
 }
 
 func (h *handlers) unacknowledge(ctx context.Context, in *byID) (*body[IncidentDetail], error) {
-	return h.acted(ctx, in.ID, func() error { return h.Engine.Unacknowledge(ctx, in.ID, who(ctx)) })
+	return h.acted(ctx, in.ID, func() error { return h.Engine.Unacknowledge(ctx, in.ID, access.Who(ctx)) })
 }
 
 func (h *handlers) comment(ctx context.Context, in *commentInput) (*body[IncidentDetail], error) {
-	return h.acted(ctx, in.ID, func() error { return h.Engine.Comment(ctx, in.ID, who(ctx), in.Body.Text) })
+	return h.acted(ctx, in.ID, func() error { return h.Engine.Comment(ctx, in.ID, access.Who(ctx), in.Body.Text) })
 }
 
 func (h *handlers) assign(ctx context.Context, in *assignInput) (*body[IncidentDetail], error) {
-	return h.acted(ctx, in.ID, func() error { return h.Engine.Assign(ctx, in.ID, who(ctx), in.Body.Assignee) })
+	return h.acted(ctx, in.ID, func() error { return h.Engine.Assign(ctx, in.ID, access.Who(ctx), in.Body.Assignee) })
 }
 
 func (h *handlers) resolve(ctx context.Context, in *ackInput) (*body[IncidentDetail], error) {
@@ -95,7 +95,7 @@ func (h *handlers) resolve(ctx context.Context, in *ackInput) (*body[IncidentDet
 	if in.Body != nil {
 		comment = in.Body.Comment
 	}
-	return h.acted(ctx, in.ID, func() error { return h.Engine.Resolve(ctx, in.ID, who(ctx), comment) })
+	return h.acted(ctx, in.ID, func() error { return h.Engine.Resolve(ctx, in.ID, access.Who(ctx), comment) })
 }
 
 // TimelineEntry is one thing that happened to an incident.

@@ -17,7 +17,6 @@ import (
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
-	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
@@ -148,14 +147,6 @@ type conflict struct {
 func (c *conflict) Error() string { return c.Problem.Error() }
 
 func (h *handlers) now() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
-
-func who(ctx context.Context) string {
-	p, _ := access.From(ctx)
-	if p.Name != "" {
-		return p.Name
-	}
-	return string(p.Kind)
-}
 
 // checkWrite refuses a change made from an old revision, and one of what
 // somebody else manages.

@@ -120,7 +120,7 @@ func (h *handlers) createPolicy(ctx context.Context, in *PolicyDocument) (*polic
 		now := h.now()
 		row = meta.Resource{
 			ID: incident.NewID("pol_", now), Kind: meta.KindPolicy, Project: p.Metadata.Project, Name: p.Metadata.Name, Revision: 1, Labels: p.Metadata.Labels,
-			ManagedBy: in.Manager, CreatedAt: now, UpdatedAt: now, UpdatedBy: who(ctx),
+			ManagedBy: in.Manager, CreatedAt: now, UpdatedAt: now, UpdatedBy: access.Who(ctx),
 		}
 		if row.Spec, err = marshalSpec(p.Spec); err != nil {
 			return err
@@ -193,7 +193,7 @@ func (h *handlers) replacePolicy(ctx context.Context, in *policyDocumentAt) (*po
 			current = shown
 			return errors.Join(err, showErr)
 		}
-		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = p.Metadata.Labels, in.Manager, h.now(), who(ctx)
+		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = p.Metadata.Labels, in.Manager, h.now(), access.Who(ctx)
 		if row.Spec, err = marshalSpec(p.Spec); err != nil {
 			return err
 		}
@@ -218,7 +218,7 @@ func (h *handlers) deletePolicy(ctx context.Context, in *ByName) (*struct{}, err
 		if err != nil {
 			return err
 		}
-		return tx.RemoveResource(row, h.now(), who(ctx))
+		return tx.RemoveResource(row, h.now(), access.Who(ctx))
 	})
 	if err != nil {
 		return nil, problem.Error(err)
@@ -267,7 +267,7 @@ func (h *handlers) switchPolicy(ctx context.Context, in *switchQuery, on bool) (
 			}
 		}
 		p.Spec.Enabled = &on
-		row.UpdatedAt, row.UpdatedBy = h.now(), who(ctx)
+		row.UpdatedAt, row.UpdatedBy = h.now(), access.Who(ctx)
 		if row.Spec, err = marshalSpec(p.Spec); err != nil {
 			return err
 		}

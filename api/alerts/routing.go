@@ -163,7 +163,7 @@ func createKind[O any](ctx context.Context, h *handlers, k kind[O], in *Document
 		now := h.now()
 		row = meta.Resource{
 			ID: incident.NewID(k.prefix, now), Kind: k.kind, Project: m.Project, Name: m.Name, Revision: 1, Labels: m.Labels,
-			ManagedBy: in.Manager, CreatedAt: now, UpdatedAt: now, UpdatedBy: who(ctx),
+			ManagedBy: in.Manager, CreatedAt: now, UpdatedAt: now, UpdatedBy: access.Who(ctx),
 		}
 		if row.Spec, err = marshalSpec(spec); err != nil {
 			return err
@@ -207,7 +207,7 @@ func replaceKind[O any](ctx context.Context, h *handlers, k kind[O], in *documen
 			current = shown
 			return errors.Join(err, showErr)
 		}
-		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = m.Labels, in.Manager, h.now(), who(ctx)
+		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = m.Labels, in.Manager, h.now(), access.Who(ctx)
 		if row.Spec, err = marshalSpec(spec); err != nil {
 			return err
 		}
@@ -230,7 +230,7 @@ func deleteKind[O any](ctx context.Context, h *handlers, k kind[O], in *ByName) 
 		if err != nil {
 			return err
 		}
-		return tx.RemoveResource(row, h.now(), who(ctx))
+		return tx.RemoveResource(row, h.now(), access.Who(ctx))
 	})
 	if err != nil {
 		return nil, problem.Error(err)

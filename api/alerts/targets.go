@@ -94,7 +94,7 @@ func (h *handlers) createTarget(ctx context.Context, in *Document) (*body[notify
 	now := h.now()
 	row := meta.Resource{
 		ID: incident.NewID("tgt_", now), Kind: meta.KindTarget, Project: t.Metadata.Project, Name: t.Metadata.Name, Revision: 1, Labels: t.Metadata.Labels,
-		ManagedBy: in.Manager, CreatedAt: now, UpdatedAt: now, UpdatedBy: who(ctx),
+		ManagedBy: in.Manager, CreatedAt: now, UpdatedAt: now, UpdatedBy: access.Who(ctx),
 	}
 	secret := notify.NewSecret()
 	if row.Spec, row.Sealed, err = notify.Seal(h.Keyring, row.ID, t, notify.Sealed{Secret: secret}); err != nil {
@@ -155,7 +155,7 @@ func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[not
 			current = shown
 			return errors.Join(err, showErr)
 		}
-		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = t.Metadata.Labels, in.Manager, h.now(), who(ctx)
+		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = t.Metadata.Labels, in.Manager, h.now(), access.Who(ctx)
 		if row.Spec, row.Sealed, err = notify.Seal(h.Keyring, row.ID, t, stored); err != nil {
 			return err
 		}
@@ -238,7 +238,7 @@ func (h *handlers) rotateTarget(ctx context.Context, in *rotation) (*body[notify
 		if row.Spec, row.Sealed, err = notify.Seal(h.Keyring, row.ID, t, fresh); err != nil {
 			return err
 		}
-		row.UpdatedAt, row.UpdatedBy = h.now(), who(ctx)
+		row.UpdatedAt, row.UpdatedBy = h.now(), access.Who(ctx)
 		if row.Revision, err = tx.UpdateResource(row); err != nil {
 			return err
 		}

@@ -110,14 +110,6 @@ func conflicting(err error, there *meta.Resource) error {
 	return &conflict{Problem: problem.Of(err), Current: current}
 }
 
-func who(ctx context.Context) string {
-	p, _ := access.From(ctx)
-	if p.Name != "" {
-		return p.Name
-	}
-	return string(p.Kind)
-}
-
 func (h *handlers) now() time.Time { return h.Now().UTC().Truncate(time.Millisecond) }
 
 func (h *handlers) list(ctx context.Context, _ *struct{}) (*boardList, error) {
@@ -163,7 +155,7 @@ func (h *handlers) create(ctx context.Context, in *BoardDocument) (*answer, erro
 	now := h.now()
 	row := meta.Resource{
 		ID: incident.NewID("brd_", now), Kind: meta.KindBoard, Project: b.Metadata.Project, Name: b.Metadata.Name, Revision: 1, Labels: b.Metadata.Labels,
-		ManagedBy: in.Manager, CreatedAt: now, UpdatedAt: now, UpdatedBy: who(ctx),
+		ManagedBy: in.Manager, CreatedAt: now, UpdatedAt: now, UpdatedBy: access.Who(ctx),
 	}
 	if row.Spec, err = json.Marshal(b.Spec); err != nil {
 		return nil, problem.Error(fmt.Errorf("save board %q: %w", b.Metadata.Name, err))
@@ -215,7 +207,7 @@ func (h *handlers) replace(ctx context.Context, in *documentAt) (*answer, error)
 		if in.Manager != row.ManagedBy && !in.Force {
 			return fmt.Errorf("board %q is managed by %s; change it there, or use force: %w", in.Name, row.ManagedBy, fault.ErrConflict)
 		}
-		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy, row.Spec = b.Metadata.Labels, in.Manager, h.now(), who(ctx), spec
+		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy, row.Spec = b.Metadata.Labels, in.Manager, h.now(), access.Who(ctx), spec
 		row.Revision, err = tx.UpdateResource(row)
 		return err
 	})
@@ -235,6 +227,6 @@ func (h *handlers) delete(ctx context.Context, in *BoardRef) (*struct{}, error) 
 		if err != nil {
 			return err
 		}
-		return tx.RemoveResource(row, h.now(), who(ctx))
+		return tx.RemoveResource(row, h.now(), access.Who(ctx))
 	}))
 }
