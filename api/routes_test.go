@@ -102,6 +102,7 @@ var bodies = map[string]string{
 	"PUT " + Prefix + "/maintenances/:name":      `{}`,
 	"POST " + Prefix + "/maintenances/preview":   `{}`,
 	"POST " + Prefix + "/backtests":              `{}`,
+	"POST " + Prefix + "/presets/lookback":       `{}`,
 	"POST " + Prefix + "/inhibitions":            `{}`,
 	"POST " + Prefix + "/rulegroups":             `{}`,
 	"PUT " + Prefix + "/rulegroups/:name":        `{}`,

@@ -6,6 +6,7 @@ import "time"
 type Replay struct {
 	Name          string            `json:"name"`
 	Draft         bool              `json:"draft"`
+	Reason        string            `json:"reason,omitempty" doc:"Why it could not be replayed, where several were asked for at once."`
 	Clusters      []ReplayCluster   `json:"clusters" nullable:"false"`
 	Objects       int               `json:"objects" doc:"Objects, and values of their dimensions, that had values."`
 	Steps         int64             `json:"steps" doc:"Evaluations that live evaluation would have made of them."`

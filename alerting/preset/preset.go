@@ -91,6 +91,17 @@ func (p Preset) Inhibition() (name string, spec routing.InhibitionSpec, ok bool)
 	}, len(p.Explains) > 0
 }
 
+// Row gives a preset's policy as a row that is stored nowhere.
+func (p Preset) Row() (meta.Resource, error) {
+	rows, err := p.rows()
+	if err != nil {
+		return meta.Resource{}, err
+	}
+	row := rows[0]
+	row.ID, row.Project, row.Revision, row.ManagedBy = "pol_preset_"+p.Name, policy.DefaultProject, 1, Manager
+	return row, nil
+}
+
 // rows of a preset as they are stored.
 func (p Preset) rows() ([]meta.Resource, error) {
 	pol, err := p.Policy()

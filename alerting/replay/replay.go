@@ -36,6 +36,9 @@ var _ Runner = (*engine.Engine)(nil)
 type Policy struct {
 	Row   meta.Resource
 	Draft bool
+	// MayFail has a policy that cannot be replayed leave its reason in its result,
+	// and the others go on.
+	MayFail bool
 }
 
 // job is a backtest; jobs.mu guards it.
@@ -186,6 +189,9 @@ func (j *Jobs) run(ctx context.Context, one *job) ([]policy.Replay, error) {
 			defer j.mu.Unlock()
 			one.Progress = max(one.Progress, (float64(i)+done)/float64(len(one.policies)))
 		}})
+		if err != nil && p.MayFail && errors.Is(err, fault.ErrInvalid) {
+			r, err = unable(p.Row.Name, err), nil
+		}
 		if err != nil {
 			return results, err
 		}
@@ -193,6 +199,18 @@ func (j *Jobs) run(ctx context.Context, one *job) ([]policy.Replay, error) {
 		results = append(results, r)
 	}
 	return results, nil
+}
+
+// unable is the result of a policy that cannot be replayed.
+func unable(name string, err error) policy.Replay {
+	reason := err.Error()
+	if f := (fault.Field{}); errors.As(err, &f) {
+		reason = f.Reason
+	}
+	return policy.Replay{
+		Name: name, Reason: reason, Clusters: []policy.ReplayCluster{}, Incidents: []policy.ReplayIncident{}, BySeverity: map[string]int{},
+		Messages: []policy.ReplayMessages{}, Thresholds: []policy.ReplayThreshold{},
+	}
 }
 
 func (j *Jobs) finish(ctx context.Context, one *job, results []policy.Replay, err error) {

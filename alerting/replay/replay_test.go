@@ -91,3 +91,30 @@ func TestJobs(t *testing.T) {
 		}
 	})
 }
+
+// Of several at once, one that cannot be replayed does not keep the others from
+// saying what they would have said.
+func TestOneThatCannotBeReplayedSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		runner := slow{make(chan error)}
+		j := New(runner, time.Now)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- j.Run(ctx) }()
+		b, err := j.Start([]Policy{{Row: meta.Resource{Name: "a"}, MayFail: true}, {Row: meta.Resource{Name: "b"}, MayFail: true}}, time.Now().Add(-time.Hour), time.Now(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runner.let <- fault.Field{Path: "spec.level", Reason: "cannot be backtested yet"}
+		runner.let <- nil
+		synctest.Wait()
+		b, err = j.Get(b.ID)
+		if err != nil || b.State != policy.BacktestDone || len(b.Results) != 2 || b.Results[0].Reason != "cannot be backtested yet" || b.Results[0].Name != "a" || b.Results[1].Reason != "" {
+			t.Errorf("%+v, %v", b, err)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -19,6 +19,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/alerting/replay"
 	"github.com/crowsnest-dev/crowsnest/api"
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/alerts"
@@ -70,7 +71,7 @@ func newServer(t *testing.T) *server {
 	config.DocsPath, config.SchemasPath, config.OpenAPIPath, config.CreateHooks = "", "", "", nil
 	config.RejectUnknownQueryParameters = true
 	alerts.Register(humagin.New(g, config), alerts.Options{
-		Store: db, Engine: s.engine, Outbox: outbox, Keyring: keyring, PublicURL: "https://c.example", Now: func() time.Time { return time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC) },
+		Store: db, Engine: s.engine, Outbox: outbox, Keyring: keyring, Backtests: replay.New(nil, time.Now), PublicURL: "https://c.example", Now: func() time.Time { return time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC) },
 	})
 	s.handler = g
 	return s

@@ -373,6 +373,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/first-use": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What is still to be said before anybody is told of anything: is there a target, and a default route */
+        get: operations["first-use"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/incident-search": {
         parameters: {
             query?: never;
@@ -773,6 +790,40 @@ export interface paths {
         get: operations["explain-policy"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/presets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The policies that come with the server: what each is for, whether it is on, and why it is idle where it is */
+        get: operations["list-presets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/presets/lookback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What presets would have said in the last 7 days, on or not: a backtest with one result for each; the answer comes at once, the results when they are done, at /backtests/{id} */
+        post: operations["look-back-presets"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1536,6 +1587,31 @@ export interface components {
             selector?: string;
             workloads?: string[] | null;
         };
+        FirstUse: {
+            /** @description Name of the route for all that no other takes; null: it is to be asked for. */
+            defaultRoute: string | null;
+            /** @description There is a default route that leads to a target, or every policy names its own. */
+            done: boolean;
+            /**
+             * Format: int64
+             * @description Presets that are switched on.
+             */
+            presets: number;
+            /** @description What to ask, in words; left out once it is done. */
+            question?: string;
+            /** Format: int64 */
+            routes: number;
+            /**
+             * Format: int64
+             * @description Targets that there are.
+             */
+            targets: number;
+            /**
+             * Format: int64
+             * @description Policies that are on and name nobody, so that without a default route only other routes tell of them.
+             */
+            untold: number;
+        };
         Forecast: {
             /** @description How far back the straight line is fitted, from 5m to 7d. Left out: a quarter of within. */
             from?: string;
@@ -1760,6 +1836,11 @@ export interface components {
             /** @description Cursor of the next page; null at the end. */
             next: string | null;
         };
+        ListPreset: {
+            items: components["schemas"]["Preset"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
         ListRoute: {
             items: components["schemas"]["Route"][];
             /** @description Cursor of the next page; null at the end. */
@@ -1839,6 +1920,17 @@ export interface components {
              * @description When the node's collector said so last.
              */
             seen_at: string;
+        };
+        LookBack: {
+            /** @description Left out: all that each selects. */
+            clusters?: string[] | null;
+            /**
+             * Format: date-time
+             * @description Left out: 7 days ago.
+             */
+            from?: string;
+            /** @description Names. Left out: all. */
+            presets?: string[] | null;
         };
         Maintenance: {
             /** @enum {string} */
@@ -2278,6 +2370,37 @@ export interface components {
             /** @description Of a dry run: what it would select and say now. */
             trial?: components["schemas"]["Trial"][] | null;
         };
+        Preset: {
+            /** @description More specific ones that mute this one. */
+            explainedBy: string[];
+            /** @description More general presets that are muted on the same object while this one fires, by the inhibition NAME-explains. */
+            explains: string[];
+            /**
+             * Format: int64
+             * @description Alerts that fire now.
+             */
+            firing: number;
+            level: string;
+            /** @description preset, until somebody takes it over. */
+            managedBy?: string;
+            /** @description Of its policy: /policies/{name} shows and /policies/{name}/enable switches it. */
+            name: string;
+            /** @description In words: what it does not do, and why. */
+            reasons: string[];
+            /**
+             * Format: int64
+             * @description Objects that it looks at now.
+             */
+            selected: number;
+            /**
+             * @description idle: it is on, and no cluster shows what it needs; off: somebody switched it off; deleted: somebody deleted it.
+             * @enum {string}
+             */
+            state: "on" | "idle" | "off" | "deleted";
+            /** @description What people see, in words. */
+            symptom: string;
+            title: string;
+        };
         PreviewWindow: {
             /** Format: date-time */
             from: string;
@@ -2384,6 +2507,8 @@ export interface components {
              * @description Objects, and values of their dimensions, that had values.
              */
             objects: number;
+            /** @description Why it could not be replayed, where several were asked for at once. */
+            reason?: string;
             /**
              * Format: int64
              * @description Evaluations that live evaluation would have made of them.
@@ -4149,6 +4274,35 @@ export interface operations {
             };
         };
     };
+    "first-use": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FirstUse"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "search-incidents": {
         parameters: {
             query?: {
@@ -5282,6 +5436,70 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Why"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-presets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListPreset"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "look-back-presets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LookBack"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["LookBack"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Backtest"];
                 };
             };
             /** @description Error */
