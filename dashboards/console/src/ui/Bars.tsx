@@ -1,6 +1,7 @@
 import { Tooltip } from "@mantine/core";
+import { ui as m } from "@/i18n/ui";
 import classes from "./Bars.module.css";
-import { type Quantity, percent } from "./format";
+import { count, type Quantity, percent } from "./format";
 
 const share = (v: Quantity, of: Quantity): number | undefined =>
   v === null || v === undefined || of === null || of === undefined || of <= 0 ? undefined : (100 * v) / of;
@@ -21,16 +22,17 @@ export function UsageBar({
 }) {
   const usedShare = share(used, allocatable);
   const requestedShare = share(requested, allocatable);
-  const text = `${name}: ${format(used)} used, ${format(requested)} requested, ${format(allocatable)} allocatable`;
+  const text = m.bar(name, format(used), format(requested), format(allocatable));
   return (
     <Tooltip label={text}>
       <div className={classes.usage} role="img" aria-label={text}>
         <div className={classes.usageHead}>
           <span className={classes.name}>{name}</span>
           <span className={classes.value}>
-            {usedShare === undefined ? "unknown" : percent(usedShare)}
+            {usedShare === undefined ? m.unknown : percent(usedShare)}
             <span className={classes.of}>
-              {requestedShare === undefined ? "" : ` · ${percent(requestedShare)} requested`} of {format(allocatable)}
+              {requestedShare === undefined ? "" : m.barRequested(percent(requestedShare))}
+              {m.barOf(format(allocatable))}
             </span>
           </span>
         </div>
@@ -58,17 +60,17 @@ export interface Part {
 export function PartsBar({ name, parts }: { name: string; parts: readonly Part[] }) {
   const total = parts.reduce((sum, p) => sum + p.n, 0);
   const shown = parts.filter((p) => p.n > 0);
-  const text = `${name}: ${shown.map((p) => `${p.n} ${p.name}`).join(", ") || "none"}`;
+  const text = `${name}: ${shown.map((p) => m.part(count(p.n), p.name)).join(", ") || m.none}`;
   return (
     <div className={classes.usage} role="img" aria-label={text}>
       <div className={classes.usageHead}>
         <span className={classes.name}>{name}</span>
         <span className={classes.value}>
-          {shown.length === 0 ? "none" : null}
+          {shown.length === 0 ? m.none : null}
           {shown.map((p, i) => (
             <span key={p.name} data-tone={p.tone} className={classes.word}>
               {i > 0 ? " · " : ""}
-              {p.n.toLocaleString("en")} {p.name}
+              {m.part(count(p.n), p.name)}
             </span>
           ))}
         </span>

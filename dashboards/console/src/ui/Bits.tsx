@@ -1,6 +1,7 @@
 import { ActionIcon, CopyButton, Tooltip } from "@mantine/core";
 import { IconCheck, IconCopy } from "@tabler/icons-react";
 import type { ReactNode } from "react";
+import { ui as m } from "@/i18n/ui";
 import classes from "./Bits.module.css";
 
 /** A section of a page with its heading; the right side holds its filter or note. */
@@ -51,8 +52,8 @@ export function Copy({ value, what }: { value: string; what: string }) {
   return (
     <CopyButton value={value} timeout={1500}>
       {({ copied, copy }) => (
-        <Tooltip label={copied ? "copied" : `copy ${what}`}>
-          <ActionIcon variant="subtle" size="sm" onClick={copy} aria-label={`copy ${what}`}>
+        <Tooltip label={copied ? m.copied : m.copy(what)}>
+          <ActionIcon variant="subtle" size="sm" onClick={copy} aria-label={m.copy(what)}>
             {copied ? <IconCheck size={14} /> : <IconCopy size={14} />}
           </ActionIcon>
         </Tooltip>
@@ -66,7 +67,7 @@ export function Command({ children }: { children: string }) {
   return (
     <div className={classes.command}>
       <code>{children}</code>
-      <Copy value={children} what="the command" />
+      <Copy value={children} what={m.theCommand} />
     </div>
   );
 }

@@ -1,6 +1,7 @@
 import { IconChevronDown, IconChevronUp } from "@tabler/icons-react";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type CSSProperties, type KeyboardEvent, type MouseEvent, type ReactNode, useMemo, useRef, useState } from "react";
+import { ui as m } from "@/i18n/ui";
 import classes from "./DataTable.module.css";
 import { holdOrder, type Sort, sortRows, type SortValue } from "./table";
 
@@ -153,7 +154,7 @@ export function DataTable<T>({ label, columns, rows, rowKey, sort, onSort, dim, 
         ))}
       </div>
       {sorted.length === 0 ? (
-        <div className={classes.empty}>{empty ?? "Nothing here."}</div>
+        <div className={classes.empty}>{empty ?? m.nothing}</div>
       ) : virtual ? (
         <div className={classes.canvas} style={{ height: virtualizer.getTotalSize() }}>
           {virtualizer.getVirtualItems().map((v) => {

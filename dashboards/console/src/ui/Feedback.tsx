@@ -1,6 +1,7 @@
 import { Button, Skeleton } from "@mantine/core";
 import { IconAlertTriangle, IconRefresh } from "@tabler/icons-react";
 import type { ReactNode } from "react";
+import { ui as m } from "@/i18n/ui";
 import classes from "./Feedback.module.css";
 
 /** Nothing to show: what was looked for, and the nearest useful step. */
@@ -19,13 +20,13 @@ export function Failure({ what, error, onRetry }: { what: string; error: Error; 
   return (
     <div className={classes.empty} role="alert">
       <div className={classes.title}>
-        <IconAlertTriangle size={16} aria-hidden /> {what} could not be loaded
+        <IconAlertTriangle size={16} aria-hidden /> {m.notLoaded(what)}
       </div>
       <div className={classes.text}>{error.message}</div>
       {onRetry === undefined ? null : (
         <div className={classes.action}>
           <Button size="xs" variant="default" leftSection={<IconRefresh size={14} />} onClick={onRetry}>
-            Try again
+            {m.tryAgain}
           </Button>
         </div>
       )}
@@ -36,7 +37,7 @@ export function Failure({ what, error, onRetry }: { what: string; error: Error; 
 /** A table of the size of what comes. */
 export function TableSkeleton({ rows = 8 }: { rows?: number }) {
   return (
-    <div className={classes.tableSkeleton} aria-busy="true" aria-label="loading">
+    <div className={classes.tableSkeleton} aria-busy="true" aria-label={m.loading}>
       {Array.from({ length: rows + 1 }, (_, i) => (
         <div key={i} className={classes.skeletonRow}>
           <Skeleton height={10} width={`${28 - ((i * 7) % 12)}%`} />

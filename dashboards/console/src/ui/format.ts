@@ -1,3 +1,6 @@
+import { digits as written, plural as counted } from "@/i18n/language";
+import { ui as m } from "@/i18n/ui";
+
 /**
  * The one place where numbers become text. The server sends base units (bytes, cores, per cent,
  * seconds); what is unknown is null and is shown as a dash, never as zero.
@@ -15,10 +18,10 @@ export function number(v: Quantity): string {
   if (a === 0) return "0";
   if (a < 0.0005) return v < 0 ? "−0.000" : "< 0.001";
   const digits = a >= 100 ? 0 : a >= 10 ? 1 : a >= 1 ? 2 : 3;
-  return v.toLocaleString("en", { maximumFractionDigits: digits }).replace("-", "−");
+  return written(v, digits).replace("-", "−");
 }
 
-export const count = (v: Quantity): string => (isKnown(v) ? Math.round(v).toLocaleString("en") : unknown);
+export const count = (v: Quantity): string => (isKnown(v) ? written(Math.round(v)) : unknown);
 
 const binary = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
 const decimal = ["B/s", "kB/s", "MB/s", "GB/s", "TB/s"] as const;
@@ -36,7 +39,7 @@ function scaled(v: number, base: number, units: readonly string[]): { value: num
 
 const compact = (v: number): string => {
   const a = Math.abs(v);
-  return v.toLocaleString("en", { maximumFractionDigits: a >= 100 ? 0 : a >= 10 ? 1 : 2 }).replace("-", "−");
+  return written(v, a >= 100 ? 0 : a >= 10 ? 1 : 2).replace("-", "−");
 };
 
 /** Memory, in powers of 1024: 412 MiB. */
@@ -67,7 +70,7 @@ export function percent(v: Quantity): string {
   if (!isKnown(v)) return unknown;
   const a = Math.abs(v);
   if (a > 0 && a < 0.05) return "< 0.1 %";
-  return `${v.toLocaleString("en", { maximumFractionDigits: a < 10 ? 1 : 0 })} %`;
+  return `${written(v, a < 10 ? 1 : 0)} %`;
 }
 
 /** A value of the catalogue, by its entry's unit. */
@@ -82,9 +85,9 @@ export function byUnit(v: Quantity, unit: string): string {
     case "B/s":
       return bytesPerSecond(v);
     case "s":
-      return isKnown(v) && Math.abs(v) < 10 ? `${number(v)} s` : duration(v);
+      return isKnown(v) && Math.abs(v) < 10 ? m.seconds(number(v)) : duration(v);
     case "0/1":
-      return isKnown(v) ? (v === 1 ? "yes" : v === 0 ? "no" : number(v)) : unknown;
+      return isKnown(v) ? (v === 1 ? m.yes : v === 0 ? m.no : number(v)) : unknown;
     default:
       return number(v);
   }
@@ -96,11 +99,11 @@ export function unitName(unit: string): string {
     case "%":
       return "%";
     case "cores":
-      return "cores";
+      return m.units.cores;
     case "B":
-      return "bytes";
+      return m.units.bytes;
     case "B/s":
-      return "bytes per second";
+      return m.units.bytesPerSecond;
     default:
       return "";
   }
@@ -110,16 +113,16 @@ export function unitName(unit: string): string {
 export function duration(seconds: Quantity): string {
   if (!isKnown(seconds)) return unknown;
   const s = Math.max(0, Math.round(seconds));
-  if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  if (s < 60) return m.seconds(String(s));
+  if (s < 3600) return m.minutes(Math.floor(s / 60));
   if (s < 86400) {
     const minutes = Math.floor((s % 3600) / 60);
     const hours = Math.floor(s / 3600);
-    return `${hours} h${minutes > 0 && hours < 10 ? ` ${minutes} min` : ""}`;
+    return minutes > 0 && hours < 10 ? `${m.hours(hours)} ${m.minutes(minutes)}` : m.hours(hours);
   }
   const hours = Math.floor((s % 86400) / 3600);
   const days = Math.floor(s / 86400);
-  return `${days} d${hours > 0 && days < 10 ? ` ${hours} h` : ""}`;
+  return hours > 0 && days < 10 ? `${m.days(days)} ${m.hours(hours)}` : m.days(days);
 }
 
 /** Seconds since the epoch of an RFC 3339 time; undefined for none, and for Go's zero time. */
@@ -160,4 +163,4 @@ export function lineTime(seconds: number): string {
 }
 
 /** "1 node", "2 nodes". */
-export const plural = (n: number, one: string, many = `${one}s`): string => `${count(n)} ${n === 1 ? one : many}`;
+export const plural = counted;

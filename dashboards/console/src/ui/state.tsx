@@ -7,6 +7,7 @@ import {
   IconInfoCircleFilled,
 } from "@tabler/icons-react";
 import type { ReactNode } from "react";
+import { ui as m } from "@/i18n/ui";
 import classes from "./state.module.css";
 
 /** What an object's state is; the worst first. Colour means one of these and nothing else. */
@@ -25,15 +26,7 @@ const icons = {
   idle: IconCircleDashed,
 } as const;
 
-export const stateWords: Record<State, string> = {
-  critical: "critical",
-  warning: "warning",
-  stale: "stale",
-  waiting: "waiting for data",
-  info: "info",
-  ok: "ok",
-  idle: "idle",
-};
+export const stateWords: Record<State, string> = m.states;
 
 const known = new Set<string>(states);
 /** A state by the server's word; a word that this console does not know is not good. */

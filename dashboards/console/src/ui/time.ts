@@ -1,3 +1,5 @@
+import { ui as m } from "@/i18n/ui";
+
 /** A time range as it stands in the URL: "now-1h" … "now", or RFC 3339 times. */
 export interface TimeRange {
   readonly from: string;
@@ -13,17 +15,17 @@ export interface ResolvedRange {
 export const defaultRange: TimeRange = { from: "now-1h", to: "now" };
 
 export const presets: readonly { readonly from: string; readonly label: string }[] = [
-  { from: "now-5m", label: "last 5 min" },
-  { from: "now-15m", label: "last 15 min" },
-  { from: "now-1h", label: "last 1 h" },
-  { from: "now-3h", label: "last 3 h" },
-  { from: "now-6h", label: "last 6 h" },
-  { from: "now-12h", label: "last 12 h" },
-  { from: "now-1d", label: "last 24 h" },
-  { from: "now-2d", label: "last 2 days" },
-  { from: "now-7d", label: "last 7 days" },
-  { from: "now-30d", label: "last 30 days" },
-  { from: "now-90d", label: "last 90 days" },
+  { from: "now-5m", label: m.ranges.minutes(5) },
+  { from: "now-15m", label: m.ranges.minutes(15) },
+  { from: "now-1h", label: m.ranges.hours(1) },
+  { from: "now-3h", label: m.ranges.hours(3) },
+  { from: "now-6h", label: m.ranges.hours(6) },
+  { from: "now-12h", label: m.ranges.hours(12) },
+  { from: "now-1d", label: m.ranges.hours(24) },
+  { from: "now-2d", label: m.ranges.days(2) },
+  { from: "now-7d", label: m.ranges.days(7) },
+  { from: "now-30d", label: m.ranges.days(30) },
+  { from: "now-90d", label: m.ranges.days(90) },
 ];
 
 const unitSeconds: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86400, w: 604800 };

@@ -15,6 +15,7 @@ import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { StateLabel } from "@/ui/state";
 import { parseSort, sortText } from "@/ui/table";
+import { LanguageChoice } from "./LanguageChoice";
 import classes from "./settings.module.css";
 
 const route = getRouteApi("/settings");
@@ -68,6 +69,7 @@ export function SettingsPage() {
         </Loaded>
       </Section>
       <Tokens />
+      <LanguageChoice />
     </Page>
   );
 }
