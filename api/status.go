@@ -29,8 +29,9 @@ type Store struct {
 	Bytes    uint64 `json:"bytes,omitempty" doc:"On disk."`
 	ReadOnly string `json:"read_only,omitempty" doc:"Why writes are refused; left out when they are taken."`
 
-	FullSeconds *int64 `json:"full_seconds,omitempty" doc:"Until the disk is full, if samples go on arriving as in the last day; left out when it will not be, or is not known yet."`
-	Rewriting   int    `json:"rewriting,omitempty" doc:"Blocks that still hold samples of deleted clusters, which are hidden; their space is freed block by block."`
+	Since       *time.Time `json:"since,omitempty" doc:"Of the metrics store: the time of its oldest sample; left out while it has none."`
+	FullSeconds *int64     `json:"full_seconds,omitempty" doc:"Until the disk is full, if samples go on arriving as in the last day; left out when it will not be, or is not known yet."`
+	Rewriting   int        `json:"rewriting,omitempty" doc:"Blocks that still hold samples of deleted clusters, which are hidden; their space is freed block by block."`
 }
 
 // Status says what this server is and how it does.

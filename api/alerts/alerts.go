@@ -54,6 +54,7 @@ type Options struct {
 	Keyring   *notify.Keyring
 	Rules     Rules
 	Backtests Backtests
+	Objects   Objects // what is there now
 	// PublicURL is where people reach the console, without a slash at the end.
 	PublicURL string
 	// CheckFilter says what is wrong with a LogsQL filter; nil: it is not asked.
@@ -96,6 +97,7 @@ func Register(api huma.API, o Options) {
 	huma.Register(api, read("get-policy", "/policies/{name}", "alerting", "A policy with its status"), h.getPolicy)
 	huma.Register(api, write("replace-policy", http.MethodPut, "/policies/{name}", "alerting", "Change a policy", http.StatusOK, policy.Policy{}), h.replacePolicy)
 	huma.Register(api, write("delete-policy", http.MethodDelete, "/policies/{name}", "alerting", "Delete a policy; its alerts end", http.StatusNoContent, nil), h.deletePolicy)
+	huma.Register(api, read("list-watching-policies", "/watching-policies", "alerting", "List the enabled policies that look at an object, or at some inside it"), h.watching)
 	h.registerCore(api, read, write)
 
 	huma.Register(api, read("list-targets", "/targets", "alerting", "List targets"), h.listTargets)

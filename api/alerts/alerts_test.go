@@ -42,6 +42,7 @@ func (e *fakeEngine) Status(meta.Resource, []meta.ClusterRow) (policy.Status, er
 func (e *fakeEngine) Intervals() map[string]time.Duration { return nil }
 
 type server struct {
+	objects objects
 	t       *testing.T
 	handler http.Handler
 	engine  *fakeEngine
@@ -71,7 +72,7 @@ func newServer(t *testing.T) *server {
 	config.DocsPath, config.SchemasPath, config.OpenAPIPath, config.CreateHooks = "", "", "", nil
 	config.RejectUnknownQueryParameters = true
 	alerts.Register(humagin.New(g, config), alerts.Options{
-		Store: db, Engine: s.engine, Outbox: outbox, Keyring: keyring, Backtests: replay.New(nil, time.Now), PublicURL: "https://c.example", Now: func() time.Time { return time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC) },
+		Store: db, Engine: s.engine, Outbox: outbox, Keyring: keyring, Backtests: replay.New(nil, time.Now), PublicURL: "https://c.example", Objects: s, Now: func() time.Time { return time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC) },
 	})
 	s.handler = g
 	return s

@@ -110,6 +110,7 @@ func Register(api huma.API, opts Options) {
 	})
 	get(api, "list-nodes", "/clusters/{cluster}/nodes", "List nodes, the worst first", h.nodes)
 	get(api, "get-node", "/clusters/{cluster}/nodes/{node}", "Show a node", h.node)
+	h.registerPlaces(api)
 	get(api, "list-workloads", "/clusters/{cluster}/workloads", "List workloads, the worst first", h.workloads)
 	get(api, "get-workload", "/clusters/{cluster}/namespaces/{namespace}/workloads/{type}/{name}", "Show a workload", h.workload)
 	get(api, "list-pods", "/clusters/{cluster}/pods", "List pods, the worst first", h.pods)
@@ -710,6 +711,7 @@ type podsIn struct {
 	WorkloadType string `query:"workload_type" doc:"Only those of workloads of this type, lower case."`
 	Workload     string `query:"workload" doc:"Only those of this workload."`
 	Node         string `query:"node" doc:"Only those on this node."`
+	Service      string `query:"service" doc:"Only those that the selector of this service of the namespace selects."`
 }
 
 func (h *handlers) pods(ctx context.Context, in *podsIn) (page[Pod], error) {
@@ -719,10 +721,18 @@ func (h *handlers) pods(ctx context.Context, in *podsIn) (page[Pod], error) {
 	if err := h.exists(ctx, in.Cluster); err != nil {
 		return page[Pod]{}, err
 	}
+	selects := func(*object.Pod) bool { return true }
+	if in.Service != "" {
+		o, err := h.find(ctx, in.Cluster, object.Key{Kind: object.KindService, Namespace: in.Namespace, Name: in.Service})
+		if err != nil {
+			return page[Pod]{}, err
+		}
+		selects = o.(*object.Service).Selects
+	}
 	var objects []object.Object
 	for _, o := range h.opts.Store.List(in.Cluster, object.KindPod) {
 		p := o.(*object.Pod)
-		if (in.Namespace == "" || p.Namespace == in.Namespace) && (in.WorkloadType == "" || p.Workload.Type == in.WorkloadType) &&
+		if selects(p) && (in.Namespace == "" || p.Namespace == in.Namespace) && (in.WorkloadType == "" || p.Workload.Type == in.WorkloadType) &&
 			(in.Workload == "" || p.Workload.Name == in.Workload) && (in.Node == "" || p.Node == in.Node) {
 			objects = append(objects, o)
 		}

@@ -312,10 +312,11 @@ func TestLists(t *testing.T) {
 
 func TestWhoMayAsk(t *testing.T) {
 	for who, want := range map[*access.Principal]int{nil: 401, {Kind: access.IngestToken, Cluster: "prod"}: 403, {Kind: access.APIToken}: 200} {
-		w := serve(t, "", who, nil, node("n-1", true), workload("cart", 1, 1), pod("cart-1", "cart", "n-1", "Running", "", true))
+		w := serve(t, "", who, nil, node("n-1", true), workload("cart", 1, 1), pod("cart-1", "cart", "n-1", "Running", "", true),
+			&object.Namespace{Meta: object.Meta{UID: "n", Name: "shop"}}, &object.Service{Meta: object.Meta{UID: "s", Namespace: "shop", Name: "x"}})
 		for _, path := range []string{
 			"/clusters", "/clusters/prod", "/clusters/prod/nodes", "/clusters/prod/nodes/n-1", "/clusters/prod/workloads",
-			"/clusters/prod/namespaces/shop/workloads/deployment/cart", "/clusters/prod/pods", "/clusters/prod/namespaces/shop/pods/cart-1",
+			"/clusters/prod/namespaces/shop/workloads/deployment/cart", "/clusters/prod/pods", "/clusters/prod/namespaces/shop/pods/cart-1", "/clusters/prod/namespaces", "/clusters/prod/namespaces/shop", "/clusters/prod/services", "/clusters/prod/namespaces/shop/services/x",
 		} {
 			if status, body := raw(t, w, path); status != want {
 				t.Errorf("%v asks %s: %d %s, want %d", who, path, status, body, want)

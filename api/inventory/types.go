@@ -122,6 +122,40 @@ type Node struct {
 	Reasons       []string          `json:"reasons" nullable:"false" doc:"What is wrong with it, the worst first."`
 }
 
+// Namespace is a Kubernetes namespace with what is in it.
+type Namespace struct {
+	Name        string            `json:"name"`
+	UID         string            `json:"uid"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	CreatedAt   time.Time         `json:"created_at"`
+	Terminating bool              `json:"terminating,omitempty"`
+	Workloads   WorkloadCount     `json:"workloads"`
+	Services    int               `json:"services"`
+	Pods        map[string]int    `json:"pods" doc:"By phase: pending, running, succeeded, failed, unknown."`
+	NotReady    int               `json:"not_ready" doc:"Pods that have not ended and are not ready."`
+	Requests    Resources         `json:"requests" doc:"Of Pending and Running pods, overhead included."`
+	CPUCores    *float64          `json:"cpu_cores" doc:"Used by its pods, as last measured; null when unknown."`
+	MemBytes    *float64          `json:"mem_bytes" doc:"Working set of its pods, as last measured; null when unknown."`
+	Restarts1h  *float64          `json:"restarts_1h" doc:"Container restarts in the last hour; null when unknown."`
+}
+
+// Service is a Kubernetes service.
+type Service struct {
+	Namespace string            `json:"namespace"`
+	Name      string            `json:"name"`
+	UID       string            `json:"uid"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	CreatedAt time.Time         `json:"created_at"`
+	Type      string            `json:"type" example:"ClusterIP"`
+	ClusterIP string            `json:"cluster_ip,omitempty"`
+	Selector  map[string]string `json:"selector,omitempty" doc:"Left out: it selects no pods by itself."`
+	Pods      int               `json:"pods" doc:"That its selector selects and that have not ended."`
+	PodsReady int               `json:"pods_ready" doc:"Of these, those that are ready."`
+	Ready     *float64          `json:"endpoints_ready" doc:"Addresses behind it that are ready; null when unknown."`
+	NotReady  *float64          `json:"endpoints_not_ready" doc:"Addresses behind it that are not ready; null when unknown."`
+	Workloads []string          `json:"workloads" nullable:"false" doc:"Whose pods it selects, as deployment/cart; at most 20."`
+}
+
 // Workload is a top controller: a Deployment, not its ReplicaSet.
 type Workload struct {
 	Namespace  string            `json:"namespace"`

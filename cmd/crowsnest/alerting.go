@@ -89,7 +89,7 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 		arrived: eng.Arrived, rolledUp: eng.RolledUp, runs: []func(context.Context) error{eng.Run, outbox.Run, groups.Run, jobs.Run, self.Run},
 		options: func(o *api.Options) {
 			o.Alerts = alerts.Options{
-				Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, Rules: groups, Backtests: jobs, PublicURL: a.publicURL(), CheckFilter: logs.CheckFilter,
+				Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, Rules: groups, Backtests: jobs, Objects: a.inventory, PublicURL: a.publicURL(), CheckFilter: logs.CheckFilter,
 			}
 			o.Alertmanager = am
 		},

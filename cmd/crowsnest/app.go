@@ -515,6 +515,11 @@ func (a *app) stores() []api.Store {
 		seconds := int64(in.Seconds())
 		samples.FullSeconds = &seconds
 	}
+	// An empty store's oldest sample lies at the end of time.
+	if millis, err := a.metrics.StartTime(); err == nil && millis < time.Now().UnixMilli() {
+		since := time.UnixMilli(millis).UTC()
+		samples.Since = &since
+	}
 	out := []api.Store{samples}
 	if info, err := a.logs.Info(); err == nil {
 		out = append(out, api.Store{Name: "logs", Rows: info.Rows, Bytes: info.Bytes, ReadOnly: info.ReadOnly})

@@ -206,7 +206,7 @@ var extras = []Metric{
 		Absent: "no pod is in the phase",
 	},
 	{
-		Name: "k8s_namespace_pod_restart_total", Title: "Container restarts", Help: "Container restarts of the namespace's pods, as a counter raised by each pod's increase.",
+		Name: NamespaceRestarts, Title: "Container restarts", Help: "Container restarts of the namespace's pods, as a counter raised by each pod's increase.",
 		Level: Namespace, Unit: Count, Kind: Counter, Place: ByCluster, From: fromObjects, Statistic: Increase, Chart: Chart{Group: "restarts"},
 		Absent: "the namespace has no pod",
 	},
@@ -224,11 +224,11 @@ var extras = []Metric{
 		Absent: "the namespace has no quota, or quotas may not be read",
 	},
 	{
-		Name: "k8s_namespace_cpu_core_used", Title: "CPU used", Help: "CPU used by the namespace's pods.",
+		Name: NamespaceCPU, Title: "CPU used", Help: "CPU used by the namespace's pods.",
 		Level: Namespace, Unit: Cores, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodCPU}, Statistic: Avg, Chart: Chart{Group: "cpu"},
 	},
 	{
-		Name: "k8s_namespace_mem_no_cache_bytes", Title: "Memory (working set)", Help: "Working set of the namespace's pods.",
+		Name: NamespaceMem, Title: "Memory (working set)", Help: "Working set of the namespace's pods.",
 		Level: Namespace, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodMem}, Statistic: Avg, Chart: Chart{Group: "memory"},
 	},
 	{
@@ -347,12 +347,12 @@ var extras = []Metric{
 
 	// Service.
 	{
-		Name: "k8s_service_endpoints_ready", Title: "Endpoints ready", Help: "Addresses behind the Service that are ready.",
+		Name: ServiceEndpointsReady, Title: "Endpoints ready", Help: "Addresses behind the Service that are ready.",
 		Level: Service, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Min, Chart: Chart{Group: "endpoints"},
 		Absent: "the Service selects no pods, or EndpointSlices may not be read",
 	},
 	{
-		Name: "k8s_service_endpoints_not_ready", Title: "Endpoints not ready", Help: "Addresses behind the Service that are not ready; those of terminating pods are not counted.",
+		Name: ServiceEndpointsNotReady, Title: "Endpoints not ready", Help: "Addresses behind the Service that are not ready; those of terminating pods are not counted.",
 		Level: Service, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "endpoints"},
 		Absent: "the Service selects no pods, or EndpointSlices may not be read",
 	},

@@ -53,6 +53,12 @@ const (
 	WorkloadCPULimit   = "k8s_workload_cpu_core_limit"
 	WorkloadMemLimit   = "k8s_workload_mem_limit_bytes"
 	ComponentReady     = "k8s_component_ready"
+
+	NamespaceCPU             = "k8s_namespace_cpu_core_used"
+	NamespaceMem             = "k8s_namespace_mem_no_cache_bytes"
+	NamespaceRestarts        = "k8s_namespace_pod_restart_total"
+	ServiceEndpointsReady    = "k8s_service_endpoints_ready"
+	ServiceEndpointsNotReady = "k8s_service_endpoints_not_ready"
 )
 
 const oneMinute = time.Minute

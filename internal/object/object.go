@@ -139,6 +139,20 @@ type Service struct {
 
 func (*Service) Kind() Kind { return KindService }
 
+// Selects tells whether the selector selects a pod. Without a selector it selects
+// none: somebody else names the service's addresses.
+func (s *Service) Selects(p *Pod) bool {
+	if len(s.Selector) == 0 || p.Namespace != s.Namespace {
+		return false
+	}
+	for k, v := range s.Selector {
+		if got, ok := p.Labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
 // Phases of a pod, in the order in which they are listed.
 const (
 	PhasePending   = "Pending"

@@ -213,6 +213,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List namespaces, those with unhealthy workloads first */
+        get: operations["list-namespaces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces/{namespace}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a namespace */
+        get: operations["get-namespace"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces/{namespace}/pods/{pod}": {
         parameters: {
             query?: never;
@@ -222,6 +256,23 @@ export interface paths {
         };
         /** Show a pod */
         get: operations["get-pod"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces/{namespace}/services/{service}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a service */
+        get: operations["get-service"];
         put?: never;
         post?: never;
         delete?: never;
@@ -290,6 +341,23 @@ export interface paths {
         };
         /** List pods, the worst first */
         get: operations["list-pods"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/clusters/{cluster}/services": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List services, those without a ready pod first */
+        get: operations["list-services"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1084,6 +1152,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/watching-policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the enabled policies that look at an object, or at some inside it */
+        get: operations["list-watching-policies"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1871,6 +1956,11 @@ export interface components {
             /** @description Cursor of the next page; null at the end. */
             next: string | null;
         };
+        ListWatching: {
+            items: components["schemas"]["Watching"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
         LogContext: {
             /** @description Oldest first. */
             after: {
@@ -2056,6 +2146,45 @@ export interface components {
              */
             until?: string;
         };
+        Namespace: {
+            /**
+             * Format: double
+             * @description Used by its pods, as last measured; null when unknown.
+             */
+            cpu_cores: number | null;
+            /** Format: date-time */
+            created_at: string;
+            labels?: {
+                [key: string]: string;
+            };
+            /**
+             * Format: double
+             * @description Working set of its pods, as last measured; null when unknown.
+             */
+            mem_bytes: number | null;
+            name: string;
+            /**
+             * Format: int64
+             * @description Pods that have not ended and are not ready.
+             */
+            not_ready: number;
+            /** @description By phase: pending, running, succeeded, failed, unknown. */
+            pods: {
+                [key: string]: number;
+            };
+            /** @description Of Pending and Running pods, overhead included. */
+            requests: components["schemas"]["Resources"];
+            /**
+             * Format: double
+             * @description Container restarts in the last hour; null when unknown.
+             */
+            restarts_1h: number | null;
+            /** Format: int64 */
+            services: number;
+            terminating?: boolean;
+            uid: string;
+            workloads: components["schemas"]["WorkloadCount"];
+        };
         NewToken: {
             /** @description Of an ingest token, required: the cluster's id. */
             cluster?: string;
@@ -2206,6 +2335,11 @@ export interface components {
             /** @description Give it as cursor to get the next items; null when there are no more. */
             next: string | null;
         };
+        PageNamespace: {
+            items: components["schemas"]["Namespace"][];
+            /** @description Give it as cursor to get the next items; null when there are no more. */
+            next: string | null;
+        };
         PageNode: {
             items: components["schemas"]["Node"][];
             /** @description Give it as cursor to get the next items; null when there are no more. */
@@ -2213,6 +2347,11 @@ export interface components {
         };
         PagePod: {
             items: components["schemas"]["Pod"][];
+            /** @description Give it as cursor to get the next items; null when there are no more. */
+            next: string | null;
+        };
+        PageService: {
+            items: components["schemas"]["Service"][];
             /** @description Give it as cursor to get the next items; null when there are no more. */
             next: string | null;
         };
@@ -2706,6 +2845,45 @@ export interface components {
             /** @description Why they do not run as they are written. */
             problem?: string;
         };
+        Service: {
+            cluster_ip?: string;
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: double
+             * @description Addresses behind it that are not ready; null when unknown.
+             */
+            endpoints_not_ready: number | null;
+            /**
+             * Format: double
+             * @description Addresses behind it that are ready; null when unknown.
+             */
+            endpoints_ready: number | null;
+            labels?: {
+                [key: string]: string;
+            };
+            name: string;
+            namespace: string;
+            /**
+             * Format: int64
+             * @description That its selector selects and that have not ended.
+             */
+            pods: number;
+            /**
+             * Format: int64
+             * @description Of these, those that are ready.
+             */
+            pods_ready: number;
+            /** @description Left out: it selects no pods by itself. */
+            selector?: {
+                [key: string]: string;
+            };
+            /** @example ClusterIP */
+            type: string;
+            uid: string;
+            /** @description Whose pods it selects, as deployment/cart; at most 20. */
+            workloads: string[];
+        };
         Settings: {
             /** @description Parts of the catalogue that are computed: core, extras. Core always is; left out: all. */
             families?: string[] | null;
@@ -2911,6 +3089,11 @@ export interface components {
              * @description Of the metrics store: series with samples in the last hours.
              */
             series?: number;
+            /**
+             * Format: date-time
+             * @description Of the metrics store: the time of its oldest sample; left out while it has none.
+             */
+            since?: string;
         };
         Summed: {
             of: string;
@@ -3136,6 +3319,17 @@ export interface components {
             /** Format: int64 */
             revision: number;
             spec: components["schemas"]["Spec"];
+        };
+        Watching: {
+            /** @description Of what it looks at, which may be inside the object that was asked for: a node's pods. */
+            level: string;
+            name: string;
+            /**
+             * Format: int64
+             * @description How many of these it looks at; 0 when not counted, as for a cluster.
+             */
+            objects: number;
+            project: string;
         };
         Watermarks: {
             /** @description By node; none when no collector of the cluster says any. */
@@ -3913,6 +4107,76 @@ export interface operations {
             };
         };
     };
+    "list-namespaces": {
+        parameters: {
+            query?: {
+                /** @description At most so many items; 0 gives all. */
+                limit?: number;
+                /** @description next of the answer before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageNamespace"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-namespace": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+                namespace: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Namespace"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "get-pod": {
         parameters: {
             query?: never;
@@ -3934,6 +4198,40 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Pod"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-service": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+                namespace: string;
+                service: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Service"];
                 };
             };
             /** @description Error */
@@ -4068,6 +4366,8 @@ export interface operations {
                 workload?: string;
                 /** @description Only those on this node. */
                 node?: string;
+                /** @description Only those that the selector of this service of the namespace selects. */
+                service?: string;
             };
             header?: never;
             path: {
@@ -4085,6 +4385,45 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PagePod"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-services": {
+        parameters: {
+            query?: {
+                /** @description At most so many items; 0 gives all. */
+                limit?: number;
+                /** @description next of the answer before. */
+                cursor?: string;
+                /** @description Only those of this namespace. */
+                namespace?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageService"];
                 };
             };
             /** @description Error */
@@ -6414,6 +6753,46 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-watching-policies": {
+        parameters: {
+            query?: {
+                /** @description Required. */
+                cluster?: string;
+                node?: string;
+                namespace?: string;
+                /** @description Lower case. */
+                workload_type?: string;
+                workload?: string;
+                service?: string;
+                pod?: string;
+                container?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListWatching"];
+                };
             };
             /** @description Error */
             default: {
