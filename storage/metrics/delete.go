@@ -72,10 +72,10 @@ func (d deletion) matcher() *labels.Matcher {
 
 func (db *DB) delete(ctx context.Context, d deletion) error {
 	// A deletion does not reach what is out of order in the head.
-	if err := db.tsdb.CompactOOOHead(ctx); err != nil {
+	if err := db.compactLate(ctx); err != nil {
 		return err
 	}
-	if err := db.tsdb.Delete(ctx, math.MinInt64, d.Until, d.matcher()); err != nil {
+	if err := db.Delete(ctx, math.MinInt64, d.Until, d.matcher()); err != nil {
 		return err
 	}
 	db.countToRewrite()
@@ -161,7 +161,7 @@ func readDeletions(dir string) (out []deletion, err error) {
 	return out, nil
 }
 
-func writeDeletions(dir string, all []deletion) (err error) {
+func writeDeletions(dir string, all []deletion) error {
 	path := filepath.Join(dir, deletionsFile)
 	if len(all) == 0 {
 		return os.Remove(path)
@@ -170,6 +170,11 @@ func writeDeletions(dir string, all []deletion) (err error) {
 	if err != nil {
 		return err
 	}
+	return writeFile(path, raw)
+}
+
+// writeFile replaces a file as a whole.
+func writeFile(path string, raw []byte) error {
 	f, err := os.OpenFile(filepath.Clean(path+".tmp"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err
@@ -200,7 +205,7 @@ func (db *DB) rewrite() error {
 		return nil
 	}
 	began := db.opts.Now()
-	err := db.tsdb.CleanTombstones()
+	err := db.CleanTombstones()
 	db.countToRewrite()
 	if err != nil {
 		return err

@@ -81,7 +81,7 @@ func TestDeletedClusterIsHiddenAtOnceAndItsSpaceFreed(t *testing.T) {
 		t.Errorf("forgotten at once: %v, %v", all, err)
 	}
 	put(t, db, of("gone"), t0.Add(24*time.Hour), 5)
-	if err := db.tsdb.Compact(context.Background()); err != nil {
+	if err := db.compact(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.forgetDeletions(); err != nil {

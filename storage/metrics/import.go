@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -58,7 +59,7 @@ func (db *DB) ImportBlocks(ctx context.Context, dir string) error {
 	}
 	// Of the TSDB's public methods this one always reads the folder anew, after
 	// it flushed the out-of-order head.
-	if err := db.tsdb.CompactOOOHead(ctx); err != nil {
+	if err := db.compactLate(ctx); err != nil {
 		return fmt.Errorf("import blocks of %s: load: %w", dir, err)
 	}
 	return nil
@@ -120,6 +121,9 @@ func (db *DB) importBlock(ctx context.Context, path string) error {
 		if err := block.Close(); err != nil {
 			return err
 		}
+		if err := markLate(path, meta); err != nil {
+			return err
+		}
 		if err := moveBlock(path, filepath.Join(db.opts.Dir, meta.ULID.String())); err != nil {
 			return err
 		}
@@ -131,6 +135,21 @@ func (db *DB) importBlock(ctx context.Context, path string) error {
 		return err
 	}
 	return os.RemoveAll(path)
+}
+
+// markLate has a block count as one of out-of-order samples: the end of the
+// newest other one is where a start begins to look into the log, and an imported
+// block says nothing about what is there.
+func markLate(path string, meta tsdb.BlockMeta) error {
+	if meta.Compaction.FromOutOfOrder() {
+		return nil
+	}
+	meta.Compaction.SetOutOfOrder()
+	raw, err := json.MarshalIndent(meta, "", "\t")
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(path, "meta.json"), raw)
 }
 
 // splitBlock writes a block of what lies before border and appends the rest.
@@ -146,7 +165,9 @@ func (db *DB) splitBlock(ctx context.Context, block *tsdb.Block, border int64) e
 	if err != nil {
 		return err
 	}
-	if _, err := compactor.Write(db.opts.Dir, block, meta.MinTime, border, nil); err != nil {
+	mark := &tsdb.BlockMeta{}
+	mark.Compaction.SetOutOfOrder()
+	if _, err := compactor.Write(db.opts.Dir, block, meta.MinTime, border, mark); err != nil {
 		return err
 	}
 	db.metrics.importedBlocks.Inc()

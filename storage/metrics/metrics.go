@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
@@ -121,6 +123,11 @@ type DB struct {
 	space   *space
 	syncer  *syncer // nil when commits do not wait for the disk
 
+	registry   *registry // what the TSDB registered
+	compaction compaction
+
+	series sync.RWMutex // held while a series is made, until the log has it
+
 	importing sync.Mutex // one import at a time
 	deleting  sync.Mutex // one change of the deletions' file at a time
 
@@ -130,8 +137,10 @@ type DB struct {
 	damaged   map[ulid.ULID]struct{}  // blocks to be dropped
 	inner     atomic.Pointer[tsdb.DB] // tsdb, for what is asked while it opens
 
-	stop func() // ends the maintenance
-	done chan struct{}
+	stop    func()        // ends the maintenance
+	headDue chan struct{} // wakes the compaction; holds one
+	settled chan struct{} // closed once what was late before the start is in blocks
+	done    chan struct{}
 }
 
 var (
@@ -173,27 +182,26 @@ func Open(o Options) (*DB, error) {
 	opts.EnableOverlappingCompaction = true
 
 	db := &DB{
-		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}),
-		verified: map[ulid.ULID]struct{}{}, damaged: map[ulid.ULID]struct{}{},
+		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}), settled: make(chan struct{}), headDue: make(chan struct{}, 1),
+		verified: map[ulid.ULID]struct{}{}, damaged: map[ulid.ULID]struct{}{}, registry: &registry{next: o.Registerer},
 	}
 	if o.Sync {
 		db.syncer = newSyncer(o.Dir)
 	}
 	opts.BlocksToDelete = db.blocksToDelete
-	if err := errors.Join(quarantineClosed(o), keepLogs(o.Dir)); err != nil {
+	ctx, cancel := context.WithCancel(context.Background())
+	db.stop = cancel
+	opts.NewCompactorFunc = db.newCompactor(ctx)
+	if err := quarantineClosed(o); err != nil {
 		return nil, fmt.Errorf("open metrics store in %s: look for damage: %w", o.Dir, err)
 	}
-	inner, err := tsdb.Open(o.Dir, o.Logger, o.Registerer, opts, db.stats)
-	if err != nil {
+	if err := db.open(opts); err != nil {
+		cancel()
 		return nil, fmt.Errorf("open metrics store in %s: %w", o.Dir, err)
 	}
-	db.tsdb = inner
-	db.inner.Store(inner)
-	if err := keptLogs(o); err != nil {
-		return nil, errors.Join(fmt.Errorf("open metrics store in %s: %w", o.Dir, err), inner.Close())
-	}
 	if _, err := readDeletions(o.Dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("open metrics store in %s: %w", o.Dir, err), inner.Close())
+		cancel()
+		return nil, errors.Join(fmt.Errorf("open metrics store in %s: %w", o.Dir, err), db.tsdb.Close())
 	}
 	undone := db.deleteAgain(context.Background())
 	if undone != nil { // a full disk, most likely
@@ -206,10 +214,35 @@ func Open(o Options) (*DB, error) {
 	if err := db.space.check(); err != nil {
 		o.Logger.Error("metrics store is read-only", "dir", o.Dir, "err", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	db.stop = cancel
 	go db.maintain(ctx, undone != nil)
 	return db, nil
+}
+
+// open opens the TSDB. Where that repaired the log, it left out the out-of-order
+// log altogether, which the next compaction would then drop; so it is opened once
+// more.
+func (db *DB) open(opts *tsdb.Options) error {
+	o := db.opts
+	for again := true; ; again = false {
+		if err := errors.Join(keepLogs(o.Dir), forgetMarkers(o.Dir)); err != nil {
+			return fmt.Errorf("look for damage: %w", err)
+		}
+		inner, err := tsdb.Open(o.Dir, o.Logger, db.registry, opts, db.stats)
+		if err != nil {
+			return err
+		}
+		inner.DisableCompactions()
+		repaired, err := keptLogs(o)
+		if err == nil && (!repaired || !again) {
+			db.tsdb = inner
+			db.inner.Store(inner)
+			return nil
+		}
+		if err = errors.Join(err, inner.Close()); err != nil {
+			return err
+		}
+		db.registry.clear()
+	}
 }
 
 // free says plainly when another process has the store open; the TSDB takes the
@@ -226,8 +259,8 @@ func free(dir string) error {
 	return lock.Release()
 }
 
-// maintain turns the out-of-order log into blocks when it is long, and verifies
-// blocks, each once. undone says that a deletion is to be tried again.
+// maintain looks at the space, writes and merges blocks, and verifies each once.
+// undone says that a deletion is to be tried again.
 func (db *DB) maintain(ctx context.Context, undone bool) {
 	defer close(db.done)
 	verifying := make(chan struct{})
@@ -236,6 +269,12 @@ func (db *DB) maintain(ctx context.Context, undone bool) {
 		db.verifyAll(ctx)
 	}()
 	defer func() { <-verifying }()
+	compacting := make(chan struct{})
+	go func() {
+		defer close(compacting)
+		db.compactAll(ctx)
+	}()
+	defer func() { <-compacting }()
 	tick := time.NewTicker(db.opts.CheckEvery)
 	defer tick.Stop()
 	for {
@@ -246,9 +285,6 @@ func (db *DB) maintain(ctx context.Context, undone bool) {
 			_ = db.space.check() // logs changes and keeps the gauge
 			db.setForecast()
 			undone = undone && db.deleteAgain(ctx) != nil
-			if err := db.compactOutOfOrder(ctx); err != nil && ctx.Err() == nil {
-				db.opts.Logger.Warn("compact out-of-order samples", "err", err)
-			}
 		}
 	}
 }
@@ -276,6 +312,41 @@ func (db *DB) verifyAll(ctx context.Context) {
 	}
 }
 
+// compactAll writes what of the head is due and merges blocks, and turns the
+// out-of-order log into blocks when it is long. What a start found out of order
+// goes first: it is in memory twice then (forgetMarkers).
+func (db *DB) compactAll(ctx context.Context) {
+	if db.tsdb.Head().MinOOOTime() != math.MaxInt64 {
+		if err := db.compactLate(ctx); err != nil && ctx.Err() == nil {
+			db.opts.Logger.Warn("compact out-of-order samples of before the start", "err", err)
+		}
+	}
+	close(db.settled)
+	tick := time.NewTicker(db.opts.CheckEvery)
+	defer tick.Stop()
+	said := false // a repeated failure is told once
+	for {
+		wake := db.headDue
+		if said {
+			wake = nil // every commit would try again
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-wake:
+		}
+		err := db.compactOutOfOrder(ctx)
+		if err == nil {
+			err = db.compact(ctx)
+		}
+		if err != nil && ctx.Err() == nil && !said {
+			db.opts.Logger.Error("write or merge blocks; tried again", "err", err)
+		}
+		said = err != nil
+	}
+}
+
 // compactOutOfOrder writes blocks of the out-of-order samples when their log
 // has passed the bound.
 func (db *DB) compactOutOfOrder(ctx context.Context) error {
@@ -288,7 +359,7 @@ func (db *DB) compactOutOfOrder(ctx context.Context) error {
 		return nil
 	}
 	began := db.opts.Now()
-	if err := db.tsdb.CompactOOOHead(ctx); err != nil {
+	if err := db.compactLate(ctx); err != nil {
 		return err
 	}
 	db.metrics.outOfOrderCompactions.Inc()
@@ -360,15 +431,27 @@ func (db *DB) Series() uint64 { return db.tsdb.Head().NumSeries() }
 // The rest is what Prometheus' API asks of a store.
 
 // CleanTombstones removes deleted samples from disk.
-func (db *DB) CleanTombstones() error { return db.tsdb.CleanTombstones() }
+func (db *DB) CleanTombstones() error {
+	db.compaction.mu.Lock()
+	defer db.compaction.mu.Unlock()
+	return db.tsdb.CleanTombstones()
+}
 
 // Delete marks samples of matching series as deleted.
 func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matcher) error {
+	db.compaction.mu.Lock()
+	defer db.compaction.mu.Unlock()
 	return db.tsdb.Delete(ctx, mint, maxt, ms...)
 }
 
 // Snapshot writes a copy into a folder.
-func (db *DB) Snapshot(dir string, withHead bool) error { return db.tsdb.Snapshot(dir, withHead) }
+func (db *DB) Snapshot(dir string, withHead bool) error {
+	db.compaction.mu.Lock()
+	defer db.compaction.mu.Unlock()
+	db.compaction.head.Store(true)
+	defer db.compaction.head.Store(false)
+	return db.tsdb.Snapshot(dir, withHead)
+}
 
 // Stats counts what the head holds.
 func (db *DB) Stats(statsByLabelName string, limit int) (*tsdb.Stats, error) {
@@ -392,20 +475,58 @@ func (db *DB) RetentionText() string {
 	return s
 }
 
+// introduce has a series in the log before anybody can use it. The TSDB shows a
+// new series to everybody at once, and logs it with the commit of whoever came
+// first: the samples of whoever commits before that would stand in the log ahead
+// of what they are of, and a start drops such.
+func (db *DB) introduce(app storage.GetRef, lset labels.Labels, at int64) storage.SeriesRef {
+	hash := lset.Hash()
+	db.series.RLock()
+	ref, _ := app.GetRef(lset, hash)
+	db.series.RUnlock()
+	if ref != 0 {
+		return ref
+	}
+	db.series.Lock()
+	defer db.series.Unlock()
+	first := db.tsdb.Appender(context.Background())
+	ref, err := first.Append(0, lset, at, 0)
+	if err != nil { // whoever appends now meets it again
+		ref = 0
+	}
+	if err := first.Rollback(); err != nil { // which logs the series
+		db.space.fail(err)
+	}
+	return ref
+}
+
 type appender struct {
 	storage.Appender
 	db *DB
 }
 
+func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+	if ref == 0 {
+		ref = a.db.introduce(a.Appender.(storage.GetRef), lset, t)
+	}
+	return a.Appender.Append(ref, lset, t, v)
+}
+
+func (a *appender) AppendHistogram(ref storage.SeriesRef, lset labels.Labels, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
+	if ref == 0 {
+		ref = a.db.introduce(a.Appender.(storage.GetRef), lset, t)
+	}
+	return a.Appender.AppendHistogram(ref, lset, t, h, fh)
+}
+
 var _ storage.GetRef = (*appender)(nil)
 
-func (a *appender) Commit() error { return a.db.committed(a.Appender.Commit()) }
+func (a *appender) Commit() error { return a.db.commit(a.Appender.Commit) }
 
 func (a *appender) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef, labels.Labels) {
-	if g, ok := a.Appender.(storage.GetRef); ok {
-		return g.GetRef(lset, hash)
-	}
-	return 0, labels.EmptyLabels()
+	a.db.series.RLock()
+	defer a.db.series.RUnlock()
+	return a.Appender.(storage.GetRef).GetRef(lset, hash)
 }
 
 type appenderV2 struct {
@@ -415,16 +536,36 @@ type appenderV2 struct {
 
 var _ storage.GetRef = (*appenderV2)(nil)
 
-func (a *appenderV2) Commit() error { return a.db.committed(a.AppenderV2.Commit()) }
+func (a *appenderV2) Commit() error { return a.db.commit(a.AppenderV2.Commit) }
 
 func (a *appenderV2) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef, labels.Labels) {
-	if g, ok := a.AppenderV2.(storage.GetRef); ok {
-		return g.GetRef(lset, hash)
-	}
-	return 0, labels.EmptyLabels()
+	a.db.series.RLock()
+	defer a.db.series.RUnlock()
+	return a.AppenderV2.(storage.GetRef).GetRef(lset, hash)
 }
 
-func (db *DB) committed(err error) error {
+func (a *appenderV2) Append(ref storage.SeriesRef, lset labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, o storage.AppendV2Options) (storage.SeriesRef, error) {
+	if ref == 0 {
+		ref = a.db.introduce(a.AppenderV2.(storage.GetRef), lset, t)
+	}
+	return a.AppenderV2.Append(ref, lset, st, t, v, h, fh, o)
+}
+
+func (db *DB) commit(do func() error) error {
+	db.compaction.commits.RLock()
+	failed := db.registry.lateFailed()
+	err := do()
+	if err == nil && db.registry.lateFailed() > failed {
+		// The TSDB does not say whose it was; the others are sent again, too.
+		err = errors.New("the out-of-order log could not be written")
+	}
+	db.compaction.commits.RUnlock()
+	if due(db.tsdb.Head()) {
+		select {
+		case db.headDue <- struct{}{}:
+		default: // it is told already
+		}
+	}
 	if err == nil && db.syncer != nil {
 		err = db.syncer.sync()
 	}
@@ -439,11 +580,11 @@ func (db *DB) committed(err error) error {
 // system, as second names of their files, and what the head holds as one more:
 // everything that was committed before the call.
 func (db *DB) SnapshotBlocks(ctx context.Context, dir string) error {
-	if err := db.tsdb.CompactOOOHead(ctx); err != nil { // a snapshot leaves these out
+	if err := db.compactLate(ctx); err != nil { // a snapshot leaves these out
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	head := db.tsdb.Head()
-	if err := db.tsdb.Snapshot(dir, head.NumSeries() > 0 && head.MinTime() <= head.MaxTime()); err != nil {
+	if err := db.Snapshot(dir, head.NumSeries() > 0 && head.MinTime() <= head.MaxTime()); err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	return nil

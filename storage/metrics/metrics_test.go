@@ -232,7 +232,7 @@ func TestReadOnlyWhileSpaceIsShortAndBackByItself(t *testing.T) {
 	// A write that failed turns it read-only at once, until a probe succeeds.
 	broken := error(syscall.EIO)
 	probing.Store(&broken)
-	if err := db.committed(syscall.EIO); !errors.Is(err, fault.ErrUnavailable) || !errors.Is(err, syscall.EIO) {
+	if err := db.commit(func() error { return syscall.EIO }); !errors.Is(err, fault.ErrUnavailable) || !errors.Is(err, syscall.EIO) {
 		t.Fatalf("got %v", err)
 	}
 	if db.ReadOnly() == nil {
@@ -345,7 +345,7 @@ func TestImportedBlocksAreThereAtOnceAndStay(t *testing.T) {
 	if err := db.ImportBlocks(context.Background(), in); err != nil { // again: nothing to do
 		t.Fatal(err)
 	}
-	if err := db.tsdb.Compact(context.Background()); err != nil { // merges the overlap
+	if err := db.compact(context.Background()); err != nil { // merges the overlap
 		t.Fatal(err)
 	}
 	if got := count(db); got != want {

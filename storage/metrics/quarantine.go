@@ -93,7 +93,7 @@ func (db *DB) quarantineLive(ctx context.Context, id ulid.ULID, why error) error
 	db.damagedMu.Unlock()
 	db.countQuarantined()
 	// It always reads the folder anew, and asks which blocks may go.
-	if err := db.tsdb.CompactOOOHead(ctx); err != nil {
+	if err := db.compactLate(ctx); err != nil {
 		return fmt.Errorf("quarantine block %s: %w", id, err)
 	}
 	return nil
@@ -164,11 +164,12 @@ func keepLogs(dir string) error {
 }
 
 // keptLogs drops the second names of what the TSDB left alone, and gives the
-// segments that it rewrote or dropped their place in the quarantine.
-func keptLogs(o Options) error {
+// segments that it rewrote or dropped their place in the quarantine. damaged says
+// that there were such.
+func keptLogs(o Options) (damaged bool, err error) {
 	keep := filepath.Join(o.Dir, quarantineDir, openingLogs)
 	var repaired []string
-	err := filepath.WalkDir(keep, func(path string, e os.DirEntry, err error) error {
+	err = filepath.WalkDir(keep, func(path string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
@@ -188,18 +189,18 @@ func keptLogs(o Options) error {
 	})
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	case len(repaired) == 0:
 		// The quarantine itself goes when it holds nothing else.
 		err := os.RemoveAll(keep)
 		_ = os.Remove(filepath.Dir(keep))
-		return err
+		return false, err
 	}
 	slices.Sort(repaired)
 	to := filepath.Join(filepath.Dir(keep), "logs."+o.Now().UTC().Format("20060102T150405.000Z"))
 	o.Logger.Error("log was damaged: what could be read of it is kept, the segments as they were are in the quarantine",
 		"segments", strings.Join(repaired, " "), "quarantine", to)
-	return os.Rename(keep, to)
+	return true, os.Rename(keep, to)
 }

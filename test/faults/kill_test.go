@@ -26,6 +26,7 @@ import (
 	"github.com/gogo/protobuf/proto"
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
@@ -42,7 +43,6 @@ const (
 	envSeries = "CROWSNEST_FAULTS_SERIES"  // default 2,000
 	envTmpfs  = "CROWSNEST_FAULTS_MINFREE" // MinFreeBytes of the server
 	envCheck  = "CROWSNEST_FAULTS_CHECK"   // CheckEvery of the server; default 100ms
-	envLate   = "CROWSNEST_FAULTS_LATE"    // set: samples out of order, too
 
 	// clockHeader carries the server's clock, so that hours pass in seconds.
 	clockHeader = "X-Test-Clock"
@@ -212,12 +212,10 @@ func number(name string, def int) int {
 }
 
 // A server is killed again and again while four senders write, fast enough that
-// hours pass and blocks are cut, compacted and swapped. Whatever was acknowledged
-// is there in the end, with its value.
-//
-// Samples out of order are sent only with CROWSNEST_FAULTS_LATE=1, since some of
-// them are lost when the second kill comes before they are in a block: a known
-// gap, which docs/architecture.md names.
+// hours pass and blocks are cut, compacted and swapped. Every fifth batch comes late,
+// some at once with many others, and in every other round senders run away from
+// each other, so that whoever is behind is out of order altogether. Whatever was
+// acknowledged is there in the end, with its value.
 func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 	rounds, series := number(envRounds, 3), number(envSeries, 2_000)
 	dir := filepath.Join(t.TempDir(), "metrics")
@@ -228,8 +226,7 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 	)
 	const senders = 4
 	const every = 6 * time.Minute
-	const ahead = 5 // steps: who is further behind has samples out of order
-	late := os.Getenv(envLate) != ""
+	mine := max(1, series/senders/perBatch) // batches of a sender, each of its own series
 	var step [senders]atomic.Int64 // of each sender's time, by every
 	slow := func() int64 {
 		least := step[0].Load()
@@ -244,29 +241,42 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 		s := start(t, dir)
 		slowest = max(slowest, time.Since(began))
 		ctx, cancel := context.WithCancel(context.Background())
+		ahead := int64(5) // steps: who is further behind has samples out of order
+		if round%2 == 1 {
+			ahead = 60
+		}
 		var wg sync.WaitGroup
 		for n := range senders {
 			wg.Go(func() {
 				for ctx.Err() == nil {
 					now := step[n].Load()
-					if !late && now >= slow()+ahead {
+					if now >= slow()+ahead {
 						runtime.Gosched()
 						continue
 					}
 					at := base.Add(time.Duration(now) * every)
-					mine := series / senders / perBatch
-					for p := range max(1, mine) {
-						b := batch{n, (n*max(1, mine) + p) * perBatch, at}
-						if late && now%5 == 4 { // from the queue: 20 h old
-							b.at = b.at.Add(-20*time.Hour + 30*time.Second)
+					for p := range mine {
+						b := batch{n, (n*mine + p) * perBatch, at}
+						old := []time.Duration{0}
+						switch now % 25 {
+						case 4, 9, 14, 19: // from the queue
+							old = []time.Duration{-20*time.Hour + 30*time.Second}
+						case 24: // a backlog, of which the store makes a chunk for each series
+							old = old[:0]
+							for k := range 40 {
+								old = append(old, -30*time.Hour+time.Duration(7*k+1)*time.Second)
+							}
 						}
-						// One that was not acknowledged is sent again after the kill, as queues do.
-						if _, err := send(ctx, s.url, b, at, p == max(1, mine)-1 && b.at.Equal(at)); err != nil {
-							return
+						for _, d := range old {
+							b.at = at.Add(d)
+							// One that was not acknowledged is sent again after the kill, as queues do.
+							if _, err := send(ctx, s.url, b, at, p == mine-1 && d == 0); err != nil {
+								return
+							}
+							mu.Lock()
+							acked[b] = struct{}{}
+							mu.Unlock()
 						}
-						mu.Lock()
-						acked[b] = struct{}{}
-						mu.Unlock()
 					}
 					step[n].Add(1)
 				}
@@ -296,63 +306,57 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 	if err := db.Verify(context.Background()); err != nil || len(db.Quarantined()) != 0 {
 		t.Errorf("after the kills: %v, quarantined %v", err, db.Quarantined())
 	}
-	missing, wrong, blocks := 0, 0, 0
-	have, err := all(db)
+	kept, wrong, missing, blocks := map[batch]int{}, 0, 0, 0
+	err = all(db, func(series int, at time.Time, v float64) {
+		first := series - series%perBatch
+		b := batch{first / perBatch / mine, first, at}
+		if kept[b]++; v != value(series, at) {
+			wrong++
+		}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for b := range acked {
-		for n := range perBatch {
-			switch v, ok := have[key{b.series + n, b.at.UnixMilli()}]; {
-			case !ok:
-				missing++
-			case v != value(b.series+n, b.at):
-				wrong++
-			}
-		}
+		missing += perBatch - kept[b]
 	}
 	if metas, err := db.BlockMetas(); err == nil {
 		blocks = len(metas)
 	}
-	t.Logf("%d kills, %d samples acknowledged, %d kept, %d blocks, up to %v of data time, slowest start %v", rounds, len(acked)*perBatch, len(have), blocks,
+	t.Logf("%d kills, %d samples acknowledged, %d missing, %d blocks, up to %v of data time, slowest start %v", rounds, len(acked)*perBatch, missing, blocks,
 		time.Duration(step[0].Load())*every, slowest.Round(time.Millisecond))
 	if missing+wrong > 0 {
 		t.Errorf("%d acknowledged samples are missing, %d have another value", missing, wrong)
 	}
 }
 
-type key struct {
-	series int
-	at     int64
-}
-
-func all(db *metrics.DB) (map[key]float64, error) {
+// all calls do for every sample that the store has.
+func all(db *metrics.DB, do func(series int, at time.Time, v float64)) error {
 	q, err := db.Querier(math.MinInt64, math.MaxInt64)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = q.Close() }()
-	out := map[key]float64{}
 	set := q.Select(context.Background(), false, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, catalogue.PodCPU))
+	var it chunkenc.Iterator
 	for set.Next() {
 		s := set.At()
 		n, err := strconv.Atoi(s.Labels().Get("n"))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		it := s.Iterator(nil)
-		for it.Next() != 0 {
+		for it = s.Iterator(it); it.Next() != chunkenc.ValNone; {
 			at, v := it.At()
-			out[key{n, at}] = v
+			do(n, time.UnixMilli(at).UTC(), v)
 		}
 		if it.Err() != nil {
-			return nil, it.Err()
+			return it.Err()
 		}
 	}
-	return out, set.Err()
+	return set.Err()
 }
 
-func count(db *metrics.DB) (int, error) {
-	have, err := all(db)
-	return len(have), err
+func count(db *metrics.DB) (n int, err error) {
+	err = all(db, func(int, time.Time, float64) { n++ })
+	return n, err
 }

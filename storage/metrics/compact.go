@@ -1,0 +1,157 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// errHeadFirst ends a compaction of blocks that met a head which is due.
+var errHeadFirst = errors.New("the head is to be written first")
+
+// compaction is all writing of blocks, one at a time: the TSDB's own loop is
+// switched off, since it does not wait for commits.
+//
+// A compaction of out-of-order samples first collects what each series has, one
+// series after the other, and at its end drops everything up to the last chunk
+// that it met. A commit that fills a chunk of a series behind its back is
+// dropped, too, if that series had nothing when it was looked at, or nothing so
+// old or so young. So commits wait while it collects.
+type compaction struct {
+	mu      sync.Mutex   // one compaction, and nothing else that holds the TSDB's lock long
+	commits sync.RWMutex // held for reading by each commit
+
+	head      atomic.Bool            // the head may be written
+	collected atomic.Pointer[func()] // called when the first block is written
+}
+
+// compactLate writes blocks of what is out of order in the head, and reads the folder's
+// blocks anew, as the TSDB always does then.
+func (db *DB) compactLate(ctx context.Context) error {
+	db.compaction.mu.Lock()
+	defer db.compaction.mu.Unlock()
+	return db.compactLateLocked(ctx)
+}
+
+func (db *DB) compactLateLocked(ctx context.Context) error {
+	c := &db.compaction
+	c.commits.Lock()
+	var once sync.Once
+	goOn := func() { once.Do(c.commits.Unlock) }
+	defer goOn()
+	c.collected.Store(&goOn)
+	defer c.collected.Store(nil)
+	return db.tsdb.CompactOOOHead(ctx)
+}
+
+// compact writes what of the head is due, and merges blocks.
+func (db *DB) compact(ctx context.Context) error {
+	db.compaction.mu.Lock()
+	defer db.compaction.mu.Unlock()
+	for {
+		wrote, err := db.compactHead(ctx)
+		if err != nil {
+			return err
+		}
+		if wrote {
+			if err := db.compactLateLocked(ctx); err != nil {
+				return fmt.Errorf("out-of-order samples: %w", err)
+			}
+		}
+		// The head is not due any more, so this merges blocks only.
+		if err := db.tsdb.Compact(ctx); !errors.Is(err, errHeadFirst) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// due says, as the TSDB does, that the head holds more than it should.
+func due(head *tsdb.Head) bool {
+	mint, maxt := head.MinTime(), head.MaxTime()
+	return mint <= maxt && maxt-mint > blockRange.Milliseconds()/2*3
+}
+
+// compactHead is what the TSDB's own compaction does with the head.
+func (db *DB) compactHead(ctx context.Context) (wrote bool, err error) {
+	db.compaction.head.Store(true)
+	defer db.compaction.head.Store(false)
+	head, width := db.tsdb.Head(), blockRange.Milliseconds()
+	for {
+		if !due(head) || ctx.Err() != nil {
+			return wrote, ctx.Err()
+		}
+		mint := head.MinTime()
+		border := mint/width*width + width
+		r := tsdb.NewRangeHeadWithIsolationDisabled(head, mint, border-1)
+		head.WaitForAppendersOverlapping(r.MaxTime())
+		if err := db.tsdb.CompactHead(r); err != nil {
+			return wrote, err
+		}
+		wrote = true
+	}
+}
+
+// newCompactor gives the TSDB its own compactor behind ours, which ends with ctx.
+func (db *DB) newCompactor(ctx context.Context) tsdb.NewCompactorFunc {
+	return func(_ context.Context, r prometheus.Registerer, l *slog.Logger, ranges []int64, pool chunkenc.Pool, o *tsdb.Options) (tsdb.Compactor, error) {
+		inner, err := tsdb.NewLeveledCompactorWithOptions(ctx, r, l, ranges, pool, tsdb.LeveledCompactorOptions{
+			MaxBlockChunkSegmentSize: o.MaxBlockChunkSegmentSize, EnableOverlappingCompaction: o.EnableOverlappingCompaction,
+		})
+		return &compactor{inner, db}, err
+	}
+}
+
+type compactor struct {
+	tsdb.Compactor
+	db *DB
+}
+
+var _ tsdb.Compactor = (*compactor)(nil)
+
+func (c *compactor) Write(dest string, b tsdb.BlockReader, mint, maxt int64, base *tsdb.BlockMeta) ([]ulid.ULID, error) {
+	if goOn := c.db.compaction.collected.Load(); goOn != nil {
+		(*goOn)()
+	}
+	if _, head := b.(*tsdb.RangeHead); head && !c.db.compaction.head.Load() {
+		return nil, errHeadFirst
+	}
+	return c.Compactor.Write(dest, b, mint, maxt, base)
+}
+
+// Plan does not merge a block of out-of-order samples that reaches further than
+// all blocks of the head with one of these. The merged block would count as the
+// head's, and the next start would take all that the log has up to its end for
+// stored, without looking. It can be merged once the head has come so far.
+func (c *compactor) Plan(dir string) ([]string, error) {
+	plan, err := c.Compactor.Plan(dir)
+	if err != nil || len(plan) < 2 {
+		return plan, err
+	}
+	stored := int64(math.MinInt64) // up to here the head is in blocks
+	late, mixed := int64(math.MinInt64), false
+	for _, m := range c.db.tsdb.BlockMetas() {
+		in := slices.ContainsFunc(plan, func(path string) bool { return filepath.Base(path) == m.ULID.String() })
+		switch ofHead := !m.Compaction.FromOutOfOrder(); {
+		case ofHead:
+			stored = max(stored, m.MaxTime)
+			mixed = mixed || in
+		case in:
+			late = max(late, m.MaxTime)
+		}
+	}
+	if mixed && late > stored {
+		return nil, nil
+	}
+	return plan, nil
+}
