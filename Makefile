@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e bench kill generate clean
+.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e remote bench kill generate clean
 
 CONSOLE := dashboards/console
 CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/crowsnest
@@ -58,6 +58,7 @@ lint-go: console
 	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); [[ -z $$unformatted ]] || { echo "not formatted (gofmt -w):"; echo "$$unformatted"; exit 1; }
 	go vet $(PKGS)
 	go vet -tags e2e ./test/e2e/...
+	go vet -tags peers ./test/remote
 	@mkdir -p $(CACHE)/tools; cd tools && CGO_ENABLED=0 go build -o $(CACHE)/tools/staticcheck honnef.co/go/tools/cmd/staticcheck
 	@# SA1019: Prometheus marks names as deprecated that it uses all over itself.
 	$(CACHE)/tools/staticcheck -tags e2e -checks inherit,-SA1019 $(PKGS)
@@ -75,6 +76,9 @@ e2e: build ## tests on a real cluster and in a browser; root on Debian; E2E="-ru
 	@[[ $$(id -u) == 0 ]] || { echo "make e2e starts a real cluster (containerd, kubelet, iptables): it must run as root"; exit 1; }
 	bash test/e2e/prepare.sh
 	go test -tags e2e -count 1 -timeout 40m -parallel 128 -v ./test/e2e $(E2E)
+
+remote: ## the storage test-suite on VictoriaMetrics and Thanos, built from their modules (some 5 minutes the first time)
+	go test -tags peers -count 1 -timeout 30m -v ./test/remote
 
 bench: build ## measure, and record in docs/benchmarks.json
 	go run ./test/bench $(BENCH)

@@ -81,8 +81,11 @@ var _ Inventory = (*inventory.Store)(nil)
 // Options of an engine.
 type Options struct {
 	Queryable storage.Queryable // required; where samples are
-	Inventory Inventory         // required
-	Meta      *meta.DB          // required
+	// PromQL gives what expressions are evaluated by, of what evaluates them here;
+	// default the latter. A remote engine takes whole expressions.
+	PromQL    func(promql.QueryEngine) promql.QueryEngine
+	Inventory Inventory // required
+	Meta      *meta.DB  // required
 	// Archive gives objects as they were; nil: nothing past is explained.
 	Archive Archive
 	// ScratchDir is where backtests keep what they need for a while; empty: there
@@ -113,6 +116,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Meta == nil {
 		errs = append(errs, errors.New("engine: Meta is required"))
+	}
+	if o.PromQL == nil {
+		o.PromQL = func(here promql.QueryEngine) promql.QueryEngine { return here }
 	}
 	if o.Told == nil {
 		o.Told = func() {}
@@ -159,7 +165,7 @@ type Engine struct {
 	log     *slog.Logger
 	metrics *metrics
 	book    *incident.Book
-	promql  *promql.Engine
+	promql  promql.QueryEngine
 	wake    chan struct{}
 
 	queue struct {
@@ -205,7 +211,7 @@ func New(o Options) (*Engine, error) {
 		opts: o, log: o.Logger, metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1),
 		byID: map[string]*compiled{}, clusters: map[string]meta.ClusterRow{}, sources: map[sourceKey]*source{},
 		calls: make(chan call), muzzled: map[alertKey]bool{}, routing: &routing.Set{},
-		promql: newPromQL(o.Logger), changes: map[alertKey][]time.Time{}, few: map[alertKey]time.Time{},
+		promql: o.PromQL(newPromQL(o.Logger)), changes: map[alertKey][]time.Time{}, few: map[alertKey]time.Time{},
 		alerts: map[alertKey]*incident.Alert{}, ended: map[alertKey]time.Time{}, savedAt: map[string]time.Time{}, failing: map[string]bool{},
 	}
 	e.queue.changes = map[sourceKey]round{}

@@ -192,6 +192,16 @@ func (c clusterQueryable) Querier(mint, maxt int64) (storage.Querier, error) {
 	return clusterQuerier{q, labels.MustNewMatcher(labels.MatchEqual, "cluster", c.cluster)}, nil
 }
 
+// Restrict names the cluster in a selection, for an engine that takes whole
+// expressions.
+func (c clusterQueryable) Restrict(_ context.Context, ms []*labels.Matcher) ([]*labels.Matcher, error) {
+	own := make([]*labels.Matcher, 0, len(ms)+1)
+	return append(append(own, ms...), labels.MustNewMatcher(labels.MatchEqual, "cluster", c.cluster)), nil
+}
+
+// Unwrap gives the Queryable inside.
+func (c clusterQueryable) Unwrap() storage.Queryable { return c.Queryable }
+
 type clusterQuerier struct {
 	storage.Querier
 	matcher *labels.Matcher

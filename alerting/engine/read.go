@@ -186,7 +186,7 @@ func (w want) add(c *compiled, interval, least time.Duration) {
 // reader reads one cluster's values from the store.
 type reader struct {
 	queryable storage.Queryable
-	promql    *promql.Engine
+	promql    promql.QueryEngine
 	cluster   string
 	node      string           // only this node's; empty: all
 	only      map[subject]bool // only these; nil: all

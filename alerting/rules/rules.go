@@ -75,7 +75,10 @@ type Rows interface {
 
 // Options of a Manager.
 type Options struct {
-	Store         Store        // required
+	Store Store // required
+	// PromQL gives what rules are evaluated by, of what evaluates them here; default
+	// the latter. A remote engine takes whole expressions.
+	PromQL        func(promql.QueryEngine) promql.QueryEngine
 	Rows          Rows         // required
 	Receiver      Receiver     // required
 	Files         []string     // globs; a file that is wrong is reported, the others are used
@@ -92,7 +95,7 @@ type Manager struct {
 	opts    Options
 	log     *slog.Logger
 	manager *rules.Manager
-	engine  *promql.Engine
+	engine  promql.QueryEngine
 	notify  *notifier.Manager
 	loader  *loader
 	wake    chan struct{}
@@ -125,6 +128,9 @@ func New(o Options) (*Manager, error) {
 	}
 	// Apart from the engine of queries by people: theirs must not make rules wait.
 	m.engine = promql.NewEngine(promql.EngineOpts{Logger: o.Logger, MaxSamples: maxSamples, Timeout: queryTimeout, EnableAtModifier: true, EnableNegativeOffset: true, Parser: m.loader.parser})
+	if o.PromQL != nil {
+		m.engine = o.PromQL(m.engine)
+	}
 	m.manager = rules.NewManager(&rules.ManagerOptions{
 		ExternalURL: external, QueryFunc: rules.EngineQueryFunc(m.engine, o.Store), NotifyFunc: m.send, Context: ctx, Appendable: o.Store, Queryable: o.Store,
 		Logger: o.Logger, Registerer: o.Registerer, OutageTolerance: outageTolerance, ForGracePeriod: forGrace, ResendDelay: resendDelay, GroupLoader: m.loader,

@@ -70,7 +70,10 @@ type Rules interface {
 
 // Options of the API.
 type Options struct {
-	Store       Store         // required
+	Store Store // required
+	// PromQL gives what queries are evaluated by, of what evaluates them here;
+	// default the latter. A remote engine takes whole queries.
+	PromQL      func(promql.QueryEngine) promql.QueryEngine
 	Timeout     time.Duration // of one query; default 2 min
 	MaxSamples  int           // of one query in memory; default 50 million
 	Concurrency int           // queries evaluated at once, more wait; default 2 × GOMAXPROCS, at least 8
@@ -104,6 +107,9 @@ func (o *Options) complete() error {
 	if o.Timeout < 0 || o.MaxSamples < 0 || o.Concurrency < 0 {
 		return fmt.Errorf("api/prometheus: Timeout %v, MaxSamples %d and Concurrency %d must be positive", o.Timeout, o.MaxSamples, o.Concurrency)
 	}
+	if o.PromQL == nil {
+		o.PromQL = func(here promql.QueryEngine) promql.QueryEngine { return here }
+	}
 	if o.Flags == nil {
 		o.Flags = map[string]string{}
 	}
@@ -132,7 +138,7 @@ func (o *Options) complete() error {
 // request's context.
 type API struct {
 	opts   Options
-	engine *promql.Engine
+	engine promql.QueryEngine
 	store  *authorized
 	router http.Handler
 }
@@ -144,12 +150,12 @@ func New(o Options) (*API, error) {
 	}
 	pql := parser.NewParser(parser.Options{})
 	a := &API{opts: o, store: &authorized{o.Store}}
-	a.engine = promql.NewEngine(promql.EngineOpts{
+	a.engine = o.PromQL(promql.NewEngine(promql.EngineOpts{
 		Logger: o.Logger, Reg: o.Registerer, MaxSamples: o.MaxSamples, Timeout: o.Timeout,
 		ActiveQueryTracker: newGate(o.Concurrency), LookbackDelta: lookback,
 		NoStepSubqueryIntervalFn: func(int64) int64 { return subqueryInterval.Milliseconds() },
 		EnableAtModifier:         true, EnableNegativeOffset: true, EnablePerStepStats: true, Parser: pql,
-	})
+	}))
 	started := o.Now()
 	api := v1.NewAPI(
 		a.engine, a.store, nil, nil, a.store,
@@ -186,7 +192,7 @@ func New(o Options) (*API, error) {
 }
 
 // Engine evaluates PromQL within the bounds of the API.
-func (a *API) Engine() *promql.Engine { return a.engine }
+func (a *API) Engine() promql.QueryEngine { return a.engine }
 
 // Queryable reads the store, and asks for each selection whether the principal
 // of its context may.

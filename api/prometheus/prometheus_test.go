@@ -73,7 +73,7 @@ func newAPI(t *testing.T, o Options) *API {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = a.engine.Close() })
+	t.Cleanup(func() { _ = a.engine.(*promql.Engine).Close() })
 	return a
 }
 

@@ -58,14 +58,14 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 		return nil, fmt.Errorf("make the folder of backtests: %w", err)
 	}
 	eng, err := engine.New(engine.Options{
-		Queryable: a.metrics, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Archive: a.inventory, ScratchDir: scratch, Told: outbox.Wake, PublicURL: a.publicURL(),
+		Queryable: a.metrics, PromQL: a.promQL, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Archive: a.inventory, ScratchDir: scratch, Told: outbox.Wake, PublicURL: a.publicURL(),
 		Unavailable: a.unavailable, Logger: a.logger.With("part", partAlerting), Registerer: a.registry,
 	})
 	if err != nil {
 		return nil, err
 	}
 	groups, err := rules.New(rules.Options{
-		Store: a.metrics, Rows: a.meta, Receiver: eng, Files: a.settings.ruleFiles, Alertmanagers: a.settings.alertmanagers.list,
+		Store: a.metrics, PromQL: a.promQL, Rows: a.meta, Receiver: eng, Files: a.settings.ruleFiles, Alertmanagers: a.settings.alertmanagers.list,
 		ExternalURL: a.publicURL(), Logger: quiet(a.logger.With("part", "rules")), Registerer: a.registry,
 	})
 	if err != nil {

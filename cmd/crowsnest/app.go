@@ -72,7 +72,8 @@ type app struct {
 	auth     *access.Authenticator
 
 	// Set once the stores are open.
-	metrics   *metrics.DB
+	metrics   sampleStore
+	embedded  *metrics.DB // nil where a remote engine keeps samples
 	logs      *logs.Store
 	inventory *inventory.Store
 	rollups   *rollup.Rollups
@@ -286,11 +287,7 @@ func (a *app) open(ctx context.Context) (runs []func(context.Context) error, err
 	defer stop()
 	var g errgroup.Group
 	g.Go(func() (err error) {
-		a.metrics, err = metrics.Open(metrics.Options{
-			Dir: a.dir.join("metrics"), Retention: a.settings.metricsFor.value, MaxBytes: a.settings.metricsMax.bytes,
-			Sync: a.settings.metricsSync, OutOfOrderWindow: a.settings.window.value, Logger: quiet(a.logger.With("part", partMetrics)), Registerer: a.registry,
-		})
-		if err != nil {
+		if a.metrics, a.embedded, err = a.openSamples(); err != nil {
 			return err
 		}
 		closing("metrics store", a.metrics.Close)
@@ -403,7 +400,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		return nil, err
 	}
 	backups := backup.NewRunner(backup.Options{
-		To: a.settings.backupDir, Data: a.dir.path, Metrics: a.metrics, Lines: a.logs,
+		To: a.settings.backupDir, Data: a.dir.path, Metrics: a.snapshots(), Lines: a.logs,
 		Databases: []string{"meta.db", "inventory.db"}, Files: []string{"FORMAT"}, Version: version, Keep: a.settings.backupsKept,
 	}, a.logger.With("part", "backup"), a.registry)
 	gate, err := apiingest.New(apiingest.Options{
@@ -413,7 +410,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		return nil, err
 	}
 	prom, err := apiprometheus.New(apiprometheus.Options{
-		Store: a.metrics, Rules: alerting.rules, Version: version, Logger: a.logger.With("part", "prometheus"), Registerer: a.registry, Gatherer: a.registry,
+		Store: a.metrics, PromQL: a.promQL, Rules: alerting.rules, Version: version, Logger: a.logger.With("part", "prometheus"), Registerer: a.registry, Gatherer: a.registry,
 	})
 	if err != nil {
 		return nil, err

@@ -36,13 +36,15 @@ type settings struct {
 	metricsFor   *period
 	metricsMax   *size
 	metricsSync  bool
-	logsFor      *period
-	logsMax      *size
-	logsClusters *clusterPeriods
-	window       *period
-	webhookCIDRs *cidrs
-	ruleFiles    []string
-	presets      bool
+	// Of a remote engine.
+	metricsEngine, metricsWriteURL, metricsQueryURL, metricsHTTPFile string
+	logsFor                                                          *period
+	logsMax                                                          *size
+	logsClusters                                                     *clusterPeriods
+	window                                                           *period
+	webhookCIDRs                                                     *cidrs
+	ruleFiles                                                        []string
+	presets                                                          bool
 	// alertmanagers are told what alerting rules find, too.
 	alertmanagers *addresses
 
@@ -73,6 +75,10 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.Var(&s.ingestTokens, "ingest-token-file", "CLUSTER=FILE: ingest tokens of a cluster, one a line (repeatable)")
 	f.Var(s.metricsFor, "metrics-retention", "how long samples are kept")
 	f.Var(s.metricsMax, "metrics-max-bytes", "disk space of samples, for example 50GiB; the oldest go first; 0 for no bound")
+	f.StringVar(&s.metricsEngine, "metrics-engine", engineEmbedded, "what keeps samples: embedded, or remote for Thanos, VictoriaMetrics or another engine that takes remote write and answers Prometheus' query API")
+	f.StringVar(&s.metricsWriteURL, "metrics-write-url", "", "of a remote engine: where it takes remote write, for example http://thanos-receive:19291/api/v1/receive")
+	f.StringVar(&s.metricsQueryURL, "metrics-query-url", "", "of a remote engine: the address below which /api/v1/query is, for example http://thanos-query:9090")
+	f.StringVar(&s.metricsHTTPFile, "metrics-http-config", "", "of a remote engine: file of headers, credentials and TLS, as Prometheus' http_config has them")
 	f.BoolVar(&s.metricsSync, "metrics-sync", false, "write samples through to the disk before they are acknowledged, so that they survive a power cut; without it they survive a kill of the server")
 	f.Var(s.logsFor, "logs-retention", "how long log lines and events are kept")
 	f.Var(s.logsClusters, "logs-retention-of", "CLUSTER=DURATION: how long a cluster's log lines are kept when not as long as all others' (repeatable)")
@@ -107,6 +113,22 @@ func (s *settings) check() error {
 		if _, err := net.ResolveTCPAddr("tcp", addr); err != nil {
 			fs.Add(name, "must be HOST:PORT, for example "+defaultListen, addr)
 		}
+	}
+	switch s.metricsEngine {
+	case engineRemote:
+		for name, text := range map[string]string{"metrics-write-url": s.metricsWriteURL, "metrics-query-url": s.metricsQueryURL} {
+			if u, err := url.Parse(text); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+				fs.Add(name, "must be a URL of http or https where metrics-engine is remote", text)
+			}
+		}
+	case engineEmbedded:
+		for name, text := range map[string]string{"metrics-write-url": s.metricsWriteURL, "metrics-query-url": s.metricsQueryURL, "metrics-http-config": s.metricsHTTPFile} {
+			if text != "" {
+				fs.Add(name, "is of a remote engine: set metrics-engine to remote, or leave it out", text)
+			}
+		}
+	default:
+		fs.Add("metrics-engine", "must be embedded or remote", s.metricsEngine)
 	}
 	if (s.certFile == "") != (s.keyFile == "") {
 		fs.Add("tls-cert-file", "and tls-key-file go together", s.certFile)

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	promconfig "github.com/prometheus/common/config"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/storage"
+	v1 "github.com/prometheus/prometheus/web/api/v1"
+	"go.yaml.in/yaml/v2"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/backup"
+	"github.com/crowsnest-dev/crowsnest/storage/metrics"
+	remotestore "github.com/crowsnest-dev/crowsnest/storage/remote"
+)
+
+// Engines that keep samples.
+const (
+	engineEmbedded = "embedded"
+	engineRemote   = "remote"
+)
+
+// sampleStore is where samples are, embedded or with a remote engine.
+type sampleStore interface {
+	storage.Storage
+	storage.ExemplarQueryable
+	v1.TSDBAdminStats
+	clusterRemover
+	ImportBlocks(ctx context.Context, dir string) error
+	RetentionText() string
+	ReadOnly() error
+	Series() uint64
+	ToRewrite() int
+	Forecast() (in time.Duration, never, known bool)
+}
+
+var (
+	_ sampleStore = (*metrics.DB)(nil)
+	_ sampleStore = (*remotestore.Store)(nil)
+)
+
+// openSamples opens the store that the settings name. embedded is nil where
+// samples are with a remote engine.
+func (a *app) openSamples() (store sampleStore, embedded *metrics.DB, err error) {
+	s := a.settings
+	if s.metricsEngine == engineRemote {
+		http, err := s.metricsHTTP()
+		if err != nil {
+			return nil, nil, err
+		}
+		store, err := remotestore.New(remotestore.Options{
+			WriteURL: s.metricsWriteURL, QueryURL: s.metricsQueryURL, HTTP: http,
+			Logger: a.logger.With("part", partMetrics), Registerer: a.registry,
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		if folderSize(a.dir.join("metrics")) > 0 {
+			a.logger.Warn("samples that the embedded store has kept are not read while a remote engine is used: crowsnest migrate moves them", "dir", a.dir.join("metrics"))
+		}
+		return store, nil, nil
+	}
+	embedded, err = metrics.Open(metrics.Options{
+		Dir: a.dir.join("metrics"), Retention: s.metricsFor.value, MaxBytes: s.metricsMax.bytes,
+		Sync: s.metricsSync, OutOfOrderWindow: s.window.value, Logger: quiet(a.logger.With("part", partMetrics)), Registerer: a.registry,
+	})
+	return embedded, embedded, err
+}
+
+// promQL leaves queries to the engine that has the samples.
+func (a *app) promQL(here promql.QueryEngine) promql.QueryEngine {
+	if r, ok := a.metrics.(*remotestore.Store); ok {
+		return r.Engine(here)
+	}
+	return here
+}
+
+// metricsHTTP reads how the remote engine is reached.
+func (s *settings) metricsHTTP() (promconfig.HTTPClientConfig, error) {
+	cfg := promconfig.DefaultHTTPClientConfig
+	cfg.FollowRedirects = false // a write that is led elsewhere is not kept where queries look
+	if s.metricsHTTPFile == "" {
+		return cfg, nil
+	}
+	raw, err := os.ReadFile(s.metricsHTTPFile)
+	if err != nil {
+		return cfg, fmt.Errorf("read --metrics-http-config: %w", err)
+	}
+	if err := yaml.UnmarshalStrict(raw, &cfg); err != nil {
+		return cfg, fmt.Errorf("--metrics-http-config %s: %w: %w", s.metricsHTTPFile, fault.ErrInvalid, err)
+	}
+	cfg.SetDirectory(filepath.Dir(s.metricsHTTPFile))
+	cfg.FollowRedirects = false
+	return cfg, nil
+}
+
+// snapshots gives what backups take of the samples: nothing where they are with
+// a remote engine, which has backups of its own.
+func (a *app) snapshots() backup.Metrics {
+	if a.embedded == nil {
+		return elsewhere{}
+	}
+	return a.embedded
+}
+
+type elsewhere struct{}
+
+func (elsewhere) SnapshotBlocks(_ context.Context, dir string) error { return os.MkdirAll(dir, 0o750) }

@@ -1,0 +1,130 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// samplesPerImport bounds one request of an import.
+const samplesPerImport = 50_000
+
+// ImportBlocks sends the samples of all blocks in a folder and removes each block
+// that was sent. The oldest go first, since engines take a series best in order.
+func (s *Store) ImportBlocks(ctx context.Context, dir string) error {
+	return s.SendBlocks(ctx, dir, func(b Block) error { return os.RemoveAll(filepath.Join(dir, b.ID.String())) })
+}
+
+// Block is one that was sent.
+type Block struct {
+	ID              ulid.ULID
+	Samples         uint64
+	Number, OfTotal int // 1 for the first
+}
+
+// SendBlocks sends the samples of all blocks in a folder, the oldest first, and
+// calls done after each. A block that was cut short is sent whole the next time;
+// an engine takes again what it has.
+func (s *Store) SendBlocks(ctx context.Context, dir string, done func(Block) error) error {
+	metas, err := blocksIn(dir)
+	if err != nil {
+		return fmt.Errorf("send blocks in %s: %w", dir, err)
+	}
+	for i, m := range metas {
+		n, err := s.sendBlock(ctx, filepath.Join(dir, m.ULID.String()))
+		if err != nil {
+			return fmt.Errorf("send block %s: %w", m.ULID, err)
+		}
+		if err := done(Block{m.ULID, n, i + 1, len(metas)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blocksIn lists the blocks of a folder by time.
+func blocksIn(dir string) ([]tsdb.BlockMeta, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []tsdb.BlockMeta
+	for _, e := range entries {
+		if _, err := ulid.ParseStrict(e.Name()); err != nil || !e.IsDir() {
+			continue
+		}
+		b, err := tsdb.OpenBlock(slog.New(slog.DiscardHandler), filepath.Join(dir, e.Name()), nil, nil)
+		if err != nil {
+			return nil, fmt.Errorf("block %s: %w", e.Name(), err)
+		}
+		out = append(out, b.Meta())
+		if err := b.Close(); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(out, func(a, b tsdb.BlockMeta) int { return int(a.MinTime/1000 - b.MinTime/1000) })
+	return out, nil
+}
+
+func (s *Store) sendBlock(ctx context.Context, path string) (n uint64, err error) {
+	b, err := tsdb.OpenBlock(slog.New(slog.DiscardHandler), path, nil, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	q, err := tsdb.NewBlockQuerier(b, math.MinInt64, math.MaxInt64)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, q.Close()) }()
+	set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".+"))
+	out := batch{s: s, ctx: ctx, past: true}
+	var it chunkenc.Iterator
+	for set.Next() {
+		var added uint64
+		if it, added, err = out.addSeries(set.At(), it); err != nil {
+			return n, err
+		}
+		n += added
+	}
+	if err := set.Err(); err != nil {
+		return n, err
+	}
+	return n, out.Commit()
+}
+
+// addSeries adds all samples of one series, and sends when there are enough.
+func (b *batch) addSeries(from storage.Series, it chunkenc.Iterator) (_ chunkenc.Iterator, n uint64, err error) {
+	lset := from.Labels()
+	it = from.Iterator(it)
+	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+		switch typ {
+		case chunkenc.ValFloat:
+			t, v := it.At()
+			b.float(lset, t, v)
+		case chunkenc.ValHistogram:
+			t, h := it.AtHistogram(nil)
+			b.histogram(lset, t, h, nil)
+		case chunkenc.ValFloatHistogram:
+			t, fh := it.AtFloatHistogram(nil)
+			b.histogram(lset, t, nil, fh)
+		}
+		if n++; b.n >= samplesPerImport {
+			if err := b.Commit(); err != nil {
+				return it, n, err
+			}
+		}
+	}
+	return it, n, it.Err()
+}

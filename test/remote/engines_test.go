@@ -1,0 +1,170 @@
+//go:build peers
+
+package remote
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/storage/remote"
+	"github.com/crowsnest-dev/crowsnest/storage/storetest"
+	"github.com/crowsnest-dev/crowsnest/test/testbed"
+)
+
+// settle is how long both engines may take until PromQL sees what was written.
+const settle = 4 * time.Second
+
+func TestVictoriaMetrics(t *testing.T) {
+	program := build(t, "victoriametrics", "github.com/VictoriaMetrics/VictoriaMetrics", "app/victoria-metrics")
+	at := address(t)
+	start(t, "http://"+at+"/health", program, "-storageDataPath="+t.TempDir(), "-httpListenAddr="+at,
+		"-retentionPeriod=1y", "-search.latencyOffset=1s", "-dedup.minScrapeInterval=1ms", "-memory.allowedBytes=256MiB")
+	suite(t, "http://"+at+"/api/v1/write", "http://"+at, map[string][]float64{
+		`changes(store_aggregates{pod="a"}[1m])`: {2}, // MetricsQL counts from the sample before the window
+	})
+}
+
+func TestThanos(t *testing.T) {
+	receive, query := startThanos(t)
+	suite(t, receive, query, nil)
+}
+
+// startThanos starts Receive, Store and Query over a folder as their bucket.
+func startThanos(t *testing.T) (receiveURL, queryURL string) {
+	t.Helper()
+	program := build(t, "thanos", "github.com/thanos-io/thanos", "cmd/thanos", "-tags", "slicelabels,netgo")
+	dir := t.TempDir()
+	bucket := filepath.Join(dir, "bucket")
+	config := filepath.Join(dir, "bucket.yml")
+	if err := os.MkdirAll(bucket, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config, fmt.Appendf(nil, "type: FILESYSTEM\nconfig: {directory: %s}\n", bucket), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write, receiveGRPC, receiveHTTP := address(t), address(t), address(t)
+	start(t, "http://"+receiveHTTP+"/-/ready", program, "receive", "--tsdb.path="+filepath.Join(dir, "receive"), "--remote-write.address="+write,
+		"--grpc-address="+receiveGRPC, "--http-address="+receiveHTTP, `--label=replica="0"`, "--tsdb.out-of-order.time-window=2d", "--objstore.config-file="+config)
+	storeGRPC, storeHTTP := address(t), address(t)
+	start(t, "http://"+storeHTTP+"/-/ready", program, "store", "--data-dir="+filepath.Join(dir, "store"), "--objstore.config-file="+config,
+		"--grpc-address="+storeGRPC, "--http-address="+storeHTTP, "--sync-block-duration=3s")
+	queryGRPC, queryHTTP := address(t), address(t)
+	start(t, "http://"+queryHTTP+"/-/ready", program, "query", "--endpoint="+receiveGRPC, "--endpoint="+storeGRPC, "--query.replica-label=replica",
+		"--grpc-address="+queryGRPC, "--http-address="+queryHTTP)
+	return "http://" + write + "/api/v1/receive", "http://" + queryHTTP
+}
+
+func suite(t *testing.T, write, query string, differs map[string][]float64) {
+	s, err := remote.New(remote.Options{WriteURL: write, QueryURL: query})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	storetest.Run(t, storetest.Store{Storage: s, Engine: s.Engine(storetest.PromQL()), Settle: settle, Differs: differs}, "suite")
+}
+
+// build builds a peer once and keeps it in the user's cache.
+func build(t *testing.T, name, module, program string, flags ...string) string {
+	t.Helper()
+	root, err := testbed.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(root, "tools/peers", name)
+	list := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Version}}", module)
+	list.Dir = folder
+	version, err := list.Output()
+	if err != nil {
+		t.Fatalf("find the version of %s: %v", module, err)
+	}
+	out := filepath.Join(cache, "crowsnest", "peers", name+"-"+strings.TrimSpace(string(version)))
+	if _, err := os.Stat(out); err == nil {
+		return out
+	}
+	t.Logf("building %s", module)
+	cmd := exec.CommandContext(t.Context(), "go", append(append([]string{"build"}, flags...), "-o", out, module+"/"+program)...)
+	cmd.Dir, cmd.Env = folder, append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", module, err, text)
+	}
+	return out
+}
+
+// address is a free one on loopback.
+func address(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// start runs a program until the test ends, and waits until it answers.
+func start(t *testing.T, ready, program string, args ...string) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+		if t.Failed() {
+			text, _ := os.ReadFile(log.Name())
+			t.Logf("%s said:\n%s", filepath.Base(program), text[max(0, len(text)-4000):])
+		}
+		_ = log.Close()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, ready, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res, err := http.DefaultClient.Do(req); err == nil {
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		select {
+		case <-ended:
+			text, _ := os.ReadFile(log.Name())
+			t.Fatalf("%s ended:\n%s", program, text)
+		case <-ctx.Done():
+			t.Fatalf("%s does not answer at %s", program, ready)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
