@@ -642,6 +642,7 @@ func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 	}
 	if c.o.World.Scraper != nil {
 		h.Sources = append(h.Sources, c.o.World.Scraper.Health()...)
+		h.Scrape = c.o.World.Scraper.Cost()
 	}
 	slices.SortFunc(h.Sources, func(a, b wire.SourceHealth) int {
 		if a.Name < b.Name {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,10 +56,13 @@ func (c *Collector) set(s wire.Settings) wire.Applied {
 			if err = rerr; err != nil {
 				break
 			}
-			for k, v := range overridden {
-				a.Overridden[k] = v
-			}
+			maps.Copy(a.Overridden, overridden)
 		}
+	}
+	if scraper := c.o.World.Scraper; err == nil && scraper != nil {
+		var overridden map[string]string
+		overridden, err = scraper.SetRaw(s.Raw)
+		maps.Copy(a.Overridden, overridden)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -108,6 +112,12 @@ func (c *Collector) effectiveLocked() *wire.Settings {
 	}
 	if !slices.ContainsFunc(c.o.World.Logs, func(l Logs) bool { _, ok := l.(ruled); return ok }) {
 		e.LogRules = nil // nothing here goes by them
+	}
+	e.Raw = nil
+	if c.o.World.Scraper != nil {
+		if cost := c.o.World.Scraper.Cost(); cost != nil {
+			e.Raw = &wire.Raw{Families: cost.Families, Series: cost.Most}
+		}
 	}
 	age, bytes := c.boundsLocked()
 	e.QueueAgeSeconds, e.QueueBytes = int64(age/time.Second), bytes

@@ -51,6 +51,11 @@ type Scraper interface {
 	Run(ctx context.Context, sink func([]compute.Sample) error) error
 	// Health says how many targets there are and answer.
 	Health() []wire.SourceHealth
+	// Cost says what the families cost in series; nil where nothing is scraped.
+	Cost() *wire.ScrapeHealth
+	// SetRaw chooses the raw tier, as the server says; nil takes that back. What
+	// the local configuration says wins and is named. An error leaves it as it was.
+	SetRaw(*wire.Raw) (overridden map[string]string, err error)
 }
 
 // World is a cluster as one collector sees it: the real one, or a simulated one.

@@ -36,6 +36,8 @@ type Options struct {
 	Store *meta.DB // required
 	// Senders gives what is known of a cluster's collectors; *control.Hub has it.
 	Senders func(cluster string) map[string]control.Sender
+	// Size gives how much a cluster has, for estimates; nil gives none.
+	Size func(cluster string) Size
 	// Changed is told of each change, after its commit.
 	Changed func(cluster string)
 	Now     func() time.Time // default time.Now
@@ -56,6 +58,9 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	}
 	if o.Senders == nil {
 		o.Senders = func(string) map[string]control.Sender { return nil }
+	}
+	if o.Size == nil {
+		o.Size = func(string) Size { return Size{} }
 	}
 	if o.Changed == nil {
 		o.Changed = func(string) {}
@@ -159,6 +164,7 @@ type Collector struct {
 	QueueBytes     int64             `json:"queue_bytes"`
 	QueueOldestAt  *time.Time        `json:"queue_oldest_at,omitempty"`
 	Dropped        []Drop            `json:"dropped" nullable:"false" doc:"Samples given up since its start, by reason."`
+	Scrape         *Scrape           `json:"scrape,omitempty" doc:"What it scrapes beyond the catalogue, and what that costs; left out where it scrapes nothing."`
 	SourcesDown    []string          `json:"sources_down" nullable:"false" doc:"Sources whose last attempt failed, with why."`
 }
 
@@ -170,6 +176,23 @@ type Drop struct {
 	To      time.Time `json:"to"`
 }
 
+// Scrape is wire.ScrapeHealth as the API has it.
+type Scrape struct {
+	Families []string         `json:"families" nullable:"false" doc:"Of the raw tier, that this collector reads."`
+	Series   map[string]int   `json:"series" doc:"Active series by family, users' own targets included."`
+	Most     int              `json:"most" doc:"The budget of all series together; what is beyond it is dropped."`
+	Dropped  map[string]int64 `json:"dropped" doc:"Samples dropped since the start, by reason."`
+}
+
+// RawFamily is one family of the raw tier and its cost.
+type RawFamily struct {
+	Name     string `json:"name"`
+	Reader   string `json:"reader" doc:"The role that reads it where every node has a collector: node or cluster."`
+	Chosen   bool   `json:"chosen" doc:"By these settings; a collector's own configuration may choose others."`
+	Series   int    `json:"series" doc:"Active series of all collectors together, as they count them."`
+	Estimate int    `json:"estimated_series" doc:"About how many series it would have, by the objects that the inventory holds; by experience, not by measurement."`
+}
+
 // Settings is wire.Settings as the API has it. What is left out is as a
 // collector has it by itself.
 type Settings struct {
@@ -179,6 +202,13 @@ type Settings struct {
 	LogRules        *LogRules `json:"log_rules,omitempty"`
 	QueueAgeSeconds int64     `json:"queue_age_seconds,omitempty" doc:"How long samples wait while the server is away, at most as long as it accepts them; left out: 24 h."`
 	QueueBytes      int64     `json:"queue_bytes,omitempty" doc:"How many bytes on disk may wait; left out: 1 GiB."`
+	Raw             *Raw      `json:"raw,omitempty" doc:"Metrics that pass through under the names of whoever made them, for the community's rules and dashboards; left out: none."`
+}
+
+// Raw is wire.Raw as the API has it.
+type Raw struct {
+	Families []string `json:"families,omitempty" doc:"Of cadvisor, kubelet, kubelet_resource, kubelet_probes, apiserver, node-exporter, kube-state-metrics. raw_families of the answer says what each costs."`
+	Series   int      `json:"series,omitempty" doc:"Most series that one collector scrapes altogether, users' own targets included; what is beyond is dropped and counted. Left out: 200,000."`
 }
 
 // LogRules is wire.LogRules as the API has it.
@@ -201,6 +231,10 @@ func toWire(in Settings) wire.Settings {
 		r := wire.LogRules(*in.LogRules)
 		out.LogRules = &r
 	}
+	if in.Raw != nil {
+		r := wire.Raw(*in.Raw)
+		out.Raw = &r
+	}
 	return out
 }
 
@@ -213,6 +247,10 @@ func fromWire(in wire.Settings) Settings {
 		r := LogRules(*in.LogRules)
 		out.LogRules = &r
 	}
+	if in.Raw != nil {
+		r := Raw(*in.Raw)
+		out.Raw = &r
+	}
 	return out
 }
 
@@ -221,6 +259,7 @@ type ClusterSettings struct {
 	Cluster    string      `json:"cluster"`
 	Version    int64       `json:"version" doc:"One more with each change; 0 where nobody made any."`
 	Settings   Settings    `json:"settings"`
+	Raw        []RawFamily `json:"raw_families" nullable:"false" doc:"Every family of the raw tier, and what it costs."`
 	Collectors []Collector `json:"collectors" nullable:"false" doc:"Those that are connected, or were in the last 24 h, by name."`
 }
 
@@ -228,6 +267,7 @@ func (s *Service) describe(cluster string) ClusterSettings {
 	w := s.Of(cluster, "")
 	out := ClusterSettings{Cluster: cluster, Version: w.Version, Settings: fromWire(w), Collectors: []Collector{}}
 	senders := s.opts.Senders(cluster)
+	out.Raw = s.costs(w, cluster, senders)
 	for _, name := range slices.Sorted(maps.Keys(senders)) {
 		e := senders[name]
 		c := Collector{
@@ -245,6 +285,9 @@ func (s *Service) describe(cluster string) ClusterSettings {
 		for _, d := range e.Health.Queue.Drops {
 			c.Dropped = append(c.Dropped, Drop(d))
 		}
+		if h := e.Health.Scrape; h != nil {
+			c.Scrape = &Scrape{Families: append([]string{}, h.Families...), Series: h.Series, Most: h.Most, Dropped: h.Dropped}
+		}
 		for _, src := range e.Health.Sources {
 			if !src.Up {
 				c.SourcesDown = append(c.SourcesDown, fmt.Sprintf("%s: %s", src.Name, src.Error))
@@ -253,6 +296,47 @@ func (s *Service) describe(cluster string) ClusterSettings {
 		out.Collectors = append(out.Collectors, c)
 	}
 	return out
+}
+
+// Size is how much a cluster has.
+type Size struct{ Nodes, Pods, Containers, Workloads int }
+
+// costs says of each family of the raw tier what it costs.
+func (s *Service) costs(w wire.Settings, cluster string, senders map[string]control.Sender) []RawFamily {
+	size := s.opts.Size(cluster)
+	out := []RawFamily{}
+	for _, f := range wire.RawFamilies {
+		r := RawFamily{Name: f, Reader: wire.RawReader(f), Chosen: w.Raw != nil && slices.Contains(w.Raw.Families, f), Estimate: estimate(f, size)}
+		for _, e := range senders {
+			if e.Health.Scrape != nil && e.Connected {
+				r.Series += e.Health.Scrape.Series[f]
+			}
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// estimate is by experience with Kubernetes v1.34 on cgroup v1: what a family
+// showed there for each object.
+func estimate(family string, s Size) int {
+	switch family {
+	case wire.RawCadvisor:
+		return 800*s.Nodes + 60*s.Containers + 30*s.Pods
+	case wire.RawKubelet:
+		return 1_900 * s.Nodes
+	case wire.RawResource:
+		return 10*s.Nodes + 4*s.Containers + 2*s.Pods
+	case wire.RawProbes:
+		return 6 * s.Containers
+	case wire.RawAPIServer:
+		return 10_000
+	case wire.RawNodeExporter:
+		return 900 * s.Nodes
+	case wire.RawKubeState:
+		return 100*s.Nodes + 30*s.Pods + 15*s.Containers + 15*s.Workloads
+	}
+	return 0
 }
 
 type getInput struct {

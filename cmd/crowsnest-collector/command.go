@@ -159,8 +159,8 @@ that --config names (token-file: …). A flag wins over the environment, which w
 		"users' own targets that are scraped, in roles cluster and all: annotations (prometheus.io/scrape on pods and Services), monitors (ServiceMonitor, PodMonitor and Probe objects, which need list in API group monitoring.coreos.com)")
 	f.StringVar(&s.scrape.File, "scrape-config", "", "YAML file of static jobs, scrape_configs with static_configs as Prometheus has them; read again when it changes")
 	f.StringSliceVar(&s.scrape.Raw, "raw", nil,
-		"families that pass through unchanged, for rules and dashboards of the community: cadvisor, kubelet, kubelet_resource, kubelet_probes (roles node and all), apiserver (roles cluster and all); crowsnest_scrape_series says what each costs")
-	f.IntVar(&s.scrape.Series, "scrape-series", 200_000, "most series of all scraped targets together; what is beyond is dropped and counted")
+		"families that pass through unchanged, for rules and dashboards of the community: cadvisor, kubelet, kubelet_resource, kubelet_probes (roles node and all), node-exporter (role node), apiserver, kube-state-metrics (roles cluster and all); crowsnest_scrape_series says what each costs; overrides what the server says (default none)")
+	f.IntVar(&s.scrape.Series, "scrape-series", 0, "most series of all scraped targets together; what is beyond is dropped and counted; overrides what the server says (default 200000)")
 	f.IntVar(&s.scrape.Samples, "scrape-samples", 10_000, "most samples of one target; a target with more fails")
 	f.BoolVar(&s.leaderElect, "leader-elect", true, "in role cluster inside a pod: only one of several collects, by a Lease")
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {

@@ -33,6 +33,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/tokens"
 	"github.com/crowsnest-dev/crowsnest/dashboards/console"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/storage/backup"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 	"github.com/crowsnest-dev/crowsnest/storage/inventory"
@@ -367,11 +368,24 @@ func folderSize(path string) (bytes int64) {
 	return bytes
 }
 
+// size counts what the inventory holds of a cluster now.
+func (a *app) size(cluster string) apisettings.Size {
+	size := apisettings.Size{Nodes: len(a.inventory.Nodes(cluster)), Workloads: len(a.inventory.List(cluster, object.KindWorkload))}
+	for _, o := range a.inventory.List(cluster, object.KindPod) {
+		if p, ok := o.(*object.Pod); ok && !p.Ended() {
+			size.Pods++
+			size.Containers += len(p.Containers)
+		}
+	}
+	return size
+}
+
 // assemble wires what works on the open stores.
 func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error, err error) {
 	a.told, err = apisettings.New(ctx, apisettings.Options{
 		Store:   a.meta,
 		Senders: func(cluster string) map[string]control.Sender { return a.hub.Senders(cluster) },
+		Size:    a.size,
 		Changed: func(cluster string) { a.hub.SettingsChanged(cluster) },
 	})
 	if err != nil {

@@ -18,15 +18,21 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -56,7 +62,9 @@ type Client struct {
 
 	rest   *rest.Config
 	http   *http.Client
-	groups map[schema.GroupVersion]rest.Interface
+	core   rest.Interface
+	mu     sync.Mutex
+	groups map[schema.GroupVersion]rest.Interface // made as they are needed
 }
 
 var (
@@ -65,6 +73,8 @@ var (
 		for _, add := range []func(*runtime.Scheme) error{
 			corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, authorizationv1.AddToScheme, coordinationv1.AddToScheme,
 			autoscalingv2.AddToScheme, discoveryv1.AddToScheme,
+			// What only kube-state-metrics' families are made of.
+			admissionv1.AddToScheme, certificatesv1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme, storagev1.AddToScheme,
 		} {
 			if err := add(s); err != nil {
 				panic("BUG: " + err.Error())
@@ -132,28 +142,39 @@ func NewClient(cfg *rest.Config, name, namespace, userAgent string) (*Client, er
 		return nil, fmt.Errorf("open cluster %s: %w", name, err)
 	}
 	client := &Client{Context: name, Namespace: namespace, rest: cfg, http: httpClient, groups: map[schema.GroupVersion]rest.Interface{}}
-	for _, gv := range []schema.GroupVersion{
-		corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, batchv1.SchemeGroupVersion,
-		authorizationv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, autoscalingv2.SchemeGroupVersion, discoveryv1.SchemeGroupVersion,
-	} {
-		c := rest.CopyConfig(cfg)
-		c.GroupVersion = &gv
-		c.APIPath = "/apis"
-		if gv.Group == "" {
-			c.APIPath = "/api"
-		}
-		r, err := rest.RESTClientForConfigAndClient(c, httpClient)
-		if err != nil {
-			return nil, fmt.Errorf("open cluster %s: %w", name, err)
-		}
-		client.groups[gv] = r
+	if client.core, err = client.group(corev1.SchemeGroupVersion); err != nil {
+		return nil, fmt.Errorf("open cluster %s: %w", name, err)
 	}
 	return client, nil
 }
 
-// Group gives the REST client of an API group: core, apps, batch, authorization,
-// coordination and discovery in v1, autoscaling in v2.
-func (c *Client) Group(gv schema.GroupVersion) rest.Interface { return c.groups[gv] }
+func (c *Client) group(gv schema.GroupVersion) (rest.Interface, error) {
+	cfg := rest.CopyConfig(c.rest)
+	cfg.GroupVersion = &gv
+	cfg.APIPath = "/apis"
+	if gv.Group == "" {
+		cfg.APIPath = "/api"
+	}
+	return rest.RESTClientForConfigAndClient(cfg, c.http)
+}
+
+// Group gives the REST client of an API group of the scheme.
+func (c *Client) Group(gv schema.GroupVersion) rest.Interface {
+	if gv == corev1.SchemeGroupVersion {
+		return c.core
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.groups[gv]
+	if r == nil {
+		made, err := c.group(gv)
+		if err != nil { // the configuration made a client of the core group already
+			panic("BUG: client of API group " + gv.String() + ": " + err.Error())
+		}
+		c.groups[gv], r = made, made
+	}
+	return r
+}
 
 // Host is the API server's address.
 func (c *Client) Host() string { return c.rest.Host }
@@ -163,7 +184,7 @@ func (c *Client) REST() *rest.Config { return rest.CopyConfig(c.rest) }
 
 // Raw gets a path of the API server as it is, at most maxBytes of it.
 func (c *Client) Raw(ctx context.Context, accept, path string) rest.Result {
-	r := c.groups[corev1.SchemeGroupVersion].Get().AbsPath(path)
+	r := c.core.Get().AbsPath(path)
 	if accept != "" {
 		r = r.SetHeader("Accept", accept)
 	}
@@ -202,13 +223,13 @@ func ClusterID(context string) string {
 
 // KubeletURL is the address of a path of a node's kubelet, through the API server.
 func (c *Client) KubeletURL(node, path string) *url.URL {
-	return c.groups[corev1.SchemeGroupVersion].Get().Resource("nodes").Name(node).SubResource("proxy").Suffix(path).URL()
+	return c.core.Get().Resource("nodes").Name(node).SubResource("proxy").Suffix(path).URL()
 }
 
 // List gets a page of a collection of an API group that the client has no types
 // of, as JSON. The caller closes it and bounds what it reads.
 func (c *Client) List(ctx context.Context, path, resume string) (io.ReadCloser, error) {
-	r := c.groups[corev1.SchemeGroupVersion].Get().AbsPath(path).SetHeader("Accept", "application/json").Param("limit", "500")
+	r := c.core.Get().AbsPath(path).SetHeader("Accept", "application/json").Param("limit", "500")
 	if resume != "" {
 		r = r.Param("continue", resume)
 	}
@@ -217,7 +238,7 @@ func (c *Client) List(ctx context.Context, path, resume string) (io.ReadCloser, 
 
 // Metrics writes what the API server answers at /metrics.
 func (c *Client) Metrics(ctx context.Context, into io.Writer) error {
-	body, err := c.groups[corev1.SchemeGroupVersion].Get().AbsPath("/metrics").SetHeader("Accept", "text/plain").Stream(ctx)
+	body, err := c.core.Get().AbsPath("/metrics").SetHeader("Accept", "text/plain").Stream(ctx)
 	if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
 		return fmt.Errorf("%w: needs get on the URL /metrics (nonResourceURLs of a ClusterRole)", fault.ErrForbidden)
 	}

@@ -86,6 +86,7 @@ var kindOf = map[string][2]string{
 	"deployments": {"apps/v1", "Deployment"}, "statefulsets": {"apps/v1", "StatefulSet"}, "daemonsets": {"apps/v1", "DaemonSet"}, "replicasets": {"apps/v1", "ReplicaSet"},
 	"jobs": {"batch/v1", "Job"}, "cronjobs": {"batch/v1", "CronJob"},
 	"resourcequotas": {"v1", "ResourceQuota"}, "persistentvolumeclaims": {"v1", "PersistentVolumeClaim"},
+	"limitranges": {"v1", "LimitRange"}, "leases": {"coordination.k8s.io/v1", "Lease"},
 	"horizontalpodautoscalers": {"autoscaling/v2", "HorizontalPodAutoscaler"}, "endpointslices": {"discovery.k8s.io/v1", "EndpointSlice"},
 }
 

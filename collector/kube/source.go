@@ -53,8 +53,11 @@ type Options struct {
 	// Observers are shown every object as the API server has it, so that nobody
 	// needs a second watch.
 	Observers []Observer
-	Logger    *slog.Logger
-	Now       func() time.Time // default time.Now
+	// Extra kinds are watched for the Observers alone, in roles cluster and all.
+	// What is wrong with them is told by Extra, and holds up nothing else.
+	Extra  []Watched
+	Logger *slog.Logger
+	Now    func() time.Time // default time.Now
 }
 
 // Observer is shown whole objects: *corev1.Pod, *corev1.Service and whatever
@@ -73,10 +76,12 @@ type Source struct {
 	o      Options
 	log    *slog.Logger
 	now    func() time.Time
-	kinds  []*watched
 	lookup *lookup
+	again  chan struct{} // kinds or observers changed
 
 	mu          sync.Mutex
+	kinds       []*watched // and what Show added
+	observers   []Observer
 	version     string
 	pods        map[types.UID]*pod
 	controllers map[types.UID]*controller
@@ -96,7 +101,8 @@ var _ state.Source = (*Source)(nil)
 // watched is one kind of API object.
 type watched struct {
 	Watched
-	kind    object.Kind // that it belongs to, for Health
+	kind    object.Kind // that it belongs to, for Health; empty for what Show adds
+	only    Observer    // that it is watched for, when Show added it
 	synced  bool        // under Source.mu
 	trouble string      // under Source.mu
 }
@@ -124,7 +130,7 @@ func NewSource(o Options) (*Source, error) {
 		o: o, log: o.Logger, now: o.Now,
 		pods: map[types.UID]*pod{}, controllers: map[types.UID]*controller{}, children: map[types.UID]map[types.UID]bool{},
 		told: map[string]object.WorkloadRef{}, asked: map[string]int{}, custom: map[string]string{},
-		subscribers: map[*subscriber]bool{}, wakeOwners: make(chan struct{}, 1),
+		subscribers: map[*subscriber]bool{}, wakeOwners: make(chan struct{}, 1), again: make(chan struct{}, 1), observers: o.Observers,
 		current: state.Snapshot{
 			Pods: map[string]*object.Pod{}, Nodes: map[string]*object.Node{}, Workloads: map[string]*object.Workload{},
 			Namespaces: map[string]*object.Namespace{}, Services: map[string]*object.Service{},
@@ -164,12 +170,7 @@ func NewSource(o Options) (*Source, error) {
 // told by Health.
 func (s *Source) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, w := range s.kinds {
-		g.Go(func() error {
-			s.o.Client.Watch(ctx, w.Watched, &store{s: s, w: w}, func(trouble string) { s.note(w, trouble) })
-			return nil
-		})
-	}
+	g.Go(func() error { s.watch(ctx); return nil })
 	g.Go(func() error { s.lookup.run(ctx); return nil })
 	g.Go(func() error { s.keepTime(ctx); return nil })
 	g.Go(func() error { s.keepVersion(ctx); return nil })
@@ -177,6 +178,65 @@ func (s *Source) Run(ctx context.Context) error {
 		g.Go(func() error { s.keepOwners(ctx); return nil })
 	}
 	return g.Wait()
+}
+
+// watch watches all kinds, and begins anew when there are others or somebody else
+// is to be shown them.
+func (s *Source) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		s.mu.Lock()
+		select {
+		case <-s.again: // what came before is seen now
+		default:
+		}
+		kinds := slices.Clone(s.kinds)
+		s.mu.Unlock()
+		round, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		for _, w := range kinds {
+			wg.Go(func() {
+				s.o.Client.Watch(round, w.Watched, &store{s: s, w: w}, func(trouble string) { s.note(w, trouble) })
+			})
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.again:
+		}
+		cancel()
+		wg.Wait()
+	}
+}
+
+// Show makes an observer see every object from now on, and those of extra kinds,
+// which are watched for it alone and whose trouble holds up nothing else. As no
+// objects are kept, everything is listed once more. In role node there are no
+// extra kinds.
+func (s *Source) Show(o Observer, extra []Watched) {
+	s.mu.Lock()
+	s.observers = append(slices.Clone(s.observers), o)
+	if s.o.Role != wire.RoleNode {
+		for _, w := range extra {
+			s.kinds = append(slices.Clip(s.kinds), &watched{Watched: w, only: o})
+		}
+	}
+	s.againLocked()
+	s.mu.Unlock()
+}
+
+// Hide ends what Show began.
+func (s *Source) Hide(o Observer) {
+	s.mu.Lock()
+	s.observers = slices.DeleteFunc(slices.Clone(s.observers), func(other Observer) bool { return other == o })
+	s.kinds = slices.DeleteFunc(slices.Clone(s.kinds), func(w *watched) bool { return w.only == o })
+	s.againLocked()
+	s.mu.Unlock()
+}
+
+func (s *Source) againLocked() {
+	select {
+	case s.again <- struct{}{}:
+	default: // is to begin anew already
+	}
 }
 
 // note keeps what is wrong with a kind. A cause that several kinds share, as an
@@ -189,6 +249,8 @@ func (s *Source) note(w *watched, trouble string) {
 	switch {
 	case trouble == "":
 		s.log.Info("watch objects again", "resource", w.Resource)
+	case w.only != nil && strings.HasPrefix(trouble, notServed):
+		s.log.Debug("watch objects", "resource", w.Resource, "err", trouble)
 	case !shared:
 		s.log.Warn("watch objects", "resource", w.Resource, "err", trouble)
 	}
@@ -215,7 +277,7 @@ func (s *Source) Snapshot() *state.Snapshot {
 // whose right is missing does not hold up the others, but pods do.
 func (s *Source) syncedLocked() bool {
 	for _, w := range s.kinds {
-		if !w.synced && (w.Resource == "pods" || w.trouble == "") {
+		if w.only == nil && !w.synced && (w.Resource == "pods" || w.trouble == "") {
 			return false
 		}
 	}
@@ -259,8 +321,22 @@ func (s *Source) Health() map[object.Kind]string {
 	defer s.mu.Unlock()
 	out := map[object.Kind]string{}
 	for _, w := range s.kinds {
-		if w.trouble != "" {
+		if w.trouble != "" && w.only == nil {
 			out[w.kind] = strings.TrimPrefix(out[w.kind]+"; "+w.trouble, "; ")
+		}
+	}
+	return out
+}
+
+// Extra says what is wrong with the kinds that Show added. A kind that the API
+// server does not serve is none of them: there are no objects of it.
+func (s *Source) Extra() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for _, w := range s.kinds {
+		if w.only != nil && w.trouble != "" && !strings.HasPrefix(w.trouble, notServed) {
+			out = append(out, w.trouble)
 		}
 	}
 	return out
@@ -357,7 +433,7 @@ func (t *store) Add(o any) error {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	t.s.putLocked(o)
-	for _, w := range t.s.o.Observers {
+	for _, w := range t.s.observers {
 		w.Put(o)
 	}
 	return nil
@@ -373,7 +449,7 @@ func (t *store) Delete(o any) error {
 		t.s.mu.Lock()
 		defer t.s.mu.Unlock()
 		t.s.deleteLocked(o, m.GetUID(), m.GetName())
-		for _, w := range t.s.o.Observers {
+		for _, w := range t.s.observers {
 			w.Delete(o)
 		}
 	}
@@ -396,7 +472,7 @@ func (t *store) Replace(list []any, _ string) error {
 	for _, o := range list {
 		t.s.putLocked(o)
 	}
-	for _, w := range t.s.o.Observers {
+	for _, w := range t.s.observers {
 		w.Replace(t.w.Example, list)
 	}
 	if !t.w.synced {

@@ -11,6 +11,10 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
@@ -350,5 +354,81 @@ func TestClusterID(t *testing.T) {
 		if got := ClusterID(in); got != want {
 			t.Errorf("%q is %q, want %q", in, got, want)
 		}
+	}
+}
+
+// seen is an Observer that keeps names.
+type seen struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+func (s *seen) name(o any) string { return fmt.Sprintf("%T/%s", o, o.(metav1.Object).GetName()) }
+
+func (s *seen) Put(o any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names[s.name(o)] = true
+}
+
+func (s *seen) Delete(o any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.names, s.name(o))
+}
+
+func (s *seen) Replace(_ any, list []any) {
+	for _, o := range list {
+		s.Put(o)
+	}
+}
+
+func (s *seen) has(want ...string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range want {
+		if !s.names[w] {
+			return false
+		}
+	}
+	return len(s.names) == len(want)
+}
+
+// Who is shown objects later misses none, kinds that it alone wants are watched
+// for it only, and their trouble is no trouble of the state.
+func TestAnObserverMayComeLaterAndGo(t *testing.T) {
+	a, c := newAPI(t)
+	a.put("/api/v1/pods", podJSON("p", "", "Running", true))
+	a.put("/api/v1/limitranges", `{`+meta("r", "u1", "")+`}`)
+	a.mu.Lock()
+	a.forbid["list leases"], a.forbid["watch leases"] = true, true
+	a.mu.Unlock()
+	s := start(t, c, Options{})
+	eventually(t, s, "a complete state", func(now *state.Snapshot) bool { return now.Synced && len(now.Pods) == 1 })
+	o := &seen{names: map[string]bool{}}
+	s.Show(o, []Watched{
+		{GroupVersion: corev1.SchemeGroupVersion, Resource: "limitranges", Example: &corev1.LimitRange{}, List: func() runtime.Object { return &corev1.LimitRangeList{} }},
+		{GroupVersion: coordinationv1.SchemeGroupVersion, Resource: "leases", Example: &coordinationv1.Lease{}, List: func() runtime.Object { return &coordinationv1.LeaseList{} }},
+	})
+	eventually(t, s, "what there was before", func(*state.Snapshot) bool {
+		return o.has("*v1.Pod/p", "*v1.LimitRange/r") && len(s.Extra()) == 1
+	})
+	if why := s.Extra()[0]; !strings.Contains(why, "needs list and watch on leases") {
+		t.Errorf("trouble is %q", why)
+	}
+	if now := s.Snapshot(); !now.Synced || len(s.Health()) != 0 {
+		t.Errorf("synced %v, health %v", now.Synced, s.Health())
+	}
+	a.put("/api/v1/limitranges", `{`+meta("r2", "u2", "")+`}`)
+	a.remove("/api/v1/pods", "p")
+	eventually(t, s, "changes", func(now *state.Snapshot) bool {
+		return len(now.Pods) == 0 && o.has("*v1.LimitRange/r", "*v1.LimitRange/r2")
+	})
+	s.Hide(o)
+	eventually(t, s, "the end of the extra kinds", func(*state.Snapshot) bool { return len(s.Extra()) == 0 })
+	a.put("/api/v1/pods", podJSON("q", "", "Running", true))
+	eventually(t, s, "the state goes on", func(now *state.Snapshot) bool { return len(now.Pods) == 1 })
+	if o.has("*v1.LimitRange/r", "*v1.LimitRange/r2", "*v1.Pod/q") {
+		t.Error("somebody who went is still shown objects")
 	}
 }

@@ -67,6 +67,8 @@ func (c *Client) Watch(ctx context.Context, w Watched, store cache.ReflectorStor
 		RunWithContext(klog.NewContext(ctx, silent))
 }
 
+const notServed = "the API server does not serve "
+
 var userOf = regexp.MustCompile(`User "([^"]+)"`)
 
 // trouble says what is wrong in words that stay the same for the same cause.
@@ -87,6 +89,8 @@ func (c *Client) trouble(verb string, w Watched, err error) (text string, ok boo
 		}
 		// Whichever was refused first, both are needed.
 		return fmt.Sprintf("needs list and watch on %s%s%s", w.Resource, group, who), true
+	case apierrors.IsNotFound(err):
+		return notServed + w.Resource + group, true
 	case apierrors.IsUnauthorized(err):
 		return fmt.Sprintf("the API server %s refuses the credential", c.Host()), true
 	case apierrors.IsResourceExpired(err), apierrors.IsTooManyRequests(err), errors.Is(err, context.Canceled):

@@ -16,6 +16,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/collector/scrape"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -26,7 +27,6 @@ func node(name string) *object.Node { return &object.Node{Meta: object.Meta{Name
 // own labels, whole; a node that fails is a series up with 0 and nothing else.
 func TestFamiliesPassThroughUnchanged(t *testing.T) {
 	tier, err := New(Options{
-		Families: []string{Cadvisor, APIServer},
 		Nodes: func() []*object.Node {
 			return []*object.Node{node("n1"), node("n2"), {Meta: object.Meta{Name: "v"}, Virtual: true}}
 		},
@@ -45,7 +45,13 @@ func TestFamiliesPassThroughUnchanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := scrape.New(scrape.Options{Sources: []scrape.Source{tier}, Families: Families, Interval: time.Second, MinInterval: time.Second})
+	if err := tier.Set([]string{wire.RawCadvisor, wire.RawAPIServer, wire.RawNodeExporter}); err != nil {
+		t.Fatal(err)
+	}
+	if got := tier.Families(); len(got) != 2 {
+		t.Errorf("read here are %v", got)
+	}
+	s, err := scrape.New(scrape.Options{Sources: []scrape.Source{tier}, Families: wire.RawFamilies, Interval: time.Second, MinInterval: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,21 +106,95 @@ func TestFamiliesPassThroughUnchanged(t *testing.T) {
 	if !strings.Contains(why, "needs get on nodes/metrics") {
 		t.Errorf("the reason is not told: %q", why)
 	}
-	if series[Cadvisor] != 11 || series[APIServer] != 6 {
+	if series[wire.RawCadvisor] != 11 || series[wire.RawAPIServer] != 6 {
 		t.Errorf("what the families cost: %v", series)
+	}
+}
+
+// objects is what kube-state-metrics' families are made of.
+type objects struct {
+	watched []bool
+	parts   int
+}
+
+func (o *objects) Watch(on bool) error { o.watched = append(o.watched, on); return nil }
+func (o *objects) Parts() int          { return o.parts }
+func (o *objects) Troubles() []string  { return []string{"needs list and watch on leases"} }
+func (o *objects) Write(_ context.Context, part, parts int, into io.Writer) error {
+	_, err := fmt.Fprintf(into, "kube_part{part=\"%d\",of=\"%d\"} 1\n", part, parts)
+	return err
+}
+
+// Who runs what the community's rules expect is in the labels that they look at.
+func TestExportersWithinTheProcessHaveTheLabelsThatRulesExpect(t *testing.T) {
+	o := &objects{parts: 2}
+	tier, err := New(Options{
+		Node: "n1", PodNamespace: "crowsnest", Pod: "collector-x", Objects: o,
+		Host: func(_ context.Context, into io.Writer) error {
+			_, err := io.WriteString(into, "node_load1 1\n")
+			return err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tier.Set([]string{wire.RawNodeExporter, wire.RawKubeState, wire.RawNodeExporter}); err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	for _, j := range tier.Jobs() {
+		for _, g := range j.Groups {
+			for _, target := range g.Targets {
+				got += fmt.Sprintln(j.Family, target)
+				var text strings.Builder
+				if err := j.Fetch(t.Context(), string(target["__address__"])+":80", &text); err != nil {
+					t.Error(err)
+				}
+				got += text.String()
+			}
+		}
+	}
+	want := `node-exporter {__address__="n1", instance="n1", job="node-exporter", namespace="crowsnest", pod="collector-x"}
+node_load1 1
+kube-state-metrics {__address__="0", instance="kube-state-metrics-0", job="kube-state-metrics"}
+kube_part{part="0",of="2"} 1
+kube-state-metrics {__address__="1", instance="kube-state-metrics-1", job="kube-state-metrics"}
+kube_part{part="1",of="2"} 1
+`
+	if got != want {
+		t.Errorf("got %s", got)
+	}
+	if refused := tier.Refused(); len(refused) != 1 || refused["kube-state-metrics: needs list and watch on leases"] != 1 {
+		t.Errorf("refused %v", refused)
+	}
+	o.parts = 1
+	if jobs := tier.Jobs(); len(jobs[1].Groups[0].Targets) != 1 || string(jobs[1].Groups[0].Targets[0]["instance"]) != "kube-state-metrics" {
+		t.Error("the parts did not follow the objects")
+	}
+	if err := tier.Set(nil); err != nil {
+		t.Fatal(err)
+	}
+	if jobs := tier.Jobs(); len(jobs) != 0 || len(tier.Refused()) != 0 || fmt.Sprint(o.watched) != "[true false]" {
+		t.Errorf("without families: %d jobs, watched %v", len(jobs), o.watched)
 	}
 }
 
 func TestFamiliesThatCannotBe(t *testing.T) {
 	for name, o := range map[string]Options{
-		"none": {}, "unknown": {Families: []string{"nonsense"}}, "no kubelet": {Families: []string{Cadvisor}}, "no API server": {Families: []string{APIServer}},
+		"nodes alone": {Nodes: func() []*object.Node { return nil }}, "host without its name": {Host: func(context.Context, io.Writer) error { return nil }},
 	} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	tier, err := New(Options{Families: []string{APIServer}, APIServer: func(context.Context, io.Writer) error { return errors.New("x") }})
+	tier, err := New(Options{APIServer: func(context.Context, io.Writer) error { return errors.New("x") }})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tier.Set([]string{"nonsense"}); err == nil || !strings.Contains(err.Error(), "there are cadvisor") {
+		t.Errorf("an unknown family: %v", err)
+	}
+	if err := tier.Set([]string{wire.RawAPIServer, wire.RawCadvisor}); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := tier.Jobs(), tier.Jobs(); len(a) != 1 || a[0].Config != b[0].Config {

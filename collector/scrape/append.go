@@ -37,11 +37,11 @@ type series struct {
 // registry knows the series, so that each sample costs a look-up and the budget
 // is held.
 type registry struct {
-	most    int
 	metrics *metrics
 	next    atomic.Uint64
 
 	mu     sync.RWMutex
+	most   int
 	byRef  map[storage.SeriesRef]*series
 	byHash map[uint64]*series // of two with one hash the later is counted anew each time; both are sent
 	counts map[string]int
@@ -100,6 +100,19 @@ func (r *registry) removeLocked(s *series) {
 	}
 	r.counts[s.family]--
 	r.metrics.series.WithLabelValues(s.family).Set(float64(r.counts[s.family]))
+}
+
+// limit changes how many series there may be. Those that are there stay.
+func (r *registry) limit(most int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.most = most
+}
+
+func (r *registry) limited() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.most
 }
 
 // sweep forgets series that have no more samples.
@@ -271,9 +284,7 @@ func (a *appender) Commit() error {
 		a.s.series.remove(s)
 	}
 	a.s.buffer.add(a.samples)
-	for reason, n := range a.dropped {
-		a.s.metrics.dropped.WithLabelValues(reason).Add(float64(n))
-	}
+	a.s.drop(a.dropped)
 	family := a.family
 	if _, ok := a.s.metrics.families[family]; !ok {
 		family = familyOther

@@ -130,8 +130,9 @@ type Scraper struct {
 	retiring map[string]retired // by name
 
 	mu      sync.Mutex
-	refused map[string]int  // those in wrong, and what the sources refused
-	told    map[string]bool // refusals that were logged
+	refused map[string]int   // those in wrong, and what the sources refused
+	dropped map[string]int64 // samples, by reason
+	told    map[string]bool  // refusals that were logged
 }
 
 // New checks the options; it starts nothing and opens no connection.
@@ -149,7 +150,7 @@ func New(o Options) (*Scraper, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Scraper{o: o, log: o.Logger, metrics: newMetrics(o.Registerer, o.Families), told: map[string]bool{}, retiring: map[string]retired{}}
+	s := &Scraper{o: o, log: o.Logger, metrics: newMetrics(o.Registerer, o.Families), told: map[string]bool{}, dropped: map[string]int64{}, retiring: map[string]retired{}}
 	s.series = newRegistry(o.Series, s.metrics)
 	s.buffer, s.gateway = &buffer{}, newGateway(o.Dial)
 	base, err := config.Load("", s.log)
@@ -176,7 +177,7 @@ func New(o Options) (*Scraper, error) {
 func (s *Scraper) Run(ctx context.Context, sink Sink) error {
 	s.buffer.open(func(samples []compute.Sample) {
 		if err := sink(samples); err != nil {
-			s.metrics.dropped.WithLabelValues(droppedSink).Add(float64(len(samples)))
+			s.drop(map[string]int{droppedSink: len(samples)})
 			s.log.Error("seal scraped samples", "err", err)
 		}
 	})
@@ -326,6 +327,33 @@ func (s *Scraper) tell(refused map[string]int) {
 	}
 	s.refused = refused
 	s.metrics.refused.Set(float64(total))
+}
+
+func (s *Scraper) drop(by map[string]int) {
+	if len(by) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for reason, n := range by {
+		s.dropped[reason] += int64(n)
+		s.metrics.dropped.WithLabelValues(reason).Add(float64(n))
+	}
+}
+
+// SetSeries changes Options.Series; 0 takes the one of the options.
+func (s *Scraper) SetSeries(most int) { s.series.limit(orElse(most, s.o.Series)) }
+
+// Cost is how many series each family has, how many there may be, and what was
+// dropped.
+func (s *Scraper) Cost() *wire.ScrapeHealth {
+	out := &wire.ScrapeHealth{Series: s.series.byFamily(), Most: s.series.limited()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.dropped) > 0 {
+		out.Dropped = maps.Clone(s.dropped)
+	}
+	return out
 }
 
 // prepare gives a job's configuration with the limits in force.

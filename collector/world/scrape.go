@@ -5,8 +5,11 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,7 +20,6 @@ import (
 	"github.com/crowsnest-dev/crowsnest/collector/kubelet"
 	"github.com/crowsnest-dev/crowsnest/collector/raw"
 	"github.com/crowsnest-dev/crowsnest/collector/scrape"
-	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/collector/targets"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
@@ -34,8 +36,8 @@ const (
 type Scrape struct {
 	Targets  []string      // ScrapeAnnotations, ScrapeMonitors; roles cluster and all
 	File     string        // of static jobs; every role
-	Raw      []string      // families of package raw
-	Series   int           // of all targets; default 200,000
+	Raw      []string      // families of the raw tier; overrides what the server says
+	Series   int           // of all targets; overrides what the server says; default 200,000
 	Samples  int           // of one target of users; default 10,000
 	Interval time.Duration // of jobs that say none; default 30 s
 }
@@ -53,12 +55,14 @@ func (s Scrape) check(role string) error {
 		fs.Add("scrape", "is for roles cluster and all, which watch the whole cluster", role)
 	}
 	for _, f := range s.Raw {
-		switch {
-		case !slices.Contains(raw.Families, f):
-			fs.Add("raw", "must be of "+strings.Join(raw.Families, ", "), f)
-		case raw.OfNodes(f) && role == wire.RoleCluster:
+		switch reader := wire.RawReader(f); {
+		case !slices.Contains(wire.RawFamilies, f):
+			fs.Add("raw", "must be of "+strings.Join(wire.RawFamilies, ", "), f)
+		case f == wire.RawNodeExporter && role != wire.RoleNode:
+			fs.Add("raw", "is read on the node itself, by role node", f)
+		case reader == wire.RoleNode && role == wire.RoleCluster:
 			fs.Add("raw", "is read of kubelets, by roles node and all", f)
-		case !raw.OfNodes(f) && role == wire.RoleNode:
+		case reader == wire.RoleCluster && role == wire.RoleNode:
 			fs.Add("raw", "is read by roles cluster and all", f)
 		}
 	}
@@ -71,20 +75,74 @@ func (s Scrape) check(role string) error {
 	return fs.Err()
 }
 
-// scraping is the Scraper with what finds its targets.
+// scraping is the Scraper with what finds its targets. It begins with the first
+// wish for anything to be scraped.
 type scraping struct {
 	*scrape.Scraper
-	found *targets.Discovery
+	own   Scrape
+	found *targets.Discovery // nil where users' targets are not wanted
+	tier  *raw.Tier
+
+	wanted func() // closes wake
+	wake   chan struct{}
 }
 
 var _ collector.Scraper = (*scraping)(nil)
 
 // Run implements collector.Scraper.
 func (s *scraping) Run(ctx context.Context, sink func([]compute.Sample) error) error {
+	select {
+	case <-s.wake:
+	case <-ctx.Done():
+		return nil
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.found.Run(ctx) })
+	if s.found != nil {
+		g.Go(func() error { return s.found.Run(ctx) })
+	}
 	g.Go(func() error { return s.Scraper.Run(ctx, sink) })
 	return g.Wait()
+}
+
+// Cost implements collector.Scraper.
+func (s *scraping) Cost() *wire.ScrapeHealth {
+	select {
+	case <-s.wake:
+	default:
+		return nil
+	}
+	out := s.Scraper.Cost()
+	out.Families = s.tier.Families()
+	return out
+}
+
+// SetRaw implements collector.Scraper.
+func (s *scraping) SetRaw(r *wire.Raw) (map[string]string, error) {
+	if r == nil {
+		r = &wire.Raw{}
+	}
+	overridden := map[string]string{}
+	families, series := r.Families, r.Series
+	if len(s.own.Raw) > 0 {
+		if len(families) > 0 && !slices.Equal(families, s.own.Raw) {
+			overridden["raw.families"] = strings.Join(s.own.Raw, ",")
+		}
+		families = s.own.Raw
+	}
+	if s.own.Series > 0 {
+		if series > 0 && series != s.own.Series {
+			overridden["raw.series"] = strconv.Itoa(s.own.Series)
+		}
+		series = s.own.Series
+	}
+	if err := s.tier.Set(families); err != nil {
+		return nil, err
+	}
+	s.SetSeries(series)
+	if len(s.tier.Families()) > 0 {
+		s.wanted()
+	}
+	return overridden, nil
 }
 
 // observers are what scraping needs to see of the watches.
@@ -96,41 +154,59 @@ func (s Scrape) observers() (*targets.Objects, []kube.Observer) {
 	return o, []kube.Observer{o}
 }
 
-func openScraping(o Options, client *kube.Client, objects *targets.Objects, now func() *state.Snapshot) (*scraping, error) {
-	options := targets.Options{Objects: objects, File: o.Scrape.File, Logger: o.Logger}
-	options.Annotations = slices.Contains(o.Scrape.Targets, ScrapeAnnotations)
-	if slices.Contains(o.Scrape.Targets, ScrapeMonitors) {
-		options.Monitors = client.List
-	}
-	found, err := targets.New(options)
-	if err != nil {
+func openScraping(o Options, client *kube.Client, objects *targets.Objects, source *kube.Source) (*scraping, error) {
+	s := &scraping{own: o.Scrape, wake: make(chan struct{})}
+	s.wanted = sync.OnceFunc(func() { close(s.wake) })
+	var err error
+	if s.tier, err = openRaw(o, client, source); err != nil {
 		return nil, err
 	}
-	sources := []scrape.Source{found}
-	if len(o.Scrape.Raw) > 0 {
-		tier, err := openRaw(o, client, now)
-		if err != nil {
+	sources := []scrape.Source{s.tier}
+	if len(o.Scrape.Targets) > 0 || o.Scrape.File != "" {
+		options := targets.Options{Objects: objects, File: o.Scrape.File, Logger: o.Logger}
+		options.Annotations = slices.Contains(o.Scrape.Targets, ScrapeAnnotations)
+		if slices.Contains(o.Scrape.Targets, ScrapeMonitors) {
+			options.Monitors = client.List
+		}
+		if s.found, err = targets.New(options); err != nil {
 			return nil, err
 		}
-		sources = append(sources, tier)
+		sources = append(sources, s.found)
 	}
-	s, err := scrape.New(scrape.Options{
-		Sources: sources, Families: slices.Concat(targets.Families, raw.Families), Interval: cmp.Or(o.Scrape.Interval, 30*time.Second),
+	s.Scraper, err = scrape.New(scrape.Options{
+		Sources: sources, Families: slices.Concat(targets.Families, wire.RawFamilies), Interval: cmp.Or(o.Scrape.Interval, 30*time.Second),
 		Limits: scrape.Limits{Samples: o.Scrape.Samples}, Series: o.Scrape.Series, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &scraping{s, found}, nil
+	if _, err := s.SetRaw(nil); err != nil {
+		return nil, err
+	}
+	if o.Scrape.on() {
+		s.wanted()
+	}
+	return s, nil
 }
 
-func openRaw(o Options, client *kube.Client, now func() *state.Snapshot) (*raw.Tier, error) {
-	options := raw.Options{Families: o.Scrape.Raw}
+func openRaw(o Options, client *kube.Client, source *kube.Source) (*raw.Tier, error) {
+	var options raw.Options
 	if o.Role != wire.RoleNode {
 		options.APIServer = client.Metrics
+		options.Objects = &kubeObjects{source: source}
+	} else {
+		h := &hostExporter{o: o}
+		options.Host, options.Node = h.Write, o.Node
+		if client.InCluster() {
+			// The pod's host name is its own name, unless it shares its node's.
+			options.PodNamespace, options.Pod = client.Namespace, os.Getenv("POD_NAME")
+			if host, err := os.Hostname(); options.Pod == "" && err == nil {
+				options.Pod = host
+			}
+		}
 	}
 	if o.Role != wire.RoleCluster {
-		options.Nodes = func() []*object.Node { return slices.Collect(maps.Values(now().Nodes)) }
+		options.Nodes = func() []*object.Node { return slices.Collect(maps.Values(source.Snapshot().Nodes)) }
 		var kubelets kubelet.Fetcher = &kubelet.Proxy{URL: client.KubeletURL, Client: client.HTTP()}
 		if o.Role == wire.RoleNode {
 			direct, err := directKubelets(o, client.REST())
@@ -144,7 +220,7 @@ func openRaw(o Options, client *kube.Client, now func() *state.Snapshot) (*raw.T
 	return raw.New(options)
 }
 
-// Targets serves the targets' states as JSON; nil where nothing is scraped.
+// Targets serves the targets' states as JSON.
 func (o *Opened) Targets() http.Handler {
 	s, ok := o.World.Scraper.(*scraping)
 	if !ok {

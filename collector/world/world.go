@@ -138,13 +138,11 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		}
 		out.World.Logs = append(out.World.Logs, w)
 	}
-	if o.Scrape.on() {
-		scraper, err := openScraping(o, client, objects, source.Snapshot)
-		if err != nil {
-			return nil, err
-		}
-		out.World.Scraper = scraper
+	scraper, err := openScraping(o, client, objects, source)
+	if err != nil {
+		return nil, err
 	}
+	out.World.Scraper = scraper
 	if out.Version, out.Trouble = client.Version(ctx); out.Trouble == nil {
 		out.Missing, out.Trouble = client.Check(ctx, kube.Rights(kube.Access{
 			Role: o.Role, NodeProxy: o.Role == wire.RoleAll, PodLogs: o.Role == wire.RoleAll && !o.NoLogs,

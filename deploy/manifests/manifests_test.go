@@ -23,6 +23,8 @@ import (
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
+
+	"github.com/crowsnest-dev/crowsnest/collector/kubestate"
 )
 
 // outside is the one folder whose rights are powerful, and said to be.
@@ -35,6 +37,13 @@ var optional = map[string]map[string]string{ // folder → "group/resource" → 
 	"monitors": {
 		"monitoring.coreos.com/servicemonitors": "list", "monitoring.coreos.com/podmonitors": "list", "monitoring.coreos.com/probes": "list",
 	},
+	"kube-state": func() map[string]string {
+		rights := map[string]string{}
+		for _, w := range kubestate.Watches() {
+			rights[w.GroupVersion.Group+"/"+w.Resource] = "list watch"
+		}
+		return rights
+	}(),
 }
 
 // load gives the objects of every manifest by file; an unknown or repeated key
@@ -176,6 +185,28 @@ func excess(rule rbacv1.PolicyRule, more map[string]string) []string {
 		}
 	}
 	return problems
+}
+
+// What kube-state-metrics' families are made of beyond the shipped rights is in
+// the folder for it, all of it.
+func TestTheFolderKubeStateGivesEveryRightThatItsFamiliesNeed(t *testing.T) {
+	given := map[string]bool{}
+	for path, objects := range load(t) {
+		for _, object := range objects {
+			if role, ok := object.(*rbacv1.ClusterRole); ok && filepath.Dir(path) == "kube-state" {
+				for _, rule := range role.Rules {
+					for _, resource := range rule.Resources {
+						given[rule.APIGroups[0]+"/"+resource] = slices.Equal(rule.Verbs, []string{"list", "watch"})
+					}
+				}
+			}
+		}
+	}
+	for right := range optional["kube-state"] {
+		if !given[right] {
+			t.Errorf("list and watch on %s is not given", right)
+		}
+	}
 }
 
 func TestExcessFindsWhatMustNotBe(t *testing.T) {

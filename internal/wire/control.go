@@ -94,6 +94,8 @@ type Health struct {
 	ClockOffsetSeconds     *float64  `json:"clock_offset_seconds,omitempty"`
 	ClockCorrectionSeconds float64   `json:"clock_correction_seconds,omitempty"`
 	Logs                   LogHealth `json:"logs"`
+	// Scrape is nil where nothing is scraped.
+	Scrape *ScrapeHealth `json:"scrape,omitempty"`
 }
 
 // SourceHealth is the state of one source of readings.

@@ -22,6 +22,7 @@ type Settings struct {
 	LogRules        *LogRules          `json:"log_rules,omitempty"`
 	QueueAgeSeconds int64              `json:"queue_age_seconds,omitempty"`
 	QueueBytes      int64              `json:"queue_bytes,omitempty"`
+	Raw             *Raw               `json:"raw,omitempty"`
 }
 
 // LogRules say which lines are collected, and what is masked in them.
@@ -64,6 +65,9 @@ func (s Settings) Validate() error {
 	}
 	if r := s.LogRules; r != nil {
 		r.validate(&fs)
+	}
+	if s.Raw != nil {
+		s.Raw.validate(&fs)
 	}
 	return fs.Err()
 }

@@ -1454,6 +1454,8 @@ export interface components {
             cluster: string;
             /** @description Those that are connected, or were in the last 24 h, by name. */
             collectors: components["schemas"]["Collector"][];
+            /** @description Every family of the raw tier, and what it costs. */
+            raw_families: components["schemas"]["RawFamily"][];
             settings: components["schemas"]["Settings"];
             /**
              * Format: int64
@@ -1514,6 +1516,8 @@ export interface components {
             /** Format: date-time */
             queue_oldest_at?: string;
             role: string;
+            /** @description What it scrapes beyond the catalogue, and what that costs; left out where it scrapes nothing. */
+            scrape?: components["schemas"]["Scrape"];
             /** @description node/NAME, cluster or all. */
             sender: string;
             /** @description Sources whose last attempt failed, with why. */
@@ -2597,6 +2601,32 @@ export interface components {
             /** @description … in this time, from 1s to 24h. */
             per: string;
         };
+        Raw: {
+            /** @description Of cadvisor, kubelet, kubelet_resource, kubelet_probes, apiserver, node-exporter, kube-state-metrics. raw_families of the answer says what each costs. */
+            families?: string[] | null;
+            /**
+             * Format: int64
+             * @description Most series that one collector scrapes altogether, users' own targets included; what is beyond is dropped and counted. Left out: 200,000.
+             */
+            series?: number;
+        };
+        RawFamily: {
+            /** @description By these settings; a collector's own configuration may choose others. */
+            chosen: boolean;
+            /**
+             * Format: int64
+             * @description About how many series it would have, by the objects that the inventory holds; by experience, not by measurement.
+             */
+            estimated_series: number;
+            name: string;
+            /** @description The role that reads it where every node has a collector: node or cluster. */
+            reader: string;
+            /**
+             * Format: int64
+             * @description Active series of all collectors together, as they count them.
+             */
+            series: number;
+        };
         Repeat: {
             /**
              * Format: double
@@ -2845,6 +2875,23 @@ export interface components {
             /** @description Why they do not run as they are written. */
             problem?: string;
         };
+        Scrape: {
+            /** @description Samples dropped since the start, by reason. */
+            dropped: {
+                [key: string]: number;
+            };
+            /** @description Of the raw tier, that this collector reads. */
+            families: string[];
+            /**
+             * Format: int64
+             * @description The budget of all series together; what is beyond it is dropped.
+             */
+            most: number;
+            /** @description Active series by family, users' own targets included. */
+            series: {
+                [key: string]: number;
+            };
+        };
         Service: {
             cluster_ip?: string;
             /** Format: date-time */
@@ -2905,6 +2952,8 @@ export interface components {
              * @description How many bytes on disk may wait; left out: 1 GiB.
              */
             queue_bytes?: number;
+            /** @description Metrics that pass through under the names of whoever made them, for the community's rules and dashboards; left out: none. */
+            raw?: components["schemas"]["Raw"];
         };
         SettingsChange: {
             settings: components["schemas"]["Settings"];
