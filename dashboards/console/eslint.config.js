@@ -22,10 +22,17 @@ const withoutCatalogue = [
   "src/features/notifications/**",
   "src/features/overview/**",
   "src/features/pod/**",
-  "src/features/policies/**",
   "src/features/settings/page.tsx",
   "src/features/workload/**",
-  "src/parts/**",
+  "src/parts/*",
+  "src/parts/boards/**",
+  "src/parts/charts/**",
+  "src/parts/clusters/**",
+  "src/parts/deliveries/**",
+  "src/parts/incidents/**",
+  "src/parts/logs/**",
+  "src/parts/objects/**",
+  "src/parts/promql/**",
 ];
 const word = "/[A-Za-z]{2}/";
 const sentence = "/[A-Za-z]{2,} [a-z]{2,}/";

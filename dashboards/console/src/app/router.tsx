@@ -110,6 +110,7 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: "/policies/$name",
+    validateSearch: (raw) => ({ ...text(raw, "object"), ...text(raw, "cluster"), ...text(raw, "dimensions"), ...text(raw, "at") }),
     component: lazyRouteComponent(() => import("@/features/policies/detail"), "PolicyPage"),
   }),
   createRoute({

@@ -2,6 +2,7 @@ import { ActionIcon, Button, MultiSelect, NumberInput, Select, TagsInput, TextIn
 import { IconPlus, IconTrash } from "@tabler/icons-react";
 import { type ReactNode, useMemo, useState } from "react";
 import type { Metric } from "@/api/types";
+import { policies as m } from "@/i18n/policies";
 import { useClusters, useTargets, useWorkloads } from "@/parts/queries";
 import { StateIcon } from "@/ui/state";
 import { type Condition, conditionOf, type Draft, parseQuantity, quantityText, selectable, type Severity, severities, withCondition, withMetric, withObjects, withSpec, withThreshold } from "./draft";
@@ -17,8 +18,6 @@ interface Props {
   readonly wrong: readonly { readonly location: string; readonly message: string }[];
 }
 
-const levelNames: Record<string, string> = { cluster: "Cluster", node: "Node", namespace: "Namespace", workload: "Workload", service: "Service", pod: "Pod", container: "Container", volume: "Volume", component: "Control plane" };
-
 const periods = ["30s", "1m", "2m", "5m", "10m", "15m", "30m", "1h", "6h", "1d"];
 
 /** The policy as one sentence made of controls, with what it would see beside it. */
@@ -30,7 +29,7 @@ export function PolicyForm({ draft, catalogue, onChange, wrong }: Props) {
   const can = selectable(spec.level);
   const objects = spec.objects ?? {};
   const targetNames = (spec.notify?.targets ?? []).map((t) => t.name);
-  const metricsOf = catalogue.filter((m) => m.level === spec.level);
+  const metricsOf = catalogue.filter((entry) => entry.level === spec.level);
   return (
     <div className={classes.form}>
       {conditions.map((c, i) => (
@@ -53,67 +52,67 @@ export function PolicyForm({ draft, catalogue, onChange, wrong }: Props) {
           leftSection={<IconPlus size={13} />}
           disabled={metricsOf.length === 0 || conditions.length >= 5}
           onClick={() => {
-            const metric = metricsOf.find((m) => !conditions.some((c) => c.metric === m.name)) ?? metricsOf[0];
+            const metric = metricsOf.find((entry) => !conditions.some((c) => c.metric === entry.name)) ?? metricsOf[0];
             if (metric) onChange(withSpec(draft, { conditions: [...conditions, conditionOf(metric)] }));
           }}
         >
-          A further condition
+          {m.form.further}
         </Button>
         {conditions.length > 1 ? (
           <Select
             size="xs"
-            aria-label="how conditions combine"
+            aria-label={m.form.combine}
             w={220}
             allowDeselect={false}
             data={[
-              { value: "all", label: "all conditions must hold" },
-              { value: "any", label: "any condition is enough" },
+              { value: "all", label: m.form.all },
+              { value: "any", label: m.form.any },
             ]}
             value={spec.combine ?? "all"}
             onChange={(v) => onChange(withSpec(draft, { combine: v === "any" ? "any" : "all" }))}
           />
         ) : null}
       </div>
-      <Line word="of">
-        <Multi label="which clusters" any="any cluster" values={spec.clusters?.names ?? []} known={places.clusters} onChange={(names) => onChange(clustersOf(draft, names))} />
+      <Line word={m.form.of}>
+        <Multi label={m.form.clusters} any={m.form.anyCluster} values={spec.clusters?.names ?? []} known={places.clusters} onChange={(names) => onChange(clustersOf(draft, names))} />
         {can.namespaces ? (
-          <Multi label="in which namespaces" any="any namespace" values={objects.namespaces ?? []} known={places.namespaces} onChange={(namespaces) => onChange(withObjects(draft, { namespaces }))} />
+          <Multi label={m.form.namespaces} any={m.form.anyNamespace} values={objects.namespaces ?? []} known={places.namespaces} onChange={(namespaces) => onChange(withObjects(draft, { namespaces }))} />
         ) : null}
         {can.workloads ? (
-          <Multi label="of which workloads" any="any workload" values={objects.workloads ?? []} known={places.workloads} onChange={(workloads) => onChange(withObjects(draft, { workloads }))} />
+          <Multi label={m.form.workloads} any={m.form.anyWorkload} values={objects.workloads ?? []} known={places.workloads} onChange={(workloads) => onChange(withObjects(draft, { workloads }))} />
         ) : null}
         {can.names && spec.level !== "workload" ? (
-          <Multi label={`named`} any={`any ${spec.level}`} values={objects.names ?? []} known={[]} onChange={(names) => onChange(withObjects(draft, { names }))} />
+          <Multi label={m.form.named} any={m.form.anyObject(spec.level)} values={objects.names ?? []} known={[]} onChange={(names) => onChange(withObjects(draft, { names }))} />
         ) : null}
         {can.namespaces ? (
           <Multi
-            label="but not in"
-            any="no exception"
+            label={m.form.butNot}
+            any={m.form.noException}
             values={objects.exclude?.namespaces ?? []}
             known={places.namespaces}
             onChange={(namespaces) => onChange(withObjects(draft, { exclude: exclusion(objects.exclude, namespaces) }))}
           />
         ) : null}
         {can.selector ? (
-          <TextInput size="xs" label="with labels" placeholder="tier in (web,api)" value={objects.selector ?? ""} onChange={(e) => onChange(withObjects(draft, { selector: e.currentTarget.value }))} />
+          <TextInput size="xs" label={m.form.labels} placeholder="tier in (web,api)" value={objects.selector ?? ""} onChange={(e) => onChange(withObjects(draft, { selector: e.currentTarget.value }))} />
         ) : null}
       </Line>
-      <Line word="tell">
+      <Line word={m.form.tell}>
         <MultiSelect
           size="xs"
-          label="targets"
-          placeholder={targetNames.length === 0 ? "nobody: shown in the console only" : ""}
+          label={m.form.targets}
+          placeholder={targetNames.length === 0 ? m.form.byRoutes : ""}
           data={[...new Set([...(targets.data ?? []).map((t) => t.metadata.name), ...targetNames])]}
           value={targetNames}
           searchable
-          nothingFoundMessage="No such target. Targets are made under Notifications."
+          nothingFoundMessage={m.form.noTarget}
           onChange={(names) => onChange(withTargets(draft, names))}
         />
       </Line>
-      <Line word="and end">
+      <Line word={m.form.andEnd}>
         <NumberInput
           size="xs"
-          label="after good periods in a row"
+          label={m.form.recoverAfter}
           min={1}
           max={60}
           value={spec.recoverAfter ?? 2}
@@ -121,37 +120,37 @@ export function PolicyForm({ draft, catalogue, onChange, wrong }: Props) {
         />
         <Select
           size="xs"
-          label="when no data comes"
+          label={m.form.noData}
           allowDeselect={false}
           data={[
-            { value: "keep", label: "keep its state" },
-            { value: "resolve", label: "end the alert" },
-            { value: "alert", label: "make an alert" },
+            { value: "keep", label: m.form.keep },
+            { value: "resolve", label: m.form.resolve },
+            { value: "alert", label: m.form.alert },
           ]}
           value={spec.noData?.action ?? "keep"}
           onChange={(v) => onChange(withSpec(draft, { noData: { ...spec.noData, action: v === "alert" || v === "resolve" ? v : "keep" } }))}
         />
         <TextInput
           size="xs"
-          label="not before the object is"
-          placeholder="0s old"
+          label={m.form.minAge}
+          placeholder={m.form.minAgeHint}
           value={spec.minAge ?? ""}
           onChange={(e) => onChange(withSpec(draft, { minAge: e.currentTarget.value === "" ? "0s" : e.currentTarget.value.trim() }))}
         />
       </Line>
-      <Line word="saying">
+      <Line word={m.form.saying}>
         <TextInput
           size="xs"
           className={classes.grow}
-          label="summary"
-          placeholder="{{ .Object.Pod }} uses {{ .Value }} of its CPU limit"
+          label={m.form.summary}
+          placeholder={m.form.summaryHint}
           value={spec.annotations?.summary ?? ""}
           onChange={(e) => onChange(annotated(draft, "summary", e.currentTarget.value))}
         />
         <TextInput
           size="xs"
           className={classes.grow}
-          label="runbook"
+          label={m.form.runbook}
           placeholder="https://…"
           value={spec.annotations?.runbook_url ?? ""}
           onChange={(e) => onChange(annotated(draft, "runbook_url", e.currentTarget.value))}
@@ -169,31 +168,31 @@ const Line = ({ word, children }: { word: string; children: ReactNode }) => (
 );
 
 function ConditionForm({ first, any, draft, index, condition: c, catalogue, onChange, wrong }: Props & { first: boolean; any: boolean; index: number; condition: Condition }) {
-  const metric = catalogue.find((m) => m.name === c.metric);
+  const metric = catalogue.find((entry) => entry.name === c.metric);
   const set = (change: Partial<Condition>) => onChange(withCondition(draft, index, change));
   const replace = (next: Condition) => onChange(withSpec(draft, { conditions: (draft.spec.conditions ?? []).map((old, i) => (i === index ? next : old)) }));
   const groups = useMemo(() => {
     const by = new Map<string, { value: string; label: string }[]>();
-    for (const m of catalogue) {
-      const group = levelNames[m.level] ?? m.level;
-      by.set(group, [...(by.get(group) ?? []), { value: m.name, label: `${m.title}${m.dimensions.length > 0 ? ` by ${m.dimensions.join(", ")}` : ""}` }]);
+    for (const entry of catalogue) {
+      const group = m.levelTitle(entry.level);
+      by.set(group, [...(by.get(group) ?? []), { value: entry.name, label: entry.dimensions.length > 0 ? m.form.by(entry.title, entry.dimensions.join(", ")) : entry.title }]);
     }
     return [...by].map(([group, items]) => ({ group, items }));
   }, [catalogue]);
   const said = wrong.filter((w) => w.location.includes(`conditions[${index}]`));
   if (c.metric === undefined || c.metric === "") {
-    return <p className={classes.quiet}>Condition {index + 1} is not about a metric of the catalogue; change it in the YAML view.</p>;
+    return <p className={classes.quiet}>{m.form.notMetric(index + 1)}</p>;
   }
   const unit = metric?.unit ?? "";
   const need = c.need ?? c.of ?? 1;
   const of = c.of ?? need;
   return (
-    <Line word={first ? "When" : any ? "or when" : "and when"}>
-      <Select size="xs" label="the" allowDeselect={false} w={150} data={Object.entries(statistics).map(([value, label]) => ({ value, label }))} value={c.statistic ?? metric?.statistic ?? "avg"} onChange={(v) => set({ statistic: (v ?? "avg") as NonNullable<Condition["statistic"]> })} />
+    <Line word={first ? m.form.when : any ? m.form.orWhen : m.form.andWhen}>
+      <Select size="xs" label={m.form.the} allowDeselect={false} w={150} data={Object.entries(statistics).map(([value, label]) => ({ value, label }))} value={c.statistic ?? metric?.statistic ?? "avg"} onChange={(v) => set({ statistic: (v ?? "avg") as NonNullable<Condition["statistic"]> })} />
       <Select
         size="xs"
-        label={`of any ${draft.spec.level}`}
-        aria-label="metric"
+        label={m.form.ofAny(draft.spec.level)}
+        aria-label={m.form.metric}
         w={250}
         searchable
         allowDeselect={false}
@@ -201,22 +200,22 @@ function ConditionForm({ first, any, draft, index, condition: c, catalogue, onCh
         value={c.metric}
         maxDropdownHeight={420}
         onChange={(name) => {
-          const next = catalogue.find((m) => m.name === name);
+          const next = catalogue.find((entry) => entry.name === name);
           if (next && next.name !== c.metric) onChange(withMetric(draft, index, next));
         }}
       />
-      <Select size="xs" label="is" aria-label="comparison" allowDeselect={false} w={130} data={Object.entries(ops).map(([value, label]) => ({ value, label }))} value={c.op} onChange={(v) => set({ op: (v ?? ">") as Condition["op"] })} />
+      <Select size="xs" label={m.form.is} aria-label={m.form.comparison} allowDeselect={false} w={130} data={Object.entries(ops).map(([value, label]) => ({ value, label }))} value={c.op} onChange={(v) => set({ op: (v ?? ">") as Condition["op"] })} />
       {severities.map((s) => (
         <ThresholdInput key={`${s} ${c.metric ?? ""}`} severity={s} unit={unit} value={c.thresholds[s]} onChange={(v) => replace(withThreshold(c, "thresholds", s, v))} />
       ))}
-      <NumberInput size="xs" label="in" aria-label="bad periods" w={64} min={1} max={of} value={need} onChange={(n) => typeof n === "number" && set({ need: n, of: Math.max(of, n) })} />
-      <NumberInput size="xs" label="of the last" aria-label="of the last periods" w={76} min={1} max={60} value={of} onChange={(n) => typeof n === "number" && set({ of: n, need: Math.min(need, n) })} />
-      <Select size="xs" label="periods of" aria-label="period" allowDeselect={false} w={96} data={[...new Set([...periods, c.period])].map((p) => ({ value: p, label: periodWords(p) }))} value={c.period} onChange={(v) => set({ period: v ?? "1m" })} />
+      <NumberInput size="xs" label={m.form.in} aria-label={m.form.badPeriods} w={64} min={1} max={of} value={need} onChange={(n) => typeof n === "number" && set({ need: n, of: Math.max(of, n) })} />
+      <NumberInput size="xs" label={m.form.ofLast} aria-label={m.form.ofLastPeriods} w={76} min={1} max={60} value={of} onChange={(n) => typeof n === "number" && set({ of: n, need: Math.min(need, n) })} />
+      <Select size="xs" label={m.form.periodsOf} aria-label={m.form.period} allowDeselect={false} w={96} data={[...new Set([...periods, c.period])].map((p) => ({ value: p, label: periodWords(p) }))} value={c.period} onChange={(v) => set({ period: v ?? "1m" })} />
       {metric?.dimensions.map((d) => (
-        <Multi key={d} label={`with ${d}`} any={`any ${d}`} values={c.where?.[d] ?? []} known={[]} onChange={(values) => set({ where: whereOf(c, d, values) })} />
+        <Multi key={d} label={m.form.with(d)} any={m.form.anyOf(d)} values={c.where?.[d] ?? []} known={[]} onChange={(values) => set({ where: whereOf(c, d, values) })} />
       ))}
       {first ? null : (
-        <ActionIcon variant="default" size="md" className={classes.remove} aria-label={`take condition ${index + 1} away`} onClick={() => onChange(withSpec(draft, { conditions: (draft.spec.conditions ?? []).filter((_, i) => i !== index) }))}>
+        <ActionIcon variant="default" size="md" className={classes.remove} aria-label={m.form.takeAway(index + 1)} onClick={() => onChange(withSpec(draft, { conditions: (draft.spec.conditions ?? []).filter((_, i) => i !== index) }))}>
           <IconTrash size={14} />
         </ActionIcon>
       )}
@@ -239,15 +238,15 @@ function ThresholdInput({ severity, unit, value, onChange }: { severity: Severit
     <TextInput
       size="xs"
       w={112}
-      label={severity}
-      aria-label={`${severity} threshold`}
-      placeholder="none"
+      label={m.severity[severity]}
+      aria-label={m.form.threshold(m.severity[severity] ?? severity)}
+      placeholder={m.form.noThreshold}
       leftSection={<StateIcon state={severity} size={13} silent />}
       rightSection={<span className={classes.unit}>{unit === "%" || unit === "cores" ? unit : ""}</span>}
       rightSectionWidth={unit === "cores" ? 40 : 22}
       rightSectionPointerEvents="none"
       value={text}
-      error={unreadable ? `such as ${unit === "B" ? "512 MiB" : unit === "B/s" ? "20 MB/s" : unit === "cores" ? "0.5" : "80"}` : undefined}
+      error={unreadable ? m.form.suchAs(unit === "B" ? "512 MiB" : unit === "B/s" ? "20 MB/s" : unit === "cores" ? "0.5" : "80") : undefined}
       onChange={(e) => {
         const next = e.currentTarget.value;
         setTyped(next);

@@ -1,6 +1,7 @@
 import { Button } from "@mantine/core";
 import { lazy, Suspense, useState } from "react";
 import type { components } from "@/api/schema";
+import { policies as m } from "@/i18n/policies";
 import { Card, Section } from "@/ui/Bits";
 import { age, count } from "@/ui/format";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
@@ -21,8 +22,8 @@ export function History({ name }: { name: string }) {
   const now = useNow();
   const [open, setOpen] = useState<number | undefined>();
   return (
-    <Section title="History" note={history.data ? count(history.data.length) : undefined}>
-      <Loaded query={history} what="The policy's history" skeleton={<TableSkeleton rows={2} />}>
+    <Section title={m.history.title} note={history.data ? count(history.data.length) : undefined}>
+      <Loaded query={history} what={m.history.what} skeleton={<TableSkeleton rows={2} />}>
         {(all) => (
           <Card>
             <ol className={classes.history}>
@@ -31,15 +32,13 @@ export function History({ name }: { name: string }) {
                 return (
                   <li key={`${v.revision} ${v.at}`}>
                     <div className={classes.row}>
-                      <b>Revision {v.revision}</b>
+                      <b>{m.history.revision(v.revision)}</b>
                       <span className={classes.quiet}>
-                        {age(v.at, now)} ago by {v.by || "unknown"}
-                        {v.managedBy === "" || v.managedBy === "console" ? "" : ` (${v.managedBy})`}
-                        {v.deleted ? ", deleted" : ""}
+                        {m.history.by(age(v.at, now), v.by, v.managedBy === "console" ? "" : v.managedBy, v.deleted === true)}
                       </span>
                       {before && !v.deleted ? (
                         <Button size="compact-xs" variant="default" aria-expanded={open === v.revision} onClick={() => setOpen(open === v.revision ? undefined : v.revision)}>
-                          {open === v.revision ? "Hide" : "What changed"}
+                          {open === v.revision ? m.history.hide : m.history.show}
                         </Button>
                       ) : null}
                     </div>

@@ -1,10 +1,11 @@
 import { Skeleton } from "@mantine/core";
 import { useMemo } from "react";
 import type { Metric } from "@/api/types";
+import { policies as m } from "@/i18n/policies";
 import { axisTop, shortNames, statistics } from "@/parts/charts/model";
 import Plot, { type Threshold } from "@/parts/charts/Plot";
 import { useRange, useSetRange } from "@/parts/page";
-import { byUnit, count, plural } from "@/ui/format";
+import { byUnit, count } from "@/ui/format";
 import { Failure } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { StateLabel } from "@/ui/state";
@@ -12,6 +13,7 @@ import { resolveRange, toRFC3339 } from "@/ui/time";
 import { type Condition, identity, severities, severityOf, type Spec } from "./draft";
 import classes from "./policies.module.css";
 import { usePreview } from "./queries";
+import { Spread } from "./Spread";
 
 const height = 220;
 
@@ -33,8 +35,8 @@ export function Preview({ spec, condition, metric }: { spec: Spec; condition: Co
     [condition.thresholds],
   );
   const peak = lines.reduce<number | null>((max, l) => {
-    const m = statistics(l.values).max;
-    return m === null ? max : Math.max(max ?? 0, m);
+    const most = statistics(l.values).max;
+    return most === null ? max : Math.max(max ?? 0, most);
   }, null);
   const top = axisTop(Math.max(peak ?? 0, ...thresholds.map((t) => t.value * 1.08)), metric.chart.max ?? 0);
   const beyond = severities.flatMap((s) => (answer.beyond[s] === undefined ? [] : [{ severity: s, n: answer.beyond[s] }])).reverse();
@@ -45,26 +47,25 @@ export function Preview({ spec, condition, metric }: { spec: Spec; condition: Co
         {answer.matching === undefined ? (
           <Skeleton height={12} width={260} />
         ) : answer.matching === 0 ? (
-          <StateLabel state="stale">Nothing matches that has a value now: the policy would be idle.</StateLabel>
+          <StateLabel state="stale">{m.preview.idle}</StateLabel>
         ) : (
           <>
-            <span>
-              <b>{plural(answer.matching, spec.level)}</b> with a value now
-            </span>
+            <b>{m.preview.now(m.objects(answer.matching, spec.level))}</b>
             {beyond.map(({ severity, n }) => (
               <StateLabel key={severity} state={n > 0 ? severity : "ok"}>
-                {count(n)} beyond {severity}
+                {m.preview.beyond(count(n), m.severity[severity] ?? severity)}
               </StateLabel>
             ))}
           </>
         )}
       </div>
       {answer.error ? (
-        <Failure what="The preview" error={answer.error} />
+        <Failure what={m.preview.what} error={answer.error} />
       ) : answer.range === undefined ? (
         <Skeleton height={height} />
       ) : lines.length === 0 ? (
-        <div className={classes.previewNone}>No value of “{metric.title}” in this range.{metric.absent ? ` There is none when ${metric.absent}.` : ""}</div>
+        <div className={classes.previewNone}>{m.preview.noValue(metric.title)}
+          {metric.absent ? m.preview.absent(metric.absent) : ""}</div>
       ) : (
         <>
           <Plot
@@ -77,17 +78,19 @@ export function Preview({ spec, condition, metric }: { spec: Spec; condition: Co
             start={start}
             end={end}
             thresholds={thresholds}
-            label={`chart of ${metric.title} with thresholds`}
+            label={m.preview.chart(metric.title)}
             onCursor={() => undefined}
             onZoom={(from, to) => setRange({ from: toRFC3339(Math.floor(from)), to: toRFC3339(Math.ceil(to)) })}
           />
           <p className={classes.quiet}>
-            {lines.length === 1 ? `Drawn: ${lines[0]?.full ?? ""}.` : `Drawn: the ${lines.length} objects that are worst now.`} {crossed === 0 ? "None of them crossed a threshold in this range." : `${crossed === 1 ? "One" : count(crossed)} of them crossed a threshold in this range.`}
-            {peak === null ? "" : ` Highest: ${byUnit(peak, metric.unit)}.`}
-            {spec.objects?.selector || spec.objects?.exclude?.selector || spec.objects?.exclude?.workloads ? " The preview does not apply label selectors and excluded workloads; the policy does." : ""}
+            {lines.length === 1 ? m.preview.drawnOne(lines[0]?.full ?? "") : m.preview.drawn(lines.length)} {crossed === 0 ? m.preview.crossedNone : m.preview.crossed(crossed)}
+            {peak === null ? "" : ` ${m.preview.highest(byUnit(peak, metric.unit))}`}
+            {spec.objects?.selector || spec.objects?.exclude?.selector || spec.objects?.exclude?.workloads ? ` ${m.preview.noSelectors}` : ""}
           </p>
         </>
       )}
+      {/* What is either or needs no picture. */}
+      {metric.kind === "state" ? null : <Spread spec={spec} condition={condition} metric={metric} />}
     </div>
   );
 }

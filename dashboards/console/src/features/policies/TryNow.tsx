@@ -1,10 +1,12 @@
 import { Skeleton } from "@mantine/core";
 import { useEffect } from "react";
 import { RequestError } from "@/api/problem";
+import { policies as m } from "@/i18n/policies";
 import { Card, Section } from "@/ui/Bits";
-import { byUnit, clock, count, instant, plural } from "@/ui/format";
+import { byUnit, clock, instant } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { StateLabel } from "@/ui/state";
+import { objectName } from "./backtest";
 import { type Draft, severities } from "./draft";
 import classes from "./policies.module.css";
 import { useTrial } from "./queries";
@@ -26,11 +28,11 @@ export function TryNow({ draft, ready, onWrong }: { draft: Draft; ready: boolean
   const matching = trials.reduce((sum, t) => sum + t.matching, 0);
   const [first] = trials;
   return (
-    <Section title="If it were there now" note={first && !error ? `as of ${clock(instant(first.at) ?? now, now, true)}` : undefined}>
+    <Section title={m.trial.title} note={first && !error ? m.trial.asOf(clock(instant(first.at) ?? now, now, true)) : undefined}>
       <Card>
         {error ? (
           <div role="status">
-            <StateLabel state="warning">{ready ? "The server would not take it yet." : "Not complete yet."}</StateLabel>
+            <StateLabel state="warning">{ready ? m.trial.notYet : m.trial.incomplete}</StateLabel>
             <ul className={classes.gaps}>{fields && fields.length > 0 ? fields.map((f) => <li key={f.location + f.message}>{`${f.location.replace(/^body\.(spec\.)?/, "")}: ${f.message}`}</li>) : <li>{error.message}</li>}</ul>
           </div>
         ) : !status ? (
@@ -38,17 +40,15 @@ export function TryNow({ draft, ready, onWrong }: { draft: Draft; ready: boolean
         ) : (
           <div className={classes.trial}>
             <div className={classes.previewHead}>
-              <span>
-                <b>{plural(matching, "object")}</b> would be judged
-              </span>
+              <b>{m.trial.judged(matching)}</b>
               {bad.length === 0 ? (
-                <StateLabel state="ok">none would fire</StateLabel>
+                <StateLabel state="ok">{m.trial.none}</StateLabel>
               ) : (
                 firing
                   .filter((f) => f.n > 0)
                   .map((f) => (
                     <StateLabel key={f.severity} state={f.severity}>
-                      {count(f.n)} {f.severity}
+                      {m.trial.some(f.n, m.severity[f.severity] ?? f.severity)}
                     </StateLabel>
                   ))
               )}
@@ -57,11 +57,11 @@ export function TryNow({ draft, ready, onWrong }: { draft: Draft; ready: boolean
               <ul className={classes.trialList}>
                 {bad.slice(0, shown).map((o) => (
                   <li key={JSON.stringify([o.object, o.dimensions])}>
-                    <StateLabel state={o.severity ?? "info"}>{objectText(o.object, o.dimensions)}</StateLabel>
+                    <StateLabel state={o.severity ?? "info"}>{objectName(o.object, o.dimensions, m.trial.in)}</StateLabel>
                     <span className={classes.quiet}>{o.explanation ?? o.conditions.map((c) => byUnit(c.value, c.unit)).join(", ")}</span>
                   </li>
                 ))}
-                {bad.length > shown ? <li className={classes.quiet}>and {count(bad.length - shown)} more</li> : null}
+                {bad.length > shown ? <li className={classes.quiet}>{m.trial.more(bad.length - shown)}</li> : null}
               </ul>
             ) : null}
             {[...(status.reasons ?? []), ...trials.flatMap((t) => (t.reason ? [`${t.cluster}: ${t.reason}`] : []))].map((r) => (
@@ -74,10 +74,4 @@ export function TryNow({ draft, ready, onWrong }: { draft: Draft; ready: boolean
       </Card>
     </Section>
   );
-}
-
-function objectText(o: Readonly<Record<string, string>>, dimensions: Readonly<Record<string, string>> | undefined): string {
-  const name = o.container ?? o.pod ?? o.service ?? o.workload ?? o.node ?? o.namespace ?? o.cluster ?? "";
-  const place = o.namespace !== undefined && name !== o.namespace ? ` in ${o.namespace}` : "";
-  return [`${name}${place}`, ...Object.values(dimensions ?? {})].join(" ");
 }

@@ -1,4 +1,5 @@
 import type { components } from "@/api/schema";
+import { policies as m } from "@/i18n/policies";
 import { quote } from "@/api/prometheus";
 import type { Metric } from "@/api/types";
 
@@ -232,7 +233,7 @@ export function conditionQuery(spec: Spec, condition: Condition, metric: Metric,
     }
     return `${overTime[statistic] ?? "avg_over_time"}(${series}[${period}])`;
   };
-  const parts = matchers(spec, condition, spec.level).map((m) => of(`${metric.name}{${[...m, ...further].join(",")}}`));
+  const parts = matchers(spec, condition, spec.level).map((own) => of(`${metric.name}{${[...own, ...further].join(",")}}`));
   return `max by (${identity(spec.level, metric).join(", ")}) (${parts.join(" or ")})`;
 }
 
@@ -271,10 +272,10 @@ export function suggestName(spec: Spec, metric: Metric | undefined, taken: reado
 /** What is wrong with a draft before it is sent; the server has the last word. */
 export function draftProblems(draft: Draft): string[] {
   const found: string[] = [];
-  if (!/^[a-z0-9-]{1,63}$/.test(draft.name)) found.push("The name takes a to z, 0 to 9 and -, up to 63 characters.");
+  if (!/^[a-z0-9-]{1,63}$/.test(draft.name)) found.push(m.edit.nameRule);
   for (const c of draft.spec.conditions ?? []) {
-    if (c.expr === undefined && c.query === undefined && Object.keys(c.thresholds).length === 0) found.push("A condition needs a threshold for at least one severity.");
-    if (seconds(c.period) === undefined) found.push(`“${c.period}” is not a period; write 30s, 5m or 1h.`);
+    if (c.expr === undefined && c.query === undefined && Object.keys(c.thresholds).length === 0) found.push(m.edit.needsThreshold);
+    if (seconds(c.period) === undefined) found.push(m.edit.badPeriod(c.period));
   }
   return [...new Set(found)];
 }

@@ -3,16 +3,18 @@ import { getRouteApi, Link, useBlocker, useNavigate } from "@tanstack/react-rout
 import { type ReactNode, useMemo, useState } from "react";
 import { RequestError } from "@/api/problem";
 import type { Metric, Policy } from "@/api/types";
+import { policies as m } from "@/i18n/policies";
 import { Page } from "@/parts/page";
 import { useCatalogue, useClusters, usePolicies } from "@/parts/queries";
 import { Card, Section } from "@/ui/Bits";
 import { Failure } from "@/ui/Feedback";
 import { StateLabel } from "@/ui/state";
+import { Backtest } from "./Backtest";
 import { Diff } from "./Diff";
 import { TryNow } from "./TryNow";
 import { type Draft, draftProblems, newDraft, suggestName, withSpec } from "./draft";
 import { PolicyForm } from "./Form";
-import { conditionWords, dict, isDict, str, subjectWords, targetWords } from "./model";
+import { conditionsWords, dict, isDict, subjectWords, targetWords } from "./model";
 import classes from "./policies.module.css";
 import { usePolicy, useSavePolicy } from "./queries";
 import { draftText, readText } from "./text";
@@ -21,7 +23,7 @@ const noFields: RequestError["fields"] = [];
 
 const policiesCrumb = (
   <Link key="p" to="/policies">
-    Policies
+    {m.title}
   </Link>
 );
 
@@ -35,7 +37,7 @@ export function NewPolicyPage() {
   const start = useMemo((): Draft | undefined => {
     const metrics = catalogue.data;
     const metric =
-      metrics?.find((m) => m.name === search.metric) ?? metrics?.find((m) => m.level === search.level && m.alert) ?? metrics?.find((m) => m.name === "k8s_pod_rate_cpu_core_used_limit") ?? metrics?.[0];
+      metrics?.find((entry) => entry.name === search.metric) ?? metrics?.find((entry) => entry.level === search.level && entry.alert) ?? metrics?.find((entry) => entry.name === "k8s_pod_rate_cpu_core_used_limit") ?? metrics?.[0];
     if (!metric) return undefined;
     const workload = search.workload === undefined ? undefined : `${search.workload_type ?? "*"}/${search.workload}`;
     const name = metric.level === "pod" ? search.pod : metric.level === "node" ? search.node : undefined;
@@ -50,9 +52,9 @@ export function NewPolicyPage() {
     );
   }, [catalogue.data, search]);
   return (
-    <Page crumbs={[policiesCrumb]} title="New policy" sentence="Say when a value is bad, of what, and who is told. What it would see is drawn beside it.">
+    <Page crumbs={[policiesCrumb]} title={m.edit.newTitle} sentence={m.edit.newSentence}>
       {catalogue.error ? (
-        <Failure what="The catalogue of metrics" error={catalogue.error} onRetry={() => void catalogue.refetch()} />
+        <Failure what={m.theCatalogue} error={catalogue.error} onRetry={() => void catalogue.refetch()} />
       ) : !start || !catalogue.data || clusters.isLoading ? (
         <Skeleton height={420} radius={8} />
       ) : (
@@ -87,12 +89,12 @@ export function EditPolicyPage() {
           {name}
         </Link>,
       ]}
-      title={copy === "1" ? `Copy of ${name}` : `Change ${name}`}
+      title={copy === "1" ? m.edit.copyTitle(name) : m.edit.changeTitle(name)}
     >
       {policy.error && !p ? (
-        <Failure what="The policy" error={policy.error} onRetry={() => void policy.refetch()} />
+        <Failure what={m.thePolicy} error={policy.error} onRetry={() => void policy.refetch()} />
       ) : catalogue.error ? (
-        <Failure what="The catalogue of metrics" error={catalogue.error} onRetry={() => void catalogue.refetch()} />
+        <Failure what={m.theCatalogue} error={catalogue.error} onRetry={() => void catalogue.refetch()} />
       ) : !start || !catalogue.data ? (
         <Skeleton height={420} radius={8} />
       ) : (
@@ -113,8 +115,10 @@ function Editor({ start, saved, catalogue }: { start: Draft; saved?: Policy | un
   const policies = usePolicies();
   const save = useSavePolicy();
   const navigate = useNavigate();
+  // The server's words on a draft come while it is written.
+  const [warned, setWarned] = useState<RequestError["fields"]>(noFields);
   const isNew = draft.revision === undefined;
-  const metric = catalogue.find((m) => m.name === draft.spec.conditions?.[0]?.metric);
+  const metric = catalogue.find((entry) => entry.name === draft.spec.conditions?.[0]?.metric);
   const taken = (policies.data ?? []).map((p) => p.metadata.name);
   const suggestion = suggestName(draft.spec, metric, taken);
   // A name that was not typed follows what the policy says.
@@ -122,7 +126,7 @@ function Editor({ start, saved, catalogue }: { start: Draft; saved?: Policy | un
   const problems = draftProblems(whole);
   const changed = JSON.stringify(draft) !== JSON.stringify(start);
   useBlocker({
-    shouldBlockFn: () => changed && !save.isSuccess && !globalThis.confirm("Leave without saving this policy?"),
+    shouldBlockFn: () => changed && !save.isSuccess && !globalThis.confirm(m.edit.leave),
     enableBeforeUnload: () => changed && !save.isSuccess,
   });
 
@@ -144,8 +148,6 @@ function Editor({ start, saved, catalogue }: { start: Draft; saved?: Policy | un
   };
 
   const error = save.error;
-  // The server's words on a draft come while it is written.
-  const [warned, setWarned] = useState<RequestError["fields"]>(noFields);
   const wrong = error instanceof RequestError && error.fields.length > 0 ? error.fields : warned;
   const conflict = error instanceof RequestError && error.status === 409 ? error : undefined;
   return (
@@ -154,22 +156,22 @@ function Editor({ start, saved, catalogue }: { start: Draft; saved?: Policy | un
         <div className={classes.editorHead}>
           <TextInput
             size="xs"
-            label="Name"
+            label={m.edit.name}
             className={classes.name}
             value={draft.name}
             placeholder={suggestion}
             disabled={!isNew}
-            error={isNew && taken.includes(whole.name) ? "There is a policy of this name." : undefined}
+            error={isNew && taken.includes(whole.name) ? m.edit.taken : undefined}
             onChange={(e) => setDraft({ ...draft, name: e.currentTarget.value.toLowerCase() })}
           />
-          <Switch size="xs" label="enabled" checked={draft.spec.enabled !== false} onChange={(e) => setDraft(withSpec(draft, { enabled: e.currentTarget.checked }))} />
+          <Switch size="xs" label={m.edit.enabled} checked={draft.spec.enabled !== false} onChange={(e) => setDraft(withSpec(draft, { enabled: e.currentTarget.checked }))} />
           <SegmentedControl
             size="xs"
-            aria-label="how the policy is shown"
+            aria-label={m.edit.view}
             value={view}
             onChange={show}
             data={[
-              { value: "form", label: "Form" },
+              { value: "form", label: m.edit.form },
               { value: "yaml", label: "YAML", disabled: false },
             ]}
           />
@@ -179,11 +181,12 @@ function Editor({ start, saved, catalogue }: { start: Draft; saved?: Policy | un
       {view === "form" ? (
         <PolicyForm draft={draft} catalogue={catalogue} onChange={setDraft} wrong={wrong} />
       ) : (
-        <Textarea aria-label="the policy as YAML" autosize minRows={14} maxRows={40} value={text} onChange={(e) => write(e.currentTarget.value)} error={problem} spellCheck={false} classNames={{ input: classes.code }} />
+        <Textarea aria-label={m.edit.asYaml} autosize minRows={14} maxRows={40} value={text} onChange={(e) => write(e.currentTarget.value)} error={problem} spellCheck={false} classNames={{ input: classes.code }} />
       )}
       <TryNow draft={whole} ready={problems.length === 0 && problem === undefined} onWrong={setWarned} />
+      <Backtest draft={whole} saved={saved && !isNew ? draftOf(saved) : undefined} ready={problems.length === 0 && problem === undefined && warned.length === 0} onChange={view === "form" ? setDraft : undefined} />
       {saved && !isNew && changed ? (
-        <Section title="What changes">
+        <Section title={m.edit.changes}>
           <Card>
             <Diff before={draftText(draftOf(saved))} after={draftText(whole)} />
           </Card>
@@ -193,7 +196,7 @@ function Editor({ start, saved, catalogue }: { start: Draft; saved?: Policy | un
         <Conflict error={conflict} draft={whole} onForce={() => submit(whole, true)} onOverwrite={(revision) => submit({ ...whole, revision }, force)} onTake={(p) => setDraft(draftOf(p))} reset={save.reset} />
       ) : error ? (
         <div role="alert" className={classes.problems}>
-          <StateLabel state="critical">The server did not take it.</StateLabel>
+          <StateLabel state="critical">{m.edit.refused}</StateLabel>
           <ul>
             {wrong.length > 0 ? wrong.map((w) => <li key={w.location + w.message}>{`${w.location.replace(/^body\./, "")}: ${w.message}`}</li>) : <li>{error.message}</li>}
           </ul>
@@ -201,13 +204,13 @@ function Editor({ start, saved, catalogue }: { start: Draft; saved?: Policy | un
       ) : null}
       <div className={classes.actions}>
         <Button size="sm" loading={save.isPending} disabled={problems.length > 0 || problem !== undefined || (!isNew && !changed)} onClick={() => submit(whole, force)}>
-          {isNew ? "Create the policy" : "Save"}
+          {isNew ? m.edit.create : m.edit.save}
         </Button>
         <Button size="sm" variant="default" renderRoot={(props) => (isNew ? <Link to="/policies" {...props} /> : <Link to="/policies/$name" params={{ name: draft.name }} {...props} />)}>
-          Cancel
+          {m.edit.cancel}
         </Button>
         {saved && !isNew && saved.metadata.managedBy !== "console" ? (
-          <Switch size="xs" label={`take it over from “${saved.metadata.managedBy ?? ""}”, which made it`} checked={force} onChange={(e) => setForce(e.currentTarget.checked)} />
+          <Switch size="xs" label={m.edit.takeOver(saved.metadata.managedBy ?? "")} checked={force} onChange={(e) => setForce(e.currentTarget.checked)} />
         ) : null}
         {problems.length > 0 ? <span className={classes.quiet}>{problems.join(" ")}</span> : null}
       </div>
@@ -217,8 +220,7 @@ function Editor({ start, saved, catalogue }: { start: Draft; saved?: Policy | un
 
 function spoken(draft: Draft, catalogue: readonly Metric[]): ReactNode {
   const spec = dict(draft.spec);
-  const conditions = (draft.spec.conditions ?? []).map((c) => conditionWords(c, catalogue)).join(str(spec.combine) === "any" ? ", or the " : ", and the ");
-  return `When the ${conditions}, for ${subjectWords(spec)}, tell ${targetWords(spec)}.`;
+  return m.say.whole(conditionsWords(spec, catalogue), subjectWords(spec), targetWords(spec));
 }
 
 /** Someone else wrote meanwhile, or someone else owns it: what is there now, and the two ways on. */
@@ -242,15 +244,15 @@ function Conflict({
   const moved = current !== undefined && revision !== undefined && revision !== draft.revision;
   return (
     <div role="alert">
-      <Section title={moved && draft.revision !== undefined ? "It was changed meanwhile" : "It could not be saved"}>
+      <Section title={moved && draft.revision !== undefined ? m.edit.conflictTitle : m.edit.conflictOther}>
         <Card>
-          <p>{moved && draft.revision !== undefined ? `Revision ${revision} was written${current.metadata.updatedBy ? ` by ${current.metadata.updatedBy}` : ""} while you changed revision ${draft.revision}. Nothing was overwritten. Below is what yours would change in it.` : error.message}</p>
+          <p>{moved && draft.revision !== undefined ? m.edit.conflict(revision, current.metadata.updatedBy ?? "", draft.revision) : error.message}</p>
           {moved ? <Diff before={draftText(draftOf(current))} after={draftText(draft)} /> : null}
           <div className={classes.actions}>
             {moved && draft.revision !== undefined ? (
               <>
                 <Button size="xs" onClick={() => onOverwrite(revision)}>
-                  Save mine over revision {revision}
+                  {m.edit.saveOver(revision)}
                 </Button>
                 <Button
                   size="xs"
@@ -260,12 +262,12 @@ function Conflict({
                     onTake(current);
                   }}
                 >
-                  Take theirs and start again
+                  {m.edit.takeTheirs}
                 </Button>
               </>
             ) : draft.revision !== undefined ? (
               <Button size="xs" onClick={onForce}>
-                Take it over and save
+                {m.edit.takeOverAndSave}
               </Button>
             ) : null}
           </div>

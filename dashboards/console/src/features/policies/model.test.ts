@@ -13,7 +13,7 @@ it("says what a policy looks at", () => {
 });
 it("names targets in both shapes", () => {
   expect(targetWords({ notify: { targets: ["a", { name: "b" }] } })).toBe("a, b");
-  expect(targetWords({})).toBe("nobody by itself");
+  expect(targetWords({})).toBe("whom the routes name");
 });
 it("writes YAML that reads back as it was", () =>
   expect(yaml({ name: "a", on: "yes", op: ">", list: ["x", "1m"], deep: [{ a: 1, b: { c: true } }], none: undefined, empty: {} })).toBe(

@@ -1,5 +1,6 @@
 import { useDebouncedValue } from "@mantine/hooks";
 import { keepPreviousData, useMutation, useQueries, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useMemo } from "react";
 import { body, client, items } from "@/api/client";
 import { everyCluster, keys } from "@/api/keys";
 import { queryInstant, queryRange, quote, type RangeResult, type Sample } from "@/api/prometheus";
@@ -7,6 +8,7 @@ import type { Metric, Policy } from "@/api/types";
 import { useRange, useRefresh } from "@/parts/page";
 import { alignRange, isLive, resolveRange, type TimeRange } from "@/ui/time";
 import { type Condition, conditionQuery, type Draft, identity, lowIsBad, nameLabel, seconds, severities, type Severity, type Spec, toPolicy } from "./draft";
+import { type Bin, binned, binsFor, givenThresholds, highestOf, spreadQuery } from "./spread";
 
 export const usePolicy = (name: string) =>
   useQuery({
@@ -46,6 +48,18 @@ export function useEnablePolicy() {
           body: { apiVersion: policy.apiVersion, kind: policy.kind, metadata: policy.metadata, spec: { ...policy.spec, enabled } },
         }),
       ),
+    onSuccess: (policy) => written(policy),
+  });
+}
+
+/** Switches a policy on or off by its name, whoever made it. */
+export function useSwitchPolicy() {
+  const written = useWritten();
+  return useMutation({
+    mutationFn: ({ name, enabled }: { name: string; enabled: boolean }) => {
+      const params = { path: { name }, query: { force: true } };
+      return body(enabled ? client.POST("/apis/crowsnest.dev/v1/policies/{name}/enable", { params }) : client.POST("/apis/crowsnest.dev/v1/policies/{name}/disable", { params }));
+    },
     onSuccess: (policy) => written(policy),
   });
 }
@@ -156,6 +170,32 @@ export function usePreview(spec: Spec, condition: Condition, metric: Metric): Pr
     loading: (top.isFetching || course.isFetching) && course.data === undefined,
     error,
   };
+}
+
+const week = 7 * 86_400;
+
+/** How a condition's values lay over the last seven days, a value an hour and object. */
+export function useSpread(spec: Spec, condition: Condition, metric: Metric): { bins: Bin[] | undefined; error: Error | null } {
+  const value = conditionQuery(spec, condition, metric);
+  const high = `max(${value})`;
+  const highest = useQuery({ queryKey: keys.instant(everyCluster, high), queryFn: ({ signal }) => queryInstant(high, signal), placeholderData: keepPreviousData, staleTime: 60_000 });
+  const bins = binsFor(givenThresholds(condition), metric.chart.max ?? undefined, highestOf(highest.data));
+  const query = spreadQuery(value, bins);
+  const answer = useQuery({
+    queryKey: keys.range(everyCluster, query, "now-7d", "now", 3600),
+    queryFn: ({ signal }) => {
+      const end = Math.floor(Date.now() / 3_600_000) * 3600;
+      return queryRange(query, end - week, end, 3600, signal);
+    },
+    enabled: highest.data !== undefined,
+    placeholderData: keepPreviousData,
+    staleTime: 300_000,
+  });
+  const counts = useMemo(() => {
+    if (!answer.data) return undefined;
+    return new Map(answer.data.series.map((s) => [Number(s.labels.bin), s.values.reduce((sum: number, v) => sum + (v ?? 0), 0)]));
+  }, [answer.data]);
+  return { bins: counts && binned(counts, bins), error: answer.error ?? highest.error };
 }
 
 /** Names alone may match objects of other namespaces, too. */

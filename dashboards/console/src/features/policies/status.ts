@@ -1,4 +1,5 @@
 import type { Policy } from "@/api/types";
+import { policies as m } from "@/i18n/policies";
 import type { State } from "@/ui/state";
 import { dict, isDict, list, str } from "./model";
 
@@ -37,8 +38,8 @@ export function policyState(p: Policy): State {
 }
 
 export function policyWord(p: Policy): string {
-  if (!enabled(p)) return "disabled";
+  if (!enabled(p)) return m.state.disabled;
   const n = firing(p);
-  if (n > 0) return `${n} firing`;
-  return problems(p).length > 0 ? "has a gap" : "watching";
+  if (n > 0) return m.state.firing(n);
+  return problems(p).length > 0 ? m.state.gap : m.state.watching;
 }

@@ -1,4 +1,5 @@
 import { parseDocument, stringify } from "yaml";
+import { policies as m } from "@/i18n/policies";
 import { type Draft, type Spec, toPolicy } from "./draft";
 import { dict, isDict, list } from "./model";
 
@@ -15,20 +16,20 @@ export function readText(text: string, draft: Draft): { draft: Draft } | { probl
   const [error] = doc.errors;
   if (error) {
     const at = error.linePos?.[0];
-    return { problem: `${at ? `Line ${at.line}, column ${at.col}: ` : ""}${error.message.split("\n")[0] ?? ""}` };
+    return { problem: `${at ? m.edit.at(at.line, at.col) : ""}${error.message.split("\n")[0] ?? ""}` };
   }
   const value: unknown = doc.toJS();
-  if (!isDict(value)) return { problem: "A policy is a mapping with apiVersion, kind, metadata and spec." };
+  if (!isDict(value)) return { problem: m.edit.yaml.mapping };
   const { apiVersion, kind, metadata, spec } = value;
-  if (apiVersion !== undefined && apiVersion !== "crowsnest.dev/v1") return { problem: "apiVersion must be crowsnest.dev/v1." };
-  if (kind !== undefined && kind !== "Policy") return { problem: "kind must be Policy." };
+  if (apiVersion !== undefined && apiVersion !== "crowsnest.dev/v1") return { problem: m.edit.yaml.apiVersion };
+  if (kind !== undefined && kind !== "Policy") return { problem: m.edit.yaml.kind };
   const name = dict(metadata).name;
-  if (typeof name !== "string") return { problem: "metadata.name is missing." };
-  if (!isDict(spec)) return { problem: "spec is missing." };
-  if (typeof spec.level !== "string" || list(spec.conditions).length === 0) return { problem: "spec needs a level and conditions." };
-  if (!list(spec.conditions).every(isDict)) return { problem: "Each of spec.conditions is a mapping." };
+  if (typeof name !== "string") return { problem: m.edit.yaml.name };
+  if (!isDict(spec)) return { problem: m.edit.yaml.spec };
+  if (typeof spec.level !== "string" || list(spec.conditions).length === 0) return { problem: m.edit.yaml.conditions };
+  if (!list(spec.conditions).every(isDict)) return { problem: m.edit.yaml.each };
   // The name of what is changed stays: another name is another policy.
-  if (draft.revision !== undefined && name !== draft.name) return { problem: `The name stays “${draft.name}”; make a new policy for another name.` };
+  if (draft.revision !== undefined && name !== draft.name) return { problem: m.edit.yaml.nameStays(draft.name) };
   const labels = Object.fromEntries(Object.entries(dict(dict(metadata).labels)).map(([k, v]) => [k, String(v)]));
   const conditions = list(spec.conditions).map((c) => ({ thresholds: {}, period: "", op: ">", ...dict(c) }));
   // The server judges the rest strictly, field by field.

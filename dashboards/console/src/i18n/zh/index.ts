@@ -1,5 +1,6 @@
 // The whole of Simplified Chinese, loaded only where it is read. It needs nothing that names a word.
+import { zh as policies } from "./policies";
 import { zh as settings } from "./settings";
 import { zh as ui } from "./ui";
 
-export const zh = { settings, ui };
+export const zh = { policies, settings, ui };
