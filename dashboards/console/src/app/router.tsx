@@ -93,7 +93,7 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: "/incidents",
-    validateSearch: (raw) => ({ ...text(raw, "sort"), ...text(raw, "state"), ...text(raw, "filter"), ...text(raw, "severity"), ...text(raw, "cluster") }),
+    validateSearch: (raw) => ({ ...text(raw, "sort"), ...text(raw, "state"), ...text(raw, "filter"), ...text(raw, "severity"), ...text(raw, "cluster"), ...text(raw, "policy"), ...text(raw, "view"), ...text(raw, "days") }),
     component: lazyRouteComponent(() => import("@/features/incidents/page"), "IncidentsPage"),
   }),
   createRoute({

@@ -56,3 +56,6 @@ export const plural = (n: number, one: string, many = `${one}s`): string => `${d
 
 /** "a, b and c" as the language joins a list. */
 export const list = (all: readonly string[], type: "conjunction" | "disjunction" = "conjunction"): string => new Intl.ListFormat(language, { type }).format(all);
+
+/** Words for what the server names; it may name more than there are words for. */
+export const byName = (words: Record<string, string>): Record<string, string> => words;

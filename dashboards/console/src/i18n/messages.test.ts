@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { preferred } from "./language";
 import { zh as chinese } from "./zh";
 
-const areas = import.meta.glob<Record<string, unknown>>(["./*.ts", "./*.tsx", "!./*.test.ts", "!./language.ts", "!./messages.ts"], { eager: true });
+const areas = import.meta.glob<Record<string, unknown>>(["./*.ts", "./*.tsx", "!./*.test.ts", "!./examples.ts", "!./language.ts", "!./messages.ts"], { eager: true });
 const english = Object.fromEntries(Object.entries(areas).map(([file, module]) => [file.replace(/^\.\/|\.tsx?$/g, ""), Object.values(module)[0]]));
 
 /** Every word by its path; a function by how many arguments it takes. */

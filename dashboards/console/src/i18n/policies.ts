@@ -1,4 +1,4 @@
-import { digits, plural } from "./language";
+import { byName, digits, plural } from "./language";
 import { messages } from "./messages";
 
 const levels: Record<string, [string, string]> = {
@@ -25,10 +25,10 @@ export const policies = messages("policies", {
   level: (level: string) => levels[level]?.[0] ?? level,
   levelTitle: (level: string) => ({ cluster: "Cluster", node: "Node", namespace: "Namespace", workload: "Workload", service: "Service", pod: "Pod", container: "Container", volume: "Volume", component: "Control plane" })[level] ?? level,
   objects: (n: number, level: string) => plural(n, ...(levels[level] ?? ["object", "objects"])),
-  severity: { info: "info", warning: "warning", critical: "critical" } as Record<string, string>,
+  severity: byName({ info: "info", warning: "warning", critical: "critical" }),
   wasSeverity: (severity: string) => `was ${severity}`,
-  ops: { ">": "above", ">=": "at least", "<": "below", "<=": "at most", "==": "equal to", "!=": "not equal to" } as Record<string, string>,
-  statistics: { avg: "average", max: "maximum", min: "minimum", sum: "sum", last: "last value", p50: "median", p95: "95th percentile", p99: "99th percentile", increase: "increase" } as Record<string, string>,
+  ops: byName({ ">": "above", ">=": "at least", "<": "below", "<=": "at most", "==": "equal to", "!=": "not equal to" }),
+  statistics: byName({ avg: "average", max: "maximum", min: "minimum", sum: "sum", last: "last value", p50: "median", p95: "95th percentile", p99: "99th percentile", increase: "increase" }),
   period: (n: string, unit: string) => `${n} ${({ s: "s", m: "min", h: "h", d: "d", w: "weeks" } as Record<string, string>)[unit] ?? unit}`,
 
   /** A policy in words. */
@@ -156,6 +156,7 @@ export const policies = messages("policies", {
     enabled: "enabled",
     view: "how the policy is shown",
     form: "Form",
+    text: "YAML",
     asYaml: "the policy as YAML",
     changes: "What changes",
     refused: "The server did not take it.",
@@ -322,7 +323,7 @@ export const policies = messages("policies", {
     sentence: (on: number, all: number) => `${digits(on)} of ${plural(all, "preset")} on.`,
     about: "Policies that come with the server. Each can be switched off, changed or deleted; one that was changed is yours.",
     state: "State",
-    states: { on: "on", idle: "idle", off: "off", deleted: "deleted" } as Record<string, string>,
+    states: byName({ on: "on", idle: "idle", off: "off", deleted: "deleted" }),
     firing: (n: number) => `${digits(n)} firing`,
     preset: "Preset",
     symptom: "What people see",
@@ -350,7 +351,7 @@ export const policies = messages("policies", {
     explain: "Explain",
     what: "The explanation",
     asked: (object: string, at: string) => `${object}, judged as of ${at}`,
-    outcomes: { begins: "an alert begins", "goes on": "the alert goes on", severity: "its severity changes", ends: "the alert ends", ok: "all is well", "not judged": "not judged" } as Record<string, string>,
+    outcomes: byName({ begins: "an alert begins", "goes on": "the alert goes on", severity: "its severity changes", ends: "the alert ends", ok: "all is well", "not judged": "not judged" }),
     conditions: "What was compared",
     windows: "newest periods first",
     missing: "no value",

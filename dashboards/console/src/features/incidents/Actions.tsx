@@ -1,7 +1,8 @@
 import { Button, Menu, Modal, Textarea } from "@mantine/core";
-import { IconBellOff, IconCheck, IconMessage, IconUserCheck } from "@tabler/icons-react";
+import { IconBellOff, IconCheck, IconMessage, IconUser, IconUserCheck } from "@tabler/icons-react";
 import { useState } from "react";
 import type { Incident } from "@/api/types";
+import { incidents as m } from "@/i18n/incidents";
 import { type Action, silenceMatchers, useIncidentAction, useSilence } from "@/parts/incidents/actions";
 import { duration } from "@/ui/format";
 import { StateLabel } from "@/ui/state";
@@ -10,9 +11,10 @@ import classes from "./incidents.module.css";
 const lengths = [3600, 4 * 3600, 86400, 7 * 86400];
 
 const asks: Partial<Record<Action, { title: string; button: string; label: string; required: boolean; says: string }>> = {
-  acknowledge: { title: "Acknowledge", button: "Acknowledge", label: "Comment (optional)", required: false, says: "Reminders and escalation stop until its severity rises, another alert joins, or 24 h have passed." },
-  comment: { title: "Comment", button: "Comment", label: "Comment", required: true, says: "It stands in the timeline, for everyone who looks." },
-  resolve: { title: "Resolve by hand", button: "Resolve", label: "Why (optional)", required: false, says: "Its alerts end, and those who were told are told so. What is still bad fires again." },
+  acknowledge: { title: m.act.acknowledge, button: m.act.acknowledge, label: m.act.optionalComment, required: false, says: m.act.acknowledgeText },
+  comment: { title: m.act.comment, button: m.act.comment, label: m.act.comment, required: true, says: m.act.commentText },
+  resolve: { title: m.act.resolveTitle, button: m.act.resolve, label: m.act.why, required: false, says: m.act.resolveText },
+  assign: { title: m.act.assign, button: m.act.assign, label: m.act.assignee, required: false, says: m.act.assignText },
 };
 
 /** What can be done with an incident. */
@@ -35,40 +37,43 @@ export function Actions({ incident: i }: { incident: Incident }) {
       {open ? (
         acknowledged ? (
           <Button size="xs" variant="default" leftSection={<IconUserCheck size={14} />} loading={act.isPending && asking === undefined} onClick={() => act.mutate({ id: i.id, action: "unacknowledge", text: "" })}>
-            Take the acknowledgement back
+            {m.act.takeBack}
           </Button>
         ) : (
           <Button size="xs" leftSection={<IconUserCheck size={14} />} onClick={() => setAsking("acknowledge")}>
-            Acknowledge
+            {m.act.acknowledge}
           </Button>
         )
       ) : null}
       <Button size="xs" variant="default" leftSection={<IconMessage size={14} />} onClick={() => setAsking("comment")}>
-        Comment
+        {m.act.comment}
+      </Button>
+      <Button size="xs" variant="default" leftSection={<IconUser size={14} />} onClick={() => { setText(i.assignee ?? ""); setAsking("assign"); }}>
+        {m.act.assign}
       </Button>
       {open ? (
         <>
           <Menu shadow="md" position="bottom-end">
             <Menu.Target>
               <Button size="xs" variant="default" leftSection={<IconBellOff size={14} />} loading={silence.isPending}>
-                Silence
+                {m.act.silence}
               </Button>
             </Menu.Target>
             <Menu.Dropdown>
               <Menu.Label>{silenceMatchers(i).join(", ")}</Menu.Label>
               {lengths.map((seconds) => (
                 <Menu.Item key={seconds} onClick={() => silence.mutate({ words: i.object.workload ?? i.object.node ?? i.object.pod ?? "incident", matchers: silenceMatchers(i), seconds, comment: i.title })}>
-                  for {duration(seconds)}
+                  {m.act.for(duration(seconds))}
                 </Menu.Item>
               ))}
             </Menu.Dropdown>
           </Menu>
           <Button size="xs" variant="default" leftSection={<IconCheck size={14} />} onClick={() => setAsking("resolve")}>
-            Resolve
+            {m.act.resolve}
           </Button>
         </>
       ) : null}
-      {silence.data ? <StateLabel state="info">silenced; evaluation goes on</StateLabel> : null}
+      {silence.data ? <StateLabel state="info">{m.act.silenced}</StateLabel> : null}
       {error ? <StateLabel state="critical">{error.message}</StateLabel> : null}
       <Modal opened={ask !== undefined} onClose={close} title={ask?.title} centered>
         {ask && asking ? (

@@ -2,6 +2,7 @@ import { Button, Skeleton } from "@mantine/core";
 import { getRouteApi, Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import type { Alert } from "@/api/types";
+import { incidents as m } from "@/i18n/incidents";
 import { ChartPanel } from "@/parts/charts/ChartPanel";
 import { chartStep } from "@/parts/charts/queries";
 import type { Mark } from "@/parts/charts/Plot";
@@ -11,6 +12,8 @@ import { keyed, logsQuery, message, rowTime } from "@/parts/logs/model";
 import { useLogsOf } from "@/parts/logs/queries";
 import { causeWords, incidentState } from "@/parts/incidents/model";
 import { ClusterLink, NodeLink, PodLink, WorkloadLink } from "@/parts/objects/links";
+import { ofPromql, whyDimensions, whyObject } from "@/parts/policies/model";
+import { WhyView } from "@/parts/policies/WhyView";
 import { Page, useRange } from "@/parts/page";
 import { useCatalogue, useClusters } from "@/parts/queries";
 import { Card, Fact, Facts, Section } from "@/ui/Bits";
@@ -24,6 +27,7 @@ import classes from "./incidents.module.css";
 import { useTimeline } from "@/parts/incidents/actions";
 import { alertLabels, eventFilter, evidenceMetric, evidenceRange, logScope, objectWords, timeline, type TimelineEntry, whenWords } from "./model";
 import { useIncident } from "./queries";
+import { Similar } from "./Similar";
 
 const route = getRouteApi("/incidents/$id");
 const noEntries: readonly TimelineEntry[] = [];
@@ -43,21 +47,21 @@ export function IncidentPage() {
     <Page
       crumbs={[
         <Link key="i" to="/incidents">
-          Incidents
+          {m.title}
         </Link>,
       ]}
-      title={d?.incident.title ?? "Incident"}
+      title={d?.incident.title ?? m.one}
       state={state === "idle" ? "ok" : state}
       loading={!d && !detail.error}
       sentence={
         d
-          ? `${d.incident.ended_at ? `Resolved; it was ${d.incident.severity}` : capital(d.incident.severity)} ${whenWords(d.incident.started_at, d.incident.ended_at, now, (s) => clock(s, now))}${d.incident.cause ? `: ${causeWords(d.incident.cause)}` : ""}.`
+          ? m.detail.sentence(d.incident.ended_at ? m.detail.was(severityWord(d.incident.severity)) : m.detail.is(severityWord(d.incident.severity)), whenWords(d.incident.started_at, d.incident.ended_at, now, (s) => clock(s, now)), causeWords(d.incident.cause))
           : undefined
       }
       aside={d ? <Actions incident={d.incident} /> : undefined}
     >
       {detail.error && !d ? (
-        <Failure what="The incident" error={detail.error} onRetry={() => void detail.refetch()} />
+        <Failure what={m.theIncident} error={detail.error} onRetry={() => void detail.refetch()} />
       ) : !d ? (
         <Skeleton height={320} radius={8} />
       ) : (
@@ -65,23 +69,23 @@ export function IncidentPage() {
           <div className={classes.left}>
             <Card>
               <Facts>
-                <Fact label="Severity">
-                  <StateLabel state={stateOf(d.incident.severity)}>{d.incident.severity}</StateLabel>
+                <Fact label={m.detail.severity}>
+                  <StateLabel state={stateOf(d.incident.severity)}>{severityWord(d.incident.severity)}</StateLabel>
                 </Fact>
-                <Fact label="Cluster">
+                <Fact label={m.detail.cluster}>
                   <ClusterLink cluster={d.incident.cluster.id}>{d.incident.cluster.name || d.incident.cluster.id}</ClusterLink>
                 </Fact>
-                <Fact label="Acknowledged">{d.incident.acknowledged_by ?? "by nobody"}</Fact>
-                {d.incident.assignee ? <Fact label="Assigned to">{d.incident.assignee}</Fact> : null}
+                <Fact label={m.detail.acknowledged}>{d.incident.acknowledged_by ?? m.detail.byNobody}</Fact>
+                {d.incident.assignee ? <Fact label={m.detail.assigned}>{d.incident.assignee}</Fact> : null}
                 {d.incident.muted.length > 0 ? (
-                  <Fact label="Muted">
+                  <Fact label={m.detail.muted}>
                     <StateLabel state="stale">{d.incident.muted.join(", ")}</StateLabel>
                   </Fact>
                 ) : null}
-                {d.incident.reopened > 0 ? <Fact label="Reopened">{d.incident.reopened}×</Fact> : null}
+                {d.incident.reopened > 0 ? <Fact label={m.detail.reopened}>{m.detail.times(d.incident.reopened)}</Fact> : null}
               </Facts>
             </Card>
-            <Section title="What happened">
+            <Section title={m.detail.happened}>
               <Card>
                 <ol className={classes.timeline}>
                   {steps.map((s, i) => (
@@ -98,23 +102,25 @@ export function IncidentPage() {
                   ))}
                 </ol>
                 {d.deliveries.length === 0 ? (
-                  <p className={classes.quiet}>Nobody is told: no policy or route names a target for it.</p>
+                  <p className={classes.quiet}>{m.detail.noneTold}</p>
                 ) : null}
               </Card>
             </Section>
           </div>
           <div className={classes.right}>
-            {alerts.length === 0 ? <Empty title="No alert belongs to this incident" /> : null}
+            {alerts.length === 0 ? <Empty title={m.detail.noAlert} /> : null}
             {first ? <Evidence alert={first} /> : null}
+            {first ? <Explained alert={first} /> : null}
             {first ? <Around alert={first} /> : null}
-            <Section title="Alerts" note={alerts.length > 1 ? String(alerts.length) : undefined}>
+            <Section title={m.detail.alerts} note={alerts.length > 1 ? String(alerts.length) : undefined}>
               {alerts.map((a) => (
                 <AlertCard key={a.id} alert={a} />
               ))}
             </Section>
-            <Section title="Notifications" note={String(d.deliveries.length)}>
-              <DeliveryTable deliveries={d.deliveries} sort={sort} onSort={setSort} withIncident={false} empty="Nobody is told: no policy or route names a target for it." />
+            <Section title={m.detail.notifications} note={String(d.deliveries.length)}>
+              <DeliveryTable deliveries={d.deliveries} sort={sort} onSort={setSort} withIncident={false} empty={m.detail.noneTold} />
             </Section>
+            {first ? <Similar incident={d.incident.id} alert={first} /> : null}
           </div>
         </div>
       )}
@@ -122,7 +128,7 @@ export function IncidentPage() {
   );
 }
 
-const capital = (s: string): string => s.charAt(0).toUpperCase() + s.slice(1);
+const severityWord = (severity: string): string => m.severity[severity] ?? severity;
 
 /** The chart of the first condition with its threshold, and the time of firing marked. */
 function Evidence({ alert: a }: { alert: Alert }) {
@@ -142,11 +148,11 @@ function Evidence({ alert: a }: { alert: Alert }) {
   const marks: Mark[] = start === undefined ? [] : [{ from: start, to: instant(a.ended_at) ?? now, state }];
   return (
     <Section
-      title="Evidence"
+      title={m.detail.evidence}
       right={
         <>
           <Button size="compact-xs" variant="default" renderRoot={(props) => <Link to="." search={(old) => ({ ...old, ...wanted })} {...props} />}>
-            Time of the incident
+            {m.detail.itsTime}
           </Button>
           <Button
             size="compact-xs"
@@ -155,7 +161,7 @@ function Evidence({ alert: a }: { alert: Alert }) {
               <Link to="/logs" search={{ cluster: a.object.cluster, ...(a.object.namespace ? { namespace: a.object.namespace } : {}), ...(a.object.pod ? { pod: a.object.pod } : a.object.workload ? { workload: a.object.workload } : {}), ...wanted }} {...props} />
             )}
           >
-            Logs of that time
+            {m.detail.itsLogs}
           </Button>
         </>
       }
@@ -163,13 +169,40 @@ function Evidence({ alert: a }: { alert: Alert }) {
       <ChartPanel
         cluster={a.object.cluster}
         panel={panel}
-        title={`${panel.title}: ${objectWords(a)}`}
+        title={m.detail.chart(panel.title, objectWords(a))}
         object={labels}
         stepSeconds={chartStep(range, interval)}
         height={220}
         marks={marks}
         thresholds={[{ value: condition.threshold, state }]}
       />
+    </Section>
+  );
+}
+
+/** Why the first alert began, judged again as of that time. */
+function Explained({ alert: a }: { alert: Alert }) {
+  const at = toRFC3339(Math.floor(instant(a.started_at) ?? 0));
+  const question = { policy: a.policy.name, cluster: a.object.cluster, object: whyObject({ ...a.object }, ofPromql(a)), dimensions: whyDimensions(a.dimensions), at };
+  const [open, setOpen] = useState(false);
+  return (
+    <Section
+      title={m.detail.why}
+      right={
+        <Link to="/policies/$name" params={{ name: a.policy.name }} search={{ cluster: question.cluster, object: question.object, dimensions: question.dimensions, at }} className={classes.strong}>
+          {m.detail.whyElse}
+        </Link>
+      }
+    >
+      <Card>
+        {open ? (
+          <WhyView question={question} />
+        ) : (
+          <Button size="compact-xs" variant="default" onClick={() => setOpen(true)}>
+            {m.detail.explain}
+          </Button>
+        )}
+      </Card>
     </Section>
   );
 }
@@ -188,34 +221,34 @@ function Around({ alert: a }: { alert: Alert }) {
   return (
     <>
       <Section
-        title="Last warnings and errors"
-        note={`from 15 min before to 5 min after`}
+        title={m.detail.lines}
+        note={m.detail.linesNote}
         right={
           <Link to="/logs" search={search} className={classes.strong}>
-            All lines of that time
+            {m.detail.allLines}
           </Link>
         }
       >
         {lines.error && !lines.data ? (
-          <Failure what="Log lines" error={lines.error} />
+          <Failure what={m.detail.theLines} error={lines.error} />
         ) : !lines.data ? (
           <Skeleton height={80} radius={8} />
         ) : lines.data.length === 0 ? (
           <Card>
-            <span className={classes.quiet}>No line of level warning or worse.</span>
+            <span className={classes.quiet}>{m.detail.noLine}</span>
           </Card>
         ) : (
           <LogLines rows={lines.data} wrap={false} />
         )}
       </Section>
-      <Section title="Events" note="of the same time">
+      <Section title={m.detail.events} note={m.detail.eventsNote}>
         <Card>
           {events.error && !events.data ? (
             <span className={classes.quiet}>{events.error.message}</span>
           ) : !events.data ? (
             <Skeleton height={40} />
           ) : events.data.length === 0 ? (
-            <span className={classes.quiet}>Kubernetes reported none.</span>
+            <span className={classes.quiet}>{m.detail.noEvent}</span>
           ) : (
             <ol className={classes.timeline}>
               {keyed(events.data).map(({ key, row }) => (
@@ -242,15 +275,15 @@ function AlertCard({ alert: a }: { alert: Alert }) {
     <Card>
       <div className={classes.alert}>
         <div className={classes.alertHead}>
-          <StateLabel state={firing ? stateOf(a.severity) : "ok"}>{firing ? a.severity : "ended"}</StateLabel>
+          <StateLabel state={firing ? stateOf(a.severity) : "ok"}>{firing ? severityWord(a.severity) : m.detail.ended}</StateLabel>
           <ObjectLink alert={a} />
           <span className={classes.quiet}>{whenWords(a.started_at, a.ended_at, now, (s) => clock(s, now))}</span>
-          {a.stale ? <StateLabel state="stale">its source is silent</StateLabel> : null}
+          {a.stale ? <StateLabel state="stale">{m.detail.stale}</StateLabel> : null}
         </div>
         <p className={classes.explanation}>{a.explanation}</p>
         {a.conditions.map((c) => (
-          <p key={c.metric} className={classes.quiet}>
-            {c.statistic} over {c.period} of <code>{c.metric}</code> is {byUnit(c.value, c.unit)}; {c.op} {byUnit(c.threshold, c.unit)} in {c.need} of {c.of} periods
+          <p key={c.metric || c.expr || c.query} className={classes.quiet}>
+            {c.expr || c.query ? m.detail.exprCondition(c.expr || c.query || "", byUnit(c.value, c.unit)) : m.detail.condition(c.statistic, c.period, c.metric, byUnit(c.value, c.unit), c.op, byUnit(c.threshold, c.unit), c.need, c.of)}
           </p>
         ))}
         {Object.entries(a.annotations).map(([name, value]) => (
@@ -266,11 +299,11 @@ function AlertCard({ alert: a }: { alert: Alert }) {
           </p>
         ))}
         <p className={classes.quiet}>
-          Policy{" "}
+          {m.detail.policy}{" "}
           <Link to="/policies/$name" params={{ name: a.policy.name }} className={classes.strong}>
             {a.policy.name}
           </Link>
-          , revision {a.policy.revision}
+          , {m.detail.revision(a.policy.revision)}
           {a.cause ? ` · ${causeWords(a.cause)}` : ""}
         </p>
       </div>

@@ -1,9 +1,10 @@
 import { quote } from "@/api/prometheus";
 import type { components } from "@/api/schema";
+import { incidents as m } from "@/i18n/incidents";
 import type { Alert, Delivery, IncidentDetail, Metric } from "@/api/types";
 import { causeWords } from "@/parts/incidents/model";
 import { duration, instant } from "@/ui/format";
-import { deliveryState } from "@/parts/deliveries/DeliveryTable";
+import { deliveryState, typeWords } from "@/parts/deliveries/DeliveryTable";
 import { type State, stateOf } from "@/ui/state";
 import { type TimeRange, toRFC3339 } from "@/ui/time";
 
@@ -26,9 +27,9 @@ export function alertLabels(a: Alert): Record<string, string> {
 /** An alert's object in words: "pod cart-7c9f in shop". */
 export function objectWords(a: Alert): string {
   const o = a.object;
-  const name = { cluster: o.cluster, node: o.node, workload: `${o.workload_type ?? ""}/${o.workload ?? ""}`, pod: o.pod, container: `${o.container ?? ""} of ${o.pod ?? ""}` }[o.level];
+  const name = ({ cluster: o.cluster, node: o.node, workload: `${o.workload_type ?? ""}/${o.workload ?? ""}`, pod: o.pod, namespace: o.namespace, service: o.service, volume: o.volume, component: o.component, container: m.detail.containerOf(o.container ?? "", o.pod ?? "") } as Record<string, string | undefined>)[o.level];
   const dimensions = Object.values(a.dimensions);
-  return `${o.level} ${name ?? ""}${o.namespace ? ` in ${o.namespace}` : ""}${dimensions.length > 0 ? ` (${dimensions.join(", ")})` : ""}`;
+  return m.detail.object(m.levels[o.level] ?? o.level, name ?? "", o.level === "namespace" ? "" : (o.namespace ?? ""), dimensions.join(", "));
 }
 
 /** The time around an incident: some before it began, and until it ended or now. */
@@ -43,7 +44,7 @@ export function evidenceRange(startedAt: string, endedAt: string | null | undefi
 
 /** The catalogue's entry of an alert's first condition. */
 export const evidenceMetric = (a: Alert, catalogue: readonly Metric[]): Metric | undefined =>
-  catalogue.find((m) => m.name === a.conditions[0]?.metric);
+  catalogue.find((entry) => entry.name === a.conditions[0]?.metric);
 
 export interface Step {
   readonly at: number;
@@ -54,16 +55,14 @@ export interface Step {
 
 export type TimelineEntry = components["schemas"]["TimelineEntry"];
 
-const said: Record<string, string> = { acknowledged: "acknowledged", unacknowledged: "acknowledgement taken back", commented: "commented", comment: "commented", assigned: "assigned", resolved: "resolved by hand", escalated: "escalated" };
-
 /** What happened, the newest first: it fired, who was told with what result, what people did, how it ended. */
 export function timeline({ incident, alerts, deliveries }: IncidentDetail, entries: readonly TimelineEntry[] = []): Step[] {
   const steps: Step[] = [];
   for (const a of alerts) {
     const started = instant(a.started_at);
     const ended = instant(a.ended_at);
-    if (started !== undefined) steps.push({ at: started, state: stateOf(a.severity), title: `${a.severity}: ${objectWords(a)}`, text: "" });
-    if (ended !== undefined) steps.push({ at: ended, state: "ok", title: `ended: ${objectWords(a)}`, text: causeWords(a.cause) });
+    if (started !== undefined) steps.push({ at: started, state: stateOf(a.severity), title: m.timeline.began(m.severity[a.severity] ?? a.severity, objectWords(a)), text: "" });
+    if (ended !== undefined) steps.push({ at: ended, state: "ok", title: m.timeline.ended(objectWords(a)), text: causeWords(a.cause) });
   }
   for (const d of deliveries) {
     const at = instant(d.delivered_at) ?? instant(d.created_at);
@@ -73,10 +72,10 @@ export function timeline({ incident, alerts, deliveries }: IncidentDetail, entri
     const at = instant(e.at);
     // What alerts and notifications did is said above, with more.
     if (at === undefined || e.who === "") continue;
-    steps.push({ at, state: "info", title: `${e.who} ${said[e.type] ?? e.type.replaceAll("_", " ")}`, text: e.text });
+    steps.push({ at, state: "info", title: m.timeline.did(e.who, m.timeline.said[e.type] ?? e.type.replaceAll("_", " ")), text: e.text });
   }
   const ended = instant(incident.ended_at);
-  if (ended !== undefined) steps.push({ at: ended, state: "ok", title: "resolved", text: causeWords(incident.cause) });
+  if (ended !== undefined) steps.push({ at: ended, state: "ok", title: m.timeline.resolved, text: causeWords(incident.cause) });
   return steps.sort((a, b) => b.at - a.at);
 }
 
@@ -102,23 +101,23 @@ export function eventFilter(a: Alert): string | undefined {
 }
 
 const deliveryTitle = (d: Delivery): string => {
-  const type = d.type.replace(/^incident\./, "");
+  const type = typeWords(d.type);
   switch (d.state) {
     case "delivered":
-      return `${d.target} was told: ${type}`;
+      return m.timeline.told(d.target, type);
     case "dead":
-      return `${d.target} could not be told: ${type}`;
+      return m.timeline.notTold(d.target, type);
     default:
-      return `${d.target} is being told: ${type}`;
+      return m.timeline.beingTold(d.target, type);
   }
 };
 
-/** "Since 09:05, for 12 min" or "From 09:05, 12 min long". */
+/** "since 09:05, for 12 min" or "from 09:05 to 09:17, 12 min long". */
 export function whenWords(startedAt: string, endedAt: string | null | undefined, nowSeconds: number, clock: (s: number) => string): string {
   const start = instant(startedAt);
   if (start === undefined) return "";
   const end = instant(endedAt);
   return end === undefined
-    ? `since ${clock(start)}, for ${duration(nowSeconds - start)}`
-    : `from ${clock(start)} to ${clock(end)}, ${duration(end - start)} long`;
+    ? m.detail.since(clock(start), duration(nowSeconds - start))
+    : m.detail.fromTo(clock(start), clock(end), duration(end - start));
 }

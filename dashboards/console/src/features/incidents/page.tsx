@@ -1,66 +1,89 @@
-import { SegmentedControl, Select, TextInput } from "@mantine/core";
-import { IconFilter } from "@tabler/icons-react";
+import { Button, Menu, SegmentedControl, Select, Skeleton, TextInput } from "@mantine/core";
+import { IconBellOff, IconCheck, IconFilter, IconUserCheck, IconX } from "@tabler/icons-react";
 import { getRouteApi } from "@tanstack/react-router";
-import { useDeferredValue, useMemo } from "react";
+import { useDeferredValue, useMemo, useState } from "react";
+import { incidents as m } from "@/i18n/incidents";
 import { IncidentTable } from "@/parts/incidents/IncidentTable";
 import { Page } from "@/parts/page";
-import { useClusters, useIncidents } from "@/parts/queries";
-import { plural } from "@/ui/format";
-import { Loaded, TableSkeleton } from "@/ui/Feedback";
-import { filterRows } from "@/ui/table";
-import { incidentText } from "@/parts/incidents/model";
+import { useClusters } from "@/parts/queries";
+import { duration } from "@/ui/format";
+import { Failure } from "@/ui/Feedback";
+import { StateLabel } from "@/ui/state";
 import classes from "./incidents.module.css";
+import { type BulkAction, states, useBulk, useIncidentSearch } from "./queries";
+import { Statistics } from "./Statistics";
 
 const route = getRouteApi("/incidents");
+const severities = ["critical", "warning", "info"] as const;
+const lengths = [3600, 4 * 3600, 86_400];
 
-const states = ["active", "resolved", "all"] as const;
-
+/** Incidents by their state, searched by the server; or what they were over some time. */
 export function IncidentsPage() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
+  const set = (change: Partial<typeof search>) => void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
+  const statistics = search.view === "statistics";
+  const choice = (
+    <SegmentedControl
+      size="xs"
+      aria-label={m.list.which}
+      value={statistics ? "statistics" : (states.find((s) => s === search.state) ?? "active")}
+      onChange={(s) => set(s === "statistics" ? { view: s } : { view: undefined, state: s === "active" ? undefined : s })}
+      data={[...states.map((s) => ({ value: s, label: m.list.states[s] ?? s })), { value: "statistics", label: m.list.statistics }]}
+    />
+  );
+  return statistics ? <Statistics choice={choice} cluster={search.cluster} days={search.days} onDays={(days) => set({ days })} /> : <List choice={choice} set={set} />;
+}
+
+function List({ choice, set }: { choice: React.ReactNode; set: (change: Partial<ReturnType<typeof route.useSearch>>) => void }) {
+  const search = route.useSearch();
   const state = states.find((s) => s === search.state) ?? "active";
+  const severity = severities.find((s) => s === search.severity);
   const clusters = useClusters();
-  const incidents = useIncidents(state, search.cluster);
-  const set = (change: Partial<typeof search>) =>
-    void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
-  const severity = (["critical", "warning", "info"] as const).find((s) => s === search.severity);
-  const filter = useDeferredValue(search.filter ?? "");
-  const shown = useMemo(() => filterRows(incidents.data ?? [], incidentText, filter).filter((i) => severity === undefined || i.severity === severity), [incidents.data, filter, severity]);
-  const n = incidents.data?.length ?? 0;
+  const text = useDeferredValue(search.filter);
+  const found = useIncidentSearch({ state, severity, cluster: search.cluster, policy: search.policy, text });
+  const all = useMemo(() => found.data?.pages.flatMap((p) => p.items) ?? [], [found.data]);
+  const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
+  // What ended or was filtered away meanwhile is not acted on unseen.
+  const selected = all.filter((i) => chosen.has(i.id) && i.ended_at === null);
+  const selection = useMemo(
+    () => ({
+      ids: chosen,
+      toggle: (id: string) =>
+        setChosen((old) => {
+          const next = new Set(old);
+          if (!next.delete(id)) next.add(id);
+          return next;
+        }),
+    }),
+    [chosen],
+  );
+  const narrowed = severity !== undefined || search.cluster !== undefined || search.policy !== undefined || search.filter !== undefined;
+  const n = all.length;
   return (
     <Page
-      title="Incidents"
-      loading={incidents.data === undefined && !incidents.error}
-      {...(incidents.data && {
-        sentence: { active: n === 0 ? "Nothing is firing." : `${plural(n, "incident")} active.`, resolved: `${plural(n, "incident")} resolved.`, all: `${plural(n, "incident")} in all.` }[state],
-      })}
-      aside={
-        <SegmentedControl
-          size="xs"
-          aria-label="which incidents"
-          value={state}
-          onChange={(s) => set({ state: s === "active" ? undefined : s })}
-          data={states.map((s) => ({ value: s, label: s }))}
-        />
-      }
+      title={m.title}
+      loading={found.data === undefined && !found.error}
+      {...(found.data && { sentence: state === "active" && n === 0 ? m.list.nothing : m.list[state](n, found.hasNextPage) })}
+      aside={choice}
     >
       <div className={classes.filters}>
         <TextInput
           size="xs"
           className={classes.filter}
-          aria-label="filter incidents"
-          placeholder="Filter: any words"
+          aria-label={m.list.filter}
+          placeholder={m.list.filterHint}
           leftSection={<IconFilter size={14} />}
           value={search.filter ?? ""}
           onChange={(e) => set({ filter: e.currentTarget.value === "" ? undefined : e.currentTarget.value })}
         />
-        <Select size="xs" w={130} aria-label="severity" placeholder="any severity" clearable data={["critical", "warning", "info"]} value={severity ?? null} onChange={(s) => set({ severity: s ?? undefined })} />
+        <Select size="xs" w={130} aria-label={m.list.severity} placeholder={m.list.anySeverity} clearable data={severities.map((s) => ({ value: s, label: m.severity[s] ?? s }))} value={severity ?? null} onChange={(s) => set({ severity: s ?? undefined })} />
         {(clusters.data?.length ?? 0) > 1 || search.cluster !== undefined ? (
           <Select
             size="xs"
             w={180}
-            aria-label="cluster"
-            placeholder="any cluster"
+            aria-label={m.list.cluster}
+            placeholder={m.list.anyCluster}
             clearable
             searchable
             data={(clusters.data ?? []).map((c) => ({ value: c.id, label: c.name }))}
@@ -68,17 +91,72 @@ export function IncidentsPage() {
             onChange={(c) => set({ cluster: c ?? undefined })}
           />
         ) : null}
-      </div>
-      <Loaded query={incidents} what="Incidents" skeleton={<TableSkeleton rows={6} />}>
-        {() => (
-          <IncidentTable
-            incidents={shown}
-            sort={search.sort}
-            onSort={(sort) => set({ sort })}
-            empty={n > 0 ? `None of ${plural(n, "incident")} matches.` : state === "active" ? "No incident is active. Policies decide what becomes one." : "No incident has been recorded yet."}
-          />
+        {search.policy === undefined ? null : (
+          <Button size="xs" variant="default" rightSection={<IconX size={13} />} onClick={() => set({ policy: undefined })}>
+            {m.list.policy(search.policy)}
+          </Button>
         )}
-      </Loaded>
+      </div>
+      <Bulk selected={selected} all={all} onSelect={setChosen} />
+      {found.error && !found.data ? (
+        <Failure what={m.title} error={found.error} onRetry={() => void found.refetch()} />
+      ) : !found.data ? (
+        <Skeleton height={240} radius={8} />
+      ) : (
+        <>
+          <IncidentTable incidents={all} sort={search.sort} onSort={(sort) => set({ sort })} selection={selection} empty={narrowed ? m.list.noMatch : state === "active" ? m.list.noActive : m.list.none} />
+          {found.hasNextPage ? (
+            <div>
+              <Button size="xs" variant="default" loading={found.isFetchingNextPage} onClick={() => void found.fetchNextPage()}>
+                {m.list.more}
+              </Button>
+            </div>
+          ) : null}
+        </>
+      )}
     </Page>
+  );
+}
+
+type Found = NonNullable<ReturnType<typeof useIncidentSearch>["data"]>["pages"][number]["items"];
+
+/** What can be done with all that is selected. It has its place whether or not something is, so that rows do not move. */
+function Bulk({ selected, all, onSelect }: { selected: Found; all: Found; onSelect: (ids: ReadonlySet<string>) => void }) {
+  const bulk = useBulk();
+  const open = all.filter((i) => i.ended_at === null);
+  const run = (action: BulkAction, seconds = 0) => bulk.mutate({ incidents: selected, action, seconds }, { onSuccess: () => onSelect(new Set()) });
+  if (open.length === 0) return null;
+  const none = selected.length === 0;
+  return (
+    <div className={classes.actions}>
+      <Button size="compact-sm" variant="default" onClick={() => onSelect(none ? new Set(open.map((i) => i.id)) : new Set())}>
+        {none ? m.table.selectAll : m.list.clear}
+      </Button>
+      <Button size="compact-sm" variant="default" disabled={none} loading={bulk.isPending} leftSection={<IconUserCheck size={14} />} onClick={() => run("acknowledge")}>
+        {m.act.acknowledge}
+      </Button>
+      <Menu shadow="md" position="bottom-start">
+        <Menu.Target>
+          <Button size="compact-sm" variant="default" disabled={none} leftSection={<IconBellOff size={14} />}>
+            {m.act.silence}
+          </Button>
+        </Menu.Target>
+        <Menu.Dropdown>
+          {lengths.map((seconds) => (
+            <Menu.Item key={seconds} onClick={() => run("silence", seconds)}>
+              {m.act.for(duration(seconds))}
+            </Menu.Item>
+          ))}
+        </Menu.Dropdown>
+      </Menu>
+      <Button size="compact-sm" variant="default" disabled={none} leftSection={<IconCheck size={14} />} onClick={() => globalThis.confirm(`${m.act.resolveTitle}: ${m.list.selected(selected.length)}. ${m.act.resolveText}`) && run("resolve")}>
+        {m.act.resolve}
+      </Button>
+      <span aria-live="polite" className={classes.quiet}>
+        {none ? "" : m.list.selected(selected.length)}
+        {none && bulk.data && bulk.data.done > 0 ? m.list.done(bulk.data.done) : ""}
+      </span>
+      {bulk.data && bulk.data.failed > 0 ? <StateLabel state="critical">{m.list.failed(bulk.data.failed, bulk.data.why)}</StateLabel> : null}
+    </div>
   );
 }

@@ -86,16 +86,16 @@ function Outcome({ job, draft, onChange }: { job: Job; draft: Draft; onChange: (
 }
 
 function Results({ job, draft, onChange }: { job: Job; draft: Draft; onChange: ((draft: Draft) => void) | undefined }) {
-  const [result, before] = job.results ?? [];
+  const [result, before] = job.results;
   if (!result) return null;
   const end = instant(job.to) ?? 0;
   const start = instant(job.from) ?? 0;
   const own = lanes(result, end, m.trial.in);
   const old = before ? lanes(before, end, m.trial.in) : undefined;
   const longest = longestSeconds(result, end);
-  const messages = result.messages ?? [];
+  const { messages } = result;
   const less = before ? before.incidentCount - result.incidentCount : 0;
-  const shownIncidents = (result.incidents ?? []).length;
+  const shownIncidents = result.incidents.length;
   return (
     <div className={classes.trial}>
       <p className={classes.spoken}>
@@ -119,7 +119,7 @@ function Results({ job, draft, onChange }: { job: Job; draft: Draft; onChange: (
           <p className={classes.quiet}>{messages.map((x) => m.backtest.messagesTo(x.count, x.type.replace("incident.", ""), x.target)).join("; ")}</p>
         )
       ) : null}
-      {(result.clusters ?? []).map((c) =>
+      {result.clusters.map((c) =>
         c.reason ? (
           <StateLabel key={c.cluster} state="stale">
             {m.backtest.notOn(c.cluster, c.reason)}
@@ -134,7 +134,7 @@ function Results({ job, draft, onChange }: { job: Job; draft: Draft; onChange: (
 
 /** The spread of the values that were looked at, and the thresholds that would be rare but not never. */
 function Suggestions({ result, draft, onChange }: { result: Replay; draft: Draft; onChange: ((draft: Draft) => void) | undefined }) {
-  const all = (result.thresholds ?? []).filter((t) => t.values > 0);
+  const all = result.thresholds.filter((t) => t.values > 0);
   if (all.length === 0) return null;
   return (
     <ul className={classes.trialList}>

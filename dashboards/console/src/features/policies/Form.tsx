@@ -2,6 +2,7 @@ import { ActionIcon, Button, MultiSelect, NumberInput, Select, TagsInput, TextIn
 import { IconPlus, IconTrash } from "@tabler/icons-react";
 import { type ReactNode, useMemo, useState } from "react";
 import type { Metric } from "@/api/types";
+import { examples } from "@/i18n/examples";
 import { policies as m } from "@/i18n/policies";
 import { useClusters, useTargets, useWorkloads } from "@/parts/queries";
 import { StateIcon } from "@/ui/state";
@@ -94,7 +95,7 @@ export function PolicyForm({ draft, catalogue, onChange, wrong }: Props) {
           />
         ) : null}
         {can.selector ? (
-          <TextInput size="xs" label={m.form.labels} placeholder="tier in (web,api)" value={objects.selector ?? ""} onChange={(e) => onChange(withObjects(draft, { selector: e.currentTarget.value }))} />
+          <TextInput size="xs" label={m.form.labels} placeholder={examples.selector} value={objects.selector ?? ""} onChange={(e) => onChange(withObjects(draft, { selector: e.currentTarget.value }))} />
         ) : null}
       </Line>
       <Line word={m.form.tell}>
@@ -151,7 +152,7 @@ export function PolicyForm({ draft, catalogue, onChange, wrong }: Props) {
           size="xs"
           className={classes.grow}
           label={m.form.runbook}
-          placeholder="https://…"
+          placeholder={examples.url}
           value={spec.annotations?.runbook_url ?? ""}
           onChange={(e) => onChange(annotated(draft, "runbook_url", e.currentTarget.value))}
         />

@@ -34,7 +34,7 @@ export function History({ name }: { name: string }) {
                     <div className={classes.row}>
                       <b>{m.history.revision(v.revision)}</b>
                       <span className={classes.quiet}>
-                        {m.history.by(age(v.at, now), v.by, v.managedBy === "console" ? "" : v.managedBy, v.deleted === true)}
+                        {m.history.by(age(v.at, now), v.by, v.managedBy === "console" ? "" : v.managedBy, v.deleted)}
                       </span>
                       {before && !v.deleted ? (
                         <Button size="compact-xs" variant="default" aria-expanded={open === v.revision} onClick={() => setOpen(open === v.revision ? undefined : v.revision)}>

@@ -62,7 +62,7 @@ export function Presets({ sort, onSort }: { sort: string | undefined; onSort: (s
 }
 
 function presetColumns(results: ReadonlyMap<string, Replay>, busy: string | undefined, set: (name: string, enabled: boolean) => void): Column<Preset>[] {
-  const reasons = (p: Preset) => [...(p.reasons ?? []), ...(p.managedBy && p.managedBy !== "preset" ? [m.presets.yours(p.managedBy)] : []), ...((p.explains ?? []).length > 0 ? [m.presets.explains((p.explains ?? []).join(", "))] : [])].join("; ");
+  const reasons = (p: Preset) => [...p.reasons, ...(p.managedBy && p.managedBy !== "preset" ? [m.presets.yours(p.managedBy)] : []), ...(p.explains.length > 0 ? [m.presets.explains(p.explains.join(", "))] : [])].join("; ");
   return [
     {
       id: "state",

@@ -2,6 +2,7 @@ import { Autocomplete, Button, NativeSelect, TextInput } from "@mantine/core";
 import { getRouteApi } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import type { Policy } from "@/api/types";
+import { examples } from "@/i18n/examples";
 import { policies as m } from "@/i18n/policies";
 import { whyDimensions, whyObject } from "@/parts/policies/model";
 import type { WhyQuestion } from "@/parts/policies/queries";
@@ -14,8 +15,6 @@ import classes from "./policies.module.css";
 import { useTrial } from "./queries";
 
 const route = getRouteApi("/policies/$name");
-
-const hints: Record<string, string> = { pod: "shop/cart-1", container: "shop/cart-1/app", workload: "shop/deployment/cart", node: "n-1", namespace: "shop", service: "shop/cart", volume: "shop/data", promql: "pod shop/cart-1" };
 
 /** Asks of one object at one time. What is asked is in the URL, so that the answer can be sent to somebody. */
 export function Why({ policy: p }: { policy: Policy }) {
@@ -35,7 +34,7 @@ export function Why({ policy: p }: { policy: Policy }) {
   const chosen = cluster ?? ids[0] ?? "";
   // What it looks at now, and what it ever spoke of.
   const known = useMemo(() => {
-    const tried = (trial.data?.status?.trial ?? []).filter((t) => t.cluster === chosen).flatMap((t) => t.objects ?? []);
+    const tried = (trial.data?.status?.trial ?? []).filter((t) => t.cluster === chosen).flatMap((t) => t.objects);
     const all = [...(alerts.data ?? []).filter((a) => a.object.cluster === chosen), ...tried];
     return new Map(all.map((o) => [whyObject(o.object as Record<string, string>, promql), whyDimensions(o.dimensions)]));
   }, [trial.data, alerts.data, chosen, promql]);
@@ -62,7 +61,7 @@ export function Why({ policy: p }: { policy: Policy }) {
               size="xs"
               className={classes.multi}
               label={m.why.object}
-              placeholder={hints[level] ?? ""}
+              placeholder={examples.object[level] ?? ""}
               data={[...known.keys()].sort()}
               limit={50}
               value={object}
@@ -73,7 +72,7 @@ export function Why({ policy: p }: { policy: Policy }) {
               }}
             />
           )}
-          {dimensions !== "" || [...known.values()].some((d) => d !== "") ? <TextInput size="xs" label={m.why.dimensions} placeholder="mountpoint=/var" value={dimensions} onChange={(e) => setDimensions(e.currentTarget.value)} /> : null}
+          {dimensions !== "" || [...known.values()].some((d) => d !== "") ? <TextInput size="xs" label={m.why.dimensions} placeholder={examples.dimensions} value={dimensions} onChange={(e) => setDimensions(e.currentTarget.value)} /> : null}
           <TextInput size="xs" label={m.why.at} placeholder={m.why.atHint} value={at} onChange={(e) => setAt(e.currentTarget.value)} error={seconds === undefined ? m.why.badTime : undefined} />
           <Button size="xs" type="submit" disabled={seconds === undefined || chosen === "" || (object === "" && level !== "cluster")}>
             {m.why.explain}

@@ -43,8 +43,8 @@ const bar = (a: ReplayAlert, end: number): Bar => ({
 /** A lane for each object that would have had an alert, the one that was bad longest first. */
 export function lanes(r: Replay, endSeconds: number, inNamespace: (name: string, namespace: string) => string): Lane[] {
   const by = new Map<string, Bar[]>();
-  for (const a of (r.incidents ?? []).flatMap((i) => i.alerts ?? [])) {
-    const several = new Set((r.clusters ?? []).map((c) => c.cluster)).size > 1;
+  for (const a of r.incidents.flatMap((i) => i.alerts)) {
+    const several = new Set(r.clusters.map((c) => c.cluster)).size > 1;
     const name = `${several && a.object.cluster !== undefined ? `${a.object.cluster} ` : ""}${objectName(a.object, a.dimensions, inNamespace)}`;
     by.set(name, [...(by.get(name) ?? []), bar(a, endSeconds)]);
   }
@@ -55,7 +55,7 @@ export function lanes(r: Replay, endSeconds: number, inNamespace: (name: string,
 
 /** How long the longest incident lasted; undefined when there was none. */
 export function longestSeconds(r: Replay, endSeconds: number): number | undefined {
-  const lengths = (r.incidents ?? []).map((i) => (instant(i.endedAt) ?? endSeconds) - (instant(i.startedAt) ?? endSeconds));
+  const lengths = r.incidents.map((i) => (instant(i.endedAt) ?? endSeconds) - (instant(i.startedAt) ?? endSeconds));
   return lengths.length === 0 ? undefined : Math.max(...lengths);
 }
 

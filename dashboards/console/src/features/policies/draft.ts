@@ -234,6 +234,7 @@ export function conditionQuery(spec: Spec, condition: Condition, metric: Metric,
     return `${overTime[statistic] ?? "avg_over_time"}(${series}[${period}])`;
   };
   const parts = matchers(spec, condition, spec.level).map((own) => of(`${metric.name}{${[...own, ...further].join(",")}}`));
+  // eslint-disable-next-line no-restricted-syntax -- PromQL
   return `max by (${identity(spec.level, metric).join(", ")}) (${parts.join(" or ")})`;
 }
 

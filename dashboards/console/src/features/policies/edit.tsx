@@ -172,7 +172,7 @@ function Editor({ start, saved, catalogue }: { start: Draft; saved?: Policy | un
             onChange={show}
             data={[
               { value: "form", label: m.edit.form },
-              { value: "yaml", label: "YAML", disabled: false },
+              { value: "yaml", label: m.edit.text, disabled: false },
             ]}
           />
         </div>

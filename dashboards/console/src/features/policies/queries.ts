@@ -174,6 +174,11 @@ export function usePreview(spec: Spec, condition: Condition, metric: Metric): Pr
 
 const week = 7 * 86_400;
 
+function hourly(query: string, signal: AbortSignal): Promise<RangeResult> {
+  const end = Math.floor(Date.now() / 3_600_000) * 3600;
+  return queryRange(query, end - week, end, 3600, signal);
+}
+
 /** How a condition's values lay over the last seven days, a value an hour and object. */
 export function useSpread(spec: Spec, condition: Condition, metric: Metric): { bins: Bin[] | undefined; error: Error | null } {
   const value = conditionQuery(spec, condition, metric);
@@ -183,10 +188,7 @@ export function useSpread(spec: Spec, condition: Condition, metric: Metric): { b
   const query = spreadQuery(value, bins);
   const answer = useQuery({
     queryKey: keys.range(everyCluster, query, "now-7d", "now", 3600),
-    queryFn: ({ signal }) => {
-      const end = Math.floor(Date.now() / 3_600_000) * 3600;
-      return queryRange(query, end - week, end, 3600, signal);
-    },
+    queryFn: ({ signal }) => hourly(query, signal),
     enabled: highest.data !== undefined,
     placeholderData: keepPreviousData,
     staleTime: 300_000,

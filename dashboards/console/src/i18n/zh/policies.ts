@@ -146,6 +146,7 @@ export const zh: typeof policies = {
     enabled: "启用",
     view: "策略的显示方式",
     form: "表单",
+    text: "YAML",
     asYaml: "策略的 YAML",
     changes: "变化",
     refused: "服务器没有接受。",

@@ -5,6 +5,7 @@ import { Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { body, client } from "@/api/client";
 import type { Delivery } from "@/api/types";
+import { incidents as m } from "@/i18n/incidents";
 import { type Column, DataTable } from "@/ui/DataTable";
 import { age, clock, count, duration, instant } from "@/ui/format";
 import { useNow } from "@/ui/now";
@@ -19,7 +20,11 @@ export function deliveryState(d: Delivery): State {
   return d.last_error === "" ? "waiting" : "warning";
 }
 
-const words: Record<Delivery["state"], string> = { pending: "waiting", delivered: "delivered", dead: "given up", superseded: "superseded", skipped: "skipped" };
+/** What a notification is, in words. */
+export const typeWords = (type: string): string => {
+  const name = type.replace("incident.", "");
+  return m.deliveries.types[name] ?? name;
+};
 
 interface Props {
   readonly deliveries: readonly Delivery[];
@@ -39,7 +44,7 @@ export function DeliveryTable({ deliveries, sort, onSort, withIncident, empty }:
   return (
     <>
       <DataTable
-        label="deliveries"
+        label={m.deliveries.label}
         columns={columns}
         rows={deliveries}
         rowKey={(d) => d.id}
@@ -48,7 +53,7 @@ export function DeliveryTable({ deliveries, sort, onSort, withIncident, empty }:
         dim={(d) => deliveryState(d) === "idle"}
         empty={empty}
       />
-      <Modal opened={shown !== undefined} onClose={() => setOpen(undefined)} size="lg" title={shown ? `${shown.type.replace("incident.", "")} to ${shown.target}` : ""}>
+      <Modal opened={shown !== undefined} onClose={() => setOpen(undefined)} size="lg" title={shown ? m.deliveries.title(typeWords(shown.type), shown.target) : ""}>
         {shown ? <Attempts delivery={shown} /> : null}
       </Modal>
     </>
@@ -57,14 +62,14 @@ export function DeliveryTable({ deliveries, sort, onSort, withIncident, empty }:
 
 function columnsOf(now: number, withIncident: boolean, open: (id: string) => void): Column<Delivery>[] {
   return [
-    { id: "state", header: "State", width: "112px", phoneWidth: "92px", sort: (d) => rank(deliveryState(d)), cell: (d) => <StateLabel state={deliveryState(d)}>{words[d.state]}</StateLabel> },
-    { id: "target", header: "Target", width: "minmax(90px, 1fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (d) => d.target, cell: (d) => d.target },
-    { id: "type", header: "What", width: "110px", phoneWidth: "72px", sort: (d) => d.type, cell: (d) => d.type.replace("incident.", "") },
+    { id: "state", header: m.deliveries.state, width: "112px", phoneWidth: "92px", sort: (d) => rank(deliveryState(d)), cell: (d) => <StateLabel state={deliveryState(d)}>{m.deliveries.states[d.state]}</StateLabel> },
+    { id: "target", header: m.deliveries.target, width: "minmax(90px, 1fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (d) => d.target, cell: (d) => d.target },
+    { id: "type", header: m.deliveries.what, width: "110px", phoneWidth: "72px", sort: (d) => d.type, cell: (d) => typeWords(d.type) },
     ...(withIncident
       ? [
           {
             id: "incident",
-            header: "Incident",
+            header: m.deliveries.incident,
             wide: true,
             width: "minmax(90px, 1fr)",
             cell: (d: Delivery) =>
@@ -78,17 +83,17 @@ function columnsOf(now: number, withIncident: boolean, open: (id: string) => voi
           },
         ]
       : []),
-    { id: "created", header: "Made", numeric: true, wide: true, width: "84px", sort: (d) => instant(d.created_at), cell: (d) => age(d.created_at, now) },
-    { id: "attempts", header: "Attempts", numeric: true, wide: true, width: "80px", sort: (d) => d.attempts, cell: (d) => count(d.attempts) },
-    { id: "error", header: "Last error", wide: true, width: "minmax(60px, 2fr)", cell: (d) => <span title={d.last_error}>{d.state === "delivered" ? "" : d.last_error}</span> },
+    { id: "created", header: m.deliveries.made, numeric: true, wide: true, width: "84px", sort: (d) => instant(d.created_at), cell: (d) => age(d.created_at, now) },
+    { id: "attempts", header: m.deliveries.attempts, numeric: true, wide: true, width: "80px", sort: (d) => d.attempts, cell: (d) => count(d.attempts) },
+    { id: "error", header: m.deliveries.error, wide: true, width: "minmax(60px, 2fr)", cell: (d) => <span title={d.last_error}>{d.state === "delivered" ? "" : d.last_error}</span> },
     {
       id: "open",
       header: "",
       width: "64px",
       phoneWidth: "56px",
       cell: (d) => (
-        <Button size="compact-xs" variant="default" onClick={() => open(d.id)} aria-label={`Open the attempts of ${d.type} to ${d.target}`}>
-          Open
+        <Button size="compact-xs" variant="default" onClick={() => open(d.id)} aria-label={m.deliveries.openLabel(typeWords(d.type), d.target)}>
+          {m.deliveries.open}
         </Button>
       ),
     },
@@ -99,33 +104,47 @@ function Attempts({ delivery: d }: { delivery: Delivery }) {
   const now = useNow();
   const queries = useQueryClient();
   const resend = useMutation({
-    mutationFn: (id: string) => body(client.POST("/apis/crowsnest.dev/v1/deliveries/{id}/resend", { params: { path: { id } } })),
+    mutationFn: ({ id, asNew }: { id: string; asNew: boolean }) => body(client.POST("/apis/crowsnest.dev/v1/deliveries/{id}/resend", { params: { path: { id }, query: asNew ? { asNew } : {} } })),
     onSuccess: () => Promise.all([queries.invalidateQueries({ queryKey: ["deliveries"] }), queries.invalidateQueries({ queryKey: ["incident"] })]),
   });
   return (
     <div className={classes.attempts}>
       <p>
-        <StateLabel state={deliveryState(d)}>{words[d.state]}</StateLabel> {d.next_at ? `next attempt in ${duration((instant(d.next_at) ?? now) - now)}` : ""}
+        <StateLabel state={deliveryState(d)}>{m.deliveries.states[d.state]}</StateLabel> {d.next_at ? m.deliveries.next(duration((instant(d.next_at) ?? now) - now)) : ""}
       </p>
-      {d.log.length === 0 ? <p className={classes.quiet}>No attempt has been made.</p> : null}
+      {d.copy_of ? <p className={classes.quiet}>{m.deliveries.copyOf(d.copy_of)}</p> : null}
+      {d.log.length === 0 ? <p className={classes.quiet}>{m.deliveries.noAttempt}</p> : null}
       <ol>
         {d.log.map((a) => (
           <li key={a.at}>
             <StateLabel state={a.result === "delivered" ? "ok" : a.result === "final" ? "critical" : "warning"}>{clock(instant(a.at) ?? 0, now, true)}</StateLabel>
             <span>
-              {a.status > 0 ? `HTTP ${a.status}` : "no answer"} after {a.took_seconds < 1 ? `${Math.round(a.took_seconds * 1000)} ms` : duration(a.took_seconds)}
-              {a.error === "" ? "" : `: ${a.error}`}
+              {m.deliveries.after(a.status > 0 ? m.deliveries.status(a.status) : m.deliveries.noAnswer, a.took_seconds < 1 ? m.deliveries.milliseconds(Math.round(a.took_seconds * 1000)) : duration(a.took_seconds), a.error)}
+              <Detail what={m.deliveries.request} text={a.request} />
+              <Detail what={m.deliveries.response} text={a.response} />
             </span>
           </li>
         ))}
       </ol>
       <div className={classes.row}>
-        <Button size="xs" variant="default" leftSection={<IconSend size={14} />} loading={resend.isPending} onClick={() => resend.mutate(d.id)}>
-          Send again, with the same id
+        <Button size="xs" variant="default" leftSection={<IconSend size={14} />} loading={resend.isPending && !resend.variables.asNew} onClick={() => resend.mutate({ id: d.id, asNew: false })}>
+          {m.deliveries.again}
         </Button>
-        {resend.isSuccess ? <StateLabel state="ok">It will be sent again.</StateLabel> : null}
+        <Button size="xs" variant="default" title={m.deliveries.asNewHelp} loading={resend.isPending && resend.variables.asNew} onClick={() => resend.mutate({ id: d.id, asNew: true })}>
+          {m.deliveries.asNew}
+        </Button>
+        {resend.isSuccess ? <StateLabel state="ok">{m.deliveries.willBeSent}</StateLabel> : null}
         {resend.error ? <StateLabel state="critical">{resend.error.message}</StateLabel> : null}
       </div>
     </div>
   );
 }
+
+/** What was sent or answered, word for word; closed, as it is long. */
+const Detail = ({ what, text }: { what: string; text: string }) =>
+  text === "" ? null : (
+    <details>
+      <summary>{what}</summary>
+      <pre className={classes.raw}>{text}</pre>
+    </details>
+  );

@@ -1,6 +1,8 @@
+import { Checkbox } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { Incident } from "@/api/types";
+import { incidents as m } from "@/i18n/incidents";
 import { clock, duration, instant } from "@/ui/format";
 import { type Column, DataTable } from "@/ui/DataTable";
 import { useNow } from "@/ui/now";
@@ -15,17 +17,20 @@ export function IncidentTable({
   sort,
   onSort,
   empty,
+  selection,
 }: {
   incidents: readonly Incident[];
   sort: string | undefined;
   onSort: (sort: string) => void;
   empty: string;
+  /** Ids of what is selected, where rows can be. */
+  selection?: { readonly ids: ReadonlySet<string>; readonly toggle: (id: string) => void } | undefined;
 }) {
   const now = useNow();
-  const columns = useMemo(() => incidentColumns(now), [now]);
+  const columns = useMemo(() => [...(selection ? [selectColumn(selection.ids, selection.toggle)] : []), ...incidentColumns(now)], [now, selection]);
   return (
     <DataTable
-      label="incidents"
+      label={m.table.label}
       columns={columns}
       rows={incidents}
       rowKey={key}
@@ -37,19 +42,27 @@ export function IncidentTable({
   );
 }
 
+const selectColumn = (ids: ReadonlySet<string>, toggle: (id: string) => void): Column<Incident> => ({
+  id: "select",
+  header: "",
+  width: "36px",
+  phoneWidth: "32px",
+  cell: (i) => <Checkbox size="xs" aria-label={m.table.select(i.title)} checked={ids.has(i.id)} disabled={i.ended_at !== null} onChange={() => toggle(i.id)} />,
+});
+
 function incidentColumns(now: number): Column<Incident>[] {
   return [
     {
       id: "severity",
-      header: "Severity",
+      header: m.table.severity,
       width: "112px",
       phoneWidth: "84px",
       sort: (i) => rank(incidentState(i)),
-      cell: (i) => <StateLabel state={incidentState(i)}>{incidentState(i) === "idle" ? `was ${i.severity}` : i.severity}</StateLabel>,
+      cell: (i) => <StateLabel state={incidentState(i)}>{incidentState(i) === "idle" ? m.wasSeverity(m.severity[i.severity] ?? i.severity) : m.severity[i.severity]}</StateLabel>,
     },
     {
       id: "title",
-      header: "Incident",
+      header: m.table.incident,
       width: "minmax(240px, 4fr)",
       phoneWidth: "minmax(0, 1fr)",
       wraps: true,
@@ -60,10 +73,10 @@ function incidentColumns(now: number): Column<Incident>[] {
         </Link>
       ),
     },
-    { id: "cluster", header: "Cluster", width: "minmax(90px, 1fr)", wide: true, sort: (i) => i.cluster.name, cell: (i) => i.cluster.name || i.cluster.id },
+    { id: "cluster", header: m.table.cluster, width: "minmax(90px, 1fr)", wide: true, sort: (i) => i.cluster.name, cell: (i) => i.cluster.name || i.cluster.id },
     {
       id: "started",
-      header: "Since",
+      header: m.table.since,
       numeric: true,
       wide: true,
       width: "100px",
@@ -72,7 +85,7 @@ function incidentColumns(now: number): Column<Incident>[] {
     },
     {
       id: "duration",
-      header: "Lasts",
+      header: m.table.lasts,
       numeric: true,
       width: "96px",
       phoneWidth: "58px",
@@ -81,11 +94,11 @@ function incidentColumns(now: number): Column<Incident>[] {
     },
     {
       id: "ended",
-      header: "Status",
+      header: m.table.status,
       wide: true,
       width: "minmax(120px, 1.5fr)",
       sort: (i) => causeWords(i.cause),
-      cell: (i) => (i.ended_at ? causeWords(i.cause) : i.muted.length > 0 ? `muted by ${i.muted.join(", ")}` : i.acknowledged_by ? `acknowledged by ${i.acknowledged_by}` : "firing"),
+      cell: (i) => (i.ended_at ? causeWords(i.cause) : i.muted.length > 0 ? m.table.muted(i.muted.join(", ")) : i.acknowledged_by ? m.table.acknowledged(i.acknowledged_by) : m.table.firing),
     },
   ];
 }

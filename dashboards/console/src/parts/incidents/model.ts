@@ -1,4 +1,5 @@
 import type { Incident } from "@/api/types";
+import { incidents as m } from "@/i18n/incidents";
 import { rank, type State, stateOf } from "@/ui/state";
 
 export const incidentState = (i: Incident): State => (i.ended_at === null ? stateOf(i.severity) : "idle");
@@ -13,25 +14,9 @@ export function worstFirst(incidents: readonly Incident[]): Incident[] {
   );
 }
 
-const causes: Record<string, string> = {
-  value_normal: "the value is normal again",
-  object_deleted: "the object was deleted",
-  object_finished: "the object finished",
-  scaled_down: "the workload was scaled down",
-  workload_replaced: "the workload was replaced by a newer template",
-  not_selected: "the policy no longer selects it",
-  not_applicable: "the metric no longer applies",
-  no_data: "no data came any more",
-  cluster_removed: "the cluster was removed",
-  policy_changed: "the policy was changed",
-  policy_disabled: "the policy was disabled",
-  policy_deleted: "the policy was deleted",
-  manual: "someone ended it by hand",
-};
-
 /** Why an alert or incident ended, in words. */
 export const causeWords = (cause: string | null | undefined): string =>
-  cause === null || cause === undefined || cause === "" ? "" : (causes[cause] ?? cause.replaceAll("_", " "));
+  cause === null || cause === undefined || cause === "" ? "" : (m.causes[cause] ?? cause.replaceAll("_", " "));
 
 /**
  * Incidents of a workload. A list says an incident's labels and title only; those grouped by workload

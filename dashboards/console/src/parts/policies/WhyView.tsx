@@ -25,7 +25,7 @@ export function WhyView({ question }: { question: WhyQuestion }) {
   const time = (t: string | undefined) => clock(instant(t) ?? now, now, true);
   const severity = (s: string | undefined) => (s === undefined || s === "" ? m.why.notFiring : (m.severity[s] ?? s));
   const state = (s: Why["before"]) => {
-    const closed = (s.latches ?? []).filter((l) => l.closed);
+    const closed = s.latches.filter((l) => l.closed);
     return closed.length === 0 ? severity(s.severity) : closed.map((l) => (l.since ? m.why.since(severity(l.severity), time(l.since)) : severity(l.severity))).join(", ");
   };
   return (
@@ -38,13 +38,13 @@ export function WhyView({ question }: { question: WhyQuestion }) {
       </p>
       <p className={classes.words}>{w.words}</p>
       {w.reason ? <StateLabel state="stale">{w.reason}</StateLabel> : null}
-      {(w.conditions ?? []).map((c, i) => (
+      {w.conditions.map((c, i) => (
         <section key={i} aria-label={m.why.conditions}>
           <p>
-            {c.words} <b>{c.lacking ? m.why.lacking : (c.holds ?? []).length > 0 ? (c.holds ?? []).map((s) => m.why.holds(severity(s))).join(", ") : m.why.holdsNot}</b>
+            {c.words} <b>{c.lacking ? m.why.lacking : c.holds.length > 0 ? c.holds.map((s) => m.why.holds(severity(s))).join(", ") : m.why.holdsNot}</b>
           </p>
           <ol className={classes.windows} aria-label={m.why.windows}>
-            {(c.windows ?? []).slice(0, windowsShown).map((x) => (
+            {c.windows.slice(0, windowsShown).map((x) => (
               <li key={x.end} className={classes.window} data-bad={x.bad || undefined} title={time(x.end)}>
                 <span className={classes.end}>{clock(instant(x.end) ?? now, now)}</span> {x.value === null ? m.why.missing : byUnit(x.value, c.unit)}
                 {x.bad ? ` · ${severity(x.bad)}` : ""}
@@ -58,10 +58,10 @@ export function WhyView({ question }: { question: WhyQuestion }) {
         <dd>{state(w.before)}</dd>
         <dt>{m.why.after}</dt>
         <dd>{state(w.after)}</dd>
-        {(w.recorded ?? []).length > 0 ? (
+        {w.recorded.length > 0 ? (
           <>
             <dt>{m.why.recorded}</dt>
-            <dd>{(w.recorded ?? []).map((a) => m.why.alert(severity(a.severity), time(a.startedAt), a.endedAt ? time(a.endedAt) : "")).join("; ")}</dd>
+            <dd>{w.recorded.map((a) => m.why.alert(severity(a.severity), time(a.startedAt), a.endedAt ? time(a.endedAt) : "")).join("; ")}</dd>
           </>
         ) : null}
       </dl>
