@@ -116,25 +116,26 @@ func (o *Options) complete() error {
 
 // Collector measures one cluster, or one node of it.
 type Collector struct {
-	o            Options
-	sender       string
-	log          *slog.Logger
-	now          func() time.Time
-	metrics      *metrics
-	client       *push.Client
-	sink         sink
-	pusher       *push.Pusher
-	queue        *queue.Queue
-	scrapedQueue *queue.Queue
-	scraped      *push.Pusher    // of what the world's Scraper reads; nil without one
-	inventory    *push.Inventory // nil in role node
-	control      *control.Client
-	computer     *compute.Computer
-	clock        serverClock
-	pace         *pace     // of measure alone
-	lastGrid     time.Time // of measure alone: the newest interval that was sent
-	lastSent     time.Time // of measure alone: the newest time of a sample
-	started      time.Time
+	o              Options
+	sender         string
+	log            *slog.Logger
+	now            func() time.Time
+	metrics        *metrics
+	client         *push.Client
+	sink           sink
+	pusher         *push.Pusher
+	queue          *queue.Queue
+	scrapedQueue   *queue.Queue
+	inventoryQueue *queue.Queue    // nil in role node
+	scraped        *push.Pusher    // of what the world's Scraper reads; nil without one
+	inventory      *push.Inventory // nil in role node
+	control        *control.Client
+	computer       *compute.Computer
+	clock          serverClock
+	pace           *pace     // of measure alone
+	lastGrid       time.Time // of measure alone: the newest interval that was sent
+	lastSent       time.Time // of measure alone: the newest time of a sample
+	started        time.Time
 
 	mu       sync.Mutex
 	interval time.Duration
@@ -194,7 +195,14 @@ func New(o Options) (*Collector, error) {
 	}
 	c.sink = c.pusher
 	if o.Role != wire.RoleNode {
-		c.inventory = &push.Inventory{Client: c.client, Source: o.World.State, Logger: o.Logger, Now: c.serverTime}
+		q, err := c.open("inventory", "inventory", inventoryBytes(cmp.Or(o.QueueMax, queue.DefaultMaxBytes)))
+		if err != nil {
+			return nil, err
+		}
+		c.inventoryQueue = q
+		c.inventory = &push.Inventory{
+			Client: c.client, Source: o.World.State, Queue: q, Logger: o.Logger, Now: c.serverTime, ClockOffset: c.clock.offset, Unchecked: c.clock.unchecked,
+		}
 	}
 	c.control, err = control.New(control.Options{
 		URL: c.client.URL(wire.PathControl).String(), HTTP: c.client.HTTP1(), Header: c.client.Authorize,
@@ -214,16 +222,29 @@ func (c *Collector) serverTime() time.Time { return c.now().Add(-c.clock.correct
 
 // stream opens a queue and what empties it. Their metrics carry the stream's name.
 func (c *Collector) stream(folder, name string, most int64) (*queue.Queue, *push.Pusher, error) {
-	reg := prometheus.WrapRegistererWith(prometheus.Labels{"stream": name}, c.o.Registerer)
-	q, err := queue.Open(queue.Options{
-		Dir: filepath.Join(c.o.QueueDir, folder), MaxAge: c.o.QueueAge, MaxBytes: most, Logger: c.o.Logger, Registerer: reg, Now: c.serverTime,
-	})
+	q, err := c.open(folder, name, most)
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := push.New(push.Options{Client: c.client, Queue: q, ClockOffset: c.clock.offset, Logger: c.o.Logger, Registerer: reg, Now: c.serverTime})
+	p, err := push.New(push.Options{
+		Client: c.client, Queue: q, ClockOffset: c.clock.offset, Logger: c.o.Logger, Registerer: c.streamRegisterer(name), Now: c.serverTime,
+	})
 	return q, p, err
 }
+
+func (c *Collector) open(folder, stream string, most int64) (*queue.Queue, error) {
+	return queue.Open(queue.Options{
+		Dir: filepath.Join(c.o.QueueDir, folder), MaxAge: c.o.QueueAge, MaxBytes: most, Logger: c.o.Logger, Registerer: c.streamRegisterer(stream), Now: c.serverTime,
+	})
+}
+
+func (c *Collector) streamRegisterer(stream string) prometheus.Registerer {
+	return prometheus.WrapRegistererWith(prometheus.Labels{"stream": stream}, c.o.Registerer)
+}
+
+// inventoryBytes is the inventory's part of what may wait: a day of a large
+// cluster's changes is a few dozen MiB.
+func inventoryBytes(all int64) int64 { return all / 4 }
 
 // Run collects until ctx ends. What was not acknowledged then is on disk. A part
 // that fails is an error only where nothing could be collected without it.
@@ -631,6 +652,10 @@ func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 			s.Error = cov.Err.Error()
 		}
 		h.Sources = append(h.Sources, s)
+	}
+	if c.inventory != nil {
+		queued := c.inventory.Health()
+		h.Inventory = &queued
 	}
 	trouble := c.o.World.State.Health()
 	s := wire.SourceHealth{Name: string(catalogue.Objects), Up: c.o.World.State.Snapshot().Synced && len(trouble) == 0}

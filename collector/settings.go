@@ -144,6 +144,10 @@ func (c *Collector) boundQueueLocked() {
 		c.scrapedQueue.SetMaxAge(age)
 		c.scrapedQueue.SetMaxBytes(bytes / 2)
 	}
+	if c.inventoryQueue != nil {
+		c.inventoryQueue.SetMaxAge(age)
+		c.inventoryQueue.SetMaxBytes(inventoryBytes(bytes))
+	}
 }
 
 // keep writes the settings down for the next start.

@@ -150,22 +150,25 @@ func (s *Service) set(ctx context.Context, cluster string, from *int64, w wire.S
 
 // Collector is what one collector makes of the settings, and how it is.
 type Collector struct {
-	Sender         string            `json:"sender" doc:"node/NAME, cluster or all."`
-	Role           string            `json:"role"`
-	Version        string            `json:"version" doc:"Of the collector's program."`
-	Connected      bool              `json:"connected"`
-	LastSeenAt     time.Time         `json:"last_seen_at"`
-	AppliedVersion int64             `json:"applied_version" doc:"Of the settings that it took, or refused with the error; 0 for none."`
-	Error          string            `json:"error,omitempty" doc:"Why it took nothing of that version: its last good settings are in force."`
-	Overridden     map[string]string `json:"overridden,omitempty" doc:"Settings for which its own configuration wins, with the value there."`
-	Effective      *Settings         `json:"effective,omitempty" doc:"What is in force; left out until it said so."`
-	ClockOffset    float64           `json:"clock_offset_seconds" doc:"By how much its clock is ahead of the server's."`
-	QueueBatches   int               `json:"queue_batches" doc:"Waiting to be sent."`
-	QueueBytes     int64             `json:"queue_bytes"`
-	QueueOldestAt  *time.Time        `json:"queue_oldest_at,omitempty"`
-	Dropped        []Drop            `json:"dropped" nullable:"false" doc:"Samples given up since its start, by reason."`
-	Scrape         *Scrape           `json:"scrape,omitempty" doc:"What it scrapes beyond the catalogue, and what that costs; left out where it scrapes nothing."`
-	SourcesDown    []string          `json:"sources_down" nullable:"false" doc:"Sources whose last attempt failed, with why."`
+	Sender           string            `json:"sender" doc:"node/NAME, cluster or all."`
+	Role             string            `json:"role"`
+	Version          string            `json:"version" doc:"Of the collector's program."`
+	Connected        bool              `json:"connected"`
+	LastSeenAt       time.Time         `json:"last_seen_at"`
+	AppliedVersion   int64             `json:"applied_version" doc:"Of the settings that it took, or refused with the error; 0 for none."`
+	Error            string            `json:"error,omitempty" doc:"Why it took nothing of that version: its last good settings are in force."`
+	Overridden       map[string]string `json:"overridden,omitempty" doc:"Settings for which its own configuration wins, with the value there."`
+	Effective        *Settings         `json:"effective,omitempty" doc:"What is in force; left out until it said so."`
+	ClockOffset      float64           `json:"clock_offset_seconds" doc:"By how much its clock is ahead of the server's."`
+	QueueBatches     int               `json:"queue_batches" doc:"Waiting to be sent."`
+	QueueBytes       int64             `json:"queue_bytes"`
+	QueueOldestAt    *time.Time        `json:"queue_oldest_at,omitempty"`
+	Dropped          []Drop            `json:"dropped" nullable:"false" doc:"Samples given up since its start, by reason."`
+	InventoryBatches int               `json:"inventory_batches,omitempty" doc:"Changes of objects that wait to be sent, in batches."`
+	InventoryBytes   int64             `json:"inventory_bytes,omitempty"`
+	InventoryDropped []Drop            `json:"inventory_dropped,omitempty" doc:"Objects whose changes were given up since its start, by reason."`
+	Scrape           *Scrape           `json:"scrape,omitempty" doc:"What it scrapes beyond the catalogue, and what that costs; left out where it scrapes nothing."`
+	SourcesDown      []string          `json:"sources_down" nullable:"false" doc:"Sources whose last attempt failed, with why."`
 }
 
 // Drop is what was given up for one reason.
@@ -287,6 +290,12 @@ func (s *Service) describe(cluster string) ClusterSettings {
 		}
 		if h := e.Health.Scrape; h != nil {
 			c.Scrape = &Scrape{Families: append([]string{}, h.Families...), Series: h.Series, Most: h.Most, Dropped: h.Dropped}
+		}
+		if q := e.Health.Inventory; q != nil {
+			c.InventoryBatches, c.InventoryBytes = q.Batches, q.Bytes
+			for _, d := range q.Drops {
+				c.InventoryDropped = append(c.InventoryDropped, Drop(d))
+			}
 		}
 		for _, src := range e.Health.Sources {
 			if !src.Up {

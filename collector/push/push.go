@@ -138,15 +138,20 @@ func (p *Pusher) Run(ctx context.Context) error {
 
 // Health says what waits.
 func (p *Pusher) Health() wire.QueueHealth {
-	n, bytes, oldest, dropped := p.queue.Stats()
-	age, most := p.queue.Bounds()
-	h := wire.QueueHealth{Batches: n, Bytes: bytes, OldestAt: oldest, Dropped: dropped, MaxBytes: most, MaxAge: int64(age / time.Second)}
-	for _, d := range p.queue.Drops() {
-		h.Drops = append(h.Drops, wire.QueueDrop{Reason: d.Reason, Samples: d.Samples, From: d.From, To: d.To})
-	}
+	h := healthOf(p.queue)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h.LastError = p.lastError
+	return h
+}
+
+func healthOf(q *queue.Queue) wire.QueueHealth {
+	n, bytes, oldest, dropped := q.Stats()
+	age, most := q.Bounds()
+	h := wire.QueueHealth{Batches: n, Bytes: bytes, OldestAt: oldest, Dropped: dropped, MaxBytes: most, MaxAge: int64(age / time.Second)}
+	for _, d := range q.Drops() {
+		h.Drops = append(h.Drops, wire.QueueDrop{Reason: d.Reason, Samples: d.Samples, From: d.From, To: d.To})
+	}
 	return h
 }
 

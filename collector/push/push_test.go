@@ -565,10 +565,10 @@ func TestInventory(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if lost && !b.Snapshot {
-			lost = false
 			http.Error(w, "missed one", http.StatusConflict)
 			return
 		}
+		lost = false
 		got = append(got, b)
 	})
 	batches := func() []*wire.InventoryBatch {
@@ -580,7 +580,11 @@ func TestInventory(t *testing.T) {
 		return &object.Pod{Meta: object.Meta{UID: "u" + name, Namespace: "ns", Name: name}, Phase: phase}
 	}
 	source := &fixed{&state.Snapshot{Synced: true, Pods: map[string]*object.Pod{"ua": p("a", "Running")}, Nodes: map[string]*object.Node{"n": {Meta: object.Meta{UID: "nu", Name: "n"}}}}}
-	v := &Inventory{Client: client(t, rx.URL), Source: source}
+	q, err := queue.Open(queue.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &Inventory{Client: client(t, rx.URL), Source: source, Queue: q}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- v.Run(ctx) }()
@@ -609,6 +613,178 @@ func TestInventory(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Run: %v", err)
+	}
+}
+
+// TestInventoryOutlivesAnOutage has objects change while the server is away, ends
+// the collector in the middle, and looks at what the server is told in the end,
+// and in which order.
+func TestInventoryOutlivesAnOutage(t *testing.T) {
+	type told struct {
+		session  string
+		sequence uint64
+		gap      bool
+		phase    string
+		at       time.Time
+	}
+	dir := t.TempDir()
+	open := func(t *testing.T) *queue.Queue {
+		q, err := queue.Open(queue.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q
+	}
+	var (
+		mu  sync.Mutex
+		off = true
+		// The server's side of a session, as storage/inventory has it.
+		session  string
+		sequence uint64
+		got      []told
+	)
+	rx := newReceiver(t, func(_ int, r request, w http.ResponseWriter) {
+		mu.Lock()
+		defer mu.Unlock()
+		if off {
+			http.Error(w, "away", http.StatusBadGateway)
+			return
+		}
+		b, err := wire.UnmarshalInventoryBatch(r.body)
+		switch {
+		case err != nil:
+			t.Errorf("unreadable batch: %v", err)
+		case b.Session != session && b.Sequence != 1, b.Session == session && b.Sequence > sequence+1 && !b.Gap:
+			http.Error(w, "does not follow", http.StatusConflict)
+			return
+		}
+		session, sequence = b.Session, b.Sequence
+		phase := ""
+		if len(b.Pods) > 0 {
+			phase = b.Pods[0].Phase
+		}
+		got = append(got, told{b.Session, b.Sequence, b.Gap, phase, b.Time})
+	})
+	pod := func(phase string) *object.Pod {
+		return &object.Pod{Meta: object.Meta{UID: "u", Namespace: "ns", Name: "p"}, Phase: phase}
+	}
+	run := func(t *testing.T, q *queue.Queue, phases ...string) (end func()) {
+		source := &fixed{&state.Snapshot{Synced: true, Pods: map[string]*object.Pod{"u": pod(phases[0])}}}
+		v := &Inventory{Client: client(t, rx.URL), Source: source, Queue: q}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- v.Run(ctx) }()
+		waiting := func(n int) func() bool {
+			return func() bool { batches, _, _, _ := q.Stats(); return batches >= n }
+		}
+		before, _, _, _ := q.Stats()
+		mu.Lock()
+		away := off
+		mu.Unlock()
+		if away {
+			eventually(t, "the snapshot on disk", waiting(before+1))
+		}
+		at := time.Now().Add(-time.Hour) // apart, or they would be told as one
+		for i, phase := range phases[1:] {
+			v.Note(state.Change{At: at.Add(time.Duration(i) * time.Minute), Before: pod("?"), Now: pod(phase)})
+		}
+		return func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		}
+	}
+	// Two lives without the server: what each saw is on disk at its end.
+	run(t, open(t), "Pending", "Running", "Failed")()
+	run(t, open(t), "Failed", "Succeeded")()
+	q := open(t)
+	if n, _, _, _ := q.Stats(); n != 5 {
+		t.Fatalf("%d batches wait, want the two snapshots and three changes", n)
+	}
+	// One is lost from the first life, another is the first of a session that the server will never know.
+	mu.Lock()
+	off = false
+	mu.Unlock()
+	items := []queue.Item{}
+	for range 2 {
+		item, _ := q.Oldest()
+		items = append(items, item)
+		if len(items) == 1 {
+			body, err := q.Read(item)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v := &Inventory{Client: client(t, rx.URL), Queue: q}
+			v.init()
+			if err := v.attempt(t.Context(), item, body); err != nil {
+				t.Fatal(err)
+			}
+			q.Done(item)
+		} else {
+			q.Drop(item, queue.DropBytes)
+		}
+	}
+	end := run(t, q, "Succeeded")
+	eventually(t, "all of it", func() bool { mu.Lock(); defer mu.Unlock(); return len(got) == 5 })
+	eventually(t, "an empty queue", func() bool { n, _, _, _ := q.Stats(); return n == 0 })
+	end()
+	mu.Lock()
+	defer mu.Unlock()
+	for i, want := range []struct {
+		session, phase string
+		sequence       uint64
+		gap            bool
+	}{
+		{got[0].session, "Pending", 1, false},
+		{got[0].session, "Failed", 3, true}, // what came before it was given up
+		{got[2].session, "Failed", 1, false},
+		{got[2].session, "Succeeded", 2, false},
+		{got[4].session, "Succeeded", 1, false},
+	} {
+		if g := got[i]; g.session != want.session || g.phase != want.phase || g.sequence != want.sequence || g.gap != want.gap {
+			t.Errorf("batch %d is %+v, want %+v", i, g, want)
+		}
+	}
+	if got[0].session == got[2].session || got[2].session == got[4].session {
+		t.Error("a life of the collector is a session of its own")
+	}
+}
+
+// TestInventoryOfASessionThatNobodyKnows gives up what is left of it, and asks
+// about it once.
+func TestInventoryOfASessionThatNobodyKnows(t *testing.T) {
+	asked := 0
+	rx := newReceiver(t, func(_ int, r request, w http.ResponseWriter) {
+		if b, err := wire.UnmarshalInventoryBatch(r.body); err == nil && !b.Snapshot {
+			asked++
+			http.Error(w, "who is that", http.StatusConflict)
+		}
+	})
+	q, err := queue.Open(queue.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &Inventory{Client: client(t, rx.URL), Queue: q}
+	v.init()
+	for i := range 5 {
+		body, err := v.reseal(&wire.InventoryBatch{Session: "s", Sequence: uint64(7 + i), Time: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.store(&sealed{body: body, item: queue.Item{First: time.Now(), Last: time.Now(), Samples: 2}})
+	}
+	for {
+		item, ok := q.Oldest()
+		if !ok {
+			break
+		}
+		if err := v.sendOne(t.Context(), item); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := q.Drops(); asked != 2 || len(d) != 1 || d[0].Reason != queue.DropRefused || d[0].Samples != 10 {
+		t.Errorf("asked %d times, dropped %+v", asked, d)
 	}
 }
 

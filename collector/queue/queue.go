@@ -216,6 +216,18 @@ func (q *Queue) Next(young time.Time) (Item, bool) {
 	return q.items[next], true
 }
 
+// Oldest gives the first batch, without removing it, for what must be sent in
+// order.
+func (q *Queue) Oldest() (Item, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.trimLocked(0)
+	if len(q.items) == 0 {
+		return Item{}, false
+	}
+	return q.items[0], true
+}
+
 // Read gives a batch's body. One that cannot be read is dropped, and an error.
 func (q *Queue) Read(item Item) ([]byte, error) {
 	body, err := os.ReadFile(filepath.Join(q.dir, item.name()))

@@ -88,6 +88,9 @@ type Health struct {
 	// cannot, with the reason in words for people.
 	Unavailable map[string]string `json:"unavailable,omitempty"`
 	Queue       QueueHealth       `json:"queue"`
+	// Inventory is the same of inventory batches, whose samples are objects; nil
+	// where the collector has none.
+	Inventory *QueueHealth `json:"inventory_queue,omitempty"`
 	// ClockOffsetSeconds is by how much the collector's clock is ahead of the
 	// server's; nil until the server answered. ClockCorrectionSeconds of it are
 	// taken off the times of samples.

@@ -13,7 +13,9 @@ import (
 // InventoryBatch reports objects of a cluster: first a snapshot, in as many
 // batches as it needs, then changes. Sequence numbers rise by one within a
 // session, which is one life of the collector. A server that misses a number
-// answers with fault.ErrConflict, and the collector begins a new session.
+// answers with fault.ErrConflict; the collector says that there is a Gap, where
+// there is one, and begins a new session. Sessions come in the order of their
+// times: one whose snapshot is older than what the server has is a conflict too.
 type InventoryBatch struct {
 	Session  string    `json:"session"`
 	Sequence uint64    `json:"sequence"` // from 1
@@ -22,6 +24,9 @@ type InventoryBatch struct {
 	// Last, objects that the snapshot did not name are gone.
 	Snapshot bool `json:"snapshot,omitempty"`
 	Last     bool `json:"last,omitempty"`
+	// Gap says that batches before this one were given up and never come. A
+	// session goes on after one; what the gap held is in the next snapshot.
+	Gap bool `json:"gap,omitempty"`
 
 	ClusterKind    string `json:"cluster_kind,omitempty"`    // as detected: managed, independent, elastic, edge
 	ClusterVersion string `json:"cluster_version,omitempty"` // of Kubernetes

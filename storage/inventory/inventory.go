@@ -68,6 +68,10 @@ func (o Options) complete() (Options, error) {
 // ahead the server's is taken.
 const maxAhead = 2 * time.Minute
 
+// maxOlder is how much older than what is known a snapshot may be. A collector
+// that did not lead for a while may have one on disk which is history by now.
+const maxOlder = 5 * time.Minute
+
 // maxTombstones bounds what Gone remembers of one cluster; the oldest go first.
 const maxTombstones = 50_000
 
@@ -98,6 +102,7 @@ type cluster struct {
 	seen     map[object.Key]struct{} // by the snapshot that is under way
 	doubtful bool                    // a write failed: memory and file may differ
 	deleted  bool                    // by DeleteCluster; nothing may be added any more
+	newest   int64                   // time of the newest batch, Unix milliseconds
 
 	// mu guards what readers see. It is taken for the moment of a swap only.
 	mu       sync.RWMutex
@@ -235,7 +240,7 @@ func (s *Store) reload(ctx context.Context, c *cluster) error {
 	if fresh == nil {
 		fresh = newCluster(c.name) // its first batch is not in the file
 	}
-	c.id, c.session, c.sequence, c.complete, c.seen, c.doubtful = fresh.id, fresh.session, fresh.sequence, fresh.complete, nil, false
+	c.id, c.session, c.sequence, c.complete, c.seen, c.doubtful, c.newest = fresh.id, fresh.session, fresh.sequence, fresh.complete, nil, false, fresh.newest
 	c.mu.Lock()
 	c.info, c.present, c.lists, c.byNode, c.gone, c.nodeList = fresh.info, fresh.present, fresh.lists, fresh.byNode, fresh.gone, fresh.nodeList
 	c.mu.Unlock()
@@ -249,7 +254,7 @@ func (s *Store) read(ctx context.Context, name string) (map[string]*cluster, err
 	err := s.rows(ctx, func(r *sql.Rows) error {
 		c := newCluster("")
 		var seen int64
-		if err := r.Scan(&c.id, &c.name, &c.info.Kind, &c.info.Version, &c.session, &c.sequence, &c.complete, &c.info.Synced, &seen); err != nil {
+		if err := r.Scan(&c.id, &c.name, &c.info.Kind, &c.info.Version, &c.session, &c.sequence, &c.complete, &c.info.Synced, &seen, &c.newest); err != nil {
 			return err
 		}
 		if !c.complete {
@@ -259,7 +264,7 @@ func (s *Store) read(ctx context.Context, name string) (map[string]*cluster, err
 		c.info.LastSeen = time.UnixMilli(seen).UTC()
 		clusters[c.name], byID[c.id] = c, c
 		return nil
-	}, `SELECT id, name, kind, version, session, sequence, complete, synced, last_seen FROM clusters WHERE ?1 = '' OR name = ?1`, name)
+	}, `SELECT id, name, kind, version, session, sequence, complete, synced, last_seen, newest FROM clusters WHERE ?1 = '' OR name = ?1`, name)
 	if err != nil {
 		return nil, fmt.Errorf("read clusters: %w", err)
 	}
@@ -455,7 +460,7 @@ func (s *Store) Apply(ctx context.Context, clusterName string, b *wire.Inventory
 	case b.Session == c.session && b.Sequence < next:
 		s.metrics.batches.WithLabelValues(resultDuplicate).Inc()
 		return nil
-	case b.Session == c.session && b.Sequence > next:
+	case b.Session == c.session && b.Sequence > next && (!b.Gap || b.Snapshot || !c.complete):
 		s.metrics.batches.WithLabelValues(resultConflict).Inc()
 		return fmt.Errorf("apply inventory: batch %d of session %q came, but %d was expected: %w", b.Sequence, b.Session, next, fault.ErrConflict)
 	case b.Session == c.session && b.Snapshot && c.complete:
@@ -467,6 +472,12 @@ func (s *Store) Apply(ctx context.Context, clusterName string, b *wire.Inventory
 		at = now
 	}
 	fresh := b.Session != c.session
+	if late := c.newest - at.UnixMilli(); fresh && late > maxOlder.Milliseconds() {
+		s.metrics.batches.WithLabelValues(resultConflict).Inc()
+		return fmt.Errorf("apply inventory: the snapshot of session %q is of %s, %s before the newest that is known here: %w",
+			b.Session, at.UTC().Format(time.RFC3339), time.Duration(late)*time.Millisecond, fault.ErrConflict)
+	}
+	newest := max(c.newest, at.UnixMilli())
 	seen := c.seen
 	if fresh {
 		seen = map[object.Key]struct{}{}
@@ -480,7 +491,7 @@ func (s *Store) Apply(ctx context.Context, clusterName string, b *wire.Inventory
 	info.Kind, info.Version = cmp.Or(b.ClusterKind, info.Kind), cmp.Or(b.ClusterVersion, info.Version)
 	info.LastSeen = now.UTC()
 	info.Synced = info.Synced || complete
-	id, err := s.write(ctx, c, b, info, complete, changes)
+	id, err := s.write(ctx, c, b, info, complete, newest, changes)
 	if err != nil {
 		s.metrics.batches.WithLabelValues(resultError).Inc()
 		// Whether a commit that failed is in the file is not known.
@@ -491,7 +502,7 @@ func (s *Store) Apply(ctx context.Context, clusterName string, b *wire.Inventory
 		}
 		return err
 	}
-	c.id, c.session, c.sequence, c.complete, c.seen = id, b.Session, b.Sequence, complete, seen
+	c.id, c.session, c.sequence, c.complete, c.seen, c.newest = id, b.Session, b.Sequence, complete, seen, newest
 	if complete {
 		c.seen = nil
 	}
@@ -564,7 +575,7 @@ func (c *cluster) changes(b *wire.InventoryBatch, at int64, seen map[object.Key]
 }
 
 // write stores a batch in one transaction.
-func (s *Store) write(ctx context.Context, c *cluster, b *wire.InventoryBatch, info Info, complete bool, changes []change) (id int64, err error) {
+func (s *Store) write(ctx context.Context, c *cluster, b *wire.InventoryBatch, info Info, complete bool, newest int64, changes []change) (id int64, err error) {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, err
@@ -574,10 +585,10 @@ func (s *Store) write(ctx context.Context, c *cluster, b *wire.InventoryBatch, i
 			err = errors.Join(err, ignoreDone(tx.Rollback()))
 		}
 	}()
-	err = tx.QueryRowContext(ctx, `INSERT INTO clusters (name, kind, version, session, sequence, complete, synced, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+	err = tx.QueryRowContext(ctx, `INSERT INTO clusters (name, kind, version, session, sequence, complete, synced, last_seen, newest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, version = excluded.version, session = excluded.session, sequence = excluded.sequence,
-		complete = excluded.complete, synced = excluded.synced, last_seen = excluded.last_seen RETURNING id`,
-		c.name, info.Kind, info.Version, b.Session, b.Sequence, complete, info.Synced, info.LastSeen.UnixMilli()).Scan(&id)
+		complete = excluded.complete, synced = excluded.synced, last_seen = excluded.last_seen, newest = excluded.newest RETURNING id`,
+		c.name, info.Kind, info.Version, b.Session, b.Sequence, complete, info.Synced, info.LastSeen.UnixMilli(), newest).Scan(&id)
 	if err != nil {
 		return 0, err
 	}

@@ -238,6 +238,62 @@ func TestWhatDoesNotFollowIsAConflict(t *testing.T) {
 	}
 }
 
+// TestAGapIsSaid lets a session go on where batches of it were given up, and only
+// when the sender says so.
+func TestAGapIsSaid(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "inventory.db"), &clock{now: t0.Add(time.Hour)})
+	batch := func(seq uint64, gap, snapshot, last bool, objects ...object.Object) *wire.InventoryBatch {
+		b := &wire.InventoryBatch{Session: "s1", Sequence: seq, Time: t0.Add(time.Duration(seq) * time.Minute), Gap: gap, Snapshot: snapshot, Last: last}
+		for _, o := range objects {
+			b.Put(o)
+		}
+		return b
+	}
+	for i, tc := range []struct {
+		b    *wire.InventoryBatch
+		want error
+	}{
+		{batch(1, false, true, false, pod("a", "u1", "n1", "Pending")), nil},
+		{batch(3, true, true, true), fault.ErrConflict}, // a snapshot has no gaps, or what it lacks would be gone
+		{batch(2, false, true, true), nil},
+		{batch(5, false, false, false), fault.ErrConflict},
+		{batch(5, true, false, false, pod("a", "u1", "n1", "Running")), nil},
+		{batch(5, true, false, false, pod("a", "u1", "n1", "Failed")), nil}, // a repetition
+		{batch(6, false, false, false), nil},
+	} {
+		if err := s.Apply(t.Context(), "prod", tc.b); !errors.Is(err, tc.want) {
+			t.Errorf("%d: got %v, want %v", i, err, tc.want)
+		}
+	}
+	got, err := s.Versions(t.Context(), "prod", key("a"), t0, t0.Add(time.Hour))
+	if err != nil || len(got) != 2 || got[1].Object.(*object.Pod).Phase != "Running" || !got[1].From.Equal(t0.Add(5*time.Minute)) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestAnOldSnapshotIsRefused: a collector that did not lead for a while may have
+// kept one, and the present must not go back to it.
+func TestAnOldSnapshotIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inventory.db")
+	c := &clock{now: t0.Add(time.Hour)}
+	s := open(t, path, c)
+	x := &session{t: t, s: s, cluster: "prod", id: "leader", at: t0.Add(30 * time.Minute)}
+	x.apply(snapshot(pod("a", "u1", "n1", "Running")))
+	if err := s.Close(); err != nil { // it is known after a restart, too
+		t.Fatal(err)
+	}
+	s = open(t, path, c)
+	old := &session{t: t, s: s, cluster: "prod", id: "before", at: t0}
+	if err := s.Apply(t.Context(), "prod", old.next(snapshot())); !errors.Is(err, fault.ErrConflict) {
+		t.Errorf("got %v", err)
+	}
+	if _, there := s.Get("prod", key("a")); !there {
+		t.Error("the old snapshot took away what it did not know")
+	}
+	near := &session{t: t, s: s, cluster: "prod", id: "after", at: t0.Add(28 * time.Minute)} // clocks differ
+	near.apply(snapshot(pod("a", "u1", "n1", "Failed")))
+}
+
 func TestABatchThatFailsIsNotHalfThere(t *testing.T) {
 	c := &clock{now: t0}
 	s := open(t, filepath.Join(t.TempDir(), "inventory.db"), c)

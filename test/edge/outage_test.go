@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 	"sync/atomic"
@@ -177,6 +178,68 @@ recoverAfter: 1`)
 			t.Errorf("a restart now raised %d incidents", len(got))
 		}
 		node.stop()
+		cluster.stop()
+	})
+}
+
+// TestTheInventoryOfAnOutage changes a pod every ten minutes while the server is
+// away, kills the collector in the middle, and asks the server afterwards for the
+// states that the pod had, and when.
+func TestTheInventoryOfAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := serve(t)
+		defer stop()
+		o := newObjects()
+		pod := aPod("u1", "cart-1", "n1", "cart")
+		o.change([]object.Object{aNode("n1"), pod})
+		cluster := s.collect(wire.RoleCluster, "", o, t.TempDir(), 0)
+		time.Sleep(time.Minute)
+		s.pipes.sever()
+		type state struct {
+			at    time.Time
+			count int
+		}
+		var want []state
+		restart := func(n int) {
+			next := *pod
+			next.Containers = []object.Container{{Name: "app", ID: fmt.Sprint("c-", n), State: "running", StartedAt: time.Now().UTC(), RestartCount: n}}
+			o.change([]object.Object{&next})
+			want = append(want, state{time.Now(), n})
+		}
+		for n := range 18 {
+			time.Sleep(10 * time.Minute)
+			restart(n + 1)
+			if n != 9 {
+				continue
+			}
+			time.Sleep(time.Minute)
+			dir := cluster.image(t)
+			cluster.stop()
+			restart(100) // nobody looks: the next collector sees what became of it
+			want[len(want)-1].at = time.Now().Add(30 * time.Second)
+			time.Sleep(30 * time.Second)
+			cluster = s.collect(wire.RoleCluster, "", o, dir, 0)
+		}
+		time.Sleep(time.Minute)
+		if h := cluster.Health().Inventory; h == nil || h.Batches < 18 || h.Dropped != 0 {
+			t.Errorf("at the end of the outage %+v wait", h)
+		}
+		s.pipes.mend()
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if h := cluster.Health().Inventory; h == nil || h.Batches != 0 || h.Dropped != 0 {
+			t.Errorf("after the outage %+v wait", h)
+		}
+		got, err := s.inventory.Versions(t.Context(), theCluster, object.KeyOf(pod), time.Time{}, time.Now())
+		if err != nil || len(got) != len(want)+1 {
+			t.Fatalf("%d states, want %d; %v", len(got), len(want)+1, err)
+		}
+		for i, w := range want {
+			v := got[i+1]
+			if n := v.Object.(*object.Pod).Containers[0].RestartCount; n != w.count || v.From.Sub(w.at).Abs() > 2*time.Second {
+				t.Errorf("state %d has %d restarts from %v on, want %d from %v on", i, n, v.From, w.count, w.at)
+			}
+		}
 		cluster.stop()
 	})
 }
