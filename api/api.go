@@ -259,6 +259,7 @@ func (s *Server) routes() {
 
 	e.POST(logpush.PathLoki, s.lazy(func() http.HandlerFunc { return s.opts.LogPush.ServeLoki }))
 	e.POST(wire.PathLogs, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeLogs }))
+	e.POST(wire.PathHistory, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeHistory }))
 	e.POST(wire.PathInventory, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeInventory }))
 	e.GET(wire.PathOwners, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeOwners }))
 	e.GET(wire.PathControl, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeControl }))

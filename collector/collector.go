@@ -143,6 +143,7 @@ type Collector struct {
 	settings int64              // version of the newest that came
 	good     wire.Settings      // the newest that were applied
 	accept   time.Duration      // how far back the server takes samples; 0 while unknown
+	history  time.Duration      // the same by the import way; 0 for none
 	logs     bool               // container logs are followed
 	logRules int                // how often their rules changed
 	changes  []state.Change
@@ -227,9 +228,20 @@ func (c *Collector) stream(folder, name string, most int64) (*queue.Queue, *push
 		return nil, nil, err
 	}
 	p, err := push.New(push.Options{
-		Client: c.client, Queue: q, ClockOffset: c.clock.offset, Logger: c.o.Logger, Registerer: c.streamRegisterer(name), Now: c.serverTime,
+		Client: c.client, Queue: q, ClockOffset: c.clock.offset, Accept: c.taken, Logger: c.o.Logger, Registerer: c.streamRegisterer(name), Now: c.serverTime,
 	})
 	return q, p, err
+}
+
+// taken is how far back the server takes samples by the ordinary way, where it
+// has another one for older ones.
+func (c *Collector) taken() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.history <= c.accept {
+		return 0
+	}
+	return c.accept
 }
 
 func (c *Collector) open(folder, stream string, most int64) (*queue.Queue, error) {
@@ -565,9 +577,9 @@ func (c *Collector) hello() wire.Hello {
 }
 
 func (c *Collector) welcome(w wire.Welcome) {
-	c.log.Info("server accepts this collector", "cluster", w.Cluster, "accept_seconds", w.AcceptSeconds)
+	c.log.Info("server accepts this collector", "cluster", w.Cluster, "accept_seconds", w.AcceptSeconds, "history_seconds", w.HistorySeconds)
 	c.mu.Lock()
-	c.accept = time.Duration(w.AcceptSeconds) * time.Second
+	c.accept, c.history = time.Duration(w.AcceptSeconds)*time.Second, time.Duration(w.HistorySeconds)*time.Second
 	c.boundQueueLocked()
 	h, sent := c.health, c.helloAt
 	c.mu.Unlock()

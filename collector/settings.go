@@ -128,7 +128,7 @@ func (c *Collector) effectiveLocked() *wire.Settings {
 func (c *Collector) boundsLocked() (age time.Duration, bytes int64) {
 	age = cmp.Or(c.o.QueueAge, time.Duration(c.good.QueueAgeSeconds)*time.Second, queue.DefaultMaxAge)
 	if c.accept > 0 {
-		age = min(age, c.accept)
+		age = min(age, max(c.accept, c.history))
 	}
 	return age, cmp.Or(c.o.QueueMax, c.good.QueueBytes, queue.DefaultMaxBytes)
 }

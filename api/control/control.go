@@ -43,6 +43,7 @@ type Options struct {
 	Settings func(cluster, sender string) wire.Settings
 	// Accept is how far back samples are taken.
 	Accept     time.Duration
+	History    time.Duration         // the same by the import way; 0 for none
 	Logger     *slog.Logger          // default: none
 	Registerer prometheus.Registerer // default: a registry of its own
 	Now        func() time.Time      // default time.Now
@@ -216,7 +217,7 @@ func (h *Hub) stream(ctx context.Context, conn *websocket.Conn, cluster string) 
 	}
 	defer h.disconnect(cluster, hello.Sender, conn)
 	if err := write(ctx, conn, wire.FrameWelcome, wire.Welcome{
-		WireVersion: wire.Version, Cluster: cluster, Time: now, AcceptSeconds: int64(h.opts.Accept.Seconds()),
+		WireVersion: wire.Version, Cluster: cluster, Time: now, AcceptSeconds: int64(h.opts.Accept.Seconds()), HistorySeconds: int64(h.opts.History.Seconds()),
 	}); err != nil {
 		return err
 	}

@@ -52,6 +52,7 @@ const PathOTLP = "/api/v1/otlp/v1/metrics"
 // Metrics takes remote writes and OTLP. It answers by itself.
 type Metrics interface {
 	ServeWrite(w http.ResponseWriter, r *http.Request, cluster string)
+	ServeHistory(w http.ResponseWriter, r *http.Request, cluster string)
 	ServeOTLP(w http.ResponseWriter, r *http.Request, cluster string)
 }
 
@@ -133,6 +134,16 @@ func (h *Handler) ServeMetrics(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.opts.Metrics.ServeWrite(w, r, cluster)
+}
+
+// ServeHistory takes a remote write of samples that ServeMetrics finds too old.
+func (h *Handler) ServeHistory(w http.ResponseWriter, r *http.Request) {
+	cluster, err := h.accept(w, r)
+	if err != nil {
+		h.refuse(w, r, "history", err)
+		return
+	}
+	h.opts.Metrics.ServeHistory(w, r, cluster)
 }
 
 // ServeOTLPMetrics takes metrics as OpenTelemetry sends them.

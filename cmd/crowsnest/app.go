@@ -35,6 +35,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/storage/backup"
+	"github.com/crowsnest-dev/crowsnest/storage/history"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 	"github.com/crowsnest-dev/crowsnest/storage/inventory"
 	"github.com/crowsnest-dev/crowsnest/storage/logs"
@@ -78,6 +79,7 @@ type app struct {
 	logs      *logs.Store
 	inventory *inventory.Store
 	rollups   *rollup.Rollups
+	history   *history.Store
 	hub       *control.Hub
 	told      *apisettings.Service
 	server    *api.Server
@@ -391,7 +393,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
-	a.hub, err = control.New(control.Options{Settings: a.told.Of, Accept: a.settings.window.value, Logger: a.logger.With("part", "control"), Registerer: a.registry})
+	a.hub, err = control.New(control.Options{Settings: a.told.Of, Accept: a.settings.window.value, History: a.settings.metricsFor.value, Logger: a.logger.With("part", "control"), Registerer: a.registry})
 	if err != nil {
 		return nil, err
 	}
@@ -406,8 +408,16 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
+	a.history, err = history.Open(history.Options{
+		Dir: a.dir.join("history"), Blocks: a.metrics, Expected: a.inventory, Sync: a.settings.metricsSync,
+		Logger: a.logger.With("part", "history"), Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.closer.add("history", a.history.Close)
 	ingester, err := ingest.New(ingest.Options{
-		Store: a.metrics, Rollups: a.rollups, Limits: a.settings.limits(), Arrived: alerting.arrived,
+		Store: a.metrics, History: a.history, Rollups: a.rollups, Limits: a.settings.limits(), Arrived: alerting.arrived,
 		Logger: a.logger.With("part", "ingest"), Registerer: a.registry,
 	})
 	if err != nil {
@@ -461,7 +471,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	}
 	a.readiness.Ready(partAlerting, nil)
 	a.listener.serve(a.server.Handler())
-	return append(alerting.runs, ingester.Run, a.rollups.Run, a.inventory.Run, a.usage.Run, backups.Run), nil
+	return append(alerting.runs, ingester.Run, a.rollups.Run, a.history.Run, a.inventory.Run, a.usage.Run, backups.Run), nil
 }
 
 // seen gives a cluster that sends for the first time its row.

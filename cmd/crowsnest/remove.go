@@ -34,7 +34,7 @@ func (a *app) deleteCluster(ctx context.Context, cluster string) error {
 	if err := a.revoke(ctx, cluster); err != nil {
 		return err
 	}
-	for _, s := range []clusterRemover{a.rollups, a.metrics, a.logs, a.inventory} {
+	for _, s := range []clusterRemover{a.history, a.rollups, a.metrics, a.logs, a.inventory} {
 		if err := s.DeleteCluster(ctx, cluster); err != nil && !errors.Is(err, fault.ErrNotFound) {
 			return fmt.Errorf("delete cluster %q: %w", cluster, err)
 		}

@@ -166,7 +166,7 @@ func inside(path, folder string) bool {
 func (s *settings) limits() ingest.Limits {
 	return ingest.Limits{
 		SeriesPerCluster: s.seriesPerCluster, SeriesPerNamespace: s.seriesPerNamespace, SeriesPerWorkload: s.seriesPerWorkload,
-		SamplesPerSecond: s.samplesPerSecond, Behind: s.window.value,
+		SamplesPerSecond: s.samplesPerSecond, Behind: s.window.value, HistoryBehind: s.metricsFor.value,
 	}
 }
 

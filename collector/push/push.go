@@ -30,6 +30,9 @@ const (
 	drainTimeout = 2 * time.Second
 	// lateFor is how old samples may be and still count as live: late, not history.
 	lateFor = time.Minute
+	// ageMargin is how long before the server finds them too old samples go the
+	// import way: its clock and the time of a request may differ from what is known.
+	ageMargin = 10 * time.Minute
 	// wrongClock is how far off a clock's samples are flagged.
 	wrongClock = time.Second
 
@@ -48,8 +51,12 @@ type Options struct {
 	// ClockOffset is by how much this clock is ahead of the server's, if known;
 	// default never.
 	ClockOffset func() (time.Duration, bool)
-	Registerer  prometheus.Registerer
-	Now         func() time.Time // default time.Now
+	// Accept is how far back the server takes samples by Path, where it takes
+	// older ones by wire.PathHistory; 0 where it does not or is not known.
+	// Default 0.
+	Accept     func() time.Duration
+	Registerer prometheus.Registerer
+	Now        func() time.Time // default time.Now
 }
 
 // Pusher sends samples: live ones at once, those on disk behind them.
@@ -61,6 +68,7 @@ type Pusher struct {
 	now     func() time.Time
 	metrics *metrics
 	offset  func() (time.Duration, bool)
+	accept  func() time.Duration
 
 	live   chan *sealed
 	stored chan struct{} // a batch went to disk
@@ -96,10 +104,13 @@ func New(o Options) (*Pusher, error) {
 	if o.ClockOffset == nil {
 		o.ClockOffset = func() (time.Duration, bool) { return 0, false }
 	}
+	if o.Accept == nil {
+		o.Accept = func() time.Duration { return 0 }
+	}
 	calm := make(chan struct{})
 	close(calm)
 	return &Pusher{
-		client: o.Client, queue: o.Queue, path: o.Path, log: o.Logger, now: o.Now, metrics: newMetrics(o.Registerer), offset: o.ClockOffset,
+		client: o.Client, queue: o.Queue, path: o.Path, log: o.Logger, now: o.Now, metrics: newMetrics(o.Registerer), offset: o.ClockOffset, accept: o.Accept,
 		live: make(chan *sealed, liveBatches), stored: make(chan struct{}, 1), encoder: newEncoder(), calm: calm,
 	}, nil
 }
@@ -359,8 +370,17 @@ func (p *Pusher) post(ctx context.Context, item queue.Item, body []byte, backlog
 	if backlog {
 		h.Set(wire.HeaderBacklog, "true")
 	}
-	answer, _, err := p.client.do(ctx, http.MethodPost, p.client.URL(p.path), h, body)
+	answer, _, err := p.client.do(ctx, http.MethodPost, p.client.URL(p.way(item)), h, body)
 	return answer.Get(headerWritten) != "", err
+}
+
+// way is the path by which the server takes samples of a time: for what it is
+// about to find too old, the import way.
+func (p *Pusher) way(item queue.Item) string {
+	if accept := p.accept(); accept > 0 && p.now().Sub(item.First) > accept-min(ageMargin, accept/10) {
+		return wire.PathHistory
+	}
+	return p.path
 }
 
 // note keeps how the last attempt went, and logs when that changes.

@@ -278,6 +278,26 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// TestWhatIsTooOldGoesTheImportWay and what is not does not.
+func TestWhatIsTooOldGoesTheImportWay(t *testing.T) {
+	p := &Pusher{path: wire.PathMetrics, now: func() time.Time { return time.Unix(1_000_000, 0) }}
+	for _, tc := range []struct {
+		accept, age time.Duration
+		want        string
+	}{
+		{0, 1000 * time.Hour, wire.PathMetrics}, // the server knows no other way
+		{48 * time.Hour, time.Minute, wire.PathMetrics},
+		{48 * time.Hour, 47*time.Hour + 49*time.Minute, wire.PathMetrics},
+		{48 * time.Hour, 47*time.Hour + 51*time.Minute, wire.PathHistory}, // it would be too old when it arrives
+		{48 * time.Hour, 100 * time.Hour, wire.PathHistory},
+	} {
+		p.accept = func() time.Duration { return tc.accept }
+		if got := p.way(queue.Item{First: p.now().Add(-tc.age)}); got != tc.want {
+			t.Errorf("what is %v old where %v is taken goes to %s", tc.age, tc.accept, got)
+		}
+	}
+}
+
 func TestALateBatchIsNoHistory(t *testing.T) {
 	rx := newReceiver(t, func(n int, r request, w http.ResponseWriter) {
 		if n == 0 {

@@ -60,6 +60,9 @@ type Welcome struct {
 	Cluster       string    `json:"cluster"`        // the id that the token stands for
 	Time          time.Time `json:"time"`           // of the server's clock
 	AcceptSeconds int64     `json:"accept_seconds"` // how far back samples are taken
+	// HistorySeconds is how far back they are by PathHistory; 0 where the server
+	// does not know it.
+	HistorySeconds int64 `json:"history_seconds,omitempty"`
 }
 
 // Refused says why a collector is not accepted.

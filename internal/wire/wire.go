@@ -21,7 +21,9 @@ func Accepts(collector int) bool { return collector >= Version-2 && collector <=
 
 // Paths of the server that collectors use.
 const (
-	PathMetrics   = "/api/v1/write"
+	PathMetrics = "/api/v1/write"
+	// PathHistory is PathMetrics for samples that are older than it takes.
+	PathHistory   = "/apis/crowsnest.dev/v1/ingest/history"
 	PathLogs      = "/apis/crowsnest.dev/v1/ingest/logs"
 	PathInventory = "/apis/crowsnest.dev/v1/ingest/inventory"
 	PathOwners    = "/apis/crowsnest.dev/v1/ingest/owners"

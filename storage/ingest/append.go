@@ -35,6 +35,9 @@ type request struct {
 	now     time.Time
 	minTime int64 // Unix milliseconds; older is refused
 	maxTime int64 // Unix milliseconds; newer is refused
+	store   Store
+	behind  time.Duration // how old samples may be
+	history bool          // by the import way
 
 	begun     bool          // an appender was asked for
 	wait      time.Duration // the cluster's rate was used up
@@ -89,7 +92,7 @@ type appender struct {
 }
 
 func (i *Ingester) newAppender(ctx context.Context, q *request) *appender {
-	return &appender{q: q, store: i.opts.Store.Appender(ctx), builder: labels.NewScratchBuilder(16)}
+	return &appender{q: q, store: q.store.Appender(ctx), builder: labels.NewScratchBuilder(16)}
 }
 
 // verdict says why a series is refused; empty when it is not.
@@ -287,7 +290,7 @@ func (a *appender) outside(s *series, t int64) bool {
 		})
 	case t < a.q.minTime:
 		a.q.refuse(1, reasonTooOld, func() string {
-			return fmt.Sprintf("%s is older than the %v that are taken: %s", show(), l.Behind, clip(s.lset.String(), 512))
+			return fmt.Sprintf("%s is older than the %v that are taken: %s", show(), a.q.behind, clip(s.lset.String(), 512))
 		})
 	default:
 		return false

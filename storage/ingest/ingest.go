@@ -51,6 +51,7 @@ type Arrival struct {
 // Options of an ingester.
 type Options struct {
 	Store   Store           // required
+	History Store           // of samples that are older than Limits.Behind; nil takes none
 	Rollups *rollup.Rollups // default none
 	Limits  Limits
 	// Arrived is called after the commit of each request that stored something,
@@ -226,13 +227,27 @@ func (c *cluster) knows(sender string, limit int) bool {
 // stored, as remote write 2.0 has it. 413 too large, 415 not a remote write
 // body, 429 and 503 with Retry-After: nothing stored, send it again.
 func (i *Ingester) ServeWrite(w http.ResponseWriter, r *http.Request, clusterID string) {
+	i.serveTo(w, r, clusterID, false)
+}
+
+// ServeHistory is ServeWrite for samples that are too old for it: the import way.
+// They are acknowledged when they are in a log of their own, and can be read when
+// blocks were made of it. No alert hears of them.
+func (i *Ingester) ServeHistory(w http.ResponseWriter, r *http.Request, clusterID string) {
+	i.serveTo(w, r, clusterID, true)
+}
+
+func (i *Ingester) serveTo(w http.ResponseWriter, r *http.Request, clusterID string, history bool) {
 	began := i.opts.Now()
-	result := i.serve(w, r, clusterID, began)
+	result := i.serve(w, r, clusterID, history, began)
 	i.metrics.requests.WithLabelValues(result).Inc()
 	i.metrics.seconds.Observe(i.opts.Now().Sub(began).Seconds())
 }
 
-func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID string, now time.Time) (result string) {
+func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID string, history bool, now time.Time) (result string) {
+	if history && i.opts.History == nil {
+		return refuse(w, http.StatusNotFound, resultMalformed, "this server takes no samples that are older than its out-of-order window")
+	}
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		return refuse(w, http.StatusMethodNotAllowed, resultMalformed, "only POST writes")
@@ -248,7 +263,7 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "snappy" {
 		return refuse(w, http.StatusUnsupportedMediaType, resultMalformed, fmt.Sprintf("the body is compressed as %q, only snappy is taken", clip(enc, 64)))
 	}
-	q, done, result := i.admit(w, r, clusterID, now)
+	q, done, result := i.admit(w, r, clusterID, history, now)
 	if q == nil {
 		return result
 	}
@@ -299,8 +314,12 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 
 // admit lets a request in, or answers it: whatever is told to come again is
 // told so here, or by the cluster's rate, before anything is stored.
-func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID string, now time.Time) (q *request, done func(), result string) {
-	if err := i.opts.Store.ReadOnly(); err != nil {
+func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID string, history bool, now time.Time) (q *request, done func(), result string) {
+	store, behind := i.opts.Store, i.limits.Behind
+	if history {
+		store, behind = i.opts.History, i.limits.HistoryBehind
+	}
+	if err := store.ReadOnly(); err != nil {
 		return nil, nil, refuse(w, http.StatusServiceUnavailable, resultUnavailable, err.Error())
 	}
 	head, err := i.readHeaders(r.Header, now)
@@ -309,7 +328,7 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 	}
 	c := i.cluster(clusterID)
 	places := []chan struct{}{i.requests}
-	if head.backlog {
+	if head.backlog || history {
 		places = []chan struct{}{i.backlog, i.requests}
 	}
 	taken := 0
@@ -338,8 +357,8 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 			fmt.Sprintf("cluster %q has the limit of %d senders already; %q is refused", clusterID, i.limits.SendersPerCluster, head.sender))
 	}
 	return &request{
-		i: i, c: c, about: head, now: now,
-		minTime: now.Add(-i.limits.Behind).UnixMilli(), maxTime: now.Add(i.limits.Ahead).UnixMilli(),
+		i: i, c: c, about: head, now: now, store: store, history: history, behind: behind,
+		minTime: now.Add(-behind).UnixMilli(), maxTime: now.Add(i.limits.Ahead).UnixMilli(),
 	}, done, ""
 }
 
@@ -372,7 +391,7 @@ func (i *Ingester) after(q *request) {
 	if len(q.feed) > 0 && q.interval == 0 {
 		q.c.unreported.add(len(q.feed))
 	}
-	if i.opts.Rollups != nil {
+	if i.opts.Rollups != nil && !q.history { // which is summed when its blocks are made
 		i.opts.Rollups.Add(q.c.id, q.interval, q.feed)
 		if !q.through.IsZero() {
 			i.opts.Rollups.Report(rollup.Report{Cluster: q.c.id, Sender: q.sender, Through: q.through, Interval: q.interval, Backlog: q.backlog})
@@ -387,7 +406,7 @@ func (i *Ingester) after(q *request) {
 	q.c.mu.Unlock()
 	q.c.activeGauge.Set(float64(q.c.active.Load()))
 	q.c.sweep(q.now, i.opts.Rollups)
-	if q.stored > 0 || !q.through.IsZero() {
+	if (q.stored > 0 || !q.through.IsZero()) && !q.history {
 		i.opts.Arrived(Arrival{
 			Cluster: q.c.id, Sender: q.sender, Through: q.through, Interval: q.interval, Backlog: q.backlog, ReceivedAt: q.now,
 		})

@@ -41,6 +41,8 @@ type Limits struct {
 	// Behind is how old samples may be; default 48 h, the store's out-of-order
 	// window.
 	Behind time.Duration
+	// HistoryBehind is the same by the import way; default 90 days.
+	HistoryBehind time.Duration
 }
 
 func (l *Limits) complete() error {
@@ -97,6 +99,12 @@ func (l *Limits) complete() error {
 	}
 	if l.Behind < 0 {
 		errs = append(errs, fmt.Errorf("ingest: limit Behind must be positive, not %v", l.Behind))
+	}
+	if l.HistoryBehind == 0 {
+		l.HistoryBehind = 90 * 24 * time.Hour
+	}
+	if l.HistoryBehind < 0 {
+		errs = append(errs, fmt.Errorf("ingest: limit HistoryBehind must be positive, not %v", l.HistoryBehind))
 	}
 	return errors.Join(errs...)
 }

@@ -64,7 +64,7 @@ func (i *Ingester) serveOTLP(w http.ResponseWriter, r *http.Request, clusterID s
 	if encoding != "" && encoding != "identity" && encoding != "gzip" {
 		return refuse(w, http.StatusUnsupportedMediaType, resultMalformed, fmt.Sprintf("the body is compressed as %q, only gzip is taken", clip(encoding, 64)))
 	}
-	q, done, result := i.admit(w, r, clusterID, now)
+	q, done, result := i.admit(w, r, clusterID, false, now)
 	if q == nil {
 		return result
 	}

@@ -3,6 +3,7 @@ package rollup
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -362,7 +363,10 @@ func (c *cluster) forgetLocked(r *Rollups, now time.Time) {
 		}
 	}
 	for name, s := range c.senders {
-		if s.through <= border {
+		// A node that the inventory has is remembered: when its site is back after
+		// longer than this, intervals must wait for it.
+		node, is := strings.CutPrefix(name, nodeSender(""))
+		if _, there := c.nodes[node]; s.through <= border && !(is && there) {
 			delete(c.senders, name)
 		}
 	}

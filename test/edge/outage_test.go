@@ -285,6 +285,53 @@ func TestAnOutageBeyondTheBounds(t *testing.T) {
 	})
 }
 
+// TestAnOutageLongerThanTheServerTakes cuts a site off for six hours where the
+// server takes four by the ordinary way: what is older comes by the import way.
+func TestAnOutageLongerThanTheServerTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := serveThatTakes(t, 4*time.Hour)
+		defer stop()
+		o := newObjects()
+		pods := []*object.Pod{aPod("u1", "cart-1", "n1", "cart"), aPod("u2", "cart-2", "n1", "cart")}
+		o.change([]object.Object{aNode("n1"), aWorkload("cart", 2), pods[0], pods[1]})
+		cluster := s.collect(wire.RoleCluster, "", o, t.TempDir(), 0)
+		node := s.collect(wire.RoleNode, "n1", o, t.TempDir(), 0)
+		start := time.Now()
+		time.Sleep(5 * time.Minute)
+		s.pipes.sever()
+		time.Sleep(6 * time.Hour)
+		s.pipes.mend()
+		// The queues drain in minutes; the blocks are made when nothing came for a while.
+		time.Sleep(30 * time.Minute)
+		untilPast(10 * time.Second)
+		for _, c := range []*running{cluster, node} {
+			if h := c.Health().Queue; h.Batches != 0 || h.Dropped != 0 {
+				t.Errorf("after the outage %+v", h)
+			}
+		}
+		memory, sums, coverage := s.series(catalogue.ContainerMem), s.series("k8s_workload_mem_no_cache_bytes"), only(t, "coverage", s.series(rollup.CoverageRatio), theCluster)
+		workload := only(t, "sums", sums, `workload="cart"`)
+		points := 0
+		for at := start.Truncate(interval).Add(2 * interval); at.Before(time.Now().Add(-2 * interval)); at = at.Add(interval) {
+			ms, sum := at.UnixMilli(), 0.0
+			for _, p := range pods {
+				points++
+				v, ok := only(t, "memory", memory, p.Name)[ms]
+				if !ok || v != memoryOf(p, at) {
+					t.Fatalf("%s at %v is %v, want %v", p.Name, at, v, memoryOf(p, at))
+				}
+				sum += v
+			}
+			if workload[ms] != sum || coverage[ms] != 1 {
+				t.Fatalf("at %v the workload's sum is %v of %v, coverage %v", at, workload[ms], sum, coverage[ms])
+			}
+		}
+		t.Logf("%d points of the grid looked at", points)
+		node.stop()
+		cluster.stop()
+	})
+}
+
 // TestAWrongClock has a collector seven minutes ahead begin while the server is
 // away: further than the server takes samples from the future.
 func TestAWrongClock(t *testing.T) {

@@ -39,6 +39,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
+	"github.com/crowsnest-dev/crowsnest/storage/history"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 	"github.com/crowsnest-dev/crowsnest/storage/inventory"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
@@ -127,6 +128,13 @@ func (p *pipes) mend() {
 // serve opens the stores and serves them until the returned function is called.
 func serve(t *testing.T) (s *server, stop func()) {
 	t.Helper()
+	return serveThatTakes(t, 48*time.Hour)
+}
+
+// serveThatTakes is serve with a bound of age, beyond which samples have to come
+// by the import way.
+func serveThatTakes(t *testing.T, accept time.Duration) (s *server, stop func()) {
+	t.Helper()
 	dir := t.TempDir()
 	s = &server{t: t, pipes: &pipes{accept: make(chan net.Conn, 16), done: make(chan struct{}), open: map[net.Conn]struct{}{}}}
 	must := func(err error) {
@@ -136,7 +144,7 @@ func serve(t *testing.T) (s *server, stop func()) {
 		}
 	}
 	var err error
-	s.store, err = metrics.Open(metrics.Options{Dir: filepath.Join(dir, "metrics"), MinFreeBytes: 1})
+	s.store, err = metrics.Open(metrics.Options{Dir: filepath.Join(dir, "metrics"), MinFreeBytes: 1, OutOfOrderWindow: accept})
 	must(err)
 	s.inventory, err = inventory.Open(inventory.Options{Path: filepath.Join(dir, "inventory.db")})
 	must(err)
@@ -145,9 +153,11 @@ func serve(t *testing.T) (s *server, stop func()) {
 	s.engine, err = engine.New(engine.Options{Queryable: s.store, Inventory: s.inventory, Meta: s.meta})
 	must(err)
 	must(s.meta.UpsertCluster(t.Context(), meta.ClusterRow{ID: theCluster, CreatedAt: time.Now()}))
-	rollups, err := rollup.New(rollup.Options{Store: s.store, Expected: s.inventory, Written: s.engine.RolledUp})
+	rollups, err := rollup.New(rollup.Options{Store: s.store, Expected: s.inventory, Written: s.engine.RolledUp, Lookback: accept, MaxLate: min(accept, 24*time.Hour)})
 	must(err)
-	s.ingester, err = ingest.New(ingest.Options{Store: s.store, Rollups: rollups, Arrived: func(a ingest.Arrival) {
+	past, err := history.Open(history.Options{Dir: filepath.Join(dir, "history"), Blocks: s.store, Expected: s.inventory})
+	must(err)
+	s.ingester, err = ingest.New(ingest.Options{Store: s.store, History: past, Rollups: rollups, Limits: ingest.Limits{Behind: accept}, Arrived: func(a ingest.Arrival) {
 		s.mu.Lock()
 		s.arrivals = append(s.arrivals, a)
 		s.mu.Unlock()
@@ -160,7 +170,7 @@ func serve(t *testing.T) (s *server, stop func()) {
 		Changed: func(cluster string) { s.hub.SettingsChanged(cluster) },
 	})
 	must(err)
-	s.hub, err = control.New(control.Options{Accept: 48 * time.Hour, Settings: told.Of})
+	s.hub, err = control.New(control.Options{Accept: accept, History: 90 * 24 * time.Hour, Settings: told.Of})
 	must(err)
 	gate, err := apiingest.New(apiingest.Options{Metrics: s.ingester, Inventory: s.inventory, Control: s.hub})
 	must(err)
@@ -174,6 +184,7 @@ func serve(t *testing.T) (s *server, stop func()) {
 			gate.ServeMetrics(w, r)
 		}
 	})
+	mux.HandleFunc(wire.PathHistory, gate.ServeHistory)
 	mux.HandleFunc(wire.PathInventory, gate.ServeInventory)
 	mux.HandleFunc(wire.PathControl, gate.ServeControl)
 	mux.HandleFunc(wire.PathOwners, gate.ServeOwners)
@@ -187,7 +198,7 @@ func serve(t *testing.T) (s *server, stop func()) {
 	})}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{s.engine.Run, rollups.Run, s.ingester.Run, s.inventory.Run} {
+	for _, run := range []func(context.Context) error{s.engine.Run, rollups.Run, s.ingester.Run, s.inventory.Run, past.Run} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				t.Errorf("run: %v", err)
@@ -202,7 +213,7 @@ func serve(t *testing.T) (s *server, stop func()) {
 		_ = web.Close()
 		cancel()
 		running.Wait()
-		if err := errors.Join(s.inventory.Close(), s.meta.Close(), s.store.Close()); err != nil {
+		if err := errors.Join(past.Close(), s.inventory.Close(), s.meta.Close(), s.store.Close()); err != nil {
 			t.Error(err)
 		}
 	}

@@ -1500,6 +1500,15 @@ export interface components {
             effective?: components["schemas"]["Settings"];
             /** @description Why it took nothing of that version: its last good settings are in force. */
             error?: string;
+            /**
+             * Format: int64
+             * @description Changes of objects that wait to be sent, in batches.
+             */
+            inventory_batches?: number;
+            /** Format: int64 */
+            inventory_bytes?: number;
+            /** @description Objects whose changes were given up since its start, by reason. */
+            inventory_dropped?: components["schemas"]["Drop"][] | null;
             /** Format: date-time */
             last_seen_at: string;
             /** @description Settings for which its own configuration wins, with the value there. */
