@@ -57,7 +57,7 @@ func newSettings() *settings {
 		metricsFor: newPeriod(90*day, day, 3650*day), metricsMax: &size{},
 		logsFor: newPeriod(90*day, day, 3650*day), logsMax: &size{}, logsClusters: &clusterPeriods{min: day, max: 3650 * day},
 		window:       newPeriod(48*time.Hour, 0, 30*day),
-		webhookCIDRs: &cidrs{}, alertmanagers: &addresses{}, seriesPerCluster: 3_000_000, backupsKept: 7,
+		webhookCIDRs: &cidrs{}, alertmanagers: &addresses{}, seriesPerCluster: 3_000_000, backupsKept: 7, metricsEngine: engineEmbedded,
 	}
 }
 
@@ -75,7 +75,7 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.Var(&s.ingestTokens, "ingest-token-file", "CLUSTER=FILE: ingest tokens of a cluster, one a line (repeatable)")
 	f.Var(s.metricsFor, "metrics-retention", "how long samples are kept")
 	f.Var(s.metricsMax, "metrics-max-bytes", "disk space of samples, for example 50GiB; the oldest go first; 0 for no bound")
-	f.StringVar(&s.metricsEngine, "metrics-engine", engineEmbedded, "what keeps samples: embedded, or remote for Thanos, VictoriaMetrics or another engine that takes remote write and answers Prometheus' query API")
+	f.StringVar(&s.metricsEngine, "metrics-engine", s.metricsEngine, "what keeps samples: embedded, or remote for Thanos, VictoriaMetrics or another engine that takes remote write and answers Prometheus' query API")
 	f.StringVar(&s.metricsWriteURL, "metrics-write-url", "", "of a remote engine: where it takes remote write, for example http://thanos-receive:19291/api/v1/receive")
 	f.StringVar(&s.metricsQueryURL, "metrics-query-url", "", "of a remote engine: the address below which /api/v1/query is, for example http://thanos-query:9090")
 	f.StringVar(&s.metricsHTTPFile, "metrics-http-config", "", "of a remote engine: file of headers, credentials and TLS, as Prometheus' http_config has them")
