@@ -53,6 +53,7 @@ type Options struct {
 	Outbox    Outbox
 	Keyring   *notify.Keyring
 	Rules     Rules
+	Custom    Custom
 	Backtests Backtests
 	Objects   Objects // what is there now
 	// PublicURL is where people reach the console, without a slash at the end.

@@ -71,6 +71,7 @@ func (h *handlers) registerCore(api huma.API, read func(id, path, tag, summary s
 		parts: func(o *routing.Inhibition) (*policy.Metadata, any) { return &o.Metadata, o.Spec },
 	})
 	h.registerRules(api, write)
+	h.registerMetrics(api, write)
 	h.registerPresets(api, read, write)
 	huma.Register(api, write("preview-maintenance", http.MethodPost, "/maintenances/preview", "alerting", "When the next five windows of a maintenance would begin; nothing is kept", http.StatusOK, routing.Maintenance{}), h.previewMaintenance)
 }

@@ -160,6 +160,9 @@ func createKind[O any](ctx context.Context, h *handlers, k kind[O], in *Document
 		} else if !errors.Is(err, fault.ErrNotFound) {
 			return err
 		}
+		if err := h.roomForMetric(tx, o); err != nil {
+			return err
+		}
 		now := h.now()
 		row = meta.Resource{
 			ID: incident.NewID(k.prefix, now), Kind: k.kind, Project: m.Project, Name: m.Name, Revision: 1, Labels: m.Labels,

@@ -32,9 +32,12 @@ func (h *handlers) registerRules(api huma.API, write writer) {
 
 // changed wakes who runs what was written.
 func (h *handlers) changed(kind string) {
-	if kind == meta.KindRuleGroups {
+	switch kind {
+	case meta.KindRuleGroups:
 		h.Rules.Changed()
 		return
+	case meta.KindMetric:
+		h.Custom.Changed() // and policies that name it are read anew
 	}
 	h.Engine.PoliciesChanged()
 }

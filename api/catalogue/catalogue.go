@@ -5,6 +5,7 @@ package catalogue
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -27,6 +28,7 @@ type Metric struct {
 	Place          catalogue.Place                  `json:"place" enum:"node,cluster,server" doc:"Who computes it."`
 	From           []catalogue.Source               `json:"from" nullable:"false" doc:"Sources of readings, the best first."`
 	Sum            *catalogue.Summed                `json:"sum,omitempty" doc:"The metrics that it is summed from."`
+	Expr           string                           `json:"expr,omitempty" doc:"The PromQL of a metric that users added; left out for all others."`
 	Absent         string                           `json:"absent,omitempty" doc:"When a living object has no series; empty means never."`
 	Lacking        map[catalogue.ClusterKind]string `json:"lacking,omitempty" doc:"Kinds of clusters that do not have it, with the reason."`
 	LackingOutside string                           `json:"lacking_outside,omitempty" doc:"Why a collector outside the cluster's nodes cannot have it."`
@@ -65,19 +67,26 @@ func Register(api huma.API) {
 	}
 	huma.Register(api, huma.Operation{
 		OperationID: "list-catalogue", Method: http.MethodGet, Path: "/catalogue", Tags: []string{"catalogue"},
-		Summary: "List all metrics", Description: "Every metric of the product, by level. A metric that is not listed does not exist.",
+		Summary: "List all metrics", Description: "Every metric of the product, by level, then those that users added. A metric that is not listed does not exist.",
 	}, func(ctx context.Context, _ *struct{}) (*struct{ Body metricList }, error) {
 		if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
 			return nil, problem.Error(err)
 		}
-		return &struct{ Body metricList }{metricList{Items: all}}, nil
+		items := all
+		if own := catalogue.Custom(); len(own) > 0 {
+			items = slices.Clone(all)
+			for _, m := range own {
+				items = append(items, from(m))
+			}
+		}
+		return &struct{ Body metricList }{metricList{Items: items}}, nil
 	})
 }
 
 func from(m catalogue.Metric) Metric {
 	out := Metric{
 		Name: m.Name, Title: m.Title, Help: m.Help, Level: m.Level, Unit: m.Unit, Kind: m.Kind, Core: m.Core,
-		Labels: m.Labels(), Dimensions: append([]string{}, m.Dimensions...), Place: m.Place, From: m.From, Sum: m.Sum,
+		Labels: m.Labels(), Dimensions: append([]string{}, m.Dimensions...), Place: m.Place, From: m.From, Sum: m.Sum, Expr: m.Expr,
 		Absent: m.Absent, Lacking: m.Lacking, LackingOutside: m.LackingOutside, Statistic: m.Statistic,
 		Chart: Chart{Group: m.Chart.Group, Max: m.Chart.Max},
 	}

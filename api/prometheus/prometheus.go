@@ -265,7 +265,7 @@ func (a *API) metadata(w http.ResponseWriter, r *http.Request) {
 		Unit string           `json:"unit"`
 	}
 	data := map[string][]entry{}
-	for _, m := range catalogue.All() {
+	for _, m := range append(catalogue.All(), catalogue.Custom()...) {
 		if limit >= 0 && len(data) >= limit {
 			break
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/custom"
 	"github.com/crowsnest-dev/crowsnest/alerting/engine"
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
@@ -71,6 +72,12 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 	if err != nil {
 		return nil, err
 	}
+	own, err := custom.New(ctx, custom.Options{
+		Store: a.metrics, Rows: a.meta, PromQL: a.promQL, Next: eng.RolledUp, Logger: a.logger.With("part", "custom"), Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
 	jobs := replay.New(eng, time.Now)
 	self, err := watch.New(watch.Options{
 		Rows: a.meta, Keyring: keyring, Sender: outbox, Checks: a.checks(eng), Links: incident.Links{Base: a.publicURL()},
@@ -86,10 +93,10 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 		return nil, err
 	}
 	return &alerting{
-		arrived: eng.Arrived, rolledUp: eng.RolledUp, runs: []func(context.Context) error{eng.Run, outbox.Run, groups.Run, jobs.Run, self.Run},
+		arrived: eng.Arrived, rolledUp: own.RolledUp, runs: []func(context.Context) error{own.Run, eng.Run, outbox.Run, groups.Run, jobs.Run, self.Run},
 		options: func(o *api.Options) {
 			o.Alerts = alerts.Options{
-				Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, Rules: groups, Backtests: jobs, Objects: a.inventory, PublicURL: a.publicURL(), CheckFilter: logs.CheckFilter,
+				Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, Rules: groups, Custom: own, Backtests: jobs, Objects: a.inventory, PublicURL: a.publicURL(), CheckFilter: logs.CheckFilter,
 			}
 			o.Alertmanager = am
 		},

@@ -111,7 +111,7 @@ func newPolicyApply() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "apply -f FILE", Short: "Make or change policies, targets and all that goes with them from a file", Args: args(cobra.NoArgs),
 		Long: "Make what is not there yet and change what is, from a file of one or more YAML documents (kinds Policy, Target, Route, Silence,\n" +
-			"Maintenance, Inhibition and RuleGroups), or JSON. Targets are applied first, as others name them.\n" +
+			"Maintenance, Inhibition, RuleGroups and Metric), or JSON. Targets and metrics are applied first, as others name them.\n" +
 			"A document that is wrong is refused with every wrong field; those before it stay applied.\n" +
 			"What is applied is from then on managed by file; what was made in the console is taken over with --force only.",
 		Example: `  crowsnest policy apply -f cart-cpu.yaml
@@ -149,7 +149,7 @@ func newPolicyApply() *cobra.Command {
 
 // kinds can be applied, those that others name first.
 var kinds = []struct{ name, path string }{
-	{"Target", "/targets"}, {"Policy", "/policies"}, {"Route", "/routes"}, {"Inhibition", "/inhibitions"}, {"Maintenance", "/maintenances"}, {"Silence", "/silences"}, {"RuleGroups", "/rulegroups"},
+	{"Target", "/targets"}, {"Metric", "/metrics"}, {"Policy", "/policies"}, {"Route", "/routes"}, {"Inhibition", "/inhibitions"}, {"Maintenance", "/maintenances"}, {"Silence", "/silences"}, {"RuleGroups", "/rulegroups"},
 }
 
 // kindIndex is where a kind stands among kinds; behind the last when it is none.

@@ -7,6 +7,7 @@ package catalogue
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/nearest"
@@ -115,6 +116,7 @@ const (
 	Objects        Source = "objects"        // the API server's objects
 	Components     Source = "components"     // control plane: health checks and /metrics of its components
 	Rollup         Source = "rollup"         // samples that the server received
+	Expression     Source = "promql"         // a user's expression over stored series
 )
 
 // ClusterKind is the sort of a cluster; what it has differs.
@@ -192,6 +194,8 @@ type Metric struct {
 	Place      Place    `json:"place"`
 	From       []Source `json:"from"` // best first
 	Sum        *Summed  `json:"sum,omitempty"`
+	// Expr is the PromQL of a metric that users added; empty for all others.
+	Expr string `json:"expr,omitempty"`
 	// Absent says when an object that is alive has no series; empty means never.
 	Absent string `json:"absent,omitempty"`
 	// Lacking names the cluster kinds that do not have the metric, and why.
@@ -234,11 +238,31 @@ func (m Metric) Labels() []string {
 	return append(slices.Clone(m.Level.SeriesLabels()), m.Dimensions...)
 }
 
-// All gives every metric, ordered by level and then as declared.
+// All gives every metric of the product, ordered by level and then as declared.
 func All() []Metric { return slices.Clone(metrics) }
 
-// Get finds a metric by name.
-func Get(name string) (Metric, bool) {
+// custom are the metrics that users added. They are the one part of the catalogue
+// that changes while a process runs, and the catalogue is asked from everywhere:
+// by policies' validation, the engine, boards, messages. So they are kept here,
+// replaced as a whole by their one owner, and never touched otherwise.
+var custom atomic.Pointer[[]Metric]
+
+// SetCustom replaces the metrics that users added. Only whoever owns them calls it.
+func SetCustom(all []Metric) {
+	all = slices.Clone(all)
+	custom.Store(&all)
+}
+
+// Custom gives the metrics that users added, by name.
+func Custom() []Metric {
+	if all := custom.Load(); all != nil {
+		return slices.Clone(*all)
+	}
+	return nil
+}
+
+// Declared finds a metric of the product by name.
+func Declared(name string) (Metric, bool) {
 	i, ok := byName[name]
 	if !ok {
 		return Metric{}, false
@@ -246,12 +270,25 @@ func Get(name string) (Metric, bool) {
 	return metrics[i], true
 }
 
-// Nearest gives the declared name that is most like the given one, for error
-// messages; empty when nothing is near.
+// Get finds a metric by name, one that users added too.
+func Get(name string) (Metric, bool) {
+	if m, ok := Declared(name); ok {
+		return m, true
+	}
+	if all := custom.Load(); all != nil {
+		if i := slices.IndexFunc(*all, func(m Metric) bool { return m.Name == name }); i >= 0 {
+			return (*all)[i], true
+		}
+	}
+	return Metric{}, false
+}
+
+// Nearest gives the name that is most like the given one, for error messages;
+// empty when nothing is near.
 func Nearest(name string) string {
-	names := make([]string, len(metrics))
-	for i, m := range metrics {
-		names[i] = m.Name
+	var names []string
+	for _, m := range slices.Concat(metrics, Custom()) {
+		names = append(names, m.Name)
 	}
 	return nearest.Word(name, names, len(name)/3)
 }

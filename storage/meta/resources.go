@@ -19,6 +19,7 @@ const (
 	KindInhibition  = "Inhibition"
 	KindBoard       = "Board"
 	KindRuleGroups  = "RuleGroups"
+	KindMetric      = "Metric"
 	// KindClusterSettings is what the collectors of a cluster are told; its name is
 	// the cluster's id.
 	KindClusterSettings = "ClusterSettings"

@@ -124,7 +124,7 @@ export interface paths {
         };
         /**
          * List all metrics
-         * @description Every metric of the product, by level. A metric that is not listed does not exist.
+         * @description Every metric of the product, by level, then those that users added. A metric that is not listed does not exist.
          */
         get: operations["list-catalogue"];
         put?: never;
@@ -754,6 +754,43 @@ export interface paths {
         post?: never;
         /** Delete a maintenance window */
         delete: operations["delete-maintenance"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List metric of your owns */
+        get: operations["list-metrics"];
+        put?: never;
+        /** Make a metric of your own */
+        post: operations["create-metric"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/crowsnest.dev/v1/metrics/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A metric of your own */
+        get: operations["get-metric"];
+        /** Change a metric of your own */
+        put: operations["replace-metric"];
+        post?: never;
+        /** Delete a metric of your own */
+        delete: operations["delete-metric"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1594,6 +1631,16 @@ export interface components {
             /** @description The token itself. It is shown this once and never again. */
             token: string;
         };
+        CustomMetric: {
+            /** @enum {string} */
+            apiVersion: "crowsnest.dev/v1";
+            /** @enum {string} */
+            kind: "Metric";
+            metadata: components["schemas"]["Metadata"];
+            spec: components["schemas"]["MetricSpec"];
+            /** @description Set by the server; ignored on write. */
+            status?: components["schemas"]["MetricStatus"];
+        };
         DefaultCondition: {
             /**
              * Format: int64
@@ -1909,6 +1956,11 @@ export interface components {
             /** @description Cursor of the next page; null at the end. */
             next: string | null;
         };
+        ListCustomMetric: {
+            items: components["schemas"]["CustomMetric"][];
+            /** @description Cursor of the next page; null at the end. */
+            next: string | null;
+        };
         ListDelivery: {
             items: components["schemas"]["Delivery"][];
             /** @description Cursor of the next page; null at the end. */
@@ -2095,6 +2147,8 @@ export interface components {
             core: boolean;
             /** @description Labels beyond those of the level: one object has a series for each value. */
             dimensions: string[];
+            /** @description The PromQL of a metric that users added; left out for all others. */
+            expr?: string;
             /** @description Sources of readings, the best first. */
             from: string[];
             help: string;
@@ -2138,10 +2192,91 @@ export interface components {
             /** @enum {string} */
             unit: "%" | "cores" | "B" | "B/s" | "1/s" | "s" | "d" | "count" | "0/1";
         };
+        MetricAlert: {
+            /**
+             * Format: int64
+             * @description Bad periods needed. Left out: as many as of.
+             */
+            need?: number;
+            /**
+             * Format: int64
+             * @description Among the newest so many. Left out: as many as need, else 1.
+             */
+            of?: number;
+            /** @enum {string} */
+            op: ">" | ">=" | "<" | "<=" | "==" | "!=";
+            /** @description Left out: 1m. */
+            period?: string;
+            /**
+             * @description Left out: warning.
+             * @enum {string}
+             */
+            severity?: "info" | "warning" | "critical";
+            /**
+             * @description Left out: the metric's.
+             * @enum {string}
+             */
+            statistic?: "avg" | "max" | "min" | "sum" | "last" | "p50" | "p95" | "p99";
+            /** Format: double */
+            threshold: number;
+        };
+        MetricChart: {
+            /** @description Metrics of one group and level share a chart. Left out: a chart of its own. */
+            group?: string;
+            /**
+             * Format: double
+             * @description Top of the axis unless data goes beyond.
+             */
+            max?: number;
+        };
+        MetricClusterStatus: {
+            /**
+             * Format: date-time
+             * @description The point of the grid that it was evaluated for last.
+             */
+            at: string;
+            cluster: string;
+            /** @description Why it has no value there. */
+            problem?: string;
+            /** Format: int64 */
+            series: number;
+        };
         MetricList: {
             items: components["schemas"]["Metric"][];
             /** @description Always null: the catalogue is given whole. */
             next: string | null;
+        };
+        MetricSpec: {
+            /** @description The condition that a form starts from. */
+            alert?: components["schemas"]["MetricAlert"];
+            chart?: components["schemas"]["MetricChart"];
+            /** @description Clusters that have it, by id. Left out: all. */
+            clusters?: string[] | null;
+            /** @description Labels of the result beyond those of the level: one object has a series for each value. All others are dropped. */
+            dimensions?: string[] | null;
+            /** @description PromQL over stored series, evaluated for each cluster by itself at each point of its grid, when the cluster's sums are written. Each of its selectors sees that cluster only. */
+            expr: string;
+            help?: string;
+            /**
+             * @description What the metric is about. The result of expr must have the labels that name an object of the level, cluster aside.
+             * @enum {string}
+             */
+            level: "cluster" | "node" | "namespace" | "workload" | "service" | "pod" | "container" | "volume" | "component";
+            /**
+             * @description What a form offers first. Left out: avg.
+             * @enum {string}
+             */
+            statistic?: "avg" | "max" | "min" | "sum" | "last" | "p50" | "p95" | "p99";
+            /** @description The metric in the user's words. */
+            title: string;
+            /** @enum {string} */
+            unit: "%" | "cores" | "B" | "B/s" | "1/s" | "s" | "d" | "count" | "0/1";
+        };
+        MetricStatus: {
+            /** @description Those where it was evaluated since the server's start. */
+            clusters: components["schemas"]["MetricClusterStatus"][];
+            /** @description Of its series: the object's name with _ for -. */
+            name: string;
         };
         MuteStatus: {
             /**
@@ -5491,6 +5626,180 @@ export interface operations {
         };
     };
     "delete-maintenance": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListCustomMetric"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-metric": {
+        parameters: {
+            query?: {
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CustomMetric"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["CustomMetric"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomMetric"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-metric": {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomMetric"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "replace-metric": {
+        parameters: {
+            query?: {
+                project?: string;
+                /** @description Who writes. What another one made is changed with force only. */
+                manager?: "console" | "file";
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CustomMetric"];
+                "application/octet-stream": string;
+                "application/yaml": components["schemas"]["CustomMetric"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomMetric"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-metric": {
         parameters: {
             query?: {
                 project?: string;

@@ -1,0 +1,380 @@
+package custom
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
+)
+
+const (
+	// Limits of all custom metrics: how many there are, how many series one has
+	// in a cluster, how many samples one evaluation may read, and how long all of
+	// a cluster's may take, as alerts on sums wait for them.
+	MaxMetrics = 200
+	MaxSeries  = 20_000
+	maxSamples = 5_000_000
+	budget     = 5 * time.Second
+	// maxWaiting intervals wait for an evaluation; of more, the oldest are passed
+	// on without one.
+	maxWaiting = 256
+)
+
+// Reasons for which an evaluation gave nothing.
+const (
+	failedQuery    = "query"    // the engine refused it, or it took too long
+	failedLabels   = "labels"   // the result lacks a label of the level, or has two values for an object
+	failedSeries   = "series"   // over MaxSeries
+	failedStore    = "store"    // samples could not be written
+	failedOverrun  = "overrun"  // no time was left
+	failedOvertake = "overtake" // the interval was passed on without
+)
+
+// Store is where samples are read and written.
+type Store interface {
+	storage.Queryable
+	storage.Appendable
+}
+
+// Rows is where the objects are kept; *meta.DB is one.
+type Rows interface {
+	View(ctx context.Context, fn func(tx *meta.Tx) error) error
+}
+
+// Options of Metrics.
+type Options struct {
+	Store Store // required
+	Rows  Rows  // required
+	// PromQL wraps the engine where queries are answered elsewhere; may be nil.
+	PromQL func(promql.QueryEngine) promql.QueryEngine
+	// Next is told of an interval once its custom metrics are written; required.
+	Next       func(rollup.Written)
+	Logger     *slog.Logger // default: discards
+	Registerer prometheus.Registerer
+	Now        func() time.Time // default time.Now
+}
+
+// Metrics evaluates the users' metrics. All methods may be called concurrently;
+// Run once.
+type Metrics struct {
+	opts   Options
+	log    *slog.Logger
+	engine promql.QueryEngine
+	failed *prometheus.CounterVec
+
+	wake chan struct{}
+
+	mu      sync.Mutex
+	waiting []rollup.Written
+	stale   bool // rows were written
+	all     []*CustomMetric
+	state   map[string]map[string]MetricClusterStatus // by series name, cluster
+
+	last map[string]map[string]map[uint64]labels.Labels // Run's alone: series of the newest evaluation, by name and cluster
+}
+
+// New reads the objects; nothing is evaluated before Run.
+func New(ctx context.Context, o Options) (*Metrics, error) {
+	if o.Store == nil || o.Rows == nil || o.Next == nil {
+		return nil, errors.New("custom: Store, Rows and Next are required")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	m := &Metrics{opts: o, log: o.Logger, wake: make(chan struct{}, 1), state: map[string]map[string]MetricClusterStatus{}, last: map[string]map[string]map[uint64]labels.Labels{}}
+	m.failed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "crowsnest_custom_failed_evaluations_total", Help: "Evaluations of custom metrics that gave no sample, by reason.",
+	}, []string{"reason"})
+	for _, r := range []string{failedQuery, failedLabels, failedSeries, failedStore, failedOverrun, failedOvertake} {
+		m.failed.WithLabelValues(r)
+	}
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(m.failed)
+	}
+	m.engine = promql.NewEngine(promql.EngineOpts{Logger: o.Logger, MaxSamples: maxSamples, Timeout: budget, EnableAtModifier: true, EnableNegativeOffset: true, Parser: parser.NewParser(parser.Options{})})
+	if o.PromQL != nil {
+		m.engine = o.PromQL(m.engine)
+	}
+	return m, m.load(ctx)
+}
+
+// load reads the objects and makes them part of the catalogue.
+func (m *Metrics) load(ctx context.Context) error {
+	var rows []meta.Resource
+	if err := m.opts.Rows.View(ctx, func(tx *meta.Tx) (err error) { rows, err = tx.Resources(meta.KindMetric); return err }); err != nil {
+		return fmt.Errorf("read custom metrics: %w", err)
+	}
+	var all []*CustomMetric
+	var entries []catalogue.Metric
+	for _, r := range rows {
+		o, err := Of(r)
+		if err != nil { // of another version
+			m.log.Error("custom metric cannot be used", "metric", r.Name, "err", err)
+			continue
+		}
+		if _, taken := catalogue.Declared(SeriesName(r.Name)); taken || len(all) == MaxMetrics {
+			m.log.Error("custom metric cannot be used", "metric", r.Name, "reason", "its name became the catalogue's own, or there are too many")
+			continue
+		}
+		all, entries = append(all, o), append(entries, o.entry())
+	}
+	catalogue.SetCustom(entries)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.all = all
+	for name := range m.state {
+		if !slices.ContainsFunc(entries, func(e catalogue.Metric) bool { return e.Name == name }) {
+			delete(m.state, name)
+		}
+	}
+	return nil
+}
+
+// Changed reads the objects anew; they are part of the catalogue when it returns.
+func (m *Metrics) Changed() {
+	if err := m.load(context.Background()); err != nil {
+		m.log.Error("read custom metrics", "err", err)
+		m.mu.Lock()
+		m.stale = true
+		m.mu.Unlock()
+	}
+	m.poke()
+}
+
+func (m *Metrics) poke() {
+	select {
+	case m.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// RolledUp tells that a cluster's sums of an interval are written. It never
+// blocks; Next follows once the custom metrics are.
+func (m *Metrics) RolledUp(w rollup.Written) {
+	m.mu.Lock()
+	if len(m.all) == 0 && len(m.waiting) == 0 {
+		m.mu.Unlock()
+		m.opts.Next(w)
+		return
+	}
+	var overtaken *rollup.Written
+	if m.waiting = append(m.waiting, w); len(m.waiting) > maxWaiting {
+		first := m.waiting[0]
+		overtaken, m.waiting = &first, m.waiting[1:]
+	}
+	m.mu.Unlock()
+	if overtaken != nil {
+		m.failed.WithLabelValues(failedOvertake).Inc()
+		m.opts.Next(*overtaken)
+	}
+	m.poke()
+}
+
+// Run evaluates until ctx ends.
+func (m *Metrics) Run(ctx context.Context) error {
+	for {
+		m.mu.Lock()
+		stale := m.stale
+		m.stale = false
+		var next *rollup.Written
+		if len(m.waiting) > 0 {
+			first := m.waiting[0]
+			next = &first
+		}
+		all := m.all
+		m.mu.Unlock()
+		if stale {
+			m.Changed()
+			continue
+		}
+		if next != nil {
+			m.interval(ctx, *next, all)
+			m.mu.Lock()
+			m.waiting = m.waiting[1:]
+			if len(m.waiting) == 0 {
+				m.waiting = nil
+			}
+			m.mu.Unlock()
+			m.opts.Next(*next)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.wake:
+		}
+	}
+}
+
+// interval evaluates all metrics of a cluster at one time.
+func (m *Metrics) interval(ctx context.Context, w rollup.Written, all []*CustomMetric) {
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	for _, o := range all {
+		if len(o.Spec.Clusters) > 0 && !slices.Contains(o.Spec.Clusters, w.Cluster) {
+			continue
+		}
+		entry := o.entry()
+		found, reason, err := m.evaluate(ctx, entry, w)
+		switch {
+		case ctx.Err() != nil:
+			found, reason, err = nil, failedOverrun, fmt.Errorf("the custom metrics of the cluster took longer than %s altogether", budget)
+		case err == nil:
+			if err = m.write(ctx, entry.Name, w, found); err != nil {
+				reason = failedStore
+			}
+		}
+		s := MetricClusterStatus{Cluster: w.Cluster, At: w.At.UTC(), Series: len(found)}
+		if err != nil {
+			s.Problem, s.Series = err.Error(), 0
+			m.failed.WithLabelValues(reason).Inc()
+		}
+		m.note(entry.Name, s)
+	}
+}
+
+func (m *Metrics) note(name string, s MetricClusterStatus) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state[name] == nil {
+		m.state[name] = map[string]MetricClusterStatus{}
+	}
+	if before := m.state[name][s.Cluster]; before.Problem != s.Problem && s.Problem != "" {
+		m.log.Warn("custom metric has no value", "metric", name, "cluster", s.Cluster, "err", s.Problem)
+	}
+	m.state[name][s.Cluster] = s
+}
+
+// evaluate gives the metric's samples by their labels.
+func (m *Metrics) evaluate(ctx context.Context, entry catalogue.Metric, w rollup.Written) (found []promql.Sample, reason string, err error) {
+	expr, err := selective(entry.Expr, w.Cluster)
+	if err != nil {
+		return nil, failedQuery, err
+	}
+	q, err := m.engine.NewInstantQuery(ctx, m.opts.Store, nil, expr.String(), w.At)
+	if err != nil {
+		return nil, failedQuery, err
+	}
+	defer q.Close()
+	res := q.Exec(ctx)
+	if res.Err != nil {
+		return nil, failedQuery, res.Err
+	}
+	var vector promql.Vector
+	switch v := res.Value.(type) {
+	case promql.Vector:
+		vector = v
+	case promql.Scalar:
+		vector = promql.Vector{{T: v.T, F: v.V}}
+	}
+	if len(vector) > MaxSeries {
+		return nil, failedSeries, fmt.Errorf("it has %d series, at most %d are allowed", len(vector), MaxSeries)
+	}
+	must, keep := entry.Level.ObjectLabels(), entry.Labels()
+	seen := make(map[uint64]bool, len(vector))
+	for _, s := range vector {
+		if s.H != nil {
+			return nil, failedLabels, errors.New("it gives a histogram; histogram_quantile makes a value of one")
+		}
+		b := labels.NewBuilder(labels.EmptyLabels())
+		b.Set(labels.MetricName, entry.Name)
+		for _, l := range keep {
+			b.Set(l, s.Metric.Get(l))
+		}
+		b.Set("cluster", w.Cluster)
+		for _, l := range must {
+			if l != "cluster" && s.Metric.Get(l) == "" {
+				return nil, failedLabels, fmt.Errorf("its result has no label %s, which names a %s: %s", l, entry.Level, s.Metric)
+			}
+		}
+		s.Metric = b.Labels()
+		if h := s.Metric.Hash(); seen[h] {
+			return nil, failedLabels, fmt.Errorf("its result has two values for %s: sum them up, or name what tells them apart as dimension", s.Metric)
+		} else {
+			seen[h] = true
+		}
+		found = append(found, s)
+	}
+	return found, "", nil
+}
+
+// write stores the samples, and ends the series that are no more.
+func (m *Metrics) write(ctx context.Context, name string, w rollup.Written, found []promql.Sample) error {
+	app := m.opts.Store.Appender(ctx)
+	at := w.At.UnixMilli()
+	now := make(map[uint64]labels.Labels, len(found))
+	for _, s := range found {
+		now[s.Metric.Hash()] = s.Metric
+		if _, err := app.Append(0, s.Metric, at, s.F); err != nil && !again(err) {
+			return errors.Join(err, app.Rollback())
+		}
+	}
+	if m.last[name] == nil {
+		m.last[name] = map[string]map[uint64]labels.Labels{}
+	}
+	for h, ls := range m.last[name][w.Cluster] {
+		if _, still := now[h]; !still {
+			if _, err := app.Append(0, ls, at, math.Float64frombits(value.StaleNaN)); err != nil && !again(err) {
+				return errors.Join(err, app.Rollback())
+			}
+		}
+	}
+	if err := app.Commit(); err != nil {
+		return err
+	}
+	m.last[name][w.Cluster] = now
+	return nil
+}
+
+// again says whether the store has the sample, or one of a later time, already:
+// the interval was evaluated before.
+func again(err error) bool {
+	return errors.Is(err, storage.ErrDuplicateSampleForTimestamp) || errors.Is(err, storage.ErrOutOfOrderSample) || errors.Is(err, storage.ErrTooOldSample)
+}
+
+// Sent says whether somebody sends series of a name that is no custom metric: its
+// samples would meet with ours.
+func (m *Metrics) Sent(name string) (bool, error) {
+	if slices.ContainsFunc(catalogue.Custom(), func(c catalogue.Metric) bool { return c.Name == name }) {
+		return false, nil
+	}
+	now := m.opts.Now()
+	from, to := now.Add(-10*time.Minute).UnixMilli(), now.UnixMilli()
+	q, err := m.opts.Store.Querier(from, to)
+	if err != nil {
+		return false, fmt.Errorf("look for series %q: %w", name, err)
+	}
+	defer q.Close()
+	set := q.Select(context.Background(), false, &storage.SelectHints{Start: from, End: to, Limit: 1}, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, name))
+	found := set.Next()
+	return found, set.Err()
+}
+
+// Show fills the status of an object.
+func (m *Metrics) Show(o *CustomMetric) {
+	o.Status = &MetricStatus{Name: SeriesName(o.Metadata.Name), Clusters: []MetricClusterStatus{}}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, cluster := range slices.Sorted(maps.Keys(m.state[o.Status.Name])) {
+		o.Status.Clusters = append(o.Status.Clusters, m.state[o.Status.Name][cluster])
+	}
+}
