@@ -35,6 +35,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/storage/backup"
+	"github.com/crowsnest-dev/crowsnest/storage/classes"
 	"github.com/crowsnest-dev/crowsnest/storage/history"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 	"github.com/crowsnest-dev/crowsnest/storage/inventory"
@@ -47,6 +48,7 @@ import (
 // Parts whose readiness is told.
 const (
 	partMetrics   = "metrics"
+	classesDir    = "metrics-classes" // as backups know it
 	partLogs      = "logs"
 	partInventory = "inventory"
 	partAlerting  = "alerting"
@@ -75,7 +77,7 @@ type app struct {
 
 	// Set once the stores are open.
 	metrics   sampleStore
-	embedded  *metrics.DB // nil where a remote engine keeps samples
+	embedded  *classes.Store // nil where a remote engine keeps samples
 	logs      *logs.Store
 	inventory *inventory.Store
 	rollups   *rollup.Rollups
@@ -286,11 +288,12 @@ func (a *app) open(ctx context.Context) (runs []func(context.Context) error, err
 		a.closer.add(what, fn)
 	}
 	began := time.Now()
-	stop := a.progress(began)
+	replay := &metrics.Progress{}
+	stop := a.progress(began, replay)
 	defer stop()
 	var g errgroup.Group
 	g.Go(func() (err error) {
-		if a.metrics, a.embedded, err = a.openSamples(); err != nil {
+		if a.metrics, a.embedded, err = a.openSamples(replay); err != nil {
 			return err
 		}
 		closing("metrics store", a.metrics.Close)
@@ -338,7 +341,7 @@ func (a *app) open(ctx context.Context) (runs []func(context.Context) error, err
 }
 
 // progress says on /readyz how far opening is.
-func (a *app) progress(began time.Time) (stop func()) {
+func (a *app) progress(began time.Time, replay *metrics.Progress) (stop func()) {
 	walBytes := folderSize(a.dir.join("metrics/wal")) + folderSize(a.dir.join("metrics/wbl"))
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -346,7 +349,9 @@ func (a *app) progress(began time.Time) (stop func()) {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
-			a.readiness.Waiting(partMetrics, fmt.Sprintf("opening the store: replaying %.1f MiB of log since %d s", float64(walBytes)/(1<<20), int(time.Since(began).Seconds())))
+			read, total := replay.Segments()
+			a.readiness.Waiting(partMetrics, fmt.Sprintf("opening the store: replaying %.1f MiB of log since %d s, %d of %d segments read",
+				float64(walBytes)/(1<<20), int(time.Since(began).Seconds()), read, total))
 			select {
 			case <-done:
 				return
@@ -424,7 +429,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		return nil, err
 	}
 	backups := backup.NewRunner(backup.Options{
-		To: a.settings.backupDir, Data: a.dir.path, Metrics: a.snapshots(), Lines: a.logs,
+		To: a.settings.backupDir, Data: a.dir.path, Metrics: a.snapshots(), Classes: a.classStores, Lines: a.logs,
 		Databases: []string{"meta.db", "inventory.db"}, Files: []string{"FORMAT"}, Version: version, Keep: a.settings.backupsKept,
 	}, a.logger.With("part", "backup"), a.registry)
 	gate, err := apiingest.New(apiingest.Options{
@@ -529,7 +534,7 @@ func (a *app) stores() []api.Store {
 		return err.Error()
 	}
 	samples := api.Store{
-		Name: "metrics", Series: a.metrics.Series(), Bytes: uint64(folderSize(a.dir.join("metrics"))), ReadOnly: text(a.metrics.ReadOnly()),
+		Name: "metrics", Series: a.metrics.Series(), Bytes: uint64(folderSize(a.dir.join("metrics")) + folderSize(a.dir.join(classesDir))), ReadOnly: text(a.metrics.ReadOnly()),
 		Rewriting: a.metrics.ToRewrite(),
 	}
 	if in, never, known := a.metrics.Forecast(); known && !never {

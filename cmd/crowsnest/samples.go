@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	promconfig "github.com/prometheus/common/config"
@@ -13,8 +14,10 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 	"go.yaml.in/yaml/v2"
 
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/backup"
+	"github.com/crowsnest-dev/crowsnest/storage/classes"
 	"github.com/crowsnest-dev/crowsnest/storage/metrics"
 	remotestore "github.com/crowsnest-dev/crowsnest/storage/remote"
 )
@@ -40,13 +43,13 @@ type sampleStore interface {
 }
 
 var (
-	_ sampleStore = (*metrics.DB)(nil)
+	_ sampleStore = (*classes.Store)(nil)
 	_ sampleStore = (*remotestore.Store)(nil)
 )
 
 // openSamples opens the store that the settings name. embedded is nil where
 // samples are with a remote engine.
-func (a *app) openSamples() (store sampleStore, embedded *metrics.DB, err error) {
+func (a *app) openSamples(replay *metrics.Progress) (store sampleStore, embedded *classes.Store, err error) {
 	s := a.settings
 	if s.metricsEngine == engineRemote {
 		http, err := s.metricsHTTP()
@@ -65,9 +68,18 @@ func (a *app) openSamples() (store sampleStore, embedded *metrics.DB, err error)
 		}
 		return store, nil, nil
 	}
-	embedded, err = metrics.Open(metrics.Options{
-		Dir: a.dir.join("metrics"), Retention: s.metricsFor.value, MaxBytes: s.metricsMax.bytes,
-		Sync: s.metricsSync, OutOfOrderWindow: s.window.value, Logger: quiet(a.logger.With("part", partMetrics)), Registerer: a.registry,
+	raw, named := s.classes.split()
+	embedded, err = classes.Open(classes.Options{
+		Metrics: metrics.Options{
+			Dir: a.dir.join("metrics"), Retention: s.metricsFor.value, MaxBytes: s.metricsMax.bytes,
+			Sync: s.metricsSync, OutOfOrderWindow: s.window.value, Logger: quiet(a.logger.With("part", partMetrics)), Registerer: a.registry,
+			Progress: replay,
+		},
+		Dir: a.dir.join(classesDir), Raw: raw, Named: named, Clusters: s.classOf.by,
+		Declared: func(name string) bool {
+			_, declared := catalogue.Get(name)
+			return declared || strings.HasPrefix(name, "crowsnest_")
+		},
 	})
 	return embedded, embedded, err
 }
@@ -106,6 +118,20 @@ func (a *app) snapshots() backup.Metrics {
 		return elsewhere{}
 	}
 	return a.embedded
+}
+
+// classStores gives the stores of all classes but the catalogue's, for backups.
+func (a *app) classStores() map[string]backup.Metrics {
+	out := map[string]backup.Metrics{}
+	if a.embedded == nil {
+		return out
+	}
+	for name, db := range a.embedded.Opened() {
+		if name != classes.Catalogue {
+			out[name] = db
+		}
+	}
+	return out
 }
 
 type elsewhere struct{}

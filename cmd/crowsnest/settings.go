@@ -7,12 +7,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/classes"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 )
 
@@ -45,6 +47,8 @@ type settings struct {
 	webhookCIDRs                                                     *cidrs
 	ruleFiles                                                        []string
 	presets                                                          bool
+	classes                                                          *metricClasses
+	classOf                                                          *clusterClasses
 	// alertmanagers are told what alerting rules find, too.
 	alertmanagers *addresses
 
@@ -54,7 +58,7 @@ type settings struct {
 
 func newSettings() *settings {
 	return &settings{
-		metricsFor: newPeriod(90*day, day, 3650*day), metricsMax: &size{},
+		metricsFor: newPeriod(90*day, day, 3650*day), metricsMax: &size{}, classes: &metricClasses{min: day, max: 3650 * day}, classOf: &clusterClasses{},
 		logsFor: newPeriod(90*day, day, 3650*day), logsMax: &size{}, logsClusters: &clusterPeriods{min: day, max: 3650 * day},
 		window:       newPeriod(48*time.Hour, 0, 30*day),
 		webhookCIDRs: &cidrs{}, alertmanagers: &addresses{}, seriesPerCluster: 3_000_000, backupsKept: 7, metricsEngine: engineEmbedded,
@@ -79,6 +83,8 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.StringVar(&s.metricsWriteURL, "metrics-write-url", "", "of a remote engine: where it takes remote write, for example http://thanos-receive:19291/api/v1/receive")
 	f.StringVar(&s.metricsQueryURL, "metrics-query-url", "", "of a remote engine: the address below which /api/v1/query is, for example http://thanos-query:9090")
 	f.StringVar(&s.metricsHTTPFile, "metrics-http-config", "", "of a remote engine: file of headers, credentials and TLS, as Prometheus' http_config has them")
+	f.Var(s.classes, "metrics-class", fmt.Sprintf("CLASS=DURATION or CLASS=DURATION:SIZE: how long samples of a class are kept, and in how much space (repeatable): %q for what is not in the catalogue, and up to %d of your own for --metrics-class-of; without one as --metrics-retention says", classes.Raw, classes.MaxNamed))
+	f.Var(s.classOf, "metrics-class-of", "CLUSTER=CLASS: keep all samples of a cluster as a class of --metrics-class says (repeatable); what it sent before stays where it is")
 	f.BoolVar(&s.metricsSync, "metrics-sync", false, "write samples through to the disk before they are acknowledged, so that they survive a power cut; without it they survive a kill of the server")
 	f.Var(s.logsFor, "logs-retention", "how long log lines and events are kept")
 	f.Var(s.logsClusters, "logs-retention-of", "CLUSTER=DURATION: how long a cluster's log lines are kept when not as long as all others' (repeatable)")
@@ -140,6 +146,20 @@ func (s *settings) check() error {
 	}
 	if s.window.value > s.metricsFor.value {
 		fs.Add("out-of-order-window", fmt.Sprintf("must not be longer than metrics-retention (%s)", s.metricsFor), s.window.String())
+	}
+	_, named := s.classes.split()
+	if len(named) > classes.MaxNamed {
+		fs.Add("metrics-class", fmt.Sprintf("must be %q and at most %d others", classes.Raw, classes.MaxNamed), s.classes.String())
+	}
+	for _, c := range named {
+		if !classes.ValidName(c.Name) {
+			fs.Add("metrics-class", "must be named by small letters, digits and hyphens, and not "+classes.Catalogue, c.Name)
+		}
+	}
+	for cluster, name := range s.classOf.by {
+		if !slices.ContainsFunc(named, func(c classes.Class) bool { return c.Name == name }) {
+			fs.Add("metrics-class-of", "must name a class of --metrics-class other than "+classes.Raw, cluster+"="+name)
+		}
 	}
 	if s.seriesPerCluster < 1 {
 		fs.Add("series-per-cluster", "must be at least 1", s.seriesPerCluster)

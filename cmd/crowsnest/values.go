@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/spf13/pflag"
+
+	"github.com/crowsnest-dev/crowsnest/storage/classes"
 )
 
 // The types of flags that say what they take. Wrong values are refused with the
@@ -25,6 +27,8 @@ var (
 	_ pflag.SliceValue = (*addresses)(nil)
 	_ pflag.SliceValue = (*tokenFiles)(nil)
 	_ pflag.SliceValue = (*clusterPeriods)(nil)
+	_ pflag.SliceValue = (*metricClasses)(nil)
+	_ pflag.SliceValue = (*clusterClasses)(nil)
 )
 
 // choice is one of a few words.
@@ -324,6 +328,132 @@ func (c *clusterPeriods) GetSlice() []string {
 	out := make([]string, len(c.order))
 	for i, cluster := range c.order {
 		out[i] = cluster + "=" + model.Duration(c.by[cluster]).String()
+	}
+	return out
+}
+
+// metricClasses is a list of CLASS=DURATION or CLASS=DURATION:SIZE.
+type metricClasses struct {
+	list     []classes.Class
+	min, max time.Duration
+}
+
+func (m *metricClasses) String() string { return strings.Join(m.GetSlice(), ",") }
+func (m *metricClasses) Type() string   { return "class=duration[:size]" }
+func (m *metricClasses) Set(s string) error {
+	for part := range strings.SplitSeq(s, ",") {
+		if err := m.Append(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *metricClasses) Append(s string) error {
+	name, text, ok := strings.Cut(strings.TrimSpace(s), "=")
+	if !ok || name == "" {
+		return fmt.Errorf("CLASS=DURATION or CLASS=DURATION:SIZE, for example raw=14d or long=400d:50GiB, not %q", s)
+	}
+	if slices.ContainsFunc(m.list, func(c classes.Class) bool { return c.Name == name }) {
+		return fmt.Errorf("class %q is given twice", name)
+	}
+	text, bytes, bounded := strings.Cut(text, ":")
+	d, z := newPeriod(0, m.min, m.max), &size{}
+	if err := d.Set(text); err != nil {
+		return err
+	}
+	if bounded {
+		if err := z.Set(bytes); err != nil {
+			return err
+		}
+	}
+	m.list = append(m.list, classes.Class{Name: name, Retention: d.value, MaxBytes: z.bytes})
+	return nil
+}
+
+func (m *metricClasses) Replace(items []string) error {
+	m.list = nil
+	for _, s := range items {
+		if err := m.Append(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *metricClasses) GetSlice() []string {
+	out := make([]string, len(m.list))
+	for i, c := range m.list {
+		out[i] = c.Name + "=" + model.Duration(c.Retention).String()
+		if c.MaxBytes > 0 {
+			out[i] += ":" + (&size{c.MaxBytes}).String()
+		}
+	}
+	return out
+}
+
+// split gives the raw class, and the others.
+func (m *metricClasses) split() (raw classes.Class, named []classes.Class) {
+	for _, c := range m.list {
+		if c.Name == classes.Raw {
+			raw = c
+		} else {
+			named = append(named, c)
+		}
+	}
+	return raw, named
+}
+
+// clusterClasses is a list of CLUSTER=CLASS.
+type clusterClasses struct {
+	by    map[string]string
+	order []string
+}
+
+func (c *clusterClasses) String() string { return strings.Join(c.GetSlice(), ",") }
+func (c *clusterClasses) Type() string   { return "cluster=class" }
+func (c *clusterClasses) Set(s string) error {
+	for part := range strings.SplitSeq(s, ",") {
+		if err := c.Append(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *clusterClasses) Append(s string) error {
+	cluster, name, ok := strings.Cut(strings.TrimSpace(s), "=")
+	if !ok || name == "" {
+		return fmt.Errorf("CLUSTER=CLASS, for example prod-1=long, not %q", s)
+	}
+	if err := checkCluster(cluster); err != nil {
+		return err
+	}
+	if c.by == nil {
+		c.by = map[string]string{}
+	}
+	if _, known := c.by[cluster]; known {
+		return fmt.Errorf("cluster %q has a class already", cluster)
+	}
+	c.by[cluster] = name
+	c.order = append(c.order, cluster)
+	return nil
+}
+
+func (c *clusterClasses) Replace(items []string) error {
+	c.by, c.order = nil, nil
+	for _, s := range items {
+		if err := c.Append(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *clusterClasses) GetSlice() []string {
+	out := make([]string, len(c.order))
+	for i, cluster := range c.order {
+		out[i] = cluster + "=" + c.by[cluster]
 	}
 	return out
 }

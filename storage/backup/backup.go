@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,6 +64,7 @@ type Lines interface {
 // The parts of a data folder that are stores of their own.
 const (
 	metricsPart = "metrics/"
+	classesPart = "metrics-classes/" // with a folder for each class
 	logsPart    = "logs/"
 	// snapshotDir, in a store's folder, is there while a backup is made.
 	snapshotDir = "snapshot.tmp"
@@ -105,6 +107,8 @@ type Options struct {
 	To      string // the backup folder, required; made when it is not there
 	Data    string // the data folder, required
 	Metrics Metrics
+	// Classes gives the stores of further classes of samples, by class; default none.
+	Classes func() map[string]Metrics
 	Lines   Lines // nil leaves them out
 	// Databases are the SQLite files in the data folder, which may be open.
 	Databases []string
@@ -126,6 +130,9 @@ func (o *Options) complete() error {
 	}
 	if o.Keep < 0 {
 		errs = append(errs, fmt.Errorf("backup: Keep must not be negative, but is %d", o.Keep))
+	}
+	if o.Classes == nil {
+		o.Classes = func() map[string]Metrics { return nil }
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -195,6 +202,13 @@ func Create(ctx context.Context, o Options) (_ *Manifest, err error) {
 		return nil, fmt.Errorf("backup metrics: %w", err)
 	}
 	m.Files = append(m.Files, files...)
+	further := o.Classes()
+	for _, name := range slices.Sorted(maps.Keys(further)) {
+		if files, err = c.store(o, classesPart+name+"/", "samples of class "+name, further[name].SnapshotBlocks, dir); err != nil {
+			return nil, fmt.Errorf("backup metrics of class %s: %w", name, err)
+		}
+		m.Files = append(m.Files, files...)
+	}
 	if o.Lines != nil {
 		if files, err = c.store(o, logsPart, "log lines", o.Lines.Snapshot, dir); err != nil {
 			return nil, fmt.Errorf("backup logs: %w", err)
@@ -271,7 +285,24 @@ func (c *copier) store(o Options, part, what string, take func(context.Context, 
 
 // clean removes snapshots that a kill left behind: they hold disk space.
 func clean(data string) error {
-	return errors.Join(os.RemoveAll(filepath.Join(data, metricsPart, snapshotDir)), os.RemoveAll(filepath.Join(data, logsPart, snapshotDir)))
+	dirs, err := filepath.Glob(filepath.Join(data, classesPart, "*"))
+	for _, dir := range append(dirs, filepath.Join(data, metricsPart), filepath.Join(data, logsPart)) {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, snapshotDir)))
+	}
+	return err
+}
+
+// inBlock gives what a path is behind its store's folder, beginning with the
+// block's id; ok for a file of samples.
+func inBlock(path string) (rel string, ok bool) {
+	if rel, ok := strings.CutPrefix(path, metricsPart); ok {
+		return rel, true
+	}
+	if rel, ok := strings.CutPrefix(path, classesPart); ok {
+		_, rel, ok := strings.Cut(rel, "/")
+		return rel, ok
+	}
+	return "", false
 }
 
 // immutable tells the files of a block that never change; meta.json and
@@ -338,7 +369,7 @@ func whereIn(folder, own string, f File) string {
 	if strings.HasPrefix(f.Path, logsPart) {
 		return filepath.Join(folder, linesDir, f.SHA256[:2], f.SHA256)
 	}
-	rel, block := strings.CutPrefix(f.Path, metricsPart)
+	rel, block := inBlock(f.Path)
 	switch {
 	case !block:
 		return filepath.Join(own, filesDir, filepath.FromSlash(f.Path))
@@ -363,7 +394,7 @@ func prune(folder string, keep int) error {
 	used := map[string]bool{} // blocks by id, files of lines by checksum
 	for _, m := range all {
 		for _, f := range m.Files {
-			if rel, ok := strings.CutPrefix(f.Path, metricsPart); ok {
+			if rel, ok := inBlock(f.Path); ok {
 				id, _, _ := strings.Cut(rel, "/")
 				used[id] = true
 			} else if strings.HasPrefix(f.Path, logsPart) {

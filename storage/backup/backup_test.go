@@ -267,6 +267,50 @@ func TestAFolderMayBeNamedRelatively(t *testing.T) {
 	}
 }
 
+// Samples of other classes lie in stores of their own.
+func TestClassesOfSamplesComeBack(t *testing.T) {
+	g := newRig(t)
+	g.add(t0, 3)
+	raw, err := metrics.Open(metrics.Options{Dir: filepath.Join(g.data, "metrics-classes", "raw")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = raw.Close() }()
+	app := raw.Appender(context.Background())
+	if _, err := app.Append(0, labels.FromStrings(labels.MetricName, "x"), t0.UnixMilli(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	withClasses := func(o *Options) { o.Classes = func() map[string]Metrics { return map[string]Metrics{"raw": raw} } }
+	g.backup(withClasses)
+	g.now = g.now.Add(time.Minute)
+	g.backup(func(o *Options) { withClasses(o); o.Keep = 1 }) // the blocks of both stay
+	data := filepath.Join(t.TempDir(), "restored")
+	if _, err := Restore(context.Background(), g.to, "", data, nil); err != nil {
+		t.Fatal(err)
+	}
+	if samples, rows := holds(t, data); samples != 3 || rows != 1 {
+		t.Errorf("%d samples and %d rows", samples, rows)
+	}
+	if err := os.Rename(filepath.Join(data, "metrics-classes", "raw"), filepath.Join(data, "other")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(data, "metrics")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(data, "other"), filepath.Join(data, "metrics")); err != nil {
+		t.Fatal(err)
+	}
+	if samples, _ := holds(t, data); samples != 1 {
+		t.Errorf("%d samples of the class", samples)
+	}
+	if left, err := filepath.Glob(filepath.Join(g.data, "metrics-classes", "*", snapshotDir)); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
 func TestInterruptedOnesGoOn(t *testing.T) {
 	g := newRig(t)
 	for n := range 4 {

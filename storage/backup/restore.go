@@ -44,9 +44,9 @@ func Restore(ctx context.Context, folder, id, data string, progress func(Progres
 			}
 			return nil, fmt.Errorf("restore %s: %w", f.Path, err)
 		}
-		if rel, ok := strings.CutPrefix(f.Path, metricsPart); ok {
+		if rel, ok := inBlock(f.Path); ok {
 			if block, _, ok := strings.Cut(rel, "/"); ok {
-				blocks[filepath.Join(data, metricsPart, block)] = true
+				blocks[filepath.Join(data, strings.TrimSuffix(f.Path, rel), block)] = true
 			}
 		}
 	}

@@ -77,18 +77,18 @@ func (db *DB) compact(ctx context.Context) error {
 }
 
 // due says, as the TSDB does, that the head holds more than it should.
-func due(head *tsdb.Head) bool {
-	mint, maxt := head.MinTime(), head.MaxTime()
-	return mint <= maxt && maxt-mint > blockRange.Milliseconds()/2*3
+func (db *DB) due() bool {
+	mint, maxt := db.tsdb.Head().MinTime(), db.tsdb.Head().MaxTime()
+	return mint <= maxt && maxt-mint > db.opts.BlockRange.Milliseconds()/2*3
 }
 
 // compactHead is what the TSDB's own compaction does with the head.
 func (db *DB) compactHead(ctx context.Context) (wrote bool, err error) {
 	db.compaction.head.Store(true)
 	defer db.compaction.head.Store(false)
-	head, width := db.tsdb.Head(), blockRange.Milliseconds()
+	head, width := db.tsdb.Head(), db.opts.BlockRange.Milliseconds()
 	for {
-		if !due(head) || ctx.Err() != nil {
+		if !db.due() || ctx.Err() != nil {
 			return wrote, ctx.Err()
 		}
 		mint := head.MinTime()

@@ -139,7 +139,7 @@ func (db *DB) forgetDeletions() error {
 		return err
 	}
 	// One block more, since a file that is being written is kept.
-	border := db.tsdb.Head().MinTime() - 2*blockRange.Milliseconds()
+	border := db.tsdb.Head().MinTime() - 2*db.opts.BlockRange.Milliseconds()
 	left := slices.DeleteFunc(slices.Clone(all), func(d deletion) bool { return d.Until < border })
 	if len(left) == len(all) {
 		return nil

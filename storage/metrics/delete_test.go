@@ -155,7 +155,7 @@ func TestForecast(t *testing.T) {
 		"two hours of the last day":  {[]sizedBlock{{100*day - 2*hour, 100 * day, 2 * mib}}, 90 * day, 24 * mib, 0, 24 * time.Hour, false, true},
 		"room for longer than times": {[]sizedBlock{{100*day - 2*hour, 100 * day, 1}}, 1000 * 365 * day, math.MaxInt64 / 2, 0, 0, true, true},
 	} {
-		in, never, known := forecast(tc.blocks, 100*day, day, tc.retention, tc.room, tc.maxBytes)
+		in, never, known := ForecastOf(tc.room, growth(tc.blocks, 100*day, day, tc.retention, tc.maxBytes))
 		if in.Round(time.Minute) != tc.in || never != tc.never || known != tc.known {
 			t.Errorf("%s: %v, never %v, known %v", name, in, never, known)
 		}

@@ -1,7 +1,9 @@
 package metrics
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -11,25 +13,40 @@ import (
 // Full is when less than MinFreeBytes are left, since the store takes nothing
 // then. What else grows on the file system is not in it.
 func (db *DB) Forecast() (in time.Duration, never, known bool) {
-	now := db.opts.Now().UnixMilli()
-	const day = int64(24 * time.Hour / time.Millisecond)
+	return ForecastOf(db.Room(), db.Growth())
+}
+
+// Room is how many bytes may still be written until the store takes nothing
+// more; unknown is the largest.
+func (db *DB) Room() int64 {
+	free, err := db.opts.FreeBytes(db.opts.Dir)
+	if err != nil {
+		return math.MaxInt64
+	}
+	return int64(min(free, math.MaxInt64)) - int64(db.opts.MinFreeBytes)
+}
+
+// Growth is how a store grows, as in the last day, and for how long: then as much
+// goes by age or size as comes. The zero value is unknown.
+type Growth struct {
+	BytesPerMilli float64
+	Millis        float64
+}
+
+// Growth of the store.
+func (db *DB) Growth() Growth {
 	var blocks []sizedBlock
 	for _, b := range db.tsdb.Blocks() {
 		blocks = append(blocks, sizedBlock{b.Meta().MinTime, b.Meta().MaxTime, b.Size()})
 	}
-	free, err := db.opts.FreeBytes(db.opts.Dir)
-	if err != nil {
-		return 0, false, false
-	}
-	room := int64(min(free, math.MaxInt64)) - int64(db.opts.MinFreeBytes)
-	return forecast(blocks, now, day, db.opts.Retention.Milliseconds(), room, db.opts.MaxBytes)
+	const day = int64(24 * time.Hour / time.Millisecond)
+	return growth(blocks, db.opts.Now().UnixMilli(), day, db.opts.Retention.Milliseconds(), db.opts.MaxBytes)
 }
 
 type sizedBlock struct{ mint, maxt, bytes int64 }
 
-// forecast is Forecast on figures: times in Unix milliseconds, room in bytes
-// until it is full, maxBytes 0 for none.
-func forecast(blocks []sizedBlock, now, window, retention, room, maxBytes int64) (in time.Duration, never, known bool) {
+// growth is Growth on figures: times in Unix milliseconds, maxBytes 0 for none.
+func growth(blocks []sizedBlock, now, window, retention, maxBytes int64) Growth {
 	var recent float64
 	var total int64
 	oldest, from, to := now, now, now-window
@@ -43,22 +60,44 @@ func forecast(blocks []sizedBlock, now, window, retention, room, maxBytes int64)
 		}
 	}
 	if to <= from || recent == 0 {
+		return Growth{}
+	}
+	g := Growth{BytesPerMilli: recent / float64(to-from), Millis: float64(oldest + retention - now)}
+	if maxBytes > 0 {
+		g.Millis = min(g.Millis, float64(maxBytes-total)/g.BytesPerMilli)
+	}
+	g.Millis = max(g.Millis, 0)
+	return g
+}
+
+// ForecastOf says when stores that share a file system have used up its room, as
+// Forecast does for one.
+func ForecastOf(room int64, all ...Growth) (in time.Duration, never, known bool) {
+	all = slices.DeleteFunc(slices.Clone(all), func(g Growth) bool { return g.BytesPerMilli == 0 })
+	if len(all) == 0 {
 		return 0, false, false
 	}
 	if room <= 0 {
 		return 0, false, true
 	}
-	perMilli := recent / float64(to-from)
-	left := float64(room) / perMilli
-	// Until then the store only grows; after it, as much goes as comes.
-	growing := float64(oldest + retention - now)
-	if maxBytes > 0 {
-		growing = min(growing, float64(maxBytes-total)/perMilli)
+	// One store after the other stops growing.
+	slices.SortFunc(all, func(a, b Growth) int { return cmp.Compare(a.Millis, b.Millis) })
+	left, at := float64(room), 0.0
+	for n, g := range all {
+		perMilli := 0.0
+		for _, growing := range all[n:] {
+			perMilli += growing.BytesPerMilli
+		}
+		if need := left / perMilli; at+need <= g.Millis {
+			if at+need > float64(math.MaxInt64/int64(time.Millisecond)) {
+				return 0, true, true
+			}
+			return time.Duration((at + need) * float64(time.Millisecond)), false, true
+		}
+		left -= perMilli * (g.Millis - at)
+		at = g.Millis
 	}
-	if left > max(growing, 0) || left > float64(math.MaxInt64/int64(time.Millisecond)) {
-		return 0, true, true
-	}
-	return time.Duration(left * float64(time.Millisecond)), false, true
+	return 0, true, true
 }
 
 // setForecast keeps the gauge: +Inf for never, NaN for unknown.

@@ -108,7 +108,7 @@ func (db *DB) headStart() int64 {
 	if at == math.MaxInt64 { // nothing was appended yet
 		at = db.opts.Now().UnixMilli()
 	}
-	return at - at%blockRange.Milliseconds()
+	return at - at%db.opts.BlockRange.Milliseconds()
 }
 
 func (db *DB) importBlock(ctx context.Context, path string) error {
@@ -161,7 +161,7 @@ func (db *DB) splitBlock(ctx context.Context, block *tsdb.Block, border int64) e
 	if meta.MinTime >= border {
 		return nil
 	}
-	compactor, err := tsdb.NewLeveledCompactor(ctx, nil, db.opts.Logger, []int64{blockRange.Milliseconds()}, chunkenc.NewPool(), nil)
+	compactor, err := tsdb.NewLeveledCompactor(ctx, nil, db.opts.Logger, []int64{db.opts.BlockRange.Milliseconds()}, chunkenc.NewPool(), nil)
 	if err != nil {
 		return err
 	}

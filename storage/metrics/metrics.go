@@ -29,19 +29,23 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
-// blockRange is the smallest block's, and what the head is cut by.
-const blockRange = 2 * time.Hour
-
 // verifyBytesPerSecond is what verifying takes of the disk: 30 GB in a quarter of
 // an hour.
 const verifyBytesPerSecond = 32 << 20
 
 // Options of a store.
 type Options struct {
-	Dir              string        // required; holds nothing but the TSDB
-	Retention        time.Duration // default 90 days; at least one day
+	Dir       string        // required; holds nothing but the TSDB
+	Retention time.Duration // default 90 days; at least one day
+	// BlockRange is the smallest block's, and what the head is cut by: it holds up
+	// to one and a half, which a start after a kill reads back. Default 2 h.
+	BlockRange time.Duration
+	// SnapshotAtClose has Close write what the head holds in memory, which a start
+	// reads faster than the log. A kill leaves none. Default no.
+	SnapshotAtClose  bool
+	Progress         *Progress     // is told how far Open is; default nobody
 	MaxBytes         int64         // of all blocks, WAL and head together; 0 means no bound by size
-	OutOfOrderWindow time.Duration // how far behind the newest sample others are taken; default 48 h
+	OutOfOrderWindow time.Duration // how far behind the newest sample others are taken; default 48 h, at most the retention
 	// OutOfOrderLogBytes is the size of the out-of-order log past which it is
 	// turned into blocks, so that a flood of old samples costs disk instead of
 	// memory and a long replay. Default 256 MiB.
@@ -81,8 +85,17 @@ func (o *Options) complete() error {
 	if o.MaxBytes < 0 {
 		errs = append(errs, fmt.Errorf("metrics: MaxBytes must not be negative, but is %d", o.MaxBytes))
 	}
+	if o.BlockRange == 0 {
+		o.BlockRange = 2 * time.Hour
+	}
+	if o.BlockRange < time.Minute || o.BlockRange > 24*time.Hour || (24*time.Hour)%o.BlockRange != 0 {
+		errs = append(errs, fmt.Errorf("metrics: BlockRange must divide a day, not %v", o.BlockRange))
+	}
+	if o.Progress == nil {
+		o.Progress = &Progress{}
+	}
 	if o.OutOfOrderWindow == 0 {
-		o.OutOfOrderWindow = 48 * time.Hour
+		o.OutOfOrderWindow = min(48*time.Hour, o.Retention)
 	}
 	if o.OutOfOrderWindow < 0 || o.OutOfOrderWindow > o.Retention {
 		errs = append(errs, fmt.Errorf("metrics: OutOfOrderWindow must lie between 0 and the retention %v, not %v", o.Retention, o.OutOfOrderWindow))
@@ -112,6 +125,23 @@ func (o *Options) complete() error {
 		o.Probe = probe
 	}
 	return errors.Join(errs...)
+}
+
+// Progress tells how far a log is read while a store opens.
+type Progress struct{ stats atomic.Pointer[tsdb.DBStats] }
+
+// Segments of the log that is being read: done of total; zero before. The
+// out-of-order log is read after the other one, and counted anew.
+func (p *Progress) Segments() (done, total int) {
+	stats := p.stats.Load()
+	if stats == nil {
+		return 0, 0
+	}
+	st := stats.Head.WALReplayStatus.GetWALReplayStatus()
+	if st.Max < st.Min {
+		return 0, 0
+	}
+	return max(0, min(st.Current, st.Max)-st.Min), st.Max - st.Min + 1
 }
 
 // DB is the open store. All methods may be called concurrently.
@@ -172,7 +202,8 @@ func Open(o Options) (*DB, error) {
 	opts := tsdb.DefaultOptions()
 	opts.RetentionDuration = o.Retention.Milliseconds()
 	opts.MaxBytes = o.MaxBytes
-	opts.MinBlockDuration = blockRange.Milliseconds()
+	opts.MinBlockDuration = o.BlockRange.Milliseconds()
+	opts.EnableMemorySnapshotOnShutdown = o.SnapshotAtClose
 	// As Prometheus: a tenth of the retention, so that old blocks go in time.
 	opts.MaxBlockDuration = min(o.Retention/10, 31*24*time.Hour).Milliseconds()
 	opts.WALCompression = compression.Snappy
@@ -185,6 +216,7 @@ func Open(o Options) (*DB, error) {
 		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}), settled: make(chan struct{}), headDue: make(chan struct{}, 1),
 		verified: map[ulid.ULID]struct{}{}, damaged: map[ulid.ULID]struct{}{}, registry: &registry{next: o.Registerer},
 	}
+	o.Progress.stats.Store(db.stats)
 	if o.Sync {
 		db.syncer = newSyncer(o.Dir)
 	}
@@ -560,7 +592,7 @@ func (db *DB) commit(do func() error) error {
 		err = errors.New("the out-of-order log could not be written")
 	}
 	db.compaction.commits.RUnlock()
-	if due(db.tsdb.Head()) {
+	if db.due() {
 		select {
 		case db.headDue <- struct{}{}:
 		default: // it is told already

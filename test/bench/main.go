@@ -40,6 +40,7 @@ var measurements = []measurement{
 	{Name: "logs_access", Measure: logsNextToPeer(accessLines)},
 	{Name: "logs_fresh", Measure: logsFresh},
 	{Name: "fsync", Measure: fsync},
+	{Name: "restart", Measure: restart},
 	{Name: "kills_50000", Asked: true, Measure: kills(50_000, 200)},
 	{Name: "kills_1000000", Asked: true, Measure: kills(1_000_000, 5)},
 	{Name: "build_cold", Cold: true, Measure: buildCold},
@@ -52,6 +53,7 @@ type bench struct {
 	for_ time.Duration
 
 	rounds int // of each comparison
+	series int // of a large store
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -59,12 +61,20 @@ func (b *bench) say(format string, args ...any) {
 }
 
 func main() {
+	if how := os.Getenv(envStore); how != "" {
+		if err := storeChild(how); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	only := flag.String("only", "", "measure only what has this word in its name")
 	cold := flag.Bool("cold", false, "also build with an empty cache")
 	renderOnly := flag.Bool("render", false, "measure nothing; compute what follows from the recorded figures and make the page")
 	var b bench
 	flag.DurationVar(&b.for_, "for", 3*time.Minute, "how long a steady state is measured")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each comparison")
+	flag.IntVar(&b.series, "series", 1_000_000, "series of what measures a large store")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

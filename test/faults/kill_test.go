@@ -26,8 +26,8 @@ import (
 	"github.com/gogo/protobuf/proto"
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -227,7 +227,7 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 	const senders = 4
 	const every = 6 * time.Minute
 	mine := max(1, series/senders/perBatch) // batches of a sender, each of its own series
-	var step [senders]atomic.Int64 // of each sender's time, by every
+	var step [senders]atomic.Int64          // of each sender's time, by every
 	slow := func() int64 {
 		least := step[0].Load()
 		for n := range step {
