@@ -54,7 +54,7 @@ const (
 	subqueryInterval = time.Minute
 )
 
-// Store is what is queried. *metrics.DB is one.
+// Store is what is queried. *classes.Store is one.
 type Store interface {
 	storage.SampleAndChunkQueryable
 	storage.ExemplarQueryable
