@@ -147,6 +147,9 @@ func (s *settings) check() error {
 	if s.window.value > s.metricsFor.value {
 		fs.Add("out-of-order-window", fmt.Sprintf("must not be longer than metrics-retention (%s)", s.metricsFor), s.window.String())
 	}
+	if s.metricsEngine == engineRemote && len(s.classes.list) > 0 {
+		fs.Add("metrics-class", "is for the embedded engine; a remote one has its own retention", s.classes.String())
+	}
 	_, named := s.classes.split()
 	if len(named) > classes.MaxNamed {
 		fs.Add("metrics-class", fmt.Sprintf("must be %q and at most %d others", classes.Raw, classes.MaxNamed), s.classes.String())
