@@ -102,18 +102,23 @@ func (e *Engine) Resolve(ctx context.Context, id, who, comment string) error {
 		if len(changed) == 0 {
 			return fmt.Errorf("incident %s has no alert that fires: %w", id, fault.ErrConflict)
 		}
-		text := comment
-		err := e.opts.Meta.Update(ctx, func(tx *meta.Tx) error {
-			return tx.AddIncidentEvent(meta.IncidentEvent{IncidentID: id, At: now, Type: incident.EventComment, Who: who, Text: strings.TrimSpace("resolved by hand. " + text)})
-		})
-		if err != nil {
-			return err
-		}
-		if !e.commit(ctx, now, changed, nil) {
+		if !e.commit(ctx, now, changed, nil, func(tx *meta.Tx) error {
+			for _, a := range changed {
+				if a.External != nil {
+					continue // its sender says it again while it is so
+				}
+				if err := tx.Muzzle(a.Policy.ID, a.Object.Cluster, a.Key, true); err != nil {
+					return err
+				}
+			}
+			return tx.AddIncidentEvent(meta.IncidentEvent{IncidentID: id, At: now, Type: incident.EventComment, Who: who, Text: strings.TrimSpace("resolved by hand. " + comment)})
+		}) {
 			return fmt.Errorf("resolve incident %s: %w", id, fault.ErrUnavailable)
 		}
 		for _, a := range changed {
-			e.muzzled[keyOf(a)] = true
+			if a.External == nil {
+				e.muzzled[keyOf(a)] = true
+			}
 		}
 		return nil
 	})

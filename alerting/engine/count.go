@@ -49,6 +49,7 @@ func (e *Engine) judgeCount(r round, s scope, c *compiled, now time.Time) *incid
 	n, least := selected(e.opts.Inventory, c, r.source.cluster), float64(c.atLeast())
 	if float64(n) >= least {
 		delete(e.few, key)
+		e.lift(key)
 	} else if _, ok := e.few[key]; !ok {
 		e.few[key] = r.at
 	}
@@ -68,7 +69,7 @@ func (e *Engine) judgeCount(r round, s scope, c *compiled, now time.Time) *incid
 		after.Firing, after.EndedAt, after.Cause, after.State = false, r.at, cause, state
 		after.Explanation = fmt.Sprintf("%d match, %d are asked for", n, c.atLeast())
 		return &after
-	case a != nil || state.Rank(c.rule.NoDataRank) == 0:
+	case a != nil || state.Rank(c.rule.NoDataRank) == 0 || e.muzzled[key]:
 		if a != nil {
 			after := *a
 			after.State = state

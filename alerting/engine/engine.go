@@ -91,6 +91,8 @@ type Options struct {
 	// ScratchDir is where backtests keep what they need for a while; empty: there
 	// are none.
 	ScratchDir string
+	// Evidence collects what is around an alert that begins; nil: nothing is.
+	Evidence Evidence
 	// Lines counts log lines and events; nil: policies about them are not
 	// evaluated, and say so.
 	Lines Lines
@@ -175,7 +177,9 @@ type Engine struct {
 		reload  bool
 		skipped []meta.SkippedRound // to be journalled
 	}
-	calls chan call // of other goroutines, for Run's to make
+	calls    chan call // of other goroutines, for Run's to make
+	workers  sync.WaitGroup
+	evidence gathering
 
 	// Owned by Run's goroutine.
 	born     time.Time
@@ -187,6 +191,7 @@ type Engine struct {
 	applying []*incident.Alert // by the present commit
 	gathered []routing.Facts   // of all that fires, for the present commit
 	muzzled  map[alertKey]bool // ended by hand: they fire again after they were good once
+	lifted   []alertKey        // of these, what is good now; the next commit stores it
 	sources  map[sourceKey]*source
 	alerts   map[alertKey]*incident.Alert
 	ended    map[alertKey]time.Time   // recently: nothing older may fire again
@@ -215,6 +220,7 @@ func New(o Options) (*Engine, error) {
 		alerts: map[alertKey]*incident.Alert{}, ended: map[alertKey]time.Time{}, savedAt: map[string]time.Time{}, failing: map[string]bool{},
 	}
 	e.queue.changes = map[sourceKey]round{}
+	e.evidence.done = make(chan collected, collectors)
 	e.view.reset()
 	e.book = &incident.Book{
 		Links:   incident.Links{Base: o.PublicURL},
@@ -360,6 +366,7 @@ func (e *Engine) next(now time.Time) (rounds []round, reload bool, wait time.Dur
 
 // Run evaluates until ctx ends.
 func (e *Engine) Run(ctx context.Context) error {
+	defer e.workers.Wait()
 	e.born = e.opts.Now()
 	for ctx.Err() == nil {
 		err := e.restore(ctx)
@@ -373,6 +380,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}
 	e.report("load", "load alerts", nil)
+	if e.opts.Evidence != nil {
+		e.collect(ctx) // what a restart cut short
+	}
 	tick := e.opts.Now()
 	var pruned time.Time
 	for {
@@ -415,6 +425,10 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-e.wake:
 		case c := <-e.calls:
 			c.done <- e.act(ctx, c)
+		case f := <-e.evidence.done:
+			e.evidence.working--
+			e.collect(ctx)
+			e.foundLate(ctx, f)
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -425,6 +439,7 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) restore(ctx context.Context) error {
 	now := e.opts.Now()
 	alerts, ended, changes := map[alertKey]*incident.Alert{}, map[alertKey]time.Time{}, map[alertKey][]time.Time{}
+	muzzled := map[alertKey]bool{}
 	err := e.opts.Meta.View(ctx, func(tx *meta.Tx) error {
 		firing, err := tx.FiringAlerts()
 		if err != nil {
@@ -449,14 +464,21 @@ func (e *Engine) restore(ctx context.Context) error {
 			ended[keyOf(a)] = a.EndedAt
 			changes[keyOf(a)] = a.State.Changes
 		}
-		return nil
+		byHand, err := tx.MuzzledAlerts()
+		for _, row := range byHand {
+			muzzled[alertKey{row.PolicyID, row.Cluster, row.Key}] = true
+		}
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	e.alerts, e.ended, e.changes = alerts, ended, changes
+	e.alerts, e.ended, e.changes, e.muzzled = alerts, ended, changes, muzzled
 	for _, a := range alerts {
 		e.savedAt[a.ID] = now
+		if a.Collecting && len(e.evidence.waiting) < maxCollecting {
+			e.evidence.waiting = append(e.evidence.waiting, a)
+		}
 	}
 	return e.load(ctx, now)
 }
@@ -565,13 +587,14 @@ func (e *Engine) flush(ctx context.Context, now time.Time) time.Duration {
 	return max(time.Millisecond, min(tickEvery, next.Sub(now)))
 }
 
-// commit stores alerts that began, changed or ended, with all that follows, and
-// only then takes them over.
-func (e *Engine) commit(ctx context.Context, now time.Time, changed, quiet []*incident.Alert) bool {
-	if len(changed) == 0 && len(quiet) == 0 {
+// commit stores alerts that began, changed or ended, with all that follows and
+// what else belongs to it, and only then takes them over.
+func (e *Engine) commit(ctx context.Context, now time.Time, changed, quiet []*incident.Alert, also ...func(*meta.Tx) error) bool {
+	if len(changed) == 0 && len(quiet) == 0 && len(also) == 0 && len(e.lifted) == 0 {
 		return true
 	}
 	var told bool
+	e.gatherEvidence(ctx, changed)
 	e.applying, e.gathered = changed, nil
 	defer func() { e.applying = nil }()
 	err := e.opts.Meta.Update(ctx, func(tx *meta.Tx) (err error) {
@@ -587,8 +610,20 @@ func (e *Engine) commit(ctx context.Context, now time.Time, changed, quiet []*in
 				return err
 			}
 		}
+		for _, k := range e.lifted {
+			if err := tx.Muzzle(k.policy, k.cluster, k.key, false); err != nil {
+				return err
+			}
+		}
+		for _, fn := range also {
+			if err := fn(tx); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
+	lifted := e.lifted
+	e.lifted = nil // what was not stored is found again at the next judgement
 	if err != nil {
 		if ctx.Err() == nil {
 			e.report("store", "store alerts", err)
@@ -596,6 +631,9 @@ func (e *Engine) commit(ctx context.Context, now time.Time, changed, quiet []*in
 		return false
 	}
 	e.report("store", "store alerts", nil)
+	for _, k := range lifted {
+		delete(e.muzzled, k)
+	}
 	for _, list := range [][]*incident.Alert{changed, quiet} {
 		for _, a := range list {
 			e.take(a, now)
@@ -610,6 +648,7 @@ func (e *Engine) commit(ctx context.Context, now time.Time, changed, quiet []*in
 func (e *Engine) take(a *incident.Alert, now time.Time) {
 	key := keyOf(a)
 	_, before := e.alerts[key]
+	a.Found = nil // it is stored
 	switch {
 	case a.Firing:
 		e.alerts[key] = a
@@ -673,10 +712,12 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 func targetOf(r meta.Resource) (incident.Target, error) {
 	var spec struct {
-		MaxBytes int `json:"maxBytes"`
+		Type     string   `json:"type"`
+		MaxBytes int      `json:"maxBytes"`
+		Evidence []string `json:"evidence"`
 	}
 	if err := unmarshal(r.Spec, &spec); err != nil {
 		return incident.Target{}, fmt.Errorf("read target %q: %w", r.Name, err)
 	}
-	return incident.Target{ID: r.ID, Name: r.Name, MaxBytes: spec.MaxBytes}, nil
+	return incident.Target{ID: r.ID, Name: r.Name, MaxBytes: spec.MaxBytes, Webhook: spec.Type == "webhook", Evidence: spec.Evidence}, nil
 }

@@ -15,6 +15,7 @@ type metrics struct {
 	failures *prometheus.CounterVec
 	firing   prometheus.Gauge
 	changes  *prometheus.CounterVec
+	bare     *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -45,6 +46,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		changes: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_engine_alert_changes_total", Help: "Alerts that began and ended.",
 		}, []string{"change"}),
+		bare: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowsnest_engine_alerts_without_evidence_total", Help: "Alerts that were told before their evidence was collected, by reason: it came late, or too many waited for it, so that none is collected.",
+		}, []string{"reason"}),
 	}
 	for _, t := range []string{triggerInterval, triggerChange, triggerRollup, triggerLines} {
 		m.rounds.WithLabelValues(t)
@@ -54,6 +58,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	for _, r := range []string{"read", "store", "load"} {
 		m.failures.WithLabelValues(r)
+	}
+	for _, r := range []string{"late", "busy"} {
+		m.bare.WithLabelValues(r)
 	}
 	for _, c := range []string{"began", "ended"} {
 		m.changes.WithLabelValues(c)

@@ -262,14 +262,20 @@ func (e *Engine) judgeOne(ct *court, r round, s scope, c *compiled, sub subject,
 	if a != nil {
 		before = a.State
 	}
+	if a == nil && e.muzzled[key] {
+		before = c.bad(before) // only what is good lifts it, not a gap
+	}
 	v, ok := ct.judge(c, sub, a, before, data)
 	if !ok {
+		if v.gone != "" {
+			e.lift(key) // what has its name next is another object
+		}
 		return nil, false
 	}
 	rank := v.state.Rank(c.rule.NoDataRank)
 	if a == nil {
 		if rank == 0 {
-			delete(e.muzzled, key)
+			e.lift(key)
 			return nil, false
 		}
 		if e.muzzled[key] {
@@ -299,6 +305,22 @@ func (e *Engine) judgeOne(ct *court, r round, s scope, c *compiled, sub subject,
 	}
 	e.alerts[keyOf(&after)] = &after // only values moved on; the next start can do without
 	return nil, false
+}
+
+// bad gives a state with all latches closed that the policy names.
+func (c *compiled) bad(s evaluate.State) evaluate.State {
+	for i := range s.Latches {
+		s.Latches[i].Closed = c.rule.Names(i)
+	}
+	s.Silent.Closed = c.rule.NoData == policy.NoDataAlert
+	return s
+}
+
+// lift notes that what was ended by hand may fire again, from the next commit on.
+func (e *Engine) lift(key alertKey) {
+	if e.muzzled[key] {
+		e.lifted = append(e.lifted, key)
+	}
 }
 
 // silentPlace tells whether whoever computes metrics at a place is silent.

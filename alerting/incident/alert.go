@@ -99,6 +99,9 @@ type Alert struct {
 	StartedAt  time.Time
 	EndedAt    time.Time      // zero while it fires
 	Cause      evaluate.Cause // of the end
+	// Found is what was collected before the alert is stored for the first time;
+	// Apply keeps it apart. Nil: nothing, or not yet.
+	Found *Around
 	Data
 }
 
@@ -112,9 +115,11 @@ type Data struct {
 	Group      Grouping           `json:"group"`
 	Repeat     *policy.Repeat     `json:"repeat,omitempty"`
 	Escalate   []policy.Escalate  `json:"escalate,omitempty"`
-	Stale      bool               `json:"stale,omitempty"`    // the source of its values is silent
-	Title      string             `json:"title"`              // what is wrong, without the object
-	External   *External          `json:"external,omitempty"` // somebody else judged it
+	Stale      bool               `json:"stale,omitempty"` // the source of its values is silent
+	Title      string             `json:"title"`           // what is wrong, without the object
+	// Collecting: what is around it had not been found when it was stored.
+	Collecting bool      `json:"collecting,omitempty"`
+	External   *External `json:"external,omitempty"` // somebody else judged it
 
 	// What follows from the newest judgement.
 	Conditions  []Condition       `json:"conditions"`

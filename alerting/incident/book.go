@@ -34,6 +34,8 @@ type Target struct {
 	ID       string
 	Name     string
 	MaxBytes int
+	Webhook  bool     // it is one, not a chat or a mailbox
+	Evidence []string // kinds of evidence that its messages carry; empty: by its type
 }
 
 // Book writes incidents, threads and outbox rows.
@@ -86,6 +88,7 @@ type thread struct {
 	Held      map[string]bool `json:"held,omitempty"`
 	Reminders int             `json:"reminders,omitempty"` // since the newest message that was none
 	Acked     time.Time       `json:"acked,omitzero"`      // the acknowledgement that was told
+	Bare      map[string]bool `json:"bare,omitempty"`      // alerts told before their evidence was there
 }
 
 // mutedLook is how often it is looked whether what mutes without an end still
@@ -124,6 +127,11 @@ func (b *Book) Apply(tx *meta.Tx, now time.Time, alerts []*Alert) (told bool, er
 		}
 		if err := tx.PutAlert(row); err != nil {
 			return false, err
+		}
+		if a.Found != nil {
+			if err := keepEvidence(tx, a.ID, a.Found); err != nil {
+				return false, err
+			}
 		}
 		if !slices.Contains(touched, a.IncidentID) {
 			touched = append(touched, a.IncidentID)
@@ -438,6 +446,16 @@ func (b *Book) thread(tx *meta.Tx, now time.Time, inc meta.Incident, st State, a
 	}
 	members := membersOf(alerts, target.Name, th, st.Escalated)
 	view := th.look(members, muted, now)
+	for _, a := range view.loud {
+		if !th.Bare[a.ID] {
+			continue
+		}
+		found, err := AroundOf(tx, a.ID)
+		if err != nil {
+			return false, err
+		}
+		view.late = view.late || (found != nil && !found.nothing())
+	}
 	for _, a := range view.missed {
 		if b.summaries == nil {
 			b.summaries = map[string][]*Alert{}
@@ -508,6 +526,7 @@ type view struct {
 	loud   []*Alert       // of these, what fires and is not muted
 	missed []*Alert       // began and ended muted, which is over now
 	wake   time.Time      // when muting may be over
+	late   bool           // evidence is there that was not when it was told
 }
 
 // look sorts the members by whether they are muted.
@@ -575,6 +594,8 @@ func (th *thread) next(v view, st State, now time.Time) (Type, time.Time) {
 		return Acknowledged, now
 	case !maps.Equal(keysOf(v.firing), keysOf(th.Told)):
 		return Updated, th.SentAt.Add(interval)
+	case v.late:
+		return Updated, th.SentAt.Add(min(lateGap, interval))
 	}
 	return th.reminder(v, st)
 }
@@ -631,7 +652,7 @@ func (b *Book) tell(tx *meta.Tx, now time.Time, inc meta.Incident, st State, tar
 		}
 	}
 	before := worstOf(th.Told)
-	th.Told = map[string]int{}
+	th.Told, th.Bare = map[string]int{}, nil
 	m := Message{Version: Version, ID: NewID("ntf_", now), Type: typ, Timestamp: Time(now), Sequence: row.Sequence + 1, Alerts: []MessageAlert{}}
 	worst, worstEver := 0, before
 	var last *Alert
@@ -648,11 +669,22 @@ func (b *Book) tell(tx *meta.Tx, now time.Time, inc meta.Incident, st State, tar
 			}
 		}
 		worstEver = max(worstEver, a.Severity.Rank())
-		if len(m.Alerts) < maxMessageAlerts {
-			m.Alerts = append(m.Alerts, a.View(b.Links))
-		} else {
+		if len(m.Alerts) == maxMessageAlerts {
 			m.Truncated.Alerts++
+			continue
 		}
+		shown := a.View(b.Links)
+		complete, err := target.show(tx, a, &shown)
+		if err != nil {
+			return err
+		}
+		if !complete && a.Firing {
+			if th.Bare == nil {
+				th.Bare = map[string]bool{}
+			}
+			th.Bare[a.ID] = true
+		}
+		m.Alerts = append(m.Alerts, shown)
 	}
 	m.Incident = MessageIncident{
 		ID: inc.ID, URL: b.Links.Incident(inc.ID), Title: st.Title, State: "open", Cluster: MessageCluster{ID: inc.Cluster, Name: b.ClusterName(inc.Cluster)},

@@ -62,7 +62,7 @@ func TestMessageShape(t *testing.T) {
 		`"object":{"level":"pod","cluster":"prod-1","namespace":"shop","workload_type":"deployment","workload":"cart","pod":"cart-7c9f","node":"n-12"},"dimensions":{},` +
 		`"conditions":[{"metric":"k8s_pod_rate_cpu_core_used_limit","statistic":"avg","period":"1m","op":">","threshold":95,"need":5,"of":5,"value":98.7,"unit":"%","holds":true}],` +
 		`"explanation":"avg over 1m was 98.7 % in the last period; critical above 95 %","annotations":{},` +
-		`"evidence":{"series":[["2026-11-23T09:05:31Z",98.9]],"logs":[],"events":[]}}],"truncated":{"alerts":0,"logs":0,"events":0}}`
+		`"evidence":{"series":[["2026-11-23T09:05:31Z",98.9]],"logs":[],"events":[],"rollout":null}}],"truncated":{"alerts":0,"logs":0,"events":0}}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -124,12 +124,13 @@ type MessagePolicy struct {
 	URL      string `json:"url"`
 }
 
-// Evidence is what the alert was found by. Lines and events come with a later
-// version of the server.
+// Evidence is what the alert was found by, and what was around it.
 type Evidence struct {
-	Series []Point `json:"series"`
-	Logs   []any   `json:"logs"`
-	Events []any   `json:"events"`
+	Series  []Point    `json:"series"`
+	Logs    []Line     `json:"logs"`
+	Events  []Event    `json:"events"`
+	Rollout *Rollout   `json:"rollout"`
+	Node    *NodeState `json:"node,omitempty"`
 }
 
 // Truncated counts what was cut to stay under maxBytes.
@@ -158,7 +159,7 @@ func (a *Alert) View(l Links) MessageAlert {
 		ID: a.ID, State: state, Severity: string(a.Severity), StartedAt: Time(a.StartedAt), EndedAt: timeOrNull(a.EndedAt), Stale: a.Stale, Flapping: a.State.Flapping,
 		Policy: MessagePolicy{Name: a.Policy.Name, Project: a.Policy.Project, Revision: a.Policy.Revision, URL: l.Policy(a.Policy.Name)},
 		Object: a.Object, Dimensions: orEmpty(a.Dimensions), Conditions: a.Conditions, Explanation: a.Explanation, Annotations: orEmpty(a.Annotations),
-		Evidence: Evidence{Series: a.Series, Logs: []any{}, Events: []any{}},
+		Evidence: Evidence{Series: a.Series, Logs: []Line{}, Events: []Event{}},
 	}
 	if out.Conditions == nil {
 		out.Conditions = []Condition{}
@@ -189,8 +190,8 @@ func (m Message) Encode(maxBytes int) ([]byte, error) {
 	m.Alerts = slices.Clone(m.Alerts)
 	for _, cut := range []func(*MessageAlert){
 		func(*MessageAlert) {},
-		func(a *MessageAlert) { m.Truncated.Logs += len(a.Evidence.Logs); a.Evidence.Logs = []any{} },
-		func(a *MessageAlert) { m.Truncated.Events += len(a.Evidence.Events); a.Evidence.Events = []any{} },
+		func(a *MessageAlert) { m.Truncated.Logs += len(a.Evidence.Logs); a.Evidence.Logs = []Line{} },
+		func(a *MessageAlert) { m.Truncated.Events += len(a.Evidence.Events); a.Evidence.Events = []Event{} },
 		func(a *MessageAlert) { a.Evidence.Series = []Point{} },
 	} {
 		for i := range m.Alerts {

@@ -15,6 +15,9 @@ import (
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
+// maxShownEvidence alerts of an incident are shown with what was around them.
+const maxShownEvidence = 100
+
 // Incident is an incident as the API gives it.
 type Incident struct {
 	ID             string            `json:"id"`
@@ -73,9 +76,61 @@ type AlertPolicy struct {
 	URL      string `json:"url"`
 }
 
-// Evidence is what an alert was found by.
+// Evidence is what an alert was found by, and what was around it when it began.
 type Evidence struct {
-	Series [][]any `json:"series" nullable:"false" doc:"Of the first condition's metric: [time, value], the newest first."`
+	Series      [][]any          `json:"series" nullable:"false" doc:"Of the first condition's metric: [time, value], the newest first."`
+	Logs        []EvidenceLine   `json:"logs,omitempty" doc:"Last lines of the object at warning and above, or those that the policy counts; the oldest first."`
+	Events      []EvidenceEvent  `json:"events,omitempty" doc:"Kubernetes events about the object within the hour before; the oldest first."`
+	Rollout     *EvidenceRollout `json:"rollout,omitempty" doc:"The last change of the workload's template within the day before."`
+	Node        *EvidenceNode    `json:"node,omitempty" doc:"How the object's node stood."`
+	CollectedAt *time.Time       `json:"collected_at,omitempty" doc:"When lines, events, rollout and node were collected; left out when they were not."`
+	Collecting  bool             `json:"collecting,omitempty" doc:"They are being collected."`
+	Missing     []string         `json:"missing,omitempty" doc:"What could not be collected, and why."`
+}
+
+// EvidenceLine is a log line.
+type EvidenceLine struct {
+	Time      time.Time `json:"time"`
+	Line      string    `json:"line"`
+	Level     string    `json:"level,omitempty"`
+	Pod       string    `json:"pod,omitempty"`
+	Container string    `json:"container,omitempty"`
+}
+
+// EvidenceEvent is a Kubernetes event.
+type EvidenceEvent struct {
+	Time    time.Time `json:"time"`
+	Reason  string    `json:"reason"`
+	Message string    `json:"message"`
+	Type    string    `json:"type,omitempty" doc:"Normal or Warning."`
+	Kind    string    `json:"kind,omitempty"`
+	Name    string    `json:"name,omitempty"`
+	Count   int       `json:"count,omitempty"`
+}
+
+// EvidenceRollout is a change of a workload's template.
+type EvidenceRollout struct {
+	At         time.Time `json:"at"`
+	From       string    `json:"from" doc:"Revision of the template."`
+	To         string    `json:"to"`
+	FromImages []string  `json:"from_images,omitempty"`
+	ToImages   []string  `json:"to_images,omitempty"`
+}
+
+// EvidenceNode is how a node stands.
+type EvidenceNode struct {
+	Name          string              `json:"name"`
+	Ready         bool                `json:"ready"`
+	Unschedulable bool                `json:"unschedulable"`
+	Conditions    []EvidenceCondition `json:"conditions,omitempty" doc:"That are not as they should be."`
+}
+
+// EvidenceCondition is a condition of a node.
+type EvidenceCondition struct {
+	Type   string    `json:"type"`
+	Status string    `json:"status"`
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since"`
 }
 
 // Delivery is a notification with its attempts.
@@ -175,7 +230,33 @@ func (h *handlers) showAlert(r meta.Alert) (Alert, error) {
 	for _, p := range a.Series {
 		out.Evidence.Series = append(out.Evidence.Series, []any{p.T, p.V})
 	}
+	out.Evidence.Collecting = a.Collecting
 	return out, nil
+}
+
+// fill adds what is kept of what was around an alert.
+func (e *Evidence) fill(tx *meta.Tx, alertID string) error {
+	found, err := incident.AroundOf(tx, alertID)
+	if err != nil || found == nil {
+		return err
+	}
+	e.CollectedAt, e.Missing, e.Collecting = &found.At, found.Missing, false
+	for _, l := range found.Logs {
+		e.Logs = append(e.Logs, EvidenceLine{time.Time(l.Time), l.Line, l.Level, l.Pod, l.Container})
+	}
+	for _, x := range found.Events {
+		e.Events = append(e.Events, EvidenceEvent{time.Time(x.Time), x.Reason, x.Message, x.Type, x.Kind, x.Name, x.Count})
+	}
+	if r := found.Rollout; r != nil {
+		e.Rollout = &EvidenceRollout{time.Time(r.At), r.From, r.To, r.FromImages, r.ToImages}
+	}
+	if n := found.Node; n != nil {
+		e.Node = &EvidenceNode{Name: n.Name, Ready: n.Ready, Unschedulable: n.Unschedulable}
+		for _, c := range n.Conditions {
+			e.Node.Conditions = append(e.Node.Conditions, EvidenceCondition{c.Type, c.Status, c.Reason, time.Time(c.Since)})
+		}
+	}
+	return nil
 }
 
 func showDelivery(n meta.Notification, attempts []meta.Attempt, targets map[string]string) Delivery {
@@ -308,6 +389,11 @@ func (h *handlers) getIncident(ctx context.Context, in *byID) (*body[IncidentDet
 		for i, a := range alerts {
 			if out.Body.Alerts[i], err = h.showAlert(a); err != nil {
 				return err
+			}
+			if i < maxShownEvidence {
+				if err := out.Body.Alerts[i].Evidence.fill(tx, a.ID); err != nil {
+					return err
+				}
 			}
 		}
 		out.Body.Deliveries, _, err = deliveries(tx, meta.NotificationFilter{IncidentID: in.ID})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/alerting/custom"
 	"github.com/crowsnest-dev/crowsnest/alerting/engine"
+	"github.com/crowsnest-dev/crowsnest/alerting/evidence"
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
 	"github.com/crowsnest-dev/crowsnest/alerting/preset"
@@ -60,6 +61,7 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 	}
 	eng, err := engine.New(engine.Options{
 		Queryable: a.metrics, PromQL: a.promQL, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Archive: a.inventory, ScratchDir: scratch, Told: outbox.Wake, PublicURL: a.publicURL(),
+		Evidence:    &evidence.Collector{Lines: a.logs, Objects: a.inventory},
 		Unavailable: a.unavailable, Logger: a.logger.With("part", partAlerting), Registerer: a.registry,
 	})
 	if err != nil {
