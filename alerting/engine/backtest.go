@@ -23,6 +23,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/alerting/routing"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
@@ -32,6 +33,8 @@ const (
 	// maxReplayIncidents and maxReplayAlerts are shown; all are counted.
 	maxReplayIncidents = 500
 	maxReplayAlerts    = 100
+	// maxReplayEvents of an incident's timeline are looked through.
+	maxReplayEvents = 1000
 	// scanners read at the same time, each a part of the range.
 	scanners = 4
 	// maxChunk of samples is held at a time.
@@ -55,7 +58,7 @@ type Range struct {
 func (e *Engine) Backtest(ctx context.Context, r meta.Resource, g Range) (policy.Replay, error) {
 	out := policy.Replay{
 		Name: r.Name, Clusters: []policy.ReplayCluster{}, Incidents: []policy.ReplayIncident{}, BySeverity: map[string]int{},
-		Messages: []policy.ReplayMessages{}, Thresholds: []policy.ReplayThreshold{},
+		Messages: []policy.ReplayMessages{}, Told: []policy.ReplayTold{}, Thresholds: []policy.ReplayThreshold{},
 	}
 	c, err := compile(r)
 	switch {
@@ -63,8 +66,8 @@ func (e *Engine) Backtest(ctx context.Context, r meta.Resource, g Range) (policy
 		return out, err
 	case e.opts.Archive == nil || e.opts.ScratchDir == "":
 		return out, fmt.Errorf("backtests are not possible here: %w", fault.ErrUnavailable)
-	case c.promql() || c.lines():
-		return out, fault.Field{Path: "spec.level", Reason: "policies of levels promql, log and event cannot be backtested yet", Value: c.spec.Level}
+	case c.lines() && e.opts.Lines == nil:
+		return out, fmt.Errorf("there is no log store: %w", fault.ErrUnavailable)
 	case !g.From.Before(g.To):
 		return out, fault.Field{Path: "from", Reason: "must be before to", Value: g.From}
 	}
@@ -112,6 +115,8 @@ func (e *Engine) Backtest(ctx context.Context, r meta.Resource, g Range) (policy
 	slices.SortFunc(out.Messages, func(a, b policy.ReplayMessages) int {
 		return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Type, b.Type))
 	})
+	slices.SortStableFunc(out.Told, func(a, b policy.ReplayTold) int { return b.At.Compare(a.At) })
+	out.Told = out.Told[:min(len(out.Told), maxTold)]
 	slices.SortStableFunc(out.Incidents, func(a, b policy.ReplayIncident) int { return b.StartedAt.Compare(a.StartedAt) })
 	out.IncidentCount = len(out.Incidents)
 	out.Incidents = out.Incidents[:min(len(out.Incidents), maxReplayIncidents)]
@@ -138,9 +143,20 @@ type replay struct {
 	active map[string][]bool // by node, by step: its sender had sent
 	late   map[string]map[int64]int64
 	peaks  map[string]float64 // by alert id
-	names  map[string]string  // of targets by id
 	due    time.Time          // when something is to be told
 	always bool               // nothing can be left out
+
+	coverage   map[int64]float64     // of rollups, by time; what level promql and lines are complete by
+	exprs      map[exprKey]*exprGrid // of the present chunk
+	lines      map[linesKey]*linesGrid
+	counts     []countAt // how many objects matched, with atLeast
+	few        *heat     // when those were too few
+	desks      map[string]*desk
+	others     others
+	waiting    map[[2]string]time.Time // by incident and target: until its calendar opens
+	ofIncident map[string]int          // messages
+	stoodIn    map[[2]string]bool      // by incident and target: another was told in its place
+	toldSelf   map[[2]string]bool
 }
 
 // heat is when something could happen to a subject.
@@ -154,8 +170,12 @@ type heat struct {
 // span of time in milliseconds, both ends included.
 type span struct{ from, to int64 }
 
-// server stands for rollups among the nodes of replay.active.
-const server = "\x00server"
+const (
+	// server stands for rollups among the nodes of replay.active, and everyone
+	// for what is judged at every interval.
+	server   = "\x00server"
+	everyone = "\x00lines"
+)
 
 func (b *replay) run(ctx context.Context) error {
 	c := b.c
@@ -164,7 +184,10 @@ func (b *replay) run(ctx context.Context) error {
 		warm = max(warm, c.span(i, b.interval))
 	}
 	b.begin = b.from.Add(-min(warm, 24*time.Hour)).Truncate(b.interval)
-	b.hot, b.active, b.peaks, b.names = map[subject]*heat{}, map[string][]bool{}, map[string]float64{}, map[string]string{}
+	b.hot, b.active, b.peaks = map[subject]*heat{}, map[string][]bool{}, map[string]float64{}
+	b.coverage, b.desks = map[int64]float64{}, map[string]*desk{}
+	b.waiting = map[[2]string]time.Time{}
+	b.ofIncident, b.stoodIn, b.toldSelf = map[string]int{}, map[[2]string]bool{}, map[[2]string]bool{}
 	if err := b.scan(ctx); err != nil {
 		return err
 	}
@@ -210,7 +233,28 @@ func (b *replay) scan(ctx context.Context) error {
 	var mu sync.Mutex
 	var done atomic.Int64
 	total := int64(len(c.conditions) * scanners)
+	if c.promql() || c.lines() {
+		if err := b.scanCoverage(ctx); err != nil {
+			return err
+		}
+		b.active[everyone] = slices.Repeat([]bool{true}, b.steps())
+	}
+	if err := b.scanCount(ctx); err != nil {
+		return err
+	}
 	for i, cond := range c.conditions {
+		switch {
+		case cond.Expr != "":
+			if err := b.scanExpr(ctx, i); err != nil {
+				return err
+			}
+			continue
+		case cond.Query != "":
+			if err := b.scanLines(ctx, i); err != nil {
+				return err
+			}
+			continue
+		}
 		if i > 0 && slices.ContainsFunc(c.conditions[:i], func(o condition) bool { return o.Metric == cond.Metric }) {
 			total -= scanners
 		}
@@ -241,6 +285,9 @@ func (b *replay) scan(ctx context.Context) error {
 		}
 	}
 	for _, h := range b.hot {
+		if c.promql() && c.rule.NoData == policy.NoDataAlert && h.first != math.MaxInt64 {
+			h.spans = append(h.spans, span{h.last + (c.rule.NoDataAfter + b.interval).Milliseconds() - 1, b.to.UnixMilli()})
+		}
 		if b.always {
 			h.spans = append(h.spans, span{b.begin.UnixMilli(), b.to.UnixMilli()})
 		}
@@ -261,10 +308,11 @@ func (b *replay) scanCoverage(ctx context.Context) error {
 	defer q.Close()
 	on := make([]bool, b.steps())
 	rd := reader{queryable: b.live.opts.Queryable, cluster: b.cluster.ID}
-	err = rd.coverage(ctx, q, b.begin.UnixMilli(), b.to.UnixMilli(), func(t int64, _ float64) {
+	err = rd.coverage(ctx, q, b.begin.UnixMilli(), b.to.UnixMilli(), func(t int64, v float64) {
 		if i := b.index(t); i >= 0 {
 			on[i] = true
 		}
+		b.coverage[t] = v
 	})
 	b.active[server] = on
 	return err
@@ -530,6 +578,8 @@ func (b *replay) nodes(node string) []string {
 			out = append(out, "")
 		case catalogue.ByServer:
 			out = append(out, server)
+		case byLines:
+			out = append(out, everyone)
 		}
 	}
 	return out
@@ -562,7 +612,7 @@ func (b *replay) prepare(ctx context.Context, db *meta.DB) error {
 	err = db.Update(ctx, func(tx *meta.Tx) error {
 		for _, r := range rows {
 			if r.Kind == meta.KindTarget {
-				b.names[r.ID] = r.Name
+				b.readDesk(r)
 			}
 			r.Sealed = nil
 			if err := tx.CreateResource(r); err != nil {
@@ -587,6 +637,10 @@ func (b *replay) prepare(ctx context.Context, db *meta.DB) error {
 		return err
 	}
 	b.shadow.byID[b.c.ref.ID] = b.c
+	if err := b.loadOthers(ctx); err != nil {
+		return err
+	}
+	b.shadow.book.Firing = func() []routing.Facts { return slices.Concat(b.shadow.facts(), b.others.at(b.clock)) }
 	return nil
 }
 
@@ -612,6 +666,9 @@ func (b *replay) play(ctx context.Context, db *meta.DB) error {
 				if n, ok := h.next(t.UnixMilli()); ok {
 					first = min(first, n)
 				}
+			}
+			if n, ok := b.few.next(t.UnixMilli()); ok {
+				first = min(first, n)
 			}
 			if first > b.to.UnixMilli() {
 				break
@@ -657,6 +714,9 @@ func (b *replay) chunk(ctx context.Context, db *meta.DB, from, to time.Time, bac
 		}
 	}
 	for _, a := range b.shadow.alerts {
+		if isCount(a.Key) {
+			continue
+		}
 		if err := add(parseSubject(a.Key)); err != nil {
 			return err
 		}
@@ -671,6 +731,10 @@ func (b *replay) chunk(ctx context.Context, db *meta.DB, from, to time.Time, bac
 	for k := range w.past {
 		w.past[k] = least
 	}
+	if err := b.grids(ctx, from, to); err != nil {
+		return err
+	}
+	w.exprs, w.lines = nil, nil // they are there
 	rd := reader{queryable: b.live.opts.Queryable, promql: b.live.promql, cluster: b.cluster.ID, only: only}
 	data, err := rd.read(ctx, to, w)
 	if err != nil {
@@ -688,6 +752,47 @@ func (b *replay) chunk(ctx context.Context, db *meta.DB, from, to time.Time, bac
 		}
 	}
 	return nil
+}
+
+// grids evaluates the expressions and counts the lines of a chunk.
+func (b *replay) grids(ctx context.Context, from, to time.Time) error {
+	b.exprs, b.lines = map[exprKey]*exprGrid{}, map[linesKey]*linesGrid{}
+	for i, cond := range b.c.conditions {
+		back := time.Duration(b.c.rule.Reach(i)) * cond.Period.D()
+		var err error
+		switch {
+		case cond.Expr != "":
+			k := cond.exprKey()
+			b.exprs[k], err = b.evaluateExpr(ctx, k, from.Add(-back), to)
+		case cond.Query != "":
+			k := b.c.linesKey(cond)
+			b.lines[k], err = b.countLines(ctx, k, from.Add(-back-cond.Period.D()), to)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// asOf shows what is not a metric as of a time.
+func (b *replay) asOf(t time.Time, d *readings) {
+	for k, g := range b.exprs {
+		if d.exprs == nil {
+			d.exprs = map[exprKey]*exprResult{}
+		}
+		d.exprs[k] = &exprResult{exprKey: k, grid: g, at: t}
+	}
+	for i, cond := range b.c.conditions {
+		if cond.Query == "" {
+			continue
+		}
+		if d.lines == nil {
+			d.lines = map[linesKey]*linesResult{}
+		}
+		k := b.c.linesKey(cond)
+		d.lines[k] = &linesResult{linesKey: k, at: t, n: b.c.rule.Reach(i), nodes: b.lines[k].nodes, grid: b.lines[k], known: completeness{sure: true, covered: b.covered}}
+	}
 }
 
 // step makes the round of one time.
@@ -715,6 +820,12 @@ func (b *replay) step(ctx context.Context, db *meta.DB, t time.Time, subs []subj
 	r := round{source: sourceKey{b.cluster.ID, "replay"}, trigger: triggerInterval, at: t, interval: b.interval, received: t}
 	var changed []*incident.Alert
 	var peaked []subject
+	b.asOf(t, &data)
+	if key := c.countKey(b.cluster.ID); c.atLeast() > 0 && (b.few.at(millis) || e.alerts[key] != nil || !e.few[key].IsZero()) {
+		if a := e.judgeCount(r, c, b.countOf(millis), t); a != nil {
+			changed = append(changed, a)
+		}
+	}
 	for _, sub := range subs {
 		h := b.hot[sub]
 		key := alertKey{c.ref.ID, b.cluster.ID, sub.key()}
@@ -806,23 +917,6 @@ func (b *replay) tell(ctx context.Context, db *meta.DB, t time.Time) error {
 	return nil
 }
 
-// deliver takes what was put into the outbox for delivered.
-func (b *replay) deliver(ctx context.Context, db *meta.DB) error {
-	return db.Update(ctx, func(tx *meta.Tx) error {
-		rows, err := tx.TakePending(b.clock)
-		if err != nil {
-			return err
-		}
-		for _, n := range rows {
-			if !n.CreatedAt.Before(b.from) {
-				b.messages[[2]string{b.names[n.TargetID], n.Type}]++
-			}
-		}
-		b.due, err = tx.NextThread()
-		return err
-	})
-}
-
 // collect reads what came of it.
 func (b *replay) collect(ctx context.Context, db *meta.DB) error {
 	return db.View(ctx, func(tx *meta.Tx) error {
@@ -839,8 +933,18 @@ func (b *replay) collect(ctx context.Context, db *meta.DB) error {
 				return err
 			}
 			inc := policy.ReplayIncident{
+				ID: row.ID, Messages: b.ofIncident[row.ID],
 				Title: st.Title, Cluster: row.Cluster, Severity: row.Severity, StartedAt: row.StartedAt, EndedAt: endOf(row.EndedAt), Cause: st.Cause, Reopened: st.Reopened,
 				Alerts: []policy.ReplayAlert{},
+			}
+			events, err := tx.IncidentEvents(row.ID, maxReplayEvents)
+			if err != nil {
+				return err
+			}
+			for _, ev := range events {
+				if ev.Type == incident.EventMuted && !slices.Contains(inc.MutedBy, ev.Text) {
+					inc.MutedBy = append(inc.MutedBy, ev.Text)
+				}
 			}
 			alerts, err := tx.AlertsOf(row.ID)
 			if err != nil {
@@ -861,6 +965,9 @@ func (b *replay) collect(ctx context.Context, db *meta.DB) error {
 					end = b.to
 				}
 				b.out.FiringSeconds += end.Sub(a.StartedAt).Seconds()
+				b.out.Spans = append(b.out.Spans, policy.ReplaySpan{
+					Subject: b.cluster.ID + " " + a.Key, Object: objectMap(a.Object), Severity: string(a.Severity), From: a.StartedAt, To: a.EndedAt,
+				})
 				if len(inc.Alerts) == maxReplayAlerts {
 					continue
 				}
@@ -900,11 +1007,31 @@ func (b *replay) distribution(ctx context.Context) error {
 		w := newWant()
 		w.add(b.c, b.interval, 0)
 		rd := reader{queryable: b.live.opts.Queryable, promql: b.live.promql, cluster: b.cluster.ID}
+		if err := b.grids(ctx, at, at); err != nil {
+			return err
+		}
+		w.exprs, w.lines = nil, nil
 		data, err := rd.read(ctx, at, w)
 		if err != nil {
 			return err
 		}
 		for i, cond := range b.c.conditions {
+			if cond.Expr != "" {
+				g := b.exprs[cond.exprKey()]
+				for sub := range g.values {
+					if v := g.windows(at, cond.Period.D(), sub, 1)[0]; !v.Missing && cond.Op != "" {
+						collected[i] = append(collected[i], v.Value)
+					}
+				}
+				continue
+			}
+			if cond.Query != "" {
+				g := b.lines[b.c.linesKey(cond)]
+				for sub := range b.hot {
+					collected[i] = append(collected[i], float64(g.count(sub, at, cond.Period.D())))
+				}
+				continue
+			}
 			series := cond.series(b.interval, time.Time{}, 0)
 			for sub := range data.metrics[cond.Metric] {
 				dims := parseDimensions(sub.dimensions)
@@ -938,7 +1065,7 @@ func (b *replay) distribution(ctx context.Context) error {
 			return &v
 		}
 		b.out.Thresholds = append(b.out.Thresholds, policy.ReplayThreshold{
-			Cluster: b.cluster.ID, Condition: i, Metric: cond.Metric, Statistic: cond.Statistic, Period: cond.Period, Unit: cond.unit(), Op: cond.Op, Values: len(values),
+			Cluster: b.cluster.ID, Condition: i, Metric: cmp.Or(cond.Metric, cond.Expr, cond.Query), Statistic: cond.Statistic, Period: cond.Period, Unit: cond.unit(), Op: cond.Op, Values: len(values),
 			Min: values[0], P50: q(.5), P90: q(.9), P99: q(.99), P999: q(.999), Max: values[len(values)-1],
 			Suggested: policy.Thresholds{Info: suggest(catalogue.Info), Warning: suggest(catalogue.Warning), Critical: suggest(catalogue.Critical)},
 			Words:     fmt.Sprintf("of %d periods, 1 in 10 was beyond info, 1 in 100 beyond warning and 1 in 1000 beyond critical", len(values)),

@@ -41,12 +41,17 @@ func (e *Engine) counted(r round, s scope) []*compiled {
 	return out
 }
 
+// countKey is that of the alert that too few objects match.
+func (c *compiled) countKey(cluster string) alertKey {
+	return alertKey{c.ref.ID, cluster, countPrefix + "|"}
+}
+
 // judgeCount judges whether enough objects match. It fires when there were too
 // few for noData's time: a rollout has a moment of few.
-func (e *Engine) judgeCount(r round, s scope, c *compiled, now time.Time) *incident.Alert {
-	key := alertKey{c.ref.ID, r.source.cluster, countPrefix + "|"}
+func (e *Engine) judgeCount(r round, c *compiled, n int, now time.Time) *incident.Alert {
+	key := c.countKey(r.source.cluster)
 	a := e.alerts[key]
-	n, least := selected(e.opts.Inventory, c, r.source.cluster), float64(c.atLeast())
+	least := float64(c.atLeast())
 	if float64(n) >= least {
 		delete(e.few, key)
 		e.lift(key)

@@ -88,6 +88,9 @@ type Options struct {
 	Meta      *meta.DB  // required
 	// Archive gives objects as they were; nil: nothing past is explained.
 	Archive Archive
+	// Hours give the calendar of a target, for backtests, and who is told while it
+	// is closed; nil: none has one.
+	Hours func(target meta.Resource) (hours Hours, outside string)
 	// ScratchDir is where backtests keep what they need for a while; empty: there
 	// are none.
 	ScratchDir string

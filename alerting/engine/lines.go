@@ -96,6 +96,16 @@ type linesResult struct {
 	nodes   map[subject]string   // on which the object lies, of those that lie on one
 	known   completeness
 	err     error
+
+	grid *linesGrid // of a backtest: the matches are taken from there
+}
+
+// of gives the matches of a subject, the newest window first.
+func (r *linesResult) of(sub subject) []uint64 {
+	if r.grid != nil {
+		return r.grid.matches(r.at, r.period, sub, r.n)
+	}
+	return r.matches[sub]
 }
 
 // completeness says up to when lines are complete.
@@ -106,11 +116,16 @@ type completeness struct {
 	// while, by which none cannot be told from late.
 	sure bool
 	all  time.Time // when not sure, and of events
+	// covered says it of the past; nil: it is not asked.
+	covered func(end time.Time) bool
 }
 
 // at tells whether the lines of a window that ends then are complete, on a node
 // or, with an empty one, on enough nodes.
 func (k completeness) at(node string, end time.Time) bool {
+	if k.covered != nil {
+		return k.covered(end)
+	}
 	if k.through == nil {
 		return !end.After(k.all)
 	}
@@ -131,7 +146,7 @@ func (k completeness) at(node string, end time.Time) bool {
 // threshold is so even when lines are still to come.
 func (r *linesResult) windows(c condition, rule evaluate.Condition, sub subject, node string, n int, created time.Time, minAge time.Duration) []evaluate.Window {
 	least, named := rule.Least()
-	matches := r.matches[sub]
+	matches := r.of(sub)
 	if onOneNode(sub.level) && node == "" {
 		node = r.nodes[sub]
 	}
@@ -161,7 +176,7 @@ func onOneNode(level catalogue.Level) bool {
 // samples of a subject, in order of time: the counts of its windows.
 func (r *linesResult) samples(sub subject) []evaluate.Sample {
 	var out []evaluate.Sample
-	matches := r.matches[sub]
+	matches := r.of(sub)
 	for i := len(matches) - 1; i >= 0; i-- {
 		out = append(out, evaluate.Sample{T: r.at.Add(-time.Duration(i) * r.period).UnixMilli(), V: float64(matches[i])})
 	}

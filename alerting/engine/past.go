@@ -17,6 +17,9 @@ type Archive interface {
 	// Versions lists the states that an object had within a time range, the
 	// oldest first.
 	Versions(ctx context.Context, cluster string, key object.Key, from, to time.Time) ([]inventory.Version, error)
+	// History calls fn with the states that all objects of a kind had, object by
+	// object, the oldest first.
+	History(ctx context.Context, cluster string, kind object.Kind, from, to time.Time, fn func(inventory.Version) error) error
 }
 
 var _ Archive = (*inventory.Store)(nil)

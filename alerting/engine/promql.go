@@ -50,12 +50,18 @@ type exprResult struct {
 	absent []float64   // what a series that is absent stands for at each end; NaN: missing
 	values map[subject][]float64
 	err    error // it could not be evaluated; nothing is known then
+
+	grid *exprGrid // of a backtest: everything is taken from there
+	at   time.Time
 }
 
 func (c condition) exprKey() exprKey { return exprKey{c.Expr, c.Period.D(), c.Op == ""} }
 
 // windows of a subject, of which the newest n are asked for.
 func (r *exprResult) windows(sub subject, n int) []evaluate.Window {
+	if r.grid != nil {
+		return r.grid.windows(r.at, r.period, sub, n)
+	}
 	values, ok := r.values[sub]
 	if !ok {
 		values = r.absent
@@ -69,6 +75,9 @@ func (r *exprResult) windows(sub subject, n int) []evaluate.Window {
 
 // samples of a subject, in order of time.
 func (r *exprResult) samples(sub subject) []evaluate.Sample {
+	if r.grid != nil {
+		return r.grid.samples(r.at, sub)
+	}
 	var out []evaluate.Sample
 	values := r.values[sub]
 	for i := len(values) - 1; i >= 0; i-- {

@@ -60,7 +60,7 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 		e.view.evaluated(c.ref.ID, r.source.cluster, r.at, n, err)
 	}
 	for _, c := range counts {
-		if a := e.judgeCount(r, s, c, now); a != nil {
+		if a := e.judgeCount(r, c, selected(e.opts.Inventory, c, r.source.cluster), now); a != nil {
 			changed = append(changed, a)
 		}
 	}

@@ -245,19 +245,7 @@ func eachSelected(inv Inventory, c *compiled, cluster string, visit func(o objec
 		return
 	}
 	for _, o := range inv.List(cluster, kind) {
-		if c.level != catalogue.Container {
-			if c.selection.Object(o, "") {
-				visit(o, "")
-			}
-			continue
-		}
-		if p, ok := o.(*object.Pod); ok {
-			for _, ct := range p.Containers {
-				if ct.State == "running" && c.selection.Object(p, ct.Name) {
-					visit(p, ct.Name)
-				}
-			}
-		}
+		c.eachOf(o, func(container string) { visit(o, container) })
 	}
 }
 

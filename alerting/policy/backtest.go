@@ -17,9 +17,20 @@ type Replay struct {
 	AlertCount    int               `json:"alertCount"`
 	BySeverity    map[string]int    `json:"bySeverity" nullable:"false" doc:"Alerts by the severity that they ended with."`
 	FiringSeconds float64           `json:"firingSeconds" doc:"Of all alerts together."`
-	Messages      []ReplayMessages  `json:"messages" nullable:"false" doc:"Through grouping, silences, maintenance windows, repeat and escalation, as these are now."`
+	Messages      []ReplayMessages  `json:"messages" nullable:"false" doc:"Through grouping, silences, maintenance windows, calendars, repeat and escalation, as these are now, and inhibitions by what fired then."`
 	MessageCount  int               `json:"messageCount"`
+	Told          []ReplayTold      `json:"told" nullable:"false" doc:"The messages one by one, the newest first, at most 1000."`
 	Thresholds    []ReplayThreshold `json:"thresholds" nullable:"false"`
+	// Spans are all alerts, for comparisons.
+	Spans []ReplaySpan `json:"-"`
+}
+
+// ReplaySpan is when one alert would have fired.
+type ReplaySpan struct {
+	Subject  string // cluster, object and dimensions
+	Object   map[string]string
+	Severity string
+	From, To time.Time // To zero: it fired at the end
 }
 
 // ReplayCluster says how far a cluster could be replayed.
@@ -31,6 +42,7 @@ type ReplayCluster struct {
 
 // ReplayIncident is an incident that there would have been.
 type ReplayIncident struct {
+	ID        string        `json:"id" doc:"Within this replay."`
 	Title     string        `json:"title"`
 	Cluster   string        `json:"cluster"`
 	Severity  string        `json:"severity"`
@@ -38,6 +50,8 @@ type ReplayIncident struct {
 	EndedAt   *time.Time    `json:"endedAt" doc:"Null: it was open at the end."`
 	Cause     string        `json:"cause,omitempty"`
 	Reopened  int           `json:"reopened"`
+	Messages  int           `json:"messages" doc:"That would have been sent about it."`
+	MutedBy   []string      `json:"mutedBy,omitempty" doc:"What would have muted all of it at some time, as Silence deploy."`
 	Alerts    []ReplayAlert `json:"alerts" nullable:"false" doc:"At most 100."`
 }
 
@@ -59,6 +73,47 @@ type ReplayMessages struct {
 	Target string `json:"target"`
 	Type   string `json:"type"`
 	Count  int    `json:"count"`
+}
+
+// ReplayTold is a message that would have been sent.
+type ReplayTold struct {
+	At       time.Time `json:"at"`
+	Target   string    `json:"target"`
+	Type     string    `json:"type" doc:"As incident.firing."`
+	Incident string    `json:"incident,omitempty" doc:"Id within this replay; empty for a summary."`
+	Title    string    `json:"title"`
+	Severity string    `json:"severity"`
+	Alerts   int       `json:"alerts" doc:"That it would have shown."`
+	For      string    `json:"for,omitempty" doc:"The target whose calendar was closed, in place of which this one would have been told."`
+}
+
+// ReplayComparison says what two policies would have done differently.
+type ReplayComparison struct {
+	Both        int             `json:"both" doc:"Alerts of the first during which the second had one on the same object."`
+	OnlyFirst   int             `json:"onlyFirst" doc:"Alerts that only the first would have had."`
+	OnlySecond  int             `json:"onlySecond"`
+	Firsts      []ReplayOnly    `json:"firsts" nullable:"false" doc:"Those that only the first would have had, the newest first, at most 200."`
+	Seconds     []ReplayOnly    `json:"seconds" nullable:"false"`
+	SoonerBy    float64         `json:"soonerBy" doc:"Mean seconds by which the second would have begun sooner, of those that both have; negative: later."`
+	Messages    []ReplayAgainst `json:"messages" nullable:"false" doc:"By target."`
+	FiringFirst float64         `json:"firingFirst" doc:"Seconds that alerts of the first would have fired, together."`
+	FiringOther float64         `json:"firingSecond"`
+	Words       string          `json:"words"`
+}
+
+// ReplayOnly is an alert that one of two policies would have had.
+type ReplayOnly struct {
+	Object    map[string]string `json:"object"`
+	Severity  string            `json:"severity"`
+	StartedAt time.Time         `json:"startedAt"`
+	EndedAt   *time.Time        `json:"endedAt"`
+}
+
+// ReplayAgainst counts what a target would have got of two policies.
+type ReplayAgainst struct {
+	Target string `json:"target"`
+	First  int    `json:"first"`
+	Second int    `json:"second"`
 }
 
 // ReplayThreshold is how the values of a condition lie, and what thresholds
@@ -103,6 +158,8 @@ type Backtest struct {
 	StartedAt *time.Time `json:"startedAt,omitempty"`
 	EndedAt   *time.Time `json:"endedAt,omitempty"`
 	Results   []Replay   `json:"results" nullable:"false" doc:"Once it is done: of the policy or draft, then of against."`
+	// Comparison is made of two results.
+	Comparison *ReplayComparison `json:"comparison,omitempty" doc:"Once it is done, when against was given."`
 }
 
 // BacktestRequest asks for a backtest.

@@ -221,6 +221,12 @@ func (j *Jobs) finish(ctx context.Context, one *job, results []policy.Replay, er
 	switch {
 	case err == nil:
 		one.State, one.Progress, one.Results = policy.BacktestDone, 1, results
+		if len(results) == 2 {
+			one.Comparison = engine.Compare(results[0], results[1])
+		}
+		for i := range results {
+			results[i].Spans = nil
+		}
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		one.State, one.Error = policy.BacktestFailed, fmt.Sprintf("it took longer than %s: take a shorter range", maxRuns)
 	case ctx.Err() != nil:

@@ -106,6 +106,15 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 	}, nil
 }
 
+// hoursOf gives the calendar of a target.
+func hoursOf(row meta.Resource) (engine.Hours, string) {
+	t, err := notify.FromRow(row)
+	if err != nil || t.Spec.Calendar == nil {
+		return nil, ""
+	}
+	return t.Spec.Calendar, t.Spec.Calendar.Outside
+}
+
 // activeIncidents counts open incidents by cluster and severity.
 func (a *app) activeIncidents(ctx context.Context) (map[string]inventory.IncidentCount, error) {
 	out := map[string]inventory.IncidentCount{}

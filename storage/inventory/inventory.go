@@ -887,6 +887,36 @@ func (s *Store) Versions(ctx context.Context, clusterName string, key object.Key
 	return out, nil
 }
 
+// History calls fn with every state that objects of a kind had within a time
+// range, object by object, the oldest first. An error of fn ends it and is
+// returned.
+func (s *Store) History(ctx context.Context, clusterName string, kind object.Kind, from, to time.Time, fn func(Version) error) error {
+	err := s.rows(ctx, func(r *sql.Rows) error {
+		var v Version
+		var begin int64
+		var end sql.NullInt64
+		var body []byte
+		if err := r.Scan(&begin, &end, &v.Gone, &body); err != nil {
+			return err
+		}
+		v.From = time.UnixMilli(begin).UTC()
+		if end.Valid {
+			v.To = time.UnixMilli(end.Int64).UTC()
+		}
+		var err error
+		if v.Object, err = decode(kind, body); err != nil {
+			return err
+		}
+		return fn(v)
+	}, `SELECT valid_from, valid_to, gone, body FROM versions JOIN clusters ON clusters.id = versions.cluster
+		WHERE clusters.name = ? AND versions.kind = ? AND valid_from < ? AND (valid_to IS NULL OR valid_to > ?)
+		ORDER BY namespace, versions.name, valid_from`, clusterName, kind, to.UnixMilli(), from.UnixMilli())
+	if err != nil {
+		return fmt.Errorf("list the history of %ss of cluster %s: %w", kind, clusterName, err)
+	}
+	return nil
+}
+
 // DeleteCluster removes a cluster with all its states. One that reports again
 // begins anew.
 func (s *Store) DeleteCluster(ctx context.Context, clusterName string) error {

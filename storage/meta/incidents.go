@@ -184,6 +184,13 @@ func (tx *Tx) AlertsAround(policyID, cluster, key string, from, to time.Time) ([
 		policyID, cluster, key, millis(to), millis(from))
 }
 
+// AlertsWithin gives the alerts of a cluster that fired within a time range, the
+// newest so many.
+func (tx *Tx) AlertsWithin(cluster string, from, to time.Time, limit int) ([]Alert, error) {
+	return all(tx, "list alerts of a time", scanAlert, "SELECT "+alertColumns+` FROM alerts
+		WHERE cluster = ? AND started_at <= ? AND (ended_at IS NULL OR ended_at >= ?) ORDER BY id DESC LIMIT ?`, cluster, millis(to), millis(from), limit)
+}
+
 // EndedAlertsSince gives the alerts that ended at or after a time.
 func (tx *Tx) EndedAlertsSince(t time.Time) ([]Alert, error) {
 	return all(tx, "list ended alerts", scanAlert, "SELECT "+alertColumns+" FROM alerts WHERE ended_at >= ? ORDER BY ended_at", millis(t))

@@ -238,15 +238,11 @@ type TargetQueue struct {
 	LastError string // of the newest notification that was attempted; empty when it was delivered
 }
 
-// TakePending gives all that is pending, without bodies, and takes it for
-// delivered at a time: of a backtest's outbox nothing is sent.
-func (tx *Tx) TakePending(at time.Time) ([]Notification, error) {
-	out, err := all(tx, "list pending notifications", scanNotification, "SELECT "+headColumns+" FROM outbox WHERE state = 'pending' ORDER BY position")
-	if err != nil || len(out) == 0 {
-		return out, err
-	}
-	_, err = tx.exec("take notifications for delivered", "UPDATE outbox SET state = 'delivered', done_at = ? WHERE state = 'pending'", millis(at))
-	return out, err
+// PendingNotifications gives what is pending and due, the oldest first, at most
+// so many.
+func (tx *Tx) PendingNotifications(due time.Time, limit int) ([]Notification, error) {
+	return all(tx, "list pending notifications", scanNotification,
+		"SELECT "+notificationColumns+" FROM outbox WHERE state = 'pending' AND next_at <= ? ORDER BY position LIMIT ?", millis(due), limit)
 }
 
 // TargetQueues gives the queues of all targets that exist.

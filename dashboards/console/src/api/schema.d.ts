@@ -1300,6 +1300,8 @@ export interface components {
             took_seconds: number;
         };
         Backtest: {
+            /** @description Once it is done, when against was given. */
+            comparison?: components["schemas"]["ReplayComparison"];
             /** Format: date-time */
             createdAt: string;
             /** Format: date-time */
@@ -1723,8 +1725,68 @@ export interface components {
             targets: components["schemas"]["TargetRef"][] | null;
         };
         Evidence: {
+            /**
+             * Format: date-time
+             * @description When lines, events, rollout and node were collected; left out when they were not.
+             */
+            collected_at?: string;
+            /** @description They are being collected. */
+            collecting?: boolean;
+            /** @description Kubernetes events about the object within the hour before; the oldest first. */
+            events?: components["schemas"]["EvidenceEvent"][] | null;
+            /** @description Last lines of the object at warning and above, or those that the policy counts; the oldest first. */
+            logs?: components["schemas"]["EvidenceLine"][] | null;
+            /** @description What could not be collected, and why. */
+            missing?: string[] | null;
+            /** @description How the object's node stood. */
+            node?: components["schemas"]["EvidenceNode"];
+            /** @description The last change of the workload's template within the day before. */
+            rollout?: components["schemas"]["EvidenceRollout"];
             /** @description Of the first condition's metric: [time, value], the newest first. */
             series: (unknown[] | null)[];
+        };
+        EvidenceCondition: {
+            reason?: string;
+            /** Format: date-time */
+            since: string;
+            status: string;
+            type: string;
+        };
+        EvidenceEvent: {
+            /** Format: int64 */
+            count?: number;
+            kind?: string;
+            message: string;
+            name?: string;
+            reason: string;
+            /** Format: date-time */
+            time: string;
+            /** @description Normal or Warning. */
+            type?: string;
+        };
+        EvidenceLine: {
+            container?: string;
+            level?: string;
+            line: string;
+            pod?: string;
+            /** Format: date-time */
+            time: string;
+        };
+        EvidenceNode: {
+            /** @description That are not as they should be. */
+            conditions?: components["schemas"]["EvidenceCondition"][] | null;
+            name: string;
+            ready: boolean;
+            unschedulable: boolean;
+        };
+        EvidenceRollout: {
+            /** Format: date-time */
+            at: string;
+            /** @description Revision of the template. */
+            from: string;
+            from_images?: string[] | null;
+            to: string;
+            to_images?: string[] | null;
         };
         Exclude: {
             names?: string[] | null;
@@ -2812,7 +2874,7 @@ export interface components {
             masked: number;
             /** Format: int64 */
             messageCount: number;
-            /** @description Through grouping, silences, maintenance windows, repeat and escalation, as these are now. */
+            /** @description Through grouping, silences, maintenance windows, calendars, repeat and escalation, as these are now, and inhibitions by what fired then. */
             messages: components["schemas"]["ReplayMessages"][];
             name: string;
             /**
@@ -2828,6 +2890,15 @@ export interface components {
              */
             steps: number;
             thresholds: components["schemas"]["ReplayThreshold"][];
+            /** @description The messages one by one, the newest first, at most 1000. */
+            told: components["schemas"]["ReplayTold"][];
+        };
+        ReplayAgainst: {
+            /** Format: int64 */
+            first: number;
+            /** Format: int64 */
+            second: number;
+            target: string;
         };
         ReplayAlert: {
             cause?: string;
@@ -2856,6 +2927,38 @@ export interface components {
             /** @description Why it was not. */
             reason?: string;
         };
+        ReplayComparison: {
+            /**
+             * Format: int64
+             * @description Alerts of the first during which the second had one on the same object.
+             */
+            both: number;
+            /**
+             * Format: double
+             * @description Seconds that alerts of the first would have fired, together.
+             */
+            firingFirst: number;
+            /** Format: double */
+            firingSecond: number;
+            /** @description Those that only the first would have had, the newest first, at most 200. */
+            firsts: components["schemas"]["ReplayOnly"][];
+            /** @description By target. */
+            messages: components["schemas"]["ReplayAgainst"][];
+            /**
+             * Format: int64
+             * @description Alerts that only the first would have had.
+             */
+            onlyFirst: number;
+            /** Format: int64 */
+            onlySecond: number;
+            seconds: components["schemas"]["ReplayOnly"][];
+            /**
+             * Format: double
+             * @description Mean seconds by which the second would have begun sooner, of those that both have; negative: later.
+             */
+            soonerBy: number;
+            words: string;
+        };
         ReplayIncident: {
             /** @description At most 100. */
             alerts: components["schemas"]["ReplayAlert"][];
@@ -2866,6 +2969,15 @@ export interface components {
              * @description Null: it was open at the end.
              */
             endedAt: string | null;
+            /** @description Within this replay. */
+            id: string;
+            /**
+             * Format: int64
+             * @description That would have been sent about it.
+             */
+            messages: number;
+            /** @description What would have muted all of it at some time, as Silence deploy. */
+            mutedBy?: string[] | null;
             /** Format: int64 */
             reopened: number;
             severity: string;
@@ -2878,6 +2990,16 @@ export interface components {
             count: number;
             target: string;
             type: string;
+        };
+        ReplayOnly: {
+            /** Format: date-time */
+            endedAt: string | null;
+            object: {
+                [key: string]: string;
+            };
+            severity: string;
+            /** Format: date-time */
+            startedAt: string;
         };
         ReplayThreshold: {
             cluster: string;
@@ -2907,6 +3029,24 @@ export interface components {
              */
             values: number;
             words: string;
+        };
+        ReplayTold: {
+            /**
+             * Format: int64
+             * @description That it would have shown.
+             */
+            alerts: number;
+            /** Format: date-time */
+            at: string;
+            /** @description The target whose calendar was closed, in place of which this one would have been told. */
+            for?: string;
+            /** @description Id within this replay; empty for a summary. */
+            incident?: string;
+            severity: string;
+            target: string;
+            title: string;
+            /** @description As incident.firing. */
+            type: string;
         };
         Resources: {
             /** Format: double */
