@@ -61,6 +61,7 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 	}
 	eng, err := engine.New(engine.Options{
 		Queryable: a.metrics, PromQL: a.promQL, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Archive: a.inventory, ScratchDir: scratch, Told: outbox.Wake, PublicURL: a.publicURL(),
+		Hours:       hoursOf,
 		Evidence:    &evidence.Collector{Lines: a.logs, Objects: a.inventory},
 		Unavailable: a.unavailable, Logger: a.logger.With("part", partAlerting), Registerer: a.registry,
 	})
