@@ -57,6 +57,12 @@ type Rows interface {
 	View(ctx context.Context, fn func(tx *meta.Tx) error) error
 }
 
+// evaluated is an entry of the catalogue that has an expression.
+type evaluated struct {
+	entry    catalogue.Metric
+	clusters []string // those that have it; empty for all
+}
+
 // Options of Metrics.
 type Options struct {
 	Store Store // required
@@ -64,7 +70,9 @@ type Options struct {
 	// PromQL wraps the engine where queries are answered elsewhere; may be nil.
 	PromQL func(promql.QueryEngine) promql.QueryEngine
 	// Next is told of an interval once its custom metrics are written; required.
-	Next       func(rollup.Written)
+	Next func(rollup.Written)
+	// OnlyCustom leaves out the catalogue's own expressions.
+	OnlyCustom bool
 	Logger     *slog.Logger // default: discards
 	Registerer prometheus.Registerer
 	Now        func() time.Time // default time.Now
@@ -78,12 +86,13 @@ type Metrics struct {
 	engine promql.QueryEngine
 	failed *prometheus.CounterVec
 
-	wake chan struct{}
+	wake    chan struct{}
+	builtin []evaluated
 
 	mu      sync.Mutex
 	waiting []rollup.Written
 	stale   bool // rows were written
-	all     []*CustomMetric
+	all     []evaluated
 	state   map[string]map[string]MetricClusterStatus // by series name, cluster
 
 	last map[string]map[string]map[uint64]labels.Labels // Run's alone: series of the newest evaluation, by name and cluster
@@ -101,6 +110,13 @@ func New(ctx context.Context, o Options) (*Metrics, error) {
 		o.Now = time.Now
 	}
 	m := &Metrics{opts: o, log: o.Logger, wake: make(chan struct{}, 1), state: map[string]map[string]MetricClusterStatus{}, last: map[string]map[string]map[uint64]labels.Labels{}}
+	if !o.OnlyCustom {
+		for _, entry := range catalogue.All() {
+			if entry.Expr != "" {
+				m.builtin = append(m.builtin, evaluated{entry: entry})
+			}
+		}
+	}
 	m.failed = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "crowsnest_custom_failed_evaluations_total", Help: "Evaluations of custom metrics that gave no sample, by reason.",
 	}, []string{"reason"})
@@ -123,7 +139,7 @@ func (m *Metrics) load(ctx context.Context) error {
 	if err := m.opts.Rows.View(ctx, func(tx *meta.Tx) (err error) { rows, err = tx.Resources(meta.KindMetric); return err }); err != nil {
 		return fmt.Errorf("read custom metrics: %w", err)
 	}
-	var all []*CustomMetric
+	all := slices.Clone(m.builtin)
 	var entries []catalogue.Metric
 	for _, r := range rows {
 		o, err := Of(r)
@@ -131,11 +147,11 @@ func (m *Metrics) load(ctx context.Context) error {
 			m.log.Error("custom metric cannot be used", "metric", r.Name, "err", err)
 			continue
 		}
-		if _, taken := catalogue.Declared(SeriesName(r.Name)); taken || len(all) == MaxMetrics {
+		if _, taken := catalogue.Declared(SeriesName(r.Name)); taken || len(entries) == MaxMetrics {
 			m.log.Error("custom metric cannot be used", "metric", r.Name, "reason", "its name became the catalogue's own, or there are too many")
 			continue
 		}
-		all, entries = append(all, o), append(entries, o.entry())
+		all, entries = append(all, evaluated{o.entry(), o.Spec.Clusters}), append(entries, o.entry())
 	}
 	catalogue.SetCustom(entries)
 	m.mu.Lock()
@@ -171,11 +187,6 @@ func (m *Metrics) poke() {
 // blocks; Next follows once the custom metrics are.
 func (m *Metrics) RolledUp(w rollup.Written) {
 	m.mu.Lock()
-	if len(m.all) == 0 && len(m.waiting) == 0 {
-		m.mu.Unlock()
-		m.opts.Next(w)
-		return
-	}
 	var overtaken *rollup.Written
 	if m.waiting = append(m.waiting, w); len(m.waiting) > maxWaiting {
 		first := m.waiting[0]
@@ -226,14 +237,14 @@ func (m *Metrics) Run(ctx context.Context) error {
 }
 
 // interval evaluates all metrics of a cluster at one time.
-func (m *Metrics) interval(ctx context.Context, w rollup.Written, all []*CustomMetric) {
+func (m *Metrics) interval(ctx context.Context, w rollup.Written, all []evaluated) {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	for _, o := range all {
-		if len(o.Spec.Clusters) > 0 && !slices.Contains(o.Spec.Clusters, w.Cluster) {
+		if len(o.clusters) > 0 && !slices.Contains(o.clusters, w.Cluster) {
 			continue
 		}
-		entry := o.entry()
+		entry := o.entry
 		found, reason, err := m.evaluate(ctx, entry, w)
 		switch {
 		case ctx.Err() != nil:
@@ -286,7 +297,7 @@ func (m *Metrics) evaluate(ctx context.Context, entry catalogue.Metric, w rollup
 	case promql.Scalar:
 		vector = promql.Vector{{T: v.T, F: v.V}}
 	}
-	if len(vector) > MaxSeries {
+	if _, own := catalogue.Declared(entry.Name); len(vector) > MaxSeries && !own {
 		return nil, failedSeries, fmt.Errorf("it has %d series, at most %d are allowed", len(vector), MaxSeries)
 	}
 	must, keep := entry.Level.ObjectLabels(), entry.Labels()

@@ -105,6 +105,11 @@ var t0 = time.Date(2026, 11, 28, 9, 0, 0, 0, time.UTC)
 
 func newBench(t *testing.T, objects ...string) *bench {
 	t.Helper()
+	return newBenchOf(t, true, objects...)
+}
+
+func newBenchOf(t *testing.T, onlyCustom bool, objects ...string) *bench {
+	t.Helper()
 	b := &bench{t: t, reg: prometheus.NewRegistry()}
 	dir := t.TempDir()
 	var err error
@@ -117,7 +122,7 @@ func newBench(t *testing.T, objects ...string) *bench {
 	for _, o := range objects {
 		b.create(o)
 	}
-	b.m, err = New(t.Context(), Options{Store: b.db, Rows: b.rows, Registerer: b.reg, Now: func() time.Time { return t0.Add(time.Second) }, Next: func(w rollup.Written) {
+	b.m, err = New(t.Context(), Options{Store: b.db, Rows: b.rows, OnlyCustom: onlyCustom, Registerer: b.reg, Now: func() time.Time { return t0.Add(time.Second) }, Next: func(w rollup.Written) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.after = append(b.after, w.At)
@@ -334,5 +339,43 @@ func TestWithoutMetricsAnIntervalIsPassedOnAtOnceAndAChangeIsSeen(t *testing.T) 
 	b.m.Changed()
 	if _, ok := catalogue.Get("shop_orders"); ok {
 		t.Error("the deleted metric is still in the catalogue")
+	}
+}
+
+// The catalogue's own expressions give what they say, of series as collectors send
+// them.
+func TestTheCataloguesOwnExpressions(t *testing.T) {
+	b := newBenchOf(t, false)
+	pod := func(name string, v float64, metric string) {
+		b.put(t0, v, labels.MetricName, metric, "cluster", "c1", "namespace", "shop", "workload_type", "deployment", "workload", "cart", "pod", name, "node", "n1")
+	}
+	for name, v := range map[string]float64{"a": 1, "b": 2, "elsewhere": 4} {
+		pod(name, v, "k8s_pod_cpu_core_used")
+	}
+	for _, name := range []string{"a", "b", "not-measured"} {
+		b.put(t0, 1, labels.MetricName, "k8s_service_pod", "cluster", "c1", "namespace", "shop", "service", "web", "pod", name)
+	}
+	b.put(t0, 7, labels.MetricName, "k8s_workload_cpu_core_used", "cluster", "c1", "namespace", "shop", "workload_type", "deployment", "workload", "cart")
+	b.put(t0, 28, labels.MetricName, "k8s_cluster_cpu_core_total", "cluster", "c1")
+	b.put(t0, 0, labels.MetricName, "k8s_cluster_memory_total", "cluster", "c1") // nothing is divided by it
+	b.put(t0, 9, labels.MetricName, "k8s_workload_mem_no_cache_bytes", "cluster", "c1", "namespace", "shop", "workload_type", "deployment", "workload", "cart")
+	pod("a", 2, "k8s_pod_gpu_request")
+	pod("b", 1, "k8s_pod_gpu_request")
+	// DCGM's own labels, and as they are where the scrape kept its own.
+	b.put(t0, 50, labels.MetricName, "DCGM_FI_DEV_GPU_UTIL", "cluster", "c1", "gpu", "0", "namespace", "shop", "pod", "a")
+	b.put(t0, 100, labels.MetricName, "DCGM_FI_DEV_GPU_UTIL", "cluster", "c1", "gpu", "1", "namespace", "shop", "pod", "a")
+	b.put(t0, 25, labels.MetricName, "DCGM_FI_DEV_GPU_UTIL", "cluster", "c1", "gpu", "2", "namespace", "gpu", "pod", "dcgm", "exported_namespace", "shop", "exported_pod", "b")
+	b.rolledUp("c1", t0)
+	for name, want := range map[string]string{
+		"k8s_service_cpu_core_used":               `{cluster="c1", namespace="shop", service="web"} 0:3`,
+		"k8s_service_mem_no_cache_bytes":          ``,
+		"k8s_workload_rate_cpu_core_used_cluster": `{cluster="c1", namespace="shop", workload="cart", workload_type="deployment"} 0:25`,
+		"k8s_workload_rate_mem_no_cache_cluster":  ``,
+		"k8s_pod_gpu_used": `{cluster="c1", namespace="shop", node="n1", pod="a", workload="cart", workload_type="deployment"} 0:1.5; ` +
+			`{cluster="c1", namespace="shop", node="n1", pod="b", workload="cart", workload_type="deployment"} 0:0.25`,
+	} {
+		if got := b.stored(name); got != want {
+			t.Errorf("%s: %s", name, got)
+		}
 	}
 }

@@ -1,6 +1,6 @@
 // Package custom owns the metrics that users add to the catalogue: what they are,
 // by PromQL over stored series, and their evaluation into ordinary series of each
-// cluster's grid. It must not know policies' conditions, charts or HTTP.
+// cluster's grid, which the catalogue's own expressions go through too. It must not know policies' conditions, charts or HTTP.
 package custom
 
 import (

@@ -28,7 +28,7 @@ type Metric struct {
 	Place          catalogue.Place                  `json:"place" enum:"node,cluster,server" doc:"Who computes it."`
 	From           []catalogue.Source               `json:"from" nullable:"false" doc:"Sources of readings, the best first."`
 	Sum            *catalogue.Summed                `json:"sum,omitempty" doc:"The metrics that it is summed from."`
-	Expr           string                           `json:"expr,omitempty" doc:"The PromQL of a metric that users added; left out for all others."`
+	Expr           string                           `json:"expr,omitempty" doc:"PromQL that the server evaluates for each cluster; metrics that users add have one."`
 	Absent         string                           `json:"absent,omitempty" doc:"When a living object has no series; empty means never."`
 	Lacking        map[catalogue.ClusterKind]string `json:"lacking,omitempty" doc:"Kinds of clusters that do not have it, with the reason."`
 	LackingOutside string                           `json:"lacking_outside,omitempty" doc:"Why a collector outside the cluster's nodes cannot have it."`

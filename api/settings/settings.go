@@ -331,17 +331,17 @@ func (s *Service) costs(w wire.Settings, cluster string, senders map[string]cont
 func estimate(family string, s Size) int {
 	switch family {
 	case wire.RawCadvisor:
-		return 800*s.Nodes + 60*s.Containers + 30*s.Pods
+		return 450*s.Nodes + 50*s.Containers + 30*s.Pods
 	case wire.RawKubelet:
-		return 1_900 * s.Nodes
+		return 1_700 * s.Nodes
 	case wire.RawResource:
 		return 10*s.Nodes + 4*s.Containers + 2*s.Pods
 	case wire.RawProbes:
 		return 6 * s.Containers
 	case wire.RawAPIServer:
-		return 10_000
+		return 20_000
 	case wire.RawNodeExporter:
-		return 900 * s.Nodes
+		return 600 * s.Nodes
 	case wire.RawKubeState:
 		return 100*s.Nodes + 30*s.Pods + 15*s.Containers + 15*s.Workloads
 	}

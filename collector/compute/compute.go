@@ -370,6 +370,7 @@ const (
 	byMount
 	byMissing
 	byPhase
+	byMember
 	byReason
 	byEnd
 	byCondition

@@ -723,7 +723,7 @@ func everything() (*state.Snapshot, func(at float64) []reading.Set) {
 		p.Containers[0].Last = &object.Termination{Reason: "Error", ExitCode: 1, FinishedAt: sec(-610)}
 	})
 	pending := pod(func(p *object.Pod) {
-		p.UID, p.Name, p.Node, p.Phase, p.Ready, p.Reason = "u2", "p2", "", object.PhasePending, false, "Unschedulable"
+		p.UID, p.Namespace, p.Name, p.Node, p.Phase, p.Ready, p.Reason = "u2", "ns2", "p2", "", object.PhasePending, false, "Unschedulable"
 		p.Containers[0].State, p.Containers[0].Requests, p.Containers[0].StartedAt = "waiting", object.Resources{}, time.Time{} // so that something is missing
 	})
 	elastic := pod(func(p *object.Pod) {
@@ -743,7 +743,7 @@ func everything() (*state.Snapshot, func(at float64) []reading.Set) {
 	now.Quotas = map[string]*state.Quota{"q": {Namespace: "ns", Name: "q", UsedPercent: map[string]float64{"pods": 50}}}
 	now.Autoscalers = map[string]*state.Autoscaler{"a": {Namespace: "ns", Name: "a", Target: object.WorkloadRef{Type: "deployment", Name: "w"}, Current: 1, Desired: 2, Max: 3}}
 	now.Claims = map[string]*state.Claim{"c": {Namespace: "ns", Name: "data", Bound: true}}
-	now.Endpoints = map[string]*state.Endpoints{"e": {Namespace: "ns", Service: "web", Ready: 1}}
+	now.Endpoints = map[string]*state.Endpoints{"e": {Namespace: "ns", Service: "web", Ready: 1, Pods: []string{"p"}}}
 	read := func(at float64) []reading.Set {
 		c := container(val(at, at), val(1, at))
 		fill(&c, at)

@@ -461,6 +461,12 @@ func (c *Computer) namespaceSums(namespace string, s *sums) {
 	e := c.namespaceEntity(namespace)
 	c.put(e, namespaceCPURequest, round(s.cpu))
 	c.put(e, namespaceMemRequest, s.mem)
+	if s.pods > 0 && !s.noCPULimit {
+		c.put(e, namespaceCPULimit, round(s.cpuLimit))
+	}
+	if s.pods > 0 && !s.noMemLimit {
+		c.put(e, namespaceMemLimit, s.memLimit)
+	}
 	for phase, n := range s.phases {
 		e := c.entity(key{level: catalogue.Namespace, id: namespace, sub: phase, dim: byPhase}, phase, func(b *labels.ScratchBuilder) {
 			b.Add("namespace", namespace)
@@ -531,12 +537,21 @@ func (c *Computer) platform(at time.Time, now *state.Snapshot) {
 		c.put(c.volumeEntity(volumeKey{v.Namespace, v.Name}), volumeBound, boolean(v.Bound))
 	}
 	type service struct{ namespace, name string }
-	type addresses struct{ ready, notReady int }
+	type addresses struct {
+		ready, notReady int
+		pods            map[string]bool
+	}
 	services := map[service]addresses{}
 	for _, s := range now.Endpoints {
 		k := service{s.Namespace, s.Service}
 		a := services[k]
-		services[k] = addresses{a.ready + s.Ready, a.notReady + s.NotReady}
+		if a.pods == nil {
+			a.pods = map[string]bool{}
+		}
+		for _, pod := range s.Pods { // one may have two addresses, by two protocols
+			a.pods[pod] = true
+		}
+		services[k] = addresses{a.ready + s.Ready, a.notReady + s.NotReady, a.pods}
 	}
 	for k, a := range services {
 		e := c.entity(key{level: catalogue.Service, id: k.namespace + "/" + k.name}, k, func(b *labels.ScratchBuilder) {
@@ -545,6 +560,14 @@ func (c *Computer) platform(at time.Time, now *state.Snapshot) {
 		})
 		c.put(e, serviceReady, float64(a.ready))
 		c.put(e, serviceNotReady, float64(a.notReady))
+		for pod := range a.pods {
+			e := c.entity(key{level: catalogue.Service, id: k.namespace + "/" + k.name, sub: pod, dim: byMember}, pod, func(b *labels.ScratchBuilder) {
+				b.Add("namespace", k.namespace)
+				b.Add("pod", pod)
+				b.Add("service", k.name)
+			})
+			c.put(e, servicePod, 1)
+		}
 	}
 }
 

@@ -31,6 +31,8 @@ const (
 	receivePackets
 	transmitPackets
 	netErrors
+	logLines
+	logBytes
 	netDrops
 	requests
 	requestErrors

@@ -139,6 +139,8 @@ var (
 	namespaceRestarts   = find("k8s_namespace_pod_restart_total")
 	namespaceCPURequest = find("k8s_namespace_cpu_core_request")
 	namespaceMemRequest = find("k8s_namespace_mem_request_bytes")
+	namespaceCPULimit   = find("k8s_namespace_cpu_core_limit")
+	namespaceMemLimit   = find("k8s_namespace_mem_limit_bytes")
 	namespaceQuota      = find("k8s_namespace_quota_usage")
 
 	workloadDesired    = find("k8s_workload_replicas_desire")
@@ -156,6 +158,7 @@ var (
 	workloadMissed     = find("k8s_workload_cronjob_missed")
 
 	serviceReady    = find("k8s_service_endpoints_ready")
+	servicePod      = find("k8s_service_pod")
 	serviceNotReady = find("k8s_service_endpoints_not_ready")
 
 	podPhase         = find("k8s_pod_status_phase")
@@ -198,6 +201,8 @@ var (
 	containerFSReads    = find("k8s_container_fs_read_times")
 	containerFSWrites   = find("k8s_container_fs_write_times")
 	containerPIDs       = find("k8s_container_pids")
+	containerLogLines   = find("k8s_container_log_lines")
+	containerLogBytes   = find("k8s_container_log_bytes")
 
 	volumeUsed   = find("k8s_pvc_usage")
 	volumeInodes = find("k8s_pvc_inode_usage")

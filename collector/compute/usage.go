@@ -18,6 +18,7 @@ const slowAge = 3 * time.Minute
 // containerFigures are what was measured of one running container.
 type containerFigures struct {
 	cpu, mem, usage, pids               figure
+	logLines, logBytes                  figure
 	fsRead, fsWrite, fsReads, fsWritten figure
 	throttled                           figure
 	ooms                                reading.Value
@@ -43,6 +44,8 @@ func (c *Computer) containerReading(f *containerFigures, s catalogue.Source, k c
 	f.mem.offer(r.WorkingSetBytes.V, c.young(r.WorkingSetBytes, at))
 	f.usage.offer(r.UsageBytes.V, c.young(r.UsageBytes, at))
 	f.pids.offer(r.PIDs.V, c.young(r.PIDs, at))
+	f.logLines.offer(rate(logLines, r.LogLines))
+	f.logBytes.offer(rate(logBytes, r.LogBytes))
 	f.fsRead.offer(rate(fsRead, r.FSReadBytes))
 	f.fsWrite.offer(rate(fsWrite, r.FSWriteBytes))
 	f.fsReads.offer(rate(fsReads, r.FSReads))
@@ -189,6 +192,11 @@ func (c *Computer) containerMeasured(p *object.Pod, ct *object.Container, node o
 	c.offer(e, containerFSWrite, f.fsWrite, true)
 	c.offer(e, containerFSReads, f.fsReads, true)
 	c.offer(e, containerFSWrites, f.fsWritten, true)
+	if f.logLines.ok || f.logBytes.ok {
+		e.keep(containerLogLines, containerLogBytes)
+		c.offer(e, containerLogLines, f.logLines, true)
+		c.offer(e, containerLogBytes, f.logBytes, true)
+	}
 	if ct.Limits.HasCPU || f.throttled.ok {
 		e.keep(containerThrottled)
 		c.offer(e, containerThrottled, f.throttled, true)

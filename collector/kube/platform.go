@@ -125,6 +125,9 @@ func convertEndpoints(e *discoveryv1.EndpointSlice) *state.Endpoints {
 	}
 	out := &state.Endpoints{Namespace: e.Namespace, Service: service}
 	for _, ep := range e.Endpoints {
+		if t := ep.TargetRef; t != nil && t.Kind == "Pod" && !value(ep.Conditions.Terminating, false) {
+			out.Pods = append(out.Pods, t.Name)
+		}
 		switch {
 		case value(ep.Conditions.Terminating, false):
 		case value(ep.Conditions.Ready, true):

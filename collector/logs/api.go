@@ -812,6 +812,7 @@ func (g *gatherer) flush() {
 	}
 	g.open = false
 	n := g.join.lines
+	g.a.counts.wrote(g.chunk.id, len(g.text))
 	if !g.limiter.takes(g.at, n, len(g.text)) {
 		if g.dropped.lines > 0 && dayOf(g.dropped.until) != dayOf(g.at) {
 			g.tellDrops()

@@ -593,6 +593,7 @@ func (r *Files) emit(c *container, b *batch[filePos], stream int, w *pending) in
 	s := c.stream
 	s.Stream = streams[stream]
 	r.touch(c, w)
+	r.counts.wrote(c.id, w.size())
 	if size := w.size(); !c.limiter.takes(w.at, w.join.lines, size) {
 		b.drop(s, DropRate, w.join.lines, size, w.at, w.at)
 		r.counts.dropped(c.id, DropRate, w.join.lines)

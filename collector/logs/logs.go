@@ -50,6 +50,7 @@ type Container struct {
 // Count is what happened to the lines of one container since the start.
 type Count struct {
 	Read      int64
+	Bytes     int64 // of the text of the lines that were read
 	Sent      int64 // acknowledged by the server
 	Malformed int64 // read and sent as they are: neither CRI nor Docker JSON
 	Dropped   map[string]int64
@@ -94,6 +95,13 @@ func (c *counters) read(k Container, lines, malformed int) {
 	n.Malformed += int64(malformed)
 	c.m.read.Add(float64(lines))
 	c.m.malformed.Add(float64(malformed))
+}
+
+// wrote counts the text of lines that were read.
+func (c *counters) wrote(k Container, bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.of(k).Bytes += int64(bytes)
 }
 
 // joined counts a record of several lines.

@@ -38,6 +38,8 @@ type Container struct {
 	Throttled       Value // counter of those in which it was held back
 	OOMKills        Value // counter of processes that the kernel killed in this instance
 	PIDs            Value
+	LogLines        Value // counter over all instances
+	LogBytes        Value // counter, the same
 }
 
 // Pod is one reading of what belongs to the pod as a whole.
@@ -160,7 +162,7 @@ func (s *Set) Shift(by time.Duration) {
 	for i := range s.Containers {
 		c := &s.Containers[i]
 		move(&c.CPUSeconds, &c.WorkingSetBytes, &c.UsageBytes, &c.FSReadBytes, &c.FSWriteBytes, &c.FSReads, &c.FSWrites,
-			&c.Periods, &c.Throttled, &c.OOMKills, &c.PIDs)
+			&c.Periods, &c.Throttled, &c.OOMKills, &c.PIDs, &c.LogLines, &c.LogBytes)
 	}
 	for i := range s.Pods {
 		p := &s.Pods[i]

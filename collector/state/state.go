@@ -50,6 +50,7 @@ type Claim struct {
 type Endpoints struct {
 	Namespace, Service string
 	Ready, NotReady    int
+	Pods               []string // names of those that the addresses are of
 }
 
 // Change is one object that appeared, changed or went. Exactly one of Now and

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
 	"github.com/crowsnest-dev/crowsnest/collector/logs"
+	"github.com/crowsnest-dev/crowsnest/collector/reading"
+	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -31,6 +35,31 @@ var _ collector.Logs = containerLogs{}
 // Run implements collector.Logs.
 func (l containerLogs) Run(ctx context.Context, sink collector.LogSink) error {
 	return l.follower.Run(ctx, sink)
+}
+
+// logReadings tells compute how much containers log.
+type logReadings struct {
+	counts func() map[logs.Container]logs.Count
+	node   string
+	now    func() time.Time
+}
+
+var _ collector.Readings = logReadings{}
+
+// Name implements collector.Readings.
+func (logReadings) Name() string { return string(catalogue.Lines) }
+
+// Read implements collector.Readings.
+func (l logReadings) Read(context.Context, time.Time, *state.Snapshot) []reading.Set {
+	at := l.now()
+	set := reading.Set{Node: l.node, Source: catalogue.Lines, Partial: true} // that a log is not followed is no blindness
+	for id, n := range l.counts() { // by names: the kubelet has another UID for static pods
+		set.Containers = append(set.Containers, reading.Container{
+			Namespace: id.Namespace, Pod: id.Pod, Name: id.Container,
+			LogLines: reading.Value{V: float64(n.Read), At: at}, LogBytes: reading.Value{V: float64(n.Bytes), At: at},
+		})
+	}
+	return []reading.Set{set}
 }
 
 // SetRules puts the server's rules under those of the local configuration: what

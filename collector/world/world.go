@@ -209,6 +209,7 @@ func nodeSources(o Options, client *kube.Client, sender string, source *kube.Sou
 		return err
 	}
 	out.World.Logs = append(out.World.Logs, containerLogs{files, o.LogRules})
+	out.World.Readings = append(out.World.Readings, logReadings{files.Counts, o.Node, o.Now})
 	return nil
 }
 
@@ -254,5 +255,6 @@ func outsideSources(o Options, client *kube.Client, sender string, source *kube.
 		return err
 	}
 	out.World.Logs = append(out.World.Logs, containerLogs{followed, o.LogRules})
+	out.World.Readings = append(out.World.Readings, logReadings{followed.Counts, "", o.Now})
 	return nil
 }

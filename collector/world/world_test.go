@@ -76,10 +76,10 @@ func TestEachRoleHasItsSources(t *testing.T) {
 		noLogs         bool
 		readings, logs int // events are among the logs
 	}{
-		{wire.RoleNode, "n1", false, 3, 1},
+		{wire.RoleNode, "n1", false, 4, 1},
 		{wire.RoleNode, "n1", true, 3, 0},
 		{wire.RoleCluster, "", false, 1, 1},
-		{wire.RoleAll, "", false, 2, 2},
+		{wire.RoleAll, "", false, 3, 2},
 		{wire.RoleAll, "", true, 2, 1},
 	} {
 		o, err := Open(t.Context(), Options{

@@ -116,7 +116,8 @@ const (
 	Objects        Source = "objects"        // the API server's objects
 	Components     Source = "components"     // control plane: health checks and /metrics of its components
 	Rollup         Source = "rollup"         // samples that the server received
-	Expression     Source = "promql"         // a user's expression over stored series
+	Lines          Source = "logs"           // the followed logs of containers
+	Expression     Source = "promql"         // an expression over stored series
 )
 
 // ClusterKind is the sort of a cluster; what it has differs.
@@ -194,7 +195,8 @@ type Metric struct {
 	Place      Place    `json:"place"`
 	From       []Source `json:"from"` // best first
 	Sum        *Summed  `json:"sum,omitempty"`
-	// Expr is the PromQL of a metric that users added; empty for all others.
+	// Expr is PromQL over other metrics' series, which the server evaluates for
+	// each cluster once its sums are written. All metrics that users add have one.
 	Expr string `json:"expr,omitempty"`
 	// Absent says when an object that is alive has no series; empty means never.
 	Absent string `json:"absent,omitempty"`

@@ -33,8 +33,8 @@ func TestEntriesAreComplete(t *testing.T) {
 			t.Errorf("%s: unknown level %q or statistic %q", m.Name, m.Level, m.Statistic)
 		case (m.Kind == Counter) != (m.Statistic == Increase):
 			t.Errorf("%s: a counter's statistic is increase, and only a counter's", m.Name)
-		case (m.Place == ByServer) != (m.Sum != nil):
-			t.Errorf("%s: what the server computes declares a sum, and nothing else does", m.Name)
+		case (m.Place == ByServer) != (m.Sum != nil || m.Expr != "") || m.Sum != nil && m.Expr != "":
+			t.Errorf("%s: what the server computes declares a sum or an expression, and nothing else does", m.Name)
 		}
 		if a := m.Alert; a != nil && (a.Need < 1 || a.Need > a.Of || a.Period <= 0 || a.Severity.Rank() == 0) {
 			t.Errorf("%s: default alert does not make sense: %+v", m.Name, *a)

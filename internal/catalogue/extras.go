@@ -6,11 +6,14 @@ const (
 	needsComponent = "the component's /metrics cannot be read"
 	noControlPlane = "the provider runs the control plane and does not show it"
 	hostOnly       = "the kubelet does not tell; a collector on the node reads it from /proc"
+	notFollowed    = "its log is not followed"
 	usedBySummary  = "the kubelet's summary does not tell, or it was not asked in this interval"
 )
 
 var (
 	fromComponents = []Source{Components}
+	fromExpression = []Source{Expression}
+	fromLines      = []Source{Lines}
 	fromHost       = []Source{Host}
 	fromSummary    = []Source{StatsSummary}
 	notManaged     = map[ClusterKind]string{Managed: noControlPlane, Elastic: noControlPlane}
@@ -219,6 +222,14 @@ var extras = []Metric{
 		Level: Namespace, Unit: Bytes, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "the namespace has no pod",
 	},
 	{
+		Name: "k8s_namespace_cpu_core_limit", Title: "CPU limit", Help: "CPU limits of the namespace's Pending and Running pods.",
+		Level: Namespace, Unit: Cores, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "cpu"}, Absent: "the namespace has no pod, or one without a limit",
+	},
+	{
+		Name: "k8s_namespace_mem_limit_bytes", Title: "Memory limit", Help: "Memory limits of the namespace's Pending and Running pods.",
+		Level: Namespace, Unit: Bytes, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "the namespace has no pod, or one without a limit",
+	},
+	{
 		Name: "k8s_namespace_quota_usage", Title: "Quota used", Help: "Used part of the namespace's quota for a resource; the fullest where several quotas name it.",
 		Level: Namespace, Unit: Percent, Kind: Gauge, Dimensions: []string{"resource"}, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "quota", Max: 100},
 		Absent: "the namespace has no quota, or quotas may not be read",
@@ -250,6 +261,32 @@ var extras = []Metric{
 	{
 		Name: "k8s_namespace_fs_write_bytes", Title: "Disk write", Help: "Bytes that the namespace's containers wrote to block devices.",
 		Level: Namespace, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSWrite}, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_namespace_fs_read_times", Title: "Disk reads", Help: "Reads of the namespace's containers from block devices.",
+		Level: Namespace, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSReads}, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_namespace_fs_write_times", Title: "Disk writes", Help: "Writes of the namespace's containers to block devices.",
+		Level: Namespace, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodFSWrites}, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
+	},
+	{
+		Name: "k8s_namespace_network_receive_packets", Title: "Packets in", Help: "Packets received by the namespace's pods.",
+		Level: Namespace, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodPacketsReceive}, Statistic: Avg, Chart: Chart{Group: "packets"},
+	},
+	{
+		Name: "k8s_namespace_network_transmit_packets", Title: "Packets out", Help: "Packets sent by the namespace's pods.",
+		Level: Namespace, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodPacketsTransmit}, Statistic: Avg, Chart: Chart{Group: "packets"},
+	},
+	{
+		Name: "k8s_namespace_rate_cpu_core_used_cluster", Title: "CPU of cluster", Help: "CPU used by the namespace's pods, of the allocatable CPU of all real nodes.",
+		Level: Namespace, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu_cluster"}, Absent: "there is no allocatable CPU to divide by", Lacking: notElastic,
+		Expr: `100 * k8s_namespace_cpu_core_used / on (cluster) group_left () (k8s_cluster_cpu_core_total > 0)`,
+	},
+	{
+		Name: "k8s_namespace_rate_mem_no_cache_cluster", Title: "Memory of cluster", Help: "Working set of the namespace's pods, of the allocatable memory of all real nodes.",
+		Level: Namespace, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory_cluster"}, Absent: "there is no allocatable memory to divide by", Lacking: notElastic,
+		Expr: `100 * k8s_namespace_mem_no_cache_bytes / on (cluster) group_left () (k8s_cluster_memory_total > 0)`,
 	},
 
 	// Workload.
@@ -291,6 +328,16 @@ var extras = []Metric{
 		Name: "k8s_workload_rate_mem_no_cache_limit", Title: "Memory of limit", Help: "Working set of the workload's pods, of the sum of their limits.",
 		Level: Workload, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodMem, Per: WorkloadMemLimit},
 		Statistic: Avg, Chart: Chart{Group: "memory_limit", Max: 100}, Absent: "one of its pods has no limit",
+	},
+	{
+		Name: "k8s_workload_rate_cpu_core_used_cluster", Title: "CPU of cluster", Help: "CPU used by the workload's pods, of the allocatable CPU of all real nodes.",
+		Level: Workload, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu_cluster"}, Absent: "there is no allocatable CPU to divide by", Lacking: notElastic,
+		Expr: `100 * k8s_workload_cpu_core_used / on (cluster) group_left () (k8s_cluster_cpu_core_total > 0)`,
+	},
+	{
+		Name: "k8s_workload_rate_mem_no_cache_cluster", Title: "Memory of cluster", Help: "Working set of the workload's pods, of the allocatable memory of all real nodes.",
+		Level: Workload, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory_cluster"}, Absent: "there is no allocatable memory to divide by", Lacking: notElastic,
+		Expr: `100 * k8s_workload_mem_no_cache_bytes / on (cluster) group_left () (k8s_cluster_memory_total > 0)`,
 	},
 	{
 		Name: "k8s_workload_mem_usage_bytes", Title: "Memory with cache", Help: "Memory of the workload's pods, page cache included.",
@@ -356,6 +403,31 @@ var extras = []Metric{
 		Level: Service, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "endpoints"},
 		Absent: "the Service selects no pods, or EndpointSlices may not be read",
 	},
+	{
+		Name: "k8s_service_pod", Title: "Pods behind it", Help: "1 for each pod whose address is behind the Service, ready or not; those that terminate are not.",
+		Level: Service, Unit: Bool, Kind: Gauge, Dimensions: []string{"pod"}, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "pods"},
+		Absent: "the pod is not behind the Service, or EndpointSlices may not be read",
+	},
+	{
+		Name: "k8s_service_cpu_core_used", Title: "CPU used", Help: "CPU used by the pods behind the Service.",
+		Level: Service, Unit: Cores, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu"}, Absent: "none of the pods behind it has the metric, or EndpointSlices may not be read",
+		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_cpu_core_used)`,
+	},
+	{
+		Name: "k8s_service_mem_no_cache_bytes", Title: "Memory (working set)", Help: "Working set of the pods behind the Service.",
+		Level: Service, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "none of the pods behind it has the metric, or EndpointSlices may not be read",
+		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_mem_no_cache_bytes)`,
+	},
+	{
+		Name: "k8s_service_network_receive_bytes_bw", Title: "Network in", Help: "Bytes received by the pods behind the Service, by whatever way.",
+		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "network"}, Absent: "none of the pods behind it has the metric, or EndpointSlices may not be read",
+		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_network_receive_bytes_bw)`,
+	},
+	{
+		Name: "k8s_service_network_transmit_bytes_bw", Title: "Network out", Help: "Bytes sent by the pods behind the Service, by whatever way.",
+		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "network"}, Absent: "none of the pods behind it has the metric, or EndpointSlices may not be read",
+		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_network_transmit_bytes_bw)`,
+	},
 
 	// Pod, from objects.
 	{
@@ -384,6 +456,11 @@ var extras = []Metric{
 	{
 		Name: "k8s_pod_gpu_request", Title: "GPUs requested", Help: "Cards that the pod asks for of device plugins (nvidia.com/gpu, amd.com/gpu, tencent.com/gpu and others); a part of a card is a fraction.",
 		Level: Pod, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "gpu"}, Absent: "the pod asks for none",
+	},
+	{
+		Name: "k8s_pod_gpu_used", Title: "GPUs used", Help: "Cards that the pod keeps busy, by NVIDIA's DCGM exporter, which is scraped as a target of your own.",
+		Level: Pod, Unit: Count, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "gpu"}, Absent: "the pod asks for none, or no DCGM exporter is scraped",
+		Expr: `k8s_pod_gpu_request * 0 + on (cluster, namespace, pod) group_left () sum by (cluster, namespace, pod) (DCGM_FI_DEV_GPU_UTIL{exported_pod=""} / 100 or label_replace(label_replace(DCGM_FI_DEV_GPU_UTIL{exported_pod!=""} / 100, "pod", "$1", "exported_pod", "(.+)"), "namespace", "$1", "exported_namespace", "(.+)"))`,
 	},
 
 	// Pod, measured.
@@ -522,6 +599,14 @@ var extras = []Metric{
 	{
 		Name: "k8s_container_pids", Title: "Processes", Help: "Processes and threads, where the source counts them apart just the processes, of the container's cgroup.",
 		Level: Container, Unit: Count, Kind: Gauge, Place: ByNode, From: diskSources, Statistic: Max, Chart: Chart{Group: "pids"}, Absent: "the source does not count them",
+	},
+	{
+		Name: "k8s_container_log_lines", Title: "Log lines", Help: "Lines that the container writes to its log, those that a limit drops included.",
+		Level: Container, Unit: PerSecond, Kind: Gauge, Place: ByNode, From: fromLines, Statistic: Avg, Chart: Chart{Group: "log_lines"}, Absent: notFollowed,
+	},
+	{
+		Name: "k8s_container_log_bytes", Title: "Log volume", Help: "Bytes of text that the container writes to its log, those that a limit drops included.",
+		Level: Container, Unit: BytesPerSecond, Kind: Gauge, Place: ByNode, From: fromLines, Statistic: Avg, Chart: Chart{Group: "log_bytes"}, Absent: notFollowed,
 	},
 
 	// Volume.

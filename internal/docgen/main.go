@@ -34,6 +34,8 @@ var sourceWords = map[catalogue.Source]string{
 	catalogue.Objects:        "the API server's objects",
 	catalogue.Components:     "the control plane's health checks and `/metrics`",
 	catalogue.Rollup:         "samples that the server received",
+	catalogue.Lines:          "the containers' logs that it follows",
+	catalogue.Expression:     "other metrics",
 }
 
 var placeWords = map[catalogue.Place]string{
@@ -103,6 +105,9 @@ func metricSection(b *strings.Builder, m catalogue.Metric) {
 			fmt.Fprintf(b, " ÷ `%s`", m.Sum.Per)
 		}
 		b.WriteString(".\n")
+	}
+	if m.Expr != "" {
+		fmt.Fprintf(b, "- The value of `%s`.\n", m.Expr)
 	}
 	fmt.Fprintf(b, "- Default statistic: %s.\n", m.Statistic)
 	if m.Alert != nil {

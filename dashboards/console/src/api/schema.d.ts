@@ -2209,7 +2209,7 @@ export interface components {
             core: boolean;
             /** @description Labels beyond those of the level: one object has a series for each value. */
             dimensions: string[];
-            /** @description The PromQL of a metric that users added; left out for all others. */
+            /** @description PromQL that the server evaluates for each cluster; metrics that users add have one. */
             expr?: string;
             /** @description Sources of readings, the best first. */
             from: string[];
