@@ -64,7 +64,7 @@ func newRoot(lookup func(string) (string, bool)) *cobra.Command {
 	flags.StringVar(&c.configFile, "config", "", "file of settings, YAML or JSON; the keys are the flags' names")
 	flags.Var(c.logLevel, "log-level", "least severe messages that are logged: debug, info, warn or error")
 	flags.Var(c.logFormat, "log-format", "text or json")
-	root.AddCommand(newServer(c), newRun(c), newSimulate(c), newQuery(c), newLogs(c), newPolicy(c), newRules(), newToken(c), newBackup(c), newRestore(c), newImport(c), newOpenAPI(), newVersion())
+	root.AddCommand(newServer(c), newRun(c), newSimulate(c), newQuery(c), newLogs(c), newPolicy(c), newRules(), newToken(c), newBackup(c), newRestore(c), newMigrate(c), newImport(c), newOpenAPI(), newVersion())
 	return root
 }
 

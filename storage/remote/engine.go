@@ -29,10 +29,10 @@ type Restricting interface {
 	Unwrap() storage.Queryable
 }
 
-// path is what stands between a query and the store, the outermost first.
-type path []Restricting
+// way is what stands between a query and the store, the outermost first.
+type way []Restricting
 
-func (p path) restrict(ctx context.Context, ms []*labels.Matcher) (_ []*labels.Matcher, err error) {
+func (p way) restrict(ctx context.Context, ms []*labels.Matcher) (_ []*labels.Matcher, err error) {
 	for _, r := range p {
 		if ms, err = r.Restrict(ctx, ms); err != nil {
 			return nil, err
@@ -43,8 +43,8 @@ func (p path) restrict(ctx context.Context, ms []*labels.Matcher) (_ []*labels.M
 
 // leads finds the way from a Queryable to the store; false when something else
 // stands between, which sees samples.
-func (s *Store) leads(q storage.Queryable) (path, bool) {
-	var out path
+func (s *Store) leads(q storage.Queryable) (way, bool) {
+	var out way
 	for {
 		if q == storage.Queryable(s) {
 			return out, true
@@ -98,19 +98,19 @@ func (e *Engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts pr
 	return out, nil
 }
 
-func (e *Engine) prepare(way path, qs string, stmt *parser.EvalStmt) (*query, error) {
+func (e *Engine) prepare(through way, qs string, stmt *parser.EvalStmt) (*query, error) {
 	expr, err := e.parser.ParseExpr(qs)
 	if err != nil {
 		return nil, err
 	}
 	stmt.Expr = expr
-	return &query{engine: e, way: way, text: qs, stmt: stmt, timers: stats.NewQueryTimers()}, nil
+	return &query{engine: e, way: through, text: qs, stmt: stmt, timers: stats.NewQueryTimers()}, nil
 }
 
 // query is one that is left to the remote engine.
 type query struct {
 	engine *Engine
-	way    path
+	way    way
 	text   string
 	stmt   *parser.EvalStmt
 	timers *stats.QueryTimers

@@ -10,11 +10,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/thanos-io/objstore/providers/filesystem"
+
+	"github.com/crowsnest-dev/crowsnest/storage/metrics"
 	"github.com/crowsnest-dev/crowsnest/storage/remote"
 	"github.com/crowsnest-dev/crowsnest/storage/storetest"
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
@@ -24,26 +29,133 @@ import (
 const settle = 4 * time.Second
 
 func TestVictoriaMetrics(t *testing.T) {
-	program := build(t, "victoriametrics", "github.com/VictoriaMetrics/VictoriaMetrics", "app/victoria-metrics")
-	at := address(t)
-	start(t, "http://"+at+"/health", program, "-storageDataPath="+t.TempDir(), "-httpListenAddr="+at,
-		"-retentionPeriod=1y", "-search.latencyOffset=1s", "-dedup.minScrapeInterval=1ms", "-memory.allowedBytes=256MiB")
-	suite(t, "http://"+at+"/api/v1/write", "http://"+at, map[string][]float64{
+	write, query := startVictoria(t)
+	suite(t, write, query, map[string][]float64{
 		`changes(store_aggregates{pod="a"}[1m])`: {2}, // MetricsQL counts from the sample before the window
 	})
 }
 
-func TestThanos(t *testing.T) {
-	receive, query := startThanos(t)
-	suite(t, receive, query, nil)
+func startVictoria(t *testing.T) (writeURL, queryURL string) {
+	t.Helper()
+	program := build(t, "victoriametrics", "github.com/VictoriaMetrics/VictoriaMetrics", "app/victoria-metrics")
+	at := address(t)
+	start(t, "http://"+at+"/health", program, "-storageDataPath="+t.TempDir(), "-httpListenAddr="+at,
+		"-retentionPeriod=1y", "-search.latencyOffset=1s", "-dedup.minScrapeInterval=1ms", "-memory.allowedBytes=256MiB")
+	return "http://" + at + "/api/v1/write", "http://" + at
 }
 
+func TestThanos(t *testing.T) {
+	receive, query, bucket := startThanos(t)
+	suite(t, receive, query, nil)
+	t.Run("a query spans what was moved and what is new", func(t *testing.T) {
+		dir := past(t)
+		to, err := filesystem.NewBucket(bucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second finds all of it there
+			if err := remote.UploadBlocks(t.Context(), to, dir, map[string]string{"crowsnest": "migrated"}, func(remote.Block) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		spans(t, receive, query)
+	})
+}
+
+func TestVictoriaMetricsTakesThePast(t *testing.T) {
+	write, query := startVictoria(t)
+	s, err := remote.New(remote.Options{WriteURL: write, QueryURL: query})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	dir := past(t)
+	for range 2 { // as if the first had been cut short
+		if err := s.SendBlocks(t.Context(), dir, func(remote.Block) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spans(t, write, query)
+}
+
+// The moved samples: one a minute from hoursBack to one hour ago.
+const (
+	hoursBack = 9
+	moved     = "moved"
+)
+
+// past gives the blocks of an embedded store.
+func past(t *testing.T) (dir string) {
+	t.Helper()
+	db, err := metrics.Open(metrics.Options{Dir: filepath.Join(t.TempDir(), "metrics")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	app := db.Appender(t.Context())
+	for at := began.Add(-hoursBack * time.Hour); at.Before(began.Add(-time.Hour)); at = at.Add(time.Minute) {
+		for pod := range 3 {
+			lset := labels.FromStrings(labels.MetricName, moved, "cluster", "suite", "pod", fmt.Sprint(pod))
+			if _, err := app.Append(0, lset, at.UnixMilli(), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := app.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(t.TempDir(), "blocks")
+	if err := db.SnapshotBlocks(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// spans writes what is new and asks for both together.
+func spans(t *testing.T, write, query string) {
+	s, err := remote.New(remote.Options{WriteURL: write, QueryURL: query})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	app := s.Appender(t.Context())
+	for at := began.Add(-time.Hour); !at.After(began); at = at.Add(time.Minute) {
+		for pod := range 3 {
+			lset := labels.FromStrings(labels.MetricName, moved, "cluster", "suite", "pod", fmt.Sprint(pod))
+			if _, err := app.Append(0, lset, at.UnixMilli(), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := app.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	const want = 3 * (hoursBack*60 + 1)
+	expr := fmt.Sprintf("sum(sum_over_time(%s[%dm]))", moved, hoursBack*60+1)
+	var last string
+	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); time.Sleep(time.Second) {
+		q, err := s.Engine(storetest.PromQL()).NewInstantQuery(t.Context(), s, nil, expr, began)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := q.Exec(t.Context()).Vector()
+		if err == nil && len(v) == 1 && v[0].F == want {
+			return
+		}
+		last = fmt.Sprint(v, err)
+	}
+	t.Errorf("%s is %s, want %d", expr, last, want)
+}
+
+// began is now, on the minute.
+var began = time.Now().Truncate(time.Minute)
+
 // startThanos starts Receive, Store and Query over a folder as their bucket.
-func startThanos(t *testing.T) (receiveURL, queryURL string) {
+func startThanos(t *testing.T) (receiveURL, queryURL, bucket string) {
 	t.Helper()
 	program := build(t, "thanos", "github.com/thanos-io/thanos", "cmd/thanos", "-tags", "slicelabels,netgo")
 	dir := t.TempDir()
-	bucket := filepath.Join(dir, "bucket")
+	bucket = filepath.Join(dir, "bucket")
 	config := filepath.Join(dir, "bucket.yml")
 	if err := os.MkdirAll(bucket, 0o750); err != nil {
 		t.Fatal(err)
@@ -58,9 +170,9 @@ func startThanos(t *testing.T) (receiveURL, queryURL string) {
 	start(t, "http://"+storeHTTP+"/-/ready", program, "store", "--data-dir="+filepath.Join(dir, "store"), "--objstore.config-file="+config,
 		"--grpc-address="+storeGRPC, "--http-address="+storeHTTP, "--sync-block-duration=3s")
 	queryGRPC, queryHTTP := address(t), address(t)
-	start(t, "http://"+queryHTTP+"/-/ready", program, "query", "--endpoint="+receiveGRPC, "--endpoint="+storeGRPC, "--query.replica-label=replica",
+	start(t, "http://"+queryHTTP+"/-/ready", program, "query", "--endpoint="+receiveGRPC, "--endpoint="+storeGRPC, "--query.replica-label=replica", "--query.replica-label=tenant_id", "--query.replica-label=crowsnest",
 		"--grpc-address="+queryGRPC, "--http-address="+queryHTTP)
-	return "http://" + write + "/api/v1/receive", "http://" + queryHTTP
+	return "http://" + write + "/api/v1/receive", "http://" + queryHTTP, bucket
 }
 
 func suite(t *testing.T, write, query string, differs map[string][]float64) {
@@ -69,7 +181,34 @@ func suite(t *testing.T, write, query string, differs map[string][]float64) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
+	awaitFirst(t, s)
 	storetest.Run(t, storetest.Store{Storage: s, Engine: s.Engine(storetest.PromQL()), Settle: settle, Differs: differs}, "suite")
+}
+
+// awaitFirst waits until the engine shows a first sample: Thanos asks its stores
+// only now and then which times they have.
+func awaitFirst(t *testing.T, s *remote.Store) {
+	t.Helper()
+	app := s.Appender(t.Context())
+	for at := began.Add(-time.Hour); !at.After(began.Add(time.Minute)); at = at.Add(time.Minute) {
+		if _, err := app.Append(0, labels.FromStrings(labels.MetricName, "first", "cluster", "first"), at.UnixMilli(), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := app.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	q, err := s.Querier(began.Add(-time.Hour).UnixMilli(), began.UnixMilli())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = q.Close() }()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		if values, _, err := q.LabelValues(t.Context(), "cluster", nil); err == nil && slices.Contains(values, "first") {
+			return
+		}
+	}
+	t.Fatal("the engine shows nothing")
 }
 
 // build builds a peer once and keeps it in the user's cache.
