@@ -14,14 +14,14 @@ func TestOpen(t *testing.T) {
 		raw  string
 		fine bool
 	}{
-		"a folder":             {"type: FILESYSTEM\nconfig: {directory: " + t.TempDir() + "}", true},
-		"a prefix in a folder": {"type: FILESYSTEM\nprefix: blocks\nconfig: {directory: " + t.TempDir() + "}", true},
-		"S3":                   {"type: S3\nconfig: {bucket: b, endpoint: s3.example.com, access_key: a, secret_key: s}", true},
-		"S3 without a bucket":  {"type: S3\nconfig: {endpoint: s3.example.com}", false},
-		"another kind":         {"type: TAPE", false},
-		"no YAML":              {"{", false},
-		"unknown key":          {"type: FILESYSTEM\ndirectory: /tmp", false},
-		"nothing":              {"", false},
+		"a folder":              {"type: FILESYSTEM\nconfig: {directory: " + t.TempDir() + "}", true},
+		"a prefix in a folder":  {"type: FILESYSTEM\nprefix: blocks\nconfig: {directory: " + t.TempDir() + "}", true},
+		"S3":                    {"type: S3\nconfig: {bucket: b, endpoint: s3.example.com, access_key: a, secret_key: s}", true},
+		"S3 without an address": {"type: S3\nconfig: {bucket: b}", false},
+		"another kind":          {"type: TAPE", false},
+		"no YAML":               {"{", false},
+		"unknown key":           {"type: FILESYSTEM\ndirectory: /tmp", false},
+		"nothing":               {"", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := Open([]byte(tc.raw))
