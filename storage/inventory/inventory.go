@@ -82,6 +82,7 @@ type Store struct {
 	log     *slog.Logger
 	metrics *metrics
 	db      *sql.DB
+	packer  *packer
 
 	mu       sync.RWMutex
 	clusters map[string]*cluster
@@ -157,8 +158,13 @@ func Open(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open inventory: %w", err)
 	}
-	s := &Store{opts: opts, log: opts.Logger, metrics: m, db: db, clusters: map[string]*cluster{}, changed: make(chan struct{})}
+	packer, err := newPacker()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open inventory: %w", err), db.Close())
+	}
+	s := &Store{opts: opts, log: opts.Logger, metrics: m, db: db, packer: packer, clusters: map[string]*cluster{}, changed: make(chan struct{})}
 	if err := s.load(context.Background()); err != nil {
+		packer.close()
 		return nil, errors.Join(fmt.Errorf("open inventory: %w", err), db.Close())
 	}
 	return s, nil
@@ -167,7 +173,9 @@ func Open(opts Options) (*Store, error) {
 // Close closes the file. It may be called twice.
 func (s *Store) Close() error {
 	s.metrics.forget()
-	return s.db.Close()
+	err := s.db.Close()
+	s.packer.close()
+	return err
 }
 
 // Run removes states that are past the retention, once at the start and then
@@ -284,6 +292,10 @@ func (s *Store) readObjects(ctx context.Context, id int64, c *cluster) error {
 		if err := r.Scan(&e.row, &kind, &e.from, &body); err != nil {
 			return err
 		}
+		body, err := s.packer.unpack(body)
+		if err != nil {
+			return err
+		}
 		o, err := decode(kind, body)
 		if err != nil {
 			return err
@@ -302,7 +314,7 @@ func (s *Store) readObjects(ctx context.Context, id int64, c *cluster) error {
 		if err := r.Scan(&kind, &to, &body); err != nil {
 			return err
 		}
-		o, err := decode(kind, body)
+		o, err := s.decode(kind, body)
 		if err != nil {
 			return err
 		}
@@ -396,6 +408,15 @@ func byName(a, b object.Object) int {
 func sumOf(body []byte) [16]byte {
 	h := sha256.Sum256(body)
 	return [16]byte(h[:16])
+}
+
+// decode reads a body as it is stored.
+func (s *Store) decode(kind object.Kind, stored []byte) (object.Object, error) {
+	body, err := s.packer.unpack(stored)
+	if err != nil {
+		return nil, err
+	}
+	return decode(kind, body)
 }
 
 func decode(kind object.Kind, body []byte) (object.Object, error) {
@@ -611,7 +632,7 @@ func (s *Store) write(ctx context.Context, c *cluster, b *wire.InventoryBatch, i
 				}
 			}
 			if ch.after.o != nil {
-				r, err := begin.ExecContext(ctx, id, ch.key.Kind, ch.key.Namespace, ch.key.Name, ch.at, ch.body)
+				r, err := begin.ExecContext(ctx, id, ch.key.Kind, ch.key.Namespace, ch.key.Name, ch.at, s.packer.pack(ch.body))
 				if err != nil {
 					return 0, err
 				}
@@ -847,7 +868,7 @@ func (s *Store) At(ctx context.Context, clusterName string, kind object.Kind, t 
 		if err := r.Scan(&body); err != nil {
 			return err
 		}
-		o, err := decode(kind, body)
+		o, err := s.decode(kind, body)
 		out = append(out, o)
 		return err
 	}, `SELECT body FROM versions JOIN clusters ON clusters.id = versions.cluster
@@ -875,7 +896,7 @@ func (s *Store) Versions(ctx context.Context, clusterName string, key object.Key
 			v.To = time.UnixMilli(end.Int64).UTC()
 		}
 		var err error
-		v.Object, err = decode(key.Kind, body)
+		v.Object, err = s.decode(key.Kind, body)
 		out = append(out, v)
 		return err
 	}, `SELECT valid_from, valid_to, gone, body FROM versions JOIN clusters ON clusters.id = versions.cluster

@@ -419,6 +419,38 @@ func TestAClockThatIsAheadIsNotBelieved(t *testing.T) {
 	}
 }
 
+// TestBodiesArePacked keeps the file small, and reads bodies that are not packed.
+func TestBodiesArePacked(t *testing.T) {
+	p, err := newPacker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	body := []byte(`{"uid":"9f1c6a52-0c3f-4b83-8e0e-5d1f5f0f3c11","namespace":"shop","name":"cart-7c9d8f6b5-x2v4q","phase":"Running","ready":true}`)
+	packed := p.pack(body)
+	if got, err := p.unpack(packed); err != nil || string(got) != string(body) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := p.unpack(body); err != nil || string(got) != string(body) {
+		t.Errorf("as an earlier version wrote it: %q, %v", got, err)
+	}
+	if _, err := p.unpack(packed[:len(packed)-3]); err == nil {
+		t.Error("half a body was read")
+	}
+	path := filepath.Join(t.TempDir(), "inventory.db")
+	s := open(t, path, &clock{now: t0})
+	x := &session{t: t, s: s, cluster: "prod", id: "s", at: t0}
+	x.apply(snapshot(pod("a", "u1", "n1", "Running")))
+	var stored []byte
+	if err := s.db.QueryRow(`SELECT body FROM versions`).Scan(&stored); err != nil {
+		t.Fatal(err)
+	}
+	plain, err := p.unpack(stored)
+	if err != nil || len(stored) > len(plain)/3 {
+		t.Errorf("%d bytes of %d, %v", len(stored), len(plain), err)
+	}
+}
+
 func TestMetricsLint(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	s, err := Open(Options{Path: filepath.Join(t.TempDir(), "inventory.db"), Registerer: reg})
