@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e remote bench kill generate clean
+.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e remote bench accuracy kill generate clean
 
 CONSOLE := dashboards/console
 CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/crowsnest
@@ -86,6 +86,10 @@ bench: build ## measure, and record in docs/benchmarks.json
 kill: ## kill a server 200 times at 50,000 series and 5 times at a million, and record what is missing: about an hour
 	go run ./test/bench --only kills_50000
 	go run ./test/bench --only kills_1000000
+
+accuracy: build ## compare with the kernel's own figures on a real cluster; writes docs/accuracy.json and the page made of it; root on Debian
+	bash test/e2e/prepare.sh
+	go run ./test/bench --only accuracy
 
 generate: $(CONSOLE)/node_modules/.installed-lock ## rewrite what is derived: OpenAPI, the console's types, reference pages
 	$(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/crowsnest ./cmd/crowsnest

@@ -41,6 +41,10 @@ var measurements = []measurement{
 	{Name: "logs_fresh", Measure: logsFresh},
 	{Name: "fsync", Measure: fsync},
 	{Name: "restart", Measure: restart},
+	{Name: "edge_backlog", Asked: true, Measure: edgeBacklog},
+	{Name: "node_footprint", Measure: nodeFootprint},
+	{Name: "accuracy", Measure: accuracy},
+	{Name: "inventory_versions", Measure: inventoryVersions},
 	{Name: "kills_50000", Asked: true, Measure: kills(50_000, 200)},
 	{Name: "kills_1000000", Asked: true, Measure: kills(1_000_000, 5)},
 	{Name: "build_cold", Cold: true, Measure: buildCold},
@@ -54,6 +58,9 @@ type bench struct {
 
 	rounds int // of each comparison
 	series int // of a large store
+
+	siteNodes int           // of edge_backlog
+	siteFor   time.Duration // that it was away
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -73,6 +80,8 @@ func main() {
 	renderOnly := flag.Bool("render", false, "measure nothing; compute what follows from the recorded figures and make the page")
 	var b bench
 	flag.DurationVar(&b.for_, "for", 3*time.Minute, "how long a steady state is measured")
+	flag.IntVar(&b.siteNodes, "site-nodes", 100, "nodes of the site that comes back, of edge_backlog")
+	flag.DurationVar(&b.siteFor, "site-for", 24*time.Hour, "how long it was away")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each comparison")
 	flag.IntVar(&b.series, "series", 1_000_000, "series of what measures a large store")
 	flag.Parse()

@@ -64,6 +64,11 @@ func Up(ctx context.Context, log io.Writer) (*Cluster, error) {
 	return c, nil
 }
 
+// Start starts what of the cluster does not run.
+func (c *Cluster) Start(ctx context.Context, log io.Writer) error {
+	return c.script(ctx, log, "up.sh", c.State)
+}
+
 // Down stops the cluster if Up started it.
 func (c *Cluster) Down(ctx context.Context, log io.Writer) error {
 	if !c.started {

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crowsnest-dev/crowsnest/test/testbed"
+)
+
+// footprintInterval is the one that collectors have by default, and the one at
+// which the peers are asked.
+const footprintInterval = 30 * time.Second
+
+// footprintPeer is a program that measures a part of what a node collector does.
+type footprintPeer struct {
+	name, pkg string
+	args      func(kubeconfig, address string) []string
+	scrape    string // path that is asked each interval; empty where it works by itself
+}
+
+var footprintPeers = []footprintPeer{
+	{"node_exporter", "github.com/prometheus/node_exporter", func(_, address string) []string { return []string{"--web.listen-address=" + address} }, "/metrics"},
+	{"kube_state_metrics", "k8s.io/kube-state-metrics/v2", func(kubeconfig, address string) []string {
+		host, port, _ := strings.Cut(address, ":")
+		return []string{"--kubeconfig=" + kubeconfig, "--host=" + host, "--port=" + port, "--telemetry-host=" + host, "--telemetry-port=0"}
+	}, "/metrics"},
+	{"metrics_server", "sigs.k8s.io/metrics-server/cmd/metrics-server", func(kubeconfig, address string) []string {
+		_, port, _ := strings.Cut(address, ":")
+		return []string{"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
+			"--bind-address=127.0.0.1", "--secure-port=" + port, "--kubelet-insecure-tls", "--metric-resolution=" + footprintInterval.String(), "--cert-dir=" + os.TempDir()}
+	}, ""},
+}
+
+// peerProgram builds a peer from its own module, once.
+func peerProgram(ctx context.Context, b *bench, peer footprintPeer) (program, version string, err error) {
+	module := filepath.Join(b.root, "tools/peers", peer.name)
+	list := exec.CommandContext(ctx, "go", "list", "-f", "{{.Module.Version}}", peer.pkg)
+	list.Dir = module
+	out, err := list.Output()
+	if err != nil {
+		return "", "", fmt.Errorf("find %s: %w", peer.pkg, err)
+	}
+	version = strings.TrimSpace(string(out))
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", "", err
+	}
+	program = filepath.Join(cache, "crowsnest-bench", peer.name+"-"+version)
+	if _, err := os.Stat(program); err == nil {
+		return program, version, nil
+	}
+	b.say("building %s %s", peer.pkg, version)
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, peer.pkg)
+	build.Dir, build.Env = module, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("build %s: %w: %s", peer.pkg, err, out)
+	}
+	return program, version, nil
+}
+
+// nodeFootprint measures a node collector that follows no logs, next to the
+// programs that measure parts of the same, each alone on the same full node.
+func nodeFootprint(ctx context.Context, b *bench) ([]Result, error) {
+	return onCluster(ctx, b, func(c *testbed.Cluster, pods int) ([]Result, error) {
+		raw, err := os.ReadFile(filepath.Join(c.State, "pid/kubelet"))
+		if err != nil {
+			return nil, err
+		}
+		kubelet, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+		if err != nil {
+			return nil, err
+		}
+		if err := settle(ctx); err != nil {
+			return nil, err
+		}
+		alone, _, _, err := usage(ctx, kubelet, b.for_)
+		if err != nil {
+			return nil, err
+		}
+		address, err := testbed.FreeAddress()
+		if err != nil {
+			return nil, err
+		}
+		server := &testbed.Server{URL: "http://" + address, Cluster: benchCluster}
+		tokenFile := filepath.Join(b.dir, "footprint-token")
+		if err := os.WriteFile(tokenFile, []byte(benchToken+"\n"), 0o600); err != nil {
+			return nil, err
+		}
+		p, err := testbed.Start(b.dir, "footprint-server", filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, "footprint-server"),
+			"--listen", address, "--ingest-token-file", benchCluster+"="+tokenFile)
+		if err != nil {
+			return nil, err
+		}
+		defer p.Stop(20 * time.Second)
+		if err := p.WaitReady(ctx, server, time.Minute); err != nil {
+			return nil, err
+		}
+		collector, err := testbed.Start(b.dir, "footprint-collector", filepath.Join(b.root, "bin/crowsnest-collector"), "--role", "node", "--node", testbed.Node,
+			"--kubeconfig", c.Kubeconfig, "--server", server.URL, "--token-file", tokenFile, "--data", filepath.Join(b.dir, "footprint-collector"),
+			"--interval", footprintInterval.String(), "--listen", "", "--no-logs")
+		if err != nil {
+			return nil, err
+		}
+		if err := settle(ctx); err != nil {
+			return nil, errors.Join(err, collector.Stop(20*time.Second))
+		}
+		var read float64 // the kubelet's, while it is read
+		var g errgroup.Group
+		g.Go(func() (err error) { read, _, _, err = usage(ctx, kubelet, b.for_); return err })
+		cores, memory, rss, err := usage(ctx, collector.PID(), b.for_)
+		if err = errors.Join(err, g.Wait(), collector.Stop(20*time.Second)); err != nil {
+			return nil, err
+		}
+		note := fmt.Sprintf("Role node without logs at %s, a process beside %d running pods; mean over %s. %s.", footprintInterval, pods, b.for_, machine())
+		results := []Result{
+			{Name: "node_footprint_cpu", Unit: "cores", Ours: cores, Bar: "<= 0.03", Note: note},
+			{Name: "node_footprint_memory", Unit: "MiB", Ours: memory, Bar: "<= 40", Note: fmt.Sprintf("Anonymous memory, the most that was seen; with the mapped program %.0f MiB. %s", rss, note)},
+			{Name: "node_footprint_kubelet_cpu", Unit: "cores", Ours: read - alone, Note: fmt.Sprintf("What the kubelet uses more for being read: %.4f with, %.4f without. %s", read, alone, note)},
+		}
+		for _, peer := range footprintPeers {
+			more, err := peerFootprint(ctx, b, c, peer, cores, memory, note)
+			if err != nil {
+				// One that cannot be had takes nothing from the others.
+				b.say("%s is not measured: %v", peer.name, err)
+				continue
+			}
+			results = append(results, more...)
+		}
+		return results, nil
+	})
+}
+
+// peerFootprint measures one peer while it is asked at the interval.
+func peerFootprint(ctx context.Context, b *bench, c *testbed.Cluster, peer footprintPeer, ours, ourMemory float64, note string) ([]Result, error) {
+	program, version, err := peerProgram(ctx, b, peer)
+	if err != nil {
+		return nil, err
+	}
+	address, err := testbed.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	p, err := testbed.Start(b.dir, peer.name, program, peer.args(c.Kubeconfig, address)...)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Stop(20 * time.Second)
+	asking, stop := context.WithCancel(ctx)
+	var g errgroup.Group
+	answers := 0
+	g.Go(func() error {
+		for peer.scrape != "" {
+			if n, err := get(asking, "http://"+address+peer.scrape); err == nil && n > 0 {
+				answers++
+			}
+			if pause(asking, footprintInterval) != nil {
+				return nil
+			}
+		}
+		return nil
+	})
+	err = settle(ctx)
+	var cores, memory, rss float64
+	if err == nil {
+		cores, memory, rss, err = usage(ctx, p.PID(), b.for_)
+	}
+	stop()
+	if err = errors.Join(err, g.Wait()); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, p.Tail(10))
+	}
+	if peer.scrape != "" && answers < 2 {
+		return nil, fmt.Errorf("it answered %d times\n%s", answers, p.Tail(10))
+	}
+	note = fmt.Sprintf("The peer alone, asked every %s where it does not work by itself; its memory with the mapped program %.0f MiB. %s", footprintInterval, rss, note)
+	return []Result{
+		{Name: "node_footprint_cpu_to_" + peer.name, Unit: "cores", Ours: ours, Peer: &cores, PeerVersion: peer.name + " " + version, Note: note},
+		{Name: "node_footprint_memory_to_" + peer.name, Unit: "MiB", Ours: ourMemory, Peer: &memory, PeerVersion: peer.name + " " + version, Note: note},
+	}, nil
+}
+
+func get(ctx context.Context, url string) (bytes int64, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	return io.Copy(io.Discard, res.Body)
+}
