@@ -631,6 +631,11 @@ func (c *Collector) Ready() error {
 	return nil
 }
 
+// clusterKind is what a state source may know of the sort of its cluster.
+type clusterKind interface {
+	ClusterKind() (kind, why string)
+}
+
 func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 	h := wire.Health{
 		Time: at, StartedAt: c.started.UTC(), IntervalSeconds: int(interval / time.Second),
@@ -676,6 +681,9 @@ func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 	for kind, why := range trouble {
 		name := string(catalogue.Objects) + "/" + string(kind)
 		h.Sources = append(h.Sources, wire.SourceHealth{Name: name, Error: why, LastSuccess: success(name, false)})
+	}
+	if k, ok := c.o.World.State.(clusterKind); ok && c.o.Role != wire.RoleNode {
+		h.ClusterKind, h.ClusterKindWhy = k.ClusterKind()
 	}
 	if c.o.World.Scraper != nil {
 		h.Sources = append(h.Sources, c.o.World.Scraper.Health()...)

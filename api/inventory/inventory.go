@@ -346,6 +346,7 @@ func (h *handlers) describeOne(ctx context.Context, k Known, health map[string]w
 			f.worst.since = now.Sub(since)
 		}
 	}
+	c.KindReason = kindReason(k.Kind, c.Kind, health)
 	c.Unavailable = unavailable(catalogue.ClusterKind(c.Kind), health)
 	c.Sources, f.sources, f.down = sources(health)
 	f.unlisted = unlisted(health)
@@ -401,6 +402,20 @@ func intervalOf(health map[string]wire.Health) time.Duration {
 		longest = max(longest, time.Duration(s.IntervalSeconds)*time.Second)
 	}
 	return cmp.Or(longest, defaultInterval)
+}
+
+// kindReason says why a cluster is taken for a kind: somebody said so here, or a
+// collector does.
+func kindReason(byHand, kind string, health map[string]wire.Health) string {
+	if byHand != "" {
+		return "it was set by hand on the server"
+	}
+	for _, sender := range slices.Sorted(maps.Keys(health)) {
+		if h := health[sender]; h.ClusterKind == kind && h.ClusterKindWhy != "" {
+			return h.ClusterKindWhy
+		}
+	}
+	return ""
 }
 
 // unavailable lists the metrics that a cluster of a kind lacks, or that its

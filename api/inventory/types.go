@@ -65,6 +65,7 @@ type Cluster struct {
 	ID              string         `json:"id"`
 	Name            string         `json:"name" doc:"For people."`
 	Kind            string         `json:"kind" doc:"managed, independent, elastic or edge; empty when unknown."`
+	KindReason      string         `json:"kind_reason" doc:"Why it is taken for that kind; empty when nobody says so now."`
 	Version         string         `json:"version" doc:"Of Kubernetes; empty when unknown."`
 	State           string         `json:"state" enum:"ok,warning,critical,stale,waiting"`
 	Sentence        string         `json:"sentence" doc:"The state as a person would say it." example:"2 of 40 workloads are unhealthy; cart has been restarting for 12 min"`

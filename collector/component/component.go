@@ -52,9 +52,12 @@ type Options struct {
 	// Targets are addresses (https://10.0.0.5:10259) of components that the API
 	// server does not stand for, by name.
 	Targets map[string]string
-	Direct  *http.Client // for Targets; default http.DefaultClient
-	Logger  *slog.Logger
-	Now     func() time.Time // default time.Now
+	Direct  *http.Client // for Targets, and for what static pods show; default http.DefaultClient
+	// ClientCert says that Direct has a client certificate, without which etcd
+	// answers nobody.
+	ClientCert bool
+	Logger     *slog.Logger
+	Now        func() time.Time // default time.Now
 }
 
 // Source reads the control plane. Read must not be called concurrently with itself.
@@ -124,13 +127,26 @@ func (s *Source) Read(ctx context.Context, _ time.Time, now *state.Snapshot) []r
 	}
 	ask(func() []reading.Component { return s.apiServer(ctx) })
 	for name, u := range s.targets {
-		ask(func() []reading.Component { return []reading.Component{s.target(ctx, name, u)} })
+		ask(func() []reading.Component { return []reading.Component{s.target(ctx, name, name, u)} })
+	}
+	seen, hidden := s.discover(now)
+	for _, f := range seen {
+		ask(func() []reading.Component {
+			c := s.target(ctx, f.name, f.name+"@"+f.at.Host, f.at)
+			if c.ProbeTook == 0 { // nobody said that it can be reached from here; its pod is judged by its own probes
+				mu.Lock()
+				hidden[f.name] = fmt.Sprintf("%s does not answer at %s, where its pod says that it listens", f.name, f.at)
+				mu.Unlock()
+				return nil
+			}
+			return []reading.Component{c}
+		})
 	}
 	wg.Wait()
 	out = append(out, s.pods(now)...)
 	slices.SortFunc(out, func(a, b reading.Component) int { return strings.Compare(a.Name+"/"+a.Instance, b.Name+"/"+b.Instance) })
 	set.Components = out
-	set.Err = s.lacking(&set)
+	set.Err = s.lacking(&set, hidden)
 	set.Took = s.now().Sub(began)
 	text := ""
 	if set.Err != nil {
@@ -144,7 +160,7 @@ func (s *Source) Read(ctx context.Context, _ time.Time, now *state.Snapshot) []r
 }
 
 // lacking says what no component told, and why.
-func (s *Source) lacking(set *reading.Set) error {
+func (s *Source) lacking(set *reading.Set, hidden map[string]string) error {
 	api := s.last[APIServer]
 	if api != nil && api.err != nil {
 		for _, name := range []string{"k8s_component_request_rate", "k8s_component_request_error_ratio", "k8s_component_request_p99"} {
@@ -155,10 +171,21 @@ func (s *Source) lacking(set *reading.Set) error {
 		Etcd:      {"k8s_component_leader_changes_total", "k8s_component_fsync_p99"},
 		Scheduler: {"k8s_component_pending_pods", "k8s_component_scheduling_p99"},
 	} {
+		if slices.ContainsFunc(set.Components, func(c reading.Component) bool {
+			return c.Name == name && (c.LeaderChanges.OK() || c.PendingPods.OK())
+		}) {
+			continue
+		}
 		why := fmt.Sprintf("the address of %s is not known; name it with --component %s=https://…", name, name)
-		if f := s.last[name]; f != nil && f.err != nil {
-			why = f.err.Error()
-		} else if s.targets[name] != nil {
+		if hidden[name] != "" {
+			why = hidden[name] + "; name its address with --component " + name + "=https://…"
+		}
+		for key, f := range s.last {
+			if of, _, _ := strings.Cut(key, "@"); of == name && f.err != nil {
+				why = f.err.Error()
+			}
+		}
+		if s.targets[name] != nil && s.last[name] != nil && s.last[name].err == nil {
 			continue
 		}
 		for _, m := range metrics {
@@ -170,6 +197,9 @@ func (s *Source) lacking(set *reading.Set) error {
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(s.last)) {
+		if strings.Contains(name, "@") {
+			continue // nobody asked for it: what it lacks is said above
+		}
 		errs = append(errs, s.last[name].err)
 	}
 	return errors.Join(errs...)
@@ -199,14 +229,14 @@ func (s *Source) apiServer(ctx context.Context) []reading.Component {
 }
 
 // target reads a component at an address of its own.
-func (s *Source) target(ctx context.Context, name string, u *url.URL) reading.Component {
+func (s *Source) target(ctx context.Context, name, key string, u *url.URL) reading.Component {
 	c := reading.Component{Name: name, Instance: u.Host, At: s.now()}
 	path := "/healthz"
 	if name == Etcd {
 		path = "/health"
 	}
 	s.probe(ctx, s.o.Direct, u, path, &c)
-	f := s.figures(ctx, s.o.Direct, u, name)
+	f := s.figures(ctx, s.o.Direct, u, key)
 	c.DatabaseBytes, c.LeaderChanges, c.Fsync, c.PendingPods, c.Scheduling = f.database, f.leaders, f.fsync, f.pending, f.scheduling
 	return c
 }

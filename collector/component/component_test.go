@@ -2,9 +2,11 @@ package component
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -237,4 +239,107 @@ func FuzzMetrics(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestWhereStaticPodsListen(t *testing.T) {
+	for name, tc := range map[string]struct {
+		component, command string
+		cert               bool
+		want, why          string
+	}{
+		"scheduler as it is by default":  {Scheduler, "kube-scheduler --leader-elect=true", false, "https://10.0.0.5:10259", ""},
+		"scheduler of kubeadm":           {Scheduler, "kube-scheduler --bind-address=127.0.0.1", false, "", "listens on loopback only"},
+		"scheduler elsewhere":            {Scheduler, "kube-scheduler --bind-address 10.0.0.9 --secure-port 443", false, "https://10.0.0.9:443", ""},
+		"scheduler that serves nothing":  {Scheduler, "kube-scheduler --secure-port=0", false, "", "serves nothing"},
+		"controller manager":             {ControllerManager, "kube-controller-manager --bind-address=0.0.0.0", false, "https://10.0.0.5:10257", ""},
+		"controller manager, protocol 6": {ControllerManager, "kube-controller-manager --bind-address=::", false, "https://10.0.0.5:10257", ""},
+		"etcd that shows its figures":    {Etcd, "etcd --listen-metrics-urls=http://127.0.0.1:2381,http://0.0.0.0:2381", false, "http://10.0.0.5:2381", ""},
+		"etcd with a certificate":        {Etcd, "etcd --listen-metrics-urls=http://127.0.0.1:2381 --listen-client-urls=https://127.0.0.1:2379,https://10.0.0.5:2379", true, "https://10.0.0.5:2379", ""},
+		"etcd without one":               {Etcd, "etcd --listen-client-urls=https://10.0.0.5:2379", false, "", "--component-cert-file"},
+		"etcd for itself":                {Etcd, "etcd --listen-client-urls=https://127.0.0.1:2379", true, "", "loopback only"},
+		"nonsense":                       {Etcd, "etcd --listen-metrics-urls=::::,%zz,ftp://10.0.0.5:1", true, "", "loopback only"},
+	} {
+		at, why := addressOf(tc.component, strings.Fields(tc.command), "10.0.0.5", tc.cert)
+		if got := fmt.Sprint(at); (tc.want == "") != (at == nil) || at != nil && got != tc.want || !strings.Contains(why, tc.why) {
+			t.Errorf("%s: %v, %q", name, at, why)
+		}
+	}
+	if at, why := addressOf(Scheduler, []string{"kube-scheduler"}, "", false); at != nil || !strings.Contains(why, "its node's object") {
+		t.Errorf("without an address of the node: %v, %q", at, why)
+	}
+}
+
+// A scheduler whose static pod says where it listens is asked there; one that does
+// not answer is not called unready, as nobody said that it can be reached.
+func TestComponentsAreFoundByTheirStaticPods(t *testing.T) {
+	api := server(t, map[string]func(http.ResponseWriter){"/readyz": say(200, "ok"), "/metrics": say(403, "")})
+	scheduler := server(t, map[string]func(http.ResponseWriter){"/healthz": say(200, "ok"), "/metrics": say(200, schedulerMetrics)})
+	host, port, err := net.SplitHostPort(scheduler.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Loopback is never asked: the pod's loopback is not ours. So the test listens
+	// on another address of this machine.
+	if ip := net.ParseIP(host); ip == nil || ip.IsLoopback() {
+		l, err := net.Listen("tcp", net.JoinHostPort(ownAddress(t), "0"))
+		if err != nil {
+			t.Skipf("no address of its own: %v", err)
+		}
+		srv := &http.Server{Handler: scheduler.Config.Handler}
+		go func() { _ = srv.Serve(l) }()
+		t.Cleanup(func() { _ = srv.Close() })
+		host, port, _ = net.SplitHostPort(l.Addr().String())
+	}
+	pod := func(name, component string, command ...string) *object.Pod {
+		return &object.Pod{Meta: object.Meta{Namespace: "kube-system", Name: name, UID: name, Labels: map[string]string{"component": component}}, Node: "m", Ready: true, Command: command}
+	}
+	now := &state.Snapshot{Nodes: map[string]*object.Node{"m": {InternalIP: host}}, Pods: map[string]*object.Pod{
+		"s": pod("kube-scheduler-m", "kube-scheduler", "kube-scheduler"),
+		"c": pod("kube-controller-manager-m", "kube-controller-manager", "kube-controller-manager", "--secure-port=1"),
+		"e": pod("etcd-m", "etcd", "etcd"),
+	}}
+	set := read(t, api, nil, now)
+	names := map[string]int{}
+	for _, c := range set.Components {
+		names[c.Name]++
+		if !c.Ready {
+			t.Errorf("%s of %s is not ready", c.Name, c.Instance)
+		}
+	}
+	if names[Scheduler] == 0 || names[ControllerManager] != 1 {
+		t.Errorf("components %v", names)
+	}
+	if why := set.Lacking["k8s_component_fsync_p99"]; !strings.Contains(why, "etcd on node m shows its figures on loopback only") || !strings.Contains(why, "--component etcd=") {
+		t.Errorf("etcd's figures are missing because %q", why)
+	}
+	// The scheduler of this test speaks plain HTTP at a port of its own, which its
+	// flags cannot say: what is asked is in discover and target, each by itself.
+	u, _ := url.Parse("http://" + net.JoinHostPort(host, port))
+	a, _ := url.Parse(api.URL)
+	s, err := New(Options{API: a, Client: api.Client(), Direct: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, Now: func() time.Time { return at }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := s.target(t.Context(), Scheduler, Scheduler+"@"+u.Host, u); !c.Ready || !c.PendingPods.OK() {
+		t.Errorf("asked itself it says %+v", c)
+	}
+	if f, hidden := s.discover(now); len(f) != 2 || hidden[Etcd] == "" {
+		t.Errorf("found %v, hidden %v", f, hidden)
+	}
+}
+
+// ownAddress is an address of this machine that is not loopback.
+func ownAddress(t *testing.T) string {
+	t.Helper()
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && !n.IP.IsLoopback() && n.IP.To4() != nil {
+			return n.IP.String()
+		}
+	}
+	t.Skip("this machine has loopback alone")
+	return ""
 }

@@ -62,6 +62,9 @@ func convertPod(p *corev1.Pod) *pod {
 	}
 	if _, static := p.Annotations[annotationConfigMirror]; static {
 		out.Mirror = p.Annotations[annotationConfigHash]
+		if p.Namespace == "kube-system" && p.Labels["component"] != "" && len(p.Spec.Containers) > 0 {
+			out.Command = slices.Concat(p.Spec.Containers[0].Command, p.Spec.Containers[0].Args)
+		}
 	}
 	for k, v := range p.Annotations {
 		if strings.HasPrefix(k, object.AnnotationLogs) {

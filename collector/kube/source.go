@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"reflect"
@@ -347,41 +348,58 @@ func (s *Source) Extra() []string {
 func (s *Source) ClusterFacts() (kind, version string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	kind, _ = s.kindLocked()
+	return kind, s.version
+}
+
+// ClusterKind gives the cluster's kind and why it is taken for it.
+func (s *Source) ClusterKind() (kind, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kindLocked()
+}
+
+func (s *Source) kindLocked() (kind, why string) {
 	if s.o.ClusterKind != "" {
-		return s.o.ClusterKind, s.version
+		return s.o.ClusterKind, "the collector's configuration says so (--cluster-kind)"
 	}
-	return clusterKind(s.current.Nodes, s.current.Pods), s.version
+	return clusterKind(s.current.Nodes, s.current.Pods)
 }
 
 // clusterKind: without real nodes it is elastic; with nodes of an edge platform,
 // edge; where control plane nodes or pods show, independent; else managed.
-func clusterKind(nodes map[string]*object.Node, pods map[string]*object.Pod) string {
+func clusterKind(nodes map[string]*object.Node, pods map[string]*object.Pod) (kind, why string) {
 	if len(nodes) == 0 {
-		return ""
+		return "", ""
 	}
-	realNodes := false
-	kind := "managed"
-	for _, n := range nodes {
+	realNodes, master := 0, ""
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		n := nodes[name]
 		if n.Virtual {
 			continue
 		}
-		realNodes = true
-		if _, edge := n.Labels["node-role.kubernetes.io/edge"]; edge || n.Labels["openyurt.io/is-edge-worker"] == "true" {
-			return "edge"
+		realNodes++
+		for label, value := range map[string]string{"node-role.kubernetes.io/edge": "", "openyurt.io/is-edge-worker": "true"} {
+			if v, ok := n.Labels[label]; ok && v == value {
+				return "edge", fmt.Sprintf("node %s has the label %s", name, label)
+			}
 		}
-		if slices.Contains(n.Roles, "control-plane") || slices.Contains(n.Roles, "master") {
-			kind = "independent"
+		if master == "" && (slices.Contains(n.Roles, "control-plane") || slices.Contains(n.Roles, "master")) {
+			master = name
 		}
 	}
-	if !realNodes {
-		return "elastic"
+	switch {
+	case realNodes == 0:
+		return "elastic", fmt.Sprintf("none of its %d nodes is real: virtual kubelets stand for them", len(nodes))
+	case master != "":
+		return "independent", fmt.Sprintf("node %s has the role of a control plane", master)
 	}
 	for _, p := range pods {
 		if p.Namespace == "kube-system" && p.Mirror != "" && strings.HasPrefix(p.Name, "kube-apiserver-") {
-			return "independent"
+			return "independent", "the API server runs as a static pod on node " + p.Node
 		}
 	}
-	return kind
+	return "managed", "neither a node nor a pod of the control plane shows: the provider runs it"
 }
 
 func (s *Source) keepVersion(ctx context.Context) {

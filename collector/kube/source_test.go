@@ -334,18 +334,26 @@ func TestCoalesceKeepsFirstAndLast(t *testing.T) {
 func TestClusterKind(t *testing.T) {
 	n := func(virtual bool, roles ...string) *object.Node { return &object.Node{Virtual: virtual, Roles: roles} }
 	for name, tc := range map[string]struct {
-		nodes map[string]*object.Node
-		want  string
+		nodes     map[string]*object.Node
+		pods      map[string]*object.Pod
+		want, why string
 	}{
-		"nothing known":      {nil, ""},
-		"virtual nodes only": {map[string]*object.Node{"a": n(true)}, "elastic"},
-		"workers only":       {map[string]*object.Node{"a": n(false), "v": n(true)}, "managed"},
-		"control plane":      {map[string]*object.Node{"a": n(false), "b": n(false, "control-plane")}, "independent"},
-		"edge":               {map[string]*object.Node{"a": {Meta: object.Meta{Labels: map[string]string{"node-role.kubernetes.io/edge": ""}}}}, "edge"},
+		"nothing known":      {},
+		"virtual nodes only": {map[string]*object.Node{"a": n(true)}, nil, "elastic", "none of its 1 nodes"},
+		"workers only":       {map[string]*object.Node{"a": n(false), "v": n(true)}, nil, "managed", "the provider runs it"},
+		"control plane":      {map[string]*object.Node{"a": n(false), "b": n(false, "control-plane")}, nil, "independent", "node b"},
+		"a static pod": {map[string]*object.Node{"a": n(false)}, map[string]*object.Pod{
+			"u": {Meta: object.Meta{Namespace: "kube-system", Name: "kube-apiserver-a"}, Node: "a", Mirror: "x"},
+		}, "independent", "static pod on node a"},
+		"edge": {map[string]*object.Node{"a": {Meta: object.Meta{Labels: map[string]string{"node-role.kubernetes.io/edge": ""}}}}, nil, "edge", "label node-role.kubernetes.io/edge"},
 	} {
-		if got := clusterKind(tc.nodes, nil); got != tc.want {
-			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		if got, why := clusterKind(tc.nodes, tc.pods); got != tc.want || (why == "") != (got == "") || !strings.Contains(why, tc.why) {
+			t.Errorf("%s: %q because %q, want %q", name, got, why, tc.want)
 		}
+	}
+	s := &Source{o: Options{ClusterKind: "edge"}}
+	if kind, why := s.ClusterKind(); kind != "edge" || !strings.Contains(why, "--cluster-kind") {
+		t.Errorf("set by hand it is %q because %q", kind, why)
 	}
 }
 

@@ -53,7 +53,7 @@ func (logReadings) Name() string { return string(catalogue.Lines) }
 func (l logReadings) Read(context.Context, time.Time, *state.Snapshot) []reading.Set {
 	at := l.now()
 	set := reading.Set{Node: l.node, Source: catalogue.Lines, Partial: true} // that a log is not followed is no blindness
-	for id, n := range l.counts() { // by names: the kubelet has another UID for static pods
+	for id, n := range l.counts() {                                          // by names: the kubelet has another UID for static pods
 		set.Containers = append(set.Containers, reading.Container{
 			Namespace: id.Namespace, Pod: id.Pod, Name: id.Container,
 			LogLines: reading.Value{V: float64(n.Read), At: at}, LogBytes: reading.Value{V: float64(n.Bytes), At: at},

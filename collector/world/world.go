@@ -167,7 +167,7 @@ func controlPlane(o Options, client *kube.Client) (*component.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return component.New(component.Options{API: api, Client: client.HTTP(), Targets: o.Components, Direct: direct, Logger: o.Logger, Now: o.Now})
+	return component.New(component.Options{API: api, Client: client.HTTP(), Targets: o.Components, Direct: direct, ClientCert: o.ComponentCertFile != "", Logger: o.Logger, Now: o.Now})
 }
 
 // nodeSources are those of a collector on the node itself.

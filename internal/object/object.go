@@ -206,8 +206,11 @@ type Pod struct {
 	Ready       bool        `json:"ready"`
 	Terminating bool        `json:"terminating,omitempty"`
 	HostNetwork bool        `json:"host_network,omitempty"`
-	Mirror      string      `json:"mirror,omitempty"` // of a static pod: the UID under which the kubelet knows it
-	IP          string      `json:"ip,omitempty"`
+	// Command is what a static pod of the control plane runs: where it listens is
+	// in it. It stays in the collector.
+	Command []string `json:"-"`
+	Mirror  string   `json:"mirror,omitempty"` // of a static pod: the UID under which the kubelet knows it
+	IP      string   `json:"ip,omitempty"`
 	// Annotations are those whose names begin with AnnotationLogs. They stay with
 	// the collector.
 	Annotations map[string]string `json:"-"`

@@ -87,6 +87,10 @@ type Health struct {
 	IntervalSeconds int       `json:"interval_seconds"`
 	// Sources in the order of their names.
 	Sources []SourceHealth `json:"sources"`
+	// ClusterKind is what the collector takes the cluster for, and why; empty in
+	// role node.
+	ClusterKind    string `json:"cluster_kind,omitempty"`
+	ClusterKindWhy string `json:"cluster_kind_why,omitempty"`
 	// Unavailable names catalogue metrics that this collector should fill and
 	// cannot, with the reason in words for people.
 	Unavailable map[string]string `json:"unavailable,omitempty"`

@@ -1457,6 +1457,8 @@ export interface components {
             interval_seconds: number;
             /** @description managed, independent, elastic or edge; empty when unknown. */
             kind: string;
+            /** @description Why it is taken for that kind; empty when nobody says so now. */
+            kind_reason: string;
             /**
              * Format: date-time
              * @description When something came from it last; null when nothing ever did.
