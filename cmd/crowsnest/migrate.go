@@ -132,12 +132,39 @@ func toMigrate(ctx context.Context, data string, retention time.Duration) (_ str
 	if err := os.RemoveAll(dir); err != nil {
 		return "", err
 	}
-	db, err := metrics.Open(metrics.Options{Dir: d.join("metrics"), Retention: retention, Logger: slog.New(slog.DiscardHandler)})
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return "", err
+	}
+	stores, err := filepath.Glob(d.join(classesDir + "/*"))
 	if err != nil {
 		return "", err
 	}
-	if err := errors.Join(db.SnapshotBlocks(ctx, dir), db.Close()); err != nil {
-		return "", fmt.Errorf("take what is to be moved: %w", err)
+	for _, store := range append([]string{d.join("metrics")}, stores...) {
+		if err := takeBlocks(ctx, store, dir, retention); err != nil {
+			return "", fmt.Errorf("take what is to be moved of %s: %w", store, err)
+		}
 	}
 	return dir, os.WriteFile(filepath.Join(dir, migrationDone), nil, 0o600)
+}
+
+// takeBlocks gives the blocks of one class's store second names in a folder.
+func takeBlocks(ctx context.Context, store, dir string, retention time.Duration) error {
+	db, err := metrics.Open(metrics.Options{Dir: store, Retention: retention, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	part := filepath.Join(dir, "part")
+	if err := errors.Join(db.SnapshotBlocks(ctx, part), db.Close()); err != nil {
+		return err
+	}
+	blocks, err := filepath.Glob(filepath.Join(part, "*"))
+	if err != nil {
+		return err
+	}
+	for _, b := range blocks {
+		if err := os.Rename(b, filepath.Join(dir, filepath.Base(b))); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(part)
 }
