@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -765,6 +766,56 @@ func BenchmarkTap(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/sample")
+}
+
+// cpuTime is what the process has used.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkSums counts what an interval of 150,000 pods costs both ways: summed
+// as its samples pass, and read back from the store. make bench records it.
+func BenchmarkSums(b *testing.B) {
+	for _, tapped := range []bool{true, false} {
+		b.Run(map[bool]string{true: "passing", false: "read"}[tapped], func(b *testing.B) {
+			const pods = 150_000
+			g := newRig(b, tapped)
+			ps := make([]point, pods)
+			for i := range ps {
+				ps[i] = pod(catalogue.PodCPU, fmt.Sprint("w", i/10), fmt.Sprint("p", i), float64(i)*0.001)
+			}
+			var used time.Duration
+			for n := range b.N {
+				at := t0.Add(time.Duration(n) * step)
+				g.now = at
+				taken := g.store(at, "all", step, true, ps...)
+				if !tapped { // one that was not there when they passed
+					if err := g.db.Close(); err != nil {
+						b.Fatal(err)
+					}
+					g.start(false)
+				}
+				began := cpuTime(b)
+				if tapped {
+					for off := 0; off < len(taken); off += 1000 { // as requests come
+						g.r.Add(test, step, taken[off:min(off+1000, len(taken))])
+					}
+				}
+				g.r.Report(Report{Cluster: test, Sender: "all", Through: at, Interval: step})
+				g.advance()
+				used += cpuTime(b) - began
+			}
+			if want := b.N; len(g.written) != want {
+				b.Fatalf("%d intervals written, want %d", len(g.written), want)
+			}
+			b.ReportMetric(float64(used.Nanoseconds())/float64(b.N*pods), "cpu-ns/sample")
+		})
+	}
 }
 
 // A site that was away longer than MaxOpen is back, one of its nodes much later

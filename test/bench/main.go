@@ -4,6 +4,7 @@
 //
 //	make bench                               # all; root, for those on the test cluster
 //	make bench BENCH="--only first_chart"    # those whose name holds the word
+//	make bench BENCH="--only longrange"      # charts over 90 days; builds their data once, see --nodes
 //	make bench BENCH="--cold"                # also a build with an empty cache: about 15 minutes
 package main
 
@@ -45,6 +46,9 @@ var measurements = []measurement{
 	{Name: "node_footprint", Measure: nodeFootprint},
 	{Name: "accuracy", Measure: accuracy},
 	{Name: "inventory_versions", Measure: inventoryVersions},
+	{Name: "encoding", Measure: encodings},
+	{Name: "rollups", Measure: rollups},
+	{Name: "longrange", Asked: true, Measure: longRanges},
 	{Name: "kills_50000", Asked: true, Measure: kills(50_000, 200)},
 	{Name: "kills_1000000", Asked: true, Measure: kills(1_000_000, 5)},
 	{Name: "build_cold", Cold: true, Measure: buildCold},
@@ -61,6 +65,7 @@ type bench struct {
 
 	siteNodes int           // of edge_backlog
 	siteFor   time.Duration // that it was away
+	nodes     int           // of a long history
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -84,6 +89,7 @@ func main() {
 	flag.DurationVar(&b.siteFor, "site-for", 24*time.Hour, "how long it was away")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each comparison")
 	flag.IntVar(&b.series, "series", 1_000_000, "series of what measures a large store")
+	flag.IntVar(&b.nodes, "nodes", 20, "nodes of the cluster whose 90 days are measured: 20 take about 3 GB and half an hour to build, once")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
