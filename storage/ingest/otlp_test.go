@@ -46,7 +46,7 @@ func (g *rig) otlp(kind string, body []byte, headers ...string) (status int, tex
 	return w.Code, w.Body.String(), w.Header()
 }
 
-func protobuf(t *testing.T, r pmetricotlp.ExportRequest) []byte {
+func protobuf(t testing.TB, r pmetricotlp.ExportRequest) []byte {
 	raw, err := r.MarshalProto()
 	if err != nil {
 		t.Fatal(err)
@@ -170,4 +170,41 @@ func TestOTLPBoundsAreThoseOfRemoteWrite(t *testing.T) {
 	if status, text, header := g.otlp("application/x-protobuf", many(1)); status != http.StatusTooManyRequests || header.Get("Retry-After") == "" || g.everything() != before {
 		t.Errorf("%d %s, %d stored", status, text, g.everything()-before)
 	}
+}
+
+// FuzzServeOTLP sends bodies that are anything, as protobuf and as JSON: nothing
+// may panic, and only what was understood is stored.
+func FuzzServeOTLP(f *testing.F) {
+	g := newRig(f, Limits{CompressedBytes: 64 << 10, DecompressedBytes: 256 << 10, SeriesPerCluster: 1000})
+	req := otlp(func(ms pmetric.MetricSlice) {
+		gauge(ms, "queue.length", t0, 3, "n", "1")
+		m := ms.AppendEmpty()
+		m.SetName("latency")
+		h := m.SetEmptyExponentialHistogram()
+		h.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+		p := h.DataPoints().AppendEmpty()
+		p.SetTimestamp(pcommon.NewTimestampFromTime(t0))
+		p.SetScale(30) // finer than the store knows
+		p.SetCount(2)
+		p.Positive().SetOffset(-1 << 30)
+		p.Positive().BucketCounts().FromRaw([]uint64{1, 1})
+	})
+	asJSON, err := req.MarshalJSON()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(protobuf(f, req), false)
+	f.Add(asJSON, true)
+	f.Add([]byte("neither"), false)
+	f.Fuzz(func(t *testing.T, body []byte, json bool) {
+		kind := "application/x-protobuf"
+		if json {
+			kind = "application/json"
+		}
+		switch status, text, _ := g.otlp(kind, body); status {
+		case 200, 400, 413:
+		default:
+			t.Errorf("answered %d: %s", status, text)
+		}
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/golang/snappy"
@@ -215,7 +216,7 @@ func firstPod(ctx context.Context, dir string) (_ string, err error) {
 	if err != nil || len(pods) == 0 {
 		return "", fmt.Errorf("no pod in %s: %w", dir, err)
 	}
-	return pods[0], nil
+	return strings.Clone(pods[0]), nil // it points into the store's files
 }
 
 // forget has the system drop a folder's files from its memory.
