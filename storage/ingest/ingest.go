@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/golang/snappy"
+	"github.com/klauspost/compress/zstd"
 	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/storage"
@@ -92,6 +93,7 @@ type Ingester struct {
 	hash    hasher
 	otlp    http.Handler
 	buffers sync.Pool // of *[]byte, for decompressed bodies
+	zstd    sync.Pool // of *zstd.Decoder
 
 	requests chan struct{} // a place for each request worked on
 	backlog  chan struct{}
@@ -260,8 +262,9 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 	if err != nil {
 		return refuse(w, http.StatusUnsupportedMediaType, resultMalformed, clip(err.Error(), 512))
 	}
-	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "snappy" {
-		return refuse(w, http.StatusUnsupportedMediaType, resultMalformed, fmt.Sprintf("the body is compressed as %q, only snappy is taken", clip(enc, 64)))
+	enc := r.Header.Get("Content-Encoding")
+	if enc != "" && enc != "snappy" && enc != "zstd" {
+		return refuse(w, http.StatusUnsupportedMediaType, resultMalformed, fmt.Sprintf("the body is compressed as %q, only snappy and zstd are taken", clip(enc, 64)))
 	}
 	q, done, result := i.admit(w, r, clusterID, history, now)
 	if q == nil {
@@ -272,20 +275,17 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 	if body == nil {
 		return result
 	}
-	if n, err := snappy.DecodedLen(body); err != nil {
-		return refuse(w, http.StatusBadRequest, resultMalformed, "the body is not compressed as snappy block: "+err.Error())
-	} else if int64(n) > i.limits.DecompressedBytes {
-		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge,
-			fmt.Sprintf("the body has %d bytes when decompressed, the limit is %d", n, i.limits.DecompressedBytes))
-	}
 	buf, _ := i.buffers.Get().(*[]byte)
 	if buf == nil {
 		buf = new([]byte)
 	}
 	defer i.buffers.Put(buf)
-	raw, err := snappy.Decode((*buf)[:cap(*buf)], body)
-	if err != nil {
-		return refuse(w, http.StatusBadRequest, resultMalformed, "the body cannot be decompressed: "+err.Error())
+	raw, err := i.unpack(*buf, body, enc)
+	switch {
+	case errors.Is(err, fault.ErrTooLarge):
+		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, err.Error())
+	case err != nil:
+		return refuse(w, http.StatusBadRequest, resultMalformed, err.Error())
 	}
 	*buf = raw
 	m, err := decode(kind, raw)
@@ -310,6 +310,42 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 		}
 	}
 	return i.answer(w, q, http.StatusNoContent)
+}
+
+// unpack decompresses a body into buf's memory. fault.ErrTooLarge for one that
+// would become larger than the limit, which is found before it has.
+func (i *Ingester) unpack(buf, body []byte, enc string) ([]byte, error) {
+	limit := i.limits.DecompressedBytes
+	if enc != "zstd" {
+		n, err := snappy.DecodedLen(body)
+		if err != nil {
+			return nil, fmt.Errorf("the body is not compressed as snappy block: %w", err)
+		}
+		if int64(n) > limit {
+			return nil, fmt.Errorf("the body has %d bytes when decompressed, the limit is %d: %w", n, limit, fault.ErrTooLarge)
+		}
+		raw, err := snappy.Decode(buf[:cap(buf)], body)
+		if err != nil {
+			return nil, fmt.Errorf("the body cannot be decompressed: %w", err)
+		}
+		return raw, nil
+	}
+	d, ok := i.zstd.Get().(*zstd.Decoder)
+	if !ok {
+		var err error
+		if d, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)), zstd.WithDecoderLowmem(true)); err != nil {
+			return nil, err
+		}
+	}
+	defer i.zstd.Put(d)
+	raw, err := d.DecodeAll(body, buf[:0])
+	switch {
+	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return nil, fmt.Errorf("the body has more than the limit of %d bytes when decompressed: %w", limit, fault.ErrTooLarge)
+	case err != nil:
+		return nil, fmt.Errorf("the body cannot be decompressed as zstd: %w", err)
+	}
+	return raw, nil
 }
 
 // admit lets a request in, or answers it: whatever is told to come again is

@@ -18,6 +18,7 @@ import (
 
 	"github.com/gogo/protobuf/proto"
 	"github.com/golang/snappy"
+	"github.com/klauspost/compress/zstd"
 	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -333,6 +334,34 @@ func TestHistogramsAndExemplars(t *testing.T) {
 	}
 }
 
+// packed compresses as zstd.
+func packed(t testing.TB, raw []byte) []byte {
+	t.Helper()
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Close() }()
+	return w.EncodeAll(raw, nil)
+}
+
+// Some senders compress remote write as zstd.
+func TestZstdIsTaken(t *testing.T) {
+	g := newRig(t, Limits{})
+	for n, tc := range []struct {
+		ct   string
+		body []byte
+	}{{v1, bodyV1(t, smp(1, t0, "__name__", "x"))}, {v2, bodyV2(t, smp(1, t0, "__name__", "y"))}} {
+		raw, err := snappy.Decode(nil, tc.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := g.post(tc.ct, packed(t, raw), "Content-Encoding", "zstd"); a.status != 204 || g.everything() != n+1 {
+			t.Errorf("%s: %d %s, %d samples", tc.ct, a.status, a.text, g.everything())
+		}
+	}
+}
+
 func TestMalformedStoresNothing(t *testing.T) {
 	g := newRig(t, Limits{CompressedBytes: 4 << 10, DecompressedBytes: 64 << 10})
 	good := bodyV1(t, smp(1, t0, "__name__", "x"))
@@ -354,6 +383,8 @@ func TestMalformedStoresNothing(t *testing.T) {
 		"no media type of ours":    {"text/plain", good, nil, 415, ""},
 		"unknown message":          {"application/x-protobuf;proto=x.y.Z", good, nil, 415, ""},
 		"gzip":                     {v1, good, []string{"Content-Encoding", "gzip"}, 415, "gzip"},
+		"not zstd":                 {v1, good, []string{"Content-Encoding", "zstd"}, 400, "zstd"},
+		"zstd bomb":                {v1, packed(t, make([]byte, 8<<20)), []string{"Content-Encoding", "zstd"}, 413, "65536"},
 		"too large as sent":        {v1, bytes.Repeat([]byte{7}, 5<<10), nil, 413, "4096"},
 		"too large when unpacked":  {v1, snappy.Encode(nil, make([]byte, 65<<10)), nil, 413, "65536"},
 		"says it is far too large": {v1, []byte{0xff, 0xff, 0xff, 0xff, 0x0f, 1, 2, 3}, nil, 413, ""},
@@ -374,7 +405,7 @@ func TestMalformedStoresNothing(t *testing.T) {
 	if n := g.everything(); n != 0 {
 		t.Errorf("%d samples stored", n)
 	}
-	if m, l := testutil.ToFloat64(g.i.metrics.requests.WithLabelValues(resultMalformed)), testutil.ToFloat64(g.i.metrics.requests.WithLabelValues(resultTooLarge)); m != 16 || l != 3 {
+	if m, l := testutil.ToFloat64(g.i.metrics.requests.WithLabelValues(resultMalformed)), testutil.ToFloat64(g.i.metrics.requests.WithLabelValues(resultTooLarge)); m != 17 || l != 4 {
 		t.Errorf("counted %v malformed and %v too large", m, l)
 	}
 	if len(g.arrivals) != 0 {
