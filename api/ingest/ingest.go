@@ -12,7 +12,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -168,7 +170,7 @@ func (h *Handler) ServeControl(w http.ResponseWriter, r *http.Request) {
 
 // ServeLogs takes a wire.LogBatch.
 func (h *Handler) ServeLogs(w http.ResponseWriter, r *http.Request) {
-	h.take(w, r, "logs", wire.MaxLogBatchBytes, func(ctx context.Context, cluster string, body []byte) error {
+	h.take(w, r, "logs", []string{wire.LogBatchType, "application/json"}, wire.MaxLogBatchBytes, func(ctx context.Context, cluster string, body []byte) error {
 		b, err := wire.UnmarshalLogBatch(body)
 		if err != nil {
 			return err
@@ -179,7 +181,7 @@ func (h *Handler) ServeLogs(w http.ResponseWriter, r *http.Request) {
 
 // ServeInventory takes a wire.InventoryBatch.
 func (h *Handler) ServeInventory(w http.ResponseWriter, r *http.Request) {
-	h.take(w, r, "inventory", wire.MaxInventoryBatchBytes, func(ctx context.Context, cluster string, body []byte) error {
+	h.take(w, r, "inventory", []string{"application/json"}, wire.MaxInventoryBatchBytes, func(ctx context.Context, cluster string, body []byte) error {
 		b, err := wire.UnmarshalInventoryBatch(body)
 		if err != nil {
 			return err
@@ -207,13 +209,13 @@ func (h *Handler) ServeOwners(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(out) // the client is gone; it asks again
 }
 
-func (h *Handler) take(w http.ResponseWriter, r *http.Request, what string, limit int64, store func(context.Context, string, []byte) error) {
+func (h *Handler) take(w http.ResponseWriter, r *http.Request, what string, types []string, limit int64, store func(context.Context, string, []byte) error) {
 	cluster, err := h.accept(w, r)
 	if err != nil {
 		h.refuse(w, r, what, err)
 		return
 	}
-	if err := checkType(r); err != nil {
+	if err := checkType(r, types); err != nil {
 		h.refuse(w, r, what, err)
 		return
 	}
@@ -256,10 +258,10 @@ type unsupported struct{ error }
 
 func (unsupported) Unwrap() error { return fault.ErrMalformed }
 
-func checkType(r *http.Request) error {
+func checkType(r *http.Request, types []string) error {
 	if ct := r.Header.Get("Content-Type"); ct != "" {
-		if t, _, err := mime.ParseMediaType(ct); err != nil || t != "application/json" {
-			return unsupported{fmt.Errorf("content type %q is not taken, send application/json", ct)}
+		if t, _, err := mime.ParseMediaType(ct); err != nil || !slices.Contains(types, t) {
+			return unsupported{fmt.Errorf("content type %q is not taken, send %s", ct, strings.Join(types, " or "))}
 		}
 	}
 	switch e := r.Header.Get("Content-Encoding"); e {

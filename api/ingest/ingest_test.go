@@ -74,6 +74,18 @@ var sender = access.Principal{Kind: access.IngestToken, Name: "prod", Cluster: "
 
 const logBody = `{"sender":"all","id":"b1","groups":[{"s":{"stream":"stdout","pod":"p"},"l":[{"t":1700000000000000000,"m":"hello"}]}]}`
 
+func logWire() []byte {
+	b, err := wire.UnmarshalLogBatch([]byte(logBody))
+	if err != nil {
+		panic(err)
+	}
+	raw, err := wire.MarshalLogBatch(b)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
 func TestLogs(t *testing.T) {
 	inSize := []byte(logBody + strings.Repeat(" ", wire.MaxLogBatchBytes-len(logBody)))
 	for name, tc := range map[string]struct {
@@ -84,6 +96,7 @@ func TestLogs(t *testing.T) {
 		want   int
 	}{
 		"plain":                       {sender, []byte(logBody), nil, nil, 204},
+		"in the form of the wire":     {sender, logWire(), map[string]string{"Content-Type": wire.LogBatchType}, nil, 204},
 		"compressed":                  {sender, compress([]byte(logBody)), map[string]string{"Content-Encoding": "zstd"}, nil, 204},
 		"exactly as large as allowed": {sender, compress(inSize), map[string]string{"Content-Encoding": "zstd"}, nil, 204},
 		"one byte larger":             {sender, compress(append(inSize, ' ')), map[string]string{"Content-Encoding": "zstd"}, nil, 413},

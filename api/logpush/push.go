@@ -151,7 +151,7 @@ func (p *pushed) add(m *metrics, st wire.LogStream, at int64, message string, fi
 		p.groups[st] = g
 		p.order = append(p.order, g)
 	}
-	g.Lines = append(g.Lines, wire.LogLine{Time: at, Message: message, Fields: fields})
+	g.Lines = append(g.Lines, wire.LogLine{Time: at, Message: message, Fields: wire.FieldsOf(fields)})
 	return nil
 }
 

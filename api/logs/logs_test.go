@@ -57,7 +57,7 @@ func put(t *testing.T, s *logs.Store, cluster, id string, at time.Time, level st
 	t.Helper()
 	b := &wire.LogBatch{Sender: "node/n-1", ID: id, Groups: []wire.LogGroup{{Stream: wire.LogStream{Namespace: "shop", Pod: "cart-1", Container: "app", Stream: "stdout"}}}}
 	for i, m := range messages {
-		b.Groups[0].Lines = append(b.Groups[0].Lines, wire.LogLine{Time: at.Add(time.Duration(i) * time.Millisecond).UnixNano(), Message: m, Fields: map[string]string{"level": level}})
+		b.Groups[0].Lines = append(b.Groups[0].Lines, wire.LogLine{Time: at.Add(time.Duration(i) * time.Millisecond).UnixNano(), Message: m, Fields: wire.FieldsOf(map[string]string{"level": level})})
 	}
 	if err := s.Append(t.Context(), cluster, b); err != nil {
 		t.Fatal(err)

@@ -167,7 +167,7 @@ func TestWhatIsSentIsFound(t *testing.T) {
 	now := time.Now()
 	batch := wire.LogBatch{Sender: "all", ID: "b1", Groups: []wire.LogGroup{{
 		Stream: wire.LogStream{Namespace: "shop", Pod: "cart-1", Container: "app", Stream: "stdout"},
-		Lines:  []wire.LogLine{{Time: now.UnixNano(), Message: "out of stock: socks", Fields: map[string]string{"level": "warning"}}},
+		Lines:  []wire.LogLine{{Time: now.UnixNano(), Message: "out of stock: socks", Fields: wire.FieldsOf(map[string]string{"level": "warning"})}},
 	}}}
 	if code, body := r.send("POST", wire.PathLogs, r.ingest, "application/json", compressed(t, batch), "Content-Encoding", "zstd"); code != 204 {
 		t.Fatalf("logs: %d %s", code, body)

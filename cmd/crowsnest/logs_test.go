@@ -45,7 +45,7 @@ func TestLogsOfAWorkload(t *testing.T) {
 		id++
 		batch := wire.LogBatch{Sender: "all", ID: fmt.Sprint(id), Groups: []wire.LogGroup{{
 			Stream: wire.LogStream{Namespace: "shop", Pod: pod, Container: container, Stream: "stdout", WorkloadType: "deployment", Workload: strings.Split(pod, "-")[0], Node: "n-1"},
-			Lines:  []wire.LogLine{{Time: now.Add(-ago).UnixNano(), Message: text, Fields: map[string]string{"level": level}}},
+			Lines:  []wire.LogLine{{Time: now.Add(-ago).UnixNano(), Message: text, Fields: wire.FieldsOf(map[string]string{"level": level})}},
 		}}}
 		if code, body := r.send("POST", wire.PathLogs, r.ingest, "application/json", compressed(t, batch), "Content-Encoding", "zstd"); code != 204 {
 			t.Fatalf("logs: %d %s", code, body)

@@ -129,5 +129,5 @@ func (w *Watcher) tell(c state.Change, reason, message string, more map[string]s
 	for k, v := range more {
 		fields[k] = v
 	}
-	w.put(record{uid: types.UID(uid), count: 1, stream: s, line: wire.LogLine{Time: at, Message: message[:min(len(message), maxMessage)], Fields: fields}}, mark{Count: 1, At: c.At.Unix()})
+	w.put(record{uid: types.UID(uid), count: 1, stream: s, line: wire.LogLine{Time: at, Message: message[:min(len(message), maxMessage)], Fields: wire.FieldsOf(fields)}}, mark{Count: 1, At: c.At.Unix()})
 }

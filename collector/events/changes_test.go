@@ -35,7 +35,7 @@ func told(t *testing.T, states ...object.Object) []string {
 				t.Errorf("stream is %+v", g.Stream)
 			}
 			for _, l := range g.Lines {
-				out = append(out, fmt.Sprintf("%s: %s", l.Fields["reason"], l.Message))
+				out = append(out, fmt.Sprintf("%s: %s", l.Fields.Get("reason"), l.Message))
 			}
 		}
 	}

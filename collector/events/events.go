@@ -262,7 +262,7 @@ func convert(e *corev1.Event) (record, mark) {
 	}
 	return record{
 		uid: e.UID, count: count, stream: s,
-		line: wire.LogLine{Time: max(at.UnixNano(), 1), Message: message[:min(len(message), maxMessage)], Fields: fields},
+		line: wire.LogLine{Time: max(at.UnixNano(), 1), Message: message[:min(len(message), maxMessage)], Fields: wire.FieldsOf(fields)},
 	}, mark{Count: count, At: at.Unix()}
 }
 

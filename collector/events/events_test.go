@@ -62,7 +62,7 @@ func (s *sink) lines() []string {
 	for _, b := range s.got {
 		for _, g := range b.Groups {
 			for _, l := range g.Lines {
-				out = append(out, l.Fields["uid"]+"/"+l.Fields["count"])
+				out = append(out, l.Fields.Get("uid")+"/"+l.Fields.Get("count"))
 			}
 		}
 	}
@@ -106,8 +106,8 @@ func TestRecord(t *testing.T) {
 		t.Errorf("line %+v", l)
 	}
 	for k, want := range map[string]string{"kind": "Pod", "name": "cart-1", "reason": "BackOff", "type": "Warning", "count": "3", "uid": "e1", "object_uid": "pod-uid", "level": "warning", "source": "kubelet"} {
-		if l.Fields[k] != want {
-			t.Errorf("field %s is %q, want %q", k, l.Fields[k], want)
+		if l.Fields.Get(k) != want {
+			t.Errorf("field %s is %q, want %q", k, l.Fields.Get(k), want)
 		}
 	}
 }
@@ -195,13 +195,13 @@ func TestTimesOfNewAndOldEvents(t *testing.T) {
 	series.EventTime = metav1.NewMicroTime(t0)
 	series.Series = &corev1.EventSeries{Count: 7, LastObservedTime: metav1.NewMicroTime(t0.Add(time.Minute))}
 	r, _ := convert(series)
-	if r.line.Time != t0.Add(time.Minute).UnixNano() || r.line.Fields["count"] != "7" {
+	if r.line.Time != t0.Add(time.Minute).UnixNano() || r.line.Fields.Get("count") != "7" {
 		t.Errorf("a series: %+v", r.line)
 	}
 	single := event("a", 0, time.Time{})
 	single.LastTimestamp = metav1.Time{}
 	single.EventTime = metav1.NewMicroTime(t0)
-	if r, _ := convert(single); r.line.Time != t0.UnixNano() || r.line.Fields["count"] != "1" {
+	if r, _ := convert(single); r.line.Time != t0.UnixNano() || r.line.Fields.Get("count") != "1" {
 		t.Errorf("a single one: %+v", r.line)
 	}
 	long := event("a", 1, t0)

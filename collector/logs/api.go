@@ -759,6 +759,7 @@ type gatherer struct {
 	join    join
 	first   string
 	text    []byte
+	room    fieldRoom
 	at      int64
 	pos     apiPos // of its last line
 	reached bool
@@ -825,7 +826,7 @@ func (g *gatherer) flush() {
 	}
 	g.tellDrops()
 	g.a.counts.joined(n)
-	g.a.shaper.each(string(g.text), func(message string, fields map[string]string) {
+	g.a.shaper.each(string(g.text), &g.room, func(message string, fields wire.LogFields) {
 		g.chunk.lines = append(g.chunk.lines, apiLine{line: wire.LogLine{Time: g.at, Message: message, Fields: fields}, lines: n, pos: g.pos})
 		n = 0
 	})

@@ -8,16 +8,19 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
-// Bounds of a batch, below those of the wire so that its encoding fits, too.
+// Bounds of a batch, below those of the wire so that its encoding and the lines
+// that tell of drops fit, too. Who catches up sends a few large ones: the server
+// makes a file of each.
 const (
-	batchLines = 10_000
-	batchBytes = 4 << 20
+	batchLines = 20_000
+	batchBytes = 8 << 20
 )
 
 // batch is what goes to the server at once, and how far each source has come
 // with it. C is a source's position.
 type batch[C any] struct {
 	groups map[wire.LogStream]int // index in wire.Groups
+	group  int                    // that had the last line
 	wire   wire.LogBatch
 	day    int64
 	lines  int
@@ -25,6 +28,8 @@ type batch[C any] struct {
 	bytes  int
 	// lineCounts are the lines of each container, of which a record may have several.
 	lineCounts map[Container]int
+	of         Container // whose lines are in ofLines and not in lineCounts yet
+	ofLines    int
 	from       map[string]C // by source, before the first line of it
 	to         map[string]C // after the last
 	resent     bool         // it was sent before a restart, perhaps
@@ -41,20 +46,41 @@ func (b *batch[C]) full() bool { return b.lines >= batchLines || b.bytes >= batc
 func (b *batch[C]) takes(nanos int64) bool { return b.empty() || b.day == dayOf(nanos) }
 
 func (b *batch[C]) add(s wire.LogStream, l wire.LogLine) {
-	i, ok := b.groups[s]
-	if !ok {
-		i = len(b.wire.Groups)
-		b.groups[s] = i
-		b.wire.Groups = append(b.wire.Groups, wire.LogGroup{Stream: s})
+	if b.group >= len(b.wire.Groups) || b.wire.Groups[b.group].Stream != s {
+		i, ok := b.groups[s]
+		if !ok {
+			i = len(b.wire.Groups)
+			b.groups[s] = i
+			b.wire.Groups = append(b.wire.Groups, wire.LogGroup{Stream: s})
+		}
+		b.group = i
 	}
-	g := &b.wire.Groups[i]
+	g := &b.wire.Groups[b.group]
 	g.Lines = append(g.Lines, l)
 	b.day = dayOf(l.Time)
 	b.lines++
 	b.bytes += len(l.Message) + 32
-	for k, v := range l.Fields {
-		b.bytes += len(k) + len(v) + 8
+	for _, f := range l.Fields {
+		b.bytes += len(f.Name) + len(f.Value) + 8
 	}
+}
+
+// count notes lines of a container.
+func (b *batch[C]) count(c Container, lines int) {
+	if b.of != c {
+		b.counted()
+		b.of = c
+	}
+	b.ofLines += lines
+}
+
+// counted gives the lines of each container.
+func (b *batch[C]) counted() map[Container]int {
+	if b.ofLines > 0 {
+		b.lineCounts[b.of] += b.ofLines
+		b.ofLines = 0
+	}
+	return b.lineCounts
 }
 
 // drop notes lines that are left out, of a time that the batch takes.

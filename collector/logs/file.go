@@ -599,9 +599,9 @@ func (r *Files) emit(c *container, b *batch[filePos], stream int, w *pending) in
 		r.counts.dropped(c.id, DropRate, w.join.lines)
 		return w.join.lines
 	}
-	b.lineCounts[c.id] += w.join.lines
+	b.count(c.id, w.join.lines)
 	r.counts.joined(w.join.lines)
-	r.shaper.each(w.whole(), func(message string, fields map[string]string) {
+	r.shaper.each(w.whole(), &r.room, func(message string, fields wire.LogFields) {
 		b.add(s, wire.LogLine{Time: w.at, Message: message, Fields: fields})
 	})
 	return w.join.lines

@@ -96,6 +96,7 @@ type Files struct {
 	order      []*container
 	turn       int // index in order of the container that is next
 	touched    map[*file]bool
+	room       fieldRoom
 	buf        []byte
 	replayed   map[*file]*[2]int64 // while the last batch is made anew: through where each stream was in it
 	watcher    *fsnotify.Watcher

@@ -81,7 +81,7 @@ func TestParse(t *testing.T) {
 		"not UTF-8":          {"a\xffb", "a\uFFFDb", nil},
 	} {
 		message, fields := Parse(tc.text)
-		if message != tc.message || !maps.Equal(fields, tc.fields) {
+		if message != tc.message || !maps.Equal(fields.Map(), tc.fields) {
 			t.Errorf("%s: got %q %v, want %q %v", name, message, fields, tc.message, tc.fields)
 		}
 	}
@@ -105,7 +105,7 @@ func TestParseIsBounded(t *testing.T) {
 		if message != text {
 			t.Errorf("%s: the message is not the whole text but %.50q", name, message)
 		}
-		checkBounds(t, fields)
+		checkBounds(t, fields.Map())
 	}
 }
 
@@ -149,13 +149,13 @@ func FuzzParse(f *testing.F) {
 		if !utf8.ValidString(message) {
 			t.Errorf("message %q", message)
 		}
-		checkBounds(t, fields)
-		for k, v := range fields {
+		checkBounds(t, fields.Map())
+		for k, v := range fields.Map() {
 			if !utf8.ValidString(k) || !utf8.ValidString(v) || reserved(k) {
 				t.Errorf("field %q = %q", k, v)
 			}
 		}
-		var x extraction
+		x := extraction{valid: true}
 		s := strings.TrimSpace(text)
 		if len(s) < 2 || s[0] != '{' || !utf8.ValidString(s) || !x.json(s) {
 			return

@@ -1,10 +1,13 @@
 package logs
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // Bounds of the fields that a line may bring. A line that has more keeps its
@@ -33,26 +36,46 @@ func reserved(name string) bool {
 // inside are flattened with dots, arrays keep their JSON. The field "level" is
 // one of trace, debug, info, warn, error, fatal, or not there; "time" is the
 // line's own time in RFC 3339, UTC, to the millisecond.
-func Parse(text string) (message string, fields map[string]string) {
+func Parse(text string) (message string, fields wire.LogFields) {
+	room := fieldRoom{free: make([]wire.LogField, 0, maxFields+2)}
+	return room.parse(text)
+}
+
+// fieldRoom is room for the fields of many lines, made at once. It is not for
+// concurrent use.
+type fieldRoom struct{ free []wire.LogField }
+
+const fieldsAtOnce = 2048
+
+func (r *fieldRoom) parse(text string) (message string, fields wire.LogFields) {
 	trimmed := strings.TrimSpace(text)
-	var x extraction
+	x := extraction{valid: utf8.ValidString(trimmed)}
+	if cap(r.free) < maxFields+2 { // level and time come besides
+		r.free = make([]wire.LogField, 0, fieldsAtOnce)
+	}
+	x.fields = r.free[:0]
+	defer func() {
+		n := len(fields)
+		r.free = r.free[n:n:cap(r.free)]
+		fields = slices.Clip(fields)
+	}()
 	switch {
 	case len(trimmed) > 1 && trimmed[0] == '{' && trimmed[len(trimmed)-1] == '}' && x.json(trimmed),
 		looksLikeLogfmt(trimmed) && x.logfmt(trimmed):
 		if x.message != "" && !x.lacking {
 			text = x.message
 		}
-		if x.fields["level"] == "" {
+		if !x.leveled {
 			if l := guessLevel(text); l != "" {
 				x.put("level", l)
 			}
 		}
-		return valid(text), x.fields
+		return x.text(text), x.fields
 	}
 	if l := guessLevel(trimmed); l != "" {
-		return valid(text), map[string]string{"level": l}
+		x.put("level", l)
 	}
-	return valid(text), nil
+	return x.text(text), x.fields
 }
 
 // valid replaces what is not UTF-8, which JSON cannot carry.
@@ -64,20 +87,39 @@ func valid(s string) string {
 }
 
 type extraction struct {
-	fields     map[string]string
+	fields     wire.LogFields // has room for maxFields
+	valid      bool           // the line is UTF-8, and so is each part of it
 	bytes      int
 	message    string
 	hasMessage bool
+	leveled    bool // there is the field level
+	timed      bool // there is the field time
 	lacking    bool // a part could not be kept as a field
 }
 
-func (x *extraction) reset() { *x = extraction{} }
+func (x *extraction) reset() { *x = extraction{fields: x.fields[:0], valid: x.valid} }
 
 func (x *extraction) put(name, value string) {
-	if x.fields == nil {
-		x.fields = make(map[string]string, 8)
+	x.leveled = x.leveled || name == "level"
+	x.timed = x.timed || name == "time"
+	x.fields = append(x.fields, wire.LogField{Name: name, Value: value})
+}
+
+func (x *extraction) has(name string) bool {
+	for i := range x.fields {
+		if x.fields[i].Name == name {
+			return true
+		}
 	}
-	x.fields[name] = value
+	return false
+}
+
+// text gives a part of the line as UTF-8.
+func (x *extraction) text(s string) string {
+	if x.valid {
+		return s
+	}
+	return valid(s)
 }
 
 // add takes one part of a line.
@@ -89,12 +131,12 @@ func (x *extraction) add(name, value string) {
 			return
 		}
 	case "level", "lvl", "severity", "loglevel", "log.level":
-		if l := normalLevel(value); l != "" && x.fields["level"] == "" {
+		if l := normalLevel(value); l != "" && !x.leveled {
 			x.put("level", l)
 			return
 		}
 	case "time", "ts", "timestamp", "@timestamp":
-		if t, ok := normalTime(value); ok && x.fields["time"] == "" {
+		if t, ok := normalTime(value); ok && !x.timed {
 			x.put("time", t)
 			return
 		}
@@ -106,13 +148,13 @@ func (x *extraction) add(name, value string) {
 		x.lacking = true
 		return
 	}
-	name = valid(name)
-	if _, twice := x.fields[name]; twice {
+	name = x.text(name)
+	if x.has(name) {
 		x.lacking = true
 		return
 	}
 	x.bytes += len(name) + len(value)
-	x.put(name, valid(value))
+	x.put(name, x.text(value))
 }
 
 // json reads an object. It is not ok when the text is not JSON.

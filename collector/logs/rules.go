@@ -192,26 +192,22 @@ func newShaper(r Rules, m *metrics) (shaper, error) {
 
 // each calls take for the parts of a record, which are several when it is longer
 // than a line may be.
-func (s shaper) each(text string, take func(message string, fields map[string]string)) {
+func (s shaper) each(text string, room *fieldRoom, take func(message string, fields wire.LogFields)) {
 	text = s.masker.mask(strings.TrimRight(text, "\n"))
 	if s.limit > 0 && len(text) > s.limit {
 		s.metrics.cut.Inc()
 		whole := len(text)
 		text = cutText(text, min(s.limit, wire.MaxLogLineBytes))[0]
-		message, fields := Parse(text)
-		if fields == nil {
-			fields = map[string]string{}
-		}
-		fields["crowsnest_cut_bytes"] = strconv.Itoa(whole - len(text))
-		take(message, fields)
+		message, fields := room.parse(text)
+		take(message, append(fields, wire.LogField{Name: "crowsnest_cut_bytes", Value: strconv.Itoa(whole - len(text))}))
 		return
 	}
 	if len(text) <= wire.MaxLogLineBytes {
-		take(Parse(text))
+		take(room.parse(text))
 		return
 	}
 	for _, part := range cutText(text, wire.MaxLogLineBytes) {
-		take(Parse(part))
+		take(room.parse(part))
 	}
 }
 
@@ -286,14 +282,15 @@ func (d *drop) line(k dropKey) wire.LogLine {
 	if d.lines == 0 {
 		what = "lines"
 	}
-	f := map[string]string{
-		"level": "warn", "crowsnest_dropped_reason": k.reason, "crowsnest_dropped_lines": strconv.Itoa(d.lines), "crowsnest_dropped_bytes": strconv.FormatInt(d.bytes, 10),
+	f := wire.LogFields{
+		{Name: "level", Value: "warn"}, {Name: "crowsnest_dropped_reason", Value: k.reason},
+		{Name: "crowsnest_dropped_lines", Value: strconv.Itoa(d.lines)}, {Name: "crowsnest_dropped_bytes", Value: strconv.FormatInt(d.bytes, 10)},
 	}
 	if d.from > 0 {
-		f["crowsnest_dropped_from"] = time.Unix(0, d.from).UTC().Format(time.RFC3339Nano)
+		f = append(f, wire.LogField{Name: "crowsnest_dropped_from", Value: time.Unix(0, d.from).UTC().Format(time.RFC3339Nano)})
 	}
 	if d.until > 0 {
-		f["crowsnest_dropped_until"] = time.Unix(0, d.until).UTC().Format(time.RFC3339Nano)
+		f = append(f, wire.LogField{Name: "crowsnest_dropped_until", Value: time.Unix(0, d.until).UTC().Format(time.RFC3339Nano)})
 	}
 	return wire.LogLine{Time: d.until, Fields: f, Message: fmt.Sprintf("%s of %s/%s (%s) dropped here: %s", what, k.stream.Namespace, k.stream.Pod, k.stream.Container, dropWords[k.reason])}
 }

@@ -92,7 +92,7 @@ func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
 		err := sink.Send(ctx, &b.wire)
 		switch {
 		case err == nil:
-			s.counts.sent(b.lineCounts)
+			s.counts.sent(b.counted())
 			result := "sent"
 			if b.resent {
 				result = "resent"
@@ -102,7 +102,7 @@ func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
 		case ctx.Err() != nil:
 			return false
 		case errors.Is(err, fault.ErrInvalid), errors.Is(err, fault.ErrTooLarge), errors.Is(err, fault.ErrMalformed):
-			for c, n := range b.lineCounts {
+			for c, n := range b.counted() {
 				s.counts.dropped(c, DropRefused, n)
 			}
 			s.metrics.batches.WithLabelValues("refused").Inc()

@@ -255,12 +255,12 @@ func firstLine(b []byte) string {
 	return s
 }
 
-// postJSON sends a value as zstd-compressed JSON.
-func (c *Client) postJSON(ctx context.Context, path string, raw []byte) error {
+// post sends a body, compressed by zstd.
+func (c *Client) post(ctx context.Context, path, mediaType string, raw []byte) error {
 	h := http.Header{}
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", mediaType)
 	h.Set("Content-Encoding", "zstd")
-	_, _, err := c.do(ctx, http.MethodPost, c.URL(path), h, c.zstd.EncodeAll(raw, nil))
+	_, _, err := c.do(ctx, http.MethodPost, c.URL(path), h, c.zstd.EncodeAll(raw, make([]byte, 0, len(raw)/4)))
 	return err
 }
 
@@ -306,7 +306,7 @@ func (c *Client) Send(ctx context.Context, b *wire.LogBatch) error {
 	if len(raw) > wire.MaxLogBatchBytes {
 		return fmt.Errorf("send logs: %w: %d bytes", fault.ErrTooLarge, len(raw))
 	}
-	err = retry(ctx, func() error { return c.postJSON(ctx, wire.PathLogs, raw) })
+	err = retry(ctx, func() error { return c.post(ctx, wire.PathLogs, wire.LogBatchType, raw) })
 	if err != nil {
 		return fmt.Errorf("send logs: %w", err)
 	}

@@ -541,8 +541,12 @@ func TestLogsAndOwners(t *testing.T) {
 	if err := c.Send(t.Context(), logs("hello")); err != nil {
 		t.Fatal(err)
 	}
-	if got := rx.all(); len(got) != 2 || !strings.Contains(string(got[1].body), `"m":"hello"`) || got[1].path != wire.PathLogs {
-		t.Errorf("got %d requests", len(got))
+	got := rx.all()
+	if len(got) != 2 || got[1].path != wire.PathLogs {
+		t.Fatalf("got %d requests", len(got))
+	}
+	if b, err := wire.UnmarshalLogBatch(got[1].body); err != nil || b.Groups[0].Lines[0].Message != "hello" {
+		t.Errorf("got %+v, %v", b, err)
 	}
 	if err := c.Send(t.Context(), logs("bad")); !errors.Is(err, fault.ErrInvalid) {
 		t.Errorf("a refused batch gave %v", err)

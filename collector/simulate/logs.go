@@ -243,8 +243,8 @@ func (f *Fleet) batches(from, to time.Time, sender string) []*wire.LogBatch {
 			at = to.Add(-time.Millisecond)
 		}
 		st := wire.LogStream{Namespace: e.namespace, Pod: e.podName, Stream: wire.StreamEvents, WorkloadType: e.workloadType, Workload: e.workload, Node: e.node}
-		put(st, []wire.LogLine{{Time: at.UnixNano(), Message: e.text, Fields: map[string]string{
-			"kind": e.kind, "name": e.name, "reason": e.reason, "type": e.typ, "count": "1", "uid": e.uid}}})
+		put(st, []wire.LogLine{{Time: at.UnixNano(), Message: e.text, Fields: wire.LogFields{
+			{Name: "kind", Value: e.kind}, {Name: "name", Value: e.name}, {Name: "reason", Value: e.reason}, {Name: "type", Value: e.typ}, {Name: "count", Value: "1"}, {Name: "uid", Value: e.uid}}}})
 	}
 	flush()
 	return out

@@ -416,11 +416,11 @@ func (s *store) Send(_ context.Context, b *wire.LogBatch) error {
 			s.times = append(s.times, l.Time)
 			s.days[l.Time/int64(24*time.Hour)] = true
 			if g.Stream.Stream == wire.StreamEvents {
-				s.event[l.Fields["reason"]]++
+				s.event[l.Fields.Get("reason")]++
 				continue
 			}
 			s.lines[g.Stream.Workload]++
-			s.level[l.Fields["level"]]++
+			s.level[l.Fields.Get("level")]++
 			if strings.Contains(l.Message, "\n") {
 				s.multi++
 			}

@@ -1,416 +1,258 @@
 package wire
 
 import (
-	"slices"
-	"strconv"
+	"encoding/binary"
+	"errors"
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
 
-// A batch of log lines travels as JSON. Writing and reading it by reflection was
-// the largest cost of a line, so both are done here by hand, for exactly the form
-// that LogBatch's tags describe; the reader leaves every other form to
-// encoding/json.
+// A batch of log lines travels in a form of its own, since writing and reading
+// JSON was the largest cost of a line. After logMagic come, in this order:
+//
+//	sender, id                                  strings: length, bytes
+//	number of marks, each: node, through        zigzag varint
+//	number of groups, each:
+//	  namespace, pod, container, stream, workload_type, workload, node
+//	  number of lines, each:
+//	    time                                    zigzag varint, less the time of the line before
+//	    message
+//	    number of fields, each:
+//	      name                                  its number; one more than are known: the name follows
+//	      value
+//
+// Numbers are varints (encoding/binary). Names are numbered in the order in which
+// they come in the batch, from 1. Strings are UTF-8; the reader replaces what is not.
 
-// appendLogBatch appends the batch as JSON, fields in the order of their names.
+// LogBatchType is the media type of a batch in this form.
+const LogBatchType = "application/vnd.crowsnest.logs.v1"
+
+// logMagic begins a batch; JSON cannot.
+const logMagic = "\x00CNL1"
+
+// appendLogBatch appends the batch.
 func appendLogBatch(dst []byte, b *LogBatch) []byte {
-	dst = append(dst, `{"sender":`...)
-	dst = appendString(dst, b.Sender)
-	dst = append(dst, `,"id":`...)
-	dst = appendString(dst, b.ID)
-	dst = append(dst, `,"groups":`...)
-	var names []string
-	if b.Groups == nil {
-		dst = append(dst, "null"...)
-	} else {
-		dst = append(dst, '[')
-		for i, g := range b.Groups {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst, names = appendLogGroup(dst, g, names)
-		}
-		dst = append(dst, ']')
+	dst = append(dst, logMagic...)
+	dst = appendText(dst, b.Sender)
+	dst = appendText(dst, b.ID)
+	dst = binary.AppendUvarint(dst, uint64(len(b.Complete)))
+	for _, m := range b.Complete {
+		dst = binary.AppendVarint(appendText(dst, m.Node), m.Through)
 	}
-	if len(b.Complete) > 0 {
-		dst = append(dst, `,"complete":[`...)
-		for i, m := range b.Complete {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = append(dst, '{')
-			if m.Node != "" {
-				dst = append(dst, `"node":`...)
-				dst = append(appendString(dst, m.Node), ',')
-			}
-			dst = append(dst, `"through":`...)
-			dst = append(strconv.AppendInt(dst, m.Through, 10), '}')
+	dst = binary.AppendUvarint(dst, uint64(len(b.Groups)))
+	names := map[string]uint64{}
+	// Lines have mostly the names of the line before, in the same order.
+	var before []nameNumber
+	for _, g := range b.Groups {
+		for _, s := range g.Stream.parts() {
+			dst = appendText(dst, *s)
 		}
-		dst = append(dst, ']')
-	}
-	return append(dst, '}')
-}
-
-func appendLogGroup(dst []byte, g LogGroup, names []string) ([]byte, []string) {
-	dst = append(dst, `{"s":{`...)
-	for _, f := range [...]struct{ name, value string }{
-		{`"namespace":`, g.Stream.Namespace}, {`"pod":`, g.Stream.Pod}, {`"container":`, g.Stream.Container},
-		{`"workload_type":`, g.Stream.WorkloadType}, {`"workload":`, g.Stream.Workload}, {`"node":`, g.Stream.Node},
-	} {
-		if f.value != "" {
-			dst = append(appendString(append(dst, f.name...), f.value), ',')
-		}
-	}
-	dst = append(appendString(append(dst, `"stream":`...), g.Stream.Stream), `},"l":[`...)
-	for i, l := range g.Lines {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = strconv.AppendInt(append(dst, `{"t":`...), l.Time, 10)
-		dst = appendString(append(dst, `,"m":`...), l.Message)
-		if len(l.Fields) > 0 {
-			// Sorted: neighbouring lines of the same order compress better.
-			names = names[:0]
-			for name := range l.Fields {
-				names = append(names, name)
-			}
-			slices.Sort(names)
-			dst = append(dst, `,"f":{`...)
-			for i, name := range names {
-				if i > 0 {
-					dst = append(dst, ',')
+		dst = binary.AppendUvarint(dst, uint64(len(g.Lines)))
+		at := int64(0)
+		for i := range g.Lines {
+			l := &g.Lines[i]
+			dst = binary.AppendVarint(dst, l.Time-at)
+			at = l.Time
+			dst = appendText(dst, l.Message)
+			dst = binary.AppendUvarint(dst, uint64(len(l.Fields)))
+			for k, f := range l.Fields {
+				if k < len(before) && before[k].name == f.Name {
+					dst = binary.AppendUvarint(dst, before[k].number)
+				} else {
+					n, known := names[f.Name]
+					if !known {
+						n = uint64(len(names) + 1)
+						names[f.Name] = n
+					}
+					dst = binary.AppendUvarint(dst, n)
+					if !known {
+						dst = appendText(dst, f.Name)
+					}
+					if k == len(before) {
+						before = append(before, nameNumber{})
+					}
+					if k < len(before) {
+						before[k] = nameNumber{f.Name, n}
+					}
 				}
-				dst = append(appendString(dst, name), ':')
-				dst = appendString(dst, l.Fields[name])
+				dst = appendText(dst, f.Value)
 			}
-			dst = append(dst, '}')
 		}
-		dst = append(dst, '}')
 	}
-	return append(dst, "]}"...), names
+	return dst
 }
 
-const hexDigits = "0123456789abcdef"
-
-// plain says which bytes stand in a JSON string as they are.
-var plain = func() (t [256]bool) {
-	for c := range t {
-		t[c] = c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\'
-	}
-	return t
-}()
-
-// appendString appends a JSON string; what is not UTF-8 becomes U+FFFD.
-func appendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
-	from := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if plain[c] {
-			i++
-			continue
-		}
-		if c >= utf8.RuneSelf {
-			r, size := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && size == 1 {
-				dst = append(append(dst, s[from:i]...), "\uFFFD"...)
-				from = i + 1
+// encodedSize is a little more than what the batch takes.
+func encodedSize(b *LogBatch) int {
+	n := 1 << 10
+	for i := range b.Groups {
+		n += 512 + 16*len(b.Groups[i].Lines)
+		for k := range b.Groups[i].Lines {
+			l := &b.Groups[i].Lines[k]
+			n += len(l.Message)
+			for j := range l.Fields {
+				n += len(l.Fields[j].Value) + 4
 			}
-			i += size
-			continue
 		}
-		dst = append(dst, s[from:i]...)
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, '\\', 'n')
-		case '\r':
-			dst = append(dst, '\\', 'r')
-		case '\t':
-			dst = append(dst, '\\', 't')
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-		}
-		i++
-		from = i
-	}
-	return append(append(dst, s[from:]...), '"')
-}
-
-// logReader reads a batch. Any step that meets what it does not know sets odd,
-// after which nothing that was read counts.
-type logReader struct {
-	s   string
-	i   int
-	odd bool
-}
-
-// readLogBatch reads what appendLogBatch writes. It is not ok for other forms of
-// the same, which encoding/json may know, and for what is wrong. Messages
-// and fields are parts of one copy of the body; who keeps one for longer than the
-// batch, clones it.
-func readLogBatch(body []byte) (b LogBatch, ok bool) {
-	if !utf8.Valid(body) {
-		return b, false
-	}
-	r := &logReader{s: string(body)}
-	seen := 0
-	r.object(func(key string) {
-		switch key {
-		case "sender":
-			r.once(&seen, 1)
-			b.Sender = strings.Clone(r.str())
-		case "id":
-			r.once(&seen, 2)
-			b.ID = strings.Clone(r.str())
-		case "groups":
-			r.once(&seen, 4)
-			b.Groups = []LogGroup{}
-			r.array(func() { b.Groups = append(b.Groups, r.group()) })
-		case "complete":
-			r.once(&seen, 8)
-			b.Complete = []LogMark{}
-			r.array(func() { b.Complete = append(b.Complete, r.mark()) })
-		default:
-			r.odd = true
-		}
-	})
-	r.space()
-	return b, !r.odd && r.i == len(r.s)
-}
-
-func (r *logReader) group() (g LogGroup) {
-	seen := 0
-	r.object(func(key string) {
-		switch key {
-		case "s":
-			r.once(&seen, 1)
-			g.Stream = r.stream()
-		case "l":
-			r.once(&seen, 2)
-			g.Lines = []LogLine{}
-			r.array(func() { g.Lines = append(g.Lines, r.line()) })
-		default:
-			r.odd = true
-		}
-	})
-	return g
-}
-
-func (r *logReader) stream() (s LogStream) {
-	r.object(func(key string) {
-		var to *string
-		switch key {
-		case "namespace":
-			to = &s.Namespace
-		case "pod":
-			to = &s.Pod
-		case "container":
-			to = &s.Container
-		case "stream":
-			to = &s.Stream
-		case "workload_type":
-			to = &s.WorkloadType
-		case "workload":
-			to = &s.Workload
-		case "node":
-			to = &s.Node
-		default:
-			r.odd = true
-			return
-		}
-		*to = strings.Clone(r.str())
-	})
-	return s
-}
-
-func (r *logReader) line() (l LogLine) {
-	seen := 0
-	r.object(func(key string) {
-		switch key {
-		case "t":
-			l.Time = r.number()
-		case "m":
-			l.Message = r.str()
-		case "f":
-			r.once(&seen, 1)
-			l.Fields = map[string]string{}
-			r.object(func(name string) { l.Fields[name] = r.str() })
-		default:
-			r.odd = true
-		}
-	})
-	return l
-}
-
-func (r *logReader) mark() (m LogMark) {
-	r.object(func(key string) {
-		switch key {
-		case "node":
-			m.Node = strings.Clone(r.str())
-		case "through":
-			m.Through = r.number()
-		default:
-			r.odd = true
-		}
-	})
-	return m
-}
-
-// once refuses a key that comes twice where the last would not simply win.
-func (r *logReader) once(seen *int, bit int) {
-	r.odd = r.odd || *seen&bit != 0
-	*seen |= bit
-}
-
-func (r *logReader) space() {
-	for r.i < len(r.s) && (r.s[r.i] == ' ' || r.s[r.i] == '\n' || r.s[r.i] == '\t' || r.s[r.i] == '\r') {
-		r.i++
-	}
-}
-
-// next takes the character c, after space, if it is there.
-func (r *logReader) next(c byte) bool {
-	r.space()
-	if r.i < len(r.s) && r.s[r.i] == c {
-		r.i++
-		return true
-	}
-	return false
-}
-
-func (r *logReader) must(c byte) {
-	if !r.next(c) {
-		r.odd = true
-	}
-}
-
-// object reads an object; value reads the value of a key.
-func (r *logReader) object(value func(key string)) {
-	r.must('{')
-	for first := true; !r.odd; first = false {
-		if first && r.next('}') {
-			return
-		}
-		key := r.str()
-		r.must(':')
-		if r.odd {
-			return
-		}
-		value(key)
-		if !r.next(',') {
-			r.must('}')
-			return
-		}
-	}
-}
-
-func (r *logReader) array(value func()) {
-	r.must('[')
-	for first := true; !r.odd; first = false {
-		if first && r.next(']') {
-			return
-		}
-		value()
-		if !r.next(',') {
-			r.must(']')
-			return
-		}
-	}
-}
-
-// number reads an integer as JSON has it.
-func (r *logReader) number() int64 {
-	r.space()
-	from := r.i
-	for r.i < len(r.s) && (r.s[r.i] >= '0' && r.s[r.i] <= '9' || r.s[r.i] == '-' && r.i == from) {
-		r.i++
-	}
-	text := strings.TrimPrefix(r.s[from:r.i], "-")
-	n, err := strconv.ParseInt(r.s[from:r.i], 10, 64)
-	if err != nil || len(text) > 1 && text[0] == '0' || r.i < len(r.s) && strings.IndexByte(".eE", r.s[r.i]) >= 0 {
-		r.odd = true
 	}
 	return n
 }
 
-func (r *logReader) str() string {
-	r.must('"')
-	if r.odd {
-		return ""
-	}
-	from := r.i
-	for r.i < len(r.s) {
-		switch c := r.s[r.i]; {
-		case c == '"':
-			r.i++
-			return r.s[from : r.i-1]
-		case c == '\\':
-			return r.escaped(from)
-		case c < ' ':
-			r.odd = true
-			return ""
-		}
-		r.i++
-	}
-	r.odd = true
-	return ""
+type nameNumber struct {
+	name   string
+	number uint64
 }
 
-// escaped reads on in a string that began at from and has an escape at r.i.
-func (r *logReader) escaped(from int) string {
-	var b strings.Builder
-	for r.i < len(r.s) {
-		c := r.s[r.i]
-		switch {
-		case c == '"':
-			b.WriteString(r.s[from:r.i])
-			r.i++
-			return b.String()
-		case c < ' ':
-			r.odd = true
-			return ""
-		case c != '\\':
-			r.i++
-			continue
-		}
-		b.WriteString(r.s[from:r.i])
-		if r.i+1 >= len(r.s) {
-			break
-		}
-		switch c := r.s[r.i+1]; c {
-		case '"', '\\', '/':
-			b.WriteByte(c)
-		case 'b':
-			b.WriteByte('\b')
-		case 'f':
-			b.WriteByte('\f')
-		case 'n':
-			b.WriteByte('\n')
-		case 'r':
-			b.WriteByte('\r')
-		case 't':
-			b.WriteByte('\t')
-		case 'u':
-			if r.i+6 > len(r.s) {
-				r.odd = true
-				return ""
-			}
-			n, err := strconv.ParseUint(r.s[r.i+2:r.i+6], 16, 16)
-			if err != nil || n >= 0xd800 && n < 0xe000 { // pairs are rare: Go writes none
-				r.odd = true
-				return ""
-			}
-			b.WriteRune(rune(n))
-			r.i += 4
-		default:
-			r.odd = true
-			return ""
-		}
-		r.i += 2
-		from = r.i
+// parts are the strings of a stream, in the order of the wire.
+func (s *LogStream) parts() [7]*string {
+	return [...]*string{&s.Namespace, &s.Pod, &s.Container, &s.Stream, &s.WorkloadType, &s.Workload, &s.Node}
+}
+
+func appendText(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+var errLogBatch = errors.New("the batch is cut off or damaged")
+
+// logReader reads a batch; after an error all it gives is zero.
+type logReader struct {
+	s      string
+	i      int
+	odd    bool // what is not UTF-8 has to be looked for
+	err    error
+	names  []string
+	seen   []int      // by the number of a name: the line that had it last
+	lines  int        // read so far
+	given  int        // fields read so far
+	fields []LogField // room for the next ones
+}
+
+// readLogBatch reads what appendLogBatch wrote. Nothing is allocated for a number
+// that the body only claims.
+func readLogBatch(body string) (b LogBatch, err error) {
+	r := &logReader{s: body, i: len(logMagic), odd: !utf8.ValidString(body[len(logMagic):])}
+	b.Sender, b.ID = strings.Clone(r.text()), strings.Clone(r.text())
+	for range r.count(2) {
+		b.Complete = append(b.Complete, LogMark{Node: strings.Clone(r.text()), Through: r.signed()})
 	}
-	r.odd = true
-	return ""
+	for range r.count(8) {
+		var g LogGroup
+		for _, s := range g.Stream.parts() {
+			*s = strings.Clone(r.text())
+		}
+		n := r.count(3)
+		if r.lines+n > MaxLogBatchLines {
+			return b, fmt.Errorf("more than %d lines", MaxLogBatchLines)
+		}
+		if n > 0 {
+			g.Lines = make([]LogLine, 0, n)
+		}
+		at := int64(0)
+		for range n {
+			at += r.signed()
+			r.lines++
+			g.Lines = append(g.Lines, LogLine{Time: at, Message: r.text(), Fields: r.lineFields()})
+			if r.err != nil {
+				return b, r.err
+			}
+		}
+		b.Groups = append(b.Groups, g)
+		if r.err != nil {
+			return b, r.err
+		}
+	}
+	if r.err == nil && r.i != len(r.s) {
+		r.err = fmt.Errorf("%d bytes follow the batch", len(r.s)-r.i)
+	}
+	return b, r.err
+}
+
+func (r *logReader) fail() {
+	if r.err == nil {
+		r.err = errLogBatch
+	}
+	r.i = len(r.s)
+}
+
+func (r *logReader) number() uint64 {
+	// encoding/binary reads bytes only.
+	n := uint64(0)
+	for shift := 0; shift < 64 && r.i < len(r.s); shift += 7 {
+		c := r.s[r.i]
+		r.i++
+		n |= uint64(c&0x7f) << shift
+		if c < 0x80 {
+			return n
+		}
+	}
+	r.fail()
+	return 0
+}
+
+func (r *logReader) signed() int64 {
+	n := r.number()
+	return int64(n>>1) ^ -int64(n&1)
+}
+
+// count reads the number of things that follow, each of at least so many bytes.
+func (r *logReader) count(least int) int {
+	n := r.number()
+	if n > uint64((len(r.s)-r.i)/least) {
+		r.fail()
+		return 0
+	}
+	return int(n)
+}
+
+func (r *logReader) text() string {
+	n := r.number()
+	if n > uint64(len(r.s)-r.i) {
+		r.fail()
+		return ""
+	}
+	s := r.s[r.i : r.i+int(n)]
+	r.i += int(n)
+	if r.odd && !utf8.ValidString(s) {
+		return strings.ToValidUTF8(s, "\uFFFD")
+	}
+	return s
+}
+
+const (
+	// fieldsAtOnce is how many fields are allocated together.
+	fieldsAtOnce = 1024
+	// maxBatchFields bounds what a body of two bytes a field would become.
+	maxBatchFields = 2_000_000
+)
+
+func (r *logReader) lineFields() LogFields {
+	n := r.count(2)
+	if n == 0 {
+		return nil
+	}
+	if r.given += n; r.given > maxBatchFields {
+		r.err = fmt.Errorf("more than %d fields", maxBatchFields)
+		return nil
+	}
+	if cap(r.fields)-len(r.fields) < n {
+		r.fields = make([]LogField, 0, max(n, fieldsAtOnce))
+	}
+	from := len(r.fields)
+	for range n {
+		k := r.number()
+		switch {
+		case k == uint64(len(r.names)+1):
+			r.names, r.seen = append(r.names, strings.Clone(r.text())), append(r.seen, 0)
+		case k == 0 || k > uint64(len(r.names)) || r.seen[k-1] == r.lines:
+			r.fail() // unknown, or twice in a line
+			return nil
+		}
+		r.seen[k-1] = r.lines
+		r.fields = append(r.fields, LogField{Name: r.names[k-1], Value: r.text()})
+		if r.err != nil {
+			return nil
+		}
+	}
+	return r.fields[from:len(r.fields):len(r.fields)]
 }

@@ -1,8 +1,11 @@
 package wire
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -38,9 +41,58 @@ type LogStream struct {
 
 // LogLine is one record.
 type LogLine struct {
-	Time    int64             `json:"t"` // Unix nanoseconds
-	Message string            `json:"m"`
-	Fields  map[string]string `json:"f,omitempty"` // level, and fields of a JSON or logfmt line
+	Time    int64     `json:"t"` // Unix nanoseconds
+	Message string    `json:"m"`
+	Fields  LogFields `json:"f,omitempty"` // level, and fields of a JSON or logfmt line
+}
+
+// LogField is a named value of a line.
+type LogField struct{ Name, Value string }
+
+// LogFields are a line's own fields. No name comes twice; a sender that keeps
+// the names in one order makes batches that are smaller. In JSON they are an object.
+type LogFields []LogField
+
+// FieldsOf gives fields in the order of their names.
+func FieldsOf(values map[string]string) LogFields {
+	out := make(LogFields, 0, len(values))
+	for name, value := range values {
+		out = append(out, LogField{name, value})
+	}
+	slices.SortFunc(out, func(a, b LogField) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Get gives the value of a field; empty when there is none.
+func (f LogFields) Get(name string) string {
+	for i := range f {
+		if f[i].Name == name {
+			return f[i].Value
+		}
+	}
+	return ""
+}
+
+// Map gives the fields by name.
+func (f LogFields) Map() map[string]string {
+	out := make(map[string]string, len(f))
+	for _, v := range f {
+		out[v.Name] = v.Value
+	}
+	return out
+}
+
+// MarshalJSON writes an object.
+func (f LogFields) MarshalJSON() ([]byte, error) { return json.Marshal(f.Map()) }
+
+// UnmarshalJSON reads an object; of a name that comes twice the last value counts.
+func (f *LogFields) UnmarshalJSON(raw []byte) error {
+	var values map[string]string
+	if err := json.Unmarshal(raw, &values); err != nil {
+		return err
+	}
+	*f = FieldsOf(values)
+	return nil
 }
 
 // LogGroup is lines of one stream, in the order in which they were written.
@@ -71,7 +123,7 @@ type LogMark struct {
 // Bounds of a batch.
 const (
 	MaxLogBatchBytes = 16 << 20 // uncompressed
-	MaxLogBatchLines = 20_000
+	MaxLogBatchLines = 40_000
 	MaxLogLineBytes  = 256 << 10
 	MaxLogMarks      = 10_000
 )
@@ -133,20 +185,26 @@ func (b *LogBatch) Validate() error {
 	return fs.Err()
 }
 
-// MarshalLogBatch gives the body of a log write, before compression (zstd).
+// MarshalLogBatch gives the body of a log write, before compression (zstd), of
+// the media type LogBatchType.
 func MarshalLogBatch(b *LogBatch) ([]byte, error) {
-	return appendLogBatch(make([]byte, 0, 64<<10), b), nil
+	return appendLogBatch(make([]byte, 0, encodedSize(b)), b), nil
 }
 
-// UnmarshalLogBatch reads and validates what MarshalLogBatch wrote. A body that
-// cannot be read is fault.ErrMalformed, one that breaks a rule fault.ErrInvalid.
+// UnmarshalLogBatch reads and validates what MarshalLogBatch wrote, or the same
+// as JSON. A body that cannot be read is fault.ErrMalformed, one that breaks a
+// rule fault.ErrInvalid. Messages and fields are parts of one copy of the body;
+// who keeps one for longer than the batch, clones it.
 func UnmarshalLogBatch(body []byte) (*LogBatch, error) {
-	b, ok := readLogBatch(body)
-	if !ok {
-		b = LogBatch{}
-		if err := json.Unmarshal(body, &b); err != nil {
-			return nil, fmt.Errorf("log batch: %w: %v", fault.ErrMalformed, err)
-		}
+	var b LogBatch
+	var err error
+	if bytes.HasPrefix(body, []byte(logMagic)) {
+		b, err = readLogBatch(string(body))
+	} else {
+		err = json.Unmarshal(body, &b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("log batch: %w: %v", fault.ErrMalformed, err)
 	}
 	if err := b.Validate(); err != nil {
 		return nil, fmt.Errorf("log batch: %w", err)

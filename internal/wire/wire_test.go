@@ -14,7 +14,7 @@ func TestLogBatchRoundTrip(t *testing.T) {
 	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC).UnixNano()
 	in := &LogBatch{Sender: "node/n1", ID: "b1", Groups: []LogGroup{{
 		Stream: LogStream{Namespace: "shop", Pod: "cart-1", Container: "app", Stream: "stdout"},
-		Lines:  []LogLine{{Time: at, Message: "hello", Fields: map[string]string{"level": "info"}}},
+		Lines:  []LogLine{{Time: at, Message: "hello", Fields: LogFields{{"level", "info"}}}},
 	}}}
 	body, err := MarshalLogBatch(in)
 	if err != nil {

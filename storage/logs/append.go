@@ -1,9 +1,9 @@
 package logs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -169,8 +169,8 @@ func sizeOf(b *wire.LogBatch) int64 {
 	for _, g := range b.Groups {
 		for _, l := range g.Lines {
 			n += 64 + len(l.Message)
-			for k, v := range l.Fields {
-				n += len(k) + len(v)
+			for _, f := range l.Fields {
+				n += len(f.Name) + len(f.Value)
 			}
 		}
 	}
@@ -212,16 +212,16 @@ func (s *Store) fill(lr *logstorage.LogRows, cluster string, b *wire.LogBatch) (
 	// A minute inside the library's own bounds, which would drop without a word.
 	tooOld := now.Add(-s.retentionOf(cluster) + time.Minute).UnixNano()
 	tooNew := now.Add(aheadLimit - time.Minute).UnixNano()
-	tenant := tenantOf(cluster)
+	// The library does not look at the bounds of such rows; ours are below its own.
+	row := logstorage.InsertRow{TenantID: tenantOf(cluster)}
 	key := batchKey(cluster, b.Sender, b.ID)
-	fields := make([]logstorage.Field, 0, 32)
-	var names []string
+	var o order
 	for _, g := range b.Groups {
-		fields = s.streamFields(fields[:0], cluster, g.Stream)
-		streams := len(fields)
-		fields = append(fields, logstorage.Field{Name: fieldSender, Value: b.Sender}, logstorage.Field{Name: fieldBatch, Value: key})
-		common := len(fields)
-		for _, l := range g.Lines {
+		stream := s.streamFields(o.common[:0], cluster, g.Stream)
+		row.StreamTagsCanonical = canonical(stream)
+		o.begin(append(stream, logstorage.Field{Name: fieldSender, Value: b.Sender}, logstorage.Field{Name: fieldBatch, Value: key}))
+		for i := range g.Lines {
+			l := &g.Lines[i]
 			if l.Time < tooOld {
 				s.metrics.dropped.WithLabelValues(droppedTooOld).Inc()
 				continue
@@ -230,13 +230,11 @@ func (s *Store) fill(lr *logstorage.LogRows, cluster string, b *wire.LogBatch) (
 				s.metrics.dropped.WithLabelValues(droppedAhead).Inc()
 				continue
 			}
-			fields = append(fields[:common], logstorage.Field{Name: "_msg", Value: l.Message})
-			// Sorted, so that neighbouring rows share their columns.
-			names = slices.AppendSeq(names[:0], maps.Keys(l.Fields))
-			slices.Sort(names)
-			fields = s.lineFields(fields, names, l.Fields)
+			o.own = append(o.own[:0], logstorage.Field{Name: "_msg", Value: l.Message})
+			o.own = s.lineFields(o.own, l.Fields)
+			row.Timestamp, row.Fields = l.Time, o.sorted()
 			before := lr.RowsCount()
-			lr.MustAdd(tenant, l.Time, fields, streams)
+			lr.MustAddInsertRow(&row)
 			if lr.RowsCount() == before {
 				s.metrics.dropped.WithLabelValues(droppedByLibrary).Inc()
 				continue
@@ -245,6 +243,66 @@ func (s *Store) fill(lr *logstorage.LogRows, cluster string, b *wire.LogBatch) (
 		}
 	}
 	return rows
+}
+
+// canonical gives a stream's fields in the form that the library tells streams by.
+func canonical(stream []logstorage.Field) string {
+	tags := logstorage.GetStreamTags()
+	defer logstorage.PutStreamTags(tags)
+	for _, f := range stream {
+		tags.Add(f.Name, f.Value)
+	}
+	return string(tags.MarshalCanonical(nil))
+}
+
+// order puts fields in the order of their names. The library sorts those of each
+// row, which is cheap when they are in order, and dear when not; and neighbouring
+// lines have mostly the same names, so that their order is known.
+type order struct {
+	common []logstorage.Field // of all lines of a group
+	own    []logstorage.Field // of this line
+	names  []string           // of the own fields for which places holds
+	places []int              // indexes in common, then own
+	out    []logstorage.Field
+}
+
+// begin takes the fields of a group.
+func (o *order) begin(common []logstorage.Field) {
+	o.common, o.names = common, o.names[:0]
+}
+
+// sorted gives all fields of the line, until the next call.
+func (o *order) sorted() []logstorage.Field {
+	if !slices.EqualFunc(o.own, o.names, func(f logstorage.Field, name string) bool { return f.Name == name }) { // never empty: there is _msg
+		o.names, o.places = o.names[:0], o.places[:0]
+		for i := range len(o.common) + len(o.own) {
+			o.places = append(o.places, i)
+		}
+		for _, f := range o.own {
+			o.names = append(o.names, f.Name)
+		}
+		slices.SortStableFunc(o.places, func(a, b int) int { return cmp.Compare(sortName(o.at(a).Name), sortName(o.at(b).Name)) })
+	}
+	o.out = o.out[:0]
+	for _, i := range o.places {
+		o.out = append(o.out, o.at(i))
+	}
+	return o.out
+}
+
+func (o *order) at(i int) logstorage.Field {
+	if i < len(o.common) {
+		return o.common[i]
+	}
+	return o.own[i-len(o.common)]
+}
+
+// sortName is the name by which the library sorts.
+func sortName(name string) string {
+	if name == "_msg" {
+		return ""
+	}
+	return name
 }
 
 // streamFields appends the fields that make the stream.
@@ -272,30 +330,29 @@ func (s *Store) streamFields(dst []logstorage.Field, cluster string, st wire.Log
 }
 
 // lineFields appends a line's own fields within the bounds.
-func (s *Store) lineFields(dst []logstorage.Field, names []string, values map[string]string) []logstorage.Field {
+func (s *Store) lineFields(dst []logstorage.Field, fields wire.LogFields) []logstorage.Field {
 	size := 0
-	for i, name := range names {
-		value := values[name]
-		if value == "" {
+	for i, f := range fields {
+		if f.Value == "" {
 			continue
 		}
-		if reserved(name) {
+		if reserved(f.Name) {
 			s.metrics.cut.WithLabelValues(renamedField).Inc()
-			name = "field." + name
+			f.Name = "field." + f.Name
 		}
-		if len(name) > maxFieldNameBytes {
+		if len(f.Name) > maxFieldNameBytes {
 			s.metrics.cut.WithLabelValues(cutFieldName).Inc()
 			continue
 		}
-		size += len(name) + len(value)
+		size += len(f.Name) + len(f.Value)
 		if i >= maxFields || size > maxFieldBytes {
 			s.metrics.cut.WithLabelValues(cutFields).Inc()
 			break
 		}
-		if name == "level" {
-			value = Level(value)
+		if f.Name == "level" {
+			f.Value = Level(f.Value)
 		}
-		dst = append(dst, logstorage.Field{Name: name, Value: value})
+		dst = append(dst, logstorage.Field{Name: f.Name, Value: f.Value})
 	}
 	return dst
 }

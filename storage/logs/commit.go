@@ -28,6 +28,7 @@ type group struct {
 	done    chan struct{} // closed when err is final
 	err     error
 	entries []entry
+	bytes   int64               // estimated
 	days    map[string]struct{} // partitions that got rows
 	first   time.Time           // when the first entry came
 }
@@ -54,6 +55,12 @@ func (s *Store) join(e entry) *group {
 	}
 	g.entries = append(g.entries, e)
 	g.days[e.day] = struct{}{}
+	if g.bytes += e.size; g.bytes >= commitBytes {
+		select {
+		case s.hurry <- struct{}{}:
+		default:
+		}
+	}
 	select {
 	case s.wake <- struct{}{}:
 	default: // the committer knows
@@ -61,8 +68,12 @@ func (s *Store) join(e entry) *group {
 	return g
 }
 
-// commitLoop commits when something waits, at most once an interval. It ends
-// with a last commit when the store closes.
+// commitBytes waiting, as they came, are committed at once: the file that they
+// make is large enough, and senders that catch up wait for nothing else.
+const commitBytes = 4 << 20
+
+// commitLoop commits when something waits, at most once an interval unless it is
+// much. It ends with a last commit when the store closes.
 func (s *Store) commitLoop() {
 	defer close(s.done)
 	next := time.NewTimer(0)
@@ -79,6 +90,7 @@ func (s *Store) commitLoop() {
 			s.commit()
 			return
 		case <-next.C:
+		case <-s.hurry:
 		}
 		s.commit()
 		next.Reset(s.opts.CommitInterval)
@@ -95,6 +107,10 @@ func (s *Store) commit() {
 	s.groupMu.Lock()
 	g := s.group
 	s.group = newGroup()
+	select {
+	case <-s.hurry: // it was about the group that is committed now
+	default:
+	}
 	s.groupMu.Unlock()
 	if len(g.entries) == 0 {
 		s.gate.Release(adders)

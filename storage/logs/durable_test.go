@@ -58,7 +58,7 @@ func writerBatch(l load, sender, n int, start time.Time) *wire.LogBatch {
 			lg.Lines = append(lg.Lines, wire.LogLine{
 				Time:    at.Add(time.Duration(i) * time.Millisecond).UnixNano(),
 				Message: fmt.Sprintf("line %d of sender %d %x %s", seq, sender, rand.Uint64(), padding),
-				Fields:  map[string]string{"seq": strconv.Itoa(seq), "sender": strconv.Itoa(sender)},
+				Fields:  wire.FieldsOf(map[string]string{"seq": strconv.Itoa(seq), "sender": strconv.Itoa(sender)}),
 			})
 		}
 		b.Groups = append(b.Groups, lg)

@@ -28,7 +28,7 @@ func eventOf(st wire.LogStream, l wire.LogLine) (k eventKey, ok bool) {
 	if st.Stream != wire.StreamEvents {
 		return k, false
 	}
-	k = eventKey{l.Fields[fieldUID], l.Fields[fieldCount]}
+	k = eventKey{l.Fields.Get(fieldUID), l.Fields.Get(fieldCount)}
 	return k, k.uid != "" && k.count != ""
 }
 

@@ -13,7 +13,7 @@ import (
 func events(id string, at time.Time, uids ...string) *wire.LogBatch {
 	g := wire.LogGroup{Stream: wire.LogStream{Namespace: "shop", Stream: wire.StreamEvents}}
 	for i, uid := range uids {
-		g.Lines = append(g.Lines, wire.LogLine{Time: at.Add(time.Duration(i)).UnixNano(), Message: "Back-off", Fields: map[string]string{"uid": uid, "count": "1"}})
+		g.Lines = append(g.Lines, wire.LogLine{Time: at.Add(time.Duration(i)).UnixNano(), Message: "Back-off", Fields: wire.FieldsOf(map[string]string{"uid": uid, "count": "1"})})
 	}
 	return &wire.LogBatch{Sender: "cluster", ID: id, Groups: []wire.LogGroup{g}}
 }
@@ -27,7 +27,7 @@ func TestEventsAreStoredOnceWhoeverSendsThem(t *testing.T) {
 	appendOK(t, s, "c1", events("b", at, "e1", "e2", "e3"))
 	appendOK(t, s, "c1", events("c", at, "e1", "e2", "e3", "e4", "e4"))
 	more := events("d", at, "e2")
-	more.Groups[0].Lines[0].Fields["count"] = "2" // it happened again
+	more.Groups[0].Lines[0].Fields = wire.FieldsOf(map[string]string{"uid": "e2", "count": "2"}) // it happened again
 	appendOK(t, s, "c1", more)
 	appendOK(t, s, "c2", events("a", at, "e1"))
 	if n := count(t, s, "c1"); n != 5 {
@@ -47,7 +47,7 @@ func TestEventsAreStoredOnceWhoeverSendsThem(t *testing.T) {
 	// Lines of containers are not events, whatever their fields say.
 	b := batch("f", at, "x", "x")
 	for i := range b.Groups[0].Lines {
-		b.Groups[0].Lines[i].Fields = map[string]string{"uid": "e1", "count": "1"}
+		b.Groups[0].Lines[i].Fields = wire.FieldsOf(map[string]string{"uid": "e1", "count": "1"})
 	}
 	appendOK(t, s, "c1", b)
 	if n := count(t, s, "c1"); n != 8 {

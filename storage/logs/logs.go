@@ -110,6 +110,7 @@ type Store struct {
 	group   *group // what the next commit makes durable; never nil
 
 	wake  chan struct{} // something waits in group; 1 slot
+	hurry chan struct{} // so much waits that it should not wait longer; 1 slot
 	done  chan struct{} // the committer has ended
 	saved chan struct{} // the watermarks are saved for the last time
 
@@ -155,6 +156,7 @@ func Open(opts Options) (*Store, error) {
 		gate:  semaphore.NewWeighted(adders),
 		group: newGroup(),
 		wake:  make(chan struct{}, 1),
+		hurry: make(chan struct{}, 1),
 		done:  make(chan struct{}),
 		saved: make(chan struct{}),
 
@@ -170,8 +172,9 @@ func Open(opts Options) (*Store, error) {
 			Retention:              opts.longest(),
 			FutureRetention:        aheadLimit,
 			MaxDiskSpaceUsageBytes: opts.MaxBytes,
-			// The library's own flush is only a second line: commits flush earlier.
-			FlushInterval:         5 * time.Second,
+			// The library's own flush is only a second line: commits flush earlier, and
+			// must, as only they give the reserve of disk space back.
+			FlushInterval:         max(5*time.Second, 4*opts.CommitInterval),
 			MinFreeDiskSpaceBytes: opts.MinFreeBytes,
 		})
 		return nil

@@ -106,7 +106,7 @@ func count(t testing.TB, s *Store, cluster string) int {
 func TestAppendedLinesAreFoundWithTheirFields(t *testing.T) {
 	s := open(t, t.TempDir())
 	b := batch("1", dayStart(), "hello")
-	b.Groups[0].Lines[0].Fields = map[string]string{"level": "WARNING", "trace_id": "abc", "pod": "forged", "_time": "x", fieldBatch: "y"}
+	b.Groups[0].Lines[0].Fields = wire.FieldsOf(map[string]string{"level": "WARNING", "trace_id": "abc", "pod": "forged", "_time": "x", fieldBatch: "y"})
 	appendOK(t, s, "prod", b)
 	rs := rows(t, s, Query{Text: `{namespace="shop"} hello`})
 	if len(rs) != 1 {
@@ -213,7 +213,7 @@ func TestFieldBounds(t *testing.T) {
 	for i := range 400 {
 		f[fmt.Sprintf("f%03d", i)] = "v"
 	}
-	b.Groups[0].Lines[0].Fields = f
+	b.Groups[0].Lines[0].Fields = wire.FieldsOf(f)
 	b.Groups[0].Stream.Pod = strings.Repeat("é", 1000)
 	appendOK(t, s, "prod", b)
 	rs := rows(t, s, Query{Text: `{pod="` + strings.Repeat("é", maxStreamValueBytes/2) + `"}`})
@@ -362,7 +362,7 @@ func TestHitsAndStats(t *testing.T) {
 	for i, level := range []string{"info", "info", "error"} {
 		b := batch(strconv.Itoa(i), start.Add(time.Duration(i)*time.Minute), "a", "b")
 		for j := range b.Groups[0].Lines {
-			b.Groups[0].Lines[j].Fields = map[string]string{"level": level}
+			b.Groups[0].Lines[j].Fields = wire.FieldsOf(map[string]string{"level": level})
 		}
 		appendOK(t, s, "a", b)
 	}
@@ -580,7 +580,7 @@ func FuzzQueryText(f *testing.F) {
 	s := open(f, f.TempDir())
 	for _, cluster := range []string{"a", "b"} {
 		b := batch("1", dayStart(), "hello of "+cluster, `{"x":1}`)
-		b.Groups[0].Lines[0].Fields = map[string]string{"level": "info"}
+		b.Groups[0].Lines[0].Fields = wire.FieldsOf(map[string]string{"level": "info"})
 		if err := s.Append(context.Background(), cluster, b); err != nil {
 			f.Fatal(err)
 		}

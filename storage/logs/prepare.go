@@ -44,6 +44,9 @@ func Prepare(cacheBytes int64) error {
 	if err == nil && !flag.Parsed() {
 		err = flag.CommandLine.Parse(nil)
 	}
+	if err == nil {
+		err = compressLiterals()
+	}
 	if err != nil {
 		return fmt.Errorf("prepare log library: %w", err)
 	}

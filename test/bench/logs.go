@@ -26,7 +26,6 @@ const (
 	victoriaModule = "github.com/VictoriaMetrics/VictoriaLogs"
 	logFiles       = 100
 	linesPerFile   = 2_500
-	logRounds      = 3
 )
 
 // victoria builds the peer once and keeps it in the user's cache.
@@ -280,7 +279,7 @@ func runLogs(ctx context.Context, b *bench, s side, f *logFolder, until time.Tim
 		out.serverMemory, out.agentMemory = max(out.serverMemory, float64(server.RSS)/mib), max(out.agentMemory, float64(agent.RSS)/mib)
 		return nil
 	}
-	if err := testbed.Await(ctx, 5*time.Minute, 250*time.Millisecond, func(ctx context.Context) error {
+	if err := testbed.Await(ctx, 5*time.Minute, 500*time.Millisecond, func(ctx context.Context) error {
 		if err := look(); err != nil {
 			return err
 		}
@@ -294,8 +293,9 @@ func runLogs(ctx context.Context, b *bench, s side, f *logFolder, until time.Tim
 	}
 	out.took = time.Since(start)
 	agentCPU := out.agentCPU
-	// What came is written and merged: part of its cost.
-	for last, quiet := out.serverCPU, 0; quiet < 3; last = out.serverCPU {
+	// What came is written and merged: part of its cost. The peer writes it after 5
+	// to 10 s.
+	for last, quiet := out.serverCPU, 0; quiet < 6; last = out.serverCPU {
 		select {
 		case <-ctx.Done():
 			return out, ctx.Err()
@@ -433,7 +433,7 @@ func logsNextToPeer(kind logKind) func(ctx context.Context, b *bench) ([]Result,
 			return nil, err
 		}
 		var runs [2][]logRun
-		for round := range logRounds {
+		for round := range b.rounds {
 			for i, s := range [2]side{ourSide(b), peerSide(programs)} {
 				r, err := runLogs(ctx, b, s, f, until, kind.word)
 				if err != nil {
