@@ -65,20 +65,26 @@ type file struct {
 	written syscall.Timespec // when it was last, as of identify
 
 	offset  int64    // the next byte to read
+	began   int64    // the first that was to be read
 	skip    [2]int64 // lines of stdout and stderr that begin before were sent before a restart
 	last    int64    // time of the last line, for lines that have none
 	marked  filePos
 	hasMark bool
 
-	packed   bool      // compressed, and not unpacked yet
-	unpacked bool      // fd is a temporary file; dev and ino are the compressed one's
-	head     []byte    // of a packed file: its first bytes, unpacked
-	unlinked bool      // no longer in its folder
-	done     bool      // read to its end, and nobody writes to it any more
-	ended    time.Time // since when it is known that nobody should
-	copyOf   *file     // a copy that was made before a truncation; read only after that
-	unclear  time.Time // since when it may be a copy that is not written yet
-	before   []former  // what it was before its last truncations, the newest last
+	packed    bool   // compressed, and not unpacked yet
+	unpacked  bool   // fd is a temporary file; dev and ino are the compressed one's
+	head      []byte // of a packed file: its first bytes, unpacked
+	keptPath  string
+	kept      bool      // a copy of ours of a file that rotation took
+	keptAt    time.Time // when it was made
+	keptBytes int64
+	noRoom    int       // one more than Files.freed when there was no room for it
+	unlinked  bool      // no longer in its folder
+	done      bool      // read to its end, and nobody writes to it any more
+	ended     time.Time // since when it is known that nobody should
+	copyOf    *file     // a copy that was made before a truncation; read only after that
+	unclear   time.Time // since when it may be a copy that is not written yet
+	before    []former  // what it was before its last truncations, the newest last
 }
 
 // former is what a file was before a truncation, and how far it was read.
@@ -253,6 +259,7 @@ type container struct {
 	dirty   bool
 	rescan  bool
 	gone    bool // its folder is gone
+	scanned bool // once in this run
 }
 
 // nameOf takes the name of a log file apart that is neither compressed nor on the
@@ -298,16 +305,31 @@ func (r *Files) read(c *container, b *batch[filePos], limit int) (more bool) {
 			r.place(c, f)
 		}
 	}
+	// With the newest first, what was kept has its turn after what is in the folder.
+	if r.opts.Keep.First == NewestFirst && slices.ContainsFunc(c.files, func(f *file) bool { return f.kept && !f.done }) {
+		if r.readFiles(c, b, &limit, func(f *file) bool { return !f.kept }) {
+			return true
+		}
+		if c.pending[0] != nil || c.pending[1] != nil {
+			return false // what is pending would be torn apart
+		}
+		return r.readFiles(c, b, &limit, func(f *file) bool { return f.kept })
+	}
+	return r.readFiles(c, b, &limit, func(*file) bool { return true })
+}
+
+// readFiles reads those of a container's files that are wanted.
+func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted func(*file) bool) (more bool) {
 	for i, f := range c.files {
-		if !f.readable() {
+		if !f.readable() || !wanted(f) {
 			continue
 		}
 		next := r.following(c, i)
-		left, stopped, err := r.readFile(c, f, b, &limit, -1)
+		left, stopped, err := r.readFile(c, f, b, limit, -1)
 		r.mark(c, b)
 		if err != nil {
 			r.log.Warn("read log file", "path", f.path, "err", err)
-			r.abandon(c, f)
+			r.abandon(c, f, DropRotated)
 			if !r.tellLost(c, b) {
 				return true
 			}
@@ -669,6 +691,7 @@ func (r *Files) finish(c *container, f, next *file, b *batch[filePos]) bool {
 			r.counts.read(c.id, r.emit(c, b, stream, w), 0)
 		}
 	}
+	r.keepRead(c, f, b)
 	f.done = true
 	f.close()
 	return true
@@ -714,7 +737,7 @@ func (r *Files) truncated(c *container, f *file) {
 	f.offset, f.skip, f.print, f.printLen, f.last, f.written = 0, [2]int64{}, 0, 0, 0, syscall.Timespec{}
 	if i >= 0 {
 		o := c.files[i]
-		o.copyOf, o.offset, o.skip = nil, was.offset, was.skip
+		o.copyOf, o.offset, o.began, o.skip = nil, was.offset, was.offset, was.skip
 		c.moveBefore(o, f)
 	}
 }
@@ -736,7 +759,7 @@ func (c *container) moveBefore(o, f *file) {
 
 // abandon gives a file up that cannot be read. What is lost is counted, and told
 // in the next batch, which also says that the file is done with.
-func (r *Files) abandon(c *container, f *file) {
+func (r *Files) abandon(c *container, f *file, reason string) {
 	if f.packed {
 		if err := r.unpack(f); err != nil {
 			r.log.Warn("unpack log file, it is given up", "err", err)
@@ -750,9 +773,9 @@ func (r *Files) abandon(c *container, f *file) {
 			d.until = r.now().UnixNano()
 		}
 		r.counts.read(c.id, d.lines, 0)
-		r.counts.dropped(c.id, DropRotated, d.lines)
+		r.counts.dropped(c.id, reason, d.lines)
 		r.log.Warn("log lines lost", "path", f.path, "lines", d.lines, "from", f.offset)
-		c.lost = append(c.lost, loss{f, DropRotated, d})
+		c.lost = append(c.lost, loss{f, reason, d})
 		c.dirty = true
 		f.offset += d.bytes
 	}

@@ -30,6 +30,7 @@ type FilesOptions struct {
 	Dir    string // holds the positions; required. Made when missing
 	Sender string // of the batches, wire.Sender(role, node); required
 	Rules  Rules
+	Keep   Keep   // what rotation takes while the server is away
 	Node   string // label of the lines of pods that State does not know
 	State  State  // pods by the UID in the path; required for workloads, nil leaves them out
 
@@ -73,7 +74,7 @@ func (o *FilesOptions) complete() error {
 	if o.Sender == "" {
 		errs = append(errs, errors.New("a sender is required"))
 	}
-	errs = append(errs, o.Rules.complete())
+	errs = append(errs, o.Rules.complete(), o.Keep.complete())
 	return errors.Join(errs...)
 }
 
@@ -100,7 +101,11 @@ type Files struct {
 	buf        []byte
 	replayed   map[*file]*[2]int64 // while the last batch is made anew: through where each stream was in it
 	watcher    *fsnotify.Watcher
-	firstStart bool // no position is known: leftovers of rotations are not ours
+	taken      time.Time // when the shipper took a batch last
+	keptLast   int64     // orders the kept files
+	freed      int       // kept files that are gone again
+	keepFailed string    // why the last file was not kept
+	firstStart bool      // no position is known: leftovers of rotations are not ours
 	started    bool
 }
 
@@ -283,12 +288,16 @@ func (r *Files) hand(ctx context.Context, ship *shipper[filePos], b *batch[fileP
 
 func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 	b := newBatch[filePos](r.opts.Sender)
+	r.taken = r.now()
 	var since time.Time // of the first line in b
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	nextRescan := r.now().Add(r.opts.Rescan)
 	for {
 		blocked := r.fill(b)
+		if blocked {
+			r.keepAll(b)
+		}
 		now := r.now()
 		if !b.empty() && since.IsZero() {
 			since = now
@@ -313,6 +322,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			return
 		case <-want:
 			b.seal()
+			r.taken = now
 			if !ship.give(ctx, b) {
 				return
 			}
@@ -330,6 +340,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 		}
 		if now = r.now(); !now.Before(nextRescan) {
 			r.scanRoot()
+			r.tidy()
 			r.prune()
 			nextRescan = now.Add(r.opts.Rescan)
 		}
@@ -359,6 +370,11 @@ func (r *Files) moreEvents() {
 // fill reads what is new into b. blocked says that b has to go before more can
 // be read.
 func (r *Files) fill(b *batch[filePos]) (blocked bool) {
+	for _, c := range r.order { // though b is full: what rotation takes next has to be open
+		if c.rescan {
+			r.scanContainer(c)
+		}
+	}
 	for {
 		progress, left := false, false
 		for i, n := 0, len(r.order); i < n; i++ {
@@ -483,6 +499,11 @@ func (r *Files) scanRoot() {
 			r.scanPod(filepath.Join(r.opts.Root, e.Name()))
 		}
 	}
+	if !r.started {
+		for _, dir := range r.keptContainers() {
+			r.addContainer(dir)
+		}
+	}
 	for _, c := range r.order {
 		r.scanContainer(c)
 		c.dirty = true
@@ -524,14 +545,15 @@ func (r *Files) addContainer(dir string) {
 	if !ok {
 		return
 	}
-	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+	id.Container = filepath.Base(dir)
+	c := &container{id: id, dir: dir, seen: r.now(), joiner: joiner{off: r.opts.Rules.Join.Off}, dirty: true}
+	st, err := os.Stat(dir)
+	if _, kerr := os.Stat(r.keptOf(c)); (err != nil || !st.IsDir()) && kerr != nil {
 		return
 	}
 	if err := r.watcher.Add(dir); err != nil {
 		r.log.Warn("watch container folder", "path", dir, "err", err) // looked at on rescans only
 	}
-	id.Container = filepath.Base(dir)
-	c := &container{id: id, dir: dir, seen: r.now(), joiner: joiner{off: r.opts.Rules.Join.Off}, dirty: true}
 	r.containers[dir] = c
 	r.order = append(r.order, c)
 	r.counts.read(id, 0, 0)
@@ -590,6 +612,10 @@ func (r *Files) scanContainer(c *container) {
 		now.close()
 		fresh = slices.DeleteFunc(fresh, func(o *file) bool { return o == now })
 	}
+	if !r.started && !c.scanned {
+		c.scanned = true
+		fresh = r.withKept(c, fresh)
+	}
 	slices.SortFunc(fresh, older)
 	for _, f := range r.adoptPacked(c, fresh) {
 		r.adopt(c, f)
@@ -598,19 +624,20 @@ func (r *Files) scanContainer(c *container) {
 		r.findGap(c)
 	}
 	// Those that are read and gone are forgotten.
-	c.files = slices.DeleteFunc(c.files, func(f *file) bool { return f.done && f.unlinked })
+	c.files = slices.DeleteFunc(c.files, forgettable)
 	held, deleted := 0, 0
 	for _, f := range slices.Backward(c.files) {
 		if f.done {
 			continue
 		}
-		if held++; f.unlinked {
+		if held++; f.unlinked && !f.kept {
 			deleted++
 		}
-		if held > maxHeld || f.unlinked && deleted > maxDeleted {
-			r.abandon(c, f)
+		if held > maxHeld || f.unlinked && !f.kept && deleted > maxDeleted {
+			r.abandon(c, f, DropRotated)
 		}
 	}
+	c.files = slices.DeleteFunc(c.files, forgettable) // those given up: another file may get their inode
 	if len(fresh) > 0 {
 		c.dirty = true
 	}
@@ -668,14 +695,19 @@ func hasName(entries []fs.DirEntry, name string) bool {
 
 // reused says whether an inode that was read to its end is another file now.
 func (r *Files) reused(f, now *file) bool {
+	if f.printLen == 0 {
+		return f.offset > 0 // given up before its beginning was known
+	}
 	h, ok := now.headHash(f.printLen)
-	return f.printLen > 0 && (!ok || h != f.print)
+	return !ok || h != f.print
 }
 
 // insert puts a file before those that are newer, though they may be read already.
+// One that is gone from the folder is older than what is found there now, whatever
+// its last name was.
 func (c *container) insert(f *file) {
 	i := len(c.files)
-	for i > 0 && older(f, c.files[i-1]) < 0 {
+	for i > 0 && !c.files[i-1].unlinked && older(f, c.files[i-1]) < 0 {
 		i--
 	}
 	c.files = slices.Insert(c.files, i, f)
@@ -816,7 +848,7 @@ func (r *Files) place(c *container, f *file) bool {
 				f.copyOf = o
 				return false
 			}
-			f.offset, f.skip = was.offset, was.skip
+			f.offset, f.began, f.skip = was.offset, was.offset, was.skip
 			c.moveBefore(f, o)
 			return false
 		}
@@ -856,8 +888,12 @@ func (r *Files) stillThere(p filePos) bool {
 
 // settle ends what is read to the end of a container that is gone.
 func (r *Files) settle(c *container) {
-	c.files = slices.DeleteFunc(c.files, func(f *file) bool { return f.done && f.unlinked })
+	c.files = slices.DeleteFunc(c.files, forgettable)
 }
+
+// forgettable says that a file is read and gone. A kept one is, once tidy has
+// removed it.
+func forgettable(f *file) bool { return f.done && f.unlinked && !f.kept }
 
 // drop forgets containers whose folders are gone and whose files are read.
 func (r *Files) drop() {
@@ -866,7 +902,7 @@ func (r *Files) drop() {
 			return false
 		}
 		for _, f := range c.files {
-			if !f.done && f.copyOf == nil {
+			if !f.done && f.copyOf == nil || f.kept {
 				return false
 			}
 		}

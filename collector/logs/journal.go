@@ -99,6 +99,26 @@ func (j *journal[C]) settled() bool {
 	return j.inFlight == nil
 }
 
+// rename moves what is known of a source to another name, in the batch that is on
+// its way, too. first is its position when none is known.
+func (j *journal[C]) rename(old, name string, first C) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, ok := j.known[old]; !ok {
+		j.known[old] = first
+	}
+	maps := []map[string]C{j.known}
+	if j.inFlight != nil {
+		maps = append(maps, j.inFlight.From, j.inFlight.To)
+	}
+	for _, m := range maps {
+		if c, ok := m[old]; ok {
+			m[name] = c
+			delete(m, old)
+		}
+	}
+}
+
 func (j *journal[C]) forget(source string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -37,6 +37,8 @@ const (
 	DropRefused = "refused"            // the server refused the batch for good
 	DropGone    = "instance_gone"
 	DropRate    = "rate_limit" // over the container's limit
+	DropFull    = "backlog_full"
+	DropOld     = "backlog_age"
 )
 
 // Container names the source of lines.

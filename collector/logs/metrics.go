@@ -9,7 +9,7 @@ type metrics struct {
 	batches               *prometheus.CounterVec
 	positions             *prometheus.CounterVec
 	masked                *prometheus.CounterVec
-	cut                   prometheus.Counter
+	cut, kept             prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -19,6 +19,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		malformed: prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_malformed_lines_total", Help: "Lines in no known format, sent as they are."}),
 		joined:    prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_joined_lines_total", Help: "Lines that were joined to the record before them."}),
 		cut:       prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_cut_records_total", Help: "Records that were cut to the limit of their size."}),
+		kept:      prometheus.NewCounter(prometheus.CounterOpts{Name: "crowsnest_logs_kept_files_total", Help: "Files that rotation took before the server had their lines, and that were kept."}),
 		dropped:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_dropped_lines_total", Help: "Lines that were not sent, by reason."}, []string{"reason"}),
 		batches:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_batches_total", Help: "Batches by result."}, []string{"result"}),
 		positions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "crowsnest_logs_position_writes_total", Help: "Writes of the positions file by result."}, []string{"result"}),
@@ -27,7 +28,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range maskRules {
 		m.masked.WithLabelValues(r)
 	}
-	for _, r := range []string{DropRotated, DropAway, DropRefused, DropGone, DropRate} {
+	for _, r := range []string{DropRotated, DropAway, DropRefused, DropGone, DropRate, DropFull, DropOld} {
 		m.dropped.WithLabelValues(r)
 	}
 	for _, r := range []string{"sent", "resent", "refused"} {
@@ -37,7 +38,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.positions.WithLabelValues(r)
 	}
 	if reg != nil {
-		reg.MustRegister(m.read, m.sent, m.malformed, m.joined, m.dropped, m.batches, m.positions, m.masked, m.cut)
+		reg.MustRegister(m.read, m.sent, m.malformed, m.joined, m.dropped, m.batches, m.positions, m.masked, m.cut, m.kept)
 	}
 	return m
 }

@@ -57,6 +57,8 @@ var dropWords = map[string]string{
 	DropRate:    "over the container's rate limit",
 	DropGone:    "instances came and went between two looks",
 	DropRefused: "refused by the server",
+	DropFull:    "the server was away, and what is kept of rotated files was full",
+	DropOld:     "the server was away for longer than rotated files are kept",
 }
 
 func (r *Rules) complete() error {

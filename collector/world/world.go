@@ -47,6 +47,7 @@ type Options struct {
 	LogPath  string // of container logs on the node; default /var/log/pods
 	NoLogs   bool
 	LogRules logs.Rules // which lines, and in what shape
+	LogKeep  logs.Keep  // what rotation takes while the server is away
 	HostProc string     // default /proc
 	HostSys  string     // default /sys
 	HostRoot string     // default /
@@ -202,7 +203,7 @@ func nodeSources(o Options, client *kube.Client, sender string, source *kube.Sou
 		return nil
 	}
 	files, err := logs.NewFiles(logs.FilesOptions{
-		Root: o.LogPath, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Node: o.Node, State: source, Rules: o.LogRules,
+		Root: o.LogPath, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Node: o.Node, State: source, Rules: o.LogRules, Keep: o.LogKeep,
 		Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {

@@ -1,0 +1,301 @@
+package logs
+
+import (
+	"cmp"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// While the server takes no lines, they stay in their files. A rotated file whose
+// name is gone has no other place than its open descriptor, which ends with the
+// process, and its blocks are held on the node's disk. Such files go, compressed,
+// into a folder of the collector's own, up to a bound, and are read from there
+// like those that the kubelet compressed: with their beginning as identity, and
+// from the position at which the server was.
+
+// Orders of a backlog.
+const (
+	OldestFirst = "oldest" // as the lines were written; what comes when there is no room is dropped
+	NewestFirst = "newest" // what is in the pods' folders first, then what was kept; the oldest make room
+)
+
+// Keep bounds what is kept of files that rotation took before they were read.
+type Keep struct {
+	Bytes int64         // on disk, compressed; default 1 GiB, negative for nothing
+	Age   time.Duration // default 24 h
+	First string        // OldestFirst, the default, or NewestFirst
+	After time.Duration // how long the server took nothing before; default 10 s
+}
+
+func (k *Keep) complete() error {
+	k.Bytes = cmp.Or(k.Bytes, 1<<30)
+	k.Age = cmp.Or(k.Age, 24*time.Hour)
+	k.First = cmp.Or(k.First, OldestFirst)
+	k.After = cmp.Or(k.After, 10*time.Second)
+	if k.First != OldestFirst && k.First != NewestFirst {
+		return fmt.Errorf("order of a backlog of logs is %q, must be %s or %s", k.First, OldestFirst, NewestFirst)
+	}
+	if k.Age < 0 || k.After < 0 {
+		return errors.New("ages of kept logs must not be negative")
+	}
+	return nil
+}
+
+// keptDir is the folder of kept files, by pod and container as under Root.
+const keptDir = "kept"
+
+// keptSuffix orders kept files among themselves, and before those that rotation
+// has left, which are younger.
+func keptSuffix(n int64) string { return fmt.Sprintf("00000000-%020d", n) }
+
+func (r *Files) keptOf(c *container) string {
+	return filepath.Join(r.opts.Dir, keptDir, filepath.Base(filepath.Dir(c.dir)), filepath.Base(c.dir))
+}
+
+// away says that the server takes nothing, and a batch is on its way to it.
+func (r *Files) away() bool {
+	return r.opts.Keep.Bytes >= 0 && r.now().Sub(r.taken) >= r.opts.Keep.After && !r.journal.settled()
+}
+
+// keepRead keeps a file that was read, but whose lines the server may not have: a
+// kill of this process would need it again.
+func (r *Files) keepRead(c *container, f *file, b *batch[filePos]) {
+	if f.kept || f.packed || f.unpacked || !r.away() {
+		return
+	}
+	if err := r.keep(c, f, b); err != nil {
+		r.keepingFailed(f, err)
+	}
+}
+
+// keepAll keeps the files that rotation took, oldest first, while the server
+// takes nothing. b is being filled.
+func (r *Files) keepAll(b *batch[filePos]) {
+	if !r.away() {
+		return
+	}
+	for _, c := range r.order {
+		for _, f := range c.files {
+			if !f.unlinked || f.done || f.kept || f.packed || f.unpacked || f.copyOf != nil || !f.unclear.IsZero() || f.noRoom == r.freed+1 {
+				continue
+			}
+			if err := r.keep(c, f, b); err != nil {
+				r.keepingFailed(f, err) // its descriptor has it for now
+				if !errors.Is(err, errNoRoom) {
+					return
+				}
+				f.noRoom = r.freed + 1 // until something goes
+			}
+		}
+	}
+}
+
+func (r *Files) keepingFailed(f *file, err error) {
+	if err.Error() != r.keepFailed {
+		r.log.Warn("keep log file that rotation took", "path", f.path, "err", err)
+	}
+	r.keepFailed = err.Error()
+}
+
+// keep writes the whole file, so that its beginning tells what it is.
+func (r *Files) keep(c *container, f *file, b *batch[filePos]) (err error) {
+	size, same, err := f.identify()
+	if err != nil || !same || f.printLen < knownHead {
+		return err // too short to be known again; it stays open
+	}
+	dir := r.keptOf(c)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("keep log file: %w", err)
+	}
+	out, err := os.CreateTemp(dir, unpackedName)
+	if err != nil {
+		return fmt.Errorf("keep log file: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, out.Close(), os.Remove(out.Name()))
+		}
+	}()
+	z, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	if _, err = io.Copy(z, io.NewSectionReader(f.fd, 0, size)); err != nil {
+		return fmt.Errorf("keep log file: %w", err)
+	}
+	if err = errors.Join(z.Close(), out.Sync()); err != nil {
+		return fmt.Errorf("keep log file: %w", err)
+	}
+	st, err := stat(out)
+	if err != nil {
+		return fmt.Errorf("keep log file: %w", err)
+	}
+	if !r.makeRoom(st.Size) {
+		err = errNoRoom
+		return err
+	}
+	r.keptLast = max(r.keptLast+1, r.now().UnixNano())
+	path := filepath.Join(dir, fmt.Sprintf("%d.log.%s%s", f.instance, keptSuffix(r.keptLast), packedSuffix))
+	if err = os.Rename(out.Name(), path); err != nil {
+		return fmt.Errorf("keep log file: %w", err)
+	}
+	if err = syncDir(dir); err != nil {
+		return err
+	}
+	head := make([]byte, f.printLen)
+	if _, err = f.fd.ReadAt(head, 0); err != nil {
+		return fmt.Errorf("keep log file: %w", err)
+	}
+	// From here on it is the same file by another name: the positions of the batch
+	// that is on its way and of the one that is being filled go with it.
+	old := f.key()
+	f.close()
+	f.fd, f.head, f.packed, f.kept, f.keptPath, f.keptBytes, f.keptAt = out, head, true, true, path, st.Size, r.now()
+	f.dev, f.ino = uint64(st.Dev), st.Ino //nolint:unconvert // Dev is narrower on some systems
+	first := f.marked
+	if !f.hasMark {
+		first = c.pos(f)
+	}
+	first.Offset, first.Scan, first.Done = f.began, 0, nil // if the server has nothing of it
+	r.journal.rename(old, f.key(), first)
+	b.rename(old, f.key())
+	if err := r.journal.write(); err != nil {
+		r.log.Error("write log positions", "err", err)
+	}
+	r.keepFailed = ""
+	r.metrics.kept.Inc()
+	r.log.Info("kept log file that rotation took", "path", path, "bytes", st.Size)
+	return nil
+}
+
+var errNoRoom = errors.New("no room for kept log files")
+
+// makeRoom says whether a file of that size may be kept; with the newest first, older ones make room.
+func (r *Files) makeRoom(size int64) bool {
+	if size > r.opts.Keep.Bytes {
+		return false
+	}
+	used := int64(0)
+	type of struct {
+		c *container
+		f *file
+	}
+	var all []of
+	for _, o := range r.order {
+		for _, k := range o.files {
+			if k.kept {
+				used += k.keptBytes
+				if !k.done && !k.unpacked {
+					all = append(all, of{o, k})
+				}
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b of) int { return a.f.keptAt.Compare(b.f.keptAt) })
+	for used+size > r.opts.Keep.Bytes {
+		if r.opts.Keep.First != NewestFirst || len(all) == 0 {
+			return false
+		}
+		used -= all[0].f.keptBytes
+		r.giveUp(all[0].c, all[0].f, DropFull)
+		all = all[1:]
+	}
+	return true
+}
+
+// giveUp abandons a kept file; its lines are counted and told.
+func (r *Files) giveUp(c *container, f *file, reason string) {
+	r.abandon(c, f, reason)
+	if err := os.Remove(f.keptPath); err != nil {
+		r.log.Warn("remove kept log file", "err", err)
+	}
+	f.kept = false
+	r.freed++
+}
+
+// tidy removes kept files that the server has, and gives up those that are too old.
+func (r *Files) tidy() {
+	for _, c := range r.order {
+		for _, f := range c.files {
+			if !f.kept {
+				continue
+			}
+			if !f.done && !f.unpacked && r.now().Sub(f.keptAt) > r.opts.Keep.Age {
+				r.giveUp(c, f, DropOld)
+				continue
+			}
+			p, ok := r.journal.position(f.key())
+			if !f.done || !ok || p.Offset < f.offset || p.Scan != 0 {
+				continue
+			}
+			if err := os.Remove(f.keptPath); err != nil && !errors.Is(err, os.ErrNotExist) {
+				r.log.Warn("remove kept log file", "err", err)
+				continue
+			}
+			f.kept = false
+			r.freed++
+			_ = os.Remove(r.keptOf(c)) // where others are left, this fails
+			_ = os.Remove(filepath.Dir(r.keptOf(c)))
+		}
+	}
+}
+
+// keptFiles opens what an earlier run kept of a container.
+func (r *Files) keptFiles(c *container) (out []*file) {
+	dir := r.keptOf(c)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil // mostly there is none
+	}
+	for _, e := range entries {
+		instance, suffix, ok := packedNameOf(e.Name())
+		if !ok {
+			_ = os.Remove(filepath.Join(dir, e.Name())) // not finished by a kill
+			continue
+		}
+		// Its path is what it was to the positions: one in the container's folder.
+		f := &file{path: filepath.Join(c.dir, e.Name()), instance: instance, suffix: suffix, packed: true, kept: true, keptPath: filepath.Join(dir, e.Name()), unlinked: true}
+		if f.fd, err = os.Open(f.keptPath); err == nil {
+			err = f.identifyPacked(true)
+		}
+		if err != nil {
+			r.log.Warn("open kept log file", "path", f.keptPath, "err", err)
+			f.close()
+			continue
+		}
+		if st, err := f.fd.Stat(); err == nil {
+			f.keptBytes, f.keptAt = st.Size(), st.ModTime()
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// keptContainers gives the folders of containers of which something is kept.
+func (r *Files) keptContainers() []string {
+	found, _ := filepath.Glob(filepath.Join(r.opts.Dir, keptDir, "*", "*")) // the pattern is good
+	for i, p := range found {
+		found[i] = filepath.Join(r.opts.Root, filepath.Base(filepath.Dir(p)), filepath.Base(p))
+	}
+	return found
+}
+
+// withKept adds what was kept to the new files of a container, at a start. What
+// the kubelet compressed of the same file is left out.
+func (r *Files) withKept(c *container, fresh []*file) []*file {
+	kept := r.keptFiles(c)
+	fresh = slices.DeleteFunc(fresh, func(f *file) bool {
+		twice := f.packed && slices.ContainsFunc(kept, func(k *file) bool { return k.print == f.print && k.printLen == f.printLen })
+		if twice {
+			f.close()
+		}
+		return twice
+	})
+	return append(fresh, kept...)
+}

@@ -1,0 +1,139 @@
+package logs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// kept gives the files that are kept of the tree's container.
+func (tr *tree) kept() []string {
+	found, err := filepath.Glob(filepath.Join(tr.pos, keptDir, "*", "*", "*"+packedSuffix))
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	return found
+}
+
+// keeping are options with which files are kept at once.
+func (tr *tree) keeping(k Keep) FilesOptions {
+	o := tr.options()
+	o.Rescan = 50 * time.Millisecond
+	o.Keep = k
+	o.Keep.After = time.Nanosecond
+	return o
+}
+
+// rotateAway writes lines, rotates them, waits until the collector kept them, and
+// removes them as rotation does.
+func (tr *tree) rotateAway(i, lines int, kept func(before int) bool) {
+	tr.t.Helper()
+	before := len(tr.kept())
+	name := fmt.Sprintf("0.log.20261123-1000%02d", i)
+	tr.write("0.log", lines)
+	tr.rename("0.log", name)
+	tr.raw("0.log", "")
+	waitFor(tr.t, func() bool { return kept(before) })
+	if err := os.Remove(filepath.Join(tr.dir, name)); err != nil {
+		tr.t.Fatal(err)
+	}
+}
+
+// While the server is away, rotation takes file after file and the collector is
+// restarted: every line arrives once, in its order, and nothing is kept after that.
+func TestWhatRotationTakesWhileTheServerIsAway(t *testing.T) {
+	for name, first := range map[string]string{"oldest first": OldestFirst, "newest first": NewestFirst} {
+		t.Run(name, func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			tr.write("0.log", 50)
+			_, stop := tr.runWith(tr.keeping(Keep{First: first}), s)
+			s.await(key, 50)
+			s.set(func() { s.away = true })
+			more := func(before int) bool { return len(tr.kept()) > before }
+			tr.write("0.log", 1) // for a batch that is on its way
+			waitFor(t, func() bool { return hasInFlight(tr) })
+			for i := range 3 {
+				tr.rotateAway(i, 30, more)
+			}
+			stop()
+			_, stop = tr.runWith(tr.keeping(Keep{First: first}), s)
+			for i := range 2 {
+				tr.rotateAway(10+i, 30, more)
+			}
+			if err := os.RemoveAll(filepath.Dir(tr.dir)); err != nil { // the pod, too
+				t.Fatal(err)
+			}
+			stop()
+			s.set(func() { s.away = false })
+			_, stop = tr.runWith(tr.keeping(Keep{First: first}), s)
+			defer stop()
+			numbered(t, s.await(key, 201), 201)
+			waitFor(t, func() bool { return len(tr.kept()) == 0 })
+			stop()
+			numbered(t, s.got(key), 201)
+			if left, _ := os.ReadDir(filepath.Join(tr.pos, keptDir)); len(left) != 0 {
+				t.Errorf("folders are left: %v", left)
+			}
+		})
+	}
+}
+
+func hasInFlight(tr *tree) bool {
+	j, err := openJournal[filePos](tr.positions())
+	return err == nil && j.inFlight != nil
+}
+
+// What has no room is counted, and told with its range in the container's stream:
+// the oldest with the newest first, else what came last.
+func TestKeptFilesAreBounded(t *testing.T) {
+	const files, lines = 20, 2000
+	for name, first := range map[string]string{"oldest first": OldestFirst, "newest first": NewestFirst} {
+		t.Run(name, func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			tr.write("0.log", 10)
+			o := tr.keeping(Keep{First: first, Bytes: 3 * 13 << 10})
+			f, stop := tr.runWith(o, s)
+			s.await(key, 10)
+			s.set(func() { s.away = true })
+			tr.write("0.log", 1)
+			waitFor(t, func() bool { return hasInFlight(tr) })
+			// More than a batch holds, so that what follows is not read.
+			tr.write("0.log", 2*batchLines)
+			waitFor(t, func() bool { return f.Health().Read >= batchLines })
+			for i := range files {
+				open := 0 // looks in a row: a scan also opens files that it lets go at once
+				tr.rotateAway(i, lines, func(before int) bool {
+					if open++; !isOpen(t, filepath.Join(tr.dir, fmt.Sprintf("0.log.20261123-1000%02d", i))) {
+						open = 0
+					}
+					return len(tr.kept()) > before || open > 20
+				})
+			}
+			s.set(func() { s.away = false })
+			total := tr.next
+			waitFor(t, func() bool {
+				h := f.Health()
+				dropped := int64(0)
+				for _, n := range h.Dropped {
+					dropped += n
+				}
+				return h.Sent+dropped == int64(total)
+			})
+			stop()
+			told := int64(0)
+			s.mu.Lock()
+			for _, fields := range s.fields {
+				if n, err := strconv.ParseInt(fields["crowsnest_dropped_lines"], 10, 64); err == nil {
+					told += n
+				}
+			}
+			s.mu.Unlock()
+			if h := f.Health(); told == 0 || told != h.Dropped[DropFull]+h.Dropped[DropRotated] {
+				t.Errorf("told %d dropped lines, counted %v", told, h.Dropped)
+			}
+		})
+	}
+}
