@@ -63,17 +63,6 @@ func (r *Files) away() bool {
 	return r.opts.Keep.Bytes >= 0 && r.now().Sub(r.taken) >= r.opts.Keep.After && !r.journal.settled()
 }
 
-// keepRead keeps a file that was read, but whose lines the server may not have: a
-// kill of this process would need it again.
-func (r *Files) keepRead(c *container, f *file, b *batch[filePos]) {
-	if f.kept || f.packed || f.unpacked || !r.away() {
-		return
-	}
-	if err := r.keep(c, f, b); err != nil {
-		r.keepingFailed(f, err)
-	}
-}
-
 // keepAll keeps the files that rotation took, oldest first, while the server
 // takes nothing. b is being filled.
 func (r *Files) keepAll(b *batch[filePos]) {
@@ -105,6 +94,9 @@ func (r *Files) keepingFailed(f *file, err error) {
 
 // keep writes the whole file, so that its beginning tells what it is.
 func (r *Files) keep(c *container, f *file, b *batch[filePos]) (err error) {
+	if st, err := stat(f.fd); err != nil || st.Nlink > 0 {
+		return err // it was only renamed while we looked
+	}
 	size, same, err := f.identify()
 	if err != nil || !same || f.printLen < knownHead {
 		return err // too short to be known again; it stays open
@@ -222,7 +214,7 @@ func (r *Files) giveUp(c *container, f *file, reason string) {
 // tidy removes kept files that the server has, and gives up those that are too old.
 func (r *Files) tidy() {
 	for _, c := range r.order {
-		for _, f := range c.files {
+		for i, f := range c.files {
 			if !f.kept {
 				continue
 			}
@@ -231,7 +223,7 @@ func (r *Files) tidy() {
 				continue
 			}
 			p, ok := r.journal.position(f.key())
-			if !f.done || !ok || p.Offset < f.offset || p.Scan != 0 {
+			if !f.done || !ok || p.Offset < f.offset || p.Scan != 0 || !c.gone && !r.hasLater(c, i) {
 				continue
 			}
 			if err := os.Remove(f.keptPath); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -244,6 +236,15 @@ func (r *Files) tidy() {
 			_ = os.Remove(filepath.Dir(r.keptOf(c)))
 		}
 	}
+}
+
+// hasLater says whether the server has lines of a file after the i-th. Only then
+// does a start know that what the kubelet compressed of the i-th was read.
+func (r *Files) hasLater(c *container, i int) bool {
+	return slices.ContainsFunc(c.files[i+1:], func(f *file) bool {
+		p, ok := r.journal.position(f.key())
+		return ok && p.Offset > 0
+	})
 }
 
 // keptFiles opens what an earlier run kept of a container.
