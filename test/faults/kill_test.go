@@ -56,6 +56,15 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	for env, run := range map[string]func(dir, address string) error{envLogServe: serveLogs, envLogFollow: followLogs} {
+		if dir := os.Getenv(env); dir != "" {
+			if err := run(dir, os.Getenv(envLogAddress)); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			return
+		}
+	}
 	os.Exit(m.Run())
 }
 
