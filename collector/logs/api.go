@@ -115,19 +115,20 @@ func (p apiPos) same(q apiPos) bool { return p.Time == q.Time && p.Hash == q.Has
 // API follows containers through the API server. It is a collector.Logs. What it
 // cannot know is whether a line is of stdout or stderr: all are called stdout.
 type API struct {
-	opts    APIOptions
-	now     func() time.Time
-	log     *slog.Logger
-	journal *journal[apiPos]
-	counts  *counters
-	metrics *metrics
-	shaper  shaper
-	selects selection
-	next    next // rules of the next Run
-	slots   chan struct{}
-	waiting atomic.Int64 // followers without a connection
-	lines   chan apiChunk
-	started time.Time
+	opts      APIOptions
+	now       func() time.Time
+	log       *slog.Logger
+	journal   *journal[apiPos]
+	counts    *counters
+	metrics   *metrics
+	shaper    shaper
+	selects   selection
+	next      next // rules of the next Run
+	slots     chan struct{}
+	waiting   atomic.Int64 // followers without a connection
+	lines     chan apiChunk
+	started   time.Time
+	followers sync.Map // by key: what runs at this moment, for what is complete
 	// finished holds the restart count of containers that ended and were read to
 	// their end in this run. It belongs to the goroutine of Run.
 	finished map[string]int
@@ -212,6 +213,7 @@ func (a *API) Run(ctx context.Context, sink Sink) error {
 			return nil
 		case f := <-ended:
 			delete(following, f.key)
+			a.followers.CompareAndDelete(f.key, f)
 			if f.ended {
 				a.finished[f.key] = f.endedAt
 			}
@@ -237,6 +239,8 @@ func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, following map[stri
 			fctx, stop := context.WithCancel(ctx)
 			following[k] = stop
 			f := newFollower(a, pod, c.Name)
+			f.node = pod.Node
+			a.followers.Store(k, f)
 			f.take = func(c apiChunk) bool {
 				select {
 				case a.lines <- c:
@@ -379,7 +383,9 @@ func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 	var rest apiChunk           // what did not fit
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	due := false
+	due, told := false, a.now()
+	tick := time.NewTicker(marksEvery)
+	defer tick.Stop()
 	for {
 		for len(rest.lines) > 0 && !b.full() && b.takes(rest.lines[0].line.Time) {
 			l := rest.lines[0]
@@ -402,7 +408,7 @@ func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 		if len(rest.lines) > 0 {
 			lines = nil // the followers wait: so many lines are enough
 		}
-		if b.lines > 0 && (due || len(rest.lines) > 0) {
+		if b.lines > 0 && (due || len(rest.lines) > 0) || b.lines == 0 && len(rest.lines) == 0 && a.now().Sub(told) >= marksEvery && len(a.marks()) > 0 {
 			want = ship.want
 		}
 		select {
@@ -411,8 +417,14 @@ func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 		case rest = <-lines:
 		case <-timer.C:
 			due = true
+		case <-tick.C:
 		case <-want:
-			b.seal()
+			var marks []wire.LogMark
+			if len(rest.lines) == 0 {
+				marks = a.marks()
+			}
+			b.seal(marks)
+			told = a.now()
 			if !ship.give(ctx, b) {
 				return
 			}
@@ -427,14 +439,51 @@ func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 	}
 }
 
+// apiDelay is how long it may take until a container that starts is followed,
+// with room.
+const apiDelay = 5 * time.Second
+
+// marks says up to when the lines of each node are complete with what was handed
+// on: when all of its containers were heard to the end of what they had to say.
+func (a *API) marks() []wire.LogMark {
+	s := a.opts.State.Snapshot()
+	if s == nil || !s.Synced {
+		return nil
+	}
+	now := a.now()
+	least := map[string]int64{}
+	for name := range s.Nodes {
+		least[name] = now.Add(-apiDelay).UnixNano()
+	}
+	a.followers.Range(func(_, v any) bool {
+		f := v.(*follower) //nolint:forcetypeassert // nothing else is stored
+		if at, ok := least[f.node]; ok {
+			least[f.node] = min(at, f.caught.Load())
+		}
+		return true
+	})
+	var out []wire.LogMark
+	for _, name := range slices.Sorted(maps.Keys(least)) {
+		// A node that was never complete since this start has no mark.
+		if through := least[name]; through > a.started.UnixNano() && len(out) < wire.MaxLogMarks {
+			out = append(out, wire.LogMark{Node: name, Through: through})
+		}
+	}
+	return out
+}
+
 // follower follows one container over its restarts.
 type follower struct {
-	a     *API
-	key   string
-	id    Container
-	pos   apiPos
-	known bool
-	take  func(apiChunk) bool // hands lines on; false ends the answer
+	a    *API
+	key  string
+	id   Container
+	node string
+	// caught is up to when all lines of the container were handed on, in Unix
+	// nanoseconds.
+	caught atomic.Int64
+	pos    apiPos
+	known  bool
+	take   func(apiChunk) bool // hands lines on; false ends the answer
 	// until is the last line that is wanted; nil for all. It was read once reached.
 	until   *apiPos
 	reached bool
@@ -498,6 +547,7 @@ func (f *follower) run(ctx context.Context) {
 // awaitRestart waits for another instance; it is false when there will be none.
 func (f *follower) awaitRestart(ctx context.Context, restarts int) bool {
 	for sleep(ctx, f.a.opts.Poll) {
+		f.caught.Store(f.a.now().UnixNano()) // it does not run
 		pod, c, ok := f.current()
 		if !ok || pod.Ended() && c.State == "terminated" && c.RestartCount == restarts && f.settled() {
 			f.ended, f.endedAt = true, restarts
@@ -678,9 +728,19 @@ func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLog
 	}
 	hold := time.NewTimer(time.Hour)
 	defer hold.Stop()
+	quiet := time.NewTicker(completeAfter)
+	defer quiet.Stop()
+	since := f.a.now() // when nothing had come that is not handed on
 	for {
 		select {
+		case <-quiet.C:
+			if o.Follow && !g.open && len(g.chunk.lines) == 0 {
+				f.caught.Store(since.UnixNano())
+				since = f.a.now()
+			}
+			continue
 		case t := <-texts:
+			since = f.a.now()
 			for _, text := range t.whole {
 				g.line(text, restarts)
 			}

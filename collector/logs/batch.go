@@ -117,9 +117,15 @@ func (b *batch[C]) rename(old, name string) {
 }
 
 // seal gives the batch its id, which follows from the positions alone: a batch
-// that is read and sent again after a crash has the same.
-func (b *batch[C]) seal() {
+// that is read and sent again after a crash has the same. The marks say what is
+// complete with this batch; one that says nothing else has an id of no meaning.
+func (b *batch[C]) seal(marks []wire.LogMark) {
+	b.wire.Complete = marks
 	b.tellDrops()
+	if b.lines == 0 {
+		b.wire.ID = "marks"
+		return
+	}
 	raw, err := json.Marshal([]any{b.wire.Sender, b.from, b.to, b.day}) // maps are written in the order of their keys
 	if err != nil {
 		panic("BUG: positions cannot be written as JSON: " + err.Error())

@@ -184,6 +184,7 @@ func (f *file) resume(p filePos) {
 	if p.Scan != 0 {
 		f.offset = max(0, p.Scan)
 	}
+	f.began = f.offset
 	f.marked, f.hasMark = p, true
 }
 
@@ -354,6 +355,12 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 		}
 		if wait := f.ended.Add(r.grace).Sub(now); wait > 0 {
 			c.wakeAt(now.Add(wait))
+			return false
+		}
+		if !f.kept && r.away() {
+			// It stays open: if rotation takes it before the server has its lines, a
+			// kill of this process would need it again.
+			c.wakeAt(now.Add(time.Second))
 			return false
 		}
 		finished := r.finish(c, f, next, b)
@@ -691,7 +698,6 @@ func (r *Files) finish(c *container, f, next *file, b *batch[filePos]) bool {
 			r.counts.read(c.id, r.emit(c, b, stream, w), 0)
 		}
 	}
-	r.keepRead(c, f, b)
 	f.done = true
 	f.close()
 	return true

@@ -101,6 +101,8 @@ type Files struct {
 	buf        []byte
 	replayed   map[*file]*[2]int64 // while the last batch is made anew: through where each stream was in it
 	watcher    *fsnotify.Watcher
+	complete   int64     // what was written before is in this batch or one before it
+	marked     time.Time // when a batch with that was handed on
 	taken      time.Time // when the shipper took a batch last
 	keptLast   int64     // orders the kept files
 	freed      int       // kept files that are gone again
@@ -172,7 +174,7 @@ func (r *Files) Run(ctx context.Context, sink Sink) error {
 	}
 	r.watcher = w
 	// A second Run begins where the journal is, like the first one of a process.
-	r.containers, r.order, r.started = map[string]*container{}, nil, false
+	r.containers, r.order, r.started, r.complete = map[string]*container{}, nil, false, 0
 	clear(r.touched)
 	r.firstStart = len(r.journal.sources()) == 0 && r.journal.settled()
 	ship := newShipper(r.journal, r.counts, r.metrics, r.log)
@@ -294,9 +296,12 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 	defer timer.Stop()
 	nextRescan := r.now().Add(r.opts.Rescan)
 	for {
+		began := r.now()
 		blocked := r.fill(b)
 		if blocked {
 			r.keepAll(b)
+		} else {
+			r.noteComplete(began)
 		}
 		now := r.now()
 		if !b.empty() && since.IsZero() {
@@ -316,13 +321,20 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 				wake = c.wake
 			}
 		}
+		if due := r.marked.Add(marksEvery); want == nil && r.complete > 0 && b.empty() {
+			if !now.Before(due) {
+				want = ship.want
+			} else if due.Before(wake) {
+				wake = due
+			}
+		}
 		timer.Reset(max(0, wake.Sub(now)))
 		select {
 		case <-ctx.Done():
 			return
 		case <-want:
-			b.seal()
-			r.taken = now
+			b.seal(r.marks())
+			r.taken, r.marked = now, now
 			if !ship.give(ctx, b) {
 				return
 			}
@@ -350,6 +362,41 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			}
 		}
 	}
+}
+
+const (
+	// marksEvery is how often it is said what is complete when there are no lines.
+	marksEvery = 5 * time.Second
+	// completeAfter is how long inotify may take to tell of a line, with room.
+	completeAfter = time.Second
+)
+
+// noteComplete notes that all files were read to their ends by a look that began
+// at a time. What waits for further lines, or for its pod to be known, is not
+// complete yet.
+func (r *Files) noteComplete(began time.Time) {
+	through := began.Add(-completeAfter).UnixNano()
+	for _, c := range r.order {
+		if c.dirty && c.known {
+			return
+		}
+		if !c.known {
+			through = min(through, c.seen.Add(-completeAfter).UnixNano())
+		}
+		for _, w := range c.pending {
+			if w != nil {
+				through = min(through, w.at-1)
+			}
+		}
+	}
+	r.complete = max(r.complete, through)
+}
+
+func (r *Files) marks() []wire.LogMark {
+	if r.complete <= 0 {
+		return nil
+	}
+	return []wire.LogMark{{Node: r.opts.Node, Through: r.complete}}
 }
 
 // moreEvents takes the events that wait, so that a burst is one look.

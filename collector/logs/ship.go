@@ -52,6 +52,13 @@ func (s *shipper[C]) run(ctx context.Context, sink Sink) {
 				}
 				return
 			}
+			if b.lines == 0 {
+				s.tell(ctx, sink, b)
+				if dirty {
+					timer.Reset(s.idle)
+				}
+				continue
+			}
 			s.write(s.journal.begin(b))
 			dirty = false
 			if !s.send(ctx, sink, b) {
@@ -72,6 +79,16 @@ func (s *shipper[C]) give(ctx context.Context, b *batch[C]) bool {
 		return true
 	case <-ctx.Done():
 		return false
+	}
+}
+
+// tell sends what a batch without lines says to be complete. It is tried for a
+// short time: the next one says more, and lines must not wait for it.
+func (s *shipper[C]) tell(ctx context.Context, sink Sink, b *batch[C]) {
+	ctx, stop := context.WithTimeout(ctx, marksEvery)
+	defer stop()
+	if err := sink.Send(ctx, &b.wire); err != nil {
+		s.log.Debug("send log watermarks", "err", err)
 	}
 }
 

@@ -246,7 +246,14 @@ func (f *Fleet) batches(from, to time.Time, sender string) []*wire.LogBatch {
 		put(st, []wire.LogLine{{Time: at.UnixNano(), Message: e.text, Fields: wire.LogFields{
 			{Name: "kind", Value: e.kind}, {Name: "name", Value: e.name}, {Name: "reason", Value: e.reason}, {Name: "type", Value: e.typ}, {Name: "count", Value: "1"}, {Name: "uid", Value: e.uid}}}})
 	}
-	flush()
+	// All that was written before is in these.
+	for _, n := range f.nodes {
+		b.Complete = append(b.Complete, wire.LogMark{Node: n.name, Through: to.UnixNano() - 1})
+	}
+	if lines > 0 || len(b.Complete) > 0 {
+		lines = max(lines, 1)
+		flush()
+	}
 	return out
 }
 
