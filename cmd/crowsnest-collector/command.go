@@ -140,7 +140,7 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.StringVar(&rules.Select.Annotations, "log-annotations", "", "selector of the pods' annotations that begin with logs.crowsnest.dev/")
 	f.Int64Var(&rules.Limit.Lines, "log-lines-per-second", 0, "what one container may log; the rest is dropped, counted and told in its log (default any)")
 	f.Int64Var(&rules.Limit.Bytes, "log-bytes-per-second", 0, "the same in bytes (default any)")
-	f.Int64Var(&s.logKeep.Bytes, "log-keep-bytes", 0, "what is kept on disk, compressed, of log files that rotation takes while the server is away (default 1 GiB, negative for nothing)")
+	f.Int64Var(&s.logKeep.Bytes, "log-keep-bytes", 0, "what is kept on disk, compressed, of log files that rotation takes while the server is away (default nothing: what the files and their open descriptors hold); not for files that are rotated by copytruncate, of which a kill may then send lines twice")
 	f.DurationVar(&s.logKeep.Age, "log-keep-age", 0, "how long it is kept (default 24h)")
 	f.StringVar(&s.logKeep.First, "log-backlog", logs.OldestFirst, "oldest: kept log files are sent first, and what comes when they are full is dropped; newest: the oldest make room, and kept files are sent after those in the pods' folders")
 	f.IntVar(&rules.Limit.LineBytes, "log-record-bytes", 0, "longest record; the rest of a longer one is cut off (default 262144, and longer ones become several)")

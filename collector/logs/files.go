@@ -298,11 +298,10 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 	for {
 		began := r.now()
 		blocked := r.fill(b)
-		if blocked {
-			r.keepAll(b)
-		} else {
+		if !blocked {
 			r.noteComplete(began)
 		}
+		r.keepAll(b)
 		now := r.now()
 		if !b.empty() && since.IsZero() {
 			since = now
@@ -659,8 +658,7 @@ func (r *Files) scanContainer(c *container) {
 		now.close()
 		fresh = slices.DeleteFunc(fresh, func(o *file) bool { return o == now })
 	}
-	if !r.started && !c.scanned {
-		c.scanned = true
+	if !r.started {
 		fresh = r.withKept(c, fresh)
 	}
 	slices.SortFunc(fresh, older)

@@ -28,6 +28,7 @@ type server struct {
 	lines   map[string][]string // by pod/container/stream
 	groups  map[string]wire.LogStream
 	fields  []map[string]string
+	marks   map[string]int64 // by node, the newest
 	batches int
 	again   int // batches that it had already
 	away    bool
@@ -61,6 +62,15 @@ func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
 	}
 	if s.away {
 		return errors.New("server is away")
+	}
+	for _, m := range b.Complete {
+		if s.marks == nil {
+			s.marks = map[string]int64{}
+		}
+		s.marks[m.Node] = max(s.marks[m.Node], m.Through)
+	}
+	if b.Lines() == 0 {
+		return nil
 	}
 	if s.seen[b.ID] {
 		s.again++

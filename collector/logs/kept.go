@@ -27,22 +27,21 @@ const (
 
 // Keep bounds what is kept of files that rotation took before they were read.
 type Keep struct {
-	Bytes int64         // on disk, compressed; default 1 GiB, negative for nothing
+	Bytes int64         // on disk, compressed; default nothing
 	Age   time.Duration // default 24 h
 	First string        // OldestFirst, the default, or NewestFirst
 	After time.Duration // how long the server took nothing before; default 10 s
 }
 
 func (k *Keep) complete() error {
-	k.Bytes = cmp.Or(k.Bytes, 1<<30)
 	k.Age = cmp.Or(k.Age, 24*time.Hour)
 	k.First = cmp.Or(k.First, OldestFirst)
 	k.After = cmp.Or(k.After, 10*time.Second)
 	if k.First != OldestFirst && k.First != NewestFirst {
 		return fmt.Errorf("order of a backlog of logs is %q, must be %s or %s", k.First, OldestFirst, NewestFirst)
 	}
-	if k.Age < 0 || k.After < 0 {
-		return errors.New("ages of kept logs must not be negative")
+	if k.Bytes < 0 || k.Age < 0 || k.After < 0 {
+		return errors.New("bounds of kept logs must not be negative")
 	}
 	return nil
 }
@@ -60,7 +59,7 @@ func (r *Files) keptOf(c *container) string {
 
 // away says that the server takes nothing, and a batch is on its way to it.
 func (r *Files) away() bool {
-	return r.opts.Keep.Bytes >= 0 && r.now().Sub(r.taken) >= r.opts.Keep.After && !r.journal.settled()
+	return r.opts.Keep.Bytes > 0 && r.now().Sub(r.taken) >= r.opts.Keep.After && !r.journal.settled()
 }
 
 // keepAll keeps the files that rotation took, oldest first, while the server
@@ -287,10 +286,20 @@ func (r *Files) keptContainers() []string {
 	return found
 }
 
-// withKept adds what was kept to the new files of a container, at a start. What
-// the kubelet compressed of the same file is left out.
+// withKept adds what was kept to the new files of a container, at its first look
+// of a start. What the kubelet compressed of the same file is left out.
 func (r *Files) withKept(c *container, fresh []*file) []*file {
-	kept := r.keptFiles(c)
+	var kept, added []*file
+	if !c.scanned {
+		c.scanned = true
+		added = r.keptFiles(c)
+	}
+	kept = append(kept, added...)
+	for _, f := range c.files {
+		if f.kept {
+			kept = append(kept, f)
+		}
+	}
 	fresh = slices.DeleteFunc(fresh, func(f *file) bool {
 		twice := f.packed && slices.ContainsFunc(kept, func(k *file) bool { return k.print == f.print && k.printLen == f.printLen })
 		if twice {
@@ -298,5 +307,5 @@ func (r *Files) withKept(c *container, fresh []*file) []*file {
 		}
 		return twice
 	})
-	return append(fresh, kept...)
+	return append(fresh, added...)
 }

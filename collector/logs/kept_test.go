@@ -27,16 +27,21 @@ func (tr *tree) keeping(k Keep) FilesOptions {
 	return o
 }
 
-// rotateAway writes lines, rotates them, waits until the collector kept them, and
-// removes them as rotation does.
-func (tr *tree) rotateAway(i, lines int, kept func(before int) bool) {
+// rotateAway writes lines, rotates them, waits until the collector has them open,
+// and removes them as rotation does.
+func (tr *tree) rotateAway(i, lines int) {
 	tr.t.Helper()
-	before := len(tr.kept())
 	name := fmt.Sprintf("0.log.20261123-1000%02d", i)
 	tr.write("0.log", lines)
 	tr.rename("0.log", name)
 	tr.raw("0.log", "")
-	waitFor(tr.t, func() bool { return kept(before) })
+	open := 0 // looks in a row: a scan also opens files that it lets go at once
+	waitFor(tr.t, func() bool {
+		if open++; !isOpen(tr.t, filepath.Join(tr.dir, name)) {
+			open = 0
+		}
+		return open > 20
+	})
 	if err := os.Remove(filepath.Join(tr.dir, name)); err != nil {
 		tr.t.Fatal(err)
 	}
@@ -49,26 +54,27 @@ func TestWhatRotationTakesWhileTheServerIsAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tr, s := newTree(t), newServer(t)
 			tr.write("0.log", 50)
-			_, stop := tr.runWith(tr.keeping(Keep{First: first}), s)
+			_, stop := tr.runWith(tr.keeping(Keep{First: first, Bytes: 1 << 30}), s)
 			s.await(key, 50)
 			s.set(func() { s.away = true })
-			more := func(before int) bool { return len(tr.kept()) > before }
 			tr.write("0.log", 1) // for a batch that is on its way
 			waitFor(t, func() bool { return hasInFlight(tr) })
 			for i := range 3 {
-				tr.rotateAway(i, 30, more)
+				tr.rotateAway(i, 30)
 			}
+			waitFor(t, func() bool { return len(tr.kept()) == 3 })
 			stop()
-			_, stop = tr.runWith(tr.keeping(Keep{First: first}), s)
+			_, stop = tr.runWith(tr.keeping(Keep{First: first, Bytes: 1 << 30}), s)
 			for i := range 2 {
-				tr.rotateAway(10+i, 30, more)
+				tr.rotateAway(10+i, 30)
 			}
+			waitFor(t, func() bool { return len(tr.kept()) == 5 })
 			if err := os.RemoveAll(filepath.Dir(tr.dir)); err != nil { // the pod, too
 				t.Fatal(err)
 			}
 			stop()
 			s.set(func() { s.away = false })
-			_, stop = tr.runWith(tr.keeping(Keep{First: first}), s)
+			_, stop = tr.runWith(tr.keeping(Keep{First: first, Bytes: 1 << 30}), s)
 			defer stop()
 			numbered(t, s.await(key, 201), 201)
 			waitFor(t, func() bool { return len(tr.kept()) == 0 })
@@ -104,13 +110,7 @@ func TestKeptFilesAreBounded(t *testing.T) {
 			tr.write("0.log", 2*batchLines)
 			waitFor(t, func() bool { return f.Health().Read >= batchLines })
 			for i := range files {
-				open := 0 // looks in a row: a scan also opens files that it lets go at once
-				tr.rotateAway(i, lines, func(before int) bool {
-					if open++; !isOpen(t, filepath.Join(tr.dir, fmt.Sprintf("0.log.20261123-1000%02d", i))) {
-						open = 0
-					}
-					return len(tr.kept()) > before || open > 20
-				})
+				tr.rotateAway(i, lines)
 			}
 			s.set(func() { s.away = false })
 			total := tr.next

@@ -107,6 +107,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 		sent = was.To
 	}
 	newest, at := -1, make([]*filePos, len(fresh))
+	begins := int64(0) // the latest first line of a known one: kept files stand before others, whatever their age
 	for i, f := range fresh {
 		p, ok := known[f.key()]
 		if !ok || !f.beginsAs(p) {
@@ -118,7 +119,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 			_, ok = positionOf(f, sent)
 		}
 		if ok {
-			newest = i
+			newest, begins = i, max(begins, f.firstTime())
 		}
 	}
 	for i, f := range fresh {
@@ -133,7 +134,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 			if size, ok := f.packedSize(); ok && at[i].Scan == 0 && size == at[i].Offset {
 				f.done = true
 			}
-		case r.firstStart || i < newest:
+		case r.firstStart || i < newest || f.firstTime() > 0 && f.firstTime() < begins:
 			f.done = true
 		}
 		if f.done {

@@ -40,6 +40,8 @@ var measurements = []measurement{
 	{Name: "logs_plain", Measure: logsNextToPeer(plainLines)},
 	{Name: "logs_access", Measure: logsNextToPeer(accessLines)},
 	{Name: "logs_fresh", Measure: logsFresh},
+	{Name: "logs_scale", Measure: logsScale},
+	{Name: "logs_counted", Asked: true, Measure: logsCounted},
 	{Name: "fsync", Measure: fsync},
 	{Name: "restart", Measure: restart},
 	{Name: "edge_backlog", Asked: true, Measure: edgeBacklog},

@@ -38,6 +38,7 @@ const (
 	envLogAddress = "CROWSNEST_FAULTS_LOG_ADDRESS" // of the server, for both
 	envLogFor     = "CROWSNEST_FAULTS_LOG_FOR"     // how long lines are written; default 12s
 	envLogPods    = "CROWSNEST_FAULTS_LOG_PODS"    // default 12
+	envLogKeep    = "CROWSNEST_FAULTS_LOG_KEEP"    // bytes that are kept of rotated files; default none
 	envLogAway    = "CROWSNEST_FAULTS_LOG_AWAY"    // how long the server is away once; default 2s
 )
 
@@ -96,7 +97,7 @@ func followLogs(dir, address string) error {
 	}
 	f, err := logs.NewFiles(logs.FilesOptions{
 		Root: filepath.Join(dir, "pods"), Dir: filepath.Join(dir, "data"), Sender: "node/n1", Node: "n1", Rescan: time.Second,
-		Rules: logs.Rules{Mask: logs.MaskOptions{Off: true}}, Keep: logs.Keep{After: 500 * time.Millisecond},
+		Rules: logs.Rules{Mask: logs.MaskOptions{Off: true}}, Keep: logs.Keep{After: 500 * time.Millisecond, Bytes: int64(number(envLogKeep, 0))},
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
@@ -296,6 +297,9 @@ func duration(name string, def time.Duration) time.Duration {
 // collector, the server or both are killed, and the server is away. In the end
 // each line is there once, and whole.
 //
+// With files kept (CROWSNEST_FAULTS_LOG_KEEP=1000000000) lines of files that are
+// rotated by copytruncate can come twice: a known gap, named in docs/architecture.md.
+//
 // A full run: CROWSNEST_FAULTS_LOG_FOR=10m CROWSNEST_FAULTS_LOG_PODS=100
 // CROWSNEST_FAULTS_LOG_AWAY=3m go test -timeout 30m -v -run Lines ./test/faults
 func TestLinesArriveOnceThroughKills(t *testing.T) {
@@ -375,7 +379,7 @@ func TestLinesArriveOnceThroughKills(t *testing.T) {
 		if found, err = lookAt(address, writers); err == nil && found.lines+found.dropped >= total && found.frames >= found.wantFrames && found.bytes >= found.wantBytes {
 			break
 		}
-		if time.Now().After(deadline) {
+		if time.Now().After(deadline) || err == nil && found.twice > 0 { // what is there twice stays so
 			break
 		}
 		time.Sleep(500 * time.Millisecond)
