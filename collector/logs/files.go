@@ -230,13 +230,16 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 				continue
 			}
 			to, ok := was.To[f.key()]
-			if f.packed && !ok {
+			if ok {
+				h, full := f.headHash(to.Len)
+				ok = full && fmt.Sprintf("%x", h) == to.Print
+			}
+			if !ok && f.copyOf == nil && f.unclear.IsZero() {
+				// Compressed, or copied and cut to nothing, while nobody looked.
 				to, ok = positionOf(f, was.To)
+				ok = ok && (f.packed || !r.stillThere(to))
 			}
-			if !ok || to.Print == "" {
-				continue
-			}
-			if h, ok := f.headHash(to.Len); !ok || fmt.Sprintf("%x", h) != to.Print {
+			if !ok {
 				continue
 			}
 			sent[f] = to
