@@ -101,13 +101,14 @@ type Files struct {
 	buf        []byte
 	replayed   map[*file]*[2]int64 // while the last batch is made anew: through where each stream was in it
 	watcher    *fsnotify.Watcher
-	complete   int64     // what was written before is in this batch or one before it
-	marked     time.Time // when a batch with that was handed on
-	taken      time.Time // when the shipper took a batch last
-	keptLast   int64     // orders the kept files
-	freed      int       // kept files that are gone again
-	keepFailed string    // why the last file was not kept
-	firstStart bool      // no position is known: leftovers of rotations are not ours
+	complete   int64              // what was written before is in this batch or one before it
+	marked     time.Time          // when a batch with that was handed on
+	atStart    map[string]filePos // positions as they were: those of new files go by the same inodes
+	taken      time.Time          // when the shipper took a batch last
+	keptLast   int64              // orders the kept files
+	freed      int                // kept files that are gone again
+	keepFailed string             // why the last file was not kept
+	firstStart bool               // no position is known: leftovers of rotations are not ours
 	started    bool
 }
 
@@ -176,7 +177,8 @@ func (r *Files) Run(ctx context.Context, sink Sink) error {
 	// A second Run begins where the journal is, like the first one of a process.
 	r.containers, r.order, r.started, r.complete = map[string]*container{}, nil, false, 0
 	clear(r.touched)
-	r.firstStart = len(r.journal.sources()) == 0 && r.journal.settled()
+	r.atStart = r.journal.sources()
+	r.firstStart = len(r.atStart) == 0 && r.journal.settled()
 	ship := newShipper(r.journal, r.counts, r.metrics, r.log)
 	shipCtx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -765,7 +767,11 @@ func (c *container) insert(f *file) {
 func (r *Files) adopt(c *container, f *file) {
 	c.insert(f)
 	// The same file as before a restart?
-	if p, ok := r.journal.position(f.key()); ok {
+	p, ok := r.journal.position(f.key())
+	if !r.started {
+		p, ok = r.atStart[f.key()]
+	}
+	if ok {
 		if h, full := f.headHash(p.Len); full && fmt.Sprintf("%x", h) == p.Print {
 			f.resume(p)
 			if size, _, err := f.identify(); err == nil && f.suffix != "" && p.Scan == 0 && size == p.Offset {
@@ -786,7 +792,7 @@ func (r *Files) adopt(c *container, f *file) {
 		return
 	}
 	// A copy of one that was truncated while nobody looked?
-	for _, p := range r.journal.sources() {
+	for _, p := range r.atStart {
 		if filepath.Dir(p.Path) != c.dir || p.Len < 32 {
 			continue
 		}
@@ -811,7 +817,7 @@ func (r *Files) adopt(c *container, f *file) {
 // of time is known. It is told before the first line of what is there.
 func (r *Files) findGap(c *container) {
 	var newest *filePos
-	for _, p := range r.journal.sources() {
+	for _, p := range r.atStart {
 		if filepath.Dir(p.Path) != c.dir || p.Len < knownHead {
 			continue
 		}

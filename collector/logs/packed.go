@@ -97,7 +97,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 		return fresh
 	}
 	known := map[string]filePos{}
-	for k, p := range r.journal.sources() {
+	for k, p := range r.atStart {
 		if filepath.Dir(p.Path) == c.dir {
 			known[k] = p
 		}
