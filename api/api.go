@@ -181,6 +181,10 @@ func (s *Server) open(r *http.Request) bool {
 	case "/healthz", "/readyz", "/health":
 		return true
 	}
+	// A link of a notification is its own credential.
+	if strings.HasPrefix(r.URL.Path, Prefix+alerts.PathTickets) {
+		return true
+	}
 	return !isAPI(r.URL.Path) && r.URL.Path != "/metrics"
 }
 

@@ -75,9 +75,11 @@ func (nobody) Received(context.Context, []incident.External) error { return nil 
 
 // asksNobody are the routes that need no principal, each with the reason.
 var asksNobody = map[string]string{
-	"GET /healthz": "a kubelet asks it, and it says only that the process lives",
-	"GET /health":  "Grafana's VictoriaLogs data source asks it; as /healthz",
-	"GET /readyz":  "a kubelet or a load balancer asks it; it names parts, no data",
+	"GET /healthz":                        "a kubelet asks it, and it says only that the process lives",
+	"GET /health":                         "Grafana's VictoriaLogs data source asks it; as /healthz",
+	"GET " + Prefix + "/tickets/:ticket":  "the ticket is the credential; a wrong one is refused",
+	"POST " + Prefix + "/tickets/:ticket": "as to look at it",
+	"GET /readyz":                         "a kubelet or a load balancer asks it; it names parts, no data",
 }
 
 // bodies are what routes need to come as far as their handler: their input is

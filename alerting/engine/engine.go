@@ -103,6 +103,8 @@ type Options struct {
 	Told func()
 	// PublicURL is where people reach the console, without a slash at the end.
 	PublicURL string
+	// Tickets gives the paths of links in messages that act; nil: none.
+	Tickets func(incident, notification, target string, now time.Time) (acknowledge, silence string)
 	// Unavailable gives the metrics that a cluster's collectors cannot fill, with
 	// the reasons; default none.
 	Unavailable func(cluster string) map[string]string
@@ -227,6 +229,7 @@ func New(o Options) (*Engine, error) {
 	e.view.reset()
 	e.book = &incident.Book{
 		Links:   incident.Links{Base: o.PublicURL},
+		Tickets: o.Tickets,
 		Targets: func() []incident.Target { return e.targets },
 		Routing: func() *routing.Set { return e.routing },
 		Firing:  e.facts,

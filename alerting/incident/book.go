@@ -49,6 +49,9 @@ type Book struct {
 	Routing func() *routing.Set
 	// Firing are all alerts that fire, those that are applied now included.
 	Firing func() []routing.Facts
+	// Tickets gives the paths by which a target may acknowledge and silence an
+	// incident without more; nil: messages carry none.
+	Tickets func(incident, notification, target string, now time.Time) (acknowledge, silence string)
 
 	summaries map[string][]*Alert // of one call: what began and ended muted, by target id
 }
@@ -689,6 +692,10 @@ func (b *Book) tell(tx *meta.Tx, now time.Time, inc meta.Incident, st State, tar
 	m.Incident = MessageIncident{
 		ID: inc.ID, URL: b.Links.Incident(inc.ID), Title: st.Title, State: "open", Cluster: MessageCluster{ID: inc.Cluster, Name: b.ClusterName(inc.Cluster)},
 		StartedAt: Time(inc.StartedAt), Reopened: st.Reopened, Labels: orEmpty(st.Labels), Severity: severityOf(worst),
+	}
+	if b.Tickets != nil && typ != Resolved {
+		acknowledge, silence := b.Tickets(inc.ID, m.ID, target.Name, now)
+		m.Incident.AcknowledgeURL, m.Incident.SilenceURL = b.Links.Base+acknowledge, b.Links.Base+silence
 	}
 	th.Open, th.SentAt, th.WaitSince = typ != Resolved, now, time.Time{}
 	if st.Ack != nil {

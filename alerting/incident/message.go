@@ -78,6 +78,8 @@ func timeOrNull(t time.Time) *Time {
 type MessageIncident struct {
 	ID               string            `json:"id"`
 	URL              string            `json:"url"`
+	AcknowledgeURL   string            `json:"acknowledge_url,omitempty"` // a page that asks before it acts, once
+	SilenceURL       string            `json:"silence_url,omitempty"`
 	Title            string            `json:"title"`
 	State            string            `json:"state"` // open | acknowledged | resolved
 	Severity         string            `json:"severity"`

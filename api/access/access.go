@@ -18,6 +18,7 @@ const (
 	LocalAdmin  Kind = "local_admin"  // whoever reaches the loopback listener of a server without API tokens
 	APIToken    Kind = "api_token"    // reads and changes everything, sends no data
 	IngestToken Kind = "ingest_token" // sends data of one cluster, and nothing else
+	Ticket      Kind = "ticket"       // a link of a notification: made only by the handler that opened it, for the one thing that it is for
 )
 
 // Principal is who asks.
@@ -85,6 +86,11 @@ func Authorize(ctx context.Context, verb Verb, cluster, namespace string) error 
 		// write another one's; hence only ingest tokens send.
 		if verb == Ingest {
 			return fmt.Errorf("sending data needs an ingest token of the cluster (crowsnest token create --kind ingest --cluster NAME): %w", fault.ErrForbidden)
+		}
+		return nil
+	case Ticket:
+		if verb != Read && verb != Write {
+			return fmt.Errorf("%s: %s: %w", p.Name, verb, fault.ErrForbidden)
 		}
 		return nil
 	case IngestToken:

@@ -58,10 +58,8 @@ func (h *handlers) registerCore(api huma.API, read func(id, path, tag, summary s
 		kind: meta.KindRoute, path: "/routes", prefix: "rou_", one: "route", parse: routing.ParseRoute, show: routing.RouteOf, status: routeStatus,
 		parts: func(o *routing.Route) (*policy.Metadata, any) { return &o.Metadata, o.Spec },
 	})
-	registerKind(api, h, write, kind[routing.Silence]{
-		kind: meta.KindSilence, path: "/silences", prefix: "sil_", one: "silence", parse: routing.ParseSilence, show: routing.SilenceOf, status: silenceStatus,
-		parts: func(o *routing.Silence) (*policy.Metadata, any) { return &o.Metadata, o.Spec },
-	})
+	registerKind(api, h, write, silences())
+	h.registerTickets(api)
 	registerKind(api, h, write, kind[routing.Maintenance]{
 		kind: meta.KindMaintenance, path: "/maintenances", prefix: "mnt_", one: "maintenance window", parse: routing.ParseMaintenance, show: routing.MaintenanceOf, status: maintenanceStatus,
 		parts: func(o *routing.Maintenance) (*policy.Metadata, any) { return &o.Metadata, o.Spec },
@@ -74,4 +72,11 @@ func (h *handlers) registerCore(api huma.API, read func(id, path, tag, summary s
 	h.registerMetrics(api, write)
 	h.registerPresets(api, read, write)
 	huma.Register(api, write("preview-maintenance", http.MethodPost, "/maintenances/preview", "alerting", "When the next five windows of a maintenance would begin; nothing is kept", http.StatusOK, routing.Maintenance{}), h.previewMaintenance)
+}
+
+func silences() kind[routing.Silence] {
+	return kind[routing.Silence]{
+		kind: meta.KindSilence, path: "/silences", prefix: "sil_", one: "silence", parse: routing.ParseSilence, show: routing.SilenceOf, status: silenceStatus,
+		parts: func(o *routing.Silence) (*policy.Metadata, any) { return &o.Metadata, o.Spec },
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/alerting/preset"
 	"github.com/crowsnest-dev/crowsnest/alerting/replay"
 	"github.com/crowsnest-dev/crowsnest/alerting/rules"
+	"github.com/crowsnest-dev/crowsnest/alerting/ticket"
 	"github.com/crowsnest-dev/crowsnest/alerting/watch"
 	"github.com/crowsnest-dev/crowsnest/api"
 	"github.com/crowsnest-dev/crowsnest/api/alertmanager"
@@ -61,6 +62,7 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 	}
 	eng, err := engine.New(engine.Options{
 		Queryable: a.metrics, PromQL: a.promQL, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Archive: a.inventory, ScratchDir: scratch, Told: outbox.Wake, PublicURL: a.publicURL(),
+		Tickets:     tickets(keyring),
 		Hours:       hoursOf,
 		Evidence:    &evidence.Collector{Lines: a.logs, Objects: a.inventory},
 		Unavailable: a.unavailable, Logger: a.logger.With("part", partAlerting), Registerer: a.registry,
@@ -114,6 +116,16 @@ func hoursOf(row meta.Resource) (engine.Hours, string) {
 		return nil, ""
 	}
 	return t.Spec.Calendar, t.Spec.Calendar.Outside
+}
+
+// tickets makes the paths of the console's pages that act on an incident once.
+func tickets(keyring *notify.Keyring) func(incident, notification, target string, now time.Time) (acknowledge, silence string) {
+	path := func(action ticket.Action, incident, notification, target string, now time.Time) string {
+		return "/act/" + ticket.New(action, incident, notification, target, now).Seal(keyring)
+	}
+	return func(incident, notification, target string, now time.Time) (acknowledge, silence string) {
+		return path(ticket.Acknowledge, incident, notification, target, now), path(ticket.Silence, incident, notification, target, now)
+	}
 }
 
 // activeIncidents counts open incidents by cluster and severity.

@@ -1,4 +1,5 @@
 import react from "@vitejs/plugin-react";
+import { Marked } from "marked";
 import { loadEnv, type ProxyOptions } from "vite";
 import { defineConfig } from "vitest/config";
 
@@ -17,8 +18,28 @@ const target: ProxyOptions = {
 };
 const proxy = { "/api/v1": target, "/apis": target, "/select": target };
 
+const slug = (text: string): string => text.toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-");
+
+// The guides of docs/ as HTML, made while building: the page that shows them carries no parser, and nothing of them runs.
+const marked = new Marked({
+  gfm: true,
+  renderer: {
+    heading({ tokens, depth, text }) {
+      return `<h${depth} id="${slug(text)}">${this.parser.parseInline(tokens)}</h${depth}>\n`;
+    },
+    html: () => "",
+  },
+});
+const guides = {
+  name: "guides",
+  transform(code: string, id: string) {
+    if (!id.endsWith(".md?guide")) return undefined;
+    return { code: `export default ${JSON.stringify(marked.parse(code, { async: false }))}`, moduleType: "js" as const, map: null };
+  },
+};
+
 export default defineConfig({
-  plugins: [react()],
+  plugins: [guides, react()],
   resolve: { alias: { "@": new URL("./src", import.meta.url).pathname } },
   build: {
     // public/.gitkeep comes along, so that a build leaves the placeholder that Go's embed needs.
@@ -33,6 +54,8 @@ export default defineConfig({
   server: {
     port: 7430,
     proxy,
+    // The guides stand outside of the console.
+    fs: { allow: ["../.."] },
   },
   preview: { port: 7430, proxy },
   test: {

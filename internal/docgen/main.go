@@ -1,5 +1,5 @@
-// Command docgen owns the reference pages that are derived from the catalogue.
-// It must not know how anything is measured or served.
+// Command docgen owns the reference pages that are derived from the catalogue
+// and from the OpenAPI document. It must not know how anything is measured or served.
 //
 //	go run ./internal/docgen        # from the project's root: writes docs/reference
 package main
@@ -16,11 +16,27 @@ import (
 )
 
 func main() {
-	path := filepath.Join("docs", "reference", "metrics.md")
-	if err := os.WriteFile(path, []byte(metricsPage()), 0o644); err != nil {
+	if err := write(); err != nil {
 		fmt.Fprintln(os.Stderr, "docgen:", err)
 		os.Exit(1)
 	}
+}
+
+func write() error {
+	openAPI, err := os.ReadFile(filepath.Join("api", "openapi.json"))
+	if err != nil {
+		return err
+	}
+	api, err := apiPage(openAPI)
+	if err != nil {
+		return err
+	}
+	for name, text := range map[string]string{"metrics.md": metricsPage(), "api.md": api} {
+		if err := os.WriteFile(filepath.Join("docs", "reference", name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sourceWords says where readings come from in words.

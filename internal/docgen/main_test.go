@@ -18,6 +18,24 @@ func TestMetricsPageIsUpToDate(t *testing.T) {
 	}
 }
 
+func TestAPIPageIsUpToDate(t *testing.T) {
+	openAPI, err := os.ReadFile("../../api/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := apiPage(openAPI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile("../../docs/reference/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Error("docs/reference/api.md is not what api/openapi.json says: make generate")
+	}
+}
+
 func TestMetricsPageHasWordsForEverything(t *testing.T) {
 	for _, m := range catalogue.All() {
 		for _, s := range m.From {

@@ -41,6 +41,7 @@ export const keys = {
   history: (name: string) => ["policy", everyCluster, name, "history"] as const,
   trial: (policy: string) => ["trial", everyCluster, policy] as const,
   backtest: (id: string) => ["backtest", everyCluster, id] as const,
+  ticket: (ticket: string) => ["ticket", everyCluster, ticket] as const,
   why: (policy: string, question: string) => ["why", everyCluster, policy, question] as const,
   presets: () => ["policies", everyCluster, "presets"] as const,
   firstUse: () => ["first-use", everyCluster] as const,

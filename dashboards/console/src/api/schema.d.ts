@@ -1151,6 +1151,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/tickets/{ticket}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a link of a notification would do; it does nothing yet, so that previews of links act on nothing */
+        get: operations["get-ticket"];
+        put?: never;
+        /** Do once what a link of a notification is for */
+        post: operations["use-ticket"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/tokens": {
         parameters: {
             query?: never;
@@ -3546,6 +3564,27 @@ export interface components {
             info?: number;
             /** Format: double */
             warning?: number;
+        };
+        TicketUse: {
+            comment?: string;
+            /**
+             * Format: double
+             * @description Of a silence. Left out: 4.
+             */
+            hours?: number;
+        };
+        TicketView: {
+            /** @enum {string} */
+            action: "acknowledge" | "silence";
+            /** Format: date-time */
+            expires_at: string;
+            incident: components["schemas"]["Incident"];
+            /** @description What a silence would mute. */
+            matchers: string[];
+            /** @description Who was told, in whose name it acts. */
+            target: string;
+            /** @description It acted already, and does so once. */
+            used: boolean;
         };
         TimelineEntry: {
             /** Format: date-time */
@@ -7170,6 +7209,72 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Delivery"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-ticket": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ticket: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TicketView"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "use-ticket": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ticket: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["TicketUse"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TicketView"];
                 };
             };
             /** @description Error */

@@ -103,6 +103,16 @@ const routes = [
   }),
   createRoute({
     getParentRoute: () => root,
+    path: "/help/$",
+    component: lazyRouteComponent(() => import("@/features/help/page"), "HelpPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/act/$ticket",
+    component: lazyRouteComponent(() => import("@/features/act/page"), "ActPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
     path: "/policies",
     validateSearch: tableSearch,
     component: lazyRouteComponent(() => import("@/features/policies/page"), "PoliciesPage"),
