@@ -99,6 +99,11 @@ const pages = [
   { name: "incidents", path: "/incidents?state=all", want: args.incident ? [rows("incidents")] : [] },
   ...(args.incident ? [{ name: "incident", path: `/incidents/${enc(args.incident)}`, want: [charts(1)] }] : []),
   { name: "policies", path: "/policies", want: args.policy ? [rows("policies")] : [] },
+  { name: "presets", path: "/policies?tab=presets", want: [rows("presets", 20)] },
+  { name: "statistics", path: "/incidents?view=statistics", want: [words("MTTR")] },
+  { name: "help", path: "/help/policies", want: [words("When no data comes")] },
+  { name: "mangled-help", path: "/help/..%2F%3Cscript%3E", want: [words("There is no such guide")] },
+  { name: "mangled-act", path: "/act/%3Cscript%3E%F0%9F%94%A5", want: [words("could not be loaded")], expected: [404], alerts: true },
   ...(args.policy ? [{ name: "policy", path: `/policies/${enc(args.policy)}`, want: [words("As it is written")] }] : []),
   { name: "new-policy", path: "/new/policy?metric=k8s_pod_rate_cpu_core_used_limit", want: [charts(1), words("would be judged")] },
   ...(args.policy ? [{ name: "change-policy", path: `/policies/${enc(args.policy)}/edit`, want: [words("would be judged")] }] : []),
@@ -238,7 +243,7 @@ async function accessibility(p) {
     .map((v) => `axe: ${v.id} (${v.impact}): ${v.help}: ${v.nodes.slice(0, 2).map((n) => n.target.join(" ")).join(", ")}`);
 }
 
-async function visit(context, { path, want, act, after, expected = [] }, file) {
+async function visit(context, { path, want, act, after, expected = [], alerts: mayAlert = false }, file) {
   const found = [];
   const p = await context.newPage();
   p.on("console", (m) => {
@@ -265,7 +270,7 @@ async function visit(context, { path, want, act, after, expected = [] }, file) {
     }
     // Nothing may still be loading when the picture is taken.
     await p.waitForFunction(() => document.querySelectorAll("[data-visible=true].mantine-Skeleton-root, [aria-busy=true]").length === 0, undefined, { timeout }).catch(() => found.push("is still loading"));
-    const alerts = await p.getByRole("alert").allInnerTexts();
+    const alerts = mayAlert ? [] : await p.getByRole("alert").allInnerTexts();
     for (const a of alerts) found.push(`says: ${a.replaceAll("\n", " ")}`);
     const wide = await p.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     if (wide > 1) found.push(`is ${wide} px wider than the window`);
