@@ -89,6 +89,8 @@ async function rootCause(p) {
   await shot(p, "1-overview");
   await p.getByRole("navigation", { name: "pages" }).getByRole("link", { name: /^Incidents/ }).click();
   const first = p.getByRole("table", { name: "incidents" }).locator("[data-index]").first();
+  // A server that was just started has to evaluate for some periods first.
+  await first.waitFor({ timeout: patience });
   await first.getByRole("link").click();
   await p.getByRole("region", { name: "What happened" }).waitFor();
   const title = await p.getByRole("heading", { level: 1 }).innerText();
