@@ -34,6 +34,10 @@ const (
 	// maxWaiting intervals wait for an evaluation; of more, the oldest are passed
 	// on without one.
 	maxWaiting = 256
+	// retryLoad is how often objects are read anew that could not be read.
+	retryLoad = 10 * time.Second
+	// liveFor is how old an interval is at most that alerts are waited for.
+	liveFor = 2 * time.Minute
 )
 
 // Reasons for which an evaluation gave nothing.
@@ -91,7 +95,7 @@ type Metrics struct {
 
 	mu      sync.Mutex
 	waiting []rollup.Written
-	stale   bool // rows were written
+	stale   bool // rows were written and could not be read
 	all     []evaluated
 	state   map[string]map[string]MetricClusterStatus // by series name, cluster
 
@@ -202,38 +206,45 @@ func (m *Metrics) RolledUp(w rollup.Written) {
 
 // Run evaluates until ctx ends.
 func (m *Metrics) Run(ctx context.Context) error {
-	for {
+	retry := time.NewTicker(retryLoad)
+	defer retry.Stop()
+	for ctx.Err() == nil {
 		m.mu.Lock()
-		stale := m.stale
-		m.stale = false
-		var next *rollup.Written
-		if len(m.waiting) > 0 {
-			first := m.waiting[0]
-			next = &first
-		}
-		all := m.all
+		next, all := m.firstLocked(), m.all
 		m.mu.Unlock()
-		if stale {
-			m.Changed()
-			continue
-		}
 		if next != nil {
 			m.interval(ctx, *next, all)
-			m.mu.Lock()
-			m.waiting = m.waiting[1:]
-			if len(m.waiting) == 0 {
-				m.waiting = nil
-			}
-			m.mu.Unlock()
 			m.opts.Next(*next)
 			continue
 		}
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-m.wake:
+		case <-retry.C:
+			m.mu.Lock()
+			stale := m.stale
+			m.stale = false
+			m.mu.Unlock()
+			if stale {
+				m.Changed()
+			}
 		}
 	}
+	return nil
+}
+
+// firstLocked takes what is to be evaluated next: a live interval before those of
+// the past, which come in numbers when a site is back and whose alerts nobody
+// waits for.
+func (m *Metrics) firstLocked() *rollup.Written {
+	if len(m.waiting) == 0 {
+		return nil
+	}
+	live := m.opts.Now().Add(-liveFor)
+	i := max(0, slices.IndexFunc(m.waiting, func(w rollup.Written) bool { return w.At.After(live) }))
+	first := m.waiting[i]
+	m.waiting = slices.Delete(m.waiting, i, i+1)
+	return &first
 }
 
 // interval evaluates all metrics of a cluster at one time.

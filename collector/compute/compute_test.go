@@ -876,3 +876,39 @@ func BenchmarkInterval(b *testing.B) {
 		c.Interval(sec(at), []reading.Set{s}, now)
 	}
 }
+
+// Readings of what the objects do not know, or not any longer, cost nothing and
+// change nothing: a pod that went between list and use, a node that is no more,
+// two containers of which both objects claim one id, numbers that are none.
+func TestReadingsThatDoNotFitTheObjects(t *testing.T) {
+	twin := pod(func(p *object.Pod) { p.UID, p.Name = "u2", "twin" }) // its container claims the same id
+	now := snapshot(pod(), twin, node())
+	c := New(Options{Role: wire.RoleNode, Sender: "s"})
+	read := func(at float64) []reading.Set {
+		gone := container(val(9*at, at), val(9, at))
+		gone.PodUID, gone.Pod, gone.ID = "went", "went", "c9"
+		foreign := reading.Set{Node: "no-more", Source: catalogue.CadvisorLabels, Containers: []reading.Container{gone}}
+		mine, other := container(val(at, at), val(10, at)), container(val(2*at, at), val(20, at))
+		other.PodUID, other.Pod = "u2", "twin"
+		s := set(mine, other, gone)
+		return []reading.Set{s, foreign}
+	}
+	c.Interval(sec(30), read(20), now)
+	got := map[string]float64{}
+	for _, s := range c.Interval(sec(60), read(50), now) {
+		if s.Labels.Get("pod") == "went" || s.Labels.Get("node") == "no-more" && !strings.HasPrefix(s.Metric, "crowsnest_") && s.Metric != "k8s_node_kubelet_ready" {
+			t.Errorf("%s %s is of nobody", s.Metric, s.Labels)
+		}
+		if math.IsNaN(s.V) || math.IsInf(s.V, 0) {
+			t.Errorf("%s %s is %v", s.Metric, s.Labels, s.V)
+		}
+		if s.Metric == catalogue.PodCPU || s.Metric == catalogue.PodMem {
+			got[s.Metric+" "+s.Labels.Get("pod")] += s.V
+		}
+	}
+	for key, want := range map[string]float64{catalogue.PodCPU + " p": 1, catalogue.PodCPU + " twin": 2, catalogue.PodMem + " p": 10, catalogue.PodMem + " twin": 20} {
+		if got[key] != want {
+			t.Errorf("%s is %v, want %v", key, got[key], want)
+		}
+	}
+}

@@ -440,3 +440,34 @@ func TestAnObserverMayComeLaterAndGo(t *testing.T) {
 		t.Error("somebody who went is still shown objects")
 	}
 }
+
+// Owners that own each other, or themselves, end: every object keeps a workload,
+// and nothing hangs or is left out.
+func TestOwnersThatOwnEachOther(t *testing.T) {
+	a, c := newAPI(t)
+	rs := func(name, uid, owner string) string {
+		return `{` + meta(name, uid, owner) + `,"spec":{"replicas":1,"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[]}}}}`
+	}
+	a.put("/apis/apps/v1/replicasets", rs("a", "ua", "apps/v1 ReplicaSet/b/ub"))
+	a.put("/apis/apps/v1/replicasets", rs("b", "ub", "apps/v1 ReplicaSet/a/ua"))
+	a.put("/apis/apps/v1/replicasets", rs("self", "us", "apps/v1 ReplicaSet/self/us"))
+	a.put("/api/v1/pods", podJSON("p", "apps/v1 ReplicaSet/a/ua", "Running", true))
+	a.put("/api/v1/pods", podJSON("q", "apps/v1 ReplicaSet/self/us", "Running", true))
+	a.put("/api/v1/pods", podJSON("alone", "", "Running", true))
+	a.put("/api/v1/pods", podJSON("orphan", "apps/v1 ReplicaSet/gone/ug", "Running", true)) // whose owner went between list and use
+	s := start(t, c, Options{})
+	now := eventually(t, s, "a complete state", func(now *state.Snapshot) bool { return now.Synced && len(now.Pods) == 4 })
+	for uid, p := range now.Pods {
+		if p.Workload.Type == "" || p.Workload.Name == "" {
+			t.Errorf("%s has no workload: %+v", uid, p.Workload)
+		}
+	}
+	if w := now.Pods["uid-alone"].Workload; w != (object.WorkloadRef{Type: "pod", Name: "alone"}) {
+		t.Errorf("a pod without owner is of %+v", w)
+	}
+	// A change of one of them ends, too, and so does its going.
+	a.put("/apis/apps/v1/replicasets", rs("b", "ub", "apps/v1 ReplicaSet/a/ua"))
+	a.remove("/apis/apps/v1/replicasets", "a")
+	a.put("/api/v1/pods", podJSON("late", "", "Running", true))
+	eventually(t, s, "what comes after", func(now *state.Snapshot) bool { return now.Pods["uid-late"] != nil })
+}
