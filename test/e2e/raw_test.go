@@ -31,7 +31,7 @@ func TestTheCommunitysRulesRun(t *testing.T) {
 	s := bed.pods
 	families := []string{wire.RawCadvisor, wire.RawKubelet, wire.RawNodeExporter, wire.RawKubeState}
 	put := func(raw any) {
-		if _, err := s.server.Do(t.Context(), http.MethodPut, testbed.API+"/clusters/main/settings", map[string]any{
+		if _, err := s.server.Do(context.WithoutCancel(t.Context()), http.MethodPut, testbed.API+"/clusters/main/settings", map[string]any{
 			"settings": map[string]any{"interval_seconds": int(interval.Seconds()), "raw": raw},
 		}); err != nil {
 			t.Fatal(err)
