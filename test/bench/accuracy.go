@@ -93,7 +93,7 @@ spec: {selector: {app: download}, ports: [{port: 8080}]}
 ---
 ` +
 		accuracyDeployment("fetch", `while :; do wget -q -O /dev/null http://$DOWNLOAD_SERVICE_HOST:8080/file; sleep 0.5; done`, "100m", "32Mi") +
-		accuracyDeployment("restarting", fmt.Sprintf(spin, 120000)+`exit 1`, "100m", "32Mi") +
+		accuracyDeployment("restarting", `n=0; while [ $n -lt 45 ]; do `+fmt.Sprintf(spin, 10000)+`sleep 1; n=$((n+1)); done; exit 1`, "100m", "32Mi") +
 		accuracyDeployment("oom", `sleep 10; held=$(head -c 60000000 /dev/zero | tr '\0' x); sleep 600`, "100m", "32Mi")
 }
 

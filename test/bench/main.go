@@ -46,6 +46,7 @@ var measurements = []measurement{
 	{Name: "restart", Measure: restart},
 	{Name: "edge_backlog", Asked: true, Measure: edgeBacklog},
 	{Name: "node_footprint", Measure: nodeFootprint},
+	{Name: "collector_scale", Asked: true, Measure: collectorScale},
 	{Name: "accuracy", Measure: accuracy},
 	{Name: "inventory_versions", Measure: inventoryVersions},
 	{Name: "encoding", Measure: encodings},
@@ -64,6 +65,8 @@ type bench struct {
 
 	rounds int // of each comparison
 	series int // of a large store
+
+	scaleNodes, scalePods int // of collector_scale
 
 	siteNodes int           // of edge_backlog
 	siteFor   time.Duration // that it was away
@@ -87,6 +90,8 @@ func main() {
 	renderOnly := flag.Bool("render", false, "measure nothing; compute what follows from the recorded figures and make the page")
 	var b bench
 	flag.DurationVar(&b.for_, "for", 3*time.Minute, "how long a steady state is measured")
+	flag.IntVar(&b.scaleNodes, "scale-nodes", 1000, "nodes of collector_scale")
+	flag.IntVar(&b.scalePods, "scale-pods", 30_000, "pods of collector_scale")
 	flag.IntVar(&b.siteNodes, "site-nodes", 100, "nodes of the site that comes back, of edge_backlog")
 	flag.DurationVar(&b.siteFor, "site-for", 24*time.Hour, "how long it was away")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each comparison")

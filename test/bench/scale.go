@@ -1,0 +1,461 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crowsnest-dev/crowsnest/collector/kube"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+	"github.com/crowsnest-dev/crowsnest/test/testbed"
+)
+
+const scaleToken = "bench-api-server-token-of-this-run"
+
+// scaleAPI is a real API server that holds fake nodes and pods, which kwok has
+// run. A proxy before it counts who asks what.
+type scaleAPI struct {
+	url        string // of the API server
+	kubeconfig string // to it
+	proxied    string // kubeconfig by way of the proxy
+	client     *http.Client
+
+	mu       sync.Mutex
+	requests map[string]int // by verb and resource, through the proxy
+}
+
+func kubeconfigFor(path, server string) error {
+	return os.WriteFile(path, []byte(fmt.Sprintf(`apiVersion: v1
+kind: Config
+clusters: [{name: scale, cluster: {server: %q, insecure-skip-tls-verify: true}}]
+users: [{name: scale, user: {token: %s}}]
+contexts: [{name: scale, context: {cluster: scale, user: scale}}]
+current-context: scale
+`, server, scaleToken)), 0o600)
+}
+
+// startScaleAPI starts etcd, an API server and kwok. What it returns ends them.
+func startScaleAPI(ctx context.Context, b *bench) (_ *scaleAPI, stop func(), err error) {
+	var undo []func()
+	stop = func() {
+		for i := len(undo) - 1; i >= 0; i-- {
+			undo[i]()
+		}
+	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
+	run := func(name, program string, args ...string) error {
+		p, err := testbed.Start(b.dir, name, program, args...)
+		if err == nil {
+			undo = append(undo, func() { _ = p.Stop(10 * time.Second) })
+		}
+		return err
+	}
+	addresses := make([]string, 3)
+	for i := range addresses {
+		if addresses[i], err = testbed.FreeAddress(); err != nil {
+			return nil, nil, err
+		}
+	}
+	etcd, peer, api := "http://"+addresses[0], "http://"+addresses[1], addresses[2]
+	if err := run("scale-etcd", "etcd", "--data-dir", filepath.Join(b.dir, "scale-etcd"), "--listen-client-urls", etcd, "--advertise-client-urls", etcd,
+		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer, "--unsafe-no-fsync", "--quota-backend-bytes", "4294967296"); err != nil {
+		return nil, nil, err
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, nil, err
+	}
+	keyFile, tokenFile := filepath.Join(b.dir, "scale-sa.key"), filepath.Join(b.dir, "scale-tokens")
+	pemKey := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	if err := errors.Join(os.WriteFile(keyFile, pemKey, 0o600), os.WriteFile(tokenFile, []byte(scaleToken+",bench,bench,system:masters\n"), 0o600)); err != nil {
+		return nil, nil, err
+	}
+	host, port, _ := net.SplitHostPort(api)
+	if err := run("scale-apiserver", filepath.Join(testbed.CacheDir(), "testcluster/bin/kube-apiserver"), "--etcd-servers="+etcd, "--bind-address="+host, "--secure-port="+port,
+		"--cert-dir="+filepath.Join(b.dir, "scale-certs"), "--token-auth-file="+tokenFile, "--authorization-mode=AlwaysAllow",
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+keyFile, "--service-account-signing-key-file="+keyFile,
+		"--disable-admission-plugins=ServiceAccount", "--service-cluster-ip-range=10.96.0.0/16", "--max-requests-inflight=1000", "--max-mutating-requests-inflight=500"); err != nil {
+		return nil, nil, err
+	}
+	s := &scaleAPI{
+		url: "https://" + api, kubeconfig: filepath.Join(b.dir, "scale.kubeconfig"), proxied: filepath.Join(b.dir, "scale-proxied.kubeconfig"), requests: map[string]int{},
+		client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 64}},
+	}
+	target, err := url.Parse(s.url)
+	if err != nil {
+		return nil, nil, err
+	}
+	proxy := &httputil.ReverseProxy{
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 4096}, FlushInterval: -1,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.Header.Set("Authorization", "Bearer "+scaleToken) // clients keep theirs to themselves without TLS
+		},
+	}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		verb := strings.ToLower(r.Method)
+		if r.URL.Query().Get("watch") != "" {
+			verb = "watch"
+		}
+		s.mu.Lock()
+		s.requests[verb+" "+r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]]++
+		s.mu.Unlock()
+		proxy.ServeHTTP(w, r)
+	}))
+	undo = append(undo, func() { front.CloseClientConnections(); front.Close() })
+	if err := errors.Join(kubeconfigFor(s.kubeconfig, s.url), kubeconfigFor(s.proxied, front.URL)); err != nil {
+		return nil, nil, err
+	}
+	err = testbed.Await(ctx, 2*time.Minute, 500*time.Millisecond, func(ctx context.Context) error { return s.do(ctx, http.MethodGet, "/readyz", nil) })
+	if err != nil {
+		return nil, nil, fmt.Errorf("the API server: %w", err)
+	}
+	kwok, stages, err := kwokProgram(ctx, b)
+	if err != nil {
+		return nil, nil, err
+	}
+	args := []string{"--kubeconfig", s.kubeconfig, "--manage-all-nodes"}
+	for _, stage := range stages {
+		args = append(args, "--config", stage)
+	}
+	return s, stop, run("scale-kwok", kwok, args...)
+}
+
+// kwokProgram builds kwok from its own module, once, and finds the stages that
+// let fake nodes and pods run.
+func kwokProgram(ctx context.Context, b *bench) (program string, stages []string, err error) {
+	list := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}} {{.Version}}", "sigs.k8s.io/kwok")
+	list.Dir = filepath.Join(b.root, "tools/kwok")
+	out, err := list.Output()
+	if err != nil {
+		return "", nil, fmt.Errorf("find kwok: %w", err)
+	}
+	source, version, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	for _, dir := range []string{"node/fast", "node/heartbeat", "pod/fast"} {
+		found, err := filepath.Glob(filepath.Join(source, "kustomize/stage", dir, "*.yaml"))
+		if err != nil {
+			return "", nil, err
+		}
+		for _, f := range found {
+			if filepath.Base(f) != "kustomization.yaml" {
+				stages = append(stages, f)
+			}
+		}
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", nil, err
+	}
+	program = filepath.Join(cache, "crowsnest-bench", "kwok-"+version)
+	if _, err := os.Stat(program); err == nil {
+		return program, stages, nil
+	}
+	b.say("building kwok %s", version)
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, "sigs.k8s.io/kwok/cmd/kwok")
+	build.Dir, build.Env = list.Dir, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", nil, fmt.Errorf("build kwok: %w: %s", err, out)
+	}
+	return program, stages, nil
+}
+
+// do sends one request to the API server itself.
+func (s *scaleAPI) do(ctx context.Context, method, path string, body any) error {
+	var raw []byte
+	if body != nil {
+		var err error
+		if raw, err = json.Marshal(body); err != nil {
+			return err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, s.url+path, bytes.NewReader(raw))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+scaleToken)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := s.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	if res.StatusCode/100 != 2 {
+		return fmt.Errorf("%s %s: %s: %.300s", method, path, res.Status, text)
+	}
+	return err
+}
+
+// each calls fn for 0 to n-1, several at once.
+func each(ctx context.Context, n int, fn func(ctx context.Context, i int) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for i := range n {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return fn(ctx, i) })
+	}
+	return g.Wait()
+}
+
+func (b *bench) scaleWorkloads() int { return max(1, b.scalePods/50) }
+
+func (s *scaleAPI) createPod(ctx context.Context, b *bench, i int) error {
+	w := i % b.scaleWorkloads()
+	app := fmt.Sprintf("service-%d", w)
+	return s.do(ctx, http.MethodPost, "/api/v1/namespaces/scale/pods", map[string]any{
+		"apiVersion": "v1", "kind": "Pod",
+		"metadata": map[string]any{
+			"name": fmt.Sprintf("%s-7d9f8b6c5d-%05x", app, i), "labels": map[string]string{"app": app, "pod-template-hash": "7d9f8b6c5d"},
+			"ownerReferences": []any{map[string]any{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": app + "-7d9f8b6c5d", "uid": fmt.Sprintf("00000000-0000-0000-0000-%012x", w+1), "controller": true}},
+		},
+		"spec": map[string]any{
+			"nodeName": fmt.Sprintf("node-%d", i%b.scaleNodes), "terminationGracePeriodSeconds": 0,
+			"containers": []any{map[string]any{"name": "app", "image": "example/app:1", "resources": map[string]any{"requests": map[string]string{"cpu": "100m", "memory": "128Mi"}, "limits": map[string]string{"cpu": "1", "memory": "256Mi"}}}},
+		},
+	})
+}
+
+func (s *scaleAPI) deletePod(ctx context.Context, b *bench, i int) error {
+	return s.do(ctx, http.MethodDelete, fmt.Sprintf("/api/v1/namespaces/scale/pods/service-%d-7d9f8b6c5d-%05x?gracePeriodSeconds=0", i%b.scaleWorkloads(), i), nil)
+}
+
+// fill makes nodes, Deployments and pods.
+func (s *scaleAPI) fill(ctx context.Context, b *bench) error {
+	if err := s.do(ctx, http.MethodPost, "/api/v1/namespaces", map[string]any{"metadata": map[string]string{"name": "scale"}}); err != nil {
+		return err
+	}
+	err := each(ctx, b.scaleNodes, func(ctx context.Context, i int) error {
+		name := fmt.Sprintf("node-%d", i)
+		return s.do(ctx, http.MethodPost, "/api/v1/nodes", map[string]any{
+			"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": name, "labels": map[string]string{"kubernetes.io/hostname": name, "type": "kwok"}},
+			"status": map[string]any{"allocatable": map[string]string{"cpu": "16", "memory": "64Gi", "pods": "110"}, "capacity": map[string]string{"cpu": "16", "memory": "64Gi", "pods": "110"}},
+		})
+	})
+	if err != nil {
+		return err
+	}
+	err = each(ctx, b.scaleWorkloads(), func(ctx context.Context, i int) error {
+		app := fmt.Sprintf("service-%d", i)
+		return s.do(ctx, http.MethodPost, "/apis/apps/v1/namespaces/scale/deployments", map[string]any{
+			"metadata": map[string]any{"name": app},
+			"spec": map[string]any{"replicas": 50, "selector": map[string]any{"matchLabels": map[string]string{"app": app}},
+				"template": map[string]any{"metadata": map[string]any{"labels": map[string]string{"app": app}}, "spec": map[string]any{"containers": []any{map[string]any{"name": "app", "image": "example/app:1"}}}}},
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return each(ctx, b.scalePods, func(ctx context.Context, i int) error { return s.createPod(ctx, b, i) })
+}
+
+// takeRequests gives and forgets what was asked through the proxy.
+func (s *scaleAPI) takeRequests() (total int, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var parts []string
+	for what, n := range s.requests {
+		total += n
+		if n > 1 {
+			parts = append(parts, fmt.Sprintf("%s %d", what, n))
+		}
+	}
+	s.requests = map[string]int{}
+	return total, strings.Join(parts, ", ")
+}
+
+// collectorScale measures role cluster against a real API server full of fake
+// nodes and pods, and what a thousand node collectors ask of it.
+func collectorScale(ctx context.Context, b *bench) ([]Result, error) {
+	api, stop, err := startScaleAPI(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	b.say("making %d nodes and %d pods", b.scaleNodes, b.scalePods)
+	if err := api.fill(ctx, b); err != nil {
+		return nil, err
+	}
+	address, err := testbed.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	server := &testbed.Server{URL: "http://" + address, Cluster: benchCluster}
+	tokenFile := filepath.Join(b.dir, "scale-token")
+	if err := os.WriteFile(tokenFile, []byte(benchToken+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	p, err := testbed.Start(b.dir, "scale-server", filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, "scale-server"),
+		"--listen", address, "--ingest-token-file", benchCluster+"="+tokenFile)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Stop(20 * time.Second)
+	if err := p.WaitReady(ctx, server, time.Minute); err != nil {
+		return nil, err
+	}
+	b.say("waiting until kwok has most pods run")
+	if err := pause(ctx, time.Duration(b.scalePods/200)*time.Second); err != nil {
+		return nil, err
+	}
+	api.takeRequests()
+	began := time.Now()
+	collector, err := testbed.Start(b.dir, "scale-collector", filepath.Join(b.root, "bin/crowsnest-collector"), "--role", "cluster", "--kubeconfig", api.proxied,
+		"--server", server.URL, "--token-file", tokenFile, "--data", filepath.Join(b.dir, "scale-collector"), "--listen", "", "--leader-elect=false")
+	if err != nil {
+		return nil, err
+	}
+	defer collector.Stop(20 * time.Second)
+	err = testbed.Await(ctx, 5*time.Minute, 200*time.Millisecond, func(ctx context.Context) error {
+		var cluster struct {
+			Nodes struct{ Total, Ready int } `json:"nodes"`
+			Pods  map[string]int             `json:"pods"`
+		}
+		raw, err := server.Do(ctx, http.MethodGet, "/apis/crowsnest.dev/v1/clusters/"+benchCluster, nil)
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(raw, &cluster); err != nil {
+			return err
+		}
+		pods := 0
+		for _, n := range cluster.Pods {
+			pods += n
+		}
+		if pods < b.scalePods*99/100 || cluster.Nodes.Ready < b.scaleNodes {
+			return fmt.Errorf("the inventory has %+v", cluster)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, collector.Tail(10))
+	}
+	complete := time.Since(began)
+	startRequests, startText := api.takeRequests()
+	b.say("complete after %s; churn", complete.Round(100*time.Millisecond))
+	churning, endChurn := context.WithCancel(ctx)
+	var g errgroup.Group
+	var replaced atomic.Int64
+	g.Go(func() error {
+		perMinute := max(1, b.scalePods/100)
+		tick := time.NewTicker(time.Minute / time.Duration(perMinute))
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-churning.Done():
+				return nil
+			case <-tick.C:
+			}
+			if err := errors.Join(api.deletePod(ctx, b, i), api.createPod(ctx, b, b.scalePods+i)); err != nil {
+				return err
+			}
+			replaced.Add(1)
+		}
+	})
+	err = settle(ctx)
+	var cores, memory, rss float64
+	if err == nil {
+		cores, memory, rss, err = usage(ctx, collector.PID(), b.for_)
+	}
+	endChurn()
+	if err = errors.Join(err, g.Wait()); err != nil {
+		return nil, err
+	}
+	churnRequests, churnText := api.takeRequests()
+	note := fmt.Sprintf("Role cluster at 30 s; %d nodes and %d pods by kwok on a real API server, %d pods replaced meanwhile (1 %% a minute); mean over %s. %s.", b.scaleNodes, b.scalePods, replaced.Load(), b.for_, machine())
+	results := []Result{
+		{Name: "collector_scale_cpu", Unit: "cores", Ours: cores, Note: note},
+		{Name: "collector_scale_memory", Unit: "KiB", Ours: memory * 1024 / float64(b.scalePods), Note: fmt.Sprintf("For each pod, of %.0f MiB anonymous memory, the most that was seen; with the mapped program %.0f MiB. %s", memory, rss, note)},
+		{Name: "collector_scale_complete", Unit: "s", Ours: complete.Seconds(), Note: "From the start of the collector until the server's inventory has all of it. " + note},
+		{Name: "collector_scale_requests", Unit: "requests", Ours: float64(startRequests), Note: fmt.Sprintf("Of the API server until then (%s). With churn, %d more (%s). %s", startText, churnRequests, churnText, note)},
+	}
+	if err := collector.Stop(20 * time.Second); err != nil {
+		return nil, err
+	}
+	more, err := nodeRequests(ctx, b, api)
+	results = append(results, more...)
+	for i := range results {
+		results[i].Command = fmt.Sprintf("make bench BENCH=\"--only collector_scale --scale-nodes %d --scale-pods %d\"", b.scaleNodes, b.scalePods)
+	}
+	return results, err
+}
+
+// nodeRequests has as many node sources as there are nodes start, and counts what
+// they ask while a Deployment's pods are replaced.
+func nodeRequests(ctx context.Context, b *bench, api *scaleAPI) ([]Result, error) {
+	b.say("%d node collectors' watches", b.scaleNodes)
+	api.takeRequests()
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var g errgroup.Group
+	var sources []*kube.Source
+	for i := range b.scaleNodes {
+		client, err := kube.Open(kube.Config{Kubeconfig: api.proxied})
+		if err != nil {
+			return nil, err
+		}
+		source, err := kube.NewSource(kube.Options{Client: client, Role: wire.RoleNode, Node: fmt.Sprintf("node-%d", i)})
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, source)
+		g.Go(func() error { return source.Run(running) })
+	}
+	err := testbed.Await(ctx, 5*time.Minute, 500*time.Millisecond, func(context.Context) error {
+		for i, s := range sources {
+			if !s.Snapshot().Synced {
+				return fmt.Errorf("node-%d is not listed yet", i)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	start, startText := api.takeRequests()
+	const rollout = 300
+	err = each(ctx, rollout, func(ctx context.Context, i int) error {
+		at := b.scalePods/2 + i
+		return errors.Join(api.deletePod(ctx, b, at), api.createPod(ctx, b, 2*b.scalePods+i))
+	})
+	if err == nil {
+		err = pause(ctx, 30*time.Second)
+	}
+	requests, text := api.takeRequests()
+	stop()
+	if err = errors.Join(err, g.Wait()); err != nil {
+		return nil, err
+	}
+	note := fmt.Sprintf("%d node sources in one process, each with its own connection. %s.", b.scaleNodes, machine())
+	return []Result{
+		{Name: "collector_scale_nodes_start", Unit: "requests", Ours: float64(start), Note: fmt.Sprintf("Of the API server until all had listed (%s). %s", startText, note)},
+		{Name: "collector_scale_nodes_rollout", Unit: "requests", Ours: float64(requests), Note: fmt.Sprintf("While %d pods were replaced, and half a minute after (%s). Owners that the server tells are asked of it, which is not there in this measurement. %s", rollout, text, note)},
+	}, nil
+}
