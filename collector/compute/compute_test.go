@@ -592,6 +592,11 @@ func TestChanges(t *testing.T) {
 			[]state.Change{{Before: workload(), Now: workload(func(w *object.Workload) { w.Abnormal = 2 })}},
 			map[string]string{"workload_abnormal{ns,w,deployment}": "2", "cluster_workload_abnormal_num{}": "1"},
 		},
+		"a rollout that gets stuck": {
+			[]object.Object{workload(func(w *object.Workload) { w.Rolls = true })}, []object.Object{workload(func(w *object.Workload) { w.Rolls, w.Stuck = true, true })},
+			[]state.Change{{Before: workload(func(w *object.Workload) { w.Rolls = true }), Now: workload(func(w *object.Workload) { w.Rolls, w.Stuck = true, true })}},
+			map[string]string{"workload_rollout_stuck{ns,w,deployment}": "1"},
+		},
 		"a pending pod that gets its node": {
 			[]object.Object{pod(func(p *object.Pod) { p.Node, p.Ready = "", false }), node()}, []object.Object{pod(func(p *object.Pod) { p.Ready = false }), node()},
 			[]state.Change{{Before: pod(func(p *object.Pod) { p.Node, p.Ready = "", false }), Now: pod(func(p *object.Pod) { p.Ready = false })}},
@@ -738,7 +743,7 @@ func everything() (*state.Snapshot, func(at float64) []reading.Set) {
 	job := workload(func(w *object.Workload) {
 		w.UID, w.Name, w.Ref, w.Job = "ju", "j", object.WorkloadRef{Type: "cronjob", Name: "j"}, &object.JobState{StartedAt: sec(-100)}
 	})
-	now := snapshot(p, pending, elastic, n, v, workload(), job)
+	now := snapshot(p, pending, elastic, n, v, workload(func(w *object.Workload) { w.Rolls = true }), job)
 	now.Namespaces["ns"] = &object.Namespace{Meta: object.Meta{UID: "nsu", Name: "ns", CreatedAt: sec(-2000)}}
 	now.Quotas = map[string]*state.Quota{"q": {Namespace: "ns", Name: "q", UsedPercent: map[string]float64{"pods": 50}}}
 	now.Autoscalers = map[string]*state.Autoscaler{"a": {Namespace: "ns", Name: "a", Target: object.WorkloadRef{Type: "deployment", Name: "w"}, Current: 1, Desired: 2, Max: 3}}

@@ -118,6 +118,9 @@ func (c *Computer) workloadObject(w *object.Workload) {
 	c.put(e, workloadAbnormal, float64(w.Abnormal))
 	c.put(e, workloadDesired, float64(w.Desired))
 	c.put(e, workloadReady, float64(w.Ready))
+	if w.Rolls {
+		c.put(e, workloadStuck, boolean(w.Stuck))
+	}
 	e.now &^= 1<<workloadJobFailed.slot | 1<<workloadMissed.slot
 	if j := w.Job; j != nil {
 		if !j.StartedAt.IsZero() || j.Failed {

@@ -153,6 +153,7 @@ var (
 	workloadHPACurrent = find("k8s_workload_hpa_replicas_current")
 	workloadHPADesired = find("k8s_workload_hpa_replicas_desired")
 	workloadHPAMax     = find("k8s_workload_hpa_replicas_max")
+	workloadStuck      = find("k8s_workload_rollout_stuck")
 	workloadJobFailed  = find("k8s_workload_job_failed")
 	workloadJobTook    = find("k8s_workload_job_duration")
 	workloadMissed     = find("k8s_workload_cronjob_missed")

@@ -190,6 +190,22 @@ func TestAbnormal(t *testing.T) {
 		if got := c.judge(now.Add(11*time.Minute), nil).Abnormal; got != 1 {
 			t.Errorf("after 11 minutes %d", got)
 		}
+		if c.judge(now.Add(9*time.Minute), nil).Stuck || !c.judge(now.Add(11*time.Minute), nil).Stuck {
+			t.Error("it is not stuck from its deadline on")
+		}
+	})
+	t.Run("a Deployment is stuck when Kubernetes says so, of its newest template", func(t *testing.T) {
+		const gaveUp = `conditions: [{type: Progressing, status: "False", reason: ProgressDeadlineExceeded, lastUpdateTime: "2026-11-23T08:00:00Z"}]`
+		for status, want := range map[string]bool{
+			`{observedGeneration: 2, replicas: 2, updatedReplicas: 1, readyReplicas: 1, ` + gaveUp + `}`:                                                                            true, // the old pod serves on: none is missing
+			`{observedGeneration: 1, replicas: 2, updatedReplicas: 1, readyReplicas: 1, ` + gaveUp + `}`:                                                                            false,
+			`{observedGeneration: 2, replicas: 2, updatedReplicas: 1, readyReplicas: 1, conditions: [{type: Progressing, status: "True", lastUpdateTime: "2026-11-23T08:00:00Z"}]}`: false,
+		} {
+			w := convertDeployment(read[appsv1.Deployment](t, `{metadata: {generation: 2}, spec: {replicas: 1}, status: `+status+`}`)).judge(now, nil)
+			if w.Stuck != want || !w.Rolls {
+				t.Errorf("%s: %v", status, w.Stuck)
+			}
+		}
 	})
 }
 

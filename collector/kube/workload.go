@@ -30,6 +30,7 @@ type controller struct {
 	rolling        bool          // not all replicas are of the newest revision
 	rollingSince   time.Time     // last progress where Kubernetes tells it, else when it was first seen
 	deadline       time.Duration // of a rollout; 0 when it cannot excuse anything (any more)
+	stuck          bool          // Kubernetes says so
 
 	failed       bool   // a Job that will not be tried again
 	failedReason string //
@@ -68,6 +69,9 @@ func convertDeployment(d *appsv1.Deployment) *controller {
 		c.rollingSince = cond.LastUpdateTime.UTC()
 		if cond.Status == corev1.ConditionFalse || cond.Reason == "ProgressDeadlineExceeded" {
 			c.deadline = 0
+			// Of the template that is there now; the word on the one before stands a
+			// moment longer.
+			c.stuck = d.Status.ObservedGeneration >= d.Generation && !c.Paused
 		}
 		// The rollout came to its end; replicas that went missing later are missing.
 		if cond.Reason == "NewReplicaSetAvailable" && d.Status.ObservedGeneration >= d.Generation {
@@ -202,6 +206,8 @@ func (c *controller) judge(now time.Time, lastJob *controller) object.Workload {
 		}
 		w.Job = &job
 	default:
+		w.Rolls = c.kind != "ReplicaSet"
+		w.Stuck = c.stuck || c.kind != "Deployment" && c.rolling && !c.excused(now)
 		w.Abnormal = max(0, w.Desired-w.Ready)
 		if c.excused(now) {
 			w.Abnormal = max(0, w.Desired-c.maxUnavailable-w.Ready)

@@ -391,6 +391,10 @@ var extras = []Metric{
 		Name: "k8s_workload_cronjob_missed", Title: "CronJob missed", Help: "1 when the CronJob is overdue by its deadline, else by one period.",
 		Level: Workload, Unit: Bool, Kind: State, Place: ByCluster, From: fromObjects, Statistic: Max, Chart: Chart{Group: "job", Max: 1}, Absent: "it is no CronJob",
 	},
+	{
+		Name: "k8s_workload_rollout_stuck", Title: "Rollout stuck", Help: "1 when a rollout has made no progress for its deadline: a Deployment's own, 10 minutes for the others.",
+		Level: Workload, Unit: Bool, Kind: State, Place: ByCluster, From: fromObjects, Statistic: Min, Chart: Chart{Group: "rollout", Max: 1}, Absent: "it is not rolled out: a Job, a CronJob or a bare ReplicaSet",
+	},
 
 	// Service.
 	{

@@ -116,6 +116,8 @@ type Workload struct {
 	Images   []string    `json:"images,omitempty"`
 	Revision string      `json:"revision,omitempty"` // of the pod template: changes with each rollout
 	Paused   bool        `json:"paused,omitempty"`   // suspended or scaled to zero on purpose
+	Rolls    bool        `json:"rolls,omitempty"`    // its changes are rolled out over its pods
+	Stuck    bool        `json:"stuck,omitempty"`    // a rollout that has made no progress for its deadline
 	Job      *JobState   `json:"job,omitempty"`      // of a Job, and of a CronJob's newest Job
 }
 

@@ -103,7 +103,7 @@ func binDir() string {
 
 // Kubectl runs kubectl as the cluster's admin and gives what it printed.
 func (c *Cluster) Kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
-	return command(ctx, stdin, filepath.Join(binDir(), "kubectl"), append([]string{"--kubeconfig", c.Kubeconfig}, args...)...)
+	return Command(ctx, stdin, filepath.Join(binDir(), "kubectl"), append([]string{"--kubeconfig", c.Kubeconfig}, args...)...)
 }
 
 // Get reads one object, or a list, into out.
@@ -138,7 +138,7 @@ func (c *Cluster) ImportImages(ctx context.Context, tag string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("make images: %w: %s", err, out)
 	}
-	_, err := command(ctx, "", "ctr", "-a", filepath.Join(c.State, "containerd/containerd.sock"), "-n", "k8s.io", "images", "import", archive)
+	_, err := Command(ctx, "", "ctr", "-a", filepath.Join(c.State, "containerd/containerd.sock"), "-n", "k8s.io", "images", "import", archive)
 	return err
 }
 
@@ -205,9 +205,9 @@ func errText(err error) string {
 	return err.Error() + "\n"
 }
 
-// command runs a program and gives its standard output; its error holds what it
+// Command runs a program and gives its standard output; its error holds what it
 // said on standard error.
-func command(ctx context.Context, stdin, name string, args ...string) (string, error) {
+func Command(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	if stdin != "" {
