@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e remote bench accuracy kill generate clean
+.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e remote bench accuracy kill generate faults kill-outbox clean
 
 CONSOLE := dashboards/console
 CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/crowsnest
@@ -90,6 +90,17 @@ kill: ## kill a server 200 times at 50,000 series and 5 times at a million, and 
 accuracy: build ## compare with the kernel's own figures on a real cluster; writes docs/accuracy.json and the page made of it; root on Debian
 	bash test/e2e/prepare.sh
 	go run ./test/bench --only accuracy
+
+# What is to be broken, as crash-loop,oom-kill; "missing" for what docs/alert-quality.json has not; all when empty (75 minutes).
+FAULTS ?=
+faults: build ## break a real cluster in known ways, record what is found in docs/alert-quality.json; FAULTS="crash-loop,oom-kill" for some
+	@[[ $$(id -u) == 0 ]] || { echo "make faults starts a real cluster (containerd, kubelet, iptables): it must run as root"; exit 1; }
+	bash test/e2e/cluster/build.sh
+	go run ./test/quality/faults -only "$(FAULTS)"
+
+KILLS ?= 1000
+kill-outbox: programs ## kill the server KILLS times while it delivers, and look that nothing is lost
+	CROWSNEST_FAULTS_KILLS=$(KILLS) CROWSNEST_FAULTS_SERVER=$(CURDIR)/bin/crowsnest go test ./test/faults -run NothingThatIsToBeTold -count 1 -timeout 6h -v
 
 generate: $(CONSOLE)/node_modules/.installed-lock ## rewrite what is derived: OpenAPI, the console's types, reference pages
 	$(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/crowsnest ./cmd/crowsnest

@@ -45,7 +45,8 @@ type RouteSpec struct {
 	Clusters   []string           `json:"clusters,omitempty" doc:"Globs."`
 	Namespaces []string           `json:"namespaces,omitempty" doc:"Globs."`
 	Policies   []string           `json:"policies,omitempty" doc:"Globs on the policy's name."`
-	Targets    []policy.TargetRef `json:"targets"`
+	Targets    []policy.TargetRef `json:"targets,omitempty" doc:"At least one, unless nobody is told."`
+	Nobody     bool               `json:"nobody,omitempty" doc:"Nobody is told of what comes this way; targets are left out."`
 	Continue   bool               `json:"continue,omitempty" doc:"Ask the routes after this one too."`
 }
 
@@ -213,8 +214,11 @@ func ParseRoute(document []byte, known Known) (*Route, error) {
 			c.add(fmt.Sprintf("spec.severities[%d]", i), "must be one of info, warning, critical", sev)
 		}
 	}
-	if len(s.Targets) == 0 {
-		c.add("spec.targets", "must name at least one target", nil)
+	switch {
+	case len(s.Targets) == 0 && !s.Nobody:
+		c.add("spec.targets", "must name at least one target, unless nobody is true", nil)
+	case len(s.Targets) > 0 && s.Nobody:
+		c.add("spec.nobody", "is for a route without targets", true)
 	}
 	if len(s.Targets) > maxTargets {
 		c.add("spec.targets", fmt.Sprintf("at most %d are allowed", maxTargets), len(s.Targets))

@@ -73,7 +73,7 @@ type FirstUse struct {
 	DefaultRoute *string `json:"defaultRoute" doc:"Name of the route for all that no other takes; null: it is to be asked for."`
 	Presets      int     `json:"presets" doc:"Presets that are switched on."`
 	Untold       int     `json:"untold" doc:"Policies that are on and name nobody, so that without a default route only other routes tell of them."`
-	Done         bool    `json:"done" doc:"There is a default route that leads to a target, or every policy names its own."`
+	Done         bool    `json:"done" doc:"There is a default route, or every policy names its own targets."`
 	Question     string  `json:"question,omitempty" doc:"What to ask, in words; left out once it is done."`
 }
 
@@ -241,7 +241,7 @@ func (h *handlers) firstUse(ctx context.Context, _ *struct{}) (*body[FirstUse], 
 		}
 		for _, r := range routes {
 			route, err := routing.RouteOf(r)
-			if err == nil && route.Spec.Default && len(route.Spec.Targets) > 0 {
+			if err == nil && route.Spec.Default {
 				out.Body.DefaultRoute = &route.Metadata.Name
 			}
 		}
@@ -251,7 +251,7 @@ func (h *handlers) firstUse(ctx context.Context, _ *struct{}) (*body[FirstUse], 
 		return nil, problem.Error(err)
 	}
 	f := &out.Body
-	f.Done = f.Targets > 0 && f.DefaultRoute != nil || f.Untold == 0
+	f.Done = f.DefaultRoute != nil || f.Untold == 0
 	switch {
 	case f.Done:
 	case f.Targets == 0:

@@ -18,10 +18,11 @@ import (
 
 func newImport(c *common) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "import", Short: "Bring samples from elsewhere to a server", Args: args(cobra.NoArgs),
-		Example: "  crowsnest import queue --help",
+		Use: "import", Short: "Bring samples, policies and configurations from elsewhere to a server", Args: args(cobra.NoArgs),
+		Example: "  crowsnest import queue --help\n  crowsnest import alertmanager alertmanager.yml --apply",
 	}
 	cmd.AddCommand(newImportQueue(c))
+	cmd.AddCommand(newImports()...)
 	return cmd
 }
 

@@ -33,7 +33,7 @@ func newPolicy(_ *common) *cobra.Command {
   crowsnest policy apply -f cart-cpu.yaml
   crowsnest policy delete cart-cpu`,
 	}
-	cmd.AddCommand(newPolicyList(), newPolicyApply(), newPolicyDelete(), newPolicySwitch("enable", "Switch policies on", "on"), newPolicySwitch("disable", "Switch policies off; their alerts end", "off"), newPolicyExample(), newPolicyWhy(), newPolicyBacktest())
+	cmd.AddCommand(newPolicyList(), newPolicyApply(), newPolicyDelete(), newPolicySwitch("enable", "Switch policies on", "on"), newPolicySwitch("disable", "Switch policies off; their alerts end", "off"), newPolicyExample(), newPolicyWhy(), newPolicyBacktest(), newPolicyExport())
 	return cmd
 }
 

@@ -1817,7 +1817,7 @@ export interface components {
         FirstUse: {
             /** @description Name of the route for all that no other takes; null: it is to be asked for. */
             defaultRoute: string | null;
-            /** @description There is a default route that leads to a target, or every policy names its own. */
+            /** @description There is a default route, or every policy names its own targets. */
             done: boolean;
             /**
              * Format: int64
@@ -3099,6 +3099,8 @@ export interface components {
             matchers?: string[] | null;
             /** @description Globs. */
             namespaces?: string[] | null;
+            /** @description Nobody is told of what comes this way; targets are left out. */
+            nobody?: boolean;
             /**
              * Format: int64
              * @description Routes are asked from the lowest to the highest, then by name.
@@ -3107,7 +3109,8 @@ export interface components {
             /** @description Globs on the policy's name. */
             policies?: string[] | null;
             severities?: string[] | null;
-            targets: components["schemas"]["TargetRef"][] | null;
+            /** @description At least one, unless nobody is told. */
+            targets?: components["schemas"]["TargetRef"][] | null;
         };
         RouteStatus: {
             /**
