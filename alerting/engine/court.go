@@ -168,7 +168,9 @@ func (ct *court) find(c *compiled, sub subject, a *incident.Alert) found {
 			f.unknown, f.why = true, "the inventory is not complete: what is not there may exist"
 			return f
 		}
-		if c.promql() && (a == nil || a.UID == "") { // an expression may be about what Kubernetes does not know
+		// An expression may be about what Kubernetes does not know. What it knew is
+		// gone, though a range of the expression still reaches its samples.
+		if _, was := ct.inventory.Gone(ct.cluster, key); !was && c.promql() && (a == nil || a.UID == "") {
 			ct.unlisted(&f, c, sub)
 			return f
 		}

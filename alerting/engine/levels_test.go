@@ -77,6 +77,36 @@ recoverAfter: 1
 	}
 }
 
+// A range still reaches the samples of a pod that is gone: it does not fire
+// again.
+func TestPromQLOnAPodThatIsGone(t *testing.T) {
+	w := newWorld(t)
+	w.inventory.put(cartPod(w.now.Add(-time.Hour)))
+	w.policy(`
+level: promql
+conditions:
+- {expr: "max by (namespace, pod) (max_over_time(pod_waits[5m])) == 1", period: 30s, severity: warning, need: 2, of: 2}
+`)
+	waits := labels.FromStrings("__name__", "pod_waits", "cluster", "prod-1", "namespace", "shop", "pod", "cart-1")
+	series := map[string]labels.Labels{"waits": waits}
+	for range 3 {
+		w.rolled(series, map[string]float64{"waits": 1})
+	}
+	w.untilFiring(1)
+	w.inventory.remove(cartPod(w.now.Add(-time.Hour)))
+	w.rolled(series, nil)
+	w.untilFiring(0)
+	for range 4 {
+		w.rolled(series, nil)
+	}
+	if got := w.firing(); len(got) != 0 {
+		t.Errorf("it fires again: %+v", got)
+	}
+	if got := w.ended(); len(got) != 1 || got[0].Cause != "object_deleted" {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // Without op an object is bad while its series exists and good when it is
 // absent, unless the cluster's data were not complete.
 func TestPromQLWithoutOp(t *testing.T) {

@@ -297,6 +297,14 @@ func (l *Lab) reviveDaemons(ctx context.Context) error {
 // a start is over.
 func (l *Lab) Settle(ctx context.Context) error {
 	const ns = "q-bystander"
+	// What others left would be found, too.
+	for _, args := range [][]string{
+		{"delete", "namespace", "--ignore-not-found", "e2e", "crowsnest", "bench"}, {"-n", "default", "delete", "deployments,pods,jobs,services", "-l", "component!=apiserver", "--wait=false"},
+	} {
+		if err := l.kubectl(ctx, args...); err != nil {
+			return err
+		}
+	}
 	if err := l.namespace(ctx, ns); err != nil {
 		return err
 	}
