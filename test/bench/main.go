@@ -52,6 +52,7 @@ var measurements = []measurement{
 	{Name: "encoding", Measure: encodings},
 	{Name: "rollups", Measure: rollups},
 	{Name: "longrange", Asked: true, Measure: longRanges},
+	{Name: "outbox_drain", Measure: outboxDrain},
 	{Name: "kills_50000", Asked: true, Measure: kills(50_000, 200)},
 	{Name: "kills_1000000", Asked: true, Measure: kills(1_000_000, 5)},
 	{Name: "build_cold", Cold: true, Measure: buildCold},

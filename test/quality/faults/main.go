@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/test/quality"
@@ -21,6 +22,7 @@ import (
 func main() {
 	only := flag.String("only", "", "faults and pairs, separated by commas; all when empty, those not measured yet with \"missing\"")
 	list := flag.Bool("list", false, "print the names, and end")
+	atOnce := flag.Bool("at-once", false, "all at the same time, and record nothing: a quick look at whether they work; not for those that touch more than their namespace")
 	most := flag.Duration("most", 75*time.Minute, "begin none after this time")
 	flag.Parse()
 	if *list {
@@ -29,13 +31,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *only, *most); err != nil {
+	if err := run(ctx, *only, *most, *atOnce); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, only string, most time.Duration) (err error) {
+func run(ctx context.Context, only string, most time.Duration, atOnce bool) (err error) {
 	began := time.Now()
 	root, err := testbed.Root()
 	if err != nil {
@@ -79,6 +81,19 @@ func run(ctx context.Context, only string, most time.Duration) (err error) {
 	defer lab.Stop()
 	if err := lab.Settle(ctx); err != nil {
 		return err
+	}
+	if atOnce {
+		lab.Beside = true
+		var wg sync.WaitGroup
+		for _, name := range names {
+			wg.Go(func() {
+				if _, err := lab.Run(ctx, name); err != nil {
+					fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+				}
+			})
+		}
+		wg.Wait()
+		return nil
 	}
 	failed := 0
 	for _, name := range names {
