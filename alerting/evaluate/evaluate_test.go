@@ -362,6 +362,8 @@ func TestIncreaseIsExact(t *testing.T) {
 		"resets are added up":                    {-time.Hour, samples(30*time.Second, 9, 9, 9, 9, 1, 2, 1, 1), "3 0"},
 		"an old object's first sample is base":   {-time.Hour, samples(30*time.Second, none, none, none, none, 7, 7, 8, 8), "1 ?"},
 		"a new object begins at 0":               {130 * time.Second, samples(30*time.Second, none, none, none, none, 1, 2, 3, 3), "3 ?"},
+		"a young object's few samples are all":   {205 * time.Second, samples(30*time.Second, none, none, none, none, none, none, none, 1), "1 ?"},
+		"an old object's few samples are not":    {-time.Hour, samples(30*time.Second, none, none, none, none, none, none, none, 1), "? ?"},
 		"a new object of an old name":            {130 * time.Second, samples(30*time.Second, 40, 41, 42, 43, 1, 2, 3, 3), "3 ?"},
 		"what rose in a gap before is not here":  {-time.Hour, samples(30*time.Second, 3, none, none, none, none, 9, 9, 10), "1 ?"},
 		"what rose in a gap inside is":           {-time.Hour, samples(30*time.Second, 3, 3, 3, 3, none, none, 9, 10), "7 0"},

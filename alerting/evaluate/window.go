@@ -143,6 +143,11 @@ func (s Series) plain(end time.Time, samples []Sample) Window {
 		}
 	}
 	expected := max(1, s.Period.Milliseconds()/interval)
+	if created := s.CreatedAt.UnixMilli(); s.Statistic == catalogue.Increase && !s.CreatedAt.IsZero() && created > start && created <= endMillis {
+		// An increase of an object that was made inside the window begins from 0
+		// there: all that can be known is known, however young it is.
+		expected = max(1, (endMillis-created)/interval)
+	}
 	if live == 0 || int64(regular)*2 < expected {
 		return w
 	}
