@@ -197,7 +197,7 @@ func Faults() []Fault {
 		{
 			Name: "throttling", How: "a container wants more CPU than its limit in a part of each second, so that it is throttled while its average is below the limit", Delay: 20 * time.Second,
 			Setup: app(deployment{
-				replicas: 1, command: fmt.Sprintf(whileThere, "n=0; while [ $n -lt 9000 ]; do n=$((n+1)); done; sleep 0.5"), container: limits("100m", "64Mi"),
+				replicas: 1, command: fmt.Sprintf(whileThere, "n=0; while [ $n -lt 30000 ]; do n=$((n+1)); done; sleep 0.5"), container: limits("100m", "64Mi"),
 			}),
 			Inject: on, Mend: off, Find: []Expect{{Policy: "container-throttled", Shown: cgroupUse(0.03)}},
 			May: []string{"pod-cpu-at-limit"}, Causes: []string{"value_normal"},
@@ -224,7 +224,7 @@ func Faults() []Fault {
 					return err
 				}
 				// Kubernetes tries again after a while that doubles; a change makes it try now.
-				return l.kubectl(ctx, "-n", ns, "annotate", "deploy/app", "replicaset", "-l", "app=app", "--overwrite", "q=1")
+				return l.kubectl(ctx, "-n", ns, "annotate", "replicaset", "-l", "app=app", "--overwrite", "q=1")
 			},
 			Find:   []Expect{{Policy: "workload-replicas-missing", Shown: readyOf("app", func(desired, ready int) bool { return ready < desired })}},
 			Causes: []string{"value_normal"},
@@ -235,7 +235,8 @@ func Faults() []Fault {
 			Inject: unready(deployment{
 				replicas: 1, command: "echo v2; " + idle, container: readinessOf("/nothing"), spec: map[string]any{"progressDeadlineSeconds": 20},
 			}),
-			Mend: app(deployment{replicas: 1, command: idle, spec: map[string]any{"progressDeadlineSeconds": 20}}),
+			// kubectl does not wait for a Deployment that was said to be stuck.
+			Mend: unready(deployment{replicas: 1, command: idle, spec: map[string]any{"progressDeadlineSeconds": 20}}),
 			Find: []Expect{{Policy: "workload-rollout-stuck", Shown: deploymentCondition("Progressing", "ProgressDeadlineExceeded")}},
 			May:  []string{"pod-not-ready", "workload-replicas-missing"}, Causes: []string{"value_normal"},
 		},
