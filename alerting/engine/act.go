@@ -26,6 +26,9 @@ type call struct {
 	done chan error // buffered
 }
 
+// errNotHere: what is asked of an engine that does not evaluate.
+var errNotHere = fmt.Errorf("another engine evaluates: %w", fault.ErrUnavailable)
+
 func (e *Engine) act(ctx context.Context, c call) error { return c.fn(ctx, e.opts.Now()) }
 
 // do has a function called by Run's goroutine and waits for it.
@@ -49,7 +52,7 @@ func (e *Engine) update(ctx context.Context, fn func(tx *meta.Tx, now time.Time)
 	return e.do(ctx, func(ctx context.Context, now time.Time) error {
 		told := false
 		e.gathered = nil
-		err := e.opts.Meta.Update(ctx, func(tx *meta.Tx) (err error) { told, err = fn(tx, now); return err })
+		err := e.write(ctx, func(tx *meta.Tx) (err error) { told, err = fn(tx, now); return err })
 		if err == nil && told {
 			e.opts.Told()
 		}

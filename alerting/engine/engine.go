@@ -91,6 +91,9 @@ type Options struct {
 	// Hours give the calendar of a target, for backtests, and who is told while it
 	// is closed; nil: none has one.
 	Hours func(target meta.Resource) (hours Hours, outside string)
+	// Holder is this engine's name among those on one database, of which only one
+	// evaluates; two must not have the same. Empty: it is the only one.
+	Holder string
 	// ScratchDir is where backtests keep what they need for a while; empty: there
 	// are none.
 	ScratchDir string
@@ -184,6 +187,9 @@ type Engine struct {
 	}
 	calls    chan call // of other goroutines, for Run's to make
 	workers  sync.WaitGroup
+	lease    meta.Lease
+	leasedAt time.Time // when it was last renewed
+	lost     bool      // another engine has it
 	evidence gathering
 
 	// Owned by Run's goroutine.
@@ -337,7 +343,7 @@ func (e *Engine) saveJournal(ctx context.Context) {
 	if len(rounds) == 0 {
 		return
 	}
-	err := e.opts.Meta.Update(ctx, func(tx *meta.Tx) error { return tx.AddSkippedRounds(rounds) })
+	err := e.write(ctx, func(tx *meta.Tx) error { return tx.AddSkippedRounds(rounds) })
 	if ctx.Err() == nil {
 		e.report("store", "journal rounds that were left out", err)
 	}
@@ -370,9 +376,21 @@ func (e *Engine) next(now time.Time) (rounds []round, reload bool, wait time.Dur
 	return rounds, reload, wait
 }
 
-// Run evaluates until ctx ends.
+// Run evaluates until ctx ends. With a Holder it waits for its turn first, and
+// again whenever another engine took it.
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.workers.Wait()
+	for e.awaitLease(ctx) {
+		if err := e.run(ctx); err != nil || ctx.Err() != nil {
+			e.releaseLease(ctx)
+			return err
+		}
+	}
+	return nil
+}
+
+// run evaluates until ctx ends or another engine took the lease.
+func (e *Engine) run(ctx context.Context) error {
 	e.born = e.opts.Now()
 	for ctx.Err() == nil {
 		err := e.restore(ctx)
@@ -393,6 +411,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	var pruned time.Time
 	for {
 		now := e.opts.Now()
+		if !e.renewLease(ctx, now) {
+			return nil
+		}
 		rounds, reload, wait := e.next(now)
 		if reload || now.Sub(e.loadedAt) >= reloadEvery {
 			e.reload(ctx, now)
@@ -417,7 +438,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 		if now.Sub(pruned) >= pruneEvery {
 			pruned = now
-			err := e.opts.Meta.Update(ctx, func(tx *meta.Tx) error { return tx.Prune(now.Add(-keep)) })
+			err := e.write(ctx, func(tx *meta.Tx) error { return tx.Prune(now.Add(-keep)) })
 			if ctx.Err() == nil {
 				e.report("store", "prune what is old", err)
 			}
@@ -572,7 +593,7 @@ func (e *Engine) flush(ctx context.Context, now time.Time) time.Duration {
 	e.gathered = nil
 	err := e.opts.Meta.View(ctx, func(tx *meta.Tx) (err error) { next, err = tx.NextThread(); return err })
 	if err == nil && !next.IsZero() && !next.After(now) {
-		err = e.opts.Meta.Update(ctx, func(tx *meta.Tx) (err error) {
+		err = e.write(ctx, func(tx *meta.Tx) (err error) {
 			if told, err = e.book.Flush(tx, now); err != nil {
 				return err
 			}
@@ -603,7 +624,7 @@ func (e *Engine) commit(ctx context.Context, now time.Time, changed, quiet []*in
 	e.gatherEvidence(ctx, changed)
 	e.applying, e.gathered = changed, nil
 	defer func() { e.applying = nil }()
-	err := e.opts.Meta.Update(ctx, func(tx *meta.Tx) (err error) {
+	err := e.write(ctx, func(tx *meta.Tx) (err error) {
 		if told, err = e.book.Apply(tx, now, changed); err != nil {
 			return err
 		}

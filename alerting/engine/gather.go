@@ -132,7 +132,7 @@ func (e *Engine) foundLate(ctx context.Context, f collected) {
 	after.Collecting = false
 	told := false
 	e.gathered = nil
-	err := e.opts.Meta.Update(ctx, func(tx *meta.Tx) error {
+	err := e.write(ctx, func(tx *meta.Tx) error {
 		row, err := after.Row()
 		if err != nil {
 			return err

@@ -56,7 +56,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range []string{"late", "overtaken", "order"} {
 		m.skipped.WithLabelValues(r)
 	}
-	for _, r := range []string{"read", "store", "load"} {
+	for _, r := range []string{"read", "store", "load", "lease"} {
 		m.failures.WithLabelValues(r)
 	}
 	for _, r := range []string{"late", "busy"} {

@@ -62,8 +62,10 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 	}
 	eng, err := engine.New(engine.Options{
 		Queryable: a.metrics, PromQL: a.promQL, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Archive: a.inventory, ScratchDir: scratch, Told: outbox.Wake, PublicURL: a.publicURL(),
-		Tickets:     tickets(keyring),
-		Hours:       hoursOf,
+		Tickets: tickets(keyring),
+		// The data folder's lock keeps a second server away, so that this one need
+		// not wait for what a killed one held.
+		Holder: "server", Hours: hoursOf,
 		Evidence:    &evidence.Collector{Lines: a.logs, Objects: a.inventory},
 		Unavailable: a.unavailable, Logger: a.logger.With("part", partAlerting), Registerer: a.registry,
 	})
