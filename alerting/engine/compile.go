@@ -20,6 +20,8 @@ type compiled struct {
 	enabled    bool
 	level      catalogue.Level
 	selection  *policy.Selection
+	hint       policy.Hint // whatever is selected has this
+	hinted     bool
 	rule       evaluate.Rule
 	conditions []condition
 	dimensions []string // of the metrics that have some; they all have the same
@@ -57,6 +59,7 @@ func compile(r meta.Resource) (*compiled, error) {
 	if c.selection, err = policy.Compile(s); err != nil {
 		return nil, fmt.Errorf("policy %q: %w", r.Name, err)
 	}
+	c.hint, c.hinted = c.selection.Hint()
 	for i := range s.Conditions {
 		pc := &s.Conditions[i]
 		m, ok := catalogue.Get(pc.Metric)

@@ -20,6 +20,12 @@ type court struct {
 	// silent tells whether whoever computes metrics at a place, of a node, is
 	// silent.
 	silent func(place catalogue.Place, node string) bool
+	// firing are the cluster's alerts by policy, and index finds subjects; nil:
+	// they are not asked.
+	firing map[string][]*incident.Alert
+	index  *index
+	// skew is by how much the wall clock was set since a time; nil: it was not.
+	skew func(since, until time.Time) time.Duration
 }
 
 // verdict is a judgement with all that it was made from.
@@ -130,6 +136,12 @@ func (ct *court) newest(c *compiled, f found, samples [][]evaluate.Sample) time.
 			return time.Time{}
 		case out.IsZero(), c.rule.Any && t.After(out), !c.rule.Any && t.Before(out):
 			out = t
+		}
+	}
+	if ct.skew != nil && !out.IsZero() { // an hour that never was is no hour without data
+		out = out.Add(ct.skew(out, ct.at))
+		if out.After(ct.at) {
+			out = ct.at
 		}
 	}
 	return out

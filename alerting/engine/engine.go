@@ -114,6 +114,9 @@ type Options struct {
 	Logger      *slog.Logger          // default: discards
 	Registerer  prometheus.Registerer // nil: metrics are kept but not exported
 	Now         func() time.Time      // default time.Now
+	// Monotonic is a clock that is never set; default: the time since New, by Now
+	// when that is given.
+	Monotonic func() time.Duration
 }
 
 func (o Options) complete() (Options, error) {
@@ -139,8 +142,16 @@ func (o Options) complete() (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Now == nil {
+	switch {
+	case o.Now == nil:
 		o.Now = time.Now
+		if o.Monotonic == nil {
+			began := time.Now()
+			o.Monotonic = func() time.Duration { return time.Since(began) }
+		}
+	case o.Monotonic == nil: // whoever has a clock of their own sets it on purpose
+		began := o.Now()
+		o.Monotonic = func() time.Duration { return o.Now().Sub(began) }
 	}
 	o.PublicURL = strings.TrimSuffix(o.PublicURL, "/")
 	return o, errors.Join(errs...)
@@ -190,7 +201,12 @@ type Engine struct {
 	lease    meta.Lease
 	leasedAt time.Time // when it was last renewed
 	lost     bool      // another engine has it
-	evidence gathering
+
+	wall        time.Time // of the newest look at the clocks
+	mono        time.Duration
+	jumps       []jump
+	pausedUntil time.Duration // by the monotonic clock: nothing is decided about silence before
+	evidence    gathering
 
 	// Owned by Run's goroutine.
 	born     time.Time
@@ -414,6 +430,7 @@ func (e *Engine) run(ctx context.Context) error {
 		if !e.renewLease(ctx, now) {
 			return nil
 		}
+		e.watchClock(ctx, now)
 		rounds, reload, wait := e.next(now)
 		if reload || now.Sub(e.loadedAt) >= reloadEvery {
 			e.reload(ctx, now)

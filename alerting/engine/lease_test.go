@@ -48,7 +48,10 @@ func TestTwoEnginesOnOneDatabase(t *testing.T) {
 	var taken bool
 	take := func(db *meta.DB, holder string) (l meta.Lease) {
 		t.Helper()
-		if err := db.Update(ctx, func(tx *meta.Tx) (err error) { l, taken, err = tx.TakeLease(leaseName, holder, clock(), leaseLasts); return err }); err != nil {
+		if err := db.Update(ctx, func(tx *meta.Tx) (err error) {
+			l, taken, err = tx.TakeLease(leaseName, holder, clock(), leaseLasts)
+			return err
+		}); err != nil {
 			t.Fatal(err)
 		}
 		return l

@@ -16,6 +16,8 @@ type metrics struct {
 	firing   prometheus.Gauge
 	changes  *prometheus.CounterVec
 	bare     *prometheus.CounterVec
+	left     prometheus.Counter
+	jumps    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -46,6 +48,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		changes: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_engine_alert_changes_total", Help: "Alerts that began and ended.",
 		}, []string{"change"}),
+		left: f.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_engine_alerts_left_out_total", Help: "Alerts that did not begin since too many of their policy fire on the cluster already.",
+		}),
+		jumps: f.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_engine_clock_jumps_total", Help: "Times at which the wall clock was set by more than an interval.",
+		}),
 		bare: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_engine_alerts_without_evidence_total", Help: "Alerts that were told before their evidence was collected, by reason: it came late, or too many waited for it, so that none is collected.",
 		}, []string{"reason"}),

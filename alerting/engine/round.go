@@ -12,6 +12,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
 // maxPoints of evidence.
@@ -53,6 +54,9 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 		return
 	}
 	e.report("read", "read samples", nil)
+	if len(policies) >= indexFrom {
+		ct.index = newIndex(ct, data)
+	}
 	var changed, quiet []*incident.Alert
 	for _, c := range policies {
 		ch, qu, n, err := e.judge(ct, r, s, c, data, now)
@@ -160,7 +164,14 @@ func (e *Engine) clusterLabels(cluster string) map[string]string { return e.clus
 
 // court is where a round's objects are judged.
 func (e *Engine) court(r round) *court {
+	firing := map[string][]*incident.Alert{}
+	for key, a := range e.alerts {
+		if key.cluster == r.source.cluster {
+			firing[key.policy] = append(firing[key.policy], a)
+		}
+	}
 	return &court{
+		firing: firing, skew: e.skew,
 		inventory: e.opts.Inventory, cluster: r.source.cluster, at: r.at, interval: r.interval,
 		silent: func(place catalogue.Place, node string) bool {
 			return e.silentPlace(r.source.cluster, place, node, r.received)
@@ -176,10 +187,12 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 		e.metrics.failures.WithLabelValues("read").Inc()
 		return nil, nil, 0, err
 	}
-	found := c.subjects(data)
+	found := c.subjects(data, ct.index)
 	subjects = len(found)
-	for key, a := range e.alerts {
-		if key.policy != c.ref.ID || key.cluster != r.source.cluster || isCount(key.key) {
+	firing := ct.firing[c.ref.ID]
+	room := maxFiring - len(firing)
+	for _, a := range firing {
+		if isCount(a.Key) {
 			continue
 		}
 		if s.node != "" && a.Object.Node != s.node && c.onNodes() {
@@ -193,6 +206,13 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 			continue // nothing older than an end may fire
 		}
 		next, loud := e.judgeOne(ct, r, s, c, sub, a, data, now)
+		if next != nil && a == nil {
+			if room--; room < 0 {
+				err = errTooMany
+				e.metrics.left.Inc()
+				continue
+			}
+		}
 		switch {
 		case next == nil:
 		case loud:
@@ -201,8 +221,14 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 			quiet = append(quiet, next)
 		}
 	}
-	return changed, quiet, subjects, nil
+	return changed, quiet, subjects, err
 }
+
+// maxFiring alerts of one policy fire on one cluster. A policy that is bad of
+// more objects than that is about the wrong objects, and nobody could read it.
+const maxFiring = 10_000
+
+var errTooMany = fmt.Errorf("%d of its alerts fire there, and it is bad of more objects: those are left out; select fewer objects, or judge them at a higher level: %w", maxFiring, fault.ErrLimited)
 
 // exprError is why some expression or count of lines of a policy has no result.
 func (d readings) exprError(c *compiled) error {
@@ -231,7 +257,7 @@ func (d readings) exprError(c *compiled) error {
 var errNotRead = errors.New("the expression was not read")
 
 // subjects of a policy that have values.
-func (c *compiled) subjects(data readings) map[subject]*incident.Alert {
+func (c *compiled) subjects(data readings, x *index) map[subject]*incident.Alert {
 	out := map[subject]*incident.Alert{}
 	for _, cond := range c.conditions {
 		if cond.Expr != "" {
@@ -243,11 +269,21 @@ func (c *compiled) subjects(data readings) map[subject]*incident.Alert {
 		if len(c.dimensions) > 0 && len(cond.metric.Dimensions) == 0 {
 			continue // it is looked up for each subject of the others
 		}
-		for sub := range data.metrics[cond.Metric] {
-			dims := parseDimensions(sub.dimensions)
-			if cond.WhereMatches(func(k string) string { return dims[k] }) {
-				out[sub] = nil
+		visit := func(sub subject) {
+			if len(cond.Where) > 0 {
+				dims := parseDimensions(sub.dimensions)
+				if !cond.WhereMatches(func(k string) string { return dims[k] }) {
+					return
+				}
 			}
+			out[sub] = nil
+		}
+		if x != nil && c.hinted {
+			x.each(cond.Metric, c.hint, visit)
+			continue
+		}
+		for sub := range data.metrics[cond.Metric] {
+			visit(sub)
 		}
 	}
 	return out
@@ -325,6 +361,9 @@ func (e *Engine) lift(key alertKey) {
 
 // silentPlace tells whether whoever computes metrics at a place is silent.
 func (e *Engine) silentPlace(cluster string, place catalogue.Place, node string, now time.Time) bool {
+	if e.silencePaused() {
+		return true // who is silent has no say about missing data
+	}
 	senders := []string{"all"}
 	switch place {
 	case catalogue.ByNode:
@@ -374,12 +413,24 @@ func (e *Engine) address(a *incident.Alert, c *compiled) {
 // describeEnd fills what follows from an end.
 func (e *Engine) describeEnd(a *incident.Alert, c *compiled, v verdict) {
 	a.Firing, a.EndedAt, a.Cause, a.State, a.Stale = false, v.in.At, v.cause, v.state, false
+	if a.HoldUntil = (time.Time{}); v.cause == evaluate.WorkloadReplaced && c != nil {
+		a.HoldUntil = e.opts.Now().Add(c.judgedWithin(v.in.Interval))
+	}
 	a.Explanation = explainEnd(c, a, v.in, v.cause)
 	if c != nil && len(v.in.Windows) > 0 {
 		a.Conditions = conditionsView(c, a.Severity.Rank(), v.in.Windows)
 		a.Series = points(v.samples[0])
 		a.Annotations = annotate(c, a)
 	}
+}
+
+// judgedWithin is how long it takes until a new object can be judged bad.
+func (c *compiled) judgedWithin(interval time.Duration) time.Duration {
+	var out time.Duration
+	for _, cond := range c.conditions {
+		out = max(out, time.Duration(max(1, cond.Need))*cond.Period.D())
+	}
+	return out + c.spec.MinAge.D() + 2*interval
 }
 
 func points(samples []evaluate.Sample) []incident.Point {

@@ -41,7 +41,8 @@ type scene struct {
 	store  *tsdb.DB
 	meta   *meta.DB
 	engine *Engine
-	now    time.Time // of the wall
+	now    time.Time     // of the wall
+	set    time.Duration // by how much the wall clock was set
 	line   int
 	shown  int64 // position of the newest notification that was expected
 	ended  map[string]bool
@@ -80,7 +81,7 @@ func newScene(t *testing.T) *scene {
 
 func (s *scene) start() {
 	var err error
-	s.engine, err = New(Options{Queryable: s.store, Inventory: s.inv, Meta: s.meta, PublicURL: "https://c.example", Now: func() time.Time { return s.now }})
+	s.engine, err = New(Options{Queryable: s.store, Inventory: s.inv, Meta: s.meta, PublicURL: "https://c.example", Now: func() time.Time { return s.now }, Monotonic: func() time.Duration { return s.now.Sub(epoch) - s.set }})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -101,8 +102,12 @@ func (s *scene) update(fn func(tx *meta.Tx) error) {
 	}
 }
 
+// epoch of the monotonic clock.
+var epoch = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+
 // tick is what Run does between arrivals.
 func (s *scene) tick() {
+	s.engine.watchClock(context.Background(), s.now)
 	s.engine.silence(context.Background(), s.now)
 	s.engine.flush(context.Background(), s.now)
 }
@@ -522,6 +527,14 @@ func play(t *testing.T, path string) {
 			s.play(words[1], rows, late)
 		case "wait":
 			s.wait(duration(words[1]))
+		case "clock": // is set
+			by, err := time.ParseDuration(words[1])
+			if err != nil {
+				s.fail("%v", err)
+			}
+			s.tick()
+			s.now, s.set = s.now.Add(by), s.set+by
+			s.tick()
 		case "restart":
 			s.start()
 		case "acknowledge", "unacknowledge", "comment", "assign", "resolve":

@@ -29,7 +29,10 @@ func (e *Engine) silence(ctx context.Context, now time.Time) {
 			seen, interval = src.seen, src.interval
 		}
 		silent := now.Sub(seen) > missedIntervals*interval
-		if silent && !a.State.Newest.IsZero() && now.Sub(a.State.Newest) > evaluate.NoDataLimit {
+		if e.silencePaused() {
+			silent = a.Stale
+		}
+		if silent && !a.State.Newest.IsZero() && now.Sub(a.State.Newest)-e.skew(a.State.Newest, now) > evaluate.NoDataLimit {
 			after := *a
 			v := verdict{in: evaluate.Input{At: now, Gone: evaluate.NoData}}
 			if v.state, v.cause = a.State.Step(&c.rule, v.in); v.cause != "" {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
@@ -138,7 +140,10 @@ func (e *Engine) Status(r meta.Resource, clusters []meta.ClusterRow) (policy.Sta
 			cs.Selected = done.subjects
 		}
 		out.Selected += cs.Selected
-		if done.err != nil {
+		if errors.Is(done.err, fault.ErrLimited) && !c.promql() && !c.lines() {
+			cs.Reason, works = done.err.Error(), true
+			out.Reasons = append(out.Reasons, fmt.Sprintf("evaluated in part on %s: %s", id, cs.Reason))
+		} else if done.err != nil {
 			cs.Reason = done.err.Error()
 			out.Reasons = append(out.Reasons, fmt.Sprintf("cannot be evaluated on %s: %s", id, cs.Reason))
 		} else if cs.Reason = e.idle(c, id, rows[id], intervals[id]); cs.Reason != "" {

@@ -133,6 +133,8 @@ type Data struct {
 	Sender  string         `json:"sender,omitempty"`
 	Desired int            `json:"desired,omitempty"` // replicas of the workload
 	Rollout string         `json:"rollout,omitempty"` // of the workload: its template's revision
+	// HoldUntil keeps the incident open: until what replaced the object was judged.
+	HoldUntil time.Time `json:"hold_until,omitzero"`
 }
 
 // Facts are what routes and mutes are asked by.

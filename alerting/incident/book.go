@@ -382,7 +382,7 @@ func (b *Book) summarize(inc *meta.Incident, st *State, alerts []*Alert, now tim
 		}
 	}
 	if worst == nil {
-		if inc.State == meta.IncidentOpen && last != nil {
+		if inc.State == meta.IncidentOpen && last != nil && !held(alerts).After(now) {
 			inc.State, inc.EndedAt, st.Cause = meta.IncidentResolved, now, string(last.Cause)
 		}
 		return
@@ -396,6 +396,17 @@ func (b *Book) summarize(inc *meta.Incident, st *State, alerts []*Alert, now tim
 		}
 	}
 	maps.Copy(st.Labels, worst.Labels) // the worst one has the last word
+}
+
+// held is until when ended alerts keep their incident open: what replaced their
+// objects was not judged yet.
+func held(alerts []*Alert) (until time.Time) {
+	for _, a := range alerts {
+		if !a.Firing && a.HoldUntil.After(until) {
+			until = a.HoldUntil
+		}
+	}
+	return until
 }
 
 // threads finds out what each target is due to be told.
@@ -449,6 +460,7 @@ func (b *Book) thread(tx *meta.Tx, now time.Time, inc meta.Incident, st State, a
 	}
 	members := membersOf(alerts, target.Name, th, st.Escalated)
 	view := th.look(members, muted, now)
+	view.hold = held(alerts)
 	for _, a := range view.loud {
 		if !th.Bare[a.ID] {
 			continue
@@ -529,6 +541,7 @@ type view struct {
 	loud   []*Alert       // of these, what fires and is not muted
 	missed []*Alert       // began and ended muted, which is over now
 	wake   time.Time      // when muting may be over
+	hold   time.Time      // until when its end waits
 	late   bool           // evidence is there that was not when it was told
 }
 
@@ -587,6 +600,8 @@ func (th *thread) next(v view, st State, now time.Time) (Type, time.Time) {
 			th.WaitSince = now
 		}
 		return Firing, th.WaitSince.Add(wait)
+	case len(v.firing) == 0 && v.hold.After(now):
+		return Resolved, v.hold
 	case len(v.firing) == 0:
 		return Resolved, now
 	case len(v.loud) == 0:
@@ -785,6 +800,56 @@ func (b *Book) summarise(tx *meta.Tx, now time.Time) (told bool, err error) {
 }
 
 func rankOf(severity string) int { return catalogue.Severity(severity).Rank() }
+
+// Shift moves all deadlines, when the wall clock was set by so much: they count
+// what passed, not what the clock shows.
+func (b *Book) Shift(tx *meta.Tx, by time.Duration) error {
+	open, err := tx.Incidents(meta.IncidentFilter{State: meta.IncidentOpen, Limit: math.MaxInt32})
+	if err != nil {
+		return err
+	}
+	move := func(t *time.Time) {
+		if !t.IsZero() {
+			*t = t.Add(by)
+		}
+	}
+	for _, inc := range open {
+		st, err := stateOf(inc)
+		if err != nil {
+			return err
+		}
+		for _, c := range st.Climbs {
+			move(&c.Since)
+			move(&c.Seen)
+		}
+		if st.Ack != nil {
+			move(&st.Ack.Until)
+		}
+		if err := putIncident(tx, inc, st); err != nil {
+			return err
+		}
+		rows, err := tx.ThreadsOf(inc.ID)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			var th thread
+			if err := json.Unmarshal(row.Data, &th); err != nil {
+				return fmt.Errorf("read thread of %s: %w", inc.ID, err)
+			}
+			move(&th.SentAt)
+			move(&th.WaitSince)
+			move(&row.FlushAt)
+			if row.Data, err = json.Marshal(th); err != nil {
+				return fmt.Errorf("save thread of %s: %w", inc.ID, err)
+			}
+			if err := tx.PutThread(row); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 // line tells of an alert in a timeline.
 func (a *Alert) line() string {

@@ -58,6 +58,7 @@ const (
 type Options struct {
 	Store      *meta.DB              // required
 	Keyring    *Keyring              // required
+	Holder     string                // this outbox's name among those on one database, of which only one sends; empty: it is the only one
 	Allowed    []netip.Prefix        // private ranges that targets may stand in; default none
 	Timeout    time.Duration         // of one attempt; default 10 s
 	Parallel   int                   // attempts at the same time beyond one for each target; default 64
@@ -107,6 +108,8 @@ type Outbox struct {
 	wake    chan struct{}
 
 	copied atomic.Bool // rows were added that the scheduler does not know of yet
+	lease  atomic.Pointer[meta.Lease]
+	lost   atomic.Pointer[context.CancelFunc] // ends the present run: another outbox sends
 
 	mu       sync.Mutex
 	circuits map[string]Circuit // by target id; those that are not closed
@@ -160,9 +163,33 @@ type result struct {
 }
 
 // Run sends what is due until ctx ends. What was not sent stays in the table;
-// the next start finds it.
+// the next start finds it. With a Holder it waits for its turn first, and again
+// whenever another outbox took it.
 func (o *Outbox) Run(ctx context.Context) error {
 	defer o.client.close()
+	for {
+		l, ours := o.take(ctx)
+		if !ours {
+			return nil
+		}
+		turn, lost := context.WithCancel(ctx)
+		o.lease.Store(&l)
+		o.lost.Store(&lost)
+		var keeper sync.WaitGroup
+		keeper.Go(func() { o.keepLease(turn, l, lost) })
+		err := o.run(turn)
+		lost()
+		keeper.Wait()
+		if err != nil || ctx.Err() != nil {
+			o.giveBack(ctx, l)
+			return err
+		}
+		o.opts.Logger.Warn("another outbox sends now", "holder", o.opts.Holder, "token", l.Token)
+	}
+}
+
+// run sends until ctx ends.
+func (o *Outbox) run(ctx context.Context) error {
 	// Attempts outlive ctx a little: one that is cut off must be made again.
 	attemptCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -319,7 +346,17 @@ func (o *Outbox) store(ctx context.Context, batch []result) error {
 // update is a transaction that may add rows; the scheduler hears of them once
 // they are there.
 func (o *Outbox) update(ctx context.Context, fn func(tx *meta.Tx) error) error {
-	err := o.opts.Store.Update(ctx, fn)
+	err := o.opts.Store.Update(ctx, func(tx *meta.Tx) error {
+		if l := o.lease.Load(); l != nil {
+			if err := tx.Fence(*l); err != nil {
+				return err
+			}
+		}
+		return fn(tx)
+	})
+	if lost := o.lost.Load(); lost != nil && errors.Is(err, meta.ErrLeaseLost) {
+		(*lost)()
+	}
 	if o.copied.Swap(false) {
 		o.Wake()
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -60,6 +61,57 @@ func newMatcher(namespaces, workloads, names []string, selector string) (matcher
 	}
 	m.selector = s
 	return m, nil
+}
+
+// Kinds of a Hint.
+const (
+	HintName      = "name"
+	HintWorkload  = "workload" // type/name
+	HintNamespace = "namespace"
+	HintLabel     = "label" // key=value
+)
+
+// Hint narrows what may be selected: whatever is has one of the values.
+type Hint struct {
+	Kind   string
+	Values []string
+}
+
+// Hint gives the narrowest that there is; false: anything may be selected.
+func (s *Selection) Hint() (Hint, bool) {
+	exact := func(globs []string) bool {
+		for _, g := range globs {
+			if strings.ContainsAny(g, "*?") {
+				return false
+			}
+		}
+		return len(globs) > 0
+	}
+	m := s.include
+	if exact(m.names) {
+		return Hint{HintName, m.names}, true
+	}
+	if m.selector != nil {
+		if requirements, ok := m.selector.Requirements(); ok {
+			for _, r := range requirements {
+				switch r.Operator() {
+				case selection.Equals, selection.DoubleEquals, selection.In:
+					var values []string
+					for v := range r.Values() {
+						values = append(values, r.Key()+"="+v)
+					}
+					return Hint{HintLabel, values}, true
+				}
+			}
+		}
+	}
+	if exact(m.workloads) {
+		return Hint{HintWorkload, m.workloads}, true
+	}
+	if exact(m.namespaces) {
+		return Hint{HintNamespace, m.namespaces}, true
+	}
+	return Hint{}, false
 }
 
 // Cluster tells whether the policy is about a cluster.

@@ -29,6 +29,10 @@ import (
 	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
+// holder of the leases. The data folder's lock keeps a second server away, so
+// that one need not wait for what a killed one held.
+const holder = "server"
+
 // alerting is the wired alert path, from samples that arrive to notifications.
 type alerting struct {
 	arrived  func(ingest.Arrival)
@@ -46,7 +50,7 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 		return nil, err
 	}
 	outbox, err := notify.New(notify.Options{
-		Store: a.meta, Keyring: keyring, Allowed: a.settings.webhookCIDRs.list, Logger: a.logger.With("part", "notify"), Registerer: a.registry,
+		Store: a.meta, Holder: holder, Keyring: keyring, Allowed: a.settings.webhookCIDRs.list, Logger: a.logger.With("part", "notify"), Registerer: a.registry,
 	})
 	if err != nil {
 		return nil, err
@@ -62,10 +66,7 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 	}
 	eng, err := engine.New(engine.Options{
 		Queryable: a.metrics, PromQL: a.promQL, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Archive: a.inventory, ScratchDir: scratch, Told: outbox.Wake, PublicURL: a.publicURL(),
-		Tickets: tickets(keyring),
-		// The data folder's lock keeps a second server away, so that this one need
-		// not wait for what a killed one held.
-		Holder: "server", Hours: hoursOf,
+		Tickets: tickets(keyring), Holder: holder, Hours: hoursOf,
 		Evidence:    &evidence.Collector{Lines: a.logs, Objects: a.inventory},
 		Unavailable: a.unavailable, Logger: a.logger.With("part", partAlerting), Registerer: a.registry,
 	})
