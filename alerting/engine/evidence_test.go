@@ -62,7 +62,7 @@ func TestEvidence(t *testing.T) {
 		for i := 0; i+1 < len(fields); i += 2 {
 			f[fields[i]] = fields[i+1]
 		}
-		return wire.LogLine{Time: s.now.UnixNano(), Message: text, Fields: f}
+		return wire.LogLine{Time: s.now.UnixNano(), Message: text, Fields: wire.FieldsOf(f)}
 	}
 	of := func(pod string) wire.LogStream {
 		return wire.LogStream{Namespace: "shop", Pod: pod, Container: "app", WorkloadType: "deployment", Workload: "cart", Node: "n-1", Stream: "stderr"}

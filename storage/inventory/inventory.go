@@ -925,7 +925,7 @@ func (s *Store) History(ctx context.Context, clusterName string, kind object.Kin
 			v.To = time.UnixMilli(end.Int64).UTC()
 		}
 		var err error
-		if v.Object, err = decode(kind, body); err != nil {
+		if v.Object, err = s.decode(kind, body); err != nil {
 			return err
 		}
 		return fn(v)
