@@ -135,7 +135,9 @@ fires is a false alert. %d of %d rows are measured, %d hold; %d false alerts.
 				name, also, holds = "", "", ""
 			}
 			told := seconds(f.ToldSeconds)
-			if told == "" {
+			if told == "" && row.Note != "" {
+				told = "with the incident's next news"
+			} else if told == "" {
 				told = "muted " + strings.Join(f.MutedBy, ", ")
 			}
 			fmt.Fprintf(&b, "| %s | `%s` | %.1f s | %.1f s | %.0f s | %s | %s %s | %s | %s |\n", name, f.Policy, f.DelaySeconds, f.FoundSeconds, f.BarSeconds, told, seconds(f.EndedSeconds), f.Cause, also, holds)

@@ -257,9 +257,16 @@ func (l *Lab) judge(ctx context.Context, row *Row, parts []*part, start time.Tim
 					f.ToldSeconds = &told
 				} else {
 					f.MutedBy = l.watch.mutedBy(ctx, a.Incident)
-					if !slices.ContainsFunc(all, func(b Alert) bool {
+					// It may have joined an incident that was told before, of which news
+					// come at the group's interval.
+					joined := slices.ContainsFunc(all, func(b Alert) bool { return b.ID != a.ID && b.Incident == a.Incident && b.Fired.Before(a.Fired) })
+					if joined {
+						row.Note = e.Policy + " joined an incident that had been told before"
+					}
+					mayMute := slices.ContainsFunc(all, func(b Alert) bool {
 						return b.ID != a.ID && slices.Contains(p.May, b.Policy.Name) && !b.Fired.Before(start)
-					}) && len(parts) == 1 {
+					})
+					if !joined && !mayMute && len(parts) == 1 {
 						f.Holds = false
 						wrong("nobody was told of %s", e.Policy)
 					}
