@@ -110,6 +110,7 @@ generate: $(CONSOLE)/node_modules/.installed-lock ## rewrite what is derived: Op
 	go run ./internal/grafanagen
 	go test ./cmd/crowsnest ./cmd/crowsnest-collector -run Reference -update
 	go run ./test/bench --render
+	go run ./test/quality/faults -render
 
 clean: ## remove what was built; data stays
 	rm -rf bin $(CONSOLE)/dist $(CONSOLE)/node_modules/.vite test/e2e/artifacts

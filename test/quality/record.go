@@ -64,6 +64,19 @@ func Record(root string, row Row) error {
 	report.Rows = slices.DeleteFunc(report.Rows, func(r Row) bool { return r.Name == row.Name || !slices.Contains(names, r.Name) })
 	report.Rows = append(report.Rows, row)
 	slices.SortFunc(report.Rows, func(a, b Row) int { return slices.Index(names, a.Name) - slices.Index(names, b.Name) })
+	return save(root, report)
+}
+
+// Render writes the page anew, of what was measured so far.
+func Render(root string) error {
+	report, err := Load(root)
+	if err != nil {
+		return err
+	}
+	return save(root, report)
+}
+
+func save(root string, report Report) error {
 	raw, err := json.MarshalIndent(report, "", "  ")
 	if err != nil {
 		return err
@@ -133,6 +146,10 @@ fires is a false alert. %d of %d rows are measured, %d hold; %d false alerts.
 			name := row.Name
 			if i > 0 {
 				name, also, holds = "", "", ""
+			}
+			if f.Object == "" {
+				fmt.Fprintf(&b, "| %s | `%s` | | not | %.0f s | | | %s | %s |\n", name, f.Policy, f.BarSeconds, also, holds)
+				continue
 			}
 			told := seconds(f.ToldSeconds)
 			if told == "" && row.Note != "" {

@@ -24,9 +24,21 @@ func main() {
 	list := flag.Bool("list", false, "print the names, and end")
 	atOnce := flag.Bool("at-once", false, "all at the same time, and record nothing: a quick look at whether they work; not for those that touch more than their namespace")
 	most := flag.Duration("most", 75*time.Minute, "begin none after this time")
+	render := flag.Bool("render", false, "measure nothing; make the page of what was measured")
 	flag.Parse()
 	if *list {
 		fmt.Println(strings.Join(quality.Names(), "\n"))
+		return
+	}
+	if *render {
+		root, err := testbed.Root()
+		if err == nil {
+			err = quality.Render(root)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "faults:", err)
+			os.Exit(1)
+		}
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
