@@ -111,6 +111,7 @@ func Register(api huma.API, opts Options) {
 	get(api, "list-nodes", "/clusters/{cluster}/nodes", "List nodes, the worst first", h.nodes)
 	get(api, "get-node", "/clusters/{cluster}/nodes/{node}", "Show a node", h.node)
 	h.registerPlaces(api)
+	get(api, "search-objects", "/object-search", "Find clusters' objects by words of their names, the best first", h.search)
 	get(api, "list-workloads", "/clusters/{cluster}/workloads", "List workloads, the worst first", h.workloads)
 	get(api, "get-workload", "/clusters/{cluster}/namespaces/{namespace}/workloads/{type}/{name}", "Show a workload", h.workload)
 	get(api, "list-pods", "/clusters/{cluster}/pods", "List pods, the worst first", h.pods)
@@ -727,6 +728,7 @@ type podsIn struct {
 	Workload     string `query:"workload" doc:"Only those of this workload."`
 	Node         string `query:"node" doc:"Only those on this node."`
 	Service      string `query:"service" doc:"Only those that the selector of this service of the namespace selects."`
+	Search       string `query:"search" maxLength:"400" doc:"Only those that have each of these words in namespace, name, workload, node or reason."`
 }
 
 func (h *handlers) pods(ctx context.Context, in *podsIn) (page[Pod], error) {
@@ -745,28 +747,33 @@ func (h *handlers) pods(ctx context.Context, in *podsIn) (page[Pod], error) {
 		selects = o.(*object.Service).Selects
 	}
 	var objects []object.Object
+	words := searchWords(in.Search)
 	for _, o := range h.opts.Store.List(in.Cluster, object.KindPod) {
 		p := o.(*object.Pod)
-		if selects(p) && (in.Namespace == "" || p.Namespace == in.Namespace) && (in.WorkloadType == "" || p.Workload.Type == in.WorkloadType) &&
+		if hasAll(words, p.Namespace, p.Name, p.Workload.Type, p.Workload.Name, p.Node, podReason(p), p.Phase) && selects(p) && (in.Namespace == "" || p.Namespace == in.Namespace) && (in.WorkloadType == "" || p.Workload.Type == in.WorkloadType) &&
 			(in.Workload == "" || p.Workload.Name == in.Workload) && (in.Node == "" || p.Node == in.Node) {
 			objects = append(objects, o)
 		}
 	}
 	match := equal("namespace", in.Namespace, "workload_type", in.WorkloadType, "workload", in.Workload, "node", in.Node)
-	out, err := h.fillPods(ctx, in.Cluster, objects, match...)
+	// Only what is shown gets its values: a cluster may have 100,000 pods.
+	slices.SortStableFunc(objects, func(a, b object.Object) int {
+		return cmp.Compare(podRank(b.(*object.Pod)), podRank(a.(*object.Pod)))
+	})
+	shown, err := cutPage(objects, in.Paging)
 	if err != nil {
 		return page[Pod]{}, err
 	}
-	slices.SortStableFunc(out, func(a, b Pod) int { return cmp.Compare(podRank(b), podRank(a)) })
-	return cutPage(out, in.Paging)
+	out, err := h.fillPods(ctx, in.Cluster, shown.Items, match...)
+	return page[Pod]{Items: out, Next: shown.Next}, err
 }
 
 // podRank orders pods, the worst highest.
-func podRank(p Pod) int {
+func podRank(p *object.Pod) int {
 	if p.Ready || p.Phase == object.PhaseSucceeded {
 		return 0
 	}
-	return 1 + rankOf(p.Reason)
+	return 1 + rankOf(podReason(p))
 }
 
 type podIn struct {

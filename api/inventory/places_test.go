@@ -2,6 +2,8 @@ package inventory
 
 import (
 	"net/http"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +64,35 @@ func TestNamespacesAndServices(t *testing.T) {
 	for _, path := range []string{"/clusters/prod/namespaces/none", "/clusters/prod/namespaces/shop/services/none", "/clusters/none/namespaces", "/clusters/none/services", "/clusters/prod/pods?namespace=shop&service=none"} {
 		if status, body := raw(t, w, path); status != http.StatusNotFound {
 			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+}
+
+func TestSearch(t *testing.T) {
+	w := serve(t, "", admin, nil,
+		&object.Namespace{Meta: object.Meta{UID: "n-cart", Name: "cart"}}, node("cart-node", true),
+		workload("cart", 2, 1), workload("shopping-cart", 1, 1), pod("cart-1", "cart", "n-1", "Running", "CrashLoopBackOff", false), pod("discard", "web", "n-1", "Running", "", true))
+	for q, want := range map[string]string{
+		"CART":        "namespace/cart workload/cart node/cart-node pod/cart-1 workload/shopping-cart",
+		"cart pod":    "pod/cart-1",
+		"cart shop x": "",
+		"":            "",
+		"(.*":         "",
+	} {
+		got := ""
+		for _, f := range fetch[page[Found]](t, w, "/object-search?q="+url.QueryEscape(q)).Items {
+			got += " " + f.Kind + "/" + f.Name
+		}
+		if strings.TrimSpace(got) != want {
+			t.Errorf("%q: got %s, want %s", q, got, want)
+		}
+	}
+	if got := fetch[page[Found]](t, w, "/object-search?q=cart&limit=2").Items; len(got) != 2 {
+		t.Errorf("with a limit of 2: %+v", got)
+	}
+	for search, want := range map[string]int{"cart": 1, "crashloop": 1, "n-1+shop": 2, "deployment+web": 1, "nothing": 0} {
+		if got := fetch[page[Pod]](t, w, "/clusters/prod/pods?search="+search).Items; len(got) != want {
+			t.Errorf("%d pods have %s, want %d", len(got), search, want)
 		}
 	}
 }

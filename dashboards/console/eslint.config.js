@@ -11,24 +11,16 @@ const forbid = (files, patterns, message) => ({
 // What people read stands in src/i18n, in both languages. These folders do not hold to it yet; the list only gets shorter.
 const withoutCatalogue = [
   "src/api/**",
-  "src/app/**",
   "src/features/boards/**",
-  "src/features/cluster/**",
   "src/features/events/**",
   "src/features/explore/**",
   "src/features/logs/**",
-  "src/features/node/**",
   "src/features/notifications/**",
-  "src/features/overview/**",
-  "src/features/pod/**",
   "src/features/settings/page.tsx",
-  "src/features/workload/**",
   "src/parts/*",
   "src/parts/boards/**",
-  "src/parts/charts/**",
   "src/parts/clusters/**",
   "src/parts/logs/**",
-  "src/parts/objects/**",
   "src/parts/promql/**",
 ];
 const word = "/[A-Za-z]{2}/";
@@ -69,7 +61,8 @@ export default tseslint.config(
   },
   {
     files: ["src/**/*.{ts,tsx}"],
-    ignores: ["src/i18n/**", "src/**/*.test.{ts,tsx}", "src/test/**", ...withoutCatalogue],
+    // What asks holds PromQL and LogsQL, which look like sentences.
+    ignores: ["src/i18n/**", "src/features/*/queries.ts", "src/features/incidents/model.ts", "src/parts/charts/model.ts", "src/parts/objects/marks.ts", "src/parts/objects/place.ts", "src/parts/sparks/store.ts", "src/**/*.test.{ts,tsx}", "src/test/**", ...withoutCatalogue],
     rules: { "no-restricted-syntax": ["error", ...catalogue] },
   },
   forbid(["src/i18n/**"], ["@/ui/*", "@/api/*", "@/parts/*", "@/features/*", "@/app/*"], "words know nothing of what shows them"),

@@ -52,6 +52,15 @@ const events = { what: "events", see: (p) => p.getByRole("list", { name: "events
 const logs = args["without-logs"] ? [] : [lines];
 const eventRows = args["without-logs"] ? [] : [events];
 
+// A service of the namespace and a container of the pod, whichever there are.
+const ask = async (path) => {
+  const answer = await fetch(`${base}/apis/crowsnest.dev/v1${path}`);
+  if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+  return answer.json();
+};
+const service = (await ask(`${cluster}/services?namespace=${enc(args.namespace)}`)).items[0]?.name;
+const container = (await ask(`${namespace}/pods/${enc(args.pod)}`)).containers[0].name;
+
 // A board of each kind of panel, which the pages below look at.
 const board = { name: "e2e-pages" };
 async function makeBoard() {
@@ -87,6 +96,24 @@ const pages = [
   { name: "cluster", path: cluster, want: [charts(4)] },
   { name: "cluster-workloads", path: `${cluster}?tab=workloads`, want: [rows("workloads")] },
   { name: "cluster-nodes", path: `${cluster}?tab=nodes`, want: [rows("nodes")] },
+  { name: "cluster-namespaces", path: `${cluster}?tab=namespaces`, want: [rows("namespaces")] },
+  { name: "cluster-pods", path: `${cluster}?tab=pods`, want: [rows("pods")] },
+  { name: "cluster-services", path: `${cluster}?tab=services`, want: [{ what: "the services", see: (p) => p.getByRole("table", { name: "services" }) }] },
+  { name: "cluster-policies", path: `${cluster}?tab=policies`, want: [{ what: "the policies", see: (p) => p.getByRole("table", { name: "Policies that watch it" }) }] },
+  { name: "cluster-logs", path: `${cluster}?tab=logs`, want: logs },
+  { name: "cluster-events", path: `${cluster}?tab=events`, want: eventRows },
+  { name: "cluster-cost", path: `${cluster}?tab=cost`, want: [rows("Limits"), words("Where series come from")] },
+  { name: "namespace", path: namespace, want: [charts(4), rows("workloads")] },
+  { name: "namespace-pods", path: `${namespace}?tab=pods`, want: [rows("pods")] },
+  { name: "namespace-services", path: `${namespace}?tab=services`, want: [{ what: "the services", see: (p) => p.getByRole("table", { name: "services" }) }] },
+  ...(service ? [{ name: "service", path: `${namespace}/services/${enc(service)}`, want: [words("Endpoints")] }] : []),
+  { name: "container", path: `${namespace}/pods/${enc(args.pod)}/containers/${enc(container)}`, want: [charts(3)] },
+  { name: "container-logs", path: `${namespace}/pods/${enc(args.pod)}/containers/${enc(container)}?tab=logs`, want: logs },
+  { name: "pod-facts", path: `${namespace}/pods/${enc(args.pod)}?tab=facts`, want: [words("workload_type")] },
+  { name: "pod-policies", path: `${namespace}/pods/${enc(args.pod)}?tab=policies`, want: [words("Policies that watch it")] },
+  { name: "gone-container", path: `${namespace}/pods/${enc(args.pod)}/containers/nosuch`, want: [words("does not exist now")] },
+  { name: "gone-namespace", path: `${cluster}/namespaces/${enc('"><img src=x onerror=alert(1)>')}`, want: [words("does not exist now")], expected: [404] },
+  { name: "gone-pod", path: `${cluster}/namespaces/${enc("a/b")}/pods/${enc("🔥".repeat(30) + "x".repeat(193))}`, want: [words("does not exist now")], expected: [404] },
   { name: "cluster-sources", path: `${cluster}?tab=sources`, want: [rows("data sources")] },
   { name: "node", path: `${cluster}/nodes/${enc(args.node)}`, want: [charts(4), rows("pods")] },
   { name: "workload", path: `${namespace}/workloads/${enc(type)}/${enc(workload)}`, want: [charts(3), rows("pods")] },

@@ -12,18 +12,31 @@ export interface PodFilter {
   readonly workload_type?: string;
   readonly workload?: string;
   readonly node?: string;
+  readonly service?: string;
 }
 
 export const keys = {
   catalogue: () => ["catalogue", everyCluster] as const,
+  objectSearch: (words: string) => ["search", everyCluster, words] as const,
+  changes: () => ["changes", everyCluster] as const,
   status: () => ["status", everyCluster] as const,
   clusters: () => ["clusters", everyCluster] as const,
   cluster: (cluster: ClusterId) => ["cluster", cluster] as const,
   nodes: (cluster: ClusterId) => ["nodes", cluster] as const,
   node: (cluster: ClusterId, node: string) => ["node", cluster, node] as const,
-  workloads: (cluster: ClusterId) => ["workloads", cluster] as const,
+  workloads: (cluster: ClusterId, namespace = "") => ["workloads", cluster, namespace] as const,
   workload: (cluster: ClusterId, namespace: string, type: string, name: string) =>
     ["workload", cluster, namespace, type, name] as const,
+  namespaces: (cluster: ClusterId) => ["namespaces", cluster] as const,
+  namespace: (cluster: ClusterId, namespace: string) => ["namespace", cluster, namespace] as const,
+  services: (cluster: ClusterId, namespace: string) => ["services", cluster, namespace] as const,
+  service: (cluster: ClusterId, namespace: string, service: string) => ["service", cluster, namespace, service] as const,
+  watching: (cluster: ClusterId, place: Readonly<Record<string, string | undefined>>) => ["watching", cluster, place] as const,
+  worstPods: (cluster: ClusterId, search: string) => ["worst pods", cluster, search] as const,
+  collectors: (cluster: ClusterId) => ["collectors", cluster] as const,
+  lineRate: (cluster: ClusterId) => ["line rate", cluster] as const,
+  sourceChanges: (cluster: ClusterId, from: string, to: string) => ["source changes", cluster, from, to] as const,
+  ingest: (cluster: ClusterId) => ["ingest", cluster] as const,
   pods: (cluster: ClusterId, filter: PodFilter) => ["pods", cluster, filter] as const,
   pod: (cluster: ClusterId, namespace: string, pod: string) => ["pod", cluster, namespace, pod] as const,
   incidents: (cluster: ClusterId, state: string) => ["incidents", cluster, state] as const,

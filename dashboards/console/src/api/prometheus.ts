@@ -81,8 +81,9 @@ export interface Sample {
   readonly value: number;
 }
 
-export async function queryInstant(query: string, signal: AbortSignal): Promise<Sample[]> {
-  const response = await request(`/api/v1/query?${new URLSearchParams({ query })}`, { signal });
+/** At a time in seconds since the epoch; now when left out. */
+export async function queryInstant(query: string, signal: AbortSignal, time?: number): Promise<Sample[]> {
+  const response = await request(`/api/v1/query?${new URLSearchParams({ query, ...(time === undefined ? {} : { time: String(time) }) })}`, { signal });
   const body = (await response.json()) as Vector;
   return body.data.result.flatMap(({ metric, value: [, text] }) => {
     const v = value(text);

@@ -5,7 +5,7 @@ import { request } from "./request";
 
 const answer = (status: number, body: string) => vi.fn(() => Promise.resolve(new Response(body, { status })));
 
-beforeEach(() => connection.answered(1));
+beforeEach(() => connection.answered(1, true));
 
 describe("request", () => {
   it("gives an answer of 2xx", async () => {

@@ -16,7 +16,7 @@ export async function request(input: string | Request, init?: RequestInit): Prom
   }
   // A proxy that stands in front answers these when the server behind it is gone.
   if (response.status === 502 || response.status === 504) connection.failed();
-  else connection.answered(Date.now());
+  else connection.answered(Date.now(), response.status < 500);
   if (!response.ok) throw problemOf(response.status, await response.text());
   return response;
 }

@@ -16,64 +16,77 @@ import {
   IconSun,
   IconTopologyStar3,
 } from "@tabler/icons-react";
-import { Link, Outlet, useLocation } from "@tanstack/react-router";
+import { Link, Outlet, useLocation, useRouter } from "@tanstack/react-router";
 import { lazy, type ReactNode, Suspense, useEffect, useSyncExternalStore } from "react";
-import { onPaletteChange, openPalette, paletteIsOpen } from "@/parts/paletteStore";
+import { frame as m } from "@/i18n/frame";
+import { dialogOpen, onDialogChange, openDialog } from "@/parts/dialogs";
 import { onPinChange, pendingPin } from "@/parts/boards/pinStore";
 import { useIncidents } from "@/parts/queries";
 import { count } from "@/ui/format";
 import classes from "./Frame.module.css";
+import { pressed } from "./keys";
 
 const Palette = lazy(() => import("./Palette"));
+const Keys = lazy(() => import("./Keys"));
 const PinDialog = lazy(() => import("@/parts/boards/PinDialog"));
 
 const pages = [
-  { to: "/", label: "Overview", icon: IconLayoutDashboard, phone: true },
-  { to: "/clusters", label: "Clusters", icon: IconTopologyStar3, phone: true },
-  { to: "/incidents", label: "Incidents", icon: IconBell, phone: true },
-  { to: "/logs", label: "Logs", icon: IconFileText, phone: true },
-  { to: "/events", label: "Events", icon: IconListDetails, phone: false },
-  { to: "/explore", label: "Explore", icon: IconChartLine, phone: false },
-  { to: "/boards", label: "Boards", icon: IconLayoutBoard, phone: false },
-  { to: "/policies", label: "Policies", icon: IconShieldCheck, phone: false },
-  { to: "/notifications", label: "Notifications", icon: IconSend, phone: false },
-  { to: "/settings", label: "Settings", icon: IconSettings, phone: false },
+  { to: "/", label: m.pages.overview, icon: IconLayoutDashboard, phone: true },
+  { to: "/clusters", label: m.pages.clusters, icon: IconTopologyStar3, phone: true },
+  { to: "/incidents", label: m.pages.incidents, icon: IconBell, phone: true },
+  { to: "/logs", label: m.pages.logs, icon: IconFileText, phone: true },
+  { to: "/events", label: m.pages.events, icon: IconListDetails, phone: false },
+  { to: "/explore", label: m.pages.explore, icon: IconChartLine, phone: false },
+  { to: "/boards", label: m.pages.boards, icon: IconLayoutBoard, phone: false },
+  { to: "/policies", label: m.pages.policies, icon: IconShieldCheck, phone: false },
+  { to: "/notifications", label: m.pages.notifications, icon: IconSend, phone: false },
+  { to: "/settings", label: m.pages.settings, icon: IconSettings, phone: false },
 ] as const;
 
 /** Menus and lists that are closed stay in the document, so that only those that are seen count. */
 const somethingIsOpen = (): boolean =>
   [...document.querySelectorAll("[role=dialog], [role=menu], [role=listbox]")].some((e) => e.checkVisibility());
 
+/** A letter belongs to the g before it for so long. */
+const sequenceMillis = 1500;
+
 /** The rail (a bar at the bottom on a phone), the page, and the palette over both. */
 export function Frame() {
-  const open = useSyncExternalStore(onPaletteChange, paletteIsOpen);
+  const open = useSyncExternalStore(onDialogChange, dialogOpen);
   const pinning = useSyncExternalStore(onPinChange, pendingPin);
+  const router = useRouter();
   useEffect(() => {
+    let before: { key: string; at: number } | undefined;
     const onKey = (e: KeyboardEvent) => {
+      if (e.defaultPrevented) return;
       const typing = e.target instanceof HTMLElement && e.target.closest("input, textarea, select, [contenteditable]") !== null;
-      const findKey = e.key.toLowerCase() === "k" && (e.ctrlKey || e.metaKey);
-      if (!findKey && !(e.key === "/" && !typing)) {
-        // Esc goes back where nothing is open that it would close first.
-        if (e.key === "Escape" && !e.defaultPrevented && !typing && !paletteIsOpen() && !somethingIsOpen())
-          globalThis.history.back();
+      const after = before && e.timeStamp - before.at < sequenceMillis ? before.key : undefined;
+      before = { key: e.key, at: e.timeStamp };
+      const press = pressed(e, typing, after);
+      // Esc goes back where nothing is open that it would close first; other keys belong to what is open.
+      const busy = dialogOpen() !== undefined || somethingIsOpen();
+      if (!press || press.do === "wait" || (busy && press.do !== "palette")) return;
+      if (press.do === "back") {
+        globalThis.history.back();
         return;
       }
       e.preventDefault();
-      openPalette();
+      if (press.do === "jump") void router.navigate({ to: press.to });
+      else openDialog(press.do);
     };
     globalThis.addEventListener("keydown", onKey);
     return () => globalThis.removeEventListener("keydown", onKey);
-  }, []);
+  }, [router]);
 
   return (
     <div className={classes.frame}>
       <a href="#page" className={classes.skip}>
-        Skip to the page
+        {m.skip}
       </a>
-      <nav className={classes.rail} aria-label="pages">
-        <Link to="/" className={classes.brand} aria-label="Crowsnest, overview">
+      <nav className={classes.rail} aria-label={m.nav}>
+        <Link to="/" className={classes.brand} aria-label={m.home}>
           <img src="/favicon.svg" width={24} height={24} alt="" />
-          <span className={classes.brandName}>Crowsnest</span>
+          <span className={classes.brandName}>{m.brand}</span>
         </Link>
         {pages.map(({ to, label, icon: Icon, phone }) => (
           <Link
@@ -97,9 +110,14 @@ export function Frame() {
       <div className={classes.page} id="page">
         <Outlet />
       </div>
-      {open ? (
+      {open === "palette" ? (
         <Suspense fallback={null}>
           <Palette />
+        </Suspense>
+      ) : null}
+      {open === "keys" ? (
+        <Suspense fallback={null}>
+          <Keys />
         </Suspense>
       ) : null}
       {pinning ? (
@@ -117,7 +135,7 @@ function ActiveIncidents(): ReactNode {
   if (n === 0) return null;
   const critical = incidents.data?.some((i) => i.severity === "critical");
   return (
-    <span className={classes.badge} data-state={critical ? "critical" : "warning"} aria-label={`${n} active`}>
+    <span className={classes.badge} data-state={critical ? "critical" : "warning"} aria-label={m.active(n)}>
       <IconAlertTriangle size={11} aria-hidden />
       {count(n)}
     </span>
@@ -139,9 +157,9 @@ function More() {
   return (
     <Menu position="top-end" width={200} shadow="md">
       <Menu.Target>
-        <UnstyledButton className={classes.item} data-only-phone data-active={here || undefined} aria-label="more pages">
+        <UnstyledButton className={classes.item} data-only-phone data-active={here || undefined} aria-label={m.morePages}>
           <IconDots size={19} stroke={1.6} aria-hidden />
-          <span className={classes.itemLabel}>More</span>
+          <span className={classes.itemLabel}>{m.more}</span>
         </UnstyledButton>
       </Menu.Target>
       <Menu.Dropdown>
@@ -152,7 +170,7 @@ function More() {
         ))}
         <Menu.Divider />
         <Menu.Item leftSection={next === "light" ? <IconSun size={18} stroke={1.6} /> : <IconMoon size={18} stroke={1.6} />} onClick={change}>
-          {next === "light" ? "Light colours" : "Dark colours"}
+          {next === "light" ? m.lightColours : m.darkColours}
         </Menu.Item>
       </Menu.Dropdown>
     </Menu>
@@ -162,10 +180,10 @@ function More() {
 function SchemeButton() {
   const { next, change } = useOtherScheme();
   return (
-    <Tooltip label={`switch to ${next}`} position="right">
-      <UnstyledButton className={classes.item} onClick={change} aria-label={`switch to ${next}`}>
+    <Tooltip label={m.switchTo[next]} position="right">
+      <UnstyledButton className={classes.item} onClick={change} aria-label={m.switchTo[next]}>
         {next === "light" ? <IconSun size={19} stroke={1.6} /> : <IconMoon size={19} stroke={1.6} />}
-        <span className={classes.itemLabel}>{next === "dark" ? "Dark" : "Light"}</span>
+        <span className={classes.itemLabel}>{next === "dark" ? m.dark : m.light}</span>
       </UnstyledButton>
     </Tooltip>
   );

@@ -1,27 +1,30 @@
 import { Kbd, Loader, Modal } from "@mantine/core";
-import { IconBox, IconFileText, IconHexagons, IconServer2, IconShieldCheck, IconStack2, IconTopologyStar3 } from "@tabler/icons-react";
-import { useQueries } from "@tanstack/react-query";
-import { useNavigate } from "@tanstack/react-router";
-import { type KeyboardEvent, useDeferredValue, useMemo, useState } from "react";
+import { IconBox, IconFileText, IconFolder, IconHexagons, IconPlugConnected, IconServer2, IconShieldCheck, IconStack2, IconTopologyStar3 } from "@tabler/icons-react";
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { useNavigate, useRouter } from "@tanstack/react-router";
+import { type KeyboardEvent, useDeferredValue, useState } from "react";
 import { body, client, items } from "@/api/client";
 import { keys } from "@/api/keys";
-import { closePalette } from "@/parts/paletteStore";
+import type { Found } from "@/api/types";
+import { frame as m } from "@/i18n/frame";
+import { closeDialog, openDialog } from "@/parts/dialogs";
+import { home, setHome } from "@/parts/home";
 import { useClusters, usePolicies } from "@/parts/queries";
 import classes from "./Palette.module.css";
 import { type Entry, find } from "./paletteModel";
 
 const pages: Entry[] = [
-  ["Overview", "/"],
-  ["Clusters", "/clusters"],
-  ["Incidents", "/incidents"],
-  ["Logs", "/logs"],
-  ["Events", "/events"],
-  ["Policies", "/policies"],
-  ["New policy", "/new/policy"],
-  ["Explore", "/explore"],
-  ["Boards", "/boards"],
-  ["Settings: add a cluster, tokens", "/settings"],
-  ["Notifications: targets, deliveries, silences, maintenance", "/notifications"],
+  [m.pages.overview, "/"],
+  [m.pages.clusters, "/clusters"],
+  [m.pages.incidents, "/incidents"],
+  [m.pages.logs, "/logs"],
+  [m.pages.events, "/events"],
+  [m.pages.policies, "/policies"],
+  [m.palette.newPolicy, "/new/policy"],
+  [m.pages.explore, "/explore"],
+  [m.pages.boards, "/boards"],
+  [m.palette.addCluster, "/settings"],
+  [m.palette.notifications, "/notifications"],
 ].map(([name = "", to = ""]) => ({ key: `page ${name}`, kind: "page", name, place: "", to }));
 
 const icons = {
@@ -29,7 +32,9 @@ const icons = {
   action: IconFileText,
   cluster: IconTopologyStar3,
   node: IconServer2,
+  namespace: IconFolder,
   workload: IconStack2,
+  service: IconPlugConnected,
   pod: IconBox,
   policy: IconShieldCheck,
 } as const;
@@ -37,52 +42,36 @@ const icons = {
 const limit = 40;
 const enc = encodeURIComponent;
 
-/** Objects of all clusters, asked for while the palette is open and kept for a minute. */
-function useObjects(clusters: readonly string[], wanted: boolean): { entries: Entry[]; loading: boolean } {
-  const path = (cluster: string) => ({ path: { cluster } });
-  const common = { staleTime: 60_000, enabled: wanted };
-  const nodes = useQueries({
-    queries: clusters.map((cluster) => ({
-      ...common,
-      queryKey: keys.nodes(cluster),
-      queryFn: async () => items(await body(client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/nodes", { params: path(cluster) }))),
-    })),
+const pathOf = (f: Found): string => {
+  const base = `/clusters/${enc(f.cluster)}`;
+  const inside = `${base}/namespaces/${enc(f.namespace ?? "")}`;
+  switch (f.kind) {
+    case "node":
+      return `${base}/nodes/${enc(f.name)}`;
+    case "namespace":
+      return `${base}/namespaces/${enc(f.name)}`;
+    case "workload":
+      return `${inside}/workloads/${enc(f.type ?? "")}/${enc(f.name)}`;
+    case "service":
+      return `${inside}/services/${enc(f.name)}`;
+    case "pod":
+      return `${inside}/pods/${enc(f.name)}`;
+  }
+};
+
+/** Objects whose names have the words. The server searches: a fleet has more of them than a page should load. */
+function useObjects(words: string): { entries: Entry[]; loading: boolean } {
+  const found = useQuery({
+    queryKey: keys.objectSearch(words),
+    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/object-search", { params: { query: { q: words, limit } }, signal }))),
+    enabled: words !== "",
+    staleTime: 10_000,
+    placeholderData: keepPreviousData,
   });
-  const workloads = useQueries({
-    queries: clusters.map((cluster) => ({
-      ...common,
-      queryKey: keys.workloads(cluster),
-      queryFn: async () => items(await body(client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/workloads", { params: path(cluster) }))),
-    })),
-  });
-  const pods = useQueries({
-    queries: clusters.map((cluster) => ({
-      ...common,
-      queryKey: keys.pods(cluster, {}),
-      queryFn: async () => items(await body(client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/pods", { params: path(cluster) }))),
-    })),
-  });
-  const entries = clusters.flatMap((cluster, i): Entry[] => {
-    const base = `/clusters/${enc(cluster)}`;
-    return [
-      ...(nodes[i]?.data ?? []).map((n): Entry => ({ key: `${cluster} node ${n.name}`, kind: "node", name: n.name, place: cluster, to: `${base}/nodes/${enc(n.name)}` })),
-      ...(workloads[i]?.data ?? []).map((w): Entry => ({
-        key: `${cluster} ${w.namespace} ${w.type}/${w.name}`,
-        kind: "workload",
-        name: w.name,
-        place: `${cluster} ▸ ${w.namespace} ▸ ${w.type}`,
-        to: `${base}/namespaces/${enc(w.namespace)}/workloads/${enc(w.type)}/${enc(w.name)}`,
-      })),
-      ...(pods[i]?.data ?? []).map((p): Entry => ({
-        key: `${cluster} ${p.namespace} pod ${p.name}`,
-        kind: "pod",
-        name: p.name,
-        place: `${cluster} ▸ ${p.namespace}`,
-        to: `${base}/namespaces/${enc(p.namespace)}/pods/${enc(p.name)}`,
-      })),
-    ];
-  });
-  return { entries, loading: [...nodes, ...workloads, ...pods].some((q) => q.isLoading) };
+  const entries = (words === "" ? [] : (found.data ?? [])).map(
+    (f): Entry => ({ key: `${f.cluster} ${f.kind} ${f.namespace ?? ""} ${f.type ?? ""} ${f.name}`, kind: f.kind, name: f.name, place: [f.cluster, f.namespace, f.type].filter(Boolean).join(" ▸ "), to: pathOf(f) }),
+  );
+  return { entries, loading: found.isFetching };
 }
 
 /** Finds any page, cluster, node, workload, pod or policy by name. */
@@ -93,11 +82,17 @@ export default function Palette() {
   const clusters = useClusters();
   const policies = usePolicies();
   const navigate = useNavigate();
-  const ids = useMemo(() => (clusters.data ?? []).map((c) => c.id), [clusters.data]);
-  const objects = useObjects(ids, typed.trim() !== "");
+  const router = useRouter();
+  const objects = useObjects(deferred.trim());
+  const actions: Entry[] = [
+    { key: "home", kind: "action", name: m.palette.makeHome, place: "", to: "", run: () => setHome(router.state.location.href) },
+    ...(home() === undefined ? [] : [{ key: "home-off", kind: "action" as const, name: m.palette.noHome, place: "", to: "", run: () => setHome(undefined) }]),
+    { key: "keys", kind: "action", name: m.palette.keys, place: "", to: "", run: () => openDialog("keys") },
+  ];
 
   const entries: Entry[] = [
     ...pages,
+    ...actions,
     ...(clusters.data ?? []).map((c): Entry => ({ key: `cluster ${c.id}`, kind: "cluster", name: c.name, place: c.sentence, to: `/clusters/${enc(c.id)}` })),
     ...objects.entries,
     ...(policies.data ?? []).map((p): Entry => ({ key: `policy ${p.metadata.name}`, kind: "policy", name: p.metadata.name, place: "", to: `/policies/${enc(p.metadata.name)}` })),
@@ -107,8 +102,9 @@ export default function Palette() {
 
   const open = (entry: Entry | undefined) => {
     if (!entry) return;
-    closePalette();
-    void navigate({ to: entry.to, search: ({ from, to, refresh }) => ({ from, to, refresh }) });
+    closeDialog();
+    if (entry.run) entry.run();
+    else void navigate({ to: entry.to, search: ({ from, to, refresh }) => ({ from, to, refresh }) });
   };
   const onKeyDown = (e: KeyboardEvent) => {
     if (e.key === "ArrowDown" || e.key === "ArrowUp") {
@@ -123,7 +119,7 @@ export default function Palette() {
   };
 
   return (
-    <Modal opened onClose={closePalette} withCloseButton={false} padding={0} size={620} yOffset="12vh" transitionProps={{ duration: 0 }} attributes={{ content: { "aria-label": "find anything" } }}>
+    <Modal opened onClose={closeDialog} withCloseButton={false} padding={0} size={620} yOffset="12vh" transitionProps={{ duration: 0 }} attributes={{ content: { "aria-label": m.palette.label } }}>
       <div className={classes.field}>
         <input
           data-autofocus
@@ -132,8 +128,8 @@ export default function Palette() {
           aria-expanded
           aria-controls="palette-list"
           aria-activedescendant={found.length > 0 ? `palette-${active}` : undefined}
-          aria-label="find a page, cluster, node, workload, pod or policy"
-          placeholder="Find a page, cluster, node, workload, pod, policy…"
+          aria-label={m.palette.field}
+          placeholder={m.palette.placeholder}
           value={typed}
           onChange={(e) => {
             setTyped(e.currentTarget.value);
@@ -144,12 +140,12 @@ export default function Palette() {
           autoComplete="off"
         />
         {objects.loading ? <Loader size={14} color="gray" /> : null}
-        <Kbd size="xs">Esc</Kbd>
+        <Kbd size="xs">{m.palette.esc}</Kbd>
       </div>
-      <div className={classes.list} id="palette-list" role="listbox" aria-label="found">
+      <div className={classes.list} id="palette-list" role="listbox" aria-label={m.palette.found}>
         {found.length === 0 ? (
           <div className={classes.none}>
-            <IconHexagons size={16} aria-hidden /> {objects.loading ? "Searching…" : `Nothing is called “${deferred}”.`}
+            <IconHexagons size={16} aria-hidden /> {objects.loading ? m.palette.searching : m.palette.nothing(deferred)}
           </div>
         ) : null}
         {found.map((e, i) => {
@@ -167,7 +163,7 @@ export default function Palette() {
               <Icon size={16} stroke={1.6} aria-hidden />
               <span className={classes.name}>{e.name}</span>
               <span className={classes.place}>{e.place}</span>
-              <span className={classes.kind}>{e.kind}</span>
+              <span className={classes.kind}>{m.palette.kinds[e.kind]}</span>
             </div>
           );
         })}

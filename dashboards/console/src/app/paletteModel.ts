@@ -1,14 +1,16 @@
 /** What the palette can open. */
 export interface Entry {
   readonly key: string;
-  readonly kind: "page" | "cluster" | "node" | "workload" | "pod" | "policy" | "action";
+  readonly kind: "page" | "action" | "cluster" | "namespace" | "node" | "workload" | "service" | "pod" | "policy";
   readonly name: string;
   /** Where it is: "prod-1 ▸ shop". */
   readonly place: string;
   readonly to: string;
+  /** Of an action: what it does. */
+  readonly run?: () => void;
 }
 
-const kindOrder: Record<Entry["kind"], number> = { page: 0, action: 1, cluster: 2, node: 3, workload: 4, pod: 5, policy: 6 };
+const kindOrder: Record<Entry["kind"], number> = { page: 0, action: 1, cluster: 2, namespace: 3, node: 4, workload: 5, service: 6, pod: 7, policy: 8 };
 
 /**
  * How well an entry answers what was typed; undefined when it does not. Each word must be in the

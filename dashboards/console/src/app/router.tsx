@@ -1,7 +1,9 @@
 import { QueryClient } from "@tanstack/react-query";
-import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, retainSearchParams } from "@tanstack/react-router";
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, redirect, retainSearchParams } from "@tanstack/react-router";
 import { RequestError } from "@/api/problem";
 import { OverviewPage } from "@/features/overview/page";
+import { frame as m } from "@/i18n/frame";
+import { home } from "@/parts/home";
 import { Page, sharedSearch, text } from "@/parts/page";
 import { Empty, Failure } from "@/ui/Feedback";
 import { Frame } from "./Frame";
@@ -18,19 +20,21 @@ export const queryClient = new QueryClient({
   },
 });
 
+let opening = globalThis.location.pathname === "/" && globalThis.location.search === "";
+
 const root = createRootRoute({
   component: Frame,
   validateSearch: sharedSearch,
   // The time range goes along from page to page.
   search: { middlewares: [retainSearchParams(["from", "to", "refresh", "compare"])] },
   notFoundComponent: () => (
-    <Page title="Not found">
-      <Empty title="There is no such page" action={<Link to="/">Go to the overview</Link>} />
+    <Page title={m.notFound}>
+      <Empty title={m.noPage} action={<Link to="/">{m.toOverview}</Link>} />
     </Page>
   ),
   errorComponent: ({ error, reset }) => (
-    <Page title="This page broke">
-      <Failure what="The page" error={error instanceof Error ? error : new Error(String(error))} onRetry={reset} />
+    <Page title={m.broke}>
+      <Failure what={m.thePage} error={error instanceof Error ? error : new Error(String(error))} onRetry={reset} />
     </Page>
   ),
 });
@@ -59,7 +63,18 @@ const placeSearch = (raw: Record<string, unknown>) => ({
 });
 
 const routes = [
-  createRoute({ getParentRoute: () => root, path: "/", validateSearch: (raw) => text(raw, "sort"), component: OverviewPage }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/",
+    validateSearch: (raw) => text(raw, "sort"),
+    // Whoever opens the console comes to their home; the overview is reached from there as from everywhere.
+    beforeLoad: () => {
+      const to = opening ? home() : undefined;
+      opening = false;
+      if (to !== undefined) throw redirect({ href: to, replace: true });
+    },
+    component: OverviewPage,
+  }),
   createRoute({
     getParentRoute: () => root,
     path: "/clusters",
@@ -69,7 +84,7 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: "/clusters/$cluster",
-    validateSearch: tableSearch,
+    validateSearch: objectSearch,
     component: lazyRouteComponent(() => import("@/features/cluster/page"), "ClusterPage"),
   }),
   createRoute({
@@ -89,6 +104,24 @@ const routes = [
     path: "/clusters/$cluster/namespaces/$ns/pods/$pod",
     validateSearch: objectSearch,
     component: lazyRouteComponent(() => import("@/features/pod/page"), "PodPage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/clusters/$cluster/namespaces/$ns",
+    validateSearch: objectSearch,
+    component: lazyRouteComponent(() => import("@/features/namespace/page"), "NamespacePage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/clusters/$cluster/namespaces/$ns/services/$service",
+    validateSearch: objectSearch,
+    component: lazyRouteComponent(() => import("@/features/service/page"), "ServicePage"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/clusters/$cluster/namespaces/$ns/pods/$pod/containers/$container",
+    validateSearch: objectSearch,
+    component: lazyRouteComponent(() => import("@/features/container/page"), "ContainerPage"),
   }),
   createRoute({
     getParentRoute: () => root,

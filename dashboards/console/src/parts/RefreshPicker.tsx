@@ -2,6 +2,7 @@ import { Menu, UnstyledButton } from "@mantine/core";
 import { IconRefresh, IconRefreshOff } from "@tabler/icons-react";
 import { useIsFetching, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
+import { frame as m } from "@/i18n/frame";
 import { defaultRefresh, refreshes } from "./page";
 import classes from "./pickers.module.css";
 
@@ -16,7 +17,7 @@ export function RefreshPicker() {
     <div className={classes.pair}>
       <UnstyledButton
         className={classes.button}
-        aria-label="refresh now"
+        aria-label={m.refresh.now}
         onClick={() => void queries.invalidateQueries()}
         data-busy={fetching || undefined}
       >
@@ -24,12 +25,12 @@ export function RefreshPicker() {
       </UnstyledButton>
       <Menu position="bottom-end" width={140}>
         <Menu.Target>
-          <UnstyledButton className={`${classes.button} ${classes.wideOnly}`} aria-label={`refresh every ${label}`}>
+          <UnstyledButton className={`${classes.button} ${classes.wideOnly}`} aria-label={m.refresh.every(label)}>
             {label}
           </UnstyledButton>
         </Menu.Target>
         <Menu.Dropdown>
-          <Menu.Label>Refresh every</Menu.Label>
+          <Menu.Label>{m.refresh.title}</Menu.Label>
           {refreshes.map((r) => (
             <Menu.Item
               key={r.value}

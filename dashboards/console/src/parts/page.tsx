@@ -3,12 +3,15 @@ import { IconChevronRight, IconSearch } from "@tabler/icons-react";
 import { Kbd, Skeleton, UnstyledButton } from "@mantine/core";
 import { type ReactNode, useSyncExternalStore } from "react";
 import { connection } from "@/api/connection";
+import { charts } from "@/i18n/charts";
+import { frame as m } from "@/i18n/frame";
 import { clock, duration } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { type State, StateIcon } from "@/ui/state";
-import { defaultRange, type TimeRange } from "@/ui/time";
+import type { TimeRange } from "@/ui/time";
 import classes from "./page.module.css";
-import { openPalette } from "./paletteStore";
+import { openDialog } from "./dialogs";
+import { useDefaultRange } from "./defaultRange";
 import { RefreshPicker } from "./RefreshPicker";
 import { RangePicker } from "./RangePicker";
 
@@ -35,7 +38,8 @@ export function text<K extends string>(raw: Record<string, unknown>, key: K): Pa
 
 export function useRange(): TimeRange {
   const { from, to } = useSearch({ strict: false });
-  return { from: from ?? defaultRange.from, to: to ?? defaultRange.to };
+  const unsaid = useDefaultRange();
+  return { from: from ?? unsaid.from, to: to ?? unsaid.to };
 }
 
 /** Sets the range of this page and of those that are opened from it. */
@@ -47,9 +51,9 @@ export function useSetRange(): (range: TimeRange) => void {
 
 /** What charts can be held against. */
 export const comparisons = [
-  { value: "", label: "nothing", words: "", seconds: 0 },
-  { value: "1d", label: "yesterday", words: "a day before", seconds: 86_400 },
-  { value: "1w", label: "last week", words: "a week before", seconds: 604_800 },
+  { value: "", label: charts.compare.none, words: "", seconds: 0 },
+  { value: "1d", label: charts.compare.day, words: charts.compare.dayBefore, seconds: 86_400 },
+  { value: "1w", label: charts.compare.week, words: charts.compare.weekBefore, seconds: 604_800 },
 ] as const;
 
 export function useCompare(): (typeof comparisons)[number] {
@@ -63,7 +67,7 @@ export function useSetCompare(): (value: string) => void {
 }
 
 export const refreshes = [
-  { value: "off", label: "off", millis: false },
+  { value: "off", label: m.refresh.off, millis: false },
   { value: "10s", label: "10 s", millis: 10_000 },
   { value: "30s", label: "30 s", millis: 30_000 },
   { value: "1m", label: "1 min", millis: 60_000 },
@@ -102,12 +106,13 @@ interface PageProps {
 
 /** The frame of a page: its place, its name and state, its one sentence, and then the page. */
 export function Page({ crumbs = [], title, tab, kind, state, sentence, loading, aside, staleSince, children }: PageProps) {
-  const { reachable } = useSyncExternalStore(connection.subscribe, connection.get);
+  const { reachable, troubled } = useSyncExternalStore(connection.subscribe, connection.get);
+  const away = !reachable || troubled;
   return (
     <>
       <title>{`${tab ?? title} · Crowsnest`}</title>
       <header className={classes.top}>
-        <nav aria-label="breadcrumbs" className={classes.crumbs}>
+        <nav aria-label={m.breadcrumbs} className={classes.crumbs}>
           {crumbs.map((c, i) => (
             <span key={i} className={classes.crumb}>
               {c}
@@ -119,9 +124,9 @@ export function Page({ crumbs = [], title, tab, kind, state, sentence, loading, 
           </span>
         </nav>
         <div className={classes.tools}>
-          <UnstyledButton className={classes.find} onClick={openPalette} aria-label="Find… Ctrl K">
+          <UnstyledButton className={classes.find} onClick={() => openDialog("palette")} aria-label={m.findKeys}>
             <IconSearch size={15} aria-hidden />
-            <span className={classes.findText}>Find…</span>
+            <span className={classes.findText}>{m.find}</span>
             <Kbd size="xs" className={classes.findText}>
               Ctrl K
             </Kbd>
@@ -130,8 +135,8 @@ export function Page({ crumbs = [], title, tab, kind, state, sentence, loading, 
           <RefreshPicker />
         </div>
       </header>
-      {reachable ? null : <Unreachable />}
-      <main className={classes.main} data-old={!reachable || undefined}>
+      {away ? <Unreachable /> : null}
+      <main className={classes.main} data-old={away || undefined}>
         <div className={classes.title}>
           {state === undefined ? null : <StateIcon state={state} size={22} />}
           <h1>{title}</h1>
@@ -152,12 +157,11 @@ export function Page({ crumbs = [], title, tab, kind, state, sentence, loading, 
 
 function Unreachable() {
   const now = useNow();
-  const { lastAnswerAt } = useSyncExternalStore(connection.subscribe, connection.get);
+  const { reachable, lastAnswerAt } = useSyncExternalStore(connection.subscribe, connection.get);
   return (
     <div className={classes.unreachable} role="status">
       <StateIcon state="stale" silent />
-      Server unreachable.{" "}
-      {lastAnswerAt === undefined ? "" : `Last answer ${duration(now - lastAnswerAt / 1000)} ago, `}retrying.
+      {reachable ? m.troubled : `${m.unreachable} ${lastAnswerAt === undefined ? m.retrying : m.lastAnswer(duration(now - lastAnswerAt / 1000))}`}
     </div>
   );
 }
@@ -166,7 +170,7 @@ function DataUntil({ at }: { at: number }) {
   const now = useNow();
   return (
     <span className={classes.until}>
-      <StateIcon state="stale" size={14} silent /> data until {clock(at / 1000, now)}
+      <StateIcon state="stale" size={14} silent /> {m.dataUntil(clock(at / 1000, now))}
     </span>
   );
 }

@@ -1,6 +1,7 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { body, client, items } from "@/api/client";
 import { type ClusterId, everyCluster, keys, type PodFilter } from "@/api/keys";
+import type { Place } from "./objects/place";
 import { useRefresh } from "./page";
 
 // One hook an endpoint, for what more than one feature shows.
@@ -42,17 +43,54 @@ export const useNodes = (cluster: ClusterId, enabled = true) =>
     enabled,
   });
 
-export const useWorkloads = (cluster: ClusterId, enabled = true) =>
+/** Those of a namespace, or of the whole cluster. */
+export const useWorkloads = (cluster: ClusterId, enabled = true, namespace?: string) =>
   useQuery({
-    queryKey: keys.workloads(cluster),
+    queryKey: keys.workloads(cluster, namespace),
     queryFn: async ({ signal }) =>
       items(
         await body(
-          client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/workloads", { params: { path: { cluster } }, signal }),
+          client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/workloads", {
+            params: { path: { cluster }, query: namespace === undefined ? {} : { namespace } },
+            signal,
+          }),
         ),
       ),
     refetchInterval: useRefresh(),
     enabled,
+  });
+
+export const useNamespaces = (cluster: ClusterId) =>
+  useQuery({
+    queryKey: keys.namespaces(cluster),
+    queryFn: async ({ signal }) =>
+      items(await body(client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/namespaces", { params: { path: { cluster } }, signal }))),
+    refetchInterval: useRefresh(),
+  });
+
+/** Those of a namespace, or of the whole cluster. */
+export const useServices = (cluster: ClusterId, namespace?: string) =>
+  useQuery({
+    queryKey: keys.services(cluster, namespace ?? ""),
+    queryFn: async ({ signal }) =>
+      items(
+        await body(
+          client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/services", {
+            params: { path: { cluster }, query: namespace === undefined ? {} : { namespace } },
+            signal,
+          }),
+        ),
+      ),
+    refetchInterval: useRefresh(),
+  });
+
+/** The enabled policies that look at an object, or at some inside it. */
+export const useWatching = (cluster: ClusterId, place: Place) =>
+  useQuery({
+    queryKey: keys.watching(cluster, place),
+    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/watching-policies", { params: { query: { ...place, cluster } }, signal }))),
+    refetchInterval: useRefresh(),
+    placeholderData: keepPreviousData,
   });
 
 export const usePods = (cluster: ClusterId, filter: PodFilter, enabled = true) =>

@@ -34,6 +34,9 @@ export function Failure({ what, error, onRetry }: { what: string; error: Error; 
   );
 }
 
+/** The facts above an object's tabs, before they are there. */
+export const FactsSkeleton = () => <Skeleton height={70} radius={8} />;
+
 /** A table of the size of what comes. */
 export function TableSkeleton({ rows = 8 }: { rows?: number }) {
   return (

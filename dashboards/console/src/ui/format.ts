@@ -1,5 +1,6 @@
 import { digits as written, plural as counted } from "@/i18n/language";
 import { ui as m } from "@/i18n/ui";
+import { type WallTime, wallTime } from "./zone";
 
 /**
  * The one place where numbers become text. The server sends base units (bytes, cores, per cent,
@@ -141,25 +142,25 @@ export function age(time: string | null | undefined, nowSeconds: number): string
 const two = (n: number): string => String(n).padStart(2, "0");
 const three = (n: number): string => String(n).padStart(3, "0");
 
-const day = (d: Date): string => `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}`;
+const day = (t: WallTime): string => `${t.year}-${two(t.month)}-${two(t.day)}`;
 
 /** The time of day in the reader's zone, with the date when it is not today: 10:32, 11-23 10:32. */
 export function clock(seconds: number, nowSeconds: number, withSeconds = false): string {
-  const d = new Date(seconds * 1000);
-  const time = `${two(d.getHours())}:${two(d.getMinutes())}${withSeconds ? `:${two(d.getSeconds())}` : ""}`;
-  return day(d) === day(new Date(nowSeconds * 1000)) ? time : `${day(d).slice(5)} ${time}`;
+  const t = wallTime(seconds);
+  const time = `${two(t.hour)}:${two(t.minute)}${withSeconds ? `:${two(t.second)}` : ""}`;
+  return day(t) === day(wallTime(nowSeconds)) ? time : `${day(t).slice(5)} ${time}`;
 }
 
 /** The full time in the reader's zone: 2026-11-23 10:32:05. */
 export function dateTime(seconds: number): string {
-  const d = new Date(seconds * 1000);
-  return `${day(d)} ${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`;
+  const t = wallTime(seconds);
+  return `${day(t)} ${two(t.hour)}:${two(t.minute)}:${two(t.second)}`;
 }
 
 /** The time of a log line, with milliseconds: 10:32:05.120. */
 export function lineTime(seconds: number): string {
-  const d = new Date(seconds * 1000);
-  return `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}.${three(d.getMilliseconds())}`;
+  const t = wallTime(seconds);
+  return `${two(t.hour)}:${two(t.minute)}:${two(t.second)}.${three(t.millis)}`;
 }
 
 /** "1 node", "2 nodes". */

@@ -4,7 +4,7 @@ import { getRouteApi, Link } from "@tanstack/react-router";
 import { ClusterTable } from "@/parts/clusters/ClusterTable";
 import { Page } from "@/parts/page";
 import { useClusters } from "@/parts/queries";
-import { plural } from "@/ui/format";
+import { objects as m } from "@/i18n/objects";
 import { Empty, Loaded, TableSkeleton } from "@/ui/Feedback";
 
 const route = getRouteApi("/clusters");
@@ -15,19 +15,19 @@ export function ClustersPage() {
   const clusters = useClusters();
   return (
     <Page
-      title="Clusters"
+      title={m.clusters}
       aside={
         <Button size="xs" variant="default" leftSection={<IconPlus size={14} />} renderRoot={(props) => <Link to="/settings" {...props} />}>
-          Add a cluster
+          {m.list.add}
         </Button>
       }
       loading={clusters.data === undefined && !clusters.error}
-      sentence={clusters.data ? (clusters.data.length === 0 ? "No cluster sends data yet." : `${plural(clusters.data.length, "cluster sends", "clusters send")} data here.`) : undefined}
+      sentence={clusters.data ? (clusters.data.length === 0 ? m.list.none : m.list.send(clusters.data.length)) : undefined}
     >
-      <Loaded query={clusters} what="Clusters" skeleton={<TableSkeleton rows={4} />}>
+      <Loaded query={clusters} what={m.clusters} skeleton={<TableSkeleton rows={4} />}>
         {(list) =>
           list.length === 0 ? (
-            <Empty title="No cluster yet" action={<Link to="/settings">How to add one</Link>} />
+            <Empty title={m.list.noneYet} action={<Link to="/settings">{m.list.how}</Link>} />
           ) : (
             <ClusterTable clusters={list} sort={search.sort} onSort={(sort) => void navigate({ search: (old) => ({ ...old, sort }), replace: true })} />
           )

@@ -1,89 +1,107 @@
-import { Skeleton, Tabs, TextInput } from "@mantine/core";
-import { IconFilter } from "@tabler/icons-react";
 import { getRouteApi } from "@tanstack/react-router";
-import { useDeferredValue, useMemo } from "react";
+import { lazy, Suspense, useDeferredValue, useMemo } from "react";
 import type { Cluster } from "@/api/types";
+import { objects as m } from "@/i18n/objects";
 import { PinButton } from "@/parts/boards/PinButton";
-import { ChartGrid, ChartSkeletons } from "@/parts/charts/ChartGrid";
-import { ChartPanel } from "@/parts/charts/ChartPanel";
-import { panels } from "@/parts/charts/model";
-import { chartStep } from "@/parts/charts/queries";
-import { IncidentTable } from "@/parts/incidents/IncidentTable";
-import { ClustersLink } from "@/parts/objects/links";
-import { lackingOf, staleSince } from "@/parts/objects/model";
+import { ChartGrid } from "@/parts/charts/ChartGrid";
+import { NamespaceTable } from "@/parts/objects/NamespaceTable";
 import { NodeTable } from "@/parts/objects/NodeTable";
+import { ObjectCharts } from "@/parts/objects/ObjectCharts";
+import { FilterInput, ObjectPage, useObjectSearch } from "@/parts/objects/ObjectPage";
+import { PodTable } from "@/parts/objects/PodTable";
+import { ServiceTable } from "@/parts/objects/ServiceTable";
 import { WorkloadTable } from "@/parts/objects/WorkloadTable";
-import { Page, useRange } from "@/parts/page";
-import { useCatalogue, useCluster, useIncidents, useNodes, useWorkloads } from "@/parts/queries";
+import { useCluster, useNamespaces, useNodes, useServices, useWorkloads } from "@/parts/queries";
 import { UsageBar } from "@/ui/Bars";
 import { Card, Fact, Facts, Section } from "@/ui/Bits";
+import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { age, bytes, cores, count } from "@/ui/format";
-import { Failure, Loaded, TableSkeleton } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { StateCount, stateOf } from "@/ui/state";
+import { Skeleton } from "@mantine/core";
 import classes from "./cluster.module.css";
-import { Sources, Unavailable } from "./tables";
+import { maxPods, useWorstPods } from "./queries";
+import { Collectors, SourceChanges, Sources, Unavailable } from "./tables";
+
+const Cost = lazy(() => import("./Cost"));
 
 const route = getRouteApi("/clusters/$cluster");
+const choice = { first: ["cpu", "memory", "pods", "nodes"], without: ["capacity"] };
 
 export function ClusterPage() {
   const { cluster: id } = route.useParams();
-  const search = route.useSearch();
-  const navigate = route.useNavigate();
+  const [{ sort }, set] = useObjectSearch();
   const cluster = useCluster(id);
   const c = cluster.data;
-  const set = (change: Partial<typeof search>) =>
-    void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
-  const tab = search.tab ?? "summary";
+  const place = useMemo(() => ({ cluster: id }), [id]);
+  const onSort = (s: string) => set({ sort: s });
+  const n = (v: number | undefined) => (v === undefined ? null : <span className={classes.n}>{count(v)}</span>);
   return (
-    <Page
-      crumbs={[<ClustersLink key="c" />]}
-      title={c?.name ?? id}
-      kind={c ? `${c.kind} cluster ${c.version}` : "cluster"}
+    <ObjectPage
+      place={place}
+      query={cluster}
+      name={c?.name ?? id}
+      kind={c ? m.clusterKind(c.kind, c.version) : (m.kinds.cluster ?? "")}
       state={c ? stateOf(c.state) : undefined}
-      loading={!c && !cluster.error}
       sentence={c?.sentence}
-      staleSince={staleSince(c)}
-    >
-      {cluster.error && !c ? (
-        <Failure what="The cluster" error={cluster.error} onRetry={() => void cluster.refetch()} />
-      ) : (
-        <>
-          {c ? <Summary cluster={c} /> : <Skeleton height={92} radius={8} />}
-          <Tabs value={tab} onChange={(t) => set({ tab: t ?? undefined, sort: undefined, filter: undefined })} keepMounted={false}>
-            <Tabs.List>
-              <Tabs.Tab value="summary">Charts</Tabs.Tab>
-              <Tabs.Tab value="workloads">Workloads {c ? <span className={classes.n}>{count(c.workloads.total)}</span> : null}</Tabs.Tab>
-              <Tabs.Tab value="nodes">Nodes {c ? <span className={classes.n}>{count(c.nodes.total)}</span> : null}</Tabs.Tab>
-              <Tabs.Tab value="incidents">Incidents</Tabs.Tab>
-              <Tabs.Tab value="sources">Data sources</Tabs.Tab>
-            </Tabs.List>
-            <Tabs.Panel value="summary" pt="md">
-              <Charts id={id} cluster={c} />
-            </Tabs.Panel>
-            <Tabs.Panel value="workloads" pt="md">
-              <Workloads id={id} filter={search.filter ?? ""} sort={search.sort} set={set} />
-            </Tabs.Panel>
-            <Tabs.Panel value="nodes" pt="md">
-              <Nodes id={id} filter={search.filter ?? ""} sort={search.sort} set={set} />
-            </Tabs.Panel>
-            <Tabs.Panel value="incidents" pt="md">
-              <Incidents id={id} sort={search.sort} set={set} />
-            </Tabs.Panel>
-            <Tabs.Panel value="sources" pt="md">
-              {c ? (
-                <div className={classes.stack}>
-                  <Unavailable cluster={c} />
-                  <Sources sources={c.sources } sort={search.sort} onSort={(sort) => set({ sort })} />
-                </div>
-              ) : (
-                <TableSkeleton />
-              )}
-            </Tabs.Panel>
-          </Tabs>
-        </>
+      facts={c ? <Summary cluster={c} /> : cluster.error ? null : <Skeleton height={92} radius={8} />}
+      origin={(row) => [row.namespace, row.pod].filter(Boolean).join(" ▸ ")}
+      summaryLabel={m.tabs.charts}
+      summary={() => (
+        <ChartGrid>
+          <ObjectCharts cluster={c} level="cluster" choice={choice} place={place} />
+        </ChartGrid>
       )}
-    </Page>
+      tabs={[
+        { value: "namespaces", label: m.tabs.namespaces, panel: () => <Namespaces id={id} /> },
+        {
+          value: "workloads",
+          label: (
+            <>
+              {m.tabs.workloads} {n(c?.workloads.total)}
+            </>
+          ),
+          panel: () => <Workloads id={id} />,
+        },
+        {
+          value: "nodes",
+          label: (
+            <>
+              {m.tabs.nodes} {n(c?.nodes.total)}
+            </>
+          ),
+          panel: () => <Nodes id={id} />,
+        },
+        { value: "pods", label: m.tabs.pods, panel: () => <Pods id={id} /> },
+        { value: "services", label: m.tabs.services, panel: () => <Services id={id} /> },
+      ]}
+      lastTabs={[
+        {
+          value: "sources",
+          label: m.tabs.sources,
+          panel: () =>
+            c ? (
+              <div className={classes.stack}>
+                <Unavailable cluster={c} />
+                <Collectors cluster={id} sort={sort} onSort={onSort} />
+                <Sources sources={c.sources} sort={sort} onSort={onSort} />
+                <SourceChanges cluster={id} />
+              </div>
+            ) : (
+              <TableSkeleton />
+            ),
+        },
+        {
+          value: "cost",
+          label: m.tabs.cost,
+          panel: () => (
+            <Suspense fallback={<TableSkeleton />}>
+              <Cost cluster={id} />
+            </Suspense>
+          ),
+        },
+      ]}
+    />
   );
 }
 
@@ -93,122 +111,117 @@ function Summary({ cluster: c }: { cluster: Cluster }) {
     <Card>
       <div className={classes.summary}>
         <Facts>
-          <Fact label="Nodes">
+          <Fact label={m.facts.nodes}>
             <StateCount state="critical" n={c.nodes.total - c.nodes.ready}>
-              {count(c.nodes.ready)} of {count(c.nodes.total)} ready
+              {m.nReady(count(c.nodes.ready), count(c.nodes.total))}
             </StateCount>
           </Fact>
-          <Fact label="Workloads">
+          <Fact label={m.facts.workloads}>
             <StateCount state="warning" n={c.workloads.abnormal}>
-              {count(c.workloads.abnormal)} of {count(c.workloads.total)} unhealthy
+              {m.nUnhealthy(count(c.workloads.abnormal), count(c.workloads.total))}
             </StateCount>
           </Fact>
-          <Fact label="Pods">{count(Object.values(c.pods).reduce((a, b) => a + b, 0))}</Fact>
-          <Fact label="Last data">{c.last_seen_at ? `${age(c.last_seen_at, now)} ago` : "none yet"}</Fact>
-          <Fact label="Interval">{c.interval_seconds > 0 ? `${c.interval_seconds} s` : "unknown"}</Fact>
-          <Fact label="Id">{c.id}</Fact>
+          <Fact label={m.facts.pods}>{count(Object.values(c.pods).reduce((a, b) => a + b, 0))}</Fact>
+          <Fact label={m.facts.lastData}>{c.last_seen_at ? m.ago(age(c.last_seen_at, now)) : m.noneYet}</Fact>
+          <Fact label={m.facts.interval}>{c.interval_seconds > 0 ? m.everySeconds(c.interval_seconds) : m.unknown}</Fact>
+          <Fact label={m.facts.id}>{c.id}</Fact>
         </Facts>
         <div className={classes.bars}>
-          <UsageBar name="CPU" {...c.cpu} format={(v) => (v === null || v === undefined || v < 1 ? cores(v) : `${cores(v)} cores`)} />
-          <UsageBar name="Memory" {...c.memory} format={bytes} />
+          <UsageBar name={m.facts.cpu} {...c.cpu} format={(v) => (v === null || v === undefined || v < 1 ? cores(v) : `${cores(v)} ${m.units.cores}`)} />
+          <UsageBar name={m.facts.memory} {...c.memory} format={bytes} />
         </div>
       </div>
     </Card>
   );
 }
 
-const choice = { first: ["cpu", "memory", "pods", "nodes"], without: ["capacity"] };
+interface TableProps {
+  readonly id: string;
+}
 
-function Charts({ id, cluster }: { id: string; cluster: Cluster | undefined }) {
-  const catalogue = useCatalogue();
-  const range = useRange();
-  const all = useMemo(() => panels(catalogue.data ?? [], "cluster", choice), [catalogue.data]);
-  const lacking = useMemo(() => lackingOf(cluster), [cluster]);
-  if (catalogue.error) return <Failure what="The catalogue of metrics" error={catalogue.error} onRetry={() => void catalogue.refetch()} />;
-  if (!cluster || !catalogue.data) return (
-      <ChartGrid>
-        <ChartSkeletons n={4} />
-      </ChartGrid>
-    );
-  const step = chartStep(range, cluster.interval_seconds);
+function Namespaces({ id }: TableProps) {
+  const [{ filter = "", sort }, set] = useObjectSearch();
+  const namespaces = useNamespaces(id);
+  const deferred = useDeferredValue(filter);
   return (
-    <ChartGrid>
-      {all.map((p) => (
-          <ChartPanel key={`${p.group} ${p.unit}`} cluster={id} panel={p} object={{ cluster: id }} stepSeconds={step} lacking={lacking} />
-        ))}
-    </ChartGrid>
+    <Section title={m.tabs.namespaces} note={namespaces.data ? count(namespaces.data.length) : undefined} right={<FilterInput value={filter} onChange={(f) => set({ filter: f })} what={m.tabs.namespaces.toLowerCase()} />}>
+      <Loaded query={namespaces} what={m.tabs.namespaces} skeleton={<TableSkeleton rows={8} />}>
+        {(list) => <NamespaceTable cluster={id} namespaces={list} filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+      </Loaded>
+    </Section>
   );
 }
 
-interface TableProps {
-  readonly id: string;
-  readonly sort: string | undefined;
-  readonly set: (change: { filter?: string | undefined; sort?: string }) => void;
-}
-
-function Workloads({ id, filter, sort, set }: TableProps & { filter: string }) {
+function Workloads({ id }: TableProps) {
+  const [{ filter = "", sort }, set] = useObjectSearch();
   const workloads = useWorkloads(id);
   const deferred = useDeferredValue(filter);
   return (
     <Section
-      title="Workloads"
+      title={m.tabs.workloads}
       note={workloads.data ? count(workloads.data.length) : undefined}
       right={
         <>
-          <FilterInput value={filter} onChange={(f) => set({ filter: f })} label="filter workloads" />
-          <PinButton panel={{ title: `Workloads of ${id}`, kind: "table", of: "workloads", object: { cluster: id }, ...(filter === "" ? {} : { filter }), ...(sort === undefined ? {} : { sort }) }} />
+          <FilterInput value={filter} onChange={(f) => set({ filter: f })} what={m.tabs.workloads.toLowerCase()} />
+          <PinButton panel={{ title: `${m.tabs.workloads}: ${id}`, kind: "table", of: "workloads", object: { cluster: id }, ...(filter === "" ? {} : { filter }), ...(sort === undefined ? {} : { sort }) }} />
         </>
       }
     >
-      <Loaded query={workloads} what="Workloads" skeleton={<TableSkeleton rows={12} />}>
+      <Loaded query={workloads} what={m.tabs.workloads} skeleton={<TableSkeleton rows={12} />}>
         {(list) => <WorkloadTable cluster={id} workloads={list} filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
       </Loaded>
     </Section>
   );
 }
 
-function Nodes({ id, filter, sort, set }: TableProps & { filter: string }) {
+function Nodes({ id }: TableProps) {
+  const [{ filter = "", sort }, set] = useObjectSearch();
   const nodes = useNodes(id);
   const deferred = useDeferredValue(filter);
   return (
     <Section
-      title="Nodes"
+      title={m.tabs.nodes}
       note={nodes.data ? count(nodes.data.length) : undefined}
       right={
         <>
-          <FilterInput value={filter} onChange={(f) => set({ filter: f })} label="filter nodes" />
-          <PinButton panel={{ title: `Nodes of ${id}`, kind: "table", of: "nodes", object: { cluster: id }, ...(filter === "" ? {} : { filter }), ...(sort === undefined ? {} : { sort }) }} />
+          <FilterInput value={filter} onChange={(f) => set({ filter: f })} what={m.tabs.nodes.toLowerCase()} />
+          <PinButton panel={{ title: `${m.tabs.nodes}: ${id}`, kind: "table", of: "nodes", object: { cluster: id }, ...(filter === "" ? {} : { filter }), ...(sort === undefined ? {} : { sort }) }} />
         </>
       }
     >
-      <Loaded query={nodes} what="Nodes" skeleton={<TableSkeleton rows={12} />}>
+      <Loaded query={nodes} what={m.tabs.nodes} skeleton={<TableSkeleton rows={12} />}>
         {(list) => <NodeTable cluster={id} nodes={list} filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
       </Loaded>
     </Section>
   );
 }
 
-function Incidents({ id, sort, set }: TableProps) {
-  const incidents = useIncidents("all", id);
+/** The server searches: a large cluster has more pods than a page should load. */
+function Pods({ id }: TableProps) {
+  const [{ filter = "", sort }, set] = useObjectSearch();
+  const pods = useWorstPods(id, useDeferredValue(filter));
   return (
-    <Section title="Incidents" note="active and past">
-      <Loaded query={incidents} what="Incidents" skeleton={<TableSkeleton rows={4} />}>
-        {(list) => <IncidentTable incidents={list} sort={sort} onSort={(s) => set({ sort: s })} empty="This cluster has had no incident." />}
+    <Section
+      title={m.tabs.pods}
+      note={pods.data ? (pods.data.more ? m.shown(maxPods) : count(pods.data.pods.length)) : undefined}
+      right={<FilterInput value={filter} onChange={(f) => set({ filter: f })} what={m.tabs.pods.toLowerCase()} />}
+    >
+      <Loaded query={pods} what={m.tabs.pods} skeleton={<TableSkeleton rows={12} />}>
+        {(list) => <PodTable cluster={id} pods={list.pods} of="cluster" filter={filter} sort={sort} onSort={(s) => set({ sort: s })} />}
       </Loaded>
     </Section>
   );
 }
 
-function FilterInput({ value, onChange, label }: { value: string; onChange: (v: string | undefined) => void; label: string }) {
+function Services({ id }: TableProps) {
+  const [{ filter = "", sort }, set] = useObjectSearch();
+  const services = useServices(id);
+  const deferred = useDeferredValue(filter);
   return (
-    <TextInput
-      size="xs"
-      w="min(260px, 42vw)"
-      aria-label={label}
-      placeholder="Filter: any words"
-      leftSection={<IconFilter size={14} />}
-      value={value}
-      onChange={(e) => onChange(e.currentTarget.value === "" ? undefined : e.currentTarget.value)}
-    />
+    <Section title={m.tabs.services} note={services.data ? count(services.data.length) : undefined} right={<FilterInput value={filter} onChange={(f) => set({ filter: f })} what={m.tabs.services.toLowerCase()} />}>
+      <Loaded query={services} what={m.tabs.services} skeleton={<TableSkeleton rows={12} />}>
+        {(list) => <ServiceTable cluster={id} services={list} filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+      </Loaded>
+    </Section>
   );
 }

@@ -1,21 +1,19 @@
-import { Skeleton, Tabs } from "@mantine/core";
 import { getRouteApi } from "@tanstack/react-router";
+import { useDeferredValue, useMemo } from "react";
+import type { Node } from "@/api/types";
+import { objects as m } from "@/i18n/objects";
 import { PinButton } from "@/parts/boards/PinButton";
 import { ChartGrid } from "@/parts/charts/ChartGrid";
-import { EventView } from "@/parts/logs/EventView";
-import { ClusterLink, ClustersLink } from "@/parts/objects/links";
-import { nodeSentence, nodeState, staleSince } from "@/parts/objects/model";
-import { ObjectCharts } from "@/parts/objects/ObjectCharts";
-import { ObjectGone } from "@/parts/objects/ObjectGone";
+import { nodeSentence, nodeState } from "@/parts/objects/model";
+import { LackingCharts, ObjectCharts } from "@/parts/objects/ObjectCharts";
+import { FilterInput, ObjectPage, Stack, useObjectSearch } from "@/parts/objects/ObjectPage";
 import { PodTable } from "@/parts/objects/PodTable";
-import { Page } from "@/parts/page";
 import { useCluster, usePods } from "@/parts/queries";
 import { Card, Fact, Facts, Section } from "@/ui/Bits";
+import { FactsSkeleton, Loaded, TableSkeleton } from "@/ui/Feedback";
 import { age, bytes, cores, count } from "@/ui/format";
-import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { StateLabel } from "@/ui/state";
-import classes from "./node.module.css";
 import { useNode } from "./queries";
 
 const route = getRouteApi("/clusters/$cluster/nodes/$node");
@@ -24,84 +22,85 @@ const nodeGroups = { first: ["cpu", "memory", "filesystem", "network", "restarts
 
 export function NodePage() {
   const { cluster, node: name } = route.useParams();
-  const search = route.useSearch();
-  const navigate = route.useNavigate();
   const node = useNode(cluster, name);
   const owner = useCluster(cluster);
-  const pods = usePods(cluster, { node: name });
   const now = useNow();
   const n = node.data;
-  const set = (change: Partial<typeof search>) =>
-    void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
+  const place = useMemo(() => ({ cluster, node: name }), [cluster, name]);
   return (
-    <Page
-      crumbs={[<ClustersLink key="a" />, <ClusterLink key="c" cluster={cluster}>{owner.data?.name}</ClusterLink>]}
-      title={name}
-      kind="node"
+    <ObjectPage
+      place={place}
+      query={node}
+      name={name}
+      kind={m.kinds.node ?? ""}
       state={n ? nodeState(n) : undefined}
-      loading={!n && !node.error}
       sentence={n ? nodeSentence(n, now) : undefined}
-      staleSince={staleSince(owner.data)}
-    >
-      {node.error && !n ? (
-        <ObjectGone what={`The node ${name}`} cluster={cluster} error={node.error} onRetry={() => void node.refetch()} />
-      ) : null}
-      {n ? (
-        <Card>
-          <Facts>
-            <Fact label="Allocatable">
-              {cores(n.allocatable.cpu_cores)} cores · {bytes(n.allocatable.memory_bytes)}
-            </Fact>
-            <Fact label="Pods">{count(n.pods)}</Fact>
-            <Fact label="Restarts in 1 h">{count(n.restarts_1h)}</Fact>
-            <Fact label="Roles">{n.roles.join(", ") || "none"}</Fact>
-            <Fact label="Kubelet">{n.kubelet_version || "unknown"}</Fact>
-            <Fact label="Runtime">{n.container_runtime || "unknown"}</Fact>
-            <Fact label="System">{n.os_image || "unknown"}</Fact>
-            <Fact label="Address">{n.internal_ip || "unknown"}</Fact>
-            <Fact label="Age">{age(n.created_at, now)}</Fact>
-            {n.conditions
-              .filter((c) => (c.type === "Ready") !== (c.status === "True"))
-              .map((c) => (
-                <Fact key={c.type} label={c.type}>
-                  <StateLabel state={c.type === "Ready" ? "critical" : "warning"}>
-                    {c.reason || c.status}, {age(c.since, now)}
-                  </StateLabel>
-                </Fact>
-              ))}
-          </Facts>
-        </Card>
-      ) : node.error ? null : (
-        <Skeleton height={70} radius={8} />
-      )}
-      <Tabs value={search.tab ?? "charts"} onChange={(tab) => set({ tab: tab ?? undefined, q: undefined })} keepMounted={false}>
-        <Tabs.List>
-          <Tabs.Tab value="charts">Charts and pods</Tabs.Tab>
-          <Tabs.Tab value="events">Events</Tabs.Tab>
-        </Tabs.List>
-        <Tabs.Panel value="charts" pt="md">
-          <div className={classes.stack}>
+      facts={n ? <Summary node={n} /> : node.error ? null : <FactsSkeleton />}
+      origin={(row) => [row.namespace, row.pod].filter(Boolean).join(" ▸ ")}
+      summary={() => (
+        <Stack>
           <ChartGrid>
-            <ObjectCharts cluster={owner.data} id={cluster} level="node" choice={nodeGroups} object={{ cluster, node: name }} scope={{ cluster, node: name }} />
+            <ObjectCharts cluster={owner.data} level="node" choice={nodeGroups} place={place} first={4} />
           </ChartGrid>
-          <Section title="Pods" note={pods.data ? count(pods.data.length) : undefined} right={<PinButton panel={{ title: `Pods on ${name}`.slice(0, 120), kind: "table", of: "pods", object: { cluster, node: name }, ...(search.sort === undefined ? {} : { sort: search.sort }) }} />}>
-            <Loaded query={pods} what="Pods" skeleton={<TableSkeleton />}>
-              {(list) => <PodTable cluster={cluster} pods={list} of="node" sort={search.sort} onSort={(sort) => set({ sort })} />}
-            </Loaded>
+          <Pods cluster={cluster} node={name} />
+          <Section title={m.moreCharts}>
+            <ChartGrid>
+              <ObjectCharts cluster={owner.data} level="node" choice={nodeGroups} place={place} after={4} />
+            </ChartGrid>
           </Section>
-          </div>
-        </Tabs.Panel>
-        <Tabs.Panel value="events" pt="md">
-          <EventView
-            cluster={cluster}
-            scope={{ cluster, kind: "Node", name }}
-            typed={search.q ?? ""}
-            onTyped={(q) => set({ q: q === "" ? undefined : q })}
-            what={`the events of node ${name}`}
-            withObject={false}
-          />
-        </Tabs.Panel>
-      </Tabs>
-    </Page>
+          <LackingCharts cluster={owner.data} levels={["node"]} />
+        </Stack>
+      )}
+    />
+  );
+}
+
+function Pods({ cluster, node }: { cluster: string; node: string }) {
+  const [{ filter = "", sort }, set] = useObjectSearch();
+  const pods = usePods(cluster, { node });
+  const deferred = useDeferredValue(filter);
+  return (
+    <Section
+      title={m.tabs.pods}
+      note={pods.data ? count(pods.data.length) : undefined}
+      right={
+        <>
+          <FilterInput what={m.tabs.pods.toLowerCase()} value={filter} onChange={(f) => set({ filter: f })} />
+          <PinButton panel={{ title: `${m.tabs.pods}: ${node}`.slice(0, 120), kind: "table", of: "pods", object: { cluster, node }, ...(sort === undefined ? {} : { sort }) }} />
+        </>
+      }
+    >
+      <Loaded query={pods} what={m.tabs.pods} skeleton={<TableSkeleton />}>
+        {(list) => <PodTable cluster={cluster} pods={list} of="node" filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+      </Loaded>
+    </Section>
+  );
+}
+
+function Summary({ node: n }: { node: Node }) {
+  const now = useNow();
+  return (
+    <Card>
+      <Facts>
+        <Fact label={m.facts.allocatable}>{m.coresAndBytes(cores(n.allocatable.cpu_cores), bytes(n.allocatable.memory_bytes))}</Fact>
+        <Fact label={m.facts.pods}>{count(n.pods)}</Fact>
+        <Fact label={m.facts.restarts1h}>{count(n.restarts_1h)}</Fact>
+        <Fact label={m.facts.roles}>{n.roles.join(", ") || m.none}</Fact>
+        <Fact label={m.facts.kubelet}>{n.kubelet_version || m.unknown}</Fact>
+        <Fact label={m.facts.runtime}>{n.container_runtime || m.unknown}</Fact>
+        <Fact label={m.facts.system}>{n.os_image || m.unknown}</Fact>
+        <Fact label={m.facts.address}>{n.internal_ip || m.unknown}</Fact>
+        <Fact label={m.facts.age}>{age(n.created_at, now)}</Fact>
+        {n.conditions
+          .filter((c) => (c.type === "Ready") !== (c.status === "True"))
+          .map((c) => (
+            <Fact key={c.type} label={c.type}>
+              <StateLabel state={c.type === "Ready" ? "critical" : "warning"}>
+                {c.reason || c.status}, {age(c.since, now)}
+              </StateLabel>
+            </Fact>
+          ))}
+      </Facts>
+    </Card>
   );
 }

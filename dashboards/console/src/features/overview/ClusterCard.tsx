@@ -2,6 +2,7 @@ import { Link } from "@tanstack/react-router";
 import type { Cluster } from "@/api/types";
 import { PartsBar, UsageBar } from "@/ui/Bars";
 import { age, bytes, cores, count, duration, instant } from "@/ui/format";
+import { overview as m } from "@/i18n/overview";
 import { useNow } from "@/ui/now";
 import { StateCount, StateIcon, stateOf, stateWords } from "@/ui/state";
 import { phaseParts } from "./model";
@@ -14,7 +15,7 @@ export function ClusterCard({ cluster: c, only }: { cluster: Cluster; only: bool
   const seen = instant(c.last_seen_at);
   const notReady = c.nodes.total - c.nodes.ready;
   return (
-    <article className={classes.card} data-state={state} aria-label={`cluster ${c.name}`}>
+    <article className={classes.card} data-state={state} aria-label={m.cluster(c.name)}>
       <header className={classes.cardHead}>
         <StateIcon state={state} size={20} />
         <Link to="/clusters/$cluster" params={{ cluster: c.id }} className={classes.cardLink}>
@@ -23,8 +24,8 @@ export function ClusterCard({ cluster: c, only }: { cluster: Cluster; only: bool
         <span className={classes.quiet}>
           {c.kind} {c.version}
         </span>
-        <span className={classes.fresh} title={`one sample each ${c.interval_seconds} s`}>
-          {seen === undefined ? stateWords.waiting : state === "stale" ? `silent for ${age(c.last_seen_at, now)}` : now - seen < 60 ? "fresh" : `${duration(now - seen)} old`}
+        <span className={classes.fresh} title={m.samples(c.interval_seconds)}>
+          {seen === undefined ? stateWords.waiting : state === "stale" ? m.silentFor(age(c.last_seen_at, now)) : now - seen < 60 ? m.fresh : m.old(duration(now - seen))}
         </span>
       </header>
       {only ? null : <p className={classes.cardSentence}>{c.sentence}</p>}
@@ -33,24 +34,24 @@ export function ClusterCard({ cluster: c, only }: { cluster: Cluster; only: bool
           <b>
             {count(c.nodes.ready)}/{count(c.nodes.total)}
           </b>{" "}
-          nodes ready
+          {m.nodesReady}
         </StateCount>
         <StateCount state="warning" n={c.workloads.abnormal}>
-          <b>{count(c.workloads.abnormal)}</b> of {count(c.workloads.total)} workloads unhealthy
+          <b>{count(c.workloads.abnormal)}</b> {m.unhealthy(count(c.workloads.total))}
         </StateCount>
       </div>
-      <PartsBar name="Pods" parts={phaseParts(c.pods)} />
-      <UsageBar name="CPU" {...c.cpu} format={(v) => (v === null || v === undefined ? cores(v) : `${cores(v)}${v < 1 ? "" : " cores"}`)} />
-      <UsageBar name="Memory" {...c.memory} format={bytes} />
+      <PartsBar name={m.pods} parts={phaseParts(c.pods)} />
+      <UsageBar name={m.cpu} {...c.cpu} format={(v) => (v === null || v === undefined ? cores(v) : v < 1 ? cores(v) : m.cores(cores(v)))} />
+      <UsageBar name={m.memory} {...c.memory} format={bytes} />
       <footer className={classes.cardFoot}>
         {c.incidents.critical + c.incidents.warning + c.incidents.info === 0 ? (
-          <span className={classes.quiet}>No active incident</span>
+          <span className={classes.quiet}>{m.noActive}</span>
         ) : (
           <>
             {(["critical", "warning", "info"] as const).map((s) =>
               c.incidents[s] > 0 ? (
                 <StateCount key={s} state={s} n={c.incidents[s]}>
-                  {c.incidents[s]} {s}
+                  {c.incidents[s]} {m.severity[s]}
                 </StateCount>
               ) : null,
             )}

@@ -1,23 +1,26 @@
 import { Skeleton } from "@mantine/core";
 import type { ReactNode } from "react";
 import type { Sample } from "@/api/prometheus";
-import { NodeLink, PodLink, WorkloadLink } from "@/parts/objects/links";
+import { ContainerLink, NamespaceLink, NodeLink, PodLink, WorkloadLink } from "@/parts/objects/links";
+import { overview as m } from "@/i18n/overview";
 import { Section } from "@/ui/Bits";
 import { count, percent } from "@/ui/format";
 import classes from "./overview.module.css";
 import { useWorst, type WorstKind } from "./queries";
 
 const lists: readonly { kind: WorstKind; title: string; format: (v: number) => string; none: string }[] = [
-  { kind: "restarts", title: "Most restarts in 1 h", format: count, none: "Nothing restarted in the last hour." },
-  { kind: "memory", title: "Nearest to the memory limit", format: percent, none: "No pod is over 50 % of its memory limit." },
-  { kind: "cpu", title: "Nearest to the CPU limit", format: percent, none: "No pod is over 50 % of its CPU limit." },
-  { kind: "disk", title: "Fullest file systems", format: percent, none: "No file system is over 50 % full." },
+  { kind: "restarts", title: m.worst.restarts, format: count, none: m.worst.noRestarts },
+  { kind: "memory", title: m.worst.memory, format: percent, none: m.worst.noMemory },
+  { kind: "cpu", title: m.worst.cpu, format: percent, none: m.worst.noCPU },
+  { kind: "throttled", title: m.worst.throttled, format: percent, none: m.worst.noThrottled },
+  { kind: "disk", title: m.worst.disk, format: percent, none: m.worst.noDisk },
+  { kind: "volumes", title: m.worst.volumes, format: percent, none: m.worst.noVolumes },
 ];
 
 /** The few objects that are nearest to trouble, whether or not a policy looks at them. */
 export function WorstNow() {
   return (
-    <Section title="Worst now">
+    <Section title={m.worst.title}>
       <div className={classes.worst}>
         {lists.map((l) => (
           <WorstList key={l.kind} {...l} />
@@ -33,7 +36,7 @@ function WorstList({ kind, title, format, none }: (typeof lists)[number]) {
     <div className={classes.worstList}>
       <h3>{title}</h3>
       {worst.error && !worst.data ? (
-        <p className={classes.quiet}>Could not be loaded: {worst.error.message}</p>
+        <p className={classes.quiet}>{m.worst.failed(worst.error.message)}</p>
       ) : worst.data === undefined ? (
         <Skeleton height={128} />
       ) : worst.data.length === 0 ? (
@@ -54,7 +57,9 @@ function WorstList({ kind, title, format, none }: (typeof lists)[number]) {
 }
 
 function subject({ labels: l }: Sample): ReactNode {
-  const { cluster = "", namespace = "", pod, workload, workload_type: type, node } = l;
+  const { cluster = "", namespace = "", pod, container, workload, workload_type: type, node, persistentvolumeclaim: claim } = l;
+  if (claim !== undefined) return <NamespaceLink cluster={cluster} namespace={namespace}>{claim}</NamespaceLink>;
+  if (pod !== undefined && container !== undefined) return <ContainerLink cluster={cluster} namespace={namespace} pod={pod} container={container}>{`${pod} ▸ ${container}`}</ContainerLink>;
   if (pod !== undefined) return <PodLink cluster={cluster} namespace={namespace} pod={pod} />;
   if (workload !== undefined && type !== undefined)
     return <WorkloadLink cluster={cluster} namespace={namespace} type={type} name={workload} />;

@@ -1,6 +1,6 @@
 import type { Cluster, Incident } from "@/api/types";
+import { overview as m } from "@/i18n/overview";
 import type { Part } from "@/ui/Bars";
-import { plural } from "@/ui/format";
 import { rank, type State, stateOf } from "@/ui/state";
 
 /** Clusters, the worst first; among equals the one with more severe incidents, then by name. */
@@ -23,17 +23,15 @@ export function overviewSentence(clusters: readonly Cluster[], active: readonly 
   const bad = clusters.filter((c) => c.state === "critical" || c.state === "warning");
   const silent = clusters.filter((c) => c.state === "stale");
   if (clusters.length === 1) {
-    parts.push(`${first.name}: ${first.sentence}`);
+    parts.push(m.says.one(first.name, first.sentence));
   } else if (bad.length > 0) {
-    parts.push(
-      `${bad.length} of ${clusters.length} clusters ${bad.length === 1 ? "needs" : "need"} attention; worst is ${first.name}: ${first.sentence}`,
-    );
+    parts.push(m.says.attention(bad.length, clusters.length, first.name, first.sentence));
   } else if (silent.length === 0) {
-    parts.push(`All ${clusters.length} clusters are well`);
+    parts.push(m.says.well(clusters.length));
   }
-  if (silent.length > 0 && clusters.length > 1) parts.push(`${plural(silent.length, "cluster")} ${silent.length === 1 ? "is" : "are"} silent`);
-  const said = parts.join("; ").replace(/\.$/, "");
-  return `${said}${active.length > 0 ? `. ${plural(active.length, "incident")} active` : ""}.`;
+  if (silent.length > 0 && clusters.length > 1) parts.push(m.says.silent(silent.length));
+  const said = parts.join(m.says.join).replace(/\.$/, "");
+  return `${said}${active.length > 0 ? `${m.says.stop}${m.says.active(active.length)}` : ""}${m.says.end}`;
 }
 
 export const phases = ["running", "pending", "failed", "unknown", "succeeded"] as const;
@@ -49,5 +47,5 @@ const tones: Record<(typeof phases)[number], Part["tone"]> = {
 export const phaseParts = (pods: Readonly<Record<string, number>>): Part[] =>
   phases.map((name) => {
     const tone = tones[name];
-    return { name, n: pods[name] ?? 0, ...(tone ? { tone } : {}) };
+    return { name: m.phases[name], n: pods[name] ?? 0, ...(tone ? { tone } : {}) };
   });

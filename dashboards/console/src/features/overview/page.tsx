@@ -5,6 +5,8 @@ import { IncidentTable } from "@/parts/incidents/IncidentTable";
 import { AddCluster } from "@/parts/clusters/AddCluster";
 import { Page } from "@/parts/page";
 import { useClusters, useIncidents } from "@/parts/queries";
+import { frame } from "@/i18n/frame";
+import { overview as m } from "@/i18n/overview";
 import { Section } from "@/ui/Bits";
 import { Failure, Loaded, TableSkeleton } from "@/ui/Feedback";
 import { stateOf } from "@/ui/state";
@@ -12,6 +14,7 @@ import { ClusterCard } from "./ClusterCard";
 import { overallState, overviewSentence, worstFirst } from "./model";
 import classes from "./overview.module.css";
 import { Hidden } from "./Hidden";
+import { WhatChanged } from "./WhatChanged";
 import { WorstNow } from "./WorstNow";
 
 const route = getRouteApi("/");
@@ -26,13 +29,13 @@ export function OverviewPage() {
   const waiting = known.length > 0 && known.every((c) => stateOf(c.state) === "waiting");
   return (
     <Page
-      title="Overview"
+      title={frame.pages.overview}
       loading={clusters.data === undefined && !clusters.error}
       {...(known.length > 0 && { state: overallState(known), sentence: overviewSentence(known, incidents.data ?? noIncidents) })}
-      {...(clusters.data?.length === 0 && { sentence: "No cluster sends data yet." })}
+      {...(clusters.data?.length === 0 && { sentence: m.noCluster })}
     >
       {clusters.error && !clusters.data ? (
-        <Failure what="The clusters" error={clusters.error} onRetry={() => void clusters.refetch()} />
+        <Failure what={m.theClusters} error={clusters.error} onRetry={() => void clusters.refetch()} />
       ) : clusters.data === undefined ? (
         <div className={classes.cards}>
           <Skeleton height={220} radius={8} />
@@ -50,25 +53,28 @@ export function OverviewPage() {
           {waiting ? null : (
             <>
               <Section
-                title="Active incidents"
+                title={m.activeIncidents}
                 right={
                   <Link to="/incidents" className={classes.more}>
-                    All incidents
+                    {m.allIncidents}
                   </Link>
                 }
               >
-                <Loaded query={incidents} what="Incidents" skeleton={<TableSkeleton rows={2} />}>
+                <Loaded query={incidents} what={m.incidents} skeleton={<TableSkeleton rows={2} />}>
                   {(list) => (
                     <IncidentTable
                       incidents={list}
                       sort={sort}
                       onSort={(s) => void navigate({ search: (old) => ({ ...old, sort: s }), resetScroll: false })}
-                      empty="No incident is active."
+                      empty={m.noIncident}
                     />
                   )}
                 </Loaded>
               </Section>
-              <WorstNow />
+              <div className={classes.pair}>
+                <WhatChanged several={known.length > 1} />
+                <WorstNow />
+              </div>
               <Hidden clusters={clusters.data} />
             </>
           )}

@@ -1,24 +1,20 @@
-import { Skeleton, Tabs } from "@mantine/core";
 import { getRouteApi } from "@tanstack/react-router";
-import { useMemo } from "react";
-import { IncidentTable } from "@/parts/incidents/IncidentTable";
-import { ofWorkload } from "@/parts/incidents/model";
+import { useDeferredValue, useMemo } from "react";
+import type { Pod, Workload } from "@/api/types";
+import { objects as m } from "@/i18n/objects";
 import { ChartGrid } from "@/parts/charts/ChartGrid";
-import { EventView } from "@/parts/logs/EventView";
-import { LogView } from "@/parts/logs/LogView";
-import { ClusterLink, ClustersLink, NamespaceLink } from "@/parts/objects/links";
-import { shortPodName, staleSince, workloadSentence, workloadState } from "@/parts/objects/model";
-import { ObjectCharts } from "@/parts/objects/ObjectCharts";
-import { ObjectGone } from "@/parts/objects/ObjectGone";
+import { LastEnds } from "@/parts/objects/LastEnd";
+import { NamespaceLink } from "@/parts/objects/links";
+import { shortPodName, workloadSentence, workloadState } from "@/parts/objects/model";
+import { LackingCharts, ObjectCharts } from "@/parts/objects/ObjectCharts";
+import { FilterInput, ObjectPage, Stack, useObjectSearch } from "@/parts/objects/ObjectPage";
 import { PodTable } from "@/parts/objects/PodTable";
-import { Page } from "@/parts/page";
-import { useCluster, useIncidents, usePods } from "@/parts/queries";
+import { useCluster, usePods } from "@/parts/queries";
 import { Card, Fact, Facts, Section } from "@/ui/Bits";
+import { FactsSkeleton, Loaded, TableSkeleton } from "@/ui/Feedback";
 import { age, bytes, cores, count } from "@/ui/format";
-import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { useWorkload } from "./queries";
-import classes from "./workload.module.css";
 
 const route = getRouteApi("/clusters/$cluster/namespaces/$ns/workloads/$type/$name");
 
@@ -29,110 +25,73 @@ const byPod = ["pod"] as const;
 
 export function WorkloadPage() {
   const { cluster, ns, type, name } = route.useParams();
-  const search = route.useSearch();
-  const navigate = route.useNavigate();
   const workload = useWorkload(cluster, ns, type, name);
   const owner = useCluster(cluster);
   const pods = usePods(cluster, { namespace: ns, workload_type: type, workload: name });
-  const incidents = useIncidents("all", cluster);
-  const now = useNow();
   const w = workload.data;
-  const labels = useMemo(() => ({ cluster, namespace: ns, workload_type: type, workload: name }), [cluster, ns, type, name]);
-  const mine = useMemo(() => ofWorkload(incidents.data ?? [], ns, type, name), [incidents.data, ns, type, name]);
-  const set = (change: Partial<typeof search>) =>
-    void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
+  const place = useMemo(() => ({ cluster, namespace: ns, workload_type: type, workload: name }), [cluster, ns, type, name]);
   return (
-    <Page
-      crumbs={[
-        <ClustersLink key="a" />,
-        <ClusterLink key="c" cluster={cluster}>
-          {owner.data?.name}
-        </ClusterLink>,
-        <NamespaceLink key="n" cluster={cluster} namespace={ns} />,
-      ]}
-      title={name}
-      tab={`${name} in ${ns}`}
-      kind={`${type} in ${ns}`}
+    <ObjectPage
+      place={place}
+      query={workload}
+      name={name}
+      tab={m.tab(name, ns)}
+      kind={m.kindIn(type, ns)}
+      crumbs={[<NamespaceLink key="n" cluster={cluster} namespace={ns} />]}
       state={w ? workloadState(w) : undefined}
-      loading={!w && !workload.error}
       sentence={w ? workloadSentence(w, pods.data) : undefined}
-      staleSince={staleSince(owner.data)}
-    >
-      {workload.error && !w ? (
-        <ObjectGone what={`${type}/${name}`} cluster={cluster} error={workload.error} onRetry={() => void workload.refetch()} />
-      ) : null}
-      {w ? (
-        <Card>
-          <Facts>
-            <Fact label="Ready">
-              {count(w.ready)} of {count(w.desired)}
-            </Fact>
-            <Fact label="CPU">{cores(w.cpu_cores)}</Fact>
-            <Fact label="Memory">{bytes(w.mem_bytes)}</Fact>
-            <Fact label="Restarts in 1 h">{count(w.restarts_1h)}</Fact>
-            <Fact label="Age">{age(w.created_at, now)}</Fact>
-            <Fact label={w.images.length === 1 ? "Image" : "Images"}>{w.images.join(", ") || "unknown"}</Fact>
-          </Facts>
-        </Card>
-      ) : workload.error ? null : (
-        <Skeleton height={70} radius={8} />
-      )}
-      <Tabs value={search.tab ?? "charts"} onChange={(tab) => set({ tab: tab ?? undefined, q: undefined, sort: undefined })} keepMounted={false}>
-        <Tabs.List>
-          <Tabs.Tab value="charts">Charts and pods</Tabs.Tab>
-          <Tabs.Tab value="logs">Logs</Tabs.Tab>
-          <Tabs.Tab value="events">Events</Tabs.Tab>
-          <Tabs.Tab value="incidents">Incidents{mine.length > 0 ? ` ${mine.length}` : ""}</Tabs.Tab>
-        </Tabs.List>
-        <Tabs.Panel value="charts" pt="md">
-          <div className={classes.stack}>
+      facts={w ? <Summary workload={w} /> : workload.error ? null : <FactsSkeleton />}
+      origin={(row) => shortPodName(row.pod ?? "", name)}
+      summary={() => (
+        <Stack>
           <ChartGrid>
-            <ObjectCharts cluster={owner.data} id={cluster} level="pod" choice={podGroups} by={byPod} object={labels} scope={labels} suffix=", by pod" />
-            <ObjectCharts cluster={owner.data} id={cluster} level="workload" choice={workloadGroups} object={labels} scope={labels} />
+            <ObjectCharts cluster={owner.data} level="pod" choice={podGroups} by={byPod} place={place} titled={m.byPod} />
+            <ObjectCharts cluster={owner.data} level="workload" choice={workloadGroups} place={place} first={2} />
           </ChartGrid>
-          <Section title="Pods" note={pods.data ? count(pods.data.length) : undefined}>
-            <Loaded query={pods} what="Pods" skeleton={<TableSkeleton rows={3} />}>
-              {(list) => <PodTable cluster={cluster} pods={list} of="workload" sort={search.sort} onSort={(sort) => set({ sort })} />}
-            </Loaded>
+          <Pods cluster={cluster} query={pods} />
+          <WorstEnd cluster={cluster} pods={pods.data ?? []} />
+          <Section title={m.moreCharts}>
+            <ChartGrid>
+              <ObjectCharts cluster={owner.data} level="workload" choice={workloadGroups} place={place} after={2} />
+            </ChartGrid>
           </Section>
-          </div>
-        </Tabs.Panel>
-        <Tabs.Panel value="logs" pt="md">
-          <LogView
-            cluster={cluster}
-            scope={labels}
-            what={`the logs of ${type}/${name}`}
-            typed={search.q ?? ""}
-            onTyped={(q) => set({ q: q === "" ? undefined : q })}
-            wrap={search.wrap === "1"}
-            onWrap={(wrap) => set({ wrap: wrap ? "1" : undefined })}
-            live={search.live === "1"}
-            onLive={(live) => set({ live: live ? "1" : undefined })}
-            origin={(row) => shortPodName(row.pod ?? "", name)}
-          />
-        </Tabs.Panel>
-        <Tabs.Panel value="events" pt="md">
-          <EventView
-            cluster={cluster}
-            scope={{ cluster, namespace: ns }}
-            // An event names the pod or the ReplicaSet: both begin with the workload's name.
-            fixed={`name:="${name}" or name:~"^${escapeRegExp(name)}-"`}
-            typed={search.q ?? ""}
-            onTyped={(q) => set({ q: q === "" ? undefined : q })}
-            what={`the events of ${type}/${name} and of its pods`}
-            withObject
-          />
-        </Tabs.Panel>
-        <Tabs.Panel value="incidents" pt="md">
-          <Section title="Incidents" note="active and past">
-            <Loaded query={incidents} what="Incidents" skeleton={<TableSkeleton rows={3} />}>
-              {() => <IncidentTable incidents={mine} sort={search.sort} onSort={(sort) => set({ sort })} empty="This workload has had no incident." />}
-            </Loaded>
-          </Section>
-        </Tabs.Panel>
-      </Tabs>
-    </Page>
+          <LackingCharts cluster={owner.data} levels={["workload"]} />
+        </Stack>
+      )}
+    />
   );
 }
 
-const escapeRegExp = (s: string): string => s.replace(/[.*+?^${}()|[\]\\]/g, "\\\\$&");
+function Pods({ cluster, query }: { cluster: string; query: ReturnType<typeof usePods> }) {
+  const [{ filter = "", sort }, set] = useObjectSearch();
+  const deferred = useDeferredValue(filter);
+  return (
+    <Section title={m.tabs.pods} note={query.data ? count(query.data.length) : undefined} right={<FilterInput what={m.tabs.pods.toLowerCase()} value={filter} onChange={(f) => set({ filter: f })} />}>
+      <Loaded query={query} what={m.tabs.pods} skeleton={<TableSkeleton rows={3} />}>
+        {(list) => <PodTable cluster={cluster} pods={list} of="workload" filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+      </Loaded>
+    </Section>
+  );
+}
+
+/** How the pod that restarted most often ended last: what a reader of a restarting workload looks for. */
+function WorstEnd({ cluster, pods }: { cluster: string; pods: readonly Pod[] }) {
+  const worst = pods.reduce<Pod | undefined>((a, b) => (b.restarts > (a?.restarts ?? 0) && b.containers.some((c) => c.last) ? b : a), undefined);
+  return worst ? <LastEnds cluster={cluster} pod={worst} /> : null;
+}
+
+function Summary({ workload: w }: { workload: Workload }) {
+  const now = useNow();
+  return (
+    <Card>
+      <Facts>
+        <Fact label={m.facts.ready}>{m.ofDesired(count(w.ready), count(w.desired))}</Fact>
+        <Fact label={m.facts.cpu}>{cores(w.cpu_cores)}</Fact>
+        <Fact label={m.facts.memory}>{bytes(w.mem_bytes)}</Fact>
+        <Fact label={m.facts.restarts1h}>{count(w.restarts_1h)}</Fact>
+        <Fact label={m.facts.age}>{age(w.created_at, now)}</Fact>
+        <Fact label={w.images.length === 1 ? m.facts.image : m.facts.images}>{w.images.join(", ") || m.unknown}</Fact>
+      </Facts>
+    </Card>
+  );
+}

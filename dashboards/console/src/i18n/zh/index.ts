@@ -1,9 +1,13 @@
 // The whole of Simplified Chinese, loaded only where it is read. It needs nothing that names a word.
 import { zh as act } from "./act";
+import { zh as charts } from "./charts";
+import { zh as frame } from "./frame";
 import { zh as help } from "./help";
 import { zh as incidents } from "./incidents";
+import { zh as objects } from "./objects";
+import { zh as overview } from "./overview";
 import { zh as policies } from "./policies";
 import { zh as settings } from "./settings";
 import { zh as ui } from "./ui";
 
-export const zh = { act, help, incidents, policies, settings, ui };
+export const zh = { act, charts, frame, help, incidents, objects, overview, policies, settings, ui };

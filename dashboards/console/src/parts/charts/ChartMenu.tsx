@@ -6,6 +6,7 @@ import type { Metric } from "@/api/types";
 import type { BoardPanel } from "@/parts/boards/model";
 import { pin } from "@/parts/boards/pinStore";
 import { useRange } from "@/parts/page";
+import { charts as m } from "@/i18n/charts";
 import { useNow } from "@/ui/now";
 import { resolveRange, toRFC3339 } from "@/ui/time";
 import { fileName, save } from "./export";
@@ -54,37 +55,37 @@ export function ChartMenu({ title, section, metrics, queries, object, panel, csv
   return (
     <Menu shadow="md" position="bottom-start">
       <Menu.Target>
-        <ActionIcon variant="subtle" size="sm" aria-label={`take from the chart ${title}`}>
+        <ActionIcon variant="subtle" size="sm" aria-label={m.menu.take(title)}>
           <IconDots size={14} />
         </ActionIcon>
       </Menu.Target>
       <Menu.Dropdown>
         <Menu.Item leftSection={<IconZoomQuestion size={14} />} renderRoot={(props) => <Link to="/explore" search={{ q: queries[0] ?? "" }} {...props} />}>
-          Open in Explore
+          {m.menu.explore}
         </Menu.Item>
         {first ? (
           <Menu.Item leftSection={<IconShieldPlus size={14} />} renderRoot={(props) => <Link to="/new/policy" search={{ ...object, metric: first.name }} {...props} />}>
-            Make a policy
+            {m.menu.policy}
           </Menu.Item>
         ) : null}
         <Menu.Item leftSection={<IconPin size={14} />} onClick={() => pin(panel)}>
-          Pin to a board
+          {m.menu.pin}
         </Menu.Item>
         <Menu.Divider />
         <Menu.Item leftSection={<IconCode size={14} />} onClick={() => copy(queries.join("\n"))}>
-          Copy PromQL
+          {m.menu.promql}
         </Menu.Item>
-        <Menu.Item leftSection={<IconTag size={14} />} onClick={() => copy(metrics.map((m) => m.name).join("\n"))}>
-          Copy the metric’s name
+        <Menu.Item leftSection={<IconTag size={14} />} onClick={() => copy(metrics.map((x) => x.name).join("\n"))}>
+          {m.menu.name}
         </Menu.Item>
         <Menu.Item leftSection={<IconLink size={14} />} onClick={link}>
-          Copy a link to this time
+          {m.menu.link}
         </Menu.Item>
         <Menu.Item leftSection={<IconFileSpreadsheet size={14} />} onClick={() => save(`${fileName(title)}.csv`, "text/csv", csv())}>
-          Save as CSV
+          {m.menu.csv}
         </Menu.Item>
         <Menu.Item leftSection={<IconPhoto size={14} />} onClick={picture}>
-          Save as PNG
+          {m.menu.png}
         </Menu.Item>
       </Menu.Dropdown>
     </Menu>

@@ -7,6 +7,7 @@ import { chartPanel } from "@/parts/boards/model";
 import { useCompare, useRange, useSetRange } from "@/parts/page";
 import { byUnit, clock, duration, percent } from "@/ui/format";
 import { useNow } from "@/ui/now";
+import { charts as m } from "@/i18n/charts";
 import { resolveRange, type TimeRange, toRFC3339 } from "@/ui/time";
 import classes from "./ChartPanel.module.css";
 import { CursorStore } from "./cursor";
@@ -57,14 +58,14 @@ export function ChartPanel(props: ChartPanelProps) {
   const [first] = panel.metrics;
   if (!first) return null;
 
-  const reasons = [...new Set(panel.metrics.flatMap((m) => lacking?.get(m.name) ?? []))];
-  const isLacking = panel.metrics.every((m) => lacking?.has(m.name));
+  const reasons = [...new Set(panel.metrics.flatMap((x) => lacking?.get(x.name) ?? []))];
+  const isLacking = panel.metrics.every((x) => lacking?.has(x.name));
   const top = axisTop(
     drawn.lines.reduce<number | null>((max, l) => {
-      const m = statistics(l.values).max;
-      return m === null ? max : Math.max(max ?? 0, m);
+      const highest = statistics(l.values).max;
+      return highest === null ? max : Math.max(max ?? 0, highest);
     }, null),
-    Math.max(0, ...panel.metrics.map((m) => m.chart.max ?? 0)),
+    Math.max(0, ...panel.metrics.map((x) => x.chart.max ?? 0)),
   );
   const resolved = resolveRange(range, now);
   const drawing = first.kind === "counter" ? "bars" : first.kind === "state" ? "steps" : "line";
@@ -77,10 +78,10 @@ export function ChartPanel(props: ChartPanelProps) {
           w={360}
           label={
             <div className={classes.help}>
-              {panel.metrics.map((m) => (
-                <div key={m.name}>
-                  <div>{m.help}</div>
-                  <code>{m.name}</code>
+              {panel.metrics.map((x) => (
+                <div key={x.name}>
+                  <div>{x.help}</div>
+                  <code>{x.name}</code>
                 </div>
               ))}
             </div>
@@ -93,25 +94,25 @@ export function ChartPanel(props: ChartPanelProps) {
             title={title}
             section={section}
             metrics={panel.metrics}
-            queries={panel.metrics.map((m) => promql(m, object, stepSeconds, by, panel.only))}
+            queries={panel.metrics.map((x) => promql(x, object, stepSeconds, by, panel.only))}
             object={object}
             panel={chartPanel(title, panel, object, by)}
             csv={() => csv(drawn.times, drawn.lines)}
           />
         </span>
         <span className={classes.stat}>
-          {statisticWords(first)} each {duration(stepSeconds)}
+          {m.each(statisticWords(first), duration(stepSeconds))}
         </span>
       </header>
       <div className={classes.plot} style={{ minHeight: height }}>
         {isLacking ? (
-          <Nothing title="Not available on this cluster">{reasons.join(" ")}</Nothing>
+          <Nothing title={m.lacking}>{reasons.join(" ")}</Nothing>
         ) : answer.error ? (
-          <Nothing title="Could not be loaded">{answer.error.message}</Nothing>
+          <Nothing title={m.failed}>{answer.error.message}</Nothing>
         ) : answer.loading ? (
           <Skeleton height={height - 10} mt={5} />
         ) : drawn.lines.length === 0 ? (
-          <Nothing title="No data in this range">{first.absent ? `There is none when ${first.absent}.` : ""}</Nothing>
+          <Nothing title={m.none}>{first.absent ? m.absent(first.absent) : ""}</Nothing>
         ) : (
           <>
             <Plot
@@ -123,7 +124,7 @@ export function ChartPanel(props: ChartPanelProps) {
               height={height}
               start={resolved.start}
               end={resolved.end}
-              label={`chart of ${title}`}
+              label={m.of(title)}
               {...(marks ? { marks } : {})}
               {...(thresholds ? { thresholds } : {})}
               onCursor={cursor.set}
@@ -142,11 +143,40 @@ export function ChartPanel(props: ChartPanelProps) {
         )}
       </div>
       {drawn.lines.length > 0 && !isLacking ? (
-        <Legend lines={drawn.lines} unit={panel.unit} times={drawn.times} cursor={cursor} left={drawn.left} />
+        <>
+          <Legend lines={drawn.lines} unit={panel.unit} times={drawn.times} cursor={cursor} left={drawn.left} />
+          <MarksHere marks={marks ?? noMarks} thresholds={thresholds ?? noThresholds} times={drawn.times} cursor={cursor} />
+        </>
       ) : (
         <div className={classes.noLegend} />
       )}
     </section>
+  );
+}
+
+const noMarks: readonly Mark[] = [];
+const noThresholds: readonly Threshold[] = [];
+
+/** What the marks near the cursor are; without a cursor whose thresholds are drawn. The room for it is always there. */
+function MarksHere({ marks, thresholds, times, cursor }: { marks: readonly Mark[]; thresholds: readonly Threshold[]; times: readonly number[]; cursor: CursorStore }) {
+  const index = useSyncExternalStore(cursor.subscribe, cursor.get);
+  const now = useNow();
+  if (marks.length === 0 && thresholds.length === 0) return null;
+  const at = index === null ? undefined : times[index];
+  // As near as a pointer is to a triangle of a few pixels.
+  const near = ((times.at(-1) ?? 0) - (times[0] ?? 0)) / 80;
+  const here = at === undefined ? [] : marks.filter((k) => ((k.kind ?? "incident") === "incident" ? k.from - near <= at && at <= k.to + near : Math.abs(k.from - at) <= near));
+  const owners = [...new Set(thresholds.flatMap((t) => t.label ?? []))];
+  const words =
+    here.length > 0
+      ? here.slice(0, 3).map((k) => `${clock(k.from, now)} ${m.marks[k.kind ?? "incident"] ?? ""}${k.label === undefined ? "" : `: ${k.label}`}`)
+      : at === undefined && owners.length > 0
+        ? [m.threshold(owners.join(", "))]
+        : [];
+  return (
+    <div className={classes.marksHere} title={words.join("\n")}>
+      {words.join(" · ")}
+    </div>
   );
 }
 
@@ -168,7 +198,7 @@ function Picked({ time, left, at, onClose }: { time: number; left: number; at: {
       <span className={classes.pickedLink}>
         <IconListDetails size={14} aria-hidden /> {at.events}
       </span>
-      <button type="button" onClick={onClose} aria-label="close" className={classes.close}>
+      <button type="button" onClick={onClose} aria-label={m.close} className={classes.close}>
         <IconX size={14} />
       </button>
     </div>
@@ -188,15 +218,15 @@ export function Legend({ lines, unit, times, cursor, left }: { lines: readonly L
   const names = useMemo(() => shortNames(lines.map((l) => l.name)), [lines]);
   const at = index === null ? undefined : times[index];
   return (
-    <div className={classes.legend} data-many={lines.length > 4 || undefined} {...(lines.length > 4 ? { tabIndex: 0, role: "region", "aria-label": "legend" } : {})}>
+    <div className={classes.legend} data-many={lines.length > 4 || undefined} {...(lines.length > 4 ? { tabIndex: 0, role: "region", "aria-label": m.legend } : {})}>
       <table>
         <thead>
           <tr>
             <th />
-            <th className={classes.optional}>min</th>
-            <th className={classes.optional}>avg</th>
-            <th>max</th>
-            <th className={classes.at}>{at === undefined ? "last" : clock(at, now, true)}</th>
+            <th className={classes.optional}>{m.min}</th>
+            <th className={classes.optional}>{m.avg}</th>
+            <th>{m.max}</th>
+            <th className={classes.at}>{at === undefined ? m.last : clock(at, now, true)}</th>
           </tr>
         </thead>
         <tbody>
@@ -220,7 +250,7 @@ export function Legend({ lines, unit, times, cursor, left }: { lines: readonly L
           })}
         </tbody>
       </table>
-      {left > 0 ? <div className={classes.left}>{left} more with lower peaks are not drawn</div> : null}
+      {left > 0 ? <div className={classes.left}>{m.left(left)}</div> : null}
     </div>
   );
 }

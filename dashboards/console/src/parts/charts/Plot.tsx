@@ -2,21 +2,28 @@ import { useComputedColorScheme } from "@mantine/core";
 import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { charts as m } from "@/i18n/charts";
 import { byUnit } from "@/ui/format";
+import { chosenZone, wallTime } from "@/ui/zone";
 import { axisSteps, axisTop, isolated, type Line } from "./model";
 import { lineStroke } from "./palette";
 
 export type Drawing = "line" | "steps" | "bars";
 
 export interface Mark {
+  /** An incident, which it is when not said, is a band; a change or an event is a moment. */
+  readonly kind?: "incident" | "change" | "event";
   readonly from: number;
   readonly to: number;
   readonly state: "critical" | "warning" | "info";
+  readonly label?: string;
 }
 
 export interface Threshold {
   readonly value: number;
   readonly state: "critical" | "warning" | "info";
+  /** Whose it is. */
+  readonly label?: string;
 }
 
 export interface PlotProps {
@@ -69,11 +76,15 @@ export default function Plot(props: PlotProps) {
     const drawMarks = (u: uPlot) => {
       const { ctx, bbox } = u;
       ctx.save();
-      for (const m of latest.current.marks ?? []) {
-        const from = Math.max(bbox.left, u.valToPos(m.from, "x", true));
-        const to = Math.min(bbox.left + bbox.width, u.valToPos(m.to, "x", true));
+      for (const mark of latest.current.marks ?? []) {
+        if ((mark.kind ?? "incident") !== "incident") {
+          drawMoment(u, mark, stateColour[mark.state]);
+          continue;
+        }
+        const from = Math.max(bbox.left, u.valToPos(mark.from, "x", true));
+        const to = Math.min(bbox.left + bbox.width, u.valToPos(Math.min(mark.to, latest.current.end), "x", true));
         if (to < from) continue;
-        ctx.fillStyle = stateColour[m.state];
+        ctx.fillStyle = stateColour[mark.state];
         ctx.globalAlpha = 0.09;
         ctx.fillRect(from, bbox.top, Math.max(2, to - from), bbox.height);
         ctx.globalAlpha = 1;
@@ -101,6 +112,7 @@ export default function Plot(props: PlotProps) {
           ? uPlot.paths.bars?.({ size: [0.7, 14], align: 0 })
           : uPlot.paths.linear?.();
 
+    const zone = chosenZone;
     let pressedAt: number | undefined;
     const u = new uPlot(
       {
@@ -108,6 +120,8 @@ export default function Plot(props: PlotProps) {
         height,
         padding: [8, 8, 0, 0],
         legend: { show: false },
+        // Marks of the axis stand on round times of the zone.
+        ...(zone === undefined ? {} : { tzDate: (ts: number) => uPlot.tzDate(new Date(ts * 1000), zone) }),
         cursor: {
           points: { size: 6 },
           drag: { x: true, y: false, setScale: false, dist: 6 },
@@ -140,7 +154,7 @@ export default function Plot(props: PlotProps) {
             size: 66,
             space: 28,
             incrs: axisSteps(unit),
-            values: (_, splits) => splits.map((v) => (unit === "0/1" ? (v === 0 ? "no" : v === 1 ? "yes" : "") : byUnit(v, unit))),
+            values: (_, splits) => splits.map((v) => (unit === "0/1" ? (v === 0 ? m.no : v === 1 ? m.yes : "") : byUnit(v, unit))),
           },
         ],
         series: [
@@ -197,6 +211,24 @@ export default function Plot(props: PlotProps) {
   return <div ref={box} style={{ height, width: "100%" }} role="img" aria-label={label} />;
 }
 
+/** A triangle on the time axis, and a faint line up from it. */
+function drawMoment(u: uPlot, m: Mark, colour: string): void {
+  const { ctx, bbox } = u;
+  const x = u.valToPos(m.from, "x", true);
+  if (x < bbox.left || x > bbox.left + bbox.width) return;
+  const bottom = bbox.top + bbox.height;
+  const size = 4 * devicePixelRatio;
+  ctx.fillStyle = colour;
+  ctx.globalAlpha = 0.35;
+  ctx.fillRect(x - devicePixelRatio / 2, bbox.top, devicePixelRatio, bbox.height);
+  ctx.globalAlpha = 1;
+  ctx.beginPath();
+  ctx.moveTo(x, bottom - 2 * size);
+  ctx.lineTo(x + size, bottom);
+  ctx.lineTo(x - size, bottom);
+  ctx.fill();
+}
+
 function toData({ times, lines }: { times: readonly number[]; lines: readonly Line[] }): uPlot.AlignedData {
   return [[...times], ...lines.map((l) => [...l.values])];
 }
@@ -207,10 +239,10 @@ const two = (n: number) => String(n).padStart(2, "0");
 function timeMarks(splits: readonly number[]): string[] {
   const apart = (splits[1] ?? 0) - (splits[0] ?? 0);
   return splits.map((s) => {
-    const d = new Date(s * 1000);
-    const date = `${two(d.getMonth() + 1)}-${two(d.getDate())}`;
-    if (apart >= 86400 || (d.getHours() === 0 && d.getMinutes() === 0 && d.getSeconds() === 0)) return date;
-    return `${two(d.getHours())}:${two(d.getMinutes())}${apart > 0 && apart < 60 ? `:${two(d.getSeconds())}` : ""}`;
+    const t = wallTime(s);
+    const date = `${two(t.month)}-${two(t.day)}`;
+    if (apart >= 86400 || (t.hour === 0 && t.minute === 0 && t.second === 0)) return date;
+    return `${two(t.hour)}:${two(t.minute)}${apart > 0 && apart < 60 ? `:${two(t.second)}` : ""}`;
   });
 }
 

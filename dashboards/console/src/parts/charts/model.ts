@@ -1,5 +1,6 @@
 import { type RangeResult, selector, type Series } from "@/api/prometheus";
 import type { Metric } from "@/api/types";
+import { charts as m } from "@/i18n/charts";
 
 /** What a panel draws: metrics of one group, which share an axis. */
 export interface Panel {
@@ -13,28 +14,13 @@ export interface Panel {
 
 // A metric of resources counts cores in one series and bytes in the next: each resource has an axis of its own.
 const resources = [
-  { resource: "cpu", title: "CPU capacity", unit: "cores" },
-  { resource: "memory", title: "Memory capacity", unit: "B" },
+  { resource: "cpu", title: m.cpuCapacity, unit: "cores" },
+  { resource: "memory", title: m.memoryCapacity, unit: "B" },
 ] as const;
 const isOfResources = (m: Metric): boolean => m.unit === "count" && m.dimensions.includes("resource");
 
 /** The unit of a metric's series that `only` picks. */
 export const resourceUnit = (m: Metric, only: ObjectLabels): string => (isOfResources(m) ? resources.find((r) => r.resource === only.resource)?.unit : undefined) ?? m.unit;
-
-const groupTitles: Record<string, string> = {
-  cpu: "CPU",
-  memory: "Memory",
-  network: "Network",
-  fs: "Disk",
-  fs_times: "Disk operations",
-  cpu_cores: "CPU cores",
-  memory_bytes: "Memory",
-  hpa: "Autoscaler",
-  job: "Job",
-  start: "Start",
-  tcp: "TCP connections",
-  capacity: "Capacity",
-};
 
 const capitalised = (s: string): string => s.charAt(0).toUpperCase() + s.slice(1).replaceAll("_", " ");
 
@@ -52,20 +38,20 @@ export function panels(catalogue: readonly Metric[], level: string, choice: Choi
   const { only, first = [], without = [] } = choice;
   const found = new Map<string, Metric[]>();
   const ofResources: Metric[] = [];
-  for (const m of catalogue) {
-    if (m.level !== level || without.includes(m.chart.group) || (only && !only.includes(m.chart.group))) continue;
-    if (isOfResources(m)) {
-      ofResources.push(m);
+  for (const x of catalogue) {
+    if (x.level !== level || without.includes(x.chart.group) || (only && !only.includes(x.chart.group))) continue;
+    if (isOfResources(x)) {
+      ofResources.push(x);
       continue;
     }
-    const key = `${m.chart.group} ${m.unit}`;
-    found.set(key, [...(found.get(key) ?? []), m]);
+    const key = `${x.chart.group} ${x.unit}`;
+    found.set(key, [...(found.get(key) ?? []), x]);
   }
   const all = [...found.values()].flatMap((metrics): Panel[] => {
     const [one] = metrics;
     if (!one) return [];
     const group = one.chart.group;
-    const title = metrics.length === 1 ? one.title : (groupTitles[group] ?? capitalised(group));
+    const title = metrics.length === 1 ? one.title : (m.groups[group] ?? capitalised(group));
     return [{ group, title, unit: one.unit, metrics }];
   });
   if (ofResources.length > 0) {
@@ -104,9 +90,8 @@ const overTime: Record<string, string> = { avg: "avg", max: "max", min: "min", l
 
 /** How a statistic is said under a chart: "average of each 30 s". */
 export function statisticWords(metric: Metric): string {
-  if (metric.kind === "counter") return "increase in";
-  const words: Record<string, string> = { avg: "average of", max: "maximum of", min: "minimum of", last: "last of", sum: "sum of" };
-  return metric.unit === "0/1" ? "minimum of" : (words[metric.statistic] ?? "average of");
+  const statistic = metric.kind === "counter" ? "increase" : metric.unit === "0/1" ? "min" : metric.statistic;
+  return m.statistics[statistic] ?? m.statistics.avg ?? "";
 }
 
 export interface Line {

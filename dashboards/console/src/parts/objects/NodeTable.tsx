@@ -1,9 +1,13 @@
 import { useMemo } from "react";
+import { objects as m } from "@/i18n/objects";
+import { Spark, useSparks } from "@/parts/sparks/Spark";
+import type { SparkStore } from "@/parts/sparks/store";
+import sparks from "@/parts/sparks/sparks.module.css";
 import type { ClusterId } from "@/api/keys";
 import type { Node } from "@/api/types";
 import { PercentCell } from "@/ui/Bars";
 import { type Column, DataTable } from "@/ui/DataTable";
-import { age, count, instant, plural } from "@/ui/format";
+import { age, count, instant } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { filterRows, parseSort, sortText } from "@/ui/table";
@@ -20,83 +24,98 @@ interface Props {
 
 const worstFirst = { column: "state", descending: false };
 
+const cpuSpark = { metric: "k8s_node_cpu_usage", by: ["node"], narrow: "node" } as const;
+const memSpark = { metric: "k8s_node_mem_usage", by: ["node"], narrow: "node" } as const;
+
 const nodeKey = (n: Node) => n.name;
 
 export function NodeTable({ cluster, nodes, filter, sort, onSort }: Props) {
   const now = useNow();
-  const columns = useMemo(() => nodeColumns(cluster, now), [cluster, now]);
+  const cpu = useSparks(cpuSpark, cluster);
+  const mem = useSparks(memSpark, cluster);
+  const columns = useMemo(() => nodeColumns(cluster, now, cpu, mem), [cluster, now, cpu, mem]);
   const rows = useMemo(
     () => filterRows(nodes, (n) => `${n.name} ${n.roles.join(" ")} ${nodeReasons(n).join(" ")} ${n.internal_ip ?? ""}`, filter),
     [nodes, filter],
   );
   return (
     <DataTable
-      label="nodes"
+      label={m.tabs.nodes.toLowerCase()}
       columns={columns}
       rows={rows}
       rowKey={nodeKey}
       sort={parseSort(sort, worstFirst)}
       onSort={(s) => onSort(sortText(s))}
-      empty={nodes.length === 0 ? "This cluster has no nodes of its own." : `None of ${plural(nodes.length, "node")} matches “${filter}”.`}
+      empty={nodes.length === 0 ? m.empty.nodes : m.empty.noMatch(m.counts.nodes(nodes.length), filter)}
     />
   );
 }
 
-function nodeColumns(cluster: ClusterId, now: number): Column<Node>[] {
+function nodeColumns(cluster: ClusterId, now: number, cpu: SparkStore, mem: SparkStore): Column<Node>[] {
   return [
     {
       id: "state",
-      header: "State",
+      header: m.columns.state,
       width: "minmax(110px, 200px)",
       phoneWidth: "78px",
       sort: (n) => rank(nodeState(n)),
-      cell: (n) => <StateLabel state={nodeState(n)}>{nodeReasons(n)[0] ?? "ready"}</StateLabel>,
+      cell: (n) => <StateLabel state={nodeState(n)}>{nodeReasons(n)[0] ?? m.readyWord}</StateLabel>,
     },
     {
       id: "name",
-      header: "Node",
+      header: m.columns.node,
       width: "minmax(180px, 2fr)",
       phoneWidth: "minmax(0, 1fr)",
       wraps: true,
       sort: (n) => n.name,
       cell: (n) => <NodeLink cluster={cluster} node={n.name} />,
     },
-    { id: "roles", header: "Roles", width: "minmax(80px, 1fr)", wide: true, sort: (n) => n.roles.join(), cell: (n) => n.roles.join(", ") },
+    { id: "roles", header: m.columns.roles, width: "minmax(80px, 1fr)", wide: true, sort: (n) => n.roles.join(), cell: (n) => n.roles.join(", ") },
     {
       id: "cpu",
-      header: "CPU",
-      unit: "%",
+      header: m.columns.cpu,
+      unit: m.units.percent,
       numeric: true,
-      width: "124px",
+      width: "190px",
       phoneWidth: "64px",
       sort: (n) => n.cpu_percent,
-      cell: (n) => <PercentCell value={n.cpu_percent} tone={percentTone(n.cpu_percent)} />,
+      cell: (n) => (
+        <span className={sparks.cell}>
+          <Spark store={cpu} of={[n.name]} top={100} />
+          <PercentCell value={n.cpu_percent} tone={percentTone(n.cpu_percent)} />
+        </span>
+      ),
     },
     {
       id: "memory",
-      header: "Memory",
-      unit: "%",
+      header: m.columns.memory,
+      unit: m.units.percent,
       numeric: true,
-      width: "124px",
+      width: "190px",
       phoneWidth: "60px",
       sort: (n) => n.mem_percent,
-      cell: (n) => <PercentCell value={n.mem_percent} tone={percentTone(n.mem_percent)} />,
+      cell: (n) => (
+        <span className={sparks.cell}>
+          <Spark store={mem} of={[n.name]} top={100} />
+          <PercentCell value={n.mem_percent} tone={percentTone(n.mem_percent)} />
+        </span>
+      ),
     },
-    { id: "pods", header: "Pods", numeric: true, wide: true, width: "64px", sort: (n) => n.pods, cell: (n) => count(n.pods) },
+    { id: "pods", header: m.columns.pods, numeric: true, wide: true, width: "64px", sort: (n) => n.pods, cell: (n) => count(n.pods) },
     {
       id: "restarts",
-      header: "Restarts",
-      unit: "1 h",
+      header: m.columns.restarts,
+      unit: m.units.hour,
       numeric: true,
       wide: true,
       width: "92px",
       sort: (n) => n.restarts_1h,
       cell: (n) => count(n.restarts_1h),
     },
-    { id: "version", header: "Kubelet", wide: true, width: "96px", sort: (n) => n.kubelet_version, cell: (n) => n.kubelet_version ?? "" },
+    { id: "version", header: m.columns.kubelet, wide: true, width: "96px", sort: (n) => n.kubelet_version, cell: (n) => n.kubelet_version ?? "" },
     {
       id: "age",
-      header: "Age",
+      header: m.columns.age,
       numeric: true,
       wide: true,
       width: "76px",

@@ -1,68 +1,97 @@
 import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { Cluster } from "@/api/types";
+import { charts as c } from "@/i18n/charts";
+import { objects as m } from "@/i18n/objects";
 import { ChartSkeletons } from "@/parts/charts/ChartGrid";
 import { ChartPanel } from "@/parts/charts/ChartPanel";
-import { type Choice, type ObjectLabels, panels } from "@/parts/charts/model";
-import type { Mark } from "@/parts/charts/Plot";
+import { type Choice, panels } from "@/parts/charts/model";
 import { chartStep } from "@/parts/charts/queries";
-import type { LogScope } from "@/parts/logs/model";
 import { useRange } from "@/parts/page";
 import { useCatalogue } from "@/parts/queries";
+import { Section } from "@/ui/Bits";
 import { Failure } from "@/ui/Feedback";
+import { useMarks, useThresholds } from "./marks";
 import { lackingOf } from "./model";
+import classes from "./objects.module.css";
+import { type Place, placeLabels } from "./place";
 
 interface Props {
   readonly cluster: Cluster | undefined;
-  readonly id: string;
   readonly level: string;
-  readonly object: ObjectLabels;
+  readonly place: Place;
   /** Labels that split each metric into lines. */
   readonly by?: readonly string[];
   /** Which groups to draw; all of the level when not given. */
   readonly choice?: Choice;
-  readonly suffix?: string;
-  /** What to look for in logs and events when a moment of a chart is picked. */
-  readonly scope: LogScope;
-  readonly marks?: readonly Mark[];
+  /** What a chart's title becomes, when it is drawn by something. */
+  readonly titled?: (title: string) => string;
+  /** The first so many only, or those after them: what is inside an object stands between. */
+  readonly first?: number;
+  readonly after?: number;
 }
 
-/** The catalogue's charts of one object, to stand in a ChartGrid. */
-export function ObjectCharts({ cluster, id, level, object, by, choice, suffix = "", scope, marks }: Props) {
+/** The catalogue's charts of one object, to stand in a ChartGrid, with what happened to it and its policies' thresholds. */
+export function ObjectCharts({ cluster, level, place, by, choice, titled = (t) => t, first, after = 0 }: Props) {
   const catalogue = useCatalogue();
   const range = useRange();
   const all = useMemo(() => panels(catalogue.data ?? [], level, choice), [catalogue.data, level, choice]);
   const lacking = useMemo(() => lackingOf(cluster), [cluster]);
-  if (catalogue.error) return <Failure what="The catalogue of metrics" error={catalogue.error} onRetry={() => void catalogue.refetch()} />;
-  if (!catalogue.data || !cluster) return <ChartSkeletons n={choice?.only?.length ?? 4} />;
+  // What this kind of cluster never has would be a wall of empty boxes: it is told in words, below.
+  const shown = useMemo(() => all.filter((p) => !p.metrics.every((x) => lacking.has(x.name))).slice(after, first === undefined ? undefined : after + first), [all, lacking, after, first]);
+  const marks = useMarks(place);
+  const thresholds = useThresholds(place);
+  const labels = useMemo(() => placeLabels(place), [place]);
+  if (catalogue.error && !catalogue.data) return <Failure what={m.theCatalogue} error={catalogue.error} onRetry={() => void catalogue.refetch()} />;
+  if (!catalogue.data || !cluster) return <ChartSkeletons n={choice?.only?.length ?? first ?? 4} />;
   const step = chartStep(range, cluster.interval_seconds);
   return (
     <>
-      {all.map((p) => (
-          <ChartPanel
-            key={`${p.group} ${p.unit}`}
-            cluster={id}
-            panel={p}
-            title={`${p.title}${suffix}`}
-            object={object}
-            stepSeconds={step}
-            lacking={lacking}
-            {...(by ? { by } : {})}
-            {...(marks ? { marks } : {})}
-            at={(minute) => ({
-              logs: (
-                <Link to="/logs" search={{ ...scope, ...minute }}>
-                  logs
-                </Link>
-              ),
-              events: (
-                <Link to="/events" search={{ ...(scope.cluster === undefined ? {} : { cluster: scope.cluster }), ...(scope.namespace === undefined ? {} : { namespace: scope.namespace }), ...minute }}>
-                  events
-                </Link>
-              ),
-            })}
-          />
-        ))}
+      {shown.map((p) => (
+        <ChartPanel
+          key={`${p.group} ${p.unit}`}
+          cluster={place.cluster}
+          panel={p}
+          title={titled(p.title)}
+          object={labels}
+          stepSeconds={step}
+          lacking={lacking}
+          {...(by ? { by } : {})}
+          marks={marks}
+          thresholds={thresholds(p.metrics.map((x) => x.name))}
+          at={(minute) => ({
+            logs: (
+              <Link to="/logs" search={{ ...labels, ...minute }}>
+                {c.logs}
+              </Link>
+            ),
+            events: (
+              <Link to="/events" search={{ cluster: place.cluster, ...(place.namespace === undefined ? {} : { namespace: place.namespace }), ...minute }}>
+                {c.events}
+              </Link>
+            ),
+          })}
+        />
+      ))}
     </>
+  );
+}
+
+/** Which charts of the levels this cluster cannot have, and why. */
+export function LackingCharts({ cluster, levels }: { cluster: Cluster | undefined; levels: readonly string[] }) {
+  const catalogue = useCatalogue();
+  const lacking = lackingOf(cluster);
+  const missing = (catalogue.data ?? []).filter((x) => levels.includes(x.level) && lacking.has(x.name));
+  if (missing.length === 0) return null;
+  return (
+    <Section title={m.unavailable.title}>
+      <ul className={classes.lacking}>
+        {missing.map((x) => (
+          <li key={x.name} title={x.name}>
+            {m.unavailable.why(x.title, lacking.get(x.name) ?? "")}
+          </li>
+        ))}
+      </ul>
+    </Section>
   );
 }

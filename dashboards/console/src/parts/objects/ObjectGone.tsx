@@ -1,6 +1,7 @@
 import { Button } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { RequestError } from "@/api/problem";
+import { objects as m } from "@/i18n/objects";
 import { Empty, Failure } from "@/ui/Feedback";
 
 /** An object that could not be had. One that is not there any more still has its past below. */
@@ -8,14 +9,14 @@ export function ObjectGone({ what, cluster, error, onRetry }: { what: string; cl
   if (!(error instanceof RequestError) || !error.notFound) return <Failure what={what} error={error} onRetry={onRetry} />;
   return (
     <Empty
-      title={`${what} does not exist now`}
+      title={m.gone(what)}
       action={
         <Button size="xs" variant="default" renderRoot={(props) => <Link to="/clusters/$cluster" params={{ cluster }} {...props} />}>
-          Go to the cluster
+          {m.toCluster}
         </Button>
       }
     >
-      It was deleted, or never was on this cluster. What was recorded of it in the chosen time is below.
+      {m.goneWhy}
     </Empty>
   );
 }

@@ -1,4 +1,8 @@
 import { useMemo } from "react";
+import { objects as m } from "@/i18n/objects";
+import { Spark, useSparks } from "@/parts/sparks/Spark";
+import type { SparkStore } from "@/parts/sparks/store";
+import sparks from "@/parts/sparks/sparks.module.css";
 import type { ClusterId } from "@/api/keys";
 import type { Pod } from "@/api/types";
 import { PercentCell } from "@/ui/Bars";
@@ -7,13 +11,19 @@ import { type Column, DataTable } from "@/ui/DataTable";
 import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { filterRows, parseSort, sortText } from "@/ui/table";
-import { NodeLink, PodLink } from "./links";
+import { NamespaceLink, NodeLink, PodLink, WorkloadLink } from "./links";
 import { percentTone, podState, podWord, shortPodName } from "./model";
 import classes from "./objects.module.css";
 
 const key = (p: Pod) => `${p.namespace}/${p.name}`;
 
-/** Pods of a node or of a workload: what all of them share is left out. */
+/** What the pods of a table have in common, which is left out of it. */
+export type PodsOf = "cluster" | "namespace" | "node" | "service" | "workload";
+
+const cpuSpark = { metric: "k8s_pod_cpu_core_used", by: ["namespace", "pod"], narrow: "pod" } as const;
+const memSpark = { metric: "k8s_pod_mem_no_cache_bytes", by: ["namespace", "pod"], narrow: "pod" } as const;
+
+/** Pods of an object: what all of them share is left out. */
 export function PodTable({
   cluster,
   pods,
@@ -24,45 +34,47 @@ export function PodTable({
 }: {
   cluster: ClusterId;
   pods: readonly Pod[];
-  of: "node" | "workload";
+  of: PodsOf;
   filter?: string;
   sort: string | undefined;
   onSort: (sort: string) => void;
 }) {
   const now = useNow();
-  const columns = useMemo(() => podColumns(cluster, of, now), [cluster, of, now]);
+  const cpu = useSparks(cpuSpark, cluster);
+  const mem = useSparks(memSpark, cluster);
+  const columns = useMemo(() => podColumns(cluster, of, now, cpu, mem), [cluster, of, now, cpu, mem]);
   const rows = useMemo(
     () => filterRows(pods, (p) => `${p.namespace} ${p.name} ${p.node ?? ""} ${podWord(p)} ${p.workload_type}/${p.workload}`, filter),
     [pods, filter],
   );
   return (
     <DataTable
-      label="pods"
+      label={m.tabs.pods.toLowerCase()}
       columns={columns}
       rows={rows}
       rowKey={key}
       sort={parseSort(sort, { column: "state", descending: false })}
       onSort={(s) => onSort(sortText(s))}
       dim={(p) => podState(p) === "idle"}
-      empty={pods.length === 0 ? (of === "node" ? "No pod is on this node." : "This workload has no pods now.") : `None of ${pods.length} pods matches “${filter}”.`}
+      empty={pods.length === 0 ? m.empty.pods[of] : m.empty.noMatch(m.counts.pods(pods.length), filter)}
     />
   );
 }
 
-function podColumns(cluster: ClusterId, of: "node" | "workload", now: number): Column<Pod>[] {
+function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore, mem: SparkStore): Column<Pod>[] {
   return [
     {
       id: "state",
-      header: "State",
-      width: "minmax(120px, 170px)",
+      header: m.columns.state,
+      width: "minmax(110px, 150px)",
       sort: (p) => rank(podState(p)),
       cell: (p) => <StateLabel state={podState(p)}>{podWord(p)}</StateLabel>,
       phoneWidth: "88px",
     },
     {
       id: "name",
-      header: "Pod",
-      width: "minmax(200px, 3fr)",
+      header: m.columns.pod,
+      width: "minmax(140px, 3fr)",
       phoneWidth: "minmax(0, 1fr)",
       sort: (p) => p.name,
       cell: (p) => (
@@ -74,77 +86,104 @@ function podColumns(cluster: ClusterId, of: "node" | "workload", now: number): C
         </PodLink>
       ),
     },
-    of === "node"
-      ? {
-          id: "namespace",
-          header: "Namespace",
-          width: "minmax(90px, 1fr)",
-          wide: true,
-          sort: (p) => p.namespace,
-          cell: (p) => p.namespace,
-        }
-      : {
-          id: "node",
-          header: "Node",
-          width: "minmax(90px, 1fr)",
-          wide: true,
-          sort: (p) => p.node,
-          cell: (p) => (p.node ? <NodeLink cluster={cluster} node={p.node} /> : <span>not scheduled</span>),
-        },
+    ...(of === "node" || of === "cluster"
+      ? [
+          {
+            id: "namespace",
+            header: m.columns.namespace,
+            width: "minmax(72px, 1fr)",
+            wide: true,
+            sort: (p: Pod) => p.namespace,
+            cell: (p: Pod) => <NamespaceLink cluster={cluster} namespace={p.namespace} />,
+          },
+        ]
+      : []),
+    ...(of === "workload" || of === "service"
+      ? []
+      : [
+          {
+            id: "workload",
+            header: m.columns.workload,
+            width: "minmax(80px, 1.2fr)",
+            wide: true,
+            sort: (p: Pod) => p.workload,
+            cell: (p: Pod) => (p.workload_type === "pod" || p.workload === "" ? "" : <WorkloadLink cluster={cluster} namespace={p.namespace} type={p.workload_type} name={p.workload} />),
+          },
+        ]),
+    ...(of === "node"
+      ? []
+      : [
+          {
+            id: "node",
+            header: m.columns.node,
+            width: "minmax(72px, 1fr)",
+            wide: true,
+            sort: (p: Pod) => p.node,
+            cell: (p: Pod) => (p.node ? <NodeLink cluster={cluster} node={p.node} /> : <span>{m.notScheduled}</span>),
+          },
+        ]),
     {
       id: "cpu",
-      header: "CPU",
-      unit: "cores",
+      header: m.columns.cpu,
+      unit: m.units.cores,
       numeric: true,
       wide: true,
-      width: "76px",
+      width: "118px",
       sort: (p) => p.cpu_cores,
-      cell: (p) => cores(p.cpu_cores),
+      cell: (p) => (
+        <span className={sparks.cell}>
+          <Spark store={cpu} of={[p.namespace, p.name]} /> {cores(p.cpu_cores)}
+        </span>
+      ),
     },
     {
       id: "cpu_limit",
-      header: "CPU",
-      unit: "of limit",
+      header: m.columns.cpu,
+      unit: m.units.ofLimit,
       numeric: true,
-      width: "124px",
+      width: "108px",
       phoneWidth: "46px",
       sort: (p) => p.cpu_limit_percent,
       cell: (p) => <PercentCell value={p.cpu_limit_percent} tone={percentTone(p.cpu_limit_percent)} />,
     },
     {
       id: "mem",
-      header: "Memory",
+      header: m.columns.memory,
       numeric: true,
       wide: true,
-      width: "84px",
+      width: "132px",
       sort: (p) => p.mem_bytes,
-      cell: (p) => bytes(p.mem_bytes),
+      cell: (p) => (
+        <span className={sparks.cell}>
+          <Spark store={mem} of={[p.namespace, p.name]} /> {bytes(p.mem_bytes)}
+        </span>
+      ),
     },
     {
       id: "mem_limit",
-      header: "Memory",
-      unit: "of limit",
+      header: m.columns.memory,
+      unit: m.units.ofLimit,
       numeric: true,
-      width: "124px",
+      width: "108px",
       phoneWidth: "46px",
       sort: (p) => p.mem_limit_percent,
       cell: (p) => <PercentCell value={p.mem_limit_percent} tone={percentTone(p.mem_limit_percent)} />,
     },
     {
       id: "restarts",
-      header: "Restarts",
+      header: m.columns.restarts,
       numeric: true,
       wide: true,
-      width: "72px",
+      width: "66px",
       sort: (p) => p.restarts,
       cell: (p) => count(p.restarts),
     },
     {
       id: "age",
-      header: "Age",
+      header: m.columns.age,
       numeric: true,
       wide: true,
-      width: "76px",
+      width: "58px",
       sort: (p) => {
         const at = instant(p.created_at);
         return at === undefined ? null : now - at;

@@ -1,12 +1,16 @@
 import { useMemo } from "react";
+import { objects as m } from "@/i18n/objects";
+import { Spark, useSparks } from "@/parts/sparks/Spark";
+import type { SparkStore } from "@/parts/sparks/store";
+import sparks from "@/parts/sparks/sparks.module.css";
 import type { ClusterId } from "@/api/keys";
 import type { Workload } from "@/api/types";
 import { type Column, DataTable } from "@/ui/DataTable";
-import { age, bytes, cores, count, instant, plural } from "@/ui/format";
+import { age, bytes, cores, count, instant } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { filterRows, parseSort, sortText } from "@/ui/table";
-import { WorkloadLink } from "./links";
+import { NamespaceLink, WorkloadLink } from "./links";
 import { workloadState } from "./model";
 
 interface Props {
@@ -15,38 +19,46 @@ interface Props {
   readonly sort: string | undefined;
   readonly onSort: (sort: string) => void;
   readonly workloads: readonly Workload[];
+  /** All are of one namespace, which is left out. */
+  readonly inNamespace?: boolean;
 }
 
 const worstFirst = { column: "state", descending: false };
 
+const by = ["namespace", "workload_type", "workload"] as const;
+const cpuSpark = { metric: "k8s_workload_cpu_core_used", by, narrow: "workload" } as const;
+const memSpark = { metric: "k8s_workload_mem_no_cache_bytes", by, narrow: "workload" } as const;
+
 const workloadKey = (w: Workload) => `${w.namespace}/${w.type}/${w.name}`;
 
-export function WorkloadTable({ cluster, workloads, filter, sort, onSort }: Props) {
+export function WorkloadTable({ cluster, workloads, filter, sort, onSort, inNamespace = false }: Props) {
   const now = useNow();
-  const columns = useMemo(() => workloadColumns(cluster, now), [cluster, now]);
+  const cpu = useSparks(cpuSpark, cluster);
+  const mem = useSparks(memSpark, cluster);
+  const columns = useMemo(() => workloadColumns(cluster, now, cpu, mem, inNamespace), [cluster, now, cpu, mem, inNamespace]);
   const rows = useMemo(
     () => filterRows(workloads, (w) => `${w.namespace} ${w.type}/${w.name} ${w.reason ?? ""} ${w.images.join(" ")}`, filter),
     [workloads, filter],
   );
   return (
     <DataTable
-      label="workloads"
+      label={m.tabs.workloads.toLowerCase()}
       columns={columns}
       rows={rows}
       rowKey={workloadKey}
       sort={parseSort(sort, worstFirst)}
       onSort={(s) => onSort(sortText(s))}
       dim={(w) => workloadState(w) === "idle"}
-      empty={workloads.length === 0 ? "This cluster has no workloads." : `None of ${plural(workloads.length, "workload")} matches “${filter}”.`}
+      empty={workloads.length === 0 ? m.empty.workloads : m.empty.noMatch(m.counts.workloads(workloads.length), filter)}
     />
   );
 }
 
-function workloadColumns(cluster: ClusterId, now: number): Column<Workload>[] {
+function workloadColumns(cluster: ClusterId, now: number, cpu: SparkStore, mem: SparkStore, inNamespace: boolean): Column<Workload>[] {
   return [
     {
       id: "state",
-      header: "Ready",
+      header: m.columns.ready,
       width: "96px",
       phoneWidth: "72px",
       sort: (w) => rank(workloadState(w)),
@@ -58,22 +70,22 @@ function workloadColumns(cluster: ClusterId, now: number): Column<Workload>[] {
     },
     {
       id: "name",
-      header: "Workload",
+      header: m.columns.workload,
       width: "minmax(160px, 2fr)",
       phoneWidth: "minmax(0, 1fr)",
       wraps: true,
       sort: (w) => w.name,
       cell: (w) => <WorkloadLink cluster={cluster} namespace={w.namespace} type={w.type} name={w.name} />,
     },
-    { id: "namespace", header: "Namespace", width: "minmax(90px, 1fr)", wide: true, sort: (w) => w.namespace, cell: (w) => w.namespace },
-    { id: "type", header: "Type", width: "minmax(84px, 110px)", wide: true, sort: (w) => w.type, cell: (w) => w.type },
-    { id: "reason", header: "Why", width: "minmax(100px, 2fr)", wide: true, sort: (w) => w.reason, cell: (w) => <span title={w.reason}>{w.reason}</span> },
-    { id: "cpu", header: "CPU", unit: "cores", numeric: true, width: "92px", phoneWidth: "64px", sort: (w) => w.cpu_cores, cell: (w) => cores(w.cpu_cores) },
-    { id: "memory", header: "Memory", numeric: true, width: "92px", phoneWidth: "76px", sort: (w) => w.mem_bytes, cell: (w) => bytes(w.mem_bytes) },
+    ...(inNamespace ? [] : [{ id: "namespace", header: m.columns.namespace, width: "minmax(90px, 1fr)", wide: true, sort: (w: Workload) => w.namespace, cell: (w: Workload) => <NamespaceLink cluster={cluster} namespace={w.namespace} /> }]),
+    { id: "type", header: m.columns.type, width: "minmax(84px, 110px)", wide: true, sort: (w) => w.type, cell: (w) => w.type },
+    { id: "reason", header: m.columns.why, width: "minmax(100px, 2fr)", wide: true, sort: (w) => w.reason, cell: (w) => <span title={w.reason}>{w.reason}</span> },
+    { id: "cpu", header: m.columns.cpu, unit: m.units.cores, numeric: true, width: "144px", phoneWidth: "64px", sort: (w) => w.cpu_cores, cell: (w) => (<span className={sparks.cell}><Spark store={cpu} of={[w.namespace, w.type, w.name]} /> {cores(w.cpu_cores)}</span>) },
+    { id: "memory", header: m.columns.memory, numeric: true, width: "152px", phoneWidth: "76px", sort: (w) => w.mem_bytes, cell: (w) => (<span className={sparks.cell}><Spark store={mem} of={[w.namespace, w.type, w.name]} /> {bytes(w.mem_bytes)}</span>) },
     {
       id: "restarts",
-      header: "Restarts",
-      unit: "1 h",
+      header: m.columns.restarts,
+      unit: m.units.hour,
       numeric: true,
       wide: true,
       width: "92px",
@@ -82,7 +94,7 @@ function workloadColumns(cluster: ClusterId, now: number): Column<Workload>[] {
     },
     {
       id: "age",
-      header: "Age",
+      header: m.columns.age,
       numeric: true,
       wide: true,
       width: "76px",

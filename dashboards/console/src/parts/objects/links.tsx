@@ -1,10 +1,11 @@
 import { Link } from "@tanstack/react-router";
 import type { ReactNode } from "react";
+import { objects as m } from "@/i18n/objects";
 import type { ClusterId } from "@/api/keys";
 
 // Links to objects. The time range goes along by itself: the root route keeps it.
 
-export const ClustersLink = () => <Link to="/clusters">Clusters</Link>;
+export const ClustersLink = () => <Link to="/clusters">{m.clusters}</Link>;
 
 export const ClusterLink = ({ cluster, children }: { cluster: ClusterId; children?: ReactNode }) => (
   <Link to="/clusters/$cluster" params={{ cluster }}>
@@ -12,9 +13,21 @@ export const ClusterLink = ({ cluster, children }: { cluster: ClusterId; childre
   </Link>
 );
 
-export const NamespaceLink = ({ cluster, namespace }: { cluster: ClusterId; namespace: string }) => (
-  <Link to="/clusters/$cluster" params={{ cluster }} search={{ tab: "workloads", filter: namespace }}>
-    {namespace}
+export const NamespaceLink = ({ cluster, namespace, children }: { cluster: ClusterId; namespace: string; children?: ReactNode }) => (
+  <Link to="/clusters/$cluster/namespaces/$ns" params={{ cluster, ns: namespace }}>
+    {children ?? namespace}
+  </Link>
+);
+
+export const ServiceLink = ({ cluster, namespace, service, children }: { cluster: ClusterId; namespace: string; service: string; children?: ReactNode }) => (
+  <Link to="/clusters/$cluster/namespaces/$ns/services/$service" params={{ cluster, ns: namespace, service }}>
+    {children ?? service}
+  </Link>
+);
+
+export const ContainerLink = ({ cluster, namespace, pod, container, children }: { cluster: ClusterId; namespace: string; pod: string; container: string; children?: ReactNode }) => (
+  <Link to="/clusters/$cluster/namespaces/$ns/pods/$pod/containers/$container" params={{ cluster, ns: namespace, pod, container }}>
+    {children ?? container}
   </Link>
 );
 

@@ -1,5 +1,6 @@
-import type { Cluster, Container, Node, Pod, Usage, Workload } from "@/api/types";
-import { age, instant, plural } from "@/ui/format";
+import type { Cluster, Container, Namespace, Node, Pod, Service, Usage, Workload } from "@/api/types";
+import { objects as m } from "@/i18n/objects";
+import { age, instant } from "@/ui/format";
 import type { State } from "@/ui/state";
 
 // What state an object is in, and the sentence that says so. Pure: the server's object in, words out.
@@ -13,7 +14,7 @@ export function nodeState(n: Node): State {
 /** What is to be said of a node beside its numbers, the worst first. */
 export function nodeReasons(n: Node): string[] {
   if (n.reasons.length > 0) return [...n.reasons];
-  return [...(n.ready ? [] : ["not ready"]), ...(n.unschedulable === true ? ["cordoned"] : [])];
+  return [...(n.ready ? [] : [m.words.notReadyNode]), ...(n.unschedulable === true ? [m.words.cordoned] : [])];
 }
 
 export function workloadState(w: Workload): State {
@@ -35,9 +36,9 @@ export function podState(p: Pod): State {
 
 /** One or two words for a pod: why it is not well, else its phase. */
 export function podWord(p: Pod): string {
-  if (p.terminating === true) return "Terminating";
+  if (p.terminating === true) return m.words.terminating;
   if (p.reason !== undefined && p.reason !== "") return p.reason;
-  if (p.phase === "Running" && !p.ready) return "Not ready";
+  if (p.phase === "Running" && !p.ready) return m.words.notReady;
   return p.phase;
 }
 
@@ -47,39 +48,58 @@ export function containerState(c: Container): State {
   return harmless.has(c.reason ?? "") || c.reason === "ContainerCreating" || c.reason === "PodInitializing" ? "waiting" : "critical";
 }
 
+export function namespaceState(n: Namespace): State {
+  if (n.terminating === true) return "idle";
+  return n.workloads.abnormal > 0 || n.not_ready > 0 ? "warning" : "ok";
+}
+
+/** Without a pod behind it, or without one that is ready, nobody is served. One without a selector cannot be judged. */
+export function serviceState(s: Service): State {
+  if (Object.keys(s.selector ?? {}).length === 0) return "idle";
+  if (s.pods === 0) return "idle";
+  return s.pods_ready === 0 ? "critical" : s.pods_ready < s.pods ? "warning" : "ok";
+}
+
 export function workloadSentence(w: Workload, pods: readonly Pod[] | undefined): string {
   const restarts = Math.round(w.restarts_1h ?? 0);
-  const tail = restarts > 0 ? `; ${plural(restarts, "container restart")} in the last hour` : "";
   if (w.abnormal > 0) {
     const bad = pods?.find((p) => podState(p) === "critical");
     const why = w.reason !== undefined && w.reason !== "" ? w.reason : bad ? `${bad.name}: ${podWord(bad)}` : "";
-    return `${w.ready} of ${w.desired} replicas are ready${why === "" ? "" : `: ${why}`}${tail}.`;
+    return m.sentences.workloadBad(w.ready, w.desired, why, restarts);
   }
-  if (w.desired === 0) return `Scaled to zero${tail}.`;
-  return `${w.desired === 1 ? "Its one replica is" : `All ${w.desired} replicas are`} ready${tail}.`;
+  return w.desired === 0 ? m.sentences.workloadZero(restarts) : m.sentences.workload(w.desired, restarts);
 }
 
 export function podSentence(p: Pod, nowSeconds: number): string {
   const state = podState(p);
   const since = age(p.created_at, nowSeconds);
-  const restarts = p.restarts > 0 ? `; its containers restarted ${p.restarts === 1 ? "once" : `${p.restarts.toLocaleString("en")} times`}` : "";
-  if (state === "ok") return `Running and ready, ${since} old${restarts}.`;
+  if (state === "ok") return m.sentences.pod(since, p.restarts);
+  if (state === "idle") return m.sentences.podIdle(podWord(p), since, p.restarts);
   const bad = p.containers.find((c) => containerState(c) === "critical");
-  const why = bad ? `${bad.name} is ${bad.state}${bad.reason !== undefined && bad.reason !== "" ? ` (${bad.reason})` : ""}` : podWord(p);
-  if (state === "idle") return `${podWord(p)}, ${since} old${restarts}.`;
-  return `Not ready: ${why}; ${since} old${restarts}.`;
+  return m.sentences.podBad(bad ? m.sentences.containerIs(bad.name, bad.state, bad.reason ?? "") : podWord(p), since, p.restarts);
 }
 
-export function nodeSentence(n: Node, nowSeconds: number): string {
-  if (n.ready) {
-    const reasons = nodeReasons(n);
-    return `Ready with ${plural(n.pods, "pod")}${reasons.length > 0 ? `; ${reasons.join(", ")}` : ""}.`;
-  }
-  const ready = n.conditions.find((c) => c.type === "Ready");
-  const since = ready ? ` for ${age(ready.since, nowSeconds)}` : "";
-  const why = ready?.reason !== undefined && ready.reason !== "" ? ` (${ready.reason})` : "";
-  return `Not ready${since}${why}; ${plural(n.pods, "pod")} on it.`;
+export function containerSentence(c: Container, nowSeconds: number): string {
+  const since = age(c.started_at, nowSeconds);
+  if (c.state === "running") return c.ready || c.init === true ? m.sentences.containerRuns(since, c.restart_count) : m.sentences.containerNotReady(since, c.restart_count);
+  if (c.state === "terminated") return m.sentences.containerEnded(c.reason || m.ended, c.restart_count);
+  return m.sentences.containerWaits(c.reason ?? "", c.restart_count);
 }
+
+export const namespaceSentence = (n: Namespace): string =>
+  `${m.sentences.namespace(n.workloads.abnormal, n.workloads.total, n.not_ready)}${n.terminating === true ? ` ${m.sentences.namespaceEnds}` : ""}`;
+
+export const serviceSentence = (s: Service): string =>
+  Object.keys(s.selector ?? {}).length === 0 ? m.sentences.serviceOutside : m.sentences.service(s.pods_ready, s.pods);
+
+export function nodeSentence(n: Node, nowSeconds: number): string {
+  if (n.ready) return m.sentences.node(n.pods, nodeReasons(n));
+  const ready = n.conditions.find((c) => c.type === "Ready");
+  return m.sentences.nodeNotReady(ready ? age(ready.since, nowSeconds) : "", ready?.reason ?? "", n.pods);
+}
+
+/** What an exit code over 128 means: the signal that ended the process. */
+export const exitWords = (code: number): string => m.lastEnd.signals[code] ?? "";
 
 /** Milliseconds since the epoch until when a cluster's data reaches, when that is too long ago. */
 export function staleSince(c: Cluster | undefined): number | undefined {

@@ -1,6 +1,7 @@
 import { Skeleton } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import type { Container, Pod } from "@/api/types";
+import { objects as m } from "@/i18n/objects";
 import { LogLines } from "@/parts/logs/LogLines";
 import { logsQuery } from "@/parts/logs/model";
 import { useLogsOf } from "@/parts/logs/queries";
@@ -9,13 +10,14 @@ import { age, clock, instant } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { StateLabel } from "@/ui/state";
 import { toRFC3339 } from "@/ui/time";
-import classes from "./pod.module.css";
+import { exitWords } from "./model";
+import classes from "./objects.module.css";
 
 type Ended = Container & { last: NonNullable<Container["last"]> };
 
-/** Of each container that ended before: how, when, and its last words. */
-export function LastEnds({ cluster, pod }: { cluster: string; pod: Pod }) {
-  const ended = pod.containers.filter((c): c is Ended => c.last !== undefined && c.restart_count > 0);
+/** Of each container that ended before (or of one of them): how, when, and its last words. */
+export function LastEnds({ cluster, pod, container }: { cluster: string; pod: Pod; container?: string }) {
+  const ended = pod.containers.filter((c): c is Ended => c.last !== undefined && c.restart_count > 0 && (container === undefined || c.name === container));
   return ended.map((c) => <LastEnd key={c.name} cluster={cluster} pod={pod} container={c} />);
 }
 
@@ -28,26 +30,25 @@ function LastEnd({ cluster, pod, container: c }: { cluster: string; pod: Pod; co
   const lines = useLogsOf(cluster, logsQuery(scope, "", "logs"), range, 50);
   return (
     <Section
-      title={`How ${c.name} ended last`}
-      note={`${age(c.last.finished_at, now)} ago`}
+      title={m.lastEnd.title(c.name)}
+      note={m.ago(age(c.last.finished_at, now))}
       right={
         <Link to="/logs" search={{ ...scope, ...range }}>
-          All its lines before that
+          {m.lastEnd.before}
         </Link>
       }
     >
       <Card>
         <StateLabel state={c.last.exit_code === 0 ? "idle" : "critical"}>
-          {c.last.reason || "ended"}, exit code {c.last.exit_code}
-          {exitWords(c.last.exit_code)}, at {clock(at, now, true)}
+          {m.lastEnd.how(c.last.reason || m.ended, c.last.exit_code, exitWords(c.last.exit_code), clock(at, now, true))}
         </StateLabel>
       </Card>
       {lines.error && !lines.data ? (
-        <p className={classes.quiet}>Its last lines could not be loaded: {lines.error.message}</p>
+        <p className={classes.quiet}>{m.lastEnd.failed(lines.error.message)}</p>
       ) : !lines.data ? (
         <Skeleton height={120} radius={8} />
       ) : lines.data.length === 0 ? (
-        <p className={classes.quiet}>No line of it in the hour before its end is kept.</p>
+        <p className={classes.quiet}>{m.lastEnd.none}</p>
       ) : (
         <div className={classes.lastLines}>
           <LogLines rows={lines.data} wrap={false} />
@@ -55,10 +56,4 @@ function LastEnd({ cluster, pod, container: c }: { cluster: string; pod: Pod; co
       )}
     </Section>
   );
-}
-
-/** What an exit code over 128 means: the signal that ended the process. */
-export function exitWords(code: number): string {
-  const signals: Record<number, string> = { 130: "interrupted", 134: "aborted", 137: "killed (SIGKILL: out of memory, or not gone in time)", 139: "segmentation fault", 143: "asked to end (SIGTERM)" };
-  return signals[code] === undefined ? "" : `: ${signals[code]}`;
 }
