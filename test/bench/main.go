@@ -43,6 +43,7 @@ var measurements = []measurement{
 	{Name: "logs_scale", Measure: logsScale},
 	{Name: "logs_counted", Asked: true, Measure: logsCounted},
 	{Name: "fsync", Measure: fsync},
+	{Name: "console_pages", Measure: consolePages},
 	{Name: "restart", Measure: restart},
 	{Name: "edge_backlog", Asked: true, Measure: edgeBacklog},
 	{Name: "node_footprint", Measure: nodeFootprint},

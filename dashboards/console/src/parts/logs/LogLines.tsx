@@ -1,11 +1,12 @@
 import { IconFilterMinus, IconFilterPlus } from "@tabler/icons-react";
 import { ActionIcon, Button, Tooltip } from "@mantine/core";
-import { type KeyboardEvent, useMemo, useState } from "react";
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { type KeyboardEvent, useMemo, useRef, useState } from "react";
 import type { Row } from "@/api/logsql";
 import { Copy } from "@/ui/Bits";
 import { dateTime, lineTime } from "@/ui/format";
 import classes from "./logs.module.css";
-import { expanded, fields, keyed, levelOf, message, rowTime } from "./model";
+import { expanded, fields, keyed, levelOf, message, pieces, rowTime } from "./model";
 import { useContext } from "./queries";
 
 interface Props {
@@ -14,12 +15,32 @@ interface Props {
   /** What names a line's origin; left out where all lines have the same. */
   readonly origin?: (row: Row) => string;
   readonly onField?: (field: string, value: string, exclude: boolean) => void;
+  /** The reader went down from the newest line, in a list that scrolls by itself. */
+  readonly onAway?: () => void;
+  /** Words to mark in the messages. */
+  readonly marked?: readonly string[];
 }
 
+/** More lines than this scroll in a window of their own, of which only the visible part is drawn. */
+const virtualFrom = 120;
+const lineHeight = 21;
+
 /** Log lines, newest first. A click or Enter opens a line's fields; arrow keys move between lines. */
-export function LogLines({ rows, wrap, origin, onField }: Props) {
+export function LogLines({ rows, wrap, origin, onField, onAway, marked }: Props) {
   const [open, setOpen] = useState<string | undefined>();
   const lines = useMemo(() => keyed(rows), [rows]);
+  const scroller = useRef<HTMLDivElement>(null);
+  const virtual = lines.length > virtualFrom;
+  // eslint-disable-next-line react-hooks/incompatible-library -- the virtualiser's result is used in this render only
+  const virtualizer = useVirtualizer({
+    count: lines.length,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => lineHeight,
+    // A line that is wrapped or open is as high as it is; it keeps its height when newer ones come above it.
+    getItemKey: (i) => lines[i]?.key ?? i,
+    overscan: 24,
+    enabled: virtual,
+  });
 
   const onKeyDown = (e: KeyboardEvent<HTMLElement>) => {
     if (e.key !== "ArrowDown" && e.key !== "ArrowUp") return;
@@ -31,43 +52,86 @@ export function LogLines({ rows, wrap, origin, onField }: Props) {
     button.focus();
   };
 
+  const line = ({ key, row }: (typeof lines)[number]) => {
+    const level = levelOf(row.level);
+    const time = rowTime(row);
+    const shown = key === open;
+    return (
+      <>
+        <button
+          type="button"
+          className={classes.lineButton}
+          aria-expanded={shown}
+          onClick={() => {
+            if (!globalThis.getSelection()?.toString()) setOpen(shown ? undefined : key);
+          }}
+        >
+          <span className={classes.stripe} data-level={level} />
+          <span className={classes.time} title={dateTime(time)}>
+            {lineTime(time)}
+          </span>
+          <span className={classes.level} data-level={level}>
+            {level === "other" ? "" : level}
+          </span>
+          {origin === undefined ? null : (
+            <span className={classes.origin} title={origin(row)}>
+              {origin(row)}
+            </span>
+          )}
+          <span className={classes.message}>
+            {pieces(message(row), marked ?? none).map((p, i) => (p.marked ? <mark key={i}>{p.text}</mark> : p.text))}
+          </span>
+        </button>
+        {shown ? <LineFields row={row} onField={onField} /> : null}
+      </>
+    );
+  };
+
   return (
-    <div className={classes.lines} data-wrap={wrap || undefined} role="list" aria-label="log lines" onKeyDown={onKeyDown}>
-      {lines.map(({ key, row }) => {
-        const level = levelOf(row.level);
-        const time = rowTime(row);
-        const shown = key === open;
-        return (
-          <div key={key} role="listitem" data-line className={classes.line} data-open={shown || undefined}>
-            <button
-              type="button"
-              className={classes.lineButton}
-              aria-expanded={shown}
-              onClick={() => {
-                if (!globalThis.getSelection()?.toString()) setOpen(shown ? undefined : key);
-              }}
-            >
-              <span className={classes.stripe} data-level={level} />
-              <span className={classes.time} title={dateTime(time)}>
-                {lineTime(time)}
-              </span>
-              <span className={classes.level} data-level={level}>
-                {level === "other" ? "" : level}
-              </span>
-              {origin === undefined ? null : (
-                <span className={classes.origin} title={origin(row)}>
-                  {origin(row)}
-                </span>
-              )}
-              <span className={classes.message}>{message(row)}</span>
-            </button>
-            {shown ? <LineFields row={row} onField={onField} /> : null}
+    <div
+      ref={scroller}
+      className={classes.lines}
+      data-wrap={wrap || undefined}
+      data-virtual={virtual || undefined}
+      role="list"
+      aria-label="log lines"
+      onKeyDown={onKeyDown}
+      {...(onAway ? { onScroll: (e) => { if (e.currentTarget.scrollTop > 2 * lineHeight) onAway(); } } : {})}
+    >
+      {virtual ? (
+        <div style={{ height: virtualizer.getTotalSize(), position: "relative" }} role="presentation">
+          {virtualizer.getVirtualItems().map((v) => {
+            const item = lines[v.index];
+            return item === undefined ? null : (
+              <div
+                key={item.key}
+                ref={virtualizer.measureElement}
+                data-index={v.index}
+                role="listitem"
+                aria-posinset={v.index + 1}
+                aria-setsize={lines.length}
+                data-line
+                className={classes.line}
+                data-open={item.key === open || undefined}
+                style={{ position: "absolute", top: 0, left: 0, width: wrap || item.key === open ? "100%" : "max-content", minWidth: "100%", transform: `translateY(${v.start}px)` }}
+              >
+                {line(item)}
+              </div>
+            );
+          })}
+        </div>
+      ) : (
+        lines.map((item) => (
+          <div key={item.key} role="listitem" data-line className={classes.line} data-open={item.key === open || undefined}>
+            {line(item)}
           </div>
-        );
-      })}
+        ))
+      )}
     </div>
   );
 }
+
+const none: readonly string[] = [];
 
 /** The lines before and after, as the container wrote them. */
 function Around({ row }: { row: Row }) {

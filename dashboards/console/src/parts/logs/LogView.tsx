@@ -13,7 +13,7 @@ import { isLive, resolveRange, widen } from "@/ui/time";
 import { Histogram } from "./Histogram";
 import { LogLines } from "./LogLines";
 import classes from "./logs.module.css";
-import { type LogScope, logsQuery, withField } from "./model";
+import { type LogScope, logsQuery, withField, wordsOf } from "./model";
 import { downloadUrl, useHistogram, useLogs } from "./queries";
 import { useTail } from "./tail";
 
@@ -162,6 +162,7 @@ function NewestLines({ cluster, query, wrap, origin, typed, onTyped, what }: Pro
       <LogLines
         rows={logs.data}
         wrap={wrap}
+        marked={wordsOf(typed)}
         {...(origin ? { origin } : {})}
         onField={(field, value, exclude) => onTyped(withField(typed, field, value, exclude))}
       />
@@ -203,7 +204,7 @@ function LiveLines({ query, wrap, origin, onField }: { query: string; wrap: bool
       {state.rows.length === 0 ? (
         <Empty title="Waiting for the next line">Lines appear here as they arrive, some seconds after they were written.</Empty>
       ) : (
-        <LogLines rows={state.rows} wrap={wrap} {...(origin ? { origin } : {})} onField={onField} />
+        <LogLines rows={state.rows} wrap={wrap} {...(origin ? { origin } : {})} onField={onField} {...(state.paused ? {} : { onAway: () => pause(true) })} />
       )}
     </>
   );

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { expanded, fields, histogram, keyed, levelOf, logsQuery, message, withField } from "./model";
+import { expanded, fields, histogram, keyed, levelOf, logsQuery, message, withField, pieces, wordsOf } from "./model";
 
 describe("logsQuery", () => {
   const scope = { cluster: "prod", pod: undefined };
@@ -56,3 +56,17 @@ it.each([
   ["{not json", "{not json"],
   ["plain [x]", "plain [x]"],
 ])("expands %j", (text, want) => expect(expanded(text)).toBe(want));
+
+it.each([
+  ["timeout", ["timeout"]],
+  ['"connection refused" level:error', ["connection refused"]],
+  ["error -debug not trace warn*", ["error", "warn"]],
+  ['status:>=500 and "a" or (x)', []],
+  ["", []],
+  ["oops | stats count()", ["oops"]],
+])("of %s the words %j are marked", (typed, want) => expect(wordsOf(typed)).toEqual(want));
+
+it("cuts a text at the words, whatever they hold", () => {
+  expect(pieces("a Timeout (x.y) timeout", ["timeout", "(x.y)"]).map((p) => (p.marked ? `[${p.text}]` : p.text)).join("")).toBe("a [Timeout] [(x.y)] [timeout]");
+  expect(pieces("abc", [])).toEqual([{ text: "abc", marked: false }]);
+});

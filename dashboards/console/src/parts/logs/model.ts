@@ -146,3 +146,23 @@ export function keyed(rows: readonly Row[]): { key: string; row: Row }[] {
     return { key: n === 0 ? key : `${key} #${n}`, row };
   });
 }
+
+/** The plain words and phrases of a query: what is to be marked in the lines that it found. */
+export function wordsOf(typed: string): string[] {
+  const words: string[] = [];
+  // Fields, negations, operators and pipes name no text of the message.
+  const filter = typed.split("|")[0] ?? "";
+  for (const [, negated, quoted, word] of filter.matchAll(/(?:^|\s)(-|!|not\s+)?(?:"((?:[^"\\]|\\.)+)"|([^\s"():|]+)(?=\s|$))/gi)) {
+    const text = quoted ?? word?.replace(/\*$/, "") ?? "";
+    if (negated !== undefined || text.length < 2 || /^(and|or|not|-.*|!.*|\*)$/i.test(text)) continue;
+    words.push(text);
+  }
+  return words.slice(0, 10);
+}
+
+/** A text cut at the words that are to be marked, whatever their case. */
+export function pieces(text: string, words: readonly string[]): { readonly text: string; readonly marked: boolean }[] {
+  if (words.length === 0) return [{ text, marked: false }];
+  const pattern = new RegExp(`(${words.map((w) => w.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|")})`, "gi");
+  return text.split(pattern).flatMap((part, i) => (part === "" ? [] : [{ text: part, marked: i % 2 === 1 }]));
+}

@@ -17,6 +17,8 @@ export interface TailState {
 
 const keep = 1000;
 const rateSeconds = 5;
+/** However fast lines come, the page is drawn anew so often and no more. */
+export const drawMillis = 250;
 const idle: TailState = { rows: [], status: "connecting", paused: false, waiting: 0, notDrawn: 0, rate: 0, error: undefined };
 
 /** Rows as they arrive, in a buffer with a bound. What does not fit is counted, never dropped silently. */
@@ -24,6 +26,8 @@ export class Tail {
   #state: TailState = idle;
   #pending: Row[] = [];
   #arrivals: { at: number; n: number }[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #notDrawn = 0;
   readonly #listeners = new Set<() => void>();
 
   readonly get = (): TailState => this.#state;
@@ -52,12 +56,27 @@ export class Tail {
   }
 
   add(rows: readonly Row[], nowMillis: number): void {
-    this.#arrivals = [...this.#arrivals.filter((a) => a.at > nowMillis - rateSeconds * 1000), { at: nowMillis, n: rows.length }];
-    const rate = this.#arrivals.reduce((sum, a) => sum + a.n, 0) / rateSeconds;
-    this.#pending.push(...rows);
+    this.#arrivals.push({ at: nowMillis, n: rows.length });
+    for (const r of rows) this.#pending.push(r);
     const over = Math.max(0, this.#pending.length - keep);
     if (over > 0) this.#pending.splice(0, over);
-    this.#set({ rate, waiting: this.#pending.length, notDrawn: this.#state.notDrawn + over });
+    this.#notDrawn += over;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#draw(Date.now());
+    }, drawMillis);
+  }
+
+  /** Ends what would still be drawn. */
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #draw(nowMillis: number): void {
+    this.#arrivals = this.#arrivals.filter((a) => a.at > nowMillis - rateSeconds * 1000);
+    const rate = this.#arrivals.reduce((sum, a) => sum + a.n, 0) / rateSeconds;
+    this.#set({ rate, waiting: this.#pending.length, notDrawn: this.#notDrawn });
     if (!this.#state.paused) this.#show();
   }
 
@@ -79,7 +98,10 @@ export function useTail(query: string): { state: TailState; pause: (paused: bool
   useEffect(() => {
     const stop = new AbortController();
     void tail.run(query, stop.signal);
-    return () => stop.abort();
+    return () => {
+      stop.abort();
+      tail.stop();
+    };
   }, [tail, query]);
   return { state: useSyncExternalStore(tail.subscribe, tail.get), pause: tail.pause };
 }
