@@ -796,6 +796,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/object-search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Find clusters' objects by words of their names, the best first */
+        get: operations["search-objects"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/policies": {
         parameters: {
             query?: never;
@@ -1845,6 +1862,15 @@ export interface components {
             /** @description How far ahead, at most 30d. */
             within: string;
         };
+        Found: {
+            cluster: string;
+            /** @enum {string} */
+            kind: "node" | "namespace" | "workload" | "service" | "pod";
+            name: string;
+            namespace?: string;
+            /** @description Of a workload: deployment, statefulset … */
+            type?: string;
+        };
         Group: {
             /** @description Of cluster, namespace, node, workload, service, pod, container, volume, component, policy. Left out: cluster and the nearest of workload, node, volume, service and namespace. */
             by?: string[] | null;
@@ -2562,6 +2588,11 @@ export interface components {
         };
         PageCluster: {
             items: components["schemas"]["Cluster"][];
+            /** @description Give it as cursor to get the next items; null when there are no more. */
+            next: string | null;
+        };
+        PageFound: {
+            items: components["schemas"]["Found"][];
             /** @description Give it as cursor to get the next items; null when there are no more. */
             next: string | null;
         };
@@ -4745,6 +4776,8 @@ export interface operations {
                 node?: string;
                 /** @description Only those that the selector of this service of the namespace selects. */
                 service?: string;
+                /** @description Only those that have each of these words in namespace, name, workload, node or reason. */
+                search?: string;
             };
             header?: never;
             path: {
@@ -6002,6 +6035,39 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "search-objects": {
+        parameters: {
+            query?: {
+                /** @description Each must be in the object's name, kind, namespace or cluster. */
+                q?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageFound"];
+                };
             };
             /** @description Error */
             default: {

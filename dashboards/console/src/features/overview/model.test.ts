@@ -6,6 +6,7 @@ const cluster = (name: string, state: Cluster["state"], over: Partial<Cluster> =
   id: name,
   name,
   kind: "managed",
+  kind_reason: "",
   version: "v1.34.4",
   state,
   sentence: `${name} is ${state}`,
