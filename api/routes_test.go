@@ -91,6 +91,8 @@ var bodies = map[string]string{
 	"PUT " + Prefix + "/clusters/:cluster/settings": `{"settings":{}}`,
 
 	"PUT " + Prefix + "/policies/:name": `{}`,
+	"POST " + Prefix + "/metrics":       `{}`,
+	"PUT " + Prefix + "/metrics/:name":  `{}`,
 	"POST " + Prefix + "/targets":       `{}`,
 	"PUT " + Prefix + "/targets/:name":  `{}`,
 

@@ -185,13 +185,6 @@ func TestNothingThatIsToBeToldIsLost(t *testing.T) {
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
-
 // post sends an alert until it is taken; false when ctx ended before.
 func post(ctx context.Context, server *testbed.Server, name string, ended bool) bool {
 	alert := map[string]any{"labels": map[string]string{
