@@ -365,12 +365,6 @@ func (a archive) History(context.Context, string, object.Kind, time.Time, time.T
 	return nil
 }
 
-type readOnly struct{ *promtsdb.DBReadOnly }
-
-func (r readOnly) Querier(mint, maxt int64) (storage.Querier, error) {
-	return r.DBReadOnly.Querier(mint, maxt)
-}
-
 // 90 days of one policy over 1,000 workloads at an interval of a minute.
 func TestMeasureBacktest(t *testing.T) {
 	measuring(t)
@@ -432,17 +426,20 @@ func TestMeasureBacktest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	db, err := promtsdb.OpenDBReadOnly(dir, "", nil)
+	opts := promtsdb.DefaultOptions()
+	opts.RetentionDuration = (1000 * 24 * time.Hour).Milliseconds()
+	db, err := promtsdb.Open(dir, nil, nil, opts, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	db.DisableCompactions()
 	defer db.Close()
 	m, err := meta.Open(filepath.Join(t.TempDir(), "meta.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	e, err := New(Options{Queryable: readOnly{db}, Inventory: inv, Archive: archive{inv}, Meta: m, ScratchDir: t.TempDir()})
+	e, err := New(Options{Queryable: db, Inventory: inv, Archive: archive{inv}, Meta: m, ScratchDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

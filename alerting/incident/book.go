@@ -53,6 +53,11 @@ type Book struct {
 	// incident without more; nil: messages carry none.
 	Tickets func(incident, notification, target string, now time.Time) (acknowledge, silence string)
 
+	among struct { // what fires, prepared
+		set     *routing.Set
+		of      []routing.Facts
+		sources routing.Sources
+	}
 	summaries map[string][]*Alert // of one call: what began and ended muted, by target id
 }
 
@@ -270,9 +275,13 @@ func (b *Book) muted(alerts []*Alert, now time.Time) map[string][]routing.Muting
 	if b.Firing != nil {
 		firing = b.Firing()
 	}
+	// Within one transaction it is the same list again and again.
+	if b.among.set != set || len(firing) == 0 || len(b.among.of) != len(firing) || &b.among.of[0] != &firing[0] {
+		b.among.set, b.among.of, b.among.sources = set, firing, set.Sources(firing)
+	}
 	out := map[string][]routing.Muting{}
 	for _, a := range alerts {
-		if m := set.Muted(a.Facts(), firing, now); len(m) > 0 {
+		if m := set.MutedAmong(a.Facts(), b.among.sources, now); len(m) > 0 {
 			out[a.ID] = m
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	amlabels "github.com/prometheus/alertmanager/pkg/labels"
@@ -243,8 +244,36 @@ func (r route) match(f Facts) bool {
 }
 
 // Muted gives what mutes an alert at t, given all alerts that fire. Empty: it
-// is told.
+// is told. Whoever asks about many alerts uses Sources and MutedAmong.
 func (s *Set) Muted(f Facts, firing []Facts, t time.Time) []Muting {
+	return s.MutedAmong(f, s.Sources(firing), t)
+}
+
+// Sources are the alerts that fire as far as they could mute others, ready to be
+// asked: each alert is compared only with those that agree with it, or a storm
+// would cost its square.
+type Sources struct{ by []map[string][]Facts } // by inhibition and the values that must be alike
+
+// Sources prepares what fires.
+func (s *Set) Sources(firing []Facts) Sources {
+	out := Sources{make([]map[string][]Facts, len(s.inhibitions))}
+	for i, x := range s.inhibitions {
+		for _, g := range firing {
+			if !x.source.match(g) {
+				continue
+			}
+			if out.by[i] == nil {
+				out.by[i] = map[string][]Facts{}
+			}
+			k := x.alike(g)
+			out.by[i][k] = append(out.by[i][k], g)
+		}
+	}
+	return out
+}
+
+// MutedAmong is Muted with what fires prepared by the same set.
+func (s *Set) MutedAmong(f Facts, among Sources, t time.Time) []Muting {
 	var out []Muting
 	for _, x := range s.silences {
 		if !t.Before(x.from) && t.Before(x.until) && x.matchers.match(f) {
@@ -259,24 +288,29 @@ func (s *Set) Muted(f Facts, firing []Facts, t time.Time) []Muting {
 			out = append(out, Muting{meta.KindMaintenance, x.name, until})
 		}
 	}
-	for _, x := range s.inhibitions {
-		if x.target.match(f) && slices.ContainsFunc(firing, func(g Facts) bool { return x.mutes(g, f) }) {
+	for i, x := range s.inhibitions {
+		if len(among.by[i]) == 0 || !x.target.match(f) {
+			continue
+		}
+		if slices.ContainsFunc(among.by[i][x.alike(f)], func(g Facts) bool { return x.mutes(g, f) }) {
 			out = append(out, Muting{Kind: meta.KindInhibition, Name: x.name})
 		}
 	}
 	return out
 }
 
-// mutes tells whether one alert mutes another. Two that could mute each other
-// do not, or nobody would be told of either.
-func (x inhibition) mutes(source, target Facts) bool {
-	if source.ID == target.ID || !x.source.match(source) || (x.source.match(target) && x.target.match(source)) {
-		return false
-	}
+// alike joins the values that source and target must have alike.
+func (x inhibition) alike(f Facts) string {
+	var b strings.Builder
 	for _, l := range x.equal {
-		if source.Labels[l] != target.Labels[l] {
-			return false
-		}
+		b.WriteString(f.Labels[l])
+		b.WriteByte(0)
 	}
-	return true
+	return b.String()
+}
+
+// mutes tells whether an alert that is a source, and agrees with another, mutes
+// it. Two that could mute each other do not, or nobody would be told of either.
+func (x inhibition) mutes(source, target Facts) bool {
+	return source.ID != target.ID && !(x.source.match(target) && x.target.match(source))
 }
