@@ -15,8 +15,6 @@ const withoutCatalogue = [
   "src/features/events/**",
   "src/features/explore/**",
   "src/features/logs/**",
-  "src/features/notifications/**",
-  "src/features/settings/page.tsx",
   "src/parts/*",
   "src/parts/boards/**",
   "src/parts/clusters/**",

@@ -6,6 +6,7 @@ import {
   IconChartLine,
   IconDots,
   IconFileText,
+  IconHelp,
   IconLayoutBoard,
   IconLayoutDashboard,
   IconListDetails,
@@ -19,6 +20,7 @@ import {
 import { Link, Outlet, useLocation, useRouter } from "@tanstack/react-router";
 import { lazy, type ReactNode, Suspense, useEffect, useSyncExternalStore } from "react";
 import { frame as m } from "@/i18n/frame";
+import { help } from "@/i18n/help";
 import { dialogOpen, onDialogChange, openDialog } from "@/parts/dialogs";
 import { onPinChange, pendingPin } from "@/parts/boards/pinStore";
 import { useIncidents } from "@/parts/queries";
@@ -104,6 +106,10 @@ export function Frame() {
         ))}
         <More />
         <div className={classes.bottom}>
+          <Link to="/help/$" params={{ _splat: "README" }} className={classes.item} activeProps={{ "data-active": true, "aria-current": "page" }} activeOptions={{ includeSearch: false }}>
+            <IconHelp size={19} stroke={1.6} aria-hidden />
+            <span className={classes.itemLabel}>{help.title}</span>
+          </Link>
           <SchemeButton />
         </div>
       </nav>

@@ -8,6 +8,7 @@ export function linked(html: string, name: string, image: (file: string) => stri
     .replace(/<h1 [^>]*>.*?<\/h1>\n?/s, "")
     .replace(/<img src="([^"]+)"([^>]*)>/g, (_, src: string, rest: string) => {
       const url = image(resolve(folder, src));
+      // eslint-disable-next-line no-restricted-syntax -- HTML
       return url === undefined ? "" : `<img src="${url}"${rest} loading="lazy">`;
     })
     .replace(/<a href="([^"]+)"/g, (whole, href: string) => {

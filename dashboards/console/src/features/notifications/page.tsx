@@ -3,12 +3,16 @@ import { useDebouncedValue } from "@mantine/hooks";
 import { IconPlus } from "@tabler/icons-react";
 import { getRouteApi } from "@tanstack/react-router";
 import { type SyntheticEvent, useState } from "react";
+import { examples } from "@/i18n/examples";
+import { incidents } from "@/i18n/incidents";
+import { notifications as m } from "@/i18n/notifications";
 import { DeliveryTable } from "@/parts/deliveries/DeliveryTable";
+import { FirstUse } from "@/parts/policies/FirstUse";
 import { Page } from "@/parts/page";
 import { useTargets } from "@/parts/queries";
 import { Command } from "@/ui/Bits";
 import { type Column, DataTable } from "@/ui/DataTable";
-import { clock, count, dateTime, duration, instant, plural } from "@/ui/format";
+import { clock, count, dateTime, duration, instant } from "@/ui/format";
 import { Empty, Loaded, TableSkeleton } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { type State, StateLabel } from "@/ui/state";
@@ -30,9 +34,10 @@ import {
   useSilences,
   useTestTarget,
 } from "./queries";
+import { Inhibitions, Routes } from "./Routing";
 
 const route = getRouteApi("/notifications");
-const tabs = ["targets", "deliveries", "silences", "maintenance"] as const;
+const tabs = ["targets", "routes", "deliveries", "silences", "maintenance", "inhibitions"] as const;
 
 export function NotificationsPage() {
   const search = route.useSearch();
@@ -44,19 +49,27 @@ export function NotificationsPage() {
   const table = { sort: search.sort, onSort: (sort: string) => set({ sort }) };
   return (
     <Page
-      title="Notifications"
+      title={m.title}
       loading={targets.data === undefined && !targets.error}
-      sentence={targets.data ? (targets.data.length === 0 ? "Nobody is told of anything yet: there is no target." : `${plural(targets.data.length, "target")}${failing > 0 ? `, ${failing} with trouble` : ", none with trouble"}.`) : undefined}
+      sentence={targets.data ? (targets.data.length === 0 ? m.nobody : m.sentence(targets.data.length, failing)) : undefined}
     >
+      <FirstUse />
       <Tabs value={tab} onChange={(t) => set({ tab: t === "targets" ? undefined : (t ?? undefined), sort: undefined })} keepMounted={false}>
         <Tabs.List>
-          <Tabs.Tab value="targets">Targets</Tabs.Tab>
-          <Tabs.Tab value="deliveries">Deliveries</Tabs.Tab>
-          <Tabs.Tab value="silences">Silences</Tabs.Tab>
-          <Tabs.Tab value="maintenance">Maintenance</Tabs.Tab>
+          {tabs.map((t) => (
+            <Tabs.Tab key={t} value={t}>
+              {m.tabs[t]}
+            </Tabs.Tab>
+          ))}
         </Tabs.List>
         <Tabs.Panel value="targets" pt="md">
           <Targets {...table} />
+        </Tabs.Panel>
+        <Tabs.Panel value="routes" pt="md">
+          <Routes {...table} />
+        </Tabs.Panel>
+        <Tabs.Panel value="inhibitions" pt="md">
+          <Inhibitions {...table} />
         </Tabs.Panel>
         <Tabs.Panel value="deliveries" pt="md">
           <Deliveries state={search.state} onState={(state) => set({ state })} {...table} />
@@ -88,13 +101,13 @@ function Targets({ sort, onSort }: TableProps) {
   const remove = useDeleteTarget();
   const [making, setMaking] = useState(false);
   const columns: Column<Target>[] = [
-    { id: "state", header: "State", width: "120px", phoneWidth: "86px", sort: targetState, cell: (t) => <StateLabel state={targetState(t)}>{{ ok: "works", critical: "failing" }[targetState(t) as string] ?? "last failed"}</StateLabel> },
-    { id: "name", header: "Target", width: "minmax(120px, 1fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (t) => t.metadata.name, cell: (t) => t.metadata.name },
-    { id: "type", header: "Channel", wide: true, width: "90px", sort: (t) => t.spec.type, cell: (t) => t.spec.type },
-    { id: "url", header: "Address", wide: true, width: "minmax(120px, 1.5fr)", cell: (t) => <span title={t.spec.url}>{t.spec.url}</span> },
-    { id: "pending", header: "Waiting", numeric: true, wide: true, width: "70px", sort: (t) => t.status?.pending, cell: (t) => count(t.status?.pending) },
-    { id: "dead", header: "Given up", numeric: true, wide: true, width: "74px", sort: (t) => t.status?.dead, cell: (t) => count(t.status?.dead) },
-    { id: "error", header: "Last error", wide: true, width: "minmax(80px, 1.5fr)", cell: (t) => <span title={t.status?.lastError}>{t.status?.lastError}</span> },
+    { id: "state", header: m.state, width: "120px", phoneWidth: "86px", sort: targetState, cell: (t) => <StateLabel state={targetState(t)}>{m.targets.states[targetState(t)]}</StateLabel> },
+    { id: "name", header: m.targets.target, width: "minmax(120px, 1fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (t) => t.metadata.name, cell: (t) => t.metadata.name },
+    { id: "type", header: m.targets.channel, wide: true, width: "90px", sort: (t) => t.spec.type, cell: (t) => t.spec.type },
+    { id: "url", header: m.targets.address, wide: true, width: "minmax(120px, 1.5fr)", cell: (t) => <span title={t.spec.url}>{t.spec.url}</span> },
+    { id: "pending", header: m.targets.waiting, numeric: true, wide: true, width: "70px", sort: (t) => t.status?.pending, cell: (t) => count(t.status?.pending) },
+    { id: "dead", header: m.targets.givenUp, numeric: true, wide: true, width: "74px", sort: (t) => t.status?.dead, cell: (t) => count(t.status?.dead) },
+    { id: "error", header: m.targets.lastError, wide: true, width: "minmax(80px, 1.5fr)", cell: (t) => <span title={t.status?.lastError}>{t.status?.lastError}</span> },
     {
       id: "act",
       header: "",
@@ -103,16 +116,16 @@ function Targets({ sort, onSort }: TableProps) {
       cell: (t) => (
         <span className={classes.inline}>
           <Button size="compact-xs" variant="default" loading={test.isPending && test.variables === t.metadata.name} onClick={() => test.mutate(t.metadata.name)}>
-            Test
+            {m.targets.test}
           </Button>
           <Button
             size="compact-xs"
             variant="default"
             onClick={() => {
-              if (globalThis.confirm(`Delete the target ${t.metadata.name}? What waits for it is given up.`)) remove.mutate(t.metadata.name);
+              if (globalThis.confirm(m.targets.confirm(t.metadata.name))) remove.mutate(t.metadata.name);
             }}
           >
-            Delete
+            {m.delete}
           </Button>
         </span>
       ),
@@ -122,22 +135,22 @@ function Targets({ sort, onSort }: TableProps) {
     <div className={classes.stack}>
       <div className={classes.row}>
         <Button size="xs" leftSection={<IconPlus size={14} />} onClick={() => setMaking(true)}>
-          New webhook
+          {m.targets.new}
         </Button>
-        <span className={classes.quiet}>Other channels (mail, chat, pagers) are written as YAML: crowsnest policy apply -f target.yaml</span>
-        {test.data ? <StateLabel state="info">A test message to {test.data.target} is on its way; its result stands under Deliveries.</StateLabel> : null}
+        <span className={classes.quiet}>{m.targets.others}</span>
+        {test.data ? <StateLabel state="info">{m.targets.tested(test.data.target)}</StateLabel> : null}
         {test.error || remove.error ? <StateLabel state="critical">{(test.error ?? remove.error)?.message}</StateLabel> : null}
       </div>
-      <Loaded query={targets} what="Targets" skeleton={<TableSkeleton rows={4} />}>
+      <Loaded query={targets} what={m.targets.what} skeleton={<TableSkeleton rows={4} />}>
         {(all) =>
           all.length === 0 ? (
-            <Empty title="No target yet">A target is where notifications go. Policies name targets, or routes choose them.</Empty>
+            <Empty title={m.targets.none}>{m.targets.noneText}</Empty>
           ) : (
-            <DataTable label="targets" columns={columns} rows={all} rowKey={(t) => t.metadata.name} sort={parseSort(sort, { column: "name", descending: false })} onSort={(s) => onSort(sortText(s))} />
+            <DataTable label={m.targets.label} columns={columns} rows={all} rowKey={(t) => t.metadata.name} sort={parseSort(sort, { column: "name", descending: false })} onSort={(s) => onSort(sortText(s))} />
           )
         }
       </Loaded>
-      <Modal opened={making} onClose={() => setMaking(false)} title="New webhook" centered>
+      <Modal opened={making} onClose={() => setMaking(false)} title={m.targets.new} centered>
         <NewWebhook />
       </Modal>
     </div>
@@ -154,10 +167,10 @@ function NewWebhook() {
   if (create.data) {
     return (
       <div className={classes.stack}>
-        <StateLabel state="ok">{create.data.metadata.name} is there.</StateLabel>
+        <StateLabel state="ok">{m.targets.made(create.data.metadata.name)}</StateLabel>
         {create.data.status?.secret ? (
           <>
-            <p>Its receiver checks signatures (Standard Webhooks) with this secret, which is shown this once:</p>
+            <p>{m.targets.secret}</p>
             <Command>{create.data.status.secret}</Command>
           </>
         ) : null}
@@ -172,12 +185,12 @@ function NewWebhook() {
         if (valid) create.mutate({ name, url });
       }}
     >
-      <TextInput label="Name" data-autofocus value={name} onChange={(e) => setName(e.currentTarget.value)} error={name === "" || nameRule.test(name) ? undefined : "a to z, 0 to 9 and -, at most 63"} />
-      <TextInput label="URL" placeholder="https://…" value={url} onChange={(e) => setUrl(e.currentTarget.value)} description="Messages are POSTed there as JSON. It is kept as a secret." />
+      <TextInput label={m.name} data-autofocus value={name} onChange={(e) => setName(e.currentTarget.value)} error={name === "" || nameRule.test(name) ? undefined : m.nameRule} />
+      <TextInput label={m.targets.url} placeholder={examples.url} value={url} onChange={(e) => setUrl(e.currentTarget.value)} description={m.targets.urlText} />
       {create.error ? <StateLabel state="critical">{create.error.message}</StateLabel> : null}
       <div>
         <Button size="xs" type="submit" disabled={!valid} loading={create.isPending}>
-          Make it
+          {m.make}
         </Button>
       </div>
     </form>
@@ -191,9 +204,9 @@ function Deliveries({ state, onState, sort, onSort }: TableProps & { state: stri
   const deliveries = useDeliveries(chosen);
   return (
     <div className={classes.stack}>
-      <Select size="xs" w={180} aria-label="state of deliveries" allowDeselect={false} value={chosen} onChange={(s) => onState(s === "all" || s === null ? undefined : s)} data={deliveryStates.map((s) => ({ value: s, label: s === "dead" ? "given up" : s }))} />
-      <Loaded query={deliveries} what="Deliveries" skeleton={<TableSkeleton rows={8} />}>
-        {(all) => <DeliveryTable deliveries={all} sort={sort} onSort={onSort} withIncident empty={chosen === "all" ? "Nothing has been sent yet." : `No delivery is ${chosen}.`} />}
+      <Select size="xs" w={180} aria-label={m.deliveries.states} allowDeselect={false} value={chosen} onChange={(s) => onState(s === "all" || s === null ? undefined : s)} data={deliveryStates.map((s) => ({ value: s, label: incidents.deliveries.states[s] ?? s }))} />
+      <Loaded query={deliveries} what={m.deliveries.what} skeleton={<TableSkeleton rows={8} />}>
+        {(all) => <DeliveryTable deliveries={all} sort={sort} onSort={onSort} withIncident empty={chosen === "all" ? m.deliveries.none : m.deliveries.noneOf(incidents.deliveries.states[chosen] ?? chosen)} />}
       </Loaded>
     </div>
   );
@@ -201,23 +214,23 @@ function Deliveries({ state, onState, sort, onSort }: TableProps & { state: stri
 
 type Mute = Maintenance | NonNullable<ReturnType<typeof useSilences>["data"]>[number];
 
-const muteState = (m: Mute): State => ({ active: "info", pending: "waiting", expired: "idle", disabled: "idle" })[m.status?.state ?? "pending"] as State;
+const muteState = (x: Mute): State => ({ active: "info", pending: "waiting", expired: "idle", disabled: "idle" })[x.status?.state ?? "pending"] as State;
 
-function muteColumns<T extends Mute>(when: Column<T>, onEnd: (name: string) => void, word: string): Column<T>[] {
+function muteColumns<T extends Mute>(when: Column<T>, onEnd: (name: string) => void, word: string, wordOf: (name: string) => string): Column<T>[] {
   return [
-    { id: "state", header: "State", width: "100px", phoneWidth: "84px", sort: (m) => ["active", "pending", "disabled", "expired"].indexOf(m.status?.state ?? "pending"), cell: (m) => <StateLabel state={muteState(m)}>{m.status?.state}</StateLabel> },
-    { id: "matchers", header: "Mutes", width: "minmax(160px, 3fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, cell: (m) => <span title={(m.spec.matchers ?? []).join(", ")}>{(m.spec.matchers ?? []).join(", ")}</span> },
+    { id: "state", header: m.state, width: "100px", phoneWidth: "84px", sort: (x) => ["active", "pending", "disabled", "expired"].indexOf(x.status?.state ?? "pending"), cell: (x) => <StateLabel state={muteState(x)}>{m.states[x.status?.state ?? ""] ?? x.status?.state}</StateLabel> },
+    { id: "matchers", header: m.mutes, width: "minmax(160px, 3fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, cell: (x) => <span title={(x.spec.matchers ?? []).join(", ")}>{(x.spec.matchers ?? []).join(", ")}</span> },
     when,
-    { id: "firing", header: "Muted now", numeric: true, wide: true, width: "86px", sort: (m) => m.status?.firing, cell: (m) => count(m.status?.firing) },
-    { id: "comment", header: "Comment", wide: true, width: "minmax(80px, 2fr)", cell: (m) => <span title={m.spec.comment}>{m.spec.comment}</span> },
-    { id: "by", header: "By", wide: true, width: "80px", sort: (m) => m.metadata.updatedBy, cell: (m) => m.metadata.updatedBy },
+    { id: "firing", header: m.mutedNow, numeric: true, wide: true, width: "86px", sort: (x) => x.status?.firing, cell: (x) => count(x.status?.firing) },
+    { id: "comment", header: m.comment, wide: true, width: "minmax(80px, 2fr)", cell: (x) => <span title={x.spec.comment}>{x.spec.comment}</span> },
+    { id: "by", header: m.by, wide: true, width: "80px", sort: (x) => x.metadata.updatedBy, cell: (x) => x.metadata.updatedBy },
     {
       id: "end",
       header: "",
       width: "76px",
       phoneWidth: "66px",
-      cell: (m) => (
-        <Button size="compact-xs" variant="default" onClick={() => onEnd(m.metadata.name)} aria-label={`${word} ${m.metadata.name}`}>
+      cell: (x) => (
+        <Button size="compact-xs" variant="default" onClick={() => onEnd(x.metadata.name)} aria-label={wordOf(x.metadata.name)}>
           {word}
         </Button>
       ),
@@ -231,23 +244,24 @@ function Silences({ sort, onSort }: TableProps) {
   const now = useNow();
   const [making, setMaking] = useState(false);
   const columns = muteColumns<NonNullable<typeof silences.data>[number]>(
-    { id: "until", header: "Until", numeric: true, width: "110px", phoneWidth: "76px", sort: (s) => instant(s.spec.until), cell: (s) => <span title={dateTime(instant(s.spec.until) ?? now)}>{clock(instant(s.spec.until) ?? now, now)}</span> },
+    { id: "until", header: m.silences.until, numeric: true, width: "110px", phoneWidth: "76px", sort: (s) => instant(s.spec.until), cell: (s) => <span title={dateTime(instant(s.spec.until) ?? now)}>{clock(instant(s.spec.until) ?? now, now)}</span> },
     (name) => end.mutate(name),
-    "End",
+    m.silences.end,
+    m.silences.endLabel,
   );
   return (
     <div className={classes.stack}>
       <div className={classes.row}>
         <Button size="xs" leftSection={<IconPlus size={14} />} onClick={() => setMaking(true)}>
-          New silence
+          {m.silences.new}
         </Button>
-        <span className={classes.quiet}>A silence mutes notifications once; evaluation goes on.</span>
+        <span className={classes.quiet}>{m.silences.about}</span>
         {end.error ? <StateLabel state="critical">{end.error.message}</StateLabel> : null}
       </div>
-      <Loaded query={silences} what="Silences" skeleton={<TableSkeleton rows={4} />}>
-        {(all) => <DataTable label="silences" columns={columns} rows={all} rowKey={(s) => s.metadata.name} sort={parseSort(sort, { column: "state", descending: false })} onSort={(s) => onSort(sortText(s))} dim={(s) => s.status?.state === "expired"} empty="Nothing is silenced." />}
+      <Loaded query={silences} what={m.silences.what} skeleton={<TableSkeleton rows={4} />}>
+        {(all) => <DataTable label={m.silences.label} columns={columns} rows={all} rowKey={(s) => s.metadata.name} sort={parseSort(sort, { column: "state", descending: false })} onSort={(s) => onSort(sortText(s))} dim={(s) => s.status?.state === "expired"} empty={m.silences.none} />}
       </Loaded>
-      <Modal opened={making} onClose={() => setMaking(false)} title="New silence" centered>
+      <Modal opened={making} onClose={() => setMaking(false)} title={m.silences.new} centered>
         <NewSilence onDone={() => setMaking(false)} />
       </Modal>
     </div>
@@ -268,13 +282,13 @@ function NewSilence({ onDone }: { onDone: () => void }) {
         create.mutate({ name: `silence-${now.toISOString().slice(0, 19).replace(/[^0-9]/g, "")}`, matchers, until: new Date(now.getTime() + hours * 3600_000).toISOString(), comment }, { onSuccess: onDone });
       }}
     >
-      <TagsInput label="Matchers" description={'As in Alertmanager; all must match: namespace="shop", severity=~"info|warning", policy="pod-cpu"'} data-autofocus value={matchers} onChange={setMatchers} acceptValueOnBlur />
-      <NumberInput label="Hours" min={0.25} max={8760} step={1} value={hours} onChange={(h) => typeof h === "number" && setHours(h)} />
-      <TextInput label="Comment" value={comment} onChange={(e) => setComment(e.currentTarget.value)} />
+      <TagsInput label={m.matchers} description={m.silences.matchersText} data-autofocus value={matchers} onChange={setMatchers} acceptValueOnBlur />
+      <NumberInput label={m.silences.hours} min={0.25} max={8760} step={1} value={hours} onChange={(h) => typeof h === "number" && setHours(h)} />
+      <TextInput label={m.comment} value={comment} onChange={(e) => setComment(e.currentTarget.value)} />
       {create.error ? <StateLabel state="critical">{create.error.message}</StateLabel> : null}
       <div>
         <Button size="xs" type="submit" disabled={matchers.length === 0} loading={create.isPending}>
-          Silence
+          {m.silences.silence}
         </Button>
       </div>
     </form>
@@ -286,53 +300,46 @@ function Maintenances({ sort, onSort }: TableProps) {
   const end = useDeleteMaintenance();
   const now = useNow();
   const [making, setMaking] = useState(false);
-  const next = (m: Maintenance) => (m.status?.state === "active" ? m.status.until : m.status?.next?.[0]);
+  const next = (x: Maintenance) => (x.status?.state === "active" ? x.status.until : x.status?.next?.[0]);
   const columns = muteColumns<Maintenance>(
     {
       id: "next",
-      header: "Next or until",
+      header: m.maintenance.next,
       numeric: true,
       width: "130px",
       phoneWidth: "76px",
-      sort: (m) => instant(next(m)),
-      cell: (m) => {
-        const at = instant(next(m));
-        return <span title={(m.status?.next ?? []).map((t) => dateTime(instant(t) ?? now)).join("\n")}>{at === undefined ? "never" : clock(at, now)}</span>;
+      sort: (x) => instant(next(x)),
+      cell: (x) => {
+        const at = instant(next(x));
+        return <span title={(x.status?.next ?? []).map((t) => dateTime(instant(t) ?? now)).join("\n")}>{at === undefined ? m.maintenance.never : clock(at, now)}</span>;
       },
     },
     (name) => {
-      if (globalThis.confirm(`Delete the maintenance window ${name}?`)) end.mutate(name);
+      if (globalThis.confirm(m.maintenance.confirm(name))) end.mutate(name);
     },
-    "Delete",
+    m.delete,
+    m.deleteLabel,
   );
   return (
     <div className={classes.stack}>
       <div className={classes.row}>
         <Button size="xs" leftSection={<IconPlus size={14} />} onClick={() => setMaking(true)}>
-          New window
+          {m.maintenance.new}
         </Button>
-        <span className={classes.quiet}>A maintenance window mutes notifications again and again, in its own time zone.</span>
+        <span className={classes.quiet}>{m.maintenance.about}</span>
         {end.error ? <StateLabel state="critical">{end.error.message}</StateLabel> : null}
       </div>
-      <Loaded query={all} what="Maintenance windows" skeleton={<TableSkeleton rows={3} />}>
-        {(list) => <DataTable label="maintenance windows" columns={columns} rows={list} rowKey={(m) => m.metadata.name} sort={parseSort(sort, { column: "state", descending: false })} onSort={(s) => onSort(sortText(s))} empty="There is no maintenance window." />}
+      <Loaded query={all} what={m.maintenance.what} skeleton={<TableSkeleton rows={3} />}>
+        {(list) => <DataTable label={m.maintenance.label} columns={columns} rows={list} rowKey={(x) => x.metadata.name} sort={parseSort(sort, { column: "state", descending: false })} onSort={(s) => onSort(sortText(s))} empty={m.maintenance.none} />}
       </Loaded>
-      <Modal opened={making} onClose={() => setMaking(false)} title="New maintenance window" size="lg" centered>
+      <Modal opened={making} onClose={() => setMaking(false)} title={m.maintenance.newTitle} size="lg" centered>
         <NewWindow onDone={() => setMaking(false)} />
       </Modal>
     </div>
   );
 }
 
-const weekdays = [
-  ["MO", "Monday"],
-  ["TU", "Tuesday"],
-  ["WE", "Wednesday"],
-  ["TH", "Thursday"],
-  ["FR", "Friday"],
-  ["SA", "Saturday"],
-  ["SU", "Sunday"],
-] as const;
+const weekdays = Object.entries(m.maintenance.weekdays);
 
 function NewWindow({ onDone }: { onDone: () => void }) {
   const create = useCreateMaintenance();
@@ -358,22 +365,22 @@ function NewWindow({ onDone }: { onDone: () => void }) {
         create.mutate({ ...wanted, name }, { onSuccess: onDone });
       }}
     >
-      <TextInput label="Name" data-autofocus value={name} onChange={(e) => setName(e.currentTarget.value)} error={name === "" || nameRule.test(name) ? undefined : "a to z, 0 to 9 and -, at most 63"} />
-      <TagsInput label="Matchers" description={'All must match: namespace="shop", cluster="prod-1"'} value={matchers} onChange={setMatchers} acceptValueOnBlur />
+      <TextInput label={m.name} data-autofocus value={name} onChange={(e) => setName(e.currentTarget.value)} error={name === "" || nameRule.test(name) ? undefined : m.nameRule} />
+      <TagsInput label={m.matchers} description={m.maintenance.matchersText} value={matchers} onChange={setMatchers} acceptValueOnBlur />
       <div className={classes.row}>
-        <MultiSelect label="On days" placeholder={days.length === 0 ? "every day" : ""} data={weekdays.map(([value, label]) => ({ value, label }))} value={days} onChange={setDays} />
-        <TextInput label="From" type="time" value={time} onChange={(e) => setTime(e.currentTarget.value)} />
-        <TextInput label="For" value={length} onChange={(e) => setLength(e.currentTarget.value.trim())} w={90} />
-        <Select label="Time zone" searchable allowDeselect={false} data={[...new Set(["UTC", timezone, ...Intl.supportedValuesOf("timeZone")])]} value={timezone} onChange={(z) => setTimezone(z ?? "UTC")} />
+        <MultiSelect label={m.maintenance.days} placeholder={days.length === 0 ? m.maintenance.everyDay : ""} data={weekdays.map(([value, label]) => ({ value, label }))} value={days} onChange={setDays} />
+        <TextInput label={m.maintenance.from} type="time" value={time} onChange={(e) => setTime(e.currentTarget.value)} />
+        <TextInput label={m.maintenance.for} value={length} onChange={(e) => setLength(e.currentTarget.value.trim())} w={90} />
+        <Select label={m.maintenance.zone} searchable allowDeselect={false} data={[...new Set(["UTC", timezone, ...Intl.supportedValuesOf("timeZone")])]} value={timezone} onChange={(z) => setTimezone(z ?? "UTC")} />
       </div>
-      <TextInput label="Comment" value={comment} onChange={(e) => setComment(e.currentTarget.value)} />
+      <TextInput label={m.comment} value={comment} onChange={(e) => setComment(e.currentTarget.value)} />
       {preview.data ? (
         <div>
-          <p className={classes.quiet}>The next windows, in your time:</p>
+          <p className={classes.quiet}>{m.maintenance.preview}</p>
           <ul className={classes.windows}>
             {preview.data.windows.map((w) => (
               <li key={w.from}>
-                {dateTime(instant(w.from) ?? now)}, for {duration((instant(w.until) ?? 0) - (instant(w.from) ?? 0))}
+                {m.maintenance.window(dateTime(instant(w.from) ?? now), duration((instant(w.until) ?? 0) - (instant(w.from) ?? 0)))}
               </li>
             ))}
           </ul>
@@ -384,7 +391,7 @@ function NewWindow({ onDone }: { onDone: () => void }) {
       {create.error ? <StateLabel state="critical">{create.error.message}</StateLabel> : null}
       <div>
         <Button size="xs" type="submit" disabled={!ready || !nameRule.test(name)} loading={create.isPending}>
-          Make the window
+          {m.maintenance.make}
         </Button>
       </div>
     </form>

@@ -113,3 +113,57 @@ export function useDeleteMaintenance() {
     onSuccess: () => queries.invalidateQueries({ queryKey: ["maintenances"] }),
   });
 }
+
+export const useRoutes = () =>
+  useQuery({
+    queryKey: keys.routes(),
+    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/routes", { signal }))),
+    refetchInterval: useRefresh(),
+  });
+
+/** A route changes who is told, and whether the first use has still to ask. */
+function useRoutesChanged() {
+  const queries = useQueryClient();
+  return () => Promise.all([queries.invalidateQueries({ queryKey: keys.routes() }), queries.invalidateQueries({ queryKey: keys.firstUse() })]);
+}
+
+export function useCreateRoute() {
+  const onSuccess = useRoutesChanged();
+  return useMutation({
+    mutationFn: ({ name, spec }: { name: string; spec: components["schemas"]["RouteSpec"] }) =>
+      body(client.POST("/apis/crowsnest.dev/v1/routes", { body: { apiVersion: "crowsnest.dev/v1", kind: "Route", metadata: { name }, spec } })),
+    onSuccess,
+  });
+}
+
+export function useDeleteRoute() {
+  const onSuccess = useRoutesChanged();
+  return useMutation({
+    mutationFn: (name: string) => client.DELETE("/apis/crowsnest.dev/v1/routes/{name}", { params: { path: { name } } }),
+    onSuccess,
+  });
+}
+
+export const useInhibitions = () =>
+  useQuery({
+    queryKey: keys.inhibitions(),
+    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/inhibitions", { signal }))),
+    refetchInterval: useRefresh(),
+  });
+
+export function useCreateInhibition() {
+  const queries = useQueryClient();
+  return useMutation({
+    mutationFn: ({ name, spec }: { name: string; spec: components["schemas"]["InhibitionSpec"] }) =>
+      body(client.POST("/apis/crowsnest.dev/v1/inhibitions", { body: { apiVersion: "crowsnest.dev/v1", kind: "Inhibition", metadata: { name }, spec } })),
+    onSuccess: () => queries.invalidateQueries({ queryKey: keys.inhibitions() }),
+  });
+}
+
+export function useDeleteInhibition() {
+  const queries = useQueryClient();
+  return useMutation({
+    mutationFn: (name: string) => client.DELETE("/apis/crowsnest.dev/v1/inhibitions/{name}", { params: { path: { name } } }),
+    onSuccess: () => queries.invalidateQueries({ queryKey: keys.inhibitions() }),
+  });
+}

@@ -1,11 +1,13 @@
 import { Button, Modal, TextInput } from "@mantine/core";
 import { IconPlus } from "@tabler/icons-react";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { getRouteApi } from "@tanstack/react-router";
+import { getRouteApi, Link } from "@tanstack/react-router";
 import { type SyntheticEvent, useState } from "react";
 import { body, client, items } from "@/api/client";
 import { keys } from "@/api/keys";
 import type { Token } from "@/api/types";
+import { help } from "@/i18n/help";
+import { settings as m } from "@/i18n/settings";
 import { AddCluster } from "@/parts/clusters/AddCluster";
 import { Page, useRefresh } from "@/parts/page";
 import { Card, Command, Fact, Facts, Section } from "@/ui/Bits";
@@ -42,25 +44,25 @@ export function SettingsPage() {
   const broken = (s?.parts ?? []).filter((p) => !p.ready);
   return (
     <Page
-      title="Settings"
+      title={m.title}
       loading={!s && !status.error}
-      sentence={s ? (broken.length > 0 ? `The server is not whole: ${broken.map((p) => `${p.name}${p.reason ? ` (${p.reason})` : ""}`).join(", ")}.` : `The server is whole${s.open ? "; it asks for no credentials, and listens on this machine only" : ""}.`) : undefined}
+      sentence={s ? (broken.length > 0 ? m.broken(broken.map((p) => `${p.name}${p.reason ? ` (${p.reason})` : ""}`).join(", ")) : s.open ? m.wholeOpen : m.whole) : undefined}
     >
       <AddCluster />
-      <Section title="Server">
-        <Loaded query={status} what="The server's state" skeleton={<TableSkeleton rows={2} />}>
+      <Section title={m.server}>
+        <Loaded query={status} what={m.theServer} skeleton={<TableSkeleton rows={2} />}>
           {(d) => (
             <Card>
               <Facts>
-                <Fact label="Version">{d.version}</Fact>
-                <Fact label="Up for">{age(d.started_at, now)}</Fact>
-                <Fact label="You are">{d.principal.name || d.principal.kind.replaceAll("_", " ")}</Fact>
-                {d.simulated ? <Fact label="Data">simulated</Fact> : null}
+                <Fact label={m.version}>{d.version}</Fact>
+                <Fact label={m.upFor}>{age(d.started_at, now)}</Fact>
+                <Fact label={m.youAre}>{d.principal.name || d.principal.kind.replaceAll("_", " ")}</Fact>
+                {d.simulated ? <Fact label={m.data}>{m.simulated}</Fact> : null}
                 {d.stores.map((store) => (
                   <Fact key={store.name} label={store.name}>
-                    {store.read_only ? <StateLabel state="critical">read only: {store.read_only}</StateLabel> : store.bytes === undefined ? unknown : bytes(store.bytes)}
-                    {store.series === undefined ? "" : `, ${count(store.series)} series`}
-                    {store.rows === undefined ? "" : `, ${count(store.rows)} rows`}
+                    {store.read_only ? <StateLabel state="critical">{m.readOnly(store.read_only)}</StateLabel> : store.bytes === undefined ? unknown : bytes(store.bytes)}
+                    {store.series === undefined ? "" : m.series(count(store.series))}
+                    {store.rows === undefined ? "" : m.rows(count(store.rows))}
                   </Fact>
                 ))}
               </Facts>
@@ -70,6 +72,11 @@ export function SettingsPage() {
       </Section>
       <Tokens />
       <LanguageChoice />
+      <p>
+        <Link to="/help/$" params={{ _splat: "README" }}>
+          {help.title}: {help.guides}
+        </Link>
+      </p>
     </Page>
   );
 }
@@ -86,11 +93,11 @@ function Tokens() {
     onSuccess: () => queries.invalidateQueries({ queryKey: keys.tokens() }),
   });
   const columns: Column<Token>[] = [
-    { id: "name", header: "Token", width: "minmax(140px, 2fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (t) => t.name, cell: (t) => t.name },
-    { id: "kind", header: "May", width: "130px", phoneWidth: "90px", sort: (t) => t.kind, cell: (t) => (t.kind === "ingest" ? "send data" : "use the API") },
-    { id: "cluster", header: "Cluster", wide: true, width: "minmax(90px, 1fr)", sort: (t) => t.cluster, cell: (t) => t.cluster },
-    { id: "created", header: "Made", numeric: true, wide: true, width: "90px", sort: (t) => instant(t.created_at), cell: (t) => age(t.created_at, now) },
-    { id: "used", header: "Last used", numeric: true, wide: true, width: "90px", sort: (t) => instant(t.last_used_at), cell: (t) => (t.last_used_at ? age(t.last_used_at, now) : "never") },
+    { id: "name", header: m.tokens.token, width: "minmax(140px, 2fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (t) => t.name, cell: (t) => t.name },
+    { id: "kind", header: m.tokens.may, width: "130px", phoneWidth: "90px", sort: (t) => t.kind, cell: (t) => (t.kind === "ingest" ? m.tokens.send : m.tokens.use) },
+    { id: "cluster", header: m.tokens.cluster, wide: true, width: "minmax(90px, 1fr)", sort: (t) => t.cluster, cell: (t) => t.cluster },
+    { id: "created", header: m.tokens.made, numeric: true, wide: true, width: "90px", sort: (t) => instant(t.created_at), cell: (t) => age(t.created_at, now) },
+    { id: "used", header: m.tokens.lastUsed, numeric: true, wide: true, width: "90px", sort: (t) => instant(t.last_used_at), cell: (t) => (t.last_used_at ? age(t.last_used_at, now) : m.tokens.never) },
     {
       id: "revoke",
       header: "",
@@ -100,41 +107,41 @@ function Tokens() {
         <Button
           size="compact-xs"
           variant="default"
-          aria-label={`revoke ${t.name}`}
+          aria-label={m.tokens.revokeLabel(t.name)}
           onClick={() => {
-            if (globalThis.confirm(`Revoke “${t.name}”? Whoever uses it is refused at once.`)) revoke.mutate(t.id);
+            if (globalThis.confirm(m.tokens.confirm(t.name))) revoke.mutate(t.id);
           }}
         >
-          Revoke
+          {m.tokens.revoke}
         </Button>
       ),
     },
   ];
   return (
     <Section
-      title="Tokens"
+      title={m.tokens.title}
       note={tokens.data ? count(tokens.data.length) : undefined}
       right={
         <Button size="xs" variant="default" leftSection={<IconPlus size={14} />} onClick={() => setMaking(true)}>
-          New API token
+          {m.tokens.new}
         </Button>
       }
     >
       {revoke.error ? <StateLabel state="critical">{revoke.error.message}</StateLabel> : null}
-      <Loaded query={tokens} what="Tokens" skeleton={<TableSkeleton rows={3} />}>
+      <Loaded query={tokens} what={m.tokens.title} skeleton={<TableSkeleton rows={3} />}>
         {(all) => (
           <DataTable
-            label="tokens"
+            label={m.tokens.label}
             columns={columns}
             rows={all}
             rowKey={(t) => t.id}
             sort={parseSort(search.sort, { column: "name", descending: false })}
             onSort={(s) => void navigate({ search: (old) => ({ ...old, sort: sortText(s) }), replace: true, resetScroll: false })}
-            empty="There is no token."
+            empty={m.tokens.none}
           />
         )}
       </Loaded>
-      <Modal opened={making} onClose={() => setMaking(false)} title="New API token" centered>
+      <Modal opened={making} onClose={() => setMaking(false)} title={m.tokens.new} centered>
         <NewToken />
       </Modal>
     </Section>
@@ -158,18 +165,18 @@ function NewToken() {
     >
       {create.data ? (
         <>
-          <p>It is shown this once:</p>
+          <p>{m.tokens.once}</p>
           <Command>{create.data.token}</Command>
-          <p className={classes.quiet}>From now on the server asks for a token with every request.</p>
+          <p className={classes.quiet}>{m.tokens.after}</p>
         </>
       ) : (
         <>
-          <p className={classes.quiet}>Once an API token exists, the server asks for one with every request, also from this console.</p>
-          <TextInput label="What it is for" data-autofocus value={name} maxLength={100} onChange={(e) => setName(e.currentTarget.value)} />
+          <p className={classes.quiet}>{m.tokens.before}</p>
+          <TextInput label={m.tokens.name} data-autofocus value={name} maxLength={100} onChange={(e) => setName(e.currentTarget.value)} />
           {create.error ? <StateLabel state="critical">{create.error.message}</StateLabel> : null}
           <div>
             <Button size="xs" type="submit" disabled={name.trim() === ""} loading={create.isPending}>
-              Make it
+              {m.tokens.make}
             </Button>
           </div>
         </>

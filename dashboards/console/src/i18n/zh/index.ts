@@ -4,10 +4,11 @@ import { zh as charts } from "./charts";
 import { zh as frame } from "./frame";
 import { zh as help } from "./help";
 import { zh as incidents } from "./incidents";
+import { zh as notifications } from "./notifications";
 import { zh as objects } from "./objects";
 import { zh as overview } from "./overview";
 import { zh as policies } from "./policies";
 import { zh as settings } from "./settings";
 import { zh as ui } from "./ui";
 
-export const zh = { act, charts, frame, help, incidents, objects, overview, policies, settings, ui };
+export const zh = { act, charts, frame, help, incidents, notifications, objects, overview, policies, settings, ui };
