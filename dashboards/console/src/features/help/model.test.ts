@@ -14,5 +14,6 @@ it.each([
   ["README", '<a href="https://example.com/">', '<a href="https://example.com/" target="_blank" rel="noreferrer">'],
   ["README", '<img src="images/a.png" alt="A">', '<img src="/assets/a-1.png" alt="A" loading="lazy">'],
   ["README", '<img src="images/none.png" alt="A">', ""],
+  ["README", "<pre><code>x</code></pre>", '<pre tabindex="0"><code>x</code></pre>'],
   ["README", '<h1 id="a">A</h1>\n<p>b</p>', "<p>b</p>"],
 ])("of %s: %s", (name, html, want) => expect(linked(html, name, image)).toBe(want));

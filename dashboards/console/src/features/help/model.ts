@@ -6,6 +6,8 @@ export function linked(html: string, name: string, image: (file: string) => stri
   const folder = name.includes("/") ? name.slice(0, name.lastIndexOf("/") + 1) : "";
   return html
     .replace(/<h1 [^>]*>.*?<\/h1>\n?/s, "")
+    // What scrolls can be reached by the keyboard.
+    .replace(/<(pre|table)>/g, '<$1 tabindex="0">')
     .replace(/<img src="([^"]+)"([^>]*)>/g, (_, src: string, rest: string) => {
       const url = image(resolve(folder, src));
       // eslint-disable-next-line no-restricted-syntax -- HTML

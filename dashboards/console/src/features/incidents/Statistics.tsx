@@ -13,8 +13,9 @@ import classes from "./incidents.module.css";
 
 const choices = [7, 30, 90] as const;
 
-type Noisy = NonNullable<ReturnType<typeof useStatistics>["data"]>["noisiest"][number];
+type Noisy = NonNullable<ReturnType<typeof useStatistics>["data"]>["noisiest"][number] & { readonly place: number };
 
+// A policy that was deleted and made again is there twice, hence the place.
 const columns: Column<Noisy>[] = [
   {
     id: "policy",
@@ -78,7 +79,7 @@ export function Statistics({ choice, cluster, days: asked, onDays }: { choice: R
               </Facts>
             </Card>
             <Section title={m.statistics.noisiest} note={m.statistics.noisiestNote}>
-              <DataTable label={m.statistics.noisiest} columns={columns} rows={d.noisiest} rowKey={(n) => n.policy} sort={sort} onSort={setSort} empty={m.statistics.none} />
+              <DataTable label={m.statistics.noisiest} columns={columns} rows={d.noisiest.map((n, place) => ({ ...n, place }))} rowKey={(n) => String(n.place)} sort={sort} onSort={setSort} empty={m.statistics.none} />
             </Section>
           </>
         )}

@@ -99,7 +99,7 @@ export function PolicyPage() {
             ) : c.expr || c.query ? (
               <Section key={i} title={m.detail.seesExpr} right={<Copy value={c.expr || c.query || ""} what={m.detail.seesExpr} />}>
                 <Card>
-                  <pre className={classes.yaml}>{c.expr || c.query}</pre>
+                  <pre className={classes.yaml} tabIndex={0}>{c.expr || c.query}</pre>
                 </Card>
               </Section>
             ) : null;
@@ -110,7 +110,7 @@ export function PolicyPage() {
           <History name={name} />
           <Section title={m.detail.written} right={<Copy value={text} what={m.thePolicy} />}>
             <Card>
-              <pre className={classes.yaml}>{text}</pre>
+              <pre className={classes.yaml} tabIndex={0}>{text}</pre>
             </Card>
           </Section>
         </>
