@@ -61,7 +61,7 @@ func consolePages(ctx context.Context, b *bench) ([]Result, error) {
 		if err != nil {
 			return err
 		}
-		if len(series) == 0 || series[0].Points[len(series[0].Points)-1].Value < consoleNodes {
+		if len(series) == 0 || series[0].Points[len(series[0].Points)-1].V < consoleNodes {
 			return fmt.Errorf("not all %d nodes have values yet", consoleNodes)
 		}
 		return nil
