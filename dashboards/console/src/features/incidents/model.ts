@@ -97,7 +97,6 @@ export function eventFilter(a: Alert): string | undefined {
   if (level === "cluster") return undefined;
   if (level === "node" && node) return `name:=${quote(node)}`;
   if (pod && level !== "workload") return `name:=${quote(pod)}`;
-  // eslint-disable-next-line no-restricted-syntax -- LogsQL
   return workload ? `name:=${quote(workload)} or name:~${quote(`^${workload.replace(/[.+*?^${}()|[\]\\]/g, "\\$&")}-`)}` : undefined;
 }
 
