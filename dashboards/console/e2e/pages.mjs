@@ -270,6 +270,30 @@ async function accessibility(p) {
     .map((v) => `axe: ${v.id} (${v.impact}): ${v.help}: ${v.nodes.slice(0, 2).map((n) => n.target.join(" ")).join(", ")}`);
 }
 
+/** Scrolls through the page and back: charts are drawn when they come into view, and a picture shows the whole page. */
+async function through(p) {
+  await p.evaluate(async () => {
+    for (let y = 0; y < document.documentElement.scrollHeight; y += 600) {
+      globalThis.scrollTo(0, y);
+      await new Promise((done) => setTimeout(done, 30));
+    }
+    globalThis.scrollTo(0, 0);
+  });
+}
+
+/** Waits for what a page must show, also further down. */
+async function shows(p, want, still) {
+  for (const until = Date.now() + timeout; ; ) {
+    try {
+      await want.see(p).waitFor({ timeout: 1000 });
+      return true;
+    } catch {
+      if (Date.now() > until) return false;
+      if (!still) await through(p);
+    }
+  }
+}
+
 async function visit(context, { path, want, act, after, expected = [], alerts: mayAlert = false }, file) {
   const found = [];
   const p = await context.newPage();
@@ -289,12 +313,9 @@ async function visit(context, { path, want, act, after, expected = [], alerts: m
     await p.getByRole("heading", { level: 1 }).waitFor({ timeout });
     await act?.(p);
     for (const w of want) {
-      try {
-        await w.see(p).waitFor({ timeout });
-      } catch {
-        found.push(`does not show ${w.what}`);
-      }
+      if (!(await shows(p, w, Boolean(act)))) found.push(`does not show ${w.what}`);
     }
+    if (!act) await through(p);
     // Nothing may still be loading when the picture is taken.
     await p.waitForFunction(() => document.querySelectorAll("[data-visible=true].mantine-Skeleton-root, [aria-busy=true]").length === 0, undefined, { timeout }).catch(() => found.push("is still loading"));
     const alerts = mayAlert ? [] : await p.getByRole("alert").allInnerTexts();

@@ -106,10 +106,54 @@ try {
     note(`keystroke palette: ${p95(took).toFixed(0)} ms`);
     await p.close();
   }
+  await tail();
 } finally {
   await browser.close();
 }
 console.log(JSON.stringify(results));
+
+/** A live tail while 1,000 lines a second arrive: how even the page draws, and that every line is drawn or counted. */
+async function tail() {
+  const seconds = 20;
+  const made = await fetch(`${base}/apis/crowsnest.dev/v1/tokens`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ kind: "ingest", cluster: args.cluster, name: "speed" }) });
+  if (!made.ok) throw new Error(`no ingest token: ${made.status} ${await made.text()}`);
+  const { token } = await made.json();
+  const p = await browser.newPage({ viewport: { width: 1440, height: 900 } });
+  await p.goto(`${base}/logs?live=1&q=${enc('"tail of speed"')}`, { timeout });
+  await p.getByText("following").waitFor({ timeout });
+  let sent = 0;
+  const push = async (n) => {
+    const now = BigInt(Date.now()) * 1_000_000n;
+    const values = Array.from({ length: n }, (_, i) => [String(now + BigInt(i)), `tail of speed, line ${sent + i}`]);
+    sent += values.length;
+    const answer = await fetch(`${base}/loki/api/v1/push`, { method: "POST", headers: { "Content-Type": "application/json", Authorization: `Bearer ${token}` }, body: JSON.stringify({ streams: [{ stream: { namespace: "speed", pod: "speed-1", container: "app" }, values }] }) });
+    if (!answer.ok) throw new Error(`push: ${answer.status} ${await answer.text()}`);
+  };
+  const frames = p.evaluate(async (millis) => {
+    const gaps = [];
+    const end = performance.now() + millis;
+    for (let before = performance.now(); before < end; ) {
+      await new Promise((done) => requestAnimationFrame(done));
+      const now = performance.now();
+      gaps.push(now - before);
+      before = now;
+    }
+    return gaps;
+  }, seconds * 1000);
+  // One push after the other: what a slow one leaves behind the next one takes along.
+  for (const start = Date.now(); sent < seconds * 1000; ) {
+    const due = Math.min(seconds * 1000, Date.now() - start) - sent;
+    if (due > 0) await push(Math.min(due, 2000));
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  const gaps = await frames;
+  await p.waitForTimeout(8000);
+  const bar = await p.getByRole("status").first().innerText();
+  const drawn = Number(await p.getByRole("list", { name: "log lines" }).getByRole("listitem").first().getAttribute("aria-setsize"));
+  note(`tail: ${sent} lines sent in ${seconds} s, ${drawn} in the list; ${bar.replaceAll("\n", " ")}; longest frame ${Math.max(...gaps).toFixed(0)} ms`);
+  results.push({ name: "tail_frame", unit: "ms", p95: p95(gaps), n: gaps.length, bar: "<= 100", what: `From frame to frame of a live tail while 1,000 lines a second arrive for ${seconds} s; the longest took ${Math.max(...gaps).toFixed(0)} ms` });
+  await p.close();
+}
 
 /** From the key's event until what it changed is on the screen: the second frame begins after the first was painted. */
 async function keystroke(p, key) {

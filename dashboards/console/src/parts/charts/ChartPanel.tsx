@@ -14,6 +14,7 @@ import { CursorStore } from "./cursor";
 import { axisTop, csv, type Line, promql, withPast, lines as toLines, type ObjectLabels, type Panel, shortNames, statistics, statisticWords } from "./model";
 import { ChartMenu } from "./ChartMenu";
 import { lineStroke } from "./palette";
+import { useSeen } from "./seen";
 import Plot, { type Mark, type Threshold } from "./Plot";
 import { usePanel } from "./queries";
 
@@ -43,18 +44,19 @@ export function ChartPanel(props: ChartPanelProps) {
   const range = useRange();
   const setRange = useSetRange();
   const now = useNow();
-  const answer = usePanel(cluster, panel, object, by, stepSeconds);
+  const section = useRef<HTMLElement>(null);
+  const seen = useSeen(section);
+  const answer = usePanel(cluster, panel, object, by, stepSeconds, 0, seen);
   const [cursor] = useState(() => new CursorStore());
   const [pick, setPick] = useState<{ time: number; left: number } | undefined>();
   const compare = useCompare();
-  const before = usePanel(cluster, panel, object, by, stepSeconds, compare.seconds, compare.seconds > 0);
+  const before = usePanel(cluster, panel, object, by, stepSeconds, compare.seconds, seen && compare.seconds > 0);
   const drawn = useMemo(() => {
     const present = toLines(panel, answer.results, maxLines);
     // A chart of many lines would show none with twice as many.
     if (compare.seconds === 0 || present.lines.length > 8) return present;
     return { ...present, lines: withPast(present, toLines(panel, before.results, 500), compare.seconds, compare.words) };
   }, [panel, answer.results, before.results, compare]);
-  const section = useRef<HTMLElement>(null);
   const [first] = panel.metrics;
   if (!first) return null;
 
@@ -109,7 +111,7 @@ export function ChartPanel(props: ChartPanelProps) {
           <Nothing title={m.lacking}>{reasons.join(" ")}</Nothing>
         ) : answer.error ? (
           <Nothing title={m.failed}>{answer.error.message}</Nothing>
-        ) : answer.loading ? (
+        ) : !seen ? null : answer.loading ? (
           <Skeleton height={height - 10} mt={5} />
         ) : drawn.lines.length === 0 ? (
           <Nothing title={m.none}>{first.absent ? m.absent(first.absent) : ""}</Nothing>
