@@ -3,7 +3,9 @@ package ingest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -75,8 +77,12 @@ func (k *killable) end() {
 func (k *killable) kill() {
 	k.t.Helper()
 	left := k.t.TempDir()
-	if err := os.CopyFS(left, os.DirFS(k.dir)); err != nil {
-		k.t.Fatal(err)
+	// What the store removes while it is copied is no state that a kill leaves.
+	for err := os.CopyFS(left, os.DirFS(k.dir)); err != nil; err = os.CopyFS(left, os.DirFS(k.dir)) {
+		if !errors.Is(err, fs.ErrNotExist) {
+			k.t.Fatal(err)
+		}
+		left = k.t.TempDir()
 	}
 	k.end()
 	k.dir = left
