@@ -297,6 +297,14 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 		case <-timer.C:
 		case <-t.Context().Done():
 		}
+		some := func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(acked) > 0
+		}
+		for deadline := time.Now().Add(30 * time.Second); !some() && time.Now().Before(deadline); { // a busy machine
+			time.Sleep(10 * time.Millisecond)
+		}
 		s.kill()
 		cancel()
 		wg.Wait()
