@@ -14,7 +14,7 @@ import (
 func engineOf(test string) func(ctx context.Context, b *bench) ([]Result, error) {
 	return func(ctx context.Context, b *bench) ([]Result, error) {
 		var out bytes.Buffer
-		cmd := exec.CommandContext(ctx, "go", "test", "./alerting/engine", "-count", "1", "-timeout", "20m", "-run", "^"+test+"$")
+		cmd := exec.CommandContext(ctx, "go", "test", "./alerting/engine", "-v", "-count", "1", "-timeout", "20m", "-run", "^"+test+"$")
 		cmd.Dir, cmd.Stdout, cmd.Stderr = b.root, &out, &out
 		cmd.Env = append(os.Environ(), "CROWSNEST_MEASURE=1", "CGO_ENABLED=0")
 		if err := cmd.Run(); err != nil {
@@ -31,6 +31,9 @@ func engineOf(test string) func(ctx context.Context, b *bench) ([]Result, error)
 				return nil, fmt.Errorf("figure %q: %w", line, err)
 			}
 			figures[words[1]] = v
+		}
+		if len(figures) == 0 {
+			return nil, fmt.Errorf("%s told no figure: %s", test, bytes.TrimSpace(out.Bytes()))
 		}
 		note := machine()
 		switch test {
