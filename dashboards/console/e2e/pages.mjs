@@ -146,7 +146,7 @@ const pages = [
     want: [],
     // A chart's menu puts it on a board.
     act: async (p) => {
-      await p.locator("[aria-label^='chart of']").first().waitFor();
+      if (!(await shows(p, charts(1)))) throw new Error("the node shows no chart"); // it is drawn when it comes near
       await p.getByRole("button", { name: /^take from the chart/ }).first().click();
       await p.getByRole("menuitem", { name: "Pin to a board" }).click();
       await p.getByRole("dialog").getByRole("button", { name: "Pin", exact: true }).waitFor();
@@ -155,7 +155,7 @@ const pages = [
       await p.getByRole("dialog").getByRole("button", { name: "Pin", exact: true }).click();
       await p.getByRole("link", { name: "Open the board" }).click();
       await p.waitForURL((url) => url.pathname.startsWith("/boards/"));
-      await p.locator("[aria-label^='chart of']").nth(2).waitFor({ timeout });
+      if (!(await shows(p, charts(3)))) throw new Error("the board shows less than three charts");
     },
   },
   { name: "mangled-board", path: "/boards/%3Cscript%3E%2F%22?edit=1&from=%00", want: [words("There is no board")], expected: [404] },
