@@ -207,24 +207,11 @@ func accuracy(ctx context.Context, b *bench) ([]Result, error) {
 		c.Dump(ctx, "accuracy", os.Stderr)
 		return nil, err
 	}
-	address, err := testbed.FreeAddress()
-	if err != nil {
-		return nil, err
-	}
-	server := &testbed.Server{URL: "http://" + address, Cluster: benchCluster}
-	tokenFile := filepath.Join(b.dir, "accuracy-token")
-	if err := os.WriteFile(tokenFile, []byte(benchToken+"\n"), 0o600); err != nil {
-		return nil, err
-	}
-	p, err := testbed.Start(b.dir, "accuracy-server", filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, "accuracy-server"),
-		"--listen", address, "--ingest-token-file", benchCluster+"="+tokenFile)
+	server, tokenFile, p, err := b.startServer(ctx, "accuracy")
 	if err != nil {
 		return nil, err
 	}
 	defer p.Stop(20 * time.Second)
-	if err := p.WaitReady(ctx, server, time.Minute); err != nil {
-		return nil, err
-	}
 	for _, role := range []string{"node", "cluster"} {
 		collector, err := testbed.Start(b.dir, "accuracy-"+role, filepath.Join(b.root, "bin/crowsnest-collector"), "--role", role, "--node", testbed.Node,
 			"--kubeconfig", c.Kubeconfig, "--server", server.URL, "--token-file", tokenFile, "--data", filepath.Join(b.dir, "accuracy-"+role),

@@ -88,24 +88,11 @@ func nodeFootprint(ctx context.Context, b *bench) ([]Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		address, err := testbed.FreeAddress()
-		if err != nil {
-			return nil, err
-		}
-		server := &testbed.Server{URL: "http://" + address, Cluster: benchCluster}
-		tokenFile := filepath.Join(b.dir, "footprint-token")
-		if err := os.WriteFile(tokenFile, []byte(benchToken+"\n"), 0o600); err != nil {
-			return nil, err
-		}
-		p, err := testbed.Start(b.dir, "footprint-server", filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, "footprint-server"),
-			"--listen", address, "--ingest-token-file", benchCluster+"="+tokenFile)
+		server, tokenFile, p, err := b.startServer(ctx, "footprint")
 		if err != nil {
 			return nil, err
 		}
 		defer p.Stop(20 * time.Second)
-		if err := p.WaitReady(ctx, server, time.Minute); err != nil {
-			return nil, err
-		}
 		collector, err := testbed.Start(b.dir, "footprint-collector", filepath.Join(b.root, "bin/crowsnest-collector"), "--role", "node", "--node", testbed.Node,
 			"--kubeconfig", c.Kubeconfig, "--server", server.URL, "--token-file", tokenFile, "--data", filepath.Join(b.dir, "footprint-collector"),
 			"--interval", footprintInterval.String(), "--listen", "", "--no-logs")

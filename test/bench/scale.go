@@ -303,24 +303,11 @@ func collectorScale(ctx context.Context, b *bench) ([]Result, error) {
 	if err := api.fill(ctx, b); err != nil {
 		return nil, err
 	}
-	address, err := testbed.FreeAddress()
-	if err != nil {
-		return nil, err
-	}
-	server := &testbed.Server{URL: "http://" + address, Cluster: benchCluster}
-	tokenFile := filepath.Join(b.dir, "scale-token")
-	if err := os.WriteFile(tokenFile, []byte(benchToken+"\n"), 0o600); err != nil {
-		return nil, err
-	}
-	p, err := testbed.Start(b.dir, "scale-server", filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, "scale-server"),
-		"--listen", address, "--ingest-token-file", benchCluster+"="+tokenFile)
+	server, tokenFile, p, err := b.startServer(ctx, "scale")
 	if err != nil {
 		return nil, err
 	}
 	defer p.Stop(20 * time.Second)
-	if err := p.WaitReady(ctx, server, time.Minute); err != nil {
-		return nil, err
-	}
 	b.say("waiting until kwok has most pods run")
 	if err := pause(ctx, time.Duration(b.scalePods/200)*time.Second); err != nil {
 		return nil, err

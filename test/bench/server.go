@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/test/testbed"
+)
+
+// startServer starts a server of its own data folder, which takes what comes
+// with the token in tokenFile, and waits until it is ready. The caller stops p.
+func (b *bench) startServer(ctx context.Context, name string) (server *testbed.Server, tokenFile string, p *testbed.Process, err error) {
+	address, err := testbed.FreeAddress()
+	if err != nil {
+		return nil, "", nil, err
+	}
+	server = &testbed.Server{URL: "http://" + address, Cluster: benchCluster}
+	tokenFile = filepath.Join(b.dir, name+"-token")
+	if err := os.WriteFile(tokenFile, []byte(benchToken+"\n"), 0o600); err != nil {
+		return nil, "", nil, err
+	}
+	p, err = testbed.Start(b.dir, name+"-server", filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, name+"-server"),
+		"--listen", address, "--ingest-token-file", benchCluster+"="+tokenFile)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	if err := p.WaitReady(ctx, server, time.Minute); err != nil {
+		p.Stop(20 * time.Second)
+		return nil, "", nil, err
+	}
+	return server, tokenFile, p, nil
+}
