@@ -239,7 +239,7 @@ try {
   await browser.close();
 }
 if (failures.length > 0) {
-  console.error(`pages: ${failures.length} failures`);
+  console.error(`pages: ${failures.length} failures\n${failures.map((f) => `  ${f}`).join("\n")}`);
   process.exit(1);
 }
 
