@@ -1,4 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
+import { useLocation, useSearch } from "@tanstack/react-router";
 import { body, client } from "@/api/client";
 import { keys } from "@/api/keys";
 import { instant } from "@/ui/format";
@@ -19,12 +20,17 @@ export function rangeSince(since: string | undefined, nowSeconds: number): TimeR
   return { from: toRFC3339(Math.floor(Math.min(first, nowSeconds - shortestSeconds) / 60) * 60), to: defaultRange.to };
 }
 
+/** Whether a page shows log lines or events, which may be older than the first sample: containers wrote before anybody measured them. */
+export const showsLines = (pathname: string, tab: string | undefined): boolean => /^\/(logs|events)\/?$/.test(pathname) || (pathname.startsWith("/clusters/") && (tab === "logs" || tab === "events"));
+
 export function useDefaultRange(): TimeRange {
+  const { pathname } = useLocation();
+  const { tab } = useSearch({ strict: false });
   const status = useQuery({
     queryKey: keys.status(),
     queryFn: ({ signal }) => body(client.GET("/apis/crowsnest.dev/v1/status", { signal })),
     staleTime: 60_000,
     select: ({ stores, now }) => rangeSince(stores.find((s) => s.name === "metrics")?.since, (instant(now) ?? 0)),
   });
-  return status.data ?? defaultRange;
+  return showsLines(pathname, tab) ? defaultRange : (status.data ?? defaultRange);
 }
