@@ -1,3 +1,5 @@
+import { asking as m } from "@/i18n/asking";
+
 /** Why a request did not give what was asked for, in words for people. */
 export class RequestError extends Error {
   override readonly name = "RequestError";
@@ -36,7 +38,7 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
  * plain text (VictoriaLogs').
  */
 export function problemOf(status: number, body: string): RequestError {
-  const fallback = `The server answered ${status}.`;
+  const fallback = m.answered(status);
   let parsed: unknown;
   try {
     parsed = JSON.parse(body);

@@ -1,3 +1,4 @@
+import { asking as m } from "@/i18n/asking";
 import { connection } from "./connection";
 import { problemOf, RequestError } from "./problem";
 
@@ -12,7 +13,7 @@ export async function request(input: string | Request, init?: RequestInit): Prom
   } catch (cause) {
     if (cause instanceof DOMException && cause.name === "AbortError") throw cause;
     connection.failed();
-    throw new RequestError("The server cannot be reached.", 0, "unreachable");
+    throw new RequestError(m.unreachable, 0, "unreachable");
   }
   // A proxy that stands in front answers these when the server behind it is gone.
   if (response.status === 502 || response.status === 504) connection.failed();

@@ -5,6 +5,7 @@ import { type ReactNode, useSyncExternalStore } from "react";
 import { connection } from "@/api/connection";
 import { charts } from "@/i18n/charts";
 import { frame as m } from "@/i18n/frame";
+import { ui as u } from "@/i18n/ui";
 import { clock, duration } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { type State, StateIcon } from "@/ui/state";
@@ -68,10 +69,10 @@ export function useSetCompare(): (value: string) => void {
 
 export const refreshes = [
   { value: "off", label: m.refresh.off, millis: false },
-  { value: "10s", label: "10 s", millis: 10_000 },
-  { value: "30s", label: "30 s", millis: 30_000 },
-  { value: "1m", label: "1 min", millis: 60_000 },
-  { value: "5m", label: "5 min", millis: 300_000 },
+  { value: "10s", label: u.seconds("10"), millis: 10_000 },
+  { value: "30s", label: u.seconds("30"), millis: 30_000 },
+  { value: "1m", label: u.minutes(1), millis: 60_000 },
+  { value: "5m", label: u.minutes(5), millis: 300_000 },
 ] as const;
 
 export const defaultRefresh = "30s";
@@ -81,6 +82,9 @@ export function useRefresh(): number | false {
   const { refresh } = useSearch({ strict: false });
   return refreshes.find((r) => r.value === (refresh ?? defaultRefresh))?.millis ?? 30_000;
 }
+
+/** As it stands on keyboards. */
+const findKeys = ["Ctrl", "K"].join(" ");
 
 export interface Crumb {
   readonly label: string;
@@ -128,7 +132,7 @@ export function Page({ crumbs = [], title, tab, kind, state, sentence, loading, 
             <IconSearch size={15} aria-hidden />
             <span className={classes.findText}>{m.find}</span>
             <Kbd size="xs" className={classes.findText}>
-              Ctrl K
+              {findKeys}
             </Kbd>
           </UnstyledButton>
           <RangePicker />

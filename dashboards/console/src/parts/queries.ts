@@ -1,15 +1,22 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { body, client, items } from "@/api/client";
 import { type ClusterId, everyCluster, keys, type PodFilter } from "@/api/keys";
+import type { Metric } from "@/api/types";
+import { server as m } from "@/i18n/server";
 import type { Place } from "./objects/place";
 import { useRefresh } from "./page";
 
 // One hook an endpoint, for what more than one feature shows.
 
+/** A metric as readers of this language know it. Metrics that users add keep their own words. */
+const told = (metric: Metric): Metric => ({ ...metric, title: m.title(metric.title), ...(metric.absent ? { absent: m.why(metric.absent) } : {}) });
+
+const spoken = <T extends { readonly sentence: string }>(cluster: T): T => ({ ...cluster, sentence: m.sentence(cluster.sentence) });
+
 export const useCatalogue = () =>
   useQuery({
     queryKey: keys.catalogue(),
-    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/catalogue", { signal }))),
+    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/catalogue", { signal }))).map(told),
     // It changes with the server's version only.
     staleTime: Infinity,
   });
@@ -19,7 +26,7 @@ export const useClusters = (every?: number) => {
   const refetchInterval = every ?? refresh;
   return useQuery({
     queryKey: keys.clusters(),
-    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/clusters", { signal }))),
+    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/clusters", { signal }))).map(spoken),
     // With no cluster yet someone waits for the first one to come alive.
     refetchInterval: (q) => (q.state.data?.length === 0 ? 3000 : refetchInterval),
   });
@@ -28,8 +35,10 @@ export const useClusters = (every?: number) => {
 export const useCluster = (cluster: ClusterId) =>
   useQuery({
     queryKey: keys.cluster(cluster),
-    queryFn: ({ signal }) =>
-      body(client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}", { params: { path: { cluster } }, signal })),
+    queryFn: async ({ signal }) => {
+      const answer = await body(client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}", { params: { path: { cluster } }, signal }));
+      return { ...spoken(answer), unavailable: answer.unavailable.map((u) => ({ ...u, reason: m.why(u.reason) })) };
+    },
     refetchInterval: useRefresh(),
     placeholderData: keepPreviousData,
   });

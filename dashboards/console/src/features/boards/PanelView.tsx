@@ -1,6 +1,7 @@
 import { Skeleton } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { type ReactNode, useMemo, useState } from "react";
+import { boards } from "@/i18n/boards";
 import { type BoardPanel, drawn } from "@/parts/boards/model";
 import { ChartPanel } from "@/parts/charts/ChartPanel";
 import { chartStep } from "@/parts/charts/queries";
@@ -19,6 +20,8 @@ import { Empty, Loaded, TableSkeleton } from "@/ui/Feedback";
 import { filterRows } from "@/ui/table";
 import classes from "./boards.module.css";
 
+const m = boards.panel;
+
 interface Props {
   readonly panel: BoardPanel;
   /** Keeps how a table is sorted; without it the order is this reader's own and lasts as long as the page. */
@@ -36,7 +39,7 @@ export function PanelView({ panel, onSort }: Props) {
           title={panel.title}
           open={
             <Link to="/explore" search={{ q: panel.query ?? "", ...(panel.view === "table" ? { view: "table" } : {}) }}>
-              Open in Explore
+              {m.explore}
             </Link>
           }
         >
@@ -49,7 +52,7 @@ export function PanelView({ panel, onSort }: Props) {
           title={panel.title}
           open={
             <Link to="/logs" search={{ q: panel.query ?? "" }}>
-              Open in Logs
+              {m.logs}
             </Link>
           }
         >
@@ -89,7 +92,7 @@ function Chart({ panel }: { panel: BoardPanel }) {
   if (!what) {
     return (
       <Box title={panel.title}>
-        <Empty title="Cannot be drawn">{catalogue.error ? catalogue.error.message : `This server's catalogue has no metric ${(panel.metrics ?? []).join(", ")}.`}</Empty>
+        <Empty title={m.undrawn}>{catalogue.error ? catalogue.error.message : m.noMetric(panel.metrics ?? [])}</Empty>
       </Box>
     );
   }
@@ -101,10 +104,10 @@ function Chart({ panel }: { panel: BoardPanel }) {
 function Lines({ query }: { query: string }) {
   const logs = useLogs(undefined, query, 100);
   return (
-    <Loaded query={logs} what="Log lines" skeleton={<Skeleton height={240} radius={8} />}>
+    <Loaded query={logs} what={m.lines} skeleton={<Skeleton height={240} radius={8} />}>
       {(rows) =>
         rows.length === 0 ? (
-          <Empty title="No log lines">None in this time matches.</Empty>
+          <Empty title={m.noLines}>{m.noLinesText}</Empty>
         ) : (
           <div className={classes.scroll}>
             <LogLines rows={rows} wrap={false} origin={(r) => r.pod ?? ""} />
@@ -135,31 +138,31 @@ function Table({ panel, sort, onSort }: TableProps) {
   switch (panel.of) {
     case "nodes":
       return (
-        <Loaded query={nodes} what="Nodes" skeleton={skeleton}>
+        <Loaded query={nodes} what={m.nodes} skeleton={skeleton}>
           {(list) => <NodeTable cluster={cluster} nodes={list} filter={filter} sort={sort} onSort={onSort} />}
         </Loaded>
       );
     case "workloads":
       return (
-        <Loaded query={workloads} what="Workloads" skeleton={skeleton}>
+        <Loaded query={workloads} what={m.workloads} skeleton={skeleton}>
           {(list) => <WorkloadTable cluster={cluster} workloads={namespace === undefined ? list : list.filter((w) => w.namespace === namespace)} filter={filter} sort={sort} onSort={onSort} />}
         </Loaded>
       );
     case "pods":
       return (
-        <Loaded query={pods} what="Pods" skeleton={skeleton}>
+        <Loaded query={pods} what={m.pods} skeleton={skeleton}>
           {(list) => <PodTable cluster={cluster} pods={list} of={workload === undefined ? "node" : "workload"} filter={filter} sort={sort} onSort={onSort} />}
         </Loaded>
       );
     case "incidents":
       return (
-        <Loaded query={incidents} what="Incidents" skeleton={skeleton}>
-          {(list) => <IncidentTable incidents={filterRows(list, (i) => i.title, filter)} sort={sort} onSort={onSort} empty="No incident is active." />}
+        <Loaded query={incidents} what={m.incidents} skeleton={skeleton}>
+          {(list) => <IncidentTable incidents={filterRows(list, (i) => i.title, filter)} sort={sort} onSort={onSort} empty={m.noIncident} />}
         </Loaded>
       );
     default:
       return (
-        <Loaded query={clusters} what="Clusters" skeleton={skeleton}>
+        <Loaded query={clusters} what={m.clusters} skeleton={skeleton}>
           {(list) => <ClusterTable clusters={filterRows(list, (c) => `${c.name} ${c.sentence}`, filter)} sort={sort} onSort={onSort} />}
         </Loaded>
       );

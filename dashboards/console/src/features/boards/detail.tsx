@@ -3,6 +3,7 @@ import { IconArrowLeft, IconArrowRight, IconArrowsHorizontal, IconDeviceFloppy, 
 import { getRouteApi, Link } from "@tanstack/react-router";
 import { useState } from "react";
 import { RequestError } from "@/api/problem";
+import { boards as m } from "@/i18n/boards";
 import { type BoardPanel, type BoardSpec, changed, exported, moved, without } from "@/parts/boards/model";
 import { pin } from "@/parts/boards/pinStore";
 import { useBoard, useDeleteBoard, useSaveBoard } from "@/parts/boards/queries";
@@ -41,33 +42,33 @@ export function BoardPage() {
     <Page
       crumbs={[
         <Link key="b" to="/boards">
-          Boards
+          {m.title}
         </Link>,
       ]}
       title={spec?.title ?? name}
-      kind="board"
+      kind={m.one}
       loading={!b && !board.error}
       sentence={spec?.description}
       aside={
         b === undefined ? undefined : editing ? (
           <div className={classes.actions}>
             <Button size="xs" variant="default" onClick={leave}>
-              Cancel
+              {m.cancel}
             </Button>
             <Button size="xs" leftSection={<IconDeviceFloppy size={14} aria-hidden />} loading={store.isPending} onClick={keep}>
-              Save
+              {m.save}
             </Button>
           </div>
         ) : (
           <div className={classes.actions}>
             <Button size="xs" variant="default" leftSection={<IconPlus size={14} aria-hidden />} onClick={() => pin({ title: "", kind: "query", query: "" })}>
-              Add a query
+              {m.addQuery}
             </Button>
             <Button size="xs" variant="default" leftSection={<IconPencil size={14} aria-hidden />} onClick={() => void navigate({ search: (old) => ({ ...old, edit: "1" }) })}>
-              Edit
+              {m.edit}
             </Button>
             <Button size="xs" variant="default" leftSection={<IconDownload size={14} aria-hidden />} onClick={() => save(`${name}.board.json`, "application/json", exported(b))}>
-              Export
+              {m.export}
             </Button>
             <Button
               size="xs"
@@ -75,10 +76,10 @@ export function BoardPage() {
               leftSection={<IconTrash size={14} aria-hidden />}
               loading={remove.isPending}
               onClick={() => {
-                if (globalThis.confirm(`Delete the board “${b.spec.title}”? Its panels are questions only: no data is lost.`)) remove.mutate(name, { onSuccess: () => void navigate({ to: "/boards", search: {} }) });
+                if (globalThis.confirm(m.confirm(b.spec.title))) remove.mutate(name, { onSuccess: () => void navigate({ to: "/boards", search: {} }) });
               }}
             >
-              Delete
+              {m.delete}
             </Button>
           </div>
         )
@@ -87,21 +88,21 @@ export function BoardPage() {
       {store.error ? <StateLabel state="critical">{store.error.message}</StateLabel> : null}
       {remove.error ? <StateLabel state="critical">{remove.error.message}</StateLabel> : null}
       {gone ? (
-        <Empty title={`There is no board ${name}`} action={<Link to="/boards">All boards</Link>} />
+        <Empty title={m.gone(name)} action={<Link to="/boards">{m.all}</Link>} />
       ) : board.error && !b ? (
-        <Failure what="The board" error={board.error} onRetry={() => void board.refetch()} />
+        <Failure what={m.theBoard} error={board.error} onRetry={() => void board.refetch()} />
       ) : !b || !spec ? (
         <Skeleton height={320} radius={8} />
       ) : (
         <>
           {editing ? (
             <div className={classes.fields}>
-              <TextInput label="Title" maxLength={120} value={spec.title} onChange={(e) => setDraft({ ...spec, title: e.currentTarget.value })} />
-              <TextInput label="What for" maxLength={2000} value={spec.description ?? ""} onChange={(e) => setDraft({ ...spec, description: e.currentTarget.value })} />
+              <TextInput label={m.boardTitle} maxLength={120} value={spec.title} onChange={(e) => setDraft({ ...spec, title: e.currentTarget.value })} />
+              <TextInput label={m.description} maxLength={2000} value={spec.description ?? ""} onChange={(e) => setDraft({ ...spec, description: e.currentTarget.value })} />
             </div>
           ) : null}
           {spec.panels.length === 0 ? (
-            <Empty title="This board is empty">Open any page, and choose “Pin” beside a table or a query, or in a chart’s menu.</Empty>
+            <Empty title={m.empty}>{m.emptyText}</Empty>
           ) : (
             <div className={classes.grid}>
               {spec.panels.map((p, i) => (
@@ -124,7 +125,7 @@ function EditBar({ panel, at, of, onChange }: { panel: BoardPanel; at: number; o
   const act = (label: string, icon: typeof IconArrowLeft, onClick: () => void, disabled = false) => {
     const Icon = icon;
     return (
-      <ActionIcon variant="default" aria-label={`${label}: ${panel.title}`} title={label} disabled={disabled} onClick={onClick}>
+      <ActionIcon variant="default" aria-label={m.panel.act(label, panel.title)} title={label} disabled={disabled} onClick={onClick}>
         <Icon size={15} aria-hidden />
       </ActionIcon>
     );
@@ -133,7 +134,7 @@ function EditBar({ panel, at, of, onChange }: { panel: BoardPanel; at: number; o
     <div className={classes.edit}>
       <TextInput
         size="xs"
-        aria-label={`title of panel ${at + 1}`}
+        aria-label={m.panel.title(at + 1)}
         maxLength={120}
         value={title}
         onChange={(e) => setTitle(e.currentTarget.value)}
@@ -141,10 +142,10 @@ function EditBar({ panel, at, of, onChange }: { panel: BoardPanel; at: number; o
           if (title.trim() !== "" && title !== panel.title) onChange(changed(of, at, { title: title.trim() }));
         }}
       />
-      {act("Move before", IconArrowLeft, () => onChange(moved(of, at, -1)), at === 0)}
-      {act("Move behind", IconArrowRight, () => onChange(moved(of, at, 1)), at === of.length - 1)}
-      {act(panel.wide === true ? "Narrow" : "Wide", IconArrowsHorizontal, () => onChange(changed(of, at, { wide: panel.wide !== true })))}
-      {act("Remove", IconTrash, () => onChange(without(of, at)))}
+      {act(m.panel.before, IconArrowLeft, () => onChange(moved(of, at, -1)), at === 0)}
+      {act(m.panel.behind, IconArrowRight, () => onChange(moved(of, at, 1)), at === of.length - 1)}
+      {act(panel.wide === true ? m.panel.narrow : m.panel.wide, IconArrowsHorizontal, () => onChange(changed(of, at, { wide: panel.wide !== true })))}
+      {act(m.panel.remove, IconTrash, () => onChange(without(of, at)))}
     </div>
   );
 }

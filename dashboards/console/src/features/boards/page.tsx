@@ -4,9 +4,10 @@ import { getRouteApi, Link } from "@tanstack/react-router";
 import { useState } from "react";
 import { type Board, imported, nameOf } from "@/parts/boards/model";
 import { useBoards, useCreateBoard } from "@/parts/boards/queries";
+import { boards as m } from "@/i18n/boards";
 import { Page } from "@/parts/page";
 import { type Column, DataTable } from "@/ui/DataTable";
-import { age, count, instant, plural } from "@/ui/format";
+import { age, count, instant } from "@/ui/format";
 import { Empty, Loaded, TableSkeleton } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { StateLabel } from "@/ui/state";
@@ -37,7 +38,7 @@ export function BoardsPage() {
   const columns: Column<Board>[] = [
     {
       id: "title",
-      header: "Board",
+      header: m.columns.board,
       width: "minmax(160px, 2fr)",
       phoneWidth: "minmax(0, 1fr)",
       wraps: true,
@@ -48,22 +49,22 @@ export function BoardsPage() {
         </Link>
       ),
     },
-    { id: "description", header: "What for", wide: true, width: "minmax(120px, 3fr)", cell: (b) => <span title={b.spec.description}>{b.spec.description}</span> },
-    { id: "panels", header: "Panels", numeric: true, width: "72px", phoneWidth: "56px", sort: (b) => b.spec.panels.length, cell: (b) => count(b.spec.panels.length) },
-    { id: "by", header: "Changed by", wide: true, width: "110px", sort: (b) => b.metadata.updatedBy, cell: (b) => b.metadata.updatedBy },
-    { id: "changed", header: "Changed", numeric: true, width: "96px", phoneWidth: "80px", sort: (b) => instant(b.metadata.updatedAt), cell: (b) => age(b.metadata.updatedAt, now) },
+    { id: "description", header: m.columns.description, wide: true, width: "minmax(120px, 3fr)", cell: (b) => <span title={b.spec.description}>{b.spec.description}</span> },
+    { id: "panels", header: m.columns.panels, numeric: true, width: "72px", phoneWidth: "56px", sort: (b) => b.spec.panels.length, cell: (b) => count(b.spec.panels.length) },
+    { id: "by", header: m.columns.by, wide: true, width: "110px", sort: (b) => b.metadata.updatedBy, cell: (b) => b.metadata.updatedBy },
+    { id: "changed", header: m.columns.changed, numeric: true, width: "96px", phoneWidth: "80px", sort: (b) => instant(b.metadata.updatedAt), cell: (b) => age(b.metadata.updatedAt, now) },
   ];
   return (
     <Page
-      title="Boards"
+      title={m.title}
       loading={boards.data === undefined && !boards.error}
-      sentence={boards.data ? (boards.data.length === 0 ? "Nothing is pinned yet." : `${plural(boards.data.length, "board")} for everyone who may read here.`) : undefined}
+      sentence={boards.data ? (boards.data.length === 0 ? m.nothing : m.sentence(boards.data.length)) : undefined}
       aside={
         <div className={classes.actions}>
           <FileButton onChange={(f) => void read(f)} accept="application/json,.json">
             {(props) => (
               <Button {...props} size="xs" variant="default" leftSection={<IconUpload size={14} aria-hidden />}>
-                Import
+                {m.import}
               </Button>
             )}
           </FileButton>
@@ -72,20 +73,20 @@ export function BoardsPage() {
             variant="default"
             leftSection={<IconPlus size={14} aria-hidden />}
             loading={create.isPending}
-            onClick={() => made({ apiVersion: "crowsnest.dev/v1", kind: "Board", metadata: { name: nameOf("New board", taken) }, spec: { title: "New board", panels: [] } })}
+            onClick={() => made({ apiVersion: "crowsnest.dev/v1", kind: "Board", metadata: { name: nameOf(m.new, taken) }, spec: { title: m.new, panels: [] } })}
           >
-            New board
+            {m.new}
           </Button>
         </div>
       }
     >
       {wrong !== undefined || create.error ? <StateLabel state="critical">{wrong ?? create.error?.message}</StateLabel> : null}
-      <Loaded query={boards} what="Boards" skeleton={<TableSkeleton rows={4} />}>
+      <Loaded query={boards} what={m.title} skeleton={<TableSkeleton rows={4} />}>
         {(list) =>
           list.length === 0 ? (
-            <Empty title="No board yet">Any chart, table, query or log search can be pinned: look for “Pin” beside it, or in a chart’s menu.</Empty>
+            <Empty title={m.none}>{m.noneText}</Empty>
           ) : (
-            <DataTable label="boards" columns={columns} rows={list} rowKey={key} sort={parseSort(search.sort, { column: "title", descending: false })} onSort={(s) => void navigate({ search: (old) => ({ ...old, sort: sortText(s) }), replace: true, resetScroll: false })} />
+            <DataTable label={m.label} columns={columns} rows={list} rowKey={key} sort={parseSort(search.sort, { column: "title", descending: false })} onSort={(s) => void navigate({ search: (old) => ({ ...old, sort: sortText(s) }), replace: true, resetScroll: false })} />
           )
         }
       </Loaded>

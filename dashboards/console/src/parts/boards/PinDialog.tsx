@@ -1,6 +1,7 @@
 import { Button, Modal, Select, Textarea, TextInput } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { type SyntheticEvent, useState } from "react";
+import { boards as m } from "@/i18n/boards";
 import { StateLabel } from "@/ui/state";
 import classes from "./boards.module.css";
 import type { BoardPanel } from "./model";
@@ -28,40 +29,40 @@ export default function PinDialog({ panel }: { panel: BoardPanel }) {
     });
   };
   return (
-    <Modal opened onClose={closePin} title="Pin to a board" size={460} transitionProps={{ duration: 0 }} closeButtonProps={{ "aria-label": "close" }}>
+    <Modal opened onClose={closePin} title={m.pin.title} size={460} transitionProps={{ duration: 0 }} closeButtonProps={{ "aria-label": m.pin.close }}>
       {pin.data ? (
         <div className={classes.form}>
-          <StateLabel state="ok">Pinned to {pin.data.spec.title}</StateLabel>
+          <StateLabel state="ok">{m.pin.done(pin.data.spec.title)}</StateLabel>
           <div className={classes.formEnd}>
             <Button size="xs" variant="default" onClick={closePin}>
-              Close
+              {m.pin.leave}
             </Button>
             <Button size="xs" onClick={closePin} renderRoot={(props) => <Link to="/boards/$name" params={{ name: pin.data.metadata.name }} {...props} />}>
-              Open the board
+              {m.pin.open}
             </Button>
           </div>
         </div>
       ) : (
         <form onSubmit={submit} className={classes.form}>
-          <TextInput data-autofocus label="Title" required maxLength={120} value={title} onChange={(e) => setTitle(e.currentTarget.value)} />
+          <TextInput data-autofocus label={m.pin.panelTitle} required maxLength={120} value={title} onChange={(e) => setTitle(e.currentTarget.value)} />
           {panel.query === undefined ? null : (
             <Textarea label={panel.kind === "logs" ? "LogsQL" : "PromQL"} required autosize minRows={1} maxRows={6} spellCheck={false} value={query} onChange={(e) => setQuery(e.currentTarget.value)} classNames={{ input: classes.code }} />
           )}
           <Select
-            label="Board"
+            label={m.pin.board}
             allowDeselect={false}
             value={to}
             onChange={(v) => setChosen(v ?? undefined)}
-            data={[...known.map((b) => ({ value: b.metadata.name, label: b.spec.title })), { value: another, label: "A new board…" }]}
+            data={[...known.map((b) => ({ value: b.metadata.name, label: b.spec.title })), { value: another, label: m.pin.another }]}
           />
-          {to === another ? <TextInput label="The new board’s title" required maxLength={120} value={boardTitle} onChange={(e) => setBoardTitle(e.currentTarget.value)} /> : null}
+          {to === another ? <TextInput label={m.pin.anotherTitle} required maxLength={120} value={boardTitle} onChange={(e) => setBoardTitle(e.currentTarget.value)} /> : null}
           {pin.error ? <StateLabel state="critical">{pin.error.message}</StateLabel> : null}
           <div className={classes.formEnd}>
             <Button size="xs" variant="default" onClick={closePin}>
-              Cancel
+              {m.cancel}
             </Button>
             <Button size="xs" type="submit" loading={pin.isPending} disabled={boards.data === undefined && !boards.error}>
-              Pin
+              {m.pin.button}
             </Button>
           </div>
         </form>

@@ -1,5 +1,6 @@
 import type { components } from "@/api/schema";
 import type { Metric } from "@/api/types";
+import { boards as m } from "@/i18n/boards";
 import type { ObjectLabels, Panel } from "@/parts/charts/model";
 import { resourceUnit } from "@/parts/charts/model";
 
@@ -63,10 +64,10 @@ export function imported(text: string, taken: readonly string[]): Board {
   try {
     parsed = JSON.parse(text);
   } catch {
-    throw new Error("This is no JSON. A board is exported from its page, by “Export”.");
+    throw new Error(m.wrong.json);
   }
   if (typeof parsed !== "object" || parsed === null || !("kind" in parsed) || parsed.kind !== "Board" || !("spec" in parsed)) {
-    throw new Error("This JSON is no board: it has no kind “Board”.");
+    throw new Error(m.wrong.kind);
   }
   const board = parsed as Board;
   const wanted = typeof board.metadata === "object" && typeof board.metadata.name === "string" ? board.metadata.name : "board";

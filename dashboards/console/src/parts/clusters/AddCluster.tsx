@@ -2,18 +2,22 @@ import { Button, Loader, TextInput } from "@mantine/core";
 import { useMutation } from "@tanstack/react-query";
 import { type SyntheticEvent, useState } from "react";
 import { body, client } from "@/api/client";
+import { clusters } from "@/i18n/clusters";
 import { useClusters } from "@/parts/queries";
 import { Card, Command } from "@/ui/Bits";
 import { StateLabel, stateOf } from "@/ui/state";
 import { ClusterLink } from "@/parts/objects/links";
-import { plural } from "@/ui/format";
 import classes from "./clusters.module.css";
+
+const m = clusters.add;
+/** A command is the same in every language. */
+const simulate = ["crowsnest", "run", "--simulate"].join(" ");
 
 /** An ingest token of the cluster. The server shows it once. */
 const useNewIngestToken = () =>
   useMutation({
     mutationFn: (cluster: string) =>
-      body(client.POST("/apis/crowsnest.dev/v1/tokens", { body: { kind: "ingest", cluster, name: `collector of ${cluster}` } })),
+      body(client.POST("/apis/crowsnest.dev/v1/tokens", { body: { kind: "ingest", cluster, name: m.token(cluster) } })),
   });
 
 /** Waits for a cluster's first data, and says when it is there. */
@@ -25,11 +29,11 @@ function Arrival({ cluster }: { cluster: string }) {
     <p className={classes.waiting} role="status">
       {c && stateOf(c.state) !== "waiting" && pods > 0 ? (
         <StateLabel state="ok">
-          <ClusterLink cluster={cluster}>{c.name}</ClusterLink> is there: {plural(c.nodes.total, "node")}, {plural(c.workloads.total, "workload")}, {plural(pods, "pod")}.
+          {m.there(<ClusterLink cluster={cluster}>{c.name}</ClusterLink>, c.nodes.total, c.workloads.total, pods)}
         </StateLabel>
       ) : (
         <>
-          <Loader size={14} color="gray" /> {c ? `${cluster} has connected; waiting for its first objects.` : `Waiting for the first data of ${cluster}.`} The token is shown this once.
+          <Loader size={14} color="gray" /> {c ? m.connected(cluster) : m.waiting(cluster)} {m.once}
         </>
       )}
     </p>
@@ -48,32 +52,31 @@ export function AddCluster() {
   return (
     <Card>
       <div className={classes.add}>
-        <h2>Add a cluster</h2>
-        <p>Name it, and run the command where kubectl works. It reads the cluster of your kubeconfig, changes nothing in it, and sends here.</p>
+        <h2>{m.title}</h2>
+        <p>{m.text}</p>
         <form onSubmit={submit} className={classes.addForm}>
           <TextInput
-            label="Cluster id"
+            label={m.id}
             size="sm"
             value={cluster}
             onChange={(e) => setCluster(e.currentTarget.value)}
-            error={valid ? undefined : "a-z, 0-9 and dashes, at most 63"}
-            description="It names the cluster in every URL and label, and never changes."
+            error={valid ? undefined : m.idRule}
+            description={m.idText}
             spellCheck={false}
           />
           <Button type="submit" size="sm" disabled={!valid} loading={token.isPending}>
-            Make the command
+            {m.make}
           </Button>
         </form>
         {token.error ? <StateLabel state="warning">{token.error.message}</StateLabel> : null}
         {token.data ? (
           <>
-            <Command>{`crowsnest-collector --role all --server ${globalThis.location.origin} --token ${token.data.token}`}</Command>
+            <Command>{["crowsnest-collector", "--role", "all", "--server", globalThis.location.origin, "--token", token.data.token].join(" ")}</Command>
             <Arrival cluster={token.variables} />
           </>
         ) : null}
         <p className={classes.quiet}>
-          To run the collector inside the cluster, see deploy/manifests. To look around first, <code>crowsnest run --simulate</code> shows a
-          simulated fleet.
+          {m.inside(<code>{simulate}</code>)}
         </p>
       </div>
     </Card>
