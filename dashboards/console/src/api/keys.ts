@@ -66,6 +66,9 @@ export const keys = {
   range: (cluster: ClusterId, query: string, from: string, to: string, points: number) =>
     ["range", cluster, query, from, to, points] as const,
   instant: (cluster: ClusterId, query: string) => ["instant", cluster, query] as const,
+  labelValues: (cluster: ClusterId, label: string, match: string, from: string, to: string) => ["label-values", cluster, label, match, from, to] as const,
+  labels: (cluster: ClusterId, match: string, from: string, to: string) => ["labels", cluster, match, from, to] as const,
+  families: (cluster: ClusterId) => ["families", cluster] as const,
   logs: (cluster: ClusterId, query: string, from: string, to: string, limit: number) =>
     ["logs", cluster, query, from, to, limit] as const,
   context: (cluster: ClusterId, stream: string, time: string) => ["context", cluster, stream, time] as const,

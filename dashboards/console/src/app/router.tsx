@@ -182,7 +182,7 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: "/explore",
-    validateSearch: (raw) => ({ ...text(raw, "q"), ...text(raw, "view"), ...text(raw, "sort") }),
+    validateSearch: (raw) => ({ ...text(raw, "q"), ...text(raw, "q2"), ...text(raw, "q3"), ...text(raw, "q4"), ...text(raw, "q5"), ...text(raw, "view"), ...text(raw, "sort") }),
     component: lazyRouteComponent(() => import("@/features/explore/page"), "ExplorePage"),
   }),
   createRoute({

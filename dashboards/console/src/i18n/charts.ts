@@ -32,6 +32,7 @@ export const charts = messages("charts", {
   events: "events",
   marks: marksWords,
   threshold: (policy: string) => `threshold of ${policy}`,
+  csv: "CSV",
   yes: "yes",
   no: "no",
   compare: { none: "nothing", day: "yesterday", week: "last week", dayBefore: "a day before", weekBefore: "a week before" },

@@ -6,14 +6,22 @@ import { EditorState } from "@codemirror/state";
 import { EditorView, keymap, placeholder } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { PromQLExtension } from "@prometheus-io/codemirror-promql";
-import { useEffect, useRef } from "react";
+import { type Ref, useEffect, useImperativeHandle, useRef } from "react";
 import { request } from "@/api/request";
+import { explore as m } from "@/i18n/explore";
 import classes from "./explore.module.css";
 
+export interface PromEditorHandle {
+  /** Puts text where the cursor is, in place of what is selected. */
+  readonly insert: (text: string) => void;
+}
+
 interface Props {
+  readonly ref?: Ref<PromEditorHandle>;
   readonly value: string;
   readonly onChange: (value: string) => void;
   readonly onRun: (value: string) => void;
+  readonly onFocus?: () => void;
 }
 
 // Shades of the text's own colour: colour means state, also here.
@@ -26,14 +34,22 @@ const highlight = HighlightStyle.define([
 ]);
 
 /** A line of PromQL with completion of metrics, labels and values, and with what is wrong underlined. Ctrl-Enter or Enter runs it. */
-export default function PromEditor({ value, onChange, onRun }: Props) {
+export default function PromEditor({ ref, value, onChange, onRun, onFocus }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const view = useRef<EditorView | null>(null);
-  const latest = useRef({ onChange, onRun });
+  const latest = useRef({ onChange, onRun, onFocus });
   useEffect(() => {
-    latest.current = { onChange, onRun };
+    latest.current = { onChange, onRun, onFocus };
   });
   const first = useRef(value);
+  useImperativeHandle(ref, () => ({
+    insert: (text) => {
+      const v = view.current;
+      if (!v) return;
+      v.dispatch(v.state.replaceSelection(text));
+      v.focus();
+    },
+  }));
 
   useEffect(() => {
     const parent = box.current;
@@ -61,10 +77,11 @@ export default function PromEditor({ value, onChange, onRun }: Props) {
           syntaxHighlighting(highlight),
           promql.asExtension(),
           keymap.of([...closeBracketsKeymap, ...completionKeymap, ...historyKeymap, ...lintKeymap, { key: "Enter", run }, ...defaultKeymap]),
-          placeholder("PromQL, for example avg by (node) (k8s_node_cpu_usage). Enter runs it, Shift-Enter makes a new line."),
+          placeholder(m.placeholder),
           EditorView.lineWrapping,
           EditorView.contentAttributes.of({ "aria-label": "PromQL" }),
           EditorView.updateListener.of((u) => {
+            if (u.focusChanged && u.view.hasFocus) latest.current.onFocus?.();
             if (u.docChanged) latest.current.onChange(u.state.doc.toString());
           }),
         ],

@@ -26,6 +26,7 @@ export const zh: typeof charts = {
   events: "事件",
   marks: { incident: "故障", change: "变更", event: "警告" },
   threshold: (policy) => `${policy} 的阈值`,
+  csv: "CSV",
   yes: "是",
   no: "否",
   compare: { none: "不比较", day: "昨天", week: "上周", dayBefore: "前一天", weekBefore: "前一周" },

@@ -4,6 +4,7 @@ import { zh as asking } from "./asking";
 import { zh as boards } from "./boards";
 import { zh as charts } from "./charts";
 import { zh as clusters } from "./clusters";
+import { zh as explore } from "./explore";
 import { zh as frame } from "./frame";
 import { zh as help } from "./help";
 import { zh as incidents } from "./incidents";
@@ -15,4 +16,4 @@ import { zh as server } from "./server";
 import { zh as settings } from "./settings";
 import { zh as ui } from "./ui";
 
-export const zh = { act, asking, boards, charts, clusters, frame, help, incidents, notifications, objects, overview, policies, server, settings, ui };
+export const zh = { act, asking, boards, charts, clusters, explore, frame, help, incidents, notifications, objects, overview, policies, server, settings, ui };

@@ -5,15 +5,19 @@ import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { everyCluster, keys } from "@/api/keys";
 import { queryInstant, type Sample } from "@/api/prometheus";
+import { charts } from "@/i18n/charts";
+import { explore } from "@/i18n/explore";
 import { save } from "@/parts/charts/export";
 import { useRefresh } from "@/parts/page";
 import { useCatalogue } from "@/parts/queries";
 import { type Column, DataTable } from "@/ui/DataTable";
-import { byUnit, count } from "@/ui/format";
+import { byUnit } from "@/ui/format";
 import { Failure } from "@/ui/Feedback";
 import { parseSort, sortText } from "@/ui/table";
 import { differing, seriesName, unitOf } from "./model";
 import classes from "./promql.module.css";
+
+const m = explore.answer;
 
 interface Numbered extends Sample {
   readonly key: string;
@@ -39,25 +43,25 @@ export function QueryTable({ query, sort, onSort }: { query: string; sort: strin
       ...shown.slice(0, 8).map(
         (n, i): Column<Numbered> => ({ id: n, header: n, width: "minmax(100px, 1fr)", phoneWidth: "minmax(0, 1fr)", wide: i < shown.length - 1, wraps: true, sort: (r) => r.labels[n], cell: (r) => <LabelCell name={n} row={r} /> }),
       ),
-      { id: "value", header: "Value", numeric: true, width: "140px", phoneWidth: "100px", sort: (r) => r.value, cell: (r) => <span title={String(r.value)}>{byUnit(r.value, unit)}</span> },
+      { id: "value", header: m.value, numeric: true, width: "140px", phoneWidth: "100px", sort: (r) => r.value, cell: (r) => <span title={String(r.value)}>{byUnit(r.value, unit)}</span> },
     ];
   }, [rows, query, catalogue]);
-  if (answer.error) return <Failure what="The answer" error={answer.error} onRetry={() => void answer.refetch()} />;
+  if (answer.error) return <Failure what={m.what} error={answer.error} onRetry={() => void answer.refetch()} />;
   if (!answer.data) return <Skeleton height={360} radius={8} />;
   return (
     <>
       <div className={classes.row}>
-        <span className={classes.quiet}>{count(rows.length)} series, now</span>
+        <span className={classes.quiet}>{m.seriesNow(rows.length)}</span>
         <Button
           size="compact-xs"
           variant="default"
           leftSection={<IconDownload size={13} />}
           onClick={() => save("explore.csv", "text/csv", `series,value\n${rows.map((r) => `"${r.key.replaceAll('"', '""')}",${r.value}`).join("\n")}\n`)}
         >
-          CSV
+          {charts.csv}
         </Button>
       </div>
-      <DataTable label="series" columns={columns} rows={rows} rowKey={(r) => r.key} sort={parseSort(sort, { column: "value", descending: true })} onSort={(s) => onSort(sortText(s))} empty="The expression has no value now." />
+      <DataTable label={m.label} columns={columns} rows={rows} rowKey={(r) => r.key} sort={parseSort(sort, { column: "value", descending: true })} onSort={(s) => onSort(sortText(s))} empty={m.noneNow} />
     </>
   );
 }
