@@ -171,10 +171,11 @@ type heat struct {
 type span struct{ from, to int64 }
 
 const (
-	// server stands for rollups among the nodes of replay.active, and everyone
-	// for what is judged at every interval.
+	// server stands for rollups among the nodes of replay.active; everyone and
+	// always stand for lines and expressions, which are judged at every interval.
 	server   = "\x00server"
 	everyone = "\x00lines"
+	always   = "\x00expressions"
 )
 
 func (b *replay) run(ctx context.Context) error {
@@ -238,6 +239,7 @@ func (b *replay) scan(ctx context.Context) error {
 			return err
 		}
 		b.active[everyone] = slices.Repeat([]bool{true}, b.steps())
+		b.active[always] = slices.Repeat([]bool{true}, b.steps())
 	}
 	if err := b.scanCount(ctx); err != nil {
 		return err
@@ -526,9 +528,11 @@ func (b *replay) mask(ctx context.Context) error {
 			nodes = append(nodes, "")
 		case senderRollup:
 			nodes = append(nodes, server)
+		case senderExpression:
+			nodes = append(nodes, always)
 		case "all":
 			for n := range b.active {
-				if n != server {
+				if n != server && n != everyone && n != always {
 					nodes = append(nodes, n)
 				}
 			}
@@ -580,6 +584,8 @@ func (b *replay) nodes(node string) []string {
 			out = append(out, server)
 		case byLines:
 			out = append(out, everyone)
+		case byExpression:
+			out = append(out, always)
 		}
 	}
 	return out
@@ -805,7 +811,7 @@ func (b *replay) step(ctx context.Context, db *meta.DB, t time.Time, subs []subj
 		if p == catalogue.ByCluster {
 			node = ""
 		}
-		if p == catalogue.ByServer {
+		if p == catalogue.ByServer || p == byExpression {
 			node = server
 		}
 		on := b.active[node]

@@ -64,9 +64,7 @@ func compile(r meta.Resource) (*compiled, error) {
 		pc := &s.Conditions[i]
 		m, ok := catalogue.Get(pc.Metric)
 		if pc.Expr != "" {
-			// A cluster's expressions are evaluated when all that it sends is there,
-			// which is when its rollups are written.
-			m, ok = catalogue.Metric{Title: shorten(pc.Expr), Kind: catalogue.Gauge, Place: catalogue.ByServer}, true
+			m, ok = catalogue.Metric{Title: shorten(pc.Expr), Kind: catalogue.Gauge, Place: byExpression}, true
 		}
 		if s.Lines() {
 			m, ok = linesMetric(s, pc), true

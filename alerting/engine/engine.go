@@ -163,6 +163,7 @@ type source struct {
 	interval time.Duration
 	at       time.Time // newest time evaluated for it; it never goes back
 	changeAt time.Time // when changes of it were last evaluated, by our clock
+	first    time.Time // of expressions: all times since were evaluated, or journalled
 }
 
 type sourceKey struct{ cluster, sender string }
@@ -441,6 +442,7 @@ func (e *Engine) run(ctx context.Context) error {
 			}
 			e.evaluate(ctx, r)
 		}
+		wait = min(wait, e.overdue(ctx, e.opts.Now()))
 		if e.counts {
 			if now = e.opts.Now(); now.Sub(e.linesAt) >= linesEvery {
 				e.linesAt = now

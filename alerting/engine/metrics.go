@@ -58,7 +58,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "crowsnest_engine_alerts_without_evidence_total", Help: "Alerts that were told before their evidence was collected, by reason: it came late, or too many waited for it, so that none is collected.",
 		}, []string{"reason"}),
 	}
-	for _, t := range []string{triggerInterval, triggerChange, triggerRollup, triggerLines} {
+	for _, t := range []string{triggerInterval, triggerChange, triggerRollup, triggerOverdue, triggerLines} {
 		m.rounds.WithLabelValues(t)
 	}
 	for _, r := range []string{"late", "overtaken", "order"} {

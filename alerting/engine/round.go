@@ -96,10 +96,13 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 		src.seen = r.received
 	}
 	s := scope{places: []catalogue.Place{catalogue.ByServer}}
-	if r.trigger == triggerRollup {
+	switch r.trigger {
+	case triggerOverdue:
+		return scope{places: []catalogue.Place{byExpression}}, e.admitExpressions(*r)
+	case triggerRollup:
 		r.interval = e.clusterInterval(r.source.cluster)
 		src.interval = r.interval
-	} else {
+	default:
 		s, _ = scopeOf(r.source.sender)
 		if r.interval > 0 {
 			src.interval = r.interval
@@ -114,6 +117,9 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 	if now.Sub(r.at) > maxLate || r.at.Sub(now) > maxAhead {
 		e.metrics.skipped.WithLabelValues("late").Inc()
 		e.journal(*r, "late")
+		if r.trigger == triggerRollup {
+			e.missedExpressions(*r)
+		}
 		return s, false
 	}
 	switch {
@@ -131,6 +137,13 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 		}
 		return s, false
 	}
+	if r.trigger == triggerRollup {
+		if e.admitExpressions(*r) {
+			s.places = append(s.places, byExpression)
+		} else {
+			e.missedExpressions(*r)
+		}
+	}
 	return s, true
 }
 
@@ -139,7 +152,7 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 func (e *Engine) clusterInterval(cluster string) time.Duration {
 	var out time.Duration
 	for key, s := range e.sources {
-		if key.cluster == cluster && key.sender != senderRollup {
+		if key.cluster == cluster && key.sender != senderRollup && key.sender != senderExpression {
 			out = max(out, s.interval)
 		}
 	}
@@ -370,7 +383,7 @@ func (e *Engine) silentPlace(cluster string, place catalogue.Place, node string,
 		senders = append(senders, "node/"+node)
 	case catalogue.ByCluster:
 		senders = append(senders, "cluster")
-	case catalogue.ByServer:
+	case catalogue.ByServer, byExpression:
 		senders = []string{senderRollup}
 	}
 	for _, s := range senders {
@@ -393,6 +406,9 @@ func (e *Engine) describe(a *incident.Alert, r round, s scope, c *compiled, v ve
 	a.Desired, a.Rollout = f.desired, f.rollout
 	if slices.Contains(s.places, c.conditions[0].metric.Place) {
 		a.Sender = r.source.sender
+		if c.promql() { // not silent while anybody of the cluster sends
+			a.Sender = senderExpression
+		}
 	}
 	onlySilent := isOnlySilent(state)
 	a.Conditions = conditionsView(c, rank, in.Windows)

@@ -108,6 +108,7 @@ var epoch = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 // tick is what Run does between arrivals.
 func (s *scene) tick() {
 	s.engine.watchClock(context.Background(), s.now)
+	s.engine.overdue(context.Background(), s.now)
 	s.engine.silence(context.Background(), s.now)
 	s.engine.flush(context.Background(), s.now)
 }
