@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	runtimemetrics "runtime/metrics"
 	"slices"
 	"strconv"
 	"sync"
@@ -254,7 +255,13 @@ func TestMeasureState(t *testing.T) {
 	}
 	runtime.GC()
 	before := heap()
-	peak, stop := 0.0, make(chan struct{})
+	live := func() float64 { // what the newest collection of garbage left
+		s := []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}}
+		runtimemetrics.Read(s)
+		return float64(s[0].Value.Uint64())
+	}
+	liveBefore := live()
+	peak, livePeak, stop := 0.0, 0.0, make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -262,7 +269,7 @@ func TestMeasureState(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(50 * time.Millisecond):
-				peak = max(peak, heap()-before)
+				peak, livePeak = max(peak, heap()-before), max(livePeak, live()-liveBefore)
 			}
 		}
 	})
@@ -284,6 +291,7 @@ func TestMeasureState(t *testing.T) {
 	}
 	measured("engine_state_mib", (heap()-before)/(1<<20))
 	measured("engine_state_peak_mib", peak/(1<<20))
+	measured("engine_state_live_peak_mib", livePeak/(1<<20))
 	measured("engine_round_1m_objects_cpu", took/2)
 }
 

@@ -279,6 +279,8 @@ func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.
 	set := q.Select(ctx, false, hints, matchers(m.Name, rd.cluster, node)...)
 	out := values{}
 	var it chunkenc.Iterator
+	var pile samplePile
+	var samples []evaluate.Sample // of one series
 	for set.Next() {
 		series := set.At()
 		lset := series.Labels()
@@ -287,7 +289,7 @@ func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.
 			continue
 		}
 		before := out[key]
-		samples := before
+		samples = append(samples[:0], before...)
 		it = series.Iterator(it)
 		for vt := it.Seek(mint); vt != chunkenc.ValNone; vt = it.Next() {
 			if vt != chunkenc.ValFloat {
@@ -305,9 +307,31 @@ func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.
 		if len(before) > 0 { // the object's labels changed, as when a pod got its node
 			samples = merged(samples)
 		}
-		out[key] = samples
+		out[key] = pile.keep(samples)
 	}
 	return out, set.Err()
+}
+
+// samplePile keeps the samples of many series close together: of a million
+// objects, slices that grow one by one would be half air.
+type samplePile struct{ free []evaluate.Sample }
+
+// pileSize is how many samples are allotted at once.
+const pileSize = 16 << 10
+
+// keep copies samples; nobody may append to what it gives.
+func (p *samplePile) keep(samples []evaluate.Sample) []evaluate.Sample {
+	n := len(samples)
+	if n > len(p.free) {
+		if n > pileSize/4 {
+			return slices.Clone(samples)
+		}
+		p.free = make([]evaluate.Sample, pileSize)
+	}
+	out := p.free[:n:n]
+	p.free = p.free[n:]
+	copy(out, samples)
+	return out
 }
 
 // merged puts the samples of one object's series into one order; of two at the

@@ -202,19 +202,28 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 	}
 	found := c.subjects(data, ct.index)
 	subjects = len(found)
-	firing := ct.firing[c.ref.ID]
-	room := maxFiring - len(firing)
-	for _, a := range firing {
+	firing := map[subject]*incident.Alert{}
+	room := maxFiring - len(ct.firing[c.ref.ID])
+	for _, a := range ct.firing[c.ref.ID] {
 		if isCount(a.Key) {
 			continue
 		}
 		if s.node != "" && a.Object.Node != s.node && c.onNodes() {
 			continue // its samples were not read
 		}
-		found[parseSubject(a.Key)] = a
+		firing[parseSubject(a.Key)] = a
 	}
-	for _, sub := range slices.SortedFunc(maps.Keys(found), compareSubjects) {
-		a := found[sub]
+	valueless := false
+	for sub := range firing {
+		if _, ok := slices.BinarySearchFunc(found[:subjects], sub, compareSubjects); !ok {
+			found, valueless = append(found, sub), true
+		}
+	}
+	if valueless {
+		found = inOrder(found)
+	}
+	for _, sub := range found {
+		a := firing[sub]
 		if ended, ok := e.ended[alertKey{c.ref.ID, r.source.cluster, sub.key()}]; a == nil && ok && !r.at.After(ended) {
 			continue // nothing older than an end may fire
 		}
@@ -269,14 +278,12 @@ func (d readings) exprError(c *compiled) error {
 
 var errNotRead = errors.New("the expression was not read")
 
-// subjects of a policy that have values.
-func (c *compiled) subjects(data readings, x *index) map[subject]*incident.Alert {
-	out := map[subject]*incident.Alert{}
+// subjects of a policy that have values, in order.
+func (c *compiled) subjects(data readings, x *index) []subject {
+	var out []subject
 	for _, cond := range c.conditions {
 		if cond.Expr != "" {
-			for sub := range data.exprs[cond.exprKey()].values {
-				out[sub] = nil
-			}
+			out = slices.AppendSeq(out, maps.Keys(data.exprs[cond.exprKey()].values))
 			continue
 		}
 		if len(c.dimensions) > 0 && len(cond.metric.Dimensions) == 0 {
@@ -289,17 +296,26 @@ func (c *compiled) subjects(data readings, x *index) map[subject]*incident.Alert
 					return
 				}
 			}
-			out[sub] = nil
+			out = append(out, sub)
 		}
 		if x != nil && c.hinted {
 			x.each(cond.Metric, c.hint, visit)
 			continue
 		}
+		if len(out) == 0 { // there may be a million
+			out = make([]subject, 0, len(data.metrics[cond.Metric]))
+		}
 		for sub := range data.metrics[cond.Metric] {
 			visit(sub)
 		}
 	}
-	return out
+	return inOrder(out)
+}
+
+// inOrder sorts subjects, each once.
+func inOrder(subjects []subject) []subject {
+	slices.SortFunc(subjects, compareSubjects)
+	return slices.Compact(subjects)
 }
 
 // judgeOne judges one subject. It gives the alert to store, nil when there is

@@ -80,11 +80,12 @@ func (e *Engine) try(ctx context.Context, c *compiled, cluster string, interval 
 	subjects := c.subjects(data, nil)
 	if c.lines() {
 		for sub := range c.linesSubjects(e.opts.Inventory, cluster, data, true) {
-			subjects[sub.subject] = nil
+			subjects = append(subjects, sub.subject)
 		}
+		subjects = inOrder(subjects)
 	}
 	seen := map[string]bool{}
-	for _, sub := range slices.SortedFunc(maps.Keys(subjects), compareSubjects) {
+	for _, sub := range subjects {
 		v, ok := ct.judge(c, sub, nil, evaluate.State{}, data)
 		if !ok {
 			continue
