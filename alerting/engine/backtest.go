@@ -145,6 +145,8 @@ type replay struct {
 	peaks  map[string]float64 // by alert id
 	due    time.Time          // when something is to be told
 	always bool               // nothing can be left out
+	// complete: what came late counts as if it had come in time.
+	complete bool
 
 	coverage   map[int64]float64     // of rollups, by time; what level promql and lines are complete by
 	exprs      map[exprKey]*exprGrid // of the present chunk
@@ -179,6 +181,16 @@ const (
 )
 
 func (b *replay) run(ctx context.Context) error {
+	return b.onScratch(ctx, func(db *meta.DB) error {
+		if err := b.collect(ctx, db); err != nil {
+			return err
+		}
+		return b.distribution(ctx)
+	})
+}
+
+// onScratch replays into a database that fn may then read.
+func (b *replay) onScratch(ctx context.Context, fn func(db *meta.DB) error) error {
 	c := b.c
 	warm := time.Duration(0)
 	for i := range c.conditions {
@@ -193,8 +205,10 @@ func (b *replay) run(ctx context.Context) error {
 		return err
 	}
 	b.progress(0.5)
-	if err := b.mask(ctx); err != nil {
-		return err
+	if !b.complete {
+		if err := b.mask(ctx); err != nil {
+			return err
+		}
 	}
 	b.count()
 	dir, err := os.MkdirTemp(b.live.opts.ScratchDir, "backtest-")
@@ -208,10 +222,7 @@ func (b *replay) run(ctx context.Context) error {
 	}
 	err = b.play(ctx, db)
 	if err == nil {
-		err = b.collect(ctx, db)
-	}
-	if err == nil {
-		err = b.distribution(ctx)
+		err = fn(db)
 	}
 	return errors.Join(err, db.Close())
 }

@@ -18,6 +18,7 @@ type compiled struct {
 	spec       *policy.Spec
 	labels     map[string]string
 	enabled    bool
+	created    time.Time
 	level      catalogue.Level
 	selection  *policy.Selection
 	hint       policy.Hint // whatever is selected has this
@@ -45,7 +46,7 @@ func compile(r meta.Resource) (*compiled, error) {
 	s := &p.Spec
 	c := &compiled{
 		ref:  incident.PolicyRef{ID: r.ID, Name: r.Name, Project: r.Project, Revision: r.Revision},
-		spec: s, labels: r.Labels, enabled: p.IsEnabled(), level: s.ObjectLevel(),
+		spec: s, labels: r.Labels, enabled: p.IsEnabled(), created: r.CreatedAt, level: s.ObjectLevel(),
 		templates: map[string]*policy.Template{},
 		group:     incident.Grouping{By: s.Group.By, Wait: s.Group.Wait.D(), Interval: s.Group.Interval.D()},
 		rule: evaluate.Rule{

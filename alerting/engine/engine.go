@@ -208,6 +208,7 @@ type Engine struct {
 	jumps       []jump
 	pausedUntil time.Duration // by the monotonic clock: nothing is decided about silence before
 	evidence    gathering
+	gap         gap
 
 	// Owned by Run's goroutine.
 	born     time.Time
@@ -249,6 +250,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e.queue.changes = map[sourceKey]round{}
 	e.evidence.done = make(chan collected, collectors)
+	e.gap.done = make(chan *history, 1)
 	e.view.reset()
 	e.book = &incident.Book{
 		Links:   incident.Links{Base: o.PublicURL},
@@ -454,6 +456,7 @@ func (e *Engine) run(ctx context.Context) error {
 			tick = now
 			e.silence(ctx, now)
 			e.saveJournal(ctx)
+			e.startHistory(ctx, now)
 		}
 		if now.Sub(pruned) >= pruneEvery {
 			pruned = now
@@ -475,6 +478,8 @@ func (e *Engine) run(ctx context.Context) error {
 			e.evidence.working--
 			e.collect(ctx)
 			e.foundLate(ctx, f)
+		case h := <-e.gap.done:
+			e.keepHistory(ctx, h, e.opts.Now())
 		case <-timer.C:
 		}
 		timer.Stop()

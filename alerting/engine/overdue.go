@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
 const (
@@ -105,6 +106,6 @@ func (e *Engine) missedExpressions(r round) {
 	key := sourceKey{r.source.cluster, senderExpression}
 	if src := e.sources[key]; src == nil || r.at.Before(src.first) {
 		r.source = key
-		e.journal(r, "late")
+		e.journal(r, meta.ReasonLate)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
 // maxPoints of evidence.
@@ -116,7 +117,7 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 	}
 	if now.Sub(r.at) > maxLate || r.at.Sub(now) > maxAhead {
 		e.metrics.skipped.WithLabelValues("late").Inc()
-		e.journal(*r, "late")
+		e.journal(*r, meta.ReasonLate)
 		if r.trigger == triggerRollup {
 			e.missedExpressions(*r)
 		}

@@ -81,7 +81,7 @@ func newScene(t *testing.T) *scene {
 
 func (s *scene) start() {
 	var err error
-	s.engine, err = New(Options{Queryable: s.store, Inventory: s.inv, Meta: s.meta, PublicURL: "https://c.example", Now: func() time.Time { return s.now }, Monotonic: func() time.Duration { return s.now.Sub(epoch) - s.set }})
+	s.engine, err = New(Options{Queryable: s.store, Inventory: s.inv, Meta: s.meta, Archive: archive{s.inv}, ScratchDir: s.dir, PublicURL: "https://c.example", Now: func() time.Time { return s.now }, Monotonic: func() time.Duration { return s.now.Sub(epoch) - s.set }})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -110,6 +110,11 @@ func (s *scene) tick() {
 	s.engine.watchClock(context.Background(), s.now)
 	s.engine.overdue(context.Background(), s.now)
 	s.engine.silence(context.Background(), s.now)
+	s.engine.saveJournal(context.Background())
+	if h := s.engine.lateHistory(context.Background(), s.now); h != nil {
+		s.engine.step(context.Background(), h)
+		s.engine.keepHistory(context.Background(), h, s.now)
+	}
 	s.engine.flush(context.Background(), s.now)
 }
 

@@ -135,6 +135,9 @@ type Data struct {
 	Rollout string         `json:"rollout,omitempty"` // of the workload: its template's revision
 	// HoldUntil keeps the incident open: until what replaced the object was judged.
 	HoldUntil time.Time `json:"hold_until,omitzero"`
+	// FoundAt is when an alert that had begun and ended before its data came was
+	// found; zero: it was found live.
+	FoundAt time.Time `json:"found_at,omitzero"`
 }
 
 // Facts are what routes and mutes are asked by.

@@ -152,7 +152,7 @@ func (b *Book) Apply(tx *meta.Tx, now time.Time, alerts []*Alert) (told bool, er
 		}
 		told = told || t
 	}
-	t, err := b.summarise(tx, now)
+	t, err := b.unmuted(tx, now)
 	return told || t, err
 }
 
@@ -170,7 +170,7 @@ func (b *Book) Flush(tx *meta.Tx, now time.Time) (told bool, err error) {
 		}
 		told = told || t
 	}
-	t, err := b.summarise(tx, now)
+	t, err := b.unmuted(tx, now)
 	return told || t, err
 }
 
@@ -528,15 +528,10 @@ func (a *Alert) names(target string) bool {
 // membersOf gives the alerts that go to a target: those whose severity it asks
 // for, and those that it was told of, which it must see end.
 func membersOf(alerts []*Alert, target string, th thread, escalated []policy.TargetRef) []*Alert {
-	asks := func(refs []policy.TargetRef, a *Alert) bool {
-		return slices.ContainsFunc(refs, func(r policy.TargetRef) bool {
-			return r.Name == target && (len(r.Severities) == 0 || slices.Contains(r.Severities, string(a.Severity)))
-		})
-	}
 	var out []*Alert
 	for _, a := range alerts {
 		_, wasTold := th.Told[a.ID]
-		if wasTold || th.Held[a.ID] || asks(a.Targets, a) || (a.Firing && asks(escalated, a)) {
+		if wasTold || th.Held[a.ID] || asks(a.Targets, target, a) || (a.Firing && asks(escalated, target, a)) {
 			out = append(out, a)
 		}
 	}
@@ -764,16 +759,22 @@ func severityOf(rank int) string {
 	return string(catalogue.Severities[rank-1])
 }
 
-// summarise tells each target once of what began and ended while it was muted.
-func (b *Book) summarise(tx *meta.Tx, now time.Time) (told bool, err error) {
+// unmuted tells each target once of what began and ended while it was muted.
+func (b *Book) unmuted(tx *meta.Tx, now time.Time) (told bool, err error) {
 	summaries := b.summaries
 	b.summaries = nil
+	return b.summarise(tx, now, summaries, "While muted", 0)
+}
+
+// summarise tells each target once of what began and ended; left more alerts are
+// only counted.
+func (b *Book) summarise(tx *meta.Tx, now time.Time, summaries map[string][]*Alert, while string, left int) (told bool, err error) {
 	for _, t := range b.Targets() {
 		alerts := summaries[t.ID]
 		if len(alerts) == 0 {
 			continue
 		}
-		m := Message{Version: Version, ID: NewID("ntf_", now), Type: Summary, Timestamp: Time(now), Sequence: 1, Alerts: []MessageAlert{}}
+		m := Message{Version: Version, ID: NewID("ntf_", now), Type: Summary, Timestamp: Time(now), Sequence: 1, Alerts: []MessageAlert{}, Truncated: Truncated{Alerts: left}}
 		first, last, worst := alerts[0].StartedAt, alerts[0].EndedAt, 0
 		for _, a := range alerts {
 			if a.StartedAt.Before(first) {
@@ -791,7 +792,7 @@ func (b *Book) summarise(tx *meta.Tx, now time.Time) (told bool, err error) {
 		}
 		cluster := alerts[0].Object.Cluster
 		m.Incident = MessageIncident{
-			URL: b.Links.Base + "/incidents", Title: fmt.Sprintf("While muted: %d alerts began and ended", len(alerts)), State: "resolved", Severity: severityOf(worst),
+			URL: b.Links.Base + "/incidents", Title: fmt.Sprintf("%s: %d alerts began and ended", while, len(alerts)+left), State: "resolved", Severity: severityOf(worst),
 			Cluster: MessageCluster{ID: cluster, Name: b.ClusterName(cluster)}, StartedAt: Time(first), EndedAt: timeOrNull(last), Labels: map[string]string{},
 		}
 		body, err := m.Encode(t.MaxBytes)

@@ -261,3 +261,48 @@ func TestOneFiringAlertPerPolicyAndObject(t *testing.T) {
 		t.Errorf("after the first has ended: %v", err)
 	}
 }
+
+func TestLateRanges(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	at := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+	round := func(cluster, sender string, minute int, reason string) SkippedRound {
+		return SkippedRound{Cluster: cluster, Sender: sender, At: at.Add(time.Duration(minute) * time.Minute), Reason: reason, ArrivedAt: at.Add(time.Hour + time.Duration(minute)*time.Second)}
+	}
+	ranges := func() (out []LateRange) {
+		t.Helper()
+		if err := db.View(t.Context(), func(tx *Tx) (err error) { out, err = tx.LateRanges(); return err }); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	update := func(fn func(tx *Tx) error) {
+		t.Helper()
+		if err := db.Update(t.Context(), fn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	update(func(tx *Tx) error {
+		return tx.AddSkippedRounds([]SkippedRound{
+			round("a", "node/1", 3, ReasonLate), round("a", "rollup", 5, ReasonLate), round("a", "node/1", 1, "order"), round("b", "all", 7, "overtaken"),
+		})
+	})
+	want := LateRange{"a", at.Add(3 * time.Minute), at.Add(5 * time.Minute), at.Add(time.Hour + 3*time.Second), at.Add(time.Hour + 5*time.Second)}
+	if got := ranges(); len(got) != 1 || got[0] != want {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+	// One that came while the others were stepped through is left for later.
+	update(func(tx *Tx) error {
+		if err := tx.AddSkippedRounds([]SkippedRound{round("a", "node/2", 9, ReasonLate)}); err != nil {
+			return err
+		}
+		return tx.StepLate("a", want.LastArrived)
+	})
+	if got := ranges(); len(got) != 1 || !got[0].From.Equal(at.Add(9*time.Minute)) {
+		t.Fatalf("got %v", got)
+	}
+	update(func(tx *Tx) error { return tx.StepLate("a", at.Add(2*time.Hour)) })
+	if got := ranges(); len(got) != 0 {
+		t.Fatalf("got %v", got)
+	}
+}

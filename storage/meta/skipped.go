@@ -33,3 +33,30 @@ func (tx *Tx) SkippedRounds(cluster string, from, to time.Time) ([]SkippedRound,
 		return r, err
 	}, "SELECT cluster, sender, at, reason, arrived_at FROM skipped_rounds WHERE cluster = ? AND at >= ? AND at <= ?", cluster, millis(from), millis(to))
 }
+
+// ReasonLate is that of rounds whose samples came too late to be judged then.
+const ReasonLate = "late"
+
+// LateRange are a cluster's late rounds that were not stepped through yet.
+type LateRange struct {
+	Cluster                   string
+	From, To                  time.Time // of their samples
+	FirstArrived, LastArrived time.Time
+}
+
+// LateRanges gives one for each cluster that has such rounds.
+func (tx *Tx) LateRanges() ([]LateRange, error) {
+	return all(tx, "list late rounds", func(s scanner) (r LateRange, err error) {
+		var from, to, first, last sql.NullInt64
+		err = s.Scan(&r.Cluster, &from, &to, &first, &last)
+		r.From, r.To, r.FirstArrived, r.LastArrived = fromMillis(from), fromMillis(to), fromMillis(first), fromMillis(last)
+		return r, err
+	}, "SELECT cluster, min(at), max(at), min(arrived_at), max(arrived_at) FROM skipped_rounds WHERE stepped = 0 AND reason = 'late' GROUP BY cluster ORDER BY cluster")
+}
+
+// StepLate notes that a cluster's late rounds were stepped through, as far as
+// they had arrived by a time.
+func (tx *Tx) StepLate(cluster string, arrived time.Time) error {
+	_, err := tx.exec("note late rounds", "UPDATE skipped_rounds SET stepped = 1 WHERE stepped = 0 AND reason = 'late' AND cluster = ? AND arrived_at <= ?", cluster, arrived.UnixMilli())
+	return err
+}
