@@ -41,11 +41,12 @@ const interval = 30 * time.Second
 
 // fakeInventory holds one cluster's objects.
 type fakeInventory struct {
-	mu     sync.Mutex
-	synced bool
-	kind   string
-	now    map[object.Key]object.Object
-	gone   map[object.Key]inventory.Tombstone
+	mu      sync.Mutex
+	synced  bool
+	removed bool // the cluster
+	kind    string
+	now     map[object.Key]object.Object
+	gone    map[object.Key]inventory.Tombstone
 }
 
 var _ Inventory = (*fakeInventory)(nil)
@@ -69,7 +70,14 @@ func (f *fakeInventory) remove(o object.Object) {
 	f.gone[object.KeyOf(o)] = inventory.Tombstone{Last: o}
 }
 
-func (f *fakeInventory) Clusters() []string { return []string{"prod-1"} }
+func (f *fakeInventory) Clusters() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.removed {
+		return nil
+	}
+	return []string{"prod-1"}
+}
 
 func (f *fakeInventory) Info(cluster string) (inventory.Info, bool) {
 	f.mu.Lock()

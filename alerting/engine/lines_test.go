@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,9 +25,16 @@ type logScene struct {
 }
 
 func newLogScene(t *testing.T) *logScene {
-	s := &logScene{scene: newScene(t), store: logstest.Open(t), seen: map[string]time.Time{}}
-	s.engine.opts.Lines = s
-	return s
+	return newScene(t).withLogs()
+}
+
+// withLogs gives the scene a log store, if it has none yet.
+func (s *scene) withLogs() *logScene {
+	if s.logs == nil {
+		s.logs = &logScene{scene: s, store: logstest.Open(s.t), seen: map[string]time.Time{}}
+	}
+	s.engine.opts.Lines = s.logs
+	return s.logs
 }
 
 func (s *logScene) Counts(ctx context.Context, qs []logs.CountQuery) ([]logs.Count, error) {
@@ -63,6 +71,23 @@ func (s *logScene) write(node, pod, stream string, lines map[time.Time]string, t
 	if err := s.store.Append(context.Background(), "prod-1", b); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// written writes as many lines of a word and a pod as the rows say of one
+// interval, and that the node's are complete until its end.
+func (s *logScene) written(node string, end time.Time, rows [][]string, column int) {
+	s.t.Helper()
+	for _, r := range rows {
+		n, _ := strconv.Atoi(r[column+2])
+		lines := map[time.Time]string{}
+		for i := range n {
+			lines[end.Add(-interval+time.Duration(i+1)*time.Millisecond)] = r[0] + " line"
+		}
+		if n > 0 {
+			s.write(node, r[1], "stdout", lines, time.Time{})
+		}
+	}
+	s.write(node, "", "", nil, end)
 }
 
 // at lets the clock come so far and looks at the lines.

@@ -46,6 +46,7 @@ type scene struct {
 	line   int
 	shown  int64 // position of the newest notification that was expected
 	ended  map[string]bool
+	logs   *logScene // nil: there is no log store
 }
 
 func TestScenarios(t *testing.T) {
@@ -84,6 +85,9 @@ func (s *scene) start() {
 	s.engine, err = New(Options{Queryable: s.store, Inventory: s.inv, Meta: s.meta, Archive: archive{s.inv}, ScratchDir: s.dir, PublicURL: "https://c.example", Now: func() time.Time { return s.now }, Monotonic: func() time.Duration { return s.now.Sub(epoch) - s.set }})
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	if s.logs != nil {
+		s.withLogs()
 	}
 	s.engine.born = s.now
 	if err := s.engine.restore(context.Background()); err != nil {
@@ -185,6 +189,9 @@ func (s *scene) play(sender string, rows [][]string, late time.Duration) {
 				silent = true
 			case "_":
 			default:
+				if strings.HasPrefix(sender, "logs/") {
+					continue
+				}
 				f, err := strconv.ParseFloat(v, 64)
 				if err != nil {
 					s.fail("%v", err)
@@ -193,6 +200,12 @@ func (s *scene) play(sender string, rows [][]string, late time.Duration) {
 			}
 		}
 		s.now = s.now.Add(300 * time.Millisecond)
+		if node, ok := strings.CutPrefix(sender, "logs/"); ok && !silent {
+			s.engine.countLines(context.Background(), s.now)
+			s.logs.written(node, at, rows, i)
+			s.engine.countLines(context.Background(), s.now)
+			silent = true // no samples
+		}
 		if !silent {
 			if sender == senderRollup || sender == "low" { // low: half of the nodes had sent
 				s.put(labels.FromStrings("__name__", rollup.CoverageRatio, "cluster", "prod-1"), at, map[string]float64{"low": 0.5}[sender]+map[string]float64{senderRollup: 1}[sender])
@@ -400,6 +413,19 @@ func (s *scene) expect(what, want string) {
 		for _, a := range s.engine.alerts {
 			got = append(got, a.Explanation)
 		}
+	case "status": // of the policies
+		_ = s.meta.View(context.Background(), func(tx *meta.Tx) error {
+			rows, err := tx.Resources(meta.KindPolicy)
+			clusters, _ := tx.ListClusters()
+			for _, r := range rows {
+				st, err := s.engine.Status(r, clusters)
+				if err != nil {
+					return err
+				}
+				got = append(got, r.Name+" "+st.State+": "+strings.Join(st.Reasons, "; "))
+			}
+			return err
+		})
 	case "timeline":
 		for _, id := range s.incidents("") {
 			_ = s.meta.View(context.Background(), func(tx *meta.Tx) error {
@@ -419,9 +445,9 @@ func (s *scene) expect(what, want string) {
 			wanted = append(wanted, w)
 		}
 	}
-	if what == "explanation" {
+	if what == "explanation" || what == "status" {
 		if !strings.Contains(strings.Join(got, "; "), want) {
-			s.fail("no explanation has %q: %q", want, got)
+			s.fail("no %s has %q: %q", what, want, got)
 		}
 		return
 	}
@@ -526,6 +552,9 @@ func play(t *testing.T, path string) {
 			if len(words) > 3 && words[2] == "late" {
 				late = duration(words[3])
 			}
+			if strings.HasPrefix(words[1], "logs/") {
+				s.withLogs()
+			}
 			var rows [][]string
 			for _, l := range block(i) {
 				rows = append(rows, strings.Fields(l))
@@ -533,6 +562,11 @@ func play(t *testing.T, path string) {
 			s.play(words[1], rows, late)
 		case "wait":
 			s.wait(duration(words[1]))
+		case "beat": // a sender sends, and nothing that matters here
+			for end := s.now.Add(duration(words[2])); s.now.Before(end); {
+				s.wait(min(end.Sub(s.now), 5*time.Minute))
+				s.play(words[1], [][]string{{"cpu", "beat-1", "_"}}, 0)
+			}
 		case "clock": // is set
 			by, err := time.ParseDuration(words[1])
 			if err != nil {
@@ -541,6 +575,20 @@ func play(t *testing.T, path string) {
 			s.tick()
 			s.now, s.set = s.now.Add(by), s.set+by
 			s.tick()
+		case "remove": // the cluster
+			if err := s.meta.DeleteCluster(context.Background(), words[2]); err != nil {
+				s.fail("%v", err)
+			}
+			s.inv.mu.Lock()
+			s.inv.removed = true
+			s.inv.mu.Unlock()
+			s.engine.reload(context.Background(), s.now)
+		case "label": // the cluster
+			k, v, _ := strings.Cut(words[3], "=")
+			if err := s.meta.UpsertCluster(context.Background(), meta.ClusterRow{ID: words[2], Name: words[2], Labels: map[string]string{k: v}, CreatedAt: s.now}); err != nil {
+				s.fail("%v", err)
+			}
+			s.engine.reload(context.Background(), s.now)
 		case "restart":
 			s.start()
 		case "acknowledge", "unacknowledge", "comment", "assign", "resolve":

@@ -185,6 +185,10 @@ func (e *Engine) idle(c *compiled, cluster string, row meta.ClusterRow, interval
 	if !seen && interval == 0 {
 		return "nothing has been received from it since the server started"
 	}
+	if at, now := e.view.newest(cluster), e.opts.Now(); at.Sub(now) > maxAhead {
+		// What was measured at those times is there already, and no time is judged twice.
+		return fmt.Sprintf("the clock was set back; it is evaluated again from %s on", at.UTC().Format(time.RFC3339))
+	}
 	kind := info.Kind
 	if row.Kind != "" {
 		kind = row.Kind

@@ -82,6 +82,8 @@ type climb struct {
 	Since  time.Time     `json:"since"`            // when it was first told
 	Seen   time.Time     `json:"seen"`             // when it was last looked at
 	Paused time.Duration `json:"paused,omitempty"` // while muted or stale
+	// Pausing: it was so when last looked at, and counts until the next look.
+	Pausing bool `json:"pausing,omitempty"`
 	Step   int           `json:"step"`             // of the next
 }
 
@@ -100,7 +102,7 @@ type thread struct {
 }
 
 // mutedLook is how often it is looked whether what mutes without an end still
-// does.
+// does, and whether an escalation has come to pause.
 const mutedLook = 30 * time.Second
 
 // NewID makes a ULID with a kind's prefix: inc_, alt_, ntf_, pol_, tgt_.
@@ -336,17 +338,17 @@ func (b *Book) escalate(tx *meta.Tx, now time.Time, id string, st *State, alerts
 			c = &climb{Since: now, Seen: now}
 			st.Climbs[a.ID] = c
 		}
-		if paused {
+		if c.Pausing {
 			c.Paused += now.Sub(c.Seen)
 		}
-		c.Seen = now
+		c.Seen, c.Pausing = now, paused
 		if paused || st.Ack != nil {
 			continue
 		}
 		for c.Step < len(a.Escalate) {
 			at := c.Since.Add(a.Escalate[c.Step].After.D() + c.Paused)
-			if at.After(now) {
-				due = sooner(due, at)
+			if at.After(now) { // meanwhile it may be muted, or its source fall silent
+				due = sooner(sooner(due, at), now.Add(mutedLook))
 				break
 			}
 			for _, t := range a.Escalate[c.Step].Targets {
