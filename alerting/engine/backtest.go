@@ -155,6 +155,7 @@ type replay struct {
 	few        *heat     // when those were too few
 	desks      map[string]*desk
 	others     others
+	then       then
 	waiting    map[[2]string]time.Time // by incident and target: until its calendar opens
 	ofIncident map[string]int          // messages
 	stoodIn    map[[2]string]bool      // by incident and target: another was told in its place
@@ -603,18 +604,12 @@ func (b *replay) nodes(node string) []string {
 }
 
 // prepare makes the shadow: an engine of its own on a store of its own, with
-// targets, routes and mutes as they are now.
+// targets as they are now, and routes and mutes as they were.
 func (b *replay) prepare(ctx context.Context, db *meta.DB) error {
 	var rows []meta.Resource
-	err := b.live.opts.Meta.View(ctx, func(tx *meta.Tx) error {
-		for _, kind := range []string{meta.KindTarget, meta.KindRoute, meta.KindSilence, meta.KindMaintenance, meta.KindInhibition} {
-			of, err := tx.Resources(kind)
-			if err != nil {
-				return err
-			}
-			rows = append(rows, of...)
-		}
-		return nil
+	err := b.live.opts.Meta.View(ctx, func(tx *meta.Tx) (err error) {
+		rows, err = tx.Resources(meta.KindTarget)
+		return err
 	})
 	if err != nil {
 		return err
@@ -628,9 +623,7 @@ func (b *replay) prepare(ctx context.Context, db *meta.DB) error {
 	}
 	err = db.Update(ctx, func(tx *meta.Tx) error {
 		for _, r := range rows {
-			if r.Kind == meta.KindTarget {
-				b.readDesk(r)
-			}
+			b.readDesk(r)
 			r.Sealed = nil
 			if err := tx.CreateResource(r); err != nil {
 				return err
@@ -657,6 +650,10 @@ func (b *replay) prepare(ctx context.Context, db *meta.DB) error {
 	if err := b.loadOthers(ctx); err != nil {
 		return err
 	}
+	if err := b.loadThen(ctx); err != nil {
+		return err
+	}
+	b.asThen(b.begin)
 	b.shadow.book.Firing = func() []routing.Facts { return slices.Concat(b.shadow.facts(), b.others.at(b.clock)) }
 	return nil
 }
@@ -816,6 +813,7 @@ func (b *replay) asOf(t time.Time, d *readings) {
 func (b *replay) step(ctx context.Context, db *meta.DB, t time.Time, subs []subject, data readings) error {
 	c, e := b.c, b.shadow
 	b.past.at, b.clock = t, t
+	b.asThen(t)
 	millis, slot := t.UnixMilli(), b.index(t.UnixMilli())
 	sent := func(node string) bool { on := b.active[node]; return on != nil && slot >= 0 && on[slot] }
 	ct := &court{inventory: b.past, cluster: b.cluster.ID, at: t, interval: b.interval, silent: func(p catalogue.Place, node string) bool {
@@ -919,6 +917,7 @@ func (b *replay) known(d readings, node string, t time.Time) readings {
 func (b *replay) tell(ctx context.Context, db *meta.DB, t time.Time) error {
 	for !b.due.IsZero() && !b.due.After(t) {
 		b.clock = b.due
+		b.asThen(b.due)
 		b.shadow.gathered = nil
 		if err := db.Update(ctx, func(tx *meta.Tx) error { _, err := b.shadow.book.Flush(tx, b.due); return err }); err != nil {
 			return err

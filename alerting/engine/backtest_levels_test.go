@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -229,5 +230,66 @@ func TestReplayOfMessages(t *testing.T) {
 	c := Compare(r, draft)
 	if c.Both != 1 || c.OnlyFirst != 1 || c.OnlySecond != 0 || c.SoonerBy != -30 || len(c.Firsts) != 1 || len(c.Messages) == 0 {
 		t.Errorf("comparison %+v", c)
+	}
+}
+
+// A replay mutes and routes as it was then: by a silence that was taken away
+// since, and by a route that another has taken the place of.
+func TestReplayAsRoutesAndMutesWere(t *testing.T) {
+	s := newScene(t)
+	inv := s.fileInventory()
+	s.engine.opts.Archive, s.engine.opts.Inventory, s.engine.opts.ScratchDir = inv, inv, t.TempDir()
+	s.object("pod", []string{"cart-1", "age=1h"})
+	s.report(inv, 0)
+	s.resource(meta.KindTarget, "old", "")
+	s.resource(meta.KindTarget, "new", "")
+	remove := func(kind, name string) {
+		s.update(func(tx *meta.Tx) error {
+			row, err := tx.Resource(kind, "default", name)
+			if err != nil {
+				return err
+			}
+			return tx.RemoveResource(row, s.now, "eve")
+		})
+		s.engine.reload(context.Background(), s.now)
+	}
+	cpu := func(v string, n int) {
+		s.play("all", [][]string{append([]string{"cpu", "cart-1"}, slices.Repeat([]string{v}, n)...)}, 0)
+	}
+	s.resource(meta.KindRoute, "rest", "  default: true\n  targets: [old]")
+	s.resource(meta.KindPolicy, "p", `  level: pod
+  conditions: [{metric: k8s_pod_rate_cpu_core_used_limit, statistic: last, period: 30s, op: ">", thresholds: {warning: 80}}]
+  recoverAfter: 1`)
+	start := s.now
+	cpu("10", 4)
+	s.resource(meta.KindSilence, "deploy", "  matchers: ['team=\"shop\"']\n  until: "+s.now.Add(10*time.Hour).Format(time.RFC3339))
+	cpu("90", 4)
+	cpu("10", 2)
+	remove(meta.KindSilence, "deploy")
+	cpu("90", 4)
+	cpu("10", 130) // it is no flapping
+	remove(meta.KindRoute, "rest")
+	s.resource(meta.KindRoute, "rest2", "  default: true\n  targets: [new]")
+	cpu("90", 4)
+	cpu("10", 4)
+	live := map[string]int{}
+	_ = s.meta.View(context.Background(), func(tx *meta.Tx) error {
+		rows, err := tx.Notifications(meta.NotificationFilter{Limit: 1000})
+		for _, n := range rows {
+			live[strings.TrimPrefix(n.TargetID, "target_")+" "+n.Type]++
+		}
+		return err
+	})
+	want := map[string]int{"old incident.firing": 1, "old incident.resolved": 1, "old summary": 1, "new incident.firing": 1, "new incident.resolved": 1}
+	r, err := s.engine.Backtest(context.Background(), s.policyRow("p"), Range{From: start, To: s.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	replayed := map[string]int{}
+	for _, m := range r.Messages {
+		replayed[m.Target+" "+m.Type] += m.Count
+	}
+	if !maps.Equal(live, want) || !maps.Equal(replayed, want) {
+		t.Errorf("live %v, replayed %v, want %v", live, replayed, want)
 	}
 }

@@ -84,7 +84,7 @@ type climb struct {
 	Paused time.Duration `json:"paused,omitempty"` // while muted or stale
 	// Pausing: it was so when last looked at, and counts until the next look.
 	Pausing bool `json:"pausing,omitempty"`
-	Step   int           `json:"step"`             // of the next
+	Step    int  `json:"step"` // of the next
 }
 
 // thread is what of a meta.Thread is stored as JSON.

@@ -95,6 +95,13 @@ type Version struct {
 	Deleted  bool // this is its end
 }
 
+// VersionsOf gives all versions of the resources of a kind, those that are gone
+// included, the oldest first.
+func (tx *Tx) VersionsOf(kind string) ([]Version, error) {
+	return all(tx, "list versions", scanVersion, `SELECT id, revision, kind, project, name, labels, spec, managed_by, at, by, deleted FROM resource_revisions
+		WHERE kind = ? ORDER BY at, revision`, kind)
+}
+
 // Versions gives all versions of the resources that had a name, the newest
 // first.
 func (tx *Tx) Versions(kind, project, name string, limit int) ([]Version, error) {
