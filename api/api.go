@@ -30,6 +30,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/inventory"
 	"github.com/crowsnest-dev/crowsnest/api/logpush"
 	"github.com/crowsnest-dev/crowsnest/api/logs"
+	"github.com/crowsnest-dev/crowsnest/api/peers"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 	"github.com/crowsnest-dev/crowsnest/api/settings"
 	"github.com/crowsnest-dev/crowsnest/api/tokens"
@@ -64,6 +65,7 @@ type Options struct {
 	Boards     boards.Options
 	Backups    backups.Maker
 	Settings   *settings.Service // what collectors are told
+	Peers      *peers.Service    // what nodes say of each other
 	// Alertmanager serves Alertmanager's API under /api/v2/.
 	Alertmanager http.Handler
 	Status       StatusOptions
@@ -266,6 +268,7 @@ func (s *Server) routes() {
 	e.POST(wire.PathHistory, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeHistory }))
 	e.POST(wire.PathInventory, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeInventory }))
 	e.GET(wire.PathOwners, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeOwners }))
+	e.GET(wire.PathPeers, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServePeers }))
 	e.GET(wire.PathControl, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeControl }))
 
 	s.ours()
@@ -318,6 +321,7 @@ func (s *Server) ours() {
 	backups.Register(v1, s.opts.Backups)
 	logs.Register(v1, s.opts.LogLines)
 	settings.Register(v1, s.opts.Settings)
+	peers.Register(v1, s.opts.Peers)
 	for _, register := range s.opts.Register {
 		register(v1)
 	}

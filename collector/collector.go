@@ -73,6 +73,9 @@ type Options struct {
 	// Lacking names catalogue metrics that the world can never fill, with the reason.
 	Lacking map[string]string
 	Version string // of the product
+	// HealthAddress is where other nodes' collectors find this one's health, as
+	// host:port; empty for nowhere.
+	HealthAddress string
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -572,7 +575,7 @@ func (c *Collector) hello() wire.Hello {
 	c.helloAt = c.now()
 	return wire.Hello{
 		WireVersion: wire.Version, ProductVersion: c.o.Version, Role: c.o.Role, Sender: c.sender, Node: c.o.Node,
-		Time: c.helloAt.UTC(), SettingsVersion: c.settings,
+		Time: c.helloAt.UTC(), SettingsVersion: c.settings, HealthAddress: c.o.HealthAddress,
 	}
 }
 
@@ -636,6 +639,9 @@ type clusterKind interface {
 	ClusterKind() (kind, why string)
 }
 
+// peerAnswers is what a source may know of other nodes.
+type peerAnswers interface{ Answers() []wire.PeerAnswer }
+
 func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 	h := wire.Health{
 		Time: at, StartedAt: c.started.UTC(), IntervalSeconds: int(interval / time.Second),
@@ -688,6 +694,11 @@ func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 	if c.o.World.Scraper != nil {
 		h.Sources = append(h.Sources, c.o.World.Scraper.Health()...)
 		h.Scrape = c.o.World.Scraper.Cost()
+	}
+	for _, r := range c.o.World.Readings {
+		if p, ok := r.(peerAnswers); ok {
+			h.Peers = append(h.Peers, p.Answers()...)
+		}
 	}
 	slices.SortFunc(h.Sources, func(a, b wire.SourceHealth) int {
 		if a.Name < b.Name {

@@ -126,6 +126,16 @@ func (h *Hub) Senders(cluster string) map[string]Sender {
 	return out
 }
 
+// Sender gives what is known of one collector.
+func (h *Hub) Sender(cluster, sender string) (Sender, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if e := h.senders[cluster][sender]; e != nil {
+		return e.Sender, true
+	}
+	return Sender{}, false
+}
+
 // Clusters lists the clusters that have a sender, sorted.
 func (h *Hub) Clusters() []string {
 	h.mu.Lock()

@@ -63,13 +63,16 @@ type Control interface {
 	Serve(w http.ResponseWriter, r *http.Request, cluster string)
 }
 
-// Options of a Handler. All but Seen, Concurrency, Registerer and Now are
+// Options of a Handler. All but Peers, Seen, Concurrency, Registerer and Now are
 // required to serve.
 type Options struct {
 	Metrics   Metrics
 	Logs      Logs
 	Inventory Inventory
 	Control   Control
+	// Peers gives the nodes that a node's collector is to ask whether they are there;
+	// nil gives none.
+	Peers func(cluster, node string) []wire.Peer
 	// Seen is told of each cluster that something came from, with every request.
 	// It must be quick. An error refuses the request.
 	Seen func(ctx context.Context, cluster string) error
@@ -192,21 +195,39 @@ func (h *Handler) ServeInventory(w http.ResponseWriter, r *http.Request) {
 
 // ServeOwners answers which workload owns each pod of a node.
 func (h *Handler) ServeOwners(w http.ResponseWriter, r *http.Request) {
+	h.ofNode(w, r, "owners", func(cluster, node string) any {
+		out := wire.OwnersResponse{Owners: map[string]wire.Owner{}}
+		for _, p := range h.opts.Inventory.PodsOn(cluster, node) {
+			out.Owners[p.UID] = wire.Owner{Type: p.Workload.Type, Name: p.Workload.Name}
+		}
+		return out
+	})
+}
+
+// ServePeers answers which nodes a node's collector is to ask.
+func (h *Handler) ServePeers(w http.ResponseWriter, r *http.Request) {
+	h.ofNode(w, r, "peers", func(cluster, node string) any {
+		out := wire.PeersResponse{Peers: []wire.Peer{}}
+		if h.opts.Peers != nil {
+			out.Peers = append(out.Peers, h.opts.Peers(cluster, node)...)
+		}
+		return out
+	})
+}
+
+// ofNode answers what a node's collector asks about it.
+func (h *Handler) ofNode(w http.ResponseWriter, r *http.Request, what string, answer func(cluster, node string) any) {
 	cluster, err := h.accept(w, r)
-	if err == nil && r.URL.Query().Get("node") == "" {
+	node := r.URL.Query().Get("node")
+	if err == nil && node == "" {
 		err = fault.Field{Path: "node", Reason: "is required as a query parameter"}
 	}
 	if err != nil {
-		h.refuse(w, r, "owners", err)
+		h.refuse(w, r, what, err)
 		return
 	}
-	node := r.URL.Query().Get("node")
-	out := wire.OwnersResponse{Owners: map[string]wire.Owner{}}
-	for _, p := range h.opts.Inventory.PodsOn(cluster, node) {
-		out.Owners[p.UID] = wire.Owner{Type: p.Workload.Type, Name: p.Workload.Name}
-	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(out) // the client is gone; it asks again
+	_ = json.NewEncoder(w).Encode(answer(cluster, node)) // the client is gone; it asks again
 }
 
 func (h *Handler) take(w http.ResponseWriter, r *http.Request, what string, types []string, limit int64, store func(context.Context, string, []byte) error) {

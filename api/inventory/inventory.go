@@ -55,6 +55,9 @@ type Options struct {
 	Known func(ctx context.Context) ([]Known, error)
 	// Health gives what the collectors of a cluster say of themselves, by sender.
 	Health func(cluster string) map[string]wire.Health
+	// Peers gives what other nodes say of each node of a cluster, by name; nil gives
+	// nothing.
+	Peers func(cluster string) map[string]PeerVerdict
 	// Incidents counts active incidents by cluster.
 	Incidents func(ctx context.Context) (map[string]IncidentCount, error)
 	// Delete removes a cluster with all its data; fault.ErrNotFound when there is
@@ -634,6 +637,18 @@ func (h *handlers) fillNodes(ctx context.Context, cluster string, objects []obje
 		p := o.(*object.Pod)
 		if i, ok := out.at[p.Node]; ok && !p.Ended() {
 			out.items[i].Pods++
+		}
+	}
+	if h.opts.Peers != nil {
+		verdicts := h.opts.Peers(cluster)
+		for i := range out.items {
+			n := &out.items[i]
+			if v, ok := verdicts[n.Name]; ok {
+				n.Peers = &v
+				if v.Trouble != "" {
+					n.Reasons = append(n.Reasons, v.Trouble)
+				}
+			}
 		}
 	}
 	r, maxAge := h.reader(cluster, match), staleAfter(h.interval(cluster))

@@ -121,6 +121,15 @@ type Node struct {
 	Pods          int               `json:"pods" doc:"That have not ended."`
 	Restarts1h    *float64          `json:"restarts_1h" doc:"Container restarts in the last hour; null when unknown."`
 	Reasons       []string          `json:"reasons" nullable:"false" doc:"What is wrong with it, the worst first."`
+	Peers         *PeerVerdict      `json:"peers,omitempty" doc:"What follows of what other nodes say of it, where they do; GET /clusters/{cluster}/peers has their words."`
+}
+
+// PeerVerdict is what follows for a node of other nodes' answers.
+type PeerVerdict struct {
+	State    string `json:"state" doc:"As GET /clusters/{cluster}/peers has it." example:"reached"`
+	Sentence string `json:"sentence" doc:"The state as a person would say it."`
+	// Trouble is the state as a reason; empty where nothing is wrong.
+	Trouble string `json:"-"`
 }
 
 // Namespace is a Kubernetes namespace with what is in it.

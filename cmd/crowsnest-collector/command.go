@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -61,6 +62,8 @@ type settings struct {
 	kubeletPort     int
 	nodeInterfaces  string
 	leaderElect     bool
+	healthAddress   string
+	noPeers         bool
 	scrape          world.Scrape
 	clusterKind     string
 
@@ -127,6 +130,8 @@ that --config names (token-file: …). A flag wins over the environment, which w
 		listen = ":7422" // the kubelet's probes come from outside of the pod
 	}
 	f.StringVar(&s.listen, "listen", listen, "address of /healthz, /readyz, /metrics and, where targets are scraped, /targets; loopback unless in a pod; empty for none")
+	f.StringVar(&s.healthAddress, "health-address", "", "where other nodes' collectors ask whether this one is well, as 10.1.2.3:7422, in role node (default $POD_IP with the port of --listen; without either they ask its node alone)")
+	f.BoolVar(&s.noPeers, "no-peers", false, "do not ask other nodes whether they are there, in role node; the server names three for each")
 	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&s.logPath, "log-path", "/var/log/pods", "folder of container logs, in role node")
 	f.BoolVar(&s.noLogs, "no-logs", false, "do not follow containers' logs")
@@ -187,6 +192,9 @@ func run(ctx context.Context, s settings) error {
 		return fmt.Errorf("--cluster-kind: must be managed, independent, elastic or edge (got %q)", s.clusterKind)
 	}
 	s.scrape.Interval = s.interval
+	if err := s.findHealthAddress(os.Getenv("POD_IP")); err != nil {
+		return err
+	}
 	if s.hostProc == "" {
 		s.hostProc = filepath.Join(s.hostRoot, "proc")
 	}
@@ -212,9 +220,13 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
+	askPeers := client.Peers
+	if s.noPeers {
+		askPeers = nil
+	}
 	opened, err := world.Open(ctx, world.Options{
 		Kube: kube.Config{Kubeconfig: s.kubeconfig, Context: s.context, UserAgent: "crowsnest-collector/" + version},
-		Role: s.role, Node: s.node, Owners: client.Owners, ClusterKind: s.clusterKind, Dir: s.data,
+		Role: s.role, Node: s.node, Owners: client.Owners, Peers: askPeers, ClusterKind: s.clusterKind, Dir: s.data,
 		LogPath: s.logPath, NoLogs: s.noLogs, LogRules: s.logRules, LogKeep: s.logKeep, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
 		KubeletCAFile: s.kubeletCAFile, KubeletInsecureSkipVerify: s.kubeletInsecure, KubeletPort: s.kubeletPort, NodeInterfaces: nics,
 		Components: s.components, ComponentCAFile: s.componentCAFile, ComponentCertFile: s.componentCertFile, ComponentKeyFile: s.componentKeyFile,
@@ -227,7 +239,7 @@ func run(ctx context.Context, s settings) error {
 	c, err := collector.New(collector.Options{
 		Role: s.role, Node: s.node, Client: client, Interval: s.interval, World: opened.World,
 		QueueDir: filepath.Join(s.data, "queue"), QueueAge: s.queueAge, QueueMax: s.queueBytes,
-		Version: version, Logger: log, Registerer: reg,
+		Version: version, HealthAddress: s.healthAddress, Logger: log, Registerer: reg,
 	})
 	if err != nil {
 		return err
@@ -252,6 +264,25 @@ func run(ctx context.Context, s settings) error {
 		return nil
 	}
 	return err
+}
+
+// findHealthAddress checks where peers are to ask, or makes it of the pod's address.
+func (s *settings) findHealthAddress(podIP string) error {
+	if s.role != wire.RoleNode || s.healthAddress == "" && (podIP == "" || s.listen == "") {
+		return nil
+	}
+	if s.healthAddress == "" {
+		_, port, err := net.SplitHostPort(s.listen)
+		if err != nil {
+			return fmt.Errorf("--listen: %w", err)
+		}
+		s.healthAddress = net.JoinHostPort(podIP, port)
+	}
+	at, err := netip.ParseAddrPort(s.healthAddress)
+	if err != nil || at.Port() == 0 {
+		return fmt.Errorf("--health-address: must be an IP address and a port, as 10.1.2.3:7422 (got %q)", s.healthAddress)
+	}
+	return nil
 }
 
 // tell says at the start what is collected, and what cannot be.

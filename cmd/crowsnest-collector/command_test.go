@@ -30,6 +30,7 @@ func TestWrongSettingsAreRefusedWithWhatIsRight(t *testing.T) {
 		"server without a scheme": {[]string{"--server=crowsnest:7420"}, "server: must be a URL"},
 		"log level":               {[]string{"--log-level=loud"}, "--log-level: must be debug, info, warn or error"},
 		"cluster kind":            {[]string{"--cluster-kind=big"}, "--cluster-kind: must be managed"},
+		"health address":          {[]string{"--role=node", "--node=n", "--health-address=n-1:7422"}, "--health-address: must be an IP address and a port"},
 		"interfaces":              {[]string{"--node-interfaces=("}, "--node-interfaces:"},
 		"token file":              {[]string{"--token-file=/does/not/exist"}, "read token"},
 		"no such kubeconfig":      {[]string{"--role=all"}, "open cluster"},
@@ -57,5 +58,25 @@ func TestSecretsAreNotInHelp(t *testing.T) {
 	cmd := newCommand()
 	if strings.Contains(cmd.UsageString(), "hush") {
 		t.Error("the usage shows the token")
+	}
+}
+
+func TestHealthAddress(t *testing.T) {
+	for name, tc := range map[string]struct {
+		s     settings
+		podIP string
+		want  string
+	}{
+		"of the pod":               {settings{role: "node", listen: ":7422"}, "10.1.2.3", "10.1.2.3:7422"},
+		"of a pod by IPv6":         {settings{role: "node", listen: ":7422"}, "fd00::3", "[fd00::3]:7422"},
+		"as configured":            {settings{role: "node", listen: ":7422", healthAddress: "10.9.9.9:80"}, "10.1.2.3", "10.9.9.9:80"},
+		"outside of a pod":         {settings{role: "node", listen: ":7422"}, "", ""},
+		"nobody listens":           {settings{role: "node"}, "10.1.2.3", ""},
+		"only nodes have peers":    {settings{role: "cluster", listen: ":7422"}, "10.1.2.3", ""},
+		"a port that is not known": {settings{role: "node", listen: "127.0.0.1:0"}, "", ""},
+	} {
+		if err := tc.s.findHealthAddress(tc.podIP); err != nil || tc.s.healthAddress != tc.want {
+			t.Errorf("%s: %q, %v; want %q", name, tc.s.healthAddress, err, tc.want)
+		}
 	}
 }

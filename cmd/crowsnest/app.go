@@ -27,6 +27,7 @@ import (
 	apiinventory "github.com/crowsnest-dev/crowsnest/api/inventory"
 	"github.com/crowsnest-dev/crowsnest/api/logpush"
 	apilogs "github.com/crowsnest-dev/crowsnest/api/logs"
+	apipeers "github.com/crowsnest-dev/crowsnest/api/peers"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 	apiprometheus "github.com/crowsnest-dev/crowsnest/api/prometheus"
 	apisettings "github.com/crowsnest-dev/crowsnest/api/settings"
@@ -83,6 +84,7 @@ type app struct {
 	rollups   *rollup.Rollups
 	history   *history.Store
 	hub       *control.Hub
+	peers     *apipeers.Service
 	told      *apisettings.Service
 	server    *api.Server
 	known     sync.Map // ids of clusters that have a row
@@ -387,6 +389,27 @@ func (a *app) size(cluster string) apisettings.Size {
 	return size
 }
 
+// nodes lists a cluster's nodes.
+func (a *app) nodes(cluster string) []*object.Node {
+	objects := a.inventory.List(cluster, object.KindNode)
+	out := make([]*object.Node, 0, len(objects))
+	for _, o := range objects {
+		if n, ok := o.(*object.Node); ok {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// peerVerdicts are what nodes say of each other, for the pages of nodes.
+func (a *app) peerVerdicts(cluster string) map[string]apiinventory.PeerVerdict {
+	out := map[string]apiinventory.PeerVerdict{}
+	for node, v := range a.peers.Verdicts(cluster) {
+		out[node] = apiinventory.PeerVerdict{State: string(v.State), Sentence: v.Sentence, Trouble: v.State.Reason()}
+	}
+	return out
+}
+
 // assemble wires what works on the open stores.
 func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error, err error) {
 	a.told, err = apisettings.New(ctx, apisettings.Options{
@@ -399,6 +422,10 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		return nil, err
 	}
 	a.hub, err = control.New(control.Options{Settings: a.told.Of, Accept: a.settings.window.value, History: a.settings.metricsFor.value, Logger: a.logger.With("part", "control"), Registerer: a.registry})
+	if err != nil {
+		return nil, err
+	}
+	a.peers, err = apipeers.New(apipeers.Options{Nodes: a.nodes, Senders: a.hub.Senders, Sender: a.hub.Sender})
 	if err != nil {
 		return nil, err
 	}
@@ -433,7 +460,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		Databases: []string{"meta.db", "inventory.db"}, Files: []string{"FORMAT"}, Version: version, Keep: a.settings.backupsKept,
 	}, a.logger.With("part", "backup"), a.registry)
 	gate, err := apiingest.New(apiingest.Options{
-		Metrics: ingester, Logs: a.logs, Inventory: a.inventory, Control: a.hub, Seen: a.seen, Registerer: a.registry,
+		Metrics: ingester, Logs: a.logs, Inventory: a.inventory, Control: a.hub, Peers: a.peers.Of, Seen: a.seen, Registerer: a.registry,
 	})
 	if err != nil {
 		return nil, err
@@ -458,12 +485,13 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		Tokens: tokens.Options{Store: a.meta, Changed: func(all []meta.Token) { a.auth.SetStored(tokens.Stored(all)) }},
 		Inventory: apiinventory.Options{
 			Store: a.inventory, Values: a.metrics, Health: a.hub.Health, Known: a.knownClusters, Incidents: alerting.incidents,
-			Delete: a.deleteCluster,
+			Delete: a.deleteCluster, Peers: a.peerVerdicts,
 		},
 		Writes:   ingester,
 		Boards:   boards.Options{Store: a.meta},
 		Backups:  backups,
 		Settings: a.told,
+		Peers:    a.peers,
 		Status:   api.StatusOptions{Clusters: a.clusters, Stores: a.stores, Simulated: a.simulated},
 		Registry: a.registry, Logger: a.logger.With("part", "api"),
 	}

@@ -376,6 +376,8 @@ const (
 	byCondition
 	byResource
 	byVerbs
+	byProbe
+	byPeer
 )
 
 // entity is all series that share one set of labels.

@@ -773,6 +773,8 @@ func everything() (*state.Snapshot, func(at float64) []reading.Set) {
 			{Node: "v", Source: catalogue.StatsSummary, Containers: []reading.Container{e}},
 			hostSet(catalogue.Host, at, h),
 			{Source: catalogue.Components, Components: []reading.Component{component}},
+			{Node: "n", Source: catalogue.Peers, Partial: true, Peers: []reading.Peer{{Node: "n2", Probe: "node", Reached: true, At: sec(at)}}},
+			{Node: "n", Source: catalogue.Probes, Partial: true, Probes: []reading.Probe{{PodUID: "u", Namespace: "ns", Pod: "p", Container: "c", Probe: "liveness", Result: "failed", Count: val(at, at)}}},
 		}
 	}
 	return now, read
@@ -914,6 +916,48 @@ func TestReadingsThatDoNotFitTheObjects(t *testing.T) {
 	for key, want := range map[string]float64{catalogue.PodCPU + " p": 1, catalogue.PodCPU + " twin": 2, catalogue.PodMem + " p": 10, catalogue.PodMem + " twin": 20} {
 		if got[key] != want {
 			t.Errorf("%s is %v, want %v", key, got[key], want)
+		}
+	}
+}
+
+// A node's peers tell of it, so the series is of the node that was asked; what is
+// asked no more ends, what is asked of a pod that went too.
+func TestPeersAndProbes(t *testing.T) {
+	c := New(Options{Role: wire.RoleNode, Sender: "node/n"})
+	asked := func(peers ...reading.Peer) reading.Set {
+		return reading.Set{Node: "n", Source: catalogue.Peers, Partial: true, Peers: peers}
+	}
+	probed := func(at, count float64, uid, container string) reading.Set {
+		return reading.Set{Node: "n", Source: catalogue.CadvisorLabels, Partial: true, Probes: []reading.Probe{
+			{PodUID: uid, Namespace: "ns", Pod: "p", Container: container, Probe: "readiness", Result: "failed", Count: val(count, at)},
+		}}
+	}
+	const (
+		n2Node, n2Kubelet = "node_peer_reached{n2,n,node}", "node_peer_reached{n2,n,kubelet}"
+		failed            = "container_probe_total{c,ns,n,p,readiness,failed,w,deployment}"
+	)
+	now := snapshot(pod(), node())
+	for i, step := range []struct {
+		sets []reading.Set
+		want map[string]string
+	}{
+		{[]reading.Set{asked(reading.Peer{Node: "n2", Probe: "node", Reached: true}, reading.Peer{Node: "n2", Probe: "kubelet"}), probed(20, 3, "u", "c")},
+			map[string]string{n2Node: "1", n2Kubelet: "0", failed: "3"}},
+		{[]reading.Set{asked(reading.Peer{Node: "n2", Probe: "node"}), probed(20, 3, "u", "c")}, // the kubelet is read once a minute
+			map[string]string{n2Node: "0", n2Kubelet: "stale", failed: "3"}},
+		{[]reading.Set{asked(), probed(80, 4, "other", "c")}, map[string]string{n2Node: "stale", failed: "stale"}},
+		{[]reading.Set{probed(110, 4, "u", "gone")}, nil},
+	} {
+		got := series(t, c.Interval(sec(float64(30*(i+1))), step.sets, now))
+		for k, v := range got {
+			if _, wanted := step.want[k]; !wanted && (strings.HasPrefix(k, "node_peer") || strings.HasPrefix(k, "container_probe")) {
+				t.Errorf("interval %d also gives %s %s", i, k, v)
+			}
+		}
+		for k, v := range step.want {
+			if got[k] != v {
+				t.Errorf("interval %d: %s is %q, want %q", i, k, got[k], v)
+			}
 		}
 	}
 }

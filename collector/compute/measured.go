@@ -145,6 +145,8 @@ func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapsho
 				noteVolume(volumes, v, at)
 			}
 		}
+		c.probesMeasured(set, x, at)
+		c.peersMeasured(set)
 		summaries = summaries || set.Err == nil && set.Source == catalogue.StatsSummary
 		if set.Host != nil {
 			hosts[set.Node] = append(hosts[set.Node], *set)

@@ -128,6 +128,7 @@ var (
 	nodeConntrack    = find("k8s_node_conntrack_usage")
 	nodeClock        = find("k8s_node_clock_offset")
 	nodeKubeletReady = find("k8s_node_kubelet_ready")
+	nodePeerReached  = find(catalogue.NodePeerReached)
 
 	// nodeGauges have a gap where a node's readings lack them, not an end.
 	nodeGauges = []*metric{
@@ -204,6 +205,7 @@ var (
 	containerPIDs       = find("k8s_container_pids")
 	containerLogLines   = find("k8s_container_log_lines")
 	containerLogBytes   = find("k8s_container_log_bytes")
+	containerProbes     = find(catalogue.ContainerProbes)
 
 	volumeUsed   = find("k8s_pvc_usage")
 	volumeInodes = find("k8s_pvc_inode_usage")

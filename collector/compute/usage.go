@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -284,6 +285,41 @@ func (c *Computer) outOfMemory(p *object.Pod, ct *object.Container, f *container
 		}
 	}
 	return m.total
+}
+
+// probesMeasured gives how often the kubelet probed containers.
+func (c *Computer) probesMeasured(set *reading.Set, x index, at time.Time) {
+	for i := range set.Probes {
+		r := &set.Probes[i]
+		p := x.byUID[r.PodUID]
+		if p == nil || p.Ended() || !r.Count.OK() || at.Sub(r.Count.At) > slowAge || !hasContainer(p, r.Container) {
+			continue
+		}
+		e := c.entity(key{level: catalogue.Container, id: p.UID, sub: r.Container + "/" + r.Probe + "/" + r.Result, dim: byProbe}, p, func(b *labels.ScratchBuilder) {
+			podLabels(b, p, r.Container, "", "")
+			b.Add("probe", r.Probe)
+			b.Add("result", r.Result)
+			b.Sort()
+		})
+		c.put(e, containerProbes, r.Count.V)
+	}
+}
+
+func hasContainer(p *object.Pod, name string) bool {
+	return slices.ContainsFunc(p.Containers, func(ct object.Container) bool { return ct.Name == name })
+}
+
+// peersMeasured gives what other nodes answered. Those series are of the node
+// that was asked, and end when it is asked no more.
+func (c *Computer) peersMeasured(set *reading.Set) {
+	for _, r := range set.Peers {
+		e := c.entity(key{level: catalogue.Node, id: r.Node, sub: set.Node + "/" + r.Probe, dim: byPeer}, set.Node, func(b *labels.ScratchBuilder) {
+			b.Add("node", r.Node)
+			b.Add("peer", set.Node)
+			b.Add("probe", r.Probe)
+		})
+		c.put(e, nodePeerReached, boolean(r.Reached))
+	}
 }
 
 // volumeKey names a claim.

@@ -136,11 +136,56 @@ type cadvisor struct {
 	groups map[string]*cgroup // by path
 	pass   uint64
 	at     time.Time // of series without a time of their own
-	part   []byte    // of a line that is not complete yet
-	skip   bool      // the line under way is too long
 	ls     labels.Labels
-	// Refused counts lines that were left out of the present answer.
-	refused map[string]int
+	splitter
+}
+
+// splitter cuts an answer into lines while it arrives.
+type splitter struct {
+	part    []byte         // of a line that is not complete yet
+	skip    bool           // the line under way is too long
+	refused map[string]int // lines that were left out of the present answer
+}
+
+func (s *splitter) reset() { s.part, s.skip, s.refused = s.part[:0], false, map[string]int{} }
+
+// split hands on the lines, without their ends, that p completes. A line that
+// makes no sense is left out and counted.
+func (s *splitter) split(p []byte, take func(line []byte)) {
+	for {
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			break
+		}
+		line := p[:i]
+		switch {
+		case s.skip:
+			s.skip = false
+		case len(s.part) > 0:
+			s.part = append(s.part, line...)
+			take(s.part)
+		default:
+			take(line)
+		}
+		s.part, p = s.part[:0], p[i+1:]
+	}
+	if s.skip {
+		return
+	}
+	if len(s.part)+len(p) > maxLine {
+		s.refused[refusedLong]++
+		s.part, s.skip = s.part[:0], true
+		return
+	}
+	s.part = append(s.part, p...)
+}
+
+// rest hands on a last line that has no end.
+func (s *splitter) rest(take func(line []byte)) {
+	if len(s.part) > 0 && !s.skip {
+		take(s.part)
+		s.part = s.part[:0]
+	}
 }
 
 func newCadvisor(nics *regexp.Regexp) *cadvisor {
@@ -150,40 +195,14 @@ func newCadvisor(nics *regexp.Regexp) *cadvisor {
 // begin starts an answer.
 func (r *cadvisor) begin(at time.Time) {
 	r.pass++
-	r.at, r.part, r.skip, r.refused = at, r.part[:0], false, map[string]int{}
+	r.at = at
+	r.reset()
 }
 
-// Write implements io.Writer. It never fails: a line that makes no sense is
-// left out and counted.
+// Write implements io.Writer. It never fails.
 func (r *cadvisor) Write(p []byte) (int, error) {
-	size := len(p)
-	for {
-		i := bytes.IndexByte(p, '\n')
-		if i < 0 {
-			break
-		}
-		line := p[:i]
-		switch {
-		case r.skip:
-			r.skip = false
-		case len(r.part) > 0:
-			r.part = append(r.part, line...)
-			r.line(r.part)
-		default:
-			r.line(line)
-		}
-		r.part, p = r.part[:0], p[i+1:]
-	}
-	if r.skip {
-		return size, nil
-	}
-	if len(r.part)+len(p) > maxLine {
-		r.refused[refusedLong]++
-		r.part, r.skip = r.part[:0], true
-		return size, nil
-	}
-	r.part = append(r.part, p...)
-	return size, nil
+	r.split(p, r.line)
+	return len(p), nil
 }
 
 var containerPrefix = []byte("container_")
@@ -349,10 +368,7 @@ func (s *series) take(v reading.Value, pass uint64) {
 // end closes an answer: a last line may have no end, and what was not told for
 // a while is forgotten.
 func (r *cadvisor) end() {
-	if len(r.part) > 0 && !r.skip {
-		r.line(r.part)
-		r.part = r.part[:0]
-	}
+	r.rest(r.line)
 	if r.pass%forgetAfter != 0 {
 		return
 	}

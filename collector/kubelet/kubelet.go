@@ -30,6 +30,7 @@ const (
 	pathCadvisor = "/metrics/cadvisor"
 	pathSummary  = "/stats/summary"
 	pathResource = "/metrics/resource"
+	pathProbes   = "/metrics/probes"
 
 	// blindFor is how many times in a row a source may fail to tell of what runs
 	// before it is left for others.
@@ -37,7 +38,8 @@ const (
 	// recheck is after how many intervals a source that was left is tried again.
 	recheck = 10
 	// slowEvery is how often the summary is read for what only it tells: disk
-	// space, which the kubelet itself measures once a minute.
+	// space, which the kubelet itself measures once a minute. Probes are counted
+	// as often: most of their answer is histograms that nobody asked for.
 	slowEvery = time.Minute
 	// skew is how far a kubelet's clock may be off before its readings' times are
 	// corrected by the answer's Date, which has whole seconds.
@@ -90,6 +92,10 @@ type memory struct {
 	said     string // last trouble that was logged
 	slowAt   time.Time
 	slow     []reading.Pod // what only the summary told, of its last answer
+
+	probesAt   time.Time // when they were asked for last
+	probes     []reading.Probe
+	probesLack string // why there are none
 }
 
 // New checks the options; it does not connect.
@@ -288,6 +294,7 @@ func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m
 	if !sets[0].Partial {
 		s.choose(n.Name, sets, want, m)
 	}
+	s.readProbes(ctx, n, m, &sets[0])
 	s.say(n.Name, sets, m)
 	return sets
 }
@@ -416,6 +423,34 @@ func (s *Source) readResource(ctx context.Context, n *object.Node) reading.Set {
 	return s.readWhole(ctx, n, pathResource, catalogue.ResourceAPI, func(body []byte, at time.Time) (reading.Set, error) {
 		return resourceSet(n.Name, body, at)
 	})
+}
+
+// readProbes adds to a set how often the kubelet probed containers, as it was told
+// last. A kubelet that does not tell is no trouble: everything else goes on.
+func (s *Source) readProbes(ctx context.Context, n *object.Node, m *memory, into *reading.Set) {
+	if began := s.now(); began.Sub(m.probesAt) >= slowEvery-5*time.Second {
+		m.probesAt, m.probesLack = began, ""
+		r := newProbes(began)
+		off, err := s.fetch(ctx, n, pathProbes, r)
+		r.rest(r.line)
+		for reason, lines := range r.refused {
+			s.lines.WithLabelValues(reason).Add(float64(lines))
+		}
+		if err != nil {
+			m.probesLack = err.Error()
+		} else {
+			set := reading.Set{Probes: r.out}
+			set.Shift(-off)
+			m.probes = set.Probes
+		}
+	}
+	into.Probes = m.probes
+	if m.probesLack != "" {
+		if into.Lacking == nil {
+			into.Lacking = map[string]string{}
+		}
+		into.Lacking[catalogue.ContainerProbes] = m.probesLack
+	}
 }
 
 // readWhole reads an answer that is small enough to be kept as a whole.

@@ -295,6 +295,21 @@ func (c *Client) Owners(ctx context.Context, node string) (map[string]object.Wor
 	return owners, nil
 }
 
+// Peers asks the server which nodes a node's collector is to ask. It tries once.
+func (c *Client) Peers(ctx context.Context, node string) ([]wire.Peer, error) {
+	u := c.URL(wire.PathPeers)
+	u.RawQuery = url.Values{"node": {node}}.Encode()
+	_, body, err := c.do(ctx, http.MethodGet, u, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask for peers: %w", err)
+	}
+	var answer wire.PeersResponse
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, fmt.Errorf("ask for peers: %w: %v", fault.ErrMalformed, err)
+	}
+	return answer.Peers, nil
+}
+
 // Send brings a log batch to the server and returns nil once it is durable
 // there. What can be tried again is, until ctx ends; a batch that the server
 // refuses for good is an error of kind fault.ErrInvalid or fault.ErrTooLarge.

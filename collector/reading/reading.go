@@ -127,6 +127,25 @@ type Component struct {
 	Scheduling    Histogram
 }
 
+// Probe is how often the kubelet probed a container with one result.
+type Probe struct {
+	PodUID    string // as the kubelet knows it
+	Namespace string
+	Pod       string
+	Container string
+	Probe     string // liveness, readiness or startup
+	Result    string // successful, failed or unknown
+	Count     Value  // counter
+}
+
+// Peer is what another node answered to one question.
+type Peer struct {
+	Node    string // that was asked
+	Probe   string // what of it: node, kubelet, collector
+	Reached bool
+	At      time.Time
+}
+
 // Set is all that one source gave for one node in one attempt.
 type Set struct {
 	Node       string
@@ -135,6 +154,8 @@ type Set struct {
 	Pods       []Pod
 	Host       *Node // nil when the source has none
 	Components []Component
+	Probes     []Probe
+	Peers      []Peer // asked by Node
 	// Lacking names catalogue metrics that this source cannot fill here, with
 	// the reason in words for people.
 	Lacking map[string]string
@@ -172,6 +193,9 @@ func (s *Set) Shift(by time.Duration) {
 			v := &p.Volumes[j]
 			move(&v.UsedBytes, &v.AvailableBytes, &v.UsedInodes, &v.FreeInodes)
 		}
+	}
+	for i := range s.Probes {
+		move(&s.Probes[i].Count)
 	}
 	if h := s.Host; h != nil {
 		move(&h.CPUBusySeconds, &h.CPUTotalSeconds, &h.MemUsedBytes, &h.MemTotalBytes, &h.ReceiveBytes, &h.TransmitBytes, &h.TCPEstablished,

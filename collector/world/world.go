@@ -27,6 +27,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/collector/kube"
 	"github.com/crowsnest-dev/crowsnest/collector/kubelet"
 	"github.com/crowsnest-dev/crowsnest/collector/logs"
+	"github.com/crowsnest-dev/crowsnest/collector/peers"
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -39,6 +40,9 @@ type Options struct {
 	Node string // required in role node
 	// Owners asks the server for workloads, in role node; push.Client has it.
 	Owners kube.OwnersFunc
+	// Peers asks the server which other nodes are to be asked whether they are
+	// there, in role node; push.Client has it. Nil asks none.
+	Peers func(ctx context.Context, node string) ([]wire.Peer, error)
 	// ClusterKind overrides what is detected: managed, independent, elastic, edge.
 	ClusterKind string
 	// Dir keeps positions of logs and events over restarts; required.
@@ -198,6 +202,13 @@ func nodeSources(o Options, client *kube.Client, sender string, source *kube.Sou
 	out.World.Readings = []collector.Readings{h, k}
 	if before != nil {
 		out.World.Readings = []collector.Readings{h, c, k}
+	}
+	if o.Peers != nil {
+		p, err := peers.New(peers.Options{Node: o.Node, Ask: o.Peers, Logger: o.Logger, Now: o.Now})
+		if err != nil {
+			return err
+		}
+		out.World.Readings = append(out.World.Readings, p)
 	}
 	if o.NoLogs {
 		return nil

@@ -117,6 +117,8 @@ const (
 	Components     Source = "components"     // control plane: health checks and /metrics of its components
 	Rollup         Source = "rollup"         // samples that the server received
 	Lines          Source = "logs"           // the followed logs of containers
+	Probes         Source = "probes"         // kubelet /metrics/probes
+	Peers          Source = "peers"          // other nodes' answers to this one
 	Expression     Source = "promql"         // an expression over stored series
 )
 

@@ -16,6 +16,8 @@ var (
 	fromLines      = []Source{Lines}
 	fromHost       = []Source{Host}
 	fromSummary    = []Source{StatsSummary}
+	fromProbes     = []Source{Probes}
+	fromPeers      = []Source{Peers}
 	notManaged     = map[ClusterKind]string{Managed: noControlPlane, Elastic: noControlPlane}
 	onlyElastic    = func() map[ClusterKind]string {
 		const why = "pods are measured against their nodes there; the metric is for pods without a node of their own"
@@ -200,6 +202,19 @@ var extras = []Metric{
 	{
 		Name: "k8s_node_kubelet_ready", Title: "Kubelet answers", Help: "1 when the kubelet answered in the interval, else 0.",
 		Level: Node, Unit: Bool, Kind: State, Place: ByNode, From: usageSources, Statistic: Max, Chart: Chart{Group: "kubelet", Max: 1}, Lacking: notElastic,
+	},
+	{
+		Name: NodePeerReached, Title: "Reached by a peer", Help: "1 when another node, the peer, got an answer from this one, else 0; each node is asked by three. probe says of what: node (anything that answers at its address), kubelet (its port), collector (the health of the collector on it, over the pods' network).",
+		Level: Node, Unit: Bool, Kind: Gauge, Dimensions: []string{"peer", "probe"}, Place: ByNode, From: fromPeers, Statistic: Min, Chart: Chart{Group: "peers", Max: 1}, Lacking: notElastic,
+		LackingOutside: "only collectors on nodes ask other nodes",
+		Absent:         "the cluster has one node only, or the peer never got such an answer from any node: a network policy may forbid it",
+	},
+	{
+		Name: "k8s_node_peers_reached", Title: "Peers that reach it", Help: "Of the other nodes that ask this one, the part that got any answer.",
+		Level: Node, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "peers_reached", Max: 100}, Lacking: notElastic,
+		LackingOutside: "only collectors on nodes ask other nodes",
+		Absent:         "the cluster has one node only, or network policies forbid the nodes' collectors to ask each other",
+		Expr:           "100 * avg by (cluster, node) (max by (cluster, node, peer) (" + NodePeerReached + "))",
 	},
 
 	// Namespace.
@@ -603,6 +618,11 @@ var extras = []Metric{
 	{
 		Name: "k8s_container_pids", Title: "Processes", Help: "Processes and threads, where the source counts them apart just the processes, of the container's cgroup.",
 		Level: Container, Unit: Count, Kind: Gauge, Place: ByNode, From: diskSources, Statistic: Max, Chart: Chart{Group: "pids"}, Absent: "the source does not count them",
+	},
+	{
+		Name: ContainerProbes, Title: "Probes", Help: "Probes of the container by the kubelet: probe is liveness, readiness or startup, result successful, failed or unknown.",
+		Level: Container, Unit: Count, Kind: Counter, Dimensions: []string{"probe", "result"}, Place: ByNode, From: fromProbes, Statistic: Increase, Chart: Chart{Group: "probes"},
+		Absent: "the container has no such probe, or none with that result yet", Lacking: map[ClusterKind]string{Elastic: "virtual nodes do not tell of their pods' probes"},
 	},
 	{
 		Name: "k8s_container_log_lines", Title: "Log lines", Help: "Lines that the container writes to its log, those that a limit drops included.",

@@ -23,6 +23,8 @@ const (
 	NodeNetworkTransmit      = "k8s_node_network_transmit_bytes_bw"
 	NodeTCPEstablished       = "k8s_node_tcp_curr_estab"
 	NodeRestarts             = "k8s_node_pod_restart_total"
+	NodePeerReached          = "k8s_node_peer_reached"
+	ContainerProbes          = "k8s_container_probe_total"
 	WorkloadCPU              = "k8s_workload_cpu_core_used"
 	WorkloadMem              = "k8s_workload_mem_no_cache_bytes"
 	WorkloadNetworkReceive   = "k8s_workload_network_receive_bytes_bw"

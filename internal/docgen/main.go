@@ -51,6 +51,8 @@ var sourceWords = map[catalogue.Source]string{
 	catalogue.Components:     "the control plane's health checks and `/metrics`",
 	catalogue.Rollup:         "samples that the server received",
 	catalogue.Lines:          "the containers' logs that it follows",
+	catalogue.Probes:         "kubelet `/metrics/probes`",
+	catalogue.Peers:          "what other nodes answer",
 	catalogue.Expression:     "other metrics",
 }
 

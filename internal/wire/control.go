@@ -52,6 +52,9 @@ type Hello struct {
 	Node            string    `json:"node,omitempty"`
 	Time            time.Time `json:"time"`             // of the collector's clock, to find its offset
 	SettingsVersion int64     `json:"settings_version"` // of the newest that it applied; 0 for none
+	// HealthAddress is where other nodes' collectors may ask for its health
+	// (host:port); empty where they cannot.
+	HealthAddress string `json:"health_address,omitempty"`
 }
 
 // Welcome accepts a collector.
@@ -106,6 +109,36 @@ type Health struct {
 	Logs                   LogHealth `json:"logs"`
 	// Scrape is nil where nothing is scraped.
 	Scrape *ScrapeHealth `json:"scrape,omitempty"`
+	// Peers are the answers of the other nodes that it asks, by node and probe;
+	// empty but in role node.
+	Peers []PeerAnswer `json:"peers,omitempty"`
+}
+
+// What a node is asked of another one.
+const (
+	ProbeNode      = "node"      // does anything answer at its address
+	ProbeKubelet   = "kubelet"   // does its kubelet
+	ProbeCollector = "collector" // is its collector well, over the pods' network
+)
+
+// What becomes of a probe.
+const (
+	PeerReached = "reached"
+	PeerRefused = "refused"   // the port is closed: there is somebody to say so
+	PeerSilent  = "no_answer" // nothing came back in time
+	PeerUnwell  = "unwell"    // it answered, and not as it should
+	// PeerForbidden is any failure of a probe that no peer has ever answered: a
+	// network policy, or nobody listens anywhere. It says nothing of the peer.
+	PeerForbidden = "forbidden"
+)
+
+// PeerAnswer is what became of one probe of one peer.
+type PeerAnswer struct {
+	Node   string    `json:"node"`
+	Probe  string    `json:"probe"`
+	Result string    `json:"result"`
+	Error  string    `json:"error,omitempty"`
+	At     time.Time `json:"at"`
 }
 
 // SourceHealth is the state of one source of readings.

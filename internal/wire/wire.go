@@ -27,6 +27,7 @@ const (
 	PathLogs      = "/apis/crowsnest.dev/v1/ingest/logs"
 	PathInventory = "/apis/crowsnest.dev/v1/ingest/inventory"
 	PathOwners    = "/apis/crowsnest.dev/v1/ingest/owners"
+	PathPeers     = "/apis/crowsnest.dev/v1/ingest/peers"
 	PathControl   = "/apis/crowsnest.dev/v1/ingest/control"
 )
 
@@ -92,4 +93,18 @@ type OwnersResponse struct {
 type Owner struct {
 	Type string `json:"type"`
 	Name string `json:"name"`
+}
+
+// PeersResponse answers PathPeers?node=NAME: the nodes that the node's collector
+// asks whether they are there. Each node is asked by as many others.
+type PeersResponse struct {
+	Peers []Peer `json:"peers"`
+}
+
+// Peer is a node that is to be asked.
+type Peer struct {
+	Node        string `json:"node"`
+	Address     string `json:"address,omitempty"` // of the node; empty when it tells none
+	KubeletPort int32  `json:"kubelet_port,omitempty"`
+	Collector   string `json:"collector,omitempty"` // host:port of its collector's health; empty when it is not known
 }

@@ -332,6 +332,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/clusters/{cluster}/peers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what a cluster's nodes say of each other
+         * @description Each node's collector asks three other nodes whether anything answers at their address, whether their kubelet does and whether their collector is well. Together with which collectors the server hears, that tells apart a node, a link, the pods' network, a kubelet and a collector that is down. Answers are in memory only; their past is k8s_node_peer_reached.
+         */
+        get: operations["get-cluster-peers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/clusters/{cluster}/pods": {
         parameters: {
             query?: never;
@@ -1522,6 +1542,22 @@ export interface components {
             version: string;
             workloads: components["schemas"]["WorkloadCount"];
         };
+        ClusterPeers: {
+            cluster: string;
+            /** @description Nodes by state. */
+            counts: {
+                [key: string]: number;
+            };
+            /** @description The worst first; at most as many as asked for. */
+            nodes: components["schemas"]["NodePeers"][];
+            /** @description The state as a person would say it. */
+            sentence: string;
+            /**
+             * @description cut_off when no collector on a node is heard any more; else that of the worst node.
+             * @enum {string}
+             */
+            state: "node_down" | "isolated" | "link_down" | "pod_network" | "kubelet_down" | "collector_down" | "cut_off" | "unknown" | "forbidden" | "reached";
+        };
         ClusterRef: {
             id: string;
             name: string;
@@ -2490,6 +2526,8 @@ export interface components {
             mem_percent: number | null;
             name: string;
             os_image?: string;
+            /** @description What follows of what other nodes say of it, where they do; GET /clusters/{cluster}/peers has their words. */
+            peers?: components["schemas"]["PeerVerdict"];
             /**
              * Format: int64
              * @description That have not ended.
@@ -2515,6 +2553,15 @@ export interface components {
             ready: number;
             /** Format: int64 */
             total: number;
+        };
+        NodePeers: {
+            node: string;
+            /** @description The state as a person would say it. */
+            sentence: string;
+            /** @enum {string} */
+            state: "node_down" | "isolated" | "link_down" | "pod_network" | "kubelet_down" | "collector_down" | "cut_off" | "unknown" | "forbidden" | "reached";
+            /** @description What the other nodes that ask it got. */
+            votes: components["schemas"]["Vote"][];
         };
         NoisyPolicy: {
             /** Format: int64 */
@@ -2629,6 +2676,15 @@ export interface components {
             ready: boolean;
             /** @description Why it is not ready, or how far it is. */
             reason?: string;
+        };
+        PeerVerdict: {
+            /** @description The state as a person would say it. */
+            sentence: string;
+            /**
+             * @description As GET /clusters/{cluster}/peers has it.
+             * @example reached
+             */
+            state: string;
         };
         Pod: {
             containers: components["schemas"]["Container"][];
@@ -3728,6 +3784,23 @@ export interface components {
             revision: number;
             spec: components["schemas"]["Spec"];
         };
+        Vote: {
+            /** Format: date-time */
+            at: string;
+            error?: string;
+            /** @description The node that asked. */
+            peer: string;
+            /**
+             * @description node: anything at its address; kubelet: its port; collector: its health, over the pods' network.
+             * @enum {string}
+             */
+            probe: "node" | "kubelet" | "collector";
+            /**
+             * @description forbidden: no node ever got such an answer, so that it says nothing of this one.
+             * @enum {string}
+             */
+            result: "reached" | "refused" | "no_answer" | "unwell" | "forbidden";
+        };
         Watching: {
             /** @description Of what it looks at, which may be inside the object that was asked for: a node's pods. */
             level: string;
@@ -4746,6 +4819,41 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Node"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-cluster-peers": {
+        parameters: {
+            query?: {
+                /** @description How many nodes are listed; 0 for all. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClusterPeers"];
                 };
             };
             /** @description Error */
