@@ -49,11 +49,14 @@ func (r *probes) line(line []byte) {
 	if !bytes.HasPrefix(line, probePrefix) {
 		return
 	}
-	if len(r.out) >= maxProbes {
+	switch {
+	case len(line) > maxLine:
+		r.refused[refusedLong]++
+		return
+	case len(r.out) >= maxProbes:
 		r.refused[refusedMany]++
 		return
-	}
-	if !utf8.Valid(line) {
+	case !utf8.Valid(line):
 		r.refused[refusedMalformed]++
 		return
 	}
