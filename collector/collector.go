@@ -76,6 +76,8 @@ type Options struct {
 	// HealthAddress is where other nodes' collectors find this one's health, as
 	// host:port; empty for nowhere.
 	HealthAddress string
+	// Shared: Share watches the objects and reads targets, and Run does neither.
+	Shared bool
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -271,25 +273,15 @@ func (c *Collector) Run(ctx context.Context) error {
 	// The pusher ends after the last interval, so that nothing is left in memory.
 	pushing, stopPushing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopPushing()
-	g.Go(func() error { return wrap("watch objects", c.o.World.State.Run(ctx)) })
+	if !c.o.Shared {
+		g.Go(func() error { return c.Share(ctx) })
+	}
 	g.Go(func() error {
 		c.o.World.State.Changes(ctx, c.note)
 		return nil
 	})
 	g.Go(func() error { return c.pusher.Run(pushing) })
 	g.Go(func() error { return c.control.Run(ctx) })
-	if c.scraped != nil {
-		g.Go(func() error {
-			sending, stop := context.WithCancel(context.WithoutCancel(ctx))
-			done := make(chan error, 1)
-			go func() { done <- c.scraped.Run(sending) }()
-			err := c.o.World.Scraper.Run(ctx, func(s []compute.Sample) error {
-				return c.scraped.Push(push.Batch{Samples: s, Interval: c.inForce()})
-			})
-			stop()
-			return errors.Join(wrap("scrape targets", err), <-done)
-		})
-	}
 	if c.inventory != nil {
 		g.Go(func() error { return c.inventory.Run(ctx) })
 	}
@@ -308,6 +300,30 @@ func (c *Collector) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// Share watches the objects and reads targets until ctx ends: what each of several
+// replicas does, whichever of them leads and does the rest with Run.
+func (c *Collector) Share(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return wrap("watch objects", c.o.World.State.Run(ctx)) })
+	if c.scraped != nil {
+		g.Go(func() error { return c.scrape(ctx) })
+	}
+	return g.Wait()
+}
+
+// scrape reads targets. What was read last is sealed before it ends.
+func (c *Collector) scrape(ctx context.Context) error {
+	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- c.scraped.Run(sending) }()
+	err := c.o.World.Scraper.Run(ctx, func(s []compute.Sample) error {
+		return c.scraped.Push(push.Batch{Samples: s, Interval: c.inForce()})
+	})
+	stop()
+	return errors.Join(wrap("scrape targets", err), <-done)
 }
 
 func wrap(what string, err error) error {

@@ -170,7 +170,7 @@ that --config names (token-file: …). A flag wins over the environment, which w
 		"families that pass through unchanged, for rules and dashboards of the community: cadvisor, kubelet, kubelet_resource, kubelet_probes (roles node and all), node-exporter (role node), apiserver, kube-state-metrics (roles cluster and all); crowsnest_scrape_series says what each costs; overrides what the server says (default none)")
 	f.IntVar(&s.scrape.Series, "scrape-series", 0, "most series of all scraped targets together; what is beyond is dropped and counted; overrides what the server says (default 200000)")
 	f.IntVar(&s.scrape.Samples, "scrape-samples", 10_000, "most samples of one target; a target with more fails")
-	f.BoolVar(&s.leaderElect, "leader-elect", true, "in role cluster inside a pod: only one of several collects, by a Lease")
+	f.BoolVar(&s.leaderElect, "leader-elect", true, "in role cluster inside a pod: only one of several collects, by a Lease; users' targets are shared by all of them")
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "node" {
 			name = "node-name"
@@ -192,6 +192,7 @@ func run(ctx context.Context, s settings) error {
 		return fmt.Errorf("--cluster-kind: must be managed, independent, elastic or edge (got %q)", s.clusterKind)
 	}
 	s.scrape.Interval = s.interval
+	s.scrape.Share = s.role == wire.RoleCluster && s.leaderElect && s.scrape.Shares()
 	if err := s.findHealthAddress(os.Getenv("POD_IP")); err != nil {
 		return err
 	}
@@ -239,12 +240,15 @@ func run(ctx context.Context, s settings) error {
 	c, err := collector.New(collector.Options{
 		Role: s.role, Node: s.node, Client: client, Interval: s.interval, World: opened.World,
 		QueueDir: filepath.Join(s.data, "queue"), QueueAge: s.queueAge, QueueMax: s.queueBytes,
-		Version: version, HealthAddress: s.healthAddress, Logger: log, Registerer: reg,
+		Version: version, HealthAddress: s.healthAddress, Shared: opened.Members != nil, Logger: log, Registerer: reg,
 	})
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	if opened.Members != nil {
+		g.Go(func() error { return opened.Members.Run(ctx, c.Share) })
+	}
 	if s.listen != "" {
 		l, err := net.Listen("tcp", s.listen)
 		if err != nil {
@@ -254,7 +258,11 @@ func run(ctx context.Context, s settings) error {
 	}
 	g.Go(func() error {
 		if s.role == wire.RoleCluster && s.leaderElect && opened.Client.InCluster() {
-			return kube.Lead(ctx, kube.LeadOptions{Client: opened.Client, Name: "crowsnest-collector", Logger: log, Run: c.Run})
+			return kube.Lead(ctx, kube.LeadOptions{Client: opened.Client, Name: "crowsnest-collector", Logger: log, Run: func(ctx context.Context) error {
+				opened.SetLeading(true)
+				defer opened.SetLeading(false)
+				return c.Run(ctx)
+			}})
 		}
 		return c.Run(ctx)
 	})

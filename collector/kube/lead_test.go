@@ -9,22 +9,25 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
 
-// leases is an API server that keeps one Lease, and refuses writes that did not
+// leases is an API server that keeps Leases, and refuses writes that did not
 // read the newest.
 type leases struct {
-	mu      sync.Mutex
-	lease   *coordinationv1.Lease
-	version int
-	down    bool
+	mu        sync.Mutex
+	all       map[string]*coordinationv1.Lease
+	version   int
+	down      bool
+	forbidden bool
 }
 
 func (l *leases) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -35,45 +38,65 @@ func (l *leases) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(code)
 		fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"code":%d}`, reason, code)
 	}
-	if l.down {
+	switch {
+	case l.down:
 		refuse(http.StatusServiceUnavailable, "ServiceUnavailable")
+		return
+	case l.forbidden:
+		refuse(http.StatusForbidden, "Forbidden")
+		return
+	}
+	_, name, _ := strings.Cut(r.URL.Path, "/leases")
+	name = strings.Trim(name, "/")
+	if r.Method == http.MethodGet && name == "" {
+		out := coordinationv1.LeaseList{TypeMeta: metav1.TypeMeta{Kind: "LeaseList", APIVersion: "coordination.k8s.io/v1"}}
+		for _, lease := range l.all {
+			out.Items = append(out.Items, *lease)
+		}
+		_ = json.NewEncoder(w).Encode(out)
 		return
 	}
 	if r.Method != http.MethodGet {
 		raw, _ := io.ReadAll(r.Body)
 		o, _, err := codecs.UniversalDeserializer().Decode(raw, nil, nil)
 		lease, ok := o.(*coordinationv1.Lease)
-		switch {
-		case err != nil || !ok:
+		if err != nil || !ok {
 			refuse(http.StatusBadRequest, "BadRequest")
 			return
-		case r.Method == http.MethodPost && l.lease != nil:
+		}
+		name = lease.Name
+		old := l.all[name]
+		switch {
+		case r.Method == http.MethodPost && old != nil:
 			refuse(http.StatusConflict, "AlreadyExists")
 			return
-		case r.Method == http.MethodPut && lease.ResourceVersion != l.lease.ResourceVersion:
+		case r.Method == http.MethodPut && (old == nil || lease.ResourceVersion != old.ResourceVersion):
 			refuse(http.StatusConflict, "Conflict")
 			return
 		}
 		l.version++
 		lease.ResourceVersion = strconv.Itoa(l.version)
-		l.lease = lease
+		if l.all == nil {
+			l.all = map[string]*coordinationv1.Lease{}
+		}
+		l.all[name] = lease
 	}
-	if l.lease == nil {
+	if l.all[name] == nil {
 		refuse(http.StatusNotFound, "NotFound")
 		return
 	}
-	out := l.lease.DeepCopy()
+	out := l.all[name].DeepCopy()
 	out.Kind, out.APIVersion = "Lease", "coordination.k8s.io/v1"
 	_ = json.NewEncoder(w).Encode(out)
 }
 
-func (l *leases) holder() string {
+func (l *leases) holder(name string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.lease == nil {
+	if l.all[name] == nil {
 		return ""
 	}
-	return value(l.lease.Spec.HolderIdentity, "")
+	return value(l.all[name].Spec.HolderIdentity, "")
 }
 
 func candidate(t *testing.T, url, identity string, now *time.Time) *election {
@@ -110,13 +133,13 @@ func TestOnlyOneLeads(t *testing.T) {
 	try(b, true, "its holder is silent")
 	try(a, false, "taken by b")
 	b.release(t.Context())
-	if l.holder() != "" {
-		t.Errorf("after b gave it back %q holds it", l.holder())
+	if l.holder("x") != "" {
+		t.Errorf("after b gave it back %q holds it", l.holder("x"))
 	}
 	try(a, true, "given back")
 	// Two read the same version; only one write wins.
 	l.mu.Lock()
-	l.lease.Spec.HolderIdentity = nil
+	l.all["x"].Spec.HolderIdentity = nil
 	l.mu.Unlock()
 	stale := candidate(t, srv.URL, "c", &clock)
 	try(b, true, "free again")
@@ -131,15 +154,15 @@ func TestLeadWorksAndGivesBack(t *testing.T) {
 	e := candidate(t, srv.URL, "", &clock)
 	ctx, cancel := context.WithCancel(t.Context())
 	err := Lead(ctx, LeadOptions{Client: e.Client, Name: "x", Logger: e.Logger, Run: func(ctx context.Context) error {
-		if l.holder() == "" {
+		if l.holder("x") == "" {
 			t.Error("it works without the lead")
 		}
 		cancel()
 		<-ctx.Done()
 		return nil
 	}})
-	if err != nil || l.holder() != "" {
-		t.Errorf("Lead gave %v, %q holds the lease", err, l.holder())
+	if err != nil || l.holder("x") != "" {
+		t.Errorf("Lead gave %v, %q holds the lease", err, l.holder("x"))
 	}
 }
 

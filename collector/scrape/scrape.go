@@ -90,6 +90,15 @@ type Source interface {
 	Refused() map[string]int
 }
 
+// Share divides targets among several processes.
+type Share interface {
+	// Owns says whether a target is this process's now, by its job's family and a
+	// key that stays the same as long as the target does.
+	Owns(family, key string) bool
+	// State changes whenever what Owns says may.
+	State() string
+}
+
 // Sink takes samples. It does not wait for the server and does not keep the
 // slice.
 type Sink = func([]compute.Sample) error
@@ -106,6 +115,9 @@ type Options struct {
 	// Series bounds the series of all targets together; what is beyond it is
 	// dropped and counted. Default 200,000.
 	Series int
+	// Share says which targets are this process's, where several share them; nil:
+	// all are.
+	Share Share
 	// Dial opens connections to targets; default the system's dialer.
 	Dial       config_util.DialContextFunc
 	Logger     *slog.Logger
@@ -128,6 +140,7 @@ type Scraper struct {
 	applied  []Job
 	wrong    map[string]int     // jobs that could not be applied, in words
 	retiring map[string]retired // by name
+	shared   map[*config.ScrapeConfig]sharedJob
 
 	mu      sync.Mutex
 	refused map[string]int   // those in wrong, and what the sources refused
@@ -222,7 +235,7 @@ func (s *Scraper) update(ctx context.Context, sets chan<- map[string][]*targetgr
 		for why, n := range source.Refused() {
 			refused[why] += n
 		}
-		for _, j := range source.Jobs() {
+		for _, j := range s.share(source.Jobs()) {
 			n := 0
 			for _, g := range j.Groups {
 				n += len(g.Targets)
@@ -253,6 +266,7 @@ func (s *Scraper) update(ctx context.Context, sets chan<- map[string][]*targetgr
 			cfg.ScrapeConfigs = append(cfg.ScrapeConfigs, c)
 			groups[c.JobName] = labelled(j)
 		}
+		s.handOver(jobs)
 		s.gateway.only(func(job string) bool { _, is := groups[job]; return is })
 		if err := s.manager.ApplyConfig(&cfg); err != nil {
 			s.log.Warn("apply scrape jobs", "err", err)

@@ -3,6 +3,7 @@ package world
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -40,7 +42,41 @@ type Scrape struct {
 	Series   int           // of all targets; overrides what the server says; default 200,000
 	Samples  int           // of one target of users; default 10,000
 	Interval time.Duration // of jobs that say none; default 30 s
+	Share    bool          // in a pod, users' targets are divided among the replicas
 }
+
+// Shares says whether several replicas could share what is read: users' targets. The
+// raw tier is the leader's.
+func (s Scrape) Shares() bool { return len(s.Targets) > 0 || s.File != "" }
+
+// shardLease is the name of the replicas' Leases, before their numbers.
+const shardLease = "crowsnest-collector-shard"
+
+// share divides targets among the replicas.
+type share struct {
+	members *kube.Members
+	leads   *atomic.Bool
+}
+
+var _ scrape.Share = share{}
+
+// Owns implements scrape.Share. What is read once for a cluster is the leader's;
+// without the right to hold places, so is everything.
+func (s share) Owns(family, key string) bool {
+	if slices.Contains(wire.RawFamilies, family) || s.members.Lone() != "" {
+		return s.leads.Load()
+	}
+	return s.members.Owns(key)
+}
+
+// State implements scrape.Share.
+func (s share) State() string {
+	held, own := s.members.Held()
+	return fmt.Sprint(held, own, s.leads.Load(), s.members.Lone() != "")
+}
+
+// SetLeading says whether this replica leads.
+func (o *Opened) SetLeading(leads bool) { o.leads.Store(leads) }
 
 func (s Scrape) on() bool { return len(s.Targets) > 0 || s.File != "" || len(s.Raw) > 0 }
 
@@ -154,7 +190,7 @@ func (s Scrape) observers() (*targets.Objects, []kube.Observer) {
 	return o, []kube.Observer{o}
 }
 
-func openScraping(o Options, client *kube.Client, objects *targets.Objects, source *kube.Source) (*scraping, error) {
+func openScraping(o Options, client *kube.Client, objects *targets.Objects, source *kube.Source, out *Opened) (*scraping, error) {
 	s := &scraping{own: o.Scrape, wake: make(chan struct{})}
 	s.wanted = sync.OnceFunc(func() { close(s.wake) })
 	var err error
@@ -173,8 +209,12 @@ func openScraping(o Options, client *kube.Client, objects *targets.Objects, sour
 		}
 		sources = append(sources, s.found)
 	}
+	var divided scrape.Share
+	if out.Members != nil {
+		divided = share{out.Members, out.leads}
+	}
 	s.Scraper, err = scrape.New(scrape.Options{
-		Sources: sources, Families: slices.Concat(targets.Families, wire.RawFamilies), Interval: cmp.Or(o.Scrape.Interval, 30*time.Second),
+		Sources: sources, Share: divided, Families: slices.Concat(targets.Families, wire.RawFamilies), Interval: cmp.Or(o.Scrape.Interval, 30*time.Second),
 		Limits: scrape.Limits{Samples: o.Scrape.Samples}, Series: o.Scrape.Series, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {

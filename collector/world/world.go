@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -84,6 +85,10 @@ type Opened struct {
 	// Missing are rights that the credential lacks; what can be collected
 	// without them is.
 	Missing []kube.Missing
+	// Members are the replicas that share users' targets; nil where Scrape.Share is
+	// not set.
+	Members *kube.Members
+	leads   *atomic.Bool
 	// Trouble is why the API server could not be asked; collecting begins when
 	// it can be reached.
 	Trouble error
@@ -143,7 +148,13 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		}
 		out.World.Logs = append(out.World.Logs, w)
 	}
-	scraper, err := openScraping(o, client, objects, source)
+	o.Scrape.Share = o.Scrape.Share && client.InCluster()
+	if out.leads = new(atomic.Bool); o.Scrape.Share {
+		if out.Members, err = kube.NewMembers(kube.MembersOptions{Client: client, Name: shardLease, Logger: o.Logger, Now: o.Now}); err != nil {
+			return nil, err
+		}
+	}
+	scraper, err := openScraping(o, client, objects, source, out)
 	if err != nil {
 		return nil, err
 	}

@@ -121,7 +121,7 @@ var allowed = map[string]string{ // "group/resource" → verbs
 	"apps/replicasets":           "get list watch",
 	"batch/jobs":                 "get list watch",
 	"batch/cronjobs":             "get list watch",
-	"coordination.k8s.io/leases": "get create update",
+	"coordination.k8s.io/leases": "get list create update",
 
 	"/resourcequotas":                      "get list watch",
 	"/persistentvolumeclaims":              "get list watch",
