@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e remote bench accuracy kill generate faults kill-outbox clean
+.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e e2e-alone remote bench accuracy kill generate faults kill-outbox clean
 
 CONSOLE := dashboards/console
 CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/crowsnest
@@ -76,6 +76,9 @@ e2e: build ## tests on a real cluster and in a browser; root on Debian; E2E="-ru
 	@[[ $$(id -u) == 0 ]] || { echo "make e2e starts a real cluster (containerd, kubelet, iptables): it must run as root"; exit 1; }
 	bash test/e2e/prepare.sh
 	go test -tags e2e -count 1 -timeout 40m -parallel 128 -v ./test/e2e $(E2E)
+
+e2e-alone: build ## what breaks the whole cluster on purpose: its kubelet killed, cAdvisor without labels; root on Debian, some 15 minutes
+	go test -tags e2e -count 1 -timeout 30m -v ./test/e2e/alone $(E2E)
 
 remote: ## the storage test-suite on VictoriaMetrics and Thanos, built from their modules (some 5 minutes the first time)
 	go test -tags peers -count 1 -timeout 30m -v ./test/remote

@@ -101,14 +101,14 @@ func (s *Source) Answers() []wire.PeerAnswer {
 // those of before are asked.
 func (s *Source) Read(ctx context.Context, _ time.Time, _ *state.Snapshot) []reading.Set {
 	began := s.now()
+	s.mu.Lock()
+	peers := s.peers // what is learned meanwhile is for the next time
+	s.mu.Unlock()
 	var wg sync.WaitGroup
 	if s.failed || began.Sub(s.learned) >= learnEvery {
 		s.learned = began
 		wg.Go(func() { s.learn(ctx) })
 	}
-	s.mu.Lock()
-	peers := s.peers
-	s.mu.Unlock()
 	if began.Sub(s.asked) >= every-every/6 {
 		if answers := s.ask(ctx, peers); ctx.Err() == nil {
 			s.asked = began

@@ -1,0 +1,386 @@
+//go:build e2e
+
+// Package alone holds what breaks the whole test cluster on purpose, and so cannot
+// run beside other end-to-end tests: make e2e-alone, as root on Debian.
+package alone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/test/testbed"
+)
+
+// interval is the collector's.
+const interval = 15 * time.Second
+
+// rig is a cluster with a server and a collector in role all beside it.
+type rig struct {
+	t       *testing.T
+	cluster *testbed.Cluster
+	server  *testbed.Server
+}
+
+const workloads = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: alone}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: steady, namespace: alone}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: steady}}
+  template:
+    metadata: {labels: {app: steady}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: app
+        image: localhost/busybox:1
+        imagePullPolicy: Never
+        command: ["/bin/sh", "-c", "held=$(head -c 16000000 /dev/zero | tr '\\0' x); while :; do :; done"]
+        resources: {requests: {cpu: 100m, memory: 100Mi}, limits: {cpu: 100m, memory: 100Mi}}
+      - name: side
+        image: localhost/busybox:1
+        imagePullPolicy: Never
+        command: ["/bin/sh", "-c", "while :; do sleep 1; done"]
+        resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {cpu: 50m, memory: 32Mi}}
+`
+
+func setUp(t *testing.T) *rig {
+	t.Helper()
+	ctx := t.Context()
+	dir := t.TempDir()
+	cluster, err := testbed.Up(ctx, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, cluster: cluster}
+	t.Cleanup(func() { _ = cluster.Down(context.WithoutCancel(ctx), os.Stderr) })
+	if err := errors.Join(cluster.DeleteNamespaces(ctx, "alone"), cluster.Apply(ctx, workloads)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cluster.DeleteNamespaces(context.WithoutCancel(ctx), "alone") })
+	if err := cluster.WaitRolledOut(ctx, "alone", 2*time.Minute, "deployment/steady"); err != nil {
+		t.Fatal(err)
+	}
+	address, err := testbed.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := filepath.Join(dir, "ingest-token")
+	if err := os.WriteFile(token, []byte("alone-ingest-token-of-this-run-only-0123\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.server = &testbed.Server{URL: "http://" + address, Cluster: "alone"}
+	server, err := testbed.Start(dir, "server", filepath.Join(cluster.Root, "bin/crowsnest"), "server",
+		"--data", filepath.Join(dir, "data"), "--listen", address, "--ingest-token-file", r.server.Cluster+"="+token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Stop(20 * time.Second) })
+	if err := server.WaitReady(ctx, r.server, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	collector, err := testbed.Start(dir, "collector", filepath.Join(cluster.Root, "bin/crowsnest-collector"), "--role", "all", "--kubeconfig", cluster.Kubeconfig,
+		"--server", r.server.URL, "--token-file", token, "--data", filepath.Join(dir, "collector"), "--interval", interval.String(), "--listen", "", "--no-logs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = collector.Stop(20 * time.Second)
+		if t.Failed() {
+			t.Logf("the collector says:\n%s", collector.Tail(60))
+		}
+	})
+	return r
+}
+
+func (r *rig) await(timeout time.Duration, what string, check func(context.Context) error) {
+	r.t.Helper()
+	if err := testbed.Await(r.t.Context(), timeout, time.Second, check); err != nil {
+		r.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// killKubelet ends the kubelet as a dying node does.
+func (r *rig) killKubelet() time.Time {
+	r.t.Helper()
+	file := filepath.Join(r.cluster.State, "pid/kubelet")
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err == nil {
+		err = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	at := time.Now()
+	r.await(10*time.Second, "the kubelet ends", func(context.Context) error {
+		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err == nil && !strings.Contains(string(raw), ") Z ") {
+			return errors.New("it is still there")
+		}
+		return nil
+	})
+	return at
+}
+
+// newest gives the time and value of a series' newest sample of the last minutes,
+// by its labels.
+func (r *rig) newest(ctx context.Context, selector string) (map[string]testbed.Point, error) {
+	now := time.Now()
+	series, err := r.server.Raw(ctx, selector, now.Add(-10*time.Minute), now)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]testbed.Point{}
+	for _, s := range series {
+		if len(s.Points) > 0 {
+			out[identity(s)] = s.Points[len(s.Points)-1]
+		}
+	}
+	return out, nil
+}
+
+// identity is what names an object of the series.
+func identity(s testbed.Series) string {
+	var parts []string
+	for k, v := range s.Labels {
+		parts = append(parts, k+"="+v)
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ",")
+}
+
+// A node whose kubelet is gone: what the API knows of it and its pods stays in
+// sight, Ready turns when the API says so, and usage ends and is said to have.
+func TestNodeDown(t *testing.T) {
+	r := setUp(t)
+	const cpu, ready, phase = `k8s_pod_cpu_core_used{namespace="alone"}`, `k8s_node_status_ready`, `k8s_pod_status_phase{namespace="alone"}`
+	r.await(3*time.Minute, "usage of both pods", func(ctx context.Context) error {
+		found, err := r.newest(ctx, cpu)
+		if err == nil && len(found) != 2 {
+			err = fmt.Errorf("there are %d", len(found))
+		}
+		return err
+	})
+	died := r.killKubelet()
+	t.Cleanup(func() { _ = r.cluster.Start(context.WithoutCancel(t.Context()), os.Stderr) })
+	var turned time.Time // when the API server says that the node is not ready
+	r.await(3*time.Minute, "the API says that the node is not ready", func(ctx context.Context) error {
+		var node struct {
+			Status struct {
+				Conditions []struct {
+					Type, Status       string
+					LastTransitionTime time.Time
+				}
+			}
+		}
+		if err := r.cluster.Get(ctx, &node, "node", testbed.Node); err != nil {
+			return err
+		}
+		for _, c := range node.Status.Conditions {
+			if c.Type == "Ready" && c.Status != "True" {
+				turned = c.LastTransitionTime
+				return nil
+			}
+		}
+		return errors.New("it still says that it is")
+	})
+	r.await(30*time.Second, "Ready is 0", func(ctx context.Context) error {
+		series, err := r.server.Raw(ctx, ready, died, time.Now())
+		if err != nil {
+			return err
+		}
+		for _, s := range series {
+			for _, p := range s.Points {
+				if p.V == 0 {
+					// The condition's time has whole seconds.
+					if late := p.At.Sub(turned); late > 4*time.Second || late < -time.Second {
+						t.Errorf("Ready is 0 since %s, by the API since %s", p.At, turned)
+					}
+					t.Logf("the kubelet died at %s, the API said so %.0f s later, Ready was 0 %.1f s after that", died.Format(time.TimeOnly), turned.Sub(died).Seconds(), p.At.Sub(turned).Seconds())
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("no sample is 0: %s", testbed.Describe(series))
+	})
+	r.await(3*time.Minute, "usage has ended and is said to have", func(ctx context.Context) error {
+		var page struct {
+			Items []struct {
+				CPUPercent *float64 `json:"cpu_percent"`
+				Reasons    []string `json:"reasons"`
+			}
+		}
+		if err := r.server.GetJSON(ctx, testbed.API+"/clusters/alone/nodes", &page); err != nil {
+			return err
+		}
+		var cluster struct {
+			Sources []struct {
+				Name, Error string
+				Up          bool
+			}
+		}
+		if err := r.server.GetJSON(ctx, testbed.API+"/clusters/alone", &cluster); err != nil {
+			return err
+		}
+		switch {
+		case len(page.Items) != 1 || len(page.Items[0].Reasons) == 0:
+			return fmt.Errorf("the node's reasons are %v", page.Items)
+		case page.Items[0].CPUPercent != nil:
+			return fmt.Errorf("its CPU is still shown, %g", *page.Items[0].CPUPercent)
+		case !slices.ContainsFunc(cluster.Sources, func(s struct {
+			Name, Error string
+			Up          bool
+		}) bool {
+			return !s.Up && s.Error != "" && strings.HasSuffix(s.Name, "/"+testbed.Node)
+		}):
+			return fmt.Errorf("no source is said to be down: %v", cluster.Sources)
+		}
+		return nil
+	})
+	// The state is still told, and usage is not.
+	for selector, told := range map[string]bool{ready: true, phase: true, `k8s_node_kubelet_ready`: true, `k8s_pod_restart_total{namespace="alone"}`: true, cpu: false, `k8s_node_cpu_usage`: false} {
+		found, err := r.newest(t.Context(), selector)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told && len(found) == 0 {
+			t.Errorf("%s has no series", selector)
+		}
+		for of, p := range found {
+			if age := time.Since(p.At); told && age > 3*interval || !told && p.At.After(died.Add(time.Minute)) {
+				t.Errorf("%s of %s was told %s ago, the kubelet died %s ago", selector, of, age, time.Since(died))
+			}
+		}
+	}
+	if found, err := r.newest(t.Context(), `k8s_node_kubelet_ready`); err != nil || len(found) != 1 {
+		t.Errorf("k8s_node_kubelet_ready: %v, %v", found, err)
+	} else {
+		for _, p := range found {
+			if p.V != 0 {
+				t.Errorf("the kubelet is said to answer")
+			}
+		}
+	}
+	// Back again, there is no spike for the time between.
+	if err := r.cluster.Start(t.Context(), os.Stderr); err != nil {
+		t.Fatal(err)
+	}
+	back := time.Now()
+	r.await(4*time.Minute, "usage is measured again", func(ctx context.Context) error {
+		found, err := r.newest(ctx, cpu)
+		if err != nil {
+			return err
+		}
+		for of, p := range found {
+			if p.At.Before(back.Add(45 * time.Second)) {
+				return fmt.Errorf("%s was last measured %s after the kubelet was back", of, p.At.Sub(back))
+			}
+		}
+		return nil
+	})
+	series, err := r.server.Raw(t.Context(), cpu, died, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range series {
+		for _, p := range s.Points {
+			if p.V > 0.15 { // the limit is 0.1
+				t.Errorf("%s used %.3f cores at %s", identity(s), p.V, p.At)
+			}
+		}
+	}
+}
+
+// The kubelet without its containerd socket shows containers by cgroup path only,
+// as some distributions do. What is measured is the same.
+func TestWithoutLabelsTheSameIsMeasured(t *testing.T) {
+	r := setUp(t)
+	const all = `{__name__=~"k8s_(pod|container)_.*",namespace="alone"}`
+	values := func(after time.Time) (map[string]float64, error) {
+		found, err := r.newest(t.Context(), all)
+		out := map[string]float64{}
+		for of, p := range found {
+			if p.At.After(after) {
+				out[of] = p.V
+			}
+		}
+		return out, err
+	}
+	var before map[string]float64
+	sources := func(want string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			series, err := r.server.Instant(ctx, fmt.Sprintf("crowsnest_source_containers_measured{source=%q} > 0", want), time.Now())
+			if err == nil && len(series) == 0 {
+				err = errors.New("it measures nothing")
+			}
+			return err
+		}
+	}
+	r.await(3*time.Minute, "cAdvisor with labels measures", sources("cadvisor"))
+	began := time.Now()
+	time.Sleep(8 * interval) // until rates over a minute are there, too
+	before, err := values(began.Add(4 * interval))
+	if err != nil || len(before) == 0 {
+		t.Fatalf("%d series, %v", len(before), err)
+	}
+	r.killKubelet()
+	t.Setenv("CADVISOR_BARE", "1")
+	if err := r.cluster.Start(t.Context(), os.Stderr); err != nil {
+		t.Fatal(err)
+	}
+	bare := time.Now()
+	r.await(3*time.Minute, "cAdvisor by paths measures", sources("cadvisor_paths"))
+	var missing []string
+	r.await(4*time.Minute, "the same series are there", func(context.Context) error {
+		after, err := values(bare.Add(4 * interval))
+		if err != nil {
+			return err
+		}
+		missing = missing[:0]
+		for of := range before {
+			if _, ok := after[of]; !ok {
+				missing = append(missing, of)
+			}
+		}
+		if len(missing) > 0 {
+			slices.Sort(missing)
+			return fmt.Errorf("%d of %d series are missing: %s", len(missing), len(before), strings.Join(missing[:min(len(missing), 20)], "\n"))
+		}
+		return nil
+	})
+	after, err := values(bare.Add(4 * interval))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for of, v := range after {
+		if _, ok := before[of]; !ok {
+			t.Errorf("by paths there is also %s", of)
+		}
+		// What the steady container uses is its limit, whichever way it is read.
+		if strings.Contains(of, "__name__=k8s_container_cpu_core_used,") && strings.Contains(of, "container=app") && (v < 0.09 || v > 0.11) {
+			t.Errorf("%s is %.4f, want its limit of 0.1", of, v)
+		}
+		if strings.Contains(of, "__name__=k8s_container_mem_no_cache_bytes,") && (v < 0.8*before[of] || v > 1.25*before[of]) {
+			t.Errorf("%s is %.0f, with labels it was %.0f", of, v, before[of])
+		}
+	}
+	t.Logf("%d series by both ways", len(after))
+}
