@@ -26,6 +26,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/backups"
 	"github.com/crowsnest-dev/crowsnest/api/boards"
 	"github.com/crowsnest-dev/crowsnest/api/catalogue"
+	"github.com/crowsnest-dev/crowsnest/api/charts"
 	"github.com/crowsnest-dev/crowsnest/api/ingest"
 	"github.com/crowsnest-dev/crowsnest/api/inventory"
 	"github.com/crowsnest-dev/crowsnest/api/logpush"
@@ -62,6 +63,7 @@ type Options struct {
 	Inventory  inventory.Options
 	Writes     ingest.Writes // how the metrics writes of clusters do
 	Alerts     alerts.Options
+	Charts     charts.Source
 	Boards     boards.Options
 	Backups    backups.Maker
 	Settings   *settings.Service // what collectors are told
@@ -317,6 +319,7 @@ func (s *Server) ours() {
 	inventory.Register(v1, s.opts.Inventory)
 	ingest.RegisterStatus(v1, s.opts.Writes)
 	alerts.Register(v1, s.opts.Alerts)
+	charts.Register(v1, s.opts.Charts)
 	boards.Register(v1, s.opts.Boards)
 	backups.Register(v1, s.opts.Backups)
 	logs.Register(v1, s.opts.LogLines)

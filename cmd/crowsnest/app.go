@@ -50,6 +50,7 @@ import (
 const (
 	partMetrics   = "metrics"
 	classesDir    = "metrics-classes" // as backups know it
+	aggregatesDir = "metrics-aggregates"
 	partLogs      = "logs"
 	partInventory = "inventory"
 	partAlerting  = "alerting"
@@ -488,6 +489,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 			Delete: a.deleteCluster, Peers: a.peerVerdicts,
 		},
 		Writes:   ingester,
+		Charts:   a.charts(prom),
 		Boards:   boards.Options{Store: a.meta},
 		Backups:  backups,
 		Settings: a.told,
@@ -562,7 +564,7 @@ func (a *app) stores() []api.Store {
 		return err.Error()
 	}
 	samples := api.Store{
-		Name: "metrics", Series: a.metrics.Series(), Bytes: uint64(folderSize(a.dir.join("metrics")) + folderSize(a.dir.join(classesDir))), ReadOnly: text(a.metrics.ReadOnly()),
+		Name: "metrics", Series: a.metrics.Series(), Bytes: uint64(folderSize(a.dir.join("metrics")) + folderSize(a.dir.join(classesDir)) + folderSize(a.dir.join(aggregatesDir))), ReadOnly: text(a.metrics.ReadOnly()),
 		Rewriting: a.metrics.ToRewrite(),
 	}
 	if in, never, known := a.metrics.Forecast(); known && !never {

@@ -14,6 +14,8 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 	"go.yaml.in/yaml/v2"
 
+	"github.com/crowsnest-dev/crowsnest/api/charts"
+	apiprometheus "github.com/crowsnest-dev/crowsnest/api/prometheus"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/backup"
@@ -75,7 +77,7 @@ func (a *app) openSamples(replay *metrics.Progress) (store sampleStore, embedded
 			Sync: s.metricsSync, OutOfOrderWindow: s.window.value, Logger: quiet(a.logger.With("part", partMetrics)), Registerer: a.registry,
 			Progress: replay, BlockRange: map[string]time.Duration{"1h": time.Hour, "2h": 2 * time.Hour}[s.metricsBlock.value],
 		},
-		Dir: a.dir.join(classesDir), Raw: raw, Named: named, Clusters: s.classOf.by,
+		Dir: a.dir.join(classesDir), Aggregates: a.dir.join(aggregatesDir), Raw: raw, Named: named, Clusters: s.classOf.by,
 		Declared: func(name string) bool {
 			_, declared := catalogue.Get(name)
 			return declared || strings.HasPrefix(name, "crowsnest_")
@@ -90,6 +92,15 @@ func (a *app) promQL(here promql.QueryEngine) promql.QueryEngine {
 		return r.Engine(here)
 	}
 	return here
+}
+
+// charts gives what reads charts: the embedded store, which has aggregates, or
+// queries.
+func (a *app) charts(prom *apiprometheus.API) charts.Source {
+	if a.embedded != nil {
+		return a.embedded
+	}
+	return charts.PromQL{Engine: prom.Engine(), Queryable: prom.Queryable()}
 }
 
 // metricsHTTP reads how the remote engine is reached.

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/aggregate"
 	"github.com/crowsnest-dev/crowsnest/storage/metrics"
 )
 
@@ -59,7 +60,10 @@ type Options struct {
 	// Dir is where the others have their folders. Required. A store is made with
 	// the first sample of its class.
 	Dir string
-	Raw Class
+	// Aggregates is where long charts are read from, with a folder for each class;
+	// empty keeps none.
+	Aggregates string
+	Raw        Class
 	// Named are the classes that clusters can be given; at most MaxNamed.
 	Named []Class
 	// Clusters gives the class of a cluster, for all its samples. Those without one
@@ -103,9 +107,11 @@ type Store struct {
 // class is one store, which is opened with its first sample.
 type class struct {
 	opts metrics.Options
+	in   string // where its aggregates are; empty for none
 	mu   sync.Mutex
 	db   atomic.Pointer[metrics.DB]
-	done bool // guarded by mu: closed
+	agg  *aggregate.Store // set before db; nil for none
+	done bool             // guarded by mu: closed
 }
 
 // Open opens the catalogue's store, and those of other classes that are there.
@@ -129,7 +135,11 @@ func Open(o Options) (_ *Store, err error) {
 			m.Registerer = prometheus.WrapRegistererWith(prometheus.Labels{"class": c.Name}, o.Metrics.Registerer)
 		}
 		s.byName[c.Name] = len(s.classes)
-		s.classes = append(s.classes, &class{opts: m})
+		one := &class{opts: m}
+		if o.Aggregates != "" {
+			one.in = filepath.Join(o.Aggregates, c.Name)
+		}
+		s.classes = append(s.classes, one)
 	}
 	add(Class{Name: Catalogue}, "")
 	for _, c := range append([]Class{o.Raw}, o.Named...) {
@@ -178,6 +188,14 @@ func (c *class) open() (*metrics.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.in != "" {
+		c.agg, err = aggregate.Open(aggregate.Options{
+			Dir: c.in, Raw: db, Settled: c.opts.OutOfOrderWindow, Logger: c.opts.Logger, Registerer: c.opts.Registerer, Now: c.opts.Now,
+		})
+		if err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
+	}
 	c.db.Store(db)
 	return db, nil
 }
@@ -221,6 +239,9 @@ func (s *Store) Close() error {
 		c.mu.Lock()
 		c.done = true
 		if db := c.db.Load(); db != nil {
+			if c.agg != nil {
+				errs = append(errs, c.agg.Close()) // it reads the store
+			}
 			errs = append(errs, db.Close())
 		}
 		c.mu.Unlock()
@@ -269,8 +290,17 @@ func (s *Store) ToRewrite() (blocks int) {
 // means.
 func (s *Store) Forecast() (in time.Duration, never, known bool) {
 	var all []metrics.Growth
-	for _, db := range s.each() {
-		all = append(all, db.Growth())
+	for _, c := range s.classes {
+		db := c.db.Load()
+		if db == nil {
+			continue
+		}
+		g := db.Growth()
+		if blocks := db.Size(); c.agg != nil && blocks > 0 {
+			// Aggregates are made of each day's samples, and go with them.
+			g.BytesPerMilli *= 1 + float64(c.agg.Bytes())/float64(blocks)
+		}
+		all = append(all, g)
 	}
 	return metrics.ForecastOf(s.each()[0].Room(), all...)
 }
@@ -293,6 +323,29 @@ func (s *Store) DeleteCluster(ctx context.Context, cluster string) error {
 		return nil
 	}
 	return errs[0]
+}
+
+// Chart reads a chart of all classes: of aggregates where these are exact.
+func (s *Store) Chart(ctx context.Context, spec aggregate.Spec) (*aggregate.Answer, error) {
+	chart, err := aggregate.NewChart(spec)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range s.classes {
+		db := c.db.Load()
+		switch {
+		case db == nil:
+			continue
+		case c.agg == nil:
+			err = chart.ReadRaw(ctx, db)
+		default:
+			err = c.agg.Read(ctx, chart)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return chart.Answer(), nil
 }
 
 // ImportBlocks takes over blocks into the catalogue's store.

@@ -26,6 +26,14 @@ func (db *DB) Room() int64 {
 	return int64(min(free, math.MaxInt64)) - int64(db.opts.MinFreeBytes)
 }
 
+// Size of all blocks in bytes.
+func (db *DB) Size() (bytes int64) {
+	for _, b := range db.tsdb.Blocks() {
+		bytes += b.Size()
+	}
+	return bytes
+}
+
 // Growth is how a store grows, as in the last day, and for how long: then as much
 // goes by age or size as comes. The zero value is unknown.
 type Growth struct {

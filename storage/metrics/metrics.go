@@ -457,6 +457,13 @@ func (db *DB) AppenderV2(ctx context.Context) storage.AppenderV2 {
 // StartTime is that of the oldest sample, Unix milliseconds.
 func (db *DB) StartTime() (int64, error) { return db.tsdb.StartTime() }
 
+// InMemorySince is the oldest time of which samples may be in the head instead of
+// in a block, Unix milliseconds; math.MaxInt64 for none.
+func (db *DB) InMemorySince() int64 {
+	head := db.tsdb.Head()
+	return min(head.MinTime(), head.MinOOOTime())
+}
+
 // Series is the number of series that the head holds in memory.
 func (db *DB) Series() uint64 { return db.tsdb.Head().NumSeries() }
 

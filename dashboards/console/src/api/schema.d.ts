@@ -173,6 +173,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/clusters/{cluster}/chart": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The values of a chart
+         * @description A value for each step and line, of the samples after the step's beginning, up to and with its end. Where that gives the same, long ranges are read from buckets of 5 min and 1 h that the server keeps beside the samples; the answer says so. Prometheus' API always reads samples.
+         */
+        get: operations["get-chart"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/clusters/{cluster}/ingest": {
         parameters: {
             query?: never;
@@ -1500,6 +1520,29 @@ export interface components {
              */
             max?: number;
         };
+        ChartsChart: {
+            /**
+             * Format: int64
+             * @description Lines beyond the limit: those with the highest values are given.
+             */
+            left: number;
+            lines: components["schemas"]["Line"][];
+            /** @description From what each part of the range was read, in the order of time. The values are those of the samples either way, up to the rounding of sums. */
+            read: components["schemas"]["Read"][];
+            /**
+             * Format: int64
+             * @description Of the coarsest of what was read; 0 when all was read from samples.
+             */
+            resolution_seconds: number;
+            /**
+             * Format: date-time
+             * @description Of the first value. Each value stands at the end of its step.
+             */
+            start: string;
+            statistic: string;
+            /** Format: int64 */
+            step_seconds: number;
+        };
         Cluster: {
             /** @description In cores. */
             cpu: components["schemas"]["Usage"];
@@ -2072,8 +2115,18 @@ export interface components {
             label_value_bytes: number;
             /** Format: int64 */
             labels_per_series: number;
+            /**
+             * Format: int64
+             * @description A second.
+             */
+            samples_per_namespace: number;
             /** Format: int64 */
             samples_per_second: number;
+            /**
+             * Format: int64
+             * @description A second.
+             */
+            samples_per_workload: number;
             /** Format: int64 */
             senders_per_cluster: number;
             /** Format: int64 */
@@ -2082,6 +2135,13 @@ export interface components {
             series_per_namespace: number;
             /** Format: int64 */
             series_per_workload: number;
+        };
+        Line: {
+            labels: {
+                [key: string]: string;
+            };
+            /** @description One a step; null where there is no sample, or no finite value. */
+            values: (number | null)[];
         };
         List: {
             /** @description The newest last. */
@@ -2939,6 +2999,17 @@ export interface components {
              * @description Active series of all collectors together, as they count them.
              */
             series: number;
+        };
+        Read: {
+            /** Format: date-time */
+            from: string;
+            /**
+             * Format: int64
+             * @description Length of the buckets of count, sum, least, greatest and last; 0 for samples.
+             */
+            resolution_seconds: number;
+            /** Format: date-time */
+            to: string;
         };
         Repeat: {
             /**
@@ -4509,6 +4580,57 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-chart": {
+        parameters: {
+            query?: {
+                /** @description Required: which series, as PromQL selects them. */
+                series?: string;
+                /** @description Required: of the first step's end. */
+                start?: string;
+                /** @description Required: of the last step's end. */
+                end?: string;
+                /** @description Required. */
+                step_seconds?: number;
+                /** @description Of the samples of a step; left out: the one of the catalogue, else avg. */
+                statistic?: "avg" | "min" | "max" | "sum" | "count" | "last" | "increase";
+                /** @description Labels that tell lines apart; series that share them are joined. */
+                by?: string[] | null;
+                /** @description How series of one line are joined. */
+                across?: "max" | "min" | "sum" | "avg";
+                /** @description The coarsest that may be read. What is coarser than samples is read only where it says the same: where it divides the steps, and no sample of its time came later. */
+                resolution?: "auto" | "raw" | "5m" | "1h";
+                /** @description Of lines; 0 or left out: no limit. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The cluster's id. */
+                cluster: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChartsChart"];
+                };
             };
             /** @description Error */
             default: {

@@ -72,21 +72,27 @@ export type ObjectLabels = Readonly<Record<string, string>>;
  * do not split it: only its dimensions and `by` do.
  */
 export function promql(metric: Metric, object: ObjectLabels, stepSeconds: number, by: readonly string[] = [], only: ObjectLabels = {}): string {
-  const series = `${metric.name}${selector({ ...object, ...only })}`;
-  const split = [...metric.dimensions.filter((d) => !(d in only)), ...by];
+  const { series, split, statistic } = asked(metric, object, by, only);
   const step = `${stepSeconds}s`;
   const grouped = (expr: string) => `max by (${split.join(", ")}) (${expr})`;
-  if (metric.kind === "counter") {
+  if (statistic === "increase") {
     // Exact and whole, where increase() extrapolates. The base may be up to 5 min older: a gap loses no restart.
     const base = `${Math.max(stepSeconds, 300)}s`;
     return grouped(`clamp_min(last_over_time(${series}[${step}]) - last_over_time(${series}[${base}] offset ${step}), 0)`);
   }
-  // Of a yes or no the worst counts: a node that was not ready for a minute must show in a chart of a day.
-  const statistic = metric.unit === "0/1" ? "min" : metric.statistic;
-  return grouped(`${overTime[statistic] ?? "avg"}_over_time(${series}[${step}])`);
+  return grouped(`${statistic}_over_time(${series}[${step}])`);
 }
 
-const overTime: Record<string, string> = { avg: "avg", max: "max", min: "min", last: "last", sum: "sum" };
+/** What a metric's chart asks for, of the server's own charts or in PromQL. */
+export function asked(metric: Metric, object: ObjectLabels, by: readonly string[] = [], only: ObjectLabels = {}): { series: string; split: string[]; statistic: ChartStatistic } {
+  // Of a yes or no the worst counts: a node that was not ready for a minute must show in a chart of a day.
+  const statistic = metric.kind === "counter" ? "increase" : metric.unit === "0/1" ? "min" : (overTime[metric.statistic] ?? "avg");
+  return { series: `${metric.name}${selector({ ...object, ...only })}`, split: [...metric.dimensions.filter((d) => !(d in only)), ...by], statistic };
+}
+
+export type ChartStatistic = "avg" | "max" | "min" | "last" | "sum" | "increase";
+
+const overTime: Partial<Record<string, ChartStatistic>> = { avg: "avg", max: "max", min: "min", last: "last", sum: "sum" };
 
 /** How a statistic is said under a chart: "average of each 30 s". */
 export function statisticWords(metric: Metric): string {
