@@ -40,16 +40,18 @@ type Status struct {
 
 // Limits are those that hold for one cluster. 0 is none.
 type Limits struct {
-	SeriesPerCluster   int     `json:"series_per_cluster"`
-	SeriesPerNamespace int     `json:"series_per_namespace"`
-	SeriesPerWorkload  int     `json:"series_per_workload"`
-	SamplesPerSecond   int     `json:"samples_per_second"`
-	LabelsPerSeries    int     `json:"labels_per_series"`
-	LabelNameBytes     int     `json:"label_name_bytes"`
-	LabelValueBytes    int     `json:"label_value_bytes"`
-	SendersPerCluster  int     `json:"senders_per_cluster"`
-	AheadSeconds       float64 `json:"ahead_seconds" doc:"How far samples may be ahead of the server's clock."`
-	BehindSeconds      float64 `json:"behind_seconds" doc:"How old samples may be."`
+	SeriesPerCluster    int     `json:"series_per_cluster"`
+	SeriesPerNamespace  int     `json:"series_per_namespace"`
+	SeriesPerWorkload   int     `json:"series_per_workload"`
+	SamplesPerSecond    int     `json:"samples_per_second"`
+	SamplesPerNamespace int     `json:"samples_per_namespace" doc:"A second."`
+	SamplesPerWorkload  int     `json:"samples_per_workload" doc:"A second."`
+	LabelsPerSeries     int     `json:"labels_per_series"`
+	LabelNameBytes      int     `json:"label_name_bytes"`
+	LabelValueBytes     int     `json:"label_value_bytes"`
+	SendersPerCluster   int     `json:"senders_per_cluster"`
+	AheadSeconds        float64 `json:"ahead_seconds" doc:"How far samples may be ahead of the server's clock."`
+	BehindSeconds       float64 `json:"behind_seconds" doc:"How old samples may be."`
 }
 
 // Count is how often something happened.
@@ -96,7 +98,8 @@ func RegisterStatus(api huma.API, writes Writes) {
 			Samples: st.Samples, Unreported: st.Unreported, WrongClock: st.WrongClock, NewSeries: st.Created, Refused: counts(st.Refused), Throttled: counts(st.Throttled),
 			Limits: Limits{
 				SeriesPerCluster: l.SeriesPerCluster, SeriesPerNamespace: l.SeriesPerNamespace, SeriesPerWorkload: l.SeriesPerWorkload,
-				SamplesPerSecond: l.SamplesPerSecond, LabelsPerSeries: l.LabelsPerSeries, LabelNameBytes: l.LabelNameBytes,
+				SamplesPerSecond:    l.SamplesPerSecond,
+				SamplesPerNamespace: l.SamplesPerNamespace, SamplesPerWorkload: l.SamplesPerWorkload, LabelsPerSeries: l.LabelsPerSeries, LabelNameBytes: l.LabelNameBytes,
 				LabelValueBytes: l.LabelValueBytes, SendersPerCluster: l.SendersPerCluster,
 				AheadSeconds: l.Ahead.Seconds(), BehindSeconds: l.Behind.Seconds(),
 			},

@@ -54,7 +54,7 @@ type settings struct {
 	alertmanagers *addresses
 
 	// Of one cluster's metrics writes; 0 is none but for the first.
-	seriesPerCluster, seriesPerNamespace, seriesPerWorkload, samplesPerSecond int
+	seriesPerCluster, seriesPerNamespace, seriesPerWorkload, samplesPerSecond, samplesPerNamespace, samplesPerWorkload int
 }
 
 func newSettings() *settings {
@@ -97,6 +97,8 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.IntVar(&s.seriesPerNamespace, "series-per-namespace", 0, "active series that each namespace of a cluster may have; 0 for no bound of its own")
 	f.IntVar(&s.seriesPerWorkload, "series-per-workload", 0, "active series that each workload may have; 0 for no bound of its own")
 	f.IntVar(&s.samplesPerSecond, "samples-per-second", 0, "samples a second that each cluster may send; 0 for no bound")
+	f.IntVar(&s.samplesPerNamespace, "samples-per-namespace", 0, "samples a second that each namespace of a cluster may send; what is over is refused, the rest stored; 0 for no bound of its own")
+	f.IntVar(&s.samplesPerWorkload, "samples-per-workload", 0, "samples a second that each workload may send; what is over is refused, the rest stored; 0 for no bound of its own")
 	f.Var(s.webhookCIDRs, "allow-webhook-cidr", "address ranges inside your network that webhooks may be sent to (repeatable); public addresses always are")
 	f.BoolVar(&s.presets, "presets", true, "bring the policies that come with the product; those that were deleted or taken over are left alone")
 	f.StringSliceVar(&s.ruleFiles, "rule-file", nil, "file of Prometheus' recording and alerting rules, or a pattern such as /etc/rules/*.yml (repeatable); looked at every 30 s")
@@ -172,6 +174,7 @@ func (s *settings) check() error {
 	}
 	for name, v := range map[string]int{
 		"series-per-namespace": s.seriesPerNamespace, "series-per-workload": s.seriesPerWorkload, "samples-per-second": s.samplesPerSecond,
+		"samples-per-namespace": s.samplesPerNamespace, "samples-per-workload": s.samplesPerWorkload,
 	} {
 		if v < 0 {
 			fs.Add(name, "must not be negative", v)
@@ -192,7 +195,7 @@ func inside(path, folder string) bool {
 func (s *settings) limits() ingest.Limits {
 	return ingest.Limits{
 		SeriesPerCluster: s.seriesPerCluster, SeriesPerNamespace: s.seriesPerNamespace, SeriesPerWorkload: s.seriesPerWorkload,
-		SamplesPerSecond: s.samplesPerSecond, Behind: s.window.value, HistoryBehind: s.metricsFor.value,
+		SamplesPerSecond: s.samplesPerSecond, SamplesPerNamespace: s.samplesPerNamespace, SamplesPerWorkload: s.samplesPerWorkload, Behind: s.window.value, HistoryBehind: s.metricsFor.value,
 	}
 }
 

@@ -298,6 +298,26 @@ func (a *appender) outside(s *series, t int64) bool {
 	return true
 }
 
+// tooMany says whether the series' workload or namespace has used up its rate.
+func (a *appender) tooMany(s *series) bool {
+	if s.owner == nil || a.q.backlog || a.q.history {
+		return false
+	}
+	l := &a.q.i.limits
+	why, over := rateOf(s.owner, a.q.now, l)
+	if why == "" {
+		return false
+	}
+	a.q.refuse(1, why, func() string {
+		limit := l.SamplesPerNamespace
+		if over.kind == originWorkload {
+			limit = l.SamplesPerWorkload
+		}
+		return fmt.Sprintf("%s %q of cluster %q has the limit of %d samples a second, and has used it up: %s", over.kind, over.name, a.q.c.id, limit, clip(s.lset.String(), 512))
+	})
+	return true
+}
+
 // float takes one sample of a series that a.series gave.
 func (a *appender) float(s *series, t int64, v float64) error {
 	stale := value.IsStaleNaN(v)
@@ -307,7 +327,7 @@ func (a *appender) float(s *series, t int64, v float64) error {
 			return nil
 		}
 	}
-	if a.outside(s, t) {
+	if a.outside(s, t) || !stale && a.tooMany(s) {
 		return nil
 	}
 	ref, err := a.store.Append(s.storeRef(), s.lset, t, v)
@@ -329,7 +349,7 @@ func (a *appender) float(s *series, t int64, v float64) error {
 
 // histogram takes one native histogram, of one of both kinds.
 func (a *appender) histogram(s *series, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) error {
-	if a.outside(s, t) {
+	if a.outside(s, t) || a.tooMany(s) {
 		return nil
 	}
 	err := reduce(h, fh)

@@ -26,6 +26,13 @@ type Limits struct {
 	// SamplesPerSecond of one cluster, over a few seconds; a request beyond it is
 	// told to come again before anything of it is stored. Default 0, no bound.
 	SamplesPerSecond int
+	// SamplesPerNamespace and SamplesPerWorkload bound the samples a second of
+	// series that carry the same namespace label, or the same workload's, over a few
+	// seconds: samples beyond are refused, the rest of the request is stored. Backlog
+	// and history are not counted, which come at once what was sent over hours.
+	// Default 0, no bound.
+	SamplesPerNamespace int
+	SamplesPerWorkload  int
 	// SendersPerCluster bounds the collectors of one cluster; default 20,000.
 	SendersPerCluster int
 	// Requests bounds those worked on at once, over all clusters; more are told
@@ -71,6 +78,7 @@ func (l *Limits) complete() error {
 	}
 	for name, v := range map[string]int{
 		"SeriesPerNamespace": l.SeriesPerNamespace, "SeriesPerWorkload": l.SeriesPerWorkload, "SamplesPerSecond": l.SamplesPerSecond,
+		"SamplesPerNamespace": l.SamplesPerNamespace, "SamplesPerWorkload": l.SamplesPerWorkload,
 	} {
 		if v < 0 {
 			errs = append(errs, fmt.Errorf("ingest: limit %s must not be negative, but is %d", name, v))

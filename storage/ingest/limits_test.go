@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,43 @@ func TestSeriesLimitsOfNamespaceAndWorkload(t *testing.T) {
 		g.i.sweep()
 		if st, _ = g.i.Status("prod", 9); fmt.Sprint(st.Top) != "map[metric:[{no_owner 1 0}] namespace:[] workload:[]]" || len(g.i.cluster("prod").origins.byID) != 1 {
 			t.Errorf("later %v", st.Top)
+		}
+	})
+}
+
+func TestSamplesOfANamespaceAndAWorkloadAreLimited(t *testing.T) {
+	versions(t, func(t *testing.T, ct string, body func(testing.TB, ...sample) []byte) {
+		g := newRig(t, Limits{SamplesPerNamespace: 2, SamplesPerWorkload: 1})
+		of := func(workload string, pods int, at time.Time) (out []sample) {
+			for n := range pods {
+				out = append(out, smp(1, at, "__name__", "x", "namespace", "shop", "workload_type", "deployment", "workload", workload, "pod", fmt.Sprint(n)))
+			}
+			return out
+		}
+		// The bursts are 30 and 60: 30 of cart, 20 of web, 10 of the last.
+		a := g.post(ct, body(t, slices.Concat(of("cart", 33, t0), of("web", 20, t0), of("last", 15, t0), []sample{smp(1, t0, "__name__", "no_owner")})...))
+		for _, want := range []string{
+			"61 samples stored", `3 refused (workload_samples_limit): workload "shop/deployment/cart" of cluster "prod" has the limit of 1 samples a second`,
+			`5 refused (namespace_samples_limit): namespace "shop" of cluster "prod" has the limit of 2`,
+		} {
+			if a.status != http.StatusBadRequest || !strings.Contains(a.text, want) {
+				t.Errorf("%d %q lacks %q", a.status, a.text, want)
+			}
+		}
+		if g.refused(reasonWorkloadRate) != 3 || g.refused(reasonNamespaceRate) != 5 {
+			t.Errorf("counted %v and %v", g.refused(reasonWorkloadRate), g.refused(reasonNamespaceRate))
+		}
+		// What the namespace refused did not use the workload's rate up: of 30, 20 are left.
+		g.now = t0.Add(10 * time.Second)
+		if a := g.post(ct, body(t, of("last", 20, g.now)...)); a.status != http.StatusNoContent {
+			t.Errorf("got %+v", a)
+		}
+		// A series can always end, and backlog is not held against its rate.
+		if a := g.post(ct, body(t, smp(math.Float64frombits(value.StaleNaN), g.now, "__name__", "x", "namespace", "shop", "workload_type", "deployment", "workload", "last", "pod", "0"))); a.status != http.StatusNoContent {
+			t.Errorf("an end: %+v", a)
+		}
+		if a := g.post(ct, body(t, of("cart", 33, t0.Add(time.Second))...), wire.HeaderBacklog, "true"); a.status != http.StatusNoContent {
+			t.Errorf("backlog: %+v", a)
 		}
 	})
 }

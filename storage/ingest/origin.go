@@ -28,11 +28,46 @@ type origin struct {
 	name   string  // "shop", "shop/deployment/cart", or the metric's
 	parent *origin // a workload's namespace
 	active atomic.Int64
+	due    atomic.Int64 // Unix nanoseconds by which its samples would have come at its rate
 
 	// Guarded by the origins' lock: series that were new, by part.
 	born    [churnParts]uint32
 	part    int64 // newest one
 	touched int64 // the part in which it was asked for last
+}
+
+// rateOf asks for one sample of a workload and of its namespace. It gives the
+// reason and whose rate is used up.
+func rateOf(owner *origin, now time.Time, l *Limits) (reason string, over *origin) {
+	for o := owner; o != nil; o = o.parent {
+		perSecond, why := l.SamplesPerNamespace, reasonNamespaceRate
+		if o.kind == originWorkload {
+			perSecond, why = l.SamplesPerWorkload, reasonWorkloadRate
+		}
+		if perSecond > 0 && !o.take(now, perSecond) {
+			if o != owner && l.SamplesPerWorkload > 0 {
+				owner.due.Add(-int64(time.Second) / int64(l.SamplesPerWorkload)) // it was not used
+			}
+			return why, o
+		}
+	}
+	return "", nil
+}
+
+// take asks for one sample: each moves the time on by which they were due, which
+// may be ahead of now by the burst.
+func (g *origin) take(now time.Time, perSecond int) bool {
+	at, each := now.UnixNano(), int64(time.Second)/int64(perSecond)
+	for {
+		due := g.due.Load()
+		from := max(due, at)
+		if from-at >= int64(rateBurst*time.Second) {
+			return false
+		}
+		if g.due.CompareAndSwap(due, from+each) {
+			return true
+		}
+	}
 }
 
 // origins of a cluster. There are at most a few for each active series.

@@ -7,19 +7,21 @@ import (
 
 // Reasons why a sample was not stored.
 const (
-	reasonFuture      = "future"       // further ahead of the server than the limit
-	reasonTooOld      = "too_old"      // behind the out-of-order window
-	reasonLabels      = "labels"       // too many labels, or too long ones
-	reasonReserved    = "reserved"     // a name that only the server writes
-	reasonSeriesLimit = "series_limit" // the cluster's active series
-	reasonNamespace   = "namespace_series_limit"
-	reasonWorkload    = "workload_series_limit"
-	reasonInvalid     = "invalid"  // labels or histogram that mean nothing
-	reasonConflict    = "conflict" // the same time with another value; the first stays, and the sender is not told
-	reasonExemplar    = "exemplar" // out of order, or otherwise refused
+	reasonFuture        = "future"       // further ahead of the server than the limit
+	reasonTooOld        = "too_old"      // behind the out-of-order window
+	reasonLabels        = "labels"       // too many labels, or too long ones
+	reasonReserved      = "reserved"     // a name that only the server writes
+	reasonSeriesLimit   = "series_limit" // the cluster's active series
+	reasonNamespace     = "namespace_series_limit"
+	reasonWorkload      = "workload_series_limit"
+	reasonNamespaceRate = "namespace_samples_limit"
+	reasonWorkloadRate  = "workload_samples_limit"
+	reasonInvalid       = "invalid"  // labels or histogram that mean nothing
+	reasonConflict      = "conflict" // the same time with another value; the first stays, and the sender is not told
+	reasonExemplar      = "exemplar" // out of order, or otherwise refused
 )
 
-var sampleReasons = []string{reasonFuture, reasonTooOld, reasonLabels, reasonReserved, reasonSeriesLimit, reasonNamespace, reasonWorkload, reasonInvalid, reasonConflict, reasonExemplar}
+var sampleReasons = []string{reasonFuture, reasonTooOld, reasonLabels, reasonReserved, reasonSeriesLimit, reasonNamespace, reasonWorkload, reasonNamespaceRate, reasonWorkloadRate, reasonInvalid, reasonConflict, reasonExemplar}
 
 // Reasons why a request was told to come again, nothing of it stored.
 const (
