@@ -171,6 +171,30 @@ const pages = [
   { name: "mangled-new-policy", path: "/new/policy?metric=nosuch&level=%22&namespace=a%22%7D%20or%20up%7Bx%3D%22", want: [words("would be judged")] },
   { name: "logs", path: "/logs", want: logs },
   { name: "events", path: "/events", want: eventRows },
+  { name: "logs-form", path: `/logs?form=1&q=${enc('level:in(error,warn,info) cluster:="' + args.cluster + '"')}`, want: [{ what: "the form's words", see: (p) => p.getByLabel("Words", { exact: true }) }, ...logs] },
+  { name: "events-form", path: "/events?form=1", want: [{ what: "the form's reasons", see: (p) => p.getByPlaceholder("any reason") }, ...eventRows] },
+  { name: "mangled-logs", path: `/logs?form=1&q=${enc('a or ("')}&cluster=%00&wrap=%27`, want: [{ what: "that the form cannot show it", see: (p) => p.getByText("This query says more than a form can show").first() }], expected: [400], alerts: true },
+  { name: "log-policy", path: `/new/policy?level=log&cluster=${enc(args.cluster)}&namespace=${enc(args.namespace)}&query=${enc("level:error")}`, want: [words("would be judged"), { what: "the query", see: (p) => p.locator('input[value="level:error"]') }] },
+  {
+    name: "log-search",
+    path: "/logs",
+    want: [],
+    // A field and its value come from completion, Enter searches, and the form says the same.
+    act: async (p) => {
+      const query = p.getByRole("textbox", { name: "search the logs of all clusters" });
+      await query.click();
+      await query.pressSequentially("clus");
+      await p.getByRole("option", { name: /^cluster/ }).waitFor();
+      await p.keyboard.press("Tab");
+      await query.pressSequentially(args.cluster.slice(0, 3));
+      await p.getByRole("option", { name: args.cluster }).first().waitFor();
+      await p.keyboard.press("Tab");
+      await p.keyboard.press("Enter");
+      await p.waitForURL((url) => url.searchParams.get("q")?.startsWith("cluster:") ?? false);
+      await p.getByRole("button", { name: "Form", exact: true }).click();
+      await p.getByPlaceholder("value", { exact: true }).waitFor();
+    },
+  },
   {
     name: "palette",
     path: "/",

@@ -86,3 +86,23 @@ export async function* tailLogs(query: string, signal: AbortSignal): AsyncGenera
     await reader.cancel().catch(() => undefined);
   }
 }
+
+interface ValuesAnswer {
+  readonly values: readonly { readonly value: string; readonly hits: number }[];
+}
+
+/** The fields of the rows that match, those of most rows first. */
+export async function queryFieldNames(query: string, start: number, end: number, signal: AbortSignal): Promise<string[]> {
+  const params = new URLSearchParams({ query, start: String(start), end: String(end) });
+  const response = await request(`/select/logsql/field_names?${params}`, { signal });
+  const { values } = (await response.json()) as ValuesAnswer;
+  return [...values].sort((a, b) => b.hits - a.hits).map((v) => v.value);
+}
+
+/** Values of a field of the rows that match, the most frequent first; at most so many, which need not be the most frequent then. */
+export async function queryFieldValues(query: string, field: string, start: number, end: number, limit: number, signal: AbortSignal): Promise<string[]> {
+  const params = new URLSearchParams({ query, field, start: String(start), end: String(end), limit: String(limit) });
+  const response = await request(`/select/logsql/field_values?${params}`, { signal });
+  const { values } = (await response.json()) as ValuesAnswer;
+  return [...values].sort((a, b) => b.hits - a.hits || a.value.localeCompare(b.value)).map((v) => v.value).filter((v) => v !== "");
+}

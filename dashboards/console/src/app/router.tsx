@@ -47,6 +47,7 @@ const tableSearch = (raw: Record<string, unknown>) => ({
 const objectSearch = (raw: Record<string, unknown>) => ({
   ...tableSearch(raw),
   ...text(raw, "q"),
+  ...text(raw, "form"),
   ...text(raw, "wrap"),
   ...text(raw, "live"),
 });
@@ -165,7 +166,7 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: "/new/policy",
-    validateSearch: (raw) => ({ ...text(raw, "metric"), ...text(raw, "level"), ...placeSearch(raw) }),
+    validateSearch: (raw) => ({ ...text(raw, "metric"), ...text(raw, "level"), ...text(raw, "query"), ...placeSearch(raw) }),
     component: lazyRouteComponent(() => import("@/features/policies/edit"), "NewPolicyPage"),
   }),
   createRoute({
@@ -173,6 +174,7 @@ const routes = [
     path: "/logs",
     validateSearch: (raw) => ({
       ...text(raw, "q"),
+      ...text(raw, "form"),
       ...text(raw, "wrap"),
       ...text(raw, "live"),
       ...placeSearch(raw),
@@ -212,7 +214,7 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: "/events",
-    validateSearch: (raw) => ({ ...text(raw, "q"), ...text(raw, "cluster"), ...text(raw, "namespace") }),
+    validateSearch: (raw) => ({ ...text(raw, "q"), ...text(raw, "form"), ...text(raw, "cluster"), ...text(raw, "namespace") }),
     component: lazyRouteComponent(() => import("@/features/events/page"), "EventsPage"),
   }),
 ] as const;

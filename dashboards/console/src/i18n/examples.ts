@@ -4,6 +4,7 @@ export const examples = {
   selector: "tier in (web,api)",
   dimensions: "mountpoint=/var",
   matcher: 'namespace="shop"',
+  logsql: 'level:error and "payment provider"',
   rrule: "FREQ=WEEKLY;BYDAY=SU;BYHOUR=2;BYMINUTE=0",
   /** An object by its policy's level. */
   object: { pod: "shop/cart-1", container: "shop/cart-1/app", workload: "shop/deployment/cart", node: "n-1", namespace: "shop", service: "shop/cart", volume: "shop/data", promql: "pod shop/cart-1" } as Readonly<Record<string, string>>,

@@ -1,4 +1,5 @@
 import { getRouteApi } from "@tanstack/react-router";
+import { logs as m } from "@/i18n/logs";
 import { EventView } from "@/parts/logs/EventView";
 import { Scope } from "@/parts/logs/Scope";
 import { Page } from "@/parts/page";
@@ -14,14 +15,12 @@ export function EventsPage() {
   const set = (change: Partial<typeof search>) =>
     void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
   return (
-    <Page title="Events" sentence="What Kubernetes says it did, and what it could not do.">
+    <Page title={m.events.title} sentence={m.events.sentence}>
       <Scope search={{ cluster, namespace }} set={set} />
       <EventView
         cluster={cluster}
         scope={{ cluster, namespace }}
-        what={cluster === undefined ? "the events of all clusters" : `the events of ${[cluster, namespace].filter(Boolean).join(" ▸ ")}`}
-        typed={search.q ?? ""}
-        onTyped={(q) => set({ q: q === "" ? undefined : q })}
+        what={cluster === undefined ? m.events.ofAll : m.events.of([cluster, namespace].filter(Boolean).join(" ▸ "))}
         withObject
         withCluster={cluster === undefined && (clusters.data?.length ?? 0) > 1}
       />

@@ -1,4 +1,5 @@
 import { getRouteApi } from "@tanstack/react-router";
+import { logs as m } from "@/i18n/logs";
 import { Page } from "@/parts/page";
 import { useClusters } from "@/parts/queries";
 import { Scope } from "@/parts/logs/Scope";
@@ -15,18 +16,12 @@ export function LogsPage() {
   const set = (change: Partial<typeof search>) =>
     void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
   return (
-    <Page title="Logs" sentence="Every container's lines, newest first.">
+    <Page title={m.title} sentence={m.sentence}>
       <Scope search={{ cluster, namespace, workload_type, workload, pod, container, node }} set={set} />
       <LogView
         cluster={cluster}
         scope={{ cluster, namespace, workload_type, workload, pod, container, node }}
-        what={cluster === undefined ? "the logs of all clusters" : `the logs of ${[cluster, namespace, workload, pod].filter(Boolean).join(" ▸ ")}`}
-        typed={search.q ?? ""}
-        onTyped={(q) => set({ q: q === "" ? undefined : q })}
-        wrap={search.wrap === "1"}
-        onWrap={(wrap) => set({ wrap: wrap ? "1" : undefined })}
-        live={search.live === "1"}
-        onLive={(live) => set({ live: live ? "1" : undefined })}
+        what={cluster === undefined ? m.ofAll : m.of([cluster, namespace, workload, pod].filter(Boolean).join(" ▸ "))}
         origin={(row) => [severalClusters ? row.cluster : undefined, row.pod].filter(Boolean).join(" ▸ ")}
       />
     </Page>

@@ -1,12 +1,13 @@
 import { ActionIcon, Button, MultiSelect, NumberInput, Select, TagsInput, TextInput } from "@mantine/core";
 import { IconPlus, IconTrash } from "@tabler/icons-react";
+import { Link } from "@tanstack/react-router";
 import { type ReactNode, useMemo, useState } from "react";
 import type { Metric } from "@/api/types";
 import { examples } from "@/i18n/examples";
 import { policies as m } from "@/i18n/policies";
 import { useClusters, useTargets, useWorkloads } from "@/parts/queries";
 import { StateIcon } from "@/ui/state";
-import { type Condition, conditionOf, type Draft, parseQuantity, quantityText, selectable, type Severity, severities, withCondition, withMetric, withObjects, withSpec, withThreshold } from "./draft";
+import { type Condition, conditionOf, type Draft, isLinesLevel, lineGroups, type LinesLevel, objectLevel, parseQuantity, quantityText, selectable, type Severity, severities, withCondition, withGroup, withLines, withMetric, withObjects, withSpec, withThreshold } from "./draft";
 import { ops, period as periodWords, statistics } from "./model";
 import classes from "./policies.module.css";
 import { Preview } from "./Preview";
@@ -27,7 +28,8 @@ export function PolicyForm({ draft, catalogue, onChange, wrong }: Props) {
   const conditions = spec.conditions ?? [];
   const places = usePlaces();
   const targets = useTargets();
-  const can = selectable(spec.level);
+  const level = objectLevel(spec);
+  const can = selectable(level);
   const objects = spec.objects ?? {};
   const targetNames = (spec.notify?.targets ?? []).map((t) => t.name);
   const metricsOf = catalogue.filter((entry) => entry.level === spec.level);
@@ -51,8 +53,13 @@ export function PolicyForm({ draft, catalogue, onChange, wrong }: Props) {
           size="compact-xs"
           variant="default"
           leftSection={<IconPlus size={13} />}
-          disabled={metricsOf.length === 0 || conditions.length >= 5}
+          disabled={(metricsOf.length === 0 && !isLinesLevel(spec.level)) || conditions.length >= 5}
           onClick={() => {
+            const [line] = conditions;
+            if (isLinesLevel(spec.level) && line) {
+              onChange(withSpec(draft, { conditions: [...conditions, { ...line, query: "" }] }));
+              return;
+            }
             const metric = metricsOf.find((entry) => !conditions.some((c) => c.metric === entry.name)) ?? metricsOf[0];
             if (metric) onChange(withSpec(draft, { conditions: [...conditions, conditionOf(metric)] }));
           }}
@@ -82,8 +89,8 @@ export function PolicyForm({ draft, catalogue, onChange, wrong }: Props) {
         {can.workloads ? (
           <Multi label={m.form.workloads} any={m.form.anyWorkload} values={objects.workloads ?? []} known={places.workloads} onChange={(workloads) => onChange(withObjects(draft, { workloads }))} />
         ) : null}
-        {can.names && spec.level !== "workload" ? (
-          <Multi label={m.form.named} any={m.form.anyObject(spec.level)} values={objects.names ?? []} known={[]} onChange={(names) => onChange(withObjects(draft, { names }))} />
+        {can.names && level !== "workload" ? (
+          <Multi label={m.form.named} any={m.form.anyObject(level)} values={objects.names ?? []} known={[]} onChange={(names) => onChange(withObjects(draft, { names }))} />
         ) : null}
         {can.namespaces ? (
           <Multi
@@ -178,15 +185,22 @@ function ConditionForm({ first, any, draft, index, condition: c, catalogue, onCh
       const group = m.levelTitle(entry.level);
       by.set(group, [...(by.get(group) ?? []), { value: entry.name, label: entry.dimensions.length > 0 ? m.form.by(entry.title, entry.dimensions.join(", ")) : entry.title }]);
     }
-    return [...by].map(([group, items]) => ({ group, items }));
-  }, [catalogue]);
+    const metrics = [...by].map(([group, items]) => ({ group, items }));
+    return first ? [...metrics, { group: m.form.counted, items: [{ value: "log", label: m.form.lines }, { value: "event", label: m.form.events }] }] : metrics;
+  }, [catalogue, first]);
   const said = wrong.filter((w) => w.location.includes(`conditions[${index}]`));
+  const choose = (name: string | null) => {
+    const next = catalogue.find((entry) => entry.name === name);
+    if (isLinesLevel(name ?? undefined)) onChange(withLines(draft, name as LinesLevel));
+    else if (next && next.name !== c.metric) onChange(withMetric(draft, index, next));
+  };
+  if (isLinesLevel(draft.spec.level)) {
+    return <LinesForm word={first ? m.form.when : any ? m.form.orWhen : m.form.andWhen} first={first} level={draft.spec.level} draft={draft} index={index} condition={c} groups={groups} onChoose={choose} onChange={onChange} said={said} />;
+  }
   if (c.metric === undefined || c.metric === "") {
     return <p className={classes.quiet}>{m.form.notMetric(index + 1)}</p>;
   }
   const unit = metric?.unit ?? "";
-  const need = c.need ?? c.of ?? 1;
-  const of = c.of ?? need;
   return (
     <Line word={first ? m.form.when : any ? m.form.orWhen : m.form.andWhen}>
       <Select size="xs" label={m.form.the} allowDeselect={false} w={150} data={Object.entries(statistics).map(([value, label]) => ({ value, label }))} value={c.statistic ?? metric?.statistic ?? "avg"} onChange={(v) => set({ statistic: (v ?? "avg") as NonNullable<Condition["statistic"]> })} />
@@ -200,32 +214,100 @@ function ConditionForm({ first, any, draft, index, condition: c, catalogue, onCh
         data={groups}
         value={c.metric}
         maxDropdownHeight={420}
-        onChange={(name) => {
-          const next = catalogue.find((entry) => entry.name === name);
-          if (next && next.name !== c.metric) onChange(withMetric(draft, index, next));
-        }}
+        onChange={choose}
       />
+      <Judged condition={c} unit={unit} onChange={replace} />
+      {metric?.dimensions.map((d) => (
+        <Multi key={d} label={m.form.with(d)} any={m.form.anyOf(d)} values={c.where?.[d] ?? []} known={[]} onChange={(values) => set({ where: whereOf(c, d, values) })} />
+      ))}
+      {first ? null : <Remove draft={draft} index={index} onChange={onChange} />}
+      <Said said={said} />
+      {metric ? <Preview spec={draft.spec} condition={c} metric={metric} /> : null}
+    </Line>
+  );
+}
+
+/** How a value is judged: against which thresholds, in how many of which periods. */
+function Judged({ condition: c, unit, onChange }: { condition: Condition; unit: string; onChange: (next: Condition) => void }) {
+  const set = (change: Partial<Condition>) => onChange({ ...c, ...change });
+  const need = c.need ?? c.of ?? 1;
+  const of = c.of ?? need;
+  return (
+    <>
       <Select size="xs" label={m.form.is} aria-label={m.form.comparison} allowDeselect={false} w={130} data={Object.entries(ops).map(([value, label]) => ({ value, label }))} value={c.op} onChange={(v) => set({ op: (v ?? ">") as Condition["op"] })} />
       {severities.map((s) => (
-        <ThresholdInput key={`${s} ${c.metric ?? ""}`} severity={s} unit={unit} value={c.thresholds[s]} onChange={(v) => replace(withThreshold(c, "thresholds", s, v))} />
+        <ThresholdInput key={`${s} ${c.metric ?? ""}`} severity={s} unit={unit} value={c.thresholds[s]} onChange={(v) => onChange(withThreshold(c, "thresholds", s, v))} />
       ))}
       <NumberInput size="xs" label={m.form.in} aria-label={m.form.badPeriods} w={64} min={1} max={of} value={need} onChange={(n) => typeof n === "number" && set({ need: n, of: Math.max(of, n) })} />
       <NumberInput size="xs" label={m.form.ofLast} aria-label={m.form.ofLastPeriods} w={76} min={1} max={60} value={of} onChange={(n) => typeof n === "number" && set({ of: n, need: Math.min(need, n) })} />
       <Select size="xs" label={m.form.periodsOf} aria-label={m.form.period} allowDeselect={false} w={96} data={[...new Set([...periods, c.period])].map((p) => ({ value: p, label: periodWords(p) }))} value={c.period} onChange={(v) => set({ period: v ?? "1m" })} />
-      {metric?.dimensions.map((d) => (
-        <Multi key={d} label={m.form.with(d)} any={m.form.anyOf(d)} values={c.where?.[d] ?? []} known={[]} onChange={(values) => set({ where: whereOf(c, d, values) })} />
-      ))}
-      {first ? null : (
-        <ActionIcon variant="default" size="md" className={classes.remove} aria-label={m.form.takeAway(index + 1)} onClick={() => onChange(withSpec(draft, { conditions: (draft.spec.conditions ?? []).filter((_, i) => i !== index) }))}>
-          <IconTrash size={14} />
-        </ActionIcon>
-      )}
-      {said.map((w) => (
-        <p key={w.location + w.message} className={classes.wrong} role="alert">
-          {w.location.replace(/^body\.(spec\.)?/, "")}: {w.message}
-        </p>
-      ))}
-      {metric ? <Preview spec={draft.spec} condition={c} metric={metric} /> : null}
+    </>
+  );
+}
+
+const Remove = ({ draft, index, onChange }: { draft: Draft; index: number; onChange: (draft: Draft) => void }) => (
+  <ActionIcon variant="default" size="md" className={classes.remove} aria-label={m.form.takeAway(index + 1)} onClick={() => onChange(withSpec(draft, { conditions: (draft.spec.conditions ?? []).filter((_, i) => i !== index) }))}>
+    <IconTrash size={14} />
+  </ActionIcon>
+);
+
+/** The server's words on a condition. */
+const Said = ({ said }: { said: Props["wrong"] }) =>
+  said.map((w) => (
+    <p key={w.location + w.message} className={classes.wrong} role="alert">
+      {w.location.replace(/^body\.(spec\.)?/, "")}: {w.message}
+    </p>
+  ));
+
+/** A condition that counts lines or events which match a query. */
+function LinesForm({
+  word,
+  first,
+  level,
+  draft,
+  index,
+  condition: c,
+  groups,
+  onChoose,
+  onChange,
+  said,
+}: {
+  word: string;
+  first: boolean;
+  level: LinesLevel;
+  draft: Draft;
+  index: number;
+  condition: Condition;
+  groups: { group: string; items: { value: string; label: string }[] }[];
+  onChoose: (name: string | null) => void;
+  onChange: (draft: Draft) => void;
+  said: Props["wrong"];
+}) {
+  const names = draft.spec.clusters?.names ?? [];
+  const [cluster] = names;
+  const look = { q: c.query ?? "", ...(names.length === 1 && cluster !== undefined && !/[*?]/.test(cluster) ? { cluster } : {}) };
+  return (
+    <Line word={word}>
+      {first ? <Select size="xs" label={m.form.theNumberOf} aria-label={m.form.metric} w={250} searchable allowDeselect={false} data={groups} value={level} maxDropdownHeight={420} onChange={onChoose} /> : null}
+      <TextInput size="xs" className={classes.grow} label={m.form.thatMatch} placeholder={examples.logsql} value={c.query ?? ""} onChange={(e) => onChange(withCondition(draft, index, { query: e.currentTarget.value }))} spellCheck={false} classNames={{ input: classes.code ?? "" }} />
+      {first ? (
+        <Select
+          size="xs"
+          label={m.form.eachOf}
+          aria-label={m.form.groupBy}
+          w={140}
+          allowDeselect={false}
+          data={lineGroups[level].map((g) => ({ value: g, label: m.form.each(g) }))}
+          value={objectLevel(draft.spec)}
+          onChange={(g) => g !== null && onChange(withGroup(draft, g as NonNullable<Condition["groupBy"]>))}
+        />
+      ) : null}
+      <Judged condition={c} unit="" onChange={(next) => onChange(withCondition(draft, index, next))} />
+      {first ? null : <Remove draft={draft} index={index} onChange={onChange} />}
+      <Said said={said} />
+      <p className={classes.quiet}>
+        {level === "log" ? <Link to="/logs" search={look}>{m.form.showLines}</Link> : <Link to="/events" search={look}>{m.form.showEvents}</Link>}
+      </p>
     </Line>
   );
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Metric } from "@/api/types";
-import { type Condition, conditionOf, conditionQuery, type Draft, draftProblems, globRegex, newDraft, parseQuantity, quantityText, seconds, severityOf, suggestName, withMetric, withObjects, withThreshold } from "./draft";
+import { type Condition, conditionOf, conditionQuery, type Draft, draftProblems, globRegex, newDraft, newLinesDraft, objectLevel, parseQuantity, quantityText, seconds, severityOf, suggestName, withGroup, withLines, withMetric, withObjects, withThreshold } from "./draft";
 import { diff, draftText, readText } from "./text";
 
 const metric = (m: Partial<Metric>): Metric => ({ name: "k8s_x", title: "CPU of limit", help: "", level: "pod", unit: "%", kind: "gauge", core: true, dimensions: [], labels: [], place: "node", from: [], statistic: "avg", chart: { group: "cpu" }, ...m });
@@ -102,3 +102,27 @@ describe("the text view", () => {
 });
 
 it("tells two texts apart by lines", () => expect(diff("a\nb\nc", "a\nx\nc\nd").map((l) => `${l.kind[0] ?? ""}${l.text}`)).toEqual(["sa", "rb", "ax", "sc", "ad"]));
+
+describe("a policy that counts lines", () => {
+  const lines = newLinesDraft("log", 'level:="error"', { namespaces: ["shop"], workloads: ["deployment/cart"] }, ["prod"]);
+
+  it("begins with a query, a count and the place that was looked at", () => {
+    expect(lines.spec).toMatchObject({ level: "log", clusters: { names: ["prod"] }, objects: { namespaces: ["shop"], workloads: ["deployment/cart"] }, conditions: [{ query: 'level:="error"', groupBy: "workload", op: ">", period: "5m" }] });
+    expect(objectLevel(lines.spec)).toBe("workload");
+    expect(suggestName(lines.spec, undefined, [])).toBe("cart-log-error");
+    expect(draftProblems({ ...lines, name: "x" })).toEqual([]);
+  });
+  it("needs a query", () => expect(draftProblems({ ...newLinesDraft("log", " ", undefined, []), name: "x" })).toHaveLength(1));
+  it("leaves out what other objects do not have", () => {
+    expect(withGroup(lines, "namespace").spec).toMatchObject({ objects: { namespaces: ["shop"] }, conditions: [{ groupBy: "namespace" }] });
+    expect(withGroup(lines, "namespace").spec.objects).not.toHaveProperty("workloads");
+    expect(withGroup(lines, "node").spec).not.toHaveProperty("objects");
+  });
+  it("comes from one about a metric, and goes back to one", () => {
+    const d = withLines(newDraft(metric({}), { namespaces: ["shop"] }, []), "event");
+    expect(d.spec).toMatchObject({ level: "event", objects: { namespaces: ["shop"] }, conditions: [{ query: "*", groupBy: "namespace" }] });
+    const back = withMetric(d, 0, metric({})).spec.conditions?.[0];
+    expect(back?.metric).toBe("k8s_x");
+    expect(back).not.toHaveProperty("query");
+  });
+});

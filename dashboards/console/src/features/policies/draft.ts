@@ -69,6 +69,51 @@ export function newDraft(metric: Metric, objects: Spec["objects"], clusters: rea
   };
 }
 
+/** Levels of policies that count log lines or events, and the objects by which they may be counted. */
+export const lineGroups = {
+  log: ["cluster", "namespace", "workload", "pod", "container", "node"],
+  event: ["cluster", "namespace", "node"],
+} as const satisfies Record<string, readonly NonNullable<Condition["groupBy"]>[]>;
+export type LinesLevel = keyof typeof lineGroups;
+export const isLinesLevel = (level: string | undefined): level is LinesLevel => level === "log" || level === "event";
+
+/** The level of the objects that a policy judges: those by which lines are counted where it counts lines. */
+export const objectLevel = (spec: Spec): string => (isLinesLevel(spec.level) ? (spec.conditions?.[0]?.groupBy ?? (spec.level === "log" ? "workload" : "namespace")) : spec.level);
+
+/** More than ten in five minutes, which the form lets change at once. */
+const linesCondition = (level: LinesLevel, query: string): Condition => ({ query, groupBy: level === "log" ? "workload" : "namespace", period: "5m", op: ">", thresholds: { warning: 10 }, need: 1, of: 1 });
+
+export const newLinesDraft = (level: LinesLevel, query: string, objects: Spec["objects"], clusters: readonly string[]): Draft => ({
+  name: "",
+  labels: {},
+  revision: undefined,
+  spec: {
+    enabled: true,
+    level,
+    ...(clusters.length > 0 ? { clusters: { names: [...clusters] } } : {}),
+    ...(objects && Object.keys(objects).length > 0 ? { objects } : {}),
+    conditions: [linesCondition(level, query)],
+  },
+});
+
+/** The draft about lines or events, and no longer about a metric. */
+export function withLines(draft: Draft, level: LinesLevel): Draft {
+  const old = draft.spec.conditions?.[0];
+  const query = isLinesLevel(draft.spec.level) ? "*" : (old?.query ?? "*");
+  return withKept({ ...draft, spec: { ...draft.spec, level, conditions: [linesCondition(level, query)] } });
+}
+
+/** Counts by other objects, in all conditions: a policy judges objects of one level. */
+export const withGroup = (draft: Draft, groupBy: NonNullable<Condition["groupBy"]>): Draft =>
+  withKept({ ...draft, spec: { ...draft.spec, conditions: (draft.spec.conditions ?? []).map((c) => ({ ...c, groupBy })) } });
+
+/** What of the selection the objects' level still has. */
+function withKept(draft: Draft): Draft {
+  const { objects, ...rest } = draft.spec;
+  const kept = objects ? partsOf(objects, objectLevel(draft.spec)) : undefined;
+  return { ...draft, spec: kept ? { ...rest, objects: kept } : rest };
+}
+
 /** The draft about another metric. Conditions on metrics of another level cannot stay. */
 export function withMetric(draft: Draft, index: number, metric: Metric): Draft {
   const next = conditionOf(metric);
@@ -264,7 +309,7 @@ export const lowIsBad = (c: Condition): boolean => c.op === "<" || c.op === "<="
 export function suggestName(spec: Spec, metric: Metric | undefined, taken: readonly string[]): string {
   const o = spec.objects ?? {};
   const place = o.workloads?.[0]?.split("/")[1] ?? o.namespaces?.[0];
-  const words = [place, spec.level, metric?.title].filter(Boolean).join(" ");
+  const words = [place, spec.level, metric?.title ?? spec.conditions?.[0]?.query?.replace(/\b[\w.]+:[=~<>]*/g, " ").split(" ").slice(0, 6).join(" ")].filter(Boolean).join(" ");
   const base = words.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 56) || "policy";
   if (!taken.includes(base)) return base;
   for (let i = 2; ; i++) if (!taken.includes(`${base}-${i}`)) return `${base}-${i}`;
@@ -275,7 +320,8 @@ export function draftProblems(draft: Draft): string[] {
   const found: string[] = [];
   if (!/^[a-z0-9-]{1,63}$/.test(draft.name)) found.push(m.edit.nameRule);
   for (const c of draft.spec.conditions ?? []) {
-    if (c.expr === undefined && c.query === undefined && Object.keys(c.thresholds).length === 0) found.push(m.edit.needsThreshold);
+    if (c.expr === undefined && Object.keys(c.thresholds).length === 0) found.push(m.edit.needsThreshold);
+    if (isLinesLevel(draft.spec.level) && (c.query ?? "").trim() === "") found.push(m.edit.needsQuery);
     if (seconds(c.period) === undefined) found.push(m.edit.badPeriod(c.period));
   }
   return [...new Set(found)];

@@ -12,7 +12,7 @@ import { StateLabel } from "@/ui/state";
 import { Backtest } from "./Backtest";
 import { Diff } from "./Diff";
 import { TryNow } from "./TryNow";
-import { type Draft, draftProblems, newDraft, suggestName, withSpec } from "./draft";
+import { type Draft, draftProblems, isLinesLevel, newDraft, newLinesDraft, suggestName, withSpec } from "./draft";
 import { PolicyForm } from "./Form";
 import { conditionsWords, dict, isDict, subjectWords, targetWords } from "./model";
 import classes from "./policies.module.css";
@@ -36,6 +36,11 @@ export function NewPolicyPage() {
   const clusters = useClusters();
   const start = useMemo((): Draft | undefined => {
     const metrics = catalogue.data;
+    if (isLinesLevel(search.level) && search.query !== undefined) {
+      const ofWorkload = search.level === "log" && search.workload !== undefined ? [`${search.workload_type ?? "*"}/${search.workload}`] : [];
+      const places = { ...(search.namespace === undefined ? {} : { namespaces: [search.namespace] }), ...(ofWorkload.length === 0 ? {} : { workloads: ofWorkload }) };
+      return newLinesDraft(search.level, search.query, places, search.cluster === undefined ? [] : [search.cluster]);
+    }
     const metric =
       metrics?.find((entry) => entry.name === search.metric) ?? metrics?.find((entry) => entry.level === search.level && entry.alert) ?? metrics?.find((entry) => entry.name === "k8s_pod_rate_cpu_core_used_limit") ?? metrics?.[0];
     if (!metric) return undefined;

@@ -8,6 +8,7 @@ import { zh as explore } from "./explore";
 import { zh as frame } from "./frame";
 import { zh as help } from "./help";
 import { zh as incidents } from "./incidents";
+import { zh as logs } from "./logs";
 import { zh as notifications } from "./notifications";
 import { zh as objects } from "./objects";
 import { zh as overview } from "./overview";
@@ -16,4 +17,4 @@ import { zh as server } from "./server";
 import { zh as settings } from "./settings";
 import { zh as ui } from "./ui";
 
-export const zh = { act, asking, boards, charts, clusters, explore, frame, help, incidents, notifications, objects, overview, policies, server, settings, ui };
+export const zh = { act, asking, boards, charts, clusters, explore, frame, help, incidents, logs, notifications, objects, overview, policies, server, settings, ui };

@@ -1,25 +1,27 @@
 import { Button, Skeleton } from "@mantine/core";
-import { useMemo } from "react";
+import { IconShieldPlus } from "@tabler/icons-react";
+import { Link } from "@tanstack/react-router";
+import { useMemo, useState } from "react";
 import type { ClusterId } from "@/api/keys";
 import type { Row } from "@/api/logsql";
+import { logs as m } from "@/i18n/logs";
 import { NodeLink, PodLink } from "@/parts/objects/links";
 import { useRange, useSetRange } from "@/parts/page";
-import { clock, count } from "@/ui/format";
+import { clock } from "@/ui/format";
 import { Empty, Failure } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { StateLabel } from "@/ui/state";
 import { resolveRange, widen } from "@/ui/time";
 import { Histogram } from "./Histogram";
-import { QueryLine } from "./LogView";
 import classes from "./logs.module.css";
-import { keyed, type LogScope, logsQuery, message, rowTime } from "./model";
+import { keyed, type LogScope, logsQuery, message, policySearch, rowTime } from "./model";
 import { useHistogram, useLogs } from "./queries";
+import { Search } from "./Search";
+import { useLineSearch } from "./lineSearch";
 
 interface Props {
   readonly cluster: ClusterId | undefined;
   readonly scope: LogScope;
-  readonly typed: string;
-  readonly onTyped: (typed: string) => void;
   readonly what: string;
   /** A LogsQL filter that belongs to the view, not to the reader. */
   readonly fixed?: string;
@@ -28,11 +30,13 @@ interface Props {
   readonly withCluster?: boolean;
 }
 
-const limit = 500;
-const eventWords = { warn: "warnings", info: "normal" };
+const page = 200;
+const eventWords = { warn: m.events.warnings, info: m.events.normal };
 
 /** Kubernetes events: when, what kind, why, in whose words. */
-export function EventView({ cluster, scope, typed, onTyped, what, fixed, withObject, withCluster = false }: Props) {
+export function EventView({ cluster, scope, what, fixed, withObject, withCluster = false }: Props) {
+  const [{ typed, form }, set] = useLineSearch();
+  const [limit, setLimit] = useState(page);
   const range = useRange();
   const setRange = useSetRange();
   const now = useNow();
@@ -43,28 +47,49 @@ export function EventView({ cluster, scope, typed, onTyped, what, fixed, withObj
   const { start, end } = resolveRange(range, now);
   return (
     <div className={classes.view}>
-      <div className={classes.bar1}>
-        <QueryLine key={typed} typed={typed} onTyped={onTyped} label={`search ${what}`} placeholder="Words, reason:BackOff, type:Warning … (LogsQL), Enter searches" />
-      </div>
+      <Search
+        cluster={cluster}
+        kind="events"
+        typed={typed}
+        onTyped={(next) => set({ typed: next })}
+        form={form}
+        onForm={(next) => set({ form: next })}
+        base={logsQuery(scope, "", "events", fixed)}
+        what={what}
+        placeholder={m.events.placeholder}
+        oneWorkload
+      >
+        <Button size="xs" variant="default" leftSection={<IconShieldPlus size={14} />} renderRoot={(props) => <Link to="/new/policy" search={policySearch("events", scope, typed, fixed)} {...props} />}>
+          {m.bar.alert}
+        </Button>
+      </Search>
       {hits.data ? <Histogram data={hits.data} onZoom={setRange} words={eventWords} /> : hits.error ? null : <Skeleton height={90} radius={8} />}
       {events.error && !events.data ? (
-        <Failure what="Events" error={events.error} onRetry={() => void events.refetch()} />
+        <Failure what={m.events.what} error={events.error} onRetry={() => void events.refetch()} />
       ) : !events.data ? (
         <Skeleton height={320} radius={8} />
       ) : rows.length === 0 ? (
         <Empty
-          title="No events"
+          title={m.events.none}
           action={
-            <Button size="xs" variant="default" onClick={() => setRange(widen(range, now))}>
-              Search twice as long
-            </Button>
+            <div className={classes.actions}>
+              <Button size="xs" variant="default" onClick={() => setRange(widen(range, now))}>
+                {m.lines.twice}
+              </Button>
+              {typed === "" ? null : (
+                <Button size="xs" variant="default" onClick={() => set({ typed: "" })}>
+                  {m.lines.without(typed)}
+                </Button>
+              )}
+            </div>
           }
         >
-          Searched {what} from {clock(start, now)} to {clock(end, now)}
-          {typed === "" ? "" : ` for ${typed}`}.
+          {m.lines.searched(what, clock(start, now), clock(end, now), typed)}
         </Empty>
       ) : (
-        <div className={classes.events} role="list" aria-label="events">
+        <>
+        {events.error ? <Failure what={m.events.newer} error={events.error} onRetry={() => void events.refetch()} /> : null}
+        <div className={classes.events} role="list" aria-label={m.events.list}>
           {rows.map(({ key, row }) => (
             <div key={key} role="listitem" className={classes.event}>
               <span className={classes.eventTime} title={row._time}>
@@ -72,7 +97,7 @@ export function EventView({ cluster, scope, typed, onTyped, what, fixed, withObj
               </span>
               <span className={classes.eventReason}>
                 {row.type === "Warning" ? <StateLabel state="warning">{row.reason}</StateLabel> : <span>{row.reason}</span>}
-                {Number(row.count ?? 1) > 1 ? <span className={classes.eventCount}>×{count(Number(row.count))}</span> : null}
+                {Number(row.count ?? 1) > 1 ? <span className={classes.eventCount}>{m.events.times(Number(row.count))}</span> : null}
               </span>
               {withObject ? (
                 <span className={classes.eventObject} title={eventObject(row, withCluster)}>
@@ -83,6 +108,19 @@ export function EventView({ cluster, scope, typed, onTyped, what, fixed, withObj
             </div>
           ))}
         </div>
+        <div className={classes.foot}>
+          {rows.length < limit ? (
+            <span>{m.events.all(rows.length)}</span>
+          ) : (
+            <>
+              <span>{m.events.newest(limit)}</span>
+              <Button size="xs" variant="default" loading={events.isPlaceholderData} onClick={() => setLimit(limit * 2)}>
+                {m.lines.more(limit)}
+              </Button>
+            </>
+          )}
+        </div>
+        </>
       )}
     </div>
   );

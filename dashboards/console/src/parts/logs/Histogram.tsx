@@ -1,9 +1,10 @@
 import { type PointerEvent, useRef, useState } from "react";
+import { logs as m } from "@/i18n/logs";
 import { clock, count } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { type TimeRange, toRFC3339 } from "@/ui/time";
 import classes from "./logs.module.css";
-import { type Histogram as Data, type Level, levels } from "./model";
+import { type Histogram as Data, type Level, levelName, levels } from "./model";
 
 const height = 64;
 
@@ -45,7 +46,7 @@ export function Histogram({
   const words = (s: Readonly<Record<string, number>>) =>
     levels
       .filter((l) => (s[l] ?? 0) > 0)
-      .map((l) => `${count(s[l])} ${names[l] ?? l}`)
+      .map((l) => `${count(s[l])} ${names[l] ?? levelName(l)}`)
       .join(" · ");
 
   return (
@@ -57,7 +58,7 @@ export function Histogram({
         height={height}
         width="100%"
         role="img"
-        aria-label={`rows over time: ${words(data.byLevel) || "none"}`}
+        aria-label={m.histogram.label(words(data.byLevel) || m.histogram.none)}
         onPointerDown={(e) => {
           e.currentTarget.setPointerCapture(e.pointerId);
           setDrag({ from: indexAt(e), to: indexAt(e) });
@@ -89,8 +90,8 @@ export function Histogram({
         <span>{clock(data.times[0] ?? 0, now)}</span>
         <span>
           {shownStack !== undefined && shownTime !== undefined
-            ? `${clock(shownTime, now, data.stepSeconds < 60)}: ${words(shownStack) || "none"}`
-            : words(data.byLevel) || "none in this range"}
+            ? `${clock(shownTime, now, data.stepSeconds < 60)}: ${words(shownStack) || m.histogram.none}`
+            : words(data.byLevel) || m.histogram.noneInRange}
         </span>
         <span>{clock((data.times[n - 1] ?? 0) + data.stepSeconds, now)}</span>
       </div>

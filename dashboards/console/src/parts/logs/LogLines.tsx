@@ -1,13 +1,17 @@
-import { IconFilterMinus, IconFilterPlus } from "@tabler/icons-react";
+import { IconFilterMinus, IconFilterPlus, IconShieldPlus } from "@tabler/icons-react";
 import { ActionIcon, Button, Tooltip } from "@mantine/core";
+import { Link } from "@tanstack/react-router";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type KeyboardEvent, useMemo, useRef, useState } from "react";
 import type { Row } from "@/api/logsql";
+import { quote } from "@/api/prometheus";
+import { logs as m } from "@/i18n/logs";
 import { Copy } from "@/ui/Bits";
 import { dateTime, lineTime } from "@/ui/format";
 import classes from "./logs.module.css";
-import { expanded, fields, keyed, levelOf, message, pieces, rowTime } from "./model";
+import { expanded, fields, keyed, levelName, levelOf, message, pieces, policySearch, rowTime } from "./model";
 import { useContext } from "./queries";
+import { likeness } from "./terms";
 
 interface Props {
   readonly rows: readonly Row[];
@@ -67,13 +71,16 @@ export function LogLines({ rows, wrap, origin, onField, onAway, marked }: Props)
           }}
         >
           <span className={classes.stripe} data-level={level} />
-          <span className={classes.time} title={dateTime(time)}>
-            {lineTime(time)}
-          </span>
+          {/* What a pipe made has no time. */}
+          {Number.isNaN(time) ? null : (
+            <span className={classes.time} title={dateTime(time)}>
+              {lineTime(time)}
+            </span>
+          )}
           <span className={classes.level} data-level={level}>
-            {level === "other" ? "" : level}
+            {level === "other" ? "" : levelName(level)}
           </span>
-          {origin === undefined ? null : (
+          {origin === undefined || Number.isNaN(time) ? null : (
             <span className={classes.origin} title={origin(row)}>
               {origin(row)}
             </span>
@@ -94,7 +101,7 @@ export function LogLines({ rows, wrap, origin, onField, onAway, marked }: Props)
       data-wrap={wrap || undefined}
       data-virtual={virtual || undefined}
       role="list"
-      aria-label="log lines"
+      aria-label={m.lines.list}
       onKeyDown={onKeyDown}
       {...(onAway ? { onScroll: (e) => { if (e.currentTarget.scrollTop > 2 * lineHeight) onAway(); } } : {})}
     >
@@ -140,7 +147,7 @@ function Around({ row }: { row: Row }) {
   return (
     <div className={classes.around}>
       <Button size="compact-xs" variant="default" aria-expanded={wanted} loading={wanted && context.isLoading} onClick={() => setWanted(!wanted)}>
-        {wanted ? "Hide the lines around" : "Show 50 lines around"}
+        {wanted ? m.line.hideAround : m.line.around}
       </Button>
       {wanted && context.error ? <p role="alert">{context.error.message}</p> : null}
       {wanted && context.data ? (
@@ -156,20 +163,35 @@ function Around({ row }: { row: Row }) {
   );
 }
 
+/** A policy on lines that say the same, of the same workload. */
+function policyOf(row: Row, like: string): Record<string, string> {
+  const { cluster, namespace, workload_type, workload } = row;
+  const level = levelOf(row.level);
+  return policySearch("logs", { cluster, namespace, workload_type, workload }, `${level === "other" ? "" : `level:=${quote(row.level ?? "")} `}${quote(like)}`);
+}
+
 function LineFields({ row, onField }: { row: Row; onField: Props["onField"] }) {
+  const like = likeness(message(row));
   return (
     <div className={classes.fields}>
       <pre className={classes.full}>{expanded(message(row))}</pre>
-      {row._stream_id === undefined ? null : <Around row={row} />}
+      <div className={classes.lineActions}>
+        {like === "" ? null : (
+          <Button size="compact-xs" variant="default" leftSection={<IconShieldPlus size={13} />} renderRoot={(props) => <Link to="/new/policy" search={policyOf(row, like)} {...props} />}>
+            {m.line.policy}
+          </Button>
+        )}
+        {row._stream_id === undefined ? null : <Around row={row} />}
+      </div>
       <table>
         <tbody>
-          <tr>
-            <th>time</th>
+          {row._time === undefined ? null : <tr>
+            <th>{m.line.time}</th>
             <td>{row._time}</td>
             <td>
-              <Copy value={`${row._time ?? ""} ${message(row)}`} what="the line" />
+              <Copy value={`${row._time} ${message(row)}`} what={m.line.theLine} />
             </td>
-          </tr>
+          </tr>}
           {fields(row).map(([name, value]) => (
             <tr key={name}>
               <th>{name}</th>
@@ -177,13 +199,13 @@ function LineFields({ row, onField }: { row: Row; onField: Props["onField"] }) {
               <td className={classes.fieldActions}>
                 {onField === undefined ? null : (
                   <>
-                    <Tooltip label="add to query">
-                      <ActionIcon variant="subtle" size="sm" aria-label={`add ${name} to the query`} onClick={() => onField(name, value, false)}>
+                    <Tooltip label={m.line.add}>
+                      <ActionIcon variant="subtle" size="sm" aria-label={m.line.addField(name)} onClick={() => onField(name, value, false)}>
                         <IconFilterPlus size={14} />
                       </ActionIcon>
                     </Tooltip>
-                    <Tooltip label="exclude">
-                      <ActionIcon variant="subtle" size="sm" aria-label={`exclude this ${name}`} onClick={() => onField(name, value, true)}>
+                    <Tooltip label={m.line.exclude}>
+                      <ActionIcon variant="subtle" size="sm" aria-label={m.line.excludeField(name)} onClick={() => onField(name, value, true)}>
                         <IconFilterMinus size={14} />
                       </ActionIcon>
                     </Tooltip>

@@ -1,32 +1,28 @@
-import { Button, Menu, Skeleton, TextInput } from "@mantine/core";
-import { IconDownload, IconPlayerPause, IconPlayerPlay, IconPlayerStop, IconSearch, IconTextWrap, IconTextWrapDisabled } from "@tabler/icons-react";
-import { type SyntheticEvent, useState } from "react";
+import { Button, Menu, Skeleton } from "@mantine/core";
+import { IconDownload, IconPlayerPause, IconPlayerPlay, IconPlayerStop, IconShieldPlus, IconTextWrap, IconTextWrapDisabled } from "@tabler/icons-react";
+import { Link } from "@tanstack/react-router";
+import { useState } from "react";
 import type { ClusterId } from "@/api/keys";
 import type { Row } from "@/api/logsql";
+import { logs as m } from "@/i18n/logs";
 import { PinButton } from "@/parts/boards/PinButton";
 import { useRange, useSetRange } from "@/parts/page";
-import { count, number } from "@/ui/format";
 import { Empty, Failure } from "@/ui/Feedback";
+import { clock, number } from "@/ui/format";
 import { useNow } from "@/ui/now";
-import { clock } from "@/ui/format";
 import { isLive, resolveRange, widen } from "@/ui/time";
 import { Histogram } from "./Histogram";
 import { LogLines } from "./LogLines";
 import classes from "./logs.module.css";
-import { type LogScope, logsQuery, withField, wordsOf } from "./model";
+import { type LogScope, logsQuery, policySearch, withField, wordsOf } from "./model";
 import { downloadUrl, useHistogram, useLogs } from "./queries";
+import { Search } from "./Search";
+import { useLineSearch } from "./lineSearch";
 import { useTail } from "./tail";
 
 interface Props {
   readonly cluster: ClusterId | undefined;
   readonly scope: LogScope;
-  /** What of the query was typed; it stands in the URL. */
-  readonly typed: string;
-  readonly onTyped: (typed: string) => void;
-  readonly wrap: boolean;
-  readonly onWrap: (wrap: boolean) => void;
-  readonly live: boolean;
-  readonly onLive: (live: boolean) => void;
   readonly origin?: (row: Row) => string;
   /** What is searched, in words: "the logs of cart-7c9f". */
   readonly what: string;
@@ -34,38 +30,46 @@ interface Props {
 
 const page = 300;
 
-/** A search of log lines: query line, histogram, newest lines, live tail. */
-export function LogView(props: Props) {
-  const { cluster, scope, typed, onTyped, wrap, onWrap, live, onLive, origin, what } = props;
+/** A search of log lines: query line, histogram, newest lines, live tail. What is searched for stands in the URL. */
+export function LogView({ cluster, scope, origin, what }: Props) {
+  const [{ typed, form, wrap, live }, set] = useLineSearch();
   const range = useRange();
   const setRange = useSetRange();
   const query = logsQuery(scope, typed, "logs");
   const now = useNow();
   const hits = useHistogram(cluster, query, "level");
+  const onField = (field: string, value: string, exclude: boolean) => set({ typed: withField(typed, field, value, exclude) });
   return (
     <div className={classes.view}>
-      <div className={classes.bar1}>
-        <QueryLine key={typed} typed={typed} onTyped={onTyped} label={`search ${what}`} />
-        <Button
-          size="xs"
-          variant="default"
-          leftSection={wrap ? <IconTextWrap size={14} /> : <IconTextWrapDisabled size={14} />}
-          onClick={() => onWrap(!wrap)}
-          aria-pressed={wrap}
-        >
-          {wrap ? "wrapped" : "one line"}
+      <Search
+        cluster={cluster}
+        kind="logs"
+        typed={typed}
+        onTyped={(next) => set({ typed: next })}
+        form={form}
+        onForm={(next) => set({ form: next })}
+        base={logsQuery(scope, "", "logs")}
+        what={what}
+        placeholder={m.bar.placeholder}
+        oneWorkload={scope.workload !== undefined || scope.pod !== undefined}
+      >
+        <Button size="xs" variant="default" leftSection={wrap ? <IconTextWrap size={14} /> : <IconTextWrapDisabled size={14} />} onClick={() => set({ wrap: !wrap })} aria-pressed={wrap}>
+          {wrap ? m.bar.wrapped : m.bar.oneLine}
         </Button>
-        <PinButton panel={{ title: typed === "" ? `Logs: ${what.replace(/^the logs of /, "")}`.slice(0, 120) : typed.slice(0, 120), kind: "logs", query }} />
+        <Button size="xs" variant="default" leftSection={<IconShieldPlus size={14} />} renderRoot={(props) => <Link to="/new/policy" search={policySearch("logs", scope, typed)} {...props} />}>
+          {m.bar.alert}
+        </Button>
+        <PinButton panel={{ title: (typed === "" ? m.bar.board(Object.values(scope).filter(Boolean).join(" ")) : typed).trim().slice(0, 120), kind: "logs", query }} />
         <Menu shadow="md">
           <Menu.Target>
             <Button size="xs" variant="default" leftSection={<IconDownload size={14} />}>
-              Download
+              {m.bar.download}
             </Button>
           </Menu.Target>
           <Menu.Dropdown>
             {(["text", "json"] as const).map((format) => (
               <Menu.Item key={format} component="a" href={downloadUrl(query, range, format, cluster, now)} download>
-                All lines of the range as {format === "text" ? "text" : "JSON lines"}
+                {format === "text" ? m.bar.asText : m.bar.asJson}
               </Menu.Item>
             ))}
           </Menu.Dropdown>
@@ -76,104 +80,77 @@ export function LogView(props: Props) {
           leftSection={live ? <IconPlayerStop size={14} /> : <IconPlayerPlay size={14} />}
           onClick={() => {
             if (!live && !isLive(range)) setRange({ from: "now-15m", to: "now" });
-            onLive(!live);
+            set({ live: !live });
           }}
         >
-          {live ? "Stop tail" : "Live tail"}
+          {live ? m.bar.stop : m.bar.tail}
         </Button>
-      </div>
-      {hits.data ? (
-        <Histogram data={hits.data} onZoom={setRange} />
-      ) : hits.error ? null : (
-        <Skeleton height={90} radius={8} />
-      )}
+      </Search>
+      {hits.data ? <Histogram data={hits.data} onZoom={setRange} /> : hits.error ? null : <Skeleton height={90} radius={8} />}
       {live ? (
-        <LiveLines key={query} query={query} wrap={wrap} {...(origin ? { origin } : {})} onField={(f, v, x) => onTyped(withField(typed, f, v, x))} />
+        <LiveLines key={query} query={query} wrap={wrap} marked={wordsOf(typed)} {...(origin ? { origin } : {})} onField={onField} />
       ) : (
-        <NewestLines {...props} query={query} />
+        <NewestLines cluster={cluster} query={query} wrap={wrap} typed={typed} onTyped={(next) => set({ typed: next })} onField={onField} what={what} {...(origin ? { origin } : {})} />
       )}
     </div>
   );
 }
 
-export function QueryLine({ typed, onTyped, label, placeholder }: { typed: string; onTyped: (t: string) => void; label: string; placeholder?: string }) {
-  const [text, setText] = useState(typed);
-  const submit = (e: SyntheticEvent) => {
-    e.preventDefault();
-    onTyped(text.trim());
-  };
-  return (
-    <form onSubmit={submit} className={classes.query} role="search">
-      <TextInput
-        size="xs"
-        aria-label={label}
-        placeholder={placeholder ?? 'Words, "a phrase", level:error, status:>=500 … (LogsQL), Enter searches'}
-        leftSection={<IconSearch size={14} />}
-        value={text}
-        onChange={(e) => setText(e.currentTarget.value)}
-        onKeyDown={(e) => {
-          if (e.key === "Escape" && text !== typed) {
-            e.stopPropagation();
-            setText(typed);
-          }
-        }}
-        spellCheck={false}
-        autoComplete="off"
-        classNames={{ input: classes.queryInput }}
-      />
-    </form>
-  );
+interface LinesProps {
+  readonly query: string;
+  readonly wrap: boolean;
+  readonly origin?: (row: Row) => string;
+  readonly onField: (field: string, value: string, exclude: boolean) => void;
 }
 
-function NewestLines({ cluster, query, wrap, origin, typed, onTyped, what }: Props & { query: string }) {
+function NewestLines({ cluster, query, wrap, origin, typed, onTyped, onField, what }: LinesProps & { cluster: ClusterId | undefined; typed: string; onTyped: (typed: string) => void; what: string }) {
   const [limit, setLimit] = useState(page);
   const logs = useLogs(cluster, query, limit);
   const range = useRange();
   const setRange = useSetRange();
   const now = useNow();
-  if (logs.error && !logs.data) return <Failure what="Log lines" error={logs.error} onRetry={() => void logs.refetch()} />;
+  if (logs.error && !logs.data) return <Failure what={m.lines.what} error={logs.error} onRetry={() => void logs.refetch()} />;
   if (!logs.data) return <Skeleton height={420} radius={8} />;
   if (logs.data.length === 0) {
     const { start, end } = resolveRange(range, now);
     return (
       <Empty
-        title="No log lines"
+        title={m.lines.none}
         action={
           <div className={classes.actions}>
             <Button size="xs" variant="default" onClick={() => setRange(widen(range, now))}>
-              Search twice as long
+              {m.lines.twice}
             </Button>
             {typed === "" ? null : (
               <Button size="xs" variant="default" onClick={() => onTyped("")}>
-                Search without “{typed}”
+                {m.lines.without(typed)}
               </Button>
             )}
           </div>
         }
       >
-        Searched {what} from {clock(start, now)} to {clock(end, now)}
-        {typed === "" ? "" : ` for ${typed}`}.
+        {m.lines.searched(what, clock(start, now), clock(end, now), typed)}
       </Empty>
     );
   }
   return (
     <>
-      {logs.error ? <Failure what="Newer log lines" error={logs.error} onRetry={() => void logs.refetch()} /> : null}
+      {logs.error ? <Failure what={m.lines.newer} error={logs.error} onRetry={() => void logs.refetch()} /> : null}
       <LogLines
         rows={logs.data}
         wrap={wrap}
         marked={wordsOf(typed)}
         {...(origin ? { origin } : {})}
-        onField={(field, value, exclude) => onTyped(withField(typed, field, value, exclude))}
+        onField={onField}
       />
       <div className={classes.foot}>
         {logs.data.length < limit ? (
-          <span>All {count(logs.data.length)} lines of this range are shown, newest first.</span>
+          <span>{m.lines.all(logs.data.length)}</span>
         ) : (
           <>
-            <span>The newest {count(limit)} lines are shown.</span>
+            <span>{m.lines.newest(limit)}</span>
             <Button size="xs" variant="default" loading={logs.isPlaceholderData} onClick={() => setLimit(limit * 2)}>
-              Show {count(limit)} more
+              {m.lines.more(limit)}
             </Button>
           </>
         )}
@@ -182,29 +159,24 @@ function NewestLines({ cluster, query, wrap, origin, typed, onTyped, what }: Pro
   );
 }
 
-function LiveLines({ query, wrap, origin, onField }: { query: string; wrap: boolean; origin?: (row: Row) => string; onField: (f: string, v: string, x: boolean) => void }) {
+function LiveLines({ query, wrap, origin, onField, marked }: LinesProps & { marked: readonly string[] }) {
   const { state, pause } = useTail(query);
-  const status = { connecting: "connecting…", live: "following", ended: "the server ended the stream", failed: state.error ?? "the stream broke" }[state.status];
+  const status = { connecting: m.tail.connecting, live: m.tail.live, ended: m.tail.ended, failed: state.error ?? m.tail.broke }[state.status];
   return (
     <>
       <div className={classes.tailBar} role="status">
-        <Button
-          size="compact-xs"
-          variant="default"
-          leftSection={state.paused ? <IconPlayerPlay size={12} /> : <IconPlayerPause size={12} />}
-          onClick={() => pause(!state.paused)}
-        >
-          {state.paused ? "Go on" : "Pause"}
+        <Button size="compact-xs" variant="default" leftSection={state.paused ? <IconPlayerPlay size={12} /> : <IconPlayerPause size={12} />} onClick={() => pause(!state.paused)}>
+          {state.paused ? m.tail.goOn : m.tail.pause}
         </Button>
-        <span>{state.paused ? "paused" : status}</span>
-        <span>{number(state.rate)} lines/s</span>
-        {state.waiting > 0 ? <span>{count(state.waiting)} lines wait</span> : null}
-        {state.notDrawn > 0 ? <span>{count(state.notDrawn)} lines not drawn</span> : null}
+        <span>{state.paused ? m.tail.paused : status}</span>
+        <span>{m.tail.rate(number(state.rate))}</span>
+        {state.waiting > 0 ? <span>{m.tail.wait(state.waiting)}</span> : null}
+        {state.notDrawn > 0 ? <span>{m.tail.notDrawn(state.notDrawn)}</span> : null}
       </div>
       {state.rows.length === 0 ? (
-        <Empty title="Waiting for the next line">Lines appear here as they arrive, some seconds after they were written.</Empty>
+        <Empty title={m.tail.waiting}>{m.tail.soon}</Empty>
       ) : (
-        <LogLines rows={state.rows} wrap={wrap} {...(origin ? { origin } : {})} onField={onField} {...(state.paused ? {} : { onAway: () => pause(true) })} />
+        <LogLines rows={state.rows} wrap={wrap} marked={marked} {...(origin ? { origin } : {})} onField={onField} {...(state.paused ? {} : { onAway: () => pause(true) })} />
       )}
     </>
   );

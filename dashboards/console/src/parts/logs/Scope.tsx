@@ -1,16 +1,8 @@
 import { Select, UnstyledButton } from "@mantine/core";
 import { IconX } from "@tabler/icons-react";
+import { logs as m } from "@/i18n/logs";
 import { useClusters } from "@/parts/queries";
 import classes from "./scope.module.css";
-
-const names: Record<string, string> = {
-  namespace: "namespace",
-  workload_type: "type",
-  workload: "workload",
-  pod: "pod",
-  container: "container",
-  node: "node",
-};
 
 /** What a search is narrowed to: a cluster, and chips that can be taken away. */
 export function Scope({ search, set }: { search: Readonly<Record<string, string | undefined>>; set: (change: Record<string, string | undefined>) => void }) {
@@ -21,8 +13,8 @@ export function Scope({ search, set }: { search: Readonly<Record<string, string 
       <Select
         size="xs"
         w={200}
-        aria-label="cluster"
-        placeholder="all clusters"
+        aria-label={m.scope.cluster}
+        placeholder={m.scope.all}
         clearable
         searchable={data.length > 8}
         data={data}
@@ -32,8 +24,8 @@ export function Scope({ search, set }: { search: Readonly<Record<string, string 
       {Object.entries(search).map(([field, value]) =>
         field === "cluster" || typeof value !== "string" ? null : (
           <span key={field} className={classes.chip}>
-            <span className={classes.field}>{names[field] ?? field}</span> {value}
-            <UnstyledButton aria-label={`all ${names[field] ?? field}s`} onClick={() => set({ [field]: undefined })} className={classes.remove}>
+            <span className={classes.field}>{m.scope.fields[field] ?? field}</span> {value}
+            <UnstyledButton aria-label={`all ${m.scope.fields[field] ?? field}s`} onClick={() => set({ [field]: undefined })} className={classes.remove}>
               <IconX size={12} />
             </UnstyledButton>
           </span>

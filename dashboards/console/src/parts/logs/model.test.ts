@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { expanded, fields, histogram, keyed, levelOf, logsQuery, message, withField, pieces, wordsOf } from "./model";
+import { expanded, fields, histogram, keyed, levelOf, logsQuery, message, policySearch, withField, pieces, wordsOf } from "./model";
 
 describe("logsQuery", () => {
   const scope = { cluster: "prod", pod: undefined };
@@ -70,3 +70,14 @@ it("cuts a text at the words, whatever they hold", () => {
   expect(pieces("a Timeout (x.y) timeout", ["timeout", "(x.y)"]).map((p) => (p.marked ? `[${p.text}]` : p.text)).join("")).toBe("a [Timeout] [(x.y)] [timeout]");
   expect(pieces("abc", [])).toEqual([{ text: "abc", marked: false }]);
 });
+
+describe("a policy on what is searched", () => {
+  it.each<[string, Parameters<typeof policySearch>, Record<string, string>]>([
+    ["everything", ["logs", {}, ""], { level: "log", query: "*" }],
+    ["a workload's errors", ["logs", { cluster: "a", namespace: "b", workload_type: "deployment", workload: "c", pod: undefined }, "level:error | sort by (_time)"], { level: "log", cluster: "a", namespace: "b", workload_type: "deployment", workload: "c", query: "level:error" }],
+    ["a pod, with alternatives", ["logs", { cluster: "a", namespace: "b", pod: "p" }, "x or y"], { level: "log", cluster: "a", namespace: "b", query: 'pod:="p" (x or y)' }],
+    ["a node's events", ["events", { cluster: "a", kind: "Node", name: "n" }, "", 'name:="n"'], { level: "event", cluster: "a", query: 'kind:="Node" name:="n" (name:="n")' }],
+  ])("%s", (_, args, want) => expect(policySearch(...args)).toEqual(want));
+});
+
+it("tells what a pipe made by its fields", () => expect(message({ level: "error", n: "3" })).toBe("level=error  n=3"));

@@ -1,5 +1,7 @@
 import { quote } from "@/api/prometheus";
 import type { Bucket, Row } from "@/api/logsql";
+import { logs as m } from "@/i18n/logs";
+import { pipesAt } from "./terms";
 
 /** Levels by severity, the worst first; every other word is "other". */
 export const levels = ["fatal", "error", "warn", "info", "debug", "trace", "other"] as const;
@@ -30,7 +32,14 @@ export const levelOf = (word: string | undefined): Level => levelWords[(word ?? 
 // The escape sequences that colour a terminal.
 const ansi = /\u001b\[[0-9;?]*[A-Za-z]/g;
 
-export const message = (row: Row): string => (row._msg ?? "").replace(ansi, "");
+/** A line's text. What a pipe made (a count, some fields) has none and is told by its fields. */
+export const message = (row: Row): string =>
+  row._msg === undefined && row._time === undefined
+    ? Object.entries(row).map(([name, value]) => `${name}=${value}`).join("  ")
+    : (row._msg ?? "").replace(ansi, "");
+
+/** What a level is called. */
+export const levelName = (level: Level): string => m.levels[level] ?? level;
 
 /** A line of JSON on lines of its own; every other line as it is. */
 export function expanded(text: string): string {
@@ -60,24 +69,11 @@ export function logsQuery(scope: LogScope, typed: string, what: "logs" | "events
   if (fixed !== undefined) parts.push(`(${fixed})`);
   const own = typed.trim();
   // What was typed may hold "or", and pipes, which belong behind the whole.
-  const pipe = topLevelPipe(own);
+  const pipe = pipesAt(own);
   const filter = (pipe < 0 ? own : own.slice(0, pipe)).trim();
   const pipes = pipe < 0 ? "" : ` ${own.slice(pipe)}`;
   if (filter !== "" && filter !== "*") parts.push(`(${filter})`);
   return parts.join(" ") + pipes;
-}
-
-function topLevelPipe(text: string): number {
-  let quoted: string | undefined;
-  for (let i = 0; i < text.length; i++) {
-    const c = text.charAt(i);
-    if (quoted !== undefined) {
-      if (c === "\\") i++;
-      else if (c === quoted) quoted = undefined;
-    } else if (c === '"' || c === "'" || c === "`") quoted = c;
-    else if (c === "|") return i;
-  }
-  return -1;
 }
 
 /** Adds a field's value to what was typed, or excludes it. */
@@ -85,6 +81,22 @@ export function withField(typed: string, field: string, value: string, exclude: 
   const term = `${exclude ? "-" : ""}${/^[\w.]+$/.test(field) ? field : quote(field)}:=${quote(value)}`;
   const own = typed.trim();
   return own === "" || own === "*" ? term : `${own} ${term}`;
+}
+
+/** What a search is about, for a policy that counts what it finds: a filter without pipes, and where it looks. */
+export function policySearch(what: "logs" | "events", scope: LogScope, typed: string, fixed?: string): Record<string, string> {
+  const own = typed.trim();
+  const pipe = pipesAt(own);
+  const filter = (pipe < 0 ? own : own.slice(0, pipe)).trim();
+  // A policy chooses clusters, namespaces and workloads by itself; the rest of the place stands in its filter.
+  const chosen = what === "logs" ? ["cluster", "namespace", "workload_type", "workload"] : ["cluster", "namespace"];
+  const given = Object.entries(scope).filter((e): e is [string, string] => typeof e[1] === "string" && e[1] !== "");
+  const terms = [
+    ...given.filter(([field]) => !chosen.includes(field)).map(([field, value]) => `${field}:=${quote(value)}`),
+    ...(fixed === undefined ? [] : [`(${fixed})`]),
+    ...(filter === "" || filter === "*" ? [] : [/\bor\b/i.test(filter) && (given.length > 0 || fixed !== undefined) ? `(${filter})` : filter]),
+  ];
+  return { ...Object.fromEntries(given.filter(([field]) => chosen.includes(field))), level: what === "logs" ? "log" : "event", query: terms.length === 0 ? "*" : terms.join(" ") };
 }
 
 /** Counts of a histogram: one stack of levels for each step of the range. */

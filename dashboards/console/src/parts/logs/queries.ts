@@ -1,9 +1,9 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { type ClusterId, everyCluster, keys } from "@/api/keys";
 import { body, client } from "@/api/client";
-import { queryHits, queryLogs, type Row } from "@/api/logsql";
+import { queryFieldNames, queryFieldValues, queryHits, queryLogs, type Row } from "@/api/logsql";
 import { useRange, useRefresh } from "@/parts/page";
-import { alignRange, isLive, resolveRange, stepFor, type TimeRange } from "@/ui/time";
+import { alignRange, isLive, type ResolvedRange, resolveRange, stepFor, type TimeRange } from "@/ui/time";
 import { histogram } from "./model";
 
 const nowSeconds = () => Math.floor(Date.now() / 1000);
@@ -81,5 +81,46 @@ export function useHistogram(cluster: ClusterId | undefined, query: string, fiel
     refetchInterval: isLive(range) ? refresh : false,
     placeholderData: keepPreviousData,
     retry: false,
+  });
+}
+
+/** Where names and values are looked for: the newest hour of the range is enough to write a query by. */
+export function sampled(range: TimeRange, nowSeconds: number): ResolvedRange {
+  const { start, end } = resolveRange(range, nowSeconds);
+  return { start: Math.max(start, end - 3600), end };
+}
+
+/** Names change seldom; what was found stays good for a while. */
+const namesFor = 60_000;
+export const valuesLimit = 200;
+
+/** The fields that rows of the query have. */
+export function useFieldNames(cluster: ClusterId | undefined, query: string, enabled: boolean) {
+  const range = useRange();
+  return useQuery({
+    queryKey: keys.fieldNames(cluster ?? everyCluster, query, range.from, range.to),
+    queryFn: ({ signal }) => {
+      const { start, end } = sampled(range, nowSeconds());
+      return queryFieldNames(query, start, end, signal);
+    },
+    staleTime: namesFor,
+    placeholderData: keepPreviousData,
+    retry: false,
+    enabled,
+  });
+}
+
+/** Values of a field that rows of the query have. */
+export function useFieldValues(cluster: ClusterId | undefined, query: string, field: string, enabled: boolean) {
+  const range = useRange();
+  return useQuery({
+    queryKey: keys.fieldValues(cluster ?? everyCluster, query, field, range.from, range.to),
+    queryFn: ({ signal }) => {
+      const { start, end } = sampled(range, nowSeconds());
+      return queryFieldValues(query, field, start, end, valuesLimit, signal);
+    },
+    staleTime: namesFor,
+    retry: false,
+    enabled: enabled && field !== "",
   });
 }

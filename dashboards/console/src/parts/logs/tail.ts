@@ -1,5 +1,6 @@
 import { useEffect, useState, useSyncExternalStore } from "react";
 import { type Row, tailLogs } from "@/api/logsql";
+import { logs as m } from "@/i18n/logs";
 
 export interface TailState {
   /** Newest first, at most `keep`. */
@@ -51,7 +52,7 @@ export class Tail {
       if (!signal.aborted) this.#set({ status: "ended" });
     } catch (e) {
       if (signal.aborted) return;
-      this.#set({ status: "failed", error: e instanceof Error ? e.message : "The stream broke." });
+      this.#set({ status: "failed", error: e instanceof Error ? e.message : m.tail.broke });
     }
   }
 

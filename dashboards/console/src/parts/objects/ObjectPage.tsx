@@ -64,8 +64,6 @@ export interface ObjectSearch {
   readonly sort?: string;
   readonly filter?: string;
   readonly q?: string;
-  readonly wrap?: string;
-  readonly live?: string;
 }
 
 /** The search of an object's page and how to change it; undefined takes a part away. */
@@ -97,12 +95,6 @@ export function ObjectPage<T extends object>(props: Props<T>) {
           cluster={place.cluster}
           scope={placeLabels(place)}
           what={m.logsOf(what)}
-          typed={search.q ?? ""}
-          onTyped={(q) => set({ q: q === "" ? undefined : q })}
-          wrap={search.wrap === "1"}
-          onWrap={(wrap) => set({ wrap: wrap ? "1" : undefined })}
-          live={search.live === "1"}
-          onLive={(live) => set({ live: live ? "1" : undefined })}
           {...(origin ? { origin } : {})}
         />
       ),
@@ -115,8 +107,6 @@ export function ObjectPage<T extends object>(props: Props<T>) {
           cluster={place.cluster}
           scope={events.scope}
           {...(events.fixed === undefined ? {} : { fixed: events.fixed })}
-          typed={search.q ?? ""}
-          onTyped={(q) => set({ q: q === "" ? undefined : q })}
           what={m.eventsOf(what)}
           withObject={events.withObject}
         />

@@ -1,0 +1,127 @@
+import type { logs } from "../logs";
+
+const n = (v: number) => v.toLocaleString("zh-CN");
+
+export const zh: typeof logs = {
+  title: "日志",
+  sentence: "所有容器的日志行，最新的在前。",
+  ofAll: "所有集群的日志",
+  of: (place) => `${place} 的日志`,
+  levels: { fatal: "致命", error: "错误", warn: "警告", info: "信息", debug: "调试", trace: "跟踪", other: "其他" },
+
+  events: {
+    title: "事件",
+    sentence: "Kubernetes 说它做了什么，以及什么没能做到。",
+    ofAll: "所有集群的事件",
+    of: (place) => `${place} 的事件`,
+    list: "事件列表",
+    warnings: "警告",
+    normal: "正常",
+    none: "没有事件",
+    what: "事件",
+    newer: "更新的事件",
+    times: (v) => `×${n(v)}`,
+    all: (v) => `已显示此时间范围内的全部 ${n(v)} 个事件，最新的在前。`,
+    newest: (v) => `已显示最新的 ${n(v)} 个事件。`,
+    placeholder: "词语、reason:BackOff、type:Warning …（LogsQL），按 Enter 搜索",
+  },
+
+  scope: {
+    cluster: "集群",
+    all: "所有集群",
+    fields: { namespace: "命名空间", workload_type: "类型", workload: "工作负载", pod: "Pod", container: "容器", node: "节点" },
+    remove: (field) => `不限${field}`,
+  },
+
+  bar: {
+    search: (what) => `搜索${what}`,
+    placeholder: '词语、"短语"、level:error、status:>=500 …（LogsQL），按 Enter 搜索',
+    form: "表单",
+    wrapped: "自动换行",
+    oneLine: "单行",
+    download: "下载",
+    asText: "将范围内的全部日志行下载为文本",
+    asJson: "将范围内的全部日志行下载为 JSON 行",
+    tail: "实时跟踪",
+    stop: "停止跟踪",
+    alert: "据此告警",
+    board: (what) => `日志：${what}`,
+  },
+
+  complete: {
+    field: "字段",
+    pipe: "管道",
+    function: "函数",
+    value: "值",
+    word: "连接条件",
+  },
+
+  form: {
+    label: (what) => `搜索${what}的表单`,
+    words: "词语",
+    wordsHint: '超时 "connection refused"',
+    wordsNote: "日志行必须包含全部词语；用引号括住短语",
+    level: "级别",
+    anyLevel: "任意级别",
+    picks: { workload: { label: "工作负载", any: "任意工作负载" }, type: { label: "类型", any: "任意类型" }, reason: { label: "原因", any: "任意原因" } },
+    field: "字段",
+    relation: "比较方式",
+    value: "值",
+    relations: { "=": "等于", "!=": "不等于", ":": "包含", "!:": "不包含", "~": "匹配（RE2）", ">": "大于", ">=": "至少为", "<": "小于", "<=": "至多为" },
+    add: "再加一个字段",
+    remove: (field) => `去掉${field === "" ? "此字段" : ` ${field}`}`,
+    and: "并且",
+    also: "另外，按原文：",
+    removeRest: (term) => `去掉 ${term}`,
+    beyond: "此查询超出了表单能表达的范围，例如含有“or”。请在查询行中修改，或将其清空。",
+    clear: "清空",
+    asLogsQL: "对应的 LogsQL：",
+    everything: "全部",
+  },
+
+  histogram: {
+    label: (words) => `行数随时间的变化：${words}`,
+    none: "无",
+    noneInRange: "此时间范围内没有",
+  },
+
+  lines: {
+    list: "日志行",
+    what: "日志行",
+    newer: "更新的日志行",
+    none: "没有日志行",
+    twice: "将时间范围扩大一倍",
+    without: (typed) => `搜索时去掉“${typed}”`,
+    searched: (what, from, to, typed) => `已搜索${what}，从 ${from} 到 ${to}${typed === "" ? "" : `，条件为 ${typed}`}。`,
+    all: (v) => `已显示此时间范围内的全部 ${n(v)} 行，最新的在前。`,
+    newest: (v) => `已显示最新的 ${n(v)} 行。`,
+    more: (v) => `再显示 ${n(v)} 行`,
+  },
+
+  tail: {
+    connecting: "正在连接…",
+    live: "正在跟踪",
+    ended: "服务器结束了数据流",
+    broke: "数据流已中断",
+    goOn: "继续",
+    pause: "暂停",
+    paused: "已暂停",
+    rate: (v) => `每秒 ${v} 行`,
+    wait: (v) => `${n(v)} 行等待显示`,
+    notDrawn: (v) => `${n(v)} 行未显示`,
+    waiting: "等待下一行",
+    soon: "日志行在写入几秒后到达并显示在这里。",
+  },
+
+  line: {
+    time: "时间",
+    theLine: "此行",
+    around: "显示前后 50 行",
+    hideAround: "隐藏前后的行",
+    policy: "对类似的行告警",
+    add: "加入查询",
+    addField: (field) => `将 ${field} 加入查询`,
+    exclude: "排除",
+    excludeField: (field) => `排除此 ${field}`,
+  },
+};

@@ -1,0 +1,96 @@
+import { pipesAt } from "./terms";
+
+/** What can be written at a place of a LogsQL query, and where what is already written of it begins. */
+export type Place =
+  | { readonly kind: "term" | "pipe" | "function" | "field"; readonly from: number }
+  | { readonly kind: "value"; readonly from: number; readonly field: string; readonly prefix: string; /** The quote that the value stands in already. */ readonly quote: string }
+  | { readonly kind: "none" };
+
+/** Words that join terms. */
+export const joins = ["and", "or", "not"] as const;
+
+/** Pipes that the page shows something of. */
+export const pipes = [
+  "stats", "top", "uniq", "sort", "fields", "filter", "limit", "first", "last", "extract", "extract_regexp", "format", "unpack_json", "unpack_logfmt", "math", "replace", "replace_regexp", "rename", "delete", "copy", "len", "facets", "field_names", "field_values", "sample", "offset",
+] as const;
+
+export const functions = ["count()", "count_uniq(", "count_empty(", "sum(", "avg(", "min(", "max(", "median(", "quantile(0.95, ", "rate()", "rate_sum(", "uniq_values(", "row_any(", "row_max(", "row_min(", "values("] as const;
+
+const none: Place = { kind: "none" };
+
+/** Where the last of what blanks, brackets and commas part begins, outside of quotes; and the quote that is open there. */
+function last(text: string, parting: RegExp): { from: number; quote: string; quoteAt: number } {
+  let from = 0;
+  let quote = "";
+  let quoteAt = -1;
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charAt(i);
+    if (quote !== "") {
+      if (c === "\\" && quote !== "`") i++;
+      else if (c === quote) quote = "";
+    } else if (c === '"' || c === "'" || c === "`") {
+      quote = c;
+      quoteAt = i;
+    } else if (parting.test(c)) from = i + 1;
+  }
+  return { from, quote, quoteAt };
+}
+
+/** The same for the last of several pipes. */
+function lastPipe(text: string): number {
+  let start = -1;
+  for (let next = pipesAt(text); next >= 0; next = pipesAt(text.slice(start + 1))) start = start + 1 + next;
+  return start;
+}
+
+const fieldOf = /([\w.@/-]+|"(?:[^"\\]|\\.)+"):(?:=|in\(|contains_any\(|contains_all\()?$/;
+
+function inFilter(text: string, offset: number): Place {
+  // A value's own brackets hold a list: "level:in(error, wa".
+  const { from, quote, quoteAt } = last(text, /[\s(),]/);
+  const begin = quote === "" ? from : quoteAt;
+  const token = text.slice(from);
+  const list = /([\w.@/-]+|"(?:[^"\\]|\\.)+"):(?:in|contains_any|contains_all)\((?:[^()]*,)?\s*$/.exec(text.slice(0, begin));
+  if (list) return value(list[1] ?? "", text.slice(begin), offset + begin);
+  // "pod:=", "-pod:=ca", "level:"wa
+  const at = /^[-!]?((?:[\w.@/-]+|"(?:[^"\\]|\\.)+")):(=?)(.*)$/s.exec(token);
+  if (at) {
+    const [, name = "", , said = ""] = at;
+    if (/^[<>~]/.test(said)) return none;
+    return value(name, said, offset + text.length - said.length);
+  }
+  if (quote !== "") {
+    const before = fieldOf.exec(text.slice(0, quoteAt));
+    return before ? value(before[1] ?? "", text.slice(quoteAt), offset + quoteAt) : none;
+  }
+  const sign = /^[-!]/.test(token) ? 1 : 0;
+  return { kind: "term", from: offset + from + sign };
+}
+
+function value(name: string, said: string, from: number): Place {
+  const field = name.startsWith('"') ? name.slice(1, -1) : name;
+  const quote = /^["'`]/.exec(said)?.[0] ?? "";
+  return { kind: "value", field, prefix: said.slice(quote.length), quote, from };
+}
+
+/** What the reader is writing at the end of a text. */
+export function placeAt(text: string): Place {
+  const bar = lastPipe(text);
+  if (bar < 0) return inFilter(text, 0);
+  const own = text.slice(bar + 1);
+  const offset = bar + 1;
+  const words = /^\s*(\S*)$/.exec(own);
+  if (words) return { kind: "pipe", from: offset + own.length - (words[1] ?? "").length };
+  const name = /^\s*(\w+)/.exec(own)?.[1] ?? "";
+  const after = /^\s*\w+\s/.exec(own)?.[0].length ?? 0;
+  if (name === "filter" || name === "where") return inFilter(own.slice(after), offset + after);
+  const { from, quote } = last(own, /[\s(),]/);
+  if (quote !== "" || name === "limit" || name === "offset" || name === "sample") return none;
+  const before = own.slice(0, from);
+  if (name === "stats") {
+    const open = before.lastIndexOf("(") > before.lastIndexOf(")");
+    if (open) return { kind: "field", from: offset + from };
+    return /(?:^\s*stats\s+|\)\s*|,\s*)$/.test(before) && !/\sas\s*$/.test(before) ? { kind: "function", from: offset + from } : none;
+  }
+  return { kind: "field", from: offset + from };
+}
