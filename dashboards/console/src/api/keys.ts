@@ -71,8 +71,8 @@ export const keys = {
   families: (cluster: ClusterId) => ["families", cluster] as const,
   logs: (cluster: ClusterId, query: string, from: string, to: string, limit: number) =>
     ["logs", cluster, query, from, to, limit] as const,
-  fieldNames: (cluster: ClusterId, query: string, from: string, to: string) => ["field names", cluster, query, from, to] as const,
-  fieldValues: (cluster: ClusterId, query: string, field: string, from: string, to: string) => ["field values", cluster, query, field, from, to] as const,
+  fieldNames: (cluster: ClusterId, query: string, from: string, to: string) => ["fields", cluster, query, from, to] as const,
+  fieldValues: (cluster: ClusterId, query: string, field: string, from: string, to: string) => ["values", cluster, query, field, from, to] as const,
   context: (cluster: ClusterId, stream: string, time: string) => ["context", cluster, stream, time] as const,
   hits: (cluster: ClusterId, query: string, from: string, to: string, field: string) =>
     ["hits", cluster, query, from, to, field] as const,

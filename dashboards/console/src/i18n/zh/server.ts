@@ -1,6 +1,7 @@
 import type { server } from "../server";
 
 const titles: Record<string, string> = {
+  "Reached by a peer": "可被其他节点访问", "Peers that reach it": "能访问它的节点数", Probes: "探针",
   "Abnormal workloads": "异常工作负载", Age: "存在时长", Allocatable: "可分配", "Allocatable CPU": "可分配 CPU", "Allocatable memory": "可分配内存", "Allocatable pods": "可分配 Pod 数",
   "Autoscaler: current": "自动伸缩：当前副本", "Autoscaler: desired": "自动伸缩：期望副本", "Autoscaler: most": "自动伸缩：最大副本", Bound: "已绑定",
   "CPU limit": "CPU 限额", "CPU of cluster": "CPU 占集群", "CPU of limit": "CPU 占限额", "CPU of node": "CPU 占节点", "CPU of request": "CPU 占请求", "CPU of specification": "CPU 占规格",
@@ -45,9 +46,14 @@ const whys: Record<string, string> = {
   "nothing is missing": "没有缺失",
   "nothing keeps the pod from running": "没有什么妨碍 Pod 运行",
   "one of its pods has no limit": "其中有 Pod 没有限额",
+  "only collectors on nodes ask other nodes": "只有节点上的采集器会询问其他节点",
+  "virtual nodes do not tell of their pods' probes": "虚拟节点不提供其 Pod 的探针信息",
   "only a collector on the node shows the node's clock": "只有节点上的采集器才能看到节点时钟",
   "pods are measured against their nodes there; the metric is for pods without a node of their own": "那里的 Pod 以其节点衡量；该指标用于没有自己节点的 Pod",
   "read from outside, when no interface of the kubelet's has the configured name": "从外部读取，而 kubelet 没有所配置名称的网卡",
+  "the cluster has one node only, or network policies forbid the nodes' collectors to ask each other": "集群只有一个节点，或网络策略禁止各节点的采集器互相询问",
+  "the cluster has one node only, or the peer never got such an answer from any node: a network policy may forbid it": "集群只有一个节点，或该节点从未得到过任何节点的回答：可能被网络策略禁止",
+  "the container has no such probe, or none with that result yet": "容器没有这种探针，或尚无该结果",
   "the Service selects no pods, or EndpointSlices may not be read": "Service 没有选中 Pod，或没有读取 EndpointSlice 的权限",
   "the component is not reached by TLS": "未通过 TLS 访问该组件",
   "the component's /metrics cannot be read": "无法读取该组件的 /metrics",
