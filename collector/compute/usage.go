@@ -42,6 +42,7 @@ func (c *Computer) containerReading(f *containerFigures, s catalogue.Source, k c
 		return c.note(counterKey{s, what, k.uid, k.name}, instance, v, at)
 	}
 	f.cpu.offer(rate(cpuTime, r.CPUSeconds))
+	f.cpu.offer(r.CPUCores.V, c.young(r.CPUCores, at))
 	f.mem.offer(r.WorkingSetBytes.V, c.young(r.WorkingSetBytes, at))
 	f.usage.offer(r.UsageBytes.V, c.young(r.UsageBytes, at))
 	f.pids.offer(r.PIDs.V, c.young(r.PIDs, at))

@@ -250,6 +250,22 @@ func (c *Client) Metrics(ctx context.Context, into io.Writer) error {
 	return err
 }
 
+// PodMetrics writes the usage of all pods as metrics.k8s.io has it.
+func (c *Client) PodMetrics(ctx context.Context, into io.Writer) error {
+	body, err := c.core.Get().AbsPath("/apis/metrics.k8s.io/v1beta1/pods").SetHeader("Accept", "application/json").Stream(ctx)
+	switch {
+	case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
+		return fmt.Errorf("%w: needs list on pods in API group metrics.k8s.io", fault.ErrForbidden)
+	case apierrors.IsNotFound(err):
+		return fmt.Errorf("%w: the API server does not serve metrics.k8s.io", fault.ErrNotFound)
+	case err != nil:
+		return fmt.Errorf("%w: read metrics.k8s.io: %w", fault.ErrUnavailable, err)
+	}
+	defer body.Close()
+	_, err = io.Copy(into, body)
+	return err
+}
+
 // HTTP is the client that carries the credential for the API server.
 func (c *Client) HTTP() *http.Client { return c.http }
 

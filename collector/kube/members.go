@@ -51,7 +51,6 @@ type Members struct {
 	from    time.Time // when work may begin
 	renewed time.Time // by our clock, before the request was sent
 	lone    string    // why there is nobody to share with: the right is missing
-	version int
 	said    string
 }
 

@@ -63,10 +63,15 @@ type Options struct {
 	// Before gives what a better source told of the node last, nil for nothing.
 	// While that is all that runs, cAdvisor is left alone: making its answer is
 	// the most expensive thing that a kubelet can be asked for.
-	Before     func() *reading.Set
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
-	Now        func() time.Time // default time.Now
+	Before func() *reading.Set
+	// PodMetrics writes the usage of all pods as metrics.k8s.io has it, JSON, and
+	// PodEndpoint what a pod shows at port 9100. They are asked for pods on virtual
+	// nodes, in this order, where those nodes' summaries do not tell; nil for none.
+	PodMetrics  func(ctx context.Context, into io.Writer) error
+	PodEndpoint func(ctx context.Context, pod *object.Pod, into io.Writer) error
+	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
+	Now         func() time.Time // default time.Now
 }
 
 // Source reads kubelets. Read must not be called concurrently with itself.
@@ -92,6 +97,8 @@ type memory struct {
 	said     string // last trouble that was logged
 	slowAt   time.Time
 	slow     []reading.Pod // what only the summary told, of its last answer
+
+	endpointsLeft int // intervals for which the pods of a virtual node are not asked themselves
 
 	probesAt   time.Time // when they were asked for last
 	probes     []reading.Probe
@@ -168,6 +175,7 @@ func (s *Source) Read(ctx context.Context, _ time.Time, now *state.Snapshot) []r
 		})
 	}
 	wg.Wait()
+	results = append(results, s.readElastic(ctx, nodes, results, wanted, now))
 	s.forget(now)
 	return slices.Concat(results...)
 }
@@ -243,7 +251,7 @@ func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m
 		want = &expected{}
 	}
 	if n.Virtual {
-		return []reading.Set{s.readSummary(ctx, n)}
+		return []reading.Set{s.readVirtual(ctx, n, want, m)}
 	}
 	var sets []reading.Set
 	usage, network := false, false // what is still wanted

@@ -215,3 +215,29 @@ func get(ctx context.Context, c *http.Client, u *url.URL, token string, into io.
 	}
 	return date, nil
 }
+
+// endpointPort is where pods of elastic platforms show their own containers.
+const endpointPort = "9100"
+
+// Endpoints asks pods themselves. It has no credential.
+type Endpoints struct{ client *http.Client }
+
+// NewEndpoints makes it; nothing is asked yet. There are many pods, each asked once
+// an interval, so no connection is kept.
+func NewEndpoints() *Endpoints {
+	return &Endpoints{&http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Ask writes what a pod shows of itself at port 9100.
+func (e *Endpoints) Ask(ctx context.Context, pod *object.Pod, into io.Writer) error {
+	u := &url.URL{Scheme: "http", Host: net.JoinHostPort(pod.IP, endpointPort), Path: "/metrics"}
+	_, err := get(ctx, e.client, u, "", into)
+	var status *statusError
+	if errors.As(err, &status) {
+		return fmt.Errorf("pod %s/%s answered %d", pod.Namespace, pod.Name, status.code)
+	}
+	return err
+}

@@ -28,6 +28,7 @@ type Container struct {
 	StartedAt time.Time // of the instance; zero when unknown
 
 	CPUSeconds      Value // counter
+	CPUCores        Value // of sources that tell no counter: the mean over a window of their own
 	WorkingSetBytes Value
 	UsageBytes      Value // page cache included
 	FSReadBytes     Value // counter, block devices
@@ -182,7 +183,7 @@ func (s *Set) Shift(by time.Duration) {
 	}
 	for i := range s.Containers {
 		c := &s.Containers[i]
-		move(&c.CPUSeconds, &c.WorkingSetBytes, &c.UsageBytes, &c.FSReadBytes, &c.FSWriteBytes, &c.FSReads, &c.FSWrites,
+		move(&c.CPUSeconds, &c.CPUCores, &c.WorkingSetBytes, &c.UsageBytes, &c.FSReadBytes, &c.FSWriteBytes, &c.FSReads, &c.FSWrites,
 			&c.Periods, &c.Throttled, &c.OOMKills, &c.PIDs, &c.LogLines, &c.LogBytes)
 	}
 	for i := range s.Pods {

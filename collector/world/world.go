@@ -262,7 +262,7 @@ func directKubelets(o Options, cfg *rest.Config) (*kubelet.Direct, error) {
 // API server.
 func outsideSources(o Options, client *kube.Client, sender string, source *kube.Source, out *Opened) error {
 	k, err := kubelet.New(kubelet.Options{
-		Fetcher: &kubelet.Proxy{URL: client.KubeletURL, Client: client.HTTP()}, Host: true, NICs: o.NodeInterfaces, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
+		Fetcher: &kubelet.Proxy{URL: client.KubeletURL, Client: client.HTTP()}, PodMetrics: client.PodMetrics, PodEndpoint: kubelet.NewEndpoints().Ask, Host: true, NICs: o.NodeInterfaces, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
 		return err

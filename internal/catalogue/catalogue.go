@@ -111,6 +111,8 @@ const (
 	CadvisorPaths  Source = "cadvisor_paths" // the same without labels, mapped by cgroup path
 	ResourceAPI    Source = "resource"       // kubelet /metrics/resource
 	StatsSummary   Source = "stats_summary"  // kubelet /stats/summary
+	MetricsAPI     Source = "metrics_api"    // metrics.k8s.io, for pods on virtual nodes
+	PodEndpoint    Source = "pod_endpoint"   // what a pod on a virtual node shows of itself
 	Host           Source = "host"           // the node's own /proc and /sys
 	Cgroups        Source = "cgroups"        // the node's own cgroup files
 	Objects        Source = "objects"        // the API server's objects

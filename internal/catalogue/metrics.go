@@ -81,9 +81,9 @@ const (
 )
 
 var (
-	usageSources   = []Source{Cgroups, CadvisorLabels, CadvisorPaths, ResourceAPI, StatsSummary}
-	networkSources = []Source{Cgroups, CadvisorLabels, CadvisorPaths, StatsSummary}
-	diskSources    = []Source{Cgroups, CadvisorLabels, CadvisorPaths}
+	usageSources   = []Source{Cgroups, CadvisorLabels, CadvisorPaths, ResourceAPI, StatsSummary, MetricsAPI, PodEndpoint}
+	networkSources = []Source{Cgroups, CadvisorLabels, CadvisorPaths, StatsSummary, PodEndpoint}
+	diskSources    = []Source{Cgroups, CadvisorLabels, CadvisorPaths, PodEndpoint}
 	hostSources    = []Source{Host, StatsSummary}
 	fromObjects    = []Source{Objects}
 	fromSamples    = []Source{Rollup}

@@ -45,6 +45,8 @@ var sourceWords = map[catalogue.Source]string{
 	catalogue.CadvisorPaths:  "the same by cgroup path, where its labels are empty",
 	catalogue.ResourceAPI:    "kubelet `/metrics/resource`",
 	catalogue.StatsSummary:   "kubelet `/stats/summary`",
+	catalogue.MetricsAPI:     "metrics.k8s.io, for pods on virtual nodes",
+	catalogue.PodEndpoint:    "pods' own port 9100, on virtual nodes",
 	catalogue.Host:           "the node's `/proc` and `/sys`",
 	catalogue.Cgroups:        "the node's own cgroup files",
 	catalogue.Objects:        "the API server's objects",
