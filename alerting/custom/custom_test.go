@@ -365,8 +365,23 @@ func TestTheCataloguesOwnExpressions(t *testing.T) {
 	b.put(t0, 50, labels.MetricName, "DCGM_FI_DEV_GPU_UTIL", "cluster", "c1", "gpu", "0", "namespace", "shop", "pod", "a")
 	b.put(t0, 100, labels.MetricName, "DCGM_FI_DEV_GPU_UTIL", "cluster", "c1", "gpu", "1", "namespace", "shop", "pod", "a")
 	b.put(t0, 25, labels.MetricName, "DCGM_FI_DEV_GPU_UTIL", "cluster", "c1", "gpu", "2", "namespace", "gpu", "pod", "dcgm", "exported_namespace", "shop", "exported_pod", "b")
+	for ago, n := range map[time.Duration]float64{6 * time.Minute: 3, 2 * time.Minute: 5, 0: 7} { // "a" restarted twice in the window
+		b.put(t0.Add(-ago), n, labels.MetricName, "k8s_pod_restart_total", "cluster", "c1", "namespace", "shop", "workload_type", "deployment", "workload", "cart", "pod", "a", "node", "n1")
+	}
+	pod("b", 50, "k8s_pod_restart_total") // long ago, seen for the first time
+	for peer, reached := range map[string]float64{"n2": 1, "n3": 0, "n4": 0, "n5": 0} {
+		for _, probe := range []string{"node", "kubelet", "collector"} {
+			v := 0.0
+			if probe == "node" {
+				v = reached
+			}
+			b.put(t0, v, labels.MetricName, "k8s_node_peer_reached", "cluster", "c1", "node", "n1", "peer", peer, "probe", probe)
+		}
+	}
 	b.rolledUp("c1", t0)
 	for name, want := range map[string]string{
+		"k8s_service_pod_restarts":                `{cluster="c1", namespace="shop", service="web"} 0:2`,
+		"k8s_node_peers_reached":                  `{cluster="c1", node="n1"} 0:25`,
 		"k8s_service_cpu_core_used":               `{cluster="c1", namespace="shop", service="web"} 0:3`,
 		"k8s_service_mem_no_cache_bytes":          ``,
 		"k8s_workload_rate_cpu_core_used_cluster": `{cluster="c1", namespace="shop", workload="cart", workload_type="deployment"} 0:25`,

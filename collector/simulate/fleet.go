@@ -414,9 +414,35 @@ func (f *Fleet) Snapshot() *state.Snapshot {
 	defer f.mu.Unlock()
 	if f.shared == nil {
 		s := f.state
+		s.Endpoints = endpoints(s)
 		f.shared, f.owned = &s, false
 	}
 	return f.shared
+}
+
+// endpoints gives each Service a slice of the pods that it selects, as the
+// controller of a real cluster would.
+func endpoints(s state.Snapshot) map[string]*state.Endpoints {
+	out := make(map[string]*state.Endpoints, len(s.Services))
+	byWorkload := make(map[string]*state.Endpoints, len(s.Services))
+	for uid, v := range s.Services {
+		e := &state.Endpoints{Namespace: v.Namespace, Service: v.Name}
+		out[uid] = e
+		byWorkload[v.Namespace+"/"+v.Name] = e // each is named after the workload that it selects
+	}
+	for _, p := range s.Pods {
+		e := byWorkload[p.Namespace+"/"+p.Workload.Name]
+		if e == nil || p.Ended() || p.Terminating || p.Node == "" {
+			continue
+		}
+		e.Pods = append(e.Pods, p.Name)
+		if p.Ready {
+			e.Ready++
+		} else {
+			e.NotReady++
+		}
+	}
+	return out
 }
 
 // Changes hands every change from now on to fn until ctx ends; it does not block.

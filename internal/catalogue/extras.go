@@ -447,6 +447,16 @@ var extras = []Metric{
 		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "network"}, Absent: "none of the pods behind it has the metric, or EndpointSlices may not be read",
 		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_network_transmit_bytes_bw)`,
 	},
+	{
+		Name: "k8s_service_mem_usage_bytes", Title: "Memory with cache", Help: "Memory of the pods behind the Service, page cache included.",
+		Level: Service, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "none of the pods behind it has the metric, or EndpointSlices may not be read",
+		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_mem_usage_bytes)`,
+	},
+	{
+		Name: "k8s_service_pod_restarts", Title: "Container restarts, 5 min", Help: "Container restarts of the pods behind the Service in the last 5 minutes.",
+		Level: Service, Unit: Count, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Max, Chart: Chart{Group: "restarts"}, Absent: "no pod is behind it, or EndpointSlices may not be read",
+		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () (k8s_pod_restart_total - min_over_time(k8s_pod_restart_total[5m])))`,
+	},
 
 	// Pod, from objects.
 	{
