@@ -172,3 +172,36 @@ func TestAPodIsAskedWithoutACredential(t *testing.T) {
 		t.Errorf("%q, %v", got.String(), err)
 	}
 }
+
+// What a real metrics-server says of the pods of a node.
+func TestPodMetricsOfARealServer(t *testing.T) {
+	now := &state.Snapshot{Synced: true, Nodes: map[string]*object.Node{"v": {Meta: object.Meta{Name: "v"}, Virtual: true}}, Pods: map[string]*object.Pod{}}
+	for i := range 2 {
+		p := &object.Pod{Meta: object.Meta{UID: fmt.Sprint("u", i), Namespace: "default", Name: []string{"probed-56b8845b45-9xfkf", "probed-56b8845b45-lkwk8"}[i]}, Node: "v", Phase: object.PhaseRunning}
+		for _, c := range []string{"app", "side"} {
+			p.Containers = append(p.Containers, object.Container{Name: c, ID: p.UID + c, State: "running"})
+		}
+		now.Pods[p.UID] = p
+	}
+	f := newFake(t, nil)
+	f.errs[pathSummary] = errors.New("not implemented")
+	s, err := New(Options{Fetcher: f, Now: func() time.Time { return at }, PodMetrics: func(_ context.Context, into io.Writer) error {
+		_, err := into.Write(recorded(t, "podmetrics.json"))
+		return err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sets := s.Read(t.Context(), at, now)
+	if got := sources(sets); got != "stats_summary! metrics_api" {
+		t.Fatal(got)
+	}
+	for _, c := range sets[1].Containers {
+		if now.Pods[c.PodUID] == nil || c.WorkingSetBytes.V < 100<<10 || c.WorkingSetBytes.V > 64<<20 || c.CPUCores.V < 0 || c.CPUCores.V > 1 || c.CPUCores.At.IsZero() {
+			t.Errorf("%+v", c)
+		}
+	}
+	if len(sets[1].Containers) < 2 {
+		t.Errorf("%d containers", len(sets[1].Containers))
+	}
+}

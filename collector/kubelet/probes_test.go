@@ -98,3 +98,44 @@ func TestProbesAreReadOnceAMinute(t *testing.T) {
 		t.Errorf("not told: %+v, %v, %v", set.Probes, set.Err, set.Lacking)
 	}
 }
+
+// What a real kubelet says: of 209 lines, 20 count probes.
+func TestProbesOfARealKubelet(t *testing.T) {
+	r, lines := countedProbes(t, recorded(t, "probes.txt"))
+	if len(lines) != 20 || len(r.refused) != 0 {
+		t.Fatalf("%d probes, %v refused:\n%s", len(lines), r.refused, strings.Join(lines, "\n"))
+	}
+	for _, want := range []string{
+		"default/probed-56b8845b45-9xfkf app liveness successful 136", "default/probed-56b8845b45-9xfkf app readiness failed 156",
+		"default/probed-56b8845b45-9xfkf app startup successful 1", "crowsnest/crowsnest-collector-cluster-764d5bc76f-dzrk5 collector readiness failed 2",
+	} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("%s is not among\n%s", want, strings.Join(lines, "\n"))
+		}
+	}
+	for _, p := range r.out {
+		if strings.HasPrefix(p.Pod, "probed-56b8845b45-9xfkf") && p.PodUID != "76a55052-7c3e-4520-874b-621418ff031f" {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+// BenchmarkProbes reads what a node of 110 pods with two probes each says.
+func BenchmarkProbes(b *testing.B) {
+	var body strings.Builder
+	for i := range 220 {
+		ls := fmt.Sprintf(`container="app",namespace="default",pod="probed-56b8845b45-%05d",pod_uid="76a55052-7c3e-4520-874b-%012d",probe_type="Liveness"`, i/2, i/2)
+		for range 12 {
+			fmt.Fprintf(&body, "prober_probe_duration_seconds_bucket{%s,le=\"0.005\"} 1\n", ls)
+		}
+		fmt.Fprintf(&body, "prober_probe_total{%s,result=\"successful\"} 136\n", ls)
+	}
+	b.SetBytes(int64(body.Len()))
+	for b.Loop() {
+		r := newProbes(at)
+		_, _ = r.Write([]byte(body.String()))
+		if len(r.out) != 220 {
+			b.Fatal(len(r.out))
+		}
+	}
+}
