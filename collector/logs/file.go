@@ -3,6 +3,7 @@ package logs
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -70,21 +71,25 @@ type file struct {
 	last    int64    // time of the last line, for lines that have none
 	marked  filePos
 	hasMark bool
+	inBatch *batch[filePos] // that has its position last, as what it was in inGen
+	inGen   int
 
-	packed    bool   // compressed, and not unpacked yet
-	unpacked  bool   // fd is a temporary file; dev and ino are the compressed one's
-	head      []byte // of a packed file: its first bytes, unpacked
-	keptPath  string
-	kept      bool      // a copy of ours of a file that rotation took
-	keptAt    time.Time // when it was made
-	keptBytes int64
-	noRoom    int       // one more than Files.freed when there was no room for it
-	unlinked  bool      // no longer in its folder
-	done      bool      // read to its end, and nobody writes to it any more
-	ended     time.Time // since when it is known that nobody should
-	copyOf    *file     // a copy that was made before a truncation; read only after that
-	unclear   time.Time // since when it may be a copy that is not written yet
-	before    []former  // what it was before its last truncations, the newest last
+	packed      bool   // compressed, and not unpacked yet
+	unpacked    bool   // fd is a temporary file; dev and ino are the compressed one's
+	head        []byte // of a packed file: its first bytes, unpacked
+	keptPath    string
+	kept        bool      // a copy of ours of a file that rotation took
+	keptAt      time.Time // when it was made
+	keptBytes   int64
+	noRoom      int       // one more than Files.freed when there was no room for it
+	twin        bool      // its folder has what was compressed of it
+	unlinked    bool      // no longer in its folder
+	done        bool      // read to its end, and nobody writes to it any more
+	ended       time.Time // since when it is known that nobody should
+	copyOf      *file     // a copy that was made before a truncation; read only after that
+	maybeCopyOf string    // key of the file that it was a copy of when it was found at a start
+	unclear     time.Time // since when it may be a copy that is not written yet
+	before      []former  // what it was before its last truncations, the newest last
 }
 
 // former is what a file was before a truncation, and how far it was read.
@@ -105,7 +110,7 @@ func (f *file) key() string {
 
 // pending is a record that may go on.
 type pending struct {
-	file    *file // nil when it is in no file any more
+	file    *file
 	start   int64 // of its first piece, in file
 	in      *file // that has its last piece so far
 	end     int64 // of that piece
@@ -150,7 +155,7 @@ func streamNumber(name string) int {
 // is the file's offset when there are none.
 func (c *container) begins(f *file, stream int) int64 {
 	w := c.pending[stream]
-	if w == nil || w.file == nil {
+	if w == nil {
 		return f.offset
 	}
 	if w.file == f {
@@ -217,6 +222,14 @@ func (f *file) identify() (size int64, same bool, err error) {
 	return st.Size, same, nil
 }
 
+// printMore takes more of a file's beginning into its fingerprint that was short
+// when it was looked at last: it is to be compared.
+func (f *file) printMore() {
+	if f.fd != nil && !f.packed && f.printLen < fingerprintBytes {
+		_, _, _ = f.identify() // what cannot be read keeps what it has
+	}
+}
+
 // headHash is the hash of the first n bytes; ok is false when it has fewer.
 func (f *file) headHash(n int) (hash uint64, ok bool) {
 	var head [fingerprintBytes]byte
@@ -246,8 +259,9 @@ type container struct {
 	id      Container
 	dir     string
 	seen    time.Time
-	files   []*file     // in the order in which they were written
-	pending [2]*pending // of stdout and stderr
+	files   []*file           // in the order in which they were written
+	pending [2]*pending       // of stdout and stderr
+	packed  map[packedID]bool // compressed files of its folder that were looked at
 	joiner  joiner
 	limiter limiter
 	off     bool // its lines are not wanted
@@ -287,12 +301,45 @@ func older(a, b *file) int {
 		}
 		return -1
 	}
+	if a.kept != b.kept { // the names of kept files are ours and tell nothing
+		if x, y := a.firstTime(), b.firstTime(); x > 0 && y > 0 {
+			return cmp.Compare(x, y)
+		}
+		if a.kept {
+			return -1
+		}
+		return 1
+	}
 	x, okX := digits(a.suffix)
 	y, okY := digits(b.suffix)
 	if okX && okY && len(a.suffix) <= 3 && len(b.suffix) <= 3 {
 		return y - x
 	}
 	return strings.Compare(a.suffix, b.suffix)
+}
+
+// sortFiles puts files in the order in which they were written. Those that are
+// kept are put among the others by their first lines, as an empty file has none.
+func sortFiles(files []*file) {
+	slices.SortFunc(files, func(a, b *file) int {
+		if a.kept != b.kept {
+			if a.kept {
+				return 1
+			}
+			return -1
+		}
+		return older(a, b)
+	})
+	for i, f := range files {
+		if !f.kept {
+			continue
+		}
+		to := slices.IndexFunc(files[:i], func(o *file) bool { return o.firstTime() > 0 && older(f, o) < 0 })
+		if to >= 0 {
+			copy(files[to+1:i+1], files[to:i])
+			files[to] = f
+		}
+	}
 }
 
 // read puts what the container's files have into b, until b is full, a line does
@@ -403,13 +450,18 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 		return false, false, err
 	}
 	if size < f.offset || !same {
-		r.truncated(c, f)
+		if !r.truncated(c, f, b) {
+			return true, true, nil
+		}
 		if size, _, err = f.identify(); err != nil {
 			return false, false, err
 		}
 		if f.copyWaits(c) {
 			return true, false, nil // its copy comes first
 		}
+	}
+	if f.barredFrom(b) {
+		return true, true, nil
 	}
 	end := size
 	if until >= 0 {
@@ -426,6 +478,9 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 		}
 		if got == 0 {
 			return false, false, nil
+		}
+		if size, same, err := f.identify(); err != nil || !same || size < f.offset+int64(got) {
+			return true, false, err // it was cut meanwhile: this may be of what was written after that
 		}
 		chunk := r.buf[:got]
 		last := bytes.LastIndexByte(chunk, '\n')
@@ -451,6 +506,15 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 		r.buf = make([]byte, readBytes)
 	}
 	return false, false, nil
+}
+
+// barredFrom says that a batch has the position of what was there before a
+// truncation, or of a file that had the same inode. It must be sent first: a batch
+// that is made anew after a kill knows one position by each inode, and what it lacks
+// would come a second time in the next one.
+func (f *file) barredFrom(b *batch[filePos]) bool {
+	_, taken := b.to[f.key()]
+	return taken && (f.inBatch != b || f.inGen != f.gen)
 }
 
 // copyWaits says whether a copy of what the file was is still to be read.
@@ -509,7 +573,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 		}
 		w := c.pending[stream]
 		if w != nil && !r.goesOn(c, f, w, p, ok) {
-			if !b.takes(w.at) && !r.replay(b, w) {
+			if !r.admits(b, f, w) {
 				return consumed, false
 			}
 			c.pending[stream] = nil
@@ -532,7 +596,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 			if !ok {
 				w.join.whole = true
 			}
-			if !p.partial && w.join.whole && !b.takes(w.at) && !r.replay(b, w) {
+			if !p.partial && w.join.whole && !r.admits(b, f, w) {
 				return consumed, false
 			}
 			w.text = p.text
@@ -557,7 +621,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 		if w.join.lines == 1 && w.more != nil && len(w.more) > 1 && w.more[0] == '{' && w.more[len(w.more)-1] == '}' && c.joiner.start == nil {
 			w.join.whole = true // an object that came in parts
 		}
-		if w.join.whole && (b.takes(w.at) || r.replay(b, w)) {
+		if w.join.whole && r.admits(b, f, w) {
 			c.pending[stream] = nil
 			read += r.emit(c, b, stream, w)
 			c.spare = w // most lines are whole at once
@@ -577,7 +641,7 @@ func (r *Files) goesOn(c *container, f *file, w *pending, p piece, ok bool) bool
 	if w.partial {
 		return true
 	}
-	if w.size()+len(p.text) == r.opts.Rules.Join.Bytes || w.file == nil || w.join.whole || w.join.lines >= r.opts.Rules.Join.Lines || p.at-w.last > int64(joinGap) {
+	if w.size()+len(p.text) == r.opts.Rules.Join.Bytes || w.join.whole || w.join.lines >= r.opts.Rules.Join.Lines || p.at-w.last > int64(joinGap) {
 		return false
 	}
 	_, ok = c.joiner.next(w.join, w.text, p.text)
@@ -593,11 +657,11 @@ func (r *Files) flush(c *container, b *batch[filePos]) bool {
 			continue
 		}
 		now := r.now()
-		if due := w.seen.Add(r.opts.Rules.Join.Hold); now.Before(due) && w.file != nil {
+		if due := w.seen.Add(r.opts.Rules.Join.Hold); now.Before(due) {
 			c.wakeAt(due)
 			continue
 		}
-		if b.full() || !b.takes(w.at) {
+		if b.full() || !r.admits(b, nil, w) {
 			return false
 		}
 		c.pending[stream] = nil
@@ -606,15 +670,22 @@ func (r *Files) flush(c *container, b *batch[filePos]) bool {
 	return true
 }
 
-// replay makes a record fit into a batch that is made anew. It is false for any
-// other batch.
-func (r *Files) replay(b *batch[filePos], w *pending) bool {
-	if r.replayed == nil {
-		return false
+// admits says whether a record may go into the batch. A batch that is made anew
+// takes all that it had. reading is the file that is being read, which is known to
+// be let in.
+func (r *Files) admits(b *batch[filePos], reading *file, w *pending) bool {
+	if r.replayed != nil {
+		if !b.takes(w.at) { // it was part of a record that began the day before
+			w.at = (b.day+1)*int64(24*time.Hour) - 1
+		}
+		return true
 	}
-	// It was part of a record that began the day before.
-	w.at = (b.day+1)*int64(24*time.Hour) - 1
-	return true
+	for _, f := range [...]*file{w.file, w.in} {
+		if f != nil && f != reading && f.barredFrom(b) {
+			return false
+		}
+	}
+	return b.takes(w.at)
 }
 
 // emit puts a record into the batch. It gives the number of its lines.
@@ -638,9 +709,6 @@ func (r *Files) emit(c *container, b *batch[filePos], stream int, w *pending) in
 
 // touch notes the files that a record moves the positions of.
 func (r *Files) touch(c *container, w *pending) {
-	if w.file == nil {
-		return
-	}
 	first, last := max(0, slices.Index(c.files, w.file)), slices.Index(c.files, w.in)
 	for i := first; i <= last; i++ {
 		r.touched[c.files[i]] = true // what lies between moves, too
@@ -674,6 +742,7 @@ func (r *Files) mark(c *container, b *batch[filePos]) {
 			b.from[k] = f.marked
 		}
 		f.marked, f.hasMark = c.pos(f), true
+		f.inBatch, f.inGen = b, f.gen
 		b.to[k] = f.marked
 	}
 	clear(r.touched)
@@ -691,7 +760,7 @@ func (r *Files) finish(c *container, f, next *file, b *batch[filePos]) bool {
 			if w == nil {
 				continue
 			}
-			if b.full() || !b.takes(w.at) {
+			if b.full() || !r.admits(b, nil, w) {
 				return false
 			}
 			c.pending[stream] = nil
@@ -720,19 +789,28 @@ func (r *Files) tail(c *container, f *file, b *batch[filePos]) bool {
 	return fits
 }
 
-// truncated begins a file anew that was cut to nothing, copytruncate's way.
-func (r *Files) truncated(c *container, f *file) {
-	r.log.Info("log file truncated", "path", f.path, "offset", f.offset)
-	was := former{f.print, f.printLen, f.offset, [2]int64{f.offset, f.offset}}
+// truncated begins a file anew that was cut to nothing, copytruncate's way. It is
+// false when the batch must be sent first.
+func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
 	i := slices.IndexFunc(c.files, func(o *file) bool { return o.copyOf == f })
 	for stream, w := range c.pending {
-		switch {
-		case w == nil || w.file != f:
-		case i >= 0 || w.partial: // the copy has it, if anything has
+		if w == nil || w.partial || w.file == f && i >= 0 || w.file != f && w.in != f {
+			continue
+		}
+		// Its position is of what was there: it goes before there is another.
+		if b.full() && r.replayed == nil || !r.admits(b, nil, w) {
+			return false
+		}
+		c.pending[stream] = nil
+		r.counts.read(c.id, r.emit(c, b, stream, w), 0)
+	}
+	r.mark(c, b)
+	r.log.Info("log file truncated", "path", f.path, "offset", f.offset)
+	was := former{f.print, f.printLen, f.offset, [2]int64{f.offset, f.offset}}
+	for stream, w := range c.pending {
+		if w != nil && w.file == f { // the copy has it, if anything has
 			was.offset, was.skip[stream] = min(was.offset, w.start), w.start
 			c.pending[stream] = nil
-		default:
-			w.file = nil
 		}
 	}
 	f.before = append(f.before, was)
@@ -746,6 +824,7 @@ func (r *Files) truncated(c *container, f *file) {
 		o.copyOf, o.offset, o.began, o.skip = nil, was.offset, was.offset, was.skip
 		c.moveBefore(o, f)
 	}
+	return true
 }
 
 // moveBefore puts a copy in front of the file that it was made of.
@@ -802,7 +881,7 @@ func (r *Files) tellLost(c *container, b *batch[filePos]) bool {
 	defer r.mark(c, b)
 	for len(c.lost) > 0 {
 		l := c.lost[0]
-		if b.full() || !b.takes(l.drop.until) {
+		if b.full() || !b.takes(l.drop.until) || l.file.barredFrom(b) {
 			return false
 		}
 		s := c.stream

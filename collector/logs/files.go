@@ -95,7 +95,8 @@ type Files struct {
 	// What follows belongs to the goroutine of Run.
 	containers map[string]*container // by folder
 	order      []*container
-	turn       int // index in order of the container that is next
+	filling    *batch[filePos] // of the loop
+	turn       int             // index in order of the container that is next
 	touched    map[*file]bool
 	room       fieldRoom
 	buf        []byte
@@ -178,7 +179,7 @@ func (r *Files) Run(ctx context.Context, sink Sink) error {
 	r.containers, r.order, r.started, r.complete = map[string]*container{}, nil, false, 0
 	clear(r.touched)
 	r.atStart = r.journal.sources()
-	r.firstStart = len(r.atStart) == 0 && r.journal.settled()
+	r.firstStart = r.journal.made && len(r.atStart) == 0 && r.journal.settled()
 	ship := newShipper(r.journal, r.counts, r.metrics, r.log)
 	shipCtx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -196,6 +197,14 @@ func (r *Files) Run(ctx context.Context, sink Sink) error {
 	r.waitForState(ctx)
 	r.scanRoot()
 	r.started = true
+	if r.firstStart {
+		// Should it be killed before the server has anything, the next start is no
+		// first one: what was rotated by then is to be read.
+		if err := r.journal.write(); err != nil {
+			r.log.Error("write log positions", "err", err)
+		}
+		r.journal.made = false
+	}
 	if !r.resend(ctx, ship) {
 		return nil
 	}
@@ -258,9 +267,7 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 			if w == nil {
 				continue
 			}
-			if !b.takes(w.at) {
-				r.replay(b, w)
-			}
+			r.admits(b, nil, w)
 			c.pending[stream] = nil
 			r.counts.read(c.id, r.emit(c, b, stream, w), 0)
 		}
@@ -295,6 +302,8 @@ func (r *Files) hand(ctx context.Context, ship *shipper[filePos], b *batch[fileP
 
 func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 	b := newBatch[filePos](r.opts.Sender)
+	r.filling = b
+	defer func() { r.filling = nil }()
 	r.taken = r.now()
 	var since time.Time // of the first line in b
 	timer := time.NewTimer(0)
@@ -343,6 +352,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 				return
 			}
 			b, since = newBatch[filePos](r.opts.Sender), time.Time{}
+			r.filling = b
 		case e, ok := <-r.watcher.Events:
 			if !ok {
 				return
@@ -638,8 +648,12 @@ func (r *Files) scanContainer(c *container) {
 		present = r.openAll(c, entries)
 	}
 	fresh := slices.Collect(maps.Values(present))
+	var vanished *file
 	for _, f := range c.files {
 		now := present[[2]uint64{f.dev, f.ino}]
+		if !f.unlinked && f.suffix == "" && now == nil {
+			vanished = f
+		}
 		if f.unlinked = now == nil || now.packed && now.path != f.path; f.unlinked {
 			continue // or renamed between the list and the look: then the next one finds it
 		}
@@ -664,11 +678,44 @@ func (r *Files) scanContainer(c *container) {
 		fresh = slices.DeleteFunc(fresh, func(o *file) bool { return o == now })
 	}
 	if !r.started {
+		fresh = slices.DeleteFunc(fresh, func(f *file) bool { // compressed since the look before
+			made := f.packed && c.madeOf(f) != nil
+			if made {
+				f.close()
+			}
+			return made
+		})
 		fresh = r.withKept(c, fresh)
 	}
-	slices.SortFunc(fresh, older)
+	sortFiles(fresh)
+	missed := r.missed(c, entries)
+	if vanished != nil && !vanished.twin {
+		came := append(slices.Clone(missed), fresh...)
+		slices.SortStableFunc(came, older)
+		r.findGapNow(c, vanished, came)
+	}
 	for _, f := range r.adoptPacked(c, fresh) {
 		r.adopt(c, f)
+	}
+	for _, f := range c.files {
+		if f.maybeCopyOf == "" {
+			continue
+		}
+		// Of what is there unchanged: it counts if that is cut before it is read.
+		if i := slices.IndexFunc(c.files, func(o *file) bool { return o != f && o.fd != nil && o.key() == f.maybeCopyOf }); i >= 0 {
+			f.copyOf = c.files[i]
+		} else {
+			r.skip(c, f)
+		}
+		f.maybeCopyOf = ""
+	}
+	for _, f := range missed {
+		c.insert(f)
+		if r.place(c, f) { // no copy, so its name says where it belongs
+			c.files = slices.DeleteFunc(c.files, func(o *file) bool { return o == f })
+			c.insert(f)
+		}
+		f.unclear, c.dirty = time.Time{}, true
 	}
 	if !r.started {
 		r.findGap(c)
@@ -683,7 +730,7 @@ func (r *Files) scanContainer(c *container) {
 		if held++; f.unlinked && !f.kept {
 			deleted++
 		}
-		if held > maxHeld || f.unlinked && !f.kept && deleted > maxDeleted {
+		if held > maxHeld || f.unlinked && !f.kept && deleted > maxDeleted && !r.toPacked(c, f, entries) {
 			r.abandon(c, f, DropRotated)
 		}
 	}
@@ -757,7 +804,7 @@ func (r *Files) reused(f, now *file) bool {
 // its last name was.
 func (c *container) insert(f *file) {
 	i := len(c.files)
-	for i > 0 && !c.files[i-1].unlinked && older(f, c.files[i-1]) < 0 {
+	for i > 0 && (!c.files[i-1].unlinked || c.files[i-1].kept) && older(f, c.files[i-1]) < 0 {
 		i--
 	}
 	c.files = slices.Insert(c.files, i, f)
@@ -792,13 +839,13 @@ func (r *Files) adopt(c *container, f *file) {
 		return
 	}
 	// A copy of one that was truncated while nobody looked?
-	for _, p := range r.atStart {
+	for key, p := range r.atStart {
 		if filepath.Dir(p.Path) != c.dir || p.Len < 32 {
 			continue
 		}
 		if h, ok := f.headHash(p.Len); ok && fmt.Sprintf("%x", h) == p.Print {
 			if r.stillThere(p) {
-				r.skip(c, f)
+				f.maybeCopyOf = key
 				return
 			}
 			f.resume(p)
@@ -866,6 +913,19 @@ func (f *file) firstTime() int64 {
 	return p.at
 }
 
+// lastTime is the time of the last whole line of an open file, 0 if none is found.
+func (f *file) lastTime() int64 {
+	st, err := stat(f.fd)
+	if err != nil {
+		return 0
+	}
+	tail := make([]byte, min(st.Size, readBytes))
+	n, _ := f.fd.ReadAt(tail, st.Size-int64(len(tail)))
+	text := strings.TrimRight(string(tail[:n]), "\n")
+	p, _ := parsePiece(text[strings.LastIndexByte(text, '\n')+1:])
+	return p.at
+}
+
 // current gives the file that a rotated one would have to be a copy of, were it
 // one: the current file of the same instance is still the one that it was.
 func (c *container) current(f *file) *file {
@@ -885,6 +945,7 @@ func (r *Files) place(c *container, f *file) bool {
 		if o == f {
 			continue
 		}
+		o.printMore()
 		for _, was := range append([]former{{print: o.print, printLen: o.printLen, offset: -1}}, o.before...) {
 			if was.printLen < 32 {
 				continue

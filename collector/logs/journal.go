@@ -16,6 +16,9 @@ import (
 // under the same id, so that the server stores it once. C is a source's position.
 type journal[C any] struct {
 	path string
+	made bool // there was no file
+
+	writing sync.Mutex // one at a time, so that none replaces a younger one
 
 	mu       sync.Mutex
 	known    map[string]C // by source
@@ -42,6 +45,7 @@ func openJournal[C any](path string) (*journal[C], error) {
 	j := &journal[C]{path: path, known: map[string]C{}}
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		j.made = true
 		return j, nil
 	}
 	if err != nil {
@@ -68,16 +72,17 @@ func (j *journal[C]) position(source string) (C, bool) {
 	return c, ok
 }
 
-// begin notes that the batch is about to be sent.
-func (j *journal[C]) begin(b *batch[C]) error {
+// begin notes that the batch is about to be sent. It must be written before it is.
+// Whoever fills batches calls it, so that a source that gets another name after
+// that gets it in this batch, too.
+func (j *journal[C]) begin(b *batch[C]) {
 	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.inFlight = &inFlight[C]{ID: b.wire.ID, From: b.from, To: b.to}
-	j.mu.Unlock()
-	return j.write()
 }
 
-// acknowledged notes that the server has the batch. It is written with the next
-// begin, or by write.
+// acknowledged notes that the server has the batch. It is written before the next
+// one is sent, or when none follows.
 func (j *journal[C]) acknowledged(b *batch[C]) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -100,13 +105,10 @@ func (j *journal[C]) settled() bool {
 }
 
 // rename moves what is known of a source to another name, in the batch that is on
-// its way, too. first is its position when none is known.
-func (j *journal[C]) rename(old, name string, first C) {
+// its way, too.
+func (j *journal[C]) rename(old, name string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, ok := j.known[old]; !ok {
-		j.known[old] = first
-	}
 	maps := []map[string]C{j.known}
 	if j.inFlight != nil {
 		maps = append(maps, j.inFlight.From, j.inFlight.To)
@@ -133,6 +135,8 @@ func (j *journal[C]) sources() map[string]C {
 
 // write puts the journal on disk: temp, sync, rename.
 func (j *journal[C]) write() (err error) {
+	j.writing.Lock()
+	defer j.writing.Unlock()
 	j.mu.Lock()
 	raw, err := json.Marshal(journalFile[C]{Format: journalFormat, Known: j.known, InFlight: j.inFlight})
 	j.mu.Unlock()

@@ -49,8 +49,7 @@ func (k *Keep) complete() error {
 // keptDir is the folder of kept files, by pod and container as under Root.
 const keptDir = "kept"
 
-// keptSuffix orders kept files among themselves, and before those that rotation
-// has left, which are younger.
+// keptSuffix orders kept files among themselves.
 func keptSuffix(n int64) string { return fmt.Sprintf("00000000-%020d", n) }
 
 func (r *Files) keptOf(c *container) string {
@@ -143,26 +142,33 @@ func (r *Files) keep(c *container, f *file, b *batch[filePos]) (err error) {
 	if _, err = f.fd.ReadAt(head, 0); err != nil {
 		return fmt.Errorf("keep log file: %w", err)
 	}
-	// From here on it is the same file by another name: the positions of the batch
-	// that is on its way and of the one that is being filled go with it.
-	old := f.key()
-	f.close()
-	f.fd, f.head, f.packed, f.kept, f.keptPath, f.keptBytes, f.keptAt = out, head, true, true, path, st.Size, r.now()
-	f.dev, f.ino = uint64(st.Dev), st.Ino //nolint:unconvert // Dev is narrower on some systems
-	first := f.marked
-	if !f.hasMark {
-		first = c.pos(f)
-	}
-	first.Offset, first.Scan, first.Done = f.began, 0, nil // if the server has nothing of it
-	r.journal.rename(old, f.key(), first)
-	b.rename(old, f.key())
-	if err := r.journal.write(); err != nil {
-		r.log.Error("write log positions", "err", err)
-	}
+	f.kept, f.keptPath, f.keptBytes, f.keptAt = true, path, st.Size, r.now()
+	r.becomes(c, f, b, &file{fd: out, dev: uint64(st.Dev), ino: st.Ino, head: head}) //nolint:unconvert // Dev is narrower on some systems
 	r.keepFailed = ""
 	r.metrics.kept.Inc()
 	r.log.Info("kept log file that rotation took", "path", path, "bytes", st.Size)
 	return nil
+}
+
+// becomes goes over from a file to what was compressed of it. From here on it is the
+// same file by another name: the positions of the batch that is on its way and of
+// the one that is being filled, b if there is one, go with it.
+func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed *file) {
+	old := f.key()
+	f.close()
+	f.fd, f.head, f.packed, f.dev, f.ino = packed.fd, packed.head, true, packed.dev, packed.ino
+	first := c.pos(f)
+	first.Offset, first.Scan, first.Done = f.began, 0, nil // if the server has nothing of it
+	if p, ok := r.journal.position(old); !ok || !f.beginsAs(p) {
+		r.journal.set(old, first) // else what had its inode before would be taken for it
+	}
+	r.journal.rename(old, f.key())
+	if b != nil {
+		b.rename(old, f.key())
+	}
+	if err := r.journal.write(); err != nil {
+		r.log.Error("write log positions", "err", err)
+	}
 }
 
 var errNoRoom = errors.New("no room for kept log files")

@@ -6,19 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 )
 
-// A file that was rotated and compressed while no collector ran may hold lines
-// that nobody has read. While a collector runs, a file is read before it is
-// compressed, or from its open descriptor after that; so compressed files are
-// looked at by the first scan only.
+// A file that was rotated and compressed while no collector ran, or while it was
+// held up for longer than two rotations, may hold lines that nobody has read. One
+// that a running collector has open is read from its descriptor.
 
 const (
 	packedSuffix = ".gz"
@@ -78,6 +80,105 @@ func (f *file) packedSize() (size int64, ok bool) {
 	return int64(binary.LittleEndian.Uint32(tail[:])), true
 }
 
+// packedID tells compressed files apart, whatever their names.
+type packedID struct {
+	ino, size uint64
+	written   int64
+}
+
+// missed opens the compressed files that came since the last look and that nobody
+// has had open before. At a start it only notes which there are: adoptPacked has
+// those.
+func (r *Files) missed(c *container, entries []fs.DirEntry) (out []*file) {
+	if len(entries) == 0 {
+		return nil
+	}
+	present := map[packedID]bool{}
+	for _, e := range entries {
+		instance, suffix, ok := packedNameOf(e.Name())
+		if !ok || hasName(entries, strings.TrimSuffix(e.Name(), packedSuffix)) {
+			continue
+		}
+		st, err := e.Info()
+		if err != nil {
+			continue // gone again
+		}
+		sys, ok := st.Sys().(*syscall.Stat_t)
+		if !ok {
+			continue
+		}
+		id := packedID{sys.Ino, uint64(sys.Size), st.ModTime().UnixNano()}
+		present[id] = true
+		path := filepath.Join(c.dir, e.Name())
+		if c.packed[id] || !r.started || c.has(path) {
+			continue
+		}
+		f := &file{path: path, instance: instance, suffix: suffix, packed: true}
+		if f.fd, err = os.Open(path); err == nil {
+			err = f.identifyPacked(true)
+		}
+		of, had := r.hadOpen(c, f)
+		if err == nil && of != nil {
+			of.twin = true
+		}
+		if err != nil || len(f.head) == 0 || had {
+			if err != nil {
+				r.log.Warn("look at compressed log file", "path", path, "err", err)
+			}
+			f.close()
+			continue
+		}
+		r.log.Info("log file was rotated and compressed before anybody looked", "path", path)
+		f.ended = r.now().Add(-r.grace) // nobody writes to it
+		out = append(out, f)
+	}
+	c.packed = present
+	slices.SortFunc(out, older)
+	return out
+}
+
+// madeOf gives the file that a compressed one was made of, if it is known.
+func (c *container) madeOf(f *file) *file {
+	for _, o := range c.files {
+		o.printMore()
+		if h, ok := f.headHash(o.printLen); o != f && ok && h == o.print {
+			return o
+		}
+	}
+	return nil
+}
+
+// hadOpen says whether a compressed file was made of one that is or was followed,
+// and gives it if it is known still.
+func (r *Files) hadOpen(c *container, f *file) (of *file, ok bool) {
+	if of = c.madeOf(f); of != nil {
+		return of, true
+	}
+	for _, p := range r.journal.sources() {
+		if filepath.Dir(p.Path) == c.dir && f.beginsAs(p) {
+			return nil, true
+		}
+	}
+	return nil, false
+}
+
+// findGapNow notices in a running collector what findGap does at a start: what was
+// the current file is gone from the folder, compressed and all, and others were
+// rotated since then that nobody saw being written. fresh are those, in their order.
+func (r *Files) findGapNow(c *container, vanished *file, fresh []*file) {
+	i := slices.IndexFunc(fresh, func(f *file) bool { return f.instance == vanished.instance && f.suffix != "" })
+	if i < 0 || vanished.fd == nil {
+		return
+	}
+	from, until := vanished.lastTime(), fresh[i].firstTime()
+	if until <= from {
+		return
+	}
+	r.counts.dropped(c.id, DropRotated, 0)
+	r.log.Warn("log files were rotated away before anybody looked", "path", vanished.path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
+	c.lost = append(c.lost, loss{fresh[i], DropRotated, drop{from: from, until: until}})
+}
+
 // beginsAs says whether the file begins as the one of a position did.
 func (f *file) beginsAs(p filePos) bool {
 	if p.Len < knownHead {
@@ -106,8 +207,8 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 	if was := r.journal.inFlight; was != nil {
 		sent = was.To
 	}
-	newest, at := -1, make([]*filePos, len(fresh))
-	begins := int64(0) // the latest first line of a known one: kept files stand before others, whatever their age
+	newest, at, onWay := -1, make([]*filePos, len(fresh)), make([]bool, len(fresh))
+	begins := int64(0) // the latest first line of a known one
 	for i, f := range fresh {
 		p, ok := known[f.key()]
 		if !ok || !f.beginsAs(p) {
@@ -115,10 +216,9 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 		}
 		if ok {
 			at[i] = &p
-		} else {
-			_, ok = positionOf(f, sent)
 		}
-		if ok {
+		_, onWay[i] = positionOf(f, sent)
+		if onWay[i] || ok && p.Offset > 0 { // a file that was only kept says nothing of those before it
 			newest, begins = i, max(begins, f.firstTime())
 		}
 	}
@@ -134,7 +234,14 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 			if size, ok := f.packedSize(); ok && at[i].Scan == 0 && size == at[i].Offset {
 				f.done = true
 			}
-		case r.firstStart || i < newest || f.firstTime() > 0 && f.firstTime() < begins:
+		case onWay[i]: // all that the server may have of it is in the batch that is made anew
+		case r.firstStart:
+			if size, ok := f.packedSize(); ok {
+				f.offset, f.skip = size, [2]int64{size, size}
+				r.journal.set(f.key(), c.pos(f)) // the next start must not take it for a new one
+			}
+			f.done = true
+		case i < newest || f.firstTime() > 0 && f.firstTime() < begins:
 			f.done = true
 		}
 		if f.done {
@@ -145,6 +252,39 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 		c.insert(f)
 	}
 	return plain
+}
+
+// toPacked goes over from an open file that is gone from its folder to what the
+// kubelet compressed of it, if that is there: it takes less of the disk, and a kill
+// does not lose it.
+func (r *Files) toPacked(c *container, f *file, entries []fs.DirEntry) bool {
+	if f.packed || f.unpacked || f.copyOf != nil || !f.unclear.IsZero() {
+		return false
+	}
+	size, same, err := f.identify()
+	if err != nil || !same || f.printLen < knownHead {
+		return false
+	}
+	for _, e := range entries {
+		instance, suffix, ok := packedNameOf(e.Name())
+		path := filepath.Join(c.dir, e.Name())
+		if !ok || instance != f.instance || c.has(path) {
+			continue
+		}
+		p := &file{path: path}
+		if p.fd, err = os.Open(path); err != nil {
+			continue // gone again
+		}
+		if err := p.identifyPacked(true); err == nil && p.print == f.print && p.printLen == f.printLen {
+			if n, ok := p.packedSize(); ok && n == size&(1<<32-1) {
+				f.path, f.suffix, f.unlinked = path, suffix, false
+				r.becomes(c, f, r.filling, p)
+				return true
+			}
+		}
+		p.close()
+	}
+	return false
 }
 
 // positionOf finds the position of a file by its beginning. Of several (a file

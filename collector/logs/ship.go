@@ -59,7 +59,7 @@ func (s *shipper[C]) run(ctx context.Context, sink Sink) {
 				}
 				continue
 			}
-			s.write(s.journal.begin(b))
+			s.write(s.journal.write())
 			dirty = false
 			if !s.send(ctx, sink, b) {
 				return // it stays in the journal as on its way
@@ -74,6 +74,9 @@ func (s *shipper[C]) run(ctx context.Context, sink Sink) {
 // give answers an offer that was taken from want; it is false when ctx ended, as
 // the shipper may have by then.
 func (s *shipper[C]) give(ctx context.Context, b *batch[C]) bool {
+	if b.lines > 0 {
+		s.journal.begin(b)
+	}
 	select {
 	case s.in <- b:
 		return true

@@ -40,6 +40,7 @@ const (
 	envLogPods    = "CROWSNEST_FAULTS_LOG_PODS"    // default 12
 	envLogKeep    = "CROWSNEST_FAULTS_LOG_KEEP"    // bytes that are kept of rotated files; default none
 	envLogAway    = "CROWSNEST_FAULTS_LOG_AWAY"    // how long the server is away once; default 2s
+	envLogStall   = "CROWSNEST_FAULTS_LOG_STALL"   // for how long the collector is stopped at most before a kill, as a busy machine does; default 0s
 )
 
 // serveLogs is a server that takes batches, and dumps what it has.
@@ -121,6 +122,13 @@ func (c *child) start(t *testing.T) {
 	c.cmd.Stderr = &c.log
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func (c *child) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := c.cmd.Process.Signal(s); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -323,7 +331,7 @@ func TestLinesArriveOnceThroughKills(t *testing.T) {
 	agent.start(t)
 	defer agent.kill()
 
-	whole, away := duration(envLogFor, 12*time.Second), duration(envLogAway, 2*time.Second)
+	whole, away, stall := duration(envLogFor, 12*time.Second), duration(envLogAway, 2*time.Second), duration(envLogStall, 0)
 	writers := make([]*writer, number(envLogPods, 12))
 	ctx, cancel := context.WithTimeout(t.Context(), whole)
 	defer cancel()
@@ -353,6 +361,13 @@ func TestLinesArriveOnceThroughKills(t *testing.T) {
 			server.start(t)
 			continue
 		}
+		if stall > 0 {
+			stopped := time.Duration(r.Int64N(int64(stall)))
+			agent.signal(t, syscall.SIGSTOP)
+			pause(ctx, stopped)
+			agent.signal(t, syscall.SIGCONT)
+			pause(ctx, time.Duration(r.IntN(1000))*time.Millisecond)
+		}
 		what := r.IntN(3)
 		kills[what]++
 		if what != 1 {
@@ -378,12 +393,15 @@ func TestLinesArriveOnceThroughKills(t *testing.T) {
 		total += w.next
 	}
 	var found *counted
-	deadline := time.Now().Add(2*time.Minute + whole)
+	deadline, moved, before := time.Now().Add(2*time.Minute+whole), time.Now(), counted{}
 	for {
 		if found, err = lookAt(address, writers); err == nil && found.lines+found.dropped >= total && found.frames >= found.wantFrames && found.bytes >= found.wantBytes {
 			break
 		}
-		if time.Now().After(deadline) || err == nil && found.twice > 0 { // what is there twice stays so
+		if err == nil && *found != before {
+			moved, before = time.Now(), *found
+		}
+		if time.Now().After(deadline) || time.Since(moved) > 30*time.Second || err == nil && found.twice > 0 { // what is there twice stays so
 			break
 		}
 		time.Sleep(500 * time.Millisecond)
@@ -415,6 +433,7 @@ type counted struct {
 	dropped                  int // told in the containers' streams
 	frames, wantFrames       int
 	bytes, wantBytes         int // of long lines, without their beginnings
+	ranges                   int // told in first
 	first                    string
 }
 
@@ -469,19 +488,29 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 		}
 	}
 	for _, w := range writers {
+		from := 0 // of lines of which there are as many
 		for n := range w.next {
 			switch seen[w.pod][n] {
 			case 0:
 				out.lost++
-				out.first = fmt.Sprintf("; lost, for example: line %d of %d of %s", n, w.next, w.pod)
 			case 1:
 				out.lines++
 			default:
 				out.lines++
 				out.twice++
-				out.first = fmt.Sprintf("; doubled, for example: line %d of %s", n, w.pod)
 			}
+			if n+1 < w.next && seen[w.pod][n+1] == seen[w.pod][n] {
+				continue
+			}
+			if times := seen[w.pod][n]; times != 1 && out.ranges < maxRanges {
+				out.ranges++
+				out.first += fmt.Sprintf("; lines %d to %d of %s (of its %d) are there %d times", from, n, w.pod, w.next, times)
+			}
+			from = n + 1
 		}
 	}
 	return out, nil
 }
+
+// maxRanges bounds what is told of lines that are lost or doubled.
+const maxRanges = 20
