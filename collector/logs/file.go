@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -845,14 +846,6 @@ func (c *container) moveBefore(o, f *file) {
 // abandon gives a file up that cannot be read. What is lost is counted, and told
 // in the next batch, which also says that the file is done with.
 func (r *Files) abandon(c *container, f *file, reason string) {
-	if f.packed {
-		if err := r.unpack(f); err != nil {
-			r.log.Warn("unpack log file, it is given up", "err", err)
-			f.done = true
-			f.close()
-			return
-		}
-	}
 	if d := f.rest(); d.lines > 0 {
 		if d.until == 0 { // not one has a time of its own
 			d.until = r.now().UnixNano()
@@ -898,7 +891,18 @@ func (f *file) rest() (d drop) {
 	if f.fd == nil {
 		return d
 	}
-	r := bufio.NewReaderSize(io.NewSectionReader(f.fd, f.offset, 1<<62), readBytes)
+	var text io.Reader = io.NewSectionReader(f.fd, f.offset, 1<<62)
+	if f.packed {
+		z, err := gzip.NewReader(io.NewSectionReader(f.fd, 0, 1<<62))
+		if err != nil {
+			return d
+		}
+		if _, err := io.CopyN(io.Discard, z, f.offset); err != nil {
+			return d
+		}
+		text = io.LimitReader(z, maxUnpacked)
+	}
+	r := bufio.NewReaderSize(text, readBytes)
 	for begins := true; ; {
 		part, err := r.ReadSlice('\n')
 		if begins && len(part) > 0 {

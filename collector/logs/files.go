@@ -1038,9 +1038,19 @@ func (r *Files) prune() {
 			live[f.key()] = true
 		}
 	}
-	for k := range r.journal.sources() {
-		if !live[k] {
-			r.journal.forget(k)
+	known := r.journal.sources()
+	newest := map[string]string{} // by folder
+	for k, p := range known {
+		dir := filepath.Dir(p.Path)
+		if n, ok := newest[dir]; !ok || known[n].Last < p.Last {
+			newest[dir] = k
 		}
+	}
+	for k, p := range known {
+		dir := filepath.Dir(p.Path)
+		if live[k] || newest[dir] == k && r.containers[dir] != nil {
+			continue // by the newest of a container, a start finds out what it missed
+		}
+		r.journal.forget(k)
 	}
 }

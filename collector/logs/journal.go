@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // journal keeps on disk how far the server has acknowledged each source, and
@@ -133,7 +136,17 @@ func (j *journal[C]) sources() map[string]C {
 	return maps.Clone(j.known)
 }
 
-// write puts the journal on disk: temp, sync, rename.
+const (
+	// spareSuffix is of the file that the next journal is written into.
+	spareSuffix = ".spare"
+	// journalGrain is what a journal's size is a multiple of, so that one that grows a
+	// little has room where the one before was.
+	journalGrain = 16 << 10
+)
+
+// write puts the journal on disk: it is written over the one before the last, synced,
+// and changes places with the last. So it needs no space that it has not already
+// when the disk is full.
 func (j *journal[C]) write() (err error) {
 	j.writing.Lock()
 	defer j.writing.Unlock()
@@ -143,16 +156,25 @@ func (j *journal[C]) write() (err error) {
 	if err != nil {
 		return fmt.Errorf("write positions: %w", err)
 	}
-	tmp := j.path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	spare := j.path + spareSuffix
+	f, err := os.OpenFile(spare, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("write positions: %w", err)
 	}
-	_, err = f.Write(raw)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	size := int64((len(raw)/journalGrain + 1) * journalGrain)
+	if st, err := f.Stat(); err == nil && st.Size() < 4*size {
+		size = max(size, st.Size()) // what was there is written over, not given back
+	}
+	raw = append(raw, bytes.Repeat([]byte{'\n'}, int(size)-len(raw))...) // JSON may end so
+	_, err = f.WriteAt(raw, 0)
+	if err = errors.Join(err, f.Truncate(size), f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("write positions: %w", err)
 	}
-	if err := os.Rename(tmp, j.path); err != nil {
+	err = unix.Renameat2(unix.AT_FDCWD, spare, unix.AT_FDCWD, j.path, unix.RENAME_EXCHANGE)
+	if err != nil { // the first one, or a file system that cannot
+		err = os.Rename(spare, j.path)
+	}
+	if err != nil {
 		return fmt.Errorf("write positions: %w", err)
 	}
 	return syncDir(filepath.Dir(j.path))

@@ -81,7 +81,7 @@ func TestFilesCompressedWhileAway(t *testing.T) {
 				stop()
 			}
 			numbered(t, s.got(key), tr.next)
-			if left, _ := filepath.Glob(filepath.Join(tr.pos, "*")); len(left) != 1 {
+			if left, _ := filepath.Glob(filepath.Join(tr.pos, "*")); len(left) != 2 {
 				t.Errorf("the folder of positions has %q", left)
 			}
 		})
