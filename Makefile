@@ -80,8 +80,8 @@ e2e: build ## tests on a real cluster and in a browser; root on Debian; E2E="-ru
 e2e-alone: build ## what breaks the whole cluster on purpose: its kubelet killed, cAdvisor without labels; root on Debian, some 15 minutes
 	go test -tags e2e -count 1 -timeout 30m -v ./test/e2e/alone $(E2E)
 
-remote: ## the storage test-suite on VictoriaMetrics and Thanos, built from their modules (some 5 minutes the first time)
-	go test -tags peers -count 1 -timeout 30m -v ./test/remote
+remote: ## the storage test-suites on VictoriaMetrics, Thanos and VictoriaLogs, built from their modules (some 15 minutes the first time)
+	go test -tags peers -count 1 -timeout 45m -v ./test/remote
 
 bench: build ## measure, and record in docs/benchmarks.json
 	go run ./test/bench $(BENCH)

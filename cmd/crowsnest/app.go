@@ -303,14 +303,7 @@ func (a *app) open(ctx context.Context) (runs []func(context.Context) error, err
 		return nil
 	})
 	g.Go(func() (err error) {
-		if err := logs.Prepare(logCacheBytes); err != nil {
-			return err
-		}
-		a.logs, err = logs.Open(logs.Options{
-			Dir: a.dir.join("logs"), Retention: a.settings.logsFor.value, MaxBytes: a.settings.logsMax.bytes,
-			ClusterRetention: a.settings.logsClusters.by, Logger: a.logger.With("part", partLogs), Registerer: a.registry,
-		})
-		if err != nil {
+		if a.logs, err = a.openLogs(); err != nil {
 			return err
 		}
 		closing("log store", a.logs.Close)

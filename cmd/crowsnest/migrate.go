@@ -102,7 +102,7 @@ func mover(writeURL, httpFile, bucketFile string, labels map[string]string) (fun
 			return errors.Join(remotestore.UploadBlocks(ctx, b, dir, labels, done), b.Close())
 		}, nil
 	}
-	http, err := (&settings{metricsHTTPFile: httpFile}).metricsHTTP()
+	http, err := httpConfig("metrics-http-config", httpFile)
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ var (
 func (a *app) openSamples(replay *metrics.Progress) (store sampleStore, embedded *classes.Store, err error) {
 	s := a.settings
 	if s.metricsEngine == engineRemote {
-		http, err := s.metricsHTTP()
+		http, err := httpConfig("metrics-http-config", s.metricsHTTPFile)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -103,21 +103,21 @@ func (a *app) charts(prom *apiprometheus.API) charts.Source {
 	return charts.PromQL{Engine: prom.Engine(), Queryable: prom.Queryable()}
 }
 
-// metricsHTTP reads how the remote engine is reached.
-func (s *settings) metricsHTTP() (promconfig.HTTPClientConfig, error) {
+// httpConfig reads the file of a flag that says how a remote engine is reached.
+func httpConfig(flag, file string) (promconfig.HTTPClientConfig, error) {
 	cfg := promconfig.DefaultHTTPClientConfig
 	cfg.FollowRedirects = false // a write that is led elsewhere is not kept where queries look
-	if s.metricsHTTPFile == "" {
+	if file == "" {
 		return cfg, nil
 	}
-	raw, err := os.ReadFile(s.metricsHTTPFile)
+	raw, err := os.ReadFile(file)
 	if err != nil {
-		return cfg, fmt.Errorf("read --metrics-http-config: %w", err)
+		return cfg, fmt.Errorf("read --%s: %w", flag, err)
 	}
 	if err := yaml.UnmarshalStrict(raw, &cfg); err != nil {
-		return cfg, fmt.Errorf("--metrics-http-config %s: %w: %w", s.metricsHTTPFile, fault.ErrInvalid, err)
+		return cfg, fmt.Errorf("--%s %s: %w: %w", flag, file, fault.ErrInvalid, err)
 	}
-	cfg.SetDirectory(filepath.Dir(s.metricsHTTPFile))
+	cfg.SetDirectory(filepath.Dir(file))
 	cfg.FollowRedirects = false
 	return cfg, nil
 }

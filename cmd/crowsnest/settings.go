@@ -40,6 +40,7 @@ type settings struct {
 	metricsSync  bool
 	// Of a remote engine.
 	metricsEngine, metricsWriteURL, metricsQueryURL, metricsHTTPFile string
+	logsEngine, logsWriteURL, logsQueryURL, logsHTTPFile             string
 	logsFor                                                          *period
 	logsMax                                                          *size
 	logsClusters                                                     *clusterPeriods
@@ -63,7 +64,7 @@ func newSettings() *settings {
 		metricsBlock: newChoice("2h", "1h", "2h"),
 		logsFor:      newPeriod(90*day, day, 3650*day), logsMax: &size{}, logsClusters: &clusterPeriods{min: day, max: 3650 * day},
 		window:       newPeriod(48*time.Hour, 0, 30*day),
-		webhookCIDRs: &cidrs{}, alertmanagers: &addresses{}, seriesPerCluster: 3_000_000, backupsKept: 7, metricsEngine: engineEmbedded,
+		webhookCIDRs: &cidrs{}, alertmanagers: &addresses{}, seriesPerCluster: 3_000_000, backupsKept: 7, metricsEngine: engineEmbedded, logsEngine: engineEmbedded,
 	}
 }
 
@@ -90,6 +91,10 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.Var(s.classOf, "metrics-class-of", "CLUSTER=CLASS: keep all samples of a cluster as a class of --metrics-class says (repeatable); what it sent before stays where it is")
 	f.BoolVar(&s.metricsSync, "metrics-sync", false, "write samples through to the disk before they are acknowledged, so that they survive a power cut; without it they survive a kill of the server")
 	f.Var(s.logsFor, "logs-retention", "how long log lines and events are kept")
+	f.StringVar(&s.logsEngine, "logs-engine", s.logsEngine, "what keeps log lines and events: embedded, or remote for a VictoriaLogs, single node or cluster")
+	f.StringVar(&s.logsWriteURL, "logs-write-url", "", "of a remote log engine: the address below which /internal/insert is, for example http://victorialogs:9428, or vlinsert's")
+	f.StringVar(&s.logsQueryURL, "logs-query-url", "", "of a remote log engine: the address below which /internal/select is, for example http://victorialogs:9428, or vlselect's; default --logs-write-url")
+	f.StringVar(&s.logsHTTPFile, "logs-http-config", "", "of a remote log engine: file of headers, credentials and TLS, as Prometheus' http_config has them")
 	f.Var(s.logsClusters, "logs-retention-of", "CLUSTER=DURATION: how long a cluster's log lines are kept when not as long as all others' (repeatable)")
 	f.Var(s.logsMax, "logs-max-bytes", "disk space of log lines; the oldest days go first; 0 for no bound")
 	f.Var(s.window, "out-of-order-window", "how late samples may come, after an outage for example")
@@ -103,6 +108,28 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.BoolVar(&s.presets, "presets", true, "bring the policies that come with the product; those that were deleted or taken over are left alone")
 	f.StringSliceVar(&s.ruleFiles, "rule-file", nil, "file of Prometheus' recording and alerting rules, or a pattern such as /etc/rules/*.yml (repeatable); looked at every 30 s")
 	f.Var(s.alertmanagers, "alertmanager", "address of an Alertmanager that is told what alerting rules find, too, for example http://alertmanager:9093 (repeatable)")
+}
+
+// checkEngine looks at what says where samples or lines are kept.
+func checkEngine(fs *fault.Fields, what, engine, writeURL, queryURL, httpFile string) {
+	urls := map[string]string{what + "-write-url": writeURL, what + "-query-url": queryURL}
+	switch engine {
+	case engineRemote:
+		for name, text := range urls {
+			if u, err := url.Parse(text); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+				fs.Add(name, "must be a URL of http or https where "+what+"-engine is remote", text)
+			}
+		}
+	case engineEmbedded:
+		urls[what+"-http-config"] = httpFile
+		for name, text := range urls {
+			if text != "" {
+				fs.Add(name, "is of a remote engine: set "+what+"-engine to remote, or leave it out", text)
+			}
+		}
+	default:
+		fs.Add(what+"-engine", "must be embedded or remote", engine)
+	}
 }
 
 // check finds what no single value shows.
@@ -125,21 +152,13 @@ func (s *settings) check() error {
 			fs.Add(name, "must be HOST:PORT, for example "+defaultListen, addr)
 		}
 	}
-	switch s.metricsEngine {
-	case engineRemote:
-		for name, text := range map[string]string{"metrics-write-url": s.metricsWriteURL, "metrics-query-url": s.metricsQueryURL} {
-			if u, err := url.Parse(text); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-				fs.Add(name, "must be a URL of http or https where metrics-engine is remote", text)
-			}
-		}
-	case engineEmbedded:
-		for name, text := range map[string]string{"metrics-write-url": s.metricsWriteURL, "metrics-query-url": s.metricsQueryURL, "metrics-http-config": s.metricsHTTPFile} {
-			if text != "" {
-				fs.Add(name, "is of a remote engine: set metrics-engine to remote, or leave it out", text)
-			}
-		}
-	default:
-		fs.Add("metrics-engine", "must be embedded or remote", s.metricsEngine)
+	if s.logsEngine == engineRemote && s.logsQueryURL == "" {
+		s.logsQueryURL = s.logsWriteURL // of a single node
+	}
+	checkEngine(&fs, "metrics", s.metricsEngine, s.metricsWriteURL, s.metricsQueryURL, s.metricsHTTPFile)
+	checkEngine(&fs, "logs", s.logsEngine, s.logsWriteURL, s.logsQueryURL, s.logsHTTPFile)
+	if s.logsEngine == engineRemote && s.logsMax.bytes > 0 {
+		fs.Add("logs-max-bytes", "is for the embedded engine; a remote one has a bound of its own", s.logsMax.String())
 	}
 	if (s.certFile == "") != (s.keyFile == "") {
 		fs.Add("tls-cert-file", "and tls-key-file go together", s.certFile)

@@ -42,6 +42,7 @@ const (
 	droppedAhead     = "too_far_ahead"  // more than a day ahead of the server's clock
 	droppedByLibrary = "refused"        // the library did not take it
 	droppedDayGone   = "day_removed"    // its day was removed for MaxBytes meanwhile
+	droppedByEngine  = "not_shown"      // a remote engine took it and does not show it: beyond its own retention or limits
 	cutFieldName     = "field_name"     // a field was left out: its name is too long
 	cutFields        = "fields"         // fields were left out: too many, or too large together
 	cutStreamValue   = "stream_value"   // a stream field's value was cut
@@ -49,7 +50,7 @@ const (
 )
 
 var (
-	dropReasons = []string{droppedTooOld, droppedAhead, droppedByLibrary, droppedDayGone}
+	dropReasons = []string{droppedTooOld, droppedAhead, droppedByLibrary, droppedDayGone, droppedByEngine}
 	cutReasons  = []string{cutFieldName, cutFields, cutStreamValue, renamedField}
 )
 
@@ -85,23 +86,21 @@ func (s *Store) append(ctx context.Context, cluster string, b *wire.LogBatch) er
 	if err != nil {
 		return fmt.Errorf("append logs: %w", err)
 	}
-	g, err := s.add(ctx, cluster, b)
+	o, err := s.add(ctx, cluster, b)
 	// Waiting needs the committer, not db, and must not hold up Close.
 	release()
-	if err != nil || g == nil {
+	if err != nil || o == nil {
 		return err
 	}
-	select {
-	case <-g.done:
-		return g.err
-	case <-ctx.Done():
-		return fmt.Errorf("append logs: %w", context.Cause(ctx))
+	if err := o.wait(ctx); err != nil {
+		return fmt.Errorf("append logs: %w", err)
 	}
+	return nil
 }
 
-// add hands the batch to the library and gives the commit to wait for; nil when
-// the batch is durable already.
-func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*group, error) {
+// add hands the batch to the library and gives what to wait for; nil when the batch
+// is durable already.
+func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*outcome, error) {
 	oldest, newest := span(b)
 	id := idOf(b.ID)
 	sd := s.senders.get(cluster, b.Sender, s.opts.Now())
@@ -109,23 +108,27 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*gro
 	defer sd.mu.Unlock()
 	if g := sd.pending[id]; g != nil {
 		s.metrics.duplicates.Inc()
-		return g, nil
+		return &outcome{g, entryKey{sd, id}}, nil
 	}
 	if sd.hasLocked(id) {
 		s.metrics.duplicates.Inc()
 		return nil, nil
+	}
+	if err := s.settled(ctx, sd, id); err != nil {
+		return nil, fmt.Errorf("append logs: %w", err)
 	}
 	if !sd.loaded {
 		if err := s.loadLocked(ctx, sd, cluster, b.Sender); err != nil {
 			return nil, fmt.Errorf("append logs: %w", err)
 		}
 	}
-	if newest <= sd.floor {
+	if _, unsure := sd.unsure[id]; unsure || newest <= sd.floor {
 		found, err := s.isStored(ctx, cluster, b.Sender, b.ID, oldest, newest)
 		if err != nil {
 			return nil, fmt.Errorf("append logs: %w", err)
 		}
 		if found {
+			delete(sd.unsure, id)
 			s.metrics.duplicates.Inc()
 			return nil, nil
 		}
@@ -138,19 +141,19 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*gro
 	if err != nil {
 		return nil, fmt.Errorf("append logs: %w", err)
 	}
-	lr := logstorage.GetLogRows(nil, nil, nil, nil, "")
-	defer logstorage.PutLogRows(lr)
-	rows := s.fill(lr, cluster, b)
+	to := s.rows()
+	defer to.release()
+	rows := s.fill(to, cluster, b)
 	if rows == 0 {
 		return nil, nil // every line was dropped or known, and counted
 	}
-	size := sizeOf(b)
+	size := max(sizeOf(b), int64(len(to.far)))
 	if s.waiting.Add(size) > maxWaitingBytes && size < maxWaitingBytes {
 		s.waiting.Add(-size)
 		s.metrics.refused.Inc()
 		return nil, fmt.Errorf("append logs: more than %d MiB wait to be committed: %w", maxWaitingBytes>>20, fault.ErrLimited)
 	}
-	g, err := s.hand(ctx, lr, entry{sender: sd, id: id, arrival: arrival{
+	g, err := s.hand(ctx, to, entry{sender: sd, id: id, arrival: arrival{
 		cluster: cluster, batch: batchKey(cluster, b.Sender, b.ID), oldest: oldest, newest: newest, at: s.opts.Now(),
 	}, rows: rows, size: size, day: partitionOf(newest)})
 	if err != nil {
@@ -160,7 +163,7 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*gro
 	s.tenants.add(tenantOf(cluster))
 	sd.pending[id] = g
 	sd.noteEventsLocked(events)
-	return g, nil
+	return &outcome{g, entryKey{sd, id}}, nil
 }
 
 // sizeOf estimates what a batch takes in memory.
@@ -177,8 +180,9 @@ func sizeOf(b *wire.LogBatch) int64 {
 	return int64(n)
 }
 
-// hand gives rows to the library and their batch to the next commit.
-func (s *Store) hand(ctx context.Context, lr *logstorage.LogRows, e entry) (*group, error) {
+// hand gives rows to the library and their batch to the next commit. Those that are
+// kept elsewhere go with the commit.
+func (s *Store) hand(ctx context.Context, to *rowsTaken, e entry) (*group, error) {
 	if err := s.gate.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("append logs: %w", err)
 	}
@@ -186,7 +190,11 @@ func (s *Store) hand(ctx context.Context, lr *logstorage.LogRows, e entry) (*gro
 	if s.closing.Err() != nil {
 		return nil, fmt.Errorf("append logs: log store is closed: %w", fault.ErrUnavailable)
 	}
-	if err := guard("append logs", func() error { s.db.MustAddRows(lr); return nil }); err != nil {
+	if s.far != nil {
+		e.far = to.far
+		return s.join(e), nil
+	}
+	if err := guard("append logs", func() error { s.lib.MustAddRows(to.lib); return nil }); err != nil {
 		return nil, err
 	}
 	return s.join(e), nil
@@ -206,8 +214,39 @@ func span(b *wire.LogBatch) (oldest, newest int64) {
 
 func partitionOf(unixNanos int64) string { return time.Unix(0, unixNanos).UTC().Format(partitionName) }
 
-// fill puts the batch's lines into lr and gives their number.
-func (s *Store) fill(lr *logstorage.LogRows, cluster string, b *wire.LogBatch) (rows int) {
+// rowsTaken are the rows of a batch, for the library or, in the form of its wire,
+// for an engine elsewhere.
+type rowsTaken struct {
+	lib *logstorage.LogRows
+	far []byte
+}
+
+func (s *Store) rows() *rowsTaken {
+	if s.far != nil {
+		return &rowsTaken{}
+	}
+	return &rowsTaken{lib: logstorage.GetLogRows(nil, nil, nil, nil, "")}
+}
+
+func (t *rowsTaken) release() {
+	if t.lib != nil {
+		logstorage.PutLogRows(t.lib)
+	}
+}
+
+// take says whether the row was taken.
+func (t *rowsTaken) take(row *logstorage.InsertRow) bool {
+	if t.lib == nil {
+		t.far = row.Marshal(t.far)
+		return true
+	}
+	before := t.lib.RowsCount()
+	t.lib.MustAddInsertRow(row)
+	return t.lib.RowsCount() > before
+}
+
+// fill puts the batch's lines into to and gives their number.
+func (s *Store) fill(to *rowsTaken, cluster string, b *wire.LogBatch) (rows int) {
 	now := s.opts.Now()
 	// A minute inside the library's own bounds, which would drop without a word.
 	tooOld := now.Add(-s.retentionOf(cluster) + time.Minute).UnixNano()
@@ -233,9 +272,7 @@ func (s *Store) fill(lr *logstorage.LogRows, cluster string, b *wire.LogBatch) (
 			o.own = append(o.own[:0], logstorage.Field{Name: "_msg", Value: l.Message})
 			o.own = s.lineFields(o.own, l.Fields)
 			row.Timestamp, row.Fields = l.Time, o.sorted()
-			before := lr.RowsCount()
-			lr.MustAddInsertRow(&row)
-			if lr.RowsCount() == before {
+			if !to.take(&row) {
 				s.metrics.dropped.WithLabelValues(droppedByLibrary).Inc()
 				continue
 			}

@@ -25,12 +25,38 @@ import (
 
 // group is what one commit makes durable.
 type group struct {
-	done    chan struct{} // closed when err is final
-	err     error
+	done    chan struct{} // closed when err and failed are final
+	err     error         // of all entries
+	failed  map[entryKey]error
 	entries []entry
 	bytes   int64               // estimated
 	days    map[string]struct{} // partitions that got rows
 	first   time.Time           // when the first entry came
+}
+
+// entryKey tells a batch from the others of a group.
+type entryKey struct {
+	sender *sender
+	id     batchID
+}
+
+// outcome is what becomes of one batch of a group.
+type outcome struct {
+	*group
+	key entryKey
+}
+
+// wait gives the batch's result, or ctx's error when that ends first.
+func (o *outcome) wait(ctx context.Context) error {
+	select {
+	case <-o.done:
+		if o.err != nil {
+			return o.err
+		}
+		return o.failed[o.key]
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 type entry struct {
@@ -40,6 +66,7 @@ type entry struct {
 	rows    int
 	size    int64 // bytes, estimated
 	day     string
+	far     []byte // the rows, where they are kept elsewhere
 }
 
 func newGroup() *group { return &group{done: make(chan struct{}), days: map[string]struct{}{}} }
@@ -73,54 +100,62 @@ func (s *Store) join(e entry) *group {
 const commitBytes = 4 << 20
 
 // commitLoop commits when something waits, at most once an interval unless it is
-// much. It ends with a last commit when the store closes.
-func (s *Store) commitLoop() {
+// much. It ends with a last commit when the store closes, and once rest returns.
+func (s *Store) commitLoop(commit, rest func()) {
 	defer close(s.done)
+	defer rest()
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
 		select {
 		case <-s.closing.Done():
-			s.commit()
+			commit()
 			return
 		case <-s.wake:
 		}
 		select { // let an interval pass since the last commit
 		case <-s.closing.Done():
-			s.commit()
+			commit()
 			return
 		case <-next.C:
 		case <-s.hurry:
 		}
-		s.commit()
+		commit()
 		next.Reset(s.opts.CommitInterval)
 	}
 }
 
-// commit makes the current group durable and wakes who waits for it.
-func (s *Store) commit() {
+// takeGroup begins a new group and gives the one before, if it has entries. Nothing
+// is added until the returned function is called.
+func (s *Store) takeGroup() (g *group, release func()) {
 	// Additions do not wait on each other or on anything but the disk, so this
-	// needs no context.
+	// needs no context that ends.
 	if err := s.gate.Acquire(context.Background(), adders); err != nil {
-		return // cannot be: the context does not end
+		panic("BUG: a context without an end has ended")
 	}
 	s.groupMu.Lock()
-	g := s.group
+	g = s.group
 	s.group = newGroup()
 	select {
 	case <-s.hurry: // it was about the group that is committed now
 	default:
 	}
 	s.groupMu.Unlock()
+	return g, func() { s.gate.Release(adders) }
+}
+
+// commit makes the current group durable and wakes who waits for it.
+func (s *Store) commit() {
+	g, release := s.takeGroup()
 	if len(g.entries) == 0 {
-		s.gate.Release(adders)
+		release()
 		return
 	}
 	s.keepReserve(true) // before the flush needs the room
 	began := time.Now()
 	passes := 0
 	g.err = guard("commit logs", func() error {
-		s.db.DebugFlush()
+		s.lib.DebugFlush()
 		for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 			passes++
 			s.flushToFiles(g.days)
@@ -134,7 +169,7 @@ func (s *Store) commit() {
 		}
 	})
 	missing := s.missingDays(g.days)
-	s.gate.Release(adders)
+	release()
 
 	s.metrics.commitSeconds.Observe(time.Since(began).Seconds())
 	s.metrics.commitPasses.Add(float64(passes))
@@ -145,22 +180,42 @@ func (s *Store) commit() {
 		s.broken.Store(&g.err)
 		s.log.Error("commit logs; restart to go on writing", "err", g.err)
 	}
+	s.settle(g, func(_ int, e *entry) (rows int, reason string, err error) {
+		if g.err == nil && slices.Contains(missing, e.day) {
+			return 0, droppedDayGone, nil
+		}
+		return e.rows, "", g.err
+	})
+}
+
+// settle ends a group: verdict says how many rows of an entry are kept, and why not
+// all are; it is called with the sender's lock held. An error means that the batch
+// is to come again.
+func (s *Store) settle(g *group, verdict func(i int, e *entry) (rows int, reason string, err error)) {
 	var came []arrival
-	for _, e := range g.entries {
+	for i := range g.entries {
+		e := &g.entries[i]
 		e.sender.mu.Lock()
-		if g.err == nil {
+		rows, reason, err := verdict(i, e)
+		if err == nil {
 			e.sender.storedLocked(e.id, e.arrival.newest)
 		} else {
 			delete(e.sender.pending, e.id)
+			if g.failed == nil {
+				g.failed = map[entryKey]error{}
+			}
+			g.failed[entryKey{e.sender, e.id}] = err
 		}
 		e.sender.mu.Unlock()
 		s.waiting.Add(-e.size)
-		switch {
-		case g.err != nil:
-		case slices.Contains(missing, e.day):
-			s.metrics.dropped.WithLabelValues(droppedDayGone).Add(float64(e.rows))
-		default:
-			s.metrics.stored.Add(float64(e.rows))
+		if err != nil {
+			continue
+		}
+		if lost := e.rows - rows; lost > 0 {
+			s.metrics.dropped.WithLabelValues(reason).Add(float64(lost))
+		}
+		if rows > 0 {
+			s.metrics.stored.Add(float64(rows))
 			s.metrics.batches.Inc()
 			came = append(came, e.arrival)
 		}
@@ -172,7 +227,7 @@ func (s *Store) commit() {
 // flushToFiles makes the library write the days' rows and streams to files.
 func (s *Store) flushToFiles(days map[string]struct{}) {
 	for d := range days {
-		path, err := s.db.PartitionSnapshotCreate(d)
+		path, err := s.lib.PartitionSnapshotCreate(d)
 		if err != nil {
 			continue // the day was removed meanwhile; missingDays finds it
 		}
@@ -182,7 +237,7 @@ func (s *Store) flushToFiles(days map[string]struct{}) {
 
 // missingDays gives those that the library has removed.
 func (s *Store) missingDays(days map[string]struct{}) (missing []string) {
-	there := s.db.PartitionList()
+	there := s.lib.PartitionList()
 	for d := range days {
 		if !slices.Contains(there, d) {
 			missing = append(missing, d)
@@ -195,7 +250,7 @@ func (s *Store) missingDays(days map[string]struct{}) (missing []string) {
 // files. It is called while nothing is added, after DebugFlush.
 func (s *Store) nothingInMemory() bool {
 	var st logstorage.StorageStats
-	s.db.UpdateStats(&st)
+	s.lib.UpdateStats(&st)
 	// InmemoryRowsCount is summed over the days. PendingRows holds the last
 	// day's only, but after DebugFlush nothing is pending on any of them.
 	if st.InmemoryRowsCount != 0 || st.PendingRows != 0 {
@@ -221,14 +276,14 @@ func (s *Store) indexInFiles() bool {
 		return false
 	}
 	var st logstorage.StorageStats
-	s.db.UpdateStats(&st)
+	s.lib.UpdateStats(&st)
 	after, ok := s.indexParts()
 	return ok && st.IndexdbPendingItems == 0 && st.IndexdbPartsCount == uint64(len(before)) && slices.Equal(before, after)
 }
 
 // indexParts lists the index's file parts of all days.
 func (s *Store) indexParts() (parts []string, ok bool) {
-	for _, name := range s.db.PartitionList() {
+	for _, name := range s.lib.PartitionList() {
 		names, err := readParts(s.partitionDir(name) + "/" + indexdbDir)
 		if err != nil {
 			return nil, false // being replaced or removed: look again

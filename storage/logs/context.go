@@ -54,6 +54,9 @@ func (s *Store) Surroundings(ctx context.Context, a Around) (out Surroundings, e
 	if err := fs.Err(); err != nil {
 		return out, fmt.Errorf("context of a line: %w", err)
 	}
+	if err := s.knows(a.Clusters); err != nil {
+		return out, err
+	}
 	at := nanos(a.Time)
 	filter := "_stream_id:" + a.StreamID
 	if out.Lines, err = s.sorted(ctx, a.Clusters, filter, "", maxContext, at, at); err != nil {

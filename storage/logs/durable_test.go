@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -217,18 +216,18 @@ func TestWhatIsInMemoryIsSeen(t *testing.T) {
 	}
 	days := map[string]struct{}{}
 	for n := range 2 { // of two days, since the library sums some figures over days and overwrites others
-		lr := logstorage.GetLogRows(nil, nil, nil, nil, "")
+		to := s.rows()
 		b := writerBatch(load{lines: 30}, n, 0, dayStart())
-		s.fill(lr, "a", b)
-		s.db.MustAddRows(lr)
-		logstorage.PutLogRows(lr)
+		s.fill(to, "a", b)
+		s.lib.MustAddRows(to.lib)
+		to.release()
 		_, newest := span(b)
 		days[partitionOf(newest)] = struct{}{}
 	}
 	if s.nothingInMemory() {
 		t.Error("pending rows are not seen")
 	}
-	s.db.DebugFlush()
+	s.lib.DebugFlush()
 	if s.nothingInMemory() {
 		t.Error("rows in memory parts are not seen")
 	}
@@ -292,7 +291,7 @@ func TestAcknowledgedLinesAreInFiles(t *testing.T) {
 			case <-done:
 				return
 			default:
-				s.db.DebugFlush()
+				s.lib.DebugFlush()
 			}
 		}
 	}()
@@ -317,7 +316,7 @@ func TestLeftoversOfACrashAreCleared(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	appendOK(t, s, "a", batch("1", dayStart(), "x"))
-	path, err := s.db.PartitionSnapshotCreate(dayStart().Format(partitionName))
+	path, err := s.lib.PartitionSnapshotCreate(dayStart().Format(partitionName))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 // Package logs owns the store of log lines and Kubernetes events: VictoriaLogs'
 // lib/logstorage, embedded, behind an interface that returns errors where the
-// library panics, and that says "stored" only when a kill -9 cannot take it back.
+// library panics, and that says "stored" only when a kill -9 cannot take it back;
+// or, with Options.Remote, a VictoriaLogs elsewhere that keeps the rows (far.go).
 // It must not know HTTP, who may read what, or how lines were collected.
 //
 // # What is stored
@@ -27,20 +28,29 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/logs/remote"
 )
 
 // Options of a store.
 type Options struct {
-	Dir       string        // required; made when it is not there
+	Dir string // required; made when it is not there
+	// Remote keeps the rows instead of Dir, where only watermarks are then. The store
+	// closes it. Retention and ClusterRetention are then how far back is looked and
+	// taken; what the engine keeps is its own matter.
+	Remote    *remote.Client
 	Retention time.Duration // default 90 days, at least 1 day; whole UTC days are dropped
 	// ClusterRetention is for clusters that keep more or less, at least 1 day.
 	ClusterRetention map[string]time.Duration
-	MaxBytes         int64                 // on disk; 0 means no bound. The oldest days go first, the newest two stay
-	MinFreeBytes     int64                 // free disk space under which writes are refused; default 256 MiB
-	CommitInterval   time.Duration         // between two group commits; default 500 ms
-	Logger           *slog.Logger          // default slog.Default
-	Registerer       prometheus.Registerer // nil: metrics are kept but not exported
-	Now              func() time.Time      // default time.Now. The library reads the real clock for retention
+	MaxBytes         int64 // on disk; 0 means no bound. The oldest days go first, the newest two stay
+	MinFreeBytes     int64 // free disk space under which writes are refused; default 256 MiB
+	// Settle is after how long Remote surely shows what it took; default 5 s: a second
+	// in vlinsert's buffers, a second in the storage's, and more than that for good
+	// measure.
+	Settle         time.Duration
+	CommitInterval time.Duration         // between two group commits; default 500 ms
+	Logger         *slog.Logger          // default slog.Default
+	Registerer     prometheus.Registerer // nil: metrics are kept but not exported
+	Now            func() time.Time      // default time.Now. The library reads the real clock for retention
 }
 
 func (o Options) complete() (Options, error) {
@@ -68,6 +78,12 @@ func (o Options) complete() (Options, error) {
 	if o.CommitInterval == 0 {
 		o.CommitInterval = 500 * time.Millisecond
 	}
+	if o.Settle == 0 {
+		o.Settle = 5 * time.Second
+	}
+	if o.Settle < 0 {
+		errs = append(errs, fmt.Errorf("option Settle must be positive, got %s", o.Settle))
+	}
 	if o.CommitInterval < 0 {
 		errs = append(errs, fmt.Errorf("CommitInterval must be positive, got %s", o.CommitInterval))
 	}
@@ -94,7 +110,9 @@ type Store struct {
 	opts    Options
 	log     *slog.Logger
 	metrics *metrics
-	db      *logstorage.Storage
+	db      engine
+	lib     *logstorage.Storage // db, where the rows are in Dir; else nil
+	far     *far                // where they are elsewhere; else nil
 
 	// using is held for reading by whatever uses db, for writing by Close.
 	using   sync.RWMutex
@@ -144,7 +162,11 @@ func Open(opts Options) (*Store, error) {
 	if opts.Dir, err = filepath.Abs(opts.Dir); err != nil {
 		return nil, fmt.Errorf("open log store: %w", err)
 	}
-	if err := checkFolder(opts.Dir); err != nil {
+	check := checkFolder
+	if opts.Remote != nil {
+		check = checkFarFolder
+	}
+	if err := check(opts.Dir); err != nil {
 		return nil, fmt.Errorf("open log store %s: %w", opts.Dir, err)
 	}
 	m, err := newMetrics(opts.Registerer)
@@ -167,8 +189,19 @@ func Open(opts Options) (*Store, error) {
 		s.log.Warn("log watermarks not read, they begin anew", "err", err)
 	}
 	s.closing, s.stop = context.WithCancel(context.Background())
+	if opts.Remote != nil {
+		s.far = newFar(opts.Remote, opts.Now())
+		s.db = opts.Remote
+		m.observe(s)
+		s.askFar() // so that an engine that is there is known at once; one that is not keeps nothing from starting
+		go s.commitLoop(s.sendGroup, s.far.sending.Wait)
+		go s.saveWatermarks()
+		go s.expire()
+		go s.watchFar()
+		return s, nil
+	}
 	if err := guard("open the store", func() error {
-		s.db = logstorage.MustOpenStorage(opts.Dir, &logstorage.StorageConfig{
+		s.lib = logstorage.MustOpenStorage(opts.Dir, &logstorage.StorageConfig{
 			Retention:              opts.longest(),
 			FutureRetention:        aheadLimit,
 			MaxDiskSpaceUsageBytes: opts.MaxBytes,
@@ -182,13 +215,14 @@ func Open(opts Options) (*Store, error) {
 		s.stop()
 		return nil, fmt.Errorf("open log store %s: %w", opts.Dir, err)
 	}
+	s.db = s.lib
 	if err := s.loadTenants(); err != nil {
 		s.stop()
-		s.db.MustClose()
+		s.lib.MustClose()
 		return nil, fmt.Errorf("open log store %s: %w", opts.Dir, err)
 	}
 	m.observe(s)
-	go s.commitLoop()
+	go s.commitLoop(s.commit, func() {})
 	go s.saveWatermarks()
 	go s.expire()
 	go s.watch()
@@ -209,7 +243,11 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.metrics.forget()
-	return guard("close the log store", func() error { s.db.MustClose(); return nil })
+	if s.far != nil {
+		s.far.client.Close()
+		return nil
+	}
+	return guard("close the log store", func() error { s.lib.MustClose(); return nil })
 }
 
 // use keeps the store open until the returned function is called.
@@ -257,12 +295,15 @@ func (s *Store) Info() (Info, error) {
 	if err := s.ReadOnly(); err != nil {
 		out.ReadOnly = err.Error()
 	}
+	if s.far != nil {
+		return out, nil // the engine counts its rows itself
+	}
 	err = guard("read figures of the log store", func() error {
 		var st logstorage.StorageStats
-		s.db.UpdateStats(&st)
+		s.lib.UpdateStats(&st)
 		out.Rows = st.RowsCount()
 		out.Bytes = st.CompressedSmallPartSize + st.CompressedBigPartSize + st.IndexdbSizeBytes
-		names := s.db.PartitionList()
+		names := s.lib.PartitionList()
 		out.Days = len(names)
 		if len(names) > 0 {
 			out.OldestDay, _ = time.Parse(partitionName, names[0])
@@ -280,6 +321,9 @@ func (s *Store) ReadOnly() error {
 	}
 	if err := s.space.unwritable.Load(); err != nil {
 		return *err
+	}
+	if s.far != nil {
+		return nil
 	}
 	return checkWritable(s.opts.Dir, uint64(s.opts.MinFreeBytes))
 }

@@ -85,14 +85,17 @@ func (m *metrics) observe(s *Store) {
 		})
 	}
 	gauges := []prometheus.Collector{
-		gauge("crowsnest_logs_disk_bytes", "Size of the log store on disk.", func(i Info) float64 { return float64(i.Bytes) }),
-		gauge("crowsnest_logs_rows", "Lines in the log store.", func(i Info) float64 { return float64(i.Rows) }),
 		gauge("crowsnest_logs_read_only_ratio", "1 while writes are refused, else 0.", func(i Info) float64 {
 			if i.ReadOnly != "" {
 				return 1
 			}
 			return 0
 		}),
+	}
+	if s.far == nil { // what an engine elsewhere has, it says itself
+		gauges = append(gauges,
+			gauge("crowsnest_logs_disk_bytes", "Size of the log store on disk.", func(i Info) float64 { return float64(i.Bytes) }),
+			gauge("crowsnest_logs_rows", "Lines in the log store.", func(i Info) float64 { return float64(i.Rows) }))
 	}
 	if err := m.register(gauges...); err != nil {
 		s.log.Warn("register metrics of the log store", "err", err)

@@ -101,6 +101,9 @@ func (s *Store) Query(ctx context.Context, q Query, fn func(Row) error) (err err
 		return err
 	}
 	tenants := s.scope(q.Clusters)
+	if s.far != nil {
+		return s.run(ctx, p, tenants, s.hide(q), rowsTo(fn)) // the engine looks for the newest itself
+	}
 	if last, offset, limit := lastN(p); last != nil && offset+limit <= maxNewest {
 		rows, err := s.newest(ctx, last, tenants, s.hide(q), offset+limit)
 		if err != nil {
@@ -164,7 +167,7 @@ func (s *Store) parse(q Query) (*logstorage.Query, error) {
 	if err != nil {
 		return nil, fmt.Errorf("query logs: %w", err)
 	}
-	return p, nil
+	return p, s.knows(q.Clusters)
 }
 
 // nanos is UnixNano within its range, at whose ends it would wrap around.
@@ -216,7 +219,7 @@ func (s *Store) search(ctx context.Context, q *logstorage.Query, tenants []logst
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if errors.Is(err, errGaveUp) {
+	if errors.Is(err, errGaveUp) || errors.Is(err, fault.ErrUnavailable) || errors.Is(err, fault.ErrLimited) {
 		return err
 	}
 	if err != nil {

@@ -39,6 +39,7 @@ type sender struct {
 	floor   int64 // Unix nanoseconds
 	recent  []stored
 	pending map[batchID]*group // added, not durable yet
+	unsure  map[batchID]unsure // sent to an engine elsewhere, with no good answer
 	used    time.Time
 
 	eventsNow, eventsBefore map[eventKey]bool // that were added, the newest in the first

@@ -19,7 +19,7 @@ func (s *Store) Snapshot(ctx context.Context, dir string) error {
 		return err
 	}
 	defer release()
-	if err := s.ReadOnly(); err != nil {
+	if err := s.ReadOnly(); err != nil && s.far == nil {
 		return err // the library would end the process
 	}
 	if err := os.MkdirAll(filepath.Join(dir, partitionsDir), 0o750); err != nil {
@@ -35,7 +35,10 @@ func (s *Store) Snapshot(ctx context.Context, dir string) error {
 			return fmt.Errorf("snapshot of logs: %w", err)
 		}
 	}
-	for _, name := range s.db.PartitionList() {
+	if s.far != nil {
+		return nil // backups of the rows are the engine's
+	}
+	for _, name := range s.lib.PartitionList() {
 		if err := s.snapshotDay(ctx, name, filepath.Join(dir, partitionsDir, name)); err != nil {
 			return fmt.Errorf("snapshot of logs of %s: %w", name, err)
 		}
@@ -52,7 +55,7 @@ func (s *Store) snapshotDay(ctx context.Context, name, to string) error {
 	defer s.gate.Release(adders)
 	var path string
 	err := guard("snapshot", func() (err error) {
-		path, err = s.db.PartitionSnapshotCreate(name)
+		path, err = s.lib.PartitionSnapshotCreate(name)
 		return err
 	})
 	switch {

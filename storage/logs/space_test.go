@@ -113,7 +113,7 @@ func TestAFullDisk(t *testing.T) {
 	// moment would end the process: it looks for room only when it begins.
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		var st logstorage.StorageStats
-		s.db.UpdateStats(&st)
+		s.lib.UpdateStats(&st)
 		if st.ActiveInmemoryMerges+st.ActiveSmallMerges+st.ActiveBigMerges+st.InmemoryRowsCount == 0 {
 			break
 		}

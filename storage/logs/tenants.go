@@ -25,8 +25,9 @@ func tenantOf(cluster string) logstorage.TenantID {
 	return logstorage.TenantID{AccountID: binary.BigEndian.Uint32(h[:]), ProjectID: binary.BigEndian.Uint32(h[4:])}
 }
 
-// nobody is searched when there is no tenant, so that "count" still answers 0.
-var nobody = logstorage.TenantID{}
+// nobody is searched when there is no tenant, so that "count" still answers 0. It
+// is not 0:0, which others may use of an engine that is shared.
+var nobody = tenantOf("")
 
 // tenants are those that have rows.
 type tenants struct {
@@ -42,6 +43,9 @@ func (t *tenants) add(id logstorage.TenantID) {
 		return
 	}
 	t.mu.Lock()
+	if t.all == nil {
+		t.all = map[logstorage.TenantID]struct{}{}
+	}
 	t.all[id] = struct{}{}
 	t.mu.Unlock()
 }
@@ -79,8 +83,12 @@ func (s *Store) scope(clusters []string) []logstorage.TenantID {
 	if len(ids) == 0 {
 		ids = append(ids, nobody)
 	}
-	// The library walks them beside its own sorted blocks, and misses rows of a
-	// list that is not sorted.
+	return sortTenants(ids)
+}
+
+// sortTenants sorts in place: the library walks them beside its own sorted blocks,
+// and misses rows of a list that is not sorted.
+func sortTenants(ids []logstorage.TenantID) []logstorage.TenantID {
 	slices.SortFunc(ids, func(a, b logstorage.TenantID) int {
 		return cmp.Or(cmp.Compare(a.AccountID, b.AccountID), cmp.Compare(a.ProjectID, b.ProjectID))
 	})

@@ -1,5 +1,5 @@
-// Package remote owns the proof that samples can be with another engine: it
-// builds VictoriaMetrics and Thanos from their modules, starts them on loopback
-// and runs the storage test-suite against them (make remote). It must not know
-// how storage/remote works inside.
+// Package remote owns the proof that samples and lines can be with other engines:
+// it builds VictoriaMetrics, Thanos and VictoriaLogs from their modules, starts them
+// on loopback and runs the storage test-suites against them (make remote). It must
+// not know how storage/remote and storage/logs work inside.
 package remote

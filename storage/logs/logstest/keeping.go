@@ -1,0 +1,239 @@
+package logstest
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+	"github.com/crowsnest-dev/crowsnest/storage/logs"
+)
+
+func (f fixture) appendedLinesAreFoundWithTheirFields(t *testing.T) {
+	open := f.engine(t)
+	s := open()
+	b := Batch("1", dayStart(), "hello")
+	b.Groups[0].Lines[0].Fields = wire.FieldsOf(map[string]string{"level": "WARNING", "trace_id": "abc", "pod": "forged", "_time": "x", fieldBatch: "y"})
+	appendOK(t, s, "prod", b)
+	rs := rows(t, s, logs.Query{Text: `{namespace="shop"} hello`})
+	if len(rs) != 1 {
+		t.Fatalf("got %d rows, want 1", len(rs))
+	}
+	for name, want := range map[string]string{
+		"_msg": "hello", "level": "warn", "trace_id": "abc", "pod": "cart-1", "cluster": "prod", "node": "n-1",
+		"namespace": "shop", "workload_type": "deployment", "workload": "cart", "stream": "stdout", "container": "app",
+		"_time": dayStart().Format(time.RFC3339Nano), "field.pod": "forged", "field._time": "x",
+		fieldBatch: "", fieldSender: "",
+	} {
+		if got := rs[0].Get(name); got != want {
+			t.Errorf("field %s = %q, want %q", name, got, want)
+		}
+	}
+	if got := rs[0].Get("_stream"); !strings.Contains(got, `cluster="prod"`) || strings.Contains(got, "crowsnest") {
+		t.Errorf("_stream = %s", got)
+	}
+}
+
+func (f fixture) sameBatchIsStoredOnce(t *testing.T) {
+	open := f.engine(t)
+	now := time.Now()
+	reg := prometheus.NewRegistry()
+	s := open(func(o *logs.Options) { o.Registerer = reg })
+	live := Batch("live", now.Add(time.Second), "a", "b") // its lines are later than the first contact
+	old := Batch("old", dayStart(), "c")
+	for range 3 {
+		appendOK(t, s, "prod", live)
+		appendOK(t, s, "prod", old)
+	}
+	// Concurrent resends join the pending one.
+	var wg sync.WaitGroup
+	fresh := Batch("fresh", now.Add(2*time.Second), "d")
+	for range 8 {
+		wg.Go(func() { appendOK(t, s, "prod", fresh) })
+	}
+	wg.Wait()
+	appendOK(t, s, "other", live) // another cluster's batch of the same sender and id
+	if got := count(t, s, "prod"); got != 4 {
+		t.Errorf("got %d lines, want 4", got)
+	}
+	if got := count(t, s, "other"); got != 1+1 {
+		t.Errorf("other cluster: got %d lines, want 2", got)
+	}
+	if got := Counted(t, reg, "crowsnest_logs_batches_duplicate_total", ""); got != 4+7 {
+		t.Errorf("counted %v duplicates, want 11", got)
+	}
+	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+		t.Errorf("metrics: %v %v", problems, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	// A new life knows nothing but what it reads back.
+	s = open()
+	appendOK(t, s, "prod", live)
+	appendOK(t, s, "prod", old)
+	appendOK(t, s, "prod", fresh)
+	if got := count(t, s, "prod"); got != 4 {
+		t.Errorf("after a restart: got %d lines, want 4", got)
+	}
+}
+
+func (f fixture) forgottenBatchesAreAskedFor(t *testing.T) {
+	open := f.engine(t)
+	s := open()
+	now := time.Now()
+	const n = 712 // more than the store remembers of a sender
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			appendOK(t, s, "prod", Batch(strconv.Itoa(i), now.Add(time.Duration(i)*time.Millisecond), "x"))
+		})
+	}
+	wg.Wait()
+	for _, i := range []int{0, 1, 150, 199, 250, n - 1} {
+		appendOK(t, s, "prod", Batch(strconv.Itoa(i), now.Add(time.Duration(i)*time.Millisecond), "x"))
+	}
+	if got := count(t, s, "prod"); got != n {
+		t.Errorf("got %d lines, want %d", got, n)
+	}
+}
+
+func (f fixture) linesOutsideTheRetentionAreDroppedAndCounted(t *testing.T) {
+	open, reg := f.engine(t), prometheus.NewRegistry()
+	s := open(func(o *logs.Options) { o.Registerer = reg })
+	appendOK(t, s, "prod", Batch("old", time.Now().Add(-91*day), "a", "b"))
+	appendOK(t, s, "prod", Batch("ahead", time.Now().UTC().Truncate(day).Add(3*day), "c"))
+	if got := Counted(t, reg, "crowsnest_logs_lines_dropped_total", "too_old"); got != 2 {
+		t.Errorf("too old: %v, want 2", got)
+	}
+	if got := Counted(t, reg, "crowsnest_logs_lines_dropped_total", "too_far_ahead"); got != 1 {
+		t.Errorf("too far ahead: %v, want 1", got)
+	}
+	if got := count(t, s, "prod"); got != 0 {
+		t.Errorf("got %d lines, want 0", got)
+	}
+}
+
+func (f fixture) fieldBounds(t *testing.T) {
+	open := f.engine(t)
+	s := open()
+	b := Batch("1", dayStart(), "x")
+	fields := map[string]string{strings.Repeat("n", 200): "v", "zz_big": strings.Repeat("v", 2<<20)}
+	for i := range 400 {
+		fields[fmt.Sprintf("f%03d", i)] = "v"
+	}
+	b.Groups[0].Lines[0].Fields = wire.FieldsOf(fields)
+	b.Groups[0].Stream.Pod = strings.Repeat("é", 1000)
+	appendOK(t, s, "prod", b)
+	rs := rows(t, s, logs.Query{Text: `{pod="` + strings.Repeat("é", 128) + `"}`})
+	if len(rs) != 1 {
+		t.Fatalf("the row with a long stream value was not found by its stream")
+	}
+	if n := len(rs[0]); n < 256 || n > 256+15 {
+		t.Errorf("row has %d fields", n)
+	}
+}
+
+// A replica that takes over lists the events of the last hour in batches of its
+// own; each is stored once, over restarts of the server, too.
+func (f fixture) eventsAreStoredOnceWhoeverSendsThem(t *testing.T) {
+	open := f.engine(t)
+	at, reg := dayStart(), prometheus.NewRegistry()
+	s := open(func(o *logs.Options) { o.Registerer = reg })
+	appendOK(t, s, "c1", events("a", at, "e1", "e2", "e3"))
+	appendOK(t, s, "c1", events("b", at, "e1", "e2", "e3"))
+	appendOK(t, s, "c1", events("c", at, "e1", "e2", "e3", "e4", "e4"))
+	more := events("d", at, "e2")
+	more.Groups[0].Lines[0].Fields = wire.FieldsOf(map[string]string{"uid": "e2", "count": "2"}) // it happened again
+	appendOK(t, s, "c1", more)
+	appendOK(t, s, "c2", events("a", at, "e1"))
+	if n := count(t, s, "c1"); n != 5 {
+		t.Errorf("%d events, want 4 and a repeated one", n)
+	}
+	if n := Counted(t, reg, "crowsnest_logs_events_duplicate_total", ""); n != 3+4 {
+		t.Errorf("counted %v doubles, want 7", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open()
+	appendOK(t, s, "c1", events("e", at, "e1", "e2", "e3", "e4", "e5"))
+	if n := count(t, s, "c1"); n != 6 {
+		t.Errorf("%d events after a restart, want one more", n)
+	}
+	// Lines of containers are not events, whatever their fields say.
+	b := Batch("f", at, "x", "x")
+	for i := range b.Groups[0].Lines {
+		b.Groups[0].Lines[i].Fields = wire.FieldsOf(map[string]string{"uid": "e1", "count": "1"})
+	}
+	appendOK(t, s, "c1", b)
+	if n := count(t, s, "c1"); n != 8 {
+		t.Errorf("%d rows, want the two lines, too", n)
+	}
+}
+
+// Another replica's batches come while those of the one before are not committed.
+func (f fixture) eventsNotCommittedYet(t *testing.T) {
+	open := f.engine(t)
+	s, at := open(func(o *logs.Options) { o.CommitInterval = 2 * time.Second }), dayStart()
+	appendOK(t, s, "c1", Batch("first", at, "the next commit is an interval away"))
+	uids := make([]string, 500)
+	for i := range uids {
+		uids[i] = fmt.Sprint("uid-", i)
+	}
+	errs := make(chan error)
+	for i := range 4 {
+		go func() { errs <- s.Append(t.Context(), "c1", events(fmt.Sprint("batch-", i), at, uids...)) }()
+	}
+	for range 4 {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := count(t, s, "c1"); n != len(uids)+1 {
+		t.Errorf("%d events, want %d", n, len(uids))
+	}
+}
+
+func (f fixture) deleteCluster(t *testing.T) {
+	open := f.engine(t)
+	s := open()
+	appendOK(t, s, "a", Batch("1", dayStart(), "x"))
+	appendOK(t, s, "b", Batch("1", dayStart(), "x"))
+	if err := s.DeleteCluster(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for count(t, s, "a") != 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("the lines are still there")
+		}
+		time.Sleep(50 * time.Millisecond) // the library works on it in the background and tells nobody
+	}
+	if got := count(t, s, "b"); got != 1 {
+		t.Errorf("the other cluster has %d lines, want 1", got)
+	}
+}
+
+func (f fixture) aClosedStoreSaysSo(t *testing.T) {
+	open := f.engine(t)
+	s := open()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Append(t.Context(), "a", Batch("1", dayStart(), "x")); !errors.Is(err, fault.ErrUnavailable) {
+		t.Errorf("append: %v", err)
+	}
+	if err := s.Query(t.Context(), logs.Query{Text: "*"}, nil); !errors.Is(err, fault.ErrUnavailable) {
+		t.Errorf("query: %v", err)
+	}
+}

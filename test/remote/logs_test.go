@@ -1,0 +1,210 @@
+//go:build peers
+
+package remote
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+	"github.com/crowsnest-dev/crowsnest/storage/logs"
+	"github.com/crowsnest-dev/crowsnest/storage/logs/logstest"
+	remotelogs "github.com/crowsnest-dev/crowsnest/storage/logs/remote"
+)
+
+// Flags that docs/remote-engine.md asks for.
+var victoriaLogsFlags = []string{"-retentionPeriod=90d", "-futureRetention=2d", "-internaldelete.enable", "-memory.allowedBytes=256MiB", "-loggerLevel=ERROR"}
+
+func victoriaLogs(t *testing.T) (program string) {
+	t.Helper()
+	if err := logs.Prepare(256 << 20); err != nil {
+		t.Fatal(err)
+	}
+	return build(t, "victorialogs", "github.com/VictoriaMetrics/VictoriaLogs", "app/victoria-logs")
+}
+
+func startVictoriaLogs(t *testing.T, program string, more ...string) (url string) {
+	t.Helper()
+	at := address(t)
+	args := append([]string{"-storageDataPath=" + t.TempDir(), "-httpListenAddr=" + at}, victoriaLogsFlags...)
+	start(t, "http://"+at+"/health", program, append(args, more...)...)
+	return "http://" + at
+}
+
+func logClient(t *testing.T, url string) *remotelogs.Client {
+	t.Helper()
+	c, err := remotelogs.New(remotelogs.Options{WriteURL: url, QueryURL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func logSuite(t *testing.T, start func(t *testing.T) (url string)) {
+	logstest.Run(t, func(t *testing.T) func(...func(*logs.Options)) *logs.Store {
+		url := start(t)
+		return logstest.Opener(t, logs.Options{}, func() *remotelogs.Client { return logClient(t, url) })
+	}, 5*time.Second)
+}
+
+func TestVictoriaLogs(t *testing.T) {
+	program := victoriaLogs(t)
+	logSuite(t, func(t *testing.T) string { return startVictoriaLogs(t, program) })
+}
+
+// A cluster: one process that is vlinsert and vlselect before two that store.
+func TestVictoriaLogsCluster(t *testing.T) {
+	program := victoriaLogs(t)
+	logSuite(t, func(t *testing.T) string {
+		var nodes []string
+		for range 2 {
+			nodes = append(nodes, strings.TrimPrefix(startVictoriaLogs(t, program), "http://"))
+		}
+		return startVictoriaLogs(t, program, "-storageNode="+strings.Join(nodes, ","))
+	})
+}
+
+// An engine is killed again and again while senders write. What it may lose are the
+// seconds before a kill that it had not written to its disk; the lines before these
+// are all there, and none twice.
+func TestVictoriaLogsIsKilled(t *testing.T) {
+	program, data, at := victoriaLogs(t), t.TempDir(), address(t)
+	var mu sync.Mutex
+	var engine *exec.Cmd
+	run := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		engine = exec.Command(program, append([]string{"-storageDataPath=" + data, "-httpListenAddr=" + at}, victoriaLogsFlags...)...)
+		if err := engine.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kill := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = engine.Process.Kill()
+		_ = engine.Wait()
+	}
+	run()
+	defer kill()
+	s := logstest.Opener(t, logs.Options{}, func() *remotelogs.Client { return logClient(t, "http://"+at) })()
+
+	const senders, linesPerBatch = 4, 50
+	ctx, stop := context.WithTimeout(t.Context(), 60*time.Second)
+	defer stop()
+	type ack struct {
+		line string
+		at   time.Time
+	}
+	acked := make([][]ack, senders)
+	var writing sync.WaitGroup
+	for sender := range senders {
+		writing.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				g := wire.LogGroup{Stream: wire.LogStream{Namespace: "kill", Pod: fmt.Sprint("p-", sender), Stream: "stdout"}}
+				now := time.Now()
+				for i := range linesPerBatch {
+					g.Lines = append(g.Lines, wire.LogLine{Time: now.Add(time.Duration(i) * time.Microsecond).UnixNano(), Message: fmt.Sprintf("%d-%d-%d", sender, n, i)})
+				}
+				b := &wire.LogBatch{Sender: fmt.Sprint("node/", sender), ID: fmt.Sprint(n), Groups: []wire.LogGroup{g}}
+				for ctx.Err() == nil {
+					if err := s.Append(ctx, "c", b); err == nil {
+						for _, l := range g.Lines {
+							acked[sender] = append(acked[sender], ack{l.Message, time.Now()})
+						}
+						break
+					}
+					time.Sleep(100 * time.Millisecond) // as a collector backs off
+				}
+			}
+		})
+	}
+	var kills []time.Time
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(11 * time.Second):
+			kills = append(kills, time.Now())
+			kill()
+			run()
+		}
+	}
+	writing.Wait()
+	for deadline := time.Now().Add(30 * time.Second); s.ReadOnly() != nil && time.Now().Before(deadline); {
+		time.Sleep(100 * time.Millisecond)
+	}
+	seen := map[string]int{}
+	if err := s.Query(t.Context(), logs.Query{Text: "*", Clusters: []string{"c"}}, func(r logs.Row) error { seen[r.Get("_msg")]++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	total, unprotected, lost, doubled := 0, 0, 0, 0
+	for _, all := range acked {
+		for _, a := range all {
+			total++
+			if seen[a.line] > 0 {
+				continue
+			}
+			within := false
+			for _, k := range kills {
+				within = within || (a.at.Before(k) && k.Sub(a.at) < 10*time.Second)
+			}
+			if within {
+				unprotected++
+			} else {
+				lost++
+			}
+		}
+	}
+	for _, n := range seen {
+		if n > 1 {
+			doubled++
+		}
+	}
+	t.Logf("%d kills, %d lines acknowledged: %d lost of the last seconds before a kill, %d others lost, %d doubled", len(kills), total, unprotected, lost, doubled)
+	if lost > 0 || doubled > 0 || total < 1000 || len(kills) < 3 {
+		t.Errorf("lost or doubled lines, or too little was done")
+	}
+}
+
+// The days of the embedded store are VictoriaLogs' own: copied, they are found.
+func TestVictoriaLogsTakesThePast(t *testing.T) {
+	program := victoriaLogs(t)
+	old := t.TempDir()
+	embedded, err := logs.Open(logs.Options{Dir: old})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := logstest.Batch("1", time.Now().Add(-48*time.Hour), "moved", "moved too")
+	if err := embedded.Append(t.Context(), "c", b); err != nil {
+		t.Fatal(err)
+	}
+	if err := embedded.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, at := t.TempDir(), address(t)
+	if err := os.CopyFS(filepath.Join(data, "partitions"), os.DirFS(filepath.Join(old, "partitions"))); err != nil {
+		t.Fatal(err)
+	}
+	start(t, "http://"+at+"/health", program, append([]string{"-storageDataPath=" + data, "-httpListenAddr=" + at}, victoriaLogsFlags...)...)
+	s := logstest.Opener(t, logs.Options{}, func() *remotelogs.Client { return logClient(t, "http://"+at) })()
+	if err := s.Append(t.Context(), "c", b); err != nil { // sent again: it is there
+		t.Fatal(err)
+	}
+	if err := s.Append(t.Context(), "c", logstest.Batch("2", time.Now(), "new")); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := s.Query(t.Context(), logs.Query{Text: "*", Limit: 10}, func(r logs.Row) error { got = append(got, r.Get("_msg")); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if want := "[new moved too moved]"; fmt.Sprint(got) != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
