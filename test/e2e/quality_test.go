@@ -15,7 +15,7 @@ import (
 // else fires in its namespace, and it ends with its cause.
 func TestFaultsAreFound(t *testing.T) {
 	t.Parallel()
-	lab, err := quality.Start(t.Context(), bed.cluster, filepath.Join(t.TempDir(), "lab"), t.Output())
+	lab, err := quality.Start(t.Context(), quality.FromFiles(), bed.cluster, filepath.Join(t.TempDir(), "lab"), t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
@@ -62,16 +63,16 @@ const (
 )
 
 // policies of the suite itself: what people write on their logs.
-func ownPolicies() []Document {
+func ownPolicies(interval time.Duration) []Document {
 	log := func(name, query, op string, threshold float64, need int, namespace string) Document {
 		spec := map[string]any{
 			"level": "log", "objects": map[string]any{"namespaces": []string{namespace}}, "recoverAfter": 2,
 			"conditions": []any{map[string]any{
-				"query": query, "count": map[string]any{}, "period": Interval.String(), "op": op, "thresholds": map[string]any{"warning": threshold},
+				"query": query, "count": map[string]any{}, "period": interval.String(), "op": op, "thresholds": map[string]any{"warning": threshold},
 				"need": need, "of": need, "groupBy": "workload",
 			}},
 		}
-		return document("/policies", meta.KindPolicy, name, spec, time.Duration(need)*Interval)
+		return document("/policies", meta.KindPolicy, name, spec, time.Duration(need)*interval)
 	}
 	return []Document{
 		log("own-log-keyword", "panic", ">", 0, 1, namespaceOf("log-keyword")),
@@ -463,6 +464,23 @@ func Pairs() []Pair {
 		{"log-silence", "scale-to-zero"},
 		{"memory-near-limit", "rolling-update"},
 	}
+}
+
+// outside is what a fault's name ends with when it is measured by FromCadvisor.
+const outside = "@cadvisor"
+
+// Usages are the faults that are measured by FromCadvisor too: those of usage,
+// which is read in another way there.
+func Usages() []string {
+	return []string{"cpu-at-limit" + outside, "memory-near-limit" + outside, "throttling" + outside}
+}
+
+// SetupOf says how a fault or pair is measured.
+func SetupOf(name string) Setup {
+	if strings.HasSuffix(name, outside) {
+		return FromCadvisor()
+	}
+	return FromFiles()
 }
 
 func jobPod(command string) map[string]any {

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,19 +28,41 @@ import (
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
 
-// Interval at which the lab's collectors measure: the shortest, which only
-// cgroup files allow.
-const Interval = 10 * time.Second
+// Setup is how a lab's collectors measure.
+type Setup struct {
+	// Interval at which they do.
+	Interval time.Duration
+	// Divisor of the presets' periods.
+	Divisor int
+	// Outside: one collector reads the kubelets' cAdvisor, and none the nodes' own
+	// files.
+	Outside bool
+}
 
-// Divisor of the presets' periods.
-const Divisor = 6
+// FromFiles measures at the shortest interval, which only cgroup files allow.
+func FromFiles() Setup { return Setup{Interval: 10 * time.Second, Divisor: 6} }
+
+// FromCadvisor measures as the one collector of a small cluster does.
+func FromCadvisor() Setup { return Setup{Interval: 30 * time.Second, Divisor: 2, Outside: true} }
+
+// Readings says what usage is computed from.
+func (s Setup) Readings() string {
+	if s.Outside {
+		return "cAdvisor"
+	}
+	return "cgroup files"
+}
 
 // apiServer of the test cluster.
 const apiServer = "https://" + testbed.Address + ":16443"
 
+// collectors that a lab may have.
+var collectors = []string{"collector-node", "collector-cluster", "collector-all"}
+
 // Lab is a server and its collectors that watch the test cluster, with the
 // presets at divided periods.
 type Lab struct {
+	Setup
 	Cluster *testbed.Cluster
 	Server  *testbed.Server
 	Webhook *testbed.Webhook
@@ -62,9 +85,9 @@ type Lab struct {
 
 // Start brings up the server and the collectors as processes of this machine,
 // which is the cluster's node. Files and logs go to dir.
-func Start(ctx context.Context, cluster *testbed.Cluster, dir string, log io.Writer) (_ *Lab, err error) {
+func Start(ctx context.Context, setup Setup, cluster *testbed.Cluster, dir string, log io.Writer) (_ *Lab, err error) {
 	l := &Lab{
-		Cluster: cluster, Log: log, dir: dir, own: map[string]time.Duration{}, processes: map[string]*testbed.Process{}, starts: map[string][]string{},
+		Setup: setup, Cluster: cluster, Log: log, dir: dir, own: map[string]time.Duration{}, processes: map[string]*testbed.Process{}, starts: map[string][]string{},
 	}
 	defer func() {
 		if err != nil {
@@ -97,11 +120,16 @@ func Start(ctx context.Context, cluster *testbed.Cluster, dir string, log io.Wri
 	collector := func(role string, args ...string) []string {
 		return append([]string{
 			filepath.Join(bin, "crowsnest-collector"), "--role", role, "--kubeconfig", cluster.Kubeconfig, "--server", l.Server.URL, "--listen", "",
-			"--token-file", filepath.Join(dir, "ingest-token"), "--data", filepath.Join(dir, "collector-"+role), "--interval", Interval.String(),
+			"--token-file", filepath.Join(dir, "ingest-token"), "--data", filepath.Join(dir, "collector-"+role), "--interval", l.Interval.String(),
 		}, args...)
 	}
-	l.starts["collector-node"] = collector("node", "--node", testbed.Node, "--kubelet-ca-file", filepath.Join(cluster.State, "pki/ca.crt"))
-	l.starts["collector-cluster"] = collector("cluster", "--component", "scheduler=https://127.0.0.1:20259,controller_manager=https://127.0.0.1:20257")
+	components := []string{"--component", "scheduler=https://127.0.0.1:20259,controller_manager=https://127.0.0.1:20257"}
+	if l.Outside {
+		l.starts["collector-all"] = collector("all", components...)
+	} else {
+		l.starts["collector-node"] = collector("node", "--node", testbed.Node, "--kubelet-ca-file", filepath.Join(cluster.State, "pki/ca.crt"))
+		l.starts["collector-cluster"] = collector("cluster", components...)
+	}
 	if err := l.start("server"); err != nil {
 		return nil, err
 	}
@@ -114,8 +142,13 @@ func Start(ctx context.Context, cluster *testbed.Cluster, dir string, log io.Wri
 	if err := l.configure(ctx); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(l.start("collector-node"), l.start("collector-cluster")); err != nil {
-		return nil, err
+	for _, name := range collectors {
+		if l.starts[name] == nil {
+			continue
+		}
+		if err := l.start(name); err != nil {
+			return nil, err
+		}
 	}
 	watchCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l.stopWatch, l.watch = cancel, newWatch(l.Server)
@@ -142,7 +175,7 @@ func (l *Lab) Stop() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, name := range []string{"collector-node", "collector-cluster", "server"} {
+	for _, name := range append(slices.Clone(collectors), "server") {
 		if p := l.processes[name]; p != nil {
 			_ = p.Stop(20 * time.Second)
 		}
@@ -196,11 +229,11 @@ func (l *Lab) configure(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	documents, err := Presets(Divisor, Interval)
+	documents, err := Presets(l.Divisor, l.Interval)
 	if err != nil {
 		return err
 	}
-	for _, d := range append(documents, ownPolicies()...) {
+	for _, d := range append(documents, ownPolicies(l.Interval)...) {
 		if d.Own > 0 || d.Path == "/policies" {
 			l.own[d.Name] = d.Own
 		}
@@ -314,7 +347,7 @@ func (l *Lab) Settle(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(3 * Interval):
+	case <-time.After(3 * l.Interval):
 	}
 	for _, a := range l.watch.firing() {
 		l.say("fires before anything is broken: %s on %s", a.Policy.Name, a.about())

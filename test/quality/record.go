@@ -27,7 +27,8 @@ const (
 
 // Load reads what was measured so far; none is no error.
 func Load(root string) (Report, error) {
-	out := Report{IntervalSeconds: Interval.Seconds(), PeriodsDividedBy: Divisor, Readings: "cgroup files"}
+	setup := FromFiles()
+	out := Report{IntervalSeconds: setup.Interval.Seconds(), PeriodsDividedBy: setup.Divisor, Readings: setup.Readings()}
 	raw, err := os.ReadFile(filepath.Join(root, reportJSON))
 	if errors.Is(err, fs.ErrNotExist) {
 		return out, nil
@@ -50,7 +51,7 @@ func Names() []string {
 	for _, p := range Pairs() {
 		out = append(out, p.Name())
 	}
-	return out
+	return append(out, Usages()...)
 }
 
 // Record puts a row in the place of what was measured of the same fault before,
@@ -61,6 +62,9 @@ func Record(root string, row Row) error {
 		return err
 	}
 	names := Names()
+	if row.IntervalSeconds == report.IntervalSeconds {
+		row.IntervalSeconds = 0
+	}
 	report.Rows = slices.DeleteFunc(report.Rows, func(r Row) bool { return r.Name == row.Name || !slices.Contains(names, r.Name) })
 	report.Rows = append(report.Rows, row)
 	slices.SortFunc(report.Rows, func(a, b Row) int { return slices.Index(names, a.Name) - slices.Index(names, b.Name) })
@@ -97,6 +101,7 @@ func replace(path string, raw []byte) error {
 // Text is the report for people.
 func (r Report) Text() string {
 	var b strings.Builder
+	other := FromCadvisor()
 	missing, broken, alarms := []string{}, 0, 0
 	for _, name := range Names() {
 		if !slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Name == name }) {
@@ -116,9 +121,10 @@ func (r Report) Text() string {
 A real cluster (test/e2e/cluster) is broken on purpose, one fault after the other and in pairs, and mended again. The policies are those that come with
 the server, at an interval of %.0f s with readings from %s, every period divided by %d; the code is the same. Time counts from when the API, the
 kubelet or the kernel first shows the fault. The bar is what the policy needs by itself (bad periods × period) + one interval + 2 s; any other policy that
-fires is a false alert. %d of %d rows are measured, %d hold; %d false alerts.
+fires is a false alert. Those that end with %s are measured once more at %.0f s, by one collector that reads the kubelets' %s, every period divided by %d.
+%d of %d rows are measured, %d hold; %d false alerts.
 
-`, r.IntervalSeconds, r.Readings, r.PeriodsDividedBy, len(r.Rows), len(Names()), len(r.Rows)-broken, alarms)
+`, r.IntervalSeconds, r.Readings, r.PeriodsDividedBy, outside, other.Interval.Seconds(), other.Readings(), other.Divisor, len(r.Rows), len(Names()), len(r.Rows)-broken, alarms)
 	if len(missing) > 0 {
 		fmt.Fprintf(&b, "Not measured yet: %s.\n\n", strings.Join(missing, ", "))
 	}

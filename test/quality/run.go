@@ -46,10 +46,12 @@ type Finding struct {
 
 // Row is what came of one fault, or of a pair.
 type Row struct {
-	Name     string    `json:"name"`
-	How      string    `json:"how"`
-	Findings []Finding `json:"findings"` // none: it is to be quiet
-	May      []string  `json:"may"`
+	Name string `json:"name"`
+	// IntervalSeconds where it is not the report's.
+	IntervalSeconds float64   `json:"interval_seconds,omitempty"`
+	How             string    `json:"how"`
+	Findings        []Finding `json:"findings"` // none: it is to be quiet
+	May             []string  `json:"may"`
 	// Also is what of that fired.
 	Also []string `json:"also"`
 	// False are alerts that should not have fired, as policy on object.
@@ -85,7 +87,7 @@ type part struct {
 func (l *Lab) Run(ctx context.Context, name string) (Row, error) {
 	began := time.Now()
 	var parts []*part
-	for _, one := range strings.Split(name, "+") {
+	for _, one := range strings.Split(strings.TrimSuffix(name, outside), "+") {
 		i := slices.IndexFunc(Faults(), func(f Fault) bool { return f.Name == one })
 		if i < 0 {
 			return Row{}, fmt.Errorf("there is no fault %q", one)
@@ -93,7 +95,7 @@ func (l *Lab) Run(ctx context.Context, name string) (Row, error) {
 		f := Faults()[i]
 		parts = append(parts, &part{Fault: f, ns: namespaceOf(f.Name), shown: make([]time.Time, len(f.Find)), found: make([]*Alert, len(f.Find)), told: make([]time.Time, len(f.Find))})
 	}
-	row := Row{Name: name, Findings: []Finding{}, May: []string{}, Also: []string{}, False: []string{}, Wrong: []string{}, Date: began.UTC().Format(time.DateOnly)}
+	row := Row{Name: name, Findings: []Finding{}, May: []string{}, Also: []string{}, False: []string{}, Wrong: []string{}, IntervalSeconds: l.Interval.Seconds(), Date: began.UTC().Format(time.DateOnly)}
 	for _, p := range parts {
 		if row.How != "" {
 			row.How += "; then "
@@ -209,7 +211,7 @@ func (l *Lab) bar(e Expect) time.Duration {
 	if own == 0 {
 		own = l.own[e.Policy]
 	}
-	return own + Interval + slack
+	return own + l.Interval + slack
 }
 
 // awaitEnd waits until all that the faults had fire has ended.
@@ -239,7 +241,7 @@ func (l *Lab) judge(ctx context.Context, row *Row, parts []*part, start time.Tim
 	for _, p := range parts {
 		for i, e := range p.Find {
 			expected[e.Policy] = true
-			f := Finding{Policy: e.Policy, OwnSeconds: round(l.bar(e) - Interval - slack), BarSeconds: round(l.bar(e))}
+			f := Finding{Policy: e.Policy, OwnSeconds: round(l.bar(e) - l.Interval - slack), BarSeconds: round(l.bar(e))}
 			switch {
 			case p.shown[i].IsZero():
 				wrong("%s did not show within %s", p.Name, p.Delay)
@@ -299,7 +301,7 @@ func (l *Lab) judge(ctx context.Context, row *Row, parts []*part, start time.Tim
 			}
 		}
 	}
-	busiest := l.watch.busiest(start.Add(-time.Minute))
+	busiest := l.watch.busiest(start.Add(-time.Minute), l.Interval)
 	for _, a := range all {
 		if a.Fired.Before(start) {
 			continue

@@ -162,8 +162,8 @@ func (w *watch) measureLocked(now time.Time) {
 }
 
 // busiest gives the most that the machine's CPUs were used since a time, over
-// the lab's interval, in per cent.
-func (w *watch) busiest(since time.Time) float64 {
+// an interval, in per cent.
+func (w *watch) busiest(since time.Time, interval time.Duration) float64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	most := 0.0
@@ -172,7 +172,7 @@ func (w *watch) busiest(since time.Time) float64 {
 			continue
 		}
 		for _, to := range w.busy[i+1:] {
-			if to.at.Sub(from.at) < Interval {
+			if to.at.Sub(from.at) < interval {
 				continue
 			}
 			if total := to.total - from.total; total > 0 {

@@ -86,13 +86,38 @@ func run(ctx context.Context, only string, most time.Duration, atOnce bool) (err
 	if err != nil {
 		return err
 	}
-	lab, err := quality.Start(ctx, cluster, dir, os.Stderr)
+	failed := 0
+	for _, setup := range []quality.Setup{quality.FromFiles(), quality.FromCadvisor()} {
+		var of []string
+		for _, name := range names {
+			if quality.SetupOf(name) == setup {
+				of = append(of, name)
+			}
+		}
+		if len(of) == 0 {
+			continue
+		}
+		n, err := measure(ctx, root, setup, cluster, filepath.Join(dir, setup.Interval.String()), of, began.Add(most), atOnce)
+		if failed += n; err != nil {
+			return fmt.Errorf("%w (logs are in %s)", err, dir)
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d do not hold: %s (logs are in %s)", failed, len(names), filepath.Join(root, "docs/alert-quality.md"), dir)
+	}
+	return os.RemoveAll(dir)
+}
+
+// measure runs those of one setup, beginning none after a time, and says how many
+// do not hold.
+func measure(ctx context.Context, root string, setup quality.Setup, cluster *testbed.Cluster, dir string, names []string, until time.Time, atOnce bool) (failed int, err error) {
+	lab, err := quality.Start(ctx, setup, cluster, dir, os.Stderr)
 	if err != nil {
-		return fmt.Errorf("%w (logs are in %s)", err, dir)
+		return 0, err
 	}
 	defer lab.Stop()
 	if err := lab.Settle(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	if atOnce {
 		lab.Beside = true
@@ -105,26 +130,22 @@ func run(ctx context.Context, only string, most time.Duration, atOnce bool) (err
 			})
 		}
 		wg.Wait()
-		return nil
+		return 0, nil
 	}
-	failed := 0
 	for _, name := range names {
-		if time.Since(began) > most {
-			return fmt.Errorf("the time is over before %s and what follows it", name)
+		if time.Now().After(until) {
+			return failed, fmt.Errorf("the time is over before %s and what follows it", name)
 		}
 		row, err := lab.Run(ctx, name)
 		if err != nil {
-			return fmt.Errorf("%s: %w (logs are in %s)", name, err, dir)
+			return failed, fmt.Errorf("%s: %w", name, err)
 		}
 		if err := quality.Record(root, row); err != nil {
-			return err
+			return failed, err
 		}
 		if !row.Holds {
 			failed++
 		}
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d do not hold: %s (logs are in %s)", failed, len(names), filepath.Join(root, "docs/alert-quality.md"), dir)
-	}
-	return os.RemoveAll(dir)
+	return failed, nil
 }
