@@ -173,9 +173,6 @@ func (e *Engine) rejudge(ctx context.Context, c *compiled, cluster string, sub s
 	for i, cond := range c.conditions {
 		steps = max(steps, warmSteps+int(time.Duration(c.rule.Reach(i))*cond.Period.D()/interval))
 	}
-	if c.promql() || c.lines() {
-		steps = 0 // each would be evaluated anew; what is recorded has to do
-	}
 	from := at.Add(-time.Duration(min(steps, maxWarm)) * interval)
 	p := newPast(e.opts.Inventory, e.opts.Archive, cluster, from, at)
 	if err := p.load(ctx, sub); err != nil {
@@ -190,15 +187,25 @@ func (e *Engine) rejudge(ctx context.Context, c *compiled, cluster string, sub s
 		least = max(least, at.Sub(from)+c.span(i, interval))
 	}
 	w.add(c, interval, least)
-	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: cluster, lines: e.opts.Lines, known: completeness{sure: true, all: at}, only: map[subject]bool{sub: true}}
+	rd := reader{queryable: e.opts.Queryable, cluster: cluster, only: map[subject]bool{sub: true}}
 	if sub.dimensions != "" {
 		rd.only[subject{level: sub.level, object: sub.object}] = true
 	}
+	upTo := func(data readings, t time.Time) readings { return data.upTo(t, sub, c) }
+	if c.promql() || c.lines() {
+		// All steps at once, as a backtest does.
+		b := &replay{live: e, c: c, cluster: meta.ClusterRow{ID: cluster}, interval: interval, begin: from, from: from, to: at, coverage: map[int64]float64{}, active: map[string][]bool{}}
+		if err := b.scanCoverage(ctx); err != nil {
+			return verdict{}, from, false, err
+		}
+		if err := b.grids(ctx, from, at); err != nil {
+			return verdict{}, from, false, err
+		}
+		w.exprs, w.lines = nil, nil
+		upTo = func(data readings, t time.Time) readings { b.asOf(t, &data); return data }
+	}
 	data, err := rd.read(ctx, at, w)
 	if err != nil {
-		return verdict{}, from, false, err
-	}
-	if err := data.exprError(c); err != nil {
 		return verdict{}, from, false, err
 	}
 	var a *incident.Alert // while it fires
@@ -221,7 +228,7 @@ func (e *Engine) rejudge(ctx context.Context, c *compiled, cluster string, sub s
 	for t := from; !t.After(at); t = t.Add(interval) {
 		p.at = t
 		ct := &court{inventory: p, cluster: cluster, at: t, interval: interval, silent: func(catalogue.Place, string) bool { return false }}
-		v, judged = ct.judge(c, sub, a, state, data.upTo(t, sub, c))
+		v, judged = ct.judge(c, sub, a, state, upTo(data, t))
 		if !judged {
 			if v.gone != "" {
 				a, state = nil, evaluate.State{}

@@ -101,3 +101,63 @@ func TestWhy(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Of expressions and of lines the state before is found, too: every moment of
+// their alerts' lives says from where to where it went.
+func TestWhyOfOtherLevels(t *testing.T) {
+	s := newLogScene(t)
+	inv := s.fileInventory()
+	s.engine.opts.Archive, s.engine.opts.Inventory = inv, inv
+	s.cart()
+	s.report(inv, 0)
+	s.resource(meta.KindPolicy, "expr", `  level: promql
+  conditions: [{expr: 'max by (namespace, pod) (other) > 5', period: 30s, op: ">", thresholds: {warning: 5, critical: 50}, need: 2, of: 2}]
+  recoverAfter: 1`)
+	s.resource(meta.KindPolicy, "exists", `  level: promql
+  conditions: [{expr: 'max by (namespace, pod) (other) > 5', period: 30s, severity: warning, need: 2, of: 2}]
+  recoverAfter: 1`)
+	s.resource(meta.KindPolicy, "lines", `  level: log
+  conditions: [{query: "panic", count: {}, period: 30s, op: ">", thresholds: {warning: 0}, groupBy: workload}]
+  recoverAfter: 2`)
+	start := s.now
+	for i, v := range []string{"1", "9", "9", "60", "60", "60", "1", "1", "1", "1"} {
+		s.play(senderRollup, [][]string{{"other", "cart-1", v}}, 0)
+		at, text := s.now.Truncate(interval), "fine"
+		if i >= 2 && i < 5 {
+			text = "panic"
+		}
+		for _, node := range []string{"n-1", "n-2"} {
+			s.write(node, "cart-"+node[2:], "stdout", map[time.Time]string{at.Add(-time.Second): text}, at)
+		}
+		s.engine.countLines(context.Background(), s.now)
+	}
+	step := func(n int) time.Time { return start.Add(time.Duration(n) * interval) }
+	for _, tc := range []struct {
+		policy, object string
+		step           int
+		want           string
+	}{
+		{"expr", "pod shop/cart-1", 2, "[ok]  → "},
+		{"expr", "pod shop/cart-1", 3, "[begins]  → warning"},
+		{"expr", "pod shop/cart-1", 4, "[goes on] warning → warning"},
+		{"expr", "pod shop/cart-1", 5, "[severity] warning → critical"},
+		{"expr", "pod shop/cart-1", 6, "[goes on] critical → critical"},
+		{"exists", "pod shop/cart-1", 3, "[begins]  → warning"},
+		{"exists", "pod shop/cart-1", 5, "[goes on] warning → warning"},
+		{"exists", "pod shop/cart-1", 7, "[ends] warning → "},
+		{"exists", "pod shop/cart-1", 8, "[ok]  → "},
+		{"lines", "shop/deployment/cart", 2, "[ok]  → "},
+		{"lines", "shop/deployment/cart", 3, "[begins]  → warning"},
+		{"lines", "shop/deployment/cart", 5, "[goes on] warning → warning"},
+		{"lines", "shop/deployment/cart", 6, "[goes on] warning → warning"},
+		{"lines", "shop/deployment/cart", 7, "[ends] warning → "},
+	} {
+		why, err := s.engine.Why(context.Background(), s.policyRow(tc.policy), policy.Question{Cluster: "prod-1", Object: tc.object, At: step(tc.step)})
+		if err != nil {
+			t.Fatalf("%s at %d: %v", tc.policy, tc.step, err)
+		}
+		if got := "[" + why.Outcome + "] " + why.Before.Severity + " → " + why.After.Severity; got != tc.want || why.Words == "" {
+			t.Errorf("%s at %d: got %q (%s %s), want %q", tc.policy, tc.step, got, why.Words, why.Reason, tc.want)
+		}
+	}
+}
