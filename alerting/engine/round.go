@@ -36,6 +36,7 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	if len(policies)+len(counts) == 0 {
 		return
 	}
+	e.view.begins(r.source.cluster, r.at)
 	ct := e.court(r)
 	w := newWant()
 	for _, c := range policies {
@@ -73,6 +74,7 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	if !e.commit(ctx, now, changed, quiet) {
 		return
 	}
+	e.view.ended(r.source.cluster, r.at)
 	done := e.opts.Now()
 	took := done.Sub(now)
 	e.metrics.took.Observe(took.Seconds())

@@ -21,7 +21,15 @@ func (e *Engine) silence(ctx context.Context, now time.Time) {
 			continue
 		}
 		c := e.byID[a.Policy.ID]
-		if c == nil || c.spec == nil || a.Sender == "" {
+		if c != nil && c.spec == nil { // it cannot be read, as when its metric was deleted: nobody judges what fires
+			if after := e.unjudged(a, now); after != nil && !after.Firing {
+				changed = append(changed, after)
+			} else if after != nil {
+				quiet = append(quiet, after)
+			}
+			continue
+		}
+		if c == nil || a.Sender == "" {
 			continue
 		}
 		seen, interval := e.born, defaultInterval
@@ -58,6 +66,21 @@ func (e *Engine) silence(ctx context.Context, now time.Time) {
 		}
 	}
 	e.commit(ctx, now, changed, quiet)
+}
+
+// unjudged shows an alert that no policy can judge any more as stale, and ends it
+// after a day; nil: nothing changes.
+func (e *Engine) unjudged(a *incident.Alert, now time.Time) *incident.Alert {
+	after := *a
+	after.Stale = true
+	if !a.State.Newest.IsZero() && !e.silencePaused() && now.Sub(a.State.Newest)-e.skew(a.State.Newest, now) > evaluate.NoDataLimit {
+		e.describeEnd(&after, nil, verdict{state: evaluate.State{At: now}, in: evaluate.Input{At: now}, cause: evaluate.NoData})
+		return &after
+	}
+	if a.Stale {
+		return nil
+	}
+	return &after
 }
 
 // orphans ends the alerts that no evaluation will reach any more: those of

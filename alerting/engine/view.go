@@ -22,6 +22,8 @@ type view struct {
 	intervals map[sourceKey]time.Duration
 	done      map[[2]string]evaluation // by policy id and cluster
 	at        map[string]time.Time     // newest time that was evaluated, by cluster
+	began     map[string]time.Time     // newest time of which something was to be judged, by cluster
+	through   map[string]time.Time     // newest of these whose evaluation came to its end
 	routes    bool                     // there is some
 	fires     map[string]int           // by policy id
 }
@@ -35,7 +37,7 @@ type evaluation struct {
 
 func (v *view) reset() {
 	v.intervals, v.done, v.fires = map[sourceKey]time.Duration{}, map[[2]string]evaluation{}, map[string]int{}
-	v.at = map[string]time.Time{}
+	v.at, v.began, v.through = map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}
 }
 
 func (v *view) interval(cluster, sender string, d time.Duration) {
@@ -49,6 +51,25 @@ func (v *view) arrived(cluster string, at time.Time) {
 	defer v.mu.Unlock()
 	if at.After(v.at[cluster]) {
 		v.at[cluster] = at
+	}
+}
+
+func (v *view) begins(cluster string, at time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if at.After(v.began[cluster]) {
+		v.began[cluster] = at
+	}
+	if v.through[cluster].IsZero() {
+		v.through[cluster] = at // none before it was missed
+	}
+}
+
+func (v *view) ended(cluster string, at time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if at.After(v.through[cluster]) {
+		v.through[cluster] = at
 	}
 }
 
@@ -96,6 +117,20 @@ func (e *Engine) Intervals() map[string]time.Duration {
 		out[k.cluster] = max(out[k.cluster], d)
 	}
 	return out
+}
+
+// Lag says which cluster's evaluation is furthest behind what arrived, and by how
+// much: when samples cannot be read or alerts not be stored. May be called
+// concurrently.
+func (e *Engine) Lag() (cluster string, by time.Duration) {
+	e.view.mu.Lock()
+	defer e.view.mu.Unlock()
+	for id, at := range e.view.began {
+		if d := at.Sub(e.view.through[id]); d > by {
+			cluster, by = id, d
+		}
+	}
+	return cluster, by
 }
 
 // Status says how a policy stands: what it selects now, and where and why it

@@ -365,3 +365,17 @@ func FuzzGlob(f *testing.F) {
 		}
 	})
 }
+
+// Globs and selectors that explode in other engines cost next to nothing.
+func TestGlobsThatExplode(t *testing.T) {
+	began := time.Now()
+	glob := strings.Repeat("*a", 50) + "b"
+	for range 100 {
+		if Glob(glob, strings.Repeat("a", 253)) {
+			t.Fatal("it matches")
+		}
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("took %s", took)
+	}
+}

@@ -283,6 +283,9 @@ func ParseMaintenance(document []byte, known Known) (*Maintenance, error) {
 	if s.Duration.D() < time.Minute || s.Duration.D() > maxDuration {
 		c.add("spec.duration", "must be from 1m to 31d", s.Duration.String())
 	}
+	if s.Starts.Before(known.Now.AddDate(-maxStartYears, 0, 0)) {
+		c.add("spec.starts", fmt.Sprintf("must be within the last %d years: the rule is walked through from there", maxStartYears), s.Starts)
+	}
 	c.recurrence(s)
 	return &o, c.err("maintenance", o.Metadata.Name)
 }

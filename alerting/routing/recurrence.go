@@ -13,9 +13,12 @@ import (
 // previewed is how many coming occurrences are shown.
 const previewed = 5
 
-// maxSteps bounds how many occurrences are walked through in one go. An hourly
-// rule of ten years stays below it.
+// maxSteps bounds how many occurrences are walked through in one go.
 const maxSteps = 100_000
+
+// maxStartYears is how long ago a rule may have begun: an hourly one is walked
+// through in maxSteps.
+const maxStartYears = 10
 
 var errFrequency = errors.New("FREQ must be HOURLY, DAILY, WEEKLY, MONTHLY or YEARLY")
 

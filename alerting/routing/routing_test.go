@@ -58,6 +58,11 @@ func TestWrongFieldsAreToldAllAtOnce(t *testing.T) {
 			[]string{"spec.rrule", "HOURLY"},
 		},
 		{
+			"kind: Maintenance\nspec: {matchers: ['team=\"a\"'], rrule: FREQ=HOURLY, duration: 1h, starts: 1996-01-01T00:00:00Z}",
+			func(b []byte, k Known) error { _, err := ParseMaintenance(b, k); return err },
+			[]string{"spec.starts: must be within the last 10 years"},
+		},
+		{
 			"kind: Maintenance\nspec: {matchers: ['team=\"a\"'], rrule: FREQ=HOURLY, duration: 2h}",
 			func(b []byte, k Known) error { _, err := ParseMaintenance(b, k); return err },
 			[]string{"spec.duration: must be at most 1h0m0s"},
@@ -220,4 +225,59 @@ func FuzzParse(f *testing.F) {
 		_, _ = ParseRoute(b, known)
 		_, _ = ParseInhibition(b, known)
 	})
+}
+
+// Expressions that explode in other engines are refused or cost next to nothing,
+// whatever label they meet.
+func TestExpressionsThatExplode(t *testing.T) {
+	known := Known{Now: now}
+	long := strings.Repeat("x", 4096)
+	for _, expr := range []string{
+		"(x+x+)+y", "(x|x|x)*y", "(.*)*(.*)*(.*)*y", "((a{100}){100}){100}", "(((((x?){30}){30}){30}){30}){30}", strings.Repeat("(", 2000) + "x" + strings.Repeat(")", 2000), strings.Repeat("x?", 1000) + strings.Repeat("x", 1000),
+	} {
+		began := time.Now()
+		spec, err := json.Marshal(map[string]any{
+			"apiVersion": "crowsnest.dev/v1", "kind": "Silence", "metadata": map[string]any{"name": "a"},
+			"spec": map[string]any{"matchers": []string{`team="shop"`, `pod=~"` + expr + `"`}, "until": now.Add(time.Hour)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := ParseSilence(spec, known)
+		if err == nil {
+			set, err := Compile([]meta.Resource{row(t, meta.KindSilence, "a", o.Spec)})
+			if err != nil {
+				t.Errorf("%.40s: taken and then not read: %v", expr, err)
+				continue
+			}
+			for range 10 {
+				set.Muted(facts("team", "shop", "pod", long), nil, now)
+			}
+		} else if !strings.Contains(err.Error(), "spec.matchers[1]") || len(err.Error()) > 6000 {
+			t.Errorf("%.40s: refused with %.200v", expr, err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("%.40s: took %s, refused: %v", expr, took, err)
+		}
+	}
+}
+
+// A rule without an end, and one that never happens, cost a bounded walk.
+func TestRulesThatNeverEndOrBegin(t *testing.T) {
+	starts := now.Add(-9 * 365 * 24 * time.Hour)
+	for rule, many := range map[string]int{
+		"FREQ=HOURLY;BYMINUTE=0": previewed, "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30": 0, "FREQ=DAILY;INTERVAL=100000": 1,
+		"FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29": previewed,
+	} {
+		began := time.Now()
+		spec := MaintenanceSpec{RRule: rule, Timezone: "Europe/Berlin", Starts: &starts}
+		next, err := Preview(spec, now)
+		if err != nil || (many == 0) != (len(next) == 0) || (many == previewed && len(next) != previewed) {
+			t.Errorf("%s: %v, %v", rule, next, err)
+		}
+		_, _ = Active(spec, now)
+		if took := time.Since(began); took > 30*time.Second {
+			t.Errorf("%s: took %s", rule, took)
+		}
+	}
 }

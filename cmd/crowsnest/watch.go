@@ -16,6 +16,8 @@ const (
 	// queueLate is how long a notification may be due before somebody is told
 	// that nothing is sent.
 	queueLate = 5 * time.Minute
+	// evaluationLate is how far evaluation may be behind what arrived.
+	evaluationLate = 3 * time.Minute
 	// silentAfter is how long all collectors of a cluster may be away.
 	silentAfter = 5 * time.Minute
 	// lowSpace is the free part of the data folder's disk that is too little.
@@ -31,8 +33,13 @@ func (a *app) checks(eng *engine.Engine) []watch.Check {
 			return a.meta.Update(ctx, func(*meta.Tx) error { return nil })
 		}},
 		{Name: "evaluation", After: time.Minute, Vital: true, Ask: func(ctx context.Context) error {
-			_, _, err := eng.Routing(ctx) // answered by the loop that evaluates
-			return err
+			if _, _, err := eng.Routing(ctx); err != nil { // answered by the loop that evaluates
+				return err
+			}
+			if cluster, lag := eng.Lag(); lag > evaluationLate {
+				return fmt.Errorf("what arrived from %s is not evaluated since %s", cluster, lag)
+			}
+			return nil
 		}},
 		{Name: "outbox", Ask: func(ctx context.Context) error {
 			var at time.Time

@@ -1,0 +1,94 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
+)
+
+// A policy on a metric that was deleted stops nobody: it says why it is idle, and
+// what it had fire is stale, and over after a day.
+func TestAPolicyOnAMetricThatIsGone(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.object("pod", []string{"cart-1"})
+	s.object("pod", []string{"web-1", "workload=deployment/web"})
+	s.resource(meta.KindTarget, "hook", "")
+	const spec = `  level: pod
+  objects: {names: ["cart-*"]}
+  conditions: [{metric: k8s_pod_rate_cpu_core_used_limit, statistic: last, period: 30s, op: ">", thresholds: {warning: 80}}]
+  notify: {targets: [hook]}`
+	s.resource(meta.KindPolicy, "p", spec)
+	s.resource(meta.KindPolicy, "q", strings.ReplaceAll(spec, "cart-*", "web-*"))
+	rows := [][]string{{"cpu", "cart-1", "90"}, {"cpu", "web-1", "10"}}
+	s.play("node/n-1", rows, 0)
+	s.expect("sent", "hook firing")
+	s.update(func(tx *meta.Tx) error {
+		row, err := tx.Resource(meta.KindPolicy, "default", "p")
+		if err != nil {
+			return err
+		}
+		row.Spec = []byte(strings.ReplaceAll(string(row.Spec), "k8s_pod_rate_cpu_core_used_limit", "shop_orders"))
+		_, err = tx.UpdateResource(row)
+		return err
+	})
+	s.engine.reload(context.Background(), s.now)
+	s.play("node/n-1", [][]string{{"cpu", "cart-1", "10"}, {"cpu", "web-1", "90"}}, 0)
+	s.expect("firing", "cart-1 warning stale, web-1 warning")
+	s.expect("sent", "hook firing")
+	if _, err := s.engine.Status(s.policyRow("p"), nil); err == nil || !strings.Contains(err.Error(), `metric "shop_orders" is not in the catalogue`) {
+		t.Errorf("status: %v", err)
+	}
+	for range 25 {
+		s.wait(time.Hour)
+		s.play("node/n-1", [][]string{{"cpu", "web-1", "90"}}, 0)
+	}
+	s.expect("firing", "web-1 warning")
+	s.expect("ended", "cart-1 no_data")
+	s.expect("sent", "hook resolved")
+}
+
+// brokenStore cannot be read while err is set.
+type brokenStore struct {
+	storage.Queryable
+	err error
+}
+
+func (b *brokenStore) Querier(mint, maxt int64) (storage.Querier, error) {
+	if b.err != nil {
+		return nil, b.err
+	}
+	return b.Queryable.Querier(mint, maxt)
+}
+
+// While samples cannot be read it is known how far evaluation is behind.
+func TestLag(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	broken := &brokenStore{Queryable: s.store}
+	s.engine.opts.Queryable = broken
+	s.object("pod", []string{"cart-1"})
+	s.resource(meta.KindPolicy, "p", `  level: pod
+  conditions: [{metric: k8s_pod_rate_cpu_core_used_limit, statistic: last, period: 30s, op: ">", thresholds: {warning: 80}}]`)
+	rows := [][]string{{"cpu", "cart-1", "10", "10", "10", "10"}}
+	s.play("node/n-1", rows, 0)
+	if _, by := s.engine.Lag(); by != 0 {
+		t.Errorf("behind by %s though all is well", by)
+	}
+	broken.err = errors.New("a disk error")
+	s.play("node/n-1", rows, 0)
+	if cluster, by := s.engine.Lag(); cluster != "prod-1" || by != 2*time.Minute {
+		t.Errorf("%s is behind by %s", cluster, by)
+	}
+	broken.err = nil
+	s.play("node/n-1", rows, 0)
+	if _, by := s.engine.Lag(); by != 0 {
+		t.Errorf("behind by %s after it", by)
+	}
+}
