@@ -53,10 +53,11 @@ type watch struct {
 }
 
 // busy is the time that the machine's CPUs were there and idle up to a moment,
-// in the kernel's ticks.
+// in the kernel's ticks, and what of its disk was used then.
 type busy struct {
 	at          time.Time
 	idle, total float64
+	disk        float64 // of the root file system that is used, in per cent
 }
 
 const watchEvery = 250 * time.Millisecond
@@ -155,10 +156,28 @@ func (w *watch) measureLocked(now time.Time) {
 		}
 	}
 	b.at = now
+	b.disk, _ = usedPercent("/")
 	w.busy = append(w.busy, b)
 	if over := len(w.busy) - 2400; over > 0 {
 		w.busy = w.busy[over:]
 	}
+}
+
+// filling gives how much of the root file system will be used after a while, at
+// the fastest that was seen within the last ten minutes, in per cent.
+func (w *watch) filling(within time.Duration) float64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	most := 0.0
+	for i, from := range w.busy {
+		for _, to := range w.busy[i+1:] {
+			if d := to.at.Sub(from.at); d >= 2*time.Minute {
+				most = max(most, to.disk+(to.disk-from.disk)*float64(within)/float64(d))
+				break
+			}
+		}
+	}
+	return most
 }
 
 // busiest gives the most that the machine's CPUs were used since a time, over
