@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,7 +97,7 @@ func TestDamagedBlockIsTakenOutAndTheRestServed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, block := twoBlocks(t)
 			tc.damage(t, block)
-			var said bytes.Buffer
+			var said heard
 			db := open(t, Options{Dir: dir, Now: func() time.Time { return t0 }, Logger: slog.New(slog.NewTextHandler(&said, nil))})
 			if found := len(db.Quarantined()) == 1; found != tc.atOpen {
 				t.Fatalf("found at open: %v", found)
@@ -203,7 +204,7 @@ func TestTornLogKeepsWhatCanBeReadAndSaysSo(t *testing.T) {
 			if err := os.WriteFile(last, raw, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			var said bytes.Buffer
+			var said heard
 			again := open(t, Options{Dir: torn, Logger: slog.New(slog.NewTextHandler(&said, nil))})
 			if got := len(values(t, again, "x")); got != 101 {
 				t.Errorf("%d samples, want all but the last", got)
@@ -219,6 +220,24 @@ func TestTornLogKeepsWhatCanBeReadAndSaysSo(t *testing.T) {
 			put(t, again, x, t0.Add(time.Hour), 1)
 		})
 	}
+}
+
+// heard keeps what is logged, also while a store goes on logging.
+type heard struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (h *heard) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.Write(p)
+}
+
+func (h *heard) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.String()
 }
 
 var _ tsdb.BlocksToDeleteFunc = (*DB)(nil).blocksToDelete

@@ -188,7 +188,8 @@ func writeFile(path string, raw []byte) error {
 
 // ToRewrite is how many blocks still hold what was deleted.
 func (db *DB) ToRewrite() (blocks int) {
-	for _, m := range db.tsdb.BlockMetas() {
+	metas, _ := db.BlockMetas() // it never fails
+	for _, m := range metas {
 		if m.Stats.NumTombstones > 0 {
 			blocks++
 		}

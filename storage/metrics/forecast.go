@@ -28,6 +28,8 @@ func (db *DB) Room() int64 {
 
 // Size of all blocks in bytes.
 func (db *DB) Size() (bytes int64) {
+	db.described.RLock()
+	defer db.described.RUnlock()
 	for _, b := range db.tsdb.Blocks() {
 		bytes += b.Size()
 	}
@@ -44,6 +46,8 @@ type Growth struct {
 // Growth of the store.
 func (db *DB) Growth() Growth {
 	var blocks []sizedBlock
+	db.described.RLock()
+	defer db.described.RUnlock()
 	for _, b := range db.tsdb.Blocks() {
 		blocks = append(blocks, sizedBlock{b.Meta().MinTime, b.Meta().MaxTime, b.Size()})
 	}

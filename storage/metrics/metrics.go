@@ -156,6 +156,10 @@ type DB struct {
 	registry   *registry // what the TSDB registered
 	compaction compaction
 
+	// described is held for writing while what blocks say of themselves changes,
+	// which the TSDB does without a lock.
+	described sync.RWMutex
+
 	series sync.RWMutex // held while a series is made, until the log has it
 
 	importing sync.Mutex // one import at a time
@@ -480,6 +484,8 @@ func (db *DB) CleanTombstones() error {
 func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matcher) error {
 	db.compaction.mu.Lock()
 	defer db.compaction.mu.Unlock()
+	db.described.Lock()
+	defer db.described.Unlock()
 	return db.tsdb.Delete(ctx, mint, maxt, ms...)
 }
 
@@ -503,7 +509,11 @@ func (db *DB) WALReplayStatus() (tsdb.WALReplayStatus, error) {
 }
 
 // BlockMetas describes the blocks on disk.
-func (db *DB) BlockMetas() ([]tsdb.BlockMeta, error) { return db.tsdb.BlockMetas(), nil }
+func (db *DB) BlockMetas() ([]tsdb.BlockMeta, error) {
+	db.described.RLock()
+	defer db.described.RUnlock()
+	return db.tsdb.BlockMetas(), nil
+}
 
 // RetentionText is the retention as Prometheus' API shows it.
 func (db *DB) RetentionText() string {

@@ -205,7 +205,11 @@ func (db *DB) Verify(ctx context.Context) error { return db.verify(ctx, nil) }
 func (db *DB) verify(ctx context.Context, pace func(context.Context, int) error) error {
 	db.verifying.Lock()
 	defer db.verifying.Unlock()
-	for _, m := range db.tsdb.BlockMetas() {
+	metas, err := db.BlockMetas()
+	if err != nil {
+		return err
+	}
+	for _, m := range metas {
 		if _, done := db.verified[m.ULID]; done {
 			continue
 		}
@@ -225,7 +229,9 @@ func (db *DB) verify(ctx context.Context, pace func(context.Context, int) error)
 			return err
 		}
 	}
-	metas := db.tsdb.BlockMetas()
+	if metas, err = db.BlockMetas(); err != nil {
+		return err
+	}
 	for id := range db.verified {
 		if !slices.ContainsFunc(metas, func(m tsdb.BlockMeta) bool { return m.ULID == id }) {
 			delete(db.verified, id)
