@@ -3,6 +3,7 @@ package classes
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"go.uber.org/goleak"
@@ -277,5 +279,66 @@ func TestSelfMetricsHaveTheirClass(t *testing.T) {
 	}
 	if err := s.ReadOnly(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Each class goes by a size of its own: the oldest blocks of the one that is too
+// large go, and those of others stay.
+func TestEachClassHasItsOwnBoundBySize(t *testing.T) {
+	dir := t.TempDir()
+	const days = 6
+	var size int64
+	for _, store := range []string{"metrics", filepath.Join("classes", Raw)} {
+		for d := range days {
+			w, err := tsdb.NewBlockWriter(slog.New(slog.DiscardHandler), filepath.Join(dir, store), 2*(24*time.Hour).Milliseconds())
+			if err != nil {
+				t.Fatal(err)
+			}
+			app := w.Appender(context.Background())
+			for n := range 1000 {
+				if _, err := app.Append(0, series("up", "prod"), t0.AddDate(0, 0, d-days).Add(time.Duration(n)*time.Minute).UnixMilli(), float64(n*n)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := app.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Flush(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	err := filepath.WalkDir(filepath.Join(dir, "metrics"), func(_ string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			info, err := e.Info()
+			size += info.Size()
+			return err
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir, func(o *Options) { o.Raw.MaxBytes = size / 2 })
+	for class, want := range map[string]func(blocks int, oldest int64) bool{
+		Catalogue: func(blocks int, _ int64) bool { return blocks == days },
+		Raw: func(blocks int, oldest int64) bool {
+			return blocks > 0 && blocks <= days/2 && oldest > t0.AddDate(0, 0, -days).UnixMilli()
+		},
+	} {
+		// Which has the folder read anew, as any compaction does.
+		if err := s.Opened()[class].SnapshotBlocks(context.Background(), filepath.Join(dir, "snapshot of "+class)); err != nil {
+			t.Fatal(err)
+		}
+		metas, err := s.Opened()[class].BlockMetas()
+		if err != nil || len(metas) == 0 || !want(len(metas), metas[0].MinTime) {
+			t.Errorf("%s has %d blocks, %v", class, len(metas), err)
+		}
+	}
+	if text := s.RetentionText(); !strings.HasPrefix(text, "90d, raw 90d or ") {
+		t.Error(text)
 	}
 }

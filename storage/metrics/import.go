@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,16 +46,17 @@ func (db *DB) ImportBlocks(ctx context.Context, dir string) error {
 	if err := db.ReadOnly(); err != nil {
 		return err
 	}
-	paths, err := blocksIn(dir)
+	blocks, err := BlocksIn(dir)
 	if err != nil {
 		return fmt.Errorf("import blocks of %s: %w", dir, err)
 	}
-	for _, path := range paths {
+	for _, b := range blocks {
+		path := filepath.Join(dir, b.ULID.String())
 		if err := db.importBlock(ctx, path); err != nil {
 			return fmt.Errorf("import block %s: %w", path, err)
 		}
 	}
-	if len(paths) == 0 {
+	if len(blocks) == 0 {
 		return nil
 	}
 	// Of the TSDB's public methods this one always reads the folder anew, after
@@ -65,40 +67,35 @@ func (db *DB) ImportBlocks(ctx context.Context, dir string) error {
 	return nil
 }
 
-// blocksIn opens every block of dir once, so that a broken one is found before
-// anything was taken, and lists them by time.
-func blocksIn(dir string) ([]string, error) {
+// BlocksIn opens every block of a folder once, so that a broken one is found
+// before anything is done with the others, and describes them by time. Each lies
+// in a folder of its id.
+func BlocksIn(dir string) ([]tsdb.BlockMeta, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	type found struct {
-		path string
-		mint int64
-	}
-	var blocks []found
+	var out []tsdb.BlockMeta
 	var errs []error
 	for _, e := range entries {
 		if _, err := ulid.ParseStrict(e.Name()); err != nil || !e.IsDir() {
 			continue
 		}
-		path := filepath.Join(dir, e.Name())
-		b, err := tsdb.OpenBlock(nil, path, nil, nil)
+		b, err := tsdb.OpenBlock(nil, filepath.Join(dir, e.Name()), nil, nil)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s is no whole block: %w: %w", e.Name(), fault.ErrInvalid, err))
 			continue
 		}
-		blocks = append(blocks, found{path, b.Meta().MinTime})
+		out = append(out, b.Meta())
+		if b.Meta().ULID.String() != e.Name() {
+			errs = append(errs, fmt.Errorf("%s is the folder of block %s: %w", e.Name(), b.Meta().ULID, fault.ErrInvalid))
+		}
 		if err := b.Close(); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	slices.SortFunc(blocks, func(a, b found) int { return int(min(max(a.mint-b.mint, -1), 1)) })
-	paths := make([]string, len(blocks))
-	for i, b := range blocks {
-		paths[i] = b.path
-	}
-	return paths, errors.Join(errs...)
+	slices.SortFunc(out, func(a, b tsdb.BlockMeta) int { return cmp.Compare(a.MinTime, b.MinTime) })
+	return out, errors.Join(errs...)
 }
 
 // headStart is the first time that is not left to blocks: the start of the

@@ -8,13 +8,14 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/crowsnest-dev/crowsnest/storage/metrics"
 )
 
 // samplesPerImport bounds one request of an import.
@@ -37,7 +38,7 @@ type Block struct {
 // calls done after each. A block that was cut short is sent whole the next time;
 // an engine takes again what it has.
 func (s *Store) SendBlocks(ctx context.Context, dir string, done func(Block) error) error {
-	metas, err := blocksIn(dir)
+	metas, err := metrics.BlocksIn(dir)
 	if err != nil {
 		return fmt.Errorf("send blocks in %s: %w", dir, err)
 	}
@@ -51,30 +52,6 @@ func (s *Store) SendBlocks(ctx context.Context, dir string, done func(Block) err
 		}
 	}
 	return nil
-}
-
-// blocksIn lists the blocks of a folder by time.
-func blocksIn(dir string) ([]tsdb.BlockMeta, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var out []tsdb.BlockMeta
-	for _, e := range entries {
-		if _, err := ulid.ParseStrict(e.Name()); err != nil || !e.IsDir() {
-			continue
-		}
-		b, err := tsdb.OpenBlock(slog.New(slog.DiscardHandler), filepath.Join(dir, e.Name()), nil, nil)
-		if err != nil {
-			return nil, fmt.Errorf("block %s: %w", e.Name(), err)
-		}
-		out = append(out, b.Meta())
-		if err := b.Close(); err != nil {
-			return nil, err
-		}
-	}
-	slices.SortFunc(out, func(a, b tsdb.BlockMeta) int { return int(a.MinTime/1000 - b.MinTime/1000) })
-	return out, nil
 }
 
 func (s *Store) sendBlock(ctx context.Context, path string) (n uint64, err error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/metrics"
 )
 
 // thanosMeta is a block's meta.json with the section that Thanos needs; its
@@ -53,7 +54,7 @@ func UploadBlocks(ctx context.Context, to objstore.Bucket, dir string, labels ma
 	if len(labels) == 0 {
 		return fmt.Errorf("upload blocks: Thanos wants at least one external label, for example crowsnest=migrated: %w", fault.ErrInvalid)
 	}
-	metas, err := blocksIn(dir)
+	metas, err := metrics.BlocksIn(dir)
 	if err != nil {
 		return fmt.Errorf("upload blocks of %s: %w", dir, err)
 	}
