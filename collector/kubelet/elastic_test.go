@@ -205,3 +205,24 @@ func TestPodMetricsOfARealServer(t *testing.T) {
 		t.Errorf("%d containers", len(sets[1].Containers))
 	}
 }
+
+func FuzzPodMetrics(f *testing.F) {
+	f.Add(recorded(f, "podmetrics.json"))
+	f.Add([]byte(`{"items":[{"metadata":{"namespace":"ns","name":"p"},"timestamp":"2026-11-28T07:16:34Z","containers":[{"name":"c","usage":{"cpu":"1e999","memory":"-3Ki"}}]}]}`))
+	now := &state.Snapshot{Synced: true, Nodes: map[string]*object.Node{"v": {Meta: object.Meta{Name: "v"}, Virtual: true}}, Pods: map[string]*object.Pod{
+		"u": {Meta: object.Meta{UID: "u", Namespace: "ns", Name: "p"}, Node: "v", Phase: object.PhaseRunning, Containers: []object.Container{{Name: "c", ID: "c", State: "running"}}},
+	}}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		s, err := New(Options{Fetcher: &fake{}, PodMetrics: func(_ context.Context, into io.Writer) error { _, err := into.Write(body); return err }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, set := range s.readPodMetrics(t.Context(), expectations(now), now) {
+			for _, c := range set.Containers {
+				if c.PodUID != "u" || !(c.CPUCores.V >= 0) || c.CPUCores.V > 1e300 || !(c.WorkingSetBytes.V >= 0) || c.WorkingSetBytes.V > 1e300 {
+					t.Errorf("%+v", c)
+				}
+			}
+		}
+	})
+}

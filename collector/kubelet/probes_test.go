@@ -139,3 +139,19 @@ func BenchmarkProbes(b *testing.B) {
 		}
 	}
 }
+
+func FuzzProbes(f *testing.F) {
+	f.Add([]byte(`prober_probe_total{container="c",namespace="ns",pod="p",pod_uid="u",probe_type="Liveness",result="failed"} 3` + "\n"))
+	f.Add([]byte("prober_probe_total{container=\"c\\\\\\\"\"} 1e400 5\nprober_probe_total{"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r := newProbes(at)
+		_, _ = r.Write(body[:len(body)/2])
+		_, _ = r.Write(body[len(body)/2:])
+		r.rest(r.line)
+		for _, p := range r.out {
+			if p.PodUID == "" || p.Container == "" || p.Probe == "" || !probeResults[p.Result] || !(p.Count.V >= 0) || p.Count.V > 1e300 {
+				t.Errorf("%+v", p)
+			}
+		}
+	})
+}
