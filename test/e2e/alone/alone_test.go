@@ -28,6 +28,8 @@ type rig struct {
 	t       *testing.T
 	cluster *testbed.Cluster
 	server  *testbed.Server
+	// collect starts a collector, which goes on where the one before ended.
+	collect func() *testbed.Process
 }
 
 const workloads = `
@@ -93,17 +95,23 @@ func setUp(t *testing.T) *rig {
 	if err := server.WaitReady(ctx, r.server, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	collector, err := testbed.Start(dir, "collector", filepath.Join(cluster.Root, "bin/crowsnest-collector"), "--role", "all", "--kubeconfig", cluster.Kubeconfig,
-		"--server", r.server.URL, "--token-file", token, "--data", filepath.Join(dir, "collector"), "--interval", interval.String(), "--listen", "", "--no-logs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = collector.Stop(20 * time.Second)
-		if t.Failed() {
-			t.Logf("the collector says:\n%s", collector.Tail(60))
+	started := 0
+	r.collect = func() *testbed.Process {
+		t.Helper()
+		started++
+		collector, err := testbed.Start(dir, fmt.Sprint("collector-", started), filepath.Join(cluster.Root, "bin/crowsnest-collector"), "--role", "all", "--kubeconfig", cluster.Kubeconfig,
+			"--server", r.server.URL, "--token-file", token, "--data", filepath.Join(dir, "collector"), "--interval", interval.String(), "--listen", "", "--no-logs")
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		t.Cleanup(func() {
+			_ = collector.Stop(20 * time.Second)
+			if t.Failed() {
+				t.Logf("a collector says:\n%s", collector.Tail(60))
+			}
+		})
+		return collector
+	}
 	return r
 }
 
@@ -171,6 +179,7 @@ func identity(s testbed.Series) string {
 // sight, Ready turns when the API says so, and usage ends and is said to have.
 func TestNodeDown(t *testing.T) {
 	r := setUp(t)
+	r.collect()
 	const cpu, ready, phase = `k8s_pod_cpu_core_used{namespace="alone"}`, `k8s_node_status_ready`, `k8s_pod_status_phase{namespace="alone"}`
 	r.await(3*time.Minute, "usage of both pods", func(ctx context.Context) error {
 		found, err := r.newest(ctx, cpu)
@@ -313,6 +322,7 @@ func TestNodeDown(t *testing.T) {
 // as some distributions do. What is measured is the same.
 func TestWithoutLabelsTheSameIsMeasured(t *testing.T) {
 	r := setUp(t)
+	collector := r.collect()
 	const all = `{__name__=~"k8s_(pod|container)_.*",namespace="alone"}`
 	values := func(after time.Time) (map[string]float64, error) {
 		found, err := r.newest(t.Context(), all)
@@ -341,11 +351,17 @@ func TestWithoutLabelsTheSameIsMeasured(t *testing.T) {
 	if err != nil || len(before) == 0 {
 		t.Fatalf("%d series, %v", len(before), err)
 	}
+	// A collector that saw the kubelet fail would leave its cAdvisor alone for ten
+	// intervals.
+	if err := collector.Stop(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
 	r.killKubelet()
 	t.Setenv("CADVISOR_BARE", "1")
 	if err := r.cluster.Start(t.Context(), os.Stderr); err != nil {
 		t.Fatal(err)
 	}
+	r.collect()
 	bare := time.Now()
 	r.await(3*time.Minute, "cAdvisor by paths measures", sources("cadvisor_paths"))
 	var missing []string
