@@ -63,6 +63,7 @@ type Source struct {
 	reached map[string]bool // kinds of probes that some peer has answered
 
 	mu      sync.Mutex
+	known   bool // the server has named the peers, none perhaps
 	peers   []wire.Peer
 	answers []wire.PeerAnswer
 }
@@ -117,10 +118,21 @@ func (s *Source) Read(ctx context.Context, _ time.Time, _ *state.Snapshot) []rea
 	}
 	wg.Wait()
 	set := reading.Set{Node: s.o.Node, Source: catalogue.Peers, Partial: true, Took: s.now().Sub(began)}
-	for _, a := range s.Answers() {
+	answers := s.Answers()
+	for _, a := range answers {
 		if a.Result != wire.PeerForbidden {
 			set.Peers = append(set.Peers, reading.Peer{Node: a.Node, Probe: a.Probe, Reached: a.Result == wire.PeerReached, At: a.At})
 		}
+	}
+	s.mu.Lock()
+	known := s.known
+	s.mu.Unlock()
+	switch {
+	case len(set.Peers) > 0 || !known:
+	case len(answers) > 0:
+		set.Lacking = map[string]string{catalogue.NodePeerReached: "no other node has ever answered this one: a network policy may forbid that it asks"}
+	case len(peers) == 0:
+		set.Lacking = map[string]string{catalogue.NodePeerReached: "there is no other node to ask"}
 	}
 	return []reading.Set{set}
 }
@@ -145,7 +157,7 @@ func (s *Source) learn(ctx context.Context) {
 	peers = peers[:min(len(peers), most)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.peers = peers
+	s.peers, s.known = peers, true
 }
 
 // ask asks all peers at the same time.

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -30,6 +31,7 @@ type world struct {
 	answer  []wire.Peer
 	err     error
 	healthy int // status of the collector
+	lacking string
 }
 
 func newWorld(t *testing.T) *world {
@@ -93,6 +95,7 @@ func (w *world) read() (answers, votes string) {
 	if len(sets) != 1 || sets[0].Counts() || sets[0].Node != "n-1" || sets[0].Err != nil {
 		w.t.Fatalf("sets are %+v", sets)
 	}
+	w.lacking = sets[0].Lacking[catalogue.NodePeerReached]
 	var as, vs []string
 	for _, a := range w.source.Answers() {
 		as = append(as, a.Probe+" "+a.Result)
@@ -147,8 +150,8 @@ func TestWhatAnswers(t *testing.T) {
 	}
 	w.err = nil
 	w.read()
-	if got, votes := w.read(); got != "" || votes != "" {
-		t.Errorf("without peers: %s; %s", got, votes)
+	if got, votes := w.read(); got != "" || votes != "" || w.lacking != "there is no other node to ask" {
+		t.Errorf("without peers: %s; %s; %s", got, votes, w.lacking)
 	}
 }
 
@@ -178,6 +181,15 @@ func TestWhatIsForbiddenIsNoVote(t *testing.T) {
 	if got, votes := w.read(); got != "collector forbidden, kubelet reached, node reached" || votes != "n-2 kubelet true, n-2 node true" {
 		t.Errorf("%s; %s", got, votes)
 	}
+	kubelet.Close()
+	w.source.reached = map[string]bool{} // as after a start
+	if got, votes := w.read(); got != "collector forbidden, kubelet forbidden, node reached" || votes != "n-2 node true" || w.lacking != "" {
+		t.Errorf("%s; %s; %s", got, votes, w.lacking) // a refusal is an answer of the node
+	}
+	kubelet = w.kubelet()
+	w.answer = []wire.Peer{peer(address(kubelet), w.answer[0].Collector)}
+	w.now = w.now.Add(learnEvery)
+	w.read()
 	// Another peer answers: now it is known to be allowed.
 	other := peer(address(kubelet), address(w.collector()))
 	other.Node = "n-3"
