@@ -105,6 +105,7 @@ var bodies = map[string]string{
 	"POST " + Prefix + "/maintenances":           `{}`,
 	"PUT " + Prefix + "/maintenances/:name":      `{}`,
 	"POST " + Prefix + "/maintenances/preview":   `{}`,
+	"POST " + Prefix + "/targets/preview":        `{}`,
 	"POST " + Prefix + "/backtests":              `{}`,
 	"POST " + Prefix + "/presets/lookback":       `{}`,
 	"POST " + Prefix + "/inhibitions":            `{}`,

@@ -49,23 +49,8 @@ func (v *targetCheck) spec(s *TargetSpec, name string) {
 		v.add("spec.type", "must be one of "+strings.Join(types, ", "), orNil(s.Type))
 		return
 	}
-	if s.Format == "" && s.Type == TypeWebhook {
-		s.Format = FormatV1
-	}
-	switch {
-	case s.Type != TypeWebhook && s.Format != "":
-		v.add("spec.format", "is for type webhook only; "+s.Type+" has its own", s.Format)
-	case s.Type == TypeWebhook && !slices.Contains(formats, s.Format):
-		v.add("spec.format", "must be one of "+strings.Join(formats, ", "), s.Format)
-	}
-	v.template(s)
+	v.body(s)
 	v.headers(s)
-	if s.MaxBytes == 0 {
-		s.MaxBytes = defaultMaxLen
-	}
-	if s.MaxBytes < minMaxBytes || s.MaxBytes > maxMaxBytes {
-		v.add("spec.maxBytes", fmt.Sprintf("must be from %d to %d", minMaxBytes, maxMaxBytes), s.MaxBytes)
-	}
 	v.channel(s)
 	for i, e := range s.Evidence {
 		if !slices.Contains(evidences, e) {
@@ -84,13 +69,33 @@ func (v *targetCheck) spec(s *TargetSpec, name string) {
 			v.add("spec.rateLimit.per", "must be from 1s to 24h", r.Per.String())
 		}
 	}
+	if h := s.Heartbeat; h != nil && (h.Every.D() < time.Minute || h.Every.D() > 24*time.Hour) {
+		v.add("spec.heartbeat.every", "must be from 1m to 24h", h.Every.String())
+	}
+}
+
+// body checks what shapes a message: all that a preview needs.
+func (v *targetCheck) body(s *TargetSpec) {
+	if s.Format == "" && s.Type == TypeWebhook {
+		s.Format = FormatV1
+	}
+	switch {
+	case s.Type != TypeWebhook && s.Format != "":
+		v.add("spec.format", "is for type webhook only; "+s.Type+" has its own", s.Format)
+	case s.Type == TypeWebhook && !slices.Contains(formats, s.Format):
+		v.add("spec.format", "must be one of "+strings.Join(formats, ", "), s.Format)
+	}
+	v.template(s)
+	if s.MaxBytes == 0 {
+		s.MaxBytes = defaultMaxLen
+	}
+	if s.MaxBytes < minMaxBytes || s.MaxBytes > maxMaxBytes {
+		v.add("spec.maxBytes", fmt.Sprintf("must be from %d to %d", minMaxBytes, maxMaxBytes), s.MaxBytes)
+	}
 	if s.Timezone != "" {
 		if _, err := loadZone(s.Timezone); err != nil {
 			v.add("spec.timezone", err.Error(), s.Timezone)
 		}
-	}
-	if h := s.Heartbeat; h != nil && (h.Every.D() < time.Minute || h.Every.D() > 24*time.Hour) {
-		v.add("spec.heartbeat.every", "must be from 1m to 24h", h.Every.String())
 	}
 }
 

@@ -107,6 +107,7 @@ func Register(api huma.API, o Options) {
 	huma.Register(api, write("replace-target", http.MethodPut, "/targets/{name}", "alerting", "Change a target; its signing key stays", http.StatusOK, notify.Target{}), h.replaceTarget)
 	huma.Register(api, write("delete-target", http.MethodDelete, "/targets/{name}", "alerting", "Delete a target that no policy names", http.StatusNoContent, nil), h.deleteTarget)
 	huma.Register(api, write("test-target", http.MethodPost, "/targets/{name}/test", "alerting", "Send a test message", http.StatusAccepted, nil), h.testTarget)
+	huma.Register(api, write("preview-target", http.MethodPost, "/targets/preview", "alerting", "What a webhook would get of an example of an incident; nothing is sent or kept", http.StatusOK, nil), h.previewTarget)
 	huma.Register(api, write("rotate-target", http.MethodPost, "/targets/{name}/rotate", "alerting", "Make a new signing key, shown this once; the one before signs too for a while", http.StatusOK, nil), h.rotateTarget)
 	huma.Register(api, read("get-message-schema", "/schemas/notification", "alerting", "JSON Schema of the notification that webhooks get, format crowsnest/v1"), h.messageSchema)
 

@@ -205,6 +205,22 @@ func (h *handlers) deleteTarget(ctx context.Context, in *ByName) (*struct{}, err
 	return nil, nil
 }
 
+type targetShape struct {
+	Body notify.Shape
+}
+
+// previewTarget shows a body, of a template that is being written above all.
+func (h *handlers) previewTarget(ctx context.Context, in *targetShape) (*body[notify.Preview], error) {
+	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
+		return nil, problem.Error(err)
+	}
+	p, err := notify.PreviewBody(in.Body, incident.ExampleMessage(h.now(), h.links))
+	if err != nil {
+		return nil, problem.Error(err)
+	}
+	return &body[notify.Preview]{p}, nil
+}
+
 type rotation struct {
 	ByName
 	Overlap string `query:"overlap" default:"24h" doc:"How long the key before signs too, from 0s to 30d."`

@@ -1155,6 +1155,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/targets/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What a webhook would get of an example of an incident; nothing is sent or kept */
+        post: operations["preview-target"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/targets/{name}": {
         parameters: {
             query?: never;
@@ -2917,6 +2934,12 @@ export interface components {
             symptom: string;
             title: string;
         };
+        Preview: {
+            body: string;
+            content_type: string;
+            /** @description What the template fails at on this message; a plain text is sent then. Empty: it does not fail. */
+            fault: string;
+        };
         PreviewWindow: {
             /** Format: date-time */
             from: string;
@@ -3427,6 +3450,22 @@ export interface components {
              * @description The version that the change was made from; another present one is a conflict. Left out: whatever is there is replaced.
              */
             version?: number;
+        };
+        Shape: {
+            /**
+             * @description Left out: crowsnest/v1.
+             * @enum {string}
+             */
+            format?: "crowsnest/v1" | "alertmanager/v4" | "tencent/callback" | "template";
+            /**
+             * Format: int64
+             * @description Left out: 65536.
+             */
+            maxBytes?: number;
+            /** @description For format template. */
+            template?: components["schemas"]["BodyTemplate"];
+            /** @description IANA zone. Left out: UTC. */
+            timezone?: string;
         };
         Signed: {
             /** @description Of the robot's signature check. */
@@ -7334,6 +7373,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Target"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "preview-target": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Shape"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Preview"];
                 };
             };
             /** @description Error */

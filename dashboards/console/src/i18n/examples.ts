@@ -1,6 +1,7 @@
 /** What fields show as examples: names and syntax, the same in every language. */
 export const examples = {
   url: "https://…",
+  contentType: "application/json",
   selector: "tier in (web,api)",
   dimensions: "mountpoint=/var",
   matcher: 'namespace="shop"',

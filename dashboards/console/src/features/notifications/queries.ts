@@ -1,11 +1,15 @@
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { keepPreviousData, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { body, client, items } from "@/api/client";
 import { keys } from "@/api/keys";
 import type { components } from "@/api/schema";
 import { useRefresh } from "@/parts/page";
 
-export type Target = components["schemas"]["Target"];
-export type Maintenance = components["schemas"]["Maintenance"];
+type Schemas = components["schemas"];
+export type Target = Schemas["Target"];
+export type Route = Schemas["Route"];
+export type Inhibition = Schemas["Inhibition"];
+export type Silence = Schemas["Silence"];
+export type Maintenance = Schemas["Maintenance"];
 
 export type DeliveryState = "pending" | "delivered" | "dead" | "superseded" | "skipped" | "all";
 
@@ -38,81 +42,109 @@ export function useTestTarget() {
   });
 }
 
-export function useCreateWebhook() {
+/** What all objects have that are kept by name and revision. */
+export interface Stored {
+  readonly apiVersion: "crowsnest.dev/v1";
+  readonly kind: string;
+  readonly metadata: Schemas["Metadata"];
+  readonly spec: object;
+}
+
+/** How one kind of object is kept, and what else changes with it. */
+export interface Store<T extends Stored> {
+  readonly blank: (name: string, spec: T["spec"]) => T;
+  readonly create: (object: T) => Promise<T>;
+  /** Refused when the revision is no longer the newest; force takes over what somebody else owns. */
+  readonly replace: (object: T, force: boolean) => Promise<T>;
+  readonly remove: (name: string) => Promise<unknown>;
+  readonly changes: readonly (readonly string[])[];
+}
+
+const apiVersion = "crowsnest.dev/v1";
+const at = (object: Stored, force: boolean) => ({ path: { name: object.metadata.name }, query: { force } });
+const named = (name: string) => ({ params: { path: { name } } });
+
+export const targetStore: Store<Target> = {
+  blank: (name, spec) => ({ apiVersion, kind: "Target", metadata: { name }, spec }),
+  create: (o) => body(client.POST("/apis/crowsnest.dev/v1/targets", { body: o })),
+  replace: (o, force) => body(client.PUT("/apis/crowsnest.dev/v1/targets/{name}", { params: at(o, force), body: o })),
+  remove: (name) => client.DELETE("/apis/crowsnest.dev/v1/targets/{name}", named(name)),
+  changes: [keys.targets(), keys.firstUse()],
+};
+
+// A route changes who is told, and whether the first use has still to ask.
+export const routeStore: Store<Route> = {
+  blank: (name, spec) => ({ apiVersion, kind: "Route", metadata: { name }, spec }),
+  create: (o) => body(client.POST("/apis/crowsnest.dev/v1/routes", { body: o })),
+  replace: (o, force) => body(client.PUT("/apis/crowsnest.dev/v1/routes/{name}", { params: at(o, force), body: o })),
+  remove: (name) => client.DELETE("/apis/crowsnest.dev/v1/routes/{name}", named(name)),
+  changes: [keys.routes(), keys.firstUse()],
+};
+
+export const inhibitionStore: Store<Inhibition> = {
+  blank: (name, spec) => ({ apiVersion, kind: "Inhibition", metadata: { name }, spec }),
+  create: (o) => body(client.POST("/apis/crowsnest.dev/v1/inhibitions", { body: o })),
+  replace: (o, force) => body(client.PUT("/apis/crowsnest.dev/v1/inhibitions/{name}", { params: at(o, force), body: o })),
+  remove: (name) => client.DELETE("/apis/crowsnest.dev/v1/inhibitions/{name}", named(name)),
+  changes: [keys.inhibitions()],
+};
+
+export const silenceStore: Store<Silence> = {
+  blank: (name, spec) => ({ apiVersion, kind: "Silence", metadata: { name }, spec }),
+  create: (o) => body(client.POST("/apis/crowsnest.dev/v1/silences", { body: o })),
+  replace: (o, force) => body(client.PUT("/apis/crowsnest.dev/v1/silences/{name}", { params: at(o, force), body: o })),
+  remove: (name) => client.DELETE("/apis/crowsnest.dev/v1/silences/{name}", named(name)),
+  changes: [keys.silences()],
+};
+
+export const maintenanceStore: Store<Maintenance> = {
+  blank: (name, spec) => ({ apiVersion, kind: "Maintenance", metadata: { name }, spec }),
+  create: (o) => body(client.POST("/apis/crowsnest.dev/v1/maintenances", { body: o })),
+  replace: (o, force) => body(client.PUT("/apis/crowsnest.dev/v1/maintenances/{name}", { params: at(o, force), body: o })),
+  remove: (name) => client.DELETE("/apis/crowsnest.dev/v1/maintenances/{name}", named(name)),
+  changes: [keys.maintenances()],
+};
+
+function useChanged<T extends Stored>(store: Store<T>) {
   const queries = useQueryClient();
-  return useMutation({
-    mutationFn: ({ name, url }: { name: string; url: string }) =>
-      body(client.POST("/apis/crowsnest.dev/v1/targets", { body: { apiVersion: "crowsnest.dev/v1", kind: "Target", metadata: { name }, spec: { type: "webhook", url } } })),
-    onSuccess: () => queries.invalidateQueries({ queryKey: ["targets"] }),
-  });
+  return () => Promise.all(store.changes.map((queryKey) => queries.invalidateQueries({ queryKey })));
 }
 
-export function useDeleteTarget() {
-  const queries = useQueryClient();
-  return useMutation({
-    mutationFn: (name: string) => client.DELETE("/apis/crowsnest.dev/v1/targets/{name}", { params: { path: { name } } }),
-    onSuccess: () => queries.invalidateQueries({ queryKey: ["targets"] }),
-  });
+/** Makes an object that has no revision yet, and changes one that has. */
+export function useStored<T extends Stored>(store: Store<T>) {
+  const onSuccess = useChanged(store);
+  return useMutation({ mutationFn: ({ object, force }: { object: T; force: boolean }) => (object.metadata.revision === undefined ? store.create(object) : store.replace(object, force)), onSuccess });
 }
 
-export function useCreateSilence() {
-  const queries = useQueryClient();
-  return useMutation({
-    mutationFn: ({ name, matchers, until, comment }: { name: string; matchers: string[]; until: string; comment: string }) =>
-      body(client.POST("/apis/crowsnest.dev/v1/silences", { body: { apiVersion: "crowsnest.dev/v1", kind: "Silence", metadata: { name }, spec: { matchers, until, ...(comment === "" ? {} : { comment }) } } })),
-    onSuccess: () => queries.invalidateQueries({ queryKey: ["silences"] }),
-  });
+export function useDeleted<T extends Stored>(store: Store<T>) {
+  const onSuccess = useChanged(store);
+  return useMutation({ mutationFn: store.remove, onSuccess });
 }
 
-export function useDeleteSilence() {
-  const queries = useQueryClient();
-  return useMutation({
-    mutationFn: (name: string) => client.DELETE("/apis/crowsnest.dev/v1/silences/{name}", { params: { path: { name } } }),
-    onSuccess: () => queries.invalidateQueries({ queryKey: ["silences"] }),
-  });
+/** A new signing key, shown in the answer and never again; the one before signs too for a day. */
+export function useRotate() {
+  const onSuccess = useChanged(targetStore);
+  return useMutation({ mutationFn: (name: string) => body(client.POST("/apis/crowsnest.dev/v1/targets/{name}/rotate", named(name))), onSuccess });
 }
 
-export interface Window {
-  readonly name: string;
-  readonly matchers: string[];
-  readonly rrule: string;
-  readonly timezone: string;
-  readonly duration: string;
-  readonly starts: string;
-  readonly comment: string;
-}
-
-const maintenance = (w: Window): Maintenance => ({
-  apiVersion: "crowsnest.dev/v1",
-  kind: "Maintenance",
-  metadata: { name: w.name },
-  spec: { matchers: w.matchers, rrule: w.rrule, timezone: w.timezone, duration: w.duration, ...(w.starts === "" ? {} : { starts: w.starts }), ...(w.comment === "" ? {} : { comment: w.comment }) },
-});
-
-/** When a window would be open, as the server reads it. */
-export const usePreview = (w: Window, enabled: boolean) =>
+/** What a webhook of this shape would get of an example of an incident. */
+export const useBodyPreview = (shape: Schemas["Shape"], enabled: boolean) =>
   useQuery({
-    queryKey: [...keys.maintenances(), "preview", w] as const,
-    queryFn: ({ signal }) => body(client.POST("/apis/crowsnest.dev/v1/maintenances/preview", { body: maintenance(w), signal })),
+    queryKey: [...keys.targets(), "preview", shape] as const,
+    queryFn: ({ signal }) => body(client.POST("/apis/crowsnest.dev/v1/targets/preview", { body: shape, signal })),
+    placeholderData: keepPreviousData,
     enabled,
     retry: false,
   });
 
-export function useCreateMaintenance() {
-  const queries = useQueryClient();
-  return useMutation({
-    mutationFn: (w: Window) => body(client.POST("/apis/crowsnest.dev/v1/maintenances", { body: maintenance(w) })),
-    onSuccess: () => queries.invalidateQueries({ queryKey: ["maintenances"] }),
+/** When a window would be open, as the server reads it. */
+export const usePreview = (spec: Maintenance["spec"], enabled: boolean) =>
+  useQuery({
+    queryKey: [...keys.maintenances(), "preview", spec] as const,
+    queryFn: ({ signal }) => body(client.POST("/apis/crowsnest.dev/v1/maintenances/preview", { body: maintenanceStore.blank("preview", spec), signal })),
+    enabled,
+    retry: false,
   });
-}
-
-export function useDeleteMaintenance() {
-  const queries = useQueryClient();
-  return useMutation({
-    mutationFn: (name: string) => client.DELETE("/apis/crowsnest.dev/v1/maintenances/{name}", { params: { path: { name } } }),
-    onSuccess: () => queries.invalidateQueries({ queryKey: ["maintenances"] }),
-  });
-}
 
 export const useRoutes = () =>
   useQuery({
@@ -121,49 +153,9 @@ export const useRoutes = () =>
     refetchInterval: useRefresh(),
   });
 
-/** A route changes who is told, and whether the first use has still to ask. */
-function useRoutesChanged() {
-  const queries = useQueryClient();
-  return () => Promise.all([queries.invalidateQueries({ queryKey: keys.routes() }), queries.invalidateQueries({ queryKey: keys.firstUse() })]);
-}
-
-export function useCreateRoute() {
-  const onSuccess = useRoutesChanged();
-  return useMutation({
-    mutationFn: ({ name, spec }: { name: string; spec: components["schemas"]["RouteSpec"] }) =>
-      body(client.POST("/apis/crowsnest.dev/v1/routes", { body: { apiVersion: "crowsnest.dev/v1", kind: "Route", metadata: { name }, spec } })),
-    onSuccess,
-  });
-}
-
-export function useDeleteRoute() {
-  const onSuccess = useRoutesChanged();
-  return useMutation({
-    mutationFn: (name: string) => client.DELETE("/apis/crowsnest.dev/v1/routes/{name}", { params: { path: { name } } }),
-    onSuccess,
-  });
-}
-
 export const useInhibitions = () =>
   useQuery({
     queryKey: keys.inhibitions(),
     queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/inhibitions", { signal }))),
     refetchInterval: useRefresh(),
   });
-
-export function useCreateInhibition() {
-  const queries = useQueryClient();
-  return useMutation({
-    mutationFn: ({ name, spec }: { name: string; spec: components["schemas"]["InhibitionSpec"] }) =>
-      body(client.POST("/apis/crowsnest.dev/v1/inhibitions", { body: { apiVersion: "crowsnest.dev/v1", kind: "Inhibition", metadata: { name }, spec } })),
-    onSuccess: () => queries.invalidateQueries({ queryKey: keys.inhibitions() }),
-  });
-}
-
-export function useDeleteInhibition() {
-  const queries = useQueryClient();
-  return useMutation({
-    mutationFn: (name: string) => client.DELETE("/apis/crowsnest.dev/v1/inhibitions/{name}", { params: { path: { name } } }),
-    onSuccess: () => queries.invalidateQueries({ queryKey: keys.inhibitions() }),
-  });
-}
