@@ -564,7 +564,8 @@ func play(t *testing.T, path string) {
 			s.wait(duration(words[1]))
 		case "beat": // a sender sends, and nothing that matters here
 			for end := s.now.Add(duration(words[2])); s.now.Before(end); {
-				s.wait(min(end.Sub(s.now), 5*time.Minute))
+				s.now = s.now.Add(min(end.Sub(s.now), 50*time.Second)) // it is not silent
+				s.tick()
 				s.play(words[1], [][]string{{"cpu", "beat-1", "_"}}, 0)
 			}
 		case "clock": // is set
