@@ -21,6 +21,9 @@ const (
 	historyQuiet = 2 * time.Minute
 	// historyLongest is how long a backlog that goes on is waited for.
 	historyLongest = 30 * time.Minute
+	// historyAfter the range is looked for the ends of what began in it; what goes
+	// on for longer is known live.
+	historyAfter = time.Hour
 	// historyWithin is how old late data may be to be looked at.
 	historyWithin = 7 * 24 * time.Hour
 	// maxHistory alerts of one backlog are kept; the rest is counted.
@@ -62,14 +65,18 @@ func (e *Engine) lateHistory(ctx context.Context, now time.Time) *history {
 		if now.Sub(r.LastArrived) < historyQuiet && now.Sub(r.FirstArrived) < historyLongest {
 			continue
 		}
-		if least := now.Add(-historyWithin); r.From.Before(least) {
+		least := now.Add(-historyWithin)
+		if r.From.Before(least) {
 			r.From = least
 		}
 		h := &history{LateRange: r, of: e.clusters[r.Cluster], interval: e.clusterInterval(r.Cluster)}
 		h.of.ID = r.Cluster
 		h.until = now.Add(-h.interval).Truncate(h.interval)
+		if end := r.To.Add(historyAfter).Truncate(h.interval); end.Before(h.until) {
+			h.until = end
+		}
 		for _, c := range e.policies {
-			if c.selection.Cluster(r.Cluster, h.of.Labels) && c.misfit(h.interval) == "" && c.created.Before(r.To) && !(c.lines() && e.opts.Lines == nil) {
+			if r.To.After(least) && c.selection.Cluster(r.Cluster, h.of.Labels) && c.misfit(h.interval) == "" && c.created.Before(r.To) && !(c.lines() && e.opts.Lines == nil) {
 				h.policies = append(h.policies, c)
 			}
 		}
