@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e e2e-alone remote bench accuracy kill generate faults kill-outbox clean
+.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e e2e-alone remote broken bench accuracy kill generate faults kill-outbox clean
 
 CONSOLE := dashboards/console
 CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/crowsnest
@@ -79,6 +79,9 @@ e2e: build ## tests on a real cluster and in a browser; root on Debian; E2E="-ru
 
 e2e-alone: build ## what breaks the whole cluster on purpose: its kubelet killed, cAdvisor without labels; root on Debian, some 15 minutes
 	go test -tags e2e -count 1 -timeout 30m -v ./test/e2e/alone $(E2E)
+
+broken: build ## the console's pages on a server that answers 500, hangs, restarts, is empty, has odd names (some 10 minutes); BROKEN="--only names,empty" for a part
+	bash dashboards/console/e2e/broken.sh $(BROKEN)
 
 remote: ## the storage test-suites on VictoriaMetrics, Thanos and VictoriaLogs, built from their modules (some 15 minutes the first time)
 	go test -tags peers -count 1 -timeout 45m -v ./test/remote

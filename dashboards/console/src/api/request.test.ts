@@ -1,51 +1,59 @@
-import { beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { connection } from "./connection";
-import { problemOf, RequestError } from "./problem";
-import { request } from "./request";
+import { longest, patience, request } from "./request";
 
-const answer = (status: number, body: string) => vi.fn(() => Promise.resolve(new Response(body, { status })));
+/** A server that never answers, unless the one who asks gives up. */
+const hangs = (_: string | Request, init?: RequestInit) =>
+  new Promise<Response>((_resolve, reject) => init?.signal?.addEventListener("abort", () => reject(new DOMException("given up", "AbortError"))));
 
-beforeEach(() => connection.answered(1, true));
+beforeEach(() => {
+  vi.useFakeTimers();
+  connection.answered(0, true);
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
 
-describe("request", () => {
-  it("gives an answer of 2xx", async () => {
-    vi.stubGlobal("fetch", answer(200, "ok"));
-    expect(await (await request("/x")).text()).toBe("ok");
-  });
-
-  it.each([304, 400, 401, 403, 404, 409, 422, 500, 503])("rejects %s", async (status) => {
-    vi.stubGlobal("fetch", vi.fn(() => Promise.resolve(new Response(status === 304 ? null : "{}", { status }))));
-    await expect(request("/x")).rejects.toMatchObject({ name: "RequestError", status });
-  });
-
-  it("says that the server cannot be reached, once it cannot, and is over it with the next answer", async () => {
-    vi.stubGlobal("fetch", vi.fn(() => Promise.reject(new TypeError("failed to fetch"))));
-    await expect(request("/x")).rejects.toMatchObject({ code: "unreachable", unreachable: true });
+describe("a server that does not answer", () => {
+  it("is said to be away, and a question that reads is given up", async () => {
+    vi.spyOn(AbortSignal, "timeout").mockImplementation((ms) => {
+      const c = new AbortController();
+      setTimeout(() => c.abort(), ms);
+      return c.signal;
+    });
+    vi.stubGlobal("fetch", vi.fn(hangs));
+    const asked = request("/apis/x").catch((e: unknown) => e);
+    await vi.advanceTimersByTimeAsync(patience - 1);
+    expect(connection.get().reachable).toBe(true);
+    await vi.advanceTimersByTimeAsync(patience);
     expect(connection.get().reachable).toBe(false);
-    vi.stubGlobal("fetch", answer(404, "{}"));
-    await expect(request("/x")).rejects.toBeInstanceOf(RequestError);
+    await vi.advanceTimersByTimeAsync(longest);
+    expect(await asked).toMatchObject({ status: 0, code: "unreachable" });
+  });
+
+  it("is not said to be away when only one question takes its time", async () => {
+    vi.stubGlobal("fetch", vi.fn((input: string, init?: RequestInit) => (input === "/healthz" ? Promise.resolve(new Response("ok")) : hangs(input, init))));
+    void request("/apis/x").catch(() => undefined);
+    await vi.advanceTimersByTimeAsync(3 * patience);
     expect(connection.get().reachable).toBe(true);
   });
 
-  it("lets a request that was given up be one", async () => {
-    vi.stubGlobal("fetch", vi.fn(() => Promise.reject(new DOMException("gone", "AbortError"))));
-    await expect(request("/x")).rejects.toBeInstanceOf(DOMException);
-    expect(connection.get().reachable).toBe(true);
+  it("is waited for by what changes something", async () => {
+    const fetched = vi.fn(hangs);
+    vi.stubGlobal("fetch", fetched);
+    let ended = false;
+    void request("/apis/x", { method: "POST" }).catch(() => undefined).finally(() => (ended = true));
+    await vi.advanceTimersByTimeAsync(2 * longest);
+    expect(ended).toBe(false);
   });
 });
 
-describe("problemOf", () => {
-  it.each([
-    [
-      "problem details with fields",
-      '{"title":"Invalid policy","status":422,"code":"invalid","detail":"2 fields are wrong","errors":[{"location":"body.spec.period","message":"must be a multiple of 30s"}]}',
-      "2 fields are wrong; body.spec.period: must be a multiple of 30s",
-      "invalid",
-    ],
-    ["Prometheus' shape", '{"status":"error","errorType":"bad_data","error":"parse error"}', "parse error", "bad_data"],
-    ["plain text", "cannot parse query: x\n", "cannot parse query: x", "http"],
-    ["a page of HTML", "<html><body>Bad gateway</body></html>", "The server answered 502.", "http"],
-    ["nothing", "", "The server answered 502.", "http"],
-    ["another JSON", "[1]", "The server answered 502.", "http"],
-  ])("reads %s", (_, body, message, code) => expect(problemOf(502, body)).toMatchObject({ message, code, status: 502 }));
+it("ends when the one who asked gives up, and says nothing of the server", async () => {
+  vi.stubGlobal("fetch", vi.fn(hangs));
+  const stop = new AbortController();
+  const asked = request("/apis/x", { signal: stop.signal }).catch((e: unknown) => e);
+  stop.abort();
+  expect(await asked).toBeInstanceOf(DOMException);
+  expect(connection.get().reachable).toBe(true);
 });

@@ -2,22 +2,46 @@ import { asking as m } from "@/i18n/asking";
 import { connection } from "./connection";
 import { problemOf, RequestError } from "./problem";
 
+/** After so long without an answer the server is asked whether it is there at all: a query may take its time, a server that hangs may not. */
+export const patience = 10_000;
+/** A question that only reads is given up after so long, and asked again by whoever refreshes. */
+export const longest = 90_000;
+
 /**
  * The one way to the server. Resolves with an answer of 2xx only; everything else rejects with a
  * RequestError that carries the server's own words.
  */
 export async function request(input: string | Request, init?: RequestInit): Promise<Response> {
+  const asked = input instanceof Request ? input : undefined;
+  const given = init?.signal ?? asked?.signal;
+  const ours = new AbortController();
+  const ask = setTimeout(() => void probe(), patience);
+  // What changes something is never given up by us: nobody would know whether it was done.
+  const end = (init?.method ?? asked?.method ?? "GET") === "GET" ? setTimeout(() => ours.abort(), longest) : undefined;
   let response: Response;
   try {
-    response = await fetch(input, init);
+    response = await fetch(input, { ...init, signal: given ? AbortSignal.any([given, ours.signal]) : ours.signal });
   } catch (cause) {
-    if (cause instanceof DOMException && cause.name === "AbortError") throw cause;
+    if (cause instanceof DOMException && cause.name === "AbortError" && !ours.signal.aborted) throw cause;
     connection.failed();
     throw new RequestError(m.unreachable, 0, "unreachable");
+  } finally {
+    // The answer has begun; how long it goes on is its own affair, as of a tail.
+    clearTimeout(ask);
+    clearTimeout(end);
   }
   // A proxy that stands in front answers these when the server behind it is gone.
   if (response.status === 502 || response.status === 504) connection.failed();
   else connection.answered(Date.now(), response.status < 500);
   if (!response.ok) throw problemOf(response.status, await response.text());
   return response;
+}
+
+/** Whether the server answers anything. Any answer will do. */
+async function probe(): Promise<void> {
+  try {
+    await fetch("/healthz", { signal: AbortSignal.timeout(patience / 2) });
+  } catch {
+    connection.failed();
+  }
 }
