@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crowsnest-dev/crowsnest/api"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	"github.com/crowsnest-dev/crowsnest/storage/logs/logstest"
 )
@@ -76,4 +78,62 @@ func TestEnginesAreChecked(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, tc.want)
 		}
 	}
+}
+
+// "No line for a minute", from a writer that stops to the alert of its pod, on a whole
+// server; a pod that goes on, and one whose node does not say how far it is, are left
+// alone.
+func TestAWriterThatStops(t *testing.T) {
+	r := startServer(t, t.TempDir(), nil)
+	pod := func(uid, name, node string) *object.Pod {
+		return &object.Pod{Meta: object.Meta{UID: uid, Namespace: "shop", Name: name, CreatedAt: time.Now().Add(-time.Hour)}, Node: node,
+			Phase: object.PhaseRunning, Ready: true, Workload: object.WorkloadRef{Type: "deployment", Name: "cart"},
+			Containers: []object.Container{{Name: "app", State: "running", StartedAt: time.Now().Add(-time.Hour)}}}
+	}
+	inv := wire.InventoryBatch{Session: "s", Sequence: 1, Time: time.Now(), Snapshot: true, Last: true,
+		Nodes: []*object.Node{{Meta: object.Meta{UID: "n1", Name: "n-1", CreatedAt: time.Now().Add(-time.Hour)}, Ready: true}, {Meta: object.Meta{UID: "n2", Name: "n-2", CreatedAt: time.Now().Add(-time.Hour)}, Ready: true}},
+		Pods:  []*object.Pod{pod("p1", "stops", "n-1"), pod("p2", "goes-on", "n-1"), pod("p3", "not-known", "n-2")},
+	}
+	if code, body := r.send("POST", wire.PathInventory, r.ingest, "application/json", compressed(t, inv), "Content-Encoding", "zstd"); code != 204 {
+		t.Fatalf("inventory: %d %s", code, body)
+	}
+	sent := 0
+	write := func(through time.Time, pods ...string) {
+		t.Helper()
+		sent++
+		b := wire.LogBatch{Sender: "node/n-1", ID: fmt.Sprint(sent), Complete: []wire.LogMark{{Node: "n-1", Through: through.UnixNano()}}}
+		for _, name := range pods {
+			b.Groups = append(b.Groups, wire.LogGroup{
+				Stream: wire.LogStream{Namespace: "shop", Pod: name, Container: "app", Stream: "stdout", WorkloadType: "deployment", Workload: "cart", Node: "n-1"},
+				Lines:  []wire.LogLine{{Time: through.Add(-time.Millisecond).UnixNano(), Message: "at work"}},
+			})
+		}
+		if code, body := r.send("POST", wire.PathLogs, r.ingest, "application/json", compressed(t, b), "Content-Encoding", "zstd"); code != 204 {
+			t.Fatalf("logs: %d %s", code, body)
+		}
+	}
+	begin := time.Now().Add(-4 * time.Minute)
+	if begin.UTC().Truncate(day) != time.Now().UTC().Truncate(day) {
+		t.Skip("the UTC day is minutes old, and what is written here is of one")
+	}
+	write(begin, "stops", "goes-on")
+	policy := "apiVersion: crowsnest.dev/v1\nkind: Policy\nmetadata: {name: silence}\nspec:\n  level: log\n  objects: {namespaces: [shop]}\n" +
+		"  conditions: [{query: \"*\", period: 1m, op: \"<\", thresholds: {critical: 1}, groupBy: pod}]\n  recoverAfter: 1\n"
+	if code, body := r.send("POST", api.Prefix+"/policies", "", "application/yaml", []byte(policy)); code != 201 {
+		t.Fatalf("policy: %d %s", code, body)
+	}
+	firing := func() string { return r.get(api.Prefix + "/alerts?policy=silence&state=firing") }
+	write(begin.Add(30*time.Second), "goes-on")
+	write(begin.Add(60*time.Second), "goes-on")
+	write(begin.Add(100*time.Second), "goes-on")
+	eventually(t, "the alert of the pod that stopped", func() bool { return strings.Contains(firing(), `"stops"`) })
+	if got := firing(); strings.Contains(got, "goes-on") || strings.Contains(got, "not-known") {
+		t.Errorf("others fire, too: %s", got)
+	}
+	write(begin.Add(130*time.Second), "stops", "goes-on")
+	write(begin.Add(160*time.Second), "stops", "goes-on")
+	write(begin.Add(190*time.Second), "stops", "goes-on")
+	eventually(t, "its end", func() bool {
+		return !strings.Contains(firing(), `"stops"`)
+	})
 }

@@ -34,11 +34,15 @@ type load struct {
 	padding        int // bytes added to each line
 	interval       time.Duration
 	rounds         int
+	from           time.Duration // after the day's start that the lines begin; noon of yesterday when 0
 }
 
 var loads = map[string]load{
-	"many commits":  {senders: 4, lines: 300, interval: 100 * time.Millisecond, rounds: 5},
-	"large batches": {senders: 6, lines: 3000, padding: 100, interval: 500 * time.Millisecond, rounds: 2},
+	"many commits": {senders: 4, lines: 300, interval: 100 * time.Millisecond, rounds: 5},
+	// Batches of two days come by turns, and those that a kill cut are on both sides of
+	// midnight; some senders are a day further behind.
+	"backlog over midnight": {senders: 4, lines: 90, interval: 100 * time.Millisecond, rounds: 3, from: -2*day - 4*time.Second},
+	"large batches":         {senders: 6, lines: 3000, padding: 100, interval: 500 * time.Millisecond, rounds: 2},
 }
 
 // writerBatch makes batch n of a sender. Its lines are numbered throughout. The
@@ -106,6 +110,9 @@ func TestAcknowledgedLinesSurviveKill(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			start := dayStart()
+			if l.from != 0 {
+				start = time.Now().UTC().Truncate(day).Add(l.from)
+			}
 			next := make([]int, l.senders) // the first batch that was not acknowledged
 			for round := range l.rounds {
 				killRound(t, name, dir, start, next, time.Duration(300+rand.IntN(900))*time.Millisecond)

@@ -3,6 +3,8 @@ package logstest
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -235,5 +237,43 @@ func (f fixture) aClosedStoreSaysSo(t *testing.T) {
 	}
 	if err := s.Query(t.Context(), logs.Query{Text: "*"}, nil); !errors.Is(err, fault.ErrUnavailable) {
 		t.Errorf("query: %v", err)
+	}
+}
+
+// What lines may hold and when they may be of: each is stored as it is, or counted.
+func (f fixture) hostileLines(t *testing.T) {
+	open, reg := f.engine(t), prometheus.NewRegistry()
+	s := open(func(o *logs.Options) { o.Registerer = reg })
+	texts := []string{"a\x00b", "bad \xff\xfe utf-8", "\x1b[31mred\x1b[0m", strings.Repeat("{\"a\":", 10_000), "\n", "_time:5m | delete", strings.Repeat("x", wire.MaxLogLineBytes), "\u202eright to left"}
+	appendOK(t, s, "prod", Batch("hostile", dayStart(), texts...))
+	got := messages(rows(t, s, logs.Query{Text: "*", Clusters: []string{"prod"}, Limit: 100}))
+	slices.Reverse(got)
+	if !slices.Equal(got, texts) {
+		t.Errorf("got %.80q", got)
+	}
+	names := Batch("names", dayStart().Add(time.Minute), "fields")
+	names.Groups[0].Lines[0].Fields = wire.LogFields{{Name: "n\x00ul", Value: "v"}, {Name: "bad\xff", Value: "v"}, {Name: "", Value: "v"}, {Name: "a b | c", Value: "v\x00"}, {Name: "twice", Value: "1"}, {Name: "twice", Value: "2"}}
+	names.Groups[0].Stream.Pod, names.Groups[0].Stream.Workload = "p\x00o\xffd", "\"quoted\\"
+	appendOK(t, s, "prod", names)
+	if got := rows(t, s, logs.Query{Text: "fields", Clusters: []string{"prod"}}); len(got) != 1 || got[0].Get("a b | c") != "v\x00" {
+		t.Errorf("got %q", got)
+	}
+	for id, at := range map[string]time.Time{"1970": time.Unix(1, 0), "2099": time.Date(2099, 12, 31, 0, 0, 0, 0, time.UTC), "2262": time.Unix(0, math.MaxInt64)} {
+		b := Batch(id, time.Unix(0, 1), "x")
+		b.Groups[0].Lines[0].Time = at.UnixNano()
+		appendOK(t, s, "prod", b)
+	}
+	if old, ahead := Counted(t, reg, "crowsnest_logs_lines_dropped_total", "too_old"), Counted(t, reg, "crowsnest_logs_lines_dropped_total", "too_far_ahead"); old != 1 || ahead != 2 {
+		t.Errorf("counted %v too old and %v too far ahead, want 1 and 2", old, ahead)
+	}
+	for id, at := range map[string]int64{"0": 0, "before 1970": -1} {
+		b := Batch(id, dayStart(), "x")
+		b.Groups[0].Lines[0].Time = at
+		if err := s.Append(t.Context(), "prod", b); !errors.Is(err, fault.ErrInvalid) {
+			t.Errorf("a time of %d: %v", at, err)
+		}
+	}
+	if n := count(t, s, "prod"); n != len(texts)+1 {
+		t.Errorf("%d lines, want %d", n, len(texts)+1)
 	}
 }

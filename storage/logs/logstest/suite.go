@@ -26,6 +26,7 @@ func Run(t *testing.T, engine Engine, soon time.Duration) {
 	t.Run("forgotten batches are asked for", f.forgottenBatchesAreAskedFor)
 	t.Run("lines outside the retention are dropped and counted", f.linesOutsideTheRetentionAreDroppedAndCounted)
 	t.Run("field bounds", f.fieldBounds)
+	t.Run("hostile lines", f.hostileLines)
 	t.Run("events are stored once whoever sends them", f.eventsAreStoredOnceWhoeverSendsThem)
 	t.Run("events not committed yet", f.eventsNotCommittedYet)
 	t.Run("delete cluster", f.deleteCluster)
