@@ -61,7 +61,7 @@ type settings struct {
 func newSettings() *settings {
 	return &settings{
 		metricsFor: newPeriod(90*day, day, 3650*day), metricsMax: &size{}, classes: &metricClasses{min: day, max: 3650 * day}, classOf: &clusterClasses{},
-		metricsBlock: newChoice("2h", "1h", "2h"),
+		metricsBlock: newChoice("1h", "1h", "2h"),
 		logsFor:      newPeriod(90*day, day, 3650*day), logsMax: &size{}, logsClusters: &clusterPeriods{min: day, max: 3650 * day},
 		window:       newPeriod(48*time.Hour, 0, 30*day),
 		webhookCIDRs: &cidrs{}, alertmanagers: &addresses{}, seriesPerCluster: 3_000_000, backupsKept: 7, metricsEngine: engineEmbedded, logsEngine: engineEmbedded,
@@ -86,7 +86,7 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.StringVar(&s.metricsWriteURL, "metrics-write-url", "", "of a remote engine: where it takes remote write, for example http://thanos-receive:19291/api/v1/receive")
 	f.StringVar(&s.metricsQueryURL, "metrics-query-url", "", "of a remote engine: the address below which /api/v1/query is, for example http://thanos-query:9090")
 	f.StringVar(&s.metricsHTTPFile, "metrics-http-config", "", "of a remote engine: file of headers, credentials and TLS, as Prometheus' http_config has them")
-	f.Var(s.metricsBlock, "metrics-block", "time of the smallest block of samples: with 1h a start after a kill reads half as much back, and samples at 60 s take about a sixth more disk")
+	f.Var(s.metricsBlock, "metrics-block", "time of the smallest block of samples, 1h or 2h: with 2h a start after a kill reads twice as much back and takes more memory, and samples at 60 s take about a seventh less disk; at 30 s and less both take the same")
 	f.Var(s.classes, "metrics-class", fmt.Sprintf("CLASS=DURATION or CLASS=DURATION:SIZE: how long samples of a class are kept, and in how much space (repeatable): %q for what is not in the catalogue, and up to %d of your own for --metrics-class-of; without one as --metrics-retention says", classes.Raw, classes.MaxNamed))
 	f.Var(s.classOf, "metrics-class-of", "CLUSTER=CLASS: keep all samples of a cluster as a class of --metrics-class says (repeatable); what it sent before stays where it is")
 	f.BoolVar(&s.metricsSync, "metrics-sync", false, "write samples through to the disk before they are acknowledged, so that they survive a power cut; without it they survive a kill of the server")
