@@ -127,12 +127,15 @@ func (s *Source) Read(ctx context.Context, _ time.Time, _ *state.Snapshot) []rea
 	s.mu.Lock()
 	known := s.known
 	s.mu.Unlock()
+	lacking := func(why string) {
+		set.Lacking = map[string]string{catalogue.NodePeerReached: why, catalogue.NodePeersReached: why}
+	}
 	switch {
 	case len(set.Peers) > 0 || !known:
 	case len(answers) > 0:
-		set.Lacking = map[string]string{catalogue.NodePeerReached: "no other node has ever answered this one: a network policy may forbid that it asks"}
+		lacking("no other node has ever answered this one: a network policy may forbid that it asks")
 	case len(peers) == 0:
-		set.Lacking = map[string]string{catalogue.NodePeerReached: "there is no other node to ask"}
+		lacking("there is no other node to ask")
 	}
 	return []reading.Set{set}
 }

@@ -210,7 +210,7 @@ var extras = []Metric{
 		Absent:         "the cluster has one node only, or the peer never got such an answer from any node: a network policy may forbid it",
 	},
 	{
-		Name: "k8s_node_peers_reached", Title: "Peers that reach it", Help: "Of the other nodes that ask this one, the part that got any answer.",
+		Name: NodePeersReached, Title: "Peers that reach it", Help: "Of the other nodes that ask this one, the part that got any answer.",
 		Level: Node, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "peers_reached", Max: 100}, Lacking: notElastic,
 		LackingOutside: "only collectors on nodes ask other nodes",
 		Absent:         "the cluster has one node only, or network policies forbid the nodes' collectors to ask each other",

@@ -24,6 +24,7 @@ const (
 	NodeTCPEstablished       = "k8s_node_tcp_curr_estab"
 	NodeRestarts             = "k8s_node_pod_restart_total"
 	NodePeerReached          = "k8s_node_peer_reached"
+	NodePeersReached         = "k8s_node_peers_reached"
 	ContainerProbes          = "k8s_container_probe_total"
 	WorkloadCPU              = "k8s_workload_cpu_core_used"
 	WorkloadMem              = "k8s_workload_mem_no_cache_bytes"
