@@ -9,7 +9,7 @@ import { useRange } from "@/parts/page";
 import { charts as m } from "@/i18n/charts";
 import { useNow } from "@/ui/now";
 import { resolveRange, toRFC3339 } from "@/ui/time";
-import { fileName, save } from "./export";
+import { type Caption, fileName, picture, save } from "./export";
 import type { ObjectLabels } from "./model";
 
 interface Props {
@@ -21,10 +21,12 @@ interface Props {
   /** The same chart as a panel of a board. */
   readonly panel: BoardPanel;
   readonly csv: () => string;
+  /** What its picture says around the chart. */
+  readonly caption: () => Caption;
 }
 
 /** What can be taken from a chart: its picture, values, query, link, and a policy on it. */
-export function ChartMenu({ title, section, metrics, queries, object, panel, csv }: Props) {
+export function ChartMenu({ title, section, metrics, queries, object, panel, csv, caption }: Props) {
   const range = useRange();
   const now = useNow();
   const [first] = metrics;
@@ -37,18 +39,10 @@ export function ChartMenu({ title, section, metrics, queries, object, panel, csv
     url.searchParams.set("to", toRFC3339(Math.floor(end)));
     copy(url.toString());
   };
-  const picture = () => {
+  const savePicture = () => {
     const canvas = section.current?.querySelector("canvas");
     if (!canvas || !section.current) return;
-    const whole = document.createElement("canvas");
-    whole.width = canvas.width;
-    whole.height = canvas.height;
-    const ctx = whole.getContext("2d");
-    if (!ctx) return;
-    ctx.fillStyle = getComputedStyle(section.current).backgroundColor;
-    ctx.fillRect(0, 0, whole.width, whole.height);
-    ctx.drawImage(canvas, 0, 0);
-    whole.toBlob((blob) => {
+    picture(canvas, section.current, caption())?.toBlob((blob) => {
       if (blob) save(`${fileName(title)}.png`, "image/png", blob);
     });
   };
@@ -84,7 +78,7 @@ export function ChartMenu({ title, section, metrics, queries, object, panel, csv
         <Menu.Item leftSection={<IconFileSpreadsheet size={14} />} onClick={() => save(`${fileName(title)}.csv`, "text/csv", csv())}>
           {m.menu.csv}
         </Menu.Item>
-        <Menu.Item leftSection={<IconPhoto size={14} />} onClick={picture}>
+        <Menu.Item leftSection={<IconPhoto size={14} />} onClick={savePicture}>
           {m.menu.png}
         </Menu.Item>
       </Menu.Dropdown>

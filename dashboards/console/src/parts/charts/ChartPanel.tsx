@@ -5,7 +5,7 @@ import { type ReactNode, useMemo, useRef, useState, useSyncExternalStore } from 
 import type { ClusterId } from "@/api/keys";
 import { chartPanel } from "@/parts/boards/model";
 import { useCompare, useRange, useSetRange } from "@/parts/page";
-import { byUnit, clock, duration, percent } from "@/ui/format";
+import { byUnit, clock, dateTime, duration, percent } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { charts as m } from "@/i18n/charts";
 import { resolveRange, type TimeRange, toRFC3339 } from "@/ui/time";
@@ -13,6 +13,7 @@ import classes from "./ChartPanel.module.css";
 import { CursorStore } from "./cursor";
 import { axisTop, csv, type Line, promql, withPast, lines as toLines, type ObjectLabels, type Panel, shortNames, statistics, statisticWords } from "./model";
 import { ChartMenu } from "./ChartMenu";
+import type { Caption } from "./export";
 import { lineStroke } from "./palette";
 import { useSeen } from "./seen";
 import Plot, { type Mark, type Threshold } from "./Plot";
@@ -44,6 +45,7 @@ export function ChartPanel(props: ChartPanelProps) {
   const range = useRange();
   const setRange = useSetRange();
   const now = useNow();
+  const scheme = useComputedColorScheme("light");
   const section = useRef<HTMLElement>(null);
   const seen = useSeen(section);
   const answer = usePanel(cluster, panel, object, by, stepSeconds, 0, seen);
@@ -100,6 +102,7 @@ export function ChartPanel(props: ChartPanelProps) {
             object={object}
             panel={chartPanel(title, panel, object, by)}
             csv={() => csv(drawn.times, drawn.lines)}
+            caption={() => caption(title, Object.values(object).join(" · "), resolved, drawn.lines, panel.unit, scheme)}
           />
         </span>
         <span className={classes.stat}>
@@ -210,6 +213,20 @@ function Picked({ time, left, at, onClose }: { time: number; left: number; at: {
 /** Of a yes or no, the average is the share of time. */
 const average = (v: number | null | undefined, unit: string): string =>
   unit === "0/1" ? percent(v === null || v === undefined ? v : v * 100) : byUnit(v, unit);
+
+/** What a picture of the chart says: whose it is and when, and the legend. */
+function caption(title: string, object: string, range: { start: number; end: number }, lines: readonly Line[], unit: string, scheme: "light" | "dark"): Caption {
+  return {
+    title,
+    note: `${object} · ${dateTime(range.start)} – ${dateTime(range.end)}`,
+    columns: [m.min, m.avg, m.max, m.last],
+    rows: lines.map((l, i) => {
+      const s = statistics(l.values);
+      const stroke = lineStroke(lines, i, scheme);
+      return { name: l.name, colour: stroke.colour, dash: stroke.dash, cells: [byUnit(s.min, unit), average(s.avg, unit), byUnit(s.max, unit), byUnit(s.last, unit)] };
+    }),
+  };
+}
 
 /** Min, average, max and last of each line, or the value under the cursor. */
 export function Legend({ lines, unit, times, cursor, left }: { lines: readonly Line[]; unit: string; times: readonly number[]; cursor: CursorStore; left: number }) {
