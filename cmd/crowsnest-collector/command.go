@@ -49,13 +49,14 @@ type settings struct {
 	listen     string
 	logLevel   string
 
-	logPath  string
-	logKeep  logs.Keep
-	noLogs   bool
-	logRules logs.Rules
-	hostProc string
-	hostSys  string
-	hostRoot string
+	logPath                      string
+	logKeep                      logs.Keep
+	logConnections, logReadBytes int // through the API server
+	noLogs                       bool
+	logRules                     logs.Rules
+	hostProc                     string
+	hostSys                      string
+	hostRoot                     string
 
 	kubeletInsecure bool
 	kubeletCAFile   string
@@ -145,7 +146,9 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.StringVar(&rules.Select.Annotations, "log-annotations", "", "selector of the pods' annotations that begin with logs.crowsnest.dev/")
 	f.Int64Var(&rules.Limit.Lines, "log-lines-per-second", 0, "what one container may log; the rest is dropped, counted and told in its log (default any)")
 	f.Int64Var(&rules.Limit.Bytes, "log-bytes-per-second", 0, "the same in bytes (default any)")
-	f.Int64Var(&s.logKeep.Bytes, "log-keep-bytes", 0, "what is kept on disk, compressed, of log files that rotation takes while the server is away (default nothing: what the files and their open descriptors hold); not for files that are rotated by copytruncate, of which a kill may then send lines twice")
+	f.IntVar(&s.logConnections, "log-connections", 0, "containers whose logs are followed at once through the API server, in role all; more take turns (default 200)")
+	f.IntVar(&s.logReadBytes, "log-read-bytes-per-second", 0, "what is read of logs through the API server, in role all (default 33554432)")
+	f.Int64Var(&s.logKeep.Bytes, "log-keep-bytes", 256<<20, "what is kept on disk, compressed, of log files that rotation takes while the server is away; 0 keeps nothing but what the files and their open descriptors hold")
 	f.DurationVar(&s.logKeep.Age, "log-keep-age", 0, "how long it is kept (default 24h)")
 	f.StringVar(&s.logKeep.First, "log-backlog", logs.OldestFirst, "oldest: kept log files are sent first, and what comes when they are full is dropped; newest: the oldest make room, and kept files are sent after those in the pods' folders")
 	f.IntVar(&rules.Limit.LineBytes, "log-record-bytes", 0, "longest record; the rest of a longer one is cut off (default 262144, and longer ones become several)")
@@ -228,7 +231,7 @@ func run(ctx context.Context, s settings) error {
 	opened, err := world.Open(ctx, world.Options{
 		Kube: kube.Config{Kubeconfig: s.kubeconfig, Context: s.context, UserAgent: "crowsnest-collector/" + version},
 		Role: s.role, Node: s.node, Owners: client.Owners, Peers: askPeers, ClusterKind: s.clusterKind, Dir: s.data,
-		LogPath: s.logPath, NoLogs: s.noLogs, LogRules: s.logRules, LogKeep: s.logKeep, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
+		LogPath: s.logPath, NoLogs: s.noLogs, LogRules: s.logRules, LogKeep: s.logKeep, LogConnections: s.logConnections, LogReadBytes: s.logReadBytes, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
 		KubeletCAFile: s.kubeletCAFile, KubeletInsecureSkipVerify: s.kubeletInsecure, KubeletPort: s.kubeletPort, NodeInterfaces: nics,
 		Components: s.components, ComponentCAFile: s.componentCAFile, ComponentCertFile: s.componentCertFile, ComponentKeyFile: s.componentKeyFile,
 		Scrape: s.scrape, Logger: log, Registerer: reg,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,6 +45,9 @@ type APIOptions struct {
 	// MaxConnections bounds the containers that are followed at once; default 200.
 	// Where there are more, they take turns.
 	MaxConnections int
+	// MaxBytesPerSecond bounds what is read of all containers together; default 32
+	// MiB. What is over it waits at the API server.
+	MaxBytesPerSecond int
 	// Turn is how long one keeps its connection while others wait; default 10 s.
 	Turn time.Duration
 	// LookBack is how much is read of a container that ran before there was any
@@ -78,6 +82,9 @@ func (o *APIOptions) complete() error {
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 200
 	}
+	if o.MaxBytesPerSecond == 0 {
+		o.MaxBytesPerSecond = 32 << 20
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -89,7 +96,8 @@ func (o *APIOptions) complete() error {
 		bad  bool
 		what string
 	}{{o.Pods == nil, "a reader of pods is required"}, {o.State == nil, "a state is required"}, {o.Dir == "", "a folder for the positions is required"},
-		{o.Sender == "", "a sender is required"}, {o.MaxConnections < 0, "the number of connections must not be negative"}} {
+		{o.Sender == "", "a sender is required"}, {o.MaxConnections < 0, "the number of connections must not be negative"},
+		{o.MaxBytesPerSecond < 0, "the bytes per second must not be negative"}} {
 		if c.bad {
 			errs = append(errs, errors.New(c.what))
 		}
@@ -125,7 +133,8 @@ type API struct {
 	selects   selection
 	next      next // rules of the next Run
 	slots     chan struct{}
-	waiting   atomic.Int64 // followers without a connection
+	pace      *rate.Limiter // of the bytes of all answers
+	waiting   atomic.Int64  // followers without a connection
 	lines     chan apiChunk
 	started   time.Time
 	followers sync.Map // by key: what runs at this moment, for what is complete
@@ -172,7 +181,7 @@ func NewAPI(o APIOptions) (*API, error) {
 		return nil, fmt.Errorf("pod log API: %w", err)
 	}
 	return &API{opts: o, now: o.Now, log: o.Logger, journal: j, counts: newCounters(m), metrics: m, shaper: shaper, selects: selects,
-		slots: make(chan struct{}, o.MaxConnections), lines: make(chan apiChunk), finished: map[string]int{}}, nil
+		slots: make(chan struct{}, o.MaxConnections), pace: rate.NewLimiter(rate.Limit(o.MaxBytesPerSecond), max(o.MaxBytesPerSecond, readBytes)), lines: make(chan apiChunk), finished: map[string]int{}}, nil
 }
 
 // Health counts the lines of all containers.
@@ -698,7 +707,7 @@ func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLog
 	defer close(stop)
 	defer func() { _ = body.Close() }() // lets the reader go
 	texts := make(chan apiText)
-	wg.Go(func() { readTexts(body, texts, stop) })
+	wg.Go(func() { readTexts(paced{ctx, body, f.a.pace}, texts, stop) })
 
 	stream := streamOf(f.id, pod, "")
 	stream.Stream = streams[0]
@@ -771,6 +780,23 @@ func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLog
 			}
 		}
 	}
+}
+
+// paced reads no faster than all answers together may be read.
+type paced struct {
+	ctx  context.Context //nolint:containedctx // of one answer, with which it ends
+	body io.Reader
+	pace *rate.Limiter
+}
+
+func (p paced) Read(b []byte) (int, error) {
+	n, err := p.body.Read(b[:min(len(b), p.pace.Burst())])
+	if n > 0 {
+		if waited := p.pace.WaitN(p.ctx, n); waited != nil && err == nil {
+			err = waited
+		}
+	}
+	return n, err
 }
 
 // apiText is what an answer brought at once.

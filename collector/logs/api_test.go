@@ -412,3 +412,21 @@ func TestAPIJoinsAndMasks(t *testing.T) {
 		}
 	}
 }
+
+// All answers together are read no faster than they may be, and whole.
+func TestAPIBytesPerSecondAreBounded(t *testing.T) {
+	c, s := newCluster(t), newServer(t)
+	c.pods = 2
+	o := c.options(t.TempDir())
+	o.MaxBytesPerSecond = readBytes // as many at once
+	began := time.Now()
+	_, stop := c.run(o, s)
+	c.write(2000) // some 80 KiB of each
+	for i := range c.pods {
+		numbered(t, s.await(fmt.Sprintf("cart-%d/app/stdout", i+1), 2000), 2000)
+	}
+	stop()
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("two answers of 80 KiB took %s at 64 KiB a second", took)
+	}
+}

@@ -42,7 +42,10 @@ type filePos struct {
 	// says then, for stdout and stderr, through where lines were sent.
 	Scan int64     `json:"scan,omitempty"`
 	Done *[2]int64 `json:"done,omitempty"`
-	Last int64     `json:"last,omitempty"` // time of the last line that was read
+	// First and Last are the times of the file's first line and of the last one that
+	// was read.
+	First int64 `json:"first,omitempty"`
+	Last  int64 `json:"last,omitempty"`
 }
 
 // done says through where the lines of a stream were sent.
@@ -69,6 +72,7 @@ type file struct {
 	offset  int64    // the next byte to read
 	began   int64    // the first that was to be read
 	skip    [2]int64 // lines of stdout and stderr that begin before were sent before a restart
+	first   int64    // time of the first line
 	last    int64    // time of the last line, for lines that have none
 	marked  filePos
 	hasMark bool
@@ -172,7 +176,7 @@ func (c *container) begins(f *file, stream int) int64 {
 
 // pos is where the file stands, given what is pending of it.
 func (c *container) pos(f *file) filePos {
-	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset, Last: f.last}
+	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset, First: f.first, Last: f.last}
 	done := [2]int64{c.begins(f, 0), c.begins(f, 1)}
 	if scan := min(done[0], done[1]); scan < f.offset {
 		p.Scan, p.Done = scan, &done
@@ -185,7 +189,7 @@ func (c *container) pos(f *file) filePos {
 
 // resume sets the file to where a position left it.
 func (f *file) resume(p filePos) {
-	f.gen, f.offset, f.last = p.Gen, p.Offset, p.Last
+	f.gen, f.offset, f.first, f.last = p.Gen, p.Offset, p.First, p.Last
 	f.skip = [2]int64{p.done(0), p.done(1)}
 	if p.Scan != 0 {
 		f.offset = max(0, p.Scan)
@@ -565,6 +569,9 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 				p.at = r.modified(f)
 			}
 		}
+		if f.first == 0 {
+			f.first = p.at
+		}
 		start, end := f.offset+int64(consumed), f.offset+int64(consumed+length)
 		stream := streamNumber(p.stream)
 		if start < f.skip[stream] || until != nil && start >= until[stream] {
@@ -819,7 +826,7 @@ func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
 		f.before = f.before[1:]
 	}
 	f.gen++
-	f.offset, f.skip, f.print, f.printLen, f.last, f.written = 0, [2]int64{}, 0, 0, 0, syscall.Timespec{}
+	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.written = 0, [2]int64{}, 0, 0, 0, 0, syscall.Timespec{}
 	if i >= 0 {
 		o := c.files[i]
 		o.copyOf, o.offset, o.began, o.skip = nil, was.offset, was.offset, was.skip

@@ -634,7 +634,7 @@ func (r *Files) scanContainer(c *container) {
 		return
 	}
 	present := r.openAll(c, entries)
-	for range 5 {
+	for range 20 {
 		// What was renamed between the list and the look would be missed, and its
 		// successor taken for it.
 		again, err := os.ReadDir(c.dir)
@@ -864,7 +864,16 @@ func (r *Files) adopt(c *container, f *file) {
 // of time is known. It is told before the first line of what is there.
 func (r *Files) findGap(c *container) {
 	var newest *filePos
-	for _, p := range r.atStart {
+	positions := maps.Clone(r.atStart)
+	if was := r.journal.inFlight; was != nil {
+		for k, p := range was.To {
+			if _, ok := positions[k]; !ok { // perhaps the server has nothing of it
+				p.Last = p.First
+				positions[k] = p
+			}
+		}
+	}
+	for _, p := range positions {
 		if filepath.Dir(p.Path) != c.dir || p.Len < knownHead {
 			continue
 		}

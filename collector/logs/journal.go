@@ -139,9 +139,9 @@ func (j *journal[C]) sources() map[string]C {
 const (
 	// spareSuffix is of the file that the next journal is written into.
 	spareSuffix = ".spare"
-	// journalGrain is what a journal's size is a multiple of, so that one that grows a
-	// little has room where the one before was.
-	journalGrain = 16 << 10
+	// journalRoom is the least that a journal takes of the disk, so that one that
+	// grows has room where the one before was.
+	journalRoom = 512 << 10
 )
 
 // write puts the journal on disk: it is written over the one before the last, synced,
@@ -161,13 +161,17 @@ func (j *journal[C]) write() (err error) {
 	if err != nil {
 		return fmt.Errorf("write positions: %w", err)
 	}
-	size := int64((len(raw)/journalGrain + 1) * journalGrain)
-	if st, err := f.Stat(); err == nil && st.Size() < 4*size {
-		size = max(size, st.Size()) // what was there is written over, not given back
+	if st, err := stat(f); err == nil {
+		if room := int64(max(journalRoom, 2*len(raw))); st.Blocks*512 < room {
+			// Where there is no space, or none can be reserved, what is there may do.
+			_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, room)
+		}
+		if more := st.Size - int64(len(raw)); more > 0 { // written over, not given back
+			raw = append(raw, bytes.Repeat([]byte{'\n'}, int(more))...) // JSON may end so
+		}
 	}
-	raw = append(raw, bytes.Repeat([]byte{'\n'}, int(size)-len(raw))...) // JSON may end so
 	_, err = f.WriteAt(raw, 0)
-	if err = errors.Join(err, f.Truncate(size), f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("write positions: %w", err)
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, spare, unix.AT_FDCWD, j.path, unix.RENAME_EXCHANGE)

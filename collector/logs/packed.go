@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,11 +118,11 @@ func (r *Files) missed(c *container, entries []fs.DirEntry) (out []*file) {
 		if f.fd, err = os.Open(path); err == nil {
 			err = f.identifyPacked(true)
 		}
-		of, had := r.hadOpen(c, f)
-		if err == nil && of != nil {
+		of, at := r.hadOpen(c, f)
+		if of != nil {
 			of.twin = true
 		}
-		if err != nil || len(f.head) == 0 || had {
+		if err != nil || len(f.head) == 0 || of != nil || at != nil && !f.goOn(r, c, *at) {
 			if err != nil {
 				r.log.Warn("look at compressed log file", "path", path, "err", err)
 			}
@@ -148,18 +149,28 @@ func (c *container) madeOf(f *file) *file {
 	return nil
 }
 
-// hadOpen says whether a compressed file was made of one that is or was followed,
-// and gives it if it is known still.
-func (r *Files) hadOpen(c *container, f *file) (of *file, ok bool) {
+// hadOpen gives the file that a compressed one was made of or, if it is not known in
+// this run, its position.
+func (r *Files) hadOpen(c *container, f *file) (of *file, at *filePos) {
 	if of = c.madeOf(f); of != nil {
-		return of, true
+		return of, nil
 	}
-	for _, p := range r.journal.sources() {
-		if filepath.Dir(p.Path) == c.dir && f.beginsAs(p) {
-			return nil, true
-		}
+	known := r.journal.sources()
+	maps.DeleteFunc(known, func(_ string, p filePos) bool { return filepath.Dir(p.Path) != c.dir })
+	if p, ok := positionOf(f, known); ok {
+		return nil, &p
 	}
-	return nil, false
+	return nil, nil
+}
+
+// goOn has a compressed file go on where the one was of which it was made. It is
+// false when that was its end.
+func (f *file) goOn(r *Files, c *container, p filePos) bool {
+	f.resume(p)
+	f.gen, f.hasMark = 0, false
+	r.journal.set(f.key(), c.pos(f)) // the file that it was made of is gone, and will be forgotten
+	size, ok := f.packedSize()
+	return !ok || p.Scan != 0 || size != p.Offset
 }
 
 // findGapNow notices in a running collector what findGap does at a start: what was
@@ -228,12 +239,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 			plain = append(plain, f)
 			continue
 		case at[i] != nil:
-			f.resume(*at[i])
-			f.gen, f.hasMark = 0, false
-			r.journal.set(f.key(), c.pos(f)) // the file that it was made of is gone, and will be forgotten
-			if size, ok := f.packedSize(); ok && at[i].Scan == 0 && size == at[i].Offset {
-				f.done = true
-			}
+			f.done = !f.goOn(r, c, *at[i])
 		case onWay[i]: // all that the server may have of it is in the batch that is made anew
 		case r.firstStart:
 			if size, ok := f.packedSize(); ok {
@@ -291,7 +297,7 @@ func (r *Files) toPacked(c *container, f *file, entries []fs.DirEntry) bool {
 // and what was made of it) the furthest counts.
 func positionOf(f *file, among map[string]filePos) (found filePos, ok bool) {
 	for _, p := range among {
-		if f.beginsAs(p) && (!ok || p.Offset > found.Offset) {
+		if f.beginsAs(p) && (!ok || p.Offset > found.Offset || p.Offset == found.Offset && p.Scan == 0) {
 			found, ok = p, true
 		}
 	}

@@ -53,9 +53,13 @@ type Options struct {
 	NoLogs   bool
 	LogRules logs.Rules // which lines, and in what shape
 	LogKeep  logs.Keep  // what rotation takes while the server is away
-	HostProc string     // default /proc
-	HostSys  string     // default /sys
-	HostRoot string     // default /
+	// LogConnections and LogReadBytes bound what is followed at once, and read a
+	// second, through the API server; defaults as in logs.APIOptions.
+	LogConnections int
+	LogReadBytes   int
+	HostProc       string // default /proc
+	HostSys        string // default /sys
+	HostRoot       string // default /
 
 	KubeletCAFile             string // default the cluster's own CA
 	KubeletInsecureSkipVerify bool
@@ -272,7 +276,7 @@ func outsideSources(o Options, client *kube.Client, sender string, source *kube.
 		return nil
 	}
 	followed, err := logs.NewAPI(logs.APIOptions{
-		Pods: client, State: source, Rules: o.LogRules, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
+		Pods: client, State: source, Rules: o.LogRules, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, MaxConnections: o.LogConnections, MaxBytesPerSecond: o.LogReadBytes, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
 		return err
