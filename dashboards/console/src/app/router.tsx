@@ -8,12 +8,17 @@ import { Page, sharedSearch, text } from "@/parts/page";
 import { Empty, Failure } from "@/ui/Feedback";
 import { Frame } from "./Frame";
 
+/** Whether asking again changes nothing: the question was wrong, not the moment. */
+const refused = (error: Error | null) => error instanceof RequestError && error.status >= 400 && error.status < 500;
+
 export const queryClient = new QueryClient({
   defaultOptions: {
     queries: {
       staleTime: 5000,
       // A second try for what may pass; the refresh comes again soon anyway.
-      retry: (failures, error) => failures < 1 && !(error instanceof RequestError && error.status >= 400 && error.status < 500),
+      retry: (failures, error) => failures < 1 && !refused(error),
+      // What is asked once, and was asked of a server that could not answer, is asked until it can.
+      refetchInterval: ({ state }) => (state.status === "error" && state.data === undefined && !refused(state.error) ? 10_000 : false),
       // The browser's own word on being online says nothing about a server on the same machine.
       networkMode: "always",
     },
