@@ -79,9 +79,10 @@ type file struct {
 	inBatch *batch[filePos] // that has its position last, as what it was in inGen
 	inGen   int
 
-	packed      bool   // compressed, and not unpacked yet
-	unpacked    bool   // fd is a temporary file; dev and ino are the compressed one's
-	head        []byte // of a packed file: its first bytes, unpacked
+	packed      bool      // compressed, and not unpacked yet
+	unpackAt    time.Time // when unpacking is tried again
+	unpacked    bool      // fd is a temporary file; dev and ino are the compressed one's
+	head        []byte    // of a packed file: its first bytes, unpacked
 	keptPath    string
 	kept        bool      // a copy of ours of a file that rotation took
 	keptAt      time.Time // when it was made
@@ -444,9 +445,14 @@ func (r *Files) following(c *container, i int) *file {
 // left says that there is more than was read, stopped that b takes no more.
 func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, until int64) (left, stopped bool, err error) {
 	if f.packed {
+		if now := r.now(); now.Before(f.unpackAt) {
+			c.wakeAt(f.unpackAt)
+			return true, true, nil
+		}
 		if err := r.unpack(f); err != nil {
 			r.log.Warn("unpack log file", "err", err)
-			c.wakeAt(r.now().Add(5 * time.Second))
+			f.unpackAt = r.now().Add(unpackAgain)
+			c.wakeAt(f.unpackAt)
 			return true, true, nil
 		}
 	}

@@ -27,6 +27,8 @@ const (
 	packedSuffix = ".gz"
 	// maxUnpacked bounds what one compressed file may become on the collector's disk.
 	maxUnpacked = 1 << 30
+	// unpackAgain is how long one waits that could not be unpacked: the disk is full.
+	unpackAgain = time.Second
 	// knownHead is the least that tells a file by its beginning: a line has more.
 	knownHead = 32
 	// unpackedName is of the temporary files, for what a kill leaves of them.
