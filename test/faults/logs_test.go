@@ -598,6 +598,8 @@ func (c *counting) stored(t *testing.T) {
 			}
 		}
 		if time.Now().After(deadline) {
+			c.server.kill()
+			c.killCollector()
 			t.Fatalf("nothing arrives\n%s\n%s", c.agent.log.String(), c.server.log.String())
 		}
 	}
@@ -632,6 +634,8 @@ func (c *counting) count(patience time.Duration, what string) {
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
+	c.server.kill() // what they said is whole then
+	c.killCollector()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, c.server.log.String())
 	}
