@@ -459,7 +459,7 @@ func Pairs() []Pair {
 		{"failing-readiness", "node-not-ready"},
 		{"cpu-at-limit", "throttling"},
 		{"collector-killed", "crash-loop"},
-		{"api-server-away", "cpu-at-limit"},
+		{"cpu-at-limit", "api-server-away"}, // the first is begun through the API server
 		{"failing-readiness", "namespace-deleted"},
 		{"log-silence", "scale-to-zero"},
 		{"memory-near-limit", "rolling-update"},
