@@ -26,6 +26,9 @@ const (
 	// long it takes at most until they have seen it and let go of what is its now.
 	// They look each leaseRenew, and at their work as often.
 	settleFor = 2*leaseRenew + 2*time.Second
+	// answerFor bounds a round, and giving a place back: the two follow each other
+	// when the process ends.
+	answerFor = 4 * time.Second
 )
 
 // MembersOptions say who shares work.
@@ -81,17 +84,20 @@ func NewMembers(o MembersOptions) (*Members, error) {
 
 // Run holds a place while work runs, and gives it back after it has ended.
 func (m *Members) Run(ctx context.Context, work func(context.Context) error) error {
-	holding, stop := context.WithCancel(context.WithoutCancel(ctx))
+	// A round that has begun goes to its end: of a place that was taken while nobody
+	// read the answer, nobody would know that it is to be given back.
+	asking := context.WithoutCancel(ctx)
+	holding, stop := context.WithCancel(asking)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for m.round(holding); sleep(holding, leaseRenew); m.round(holding) {
+		for m.round(asking); sleep(holding, leaseRenew); m.round(asking) {
 		}
 	}()
 	err := work(ctx)
 	stop()
 	<-done
-	m.leave(context.WithoutCancel(ctx))
+	m.leave(asking)
 	return err
 }
 
@@ -165,7 +171,7 @@ func weight(place int, key string) uint64 {
 
 // round looks who is there, and takes or renews a place.
 func (m *Members) round(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leaseRenew)
+	ctx, cancel := context.WithTimeout(ctx, answerFor)
 	defer cancel()
 	err := m.look(ctx)
 	if err == nil {
@@ -289,7 +295,7 @@ func (m *Members) write(ctx context.Context, n int, version, holder string, now 
 
 // leave gives the place back, so that the others go on with its work at once.
 func (m *Members) leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leaseRenew)
+	ctx, cancel := context.WithTimeout(ctx, answerFor)
 	defer cancel()
 	m.mu.Lock()
 	n := m.own
