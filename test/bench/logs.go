@@ -454,7 +454,7 @@ func compareRuns(kind logKind, f *logFolder, runs [2][]logRun, version string) (
 		peer := round(medianOf(runs[1], figure))
 		results = append(results, Result{Name: "logs_" + kind.name + "_" + name, Unit: unit, Ours: medianOf(runs[0], figure), Peer: &peer, PeerVersion: "VictoriaLogs " + version, Bar: bar, Note: strings.TrimSpace(more + " " + note)})
 	}
-	add("agent_cpu", "CPU s/M lines", "ratio <= 1", "The whole collector from its start, measuring its node besides; the peer is vlagent, which joins no lines and masks no secrets.", func(r logRun) float64 { return r.agentCPU / millions })
+	add("agent_cpu", "CPU s/M lines", "ratio <= 1", "The whole collector from its start, measuring its node besides; the peer is vlagent, which joins no lines and masks no secrets. Debian has no Fluent Bit to measure beside them.", func(r logRun) float64 { return r.agentCPU / millions })
 	add("agent_memory", "MiB", "", "RSS, the most that was seen.", func(r logRun) float64 { return r.agentMemory })
 	add("store_cpu", "CPU s/M lines", "ratio <= 1.1", "The whole server until all is written and merged. It acknowledges what survives a kill, twice a second; the peer, in its default, loses up to 5 s.", func(r logRun) float64 { return r.serverCPU / millions })
 	add("store_memory", "MiB", "", "RSS, the most that was seen.", func(r logRun) float64 { return r.serverMemory })
