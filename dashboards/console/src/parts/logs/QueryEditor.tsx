@@ -88,7 +88,8 @@ export default function QueryEditor({ typed, onTyped, label, placeholder, base, 
           closeBrackets(),
           bracketMatching(),
           // Enter searches what is written; only what was chosen in the list is taken by it.
-          autocompletion({ override: [(context) => complete(context, latest.current)], selectOnOpen: false, icons: false, maxRenderedOptions: 60 }),
+          // So Tab may take what has only just appeared: else it would lead out of the line, now and then.
+          autocompletion({ override: [(context) => complete(context, latest.current)], selectOnOpen: false, interactionDelay: 0, icons: false, maxRenderedOptions: 60 }),
           logsql,
           syntaxHighlighting(highlight),
           Prec.high(keymap.of([{ key: "Tab", run: take }])),
