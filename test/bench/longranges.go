@@ -58,7 +58,7 @@ func longRanges(ctx context.Context, b *bench) (results []Result, err error) {
 		return nil, err
 	}
 	if made.seconds > 0 {
-		results = append(results, Result{Name: "longrange_aggregates_work", Unit: "s/G samples", Ours: made.seconds / made.samples * 1e9, Command: command, Note: "Time on one core to make aggregates of 5 min and 1 h, each day once. " + note})
+		results = append(results, Result{Name: "longrange_aggregates_work", Unit: "s/G samples", Ours: made.seconds / made.samples * 1e9, Command: command, Note: "Elapsed time to make aggregates of 5 min and 1 h, one day after the other, each once. " + note})
 	}
 	results = append(results, Result{Name: "longrange_aggregates_disk", Unit: "bytes per byte of samples", Ours: made.bytes, Command: command,
 		Note: "What aggregates add to the disk: those of 1 h as long as the samples, those of 5 min for 14 days. " + note})
