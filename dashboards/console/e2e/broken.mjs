@@ -5,11 +5,10 @@
 //   node e2e/broken.mjs --base http://127.0.0.1:7420 --cluster ID --namespace NS --workload TYPE/NAME
 //     --pod POD --node NODE --out DIR [--empty http://127.0.0.1:7520] [--only errors,hangs,restarts,names,empty]
 //     [--views desktop-light,…] [--chromium PATH] [--timeout SECONDS]
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { createServer, request as ask } from "node:http";
-import { createRequire } from "node:module";
 import { parseArgs } from "node:util";
-import { chromium } from "playwright-core";
+import { accessibility, launch, views } from "./browser.mjs";
 
 const { values: args } = parseArgs({
   options: {
@@ -152,18 +151,8 @@ const pages = [
 ];
 const everywhere = ["/", "/clusters", "/incidents?state=all", "/incidents?view=statistics", "/logs", "/events", "/explore", "/boards", "/policies", "/policies?tab=presets", "/new/policy", "/notifications", "/notifications?tab=deliveries", "/notifications?tab=silences", "/notifications?tab=maintenance", "/settings", "/help"];
 
-const views = {
-  "desktop-light": { viewport: { width: 1440, height: 900 }, colorScheme: "light" },
-  "desktop-dark": { viewport: { width: 1440, height: 900 }, colorScheme: "dark" },
-  "wide-light": { viewport: { width: 2560, height: 1440 }, colorScheme: "light" },
-  "wide-dark": { viewport: { width: 2560, height: 1440 }, colorScheme: "dark" },
-  "phone-light": { viewport: { width: 390, height: 844 }, colorScheme: "light", isMobile: true, hasTouch: true, deviceScaleFactor: 2 },
-  "phone-dark": { viewport: { width: 390, height: 844 }, colorScheme: "dark", isMobile: true, hasTouch: true, deviceScaleFactor: 2 },
-};
-
 await mkdir(args.out, { recursive: true });
-const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const browser = await chromium.launch({ executablePath: args.chromium, args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"] });
+const browser = await launch(args.chromium);
 const failures = [];
 const parts = args.only?.split(",");
 const does = (part) => !parts || parts.includes(part);
@@ -237,9 +226,7 @@ async function look(p, found, file) {
   for (const a of await p.getByRole("alert").allInnerTexts()) found.push(`says: ${a.replaceAll("\n", " ")}`);
   const wide = await p.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   if (wide > 1) found.push(`is ${wide} px wider than the window`);
-  await p.evaluate(axe);
-  const { violations } = await p.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
-  for (const v of violations) if (v.impact === "serious" || v.impact === "critical") found.push(`axe: ${v.id}: ${v.nodes[0]?.target.join(" ")}`);
+  found.push(...(await accessibility(p)));
   await p.screenshot({ path: file, fullPage: true });
 }
 

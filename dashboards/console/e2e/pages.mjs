@@ -5,10 +5,9 @@
 //   node e2e/pages.mjs --base http://127.0.0.1:7420 --cluster ID --namespace NS \
 //     --workload TYPE/NAME --pod POD --node NODE --out DIR [--incident ID] [--policy NAME]
 //     [--chromium PATH] [--only NAME,NAME] [--timeout SECONDS]
-import { mkdir, readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
+import { mkdir } from "node:fs/promises";
 import { parseArgs } from "node:util";
-import { chromium } from "playwright-core";
+import { accessibility, launch, views } from "./browser.mjs";
 
 const { values: args } = parseArgs({
   options: {
@@ -213,32 +212,11 @@ const pages = [
   },
 ];
 
-const views = {
-  "desktop-light": { viewport: { width: 1440, height: 900 }, colorScheme: "light" },
-  "desktop-dark": { viewport: { width: 1440, height: 900 }, colorScheme: "dark" },
-  "wide-light": { viewport: { width: 2560, height: 1440 }, colorScheme: "light" },
-  "small-light": { viewport: { width: 360, height: 740 }, colorScheme: "light", isMobile: true, hasTouch: true, deviceScaleFactor: 2 },
-  "phone-light": { viewport: { width: 390, height: 844 }, colorScheme: "light", isMobile: true, hasTouch: true, deviceScaleFactor: 2 },
-  "phone-dark": { viewport: { width: 390, height: 844 }, colorScheme: "dark", isMobile: true, hasTouch: true, deviceScaleFactor: 2 },
-};
-
 // Gzipped, until the overview is idle: what a first visit waits for.
 const maxScriptBytes = 350 * 1024;
-const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 await mkdir(args.out, { recursive: true });
-const browser = await chromium.launch({
-  executablePath: args.chromium,
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
+const browser = await launch(args.chromium);
 
 const failures = [];
 const only = args.only?.split(",");
@@ -284,15 +262,6 @@ async function weigh() {
   await p.goto(base, { waitUntil: "networkidle", timeout });
   await context.close();
   return bytes;
-}
-
-/** What axe finds serious or critical. It runs from the browser's side, so that the page's policy stays as it is. */
-async function accessibility(p) {
-  await p.evaluate(axe);
-  const { violations } = await p.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
-  return violations
-    .filter((v) => v.impact === "serious" || v.impact === "critical")
-    .map((v) => `axe: ${v.id} (${v.impact}): ${v.help}: ${v.nodes.slice(0, 2).map((n) => n.target.join(" ")).join(", ")}`);
 }
 
 /** Scrolls through the page and back: charts are drawn when they come into view, and a picture shows the whole page. */

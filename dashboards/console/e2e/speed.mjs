@@ -3,7 +3,7 @@
 //
 //   node e2e/speed.mjs --base http://127.0.0.1:7420 --cluster ID [--loads 12] [--chromium PATH]
 import { parseArgs } from "node:util";
-import { chromium } from "playwright-core";
+import { launch } from "./browser.mjs";
 
 const { values: args } = parseArgs({
   options: { base: { type: "string" }, cluster: { type: "string" }, loads: { type: "string", default: "12" }, chromium: { type: "string", default: "/usr/bin/chromium" } },
@@ -20,7 +20,7 @@ const [workload] = (await ask(`${cluster}/workloads?limit=1`)).items;
 const enc = encodeURIComponent;
 const namespace = `${cluster}/namespaces/${enc(pod.namespace)}`;
 
-const browser = await chromium.launch({ executablePath: args.chromium, args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"] });
+const browser = await launch(args.chromium);
 const results = [];
 const note = (m) => process.stderr.write(`${m}\n`);
 
