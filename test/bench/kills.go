@@ -28,7 +28,7 @@ func kills(series, rounds int) func(context.Context, *bench) ([]Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		m := regexp.MustCompile(`(\d+) kills, (\d+) samples acknowledged, (\d+) missing.*slowest start ([0-9a-z.]+)`).FindSubmatch(said)
+		m := regexp.MustCompile(`(\d+) kills, \d+ torn logs, (\d+) samples acknowledged, (\d+) missing.*slowest start ([0-9a-z.]+)`).FindSubmatch(said)
 		if m == nil {
 			return nil, fmt.Errorf("the test did not come to its end: %w\n%s", failed, said[max(0, len(said)-4096):])
 		}

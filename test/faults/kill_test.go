@@ -320,8 +320,19 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = db.Close() }()
-	if err := db.Verify(context.Background()); err != nil || len(db.Quarantined()) != 0 {
-		t.Errorf("after the kills: %v, quarantined %v", err, db.Quarantined())
+	// A kill in the middle of a write leaves a torn end of the log, which is kept
+	// and told; what was acknowledged lies before it, as the counting shows. A
+	// block is never torn: it has its name only once it is whole.
+	torn, blocked := 0, []string(nil)
+	for _, name := range db.Quarantined() {
+		if strings.HasPrefix(name, "logs.") {
+			torn++
+		} else {
+			blocked = append(blocked, name)
+		}
+	}
+	if err := db.Verify(context.Background()); err != nil || len(blocked) != 0 || torn > rounds {
+		t.Errorf("after %d kills: %v, damaged blocks %v, %d torn logs", rounds, err, blocked, torn)
 	}
 	kept, wrong, missing, blocks := map[batch]int{}, 0, 0, 0
 	err = all(db, func(series int, at time.Time, v float64) {
@@ -340,7 +351,7 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 	if metas, err := db.BlockMetas(); err == nil {
 		blocks = len(metas)
 	}
-	t.Logf("%d kills, %d samples acknowledged, %d missing, %d blocks, up to %v of data time, slowest start %v", rounds, len(acked)*perBatch, missing, blocks,
+	t.Logf("%d kills, %d torn logs, %d samples acknowledged, %d missing, %d blocks, up to %v of data time, slowest start %v", rounds, torn, len(acked)*perBatch, missing, blocks,
 		time.Duration(step[0].Load())*every, slowest.Round(time.Millisecond))
 	if missing+wrong > 0 {
 		t.Errorf("%d acknowledged samples are missing, %d have another value", missing, wrong)
