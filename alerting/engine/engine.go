@@ -164,6 +164,7 @@ type source struct {
 	at       time.Time // newest time evaluated for it; it never goes back
 	changeAt time.Time // when changes of it were last evaluated, by our clock
 	first    time.Time // of expressions: all times since were evaluated, or journalled
+	trail    trail
 }
 
 type sourceKey struct{ cluster, sender string }

@@ -117,7 +117,12 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 		src.changeAt = now
 		s.changes = true
 	}
-	if now.Sub(r.at) > maxLate || r.at.Sub(now) > maxAhead {
+	late := now.Sub(r.at) > maxLate
+	if !late && r.at.After(src.trail.newest) && src.trail.count > 0 {
+		src.trail = trail{}
+		e.countTrailing()
+	}
+	if (late && !e.trails(src, *r, now)) || r.at.Sub(now) > maxAhead {
 		e.metrics.skipped.WithLabelValues("late").Inc()
 		e.journal(*r, meta.ReasonLate)
 		if r.trigger == triggerRollup {
@@ -148,6 +153,31 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 		}
 	}
 	return s, true
+}
+
+// trails notes a late arrival and says whether it is to be evaluated all the
+// same, as its sender is never less late.
+func (e *Engine) trails(src *source, r round, now time.Time) bool {
+	before := src.trail.trails()
+	trails := src.trail.follows(r.at, now, r.interval)
+	if src.trail.trails() != before {
+		e.countTrailing()
+	}
+	if trails && !before {
+		e.log.Warn("a sender is always late: its policies are evaluated as of its own time; look at its clock and its way here",
+			"cluster", r.source.cluster, "sender", r.source.sender, "late_seconds", now.Sub(r.at).Seconds())
+	}
+	return trails
+}
+
+func (e *Engine) countTrailing() {
+	n := 0
+	for _, s := range e.sources {
+		if s.trail.trails() {
+			n++
+		}
+	}
+	e.metrics.trailing.Set(float64(n))
 }
 
 // clusterInterval is that of the cluster's collectors; the longest counts,
