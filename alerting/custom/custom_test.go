@@ -179,7 +179,7 @@ func (b *bench) rolledUp(cluster string, at time.Time) {
 	before := len(b.after)
 	b.mu.Unlock()
 	b.m.RolledUp(rollup.Written{Cluster: cluster, At: at, Coverage: 1, Complete: true})
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		b.mu.Lock()
 		n := len(b.after)
 		b.mu.Unlock()

@@ -127,7 +127,7 @@ func TestEvidenceThatIsLate(t *testing.T) {
 	s.resource(meta.KindPolicy, "p", lastCPUPolicy)
 	began := time.Now()
 	s.play("node/n-1", [][]string{{"cpu", "cart-1", "90"}}, 0)
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("the engine waited %s", took)
 	}
 	s.expect("sent", "hook firing, chat firing")

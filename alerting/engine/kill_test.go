@@ -90,7 +90,7 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	kill(8, func() { // between firing and recovery, surely
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(60 * time.Second)
 		for !collect() && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)
 		}

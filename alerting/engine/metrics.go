@@ -45,7 +45,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		failures: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_engine_failures_total", Help: "Reads of samples, and reads and writes of alerts, that failed.",
 		}, []string{"reason"}),
-		firing: f.NewGauge(prometheus.GaugeOpts{Name: "crowsnest_engine_firing_alerts", Help: "Alerts that fire."}),
+		firing:   f.NewGauge(prometheus.GaugeOpts{Name: "crowsnest_engine_firing_alerts", Help: "Alerts that fire."}),
 		trailing: f.NewGauge(prometheus.GaugeOpts{Name: "crowsnest_engine_senders_always_late", Help: "Senders whose newest data always come more than two minutes late, and are evaluated as of their own time."}),
 		changes: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_engine_alert_changes_total", Help: "Alerts that began and ended.",

@@ -94,10 +94,10 @@ func TestTwoOutboxesOnOneDatabase(t *testing.T) {
 		if id != "ntf_1" {
 			t.Errorf("sent %q", id)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("b does not send")
 	}
-	for deadline := time.Now().Add(10 * time.Second); read().State != meta.NotificationDelivered; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); read().State != meta.NotificationDelivered; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("stays %+v", read())
 		}

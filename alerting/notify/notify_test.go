@@ -366,7 +366,7 @@ func (b *box) get(id string) (n meta.Notification) {
 // until waits until a notification is as asked for.
 func (b *box) until(id string, ok func(meta.Notification) bool) meta.Notification {
 	b.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for {
 		n := b.get(id)
 		if ok(n) {
@@ -540,5 +540,28 @@ func TestTheSecretIsEncryptedAtRest(t *testing.T) {
 	}
 	if bytes.Contains(raw, []byte("a-secret-path")) || bytes.Contains(r.Sealed, []byte("whsec_")) {
 		t.Errorf("the row holds secrets: %s", raw)
+	}
+}
+
+// A receiver cannot have us call another one, the least one that the guard refuses.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	elsewhere := 0
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere++ }))
+	defer other.Close()
+	var to string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, to, http.StatusTemporaryRedirect) // keeps the method and the body
+	}))
+	defer srv.Close()
+	c := newClient(&Guard{Allowed: loopback}, 5*time.Second)
+	defer c.close()
+	for _, to = range []string{other.URL, "http://169.254.169.254/latest/meta-data/", "file:///etc/passwd"} {
+		a := c.send(context.Background(), hook(srv.URL), note{id: "ntf_1", body: []byte("{}")}, time.Now())
+		if a.outcome != retry || a.maybe || a.status != http.StatusTemporaryRedirect || !strings.Contains(a.err, "redirects are not followed") || strings.Contains(a.err, "meta-data") {
+			t.Errorf("%s: got %+v", to, a)
+		}
+	}
+	if elsewhere > 0 {
+		t.Errorf("the other receiver was called %d times", elsewhere)
 	}
 }

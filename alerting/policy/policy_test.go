@@ -375,7 +375,7 @@ func TestGlobsThatExplode(t *testing.T) {
 			t.Fatal("it matches")
 		}
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("took %s", took)
 	}
 }

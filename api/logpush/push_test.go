@@ -173,7 +173,7 @@ func TestLokiPushWithTooManyLabels(t *testing.T) {
 		lokiStream(manyLabels(65), entry(t0, "refused too")), lokiStream(manyLabels(64), entry(t0, "kept as well")), lokiStream(`{a=`, entry(t0, "wrong")))
 	began := time.Now()
 	status, body, _ := post(t, url+PathLoki, "application/x-protobuf", "snappy", snappy.Encode(nil, proto))
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	if status != http.StatusBadRequest || !strings.Contains(body, "3 of 5 lines were refused") || !strings.Contains(body, "about 10000 labels") {

@@ -149,7 +149,7 @@ func TestLogsOfAWorkload(t *testing.T) {
 			select {
 			case l := <-lines:
 				seen[l]++
-			case <-time.After(20 * time.Second):
+			case <-time.After(60 * time.Second):
 				t.Fatalf("never came: %s, but %v", until, seen)
 			}
 		}

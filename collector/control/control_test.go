@@ -163,7 +163,7 @@ func TestComesBackAfterABreak(t *testing.T) {
 	run(t, newClient(t, srv.URL, nil))
 	select {
 	case <-back:
-	case <-time.After(15 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("it did not come back")
 	}
 }

@@ -114,7 +114,7 @@ func (s *server) set(fn func()) {
 // await waits until the server has so many lines of a stream.
 func (s *server) await(k string, n int) []string {
 	s.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(60 * time.Second)
 	for {
 		if got := s.got(k); len(got) >= n {
 			return got

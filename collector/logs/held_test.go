@@ -45,7 +45,7 @@ func (h *holding) while(tr *tree, name string, fn func()) {
 	}
 	select {
 	case <-waiting:
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		tr.t.Fatal("the collector does not ask for its pod")
 	}
 	fn()

@@ -96,7 +96,7 @@ func FuzzMask(f *testing.F) {
 		if len(got) > 4*len(s)+16 {
 			t.Errorf("%d bytes of %d", len(got), len(s))
 		}
-		if took := time.Since(began); took > 5*time.Second {
+		if took := time.Since(began); took > 30*time.Second {
 			t.Errorf("took %v for %d bytes", took, len(s))
 		}
 	})

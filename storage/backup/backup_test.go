@@ -424,7 +424,7 @@ func TestRunnerMakesOneAtATime(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- r.Run(ctx) }()
-	for deadline := time.Now().Add(20 * time.Second); r.Status().Running; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); r.Status().Running; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not within 20 s")
 		}

@@ -269,7 +269,7 @@ func TestRunRecoversAndEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- g.i.Run(ctx) }()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(time.Millisecond) {
 		if st, err := g.i.Status("prod", 1); err == nil && st.ActiveSeries == 1 {
 			break
 		}

@@ -80,7 +80,7 @@ func TestALostReplyDoublesNothing(t *testing.T) {
 
 func awaitWritable(t *testing.T, s *logs.Store) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); s.ReadOnly() != nil; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); s.ReadOnly() != nil; time.Sleep(60 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(s.ReadOnly())
 		}

@@ -111,7 +111,7 @@ func TestAFullDisk(t *testing.T) {
 
 	// Another program takes the rest, the reserve as well. A merge that ran at this
 	// moment would end the process: it looks for room only when it begins.
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(60 * time.Millisecond) {
 		var st logstorage.StorageStats
 		s.lib.UpdateStats(&st)
 		if st.ActiveInmemoryMerges+st.ActiveSmallMerges+st.ActiveBigMerges+st.InmemoryRowsCount == 0 {
@@ -122,7 +122,7 @@ func TestAFullDisk(t *testing.T) {
 		}
 	}
 	all := fill(t, dir, "all", 0)
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for s.space.reserved.Load() && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond) // the watcher looks ten times a second
 	}
@@ -165,7 +165,7 @@ func TestAFullDisk(t *testing.T) {
 func TestTheReserveHoldsACommit(t *testing.T) {
 	dir := smallDisk(t, 160<<20)
 	s := open(t, filepath.Join(dir, "logs"), func(o *Options) { o.MinFreeBytes, o.CommitInterval = 64<<20, 5*time.Second })
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for !s.space.reserved.Load() {
 		if time.Now().After(deadline) {
 			t.Fatal("no reserve was taken")
@@ -215,7 +215,7 @@ func TestClusterRetention(t *testing.T) {
 	if err := s.expireBefore(time.Now().Add(6*day), map[time.Duration]int64{}); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for counts() != "0 3 1" {
 		if time.Now().After(deadline) {
 			t.Fatalf("got %s", counts())

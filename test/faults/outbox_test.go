@@ -299,7 +299,7 @@ func (m *moody) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case mood < 38: // hangs
 		select {
 		case <-r.Context().Done():
-		case <-time.After(15 * time.Second):
+		case <-time.After(60 * time.Second):
 		}
 		return
 	case mood < 50: // slow
