@@ -36,6 +36,9 @@ func (s *scene) report(inv *inventory.Store, sequence int) {
 		case *object.Workload:
 			c := *o
 			b.Workloads = append(b.Workloads, &c)
+		case *object.Namespace:
+			c := *o
+			b.Namespaces = append(b.Namespaces, &c)
 		case *object.Node:
 			c := *o
 			b.Nodes = append(b.Nodes, &c)
@@ -109,6 +112,7 @@ func TestWhyOfOtherLevels(t *testing.T) {
 	inv := s.fileInventory()
 	s.engine.opts.Archive, s.engine.opts.Inventory = inv, inv
 	s.cart()
+	s.inv.put(&object.Namespace{Meta: object.Meta{UID: "ns", Name: "shop", CreatedAt: s.now.Add(-time.Hour)}})
 	s.report(inv, 0)
 	s.resource(meta.KindPolicy, "expr", `  level: promql
   conditions: [{expr: 'max by (namespace, pod) (other) > 5', period: 30s, op: ">", thresholds: {warning: 5, critical: 50}, need: 2, of: 2}]
@@ -119,6 +123,9 @@ func TestWhyOfOtherLevels(t *testing.T) {
 	s.resource(meta.KindPolicy, "lines", `  level: log
   conditions: [{query: "panic", count: {}, period: 30s, op: ">", thresholds: {warning: 0}, groupBy: workload}]
   recoverAfter: 2`)
+	s.resource(meta.KindPolicy, "pulls", `  level: event
+  conditions: [{query: "BackOff", period: 30s, op: ">=", thresholds: {info: 1, warning: 2}, groupBy: namespace}]
+  recoverAfter: 1`)
 	start := s.now
 	for i, v := range []string{"1", "9", "9", "60", "60", "60", "1", "1", "1", "1"} {
 		s.play(senderRollup, [][]string{{"other", "cart-1", v}}, 0)
@@ -129,6 +136,11 @@ func TestWhyOfOtherLevels(t *testing.T) {
 		for _, node := range []string{"n-1", "n-2"} {
 			s.write(node, "cart-"+node[2:], "stdout", map[time.Time]string{at.Add(-time.Second): text}, at)
 		}
+		events := map[time.Time]string{}
+		for n := range map[int]int{3: 1, 4: 2, 5: 1}[i] {
+			events[at.Add(-time.Duration(n+1)*time.Second)] = "BackOff"
+		}
+		s.write("", "", wire.StreamEvents, events, at)
 		s.engine.countLines(context.Background(), s.now)
 	}
 	step := func(n int) time.Time { return start.Add(time.Duration(n) * interval) }
@@ -151,6 +163,10 @@ func TestWhyOfOtherLevels(t *testing.T) {
 		{"lines", "shop/deployment/cart", 5, "[goes on] warning → warning"},
 		{"lines", "shop/deployment/cart", 6, "[goes on] warning → warning"},
 		{"lines", "shop/deployment/cart", 7, "[ends] warning → "},
+		{"pulls", "shop", 3, "[ok]  → "},
+		{"pulls", "shop", 4, "[begins]  → info"},
+		{"pulls", "shop", 5, "[severity] info → warning"},
+		{"pulls", "shop", 7, "[ends] info → "},
 	} {
 		why, err := s.engine.Why(context.Background(), s.policyRow(tc.policy), policy.Question{Cluster: "prod-1", Object: tc.object, At: step(tc.step)})
 		if err != nil {
