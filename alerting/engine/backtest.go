@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sort"
 	"sync"
@@ -655,7 +656,70 @@ func (b *replay) prepare(ctx context.Context, db *meta.DB) error {
 	}
 	b.asThen(b.begin)
 	b.shadow.book.Firing = func() []routing.Facts { return slices.Concat(b.shadow.facts(), b.others.at(b.clock)) }
+	return b.startFiring(ctx)
+}
+
+// startFiring has the shadow begin with what is recorded to have fired then. Where
+// the policy judged otherwise then, or is a draft that judges otherwise, nothing
+// fires at the beginning.
+func (b *replay) startFiring(ctx context.Context) error {
+	var firing []*incident.Alert
+	err := b.live.opts.Meta.View(ctx, func(tx *meta.Tx) error {
+		v, err := tx.VersionAt(b.c.ref.ID, b.begin)
+		if errors.Is(err, fault.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if was, err := compile(v.Resource); err != nil || was.level != b.c.level || !reflect.DeepEqual(was.rule, b.c.rule) ||
+			!slices.EqualFunc(was.conditions, b.c.conditions, func(x, y condition) bool { return reflect.DeepEqual(x.Condition, y.Condition) }) {
+			return nil // what could not be compiled then judged nothing
+		}
+		rows, err := tx.AlertsWithin(b.cluster.ID, b.begin, b.begin, maxOthers)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if r.PolicyID != b.c.ref.ID {
+				continue
+			}
+			a, err := incident.FromRow(r)
+			if err != nil {
+				return err
+			}
+			if isCount(a.Key) || !a.FoundAt.IsZero() || (!a.Firing && !a.EndedAt.After(b.begin)) {
+				continue
+			}
+			firing = append(firing, a)
+		}
+		return nil
+	})
+	if err != nil || len(firing) == 0 {
+		return err
+	}
+	for _, a := range firing {
+		a.State = b.c.firingSince(a, b.begin.Add(-b.interval))
+		a.Firing, a.EndedAt, a.Cause, a.Stale, a.IncidentID, a.HoldUntil = true, time.Time{}, "", false, "", time.Time{}
+		a.Policy, a.Labels, a.Group = b.c.ref, b.c.labels, b.c.group
+		b.shadow.address(a, b.c)
+	}
+	if !b.shadow.commit(ctx, b.begin, firing, nil) {
+		return errors.Join(ctx.Err(), fmt.Errorf("store what fired at %s: %w", b.begin.Format(time.RFC3339), fault.ErrUnavailable))
+	}
 	return nil
+}
+
+// firingSince is the state, as of a time, of an alert of which only the severity
+// is recorded.
+func (c *compiled) firingSince(a *incident.Alert, at time.Time) evaluate.State {
+	state := evaluate.State{At: at, Newest: at}
+	for i := range a.Severity.Rank() {
+		if c.rule.Names(i) {
+			state.Latches[i] = evaluate.Latch{Closed: true, Since: a.StartedAt}
+		}
+	}
+	return state
 }
 
 // play steps through all times at which something could happen.

@@ -51,6 +51,7 @@ func TestReplayIsLive(t *testing.T) {
 	report()
 	rows(0, map[string][]string{"cart-1": fill("75", 10), "cart-4": fill("5", 10)}) // above its recovery
 	outage := s.now.Truncate(interval)
+	held := outage.Add(-5 * interval) // cart-1 is below its threshold by then, and fires
 	s.wait(20 * time.Minute)
 	back := s.now.Truncate(interval)
 	rows(0, map[string][]string{"cart-1": fill("50", 2), "cart-4": fill("50", 2)})
@@ -119,6 +120,22 @@ func TestReplayIsLive(t *testing.T) {
 	}
 	if peak := r.Incidents[0].Alerts[0].Peak; peak == nil {
 		t.Error("no peak")
+	}
+	// One that begins while an alert fires that nothing but the record tells of.
+	late, err := s.engine.Backtest(context.Background(), s.policyRow("p"), Range{From: held, To: s.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	replayed = replayed[:0]
+	for _, inc := range late.Incidents {
+		for _, a := range inc.Alerts {
+			if !a.StartedAt.After(held) {
+				replayed = append(replayed, fmt.Sprint(a.Object["pod"], " ", a.Severity, " ", a.StartedAt.Format(time.TimeOnly), " ", a.EndedAt.Format(time.TimeOnly), " ", a.Cause))
+			}
+		}
+	}
+	if len(replayed) != 1 || !slices.Contains(live, replayed[0]) {
+		t.Errorf("of what fired at %s: replayed %q, live %q", held.Format(time.TimeOnly), replayed, live)
 	}
 	// A draft that asks for more fires less.
 	row := s.policyRow("p")

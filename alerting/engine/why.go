@@ -212,15 +212,7 @@ func (e *Engine) rejudge(ctx context.Context, c *compiled, cluster string, sub s
 	var state evaluate.State
 	for _, r := range recorded {
 		if r.StartedAt.Before(from) && (r.Firing || !r.EndedAt.Before(from)) {
-			a = r
-			if rank := r.Severity.Rank(); rank > 0 {
-				for i := range rank {
-					if c.rule.Names(i) {
-						state.Latches[i] = evaluate.Latch{Closed: true, Since: r.StartedAt}
-					}
-				}
-			}
-			state.At, state.Newest = from.Add(-interval), from.Add(-interval)
+			a, state = r, c.firingSince(r, from.Add(-interval))
 		}
 	}
 	var v verdict
