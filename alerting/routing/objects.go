@@ -193,6 +193,15 @@ func (c *check) err(kind, name string) error {
 type Known struct {
 	Targets []string // names of those that exist; nil: not asked
 	Now     time.Time
+	Began   *time.Time // of the one that is replaced, for a document that does not say when it begins
+}
+
+// began is when something begins whose document does not say so.
+func (k Known) began(now time.Time) *time.Time {
+	if k.Began != nil {
+		return k.Began
+	}
+	return &now
 }
 
 // ParseRoute reads and validates a route.
@@ -250,8 +259,7 @@ func ParseSilence(document []byte, known Known) (*Silence, error) {
 	c.matchers("spec.matchers", s.Matchers, true)
 	c.text("spec.comment", s.Comment)
 	if s.From == nil {
-		now := known.Now.UTC()
-		s.From = &now
+		s.From = known.began(known.Now.UTC())
 	}
 	switch {
 	case s.Until == nil:
@@ -277,8 +285,7 @@ func ParseMaintenance(document []byte, known Known) (*Maintenance, error) {
 	c.matchers("spec.matchers", s.Matchers, true)
 	c.text("spec.comment", s.Comment)
 	if s.Starts == nil {
-		now := known.Now.UTC().Truncate(time.Minute)
-		s.Starts = &now
+		s.Starts = known.began(known.Now.UTC().Truncate(time.Minute))
 	}
 	if s.Duration.D() < time.Minute || s.Duration.D() > maxDuration {
 		c.add("spec.duration", "must be from 1m to 31d", s.Duration.String())

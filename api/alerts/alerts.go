@@ -4,10 +4,12 @@
 package alerts
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"time"
@@ -134,7 +136,32 @@ type ByName struct {
 type Document struct {
 	Manager string `query:"manager" enum:"console,file" default:"console" doc:"Who writes. What another one made is changed with force only."`
 	Force   bool   `query:"force"`
+	DryRun  bool   `query:"dryRun" doc:"Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now."`
+	// Assume serves a file that is tried whole: what it makes first is not there.
+	Assume  []string `query:"assumeTargets" maxItems:"1000" doc:"With dryRun: names of targets that are taken to be there."`
 	RawBody []byte
+}
+
+// status of the answer to a document that was, or would be, written.
+func (d *Document) status(written int) int {
+	if d.DryRun {
+		return http.StatusOK
+	}
+	return written
+}
+
+// assumed adds the targets that a dry run takes to be there.
+func (d *Document) assumed(targets []string) []string {
+	if d.DryRun {
+		targets = append(targets, d.Assume...)
+	}
+	return targets
+}
+
+// unchanged says whether a resource has become nothing new, which is no version
+// of its own: files are applied again and again.
+func unchanged(before, after meta.Resource) bool {
+	return before.ManagedBy == after.ManagedBy && maps.Equal(before.Labels, after.Labels) && bytes.Equal(before.Spec, after.Spec)
 }
 
 type documentAt struct {

@@ -159,7 +159,9 @@ func TestPoliciesAndTargets(t *testing.T) {
 	if strings.Contains(shown, "whsec_") || strings.Contains(shown, "T0/secret") {
 		t.Errorf("secrets are given away: %s", shown)
 	}
-	says(t, s.do("PUT", "/targets/hook", shown, 200), `"revision":2`)
+	says(t, s.do("PUT", "/targets/hook", shown, 200), `"revision":1`)
+	labelled := strings.Replace(shown, `"name":"hook"`, `"name":"hook","labels":{"of":"shop"}`, 1)
+	says(t, s.do("PUT", "/targets/hook", labelled, 200), `"revision":2`, `"url":"https://hooks.example.com/***"`)
 	says(t, s.do("PUT", "/targets/hook", shown, 409), `"current":{`)
 	says(t, s.do("DELETE", "/targets/hook", "", 409), `policy \"cart-cpu\" names it`)
 	says(t, s.do("POST", "/targets/hook/test", "", 202), `"type":"test"`, `"state":"pending"`)

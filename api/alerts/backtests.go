@@ -74,7 +74,7 @@ func (h *handlers) startBacktest(ctx context.Context, in *backtestDocument) (*bo
 			if raw == nil {
 				continue
 			}
-			p, _, err := h.parsePolicy(tx, raw)
+			p, _, err := h.parsePolicy(tx, &Document{RawBody: raw})
 			if err != nil {
 				return err
 			}

@@ -76,7 +76,7 @@ func (h *handlers) getPolicy(ctx context.Context, in *ByName) (*body[policy.Poli
 }
 
 // parsePolicy validates against what the server knows at the moment.
-func (h *handlers) parsePolicy(tx *meta.Tx, raw []byte) (*policy.Policy, []meta.ClusterRow, error) {
+func (h *handlers) parsePolicy(tx *meta.Tx, doc *Document) (*policy.Policy, []meta.ClusterRow, error) {
 	targets, err := tx.Resources(meta.KindTarget)
 	if err != nil {
 		return nil, nil, err
@@ -89,14 +89,15 @@ func (h *handlers) parsePolicy(tx *meta.Tx, raw []byte) (*policy.Policy, []meta.
 	for _, t := range targets {
 		known.Targets = append(known.Targets, t.Name)
 	}
+	known.Targets = doc.assumed(known.Targets)
 	for _, c := range clusters {
 		known.ClusterLabels[c.ID] = c.Labels
 	}
-	p, err := policy.Parse(raw, known)
+	p, err := policy.Parse(doc.RawBody, known)
 	return p, clusters, err
 }
 
-func (h *handlers) createPolicy(ctx context.Context, in *PolicyDocument) (*policyAnswer, error) {
+func (h *handlers) createPolicy(ctx context.Context, in *Document) (*policyAnswer, error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -104,7 +105,7 @@ func (h *handlers) createPolicy(ctx context.Context, in *PolicyDocument) (*polic
 	var clusters []meta.ClusterRow
 	var current any
 	err := h.Store.Update(ctx, func(tx *meta.Tx) error {
-		p, cs, err := h.parsePolicy(tx, in.RawBody)
+		p, cs, err := h.parsePolicy(tx, in)
 		if err != nil {
 			return err
 		}
@@ -153,23 +154,12 @@ func (h *handlers) answerPolicy(ctx context.Context, row meta.Resource, clusters
 	return &policyAnswer{http.StatusOK, p}, nil
 }
 
-// PolicyDocument is a policy as it is written.
-type PolicyDocument struct {
-	Document
-	DryRun bool `query:"dryRun" doc:"Validate, and say in status.trial what it would select and say now; nothing is kept, and the answer is 200."`
-}
-
-type policyDocumentAt struct {
-	ByName
-	PolicyDocument
-}
-
 type policyAnswer struct {
 	Status int
 	Body   policy.Policy
 }
 
-func (h *handlers) replacePolicy(ctx context.Context, in *policyDocumentAt) (*policyAnswer, error) {
+func (h *handlers) replacePolicy(ctx context.Context, in *documentAt) (*policyAnswer, error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -180,7 +170,7 @@ func (h *handlers) replacePolicy(ctx context.Context, in *policyDocumentAt) (*po
 		if row, err = tx.Resource(meta.KindPolicy, in.Project, in.Name); err != nil {
 			return err
 		}
-		p, cs, err := h.parsePolicy(tx, in.RawBody)
+		p, cs, err := h.parsePolicy(tx, &in.Document)
 		if err != nil {
 			return err
 		}
@@ -193,11 +183,17 @@ func (h *handlers) replacePolicy(ctx context.Context, in *policyDocumentAt) (*po
 			current = shown
 			return errors.Join(err, showErr)
 		}
+		before := row
 		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = p.Metadata.Labels, in.Manager, h.now(), access.Who(ctx)
 		if row.Spec, err = marshalSpec(p.Spec); err != nil {
 			return err
 		}
+		if unchanged(before, row) {
+			row = before
+			return nil
+		}
 		if in.DryRun {
+			row.Revision++
 			return nil
 		}
 		row.Revision, err = tx.UpdateResource(row)

@@ -36,11 +36,11 @@ func registerKind[O any](api huma.API, h *handlers, write writer, k kind[O]) {
 	huma.Register(api, huma.Operation{OperationID: "list-" + many, Method: http.MethodGet, Path: k.path, Tags: []string{"alerting"}, Summary: "List " + k.one + "s"},
 		func(ctx context.Context, _ *struct{}) (*body[list[O]], error) { return listKind(ctx, h, k) })
 	huma.Register(api, write("create-"+id, http.MethodPost, k.path, "alerting", "Make a "+k.one, http.StatusCreated, zero),
-		func(ctx context.Context, in *Document) (*body[O], error) { return createKind(ctx, h, k, in) })
+		func(ctx context.Context, in *Document) (*written[O], error) { return createKind(ctx, h, k, in) })
 	huma.Register(api, huma.Operation{OperationID: "get-" + id, Method: http.MethodGet, Path: at, Tags: []string{"alerting"}, Summary: "A " + k.one},
 		func(ctx context.Context, in *ByName) (*body[O], error) { return getKind(ctx, h, k, in) })
 	huma.Register(api, write("replace-"+id, http.MethodPut, at, "alerting", "Change a "+k.one, http.StatusOK, zero),
-		func(ctx context.Context, in *documentAt) (*body[O], error) { return replaceKind(ctx, h, k, in) })
+		func(ctx context.Context, in *documentAt) (*written[O], error) { return replaceKind(ctx, h, k, in) })
 	huma.Register(api, write("delete-"+id, http.MethodDelete, at, "alerting", "Delete a "+k.one, http.StatusNoContent, nil),
 		func(ctx context.Context, in *ByName) (*struct{}, error) { return deleteKind(ctx, h, k, in) })
 }
@@ -69,6 +69,23 @@ func showKind[O any](ctx context.Context, h *handlers, k kind[O], rows ...meta.R
 		out[i] = *o
 	}
 	return out, nil
+}
+
+// written is an object as it was, or would be, stored.
+type written[O any] struct {
+	Status int
+	Body   O
+}
+
+func answerWritten[O any](ctx context.Context, h *handlers, k kind[O], row meta.Resource, in *Document, status int) (*written[O], error) {
+	if !in.DryRun {
+		h.changed(k.kind)
+	}
+	shown, err := answerKind(ctx, h, k, row)
+	if err != nil {
+		return nil, err
+	}
+	return &written[O]{in.status(status), shown.Body}, nil
 }
 
 func answerKind[O any](ctx context.Context, h *handlers, k kind[O], row meta.Resource) (*body[O], error) {
@@ -105,12 +122,13 @@ func getKind[O any](ctx context.Context, h *handlers, k kind[O], in *ByName) (*b
 	return answerKind(ctx, h, k, row)
 }
 
-func (h *handlers) knownForRouting(tx *meta.Tx) (routing.Known, error) {
+func (h *handlers) knownForRouting(tx *meta.Tx, doc *Document) (routing.Known, error) {
 	targets, err := tx.Resources(meta.KindTarget)
 	known := routing.Known{Targets: []string{}, Now: h.now()}
 	for _, t := range targets {
 		known.Targets = append(known.Targets, t.Name)
 	}
+	known.Targets = doc.assumed(known.Targets)
 	return known, err
 }
 
@@ -133,14 +151,14 @@ func oneDefault(tx *meta.Tx, o any) error {
 	return nil
 }
 
-func createKind[O any](ctx context.Context, h *handlers, k kind[O], in *Document) (*body[O], error) {
+func createKind[O any](ctx context.Context, h *handlers, k kind[O], in *Document) (*written[O], error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
 	var row meta.Resource
 	var current any
 	err := h.Store.Update(ctx, func(tx *meta.Tx) error {
-		known, err := h.knownForRouting(tx)
+		known, err := h.knownForRouting(tx, in)
 		if err != nil {
 			return err
 		}
@@ -171,16 +189,18 @@ func createKind[O any](ctx context.Context, h *handlers, k kind[O], in *Document
 		if row.Spec, err = marshalSpec(spec); err != nil {
 			return err
 		}
+		if in.DryRun {
+			return nil
+		}
 		return tx.CreateResource(row)
 	})
 	if err != nil {
 		return nil, answerConflict(err, current)
 	}
-	h.changed(k.kind)
-	return answerKind(ctx, h, k, row)
+	return answerWritten(ctx, h, k, row, in, http.StatusCreated)
 }
 
-func replaceKind[O any](ctx context.Context, h *handlers, k kind[O], in *documentAt) (*body[O], error) {
+func replaceKind[O any](ctx context.Context, h *handlers, k kind[O], in *documentAt) (*written[O], error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -190,9 +210,12 @@ func replaceKind[O any](ctx context.Context, h *handlers, k kind[O], in *documen
 		if row, err = tx.Resource(k.kind, in.Project, in.Name); err != nil {
 			return err
 		}
-		known, err := h.knownForRouting(tx)
+		known, err := h.knownForRouting(tx, &in.Document)
 		if err != nil {
 			return err
+		}
+		if there, err := k.show(row); err == nil {
+			known.Began = began(there)
 		}
 		o, err := k.parse(in.RawBody, known)
 		if err != nil {
@@ -210,9 +233,18 @@ func replaceKind[O any](ctx context.Context, h *handlers, k kind[O], in *documen
 			current = shown
 			return errors.Join(err, showErr)
 		}
+		before := row
 		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = m.Labels, in.Manager, h.now(), access.Who(ctx)
 		if row.Spec, err = marshalSpec(spec); err != nil {
 			return err
+		}
+		if unchanged(before, row) {
+			row = before
+			return nil
+		}
+		if in.DryRun {
+			row.Revision++
+			return nil
 		}
 		row.Revision, err = tx.UpdateResource(row)
 		return err
@@ -220,8 +252,18 @@ func replaceKind[O any](ctx context.Context, h *handlers, k kind[O], in *documen
 	if err != nil {
 		return nil, answerConflict(err, current)
 	}
-	h.changed(k.kind)
-	return answerKind(ctx, h, k, row)
+	return answerWritten(ctx, h, k, row, &in.Document, http.StatusOK)
+}
+
+// began is when what mutes begins; nil for what does not.
+func began(o any) *time.Time {
+	switch o := o.(type) {
+	case *routing.Silence:
+		return o.Spec.From
+	case *routing.Maintenance:
+		return o.Spec.Starts
+	}
+	return nil
 }
 
 func deleteKind[O any](ctx context.Context, h *handlers, k kind[O], in *ByName) (*struct{}, error) {

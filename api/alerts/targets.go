@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"reflect"
 	"slices"
 	"time"
 
@@ -83,7 +85,7 @@ func (h *handlers) getTarget(ctx context.Context, in *ByName) (*body[notify.Targ
 	return out, problem.Error(err)
 }
 
-func (h *handlers) createTarget(ctx context.Context, in *Document) (*body[notify.Target], error) {
+func (h *handlers) createTarget(ctx context.Context, in *Document) (*written[notify.Target], error) {
 	if err := access.Authorize(ctx, access.Write, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -104,6 +106,9 @@ func (h *handlers) createTarget(ctx context.Context, in *Document) (*body[notify
 	err = h.Store.Update(ctx, func(tx *meta.Tx) error {
 		there, err := tx.Resource(meta.KindTarget, row.Project, row.Name)
 		if errors.Is(err, fault.ErrNotFound) {
+			if in.DryRun {
+				return nil
+			}
 			return tx.CreateResource(row)
 		}
 		if err != nil {
@@ -117,13 +122,15 @@ func (h *handlers) createTarget(ctx context.Context, in *Document) (*body[notify
 	if err != nil {
 		return nil, answerConflict(err, current)
 	}
-	h.Engine.PoliciesChanged()
 	shown, err := h.showTarget(row, nil)
 	if err != nil {
 		return nil, problem.Error(err)
 	}
-	shown.Status.Secret = secret.Reveal()
-	return &body[notify.Target]{shown}, nil
+	if !in.DryRun {
+		h.Engine.PoliciesChanged()
+		shown.Status.Secret = secret.Reveal()
+	}
+	return &written[notify.Target]{in.status(http.StatusCreated), shown}, nil
 }
 
 func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[notify.Target], error) {
@@ -155,12 +162,24 @@ func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[not
 			current = shown
 			return errors.Join(err, showErr)
 		}
+		before := row
 		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = t.Metadata.Labels, in.Manager, h.now(), access.Who(ctx)
 		if row.Spec, row.Sealed, err = notify.Seal(h.Keyring, row.ID, t, stored); err != nil {
 			return err
 		}
-		if row.Revision, err = tx.UpdateResource(row); err != nil {
+		after, err := notify.Unseal(h.Keyring, row)
+		if err != nil {
 			return err
+		}
+		switch {
+		case unchanged(before, row) && reflect.DeepEqual(stored, after): // what is sealed differs each time
+			row = before
+		case in.DryRun:
+			row.Revision++
+		default:
+			if row.Revision, err = tx.UpdateResource(row); err != nil {
+				return err
+			}
 		}
 		queues, err := tx.TargetQueues()
 		if err != nil {
@@ -172,8 +191,10 @@ func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[not
 	if err != nil {
 		return nil, answerConflict(err, current)
 	}
-	h.Engine.PoliciesChanged()
-	h.Outbox.Wake()
+	if !in.DryRun {
+		h.Engine.PoliciesChanged()
+		h.Outbox.Wake()
+	}
 	return out, nil
 }
 

@@ -320,12 +320,24 @@ func TestPoliciesByTheCommandLine(t *testing.T) {
 			t.Errorf("want it managed by %s: %s", want, body)
 		}
 	}
-	for _, want := range []string{"created", "changed"} {
-		if out, err := run(example, "policy", "apply", "-f", "-"); err != nil || out != "policy/node-cpu-usage "+want+"\n" {
-			t.Errorf("apply: %q, %v", out, err)
+	worse := strings.ReplaceAll(example, "thresholds: {", "thresholds: {critical: 99, ")
+	for _, tc := range []struct {
+		document, want string
+		flags          []string
+	}{
+		{example, "created (dry run)", []string{"--dry-run"}},
+		{example, "created", nil},
+		{example, "unchanged", nil},
+		{worse, "changed (dry run)", []string{"--dry-run"}},
+		{example, "unchanged", nil},
+		{worse, "changed", nil},
+		{worse, "unchanged (dry run)", []string{"--dry-run"}},
+	} {
+		if out, err := run(tc.document, append([]string{"policy", "apply", "-f", "-"}, tc.flags...)...); err != nil || out != "policy/node-cpu-usage "+tc.want+"\n" {
+			t.Errorf("apply: %q, %v, want %q", out, err, tc.want)
 		}
-		managedBy("file")
 	}
+	managedBy("file")
 	if out, err := run("", "policy", "why", "node-cpu-usage", "--cluster", "prod-1", "--object", "n1", "--at", "1h"); err != nil || !strings.HasPrefix(out, "It did not exist then; as it is in revision 2: At ") || !strings.Contains(out, "it was not judged") {
 		t.Errorf("why: %q, %v", out, err)
 	}
@@ -335,7 +347,7 @@ func TestPoliciesByTheCommandLine(t *testing.T) {
 	if out, err := run("", "policy", "backtest", "node-cpu-usage", "--from", "2h"); err != nil || !strings.HasPrefix(out, "node-cpu-usage: 0 incidents, 0 alerts, 0 messages") {
 		t.Errorf("backtest: %q, %v", out, err)
 	}
-	if out, err := run(strings.ReplaceAll(example, "thresholds: {", "thresholds: {critical: 99, "), "policy", "backtest", "node-cpu-usage", "--against", "-", "--output", "json"); err != nil || strings.Count(out, `"incidentCount": 0`) != 2 || !strings.Contains(out, `"draft": true`) {
+	if out, err := run(worse, "policy", "backtest", "node-cpu-usage", "--against", "-", "--output", "json"); err != nil || strings.Count(out, `"incidentCount": 0`) != 2 || !strings.Contains(out, `"draft": true`) {
 		t.Errorf("backtest against a draft: %q, %v", out, err)
 	}
 	if out, err := run("", "policy", "list"); err != nil || !strings.Contains(out, "node-cpu-usage") {
@@ -356,6 +368,47 @@ func TestPoliciesByTheCommandLine(t *testing.T) {
 		t.Errorf("with --force: %v", err)
 	}
 	managedBy("file")
+}
+
+// A file that is applied again changes nothing, of whatever kind its documents
+// are; a dry run tells what is wrong with all of them, and keeps nothing.
+func TestAFileIsAppliedAgain(t *testing.T) {
+	r := startServer(t, t.TempDir(), nil)
+	run := func(in string, flags ...string) (string, error) {
+		out, _, err := crowsnest(t.Context(), noEnv, in, append([]string{"policy", "apply", "-f", "-", "--server", r.URL()}, flags...)...)
+		return out, err
+	}
+	head := "---\napiVersion: crowsnest.dev/v1\nkind: "
+	until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	file := head + "Route\nmetadata: {name: all}\nspec: {default: true, targets: [team]}\n" +
+		head + "Silence\nmetadata: {name: hush}\nspec: {matchers: ['namespace=\"shop\"'], until: " + until + ", comment: quiet}\n" +
+		head + "Maintenance\nmetadata: {name: sundays}\nspec: {matchers: ['cluster=\"prod-1\"'], rrule: 'FREQ=WEEKLY;BYDAY=SU', duration: 2h, comment: updates}\n" +
+		head + "Inhibition\nmetadata: {name: down}\nspec: {source: ['policy=\"a\"'], target: ['policy=\"b\"'], equal: [node]}\n" +
+		head + "Policy\nmetadata: {name: lines}\nspec: {level: log, conditions: [{query: panic, period: 1m, op: '>', thresholds: {critical: 1}}], notify: {targets: [team]}}\n" +
+		head + "Target\nmetadata: {name: team}\nspec: {type: webhook, url: 'https://hooks.example.com/T0/secret'}\n"
+	all := func(done string) string {
+		out := ""
+		for _, what := range []string{"target/team", "policy/lines", "route/all", "inhibition/down", "maintenance/sundays", "silence/hush"} {
+			out += what + " " + done + "\n"
+		}
+		return out
+	}
+	for _, tc := range []struct {
+		want  string
+		flags []string
+	}{{"created (dry run)", []string{"--dry-run"}}, {"created", nil}, {"unchanged", nil}, {"unchanged (dry run)", []string{"--dry-run"}}} {
+		if out, err := run(file, tc.flags...); err != nil || out != all(tc.want) {
+			t.Errorf("got %s %v, want %s", out, err, tc.want)
+		}
+	}
+	if out, err := run(strings.ReplaceAll(strings.ReplaceAll(file, "/secret", "/another"), "updates", "patches")); err != nil ||
+		out != strings.NewReplacer("team unchanged", "team changed", "sundays unchanged", "sundays changed").Replace(all("unchanged")) {
+		t.Errorf("got %s %v", out, err)
+	}
+	_, err := run(strings.NewReplacer("period: 1m", "period: 1x", "duration: 2h", "duration: 2s").Replace(file), "--dry-run")
+	if err == nil || !strings.Contains(err.Error(), "policy/lines") || !strings.Contains(err.Error(), "maintenance/sundays") {
+		t.Errorf("got %v", err)
+	}
 }
 
 // A policy on log lines, made by the command line, fires by lines that a

@@ -140,7 +140,7 @@ func (r *remote) applyAll(cmd *cobra.Command, documents []exchange.Document, for
 	}
 	slices.SortStableFunc(docs, func(a, b json.RawMessage) int { return kindIndex(kindOf(a)) - kindIndex(kindOf(b)) })
 	for _, doc := range docs {
-		if err := r.apply(cmd, doc, force); err != nil {
+		if err := r.apply(cmd, doc, byFile(force)); err != nil {
 			return err
 		}
 	}

@@ -107,14 +107,16 @@ func newPolicyList() *cobra.Command {
 func newPolicyApply() *cobra.Command {
 	var r remote
 	var file string
-	var force bool
+	var force, dry bool
 	cmd := &cobra.Command{
 		Use: "apply -f FILE", Short: "Make or change policies, targets and all that goes with them from a file", Args: args(cobra.NoArgs),
 		Long: "Make what is not there yet and change what is, from a file of one or more YAML documents (kinds Policy, Target, Route, Silence,\n" +
 			"Maintenance, Inhibition, RuleGroups and Metric), or JSON. Targets and metrics are applied first, as others name them.\n" +
 			"A document that is wrong is refused with every wrong field; those before it stay applied.\n" +
+			"Applied again, the same file changes nothing: no new revisions.\n" +
 			"What is applied is from then on managed by file; what was made in the console is taken over with --force only.",
 		Example: `  crowsnest policy apply -f cart-cpu.yaml
+  crowsnest policy apply -f policies.yaml --dry-run
   cat policies.yaml | crowsnest policy apply -f -`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
@@ -133,17 +135,29 @@ func newPolicyApply() *cobra.Command {
 				return fmt.Errorf("%s: %w", file, err)
 			}
 			slices.SortStableFunc(docs, func(a, b json.RawMessage) int { return cmp.Compare(kindIndex(kindOf(a)), kindIndex(kindOf(b))) })
+			query := byFile(force)
+			if dry {
+				query.Set("dryRun", "true")
+			}
+			var wrong []error
 			for _, doc := range docs {
-				if err := r.apply(cmd, doc, force); err != nil {
-					return fmt.Errorf("%s: %w", file, err)
+				if dry && kindOf(doc) == "Target" {
+					query.Add("assumeTargets", nameOf(doc))
+				}
+				if err := r.apply(cmd, doc, query); err != nil {
+					wrong = append(wrong, fmt.Errorf("%s: %w", file, err))
+					if !dry { // what follows may need it
+						break
+					}
 				}
 			}
-			return nil
+			return errors.Join(wrong...)
 		},
 	}
 	r.flags(cmd)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "file to apply, - for what comes in")
 	cmd.Flags().BoolVar(&force, "force", false, "take over what the console manages")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "validate all documents and say what would change; nothing is kept")
 	return cmd
 }
 
@@ -168,6 +182,12 @@ func kindOf(doc json.RawMessage) string {
 	return n.Kind
 }
 
+func nameOf(doc json.RawMessage) string {
+	var n named
+	_ = json.Unmarshal(doc, &n)
+	return n.Metadata.Name
+}
+
 // documents splits a file into its YAML documents, as JSON. Keys are left for
 // the server to judge; only what is no YAML is refused here.
 func documents(raw []byte) (docs []json.RawMessage, err error) {
@@ -186,8 +206,13 @@ func documents(raw []byte) (docs []json.RawMessage, err error) {
 	return docs, nil
 }
 
-// apply changes the resource when it is there, else makes it.
-func (r *remote) apply(cmd *cobra.Command, doc json.RawMessage, force bool) error {
+// byFile says who writes.
+func byFile(force bool) url.Values {
+	return url.Values{"manager": {"file"}, "force": {strconv.FormatBool(force)}}
+}
+
+// apply changes the resource when it is there, else makes it, and says which.
+func (r *remote) apply(cmd *cobra.Command, doc json.RawMessage, how url.Values) error {
 	var n named
 	if err := json.Unmarshal(doc, &n); err != nil {
 		return fmt.Errorf("read the document's kind and name: %w", err)
@@ -203,14 +228,15 @@ func (r *remote) apply(cmd *cobra.Command, doc json.RawMessage, force bool) erro
 	path := kinds[i].path
 	what := strings.ToLower(n.Kind) + "/" + n.Metadata.Name
 	method, done := http.MethodPost, "created"
-	query := url.Values{"manager": {"file"}, "force": {strconv.FormatBool(force)}}
+	query := maps.Clone(how)
+	var before named
 	if n.Metadata.Name != "" {
 		one := path + "/" + url.PathEscape(n.Metadata.Name)
 		there := url.Values{}
 		if n.Metadata.Project != "" {
 			there.Set("project", n.Metadata.Project)
 		}
-		if err := r.json(cmd.Context(), http.MethodGet, one+"?"+there.Encode(), nil, nil); err == nil {
+		if err := r.json(cmd.Context(), http.MethodGet, one+"?"+there.Encode(), nil, &before); err == nil {
 			method, path, done = http.MethodPut, one, "changed"
 			maps.Copy(query, there)
 		}
@@ -221,11 +247,21 @@ func (r *remote) apply(cmd *cobra.Command, doc json.RawMessage, force bool) erro
 	}
 	defer func() { _ = res.Body.Close() }()
 	var out struct {
+		named
 		Status struct {
 			Secret string `json:"secret"`
 		} `json:"status"`
 	}
-	if err := json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(&out); err == nil && out.Status.Secret != "" {
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(&out); err != nil {
+		return fmt.Errorf("%s: read the answer: %w", what, err)
+	}
+	if method == http.MethodPut && out.Metadata.Revision == before.Metadata.Revision {
+		done = "unchanged"
+	}
+	if how.Has("dryRun") {
+		done += " (dry run)"
+	}
+	if out.Status.Secret != "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s signs with this secret, which is shown this once:\n%s\n", what, out.Status.Secret)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", what, done)

@@ -170,7 +170,7 @@ func newRulesImport() *cobra.Command {
 				return err
 			}
 			defer r.close()
-			return r.apply(cmd, doc, force)
+			return r.apply(cmd, doc, byFile(force))
 		},
 	}
 	r.flags(cmd)

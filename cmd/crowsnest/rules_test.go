@@ -43,7 +43,7 @@ func TestRulesByTheCommandLine(t *testing.T) {
 	run("2 rules in 1 groups", "rules", "check", file)
 	run("kind: RuleGroups", "rules", "import", file, "--print")
 	run("rulegroups/shop-load created", "rules", "import", file, "--server", s.URL())
-	run("rulegroups/shop-load changed", "rules", "import", file, "--server", s.URL())
+	run("rulegroups/shop-load unchanged", "rules", "import", file, "--server", s.URL())
 
 	if code, body := s.send("POST", "/api/v1/write", s.ingest, "application/x-protobuf", remoteWrite(t, "shop_load", 7, "pod", "cart-1"), "Content-Encoding", "snappy", "X-Prometheus-Remote-Write-Version", "0.1.0"); code/100 != 2 {
 		t.Fatalf("write: %d %s", code, body)

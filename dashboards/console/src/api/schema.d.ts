@@ -5704,6 +5704,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path?: never;
@@ -5777,6 +5781,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path: {
@@ -5964,6 +5972,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path?: never;
@@ -6003,6 +6015,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path?: never;
@@ -6076,6 +6092,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path: {
@@ -6177,6 +6197,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path?: never;
@@ -6250,6 +6274,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path: {
@@ -6384,8 +6412,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
-                /** @description Validate, and say in status.trial what it would select and say now; nothing is kept, and the answer is 200. */
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
                 dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path?: never;
@@ -6459,8 +6489,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
-                /** @description Validate, and say in status.trial what it would select and say now; nothing is kept, and the answer is 200. */
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
                 dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path: {
@@ -6773,6 +6805,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path?: never;
@@ -6846,6 +6882,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path: {
@@ -6947,6 +6987,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path?: never;
@@ -7020,6 +7064,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path: {
@@ -7150,6 +7198,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path?: never;
@@ -7223,6 +7275,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path: {
@@ -7353,6 +7409,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path?: never;
@@ -7459,6 +7519,10 @@ export interface operations {
                 /** @description Who writes. What another one made is changed with force only. */
                 manager?: "console" | "file";
                 force?: boolean;
+                /** @description Validate, and answer 200 with what would be there; nothing is kept. Of a policy, status.trial says what it would select and say now. */
+                dryRun?: boolean;
+                /** @description With dryRun: names of targets that are taken to be there. */
+                assumeTargets?: string[] | null;
             };
             header?: never;
             path: {
