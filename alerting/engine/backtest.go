@@ -139,6 +139,7 @@ type replay struct {
 	begin  time.Time // from, less what warms up
 	shadow *Engine   // has nothing in common with the live one but its code
 	past   *past
+	began  time.Time // of the inventory
 	clock  time.Time
 	hot    map[subject]*heat
 	active map[string][]bool // by node, by step: its sender had sent
@@ -203,6 +204,10 @@ func (b *replay) onScratch(ctx context.Context, fn func(db *meta.DB) error) erro
 	b.coverage, b.desks = map[int64]float64{}, map[string]*desk{}
 	b.waiting = map[[2]string]time.Time{}
 	b.ofIncident, b.stoodIn, b.toldSelf = map[string]int{}, map[[2]string]bool{}, map[[2]string]bool{}
+	var err error
+	if b.began, err = inventoryBegan(ctx, b.live.opts.Archive, b.cluster.ID, b.begin, b.to.Add(time.Millisecond)); err != nil {
+		return err
+	}
 	if err := b.scan(ctx); err != nil {
 		return err
 	}
@@ -636,6 +641,7 @@ func (b *replay) prepare(ctx context.Context, db *meta.DB) error {
 		return err
 	}
 	b.past = newPast(b.live.opts.Inventory, b.live.opts.Archive, b.cluster.ID, b.begin, b.to)
+	b.past.began = b.began
 	b.shadow, err = New(Options{
 		Queryable: b.live.opts.Queryable, Inventory: b.past, Meta: db, PublicURL: b.live.opts.PublicURL, Logger: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return b.clock },

@@ -354,7 +354,7 @@ func (b *replay) existed(ctx context.Context, visit func(sub subject, s span, o 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s := span{v.From.UnixMilli(), b.to.UnixMilli() + 1}
+		s := span{since(v, b.began).UnixMilli(), b.to.UnixMilli() + 1}
 		if !v.To.IsZero() {
 			s.to = v.To.UnixMilli() - 1
 		}

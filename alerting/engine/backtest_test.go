@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
@@ -148,6 +149,40 @@ func TestReplayIsLive(t *testing.T) {
 	cancel()
 	if _, err := s.engine.Backtest(ctx, row, Range{From: start, To: s.now}); err == nil {
 		t.Error("a backtest went on after its end")
+	}
+}
+
+// Samples can be older than what is known of objects: those that were there from
+// the first are taken to have been, since they were created.
+func TestABacktestReachesBehindTheInventory(t *testing.T) {
+	s := newScene(t)
+	inv := s.fileInventory()
+	s.engine.opts.Archive, s.engine.opts.Inventory, s.engine.opts.ScratchDir = inv, inv, t.TempDir()
+	s.resource(meta.KindPolicy, "p", `  level: pod
+  objects: {atLeast: 1}
+  conditions: [{metric: k8s_pod_rate_cpu_core_used_limit, statistic: avg, period: 1m, op: ">", thresholds: {warning: 80}}]
+  recoverAfter: 1`)
+	start := s.now
+	for i := range 40 {
+		v := 10.0
+		if i >= 10 && i < 20 {
+			v = 95
+		}
+		for _, pod := range []string{"old-1", "new-1"} {
+			s.put(s.series("cpu", pod), start.Add(time.Duration(i)*interval), v)
+		}
+	}
+	s.now = start.Add(40 * interval)
+	s.inv.put(&object.Namespace{Meta: object.Meta{UID: "ns", Name: "shop", CreatedAt: start.Add(-time.Hour)}})
+	s.object("pod", []string{"old-1", "age=1h"})
+	s.object("pod", []string{"new-1", "age=1m"}) // the samples of its time before are of another
+	s.report(inv, 0)
+	r, err := s.engine.Backtest(context.Background(), s.policyRow("p"), Range{From: start, To: s.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Incidents) != 1 || len(r.Incidents[0].Alerts) != 1 || r.Incidents[0].Alerts[0].Object["pod"] != "old-1" || r.Incidents[0].Alerts[0].EndedAt == nil {
+		t.Errorf("got %+v", r.Incidents)
 	}
 }
 

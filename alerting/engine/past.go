@@ -35,6 +35,7 @@ type past struct {
 	cluster  string
 	from, to time.Time
 	at       time.Time
+	began    time.Time // of the inventory; zero: what was before it is not asked
 	versions map[object.Key][]inventory.Version
 }
 
@@ -84,10 +85,38 @@ func (p *past) fetch(ctx context.Context, key object.Key) ([]inventory.Version, 
 func (p *past) version(key object.Key) (inventory.Version, bool) {
 	versions := p.versions[key]
 	i := sort.Search(len(versions), func(i int) bool { return versions[i].From.After(p.at) })
-	if i == 0 {
-		return inventory.Version{}, false
+	if i > 0 {
+		return versions[i-1], true
 	}
-	return versions[i-1], true
+	if len(versions) > 0 && !since(versions[0], p.began).After(p.at) {
+		return versions[0], true
+	}
+	return inventory.Version{}, false
+}
+
+// firstSnapshot is how long the first one of a cluster may take.
+const firstSnapshot = time.Minute
+
+// since says from when on an object is taken to have been as a version says. What
+// was there when the inventory began is taken to have been so since it was
+// created: samples can be older, of an import or a simulated history.
+func since(v inventory.Version, began time.Time) time.Time {
+	if created := v.Object.GetMeta().CreatedAt; !v.From.After(began.Add(firstSnapshot)) && created.Before(v.From) {
+		return created
+	}
+	return v.From
+}
+
+// inventoryBegan gives when the first objects of a cluster were told of. Every
+// cluster has namespaces, and they are few.
+func inventoryBegan(ctx context.Context, archive Archive, cluster string, from, to time.Time) (began time.Time, err error) {
+	err = archive.History(ctx, cluster, object.KindNamespace, from, to, func(v inventory.Version) error {
+		if began.IsZero() || v.From.Before(began) {
+			began = v.From
+		}
+		return nil
+	})
+	return began, err
 }
 
 func (p *past) Clusters() []string { return []string{p.cluster} }
