@@ -378,8 +378,27 @@ func TestTheCataloguesOwnExpressions(t *testing.T) {
 			b.put(t0, v, labels.MetricName, "k8s_node_peer_reached", "cluster", "c1", "node", "n1", "peer", peer, "probe", probe)
 		}
 	}
+	for name, v := range map[string]float64{"network_receive_packets": 3, "fs_write_times": 5} {
+		pod("a", v, "k8s_pod_"+name)
+		pod("b", 2*v, "k8s_pod_"+name)
+	}
+	for name, v := range map[string]float64{"k8s_service_cpu_core_limit": 6, "k8s_service_mem_limit_bytes": 0} { // nothing is divided by none
+		b.put(t0, v, labels.MetricName, name, "cluster", "c1", "namespace", "shop", "service", "web")
+	}
+	for name, v := range map[string]float64{"k8s_namespace_cpu_core_used": 7, "k8s_namespace_cpu_core_limit": 10, "k8s_namespace_mem_no_cache_bytes": 9} {
+		b.put(t0, v, labels.MetricName, name, "cluster", "c1", "namespace", "shop")
+	}
 	b.rolledUp("c1", t0)
 	for name, want := range map[string]string{
+		"k8s_service_network_receive_packets":     `{cluster="c1", namespace="shop", service="web"} 0:9`,
+		"k8s_service_fs_write_times":              `{cluster="c1", namespace="shop", service="web"} 0:15`,
+		"k8s_service_fs_read_bytes":               ``,
+		"k8s_service_rate_cpu_core_used_limit":    `{cluster="c1", namespace="shop", service="web"} 0:50`,
+		"k8s_service_rate_mem_no_cache_limit":     ``,
+		"k8s_service_rate_cpu_core_used_cluster":  `{cluster="c1", namespace="shop", service="web"} 0:10.714285714285714`,
+		"k8s_service_rate_mem_no_cache_cluster":   ``,
+		"k8s_namespace_rate_cpu_core_used_limit":  `{cluster="c1", namespace="shop"} 0:70`,
+		"k8s_namespace_rate_mem_no_cache_limit":   ``,
 		"k8s_service_pod_restarts":                `{cluster="c1", namespace="shop", service="web"} 0:2`,
 		"k8s_node_peers_reached":                  `{cluster="c1", node="n1"} 0:25`,
 		"k8s_service_cpu_core_used":               `{cluster="c1", namespace="shop", service="web"} 0:3`,

@@ -408,6 +408,51 @@ func TestCluster(t *testing.T) {
 	}
 }
 
+// What is asked for and allowed is added up for the pods behind a Service, and for
+// those of a namespace.
+func TestServicesAndNamespaces(t *testing.T) {
+	full := object.Resources{CPUCores: 2, HasCPU: true, MemoryBytes: 100, HasMemory: true}
+	named := func(name, phase string, limits object.Resources) *object.Pod {
+		return pod(func(p *object.Pod) {
+			p.UID, p.Name, p.Phase, p.Limits = name, name, phase, limits
+			p.Requests.CPUCores = .25 // which rounding leaves as it is
+		})
+	}
+	behind := func(pods ...string) map[string]*state.Endpoints {
+		return map[string]*state.Endpoints{ // by two protocols, as a Service has them that has both
+			"v4": {Namespace: "ns", Service: "web", Ready: len(pods), Pods: pods}, "v6": {Namespace: "ns", Service: "web", Pods: pods},
+		}
+	}
+	const of = "service_%s{ns,web}"
+	name := func(metric string) string { return fmt.Sprintf(of, metric) }
+	phase := func(p string) string { return "service_pod_num{ns," + p + ",web}" }
+	with := func(endpoints map[string]*state.Endpoints, objects ...object.Object) *state.Snapshot {
+		s := snapshot(objects...)
+		s.Endpoints = endpoints
+		return s
+	}
+	limited, pending, open, other := named("a", object.PhaseRunning, full), named("b", object.PhasePending, full), named("c", object.PhaseRunning, object.Resources{}), named("d", object.PhaseRunning, full)
+	elsewhere := pod(func(p *object.Pod) { p.UID, p.Namespace, p.Name = "e", "ns2", "a" }) // of the same name
+	run(t, wire.RoleCluster, []step{
+		{30, nil, with(behind("a", "b"), limited, pending, open, other, elsewhere), map[string]string{
+			name("cpu_core_request"): "0.5", name("mem_request_bytes"): "128", name("cpu_core_limit"): "4", name("mem_limit_bytes"): "200",
+			phase("Running"): "1", phase("Pending"): "1", phase("Failed"): "-", "namespace_cpu_core_limit{ns}": "-",
+		}},
+		{60, nil, with(behind("a", "b", "c"), limited, pending, open), map[string]string{ // one without a limit
+			name("cpu_core_request"): "0.75", name("cpu_core_limit"): "stale", name("mem_limit_bytes"): "stale", phase("Running"): "2",
+		}},
+		{90, nil, with(behind("gone"), limited), map[string]string{ // the object went before its address
+			name("endpoints_ready"): "1", name("cpu_core_request"): "stale", phase("Running"): "stale", phase("Pending"): "stale",
+		}},
+		{120, nil, with(behind(), limited, workload(func(w *object.Workload) { w.Desired, w.Ready = 3, 1 }), workload(func(w *object.Workload) {
+			w.UID, w.Name, w.Ref.Name, w.Desired, w.Ready = "wu2", "w2", "w2", 2, 2
+		}), workload(func(w *object.Workload) { w.UID, w.Namespace, w.Desired = "wu3", "empty", 1 })), map[string]string{
+			name("endpoints_ready"): "0", "namespace_replicas_desire{ns}": "5", "namespace_replicas_ready{ns}": "3", "namespace_cpu_core_limit{ns}": "2",
+			"namespace_replicas_desire{empty}": "1", "namespace_replicas_ready{empty}": "0", "namespace_cpu_core_request{empty}": "-",
+		}},
+	})
+}
+
 func restarted(n int, change ...func(*object.Pod)) *object.Pod {
 	return pod(append([]func(*object.Pod){func(p *object.Pod) { p.Containers[0].RestartCount = n }}, change...)...)
 }

@@ -288,6 +288,8 @@ type sums struct {
 	cpu, mem, gpu          float64 // requested
 	cpuLimit, memLimit     float64
 	noCPULimit, noMemLimit bool // a pod has none
+
+	workloads, desired, ready int // of a namespace
 }
 
 func (s *sums) add(p *object.Pod) {
@@ -388,6 +390,12 @@ func (c *Computer) clusterObjects(at time.Time, now *state.Snapshot) {
 			c.nodeSums(at, n, sum(nodes, n.Name))
 		}
 	}
+	for _, w := range now.Workloads {
+		s := sum(namespaces, w.Namespace)
+		s.workloads++
+		s.desired += w.Desired
+		s.ready += w.Ready
+	}
 	for namespace, s := range namespaces {
 		c.namespaceSums(namespace, s)
 	}
@@ -462,6 +470,13 @@ func (c *Computer) namespaceEntity(namespace string) *entity {
 
 func (c *Computer) namespaceSums(namespace string, s *sums) {
 	e := c.namespaceEntity(namespace)
+	if s.workloads > 0 {
+		c.put(e, namespaceDesired, float64(s.desired))
+		c.put(e, namespaceReady, float64(s.ready))
+	}
+	if len(s.phases) == 0 {
+		return // it has no pod
+	}
 	c.put(e, namespaceCPURequest, round(s.cpu))
 	c.put(e, namespaceMemRequest, s.mem)
 	if s.pods > 0 && !s.noCPULimit {
@@ -539,37 +554,74 @@ func (c *Computer) platform(at time.Time, now *state.Snapshot) {
 	for _, v := range now.Claims {
 		c.put(c.volumeEntity(volumeKey{v.Namespace, v.Name}), volumeBound, boolean(v.Bound))
 	}
-	type service struct{ namespace, name string }
+	c.services(now)
+}
+
+// services gives what is known of the pods behind each Service. What they use is
+// added up by the server, since node collectors measure it.
+func (c *Computer) services(now *state.Snapshot) {
+	type name struct{ namespace, name string } // of a Service, or a pod
 	type addresses struct {
 		ready, notReady int
 		pods            map[string]bool
 	}
-	services := map[service]addresses{}
+	services, behind := map[name]addresses{}, map[name][]name{}
 	for _, s := range now.Endpoints {
-		k := service{s.Namespace, s.Service}
+		k := name{s.Namespace, s.Service}
 		a := services[k]
 		if a.pods == nil {
 			a.pods = map[string]bool{}
 		}
 		for _, pod := range s.Pods { // one may have two addresses, by two protocols
-			a.pods[pod] = true
+			if !a.pods[pod] {
+				a.pods[pod] = true
+				p := name{s.Namespace, pod}
+				behind[p] = append(behind[p], k)
+			}
 		}
 		services[k] = addresses{a.ready + s.Ready, a.notReady + s.NotReady, a.pods}
 	}
+	added := map[name]*sums{}
+	for _, p := range now.Pods {
+		for _, k := range behind[name{p.Namespace, p.Name}] {
+			sum(added, k).add(p)
+		}
+	}
 	for k, a := range services {
-		e := c.entity(key{level: catalogue.Service, id: k.namespace + "/" + k.name}, k, func(b *labels.ScratchBuilder) {
+		id := k.namespace + "/" + k.name
+		e := c.entity(key{level: catalogue.Service, id: id}, k, func(b *labels.ScratchBuilder) {
 			b.Add("namespace", k.namespace)
 			b.Add("service", k.name)
 		})
 		c.put(e, serviceReady, float64(a.ready))
 		c.put(e, serviceNotReady, float64(a.notReady))
 		for pod := range a.pods {
-			e := c.entity(key{level: catalogue.Service, id: k.namespace + "/" + k.name, sub: pod, dim: byMember}, pod, func(b *labels.ScratchBuilder) {
+			e := c.entity(key{level: catalogue.Service, id: id, sub: pod, dim: byMember}, pod, func(b *labels.ScratchBuilder) {
 				b.Add("namespace", k.namespace)
 				b.Add("pod", pod)
 				b.Add("service", k.name)
 			})
 			c.put(e, servicePod, 1)
+		}
+		s := added[k]
+		if s == nil {
+			continue
+		}
+		c.put(e, serviceCPURequest, round(s.cpu))
+		c.put(e, serviceMemRequest, s.mem)
+		if s.pods > 0 && !s.noCPULimit {
+			c.put(e, serviceCPULimit, round(s.cpuLimit))
+		}
+		if s.pods > 0 && !s.noMemLimit {
+			c.put(e, serviceMemLimit, s.memLimit)
+		}
+		for phase, n := range s.phases {
+			e := c.entity(key{level: catalogue.Service, id: id, sub: phase, dim: byPhase}, phase, func(b *labels.ScratchBuilder) {
+				b.Add("namespace", k.namespace)
+				b.Add("phase", phase)
+				b.Add("service", k.name)
+			})
+			c.put(e, servicePods, float64(n))
 		}
 	}
 }

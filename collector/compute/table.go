@@ -142,6 +142,8 @@ var (
 	namespaceMemRequest = find("k8s_namespace_mem_request_bytes")
 	namespaceCPULimit   = find("k8s_namespace_cpu_core_limit")
 	namespaceMemLimit   = find("k8s_namespace_mem_limit_bytes")
+	namespaceDesired    = find("k8s_namespace_replicas_desire")
+	namespaceReady      = find("k8s_namespace_replicas_ready")
 	namespaceQuota      = find("k8s_namespace_quota_usage")
 
 	workloadDesired    = find("k8s_workload_replicas_desire")
@@ -159,9 +161,14 @@ var (
 	workloadJobTook    = find("k8s_workload_job_duration")
 	workloadMissed     = find("k8s_workload_cronjob_missed")
 
-	serviceReady    = find("k8s_service_endpoints_ready")
-	servicePod      = find("k8s_service_pod")
-	serviceNotReady = find("k8s_service_endpoints_not_ready")
+	serviceReady      = find("k8s_service_endpoints_ready")
+	servicePod        = find("k8s_service_pod")
+	serviceNotReady   = find("k8s_service_endpoints_not_ready")
+	servicePods       = find("k8s_service_pod_num")
+	serviceCPURequest = find("k8s_service_cpu_core_request")
+	serviceMemRequest = find("k8s_service_mem_request_bytes")
+	serviceCPULimit   = find("k8s_service_cpu_core_limit")
+	serviceMemLimit   = find("k8s_service_mem_limit_bytes")
 
 	podPhase         = find("k8s_pod_status_phase")
 	podWaiting       = find("k8s_pod_waiting_reason")

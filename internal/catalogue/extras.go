@@ -1,13 +1,16 @@
 package catalogue
 
 const (
-	noRequest      = "a container that counts has no request, and the pod sets none of its own; k8s_pod_spec_missing is 1"
-	noPeriods      = "the container has no CPU limit, so that the kernel does not throttle it"
-	needsComponent = "the component's /metrics cannot be read"
-	noControlPlane = "the provider runs the control plane and does not show it"
-	hostOnly       = "the kubelet does not tell; a collector on the node reads it from /proc"
-	notFollowed    = "its log is not followed"
-	usedBySummary  = "the kubelet's summary does not tell, or it was not asked in this interval"
+	noRequest       = "a container that counts has no request, and the pod sets none of its own; k8s_pod_spec_missing is 1"
+	noPeriods       = "the container has no CPU limit, so that the kernel does not throttle it"
+	needsComponent  = "the component's /metrics cannot be read"
+	noControlPlane  = "the provider runs the control plane and does not show it"
+	hostOnly        = "the kubelet does not tell; a collector on the node reads it from /proc"
+	noServicePod    = "no pod is behind it, or EndpointSlices may not be read"
+	noServiceLimit  = "no pod is behind it, one that is has no limit, or EndpointSlices may not be read"
+	noServiceMetric = "none of the pods behind it has the metric, or EndpointSlices may not be read"
+	notFollowed     = "its log is not followed"
+	usedBySummary   = "the kubelet's summary does not tell, or it was not asked in this interval"
 )
 
 var (
@@ -303,6 +306,24 @@ var extras = []Metric{
 		Level: Namespace, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory_cluster"}, Absent: "there is no allocatable memory to divide by", Lacking: notElastic,
 		Expr: `100 * k8s_namespace_mem_no_cache_bytes / on (cluster) group_left () (k8s_cluster_memory_total > 0)`,
 	},
+	{
+		Name: "k8s_namespace_replicas_desire", Title: "Replicas desired", Help: "Replicas that the namespace's workloads should have together.",
+		Level: Namespace, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "replicas"}, Absent: "the namespace has no workload",
+	},
+	{
+		Name: "k8s_namespace_replicas_ready", Title: "Replicas ready", Help: "Replicas of the namespace's workloads that are ready.",
+		Level: Namespace, Unit: Count, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Min, Chart: Chart{Group: "replicas"}, Absent: "the namespace has no workload",
+	},
+	{
+		Name: "k8s_namespace_rate_cpu_core_used_limit", Title: "CPU of limit", Help: "CPU used by the namespace's pods, of the sum of their limits.",
+		Level: Namespace, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu_limit", Max: 100}, Absent: "the namespace has no pod, or one without a limit",
+		Expr: `100 * k8s_namespace_cpu_core_used / (k8s_namespace_cpu_core_limit > 0)`,
+	},
+	{
+		Name: "k8s_namespace_rate_mem_no_cache_limit", Title: "Memory of limit", Help: "Working set of the namespace's pods, of the sum of their limits.",
+		Level: Namespace, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory_limit", Max: 100}, Absent: "the namespace has no pod, or one without a limit",
+		Expr: `100 * k8s_namespace_mem_no_cache_bytes / (k8s_namespace_mem_limit_bytes > 0)`,
+	},
 
 	// Workload.
 	{
@@ -429,33 +450,103 @@ var extras = []Metric{
 	},
 	{
 		Name: "k8s_service_cpu_core_used", Title: "CPU used", Help: "CPU used by the pods behind the Service.",
-		Level: Service, Unit: Cores, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu"}, Absent: "none of the pods behind it has the metric, or EndpointSlices may not be read",
+		Level: Service, Unit: Cores, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu"}, Absent: noServiceMetric,
 		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_cpu_core_used)`,
 	},
 	{
 		Name: "k8s_service_mem_no_cache_bytes", Title: "Memory (working set)", Help: "Working set of the pods behind the Service.",
-		Level: Service, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "none of the pods behind it has the metric, or EndpointSlices may not be read",
+		Level: Service, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: noServiceMetric,
 		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_mem_no_cache_bytes)`,
 	},
 	{
 		Name: "k8s_service_network_receive_bytes_bw", Title: "Network in", Help: "Bytes received by the pods behind the Service, by whatever way.",
-		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "network"}, Absent: "none of the pods behind it has the metric, or EndpointSlices may not be read",
+		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "network"}, Absent: noServiceMetric,
 		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_network_receive_bytes_bw)`,
 	},
 	{
 		Name: "k8s_service_network_transmit_bytes_bw", Title: "Network out", Help: "Bytes sent by the pods behind the Service, by whatever way.",
-		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "network"}, Absent: "none of the pods behind it has the metric, or EndpointSlices may not be read",
+		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "network"}, Absent: noServiceMetric,
 		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_network_transmit_bytes_bw)`,
 	},
 	{
 		Name: "k8s_service_mem_usage_bytes", Title: "Memory with cache", Help: "Memory of the pods behind the Service, page cache included.",
-		Level: Service, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "none of the pods behind it has the metric, or EndpointSlices may not be read",
+		Level: Service, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: noServiceMetric,
 		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_mem_usage_bytes)`,
 	},
 	{
 		Name: "k8s_service_pod_restarts", Title: "Container restarts, 5 min", Help: "Container restarts of the pods behind the Service in the last 5 minutes.",
-		Level: Service, Unit: Count, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Max, Chart: Chart{Group: "restarts"}, Absent: "no pod is behind it, or EndpointSlices may not be read",
+		Level: Service, Unit: Count, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Max, Chart: Chart{Group: "restarts"}, Absent: noServicePod,
 		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () (k8s_pod_restart_total - min_over_time(k8s_pod_restart_total[5m])))`,
+	},
+	{
+		Name: "k8s_service_pod_num", Title: "Pods by phase", Help: "Pods behind the Service in each phase that has one.",
+		Level: Service, Unit: Count, Kind: Gauge, Dimensions: []string{"phase"}, Place: ByCluster, From: fromObjects, Statistic: Last, Chart: Chart{Group: "pods"}, Absent: "none of the pods behind it is in the phase, or EndpointSlices may not be read",
+	},
+	{
+		Name: "k8s_service_cpu_core_request", Title: "CPU requested", Help: "CPU requests of the pods behind the Service.",
+		Level: Service, Unit: Cores, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "cpu"}, Absent: noServicePod,
+	},
+	{
+		Name: "k8s_service_mem_request_bytes", Title: "Memory requested", Help: "Memory requests of the pods behind the Service.",
+		Level: Service, Unit: Bytes, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: noServicePod,
+	},
+	{
+		Name: "k8s_service_cpu_core_limit", Title: "CPU limit", Help: "CPU limits of the pods behind the Service.",
+		Level: Service, Unit: Cores, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "cpu"}, Absent: noServiceLimit,
+	},
+	{
+		Name: "k8s_service_mem_limit_bytes", Title: "Memory limit", Help: "Memory limits of the pods behind the Service.",
+		Level: Service, Unit: Bytes, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: noServiceLimit,
+	},
+	{
+		Name: "k8s_service_rate_cpu_core_used_limit", Title: "CPU of limit", Help: "CPU used by the pods behind the Service, of the sum of their limits.",
+		Level: Service, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu_limit", Max: 100}, Absent: noServiceLimit,
+		Expr: `100 * k8s_service_cpu_core_used / (k8s_service_cpu_core_limit > 0)`,
+	},
+	{
+		Name: "k8s_service_rate_mem_no_cache_limit", Title: "Memory of limit", Help: "Working set of the pods behind the Service, of the sum of their limits.",
+		Level: Service, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory_limit", Max: 100}, Absent: noServiceLimit,
+		Expr: `100 * k8s_service_mem_no_cache_bytes / (k8s_service_mem_limit_bytes > 0)`,
+	},
+	{
+		Name: "k8s_service_rate_cpu_core_used_cluster", Title: "CPU of cluster", Help: "CPU used by the pods behind the Service, of the allocatable CPU of all real nodes.",
+		Level: Service, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu_cluster"}, Absent: "there is no allocatable CPU to divide by", Lacking: notElastic,
+		Expr: `100 * k8s_service_cpu_core_used / on (cluster) group_left () (k8s_cluster_cpu_core_total > 0)`,
+	},
+	{
+		Name: "k8s_service_rate_mem_no_cache_cluster", Title: "Memory of cluster", Help: "Working set of the pods behind the Service, of the allocatable memory of all real nodes.",
+		Level: Service, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory_cluster"}, Absent: "there is no allocatable memory to divide by", Lacking: notElastic,
+		Expr: `100 * k8s_service_mem_no_cache_bytes / on (cluster) group_left () (k8s_cluster_memory_total > 0)`,
+	},
+	{
+		Name: "k8s_service_network_receive_packets", Title: "Packets in", Help: "Packets received by the pods behind the Service.",
+		Level: Service, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "packets"}, Absent: noServiceMetric,
+		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_network_receive_packets)`,
+	},
+	{
+		Name: "k8s_service_network_transmit_packets", Title: "Packets out", Help: "Packets sent by the pods behind the Service.",
+		Level: Service, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "packets"}, Absent: noServiceMetric,
+		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_network_transmit_packets)`,
+	},
+	{
+		Name: "k8s_service_fs_read_bytes", Title: "Disk read", Help: "Bytes that the containers behind the Service read from block devices.",
+		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
+		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_fs_read_bytes)`,
+	},
+	{
+		Name: "k8s_service_fs_write_bytes", Title: "Disk write", Help: "Bytes that the containers behind the Service wrote to block devices.",
+		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
+		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_fs_write_bytes)`,
+	},
+	{
+		Name: "k8s_service_fs_read_times", Title: "Disk reads", Help: "Reads of the containers behind the Service from block devices.",
+		Level: Service, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
+		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_fs_read_times)`,
+	},
+	{
+		Name: "k8s_service_fs_write_times", Title: "Disk writes", Help: "Writes of the containers behind the Service to block devices.",
+		Level: Service, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
+		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_fs_write_times)`,
 	},
 
 	// Pod, from objects.
