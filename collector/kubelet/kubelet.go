@@ -23,6 +23,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
 	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 )
 
@@ -93,6 +94,7 @@ type memory struct {
 	blind    int    // times in a row that cAdvisor told of no container
 	skipped  int    // intervals since it was last tried
 	left     string // why it is left for others; empty while it is not
+	silent   bool   // the kubelet answered nothing when it was asked last
 	used     catalogue.Source
 	said     string // last trouble that was logged
 	slowAt   time.Time
@@ -245,7 +247,9 @@ func expectations(now *state.Snapshot) map[string]*expected {
 
 // readNode decides what to ask of one kubelet. cAdvisor comes first, the others
 // where it left gaps, in the same interval. Where it told of no container twice
-// in a row it is only tried now and then.
+// in a row, while another source answered, it is only tried now and then. A kubelet
+// that answers nothing is asked for the cheapest alone until it does: it is gone or
+// starts, and once it is back all its sources are as good as they were.
 func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m *memory) []reading.Set {
 	if want == nil {
 		want = &expected{}
@@ -253,8 +257,18 @@ func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m
 	if n.Virtual {
 		return []reading.Set{s.readVirtual(ctx, n, want, m)}
 	}
+	if m.silent {
+		probe := s.readResource(ctx, n)
+		if silent(probe) {
+			sets := []reading.Set{{Node: n.Name, Source: catalogue.CadvisorLabels, Err: fmt.Errorf("the kubelet does not answer: %w", probe.Err)}, probe}
+			s.say(n.Name, sets, m)
+			return sets
+		}
+		m.silent = false
+	}
 	var sets []reading.Set
 	usage, network := false, false // what is still wanted
+	blind := false                 // cAdvisor told of nothing of what runs
 	if before := s.relieved(want); before != nil {
 		set := s.readResource(ctx, n)
 		set.Partial = true // that the kubelet answers is what is asked
@@ -268,9 +282,7 @@ func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m
 			if set.Err == nil {
 				set.Err = fmt.Errorf("it tells of none of %d running containers", want.count)
 			}
-			if m.blind++; m.blind >= blindFor {
-				m.left = set.Err.Error()
-			}
+			blind = true
 		} else if set.Err == nil {
 			m.blind, m.left = 0, ""
 		}
@@ -299,6 +311,12 @@ func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m
 	} else {
 		sets[0].Pods = append(sets[0].Pods, m.slow...)
 	}
+	m.silent = usage && !slices.ContainsFunc(sets, func(set reading.Set) bool { return !silent(set) })
+	if blind && !m.silent {
+		if m.blind++; m.blind >= blindFor {
+			m.left = sets[0].Err.Error()
+		}
+	}
 	if !sets[0].Partial {
 		s.choose(n.Name, sets, want, m)
 	}
@@ -306,6 +324,9 @@ func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m
 	s.say(n.Name, sets, m)
 	return sets
 }
+
+// silent says whether a set is what a kubelet leaves that does not answer.
+func silent(set reading.Set) bool { return errors.Is(set.Err, fault.ErrUnavailable) }
 
 // relieved gives what a better source told lately, if it is nine tenths of what
 // runs, and of its networks.

@@ -449,6 +449,50 @@ func TestABlindSourceIsChanged(t *testing.T) {
 	}
 }
 
+// A kubelet that is away is asked for little, and once it is back nothing is held
+// against any of its sources: its restart leaves no minutes of coarser data.
+func TestAKubeletThatIsAwayLosesNoSource(t *testing.T) {
+	f := newFake(t, recorded(t, "cadvisor_v1_cgroupfs.txt"))
+	s, now := source(t, f, false), running(t)
+	if got := sources(s.Read(t.Context(), at, now)); got != "cadvisor stats_summary(partial)" {
+		t.Fatalf("at first: %s", got)
+	}
+	away := fmt.Errorf("%w: connection refused", fault.ErrUnavailable)
+	f.errs["n"], f.asked = away, map[string]int{}
+	for i := range 8 {
+		sets := s.Read(t.Context(), at, now)
+		want := "cadvisor! resource!"
+		if i == 0 {
+			want += " stats_summary!"
+		}
+		if got := sources(sets); got != want || !errors.Is(sets[0].Err, fault.ErrUnavailable) {
+			t.Errorf("read %d while it is away: %s, %v", i, got, sets[0].Err)
+		}
+	}
+	if f.asked[pathCadvisor] != 1 || f.asked[pathSummary] != 1 || f.asked[pathResource] != 8 {
+		t.Errorf("while it was away it was asked %v", f.asked)
+	}
+	delete(f.errs, "n")
+	if got := sources(s.Read(t.Context(), at, now)); got != "cadvisor" {
+		t.Errorf("back again: %s", got)
+	}
+	// One that refuses a source answers.
+	f.errs[pathCadvisor] = fmt.Errorf("%w: no", fault.ErrForbidden)
+	for range blindFor + 1 {
+		s.Read(t.Context(), at, now)
+	}
+	if got := sources(s.Read(t.Context(), at, now)); got != "cadvisor_paths! resource stats_summary" {
+		t.Errorf("while cAdvisor is refused: %s", got)
+	}
+	f.errs["n"] = away
+	s.Read(t.Context(), at, now)
+	s.Read(t.Context(), at, now)
+	delete(f.errs, "n")
+	if got := sources(s.Read(t.Context(), at, now)); got != "cadvisor_paths! resource stats_summary" {
+		t.Errorf("cAdvisor that was left is not left any more: %s", got)
+	}
+}
+
 func TestAnAnswerThatBreaksOffCountsAsFarAsItCame(t *testing.T) {
 	f := newFake(t, recorded(t, "cadvisor_v1_cgroupfs.txt"))
 	f.cut = len(f.bodies[pathCadvisor]) / 2

@@ -351,8 +351,7 @@ func TestWithoutLabelsTheSameIsMeasured(t *testing.T) {
 	if err != nil || len(before) == 0 {
 		t.Fatalf("%d series, %v", len(before), err)
 	}
-	// A collector that saw the kubelet fail would leave its cAdvisor alone for ten
-	// intervals.
+	// One that starts with the kubelet as it is, as after a node's update.
 	if err := collector.Stop(20 * time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -361,6 +360,11 @@ func TestWithoutLabelsTheSameIsMeasured(t *testing.T) {
 	if err := r.cluster.Start(t.Context(), os.Stderr); err != nil {
 		t.Fatal(err)
 	}
+	// The node counts as ready all the while: the API server waits 40 s.
+	r.await(2*time.Minute, "the kubelet answers", func(ctx context.Context) error {
+		_, err := r.cluster.Kubectl(ctx, "", "get", "--raw", "/api/v1/nodes/"+testbed.Node+"/proxy/metrics/resource")
+		return err
+	})
 	r.collect()
 	bare := time.Now()
 	r.await(3*time.Minute, "cAdvisor by paths measures", sources("cadvisor_paths"))

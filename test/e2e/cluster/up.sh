@@ -16,8 +16,10 @@ ip -br addr show lo | grep -qw $addr || ip addr add $addr/32 dev lo
 
 start() { # NAME COMMAND...: runs a daemon, its log and pid under $state
   local name=$1; shift
-  # The name is compared too: after a reboot the number may be somebody else's.
-  if [[ -f pid/$name && $(cat "/proc/$(cat pid/"$name")/comm" 2>/dev/null) == "$(basename "$1" | cut -c1-15)" ]]; then return; fi
+  # The name is compared too: after a reboot the number may be somebody else's. One that was killed keeps its name until
+  # its parent has noticed.
+  if [[ -f pid/$name && $(cat "/proc/$(cat pid/"$name")/comm" 2>/dev/null) == "$(basename "$1" | cut -c1-15)" ]] &&
+    ! grep -q '^State:.Z' "/proc/$(cat pid/"$name")/status" 2>/dev/null; then return; fi
   setsid nohup "$@" >"log/$name.log" 2>&1 </dev/null &
   echo $! >"pid/$name"
 }
