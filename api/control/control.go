@@ -20,6 +20,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/crowsnest-dev/crowsnest/internal/stream"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -227,24 +228,42 @@ func (h *Hub) stream(ctx context.Context, conn *websocket.Conn, cluster string) 
 	}
 	defer h.disconnect(cluster, hello.Sender, conn)
 	if err := write(ctx, conn, wire.FrameWelcome, wire.Welcome{
-		WireVersion: wire.Version, Cluster: cluster, Time: now, AcceptSeconds: int64(h.opts.Accept.Seconds()), HistorySeconds: int64(h.opts.History.Seconds()),
+		WireVersion: wire.Version, Cluster: cluster, Time: now, AcceptSeconds: int64(h.opts.Accept.Seconds()), HistorySeconds: int64(h.opts.History.Seconds()), Channels: true,
 	}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
+	var health stream.Inbox // of this connection only: the next health is a full state, too
+	mux := stream.New(stream.Options{
+		First: 2, Write: func(ctx context.Context, f wire.Frame) error { return writeFrame(ctx, conn, f) },
+		Accept: func(o wire.Open) (stream.Document, error) {
+			if o.Kind != string(wire.FrameHealth) {
+				return nil, fmt.Errorf("this server takes no %q", o.Kind)
+			}
+			return health.Document(o, func(_ context.Context, body []byte) error {
+				h.take(cluster, hello.Sender, e, wire.Frame{Type: wire.FrameHealth, Body: body})
+				return nil
+			}), nil
+		},
+	})
 	var telling sync.WaitGroup
+	defer mux.Wait()
 	defer telling.Wait()
 	defer cancel()
 	if h.opts.Settings != nil {
 		h.mu.Lock()
 		changed := e.changed
 		h.mu.Unlock()
-		telling.Go(func() { h.tell(ctx, conn, cluster, hello.Sender, changed) })
+		telling.Go(func() { h.tell(ctx, conn, mux, cluster, hello, changed) })
 	}
 	for {
 		f, err := read(ctx, conn, silence)
 		if err != nil {
 			return err
+		}
+		if f.Channel != 0 {
+			mux.Take(ctx, f)
+			continue
 		}
 		h.take(cluster, hello.Sender, e, f)
 	}
@@ -252,11 +271,25 @@ func (h *Hub) stream(ctx context.Context, conn *websocket.Conn, cluster string) 
 
 // tell says the settings to one collector, at first and whenever they changed,
 // until its stream ends. A collector that keeps none takes a version of 0 for
-// none.
-func (h *Hub) tell(ctx context.Context, conn *websocket.Conn, cluster, sender string, changed <-chan struct{}) {
+// none. Large ones take a channel of their own, so that what else is said does not
+// wait for them, and a connection that breaks often brings them in parts.
+func (h *Hub) tell(ctx context.Context, conn *websocket.Conn, mux *stream.Mux, cluster string, hello wire.Hello, changed <-chan struct{}) {
+	say := func(s wire.Settings) error {
+		raw, err := json.Marshal(s)
+		if err != nil {
+			return err
+		}
+		if hello.Channels && len(raw) > wire.InlineBytes {
+			return mux.Send(ctx, string(wire.FrameSettings), stream.ID(raw), raw)
+		}
+		return write(ctx, conn, wire.FrameSettings, json.RawMessage(raw))
+	}
 	for first := true; ; first = false {
-		if s := h.opts.Settings(cluster, sender); s.Version != 0 || !first {
-			if err := write(ctx, conn, wire.FrameSettings, s); err != nil {
+		if s := h.opts.Settings(cluster, hello.Sender); s.Version != 0 || !first {
+			switch err := say(s); {
+			case errors.Is(err, stream.ErrRefused): // the next version may be taken
+				h.opts.Logger.Warn("collector does not take settings", "cluster", cluster, "sender", hello.Sender, "error", err)
+			case err != nil:
 				_ = conn.CloseNow() // it comes back and is told then
 				return
 			}
@@ -425,6 +458,10 @@ func write(ctx context.Context, conn *websocket.Conn, t wire.FrameType, body any
 	if err != nil {
 		return err
 	}
+	return writeFrame(ctx, conn, f)
+}
+
+func writeFrame(ctx context.Context, conn *websocket.Conn, f wire.Frame) error {
 	data, err := json.Marshal(f)
 	if err != nil {
 		return err

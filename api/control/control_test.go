@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
+	"github.com/crowsnest-dev/crowsnest/internal/stream"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -29,12 +31,17 @@ type server struct {
 
 func start(t *testing.T) server {
 	t.Helper()
-	reg := prometheus.NewPedanticRegistry()
 	yes := true
+	return startWith(t, wire.Settings{Version: 4, IntervalSeconds: 15, Logs: &yes})
+}
+
+func startWith(t *testing.T, settings wire.Settings) server {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
 	hub, err := New(Options{
 		Accept: 48 * time.Hour, Registerer: reg, Now: func() time.Time { return t0 },
 		Settings: func(cluster, sender string) wire.Settings {
-			return wire.Settings{Version: 4, IntervalSeconds: 15, Logs: &yes}
+			return settings
 		},
 	})
 	if err != nil {
@@ -221,6 +228,59 @@ func FuzzFrames(f *testing.F) {
 			hub.take("c", "s", &entry{}, fr)
 		}
 	})
+}
+
+// Large settings come through a channel of their own where the collector knows
+// channels, and as one frame where it does not; large health goes up likewise.
+func TestLargeSettingsAndHealth(t *testing.T) {
+	large := wire.Settings{Version: 4, LogRules: &wire.LogRules{Mask: []string{strings.Repeat("<&>", 30_000)}}}
+	s := startWith(t, large)
+	old := dial(t, s)
+	old.SetReadLimit(wire.MaxFrameBytes)
+	say(t, old, wire.FrameHello, hello("old"))
+	hear[wire.Welcome](t, old, wire.FrameWelcome)
+	if got := hear[wire.Settings](t, old, wire.FrameSettings); got.LogRules.Mask[0] != large.LogRules.Mask[0] {
+		t.Error("a collector without channels got something else")
+	}
+
+	c := dial(t, s)
+	h := hello("new")
+	h.Channels = true
+	say(t, c, wire.FrameHello, h)
+	if w := hear[wire.Welcome](t, c, wire.FrameWelcome); !w.Channels {
+		t.Error("the server does not say that it knows channels")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	settings := make(chan []byte, 1)
+	mux := stream.New(stream.Options{First: 1, Write: func(ctx context.Context, f wire.Frame) error { return writeFrame(ctx, c, f) }, Accept: func(o wire.Open) (stream.Document, error) {
+		return new(stream.Inbox).Document(o, func(_ context.Context, document []byte) error { settings <- document; return nil }), nil
+	}})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			f, err := read(ctx, c, time.Minute)
+			if err != nil {
+				return
+			}
+			mux.Take(ctx, f)
+		}
+	}()
+	defer func() { cancel(); <-done; mux.Wait() }()
+	var got wire.Settings
+	if err := json.Unmarshal(<-settings, &got); err != nil || got.Version != 4 || got.LogRules.Mask[0] != large.LogRules.Mask[0] {
+		t.Errorf("version %d came: %v", got.Version, err)
+	}
+	body, err := json.Marshal(wire.Health{Time: t0, Sources: make([]wire.SourceHealth, 20_000)})
+	if err != nil || len(body) < wire.MaxFrameBytes {
+		t.Fatalf("%d bytes, %v", len(body), err)
+	}
+	if err := mux.Send(ctx, string(wire.FrameHealth), stream.ID(body), body); err != nil || len(s.hub.Health("prod-1")["new"].Sources) != 20_000 {
+		t.Errorf("health of %d sources: %v", len(s.hub.Health("prod-1")["new"].Sources), err)
+	}
+	if err := mux.Send(ctx, "shell", "x", []byte("ls")); !errors.Is(err, stream.ErrRefused) {
+		t.Errorf("what the server does not take: %v", err)
+	}
 }
 
 func TestChangedSettingsAreToldAtOnce(t *testing.T) {

@@ -1,6 +1,6 @@
 // Package control is the collector's end of the control stream: health goes up,
-// settings come down. It owns the connection and its return after a break; it
-// must not know what the settings do.
+// settings come down, either through a channel of its own where it is large. It owns
+// the connection and its return after a break; it must not know what the settings do.
 package control
 
 import (
@@ -12,11 +12,13 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/crowsnest-dev/crowsnest/internal/stream"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -30,7 +32,7 @@ const (
 // errRefused ends a connection that the server does not want.
 var errRefused = errors.New("the server refuses this collector")
 
-// Options of a Client. The functions are called one at a time.
+// Options of a Client. Each function is called one at a time.
 type Options struct {
 	URL     string                           // http(s) address of the stream; required
 	HTTP    *http.Client                     // for HTTP/1.1; default http.DefaultClient
@@ -44,6 +46,9 @@ type Options struct {
 // Client keeps one stream open.
 type Client struct {
 	o Options
+
+	settings stream.Inbox // what came of settings by a connection that broke
+	applying sync.Mutex
 
 	mu     sync.Mutex
 	health *wire.Health // the newest that was not sent
@@ -122,19 +127,67 @@ func (c *Client) connect(ctx context.Context) (welcomed bool, err error) {
 	defer conn.CloseNow()
 	conn.SetReadLimit(wire.MaxFrameBytes)
 
-	if err := c.write(ctx, conn, wire.FrameHello, c.o.Hello()); err != nil {
+	hello := c.o.Hello()
+	hello.Channels = true
+	l := &life{c: c, conn: conn}
+	l.mux = stream.New(stream.Options{First: 1, Write: l.frame, Accept: l.accept})
+	if err := l.write(ctx, wire.FrameHello, hello); err != nil {
 		return false, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.read(ctx, conn, &welcomed) })
-	g.Go(func() error { return c.send(ctx, conn) })
+	g.Go(func() error { return l.read(ctx) })
+	g.Go(func() error { return l.send(ctx) })
+	g.Go(func() error { return l.ping(ctx) })
 	err = g.Wait()
+	l.mux.Wait()
 	_ = conn.Close(websocket.StatusGoingAway, "")
-	return welcomed, err
+	return l.welcomed.Load(), err
 }
 
-// send brings up each new health, and pings.
-func (c *Client) send(ctx context.Context, conn *websocket.Conn) error {
+// life is one connection.
+type life struct {
+	c        *Client
+	conn     *websocket.Conn
+	mux      *stream.Mux
+	welcomed atomic.Bool
+	channels atomic.Bool // the server knows others than 0
+}
+
+// send brings up each new health.
+func (l *life) send(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.c.wake:
+		}
+		l.c.mu.Lock()
+		h := l.c.health
+		l.c.health = nil
+		l.c.mu.Unlock()
+		if h == nil {
+			continue
+		}
+		raw, err := json.Marshal(h)
+		if err != nil {
+			return fmt.Errorf("encode health: %w", err)
+		}
+		if l.channels.Load() && len(raw) > wire.InlineBytes {
+			// The next one may be taken.
+			if err = l.mux.Send(ctx, string(wire.FrameHealth), stream.ID(raw), raw); errors.Is(err, stream.ErrRefused) {
+				l.c.o.Logger.Warn("say health", "err", err)
+				continue
+			}
+		} else {
+			err = l.write(ctx, wire.FrameHealth, json.RawMessage(raw))
+		}
+		if err != nil {
+			return fmt.Errorf("say health: %w", err)
+		}
+	}
+}
+
+func (l *life) ping(ctx context.Context) error {
 	ping := time.NewTicker(pingEvery)
 	defer ping.Stop()
 	for {
@@ -143,29 +196,37 @@ func (c *Client) send(ctx context.Context, conn *websocket.Conn) error {
 			return ctx.Err()
 		case <-ping.C:
 			pingCtx, cancel := context.WithTimeout(ctx, writeTimeout)
-			err := conn.Ping(pingCtx)
+			err := l.conn.Ping(pingCtx)
 			cancel()
 			if err != nil {
 				return fmt.Errorf("ping: %w", err)
-			}
-		case <-c.wake:
-			c.mu.Lock()
-			h := c.health
-			c.health = nil
-			c.mu.Unlock()
-			if h == nil {
-				continue
-			}
-			if err := c.write(ctx, conn, wire.FrameHealth, h); err != nil {
-				return err
 			}
 		}
 	}
 }
 
-func (c *Client) read(ctx context.Context, conn *websocket.Conn, welcomed *bool) error {
+// accept takes settings that come through a channel.
+func (l *life) accept(o wire.Open) (stream.Document, error) {
+	if o.Kind != string(wire.FrameSettings) {
+		return nil, fmt.Errorf("this collector takes no %q", o.Kind)
+	}
+	return l.c.settings.Document(o, l.apply), nil
+}
+
+func (l *life) apply(ctx context.Context, settings []byte) error {
+	var s wire.Settings
+	if err := json.Unmarshal(settings, &s); err != nil {
+		return fmt.Errorf("read settings: %w", err)
+	}
+	l.c.applying.Lock()
+	applied := l.c.o.Apply(s)
+	l.c.applying.Unlock()
+	return l.write(ctx, wire.FrameApplied, applied)
+}
+
+func (l *life) read(ctx context.Context) error {
 	for {
-		_, raw, err := conn.Read(ctx)
+		_, raw, err := l.conn.Read(ctx)
 		if err != nil {
 			return fmt.Errorf("read: %w", err)
 		}
@@ -174,7 +235,8 @@ func (c *Client) read(ctx context.Context, conn *websocket.Conn, welcomed *bool)
 			return fmt.Errorf("read frame: %w", err)
 		}
 		if f.Channel != 0 {
-			continue // for a collector that knows more
+			l.mux.Take(ctx, f)
+			continue
 		}
 		switch f.Type {
 		case wire.FrameWelcome:
@@ -182,9 +244,10 @@ func (c *Client) read(ctx context.Context, conn *websocket.Conn, welcomed *bool)
 			if err := json.Unmarshal(f.Body, &w); err != nil {
 				return fmt.Errorf("read welcome: %w", err)
 			}
-			*welcomed = true
-			if c.o.Welcome != nil {
-				c.o.Welcome(w)
+			l.channels.Store(w.Channels)
+			l.welcomed.Store(true)
+			if l.c.o.Welcome != nil {
+				l.c.o.Welcome(w)
 			}
 		case wire.FrameRefused:
 			var r wire.Refused
@@ -193,30 +256,30 @@ func (c *Client) read(ctx context.Context, conn *websocket.Conn, welcomed *bool)
 			}
 			return fmt.Errorf("%w: %s", errRefused, r.Reason)
 		case wire.FrameSettings:
-			var s wire.Settings
-			if err := json.Unmarshal(f.Body, &s); err != nil {
-				return fmt.Errorf("read settings: %w", err)
-			}
-			if err := c.write(ctx, conn, wire.FrameApplied, c.o.Apply(s)); err != nil {
+			if err := l.apply(ctx, f.Body); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func (c *Client) write(ctx context.Context, conn *websocket.Conn, t wire.FrameType, body any) error {
+func (l *life) write(ctx context.Context, t wire.FrameType, body any) error {
 	f, err := wire.NewFrame(t, body)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", t, err)
 	}
+	return l.frame(ctx, f)
+}
+
+func (l *life) frame(ctx context.Context, f wire.Frame) error {
 	raw, err := json.Marshal(f)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", t, err)
+		return fmt.Errorf("encode %s: %w", f.Type, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	if err := conn.Write(ctx, websocket.MessageText, raw); err != nil {
-		return fmt.Errorf("write %s: %w", t, err)
+	if err := l.conn.Write(ctx, websocket.MessageText, raw); err != nil {
+		return fmt.Errorf("write %s: %w", f.Type, err)
 	}
 	return nil
 }

@@ -3,8 +3,11 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 	"go.uber.org/goleak"
 
+	"github.com/crowsnest-dev/crowsnest/internal/stream"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -148,6 +152,143 @@ func TestConversation(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	stop()
+}
+
+// Large settings come in pieces: health is said between them, and after a break they
+// go on where they were. Large health goes up the same way.
+func TestLargeSettingsHoldUpNothing(t *testing.T) {
+	settings, err := json.Marshal(wire.Settings{Version: 9, LogRules: &wire.LogRules{Mask: []string{strings.Repeat("<secret>", 20_000)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := len(settings) / 2
+	between, applied, large, back := make(chan wire.Health, 1), make(chan wire.Applied, 1), make(chan wire.Health, 1), make(chan wire.Window, 1)
+	next := func(ctx context.Context, c *websocket.Conn) (f wire.Frame, ok bool) {
+		_, raw, err := c.Read(ctx)
+		return f, err == nil && json.Unmarshal(raw, &f) == nil
+	}
+	say := func(ctx context.Context, c *websocket.Conn, ft wire.FrameType, body any) {
+		f, _ := wire.NewFrame(ft, body)
+		f.Channel = 2
+		raw, _ := json.Marshal(f)
+		_ = c.Write(ctx, websocket.MessageText, raw)
+	}
+	srv := serve(t, func(n int, ctx context.Context, c *websocket.Conn) {
+		var h wire.Hello
+		if !receive(ctx, t, c, wire.FrameHello, &h) {
+			return
+		}
+		if !h.Channels {
+			t.Error("it does not say that it knows channels")
+		}
+		send(ctx, c, wire.FrameWelcome, wire.Welcome{Channels: true})
+		say(ctx, c, wire.FrameOpen, wire.Open{Kind: "settings", ID: stream.ID(settings), Bytes: int64(len(settings))})
+		sent, window, begun := 0, 0, false
+		mux := stream.New(stream.Options{First: 2, Write: func(ctx context.Context, f wire.Frame) error {
+			raw, err := json.Marshal(f)
+			return errors.Join(err, c.Write(ctx, websocket.MessageText, raw))
+		}, Accept: func(o wire.Open) (stream.Document, error) {
+			return new(stream.Inbox).Document(o, func(_ context.Context, body []byte) error {
+				var h wire.Health
+				err := json.Unmarshal(body, &h)
+				large <- h
+				return err
+			}), nil
+		}})
+		defer mux.Wait()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		for {
+			f, ok := next(ctx, c)
+			if !ok {
+				return
+			}
+			switch {
+			case f.Channel%2 == 1:
+				mux.Take(ctx, f)
+			case f.Type == wire.FrameWindow:
+				var w wire.Window
+				_ = json.Unmarshal(f.Body, &w)
+				if !begun {
+					begun, sent = true, int(w.From)
+					if n == 1 {
+						back <- w
+					}
+				}
+				window += int(w.Bytes)
+			case f.Type == wire.FrameHealth:
+				if n > 0 || sent < half {
+					break
+				}
+				var h wire.Health
+				_ = json.Unmarshal(f.Body, &h)
+				between <- h
+				return // in the middle
+			case f.Type == wire.FrameApplied:
+				var a wire.Applied
+				_ = json.Unmarshal(f.Body, &a)
+				applied <- a
+			}
+			end := len(settings)
+			if n == 0 {
+				end = half
+			}
+			for window > 0 && sent < end {
+				size := min(window, end-sent, 8<<10)
+				say(ctx, c, wire.FrameData, settings[sent:sent+size])
+				if sent, window = sent+size, window-size; sent == len(settings) {
+					say(ctx, c, wire.FrameEnd, wire.End{})
+				}
+			}
+		}
+	})
+	c := newClient(t, srv.URL, nil)
+	run(t, c)
+	wait := func(what string) <-chan time.Time {
+		t.Logf("waiting for %s", what)
+		return time.After(30 * time.Second)
+	}
+	// Health comes past the settings that are half there.
+	for said, deadline := false, time.Now().Add(30*time.Second); !said; {
+		c.Report(wire.Health{IntervalSeconds: 15})
+		select {
+		case h := <-between:
+			said = h.IntervalSeconds == 15
+		case <-time.After(20 * time.Millisecond): // it is said again
+			if time.Now().After(deadline) {
+				t.Fatal("health waits for the settings")
+			}
+		}
+	}
+	select {
+	case w := <-back:
+		if w.From < 1 || w.From > int64(half) {
+			t.Errorf("after the break it goes on from %d of %d bytes, %d of which were sent", w.From, len(settings), half)
+		}
+	case <-wait("the second connection"):
+		t.Fatal("it did not come back")
+	}
+	select {
+	case a := <-applied:
+		if a.Version != 9 || a.Error != "" {
+			t.Errorf("applied: %+v", a)
+		}
+	case <-wait("what became of them"):
+		t.Fatal("the settings were not applied")
+	}
+	sources := make([]wire.SourceHealth, 1000)
+	for i := range sources {
+		sources[i] = wire.SourceHealth{Name: fmt.Sprintf("cadvisor/node-%d", i), Error: strings.Repeat("x", 2000)}
+	}
+	c.Report(wire.Health{Sources: sources}) // more than one frame may have
+	select {
+	case h := <-large:
+		if len(h.Sources) != len(sources) || h.Sources[999].Name != "cadvisor/node-999" {
+			t.Errorf("health of %d sources", len(h.Sources))
+		}
+	case <-wait("large health"):
+		t.Fatal("large health did not come")
+	}
 }
 
 func TestComesBackAfterABreak(t *testing.T) {

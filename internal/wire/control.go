@@ -7,13 +7,16 @@ import (
 
 // The control stream is one WebSocket per collector, opened by the collector
 // (so it passes NAT), authenticated like a write, and kept open. Both sides send
-// Frames as JSON text messages. Frames of channel 0 are the ones declared here;
-// other channels are opened later for streams of their own (a live read, a
-// shell), each with its own flow, without a change to these.
+// Frames as JSON text messages. Frames of channel 0 are whole messages. What is
+// larger than InlineBytes goes through a channel of its own, odd numbers by the
+// collector, even ones by the server: Open says what comes; Window asks for a part
+// of it, the first from where an earlier connection broke off; data frames are
+// pieces; End says that all was sent, and in the other direction that it was taken.
 //
 // The collector says Hello first, the server answers with Welcome and Settings.
-// After a break the collector says Hello again with the settings that it has;
-// nothing else needs to be resumed, since every message is a full state.
+// After a break the collector says Hello again with the settings that it has; but
+// for documents on their way nothing needs to be resumed, since every message is a
+// full state.
 
 // FrameType says what a frame's body is.
 type FrameType string
@@ -25,10 +28,42 @@ const (
 	FrameSettings FrameType = "settings" // down, whenever they change: Settings
 	FrameApplied  FrameType = "applied"  // up: Applied
 	FrameHealth   FrameType = "health"   // up, each interval: Health
+
+	// Of channels other than 0; what a document is of is the type that it would have
+	// as one frame.
+	FrameOpen   FrameType = "open"   // Open
+	FrameWindow FrameType = "window" // Window
+	FrameData   FrameType = "data"   // bytes, as base64
+	FrameEnd    FrameType = "end"    // End
 )
 
-// MaxFrameBytes bounds a message in either direction.
-const MaxFrameBytes = 1 << 20
+const (
+	// MaxFrameBytes bounds a message in either direction.
+	MaxFrameBytes = 1 << 20
+	// InlineBytes is how large the body of a frame of channel 0 may be where the other
+	// end knows channels: what comes behind it waits for no more than that.
+	InlineBytes = 32 << 10
+	// MaxDocumentBytes bounds what comes through a channel.
+	MaxDocumentBytes = 16 << 20
+)
+
+// Open offers a document.
+type Open struct {
+	Kind  string `json:"kind"`
+	ID    string `json:"id"` // of its content
+	Bytes int64  `json:"bytes"`
+}
+
+// Window asks for a part of a document.
+type Window struct {
+	From  int64 `json:"from,omitempty"` // counts in the first one only
+	Bytes int64 `json:"bytes"`          // more
+}
+
+// End ends a document, or refuses it.
+type End struct {
+	Error string `json:"error,omitempty"`
+}
 
 // Frame is one message. A receiver ignores frames of unknown type or channel.
 type Frame struct {
@@ -50,8 +85,9 @@ type Hello struct {
 	Role            string    `json:"role"`
 	Sender          string    `json:"sender"` // as in HeaderSender
 	Node            string    `json:"node,omitempty"`
-	Time            time.Time `json:"time"`             // of the collector's clock, to find its offset
-	SettingsVersion int64     `json:"settings_version"` // of the newest that it applied; 0 for none
+	Time            time.Time `json:"time"`               // of the collector's clock, to find its offset
+	SettingsVersion int64     `json:"settings_version"`   // of the newest that it applied; 0 for none
+	Channels        bool      `json:"channels,omitempty"` // it knows others than 0
 	// HealthAddress is where other nodes' collectors may ask for its health
 	// (host:port); empty where they cannot.
 	HealthAddress string `json:"health_address,omitempty"`
@@ -66,6 +102,7 @@ type Welcome struct {
 	// HistorySeconds is how far back they are by PathHistory; 0 where the server
 	// does not know it.
 	HistorySeconds int64 `json:"history_seconds,omitempty"`
+	Channels       bool  `json:"channels,omitempty"` // it knows others than 0
 }
 
 // Refused says why a collector is not accepted.

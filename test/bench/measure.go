@@ -160,9 +160,13 @@ func settle(ctx context.Context) error {
 // kubelet's bound of 110, and write 1,000 lines a second together.
 const fillers = 90
 
-func fillerManifest() string {
+func fillerManifest(pods int, quiet bool) string {
+	does := "while :; do sleep 5; done"
 	// Ten lines at once each second: a shell that wrote them one by one would
 	// spend more on starting `sleep` than the collector spends on reading them.
+	if !quiet {
+		does = `i=0; l='level=info component=cart order=4711 took_ms=12 path=/api/v1/cart/items msg=\"item was put into the cart\" request_id=6f1d0c9a-7b52-4f63-9e0d-2f7f5c1b8a34'; while :; do n=0; while [ $n -lt 11 ]; do n=$((n+1)); i=$((i+1)); echo \"seq=$i $l\"; done; sleep 1; done`
+	}
 	return fmt.Sprintf(`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"bench"}}
 ---
 apiVersion: apps/v1
@@ -179,20 +183,25 @@ spec:
       - name: app
         image: localhost/busybox:1
         imagePullPolicy: Never
-        command: ["/bin/sh", "-c", "i=0; l='level=info component=cart order=4711 took_ms=12 path=/api/v1/cart/items msg=\"item was put into the cart\" request_id=6f1d0c9a-7b52-4f63-9e0d-2f7f5c1b8a34'; while :; do n=0; while [ $n -lt 11 ]; do n=$((n+1)); i=$((i+1)); echo \"seq=$i $l\"; done; sleep 1; done"]
+        command: ["/bin/sh", "-c", "%s"]
         resources: {requests: {cpu: 5m, memory: 4Mi}, limits: {cpu: 100m, memory: 16Mi}}
-`, fillers)
+`, pods, does)
 }
 
 // onCluster runs a measurement on the test cluster with a full node.
 func onCluster(ctx context.Context, b *bench, measure func(c *testbed.Cluster, pods int) ([]Result, error)) ([]Result, error) {
+	return onFullNode(ctx, b, fillerManifest(fillers, false), measure)
+}
+
+// onFullNode does so with other pods than those that write.
+func onFullNode(ctx context.Context, b *bench, manifest string, measure func(c *testbed.Cluster, pods int) ([]Result, error)) ([]Result, error) {
 	c, err := testbed.Up(ctx, os.Stderr)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Down(context.WithoutCancel(ctx), os.Stderr)
 	b.say("filling the node")
-	if err := c.Apply(ctx, fillerManifest()); err != nil {
+	if err := c.Apply(ctx, manifest); err != nil {
 		return nil, err
 	}
 	defer c.DeleteNamespaces(context.WithoutCancel(ctx), "bench")
