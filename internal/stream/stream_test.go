@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -103,11 +104,29 @@ func document(n int) []byte {
 	return out
 }
 
+// list keeps what comes, from several channels.
+type list[T any] struct {
+	mu  sync.Mutex
+	all []T
+}
+
+func (l *list[T]) add(one T) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, one)
+}
+
+func (l *list[T]) get() []T {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.all)
+}
+
 // taken gives what takes documents into a list.
-func taken(box *Inbox, into *[][]byte) func(wire.Open) (Document, error) {
+func taken(box *Inbox, into *list[[]byte]) func(wire.Open) (Document, error) {
 	return func(o wire.Open) (Document, error) {
 		return box.Document(o, func(_ context.Context, document []byte) error {
-			*into = append(*into, document)
+			into.add(document)
 			return nil
 		}), nil
 	}
@@ -117,13 +136,13 @@ func TestDocumentsArriveAsTheyWere(t *testing.T) {
 	for _, size := range []int{0, 1, pieceBytes - 1, pieceBytes, pieceBytes + 1, windowBytes, windowBytes + 1, 5*windowBytes + 17} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var got [][]byte
+				var got list[[]byte]
 				l := connect(t, 0, nil, taken(&Inbox{}, &got), nil)
 				want := document(size)
 				if err := l.a.Send(t.Context(), "settings", ID(want), want); err != nil {
 					t.Error(err)
 				}
-				if len(got) != 1 || !bytes.Equal(got[0], want) {
+				if got := got.get(); len(got) != 1 || !bytes.Equal(got[0], want) {
 					t.Errorf("%d documents came", len(got))
 				}
 				l.close()
@@ -151,15 +170,15 @@ func (b *blocked) Done(context.Context) error { return nil }
 func TestASlowDocumentHoldsUpNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &blocked{go_: make(chan struct{})}
-		var got, back [][]byte
+		var got, back list[[]byte]
 		var boxes [2]Inbox
-		said := 0
+		var said list[wire.Frame]
 		l := connect(t, 0, taken(&boxes[0], &back), func(o wire.Open) (Document, error) {
 			if o.Kind == "slow" {
 				return slow, nil
 			}
 			return taken(&boxes[1], &got)(o)
-		}, func(wire.Frame) { said++ })
+		}, said.add)
 		large, other := document(10*windowBytes), document(3*windowBytes)
 		result := make(chan error, 1)
 		go func() { result <- l.a.Send(t.Context(), "slow", ID(large), large) }()
@@ -173,8 +192,8 @@ func TestASlowDocumentHoldsUpNothingElse(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if len(got) != 3 || len(back) != 3 || said != 3 {
-			t.Errorf("%d and %d documents and %d frames came past it", len(got), len(back), said)
+		if len(got.get()) != 3 || len(back.get()) != 3 || len(said.get()) != 3 {
+			t.Errorf("%d and %d documents and %d frames came past it", len(got.get()), len(back.get()), len(said.get()))
 		}
 		select {
 		case err := <-result:
@@ -192,7 +211,7 @@ func TestASlowDocumentHoldsUpNothingElse(t *testing.T) {
 // Whatever else is to be said waits for one piece of a document, not for all of it.
 func TestPiecesAreSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var got [][]byte
+		var got list[[]byte]
 		var boxes [2]Inbox
 		l := connect(t, 0, nil, func(o wire.Open) (Document, error) { return taken(&boxes[o.Bytes%2], &got)(o) }, nil)
 		var g sync.WaitGroup
@@ -209,8 +228,8 @@ func TestPiecesAreSmall(t *testing.T) {
 				t.Errorf("a frame of %d bytes", len(f.Body))
 			}
 		}
-		if len(got) != 2 {
-			t.Errorf("%d documents at a time", len(got))
+		if len(got.get()) != 2 {
+			t.Errorf("%d documents at a time", len(got.get()))
 		}
 		l.close()
 	})
@@ -220,11 +239,11 @@ func TestPiecesAreSmall(t *testing.T) {
 // twice.
 func TestADocumentGoesOnWhereItBrokeOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var got [][]byte
+		var got list[[]byte]
 		var box Inbox
 		want := document(8*windowBytes + 5)
 		total, lines := 0, 0
-		for len(got) == 0 && lines < 100 {
+		for len(got.get()) == 0 && lines < 100 {
 			lines++
 			l := connect(t, 12, nil, taken(&box, &got), nil)
 			err := l.a.Send(l.ctx, "settings", ID(want), want)
@@ -235,7 +254,7 @@ func TestADocumentGoesOnWhereItBrokeOff(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if len(got) != 1 || !bytes.Equal(got[0], want) || lines < 4 {
+		if got := got.get(); len(got) != 1 || !bytes.Equal(got[0], want) || lines < 4 {
 			t.Fatalf("%d documents by %d lines", len(got), lines)
 		}
 		// What a line had taken as it broke may be sent again: a window each time.
@@ -245,8 +264,8 @@ func TestADocumentGoesOnWhereItBrokeOff(t *testing.T) {
 		// Another one begins anew.
 		other := document(2 * windowBytes)
 		l := connect(t, 0, nil, taken(&box, &got), nil)
-		if err := l.a.Send(t.Context(), "settings", ID(other), other); err != nil || len(got) != 2 || !bytes.Equal(got[1], other) || l.sent() != len(other) {
-			t.Errorf("%d documents, %d bytes: %v", len(got), l.sent(), err)
+		if err := l.a.Send(t.Context(), "settings", ID(other), other); err != nil || len(got.get()) != 2 || !bytes.Equal(got.get()[1], other) || l.sent() != len(other) {
+			t.Errorf("%d documents, %d bytes: %v", len(got.get()), l.sent(), err)
 		}
 		l.close()
 	})
@@ -263,7 +282,7 @@ func TestWhatIsNotTaken(t *testing.T) {
 		"nothing is":        {nil, "", 10, "nothing is taken here"},
 		"an unknown kind":   {refuse, "", 10, "no such thing"},
 		"too large":         {refuse, "", wire.MaxDocumentBytes + 1, "too large"},
-		"another's content": {taken(&Inbox{}, new([][]byte)), "abc", 10, "not what was offered"},
+		"another's content": {taken(&Inbox{}, new(list[[]byte])), "abc", 10, "not what was offered"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -312,9 +331,9 @@ func TestAnEndThatBreaksTheRules(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				slow := &blocked{go_: make(chan struct{})}
 				close(slow.go_)
-				var answers []wire.Frame
+				var answers list[wire.Frame]
 				m := New(Options{First: 2, Accept: func(wire.Open) (Document, error) { return slow, nil }, Write: func(_ context.Context, f wire.Frame) error {
-					answers = append(answers, f)
+					answers.add(f)
 					return nil
 				}})
 				for i, f := range tc.frames {
@@ -325,7 +344,7 @@ func TestAnEndThatBreaksTheRules(t *testing.T) {
 				}
 				m.Wait()
 				var end wire.End
-				last := answers[len(answers)-1]
+				last := answers.get()[len(answers.get())-1]
 				if last.Type != wire.FrameEnd || json.Unmarshal(last.Body, &end) != nil || !strings.Contains(end.Error, tc.want) {
 					t.Errorf("it ends with %s %s", last.Type, last.Body)
 				}
@@ -339,10 +358,10 @@ func TestAnEndThatBreaksTheRules(t *testing.T) {
 	t.Run("too many channels", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
-			refused := 0
+			var refused list[uint32]
 			m := New(Options{First: 2, Accept: func(wire.Open) (Document, error) { return &blocked{}, nil }, Write: func(_ context.Context, f wire.Frame) error {
 				if f.Type == wire.FrameEnd {
-					refused++
+					refused.add(f.Channel)
 				}
 				return nil
 			}})
@@ -350,8 +369,8 @@ func TestAnEndThatBreaksTheRules(t *testing.T) {
 				m.Take(ctx, open(uint32(2*i+1), 10))
 				synctest.Wait()
 			}
-			if refused != 5 || len(m.in) != maxChannels {
-				t.Errorf("%d were refused, %d are open", refused, len(m.in))
+			if len(refused.get()) != 5 || len(m.in) != maxChannels {
+				t.Errorf("%d were refused, %d are open", len(refused.get()), len(m.in))
 			}
 			cancel()
 			m.Wait()
@@ -367,7 +386,7 @@ func FuzzFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, channel uint32, ft string, body []byte) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var box Inbox
-		m := New(Options{First: 2, Accept: taken(&box, new([][]byte)), Write: func(context.Context, wire.Frame) error { return nil }})
+		m := New(Options{First: 2, Accept: taken(&box, new(list[[]byte])), Write: func(context.Context, wire.Frame) error { return nil }})
 		done := make(chan struct{})
 		go func() { _ = m.Send(ctx, "settings", "x", []byte("12345")); close(done) }()
 		m.Take(ctx, wire.Frame{Channel: 1, Type: wire.FrameOpen, Body: []byte(`{"kind":"settings","id":"x","bytes":5}`)})
