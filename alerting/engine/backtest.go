@@ -205,7 +205,7 @@ func (b *replay) onScratch(ctx context.Context, fn func(db *meta.DB) error) erro
 	b.waiting = map[[2]string]time.Time{}
 	b.ofIncident, b.stoodIn, b.toldSelf = map[string]int{}, map[[2]string]bool{}, map[[2]string]bool{}
 	var err error
-	if b.began, err = inventoryBegan(ctx, b.live.opts.Archive, b.cluster.ID, b.begin, b.to.Add(time.Millisecond)); err != nil {
+	if b.began, err = inventoryBegan(ctx, b.live.opts.Archive, b.cluster.ID, b.begin, b.live.opts.Now()); err != nil {
 		return err
 	}
 	if err := b.scan(ctx); err != nil {

@@ -74,7 +74,7 @@ func (p *past) fetch(ctx context.Context, key object.Key) ([]inventory.Version, 
 	if v, ok := p.versions[key]; ok {
 		return v, nil
 	}
-	v, err := p.archive.Versions(ctx, p.cluster, key, p.from, p.to.Add(time.Millisecond))
+	v, err := p.archive.Versions(ctx, p.cluster, key, p.from, knownBy(p.to, p.began))
 	if err == nil {
 		p.versions[key] = v
 	}
@@ -107,10 +107,16 @@ func since(v inventory.Version, began time.Time) time.Time {
 	return v.From
 }
 
+// knownBy is the end of what to ask the archive for, to know what there was up to
+// a time.
+func knownBy(to, began time.Time) time.Time {
+	return later(to.Add(time.Millisecond), began.Add(firstSnapshot))
+}
+
 // inventoryBegan gives when the first objects of a cluster were told of. Every
 // cluster has namespaces, and they are few.
-func inventoryBegan(ctx context.Context, archive Archive, cluster string, from, to time.Time) (began time.Time, err error) {
-	err = archive.History(ctx, cluster, object.KindNamespace, from, to, func(v inventory.Version) error {
+func inventoryBegan(ctx context.Context, archive Archive, cluster string, from, now time.Time) (began time.Time, err error) {
+	err = archive.History(ctx, cluster, object.KindNamespace, from, now.Add(time.Millisecond), func(v inventory.Version) error {
 		if began.IsZero() || v.From.Before(began) {
 			began = v.From
 		}

@@ -77,11 +77,34 @@ func (e *Engine) Why(ctx context.Context, r meta.Resource, q policy.Question) (p
 		if v.gone != "" {
 			why = incident.CauseWords(v.gone)
 		}
+		if v.gone == evaluate.ObjectDeleted {
+			if why, err = e.whyNotThere(ctx, q.Cluster, sub, at, why); err != nil {
+				return out, err
+			}
+		}
 		return refuse(why)
 	}
 	out.Judged = true
 	c.tell(&out, v)
 	return out, nil
+}
+
+// whyNotThere tells what was deleted from what was not there yet, or never.
+func (e *Engine) whyNotThere(ctx context.Context, cluster string, sub subject, at time.Time, deleted string) (string, error) {
+	key, _, ok := objectKey(sub.level, sub.object)
+	if !ok {
+		return deleted, nil
+	}
+	versions, err := e.opts.Archive.Versions(ctx, cluster, key, at.Add(-keep), e.opts.Now())
+	switch {
+	case err != nil:
+		return "", err
+	case len(versions) == 0:
+		return fmt.Sprintf("no %s of this name is known of the last %d days", sub.level, keep/(24*time.Hour)), nil
+	case versions[0].From.After(at):
+		return fmt.Sprintf("the object was not there yet: it is known since %s", versions[0].From.Format(time.RFC3339)), nil
+	}
+	return deleted, nil
 }
 
 // subjectOf reads which object is asked about.
@@ -175,6 +198,11 @@ func (e *Engine) rejudge(ctx context.Context, c *compiled, cluster string, sub s
 	}
 	from := at.Add(-time.Duration(min(steps, maxWarm)) * interval)
 	p := newPast(e.opts.Inventory, e.opts.Archive, cluster, from, at)
+	began, err := inventoryBegan(ctx, e.opts.Archive, cluster, from, e.opts.Now())
+	if err != nil {
+		return verdict{}, from, false, err
+	}
+	p.began = began
 	if err := p.load(ctx, sub); err != nil {
 		return verdict{}, from, false, err
 	}

@@ -99,7 +99,10 @@ func TestWhy(t *testing.T) {
 	ask(step(11), "[begins]")
 	ask(gone.Add(interval), "the alert ended: the object was deleted", "[ends] warning →")
 	ask(gone.Add(3*interval), "was not judged") // the pod was away already
-	ask(start.Add(-2*time.Hour), "was not judged")
+	ask(start.Add(-2*time.Hour), "was not judged: the object was not there yet: it is known since ")
+	if why, err := s.engine.Why(context.Background(), row, policy.Question{Cluster: "prod-1", Object: "shop/nobody", At: step(3)}); err != nil || !strings.Contains(why.Words, "no pod of this name is known") {
+		t.Errorf("got %q, %v", why.Words, err)
+	}
 	if _, err := s.engine.Why(context.Background(), row, policy.Question{Cluster: "prod-1", Object: "cart-1", At: step(3)}); err == nil || !strings.Contains(err.Error(), "must be namespace/pod") {
 		t.Errorf("got %v", err)
 	}
