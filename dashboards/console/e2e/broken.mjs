@@ -260,8 +260,7 @@ try {
       }
       await on(context, `odd names: from a table to the pod ${view}`, async (p) => {
         await p.goto(`${base}${to.workload}`, { waitUntil: "domcontentloaded", timeout });
-        // At its beginning: the middle of so long a name is clipped by the table's cell.
-        await p.getByRole("link", { name: shown.pod }).first().click({ timeout, position: { x: 8, y: 8 } });
+        await p.getByRole("link", { name: shown.pod }).first().click({ timeout });
         await p.getByRole("heading", { level: 1, name: shown.pod }).waitFor({ timeout });
         await rows("containers")(p).waitFor({ timeout });
       });

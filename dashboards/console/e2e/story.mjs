@@ -8,7 +8,7 @@
 import { mkdir } from "node:fs/promises";
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
-import { chromium } from "playwright-core";
+import { launch, views } from "./browser.mjs";
 
 const { values: args } = parseArgs({
   options: {
@@ -46,7 +46,7 @@ const receiver = createServer((request, response) => {
 });
 await new Promise((done) => receiver.listen(0, "127.0.0.1", done));
 
-const browser = await chromium.launch({ executablePath: args.chromium, args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"] });
+const browser = await launch(args.chromium);
 const failures = [];
 try {
   await cleanUp();
@@ -63,7 +63,7 @@ if (failures.length > 0) {
 }
 
 async function story(name, tell) {
-  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: "light", locale: "en-US" });
+  const context = await browser.newContext(views["desktop-light"]);
   context.setDefaultTimeout(timeout);
   const p = await context.newPage();
   const found = [];
