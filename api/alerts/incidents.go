@@ -136,7 +136,8 @@ type EvidenceCondition struct {
 // Delivery is a notification with its attempts.
 type Delivery struct {
 	ID          string     `json:"id"`
-	Incident    string     `json:"incident"`
+	Incident    string     `json:"incident" doc:"Its id; one of its own for what belongs to none, as a test."`
+	Title       string     `json:"title" doc:"What it is about, as the incident was called then."`
 	Target      string     `json:"target"`
 	Type        string     `json:"type"`
 	Sequence    int64      `json:"sequence"`
@@ -264,8 +265,12 @@ func showDelivery(n meta.Notification, attempts []meta.Attempt, targets map[stri
 	if name == "" {
 		name = n.TargetID // it was deleted
 	}
+	var said struct {
+		Incident struct{ Title string }
+	}
+	_ = json.Unmarshal(n.Body, &said) // a message that cannot be read has no title to show
 	d := Delivery{
-		ID: n.ID, Incident: n.IncidentID, Target: name, Type: n.Type, Sequence: n.Sequence, State: n.State,
+		ID: n.ID, Incident: n.IncidentID, Title: said.Incident.Title, Target: name, Type: n.Type, Sequence: n.Sequence, State: n.State,
 		CreatedAt: n.CreatedAt, Attempts: n.Attempts, LastError: n.Error, CopyOf: stringOrNull(n.CopyOf), Log: make([]Attempt, len(attempts)),
 	}
 	switch n.State {

@@ -35,3 +35,9 @@ export async function accessibility(p) {
     .filter((v) => v.impact === "serious" || v.impact === "critical")
     .map((v) => `axe: ${v.id} (${v.impact}): ${v.help}: ${v.nodes.slice(0, 2).map((n) => n.target.join(" ")).join(", ")}`);
 }
+
+/** Waits until nothing on the page is still loading; what takes longer is left to whoever looks for it. */
+export async function settled(p, timeout = 30_000) {
+  await p.waitForFunction(() => document.querySelectorAll("[data-visible=true].mantine-Skeleton-root, [aria-busy=true]").length === 0, undefined, { timeout }).catch(() => undefined);
+  await p.waitForTimeout(300); // the last chart's first frame
+}

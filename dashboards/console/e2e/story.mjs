@@ -8,7 +8,7 @@
 import { mkdir } from "node:fs/promises";
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
-import { launch, views } from "./browser.mjs";
+import { launch, settled, views } from "./browser.mjs";
 
 const { values: args } = parseArgs({
   options: {
@@ -84,7 +84,7 @@ async function story(name, tell) {
 async function rootCause(p) {
   await p.goto(base);
   await p.getByRole("article").first().waitFor();
-  await settled(p);
+  await settled(p, timeout);
   if (args.images) await p.screenshot({ path: `${args.images}/overview.png` });
   await shot(p, "1-overview");
   await p.getByRole("navigation", { name: "pages" }).getByRole("link", { name: /^Incidents/ }).click();
@@ -96,7 +96,7 @@ async function rootCause(p) {
   const title = await p.getByRole("heading", { level: 1 }).innerText();
   await p.getByRole("button", { name: "Explain step by step" }).click();
   await p.getByText(/judged as of/).waitFor();
-  await settled(p);
+  await settled(p, timeout);
   await shot(p, "2-incident");
   // Somebody may take care of it already, as after a run that was cut short.
   const back = p.getByRole("button", { name: "Take the acknowledgement back" });
@@ -108,13 +108,13 @@ async function rootCause(p) {
   await p.getByText("looking at it").first().waitFor();
   await p.getByRole("link", { name: "All lines of that time" }).click();
   await p.waitForURL((url) => url.pathname === "/logs" && url.searchParams.has("from"));
-  await settled(p);
+  await settled(p, timeout);
   await shot(p, "3-lines");
   await p.goBack();
   await p.getByRole("heading", { level: 1, name: title }).waitFor();
   await p.getByRole("region", { name: "Alerts" }).getByRole("link").first().click();
   await p.waitForURL((url) => url.pathname.startsWith("/clusters/"));
-  await settled(p);
+  await settled(p, timeout);
   await shot(p, "4-object");
   await p.goBack();
   await p.getByRole("button", { name: "Take the acknowledgement back" }).click();
@@ -141,7 +141,7 @@ async function policyThatFires(p) {
   await p.getByRole("button", { name: "Run the backtest" }).click();
   await p.getByRole("list", { name: "would-be alerts by object" }).waitFor({ timeout: patience });
   await p.getByText(/objects? looked at in/).waitFor();
-  await settled(p);
+  await settled(p, timeout);
   await shot(p, "5-policy");
   if (args.images) {
     await p.evaluate(() => globalThis.scrollTo(0, 0));
@@ -182,11 +182,6 @@ async function choose(p, label, group, option) {
 
 function shot(p, name) {
   return p.screenshot({ path: `${args.out}/story-${name}.png`, fullPage: true });
-}
-
-async function settled(p) {
-  await p.waitForFunction(() => document.querySelectorAll("[data-visible=true].mantine-Skeleton-root, [aria-busy=true]").length === 0, undefined, { timeout }).catch(() => undefined);
-  await p.waitForTimeout(300);
 }
 
 async function until(look, what, within) {

@@ -12,6 +12,8 @@ export interface RangeResult {
   readonly times: readonly number[];
   readonly stepSeconds: number;
   readonly series: readonly Series[];
+  /** The coarsest buckets that any of it was read from; 0 or left out when all was read from samples. */
+  readonly readSeconds?: number;
 }
 
 interface Matrix {

@@ -1808,6 +1808,7 @@ export interface components {
             /** Format: date-time */
             delivered_at: string | null;
             id: string;
+            /** @description Its id; one of its own for what belongs to none, as a test. */
             incident: string;
             last_error: string;
             /** @description Every attempt, the oldest first. */
@@ -1822,6 +1823,8 @@ export interface components {
             /** @enum {string} */
             state: "pending" | "delivered" | "dead" | "superseded" | "skipped";
             target: string;
+            /** @description What it is about, as the incident was called then. */
+            title: string;
             type: string;
         };
         Drop: {

@@ -2,7 +2,8 @@ import { messages } from "./messages";
 
 const groupsWords: Record<string, string> = {
     cpu: "CPU", memory: "Memory", network: "Network", fs: "Disk", fs_times: "Disk operations", cpu_cores: "CPU cores", memory_bytes: "Memory", hpa: "Autoscaler", job: "Job", start: "Start",
-    tcp: "TCP connections", capacity: "Capacity",
+    tcp: "TCP connections", capacity: "Capacity", nodes: "Nodes", pods: "Pods", workloads: "Workloads", requests: "Requested", load: "Load", network_errors: "Network errors", packets: "Packets",
+    replicas: "Replicas", endpoints: "Endpoints", gpu: "GPU", memory_limit: "Memory of limit", memory_node: "Memory of node", memory_request: "Memory of request", volume: "Volume",
   };
 const statisticsWords: Record<string, string> = { increase: "increase in", avg: "average of", max: "maximum of", min: "minimum of", last: "last of", sum: "sum of" };
 const marksWords: Record<string, string> = { incident: "incident", change: "change", event: "warning" };
@@ -15,6 +16,7 @@ export const charts = messages("charts", {
   /** Followed by a length of time. */
   statistics: statisticsWords,
   each: (statistic: string, step: string) => `${statistic} each ${step}`,
+  readFrom: (each: string, buckets: string) => `${each}, from ${buckets} values`,
   of: (title: string) => `chart of ${title}`,
   lacking: "Not available on this cluster",
   failed: "Could not be loaded",

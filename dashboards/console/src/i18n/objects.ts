@@ -5,8 +5,8 @@ const kindsWords: Record<string, string> = { cluster: "cluster", node: "node", n
 const podsWords: Record<string, string> = { node: "No pod is on this node.", workload: "This workload has no pods now.", service: "Its selector selects no pod now.", namespace: "There are no pods here.", cluster: "There are no pods here." };
 const signalsWords: Record<number, string> = { 130: "interrupted", 134: "aborted", 137: "killed (SIGKILL: out of memory, or not gone in time)", 139: "segmentation fault", 143: "asked to end (SIGTERM)" };
 const statesWords: Record<string, string> = { waiting: "unknown", idle: "idle", warning: "firing", ok: "ok" };
-const namesWords: Record<string, string> = {
-      series_per_cluster: "Series of the cluster", series_per_namespace: "Series of each namespace", series_per_workload: "Series of each workload", samples_per_second: "Samples a second",
+const limitWords = {
+      series_per_cluster: "Series of the cluster", series_per_namespace: "Series of each namespace", series_per_workload: "Series of each workload", samples_per_second: "Samples a second of the cluster", samples_per_namespace: "Samples a second of each namespace", samples_per_workload: "Samples a second of each workload",
       labels_per_series: "Labels of a series", label_name_bytes: "Bytes of a label's name", label_value_bytes: "Bytes of a label's value", senders_per_cluster: "Collectors",
       ahead_seconds: "How far ahead of the clock", behind_seconds: "How old samples may be",
     };
@@ -155,7 +155,7 @@ export const objects = messages("objects", {
     title: "What this cluster costs", series: "Series", samples: "Samples", lines: "Log lines", bytesOnDisk: "On disk", perSecond: (n: string) => `${n}/s`, newSeries: "New series since the start", senders: "Collectors",
     linesBytes: "Log bytes", limits: "Limits", limit: "Limit", value: "Value", used: "Used", noLimit: "none", refused: "Refused", noRefused: "Nothing was refused since the server's start.",
     from: "Where series come from", metric: "Metric", churn: "New in 1 h", notYet: "It has sent no samples since the server's start.",
-    names: namesWords,
+    names: limitWords,
     store: (name: string) => `${({ metrics: "Samples", logs: "Lines", meta: "Policies", inventory: "Objects" } as Record<string, string>)[name] ?? name} on disk, all clusters`,
     by: { metrics: "Metrics", namespaces: "Namespaces", workloads: "Workloads" },
   },

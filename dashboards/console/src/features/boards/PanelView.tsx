@@ -1,6 +1,7 @@
 import { Skeleton } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { type ReactNode, useMemo, useState } from "react";
+import { everyCluster } from "@/api/keys";
 import { boards } from "@/i18n/boards";
 import { type BoardPanel, drawn } from "@/parts/boards/model";
 import { ChartPanel } from "@/parts/charts/ChartPanel";
@@ -96,7 +97,7 @@ function Chart({ panel }: { panel: BoardPanel }) {
       </Box>
     );
   }
-  const cluster = what.object.cluster ?? "*";
+  const cluster = what.object.cluster ?? everyCluster;
   const interval = clusters.data?.find((c) => c.id === cluster)?.interval_seconds ?? 30;
   return <ChartPanel cluster={cluster} panel={what.panel} title={panel.title} object={what.object} {...(panel.by ? { by: panel.by } : {})} stepSeconds={chartStep(range, interval)} />;
 }

@@ -1,6 +1,7 @@
 import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { RequestError } from "@/api/problem";
+import type { components } from "@/api/schema";
 import { objects as m } from "@/i18n/objects";
 import { Card, Fact, Facts, Section } from "@/ui/Bits";
 import { type Column, DataTable } from "@/ui/DataTable";
@@ -10,13 +11,18 @@ import { StateLabel } from "@/ui/state";
 import classes from "./cluster.module.css";
 import { useIngest, useLineRate, useStatus } from "./queries";
 
+type LimitName = keyof components["schemas"]["Limits"];
+
 interface Limit {
-  readonly name: string;
+  readonly name: LimitName;
   readonly limit: number;
   readonly used: number | undefined;
 }
 
-const inSeconds = new Set(["ahead_seconds", "behind_seconds"]);
+/** Each limit that the server has needs its words here; shown in their order, what bounds the cluster first. */
+const limitWords: Record<LimitName, string> = m.cost.names;
+const limitNames = Object.keys(limitWords) as readonly LimitName[];
+const inSeconds = new Set<LimitName>(["ahead_seconds", "behind_seconds"]);
 
 /** What a cluster sends and keeps busy here, what bounds it, what was refused, and where its series come from. */
 export default function Cost({ cluster }: { cluster: string }) {
@@ -24,11 +30,11 @@ export default function Cost({ cluster }: { cluster: string }) {
   const lines = useLineRate(cluster);
   const status = useStatus();
   const limits = useMemo((): Limit[] => {
-    const used: Record<string, number | undefined> = {
+    const used: Partial<Record<LimitName, number | undefined>> = {
       series_per_cluster: ingest.data?.active_series, samples_per_second: ingest.data?.samples_per_second, senders_per_cluster: ingest.data?.senders,
       series_per_namespace: ingest.data?.namespaces.by_series[0]?.series, series_per_workload: ingest.data?.workloads.by_series[0]?.series,
     };
-    return Object.entries(ingest.data?.limits ?? {}).map(([name, limit]) => ({ name, limit, used: used[name] }));
+    return ingest.data ? limitNames.map((name) => ({ name, limit: ingest.data.limits[name], used: used[name] })) : [];
   }, [ingest.data]);
   const i = ingest.data;
   if (!i && ingest.error) {
@@ -132,7 +138,7 @@ function Origin({ cluster, of, name }: { cluster: string; of: "metrics" | "names
 
 const noSort = { column: "name", descending: false };
 const columns: Column<Limit>[] = [
-  { id: "name", header: m.cost.limit, width: "minmax(180px, 2fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, cell: (l) => m.cost.names[l.name] ?? l.name },
+  { id: "name", header: m.cost.limit, width: "minmax(180px, 2fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, cell: (l) => limitWords[l.name] },
   { id: "used", header: m.cost.used, numeric: true, width: "120px", phoneWidth: "90px", cell: (l) => (l.used === undefined ? "" : number(l.used)) },
   { id: "limit", header: m.cost.value, numeric: true, width: "120px", phoneWidth: "90px", cell: (l) => (l.limit === 0 ? m.cost.noLimit : inSeconds.has(l.name) ? duration(l.limit) : count(l.limit)) },
 ];

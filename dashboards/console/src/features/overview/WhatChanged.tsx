@@ -4,14 +4,13 @@ import { useMemo } from "react";
 import type { Row } from "@/api/logsql";
 import type { Incident } from "@/api/types";
 import { overview as m } from "@/i18n/overview";
-import { message } from "@/parts/logs/model";
 import { NodeLink, WorkloadLink } from "@/parts/objects/links";
 import { useIncidents } from "@/parts/queries";
 import { Card, Section } from "@/ui/Bits";
 import { clock } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { stateOf, StateIcon } from "@/ui/state";
-import { type Change, changes } from "./changed";
+import { type Change, changes, changeWords } from "./changed";
 import classes from "./overview.module.css";
 import { useChanges } from "./queries";
 
@@ -53,9 +52,9 @@ export function WhatChanged({ several }: { several: boolean }) {
   );
 }
 
-/** The event's words, as a link to its object where it has a page. */
+/** The event's words, as a link to its object where it has a page. Kubernetes' own often leave out whose they are. */
 function Of({ row }: { row: NonNullable<Change["row"]> }) {
-  const words = message(row) || `${row.kind ?? ""} ${row.name ?? ""}`;
+  const words = changeWords(row);
   const { cluster, namespace, kind, name } = row;
   if (cluster === undefined || name === undefined) return words;
   if (kind === "Node") return <NodeLink cluster={cluster} node={name}>{words}</NodeLink>;

@@ -18,19 +18,19 @@ const lists: readonly { kind: WorstKind; title: string; format: (v: number) => s
 ];
 
 /** The few objects that are nearest to trouble, whether or not a policy looks at them. */
-export function WorstNow() {
+export function WorstNow({ several }: { several: boolean }) {
   return (
     <Section title={m.worst.title}>
       <div className={classes.worst}>
         {lists.map((l) => (
-          <WorstList key={l.kind} {...l} />
+          <WorstList key={l.kind} several={several} {...l} />
         ))}
       </div>
     </Section>
   );
 }
 
-function WorstList({ kind, title, format, none }: (typeof lists)[number]) {
+function WorstList({ several, kind, title, format, none }: (typeof lists)[number] & { several: boolean }) {
   const worst = useWorst(kind);
   return (
     <div className={classes.worstList}>
@@ -46,7 +46,7 @@ function WorstList({ kind, title, format, none }: (typeof lists)[number]) {
           {worst.data.map((s) => (
             <li key={JSON.stringify(s.labels)}>
               <span className={classes.worstName}>{subject(s)}</span>
-              <span className={classes.worstPlace}>{place(s)}</span>
+              <span className={classes.worstPlace}>{place(s, several)}</span>
               <span className={classes.worstValue}>{format(s.value)}</span>
             </li>
           ))}
@@ -70,4 +70,4 @@ function subject({ labels: l }: Sample): ReactNode {
   );
 }
 
-const place = ({ labels: l }: Sample): string => [l.cluster, l.namespace].filter((p) => p !== undefined).join(" ▸ ");
+const place = ({ labels: l }: Sample, several: boolean): string => [several ? l.cluster : undefined, l.namespace].filter((p) => p !== undefined).join(" ▸ ");

@@ -1,7 +1,7 @@
 import type { Row } from "@/api/logsql";
 import type { Incident } from "@/api/types";
 import { overview as m } from "@/i18n/overview";
-import { rowTime } from "@/parts/logs/model";
+import { message, rowTime } from "@/parts/logs/model";
 import { instant } from "@/ui/format";
 
 /** Something that was changed, or began to be wrong. */
@@ -39,4 +39,12 @@ export function changes(events: readonly Row[], incidents: readonly Incident[], 
     if (ended !== undefined && ended >= since) all.push({ key: `${i.id} ended`, at: ended, cluster: i.cluster.name, kind: m.changed.resolved, incident: i, ended: true });
   }
   return all.sort((a, b) => b.at - a.at);
+}
+
+/** What an event says, with its object's name where the text does not have it: "cart: New size: 10". */
+export function changeWords(row: Row): string {
+  const said = message(row);
+  const name = row.workload || row.name || "";
+  if (said === "") return `${row.kind ?? ""} ${name}`;
+  return name === "" || said.includes(name) ? said : `${name}: ${said}`;
 }

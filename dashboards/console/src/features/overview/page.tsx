@@ -73,7 +73,7 @@ export function OverviewPage() {
               </Section>
               <div className={classes.pair}>
                 <WhatChanged several={known.length > 1} />
-                <WorstNow />
+                <WorstNow several={known.length > 1} />
               </div>
               <Hidden clusters={clusters.data} />
             </>

@@ -20,7 +20,8 @@ const versionText = (v: Version): string => yaml({ labels: v.labels, spec: v.spe
 export function History({ name }: { name: string }) {
   const history = useHistory(name);
   const now = useNow();
-  const [open, setOpen] = useState<number | undefined>();
+  // By its time: a policy that was deleted and made anew has its revisions twice.
+  const [open, setOpen] = useState<string | undefined>();
   return (
     <Section title={m.history.title} note={history.data ? count(history.data.length) : undefined}>
       <Loaded query={history} what={m.history.what} skeleton={<TableSkeleton rows={2} />}>
@@ -37,12 +38,12 @@ export function History({ name }: { name: string }) {
                         {m.history.by(age(v.at, now), v.by, v.managedBy === "console" ? "" : v.managedBy, v.deleted)}
                       </span>
                       {before && !v.deleted ? (
-                        <Button size="compact-xs" variant="default" aria-expanded={open === v.revision} onClick={() => setOpen(open === v.revision ? undefined : v.revision)}>
-                          {open === v.revision ? m.history.hide : m.history.show}
+                        <Button size="compact-xs" variant="default" aria-expanded={open === v.at} onClick={() => setOpen(open === v.at ? undefined : v.at)}>
+                          {open === v.at ? m.history.hide : m.history.show}
                         </Button>
                       ) : null}
                     </div>
-                    {open === v.revision && before ? (
+                    {open === v.at && before ? (
                       <Suspense fallback={null}>
                         <Diff before={versionText(before)} after={versionText(v)} />
                       </Suspense>

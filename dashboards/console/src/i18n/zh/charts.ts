@@ -3,12 +3,14 @@ import type { charts } from "../charts";
 export const zh: typeof charts = {
   groups: {
     cpu: "CPU", memory: "内存", network: "网络", fs: "磁盘", fs_times: "磁盘操作", cpu_cores: "CPU 核数", memory_bytes: "内存", hpa: "自动伸缩", job: "任务", start: "启动",
-    tcp: "TCP 连接", capacity: "容量",
+    tcp: "TCP 连接", capacity: "容量", nodes: "节点", pods: "Pod 数", workloads: "工作负载", requests: "请求占比", load: "负载", network_errors: "网络错误", packets: "数据包",
+    replicas: "副本", endpoints: "端点", gpu: "GPU（卡）", memory_limit: "内存占限额", memory_node: "内存占节点", memory_request: "内存占请求", volume: "存储卷",
   },
   cpuCapacity: "CPU 容量",
   memoryCapacity: "内存容量",
   statistics: { increase: "增量，", avg: "平均，", max: "最大，", min: "最小，", last: "最后，", sum: "求和，" },
   each: (statistic, step) => `${statistic}每 ${step}`,
+  readFrom: (each, buckets) => `${each}，读自 ${buckets} 聚合值`,
   of: (title) => `${title}图表`,
   lacking: "此集群没有该指标",
   failed: "无法加载",

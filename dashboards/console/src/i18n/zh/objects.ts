@@ -140,7 +140,7 @@ export const zh: typeof objects = {
     linesBytes: "日志字节", limits: "限额", limit: "限额", value: "值", used: "已用", noLimit: "无", refused: "被拒绝", noRefused: "服务器启动以来没有拒绝任何数据。",
     from: "序列来源", metric: "指标", churn: "1 小时内新增", notYet: "服务器启动以来它没有发送样本。",
     names: {
-      series_per_cluster: "集群的序列", series_per_namespace: "每个命名空间的序列", series_per_workload: "每个工作负载的序列", samples_per_second: "每秒样本",
+      series_per_cluster: "集群的序列", series_per_namespace: "每个命名空间的序列", series_per_workload: "每个工作负载的序列", samples_per_second: "集群每秒样本", samples_per_namespace: "每个命名空间每秒样本", samples_per_workload: "每个工作负载每秒样本",
       labels_per_series: "每个序列的标签", label_name_bytes: "标签名字节", label_value_bytes: "标签值字节", senders_per_cluster: "采集器",
       ahead_seconds: "可超前时钟", behind_seconds: "样本可有多旧",
     },

@@ -5,13 +5,13 @@ import { type ReactNode, useMemo, useRef, useState, useSyncExternalStore } from 
 import type { ClusterId } from "@/api/keys";
 import { chartPanel } from "@/parts/boards/model";
 import { useCompare, useRange, useSetRange } from "@/parts/page";
-import { byUnit, clock, dateTime, duration, percent } from "@/ui/format";
+import { byUnit, clock, dateTime, percent } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { charts as m } from "@/i18n/charts";
 import { resolveRange, type TimeRange, toRFC3339 } from "@/ui/time";
 import classes from "./ChartPanel.module.css";
 import { CursorStore } from "./cursor";
-import { axisTop, csv, type Line, promql, withPast, lines as toLines, type ObjectLabels, type Panel, shortNames, statistics, statisticWords } from "./model";
+import { axisTop, csv, type Line, promql, resolutionWords, withPast, lines as toLines, type ObjectLabels, type Panel, shortNames, statistics } from "./model";
 import { ChartMenu } from "./ChartMenu";
 import type { Caption } from "./export";
 import { lineStroke } from "./palette";
@@ -72,6 +72,7 @@ export function ChartPanel(props: ChartPanelProps) {
     Math.max(0, ...panel.metrics.map((x) => x.chart.max ?? 0)),
   );
   const resolved = resolveRange(range, now);
+  const resolution = resolutionWords(first, stepSeconds, answer.results);
   const drawing = first.kind === "counter" ? "bars" : first.kind === "state" ? "steps" : "line";
 
   return (
@@ -102,11 +103,11 @@ export function ChartPanel(props: ChartPanelProps) {
             object={object}
             panel={chartPanel(title, panel, object, by)}
             csv={() => csv(drawn.times, drawn.lines)}
-            caption={() => caption(title, Object.values(object).join(" · "), resolved, drawn.lines, panel.unit, scheme)}
+            caption={() => caption(title, [...Object.values(object), resolution].join(" · "), resolved, drawn.lines, panel.unit, scheme)}
           />
         </span>
-        <span className={classes.stat}>
-          {m.each(statisticWords(first), duration(stepSeconds))}
+        <span className={classes.stat} title={resolution}>
+          {resolution}
         </span>
       </header>
       <div className={classes.plot} style={{ minHeight: height }}>

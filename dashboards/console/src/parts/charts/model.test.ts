@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Metric } from "@/api/types";
-import { axisTop, isolated, lines, panels, promql, shortNames, statistics, withPast } from "./model";
+import { axisTop, isolated, lines, panels, promql, resolutionWords, shortNames, statistics, withPast } from "./model";
 
 const metric = (m: Partial<Metric> & Pick<Metric, "name">): Metric => ({
   title: m.name,
@@ -100,4 +100,11 @@ it("holds lines against themselves at another time, on today's grid", () => {
   const line = (name: string, values: (number | null)[]) => ({ name, metric: "m", values });
   const both = withPast({ times: [100, 130], lines: [line("a", [1, 2]), line("new", [3, 4])] }, { times: [0, 30], lines: [line("a", [7, null]), line("gone", [9, 9])] }, 100, "a day before");
   expect(both.slice(2)).toEqual([{ name: "a, a day before", metric: "m", past: true, values: [7, null] }]);
+});
+it.each([
+  [[{ readSeconds: 0 }], "average of each 12 h"],
+  [[undefined, { readSeconds: 300 }, { readSeconds: 3600 }], "average of each 12 h, from 1 h values"],
+])("says what a point stands for, and what it was read from: %j", (read, want) => {
+  const results = read.map((r) => (r ? { times: [], stepSeconds: 43_200, series: [], ...r } : undefined));
+  expect(resolutionWords(metric({ name: "cpu" }), 43_200, results)).toBe(want);
 });

@@ -1,6 +1,7 @@
 import { type RangeResult, selector, type Series } from "@/api/prometheus";
 import type { Metric } from "@/api/types";
 import { charts as m } from "@/i18n/charts";
+import { duration } from "@/ui/format";
 
 /** What a panel draws: metrics of one group, which share an axis. */
 export interface Panel {
@@ -94,10 +95,12 @@ export type ChartStatistic = "avg" | "max" | "min" | "last" | "sum" | "increase"
 
 const overTime: Partial<Record<string, ChartStatistic>> = { avg: "avg", max: "max", min: "min", last: "last", sum: "sum" };
 
-/** How a statistic is said under a chart: "average of each 30 s". */
-export function statisticWords(metric: Metric): string {
+/** What a chart's point stands for: "average of each 30 s"; on long ranges also what it was read from. */
+export function resolutionWords(metric: Metric, stepSeconds: number, results: readonly (RangeResult | undefined)[]): string {
   const statistic = metric.kind === "counter" ? "increase" : metric.unit === "0/1" ? "min" : metric.statistic;
-  return m.statistics[statistic] ?? m.statistics.avg ?? "";
+  const each = m.each(m.statistics[statistic] ?? m.statistics.avg ?? "", duration(stepSeconds));
+  const read = Math.max(0, ...results.map((r) => r?.readSeconds ?? 0));
+  return read > 0 ? m.readFrom(each, duration(read)) : each;
 }
 
 export interface Line {

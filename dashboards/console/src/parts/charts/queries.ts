@@ -1,6 +1,6 @@
 import { keepPreviousData, useQueries } from "@tanstack/react-query";
 import { body, client } from "@/api/client";
-import { type ClusterId, keys } from "@/api/keys";
+import { type ClusterId, everyCluster, keys } from "@/api/keys";
 import { queryRange, type RangeResult } from "@/api/prometheus";
 import { useRange, useRefresh } from "@/parts/page";
 import { alignRange, isLive, resolveRange, stepFor, type TimeRange } from "@/ui/time";
@@ -16,7 +16,7 @@ export function chartStep(range: TimeRange, intervalSeconds: number): number {
   return stepFor(end - start, Math.max(1, intervalSeconds), points);
 }
 
-// From here on the server may have read ahead what a step holds; PromQL always reads samples.
+// From here on the server may have read ahead what a step of one cluster holds; PromQL always reads samples.
 const longStep = 300;
 
 async function queryChart(
@@ -39,7 +39,7 @@ async function queryChart(
     }),
   );
   const length = Math.max(0, Math.round((end - start) / stepSeconds) + 1);
-  return { times: Array.from({ length }, (_, i) => start + i * stepSeconds), stepSeconds, series: chart.lines };
+  return { times: Array.from({ length }, (_, i) => start + i * stepSeconds), stepSeconds, series: chart.lines, readSeconds: chart.resolution_seconds };
 }
 
 export interface PanelAnswer {
@@ -63,7 +63,7 @@ export function usePanel(cluster: ClusterId, panel: Panel, object: ObjectLabels,
           const { start, end } = alignRange(resolveRange(range, Math.floor(Date.now() / 1000)), stepSeconds);
           // The step that is under way is asked for too: its points so far are the newest there are.
           const last = isLive(range) && back === 0 ? end + stepSeconds : end;
-          return stepSeconds >= longStep
+          return stepSeconds >= longStep && cluster !== everyCluster
             ? queryChart(cluster, metric, object, by, panel.only, start - back, last - back, stepSeconds, signal)
             : queryRange(query, start - back, last - back, stepSeconds, signal);
         },

@@ -71,14 +71,16 @@ function columnsOf(now: number, withIncident: boolean, open: (id: string) => voi
             id: "incident",
             header: m.deliveries.incident,
             wide: true,
-            width: "minmax(90px, 1fr)",
+            width: "minmax(120px, 3fr)",
+            sort: (d: Delivery) => d.title,
             cell: (d: Delivery) =>
-              d.incident === "" ? (
-                ""
-              ) : (
-                <Link to="/incidents/$id" params={{ id: d.incident }}>
-                  {d.incident}
+              // A test or a heartbeat belongs to no incident.
+              d.incident.startsWith("inc_") ? (
+                <Link to="/incidents/$id" params={{ id: d.incident }} title={d.title}>
+                  {d.title || d.incident}
                 </Link>
+              ) : (
+                <span title={d.title}>{d.title}</span>
               ),
           },
         ]

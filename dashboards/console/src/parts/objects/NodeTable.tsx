@@ -1,18 +1,17 @@
 import { useMemo } from "react";
 import { objects as m } from "@/i18n/objects";
-import { Spark, useSparks } from "@/parts/sparks/Spark";
+import { useSparks } from "@/parts/sparks/Spark";
 import type { SparkStore } from "@/parts/sparks/store";
-import sparks from "@/parts/sparks/sparks.module.css";
 import type { ClusterId } from "@/api/keys";
 import type { Node } from "@/api/types";
-import { PercentCell } from "@/ui/Bars";
 import { type Column, DataTable } from "@/ui/DataTable";
-import { age, count, instant } from "@/ui/format";
+import { count } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { filterRows, parseSort, sortText } from "@/ui/table";
+import { ageColumn, restartsColumn, shareColumn } from "./columns";
 import { NodeLink } from "./links";
-import { nodeReasons, nodeState, percentTone } from "./model";
+import { nodeReasons, nodeState } from "./model";
 
 interface Props {
   readonly cluster: ClusterId;
@@ -24,6 +23,8 @@ interface Props {
 
 const worstFirst = { column: "state", descending: false };
 
+/** What names a node's spark lines. */
+const sparkOf = (n: Node) => [n.name];
 const cpuSpark = { metric: "k8s_node_cpu_usage", by: ["node"], narrow: "node" } as const;
 const memSpark = { metric: "k8s_node_mem_usage", by: ["node"], narrow: "node" } as const;
 
@@ -71,59 +72,11 @@ function nodeColumns(cluster: ClusterId, now: number, cpu: SparkStore, mem: Spar
       cell: (n) => <NodeLink cluster={cluster} node={n.name} />,
     },
     { id: "roles", header: m.columns.roles, width: "minmax(80px, 1fr)", wide: true, sort: (n) => n.roles.join(), cell: (n) => n.roles.join(", ") },
-    {
-      id: "cpu",
-      header: m.columns.cpu,
-      unit: m.units.percent,
-      numeric: true,
-      width: "190px",
-      phoneWidth: "64px",
-      sort: (n) => n.cpu_percent,
-      cell: (n) => (
-        <span className={sparks.cell}>
-          <Spark store={cpu} of={[n.name]} top={100} />
-          <PercentCell value={n.cpu_percent} tone={percentTone(n.cpu_percent)} />
-        </span>
-      ),
-    },
-    {
-      id: "memory",
-      header: m.columns.memory,
-      unit: m.units.percent,
-      numeric: true,
-      width: "190px",
-      phoneWidth: "60px",
-      sort: (n) => n.mem_percent,
-      cell: (n) => (
-        <span className={sparks.cell}>
-          <Spark store={mem} of={[n.name]} top={100} />
-          <PercentCell value={n.mem_percent} tone={percentTone(n.mem_percent)} />
-        </span>
-      ),
-    },
+    shareColumn({ id: "cpu", header: m.columns.cpu, unit: m.units.percent, value: (n) => n.cpu_percent, spark: { store: cpu, of: sparkOf } }, { width: "190px", phoneWidth: "64px" }),
+    shareColumn({ id: "memory", header: m.columns.memory, unit: m.units.percent, value: (n) => n.mem_percent, spark: { store: mem, of: sparkOf } }, { width: "190px", phoneWidth: "60px" }),
     { id: "pods", header: m.columns.pods, numeric: true, wide: true, width: "64px", sort: (n) => n.pods, cell: (n) => count(n.pods) },
-    {
-      id: "restarts",
-      header: m.columns.restarts,
-      unit: m.units.hour,
-      numeric: true,
-      wide: true,
-      width: "92px",
-      sort: (n) => n.restarts_1h,
-      cell: (n) => count(n.restarts_1h),
-    },
+    restartsColumn(),
     { id: "version", header: m.columns.kubelet, wide: true, width: "96px", sort: (n) => n.kubelet_version, cell: (n) => n.kubelet_version ?? "" },
-    {
-      id: "age",
-      header: m.columns.age,
-      numeric: true,
-      wide: true,
-      width: "76px",
-      sort: (n) => {
-        const at = instant(n.created_at);
-        return at === undefined ? null : now - at;
-      },
-      cell: (n) => age(n.created_at, now),
-    },
+    ageColumn(now),
   ];
 }

@@ -1,18 +1,17 @@
 import { useMemo } from "react";
 import { objects as m } from "@/i18n/objects";
-import { Spark, useSparks } from "@/parts/sparks/Spark";
+import { useSparks } from "@/parts/sparks/Spark";
 import type { SparkStore } from "@/parts/sparks/store";
-import sparks from "@/parts/sparks/sparks.module.css";
 import type { ClusterId } from "@/api/keys";
 import type { Pod } from "@/api/types";
-import { PercentCell } from "@/ui/Bars";
-import { age, bytes, cores, count, instant } from "@/ui/format";
+import { count } from "@/ui/format";
 import { type Column, DataTable } from "@/ui/DataTable";
 import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { filterRows, parseSort, sortText } from "@/ui/table";
-import { NamespaceLink, NodeLink, PodLink, WorkloadLink } from "./links";
-import { percentTone, podState, podWord, shortPodName } from "./model";
+import { ageColumn, coresColumn, memoryColumn, namespaceColumn, shareColumn } from "./columns";
+import { NodeLink, PodLink, WorkloadLink } from "./links";
+import { podState, podWord, shortPodName } from "./model";
 import classes from "./objects.module.css";
 
 const key = (p: Pod) => `${p.namespace}/${p.name}`;
@@ -20,6 +19,8 @@ const key = (p: Pod) => `${p.namespace}/${p.name}`;
 /** What the pods of a table have in common, which is left out of it. */
 export type PodsOf = "cluster" | "namespace" | "node" | "service" | "workload";
 
+/** What names a pod's spark lines. */
+const sparkOf = (p: Pod) => [p.namespace, p.name];
 const cpuSpark = { metric: "k8s_pod_cpu_core_used", by: ["namespace", "pod"], narrow: "pod" } as const;
 const memSpark = { metric: "k8s_pod_mem_no_cache_bytes", by: ["namespace", "pod"], narrow: "pod" } as const;
 
@@ -86,18 +87,7 @@ function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore
         </PodLink>
       ),
     },
-    ...(of === "node" || of === "cluster"
-      ? [
-          {
-            id: "namespace",
-            header: m.columns.namespace,
-            width: "minmax(72px, 1fr)",
-            wide: true,
-            sort: (p: Pod) => p.namespace,
-            cell: (p: Pod) => <NamespaceLink cluster={cluster} namespace={p.namespace} />,
-          },
-        ]
-      : []),
+    ...(of === "node" || of === "cluster" ? [namespaceColumn<Pod>(cluster, "minmax(72px, 1fr)")] : []),
     ...(of === "workload" || of === "service"
       ? []
       : [
@@ -122,53 +112,10 @@ function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore
             cell: (p: Pod) => (p.node ? <NodeLink cluster={cluster} node={p.node} /> : <span>{m.notScheduled}</span>),
           },
         ]),
-    {
-      id: "cpu",
-      header: m.columns.cpu,
-      unit: m.units.cores,
-      numeric: true,
-      wide: true,
-      width: "118px",
-      sort: (p) => p.cpu_cores,
-      cell: (p) => (
-        <span className={sparks.cell}>
-          <Spark store={cpu} of={[p.namespace, p.name]} /> {cores(p.cpu_cores)}
-        </span>
-      ),
-    },
-    {
-      id: "cpu_limit",
-      header: m.columns.cpu,
-      unit: m.units.ofLimit,
-      numeric: true,
-      width: "108px",
-      phoneWidth: "46px",
-      sort: (p) => p.cpu_limit_percent,
-      cell: (p) => <PercentCell value={p.cpu_limit_percent} tone={percentTone(p.cpu_limit_percent)} />,
-    },
-    {
-      id: "mem",
-      header: m.columns.memory,
-      numeric: true,
-      wide: true,
-      width: "132px",
-      sort: (p) => p.mem_bytes,
-      cell: (p) => (
-        <span className={sparks.cell}>
-          <Spark store={mem} of={[p.namespace, p.name]} /> {bytes(p.mem_bytes)}
-        </span>
-      ),
-    },
-    {
-      id: "mem_limit",
-      header: m.columns.memory,
-      unit: m.units.ofLimit,
-      numeric: true,
-      width: "108px",
-      phoneWidth: "46px",
-      sort: (p) => p.mem_limit_percent,
-      cell: (p) => <PercentCell value={p.mem_limit_percent} tone={percentTone(p.mem_limit_percent)} />,
-    },
+    coresColumn({ store: cpu, of: sparkOf }, { width: "118px", wide: true }),
+    shareColumn({ id: "cpu_limit", header: m.columns.cpu, unit: m.units.ofLimit, value: (p) => p.cpu_limit_percent }, { width: "108px", phoneWidth: "46px" }),
+    memoryColumn({ store: mem, of: sparkOf }, "mem", { width: "132px", wide: true }),
+    shareColumn({ id: "mem_limit", header: m.columns.memory, unit: m.units.ofLimit, value: (p) => p.mem_limit_percent }, { width: "108px", phoneWidth: "46px" }),
     {
       id: "restarts",
       header: m.columns.restarts,
@@ -178,17 +125,6 @@ function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore
       sort: (p) => p.restarts,
       cell: (p) => count(p.restarts),
     },
-    {
-      id: "age",
-      header: m.columns.age,
-      numeric: true,
-      wide: true,
-      width: "58px",
-      sort: (p) => {
-        const at = instant(p.created_at);
-        return at === undefined ? null : now - at;
-      },
-      cell: (p) => age(p.created_at, now),
-    },
+    ageColumn(now, "58px"),
   ];
 }

@@ -3,11 +3,12 @@ import type { ClusterId } from "@/api/keys";
 import type { Service } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
 import { type Column, DataTable } from "@/ui/DataTable";
-import { age, count, instant } from "@/ui/format";
+import { count } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { filterRows, parseSort, sortText } from "@/ui/table";
-import { NamespaceLink, ServiceLink } from "./links";
+import { ageColumn, namespaceColumn } from "./columns";
+import { ServiceLink } from "./links";
 import { serviceState } from "./model";
 
 const key = (s: Service) => `${s.namespace}/${s.name}`;
@@ -46,22 +47,11 @@ function serviceColumns(cluster: ClusterId, now: number, inNamespace: boolean): 
       ),
     },
     { id: "name", header: m.columns.service, width: "minmax(160px, 2fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (s) => s.name, cell: (s) => <ServiceLink cluster={cluster} namespace={s.namespace} service={s.name} /> },
-    ...(inNamespace ? [] : [{ id: "namespace", header: m.columns.namespace, width: "minmax(90px, 1fr)", wide: true, sort: (s: Service) => s.namespace, cell: (s: Service) => <NamespaceLink cluster={cluster} namespace={s.namespace} /> }]),
+    ...(inNamespace ? [] : [namespaceColumn(cluster)]),
     { id: "type", header: m.columns.type, width: "110px", wide: true, sort: (s) => s.type, cell: (s) => s.type },
     { id: "address", header: m.columns.address, width: "132px", wide: true, sort: (s) => s.cluster_ip, cell: (s) => (s.cluster_ip === "None" ? m.headless : (s.cluster_ip ?? "")) },
     { id: "workloads", header: m.columns.workloads, width: "minmax(120px, 2fr)", wide: true, sort: (s) => s.workloads.join(), cell: (s) => <span title={s.workloads.join(", ")}>{s.workloads.join(", ")}</span> },
     { id: "endpoints", header: m.columns.endpoints, unit: m.units.ready, numeric: true, width: "124px", phoneWidth: "84px", sort: (s) => s.endpoints_ready, cell: (s) => count(s.endpoints_ready) },
-    {
-      id: "age",
-      header: m.columns.age,
-      numeric: true,
-      wide: true,
-      width: "76px",
-      sort: (s) => {
-        const at = instant(s.created_at);
-        return at === undefined ? null : now - at;
-      },
-      cell: (s) => age(s.created_at, now),
-    },
+    ageColumn(now),
   ];
 }

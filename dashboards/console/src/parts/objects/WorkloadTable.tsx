@@ -1,16 +1,16 @@
 import { useMemo } from "react";
 import { objects as m } from "@/i18n/objects";
-import { Spark, useSparks } from "@/parts/sparks/Spark";
+import { useSparks } from "@/parts/sparks/Spark";
 import type { SparkStore } from "@/parts/sparks/store";
-import sparks from "@/parts/sparks/sparks.module.css";
 import type { ClusterId } from "@/api/keys";
 import type { Workload } from "@/api/types";
 import { type Column, DataTable } from "@/ui/DataTable";
-import { age, bytes, cores, count, instant } from "@/ui/format";
+import { count } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { filterRows, parseSort, sortText } from "@/ui/table";
-import { NamespaceLink, WorkloadLink } from "./links";
+import { ageColumn, coresColumn, memoryColumn, namespaceColumn, restartsColumn } from "./columns";
+import { WorkloadLink } from "./links";
 import { workloadState } from "./model";
 
 interface Props {
@@ -25,6 +25,8 @@ interface Props {
 
 const worstFirst = { column: "state", descending: false };
 
+/** What names a workload's spark lines. */
+const sparkOf = (w: Workload) => [w.namespace, w.type, w.name];
 const by = ["namespace", "workload_type", "workload"] as const;
 const cpuSpark = { metric: "k8s_workload_cpu_core_used", by, narrow: "workload" } as const;
 const memSpark = { metric: "k8s_workload_mem_no_cache_bytes", by, narrow: "workload" } as const;
@@ -77,32 +79,12 @@ function workloadColumns(cluster: ClusterId, now: number, cpu: SparkStore, mem: 
       sort: (w) => w.name,
       cell: (w) => <WorkloadLink cluster={cluster} namespace={w.namespace} type={w.type} name={w.name} />,
     },
-    ...(inNamespace ? [] : [{ id: "namespace", header: m.columns.namespace, width: "minmax(90px, 1fr)", wide: true, sort: (w: Workload) => w.namespace, cell: (w: Workload) => <NamespaceLink cluster={cluster} namespace={w.namespace} /> }]),
+    ...(inNamespace ? [] : [namespaceColumn(cluster)]),
     { id: "type", header: m.columns.type, width: "minmax(84px, 110px)", wide: true, sort: (w) => w.type, cell: (w) => w.type },
     { id: "reason", header: m.columns.why, width: "minmax(100px, 2fr)", wide: true, sort: (w) => w.reason, cell: (w) => <span title={w.reason}>{w.reason}</span> },
-    { id: "cpu", header: m.columns.cpu, unit: m.units.cores, numeric: true, width: "144px", phoneWidth: "64px", sort: (w) => w.cpu_cores, cell: (w) => (<span className={sparks.cell}><Spark store={cpu} of={[w.namespace, w.type, w.name]} /> {cores(w.cpu_cores)}</span>) },
-    { id: "memory", header: m.columns.memory, numeric: true, width: "152px", phoneWidth: "76px", sort: (w) => w.mem_bytes, cell: (w) => (<span className={sparks.cell}><Spark store={mem} of={[w.namespace, w.type, w.name]} /> {bytes(w.mem_bytes)}</span>) },
-    {
-      id: "restarts",
-      header: m.columns.restarts,
-      unit: m.units.hour,
-      numeric: true,
-      wide: true,
-      width: "92px",
-      sort: (w) => w.restarts_1h,
-      cell: (w) => count(w.restarts_1h),
-    },
-    {
-      id: "age",
-      header: m.columns.age,
-      numeric: true,
-      wide: true,
-      width: "76px",
-      sort: (w) => {
-        const at = instant(w.created_at);
-        return at === undefined ? null : now - at;
-      },
-      cell: (w) => age(w.created_at, now),
-    },
+    coresColumn({ store: cpu, of: sparkOf }),
+    memoryColumn({ store: mem, of: sparkOf }, "memory"),
+    restartsColumn(),
+    ageColumn(now),
   ];
 }
