@@ -116,13 +116,15 @@ level: promql
 conditions:
 - {expr: "job_failed == 1", period: 30s, severity: critical}
 recoverAfter: 1
+annotations: {summary: "A job failed"}
 `)
 	failed := labels.FromStrings("__name__", "job_failed", "cluster", "prod-1", "job_name", "backup")
 	series := map[string]labels.Labels{"job": failed}
 	w.rolled(series, map[string]float64{"job": 0})
 	w.rolled(series, map[string]float64{"job": 1})
 	w.untilFiring(1)
-	if a := w.firing()[0]; a.Severity != "critical" || a.Key != "cluster |job_name=backup" {
+	// It is called what its author calls it, not by the expression.
+	if a := w.firing()[0]; a.Severity != "critical" || a.Key != "cluster |job_name=backup" || !strings.Contains(string(a.Data), `"title":"A job failed"`) {
 		t.Errorf("got %+v", a)
 	}
 	w.rolled(series, map[string]float64{"job": 0})

@@ -464,6 +464,10 @@ func (e *Engine) describe(a *incident.Alert, r round, s scope, c *compiled, v ve
 	a.Title, a.Explanation = title(c, rank, in, state, onlySilent), explain(c, rank, in, state, onlySilent)
 	a.Series = points(v.samples[0])
 	a.Annotations = annotate(c, a)
+	// An expression says little to whoever did not write it.
+	if summary := a.Annotations["summary"]; c.promql() && !onlySilent && summary != "" {
+		a.Title = shorten(summary)
+	}
 	e.address(a, c)
 }
 

@@ -37,7 +37,7 @@ export const charts = messages("charts", {
   csv: "CSV",
   yes: "yes",
   no: "no",
-  compare: { none: "nothing", day: "yesterday", week: "last week", dayBefore: "a day before", weekBefore: "a week before" },
+  compare: { none: "nothing", day: "yesterday", week: "last week", dayBefore: "a day before", weekBefore: "a week before", tooMany: "too many lines to compare", nothing: (when: string) => `no values ${when}` },
   menu: {
     take: (title: string) => `take from the chart ${title}`,
     explore: "Open in Explore",

@@ -34,6 +34,7 @@ export const frame = messages("frame", {
     sinceFirst: "since the first data",
     now: "now",
     compare: "Compare charts with",
+    against: (when: string) => `and ${when}`,
     compareLabel: "compare charts with",
     zoomOut: "zoom out",
     zoomOutWhy: "zoom out: twice as long",

@@ -36,6 +36,7 @@ export function RangePicker() {
           <UnstyledButton className={classes.button} onClick={() => setOpen(!open)} aria-label={m.range.label(rangeLabel(range, now))}>
             <IconCalendarTime size={15} aria-hidden />
             <span className={classes.rangeLabel}>{rangeLabel(range, now)}</span>
+            {compare.seconds > 0 ? <span className={classes.against}>{m.range.against(compare.label)}</span> : null}
           </UnstyledButton>
         </Popover.Target>
         <Popover.Dropdown>

@@ -31,7 +31,7 @@ export const zh: typeof charts = {
   csv: "CSV",
   yes: "是",
   no: "否",
-  compare: { none: "不比较", day: "昨天", week: "上周", dayBefore: "前一天", weekBefore: "前一周" },
+  compare: { tooMany: "线太多，无法对比", nothing: (when) => `${when}没有数据`, none: "不比较", day: "昨天", week: "上周", dayBefore: "前一天", weekBefore: "前一周" },
   menu: {
     take: (title) => `取用图表 ${title}`,
     explore: "在探索中打开",

@@ -33,6 +33,7 @@ export const zh: typeof frame = {
     sinceFirst: "自首个数据起",
     now: "现在",
     compare: "图表对比",
+    against: (when) => `对比${when}`,
     compareLabel: "图表对比",
     zoomOut: "放大范围",
     zoomOutWhy: "放大范围：两倍时长",

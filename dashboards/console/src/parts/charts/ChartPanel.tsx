@@ -55,10 +55,12 @@ export function ChartPanel(props: ChartPanelProps) {
   const before = usePanel(cluster, panel, object, by, stepSeconds, compare.seconds, seen && compare.seconds > 0);
   const drawn = useMemo(() => {
     const present = toLines(panel, answer.results, maxLines);
+    if (compare.seconds === 0) return present;
     // A chart of many lines would show none with twice as many.
-    if (compare.seconds === 0 || present.lines.length > 8) return present;
-    return { ...present, lines: withPast(present, toLines(panel, before.results, 500), compare.seconds, compare.words) };
-  }, [panel, answer.results, before.results, compare]);
+    if (present.lines.length > 8) return { ...present, compared: m.compare.tooMany };
+    const lines = withPast(present, toLines(panel, before.results, 500), compare.seconds, compare.words);
+    return { ...present, lines, compared: lines.length > present.lines.length || before.loading ? undefined : m.compare.nothing(compare.words) };
+  }, [panel, answer.results, before.results, before.loading, compare]);
   const [first] = panel.metrics;
   if (!first) return null;
 
@@ -151,6 +153,7 @@ export function ChartPanel(props: ChartPanelProps) {
       {drawn.lines.length > 0 && !isLacking ? (
         <>
           <Legend lines={drawn.lines} unit={panel.unit} times={drawn.times} cursor={cursor} left={drawn.left} />
+          {drawn.compared === undefined ? null : <div className={classes.marksHere}>{drawn.compared}</div>}
           <MarksHere marks={marks ?? noMarks} thresholds={thresholds ?? noThresholds} times={drawn.times} cursor={cursor} />
         </>
       ) : (

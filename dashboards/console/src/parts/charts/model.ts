@@ -148,7 +148,7 @@ export function lines(
   panel: Panel,
   results: readonly (RangeResult | undefined)[],
   limit: number,
-): { times: readonly number[]; lines: Line[]; left: number } {
+): { times: readonly number[]; lines: Line[]; left: number; compared?: string | undefined } {
   const times = results.find((r) => r !== undefined)?.times ?? [];
   const all = panel.metrics.flatMap((metric, i) => {
     const result = results[i];

@@ -125,6 +125,6 @@ function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore
       sort: (p) => p.restarts,
       cell: (p) => count(p.restarts),
     },
-    ageColumn(now, "58px"),
+    ageColumn(now),
   ];
 }
