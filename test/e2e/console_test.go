@@ -11,8 +11,9 @@ import (
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
 
-// An incident from the overview to its root cause, and a policy from its
-// backtest over the link in its message to its end, by clicks only. The
+// An incident from the overview to its root cause, a policy from its backtest
+// over the link in its message to its end, and what operators keep on a server
+// (targets, routes, mutes, boards, further clusters), by clicks only. The
 // simulated cluster always has an incident; the screenshots are in
 // artifacts/stories.
 func TestConsoleStories(t *testing.T) {
@@ -33,11 +34,14 @@ func TestConsoleStories(t *testing.T) {
 	if err := p.WaitReady(t.Context(), server, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "node", "e2e/story.mjs", "--base", server.URL, "--out", filepath.Join(bed.artifacts, "stories"), "--chromium", chromium, "--timeout", "60")
-	cmd.Dir = filepath.Join(bed.cluster.Root, "dashboards/console")
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil {
-		t.Errorf("stories: %v\n%s", err, p.Tail(20))
+	for _, args := range [][]string{{"e2e/story.mjs"}, {"e2e/forms.mjs", "--program", filepath.Join(bed.cluster.Root, "bin/crowsnest")}} {
+		args = append(args, "--base", server.URL, "--out", filepath.Join(bed.artifacts, "stories"), "--chromium", chromium, "--timeout", "60")
+		cmd := exec.CommandContext(t.Context(), "node", args...)
+		cmd.Dir = filepath.Join(bed.cluster.Root, "dashboards/console")
+		out, err := cmd.CombinedOutput()
+		t.Logf("%s", out)
+		if err != nil {
+			t.Errorf("%s: %v\n%s", args[0], err, p.Tail(20))
+		}
 	}
 }

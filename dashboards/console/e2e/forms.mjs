@@ -37,7 +37,10 @@ const timeout = Number(args.timeout) * 1000;
 const patience = Math.max(timeout, 180_000);
 const name = "e2e-forms";
 const added = "e2e-added";
-const kinds = ["routes", "inhibitions", "maintenances", "policies", "boards", "targets"];
+// What was deleted keeps its history, under its name: each run has a policy of its own.
+const policy = `${name}-${Date.now().toString(36)}`;
+const comment = "by the forms";
+const kinds = ["routes", "inhibitions", "maintenances", "boards", "targets"];
 
 await mkdir(args.out, { recursive: true });
 const work = await mkdtemp(join(tmpdir(), "forms-"));
@@ -150,9 +153,9 @@ async function told(p) {
   await p.getByRole("button", { name: "New silence" }).click();
   await tags(dialog, "Matchers", `namespace="no-such-namespace"`);
   await dialog.getByLabel("Hours").fill("3");
-  await dialog.getByLabel("Comment").fill("by the forms");
+  await dialog.getByLabel("Comment").fill(comment);
   await dialog.getByRole("button", { name: "Silence", exact: true }).click();
-  const silence = row(p, "silences", "by the forms").filter({ hasText: "active" });
+  const silence = row(p, "silences", comment).filter({ hasText: "active" });
   await silence.first().waitFor();
   await p.getByRole("navigation", { name: "pages" }).getByRole("link", { name: "Overview", exact: true }).click();
   // What is muted, and until when, stands where everybody looks.
@@ -177,12 +180,12 @@ async function told(p) {
 
 /** A policy that is changed twice: who did what, line by line. */
 async function history(p) {
-  await post("policies", { kind: "Policy", metadata: { name }, spec: { level: "node", conditions: [{ metric: "k8s_node_cpu_usage", statistic: "avg", period: "1m", op: ">", thresholds: { warning: 99.5 }, need: 1, of: 1 }] } });
-  await p.goto(`${base}/policies/${name}`);
+  await post("policies", { kind: "Policy", metadata: { name: policy }, spec: { level: "node", conditions: [{ metric: "k8s_node_cpu_usage", statistic: "avg", period: "1m", op: ">", thresholds: { warning: 99.5 }, need: 1, of: 1 }] } });
+  await p.goto(`${base}/policies/${policy}`);
   await p.getByRole("link", { name: "Change" }).click();
   await p.getByLabel("warning threshold").fill("99.8");
   await p.getByRole("button", { name: "Save", exact: true }).click();
-  await p.waitForURL((url) => url.pathname === `/policies/${name}`);
+  await p.waitForURL((url) => url.pathname === `/policies/${policy}`);
   await p.getByText("Revision 2", { exact: true }).waitFor();
   await p.getByRole("button", { name: "What changed" }).first().click();
   const text = async () => p.getByRole("region", { name: "History" }).or(p.locator("section").filter({ hasText: "Revision 2" })).first().innerText();
@@ -351,4 +354,7 @@ async function post(path, body) {
 
 async function cleanUp() {
   for (const kind of kinds) await fetch(`${api}/${kind}/${name}`, { method: "DELETE" }).catch(() => undefined);
+  await fetch(`${api}/policies/${policy}`, { method: "DELETE" }).catch(() => undefined);
+  const silences = await fetch(`${api}/silences`).then((answer) => answer.json()).catch(() => ({ items: [] }));
+  for (const s of silences.items) if (s.spec.comment === comment) await fetch(`${api}/silences/${s.metadata.name}`, { method: "DELETE" }).catch(() => undefined);
 }
