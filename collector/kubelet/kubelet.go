@@ -317,6 +317,18 @@ func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m
 			m.left = sets[0].Err.Error()
 		}
 	}
+	if network && len(want.networks) > 0 {
+		told := false
+		for _, set := range sets {
+			_, networks := delivered(set, want)
+			told = told || networks > 0
+		}
+		if !told && !m.silent {
+			for _, name := range catalogue.PodTraffic {
+				lack(&sets[0], name, catalogue.NoPodTraffic)
+			}
+		}
+	}
 	if !sets[0].Partial {
 		s.choose(n.Name, sets, want, m)
 	}
@@ -475,11 +487,15 @@ func (s *Source) readProbes(ctx context.Context, n *object.Node, m *memory, into
 	}
 	into.Probes = m.probes
 	if m.probesLack != "" {
-		if into.Lacking == nil {
-			into.Lacking = map[string]string{}
-		}
-		into.Lacking[catalogue.ContainerProbes] = m.probesLack
+		lack(into, catalogue.ContainerProbes, m.probesLack)
 	}
+}
+
+func lack(set *reading.Set, metric, why string) {
+	if set.Lacking == nil {
+		set.Lacking = map[string]string{}
+	}
+	set.Lacking[metric] = why
 }
 
 // readWhole reads an answer that is small enough to be kept as a whole.

@@ -449,6 +449,30 @@ func TestABlindSourceIsChanged(t *testing.T) {
 	}
 }
 
+// Where no answer tells pods' traffic it is said why, and not where one does.
+func TestTrafficThatNobodyTellsIsSaidToBeMissing(t *testing.T) {
+	labelled := recorded(t, "cadvisor_v1_cgroupfs.txt")
+	quiet := regexp.MustCompile(`"network": *\{`).ReplaceAll(recorded(t, "summary_v1.json"), []byte(`"nothing": {`))
+	for name, tc := range map[string]struct {
+		cadvisor, summary []byte
+		want              string
+	}{
+		"cAdvisor tells":            {labelled, quiet, ""},
+		"the summary tells":         {bare(labelled), recorded(t, "summary_v1.json"), ""},
+		"nobody, without a runtime": {bare(labelled), quiet, catalogue.NoPodTraffic},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t, tc.cadvisor)
+			f.bodies[pathSummary] = tc.summary
+			for _, set := range source(t, f, false).Read(t.Context(), at, running(t)) {
+				if why := set.Lacking[catalogue.PodNetworkReceive]; set.Source != catalogue.StatsSummary && why != tc.want {
+					t.Errorf("%s lacks it because %q, want %q", set.Source, why, tc.want)
+				}
+			}
+		})
+	}
+}
+
 // A kubelet that is away is asked for little, and once it is back nothing is held
 // against any of its sources: its restart leaves no minutes of coarser data.
 func TestAKubeletThatIsAwayLosesNoSource(t *testing.T) {

@@ -74,6 +74,12 @@ var ContainerDisk = []string{
 	ContainerFSRead, ContainerFSWrite, "k8s_container_fs_read_times", "k8s_container_fs_write_times", PodFSRead, PodFSWrite, PodFSReads, PodFSWrites,
 }
 
+// NoPodTraffic is why PodTraffic may be missing.
+const NoPodTraffic = "the kubelet does not tell the traffic of pods, as where it does not know its container runtime's socket; a collector on the node reads it from /proc"
+
+// PodTraffic are the metrics of pods' own networks.
+var PodTraffic = []string{PodNetworkReceive, PodNetworkTransmit, PodPacketsReceive, PodPacketsTransmit, "k8s_pod_network_errors"}
+
 const (
 	noNodes        = "an elastic cluster has no nodes of its own; its virtual nodes are left out"
 	noContainerFS  = NoContainerDisk

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
 
@@ -28,8 +29,9 @@ type rig struct {
 	t       *testing.T
 	cluster *testbed.Cluster
 	server  *testbed.Server
-	// collect starts a collector, which goes on where the one before ended.
-	collect func() *testbed.Process
+	// collect starts a collector of role all, which goes on where the one before ended,
+	// or with other arguments.
+	collect func(args ...string) *testbed.Process
 }
 
 const workloads = `
@@ -96,11 +98,14 @@ func setUp(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	started := 0
-	r.collect = func() *testbed.Process {
+	r.collect = func(args ...string) *testbed.Process {
 		t.Helper()
 		started++
-		collector, err := testbed.Start(dir, fmt.Sprint("collector-", started), filepath.Join(cluster.Root, "bin/crowsnest-collector"), "--role", "all", "--kubeconfig", cluster.Kubeconfig,
-			"--server", r.server.URL, "--token-file", token, "--data", filepath.Join(dir, "collector"), "--interval", interval.String(), "--listen", "", "--no-logs")
+		if len(args) == 0 {
+			args = []string{"--role", "all", "--data", filepath.Join(dir, "collector")}
+		}
+		collector, err := testbed.Start(dir, fmt.Sprint("collector-", started), filepath.Join(cluster.Root, "bin/crowsnest-collector"), append([]string{"--kubeconfig", cluster.Kubeconfig,
+			"--server", r.server.URL, "--token-file", token, "--interval", interval.String(), "--listen", "", "--no-logs"}, args...)...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,6 +168,12 @@ func (r *rig) newest(ctx context.Context, selector string) (map[string]testbed.P
 		}
 	}
 	return out, nil
+}
+
+func metricOf(identity string) string {
+	_, rest, _ := strings.Cut(identity, "__name__=")
+	name, _, _ := strings.Cut(rest, ",")
+	return name
 }
 
 // identity is what names an object of the series.
@@ -319,7 +330,9 @@ func TestNodeDown(t *testing.T) {
 }
 
 // The kubelet without its containerd socket shows containers by cgroup path only,
-// as some distributions do. What is measured is the same.
+// as some distributions do. What is measured is the same; from outside the node, all
+// but the traffic of pods, which that kubelet does not know and which is said to be
+// missing.
 func TestWithoutLabelsTheSameIsMeasured(t *testing.T) {
 	r := setUp(t)
 	collector := r.collect()
@@ -365,27 +378,43 @@ func TestWithoutLabelsTheSameIsMeasured(t *testing.T) {
 		_, err := r.cluster.Kubectl(ctx, "", "get", "--raw", "/api/v1/nodes/"+testbed.Node+"/proxy/metrics/resource")
 		return err
 	})
-	r.collect()
+	outside := r.collect()
 	bare := time.Now()
 	r.await(3*time.Minute, "cAdvisor by paths measures", sources("cadvisor_paths"))
-	var missing []string
-	r.await(4*time.Minute, "the same series are there", func(context.Context) error {
-		after, err := values(bare.Add(4 * interval))
-		if err != nil {
-			return err
-		}
-		missing = missing[:0]
-		for of := range before {
-			if _, ok := after[of]; !ok {
-				missing = append(missing, of)
+	same := func(what string, after time.Time, leaveOut func(metric string) bool) {
+		t.Helper()
+		r.await(4*time.Minute, what, func(context.Context) error {
+			now, err := values(after.Add(4 * interval))
+			if err != nil {
+				return err
 			}
+			var missing []string
+			for of := range before {
+				if _, ok := now[of]; !ok && !leaveOut(metricOf(of)) {
+					missing = append(missing, of)
+				}
+			}
+			if len(missing) > 0 {
+				slices.Sort(missing)
+				return fmt.Errorf("%d of %d series are missing: %s", len(missing), len(before), strings.Join(missing[:min(len(missing), 20)], "\n"))
+			}
+			return nil
+		})
+	}
+	same("the same series are there", bare, func(metric string) bool { return slices.Contains(catalogue.PodTraffic, metric) })
+	var told struct {
+		Unavailable []struct{ Metric, Reason string } `json:"unavailable"`
+	}
+	if err := r.server.GetJSON(t.Context(), testbed.API+"/clusters/alone", &told); err != nil {
+		t.Fatal(err)
+	}
+	for _, metric := range catalogue.PodTraffic {
+		if !slices.ContainsFunc(told.Unavailable, func(u struct{ Metric, Reason string }) bool {
+			return u.Metric == metric && u.Reason == catalogue.NoPodTraffic
+		}) {
+			t.Errorf("%s is not said to be missing: %v", metric, told.Unavailable)
 		}
-		if len(missing) > 0 {
-			slices.Sort(missing)
-			return fmt.Errorf("%d of %d series are missing: %s", len(missing), len(before), strings.Join(missing[:min(len(missing), 20)], "\n"))
-		}
-		return nil
-	})
+	}
 	after, err := values(bare.Add(4 * interval))
 	if err != nil {
 		t.Fatal(err)
@@ -402,5 +431,15 @@ func TestWithoutLabelsTheSameIsMeasured(t *testing.T) {
 			t.Errorf("%s is %.0f, with labels it was %.0f", of, v, before[of])
 		}
 	}
-	t.Logf("%d series by both ways", len(after))
+	t.Logf("%d series by both ways, but for pods' traffic", len(after))
+	// A collector on the node has that, too: it does not need the kubelet for it.
+	if err := outside.Stop(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	inside := time.Now()
+	r.collect("--role", "node", "--node", testbed.Node, "--data", filepath.Join(t.TempDir(), "collector"))
+	same("on the node nothing is missing", inside, func(metric string) bool {
+		m, ok := catalogue.Declared(metric)
+		return !ok || m.Place != catalogue.ByNode
+	})
 }

@@ -81,6 +81,7 @@ const whys: Record<string, string> = {
   "the node has no allocatable memory": "节点没有可分配内存",
   "the node has no disk that could be found": "节点上没有找到磁盘",
   "the node has no interface that could be found": "节点上没有找到网卡",
+  "the kubelet does not tell the traffic of pods, as where it does not know its container runtime's socket; a collector on the node reads it from /proc": "kubelet 不提供 Pod 流量（例如它不知道容器运行时的 socket）；节点上的采集器可从 /proc 读取",
   "the node's kernel gives no block device figures for containers (cgroup v1 does not attribute buffered writes)": "节点内核不提供容器的块设备数据（cgroup v1 无法归属缓冲写）",
   "the node's object may not be read": "没有读取该节点对象的权限",
   "the pod asks for none": "Pod 没有请求",
