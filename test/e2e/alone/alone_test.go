@@ -443,3 +443,117 @@ func TestWithoutLabelsTheSameIsMeasured(t *testing.T) {
 		return !ok || m.Place != catalogue.ByNode
 	})
 }
+
+// What ships for clusters without nodes of their own, applied as it is: the one node
+// is taken for a virtual one, since its label says so.
+func TestElasticCluster(t *testing.T) {
+	ctx := t.Context()
+	cluster, err := testbed.Up(ctx, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubectl := func(ctx context.Context, stdin string, args ...string) {
+		t.Helper()
+		if out, err := cluster.Kubectl(ctx, stdin, args...); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	t.Cleanup(func() { _ = cluster.Down(context.WithoutCancel(ctx), os.Stderr) })
+	tokens := testbed.Tokens{API: "alone-api-token-of-this-run-only-012345", Ingest: "alone-ingest-token-of-this-run-only-0123"}
+	if err := errors.Join(cluster.DeleteNamespaces(ctx, "alone", "crowsnest"), cluster.ImportImages(ctx, "e2e"), cluster.Install(ctx, tokens)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cluster.DeleteNamespaces(context.WithoutCancel(ctx), "alone", "crowsnest") })
+	// Only the server stays of what other clusters get.
+	kubectl(ctx, "", "-n", "crowsnest", "delete", "daemonset/crowsnest-collector-node", "deployment/crowsnest-collector-cluster")
+	kubectl(ctx, "", "label", "node", testbed.Node, "type=virtual-kubelet", "--overwrite")
+	t.Cleanup(func() {
+		_, _ = cluster.Kubectl(context.WithoutCancel(ctx), "", "label", "node", testbed.Node, "type-")
+	})
+	if err := cluster.Apply(ctx, workloads); err != nil {
+		t.Fatal(err)
+	}
+
+	manifests := filepath.Join(cluster.Root, "deploy/manifests")
+	kubectl(ctx, "", "apply", "--dry-run=server", "-f", filepath.Join(manifests, "elastic"))
+	raw, err := os.ReadFile(filepath.Join(manifests, "elastic/collector-elastic.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest := string(raw)
+	for old, new := range map[string]string{ // as the other collectors are changed for this cluster
+		"crowsnest-collector:dev":           "crowsnest-collector:e2e",
+		"        - --data=/data\n":          "        - --data=/data\n        - --interval=15s\n",
+		"      enableServiceLinks: false\n": "      enableServiceLinks: false\n      hostAliases: [{ip: 10.96.0.77, hostnames: [crowsnest.crowsnest.svc]}]\n",
+	} {
+		if strings.Count(manifest, old) != 1 {
+			t.Fatalf("%q is %d times in the manifest", old, strings.Count(manifest, old))
+		}
+		manifest = strings.Replace(manifest, old, new, 1)
+	}
+	if err := errors.Join(cluster.Apply(ctx, manifest), cluster.WaitRolledOut(ctx, "alone", 2*time.Minute, "deployment/steady"),
+		cluster.WaitRolledOut(ctx, "crowsnest", 3*time.Minute, "statefulset/crowsnest-server", "deployment/crowsnest-collector-elastic")); err != nil {
+		cluster.Dump(ctx, "crowsnest", os.Stderr)
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			cluster.Dump(context.WithoutCancel(ctx), "crowsnest", os.Stderr)
+		}
+	})
+	r := &rig{t: t, cluster: cluster, server: &testbed.Server{URL: "http://10.96.0.77:7420", Token: tokens.API, Cluster: "main"}}
+	const pods = `namespace="alone"`
+	there := func(metrics ...string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			for _, metric := range metrics {
+				found, err := r.newest(ctx, metric+"{"+pods+"}")
+				if err != nil {
+					return err
+				}
+				if len(found) == 0 {
+					return fmt.Errorf("%s has no series", metric)
+				}
+			}
+			return nil
+		}
+	}
+	// Without a way to usage, all that the API tells is there, and why the rest is not.
+	r.await(3*time.Minute, "what the API tells", there(catalogue.PodReady, catalogue.PodRestarts, "k8s_workload_replicas_ready", "k8s_namespace_pod_num"))
+	r.await(3*time.Minute, "the cluster is elastic, and says what it lacks", func(ctx context.Context) error {
+		var view struct {
+			Kind        string
+			Unavailable []struct{ Metric, Reason string }
+		}
+		if err := r.server.GetJSON(ctx, testbed.API+"/clusters/main", &view); err != nil {
+			return err
+		}
+		lacks := map[string]bool{}
+		for _, u := range view.Unavailable {
+			lacks[u.Metric] = u.Reason != ""
+		}
+		if view.Kind != string(catalogue.Elastic) || !lacks[catalogue.NodeReady] || !lacks[catalogue.PodCPU] {
+			return fmt.Errorf("it is %q, and lacks %v", view.Kind, view.Unavailable)
+		}
+		return nil
+	})
+	// With the right to ask virtual nodes by way of the API server they are measured.
+	kubectl(ctx, "", "apply", "-f", filepath.Join(manifests, "outside"))
+	kubectl(ctx, "", "create", "clusterrolebinding", "alone-elastic", "--clusterrole=crowsnest-collector-outside", "--serviceaccount=crowsnest:crowsnest-collector-elastic")
+	t.Cleanup(func() {
+		_, _ = cluster.Kubectl(context.WithoutCancel(ctx), "", "delete", "clusterrolebinding/alone-elastic", "clusterrole/crowsnest-collector-outside")
+	})
+	r.await(5*time.Minute, "usage of pods", there(catalogue.PodCPU, catalogue.PodMem, catalogue.ContainerMem, catalogue.WorkloadCPU, "k8s_pod_rate_cpu_core_used_resource", "k8s_pod_rate_mem_no_cache_resource"))
+	for _, none := range []string{catalogue.NodeReady, catalogue.NodeCPUPercent, "k8s_cluster_node_num", "k8s_pod_rate_cpu_core_used_node"} {
+		if found, err := r.newest(ctx, none); err != nil || len(found) > 0 {
+			t.Errorf("%s of a cluster without nodes: %v, %v", none, found, err)
+		}
+	}
+	// Logs come by way of the API server.
+	r.await(3*time.Minute, "lines of pods", func(ctx context.Context) error {
+		rows, err := r.server.Logs(ctx, `namespace:="crowsnest" pod:~"collector-elastic"`, 10)
+		if err == nil && len(rows) == 0 {
+			err = errors.New("there are none")
+		}
+		return err
+	})
+}
