@@ -267,6 +267,7 @@ func (s *Server) routes() {
 
 	e.POST(logpush.PathLoki, s.lazy(func() http.HandlerFunc { return s.opts.LogPush.ServeLoki }))
 	e.POST(wire.PathLogs, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeLogs }))
+	e.POST(wire.PathLogPositions, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeLogPositions }))
 	e.POST(wire.PathHistory, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeHistory }))
 	e.POST(wire.PathInventory, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeInventory }))
 	e.GET(wire.PathOwners, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeOwners }))

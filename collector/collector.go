@@ -76,8 +76,11 @@ type Options struct {
 	// HealthAddress is where other nodes' collectors find this one's health, as
 	// host:port; empty for nowhere.
 	HealthAddress string
-	// Shared: Share watches the objects and reads targets, and Run does neither.
+	// Shared: Share watches the objects, reads targets and follows the logs that are
+	// shared, and Run does none of these.
 	Shared bool
+	// Replica tells this process from those that it shares with; required with Shared.
+	Replica string
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -110,6 +113,9 @@ func (o *Options) complete() error {
 	if o.QueueMax < 0 || (o.QueueMax > 0 && o.QueueMax < minQueueBytes) {
 		fs.Add("queue_bytes", fmt.Sprintf("must be at least %d", minQueueBytes), o.QueueMax)
 	}
+	if o.Shared && o.Replica == "" {
+		fs.Add("replica", "is required with shared", nil)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -141,6 +147,9 @@ type Collector struct {
 	lastGrid       time.Time // of measure alone: the newest interval that was sent
 	lastSent       time.Time // of measure alone: the newest time of a sample
 	started        time.Time
+	leads          chan struct{} // closed when Run begins, by lead
+	lead           func()
+	stoodBy        chan struct{} // closed when the control stream is Run's
 
 	mu       sync.Mutex
 	interval time.Duration
@@ -171,8 +180,9 @@ func New(o Options) (*Collector, error) {
 	c := &Collector{
 		o: o, sender: wire.Sender(o.Role, o.Node), log: o.Logger, now: o.Now,
 		interval: DefaultInterval, logs: true, pace: newPace(),
-		changed: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), leads: make(chan struct{}), stoodBy: make(chan struct{}),
 	}
+	c.lead = sync.OnceFunc(func() { close(c.leads) })
 	if o.Interval != 0 {
 		c.interval = o.Interval
 	}
@@ -210,17 +220,21 @@ func New(o Options) (*Collector, error) {
 			Client: c.client, Source: o.World.State, Queue: q, Logger: o.Logger, Now: c.serverTime, ClockOffset: c.clock.offset, Unchecked: c.clock.unchecked,
 		}
 	}
-	c.control, err = control.New(control.Options{
-		URL: c.client.URL(wire.PathControl).String(), HTTP: c.client.HTTP1(), Header: c.client.Authorize,
-		Hello: c.hello, Welcome: c.welcome, Apply: c.apply, Logger: o.Logger,
-	})
-	if err != nil {
+	if c.control, err = c.controlled(c.hello); err != nil {
 		return nil, err
 	}
 	c.computer = compute.New(compute.Options{Role: o.Role, Sender: c.sender, Interval: c.interval})
 	c.metrics = newMetrics(o.Registerer, &c.clock)
 	c.restore()
 	return c, nil
+}
+
+// controlled makes a control stream.
+func (c *Collector) controlled(hello func() wire.Hello) (*control.Client, error) {
+	return control.New(control.Options{
+		URL: c.client.URL(wire.PathControl).String(), HTTP: c.client.HTTP1(), Header: c.client.Authorize,
+		Hello: hello, Welcome: c.welcome, Apply: c.apply, Logger: c.o.Logger,
+	})
 }
 
 // serverTime is this clock's time, corrected by what is known of the server's.
@@ -269,6 +283,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	c.mu.Lock()
 	c.started = c.now()
 	c.mu.Unlock()
+	c.lead()
 	g, ctx := errgroup.WithContext(ctx)
 	// The pusher ends after the last interval, so that nothing is left in memory.
 	pushing, stopPushing := context.WithCancel(context.WithoutCancel(ctx))
@@ -281,12 +296,23 @@ func (c *Collector) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return c.pusher.Run(pushing) })
-	g.Go(func() error { return c.control.Run(ctx) })
+	g.Go(func() error {
+		if c.o.Shared { // what it is told comes by one way at a time
+			select {
+			case <-c.stoodBy:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		return c.control.Run(ctx)
+	})
 	if c.inventory != nil {
 		g.Go(func() error { return c.inventory.Run(ctx) })
 	}
 	for _, l := range c.o.World.Logs {
-		g.Go(func() error { return c.follow(ctx, l) })
+		if !c.shares(l) {
+			g.Go(func() error { return c.follow(ctx, l) })
+		}
 	}
 	g.Go(func() error {
 		defer stopPushing()
@@ -302,13 +328,63 @@ func (c *Collector) Run(ctx context.Context) error {
 	return err
 }
 
-// Share watches the objects and reads targets until ctx ends: what each of several
-// replicas does, whichever of them leads and does the rest with Run.
+// partial marks log sources of which each of several replicas follows a part.
+type partial interface{ Shared() bool }
+
+func (c *Collector) shares(l Logs) bool {
+	p, ok := l.(partial)
+	return c.o.Shared && ok && p.Shared()
+}
+
+// standBy hears the settings and tells of the logs while this replica does not lead:
+// what it follows goes by them, too.
+func (c *Collector) standBy(ctx context.Context) error {
+	defer close(c.stoodBy)
+	stream, err := c.controlled(func() wire.Hello {
+		h := c.hello()
+		h.Sender += "/" + c.o.Replica
+		return h
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	began := c.now().UTC()
+	done := make(chan error, 1)
+	go func() { done <- stream.Run(ctx) }()
+	for {
+		interval := c.inForce()
+		stream.Report(wire.Health{Time: c.now().UTC(), StartedAt: began, IntervalSeconds: int(interval / time.Second), Logs: c.logHealth()})
+		t := time.NewTimer(interval)
+		select {
+		case <-t.C:
+			continue
+		case <-c.leads:
+		case <-ctx.Done():
+		}
+		t.Stop()
+		cancel()
+		return <-done
+	}
+}
+
+// Share watches the objects, reads targets and follows the logs that are shared until
+// ctx ends: what each of several replicas does, whichever of them leads and does the
+// rest with Run.
 func (c *Collector) Share(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return wrap("watch objects", c.o.World.State.Run(ctx)) })
 	if c.scraped != nil {
 		g.Go(func() error { return c.scrape(ctx) })
+	}
+	if c.o.Shared {
+		g.Go(func() error { return c.standBy(ctx) })
+	}
+	for _, l := range c.o.World.Logs {
+		if c.shares(l) {
+			g.Go(func() error { return c.follow(ctx, l) })
+		}
 	}
 	return g.Wait()
 }
@@ -735,14 +811,19 @@ func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 	for name, why := range c.computer.Unavailable() {
 		h.Unavailable[name] = why
 	}
-	h.Logs.Dropped = map[string]int64{}
+	h.Logs = c.logHealth()
+	return h
+}
+
+func (c *Collector) logHealth() wire.LogHealth {
+	h := wire.LogHealth{Dropped: map[string]int64{}}
 	for _, l := range c.o.World.Logs {
 		lh := l.Health()
-		h.Logs.Containers += lh.Containers
-		h.Logs.Read += lh.Read
-		h.Logs.Sent += lh.Sent
+		h.Containers += lh.Containers
+		h.Read += lh.Read
+		h.Sent += lh.Sent
 		for reason, n := range lh.Dropped {
-			h.Logs.Dropped[reason] += n
+			h.Dropped[reason] += n
 		}
 	}
 	return h

@@ -37,6 +37,9 @@ type Logs interface {
 	// Append returns nil only when the batch is durable. The same batch of a
 	// sender is stored once.
 	Append(ctx context.Context, cluster string, b *wire.LogBatch) error
+	// Positions says how far containers' logs were taken; those of which nothing is
+	// stored are left out.
+	Positions(ctx context.Context, cluster string, sources []wire.LogSource) ([]wire.LogPosition, error)
 }
 
 // Inventory stores objects and knows the present ones.
@@ -180,6 +183,45 @@ func (h *Handler) ServeLogs(w http.ResponseWriter, r *http.Request) {
 		}
 		return h.opts.Logs.Append(ctx, cluster, b)
 	})
+}
+
+// maxPositionsBody bounds a wire.LogPositionsRequest.
+const maxPositionsBody = 2 << 20
+
+// ServeLogPositions answers a wire.LogPositionsRequest.
+func (h *Handler) ServeLogPositions(w http.ResponseWriter, r *http.Request) {
+	cluster, err := h.accept(w, r)
+	if err == nil {
+		err = checkType(r, []string{"application/json"})
+	}
+	var release func()
+	if err == nil {
+		release, err = h.slot(r.Context())
+	}
+	if err != nil {
+		h.refuse(w, r, "log_positions", err)
+		return
+	}
+	defer release()
+	body, err := h.body(w, r, maxPositionsBody)
+	var q wire.LogPositionsRequest
+	if err == nil {
+		if jsonErr := json.Unmarshal(body, &q); jsonErr != nil {
+			err = fmt.Errorf("positions of logs: %w: %v", fault.ErrMalformed, jsonErr)
+		} else {
+			err = q.Validate()
+		}
+	}
+	var answer wire.LogPositionsResponse
+	if err == nil {
+		answer.Positions, err = h.opts.Logs.Positions(r.Context(), cluster, q.Sources)
+	}
+	if err != nil {
+		h.refuse(w, r, "log_positions", err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // the client is gone; it asks again
 }
 
 // ServeInventory takes a wire.InventoryBatch.

@@ -45,6 +45,14 @@ func (s *stores) Append(_ context.Context, cluster string, b *wire.LogBatch) err
 	return s.err
 }
 
+func (s *stores) Positions(_ context.Context, cluster string, sources []wire.LogSource) ([]wire.LogPosition, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	s.cluster = cluster
+	return []wire.LogPosition{{LogSource: sources[0], Taken: 7, State: "x"}}, nil
+}
+
 func (s *stores) Apply(_ context.Context, cluster string, b *wire.InventoryBatch) error {
 	if s.err == nil {
 		s.cluster, s.inventory = cluster, append(s.inventory, b)
@@ -237,4 +245,39 @@ func FuzzLogsBody(f *testing.F) {
 			t.Errorf("got %d %s", rec.Code, rec.Body)
 		}
 	})
+}
+
+func TestLogPositions(t *testing.T) {
+	const ask = `{"sources":[{"key":"u/app","namespace":"shop","pod":"cart-1","container":"app"},{"key":"v/app"}]}`
+	for name, tc := range map[string]struct {
+		who    access.Principal
+		body   string
+		err    error
+		want   int
+		answer string
+	}{
+		"asked":                     {sender, ask, nil, 200, `{"positions":[{"key":"u/app","namespace":"shop","pod":"cart-1","container":"app","taken":7,"state":"x"}]}`},
+		"without a key":             {sender, `{"sources":[{"pod":"cart-1"}]}`, nil, 422, ""},
+		"of too many":               {sender, `{"sources":[` + strings.Repeat(`{"key":"k"},`, wire.MaxLogSources) + `{"key":"k"}]}`, nil, 422, ""},
+		"not JSON":                  {sender, `[`, nil, 400, ""},
+		"too large":                 {sender, strings.Repeat(" ", maxPositionsBody+1), nil, 413, ""},
+		"by an API token":           {access.Principal{Kind: access.APIToken}, ask, nil, 403, ""},
+		"the store does not answer": {sender, ask, fmt.Errorf("disk: %w", fault.ErrUnavailable), 503, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &stores{err: tc.err}
+			h, err := New(Options{Logs: s})
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec := httptest.NewRecorder()
+			h.ServeLogPositions(rec, as(tc.who, "POST", wire.PathLogPositions, []byte(tc.body)))
+			if rec.Code != tc.want || tc.answer != "" && strings.TrimSpace(rec.Body.String()) != tc.answer {
+				t.Errorf("got %d %s, want %d %s", rec.Code, rec.Body, tc.want, tc.answer)
+			}
+			if tc.want == 200 && s.cluster != "prod-1" {
+				t.Errorf("asked about cluster %q", s.cluster)
+			}
+		})
+	}
 }

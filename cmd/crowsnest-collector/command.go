@@ -173,7 +173,7 @@ that --config names (token-file: …). A flag wins over the environment, which w
 		"families that pass through unchanged, for rules and dashboards of the community: cadvisor, kubelet, kubelet_resource, kubelet_probes (roles node and all), node-exporter (role node), apiserver, kube-state-metrics (roles cluster and all); crowsnest_scrape_series says what each costs; overrides what the server says (default none)")
 	f.IntVar(&s.scrape.Series, "scrape-series", 0, "most series of all scraped targets together; what is beyond is dropped and counted; overrides what the server says (default 200000)")
 	f.IntVar(&s.scrape.Samples, "scrape-samples", 10_000, "most samples of one target; a target with more fails")
-	f.BoolVar(&s.leaderElect, "leader-elect", true, "in role cluster inside a pod: only one of several collects, by a Lease; users' targets are shared by all of them")
+	f.BoolVar(&s.leaderElect, "leader-elect", true, "in roles cluster and all inside a pod: only one of several collects, by a Lease; users' targets, and in role all the containers' logs, are shared by all of them")
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "node" {
 			name = "node-name"
@@ -195,7 +195,7 @@ func run(ctx context.Context, s settings) error {
 		return fmt.Errorf("--cluster-kind: must be managed, independent, elastic or edge (got %q)", s.clusterKind)
 	}
 	s.scrape.Interval = s.interval
-	s.scrape.Share = s.role == wire.RoleCluster && s.leaderElect && s.scrape.Shares()
+	s.scrape.Share = s.role != wire.RoleNode && s.leaderElect && s.scrape.Shares()
 	if err := s.findHealthAddress(os.Getenv("POD_IP")); err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ func run(ctx context.Context, s settings) error {
 	}
 	opened, err := world.Open(ctx, world.Options{
 		Kube: kube.Config{Kubeconfig: s.kubeconfig, Context: s.context, UserAgent: "crowsnest-collector/" + version},
-		Role: s.role, Node: s.node, Owners: client.Owners, Peers: askPeers, ClusterKind: s.clusterKind, Dir: s.data,
+		Role: s.role, Node: s.node, Owners: client.Owners, Peers: askPeers, LogPositions: client.LogPositions, ShareLogs: s.leaderElect, ClusterKind: s.clusterKind, Dir: s.data,
 		LogPath: s.logPath, NoLogs: s.noLogs, LogRules: s.logRules, LogKeep: s.logKeep, LogConnections: s.logConnections, LogReadBytes: s.logReadBytes, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
 		KubeletCAFile: s.kubeletCAFile, KubeletInsecureSkipVerify: s.kubeletInsecure, KubeletPort: s.kubeletPort, NodeInterfaces: nics,
 		Components: s.components, ComponentCAFile: s.componentCAFile, ComponentCertFile: s.componentCertFile, ComponentKeyFile: s.componentKeyFile,
@@ -240,10 +240,14 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	tell(log, s, opened)
+	replica, err := os.Hostname()
+	if err != nil {
+		return err
+	}
 	c, err := collector.New(collector.Options{
 		Role: s.role, Node: s.node, Client: client, Interval: s.interval, World: opened.World,
 		QueueDir: filepath.Join(s.data, "queue"), QueueAge: s.queueAge, QueueMax: s.queueBytes,
-		Version: version, HealthAddress: s.healthAddress, Shared: opened.Members != nil, Logger: log, Registerer: reg,
+		Version: version, HealthAddress: s.healthAddress, Shared: opened.Members != nil, Replica: replica, Logger: log, Registerer: reg,
 	})
 	if err != nil {
 		return err
@@ -260,7 +264,7 @@ func run(ctx context.Context, s settings) error {
 		g.Go(func() error { return serve(ctx, l, c, reg, opened.Targets()) })
 	}
 	g.Go(func() error {
-		if s.role == wire.RoleCluster && s.leaderElect && opened.Client.InCluster() {
+		if s.role != wire.RoleNode && s.leaderElect && opened.Client.InCluster() {
 			return kube.Lead(ctx, kube.LeadOptions{Client: opened.Client, Name: "crowsnest-collector", Logger: log, Run: func(ctx context.Context) error {
 				opened.SetLeading(true)
 				defer opened.SetLeading(false)

@@ -3,13 +3,12 @@ package logs
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -35,12 +34,26 @@ type Pods interface {
 	PodLogs(ctx context.Context, namespace, name string, o *corev1.PodLogOptions) (io.ReadCloser, error)
 }
 
+// Share divides containers among several processes; kube.Members is behind it.
+type Share interface {
+	// Owns says whether this process follows a container now. Who lets go of one does
+	// so some seconds before another begins.
+	Owns(key string) bool
+	// Parts are the numbers of all who share, as bits, and own that of this process: -1
+	// while it has no part. No parts mean that there is nobody to share with.
+	Parts() (own int, parts uint64)
+}
+
 // APIOptions configure API.
 type APIOptions struct {
-	Pods   Pods   // required; a rate limit should allow MaxConnections requests in some seconds
-	State  State  // the pods to follow; required
-	Dir    string // holds the positions; required. Made when missing
-	Sender string // of the batches, wire.Sender(role, node); required
+	Pods  Pods  // required; a rate limit should allow MaxConnections requests in some seconds
+	State State // the pods to follow; required
+	// Positions asks the server how far containers were taken, some hundred at a time;
+	// push.Client has it. Required. There are no other positions: whichever process
+	// begins with a container, on whatever disk, goes on where the lines end.
+	Positions func(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error)
+	Share     Share  // with others; nil follows all
+	Sender    string // of the batches, wire.Sender(role, node); required
 
 	// MaxConnections bounds the containers that are followed at once; default 200.
 	// Where there are more, they take turns.
@@ -50,9 +63,9 @@ type APIOptions struct {
 	MaxBytesPerSecond int
 	// Turn is how long one keeps its connection while others wait; default 10 s.
 	Turn time.Duration
-	// LookBack is how much is read of a container that ran before there was any
-	// position of it and before this collector started; default 1 h. Containers
-	// that start later are read from their first line.
+	// LookBack is how much is read of a container of which the server has nothing and
+	// that ran before this collector started; default 1 h. Containers of pods that
+	// are younger are read from their first line.
 	LookBack time.Duration
 	Linger   time.Duration // as in FilesOptions
 	Rules    Rules
@@ -95,7 +108,7 @@ func (o *APIOptions) complete() error {
 	for _, c := range []struct {
 		bad  bool
 		what string
-	}{{o.Pods == nil, "a reader of pods is required"}, {o.State == nil, "a state is required"}, {o.Dir == "", "a folder for the positions is required"},
+	}{{o.Pods == nil, "a reader of pods is required"}, {o.State == nil, "a state is required"}, {o.Positions == nil, "the server's positions are required"},
 		{o.Sender == "", "a sender is required"}, {o.MaxConnections < 0, "the number of connections must not be negative"},
 		{o.MaxBytesPerSecond < 0, "the bytes per second must not be negative"}} {
 		if c.bad {
@@ -111,6 +124,8 @@ type apiPos struct {
 	Time int64  `json:"time"`
 	Hash uint64 `json:"hash"` // of the line with its time
 	Seen int    `json:"seen"` // lines with this time and content so far
+	// Taken is how many lines of the container were taken with this one.
+	Taken int64 `json:"-"` // the wire has it
 	// Recent are the hashes of the last lines, the newest last: stdout and stderr
 	// may be a little out of order.
 	Recent   [8]uint64 `json:"recent"`
@@ -138,9 +153,20 @@ type API struct {
 	lines     chan apiChunk
 	started   time.Time
 	followers sync.Map // by key: what runs at this moment, for what is complete
+	heard     atomic.Pointer[hearing]
+	stale     chan error // another process went on with a container; 1 slot
 	// finished holds the restart count of containers that ended and were read to
-	// their end in this run. It belongs to the goroutine of Run.
+	// their end in this run. It belongs to the goroutine of Run, as what follows does.
 	finished map[string]int
+	askAgain time.Time // the server did not say positions
+	askWait  time.Duration
+}
+
+// hearing is whom a look at the pods found followed.
+type hearing struct {
+	own   int
+	parts uint64
+	deaf  map[string]bool // nodes of which a container should be followed and is not
 }
 
 // apiChunk is some lines of one container, in order.
@@ -148,6 +174,7 @@ type apiChunk struct {
 	key    string
 	id     Container
 	stream wire.LogStream
+	from   apiPos // before the first line
 	lines  []apiLine
 }
 
@@ -159,16 +186,9 @@ type apiLine struct {
 
 const chunkLines = 256
 
-// NewAPI reads the positions; it starts nothing.
+// NewAPI checks the options; it starts nothing.
 func NewAPI(o APIOptions) (*API, error) {
 	if err := o.complete(); err != nil {
-		return nil, fmt.Errorf("pod log API: %w", err)
-	}
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("pod log API: %w", err)
-	}
-	j, err := openJournal[apiPos](filepath.Join(o.Dir, "api-positions.json"))
-	if err != nil {
 		return nil, fmt.Errorf("pod log API: %w", err)
 	}
 	m := newMetrics(o.Registerer)
@@ -180,8 +200,8 @@ func NewAPI(o APIOptions) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pod log API: %w", err)
 	}
-	return &API{opts: o, now: o.Now, log: o.Logger, journal: j, counts: newCounters(m), metrics: m, shaper: shaper, selects: selects,
-		slots: make(chan struct{}, o.MaxConnections), pace: rate.NewLimiter(rate.Limit(o.MaxBytesPerSecond), max(o.MaxBytesPerSecond, readBytes)), lines: make(chan apiChunk), finished: map[string]int{}}, nil
+	return &API{opts: o, now: o.Now, log: o.Logger, counts: newCounters(m), metrics: m, shaper: shaper, selects: selects,
+		slots: make(chan struct{}, o.MaxConnections), pace: rate.NewLimiter(rate.Limit(o.MaxBytesPerSecond), max(o.MaxBytesPerSecond, readBytes)), lines: make(chan apiChunk)}, nil
 }
 
 // Health counts the lines of all containers.
@@ -194,24 +214,39 @@ func (a *API) SetRules(rules Rules) error { return a.next.set(rules, a.metrics) 
 // Counts gives the lines of each container that is followed.
 func (a *API) Counts() map[Container]Count { return a.counts.all() }
 
-// Run follows until ctx ends.
+// Run follows until ctx ends. When another process went on with a container, it
+// begins anew with what the server says.
 func (a *API) Run(ctx context.Context, sink Sink) error {
+	for ctx.Err() == nil {
+		err := a.live(ctx, sink)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		a.log.Warn("follows containers anew", "err", err)
+		sleep(ctx, time.Second)
+	}
+	return nil
+}
+
+// live follows until ctx ends, or gives what makes a new beginning necessary.
+func (a *API) live(ctx context.Context, sink Sink) error {
 	if u := a.next.take(); u != nil {
 		a.opts.Rules, a.shaper, a.selects = u.Rules, u.shaper, u.selects
 	}
-	a.started = a.now()
+	a.started, a.finished, a.askAgain, a.askWait = a.now(), map[string]int{}, time.Time{}, 0
+	a.journal, a.stale = openMemory[apiPos](), make(chan error, 1)
+	a.heard.Store(nil)
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
+	defer a.followers.Clear()
 	defer wg.Wait()
 	defer cancel()
 	ship := newShipper(a.journal, a.counts, a.metrics, a.log)
+	ship.conflict = a.beginAnew
 	wg.Go(func() { ship.run(ctx, sink) })
-	if !a.resend(ctx, ship) {
-		return nil
-	}
 	wg.Go(func() { a.build(ctx, ship) })
 
-	following := map[string]context.CancelFunc{}
+	following := map[string]*following{}
 	ended := make(chan *follower)
 	tick := time.NewTicker(a.opts.Poll)
 	defer tick.Stop()
@@ -220,60 +255,168 @@ func (a *API) Run(ctx context.Context, sink Sink) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case err := <-a.stale:
+			return err
 		case f := <-ended:
 			delete(following, f.key)
 			a.followers.CompareAndDelete(f.key, f)
 			if f.ended {
 				a.finished[f.key] = f.endedAt
 			}
+			if !a.owns(f.key) {
+				a.journal.forget(f.key) // another goes on; if it comes back, the server knows
+			}
 		case <-tick.C:
 		}
 	}
 }
 
-// follow starts a follower for every container that has none, and forgets the
-// positions of pods that are gone.
-func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, following map[string]context.CancelFunc, ended chan<- *follower) {
+// following is a container that is followed.
+type following struct {
+	stop    context.CancelFunc
+	stopped bool
+}
+
+// beginAnew ends this life of Run.
+func (a *API) beginAnew(err error) {
+	select {
+	case a.stale <- err:
+	default: // it ends already
+	}
+}
+
+func (a *API) owns(key string) bool { return a.opts.Share == nil || a.opts.Share.Owns(key) }
+
+// follow starts a follower for every container that has none, ends those of
+// containers that are another's now, and forgets the positions of pods that are gone.
+func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, all map[string]*following, ended chan<- *follower) {
 	s := a.opts.State.Snapshot()
 	if s == nil || !s.Synced {
 		return
 	}
+	h := &hearing{deaf: map[string]bool{}}
+	if a.opts.Share != nil {
+		h.own, h.parts = a.opts.Share.Parts()
+	}
+	var begin []*follower
 	for uid, pod := range s.Pods {
 		for _, c := range pod.Containers {
 			k := uid + "/" + c.Name
-			if following[k] != nil || !hasLog(c) || c.State != "running" && a.drained(k, c) ||
-				!a.selects.takes(Container{Namespace: pod.Namespace, Container: c.Name}, pod) {
+			if run := all[k]; run != nil {
+				if !run.stopped && !a.owns(k) {
+					run.stopped = true
+					run.stop()
+				}
 				continue
 			}
-			fctx, stop := context.WithCancel(ctx)
-			following[k] = stop
-			f := newFollower(a, pod, c.Name)
-			f.node = pod.Node
-			a.followers.Store(k, f)
-			f.take = func(c apiChunk) bool {
-				select {
-				case a.lines <- c:
-					return true
-				case <-fctx.Done():
-					return false
-				}
+			if !hasLog(c) || !a.selects.takes(Container{Namespace: pod.Namespace, Container: c.Name}, pod) || c.State != "running" && a.drained(k, c) || !a.owns(k) {
+				continue
 			}
-			wg.Go(func() {
-				defer stop()
-				f.run(fctx)
-				select {
-				case ended <- f:
-				case <-ctx.Done():
-				}
-			})
+			f := newFollower(a, pod, c.Name)
+			f.node, f.begun = pod.Node, c
+			begin = append(begin, f)
+			// One that has just started has written nothing before apiDelay.
+			if c.State != "running" || a.now().Sub(c.StartedAt) > apiDelay {
+				h.deaf[pod.Node] = true
+			}
 		}
 	}
+	if a.opts.Share != nil {
+		// What is another's since may have been left out above.
+		if own, parts := a.opts.Share.Parts(); own != h.own || parts != h.parts || own < 0 {
+			h = nil
+		}
+	}
+	for len(begin) > 0 {
+		some := begin[:min(len(begin), askAtOnce)]
+		begin = begin[len(some):]
+		if !a.position(ctx, some) {
+			break // they stay deaf
+		}
+		for _, f := range some {
+			if c := f.begun; !f.known && c.State != "running" && c.Last != nil && c.Last.FinishedAt.Before(a.horizon()) {
+				a.finished[f.key] = c.RestartCount // from before our time
+				continue
+			}
+			a.start(ctx, wg, all, f, ended)
+		}
+	}
+	if h != nil && len(begin) == 0 {
+		clear(h.deaf) // each has a follower now, which knows whether it has caught up
+	}
+	a.heard.Store(h)
 	for k := range a.journal.sources() {
 		uid, _, _ := strings.Cut(k, "/")
-		if s.Pods[uid] == nil && following[k] == nil {
+		if s.Pods[uid] == nil && all[k] == nil {
 			a.journal.forget(k)
 		}
 	}
+}
+
+// askAtOnce is of how many containers the server is asked at a time.
+const askAtOnce = 500
+
+// position has followers begin where the server's lines end; false when it did not
+// say, in which case it is asked again after a while.
+func (a *API) position(ctx context.Context, fs []*follower) bool {
+	if a.now().Before(a.askAgain) {
+		return false
+	}
+	sources := make([]wire.LogSource, len(fs))
+	byKey := make(map[string]*follower, len(fs))
+	for i, f := range fs {
+		sources[i], byKey[f.key] = f.source(), f
+	}
+	askCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	known, err := a.opts.Positions(askCtx, sources)
+	if err != nil {
+		if a.askWait == 0 && ctx.Err() == nil {
+			a.log.Warn("ask the server how far logs were taken; none are read before it says", "err", err)
+		}
+		a.askWait = min(max(2*a.askWait, a.opts.Backoff), 10*time.Second)
+		a.askAgain = a.now().Add(a.askWait)
+		return false
+	}
+	a.askWait = 0
+	for i := range known {
+		f := byKey[known[i].Key]
+		if f == nil {
+			continue
+		}
+		var pos apiPos
+		if err := json.Unmarshal([]byte(known[i].State), &pos); err != nil {
+			a.log.Warn("position of a container cannot be read, it is read anew", "namespace", f.id.Namespace, "pod", f.id.Pod, "container", f.id.Container, "err", err)
+			pos = apiPos{}
+		}
+		pos.Taken = known[i].Taken
+		f.pos, f.known = pos, pos.Time > 0
+		a.journal.set(f.key, pos)
+	}
+	return true
+}
+
+// start runs a follower.
+func (a *API) start(ctx context.Context, wg *sync.WaitGroup, all map[string]*following, f *follower, ended chan<- *follower) {
+	fctx, stop := context.WithCancel(ctx)
+	all[f.key] = &following{stop: stop}
+	a.followers.Store(f.key, f)
+	f.take = func(c apiChunk) bool {
+		select {
+		case a.lines <- c:
+			return true
+		case <-fctx.Done():
+			return false
+		}
+	}
+	wg.Go(func() {
+		defer stop()
+		f.run(fctx)
+		select {
+		case ended <- f:
+		case <-ctx.Done():
+		}
+	})
 }
 
 // hasLog says whether a container ever ran.
@@ -281,115 +424,20 @@ func hasLog(c object.Container) bool {
 	return c.State == "running" || c.State == "terminated" || c.RestartCount > 0 && (c.ID != "" || c.Last != nil)
 }
 
-// drained says that everything a container that does not run has written was
-// taken, or is from before our time.
+// horizon is the time before which what the server knows nothing of is left alone.
+func (a *API) horizon() time.Time { return a.started.Add(-a.opts.LookBack) }
+
+// drained says that everything a container that does not run has written was taken.
 func (a *API) drained(k string, c object.Container) bool {
-	if restarts, ok := a.finished[k]; ok && restarts >= c.RestartCount {
-		return true
-	}
-	if _, ok := a.journal.position(k); ok {
-		return false
-	}
-	return c.Last != nil && c.Last.FinishedAt.Before(a.started)
-}
-
-// resend makes the batch anew that was on its way when the last run ended. It is
-// false when ctx ended.
-func (a *API) resend(ctx context.Context, ship *shipper[apiPos]) bool {
-	was := a.journal.inFlight
-	if was == nil {
-		return true
-	}
-	for range 100 { // the pods' names are needed
-		if s := a.opts.State.Snapshot(); s != nil && s.Synced {
-			break
-		}
-		if !sleep(ctx, 100*time.Millisecond) {
-			return false
-		}
-	}
-	b := newBatch[apiPos](a.opts.Sender)
-	for _, k := range slices.Sorted(maps.Keys(was.To)) {
-		from, known := was.From[k]
-		uid, container, _ := strings.Cut(k, "/")
-		pod := a.opts.State.Snapshot().Pods[uid]
-		if pod == nil {
-			a.log.Warn("pod of the last batch is gone; if the server did not get it, its lines are lost", "pod_uid", uid, "container", container)
-			continue
-		}
-		f := newFollower(a, pod, container)
-		for wait := a.opts.Backoff; ; wait *= 2 {
-			chunk, err := f.between(ctx, pod, from, known, was.To[k])
-			if ctx.Err() != nil {
-				return false
-			}
-			if err == nil {
-				for _, l := range chunk.lines {
-					if b.takes(l.line.Time) {
-						b.add(chunk.stream, l.line)
-						b.lineCounts[chunk.id] += l.lines
-					}
-				}
-				break
-			}
-			a.log.Warn("read last batch again", "namespace", f.id.Namespace, "pod", f.id.Pod, "container", container, "err", err)
-			if wait > 30*time.Second || !sleep(ctx, wait) {
-				break
-			}
-		}
-	}
-	b.from, b.to, b.wire.ID, b.resent = was.From, was.To, was.ID, true
-	if b.lines == 0 {
-		a.journal.acknowledged(b)
-		return true
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-ship.want:
-		if !ship.give(ctx, b) {
-			return false
-		}
-	}
-	// The followers begin behind it.
-	for {
-		if !sleep(ctx, 5*time.Millisecond) {
-			return false
-		}
-		if a.journal.settled() {
-			return true
-		}
-	}
-}
-
-// between reads the lines after one position up to another.
-func (f *follower) between(ctx context.Context, pod *object.Pod, from apiPos, known bool, to apiPos) (all apiChunk, err error) {
-	f.pos, f.known, f.until = from, known, &to
-	f.take = func(c apiChunk) bool {
-		all.id, all.stream = c.id, c.stream
-		all.lines = append(all.lines, c.lines...)
-		return !f.reached
-	}
-	_, c, ok := f.current()
-	if !ok {
-		return all, nil
-	}
-	if c.RestartCount > to.Restarts || known && from.Restarts < to.Restarts {
-		if _, err := f.stream(ctx, pod, &corev1.PodLogOptions{Previous: true}, to.Restarts); err != nil && !apierrors.IsBadRequest(err) && !apierrors.IsNotFound(err) {
-			return all, err
-		}
-	}
-	if !f.reached && c.RestartCount <= to.Restarts {
-		_, err = f.stream(ctx, pod, &corev1.PodLogOptions{}, to.Restarts)
-	}
-	return all, err
+	restarts, ok := a.finished[k]
+	return ok && restarts >= c.RestartCount
 }
 
 // build makes batches of what the followers bring.
 func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 	b := newBatch[apiPos](a.opts.Sender)
-	last := map[string]apiPos{} // in any batch so far
-	var rest apiChunk           // what did not fit
+	var rest apiChunk             // what did not fit
+	ids := map[string]Container{} // of the batch's sources
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	due, told := false, a.now()
@@ -402,16 +450,17 @@ func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 			if b.lines == 0 {
 				timer.Reset(a.opts.Linger)
 			}
-			if _, ok := b.to[rest.key]; !ok {
-				if was, ok := last[rest.key]; ok {
-					b.from[rest.key] = was
-				} else if was, ok := a.journal.position(rest.key); ok {
-					b.from[rest.key] = was
-				}
+			if was, ok := b.to[rest.key]; !ok {
+				b.from[rest.key] = rest.from
+			} else if was.Taken != rest.from.Taken {
+				// It was another's in between, and its lines of before wait here still.
+				a.beginAnew(fmt.Errorf("container %s/%s of %s/%s was given away and came back before its lines were sent", rest.id.UID, rest.id.Container, rest.id.Namespace, rest.id.Pod))
+				return
 			}
 			b.add(rest.stream, l.line)
 			b.lineCounts[rest.id] += l.lines
-			b.to[rest.key], last[rest.key] = l.pos, l.pos
+			ids[rest.key] = rest.id
+			b.to[rest.key], rest.from = l.pos, l.pos
 		}
 		lines, want := a.lines, chan struct{}(nil)
 		if len(rest.lines) > 0 {
@@ -432,20 +481,33 @@ func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 			if len(rest.lines) == 0 {
 				marks = a.marks()
 			}
+			b.wire.Positions = positionsOf(b, ids)
 			b.seal(marks)
 			told = a.now()
 			if !ship.give(ctx, b) {
 				return
 			}
 			b, due = newBatch[apiPos](a.opts.Sender), false
-			if len(last) > 10_000 {
-				maps.DeleteFunc(last, func(k string, p apiPos) bool {
-					acknowledged, ok := a.journal.position(k)
-					return ok && acknowledged == p
-				})
-			}
+			clear(ids)
 		}
 	}
+}
+
+// positionsOf gives the positions that a batch brings, in the order of their keys.
+func positionsOf(b *batch[apiPos], ids map[string]Container) []wire.LogPosition {
+	out := make([]wire.LogPosition, 0, len(b.to))
+	for _, k := range slices.Sorted(maps.Keys(b.to)) {
+		state, err := json.Marshal(b.to[k])
+		if err != nil {
+			panic("BUG: a position cannot be written as JSON: " + err.Error())
+		}
+		id := ids[k]
+		out = append(out, wire.LogPosition{
+			LogSource: wire.LogSource{Key: k, Namespace: id.Namespace, Pod: id.Pod, Container: id.Container},
+			From:      b.from[k].Taken, Taken: b.to[k].Taken, State: string(state),
+		})
+	}
+	return out
 }
 
 // apiDelay is how long it may take until a container that starts is followed,
@@ -459,10 +521,16 @@ func (a *API) marks() []wire.LogMark {
 	if s == nil || !s.Synced {
 		return nil
 	}
+	heard := a.heard.Load()
+	if heard == nil {
+		return nil
+	}
 	now := a.now()
 	least := map[string]int64{}
 	for name := range s.Nodes {
-		least[name] = now.Add(-apiDelay).UnixNano()
+		if !heard.deaf[name] {
+			least[name] = now.Add(-apiDelay).UnixNano()
+		}
 	}
 	a.followers.Range(func(_, v any) bool {
 		f := v.(*follower) //nolint:forcetypeassert // nothing else is stored
@@ -475,7 +543,7 @@ func (a *API) marks() []wire.LogMark {
 	for _, name := range slices.Sorted(maps.Keys(least)) {
 		// A node that was never complete since this start has no mark.
 		if through := least[name]; through > a.started.UnixNano() && len(out) < wire.MaxLogMarks {
-			out = append(out, wire.LogMark{Node: name, Through: through})
+			out = append(out, wire.LogMark{Node: name, Through: through, Part: heard.own, Parts: heard.parts})
 		}
 	}
 	return out
@@ -487,15 +555,14 @@ type follower struct {
 	key  string
 	id   Container
 	node string
+	// begun is the container as it was when it was found.
+	begun object.Container
 	// caught is up to when all lines of the container were handed on, in Unix
 	// nanoseconds.
-	caught atomic.Int64
-	pos    apiPos
-	known  bool
-	take   func(apiChunk) bool // hands lines on; false ends the answer
-	// until is the last line that is wanted; nil for all. It was read once reached.
-	until   *apiPos
-	reached bool
+	caught  atomic.Int64
+	pos     apiPos
+	known   bool
+	take    func(apiChunk) bool // hands lines on; false ends the answer
 	limiter limiter
 	// ended says that the container ended, with so many restarts, and was read.
 	ended   bool
@@ -506,12 +573,15 @@ func newFollower(a *API, pod *object.Pod, container string) *follower {
 	return &follower{a: a, limiter: newLimiter(a.opts.Rules.Limit, pod), key: pod.UID + "/" + container, id: Container{Namespace: pod.Namespace, Pod: pod.Name, UID: pod.UID, Container: container}}
 }
 
+func (f *follower) source() wire.LogSource {
+	return wire.LogSource{Key: f.key, Namespace: f.id.Namespace, Pod: f.id.Pod, Container: f.id.Container}
+}
+
 // run ends when the pod is gone, or the container ended for good.
 func (f *follower) run(ctx context.Context) {
 	a := f.a
 	a.counts.read(f.id, 0, 0)
 	defer a.counts.forget(f.id)
-	f.pos, f.known = a.journal.position(f.key)
 	wait := a.opts.Backoff
 	for ctx.Err() == nil {
 		pod, c, ok := f.current()
@@ -612,24 +682,19 @@ func (f *follower) connect(ctx context.Context, pod *object.Pod, c object.Contai
 	// The state may be a second old, and an instance that ended meanwhile would be
 	// taken for the one that follows it.
 	restarts := c.RestartCount
-	if f.known || pod.CreatedAt.After(a.started) {
+	if f.known || pod.CreatedAt.After(a.horizon()) {
 		if n, err := f.restarts(ctx); err == nil {
 			restarts = max(restarts, n)
 		}
 	}
-	if !f.known && restarts > 0 && pod.CreatedAt.After(a.started) {
-		f.pos.Restarts = restarts - 1 // its first instance came and went between two looks
-	}
-	if (f.known || pod.CreatedAt.After(a.started)) && restarts > f.pos.Restarts {
+	if (f.known || pod.CreatedAt.After(a.horizon())) && restarts > f.pos.Restarts {
+		if restarts > f.pos.Restarts+1 && !f.tellGone(pod, restarts) {
+			return 0, nil
+		}
 		n, err := f.stream(ctx, pod, &corev1.PodLogOptions{Previous: true}, f.pos.Restarts)
 		lines += n
 		if err != nil && !apierrors.IsBadRequest(err) && !apierrors.IsNotFound(err) { // those say that there is none any more
 			return lines, err
-		}
-		if restarts > f.pos.Restarts+1 {
-			a.log.Warn("container restarted several times between two looks; lines may be lost", "namespace", f.id.Namespace, "pod", f.id.Pod,
-				"container", f.id.Container, "instances", restarts-f.pos.Restarts-1)
-			a.counts.dropped(f.id, DropGone, 0)
 		}
 		f.pos.Restarts = restarts
 	}
@@ -643,6 +708,33 @@ func (f *follower) connect(ctx context.Context, pod *object.Pod, c object.Contai
 		err = nil // others' turn
 	}
 	return lines + n, err
+}
+
+// tellGone adds a line that says that instances came and went between two looks: the
+// API server has the present one's lines and the one's before, and no others. It is
+// false when the line could not be handed on.
+func (f *follower) tellGone(pod *object.Pod, restarts int) bool {
+	pos := f.pos
+	pos.Restarts = restarts - 1
+	// Of pods from before our time nobody said that they would be complete.
+	if f.known || pod.CreatedAt.After(f.a.started) {
+		d := drop{from: f.pos.Time, until: f.a.now().UnixNano()}
+		f.a.log.Warn("container restarted several times between two looks; lines may be lost", "namespace", f.id.Namespace, "pod", f.id.Pod,
+			"container", f.id.Container, "instances", pos.Restarts-f.pos.Restarts)
+		f.a.counts.dropped(f.id, DropGone, 0) // how many is not known
+		stream := streamOf(f.id, pod, "")
+		stream.Stream = streams[0]
+		line := d.line(dropKey{stream, DropGone})
+		if f.pos.Time > 0 {
+			line.Time = f.pos.Time // where the gap begins
+		}
+		pos.Taken++ // the line that tells
+		if !f.take(apiChunk{key: f.key, id: f.id, stream: stream, from: f.pos, lines: []apiLine{{line: line, pos: pos}}}) {
+			return false
+		}
+	}
+	f.pos = pos
+	return true
 }
 
 // yield ends a connection after its turn if others wait. The returned function
@@ -688,8 +780,8 @@ func (f *follower) since(o *corev1.PodLogOptions, pod *object.Pod) {
 		// The API knows whole seconds.
 		t := metav1.NewTime(time.Unix(0, f.pos.Time).Truncate(time.Second))
 		o.SinceTime = &t
-	case !f.known && pod != nil && !pod.StartedAt.IsZero() && pod.StartedAt.Before(f.a.started.Add(-f.a.opts.LookBack)):
-		t := metav1.NewTime(f.a.started.Add(-f.a.opts.LookBack))
+	case !f.known && pod != nil && !pod.StartedAt.IsZero() && pod.StartedAt.Before(f.a.horizon()):
+		t := metav1.NewTime(f.a.horizon())
 		o.SinceTime = &t
 	}
 }
@@ -715,13 +807,12 @@ func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLog
 	if err != nil {
 		f.a.log.Warn("pod's annotation on multi-line records", "namespace", f.id.Namespace, "pod", f.id.Pod, "container", f.id.Container, "err", err)
 	}
-	g := &gatherer{a: f.a, joiner: joiner, limiter: &f.limiter, seek: newSeek(f.pos, f.known), until: f.until, chunk: apiChunk{key: f.key, id: f.id, stream: stream}}
+	g := &gatherer{a: f.a, joiner: joiner, limiter: &f.limiter, seek: newSeek(f.pos, f.known), chunk: apiChunk{key: f.key, id: f.id, stream: stream, from: f.pos}}
 	hand := func() bool {
 		g.tellDrops()
 		if len(g.chunk.lines) == 0 {
 			return true
 		}
-		f.reached = g.reached
 		if !f.take(g.chunk) {
 			return false // the next connection begins before them
 		}
@@ -732,7 +823,7 @@ func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLog
 		f.a.counts.read(f.id, n, 0)
 		lines += n
 		f.pos, f.known = g.chunk.lines[len(g.chunk.lines)-1].pos, true
-		g.chunk.lines = nil
+		g.chunk.lines, g.chunk.from = nil, f.pos
 		return true
 	}
 	hold := time.NewTimer(time.Hour)
@@ -760,10 +851,7 @@ func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLog
 				}
 				g.flush() // a connection that broke is read again from the record's beginning
 			}
-			if g.reached {
-				g.flush()
-			}
-			if !hand() || g.reached {
+			if !hand() {
 				return lines, nil
 			}
 			if t.err == io.EOF {
@@ -838,23 +926,18 @@ type gatherer struct {
 	dropped drop
 	dropPos apiPos
 	seek    *seek
-	until   *apiPos
 	chunk   apiChunk
 
-	open    bool // there is a record that may go on
-	join    join
-	first   string
-	text    []byte
-	room    fieldRoom
-	at      int64
-	pos     apiPos // of its last line
-	reached bool
+	open  bool // there is a record that may go on
+	join  join
+	first string
+	text  []byte
+	room  fieldRoom
+	at    int64
+	pos   apiPos // of its last line
 }
 
 func (g *gatherer) line(text string, restarts int) {
-	if g.reached {
-		return
-	}
 	at, message, pos, ok := g.seek.next(text, restarts)
 	if !ok {
 		return
@@ -884,7 +967,6 @@ func (g *gatherer) line(text string, restarts int) {
 	if g.join.whole {
 		g.flush()
 	}
-	g.reached = g.until != nil && pos.same(*g.until)
 }
 
 func (g *gatherer) begin(message string, at int64, j join) {
@@ -990,7 +1072,7 @@ func (s *seek) next(text string, restarts int) (at int64, message string, p apiP
 		}
 		s.passed = true // that line is gone: this one is newer
 	}
-	p = apiPos{Time: at, Hash: h, Seen: 1, Restarts: restarts}
+	p = apiPos{Time: at, Hash: h, Seen: 1, Taken: s.pos.Taken + 1, Restarts: restarts}
 	if s.pos.Time == at && s.pos.Hash == h {
 		p.Seen = s.pos.Seen + 1
 	}

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -37,12 +38,15 @@ type server struct {
 	// sender does not learn of it.
 	lost    int
 	changed chan struct{}
+	// positions of containers, which batches may bring.
+	positions map[string]wire.LogPosition
+	conflicts int
 }
 
 var _ Sink = (*server)(nil)
 
 func newServer(t testing.TB) *server {
-	return &server{t: t, seen: map[string]bool{}, lines: map[string][]string{}, groups: map[string]wire.LogStream{}, lost: -1, changed: make(chan struct{}, 1)}
+	return &server{t: t, seen: map[string]bool{}, lines: map[string][]string{}, groups: map[string]wire.LogStream{}, lost: -1, changed: make(chan struct{}, 1), positions: map[string]wire.LogPosition{}}
 }
 
 func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
@@ -75,6 +79,15 @@ func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
 	if s.seen[b.ID] {
 		s.again++
 	} else {
+		for _, p := range b.Positions {
+			if p.From < s.positions[p.Key].Taken {
+				s.conflicts++
+				return fmt.Errorf("line %d of %s: %w", s.positions[p.Key].Taken, p.Key, fault.ErrConflict)
+			}
+		}
+		for _, p := range b.Positions {
+			s.positions[p.Key] = p
+		}
 		s.batches++
 		s.seen[b.ID] = true
 		for _, g := range b.Groups {
@@ -97,6 +110,21 @@ func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
 		return ctx.Err()
 	}
 	return nil
+}
+
+// ask is APIOptions.Positions.
+func (s *server) ask(_ context.Context, sources []wire.LogSource) (out []wire.LogPosition, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away || s.frozen {
+		return nil, errors.New("server is away")
+	}
+	for _, source := range sources {
+		if p, ok := s.positions[source.Key]; ok {
+			out = append(out, p)
+		}
+	}
+	return out, nil
 }
 
 func (s *server) got(k string) []string {

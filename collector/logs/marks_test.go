@@ -43,8 +43,9 @@ func TestFilesSayWhatIsComplete(t *testing.T) {
 // Through the API a node is as complete as the container that was heard least.
 func TestAPISaysWhatIsComplete(t *testing.T) {
 	now := time.Date(2026, 11, 28, 10, 0, 0, 0, time.UTC)
-	snapshot := &state.Snapshot{Synced: true, Nodes: map[string]*object.Node{"n1": {}, "n2": {}, "n3": {}}}
+	snapshot := &state.Snapshot{Synced: true, Nodes: map[string]*object.Node{"n1": {}, "n2": {}, "n3": {}, "n4": {}}}
 	a := &API{opts: APIOptions{State: fixedState{snapshot}}, now: func() time.Time { return now }, started: now.Add(-time.Hour), followers: sync.Map{}}
+	a.heard.Store(&hearing{own: 1, parts: 3, deaf: map[string]bool{"n4": true}})
 	for k, v := range map[string]struct {
 		node   string
 		caught time.Time
@@ -56,9 +57,9 @@ func TestAPISaysWhatIsComplete(t *testing.T) {
 		a.followers.Store(k, f)
 	}
 	got := a.marks()
-	want := []wire.LogMark{{Node: "n1", Through: now.Add(-time.Minute).UnixNano()}, {Node: "n3", Through: now.Add(-apiDelay).UnixNano()}}
+	want := []wire.LogMark{{Node: "n1", Through: now.Add(-time.Minute).UnixNano(), Part: 1, Parts: 3}, {Node: "n3", Through: now.Add(-apiDelay).UnixNano(), Part: 1, Parts: 3}}
 	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
-		t.Errorf("got %v, want %v: of n2 a container was never heard", got, want)
+		t.Errorf("got %v, want %v: of n2 a container was never heard, of n4 one is not followed", got, want)
 	}
 	snapshot.Synced = false
 	if got := a.marks(); got != nil {

@@ -31,7 +31,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range []string{DropRotated, DropAway, DropRefused, DropGone, DropRate, DropFull, DropOld} {
 		m.dropped.WithLabelValues(r)
 	}
-	for _, r := range []string{"sent", "resent", "refused"} {
+	for _, r := range []string{"sent", "resent", "refused", "conflict"} {
 		m.batches.WithLabelValues(r)
 	}
 	for _, r := range []string{"ok", "error"} {

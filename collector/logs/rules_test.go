@@ -143,7 +143,7 @@ func TestFilesLimitsByAnnotationAndSize(t *testing.T) {
 
 func TestAPISelectsAndLimits(t *testing.T) {
 	c, s := newCluster(t), newServer(t)
-	o := c.options(t.TempDir())
+	o := c.options(s)
 	o.Rules.Limit.Lines = 10
 	c.write(1000) // three lines in 100 ms
 	a, stop := c.run(o, s)

@@ -18,6 +18,9 @@ type shipper[C any] struct {
 	metrics *metrics
 	log     *slog.Logger
 	idle    time.Duration // how long a batch may follow before the journal is written on its own
+	// conflict is told that somebody else had taken the batch's sources further. Nothing
+	// is sent any more then.
+	conflict func(error)
 }
 
 func newShipper[C any](j *journal[C], c *counters, m *metrics, log *slog.Logger) *shipper[C] {
@@ -120,6 +123,10 @@ func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
 			s.metrics.batches.WithLabelValues(result).Inc()
 			return true
 		case ctx.Err() != nil:
+			return false
+		case s.conflict != nil && errors.Is(err, fault.ErrConflict):
+			s.metrics.batches.WithLabelValues("conflict").Inc()
+			s.conflict(err)
 			return false
 		case errors.Is(err, fault.ErrInvalid), errors.Is(err, fault.ErrTooLarge), errors.Is(err, fault.ErrMalformed):
 			for c, n := range b.counted() {

@@ -295,6 +295,29 @@ func (c *Client) Owners(ctx context.Context, node string) (map[string]object.Wor
 	return owners, nil
 }
 
+// LogPositions asks the server how far containers' logs were taken. Those of which it
+// has nothing are left out. It tries once.
+func (c *Client) LogPositions(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error) {
+	raw, err := json.Marshal(wire.LogPositionsRequest{Sources: sources})
+	if err != nil {
+		return nil, fmt.Errorf("ask for log positions: %w", err)
+	}
+	h := http.Header{}
+	h.Set("Content-Type", "application/json")
+	_, body, err := c.do(ctx, http.MethodPost, c.URL(wire.PathLogPositions), h, raw)
+	if errors.Is(err, fault.ErrNotFound) {
+		return nil, fmt.Errorf("ask for log positions: the server is older than this collector and does not know: bring it up to date: %w", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask for log positions: %w", err)
+	}
+	var answer wire.LogPositionsResponse
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, fmt.Errorf("ask for log positions: %w: %v", fault.ErrMalformed, err)
+	}
+	return answer.Positions, nil
+}
+
 // Peers asks the server which nodes a node's collector is to ask. It tries once.
 func (c *Client) Peers(ctx context.Context, node string) ([]wire.Peer, error) {
 	u := c.URL(wire.PathPeers)
@@ -312,7 +335,8 @@ func (c *Client) Peers(ctx context.Context, node string) ([]wire.Peer, error) {
 
 // Send brings a log batch to the server and returns nil once it is durable
 // there. What can be tried again is, until ctx ends; a batch that the server
-// refuses for good is an error of kind fault.ErrInvalid or fault.ErrTooLarge.
+// refuses for good is an error of kind fault.ErrInvalid or fault.ErrTooLarge, one
+// that begins before what it has, fault.ErrConflict.
 func (c *Client) Send(ctx context.Context, b *wire.LogBatch) error {
 	raw, err := wire.MarshalLogBatch(b)
 	if err != nil {

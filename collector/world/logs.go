@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
+	"github.com/crowsnest-dev/crowsnest/collector/kube"
 	"github.com/crowsnest-dev/crowsnest/collector/logs"
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
 	"github.com/crowsnest-dev/crowsnest/collector/state"
@@ -27,7 +29,8 @@ type follower interface {
 // containerLogs makes such a source one of a World.
 type containerLogs struct {
 	follower
-	local logs.Rules // of the local configuration
+	local  logs.Rules // of the local configuration
+	shared bool       // each replica follows its part
 }
 
 var _ collector.Logs = containerLogs{}
@@ -35,6 +38,40 @@ var _ collector.Logs = containerLogs{}
 // Run implements collector.Logs.
 func (l containerLogs) Run(ctx context.Context, sink collector.LogSink) error {
 	return l.follower.Run(ctx, sink)
+}
+
+// Shared says whether each replica follows a part, whichever leads.
+func (l containerLogs) Shared() bool { return l.shared }
+
+// logShare divides containers among the replicas.
+type logShare struct {
+	members *kube.Members
+	leads   *atomic.Bool
+}
+
+var _ logs.Share = logShare{}
+
+// Owns implements logs.Share. Without the right to hold places, all is the leader's.
+func (s logShare) Owns(key string) bool {
+	if s.members.Lone() != "" {
+		return s.leads.Load()
+	}
+	return s.members.Owns("log/" + key)
+}
+
+// Parts implements logs.Share.
+func (s logShare) Parts() (own int, parts uint64) {
+	if s.members.Lone() != "" {
+		return 0, 0
+	}
+	held, own := s.members.Held()
+	if own < 0 {
+		return own, 0
+	}
+	for _, n := range append(held, own) {
+		parts |= 1 << n
+	}
+	return own, parts
 }
 
 // logReadings tells compute how much containers log.

@@ -24,7 +24,7 @@ func TestLocalLogRulesWin(t *testing.T) {
 	var n noted
 	var local logs.Rules
 	local.Select.Namespaces, local.Mask.Patterns, local.Limit.Lines = []string{"shop"}, []string{"own"}, 5
-	l := containerLogs{&n, local}
+	l := containerLogs{follower: &n, local: local}
 	over, err := l.SetRules(&wire.LogRules{
 		Namespaces: []string{"*"}, Workloads: []string{"deployment/*"}, Mask: []string{"theirs"}, LinesPerSecond: 9, BytesPerSecond: 7, Selector: "a=b",
 	})

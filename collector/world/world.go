@@ -44,6 +44,12 @@ type Options struct {
 	// Peers asks the server which other nodes are to be asked whether they are
 	// there, in role node; push.Client has it. Nil asks none.
 	Peers func(ctx context.Context, node string) ([]wire.Peer, error)
+	// LogPositions asks the server how far logs were taken; push.Client has it. Required
+	// in role all, unless NoLogs.
+	LogPositions func(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error)
+	// ShareLogs divides what is followed through the API server among the replicas, in a
+	// pod.
+	ShareLogs bool
 	// ClusterKind overrides what is detected: managed, independent, elastic, edge.
 	ClusterKind string
 	// Dir keeps positions of logs and events over restarts; required.
@@ -89,8 +95,8 @@ type Opened struct {
 	// Missing are rights that the credential lacks; what can be collected
 	// without them is.
 	Missing []kube.Missing
-	// Members are the replicas that share users' targets; nil where Scrape.Share is
-	// not set.
+	// Members are the replicas that share users' targets and logs; nil where neither
+	// Scrape.Share nor ShareLogs is set.
 	Members *kube.Members
 	leads   *atomic.Bool
 	// Trouble is why the API server could not be asked; collecting begins when
@@ -128,6 +134,13 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open world: %w", err)
 	}
+	o.Scrape.Share = o.Scrape.Share && client.InCluster()
+	o.ShareLogs = o.ShareLogs && client.InCluster() && o.Role == wire.RoleAll && !o.NoLogs
+	if out.leads = new(atomic.Bool); o.Scrape.Share || o.ShareLogs {
+		if out.Members, err = kube.NewMembers(kube.MembersOptions{Client: client, Name: shardLease, Logger: o.Logger, Now: o.Now}); err != nil {
+			return nil, err
+		}
+	}
 	sender := wire.Sender(o.Role, o.Node)
 	switch o.Role {
 	case wire.RoleNode:
@@ -151,12 +164,6 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 			return nil, err
 		}
 		out.World.Logs = append(out.World.Logs, w)
-	}
-	o.Scrape.Share = o.Scrape.Share && client.InCluster()
-	if out.leads = new(atomic.Bool); o.Scrape.Share {
-		if out.Members, err = kube.NewMembers(kube.MembersOptions{Client: client, Name: shardLease, Logger: o.Logger, Now: o.Now}); err != nil {
-			return nil, err
-		}
 	}
 	scraper, err := openScraping(o, client, objects, source, out)
 	if err != nil {
@@ -235,7 +242,7 @@ func nodeSources(o Options, client *kube.Client, sender string, source *kube.Sou
 	if err != nil {
 		return err
 	}
-	out.World.Logs = append(out.World.Logs, containerLogs{files, o.LogRules})
+	out.World.Logs = append(out.World.Logs, containerLogs{files, o.LogRules, false})
 	out.World.Readings = append(out.World.Readings, logReadings{files.Counts, o.Node, o.Now})
 	return nil
 }
@@ -275,13 +282,17 @@ func outsideSources(o Options, client *kube.Client, sender string, source *kube.
 	if o.NoLogs {
 		return nil
 	}
+	var share logs.Share
+	if o.ShareLogs {
+		share = logShare{out.Members, out.leads}
+	}
 	followed, err := logs.NewAPI(logs.APIOptions{
-		Pods: client, State: source, Rules: o.LogRules, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, MaxConnections: o.LogConnections, MaxBytesPerSecond: o.LogReadBytes, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
+		Pods: client, State: source, Positions: o.LogPositions, Share: share, Rules: o.LogRules, Sender: sender, MaxConnections: o.LogConnections, MaxBytesPerSecond: o.LogReadBytes, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
 		return err
 	}
-	out.World.Logs = append(out.World.Logs, containerLogs{followed, o.LogRules})
+	out.World.Logs = append(out.World.Logs, containerLogs{followed, o.LogRules, o.ShareLogs})
 	out.World.Readings = append(out.World.Readings, logReadings{followed.Counts, "", o.Now})
 	return nil
 }

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -65,6 +66,9 @@ func configFor(t *testing.T, server string) string {
 	return path
 }
 
+// unasked is Options.LogPositions of collectors that do not run.
+func unasked(context.Context, []wire.LogSource) ([]wire.LogPosition, error) { return nil, nil }
+
 func TestEachRoleHasItsSources(t *testing.T) {
 	config := kubeconfig(t)
 	sys := t.TempDir() // of a node with cgroup v2
@@ -84,7 +88,7 @@ func TestEachRoleHasItsSources(t *testing.T) {
 	} {
 		o, err := Open(t.Context(), Options{
 			Kube: kube.Config{Kubeconfig: config}, Role: tc.role, Node: tc.node, NoLogs: tc.noLogs, Dir: filepath.Join(t.TempDir(), "new"),
-			LogPath: t.TempDir(), KubeletInsecureSkipVerify: true, HostSys: sys,
+			LogPath: t.TempDir(), KubeletInsecureSkipVerify: true, HostSys: sys, LogPositions: unasked,
 		})
 		if err != nil {
 			t.Errorf("%+v: %v", tc, err)
@@ -101,7 +105,7 @@ func TestEachRoleHasItsSources(t *testing.T) {
 
 func TestMissingRightsAreNamed(t *testing.T) {
 	for role, denied := range map[string]string{wire.RoleAll: "nodes/proxy", wire.RoleCluster: "deployments"} {
-		o, err := Open(t.Context(), Options{Kube: kube.Config{Kubeconfig: kubeconfig(t, denied)}, Role: role, Dir: t.TempDir()})
+		o, err := Open(t.Context(), Options{Kube: kube.Config{Kubeconfig: kubeconfig(t, denied)}, Role: role, Dir: t.TempDir(), LogPositions: unasked})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +120,7 @@ func TestMissingRightsAreNamed(t *testing.T) {
 func TestAnAbsentAPIServerIsNoError(t *testing.T) {
 	srv := httptest.NewServer(nil)
 	srv.Close()
-	o, err := Open(t.Context(), Options{Kube: kube.Config{Kubeconfig: configFor(t, srv.URL)}, Role: wire.RoleAll, Dir: t.TempDir()})
+	o, err := Open(t.Context(), Options{Kube: kube.Config{Kubeconfig: configFor(t, srv.URL)}, Role: wire.RoleAll, Dir: t.TempDir(), LogPositions: unasked})
 	if err != nil || o.Trouble == nil || o.World.State == nil {
 		t.Errorf("got %+v, %v", o, err)
 	}

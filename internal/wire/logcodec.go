@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -22,23 +23,44 @@ import (
 //	      name                                  its number; one more than are known: the name follows
 //	      value
 //
+// A batch of somebody who shares containers with others begins with logMagicShared,
+// has part and parts with each mark, and ends with the
+//
+//	number of positions, each: key, namespace, pod, container, from, taken, state
+//
 // Numbers are varints (encoding/binary). Names are numbered in the order in which
 // they come in the batch, from 1. Strings are UTF-8; the reader replaces what is not.
 
 // LogBatchType is the media type of a batch in this form.
 const LogBatchType = "application/vnd.crowsnest.logs.v1"
 
-// logMagic begins a batch; JSON cannot.
-const logMagic = "\x00CNL1"
+// What begins a batch; JSON cannot.
+const (
+	logMagic       = "\x00CNL1"
+	logMagicShared = "\x00CNL2" // as long
+)
+
+// shared says whether the batch needs more than logMagic has.
+func (b *LogBatch) shared() bool {
+	return len(b.Positions) > 0 || slices.ContainsFunc(b.Complete, func(m LogMark) bool { return m.Parts != 0 })
+}
 
 // appendLogBatch appends the batch.
 func appendLogBatch(dst []byte, b *LogBatch) []byte {
-	dst = append(dst, logMagic...)
+	shared := b.shared()
+	if shared {
+		dst = append(dst, logMagicShared...)
+	} else {
+		dst = append(dst, logMagic...)
+	}
 	dst = appendText(dst, b.Sender)
 	dst = appendText(dst, b.ID)
 	dst = binary.AppendUvarint(dst, uint64(len(b.Complete)))
 	for _, m := range b.Complete {
 		dst = binary.AppendVarint(appendText(dst, m.Node), m.Through)
+		if shared {
+			dst = binary.AppendUvarint(binary.AppendUvarint(dst, uint64(m.Part)), m.Parts)
+		}
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(b.Groups)))
 	names := map[string]uint64{}
@@ -80,12 +102,23 @@ func appendLogBatch(dst []byte, b *LogBatch) []byte {
 			}
 		}
 	}
+	if shared {
+		dst = binary.AppendUvarint(dst, uint64(len(b.Positions)))
+		for i := range b.Positions {
+			p := &b.Positions[i]
+			for _, s := range p.parts() {
+				dst = appendText(dst, *s)
+			}
+			dst = binary.AppendVarint(binary.AppendVarint(dst, p.From), p.Taken)
+			dst = appendText(dst, p.State)
+		}
+	}
 	return dst
 }
 
 // encodedSize is a little more than what the batch takes.
 func encodedSize(b *LogBatch) int {
-	n := 1 << 10
+	n := 1<<10 + 1<<10*len(b.Positions)
 	for i := range b.Groups {
 		n += 512 + 16*len(b.Groups[i].Lines)
 		for k := range b.Groups[i].Lines {
@@ -107,6 +140,11 @@ type nameNumber struct {
 // parts are the strings of a stream, in the order of the wire.
 func (s *LogStream) parts() [7]*string {
 	return [...]*string{&s.Namespace, &s.Pod, &s.Container, &s.Stream, &s.WorkloadType, &s.Workload, &s.Node}
+}
+
+// parts are the strings of a source, in the order of the wire.
+func (s *LogSource) parts() [4]*string {
+	return [...]*string{&s.Key, &s.Namespace, &s.Pod, &s.Container}
 }
 
 func appendText(dst []byte, s string) []byte {
@@ -132,9 +170,14 @@ type logReader struct {
 // that the body only claims.
 func readLogBatch(body string) (b LogBatch, err error) {
 	r := &logReader{s: body, i: len(logMagic), odd: !utf8.ValidString(body[len(logMagic):])}
+	shared := strings.HasPrefix(body, logMagicShared)
 	b.Sender, b.ID = strings.Clone(r.text()), strings.Clone(r.text())
 	for range r.count(2) {
-		b.Complete = append(b.Complete, LogMark{Node: strings.Clone(r.text()), Through: r.signed()})
+		m := LogMark{Node: strings.Clone(r.text()), Through: r.signed()}
+		if shared {
+			m.Part, m.Parts = int(r.number()), r.number()
+		}
+		b.Complete = append(b.Complete, m)
 	}
 	for range r.count(8) {
 		var g LogGroup
@@ -160,6 +203,16 @@ func readLogBatch(body string) (b LogBatch, err error) {
 		b.Groups = append(b.Groups, g)
 		if r.err != nil {
 			return b, r.err
+		}
+	}
+	if shared {
+		for range r.count(7) {
+			var p LogPosition
+			for _, s := range p.parts() {
+				*s = strings.Clone(r.text())
+			}
+			p.From, p.Taken, p.State = r.signed(), r.signed(), strings.Clone(r.text())
+			b.Positions = append(b.Positions, p)
 		}
 	}
 	if r.err == nil && r.i != len(r.s) {

@@ -22,7 +22,13 @@ func odd() *LogBatch {
 }
 
 func TestLogBatchComesThroughAsItWas(t *testing.T) {
-	for name, in := range map[string]*LogBatch{"odd": odd(), "empty": {}, "marks only": {Sender: "a", ID: "b", Complete: []LogMark{{Through: 1}}}} {
+	shared := odd()
+	shared.Complete = append(shared.Complete, LogMark{Node: "n2", Through: 9, Part: 3, Parts: 0b1010})
+	shared.Positions = []LogPosition{
+		{LogSource{Key: "uid-1/app", Namespace: "shop", Pod: "cart-1", Container: "app"}, 7, 9, `{"time":1}`},
+		{LogSource: LogSource{Key: "k"}},
+	}
+	for name, in := range map[string]*LogBatch{"odd": odd(), "shared": shared, "shared marks": {Complete: []LogMark{{Through: 1, Part: 1, Parts: 2}}}, "empty": {}, "marks only": {Sender: "a", ID: "b", Complete: []LogMark{{Through: 1}}}} {
 		body, err := MarshalLogBatch(in)
 		if err != nil {
 			t.Fatal(err)

@@ -111,6 +111,39 @@ type LogBatch struct {
 	// Complete says up to when the sender's nodes are complete with this batch
 	// and what was acknowledged before. A batch that says it may hold no lines.
 	Complete []LogMark `json:"complete,omitempty"`
+	// Positions say how far the batch brings its containers, where several processes
+	// may read the same ones; see LogPosition.
+	Positions []LogPosition `json:"positions,omitempty"`
+}
+
+// LogPosition is how far a container's log was taken, kept by the server with the
+// lines themselves. Whoever goes on with the container, a process of another folder
+// or another replica, asks for it (PathLogPositions), and each batch says where it
+// begins: one that begins before what the server has is refused as a whole
+// (fault.ErrConflict), since somebody else went on meanwhile.
+type LogPosition struct {
+	LogSource
+	From  int64  `json:"from,omitempty"` // Taken before this batch
+	Taken int64  `json:"taken"`          // what was taken of the container so far; it never falls
+	State string `json:"state"`          // what the sender needs to go on; the server keeps it as it is
+}
+
+// LogSource is a container whose log somebody reads.
+type LogSource struct {
+	Key       string `json:"key"` // tells it from others of the same name: "UID/container"
+	Namespace string `json:"namespace"`
+	Pod       string `json:"pod"`
+	Container string `json:"container"`
+}
+
+// LogPositionsRequest asks PathLogPositions how far containers were taken.
+type LogPositionsRequest struct {
+	Sources []LogSource `json:"sources"`
+}
+
+// LogPositionsResponse has the positions of those that are known.
+type LogPositionsResponse struct {
+	Positions []LogPosition `json:"positions"`
 }
 
 // LogMark says that all lines that a node's containers wrote up to a time were
@@ -118,6 +151,12 @@ type LogBatch struct {
 type LogMark struct {
 	Node    string `json:"node,omitempty"` // empty: the cluster's events
 	Through int64  `json:"through"`        // Unix nanoseconds
+	// Parts are the replicas that share the node's containers, by the bits of their
+	// numbers, and Part the number of the one that speaks, for its share alone. 0 for
+	// one that speaks for all. A node is complete when all parts say so, who have to
+	// agree on who they are.
+	Part  int    `json:"part,omitempty"`
+	Parts uint64 `json:"parts,omitempty"`
 }
 
 // Bounds of a batch.
@@ -126,6 +165,9 @@ const (
 	MaxLogBatchLines = 40_000
 	MaxLogLineBytes  = 256 << 10
 	MaxLogMarks      = 10_000
+	MaxLogSources    = 1_000 // of a LogPositionsRequest
+	maxLogKey        = 512
+	maxLogState      = 4 << 10
 )
 
 // Lines counts the lines of the batch.
@@ -159,6 +201,23 @@ func (b *LogBatch) Validate() error {
 		if len(m.Node) > 253 {
 			fs.Add(fmt.Sprintf("complete[%d].node", i), "must have at most 253 characters", len(m.Node))
 		}
+		if m.Parts != 0 && (m.Part < 0 || m.Part > 63 || m.Parts&(1<<m.Part) == 0) {
+			fs.Add(fmt.Sprintf("complete[%d].part", i), "must be one of parts", m.Part)
+		}
+		if len(fs) >= 20 {
+			return fs.Err()
+		}
+	}
+	if n := len(b.Positions); n > MaxLogBatchLines {
+		fs.Add("positions", fmt.Sprintf("must hold at most %d containers", MaxLogBatchLines), n)
+	}
+	for i, p := range b.Positions {
+		if len(p.State) > maxLogState || p.From < 0 || p.Taken < p.From {
+			fs.Add(fmt.Sprintf("positions[%d]", i), fmt.Sprintf("must not go back, and have at most %d bytes of state", maxLogState), p.Key)
+		}
+		if err := p.LogSource.validate(); err != nil {
+			fs.Add(fmt.Sprintf("positions[%d]", i), err.Error(), p.Key)
+		}
 		if len(fs) >= 20 {
 			return fs.Err()
 		}
@@ -185,6 +244,28 @@ func (b *LogBatch) Validate() error {
 	return fs.Err()
 }
 
+func (s *LogSource) validate() error {
+	if s.Key == "" || len(s.Key) > maxLogKey || len(s.Namespace) > 253 || len(s.Pod) > 253 || len(s.Container) > 253 {
+		return fmt.Errorf("needs a key of 1 to %d characters, and names of at most 253", maxLogKey)
+	}
+	return nil
+}
+
+// Validate checks the bounds of a request.
+func (r *LogPositionsRequest) Validate() error {
+	var fs fault.Fields
+	if n := len(r.Sources); n > MaxLogSources {
+		fs.Add("sources", fmt.Sprintf("must hold at most %d containers", MaxLogSources), n)
+		return fs.Err()
+	}
+	for i := range r.Sources {
+		if err := r.Sources[i].validate(); err != nil {
+			fs.Add(fmt.Sprintf("sources[%d]", i), err.Error(), nil)
+		}
+	}
+	return fs.Err()
+}
+
 // MarshalLogBatch gives the body of a log write, before compression (zstd), of
 // the media type LogBatchType.
 func MarshalLogBatch(b *LogBatch) ([]byte, error) {
@@ -198,7 +279,7 @@ func MarshalLogBatch(b *LogBatch) ([]byte, error) {
 func UnmarshalLogBatch(body []byte) (*LogBatch, error) {
 	var b LogBatch
 	var err error
-	if bytes.HasPrefix(body, []byte(logMagic)) {
+	if bytes.HasPrefix(body, []byte(logMagic)) || bytes.HasPrefix(body, []byte(logMagicShared)) {
 		b, err = readLogBatch(string(body))
 	} else {
 		err = json.Unmarshal(body, &b)

@@ -23,12 +23,14 @@ func Accepts(collector int) bool { return collector >= Version-2 && collector <=
 const (
 	PathMetrics = "/api/v1/write"
 	// PathHistory is PathMetrics for samples that are older than it takes.
-	PathHistory   = "/apis/crowsnest.dev/v1/ingest/history"
-	PathLogs      = "/apis/crowsnest.dev/v1/ingest/logs"
-	PathInventory = "/apis/crowsnest.dev/v1/ingest/inventory"
-	PathOwners    = "/apis/crowsnest.dev/v1/ingest/owners"
-	PathPeers     = "/apis/crowsnest.dev/v1/ingest/peers"
-	PathControl   = "/apis/crowsnest.dev/v1/ingest/control"
+	PathHistory = "/apis/crowsnest.dev/v1/ingest/history"
+	PathLogs    = "/apis/crowsnest.dev/v1/ingest/logs"
+	// PathLogPositions answers how far containers' logs were taken.
+	PathLogPositions = "/apis/crowsnest.dev/v1/ingest/logs/positions"
+	PathInventory    = "/apis/crowsnest.dev/v1/ingest/inventory"
+	PathOwners       = "/apis/crowsnest.dev/v1/ingest/owners"
+	PathPeers        = "/apis/crowsnest.dev/v1/ingest/peers"
+	PathControl      = "/apis/crowsnest.dev/v1/ingest/control"
 )
 
 // Headers of a request from a collector.

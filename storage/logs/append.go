@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -61,8 +62,9 @@ var (
 // acknowledged, since sending them again would not help.
 //
 // Errors: fault.ErrInvalid for a batch that breaks wire's rules,
+// fault.ErrConflict for one that begins before a position that is stored,
 // fault.ErrUnavailable while the store is read-only or closing, fault.ErrLimited
-// while too much waits, and the context's error when it ends first. After an
+// while too much waits, and the context's error when it ends first. After another
 // error the batch may be stored or not: send it again with the same id.
 func (s *Store) Append(ctx context.Context, cluster string, b *wire.LogBatch) error {
 	if cluster == "" {
@@ -136,6 +138,9 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*out
 	if err := s.ReadOnly(); err != nil {
 		return nil, fmt.Errorf("append logs: %w", err)
 	}
+	if err := s.checkPositions(ctx, cluster, b); err != nil {
+		return nil, fmt.Errorf("append logs: %w", err)
+	}
 
 	b, events, err := s.newEvents(ctx, sd, cluster, b, oldest, newest)
 	if err != nil {
@@ -155,13 +160,14 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*out
 	}
 	g, err := s.hand(ctx, to, entry{sender: sd, id: id, arrival: arrival{
 		cluster: cluster, batch: batchKey(cluster, b.Sender, b.ID), oldest: oldest, newest: newest, at: s.opts.Now(),
-	}, rows: rows, size: size, day: partitionOf(newest)})
+	}, rows: rows, size: size, day: partitionOf(newest), positions: b.Positions})
 	if err != nil {
 		s.waiting.Add(-size)
 		return nil, err
 	}
 	s.tenants.add(tenantOf(cluster))
 	sd.pending[id] = g
+	s.positions.begin(cluster, b.Positions, g, s.opts.Now())
 	sd.noteEventsLocked(events)
 	return &outcome{g, entryKey{sd, id}}, nil
 }
@@ -255,7 +261,8 @@ func (s *Store) fill(to *rowsTaken, cluster string, b *wire.LogBatch) (rows int)
 	row := logstorage.InsertRow{TenantID: tenantOf(cluster)}
 	key := batchKey(cluster, b.Sender, b.ID)
 	var o order
-	for _, g := range b.Groups {
+	positions := positionRows(b)
+	for n, g := range b.Groups {
 		stream := s.streamFields(o.common[:0], cluster, g.Stream)
 		row.StreamTagsCanonical = canonical(stream)
 		o.begin(append(stream, logstorage.Field{Name: fieldSender, Value: b.Sender}, logstorage.Field{Name: fieldBatch, Value: key}))
@@ -271,6 +278,10 @@ func (s *Store) fill(to *rowsTaken, cluster string, b *wire.LogBatch) (rows int)
 			}
 			o.own = append(o.own[:0], logstorage.Field{Name: "_msg", Value: l.Message})
 			o.own = s.lineFields(o.own, l.Fields)
+			if p := positions[n]; p != nil && i == len(g.Lines)-1 {
+				o.own = append(o.own, logstorage.Field{Name: fieldSource, Value: p.Key},
+					logstorage.Field{Name: fieldTaken, Value: strconv.FormatInt(p.Taken, 10)}, logstorage.Field{Name: fieldPosition, Value: p.State})
+			}
 			row.Timestamp, row.Fields = l.Time, o.sorted()
 			if !to.take(&row) {
 				s.metrics.dropped.WithLabelValues(droppedByLibrary).Inc()

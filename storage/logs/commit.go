@@ -10,6 +10,7 @@ import (
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // The library has no write-ahead log: rows stay in memory for seconds, and
@@ -67,6 +68,8 @@ type entry struct {
 	size    int64 // bytes, estimated
 	day     string
 	far     []byte // the rows, where they are kept elsewhere
+
+	positions []wire.LogPosition // that the batch brings
 }
 
 func newGroup() *group { return &group{done: make(chan struct{}), days: map[string]struct{}{}} }
@@ -206,6 +209,7 @@ func (s *Store) settle(g *group, verdict func(i int, e *entry) (rows int, reason
 			}
 			g.failed[entryKey{e.sender, e.id}] = err
 		}
+		s.positions.settle(e.arrival.cluster, e.positions, g, err, s.opts.Now())
 		e.sender.mu.Unlock()
 		s.waiting.Add(-e.size)
 		if err != nil {

@@ -60,7 +60,7 @@ func (s *Store) newEvents(ctx context.Context, sd *sender, cluster string, b *wi
 	}); err != nil {
 		return nil, nil, fmt.Errorf("read back events: %w", err)
 	}
-	out := &wire.LogBatch{Sender: b.Sender, ID: b.ID, Complete: b.Complete}
+	out := &wire.LogBatch{Sender: b.Sender, ID: b.ID, Complete: b.Complete, Positions: b.Positions}
 	keys = keys[:0]
 	for _, g := range b.Groups {
 		left := wire.LogGroup{Stream: g.Stream}

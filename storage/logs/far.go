@@ -108,8 +108,16 @@ func (s *Store) settled(ctx context.Context, sd *sender, id batchID) error {
 	if u, ok := sd.unsure[id]; ok && u.at.After(since) {
 		since = u.at
 	}
+	if since.IsZero() {
+		return nil
+	}
+	return s.untilSettled(ctx, since)
+}
+
+// untilSettled waits until the engine shows what it took before a time.
+func (s *Store) untilSettled(ctx context.Context, since time.Time) error {
 	wait := s.opts.Settle - s.opts.Now().Sub(since)
-	if since.IsZero() || wait <= 0 {
+	if wait <= 0 {
 		return nil
 	}
 	t := time.NewTimer(wait)

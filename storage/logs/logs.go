@@ -141,10 +141,11 @@ type Store struct {
 	broken         atomic.Pointer[error] // why nothing can be written until a restart
 	durableStreams uint64                // owned by the committer: streams known to be in files
 
-	senders senders
-	tenants tenants
-	arrived arrivals
-	marks   watermarks
+	senders   senders
+	positions positions
+	tenants   tenants
+	arrived   arrivals
+	marks     watermarks
 }
 
 // Open opens the store, makes its folder when it is not there, and removes what

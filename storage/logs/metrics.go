@@ -14,6 +14,7 @@ type metrics struct {
 	events        prometheus.Counter
 	readBacks     prometheus.Counter
 	refused       prometheus.Counter
+	conflicts     prometheus.Counter
 	dropped       *prometheus.CounterVec
 	cut           *prometheus.CounterVec
 	commitSeconds prometheus.Histogram
@@ -34,6 +35,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		events:     counter("crowsnest_logs_events_duplicate_total", "Kubernetes events that came again, in another batch, and were not stored a second time."),
 		readBacks:  counter("crowsnest_logs_read_backs_total", "Queries to find out whether a batch is stored already."),
 		refused:    counter("crowsnest_logs_batches_refused_total", "Batches that were refused because too much waits to be committed."),
+		conflicts:  counter("crowsnest_logs_batches_conflicting_total", "Batches that were refused because their containers had been taken further by another replica."),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_logs_lines_dropped_total", Help: "Lines of accepted batches that were not stored, by reason.",
 		}, []string{"reason"}),
@@ -58,7 +60,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, r := range queryResults {
 		m.queries.WithLabelValues(r)
 	}
-	m.all = []prometheus.Collector{m.stored, m.batches, m.duplicates, m.events, m.readBacks, m.refused, m.dropped, m.cut, m.commitSeconds, m.commitPasses, m.queries}
+	m.all = []prometheus.Collector{m.stored, m.batches, m.duplicates, m.events, m.readBacks, m.refused, m.conflicts, m.dropped, m.cut, m.commitSeconds, m.commitPasses, m.queries}
 	return m, m.register(m.all...)
 }
 

@@ -125,6 +125,7 @@ func (s *Store) DeleteCluster(ctx context.Context, cluster string) error {
 	}
 	s.marks.forget(cluster)
 	s.senders.forget(cluster)
+	s.positions.forget(cluster)
 	// Lines may be ahead of the clock.
 	err = s.deleteRows("delete-"+cluster, []logstorage.TenantID{tenantOf(cluster)}, "*", s.opts.Now().Add(aheadLimit))
 	if refused(err) {

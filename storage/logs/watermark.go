@@ -38,7 +38,50 @@ type Watermark struct {
 type watermarks struct {
 	mu      sync.Mutex
 	byNode  map[string]map[string]Watermark
+	parts   map[string]map[string]map[int]part // by cluster, node, replica
 	changed bool
+}
+
+// part is what one of the replicas that share a node's containers said last.
+type part struct {
+	through int64
+	parts   uint64 // who they are, as it knew
+}
+
+// maxParts is the replicas of a node that are remembered.
+const maxParts = 64
+
+// togetherLocked gives up to when a node is complete by all replicas that share it;
+// 0 while one has not spoken, or they do not agree on who they are: what one let go
+// of another may not have begun with.
+func (w *watermarks) togetherLocked(cluster string, m wire.LogMark) int64 {
+	if w.parts == nil {
+		w.parts = map[string]map[string]map[int]part{}
+	}
+	if w.parts[cluster] == nil {
+		w.parts[cluster] = map[string]map[int]part{}
+	}
+	of := w.parts[cluster][m.Node]
+	if of == nil {
+		if len(w.parts[cluster]) >= maxWatermarks {
+			clear(w.parts[cluster]) // they are all said again
+		}
+		of = map[int]part{}
+		w.parts[cluster][m.Node] = of
+	}
+	of[m.Part] = part{m.Through, m.Parts}
+	least := m.Through
+	for i := range maxParts {
+		if m.Parts&(1<<i) == 0 {
+			continue
+		}
+		p, ok := of[i]
+		if !ok || p.parts != m.Parts {
+			return 0
+		}
+		least = min(least, p.through)
+	}
+	return least
 }
 
 // note takes what a durable batch says. A time in the future is taken for now,
@@ -58,6 +101,11 @@ func (w *watermarks) note(cluster string, marks []wire.LogMark, now time.Time) {
 		w.byNode[cluster] = nodes
 	}
 	for _, m := range marks {
+		if m.Parts != 0 {
+			if m.Through = w.togetherLocked(cluster, m); m.Through == 0 {
+				continue
+			}
+		}
 		at := time.Unix(0, min(m.Through, now.UnixNano())).UTC()
 		old, known := nodes[m.Node]
 		if !known && len(nodes) >= maxWatermarks {
@@ -86,6 +134,7 @@ func (w *watermarks) forget(cluster string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.byNode, cluster)
+	delete(w.parts, cluster)
 	w.changed = true
 }
 

@@ -29,6 +29,8 @@ func Run(t *testing.T, engine Engine, soon time.Duration) {
 	t.Run("hostile lines", f.hostileLines)
 	t.Run("events are stored once whoever sends them", f.eventsAreStoredOnceWhoeverSendsThem)
 	t.Run("events not committed yet", f.eventsNotCommittedYet)
+	t.Run("positions are kept with the lines", f.positionsAreKeptWithTheLines)
+	t.Run("positions of two at once", f.positionsOfTwoAtOnce)
 	t.Run("delete cluster", f.deleteCluster)
 	t.Run("a closed store says so", f.aClosedStoreSaysSo)
 	t.Run("clusters are apart", f.clustersAreApart)

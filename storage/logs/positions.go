@@ -1,0 +1,318 @@
+package logs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// Who follows containers through the API server has no file to remember an offset
+// of, and may be another process tomorrow. So how far a container was taken lies
+// with its lines: the last row that a batch has of it carries the position after it
+// in hidden fields. Lines and position are durable together or not at all.
+//
+// A batch says where it begins, and one that begins before what is stored, or on its
+// way to be, is refused as a whole: it is of a replica that was silent for so long
+// that another took over, and knows nothing of it.
+
+const (
+	fieldSource   = hiddenPrefix + "source"
+	fieldTaken    = hiddenPrefix + "taken"
+	fieldPosition = hiddenPrefix + "position"
+
+	// maxPositions bounds the memory of all; what is forgotten is asked for again.
+	maxPositions = 100_000
+	// positionsAtOnce is how many containers one question is about.
+	positionsAtOnce = 100
+	// positionSlack is by how much a container's later lines may have earlier times.
+	positionSlack = 10 * time.Minute
+)
+
+// positionSpans are how far back it is looked for a container's last position, one
+// after the other: what writes is found in the first, and only what is silent, or
+// was never heard, in more than a few minutes' rows.
+var positionSpans = []time.Duration{10 * time.Minute, 3 * time.Hour, day, 8 * day}
+
+type positionKey struct{ cluster, source string }
+
+// positions are those of containers that were asked for or written.
+type positions struct {
+	mu  sync.Mutex
+	byK map[positionKey]*position
+}
+
+type position struct {
+	taken   int64
+	state   string
+	known   bool   // the two are what is durable; taken is 0 where nothing is
+	pending *group // that makes the newest durable
+	next    wire.LogPosition
+	failed  time.Time // when a group was lost; an engine elsewhere may still show it
+	used    time.Time
+}
+
+// ofLocked gives the state of a container, making room for it.
+func (p *positions) ofLocked(k positionKey, now time.Time) *position {
+	e := p.byK[k]
+	if e == nil {
+		if p.byK == nil {
+			p.byK = map[positionKey]*position{}
+		}
+		if len(p.byK) >= maxPositions {
+			for _, old := range []time.Duration{time.Hour, time.Minute, 0} {
+				maps.DeleteFunc(p.byK, func(_ positionKey, o *position) bool { return o.pending == nil && now.Sub(o.used) >= old })
+				if len(p.byK) < maxPositions {
+					break
+				}
+			}
+		}
+		e = &position{}
+		p.byK[k] = e
+	}
+	e.used = now
+	return e
+}
+
+// forget drops those of a cluster whose rows are deleted.
+func (p *positions) forget(cluster string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.byK, func(k positionKey, e *position) bool { return k.cluster == cluster && e.pending == nil })
+}
+
+// check refuses a batch that begins before what is stored or on its way. All are known.
+func (p *positions) check(cluster string, ps []wire.LogPosition, now time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range ps {
+		e := p.ofLocked(positionKey{cluster, ps[i].Key}, now)
+		have := e.taken
+		if e.pending != nil {
+			have = max(have, e.next.Taken)
+		}
+		if ps[i].From < have {
+			return fmt.Errorf("lines of %s/%s, container %s, were taken up to line %d by somebody else, and the batch begins after line %d: %w",
+				ps[i].Namespace, ps[i].Pod, ps[i].Container, have, ps[i].From, fault.ErrConflict)
+		}
+	}
+	return nil
+}
+
+// begin notes where containers are once the group is durable.
+func (p *positions) begin(cluster string, ps []wire.LogPosition, g *group, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range ps {
+		e := p.ofLocked(positionKey{cluster, strings.Clone(ps[i].Key)}, now)
+		e.pending, e.next = g, ps[i]
+	}
+}
+
+// settle notes what became of a group's batch.
+func (p *positions) settle(cluster string, ps []wire.LogPosition, g *group, err error, now time.Time) {
+	if len(ps) == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range ps {
+		e := p.byK[positionKey{cluster, ps[i].Key}]
+		if e == nil {
+			continue
+		}
+		if err != nil {
+			e.known, e.failed = false, now
+		} else if ps[i].Taken >= e.taken {
+			e.taken, e.state = ps[i].Taken, ps[i].State
+		}
+		if e.pending == g && e.next.Taken == ps[i].Taken {
+			e.pending = nil
+		}
+	}
+}
+
+// checkPositions refuses a batch that begins before what is stored. A container
+// belongs to one sender, whose lock the caller holds until begin.
+func (s *Store) checkPositions(ctx context.Context, cluster string, b *wire.LogBatch) error {
+	if len(b.Positions) == 0 {
+		return nil
+	}
+	sources := make([]wire.LogSource, len(b.Positions))
+	for i := range b.Positions {
+		sources[i] = b.Positions[i].LogSource
+	}
+	if err := s.findPositions(ctx, cluster, sources); err != nil {
+		return err
+	}
+	if err := s.positions.check(cluster, b.Positions, s.opts.Now()); err != nil {
+		s.metrics.conflicts.Inc()
+		return err
+	}
+	return nil
+}
+
+// Positions says how far containers were taken: what is durable, once all that was
+// on its way when it was asked is settled. Those of which nothing is stored are left
+// out.
+func (s *Store) Positions(ctx context.Context, cluster string, sources []wire.LogSource) ([]wire.LogPosition, error) {
+	release, err := s.use()
+	if err != nil {
+		return nil, fmt.Errorf("positions of logs: %w", err)
+	}
+	var waiting []*group
+	s.positions.mu.Lock()
+	for i := range sources {
+		if e := s.positions.byK[positionKey{cluster, sources[i].Key}]; e != nil && e.pending != nil && !slices.Contains(waiting, e.pending) {
+			waiting = append(waiting, e.pending)
+		}
+	}
+	s.positions.mu.Unlock()
+	release() // waiting needs the committer, and must not hold up Close
+	for _, g := range waiting {
+		select {
+		case <-g.done:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("positions of logs: %w", context.Cause(ctx))
+		}
+	}
+	if release, err = s.use(); err != nil {
+		return nil, fmt.Errorf("positions of logs: %w", err)
+	}
+	defer release()
+	if err := s.findPositions(ctx, cluster, sources); err != nil {
+		return nil, fmt.Errorf("positions of logs: %w", err)
+	}
+	s.positions.mu.Lock()
+	defer s.positions.mu.Unlock()
+	out := []wire.LogPosition{}
+	for i := range sources {
+		if e := s.positions.byK[positionKey{cluster, sources[i].Key}]; e != nil && e.taken > 0 {
+			out = append(out, wire.LogPosition{LogSource: sources[i], Taken: e.taken, State: e.state})
+		}
+	}
+	return out, nil
+}
+
+// findPositions makes those known that are not: it reads the rows back.
+func (s *Store) findPositions(ctx context.Context, cluster string, sources []wire.LogSource) error {
+	now := s.opts.Now()
+	var missing []wire.LogSource
+	var failed time.Time
+	s.positions.mu.Lock()
+	for i := range sources {
+		if e := s.positions.ofLocked(positionKey{cluster, sources[i].Key}, now); !e.known {
+			missing = append(missing, sources[i])
+			if e.failed.After(failed) {
+				failed = e.failed
+			}
+		}
+	}
+	s.positions.mu.Unlock()
+	if len(missing) == 0 {
+		return nil
+	}
+	if s.far != nil {
+		// What an engine took shows later.
+		if failed.Before(s.far.opened) {
+			failed = s.far.opened
+		}
+		if err := s.untilSettled(ctx, failed); err != nil {
+			return err
+		}
+	}
+	for from := 0; from < len(missing); from += positionsAtOnce {
+		some := missing[from:min(from+positionsAtOnce, len(missing))]
+		found, err := s.readPositions(ctx, cluster, some, now)
+		if err != nil {
+			return fmt.Errorf("read back positions of %d containers: %w", len(some), err)
+		}
+		s.positions.mu.Lock()
+		for i := range some {
+			e := s.positions.ofLocked(positionKey{cluster, some[i].Key}, now)
+			if !e.known {
+				if p := found[some[i].Key]; p.Taken >= e.taken {
+					e.taken, e.state = p.Taken, p.State
+				}
+				e.known = true
+			}
+		}
+		s.positions.mu.Unlock()
+	}
+	return nil
+}
+
+func (s *Store) readPositions(ctx context.Context, cluster string, sources []wire.LogSource, now time.Time) (map[string]wire.LogPosition, error) {
+	found := map[string]wire.LogPosition{}
+	left := slices.Clone(sources)
+	spans := append(slices.Clone(positionSpans), s.retentionOf(cluster))
+	for i, span := range spans {
+		last := i == len(spans)-1
+		begin := now.Add(-span)
+		var streams, keys strings.Builder
+		for k := range left {
+			if k > 0 {
+				streams.WriteString(" or ")
+				keys.WriteByte(',')
+			}
+			fmt.Fprintf(&streams, "%s=%q,%s=%q,%s=%q", wire.FieldNamespace, left[k].Namespace, wire.FieldPod, left[k].Pod, wire.FieldContainer, left[k].Container)
+			keys.WriteString(strconv.Quote(left[k].Key))
+		}
+		text := fmt.Sprintf("{%s} %s:in(%s) | stats by (%s) row_max(%s, _time, %s, %s) p", streams.String(), fieldSource, keys.String(), fieldSource, fieldTaken, fieldTaken, fieldPosition)
+		var bad error
+		err := s.ask(ctx, cluster, text, begin.Add(-positionSlack).UnixNano(), now.Add(aheadLimit).UnixNano(), func(r Row) {
+			var row map[string]string
+			if err := json.Unmarshal([]byte(r.Get("p")), &row); err != nil {
+				bad = fmt.Errorf("position of %s: %w", r.Get(fieldSource), err)
+				return
+			}
+			at, _ := time.Parse(time.RFC3339Nano, row["_time"])
+			taken, err := strconv.ParseInt(row[fieldTaken], 10, 64)
+			if err == nil && (last || !at.Before(begin)) {
+				found[strings.Clone(r.Get(fieldSource))] = wire.LogPosition{Taken: taken, State: strings.Clone(row[fieldPosition])}
+			}
+		})
+		if err == nil {
+			err = bad
+		}
+		if err != nil {
+			return nil, err
+		}
+		left = slices.DeleteFunc(left, func(l wire.LogSource) bool { _, ok := found[l.Key]; return ok })
+		if len(left) == 0 {
+			break
+		}
+	}
+	return found, nil
+}
+
+// positionRows says which groups' last rows carry positions: of each container the
+// last group that it has.
+func positionRows(b *wire.LogBatch) map[int]*wire.LogPosition {
+	if len(b.Positions) == 0 {
+		return nil
+	}
+	type container struct{ namespace, pod, name string }
+	last := make(map[container]int, len(b.Groups))
+	for i := range b.Groups {
+		if st := &b.Groups[i].Stream; len(b.Groups[i].Lines) > 0 {
+			last[container{st.Namespace, st.Pod, st.Container}] = i
+		}
+	}
+	out := make(map[int]*wire.LogPosition, len(b.Positions))
+	for i := range b.Positions {
+		p := &b.Positions[i]
+		if g, ok := last[container{p.Namespace, p.Pod, p.Container}]; ok {
+			out[g] = p
+		}
+	}
+	return out
+}
