@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -416,4 +417,43 @@ func FuzzParameters(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Who leaves takes its query with it: the store is told, and the turn is free at once.
+func TestAQueryEndsWithItsClient(t *testing.T) {
+	running, ended := make(chan struct{}), make(chan error, 1)
+	var free atomic.Bool
+	base := serve(t, fakeStore{query: func(ctx context.Context, _ func(logs.Row) error) error {
+		if free.Load() {
+			return nil
+		}
+		close(running)
+		<-ctx.Done()
+		ended <- context.Cause(ctx)
+		return context.Cause(ctx)
+	}}, admin, func(o *Options) { o.MaxConcurrent, o.MaxWait = 1, time.Minute })
+	ctx, leave := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"query?query=*", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	<-running
+	leave()
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the query goes on without its client")
+	}
+	<-done
+	free.Store(true)
+	if status, body, _ := get(t, http.MethodGet, base, "query", url.Values{"query": {"*"}}); status != http.StatusOK {
+		t.Errorf("the next query: %d %s", status, body)
+	}
 }

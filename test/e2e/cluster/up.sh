@@ -125,6 +125,9 @@ imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
 resolvConf: ""
 clusterDNS: [10.96.0.10]
+# So that files of containers that write much are rotated within a test.
+containerLogMaxSize: 1536Ki
+containerLogMonitorInterval: 3s
 C
 start kubelet "$bin/kubelet" --config=kubelet.yaml $([[ -n ${CADVISOR_BARE:-} ]] || echo "--containerd=$state/containerd/containerd.sock") --kubeconfig=kubelet.kubeconfig --hostname-override=$node --node-ip=$addr --root-dir="$state/kubelet"
 start kube-proxy "$bin/kube-proxy" --kubeconfig=kube-proxy.kubeconfig --hostname-override=$node --proxy-mode=iptables --cluster-cidr=10.244.0.0/16 \
