@@ -43,6 +43,9 @@ const (
 	envSeries = "CROWSNEST_FAULTS_SERIES"  // default 2,000
 	envTmpfs  = "CROWSNEST_FAULTS_MINFREE" // MinFreeBytes of the server
 	envCheck  = "CROWSNEST_FAULTS_CHECK"   // CheckEvery of the server; default 100ms
+	envBlock  = "CROWSNEST_FAULTS_BLOCK"   // BlockRange of the server; default the store's own
+	envSums   = "CROWSNEST_FAULTS_SUMS"    // folder of aggregates: the server makes them, and knows its nodes
+	envClock  = "CROWSNEST_FAULTS_CLOCK"   // what the server's clock begins with, Unix milliseconds; default base
 
 	// clockHeader carries the server's clock, so that hours pass in seconds.
 	clockHeader = "X-Test-Clock"
@@ -72,21 +75,31 @@ func TestMain(m *testing.M) {
 // address once it takes writes.
 func serve(dir string) error {
 	var clock atomic.Int64
-	clock.Store(base.UnixMilli())
+	clock.Store(int64(number(envClock, int(base.UnixMilli()))))
 	now := func() time.Time { return time.UnixMilli(clock.Load()) }
 	minFree, _ := strconv.ParseUint(os.Getenv(envTmpfs), 10, 64)
 	check, err := time.ParseDuration(os.Getenv(envCheck))
 	if err != nil {
 		check = 100 * time.Millisecond
 	}
+	block, _ := time.ParseDuration(os.Getenv(envBlock)) // 0 is the default
 	db, err := metrics.Open(metrics.Options{
-		Dir: dir, OutOfOrderLogBytes: 256 << 10, CheckEvery: check, MinFreeBytes: max(minFree, 1),
+		Dir: dir, BlockRange: block, OutOfOrderLogBytes: 256 << 10, CheckEvery: check, MinFreeBytes: max(minFree, 1),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		return err
 	}
-	rollups, err := rollup.New(rollup.Options{Store: db, Now: now})
+	var expected rollup.Expected
+	if sums := os.Getenv(envSums); sums != "" {
+		expected = fourNodes{}
+		agg, err := openAggregates(sums, db, now)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = agg.Close() }()
+	}
+	rollups, err := rollup.New(rollup.Options{Store: db, Expected: expected, Now: now})
 	if err != nil {
 		return err
 	}
@@ -105,6 +118,9 @@ func serve(dir string) error {
 	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			n, err := count(db)
+			if r.URL.Path == rollupsPath {
+				n, err = countRollups(db)
+			}
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 				return
@@ -167,12 +183,15 @@ func value(series int, at time.Time) float64 {
 	return float64(series) + float64(at.UnixMilli()/1000%100_000)/1024
 }
 
+// workload of a series; each has pods on all nodes.
+func workload(series int) string { return fmt.Sprint("w", series%7) }
+
 func (b batch) body() []byte {
 	st := writev2.NewSymbolTable()
 	req := &writev2.Request{}
 	for n := range perBatch {
 		lset := labels.FromStrings(labels.MetricName, catalogue.PodCPU, "namespace", "shop", "workload_type", "deployment", "workload",
-			fmt.Sprint("w", b.series%7), "pod", fmt.Sprint("pod-", b.series+n), "node", fmt.Sprint("n", b.sender), "n", fmt.Sprint(b.series+n))
+			workload(b.series+n), "pod", fmt.Sprint("pod-", b.series+n), "node", fmt.Sprint("n", b.sender), "n", fmt.Sprint(b.series+n))
 		req.Timeseries = append(req.Timeseries, writev2.TimeSeries{
 			LabelsRefs: st.SymbolizeLabels(lset, nil), Samples: []writev2.Sample{{Value: value(b.series+n, b.at), Timestamp: b.at.UnixMilli()}},
 		})
