@@ -57,6 +57,7 @@ var measurements = []measurement{
 	{Name: "encoding", Measure: encodings},
 	{Name: "rollups", Measure: rollups},
 	{Name: "longrange", Asked: true, Measure: longRanges},
+	{Name: "store_peers", Asked: true, Measure: storePeers},
 	{Name: "outbox_drain", Measure: outboxDrain},
 	{Name: "kills_50000", Asked: true, Measure: kills(50_000, 200)},
 	{Name: "kills_1000000", Asked: true, Measure: kills(1_000_000, 5)},
@@ -77,6 +78,9 @@ type bench struct {
 	siteNodes int           // of edge_backlog
 	siteFor   time.Duration // that it was away
 	nodes     int           // of a long history
+
+	peerNodes int           // of store_peers
+	peerFor   time.Duration // that its stream lasts
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -103,6 +107,8 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each comparison")
 	flag.IntVar(&b.series, "series", 1_000_000, "series of what measures a large store")
 	flag.IntVar(&b.nodes, "nodes", 20, "nodes of the cluster whose 90 days are measured: 20 take about 3 GB and half an hour to build, once")
+	flag.IntVar(&b.peerNodes, "peer-nodes", 50, "nodes of store_peers, each with some 900 series")
+	flag.DurationVar(&b.peerFor, "peer-for", 200*time.Minute, "data time of store_peers; Prometheus writes its first block after 3 h")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

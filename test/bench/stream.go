@@ -40,6 +40,25 @@ type stream struct {
 	active   int // in the last interval
 	bytes    int64
 	from, to time.Time
+	interval time.Duration
+}
+
+// requests writes a stream's file.
+type requests struct{ *bufio.Writer }
+
+func newRequests(w io.Writer) requests { return requests{bufio.NewWriterSize(w, 1<<20)} }
+
+// put writes one request and gives its compressed size.
+func (w requests) put(req *prompb.WriteRequest) (int, error) {
+	raw, err := req.Marshal()
+	if err != nil {
+		return 0, err
+	}
+	body := snappy.Encode(nil, raw)
+	if _, err := w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(body)))); err != nil {
+		return 0, err
+	}
+	return w.Write(body)
 }
 
 // writeStream computes [from, to) by the collector's own code.
@@ -53,8 +72,8 @@ func writeStream(ctx context.Context, path string, o simulate.Options, from, to 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	w := bufio.NewWriterSize(f, 1<<20)
-	s := &stream{path: path, from: from, to: to}
+	w := newRequests(f)
+	s := &stream{path: path, from: from, to: to, interval: o.Interval}
 	comp := compute.New(compute.Options{Role: wire.RoleAll, Sender: wire.Sender(wire.RoleAll, ""), Interval: o.Interval})
 	read := fleet.World().Readings[0]
 	known := map[uint64]struct{}{}
@@ -87,20 +106,13 @@ func writeStream(ctx context.Context, path string, o simulate.Options, from, to 
 					Labels: prompb.FromLabels(lset, nil), Samples: []prompb.Sample{{Value: one.V, Timestamp: one.At.UnixMilli()}},
 				})
 			}
-			raw, err := req.Marshal()
+			size, err := w.put(&req)
 			if err != nil {
-				return nil, err
-			}
-			body := snappy.Encode(nil, raw)
-			if _, err := w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(body)))); err != nil {
-				return nil, err
-			}
-			if _, err := w.Write(body); err != nil {
 				return nil, err
 			}
 			s.requests++
 			s.samples += n
-			s.bytes += int64(len(body))
+			s.bytes += int64(size)
 			samples = samples[n:]
 		}
 	}

@@ -1,0 +1,450 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/prometheus/prometheus/tsdb"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crowsnest-dev/crowsnest/collector/simulate"
+	"github.com/crowsnest-dev/crowsnest/storage/metrics"
+	"github.com/crowsnest-dev/crowsnest/test/testbed"
+)
+
+// The same remote write stream to our server and to stores of others, one after
+// the other on the same core; programs of others are built from their own modules.
+
+const (
+	peerPods   = 30 // of a node
+	peerChurn  = 0.01
+	peerDigits = 4 // significant decimal digits: an error of at most 0.05 %, as that of 11 bits
+)
+
+var (
+	prometheusPeer = footprintPeer{name: "prometheus", pkg: "github.com/prometheus/prometheus/cmd/prometheus"}
+	victoriaPeer   = footprintPeer{name: "victoriametrics", pkg: "github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics"}
+)
+
+// peerStore is a store that takes remote write.
+type peerStore struct {
+	name, version, program string
+	digits                 bool // the stream with values that are rounded to decimal digits
+	args                   func(dir, address string) []string
+	// disk ends the process, or has it compact, and gives the bytes of all samples
+	// in as few files as the store makes of them, and how many samples these are.
+	disk func(ctx context.Context, p *testbed.Process, url, dir string) (bytes, samples float64, err error)
+}
+
+type peerRun struct {
+	cpu         float64 // seconds until all is stored and nothing goes on
+	streamCPU   float64 // seconds while the stream came
+	took        float64 // seconds that the stream took
+	peakMiB     float64
+	steadyMiB   float64 // mean of the stream's second half
+	diskBytes   float64
+	diskSamples float64
+	refused     int // requests that were sent again
+}
+
+func (b *bench) peerStores(ctx context.Context) (all []peerStore, err error) {
+	prometheus, prometheusVersion, err := peerProgram(ctx, b, prometheusPeer)
+	if err != nil {
+		return nil, err
+	}
+	victoria, victoriaVersion, err := peerProgram(ctx, b, victoriaPeer)
+	if err != nil {
+		return nil, err
+	}
+	victoriaArgs := func(dir, address string) []string {
+		return []string{"-storageDataPath=" + dir, "-httpListenAddr=" + address, "-retentionPeriod=1y"}
+	}
+	return []peerStore{
+		{
+			name: "crowsnest", program: filepath.Join(b.root, "bin/crowsnest"),
+			args: func(dir, address string) []string {
+				return []string{"server", "--data", dir, "--listen", address, "--ingest-token-file", benchCluster + "=" + filepath.Join(b.dir, "peers-token")}
+			},
+			disk: func(ctx context.Context, p *testbed.Process, _, dir string) (bytes, samples float64, err error) {
+				if err := p.Stop(2 * time.Minute); err != nil {
+					return 0, 0, err
+				}
+				folder := filepath.Join(dir, "metrics")
+				db, err := metrics.Open(metrics.Options{Dir: folder, BlockRange: time.Hour})
+				if err != nil {
+					return 0, 0, err
+				}
+				blocks := filepath.Join(folder, "bench")
+				if err := errors.Join(db.SnapshotBlocks(ctx, blocks), db.Close()); err != nil {
+					return 0, 0, err
+				}
+				return oneBlock(ctx, blocks)
+			},
+		},
+		{
+			name: "prometheus", version: "Prometheus " + prometheusVersion, program: prometheus,
+			args: func(dir, address string) []string {
+				return []string{"--config.file=" + filepath.Join(b.dir, "prometheus.yml"), "--storage.tsdb.path=" + dir, "--web.listen-address=" + address,
+					"--web.enable-remote-write-receiver", "--web.enable-admin-api", "--log.level=warn"}
+			},
+			disk: func(ctx context.Context, p *testbed.Process, url, dir string) (bytes, samples float64, err error) {
+				if err := ask(ctx, http.MethodPost, url+"/api/v1/admin/tsdb/snapshot"); err != nil {
+					return 0, 0, err
+				}
+				snapshots, err := filepath.Glob(filepath.Join(dir, "snapshots/*"))
+				if err != nil || len(snapshots) != 1 {
+					return 0, 0, fmt.Errorf("the snapshot is not there: %v: %w", snapshots, err)
+				}
+				if err := p.Stop(2 * time.Minute); err != nil {
+					return 0, 0, err
+				}
+				return oneBlock(ctx, snapshots[0])
+			},
+		},
+		{name: "victoriametrics", version: "VictoriaMetrics " + victoriaVersion, program: victoria, args: victoriaArgs, disk: victoriaDisk},
+		{name: "victoriametrics_rounded", version: "VictoriaMetrics " + victoriaVersion + fmt.Sprintf(" with %d decimal digits", peerDigits), program: victoria, args: victoriaArgs, disk: victoriaDisk, digits: true},
+	}, nil
+}
+
+// victoriaDisk has all parts merged into one for each month.
+func victoriaDisk(ctx context.Context, p *testbed.Process, url, dir string) (bytes, samples float64, err error) {
+	if err := errors.Join(ask(ctx, http.MethodGet, url+"/internal/force_flush"), ask(ctx, http.MethodGet, url+"/internal/force_merge")); err != nil {
+		return 0, 0, err
+	}
+	if err := awaitIdle(ctx, p); err != nil {
+		return 0, 0, err
+	}
+	for _, kind := range []string{"inmemory", "small", "big"} {
+		n, err := metric(ctx, &testbed.Server{URL: url}, fmt.Sprintf("vm_rows{type=%q}", "storage/"+kind))
+		if err != nil {
+			return 0, 0, err
+		}
+		samples += n
+	}
+	if err := p.Stop(2 * time.Minute); err != nil {
+		return 0, 0, err
+	}
+	n, err := diskUsage(dir)
+	return float64(n), samples, err
+}
+
+// oneBlock merges blocks as the TSDB does in the course of time.
+func oneBlock(ctx context.Context, dir string) (bytes, samples float64, err error) {
+	blocks, err := filepath.Glob(filepath.Join(dir, "*", "meta.json"))
+	if err != nil {
+		return 0, 0, err
+	}
+	for n := range blocks {
+		blocks[n] = filepath.Dir(blocks[n])
+	}
+	compactor, err := tsdb.NewLeveledCompactor(ctx, nil, slog.New(slog.DiscardHandler), []int64{(30 * 24 * time.Hour).Milliseconds()}, nil, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	made, err := compactor.Compact(dir, blocks, nil)
+	if err != nil || len(made) != 1 {
+		return 0, 0, fmt.Errorf("merge %d blocks: %w", len(blocks), err)
+	}
+	block := filepath.Join(dir, made[0].String())
+	one, err := tsdb.OpenBlock(nil, block, nil, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	samples = float64(one.Meta().Stats.NumSamples)
+	if err := one.Close(); err != nil {
+		return 0, 0, err
+	}
+	n, err := diskUsage(block)
+	return float64(n), samples, err
+}
+
+// ask sends a request that has no body.
+func ask(ctx context.Context, method, url string) error {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if text, err := io.ReadAll(io.LimitReader(res.Body, 1<<20)); err != nil || res.StatusCode/100 != 2 {
+		return fmt.Errorf("%s %s: %s: %.300s: %w", method, url, res.Status, text, err)
+	}
+	return nil
+}
+
+// awaitIdle waits until a process does nothing of what it does by itself.
+func awaitIdle(ctx context.Context, p *testbed.Process) error {
+	last, quiet := time.Duration(-1), 0
+	return testbed.Await(ctx, 5*time.Minute, time.Second, func(context.Context) error {
+		now, err := testbed.UsageOf(p.PID())
+		if err != nil {
+			return err
+		}
+		if quiet++; now.CPU-last > 100*time.Millisecond || last < 0 {
+			quiet = 0
+		}
+		if last = now.CPU; quiet < 5 {
+			return errors.New("it works on")
+		}
+		return nil
+	})
+}
+
+// rounded is the stream with other values.
+func (s *stream) rounded(path string, round func(float64) float64) (_ *stream, err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	out := *s
+	out.path, out.bytes = path, 0
+	w := newRequests(f)
+	err = s.replay(func(body []byte) error {
+		raw, err := snappy.Decode(nil, body)
+		if err != nil {
+			return err
+		}
+		var req prompb.WriteRequest
+		if err := req.Unmarshal(raw); err != nil {
+			return err
+		}
+		for _, ts := range req.Timeseries {
+			for n := range ts.Samples {
+				ts.Samples[n].Value = round(ts.Samples[n].Value)
+			}
+		}
+		n, err := w.put(&req)
+		out.bytes += int64(n)
+		return err
+	})
+	if err == nil {
+		err = w.Flush()
+	}
+	return &out, err
+}
+
+// feed starts a store on one core, sends it the stream as fast as it takes it, and
+// waits until nothing goes on in it.
+func (b *bench) feed(ctx context.Context, store peerStore, s *stream) (out peerRun, err error) {
+	dir, err := os.MkdirTemp(b.dir, store.name+"-")
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	address, err := testbed.FreeAddress()
+	if err != nil {
+		return out, err
+	}
+	// These programs become the one that they start.
+	p, err := testbed.Start(b.dir, store.name, "env", append([]string{"GOMAXPROCS=1", "taskset", "-c", "0", store.program}, store.args(dir, address)...)...)
+	if err != nil {
+		return out, err
+	}
+	defer func() {
+		select {
+		case <-p.Done():
+		default:
+			p.Kill()
+		}
+	}()
+	url := "http://" + address
+	if err := awaitListening(ctx, p, url); err != nil {
+		return out, err
+	}
+	var memory []float64
+	watching, stop := context.WithCancel(ctx)
+	var g errgroup.Group
+	g.Go(func() error {
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-watching.Done():
+				return nil
+			case <-tick.C:
+				memory = append(memory, memoryOf(p.PID()).rssMiB)
+			}
+		}
+	})
+	before, err := testbed.UsageOf(p.PID())
+	if err != nil {
+		stop()
+		return out, errors.Join(err, g.Wait())
+	}
+	began := time.Now()
+	out.refused, err = s.send(ctx, url)
+	out.took = time.Since(began).Seconds()
+	stop()
+	if err = errors.Join(err, g.Wait()); err != nil {
+		return out, fmt.Errorf("%w\n%s", err, p.Tail(10))
+	}
+	after, err := testbed.UsageOf(p.PID())
+	if err != nil {
+		return out, err
+	}
+	if err := awaitIdle(ctx, p); err != nil {
+		return out, err
+	}
+	end, err := testbed.UsageOf(p.PID())
+	if err != nil {
+		return out, err
+	}
+	out.streamCPU, out.cpu = (after.CPU - before.CPU).Seconds(), (end.CPU - before.CPU).Seconds()
+	out.peakMiB = memoryOf(p.PID()).peakMiB
+	half := memory[len(memory)/2:]
+	for _, m := range half {
+		out.steadyMiB += m / float64(len(half))
+	}
+	if out.diskBytes, out.diskSamples, err = store.disk(ctx, p, url, dir); err != nil {
+		return out, err
+	}
+	if out.diskSamples < float64(s.samples) {
+		return out, fmt.Errorf("%s has %.0f samples of %d", store.name, out.diskSamples, s.samples)
+	}
+	return out, nil
+}
+
+// send sends the stream over two connections; a node's requests stay in order. What
+// is refused for now is sent again.
+func (s *stream) send(ctx context.Context, url string) (refused int, err error) {
+	perInterval := s.requests / int(s.to.Sub(s.from)/s.interval)
+	connections := 2
+	if perInterval*int(s.to.Sub(s.from)/s.interval) != s.requests {
+		connections = 1 // which node a request is of cannot be told by its number
+	}
+	client := &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
+	defer client.CloseIdleConnections()
+	g, ctx := errgroup.WithContext(ctx)
+	lines := make([]chan []byte, connections)
+	again := make([]int, connections)
+	for n := range lines {
+		lines[n] = make(chan []byte, 8)
+		g.Go(func() error {
+			for body := range lines[n] {
+				for {
+					err := sendWrite(ctx, client, url, body)
+					if err == nil {
+						break
+					}
+					if !strings.HasPrefix(err.Error(), "429") && !strings.HasPrefix(err.Error(), "503") {
+						return err
+					}
+					again[n]++
+					if err := pause(ctx, 50*time.Millisecond); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+	}
+	n := 0
+	err = s.replay(func(body []byte) error {
+		line := lines[n%perInterval%connections]
+		n++
+		select {
+		case line <- slices.Clone(body):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	for _, line := range lines {
+		close(line)
+	}
+	if failed := g.Wait(); failed != nil {
+		err = failed
+	}
+	for _, n := range again {
+		refused += n
+	}
+	return refused, err
+}
+
+// storePeers compares the stores on one stream.
+func storePeers(ctx context.Context, b *bench) ([]Result, error) {
+	if err := errors.Join(
+		os.WriteFile(filepath.Join(b.dir, "prometheus.yml"), nil, 0o600),
+		os.WriteFile(filepath.Join(b.dir, "peers-token"), []byte(benchToken+"\n"), 0o600),
+	); err != nil {
+		return nil, err
+	}
+	stores, err := b.peerStores(ctx)
+	if err != nil {
+		return nil, err
+	}
+	to := time.Now().UTC().Truncate(time.Hour)
+	b.say("computing the stream of %d nodes over %v", b.peerNodes, b.peerFor)
+	binary, err := writeStream(ctx, filepath.Join(b.dir, "peers-stream"), simulate.Options{
+		Nodes: b.peerNodes, PodsPerNode: peerPods, Churn: peerChurn, Seed: 1, Interval: time.Minute,
+	}, to.Add(-b.peerFor), to)
+	if err != nil {
+		return nil, err
+	}
+	decimal, err := binary.rounded(filepath.Join(b.dir, "peers-stream-digits"), digits(peerDigits))
+	if err != nil {
+		return nil, err
+	}
+	b.say("%d samples of %d series, %d at a time", binary.samples, binary.series, binary.active)
+	runs := map[string][]peerRun{}
+	for round := range b.rounds {
+		for _, store := range stores {
+			s := binary
+			if store.digits {
+				s = decimal
+			}
+			r, err := b.feed(ctx, store, s)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", store.name, err)
+			}
+			b.say("round %d, %s: %+v", round+1, store.name, r)
+			runs[store.name] = append(runs[store.name], r)
+		}
+	}
+	of := func(name string, figure func(peerRun) float64) float64 {
+		var all []float64
+		for _, r := range runs[name] {
+			all = append(all, figure(r))
+		}
+		return median(all)
+	}
+	note := fmt.Sprintf("%d samples of %d series, %d active at a time, %v at 60 s of %d simulated nodes with %d pods each, 1 %% of them replaced a minute, remote write 1.0, one request a node, as fast as each takes it over two connections; each process alone, one after the other, held to one core (GOMAXPROCS=1), with its own defaults; median of %d rounds. "+
+		"Ours is the whole server: it authenticates and keeps limits besides. %s.", binary.samples, binary.series, binary.active, b.peerFor, b.peerNodes, peerPods, b.rounds, machine())
+	millions := float64(binary.samples) / 1e6
+	var results []Result
+	for _, f := range []struct {
+		name, unit, note string
+		bar              map[string]string
+		of               func(peerRun) float64
+	}{
+		{"cpu", "CPU s/M samples", "Until all is stored and compactions are done. ", map[string]string{"prometheus": "ratio <= 1", "victoriametrics": "ratio <= 1"}, func(r peerRun) float64 { return r.cpu / millions }},
+		{"one_core", "samples/s", "What one core takes: samples ÷ the process's CPU seconds while the stream came. ", nil, func(r peerRun) float64 { return float64(binary.samples) / r.streamCPU }},
+		{"memory_peak", "bytes/active series", "The most resident memory of the process. ", map[string]string{"prometheus": "ratio <= 1"}, func(r peerRun) float64 { return r.peakMiB * mib / float64(binary.active) }},
+		{"memory_steady", "bytes/active series", "Mean resident memory in the second half of the stream. ", map[string]string{"prometheus": "ratio <= 1"}, func(r peerRun) float64 { return r.steadyMiB * mib / float64(binary.active) }},
+		{"disk", "bytes/sample", "All samples merged into one block, or one part, with its index. ", map[string]string{"victoriametrics": "ratio <= 1", "victoriametrics_rounded": "ratio <= 1"}, func(r peerRun) float64 { return r.diskBytes / r.diskSamples }},
+	} {
+		for _, peer := range stores[1:] {
+			theirs := round(of(peer.name, f.of))
+			results = append(results, Result{
+				Name: "store_peers_" + f.name + "_" + peer.name, Unit: f.unit, Ours: of("crowsnest", f.of), Peer: &theirs, PeerVersion: peer.version, Bar: f.bar[peer.name],
+				Note: f.note + note, Command: fmt.Sprintf("make bench BENCH=\"--only store_peers --peer-nodes %d --peer-for %v --rounds %d\"", b.peerNodes, b.peerFor, b.rounds),
+			})
+		}
+	}
+	return results, nil
+}
