@@ -3,6 +3,8 @@ package metrics
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/index"
+	"github.com/prometheus/prometheus/tsdb/wlog"
 )
 
 // twoBlocks makes a store with two blocks of series x, a day and half a day
@@ -175,50 +178,188 @@ func lastSegment(t *testing.T, log string) string {
 	return out
 }
 
-func TestTornLogKeepsWhatCanBeReadAndSaysSo(t *testing.T) {
+// brokenLog makes a store with 102 samples of x, whose log is changed as break says,
+// and opens it again. before is how late its last hundred samples came.
+func brokenLog(t *testing.T, log string, before time.Duration, damage func(raw []byte) []byte) (db *DB, dir, said string) {
+	t.Helper()
+	from := t.TempDir()
+	x := labels.FromStrings(labels.MetricName, "x")
+	db = open(t, Options{Dir: from})
+	<-db.settled // else what comes late is in blocks
+	put(t, db, x, t0.Add(-time.Hour), 0)
+	put(t, db, x, t0, 0)
+	for n := range 100 {
+		put(t, db, x, t0.Add(before+time.Duration(n+1)*time.Second), float64(n))
+	}
+	dir = filepath.Join(t.TempDir(), "copy")
+	if err := copyTree(from, dir); err != nil {
+		t.Fatal(err)
+	}
+	last := lastSegment(t, filepath.Join(dir, log))
+	raw, err := os.ReadFile(last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(last, damage(raw), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var heard heard
+	db = open(t, Options{Dir: dir, Logger: slog.New(slog.NewTextHandler(&heard, nil))})
+	return db, dir, heard.String()
+}
+
+// The logs that can be broken, and how late samples are that are in them.
+var logs = map[string]time.Duration{"wal": 0, "wbl": -20 * time.Hour}
+
+// A kill in the middle of a write leaves the beginning of a record: that is no
+// damage, and no more of it is kept than what could not be read.
+func TestWriteThatWasCutOffIsToldAndKept(t *testing.T) {
+	for log, before := range logs {
+		for _, cut := range []int{1, 5, 20} {
+			t.Run(fmt.Sprint(log, " without its last ", cut, " bytes"), func(t *testing.T) {
+				var whole []byte
+				db, dir, said := brokenLog(t, log, before, func(raw []byte) []byte {
+					whole = bytes.TrimRight(raw, "\x00") // zeros are what is read where nothing is
+					return whole[:len(whole)-cut]
+				})
+				if got := len(values(t, db, "x")); got != 101 {
+					t.Errorf("%d samples, want all but the last", got)
+				}
+				q := db.Quarantined()
+				if len(q) != 1 || !strings.HasPrefix(q[0], logsPrefix) || !strings.HasSuffix(q[0], cutSuffix) ||
+					!strings.Contains(said, "cut off by a kill; nothing acknowledged was in it") || strings.Contains(said, "level=ERROR") {
+					t.Fatalf("quarantined %v, said %s", q, said)
+				}
+				if testutil.ToFloat64(db.metrics.quarantined) != 0 || testutil.ToFloat64(db.metrics.cutOff) != 1 {
+					t.Errorf("%v are said to be missing, %v cut off", testutil.ToFloat64(db.metrics.quarantined), testutil.ToFloat64(db.metrics.cutOff))
+				}
+				entries, err := os.ReadDir(filepath.Join(dir, quarantineDir, q[0], log))
+				if err != nil || len(entries) != 1 {
+					t.Fatalf("kept %v, %v", entries, err)
+				}
+				kept, err := os.ReadFile(filepath.Join(dir, quarantineDir, q[0], log, entries[0].Name()))
+				if err != nil || len(kept) == 0 || len(kept) > 100 || !bytes.HasSuffix(whole[:len(whole)-cut], kept) {
+					t.Errorf("kept %d bytes, %v", len(kept), err)
+				}
+				put(t, db, labels.FromStrings(labels.MetricName, "x"), t0.Add(time.Hour), 1)
+			})
+		}
+	}
+}
+
+// What a system leaves that ended itself was perhaps acknowledged.
+func TestWriteThatAPowerCutEndedIsNoKill(t *testing.T) {
 	for name, tc := range map[string]struct {
-		log    string
-		before time.Duration
-	}{"log": {"wal", 0}, "out-of-order log": {"wbl", -20 * time.Hour}} {
+		sync bool
+		boot string
+		want string
+	}{
+		"the machine was started anew": {false, "another", "acknowledged in the last seconds"},
+		"but commits had waited":       {true, "another", "nothing acknowledged"},
+		"nobody knows":                 {false, "", "acknowledged in the last seconds"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			x := labels.FromStrings(labels.MetricName, "x")
-			db := open(t, Options{Dir: dir})
-			put(t, db, x, t0.Add(-time.Hour), 0)
-			put(t, db, x, t0, 0)
-			for n := range 100 {
-				put(t, db, x, t0.Add(tc.before+time.Duration(n+1)*time.Second), float64(n))
-			}
+			db := open(t, Options{Dir: dir, Sync: tc.sync})
+			put(t, db, labels.FromStrings(labels.MetricName, "x"), t0, 1)
 			torn := filepath.Join(t.TempDir(), "copy")
 			if err := copyTree(dir, torn); err != nil {
 				t.Fatal(err)
 			}
-			last := lastSegment(t, filepath.Join(torn, tc.log))
+			last := lastSegment(t, filepath.Join(torn, "wal"))
 			raw, err := os.ReadFile(last)
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The rest of the page is zeros; the end of the last record goes.
 			raw = bytes.TrimRight(raw, "\x00")
-			raw = raw[:len(raw)-5]
-			if err := os.WriteFile(last, raw, 0o600); err != nil {
+			err = errors.Join(os.WriteFile(last, raw[:len(raw)-2], 0o600),
+				os.WriteFile(filepath.Join(torn, openedFile), fmt.Appendf(nil, `{"boot":%q,"sync":%v}`, tc.boot, tc.sync), 0o600))
+			if err != nil {
 				t.Fatal(err)
 			}
 			var said heard
-			again := open(t, Options{Dir: torn, Logger: slog.New(slog.NewTextHandler(&said, nil))})
-			if got := len(values(t, again, "x")); got != 101 {
-				t.Errorf("%d samples, want all but the last", got)
+			open(t, Options{Dir: torn, Sync: tc.sync, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+			if !strings.Contains(said.String(), tc.want) {
+				t.Errorf("said %s", said.String())
 			}
-			q := again.Quarantined()
-			if len(q) != 1 || !strings.HasPrefix(q[0], "logs.") || !strings.Contains(said.String(), "log was damaged") {
-				t.Fatalf("quarantined %v, said %s", q, said.String())
-			}
-			kept, err := os.Stat(filepath.Join(torn, quarantineDir, q[0], tc.log, filepath.Base(last)))
-			if err != nil || kept.Size() != int64(len(raw)) {
-				t.Errorf("kept %v, %v", kept, err)
-			}
-			put(t, again, x, t0.Add(time.Hour), 1)
 		})
+	}
+}
+
+func TestDamagedLogKeepsWhatCanBeReadAndSaysSo(t *testing.T) {
+	inTheMiddle := func(raw []byte) []byte {
+		for n := range 16 { // more than a record's head, in which a bit may mean nothing
+			raw[len(raw)/2+n] ^= 0x10
+		}
+		return raw
+	}
+	for log, before := range logs {
+		for name, damage := range map[string]func(raw []byte) []byte{
+			"a length in the middle": func(raw []byte) []byte {
+				r := wlog.NewReader(bytes.NewReader(raw))
+				for r.Offset() < int64(len(raw)/2) && r.Next() {
+				}
+				raw[r.Offset()+1] ^= 0x10 // longer than what is left
+				return raw
+			},
+			"bits in the middle":           inTheMiddle,
+			"a bit in the last record":     func(raw []byte) []byte { raw[len(raw)-3] ^= 0x10; return raw },
+			"bits, and its end was cut":    func(raw []byte) []byte { return inTheMiddle(raw)[:len(raw)-10] },
+			"what follows is no record":    func(raw []byte) []byte { return append(raw, bytes.Repeat([]byte{0xff}, 50)...) },
+			"a cut end, and zeros instead": func(raw []byte) []byte { return append(raw[:len(raw)-15], make([]byte, 200)...) },
+		} {
+			t.Run(log+" with "+name, func(t *testing.T) {
+				var whole int
+				db, dir, said := brokenLog(t, log, before, func(raw []byte) []byte { raw = damage(raw); whole = len(raw); return raw })
+				if got := len(values(t, db, "x")); got < 2 || got > 102 {
+					t.Errorf("%d samples", got)
+				}
+				q := db.Quarantined()
+				if len(q) != 1 || strings.HasSuffix(q[0], cutSuffix) || !strings.Contains(said, "log was damaged") || testutil.ToFloat64(db.metrics.quarantined) != 1 {
+					t.Fatalf("quarantined %v, said %s", q, said)
+				}
+				if n, err := treeBytes(filepath.Join(dir, quarantineDir, q[0])); err != nil || n < int64(whole) {
+					t.Errorf("%d bytes of %d are kept, %v", n, whole, err)
+				}
+				put(t, db, labels.FromStrings(labels.MetricName, "x"), t0.Add(time.Hour), 1)
+			})
+		}
+	}
+}
+
+func TestQuarantineKeepsTheNewestLogs(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, Options{Dir: dir})
+	block := ulid.MustNew(1, nil).String()
+	for n := range maxKeptLogs + 5 {
+		name := fmt.Sprintf("%s20261101T0000%02d.000Z", logsPrefix, n)
+		if n%2 == 0 {
+			name += cutSuffix
+		}
+		if err := os.MkdirAll(filepath.Join(dir, quarantineDir, name, "wal"), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, quarantineDir, block), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.boundLogs(); err != nil {
+		t.Fatal(err)
+	}
+	got := db.Quarantined()
+	if len(got) != maxKeptLogs+1 || got[0] != block || !strings.Contains(got[1], "000005") || testutil.ToFloat64(db.metrics.quarantineDropped) != 5 {
+		t.Errorf("%d stay, %v", len(got), got)
+	}
+	// One that is larger than all may be stays alone.
+	last := filepath.Join(dir, quarantineDir, got[len(got)-1], "wal", "00000000")
+	if err := errors.Join(os.WriteFile(last, nil, 0o600), os.Truncate(last, maxKeptLogBytes+1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.boundLogs(); err != nil {
+		t.Fatal(err)
+	}
+	if again := db.Quarantined(); len(again) != 2 || again[1] != got[len(got)-1] {
+		t.Errorf("stay %v", again)
 	}
 }
 

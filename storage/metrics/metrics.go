@@ -152,6 +152,7 @@ type DB struct {
 	metrics *ownMetrics
 	space   *space
 	syncer  *syncer // nil when commits do not wait for the disk
+	opened  opened  // what the process before this one left
 
 	registry   *registry // what the TSDB registered
 	compaction compaction
@@ -228,6 +229,7 @@ func Open(o Options) (*DB, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
 	opts.NewCompactorFunc = db.newCompactor(ctx)
+	db.opened = noteOpened(o)
 	if err := quarantineClosed(o); err != nil {
 		return nil, fmt.Errorf("open metrics store in %s: look for damage: %w", o.Dir, err)
 	}
@@ -268,7 +270,7 @@ func (db *DB) open(opts *tsdb.Options) error {
 			return err
 		}
 		inner.DisableCompactions()
-		repaired, err := keptLogs(o)
+		repaired, err := db.keptLogs()
 		if err == nil && (!repaired || !again) {
 			db.tsdb = inner
 			db.inner.Store(inner)

@@ -13,6 +13,8 @@ type ownMetrics struct {
 	importedBlocks        prometheus.Counter
 	importedSamples       prometheus.Counter
 	quarantined           prometheus.Gauge
+	cutOff                prometheus.Counter
+	quarantineDropped     prometheus.Counter
 	toRewrite             prometheus.Gauge
 	full                  prometheus.Gauge
 }
@@ -41,6 +43,12 @@ func newMetrics(reg prometheus.Registerer) *ownMetrics {
 		}),
 		quarantined: f.NewGauge(prometheus.GaugeOpts{
 			Name: "crowsnest_metrics_quarantined_items", Help: "Blocks, and openings of a damaged log, in the quarantine: their data is missing from answers.",
+		}),
+		cutOff: f.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_metrics_cut_off_writes_total", Help: "Starts that found the end of the log cut off within a write that was not acknowledged.",
+		}),
+		quarantineDropped: f.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_metrics_quarantine_dropped_total", Help: "Old logs that were removed from the quarantine, since it held too many.",
 		}),
 		importedBlocks: f.NewCounter(prometheus.CounterOpts{
 			Name: "crowsnest_metrics_imported_blocks_total", Help: "Finished blocks that were taken over.",

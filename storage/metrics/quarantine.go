@@ -1,9 +1,15 @@
 package metrics
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,21 +17,32 @@ import (
 	"strings"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/fileutil"
+	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 )
 
 // quarantineDir, in the store's folder, holds what is damaged. Nothing reads it,
-// and nothing but people removes it. A block's folder has a file that says why.
+// and nothing but people removes blocks from it; of logs the newest stay. A block's
+// folder has a file that says why.
 const (
 	quarantineDir = "quarantine"
 	reasonFile    = "REASON"
-	openingLogs   = "logs.opening" // log segments as they were before an open that has not ended
+	logsPrefix    = "logs."
+	cutSuffix     = ".cut"                 // the end of a log that a kill cut off, which is no damage
+	openingLogs   = logsPrefix + "opening" // log segments as they were before an open that has not ended
+
+	// Logs that stay in the quarantine: a server that is killed every minute, or a
+	// disk that goes bad slowly, must not fill it.
+	maxKeptLogs     = 20
+	maxKeptLogBytes = 1 << 30 // the newest stays, however large
 )
 
 // Quarantined lists what was found damaged and taken out, now or before: blocks
-// by their id, log segments as log.TIME/NUMBER.
+// by their id, log segments as logs.TIME, and the ends of logs that a kill cut off
+// as logs.TIME.cut.
 func (db *DB) Quarantined() []string {
 	entries, err := os.ReadDir(filepath.Join(db.opts.Dir, quarantineDir))
 	if err != nil {
@@ -40,7 +57,16 @@ func (db *DB) Quarantined() []string {
 	return out
 }
 
-func (db *DB) countQuarantined() { db.metrics.quarantined.Set(float64(len(db.Quarantined()))) }
+// countQuarantined leaves out what was cut off: nothing is missing for it.
+func (db *DB) countQuarantined() {
+	n := 0
+	for _, name := range db.Quarantined() {
+		if !strings.HasSuffix(name, cutSuffix) {
+			n++
+		}
+	}
+	db.metrics.quarantined.Set(float64(n))
+}
 
 // quarantineClosed moves blocks away that cannot be opened at all, for which the
 // TSDB would refuse to open. One without meta.json goes too: the TSDB would skip
@@ -164,11 +190,13 @@ func keepLogs(dir string) error {
 }
 
 // keptLogs drops the second names of what the TSDB left alone, and gives the
-// segments that it rewrote or dropped their place in the quarantine. damaged says
-// that there were such.
-func keptLogs(o Options) (damaged bool, err error) {
+// segments that it rewrote or dropped their place in the quarantine: of a log that
+// ends within a record no more than that end. repaired says that there were such.
+func (db *DB) keptLogs() (repaired bool, err error) {
+	o := db.opts
 	keep := filepath.Join(o.Dir, quarantineDir, openingLogs)
-	var repaired []string
+	var changed []string
+	last := map[string]string{} // the last segment of each log that is not empty
 	err = filepath.WalkDir(keep, func(path string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
@@ -181,10 +209,16 @@ func keptLogs(o Options) (damaged bool, err error) {
 		if err != nil {
 			return err
 		}
+		if before.Size() > 0 { // they come in order
+			last[filepath.Dir(rel)] = rel
+		}
 		if now, err := os.Stat(filepath.Join(o.Dir, rel)); err == nil && os.SameFile(before, now) {
 			return os.Remove(path)
 		}
-		repaired = append(repaired, rel)
+		if before.Size() == 0 {
+			return os.Remove(path)
+		}
+		changed = append(changed, rel)
 		return nil
 	})
 	switch {
@@ -192,15 +226,190 @@ func keptLogs(o Options) (damaged bool, err error) {
 		return false, nil
 	case err != nil:
 		return false, err
-	case len(repaired) == 0:
+	case len(changed) == 0:
 		// The quarantine itself goes when it holds nothing else.
 		err := os.RemoveAll(keep)
 		_ = os.Remove(filepath.Dir(keep))
 		return false, err
 	}
-	slices.Sort(repaired)
-	to := filepath.Join(filepath.Dir(keep), "logs."+o.Now().UTC().Format("20060102T150405.000Z"))
-	o.Logger.Error("log was damaged: what could be read of it is kept, the segments as they were are in the quarantine",
-		"segments", strings.Join(repaired, " "), "quarantine", to)
-	return true, os.Rename(keep, to)
+	slices.Sort(changed)
+	cut := int64(0) // bytes, while nothing else is wrong
+	for _, rel := range changed {
+		n := int64(0)
+		if rel == last[filepath.Dir(rel)] {
+			n, err = keepCutOff(filepath.Join(keep, rel), filepath.Join(o.Dir, rel))
+		}
+		if err != nil {
+			return false, err
+		}
+		if n == 0 {
+			cut = 0
+			break
+		}
+		cut += n
+	}
+	to := filepath.Join(filepath.Dir(keep), logsPrefix+o.Now().UTC().Format("20060102T150405.000Z"))
+	if cut > 0 {
+		to += cutSuffix
+		db.metrics.cutOff.Inc()
+		if db.opened.killedOnly() {
+			o.Logger.Warn("the last write was cut off by a kill; nothing acknowledged was in it", "kept_bytes", cut, "quarantine", to)
+		} else {
+			o.Logger.Warn("the last write was cut off, and the machine was started anew since: what was acknowledged in the last seconds before may be missing, as it was not written through to the disk (--metrics-sync)", "kept_bytes", cut, "quarantine", to)
+		}
+	} else {
+		o.Logger.Error("log was damaged: what could be read of it is kept, the segments as they were are in the quarantine",
+			"segments", strings.Join(changed, " "), "quarantine", to)
+	}
+	if err := os.Rename(keep, to); err != nil {
+		return false, err
+	}
+	return true, db.boundLogs()
 }
+
+// keepCutOff looks whether a log's last segment is whole up to a record that ends
+// with the file, as only a write leaves it that was cut off, and nothing else of it
+// is missing from the one that took its place. It keeps no more than that record
+// then. It gives the bytes kept, 0 where anything else is wrong.
+func keepCutOff(path, now string) (kept int64, err error) {
+	f, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	in := &ending{r: bufio.NewReaderSize(f, 1<<20)}
+	r, dec := wlog.NewReader(in), record.NewDecoder(labels.NewSymbolTable(), nil)
+	end, missing := int64(0), 0
+	for r.Next() {
+		end = r.Offset()
+		if dec.Type(r.Record()) != record.MmapMarkers { // those were taken out
+			missing++
+		}
+	}
+	if !in.reached {
+		return 0, nil
+	}
+	_, damaged, err := readSegment(now, func([]byte) error { missing--; return nil })
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil || damaged || missing > 0 {
+		return 0, err
+	}
+	if _, err := f.Seek(end, io.SeekStart); err != nil {
+		return 0, err
+	}
+	rest, err := io.ReadAll(f) // of one commit at most
+	if err != nil || len(bytes.Trim(rest, "\x00")) == 0 || holdsRecord(rest[min(int64(len(rest)), r.Offset()-end):]) {
+		return 0, err
+	}
+	// Not into the file itself: it may have further names.
+	if err := os.WriteFile(path+".tmp", rest, 0o640); err != nil {
+		return 0, err
+	}
+	return int64(len(rest)), fileutil.Replace(path+".tmp", path)
+}
+
+// holdsRecord says that there is a whole part of a record somewhere: what seems cut
+// off then only says of itself that it is longer than it is.
+func holdsRecord(raw []byte) bool {
+	const head = 7 // its kind, two bytes of length, four of checksum
+	for n := 0; n+head < len(raw); n++ {
+		length := int(binary.BigEndian.Uint16(raw[n+1:]))
+		if kind := raw[n] & 7; kind < 1 || kind > 4 || length == 0 || n+head+length > len(raw) {
+			continue
+		}
+		if crc32.Checksum(raw[n+head:n+head+length], castagnoli) == binary.BigEndian.Uint32(raw[n+3:]) {
+			return true
+		}
+	}
+	return false
+}
+
+// ending notes that more was asked of a reader than it has.
+type ending struct {
+	r       io.Reader
+	reached bool
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	e.reached = e.reached || errors.Is(err, io.EOF)
+	return n, err
+}
+
+// boundLogs removes the oldest logs from the quarantine that are too many.
+func (db *DB) boundLogs() error {
+	dir := filepath.Join(db.opts.Dir, quarantineDir)
+	kept, sum := 0, int64(0)
+	for _, name := range slices.Backward(db.Quarantined()) { // by name, which is by time
+		if !strings.HasPrefix(name, logsPrefix) {
+			continue
+		}
+		n, err := treeBytes(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		kept, sum = kept+1, sum+n
+		if kept == 1 || (kept <= maxKeptLogs && sum <= maxKeptLogBytes) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+		db.metrics.quarantineDropped.Inc()
+		db.opts.Logger.Warn("removed an old log from the quarantine, which holds too many", "name", name, "bytes", n)
+	}
+	return nil
+}
+
+func treeBytes(dir string) (sum int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			sum += info.Size()
+		}
+		return err
+	})
+	return sum, err
+}
+
+// openedFile says of the process that had the store open last on which start of the
+// machine it ran, and whether commits waited for the disk.
+const openedFile = "opened.json"
+
+// opened is what the openedFile says.
+type opened struct {
+	Boot string `json:"boot"` // empty where the system does not tell
+	Sync bool   `json:"sync"`
+	now  string // this start of the machine
+}
+
+// noteOpened gives what the process before left, and leaves the same of this one.
+func noteOpened(o Options) (was opened) {
+	path := filepath.Join(o.Dir, openedFile)
+	if raw, err := os.ReadFile(path); err == nil {
+		_ = json.Unmarshal(raw, &was) // without it nothing is promised
+	}
+	if raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		was.now = strings.TrimSpace(string(raw))
+	}
+	if was.Boot == was.now && was.Sync == o.Sync && was.Boot != "" {
+		return was
+	}
+	raw, err := json.Marshal(opened{Boot: was.now, Sync: o.Sync})
+	if err == nil {
+		err = errors.Join(os.WriteFile(path+".tmp", raw, 0o640), fileutil.Replace(path+".tmp", path))
+	}
+	if err != nil { // a full disk keeps nobody from opening, but the old word does not hold any more
+		o.Logger.Warn("note which start of the machine this is", "err", errors.Join(err, os.Remove(path)))
+	}
+	return was
+}
+
+// killedOnly says that whatever was acknowledged was in the log's files: the
+// system holds them over the end of a process, but not over its own.
+func (w opened) killedOnly() bool { return w.Sync || (w.Boot != "" && w.Boot == w.now) }
