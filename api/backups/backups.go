@@ -17,10 +17,10 @@ import (
 // Maker makes backups. *backup.Runner is one.
 type Maker interface {
 	// Begin is fault.ErrConflict while one is made, fault.ErrInvalid when the
-	// server has no folder for them.
+	// server has no place for them.
 	Begin() error
 	Status() backup.Status
-	List() ([]*backup.Manifest, error)
+	List(ctx context.Context) ([]*backup.Manifest, error)
 }
 
 // Backup is a whole backup.
@@ -40,7 +40,7 @@ type State struct {
 	Step        string     `json:"step,omitempty" doc:"What is done now."`
 	DoneBytes   int64      `json:"done_bytes"`
 	TotalBytes  int64      `json:"total_bytes" doc:"0 while it is not known."`
-	CopiedBytes int64      `json:"copied_bytes" doc:"Of these, that were not in the backup folder already."`
+	CopiedBytes int64      `json:"copied_bytes" doc:"Of these, that were not there already."`
 	Error       string     `json:"error,omitempty" doc:"Why the last one failed."`
 	ID          string     `json:"id,omitempty" doc:"Of the last whole one."`
 }
@@ -60,7 +60,7 @@ func Register(api huma.API, maker Maker) {
 		if err := access.Authorize(ctx, access.Admin, "", ""); err != nil {
 			return nil, problem.Error(err)
 		}
-		all, err := maker.List()
+		all, err := maker.List(ctx)
 		if err != nil {
 			return nil, problem.Error(err)
 		}
@@ -72,7 +72,7 @@ func Register(api huma.API, maker Maker) {
 	})
 	huma.Register(api, huma.Operation{
 		OperationID: "create-backup", Method: http.MethodPost, Path: "/backups", Tags: []string{"server"}, DefaultStatus: http.StatusAccepted,
-		Summary: "Begin a backup", Description: "Into the folder that the server was given by --backup-dir. Only what is new there is copied. GET says how far it is.",
+		Summary: "Begin a backup", Description: "Into the folder that the server was given by --backup-dir, or the bucket of --backup-bucket. Only what is new there is copied. GET says how far it is.",
 	}, func(ctx context.Context, _ *struct{}) (*struct{ Body State }, error) {
 		if err := access.Authorize(ctx, access.Admin, "", ""); err != nil {
 			return nil, problem.Error(err)

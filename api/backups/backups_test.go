@@ -33,7 +33,7 @@ func (m *maker) Status() backup.Status {
 	return backup.Status{Running: true, StartedAt: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC), Progress: backup.Progress{Step: "metrics", Done: 1, Total: 3}}
 }
 
-func (m *maker) List() ([]*backup.Manifest, error) {
+func (m *maker) List(context.Context) ([]*backup.Manifest, error) {
 	return []*backup.Manifest{{ID: "b1", Files: []backup.File{{Bytes: 5}, {Bytes: 6}}}}, nil
 }
 

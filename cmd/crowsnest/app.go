@@ -449,8 +449,12 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
+	place, err := a.backupPlace()
+	if err != nil {
+		return nil, err
+	}
 	backups := backup.NewRunner(backup.Options{
-		To: a.settings.backupDir, Data: a.dir.path, Metrics: a.snapshots(), Classes: a.classStores, Lines: a.logs,
+		To: place, Data: a.dir.path, Metrics: a.snapshots(), Classes: a.classStores, Lines: a.logs,
 		Databases: []string{"meta.db", "inventory.db"}, Files: []string{"FORMAT"}, Version: version, Keep: a.settings.backupsKept,
 	}, a.logger.With("part", "backup"), a.registry)
 	gate, err := apiingest.New(apiingest.Options{

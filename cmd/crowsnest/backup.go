@@ -10,14 +10,15 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/api/backups"
 	"github.com/crowsnest-dev/crowsnest/storage/backup"
+	"github.com/crowsnest-dev/crowsnest/storage/bucket"
 )
 
 func newBackup(_ *common) *cobra.Command {
 	var r remote
 	cmd := &cobra.Command{
 		Use: "backup", Short: "Have the server make a backup", Args: args(cobra.NoArgs),
-		Long: "Have the server make a backup into the folder that it was given by --backup-dir, and wait for it. Metrics, log lines, policies, alerts, tokens and the inventory are in it, as they were acknowledged before. " +
-			"Only what is new in the folder is copied, and everything is read once more. An interrupted backup is gone on with by the next.\n\n" + precedence,
+		Long: "Have the server make a backup into the folder that it was given by --backup-dir, or the bucket of --backup-bucket, and wait for it. Metrics, log lines, policies, alerts, tokens and the inventory are in it, as they were acknowledged before. " +
+			"Only what is new there is copied, and what is written is read once more. An interrupted backup is gone on with by the next.\n\n" + precedence,
 		Example: "  crowsnest backup",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := r.open(); err != nil {
@@ -97,19 +98,29 @@ func backupList(cmd *cobra.Command, r *remote) (all backupsAnswer, err error) {
 }
 
 func newRestore(_ *common) *cobra.Command {
-	var from, id, data string
+	var from, fromBucket, id, data string
 	cmd := &cobra.Command{
 		Use: "restore", Short: "Make a data folder of a backup", Args: args(cobra.NoArgs),
 		Long: "Make a new data folder of a backup, for a server that does not run yet. Every file is compared with what the backup says, and every block of samples is read through. " +
 			"An interrupted restore is gone on with when it is asked for again.\n\n" + precedence,
 		Example: `  crowsnest restore --from /backups/crowsnest --to ./data
-  crowsnest restore --from /backups/crowsnest --backup 20261123T100000.000Z --to ./data`,
+  crowsnest restore --from /backups/crowsnest --backup 20261123T100000.000Z --to ./data
+  crowsnest restore --from-bucket bucket.yaml --to ./data`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if from == "" || data == "" {
-				return errors.New("--from and --to are required: the backup folder, and the data folder to make")
+			if (from == "") == (fromBucket == "") || data == "" {
+				return errors.New("--to, and one of --from and --from-bucket, are required: the data folder to make, and the backup folder or the file of the bucket")
+			}
+			place := backup.Folder(from)
+			if fromBucket != "" {
+				b, err := bucket.OpenFile(fromBucket)
+				if err != nil {
+					return err
+				}
+				defer func() { _ = b.Close() }() // read only
+				place = backup.Bucket(b, "", time.Now)
 			}
 			said := time.Time{}
-			m, err := backup.Restore(cmd.Context(), from, id, data, func(p backup.Progress) {
+			m, err := backup.Restore(cmd.Context(), place, id, data, func(p backup.Progress) {
 				if time.Since(said) > time.Second {
 					said = time.Now()
 					fmt.Fprintf(cmd.ErrOrStderr(), "%s: %.0f of %.0f MiB\n", p.Step, mib(p.Done), mib(p.Total))
@@ -124,6 +135,7 @@ func newRestore(_ *common) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "the backup folder")
+	f.StringVar(&fromBucket, "from-bucket", "", "file of the bucket of backups, as the server's --backup-bucket has it")
 	f.StringVar(&id, "backup", "", "which backup; default: the newest")
 	f.StringVar(&data, "to", "", "the data folder to make; it must be empty or not there")
 	return cmd

@@ -13,8 +13,22 @@ import (
 )
 
 func TestABackupBecomesAServerAgain(t *testing.T) {
-	folder := filepath.Join(t.TempDir(), "backups")
-	r := startServer(t, t.TempDir(), func(s *settings) { s.backupDir = folder })
+	t.Run("of a folder", func(t *testing.T) {
+		folder := filepath.Join(t.TempDir(), "backups")
+		becomesAServerAgain(t, func(s *settings) { s.backupDir = folder }, "--from", folder)
+	})
+	t.Run("of a bucket", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "bucket.yaml")
+		if err := os.WriteFile(file, []byte("type: FILESYSTEM\nprefix: crowsnest\nconfig: {directory: "+t.TempDir()+"}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		becomesAServerAgain(t, func(s *settings) { s.backupBucket = file }, "--from-bucket", file)
+	})
+}
+
+func becomesAServerAgain(t *testing.T, into func(*settings), from ...string) {
+	t.Helper()
+	r := startServer(t, t.TempDir(), into)
 	if code, body := r.send("POST", wire.PathMetrics, r.ingest, protobuf, remoteWrite(t, "k8s_node_cpu_usage", 42, "node", "n1"), "Content-Encoding", "snappy"); code/100 != 2 {
 		t.Fatalf("write: %d %s", code, body)
 	}
@@ -37,7 +51,7 @@ func TestABackupBecomesAServerAgain(t *testing.T) {
 	r.stop()
 
 	data := filepath.Join(t.TempDir(), "restored")
-	if out, _, err := crowsnest(context.Background(), noEnv, "", "restore", "--from", folder, "--to", data); err != nil || !strings.Contains(out, "--data "+data) {
+	if out, _, err := crowsnest(context.Background(), noEnv, "", append([]string{"restore", "--to", data}, from...)...); err != nil || !strings.Contains(out, "--data "+data) {
 		t.Fatalf("restore: %s %v", out, err)
 	}
 	r = startServer(t, data, nil)
@@ -53,7 +67,7 @@ func TestABackupBecomesAServerAgain(t *testing.T) {
 	if _, _, err := crowsnest(context.Background(), noEnv, "", "backup", "--server", r.URL()); err == nil || !strings.Contains(err.Error(), "--backup-dir") {
 		t.Errorf("without a folder: %v", err)
 	}
-	if _, _, err := crowsnest(context.Background(), noEnv, "", "restore", "--from", folder, "--to", data); err == nil || !strings.Contains(err.Error(), "not empty") {
+	if _, _, err := crowsnest(context.Background(), noEnv, "", append([]string{"restore", "--to", data}, from...)...); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("over a data folder: %v", err)
 	}
 }
@@ -70,5 +84,9 @@ func TestADataFolderThatIsNotWholeIsRefused(t *testing.T) {
 	s.data, s.listen, s.backupDir = data, "127.0.0.1:0", filepath.Join(data, "backups")
 	if err := s.check(); err == nil || !strings.Contains(err.Error(), "backup-dir") {
 		t.Errorf("backups in the data folder: %v", err)
+	}
+	s.backupDir, s.backupBucket = t.TempDir(), "bucket.yaml"
+	if err := s.check(); err == nil || !strings.Contains(err.Error(), "backup-bucket") {
+		t.Errorf("two places: %v", err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/backup"
+	"github.com/crowsnest-dev/crowsnest/storage/bucket"
 	"github.com/crowsnest-dev/crowsnest/storage/classes"
 	"github.com/crowsnest-dev/crowsnest/storage/metrics"
 	remotestore "github.com/crowsnest-dev/crowsnest/storage/remote"
@@ -120,6 +121,26 @@ func httpConfig(flag, file string) (promconfig.HTTPClientConfig, error) {
 	cfg.SetDirectory(filepath.Dir(file))
 	cfg.FollowRedirects = false
 	return cfg, nil
+}
+
+// backupPlace is where backups go; nil when nowhere.
+func (a *app) backupPlace() (backup.Place, error) {
+	switch s := a.settings; {
+	case s.backupDir != "":
+		return backup.Folder(s.backupDir), nil
+	case s.backupBucket != "":
+		b, err := bucket.OpenFile(s.backupBucket)
+		if err != nil {
+			return nil, err
+		}
+		a.closer.add("bucket of backups", b.Close)
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("name this server to others that may use the bucket: %w", err)
+		}
+		return backup.Bucket(b, host+":"+a.dir.path, time.Now), nil
+	}
+	return nil, nil
 }
 
 // snapshots gives what backups take of the samples: nothing where they are with

@@ -27,6 +27,7 @@ const (
 type settings struct {
 	data         string
 	backupDir    string
+	backupBucket string // file
 	backupsKept  int
 	listen       string
 	adminListen  string
@@ -72,6 +73,7 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.data, "data", "./data", "folder of all that the server keeps; made when it is not there")
 	f.StringVar(&s.backupDir, "backup-dir", "", "folder for backups, outside the data folder; no backups when empty")
+	f.StringVar(&s.backupBucket, "backup-bucket", "", "file of a bucket for backups in place of a folder, as Thanos' --objstore.config-file has it: S3 or FILESYSTEM; each server needs a prefix of its own")
 	f.IntVar(&s.backupsKept, "backups-kept", s.backupsKept, "backups that stay; older ones are removed after each new one; 0 for all")
 	f.StringVar(&s.listen, "listen", defaultListen, "address to listen on; other than loopback only with --api-token-file")
 	f.StringVar(&s.adminListen, "admin-listen", "", "address for profiling (/debug/pprof), for example 127.0.0.1:7421; off when empty")
@@ -140,6 +142,9 @@ func (s *settings) check() error {
 	}
 	if s.backupDir != "" && inside(s.backupDir, s.data) {
 		fs.Add("backup-dir", "must lie outside the data folder, best on another disk", s.backupDir)
+	}
+	if s.backupDir != "" && s.backupBucket != "" {
+		fs.Add("backup-bucket", "is another place than --backup-dir: give one of them", s.backupBucket)
 	}
 	if s.backupsKept < 0 {
 		fs.Add("backups-kept", "must not be negative", s.backupsKept)

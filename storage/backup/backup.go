@@ -2,7 +2,7 @@
 // server, what it consists of, and how a data folder is made of it again. It
 // must not know who asks for one.
 //
-// A backup folder holds any number of backups. What is large and never changes,
+// A folder or a bucket holds any number of backups. What is large and never changes,
 // the index and chunks of metrics blocks and the parts of log lines, lies in it
 // once, however many backups hold it; so that a backup copies what is new.
 //
@@ -68,6 +68,8 @@ const (
 	logsPart    = "logs/"
 	// snapshotDir, in a store's folder, is there while a backup is made.
 	snapshotDir = "snapshot.tmp"
+	// stagingDir, in the data folder, holds copies of databases meanwhile.
+	stagingDir = "backup.tmp"
 )
 
 // Manifest says what a backup consists of.
@@ -104,7 +106,7 @@ type Progress struct {
 
 // Options of Create.
 type Options struct {
-	To      string // the backup folder, required; made when it is not there
+	To      Place  // required
 	Data    string // the data folder, required
 	Metrics Metrics
 	// Classes gives the stores of further classes of samples, by class; default none.
@@ -125,7 +127,7 @@ type Options struct {
 
 func (o *Options) complete() error {
 	var errs []error
-	if o.To == "" || o.Data == "" || o.Metrics == nil {
+	if o.To == nil || o.Data == "" || o.Metrics == nil {
 		errs = append(errs, errors.New("backup: To, Data and Metrics are required"))
 	}
 	if o.Keep < 0 {
@@ -151,84 +153,65 @@ func Create(ctx context.Context, o Options) (_ *Manifest, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	unlock, err := lock(o.To)
+	unlock, err := o.To.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := removeParts(o.To); err != nil {
-		return nil, err
-	}
 	now := o.Now().UTC()
 	m := &Manifest{Format: format, ID: now.Format("20060102T150405.000Z"), CreatedAt: now, Version: o.Version}
-	dir := filepath.Join(o.To, backupsDir, m.ID+partial)
-	if err := os.MkdirAll(filepath.Join(dir, filesDir), 0o700); err != nil {
+	if err := o.To.begin(ctx, m.ID); err != nil {
 		return nil, fmt.Errorf("backup: %w", err)
 	}
 	c := &copier{ctx: ctx, report: o.Progress}
+	staging := filepath.Join(o.Data, stagingDir)
+	if err := errors.Join(os.RemoveAll(staging), os.MkdirAll(staging, 0o700)); err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(staging)) }()
 
 	c.step("databases")
 	for _, name := range o.Databases {
-		to := filepath.Join(dir, filesDir, name)
-		if err := copyDatabase(ctx, filepath.Join(o.Data, name), to); err != nil {
+		copied := filepath.Join(staging, name)
+		err := copyDatabase(ctx, filepath.Join(o.Data, name), copied)
+		if err == nil {
+			err = c.add(o.To, m, copied, name)
+		}
+		if err = errors.Join(err, os.RemoveAll(copied)); err != nil {
 			return nil, fmt.Errorf("backup %s: %w", name, err)
 		}
-		f, err := c.sum(to)
-		if err != nil {
-			return nil, fmt.Errorf("backup %s: %w", name, err)
-		}
-		f.Path = name
-		m.Files = append(m.Files, f)
 	}
 	for _, name := range o.Files {
-		info, err := os.Stat(filepath.Join(o.Data, name))
-		if err != nil {
+		if err := c.add(o.To, m, filepath.Join(o.Data, name), name); err != nil {
 			return nil, fmt.Errorf("backup %s: %w", name, err)
 		}
-		c.at.Total += info.Size()
-		f, err := c.sum(filepath.Join(o.Data, name))
-		if err == nil {
-			f.Path = name
-			err = c.copy(filepath.Join(o.Data, name), whereIn(o.To, dir, f), f)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("backup %s: %w", name, err)
-		}
-		m.Files = append(m.Files, f)
 	}
 
-	files, err := c.store(o, metricsPart, "samples", o.Metrics.SnapshotBlocks, dir)
-	if err != nil {
+	if err := c.store(o, m, metricsPart, "samples", o.Metrics.SnapshotBlocks); err != nil {
 		return nil, fmt.Errorf("backup metrics: %w", err)
 	}
-	m.Files = append(m.Files, files...)
 	further := o.Classes()
 	for _, name := range slices.Sorted(maps.Keys(further)) {
-		if files, err = c.store(o, classesPart+name+"/", "samples of class "+name, further[name].SnapshotBlocks, dir); err != nil {
+		if err := c.store(o, m, classesPart+name+"/", "samples of class "+name, further[name].SnapshotBlocks); err != nil {
 			return nil, fmt.Errorf("backup metrics of class %s: %w", name, err)
 		}
-		m.Files = append(m.Files, files...)
 	}
 	if o.Lines != nil {
-		if files, err = c.store(o, logsPart, "log lines", o.Lines.Snapshot, dir); err != nil {
+		if err := c.store(o, m, logsPart, "log lines", o.Lines.Snapshot); err != nil {
 			return nil, fmt.Errorf("backup logs: %w", err)
 		}
-		m.Files = append(m.Files, files...)
 	}
 
 	raw, err := json.MarshalIndent(m, "", " ")
 	if err != nil {
 		return nil, err
 	}
-	if err := writeSynced(filepath.Join(dir, manifestFile), raw); err != nil {
-		return nil, fmt.Errorf("backup: %w", err)
-	}
-	if err := fileutil.Replace(dir, filepath.Join(o.To, backupsDir, m.ID)); err != nil {
+	if err := o.To.seal(ctx, m.ID, raw); err != nil {
 		return nil, fmt.Errorf("backup: %w", err)
 	}
 	if o.Keep > 0 {
 		c.step("removing old ones")
-		if err := prune(o.To, o.Keep); err != nil {
+		if err := o.To.prune(ctx, o.Keep); err != nil {
 			return m, fmt.Errorf("the backup is made; removing old ones: %w", err)
 		}
 	}
@@ -236,17 +219,35 @@ func Create(ctx context.Context, o Options) (_ *Manifest, err error) {
 	return m, nil
 }
 
-// store takes a snapshot of a store and copies what the backup folder does not
-// have of it.
-func (c *copier) store(o Options, part, what string, take func(context.Context, string) error, dir string) (out []File, err error) {
+// add has a file be part of the backup.
+func (c *copier) add(to Place, m *Manifest, from, path string) error {
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	c.at.Total += info.Size()
+	f, err := c.sum(from)
+	if err != nil {
+		return err
+	}
+	f.Path = path
+	if err := to.put(c, m.ID, from, f); err != nil {
+		return err
+	}
+	m.Files = append(m.Files, f)
+	return nil
+}
+
+// store takes a snapshot of a store and copies what is not there of it.
+func (c *copier) store(o Options, m *Manifest, part, what string, take func(context.Context, string) error) (err error) {
 	c.step("snapshot of " + what)
 	snapshot := filepath.Join(o.Data, part, snapshotDir) // the same file system, as second names need
 	if err := os.RemoveAll(snapshot); err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(snapshot)) }()
 	if err := take(c.ctx, snapshot); err != nil {
-		return nil, err
+		return err
 	}
 	c.step(what)
 	var sources []string
@@ -263,29 +264,30 @@ func (c *copier) store(o Options, part, what string, take func(context.Context, 
 		return nil
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return err
 	}
 	for _, from := range sources {
 		rel, err := filepath.Rel(snapshot, from)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		f, err := c.sum(from)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		f.Path = part + filepath.ToSlash(rel)
-		if err := c.copy(from, whereIn(o.To, dir, f), f); err != nil {
-			return nil, err
+		if err := o.To.put(c, m.ID, from, f); err != nil {
+			return err
 		}
-		out = append(out, f)
+		m.Files = append(m.Files, f)
 	}
-	return out, nil
+	return nil
 }
 
 // clean removes snapshots that a kill left behind: they hold disk space.
 func clean(data string) error {
 	dirs, err := filepath.Glob(filepath.Join(data, classesPart, "*"))
+	err = errors.Join(err, os.RemoveAll(filepath.Join(data, stagingDir)))
 	for _, dir := range append(dirs, filepath.Join(data, metricsPart), filepath.Join(data, logsPart)) {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, snapshotDir)))
 	}
@@ -312,143 +314,6 @@ func immutable(rel string) bool {
 	return len(parts) > 1 && (parts[1] == "index" || parts[1] == "chunks")
 }
 
-// List gives the whole backups of a folder, the newest last.
-func List(folder string) ([]*Manifest, error) {
-	entries, err := os.ReadDir(filepath.Join(folder, backupsDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list backups: %w", err)
-	}
-	var out []*Manifest
-	for _, e := range entries {
-		if !e.IsDir() || strings.HasSuffix(e.Name(), partial) {
-			continue
-		}
-		m, err := readManifest(filepath.Join(folder, backupsDir, e.Name()))
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, m)
-	}
-	slices.SortFunc(out, func(a, b *Manifest) int { return strings.Compare(a.ID, b.ID) })
-	return out, nil
-}
-
-func readManifest(dir string) (*Manifest, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, manifestFile))
-	if err != nil {
-		return nil, fmt.Errorf("read backup: %w", err)
-	}
-	m := &Manifest{}
-	if err := json.Unmarshal(raw, m); err != nil {
-		return nil, fmt.Errorf("read backup %s: %w: %v", dir, fault.ErrMalformed, err)
-	}
-	if m.Format > format {
-		return nil, fmt.Errorf("backup %s has format %d, this version knows up to %d: use the newer version that made it: %w", dir, m.Format, format, fault.ErrInvalid)
-	}
-	for _, f := range m.Files {
-		if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
-			return nil, fmt.Errorf("backup %s names the file %q, which lies outside: %w", dir, f.Path, fault.ErrMalformed)
-		}
-		if raw, err := hex.DecodeString(f.SHA256); err != nil || len(raw) != sha256.Size {
-			return nil, fmt.Errorf("backup %s has no checksum of %s: %w", dir, f.Path, fault.ErrMalformed)
-		}
-	}
-	return m, nil
-}
-
-// where a file of a backup lies in the backup folder.
-func where(folder, id string, f File) string {
-	return whereIn(folder, filepath.Join(folder, backupsDir, id), f)
-}
-
-// whereIn is where for a backup whose own folder is given.
-func whereIn(folder, own string, f File) string {
-	if strings.HasPrefix(f.Path, logsPart) {
-		return filepath.Join(folder, linesDir, f.SHA256[:2], f.SHA256)
-	}
-	rel, block := inBlock(f.Path)
-	switch {
-	case !block:
-		return filepath.Join(own, filesDir, filepath.FromSlash(f.Path))
-	case immutable(rel):
-		return filepath.Join(folder, blocksDir, filepath.FromSlash(rel))
-	}
-	return filepath.Join(own, blocksDir, filepath.FromSlash(rel))
-}
-
-// prune removes all but the newest backups, and blocks that none has any more.
-func prune(folder string, keep int) error {
-	all, err := List(folder)
-	if err != nil {
-		return err
-	}
-	for len(all) > keep {
-		if err := os.RemoveAll(filepath.Join(folder, backupsDir, all[0].ID)); err != nil {
-			return err
-		}
-		all = all[1:]
-	}
-	used := map[string]bool{} // blocks by id, files of lines by checksum
-	for _, m := range all {
-		for _, f := range m.Files {
-			if rel, ok := inBlock(f.Path); ok {
-				id, _, _ := strings.Cut(rel, "/")
-				used[id] = true
-			} else if strings.HasPrefix(f.Path, logsPart) {
-				used[f.SHA256] = true
-			}
-		}
-	}
-	if err := removeUnused(filepath.Join(folder, blocksDir), "*", used); err != nil {
-		return err
-	}
-	return removeUnused(filepath.Join(folder, linesDir), "*/*", used)
-}
-
-func removeUnused(dir, pattern string, used map[string]bool) error {
-	paths, err := filepath.Glob(filepath.Join(dir, pattern))
-	if err != nil {
-		return err
-	}
-	for _, path := range paths {
-		if !used[filepath.Base(path)] {
-			if err := os.RemoveAll(path); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// removeParts removes backups that were interrupted. Their blocks stay.
-func removeParts(folder string) error {
-	parts, err := filepath.Glob(filepath.Join(folder, backupsDir, "*"+partial))
-	if err != nil {
-		return err
-	}
-	for _, p := range parts {
-		if err := os.RemoveAll(p); err != nil {
-			return fmt.Errorf("backup: %w", err)
-		}
-	}
-	return nil
-}
-
-// lock keeps a second backup away from the folder.
-func lock(folder string) (unlock func() error, err error) {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, fmt.Errorf("the backup folder %s cannot be made: %w: %w", folder, fault.ErrUnavailable, err)
-	}
-	l, _, err := fileutil.Flock(filepath.Join(folder, lockFile))
-	if err != nil {
-		return nil, fmt.Errorf("another backup works on %s: %w: %w", folder, fault.ErrConflict, err)
-	}
-	return l.Release, nil
-}
-
 // copier copies files and tells how far it is.
 type copier struct {
 	ctx    context.Context
@@ -466,9 +331,9 @@ func (c *copier) done(n int64) {
 	c.report(c.at)
 }
 
-// copy copies a file of which the size and checksum are known, unless the same
-// is there already, and reads what it wrote.
-func (c *copier) copy(from, to string, want File) error {
+// copy copies what is read to a file, of which the size and checksum are known,
+// unless the same is there already, and reads what it wrote.
+func (c *copier) copy(open func() (io.ReadCloser, error), name, to string, want File) error {
 	defer func() { c.done(want.Bytes) }()
 	same := func(path string) (bool, error) {
 		have, err := c.sum(path)
@@ -480,18 +345,18 @@ func (c *copier) copy(from, to string, want File) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return err
 	}
-	if err := c.write(from, to+partial); err != nil {
-		return errors.Join(err, os.Remove(to+partial))
+	if err := c.write(open, to+partial); err != nil {
+		return errors.Join(err, os.RemoveAll(to+partial))
 	}
 	if yes, err := same(to + partial); !yes {
-		return errors.Join(fmt.Errorf("%s is damaged: its checksum is not %s: %w", from, want.SHA256, fault.ErrInvalid), err, os.Remove(to+partial))
+		return errors.Join(fmt.Errorf("%s is damaged: its checksum is not %s: %w", name, want.SHA256, fault.ErrInvalid), err, os.Remove(to+partial))
 	}
 	c.at.Copied += want.Bytes
 	return fileutil.Replace(to+partial, to)
 }
 
-func (c *copier) write(from, to string) (err error) {
-	in, err := os.Open(filepath.Clean(from))
+func (c *copier) write(open func() (io.ReadCloser, error), to string) (err error) {
+	in, err := open()
 	if err != nil {
 		return err
 	}
@@ -514,6 +379,10 @@ func (c *copier) sum(path string) (f File, err error) {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
+	return c.sumOf(in)
+}
+
+func (c *copier) sumOf(in io.Reader) (File, error) {
 	h := sha256.New()
 	n, err := io.Copy(h, reader{c.ctx, in})
 	return File{Bytes: n, SHA256: hex.EncodeToString(h.Sum(nil))}, err

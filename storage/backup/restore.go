@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,11 +23,11 @@ const restoringFile = "RESTORING"
 // must be empty, not there, or one whose restore of the same backup was
 // interrupted: that goes on. Every file is compared with what the backup says,
 // and every block read through.
-func Restore(ctx context.Context, folder, id, data string, progress func(Progress)) (*Manifest, error) {
+func Restore(ctx context.Context, from Place, id, data string, progress func(Progress)) (*Manifest, error) {
 	if progress == nil {
 		progress = func(Progress) {}
 	}
-	m, err := find(folder, id)
+	m, err := find(ctx, from, id)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +39,8 @@ func Restore(ctx context.Context, folder, id, data string, progress func(Progres
 	blocks := map[string]bool{}
 	for _, f := range m.Files {
 		to := filepath.Join(data, filepath.FromSlash(f.Path))
-		if err := c.copy(where(folder, m.ID, f), to, f); err != nil {
+		open := func() (io.ReadCloser, error) { return from.open(ctx, m.ID, f) }
+		if err := c.copy(open, f.Path, to, f); err != nil {
 			if errors.Is(err, fault.ErrInvalid) {
 				err = fmt.Errorf("take an older backup: %w", err)
 			}
@@ -63,8 +65,8 @@ func Restore(ctx context.Context, folder, id, data string, progress func(Progres
 	return m, nil
 }
 
-func find(folder, id string) (*Manifest, error) {
-	all, err := List(folder)
+func find(ctx context.Context, from Place, id string) (*Manifest, error) {
+	all, err := List(ctx, from)
 	if err != nil {
 		return nil, err
 	}
@@ -79,9 +81,9 @@ func find(folder, id string) (*Manifest, error) {
 		have = append(have, m.ID)
 	}
 	if len(have) == 0 {
-		return nil, fmt.Errorf("%s holds no whole backup: %w", folder, fault.ErrNotFound)
+		return nil, fmt.Errorf("%s holds no whole backup: %w", from, fault.ErrNotFound)
 	}
-	return nil, fmt.Errorf("%s holds no backup %q, but %s: %w", folder, id, strings.Join(have, ", "), fault.ErrNotFound)
+	return nil, fmt.Errorf("%s holds no backup %q, but %s: %w", from, id, strings.Join(have, ", "), fault.ErrNotFound)
 }
 
 // begin takes the folder for the backup.

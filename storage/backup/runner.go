@@ -35,7 +35,7 @@ type Status struct {
 	ID        string // of the last whole one
 }
 
-// NewRunner makes a runner. An empty o.To is one that refuses to begin.
+// NewRunner makes a runner. Without o.To it refuses to begin.
 func NewRunner(o Options, log *slog.Logger, reg prometheus.Registerer) *Runner {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -83,18 +83,18 @@ func (r *Runner) one(ctx context.Context) {
 	if err != nil {
 		r.status.Error = err.Error()
 		r.failed.Inc()
-		r.log.Error("backup", "to", o.To, "err", err)
+		r.log.Error("backup", "to", o.To.String(), "err", err)
 		return
 	}
-	r.log.Info("backup made", "to", o.To, "id", m.ID, "bytes", m.Bytes(), "copied_bytes", r.status.Progress.Copied,
+	r.log.Info("backup made", "to", o.To.String(), "id", m.ID, "bytes", m.Bytes(), "copied_bytes", r.status.Progress.Copied,
 		"took_seconds", r.status.EndedAt.Sub(r.status.StartedAt).Seconds())
 }
 
 // Begin asks for a backup. fault.ErrConflict while one is made, fault.ErrInvalid
 // when the server was given no folder for it.
 func (r *Runner) Begin() error {
-	if r.opts.To == "" {
-		return fmt.Errorf("the server was started without --backup-dir, a folder for backups: %w", fault.ErrInvalid)
+	if r.opts.To == nil {
+		return fmt.Errorf("the server was started without --backup-dir, a folder for backups, or --backup-bucket: %w", fault.ErrInvalid)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -113,10 +113,10 @@ func (r *Runner) Status() Status {
 	return r.status
 }
 
-// List gives the whole backups, the newest last; none without a folder.
-func (r *Runner) List() ([]*Manifest, error) {
-	if r.opts.To == "" {
+// List gives the whole backups, the newest last; none without a place for them.
+func (r *Runner) List(ctx context.Context) ([]*Manifest, error) {
+	if r.opts.To == nil {
 		return nil, nil
 	}
-	return List(r.opts.To)
+	return List(ctx, r.opts.To)
 }

@@ -63,6 +63,9 @@ func (w requests) put(req *prompb.WriteRequest) (int, error) {
 
 // writeStream computes [from, to) by the collector's own code.
 func writeStream(ctx context.Context, path string, o simulate.Options, from, to time.Time) (_ *stream, err error) {
+	if o.Now == nil { // a fleet does not go back from where it begins
+		o.Now = func() time.Time { return from }
+	}
 	fleet, err := simulate.New(o)
 	if err != nil {
 		return nil, err

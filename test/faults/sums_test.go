@@ -204,7 +204,7 @@ func TestKilledServerSumsEachInterval(t *testing.T) {
 func TestKilledServerHasTheAggregatesOfItsSamples(t *testing.T) {
 	const (
 		days   = 13 // days are merged once ten are there
-		every  = 20 * time.Minute
+		every  = 30 * time.Minute
 		steps  = int(days * 24 * time.Hour / every)
 		made   = days - 3 // what is younger than 48 h is not made, nor what may be in memory
 		lately = -20*time.Hour + time.Minute

@@ -69,7 +69,7 @@ export interface paths {
         put?: never;
         /**
          * Begin a backup
-         * @description Into the folder that the server was given by --backup-dir. Only what is new there is copied. GET says how far it is.
+         * @description Into the folder that the server was given by --backup-dir, or the bucket of --backup-bucket. Only what is new there is copied. GET says how far it is.
          */
         post: operations["create-backup"];
         delete?: never;
@@ -3538,7 +3538,7 @@ export interface components {
         State: {
             /**
              * Format: int64
-             * @description Of these, that were not in the backup folder already.
+             * @description Of these, that were not there already.
              */
             copied_bytes: number;
             /** Format: int64 */
