@@ -160,7 +160,7 @@ func (a *Alert) Facts() routing.Facts {
 	if len(a.Conditions) > 0 && a.Conditions[0].Metric != "" {
 		l["metric"] = a.Conditions[0].Metric
 	}
-	return routing.Facts{ID: a.ID, Labels: l}
+	return routing.Facts{ID: a.ID, Labels: l, Dimensions: a.Dimensions}
 }
 
 // Row is the alert as it is stored.

@@ -3,6 +3,7 @@ package routing
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,9 @@ import (
 type Facts struct {
 	ID     string
 	Labels map[string]string
+	// Dimensions are the labels among them by which a metric tells apart what one
+	// object has several of, as its file systems.
+	Dimensions map[string]string
 }
 
 // Muting is what keeps an alert from being told.
@@ -88,6 +92,10 @@ type inhibition struct {
 // objectLabels name what an alert is about.
 var objectLabels = []string{"cluster", "level", "namespace", "workload_type", "workload", "pod", "container", "node", "service", "volume", "component"}
 
+// allDimensions among the labels that must be alike stands for all that an alert
+// has as dimensions: a full file system says nothing of the one beside it.
+const allDimensions = "dimensions"
+
 // DefaultInhibitions hold unless an inhibition of the same name takes their
 // place or switches them off.
 var DefaultInhibitions = map[string]InhibitionSpec{
@@ -100,8 +108,8 @@ var DefaultInhibitions = map[string]InhibitionSpec{
 		Comment: "A cluster that cannot be reached silences all of it.",
 	},
 	"severities": {
-		Source: []string{`severity="critical"`}, Target: []string{`severity=~"warning|info"`}, Equal: append([]string{"metric"}, objectLabels...),
-		Comment: "The worse of two severities of one object and metric silences the other.",
+		Source: []string{`severity="critical"`}, Target: []string{`severity=~"warning|info"`}, Equal: append([]string{"metric", allDimensions}, objectLabels...),
+		Comment: "The worse of two severities of one object, its dimensions and metric silences the other.",
 	},
 }
 
@@ -303,6 +311,11 @@ func (s *Set) MutedAmong(f Facts, among Sources, t time.Time) []Muting {
 func (x inhibition) alike(f Facts) string {
 	var b strings.Builder
 	for _, l := range x.equal {
+		if l == allDimensions {
+			for _, k := range slices.Sorted(maps.Keys(f.Dimensions)) {
+				b.WriteString(k + "=" + f.Dimensions[k] + "\x01")
+			}
+		}
 		b.WriteString(f.Labels[l])
 		b.WriteByte(0)
 	}

@@ -149,6 +149,18 @@ func TestDefaultInhibitions(t *testing.T) {
 			t.Errorf("%v is muted by %v, want %s", c.f.Labels, got, c.want)
 		}
 	}
+	// Two file systems of one node are not one object.
+	disk := func(severity, mountpoint string) Facts {
+		f := facts("level", "node", "node", "n-1", "cluster", "prod-1", "metric", "fs", "severity", severity, "mountpoint", mountpoint)
+		f.Dimensions = map[string]string{"mountpoint": mountpoint}
+		return f
+	}
+	full := disk("critical", "/var")
+	for mountpoint, want := range map[string]int{"/var": 1, "/data": 0} {
+		if m := set.Muted(disk("warning", mountpoint), []Facts{disk("warning", mountpoint), full}, now); len(m) != want {
+			t.Errorf("%s is muted by %v, want %d", mountpoint, m, want)
+		}
+	}
 	off := false
 	set, err = Compile([]meta.Resource{row(t, meta.KindInhibition, "node-down", InhibitionSpec{Enabled: &off})})
 	if err != nil {
