@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -110,4 +111,57 @@ func playPreset(t *testing.T, p preset.Preset, fixture map[string]string) (fired
 		fired = fired || len(s.engine.alerts) > 0
 	}
 	return fired
+}
+
+// Of a cluster that nothing is heard of one alert speaks, not one for each node;
+// what is wrong with its nodes once it is back is told as ever.
+func TestAClusterThatFallsSilent(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	nodes := []string{"n-1", "n-2", "n-3"}
+	for _, node := range nodes {
+		s.object("node", []string{node})
+	}
+	if err := preset.Install(t.Context(), s.meta, s.now); err != nil {
+		t.Fatal(err)
+	}
+	s.resource(meta.KindTarget, "hook", "")
+	s.resource(meta.KindRoute, "rest", "  default: true\n  targets: [hook]")
+	send := func(n int, from ...string) {
+		for range n {
+			s.now = s.now.Truncate(interval).Add(interval)
+			at := s.now
+			for _, node := range nodes {
+				s.put(s.series("ready", node), at, 1)
+			}
+			for _, node := range from {
+				s.put(labels.FromStrings("__name__", "crowsnest_source_up", "cluster", "prod-1", "node", node, "source", "cadvisor"), at, 1)
+			}
+			s.put(s.series("coverage", ""), at, 1)
+			s.now = at.Add(interval / 100)
+			for _, node := range from {
+				s.engine.Arrived(ingest.Arrival{Cluster: "prod-1", Sender: "node/" + node, Through: at, Interval: interval, ReceivedAt: s.now})
+			}
+			s.engine.Arrived(ingest.Arrival{Cluster: "prod-1", Sender: "cluster", Through: at, Interval: interval, ReceivedAt: s.now})
+			s.engine.RolledUp(rollup.Written{Cluster: "prod-1", At: at})
+			rounds, _, _ := s.engine.next(s.now)
+			for _, r := range rounds {
+				s.engine.evaluate(t.Context(), r)
+			}
+			s.tick()
+		}
+	}
+	send(20, nodes...)
+	s.expect("firing", "none")
+	s.wait(2 * time.Minute)
+	s.expect("firing", "none")
+	s.wait(90 * time.Second)
+	s.expect("firing", "prod-1 critical stale")
+	s.expect("sent", "hook firing")
+	s.wait(40 * time.Minute)
+	s.expect("firing", "n-1 warning stale, n-2 warning stale, n-3 warning stale, prod-1 critical stale")
+	s.expect("sent", "none")
+	send(12, "n-1", "n-2")
+	s.expect("firing", "n-3 warning")
+	s.expect("sent", "hook resolved, hook summary, hook firing")
 }

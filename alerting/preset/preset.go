@@ -36,12 +36,13 @@ var document []byte
 
 // Preset is one policy that comes with the product.
 type Preset struct {
-	Name     string          `json:"name"`
-	Title    string          `json:"title"`
-	Symptom  string          `json:"symptom"`
-	Explains []string        `json:"explains"`
-	Equal    []string        `json:"equal"`
-	Spec     json.RawMessage `json:"spec"`
+	Name     string            `json:"name"`
+	Title    string            `json:"title"`
+	Symptom  string            `json:"symptom"`
+	Labels   map[string]string `json:"labels"`
+	Explains []string          `json:"explains"`
+	Equal    []string          `json:"equal"`
+	Spec     json.RawMessage   `json:"spec"`
 
 	// Fixtures: values by series, in Prometheus' notation, one every 30 s.
 	Fires []map[string]string `json:"fires"`
@@ -71,7 +72,7 @@ func (p Preset) Policy() (*policy.Policy, error) {
 		return nil, fmt.Errorf("read preset %s: %w", p.Name, err)
 	}
 	spec["annotations"] = map[string]string{"summary": p.Title, "description": p.Symptom}
-	doc, err := json.Marshal(map[string]any{"apiVersion": policy.APIVersion, "kind": policy.Kind, "metadata": map[string]any{"name": p.Name}, "spec": spec})
+	doc, err := json.Marshal(map[string]any{"apiVersion": policy.APIVersion, "kind": policy.Kind, "metadata": map[string]any{"name": p.Name, "labels": p.Labels}, "spec": spec})
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +113,7 @@ func (p Preset) rows() ([]meta.Resource, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := []meta.Resource{{Kind: meta.KindPolicy, Name: p.Name, Spec: spec}}
+	out := []meta.Resource{{Kind: meta.KindPolicy, Name: p.Name, Labels: p.Labels, Spec: spec}}
 	if name, inhibition, ok := p.Inhibition(); ok {
 		spec, err := json.Marshal(inhibition)
 		if err != nil {
@@ -167,10 +168,10 @@ func install(tx *meta.Tx, row meta.Resource, now time.Time) error {
 		return err
 	}
 	spec, same, err := keepEnabled(there.Spec, row.Spec)
-	if err != nil || same {
+	if err != nil || same && maps.Equal(there.Labels, row.Labels) {
 		return err
 	}
-	there.Spec, there.UpdatedAt, there.UpdatedBy = spec, now, by
+	there.Labels, there.Spec, there.UpdatedAt, there.UpdatedBy = row.Labels, spec, now, by
 	_, err = tx.UpdateResource(there)
 	return err
 }

@@ -39,7 +39,9 @@ func Presets(divisor int, interval time.Duration) ([]Document, error) {
 		if err != nil {
 			return nil, fmt.Errorf("preset %s: %w", p.Name, err)
 		}
-		out = append(out, document("/policies", meta.KindPolicy, p.Name, spec, Own(spec)))
+		d := document("/policies", meta.KindPolicy, p.Name, spec, Own(spec))
+		d.Body["metadata"] = map[string]any{"name": p.Name, "labels": p.Labels}
+		out = append(out, d)
 		if name, inhibition, ok := p.Inhibition(); ok {
 			out = append(out, document("/inhibitions", meta.KindInhibition, name, inhibition, 0))
 		}
