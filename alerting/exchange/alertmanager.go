@@ -457,6 +457,11 @@ func (in *amImport) mute(where string, path []string, name string) {
 		if t.Location != nil {
 			zone = t.Location.String()
 		}
+		for _, r := range t.DaysOfMonth {
+			if r.Begin > 0 && r.End < -1 {
+				in.out.note(where, "mute_time_intervals %q: days %d to %d of the month: a rule cannot leave out the month's last days, the windows go on to its end", name, r.Begin, r.End)
+			}
+		}
 		for _, span := range spansOf(t.Times) {
 			spec := map[string]any{
 				"matchers": path, "rrule": rruleOf(t, span), "duration": (fmt.Sprintf("%dm", span.EndMinute-span.StartMinute)), "comment": "of Alertmanager's " + name,
@@ -500,10 +505,12 @@ func rruleOf(t timeinterval.TimeInterval, span timeinterval.TimeRange) string {
 	if len(t.DaysOfMonth) > 0 {
 		var days []string
 		for _, r := range t.DaysOfMonth {
-			for d := r.Begin; d <= r.End; d++ {
-				if d != 0 { // between the last and the first
-					days = append(days, strconv.Itoa(d))
-				}
+			end := r.End
+			if r.Begin > 0 && end < 0 { // counted from the month's end
+				end = 31
+			}
+			for d := r.Begin; d <= end; d++ {
+				days = append(days, strconv.Itoa(d))
 			}
 		}
 		parts = append(parts, "BYMONTHDAY="+strings.Join(days, ","))

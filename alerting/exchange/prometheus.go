@@ -128,13 +128,10 @@ func ruleOf(p *policy.Policy, severity catalogue.Severity) (Rule, bool) {
 	named, longest, recover := false, time.Duration(0), time.Duration(0)
 	for i := range s.Conditions {
 		c := &s.Conditions[i]
-		threshold, own, ok := thresholdOf(c, severity)
+		threshold, own, ok := thresholdOf(c, severity, s.Combine == "any")
 		named = named || own
 		if !ok {
-			if s.Combine == "any" || len(s.Conditions) == 1 {
-				continue // it does not speak of this severity
-			}
-			return Rule{}, false
+			continue // it does not speak of this severity
 		}
 		parts = append(parts, exprOf(s, c, threshold))
 		// The first bad period is judged when it ends; "for" begins then.
@@ -172,19 +169,24 @@ func ruleOf(p *policy.Policy, severity catalogue.Severity) (Rule, bool) {
 	return rule, true
 }
 
-// thresholdOf gives a condition's threshold at a severity, else that of the
-// nearest less severe one; own says that it is its own.
-func thresholdOf(c *policy.Condition, severity catalogue.Severity) (v *float64, own, ok bool) {
+// thresholdOf gives what a condition is judged by at a severity; own says that it
+// is its own. Where all must hold, one that lacks the severity is judged by its
+// nearest, the less severe first; where any may, it counts by a more severe one
+// only.
+func thresholdOf(c *policy.Condition, severity catalogue.Severity, either bool) (v *float64, own, ok bool) {
+	of := c.Thresholds.Of
 	if c.Expr != "" && c.Op == "" {
-		return nil, catalogue.Severity(firstOf(c.Severity, string(catalogue.Warning))) == severity, true
+		of = func(s catalogue.Severity) (float64, bool) {
+			return 0, catalogue.Severity(firstOf(c.Severity, string(catalogue.Warning))) == s
+		}
 	}
-	if t, has := c.Thresholds.Of(severity); has {
-		return &t, true, true
-	}
-	for _, s := range []catalogue.Severity{catalogue.Warning, catalogue.Info} {
-		if s.Rank() < severity.Rank() {
-			if t, has := c.Thresholds.Of(s); has {
-				return &t, false, true
+	for d := range len(catalogue.Severities) {
+		for _, rank := range []int{severity.Rank() - d, severity.Rank() + d} {
+			if rank < 1 || rank > len(catalogue.Severities) || either && rank < severity.Rank() {
+				continue
+			}
+			if t, has := of(catalogue.Severities[rank-1]); has {
+				return &t, d == 0, true
 			}
 		}
 	}
