@@ -277,7 +277,7 @@ func (h *Handler) list(r *http.Request) ([]shown, error) {
 		return false, fault.Field{Path: name, Reason: "must be true or false", Value: q.Get(name)}
 	}
 	want := map[string]bool{}
-	for _, name := range []string{"active", "silenced", "inhibited", "unprocessed"} {
+	for _, name := range []string{"active", "silenced", "inhibited", "muted", "unprocessed"} {
 		if want[name], err = flag(name); err != nil {
 			return nil, err
 		}
@@ -343,7 +343,7 @@ func (h *Handler) list(r *http.Request) ([]shown, error) {
 			}
 		}
 		loud := *st.State == models.AlertStatusStateActive
-		if (loud && !want["active"]) || (len(st.SilencedBy) > 0 && !want["silenced"]) || (len(st.InhibitedBy) > 0 && !want["inhibited"]) {
+		if (loud && !want["active"]) || (len(st.SilencedBy) > 0 && !want["silenced"]) || (len(st.InhibitedBy) > 0 && !want["inhibited"]) || (len(st.MutedBy) > 0 && !want["muted"]) {
 			continue
 		}
 		out = append(out, shown{show(a, facts[i], names, st, now), a.IncidentID})
