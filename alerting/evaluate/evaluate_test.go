@@ -259,7 +259,17 @@ func TestProperties(t *testing.T) {
 		for i := range runes {
 			now := t0.Add(time.Duration(i) * time.Minute)
 			in := Input{At: now, Windows: [][]Window{windowsOf(string(runes[:i+1]))}, Newest: now}
-			next, _ := s.Step(r, in)
+			next, cause := s.Step(r, in)
+			was, is := s.Rank(0) > 0, next.Rank(0) > 0
+			if bad := strings.Count(lastOf(runes[:i+1], of), "x"); !was && is && (bad < r.Conditions[0].Need || runes[i] != 'x') {
+				t.Fatalf("it fires on %d bad periods: %s, need %d of %d", bad, runes[:i+1], r.Conditions[0].Need, of)
+			}
+			if good := lastOf(runes[:i+1], r.RecoverAfter); was && !is && strings.Trim(good, ".") != "" {
+				t.Fatalf("it ends on %s: %s, recoverAfter %d", good, runes[:i+1], r.RecoverAfter)
+			}
+			if (cause != "") != (was && !is) {
+				t.Fatalf("an end comes without its cause, or a cause without an end: %s: %q", runes[:i+1], cause)
+			}
 			if runes[i] == '?' && next.Latches != s.Latches {
 				t.Fatalf("a missing period changed the state: %s, need %d of %d, recoverAfter %d", runes[:i+1], r.Conditions[0].Need, of, r.RecoverAfter)
 			}
@@ -268,7 +278,27 @@ func TestProperties(t *testing.T) {
 			}
 			s = next
 		}
+		// Whatever its life was, once all is well it ends, and once only.
+		ends := 0
+		firing := s.Rank(0) > 0
+		for i := range 60 {
+			now := t0.Add(time.Duration(len(runes)+i) * time.Minute)
+			in := Input{At: now, Windows: [][]Window{windowsOf(string(runes) + strings.Repeat(".", i+1))}, Newest: now}
+			var cause Cause
+			if s, cause = s.Step(r, in); cause != "" {
+				ends++
+			}
+		}
+		if s.Rank(0) > 0 || (ends == 1) != firing || ends > 1 {
+			t.Fatalf("after %s it ended %d times, firing: %t", runes, ends, firing)
+		}
 	}
+}
+
+// lastOf gives the newest n periods that have a value.
+func lastOf(runes []byte, n int) string {
+	seen := strings.ReplaceAll(string(runes), "?", "")
+	return seen[max(0, len(seen)-n):]
 }
 
 func samples(interval time.Duration, values ...float64) []Sample {
@@ -277,6 +307,14 @@ func samples(interval time.Duration, values ...float64) []Sample {
 		if !math.IsNaN(v) {
 			out = append(out, Sample{T: t0.Add(time.Duration(i+1) * interval).UnixMilli(), V: v})
 		}
+	}
+	return out
+}
+
+// upTo gives 1, 2, … n.
+func upTo(n int) (out []float64) {
+	for i := range n {
+		out = append(out, float64(i+1))
 	}
 	return out
 }
@@ -296,6 +334,8 @@ func TestWindowStatistics(t *testing.T) {
 		"sum":                               {Series{Statistic: catalogue.Sum}, samples(30*time.Second, 1, 3, 5, 7), "12 4"},
 		"last":                              {Series{Statistic: catalogue.Last}, samples(30*time.Second, 1, 3, 5, 7), "7 3"},
 		"p50":                               {Series{Statistic: catalogue.P50}, samples(30*time.Second, 1, 3, 5, 7), "6 2"},
+		"p95 interpolates":                  {Series{Statistic: catalogue.P95, Interval: time.Second}, samples(time.Second, upTo(120)...), "117.05 57.05"},
+		"p99 interpolates":                  {Series{Statistic: catalogue.P99, Interval: time.Second}, samples(time.Second, upTo(120)...), "119.41 59.41"},
 		"p95 needs 20 samples":              {Series{Statistic: catalogue.P95}, samples(30*time.Second, 1, 3, 5, 7), "? ?"},
 		"half of the samples is enough":     {Series{Statistic: catalogue.Avg}, samples(30*time.Second, none, 3, 5, none), "5 3"},
 		"under half is missing":             {Series{Statistic: catalogue.Avg, Interval: 15 * time.Second}, samples(15*time.Second, 1, none, none, none, 2, none, 4, none), "3 ?"},

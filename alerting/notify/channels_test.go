@@ -115,7 +115,7 @@ func TestChannels(t *testing.T) {
 		"telegram": {TargetSpec{Type: TypeTelegram, Telegram: &Telegram{BotToken: "123456:abcdefghijklmnopqrstuv", ChatID: -100}}, `{"ok":true,"result":{"message_id":1,"chat":{"id":-100}}}`, `{"ok":false,"error_code":400,"description":"chat not found"}`,
 			"api.telegram.org", "/bot123456:abcdefghijklmnopqrstuv/sendMessage", `[CRITICAL] cart in shop`, "RESOLVED"},
 		"pushover": {TargetSpec{Type: TypePushover, Pushover: &Pushover{UserKey: key30, Token: key30}}, `{"status":1}`, "",
-			"api.pushover.net", "/1/messages.json", "", ""},
+			"api.pushover.net", "/1/messages.json", "priority=1", "RESOLVED"},
 		"wechat": {TargetSpec{Type: TypeWeChat, WeChat: &WeChat{CorpID: "corp", AgentID: "7", APISecret: "verysecret", ToUser: "@all"}}, `{"errcode":0,"access_token":"tok"}`, `{"errcode":81013,"errmsg":"invalid","access_token":"tok"}`,
 			"qyapi.weixin.qq.com", "/cgi-bin/message/send", `"touser":"@all"`, "RESOLVED"},
 		"wecom": {TargetSpec{Type: TypeWeCom, URL: "https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=verysecret"}, `{"errcode":0}`, `{"errcode":93000,"errmsg":"invalid webhook url verysecret"}`,
@@ -139,16 +139,16 @@ func TestChannels(t *testing.T) {
 				t.Fatalf("got %+v", a)
 			}
 			last := s.got[len(s.got)-1]
-			if last.host != tc.host || last.path != tc.path || !bytes.Contains(last.body, []byte(tc.has)) {
-				t.Errorf("sent %s%s: %s", last.host, last.path, last.body)
+			if last.host != tc.host || last.path != tc.path || !strings.Contains(last.query+string(last.body), tc.has) {
+				t.Errorf("sent %s%s?%s: %s", last.host, last.path, last.query, last.body)
 			}
 			if bytes.Contains(last.body, []byte("{{ index")) || (strings.Contains(last.contentType, "json") && !json.Valid(last.body)) {
 				t.Errorf("the body is %s", last.body)
 			}
 			send(sample(incident.Resolved))
 			last = s.got[len(s.got)-1]
-			if !strings.Contains(last.path+string(last.body), tc.resolved) {
-				t.Errorf("a resolve is %s %s", last.path, last.body)
+			if !strings.Contains(last.path+last.query+string(last.body), tc.resolved) {
+				t.Errorf("a resolve is %s?%s %s", last.path, last.query, last.body)
 			}
 
 			s.status = 503

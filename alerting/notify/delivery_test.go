@@ -609,3 +609,28 @@ func TestADeadTargetSlowsNoOther(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+// A template that fails when it is rendered keeps nobody from being told: a plain
+// text arrives, and the delivery says what is wrong with the template.
+func TestTheFaultOfATemplateIsShown(t *testing.T) {
+	s := &script{answers: []int{200}}
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	b := newBox(t, srv.URL)
+	spec := *hook(srv.URL).Spec
+	spec.Format, spec.Template = FormatTemplate, &BodyTemplate{Body: `{"a": "{{ index .alerts 7 }}"}`, ContentType: contentJSON}
+	b.target("tgt_1", "hook", spec)
+	m := sample(incident.Firing)
+	n := meta.Notification{ID: m.ID, IncidentID: "inc_1", TargetID: "tgt_1", Type: string(m.Type), Sequence: 1, Body: bodyOf(t, m), CreatedAt: b.clock(), NextAt: b.clock(), GiveUpAt: b.clock().Add(time.Hour)}
+	if err := b.db.Update(context.Background(), func(tx *meta.Tx) error { return tx.Enqueue(n) }); err != nil {
+		t.Fatal(err)
+	}
+	b.outbox.Wake()
+	n = b.until(m.ID, state(meta.NotificationDelivered))
+	if !strings.Contains(n.Error, "template: ") || !strings.Contains(n.Error, "index") || !strings.Contains(n.Error, "a plain text was sent") {
+		t.Errorf("the fault is %q", n.Error)
+	}
+	if got := s.got(); !strings.Contains(got, `{"text":"[CRITICAL] cart in shop`) {
+		t.Errorf("sent %s", got)
+	}
+}

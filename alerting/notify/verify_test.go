@@ -2,8 +2,12 @@ package notify
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,17 +16,21 @@ import (
 	"testing"
 	"time"
 
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 )
 
 // verifiers are programs around what docs/webhooks.md shows: they read a case
-// and print true or false. The last one is the public library; it is tested
-// where it is installed: npm install --prefix alerting/notify/testdata/verify.
+// and print true or false. The public ones are Standard Webhooks' own libraries.
+// Go's is always there; the others are tested where they are installed:
+// npm ci --prefix alerting/notify/testdata/verify and pip install standardwebhooks.
 var verifiers = map[string]struct {
 	lang, file, tail string
 	run              []string
 }{
-	"go": {"go", "main.go", "", []string{"go", "run"}},
+	"go":        {"go", "main.go", "", []string{"go", "run"}},
+	"public go": {"library", "", "", nil},
 	"python": {"python", "verify.py", `
 import json, sys
 c = json.load(sys.stdin)
@@ -32,6 +40,17 @@ print(str(verify(c["secret"], c["headers"], c["body"].encode())).lower())
 const c = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
 console.log(verify(c.secret, c.headers, Buffer.from(c.body)));
 `, []string{"node"}},
+	"public python": {"", "public.py", `
+import json, sys
+from standardwebhooks.webhooks import Webhook
+c = json.load(sys.stdin)
+ok = True
+try:
+    Webhook(c["secret"]).verify(c["body"], c["headers"])
+except Exception:
+    ok = False
+print(str(ok).lower())
+`, []string{"python3"}},
 	"public javascript": {"", "public.cjs", `
 const { Webhook } = require("standardwebhooks");
 const c = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
@@ -67,28 +86,59 @@ func sampleCode(t *testing.T, page, lang string) string {
 	return code
 }
 
-// What users copy from the documentation accepts what is sent, also a retry
-// after ten minutes and during a rotation, and nothing else.
+// verifierCase is what a verifier is given: a request as it came, and the secret
+// that its receiver knows.
+type verifierCase struct {
+	Secret  string            `json:"secret"`
+	Headers map[string]string `json:"headers"`
+	Body    string            `json:"body"`
+}
+
+// What users copy from the documentation, and what the standard's authors offer,
+// accepts what is sent, also a retry after ten minutes and during a rotation, and
+// nothing else.
 func TestVerifiers(t *testing.T) {
 	page, err := os.ReadFile("../../docs/webhooks.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	var last verifierCase // as it came
+	status := http.StatusOK
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		last = verifierCase{Body: string(body), Headers: map[string]string{}}
+		for _, name := range []string{headerID, headerTimestamp, headerSignature} {
+			last.Headers[name] = r.Header.Get(name)
+		}
+		w.WriteHeader(status)
+	}))
+	defer srv.Close()
+	c := newClient(&Guard{Allowed: loopback}, time.Minute)
+	defer c.close()
 	now := time.Now()
-	before := hook("https://example.com/")
+	before := hook(srv.URL)
 	after := before.Rotate(now, time.Hour)
-	body := bodyOf(t, sample(incident.Firing))
-	type verifierCase struct {
-		Secret  string            `json:"secret"`
-		Headers map[string]string `json:"headers"`
-		Body    string            `json:"body"`
-	}
+	message := noteOf(t, sample(incident.Firing))
 	made := func(to Sealed, secret Secret, at time.Time) verifierCase {
-		return verifierCase{secret.Reveal(), map[string]string{
-			headerID: "ntf_1", headerTimestamp: strconv.FormatInt(at.Unix(), 10), headerSignature: Sign(to.keys(at), "ntf_1", at, body),
-		}, string(body)}
+		t.Helper()
+		want := delivered
+		if status != http.StatusOK {
+			want = retry
+		}
+		if a := c.send(context.Background(), to, message, at); a.outcome != want {
+			t.Fatalf("got %+v", a)
+		}
+		out := last
+		out.Secret = secret.Reveal()
+		return out
 	}
-	first := made(before, before.Secret, now.Add(-10*time.Minute)) // of which the retry is now
+	status = http.StatusServiceUnavailable
+	first := made(before, before.Secret, now.Add(-10*time.Minute))
+	status = http.StatusOK
+	again := made(before, before.Secret, now)
+	if first.Body != again.Body || first.Headers[headerID] != again.Headers[headerID] {
+		t.Errorf("the retry is another message: %v, %v", first.Headers, again.Headers)
+	}
 	tampered := made(before, before.Secret, now)
 	tampered.Body = strings.Replace(tampered.Body, "critical", "info", 1)
 	cases := []struct {
@@ -98,7 +148,7 @@ func TestVerifiers(t *testing.T) {
 	}{
 		{"fresh", made(before, before.Secret, now), "true"},
 		{"the first attempt, ten minutes late", first, "false"},
-		{"its retry after ten minutes", made(before, before.Secret, now), "true"},
+		{"its retry after ten minutes", again, "true"},
 		{"rotation, old key", made(after, before.Secret, now), "true"},
 		{"rotation, new key", made(after, after.Secret, now), "true"},
 		{"another key", made(before, NewSecret(), now), "false"},
@@ -106,6 +156,14 @@ func TestVerifiers(t *testing.T) {
 	}
 	for name, v := range verifiers {
 		t.Run(name, func(t *testing.T) {
+			if v.lang == "library" {
+				for _, tc := range cases {
+					if got := strconv.FormatBool(verifiedByLibrary(t, tc.c)); got != tc.want {
+						t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+					}
+				}
+				return
+			}
 			if _, err := exec.LookPath(v.run[0]); err != nil {
 				t.Skipf("%s is not installed", v.run[0])
 			}
@@ -113,6 +171,12 @@ func TestVerifiers(t *testing.T) {
 			code := v.tail
 			switch v.lang {
 			case "":
+				if v.run[0] == "python3" {
+					if exec.Command("python3", "-c", "import standardwebhooks").Run() != nil {
+						t.Skip("the public library is not installed: pip install standardwebhooks")
+					}
+					break
+				}
 				dir = filepath.Join("testdata", "verify")
 				if _, err := os.Stat(filepath.Join(dir, "node_modules", "standardwebhooks")); errors.Is(err, os.ErrNotExist) {
 					t.Skip("the public library is not installed: npm ci --prefix alerting/notify/testdata/verify")
@@ -158,4 +222,17 @@ func TestVerifiers(t *testing.T) {
 			}
 		})
 	}
+}
+
+func verifiedByLibrary(t *testing.T, c verifierCase) bool {
+	t.Helper()
+	library, err := standardwebhooks.NewWebhook(c.Secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := http.Header{}
+	for name, value := range c.Headers {
+		h.Set(name, value)
+	}
+	return library.Verify([]byte(c.Body), h) == nil
 }
