@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -33,8 +34,9 @@ import (
 
 const siteInterval = 30 * time.Second
 
-// batchAt is one request of a site's backlog, within a file of all of them.
+// batchAt is one request of a site's backlog, within a file of many.
 type batchAt struct {
+	file   *os.File
 	offset int64
 	size   int
 	at     time.Time
@@ -49,7 +51,7 @@ type site struct {
 	}
 	comp *compute.Computer
 
-	file    *os.File
+	files   []*os.File
 	batches map[string][]batchAt // by sender, oldest first
 	// samples by metric and hour: those at its end included, those at its begin not.
 	samples map[string]map[time.Time]int
@@ -102,8 +104,50 @@ func (s *site) interval(ctx context.Context, at time.Time, count bool) (map[stri
 	return out, nil
 }
 
-// newSite computes what a site measured in [from, to).
-func newSite(ctx context.Context, path string, nodes int, from, to time.Time) (_ *site, err error) {
+// newSite computes what a site measured in [from, to), a part of the time on each
+// CPU. The last part goes on with what is live.
+func newSite(ctx context.Context, path string, nodes int, from, to time.Time) (*site, error) {
+	parts := max(1, min(runtime.NumCPU(), int(to.Sub(from)/time.Hour)))
+	all := make([]*site, parts)
+	each := to.Sub(from) / time.Duration(parts) / siteInterval * siteInterval
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range all {
+		begin, end := from.Add(time.Duration(i)*each), from.Add(time.Duration(i+1)*each)
+		if i == parts-1 {
+			end = to
+		}
+		g.Go(func() (err error) {
+			all[i], err = newPart(ctx, fmt.Sprintf("%s-%d", path, i), nodes, begin, end, i > 0)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	last := all[parts-1]
+	whole := &site{fleet: last.fleet, read: last.read, comp: last.comp, batches: map[string][]batchAt{}, samples: map[string]map[time.Time]int{}}
+	for _, p := range all {
+		whole.files = append(whole.files, p.files...)
+		whole.total += p.total
+		whole.bytes += p.bytes
+		for sender, list := range p.batches {
+			whole.batches[sender] = append(whole.batches[sender], list...)
+		}
+		for metric, hours := range p.samples {
+			if whole.samples[metric] == nil {
+				whole.samples[metric] = map[time.Time]int{}
+			}
+			for hour, n := range hours {
+				whole.samples[metric][hour] += n
+			}
+		}
+	}
+	return whole, nil
+}
+
+// newPart computes a part of it. One that goes on where another one ends computes
+// the interval before its first too, so that it has rates at once.
+func newPart(ctx context.Context, path string, nodes int, from, to time.Time, goesOn bool) (_ *site, err error) {
 	fleet, err := simulate.New(simulate.Options{Nodes: nodes, PodsPerNode: 30, Seed: 4, Churn: simulate.DefaultChurn, Interval: siteInterval})
 	if err != nil {
 		return nil, err
@@ -112,23 +156,30 @@ func newSite(ctx context.Context, path string, nodes int, from, to time.Time) (_
 		fleet: fleet, read: fleet.World().Readings[0], batches: map[string][]batchAt{}, samples: map[string]map[time.Time]int{},
 		comp: compute.New(compute.Options{Role: wire.RoleAll, Sender: wire.Sender(wire.RoleAll, ""), Interval: siteInterval}),
 	}
-	if s.file, err = os.Create(path); err != nil {
+	if goesOn {
+		if _, err := s.interval(ctx, from.Add(-siteInterval), false); err != nil {
+			return nil, err
+		}
+	}
+	file, err := os.Create(path)
+	if err != nil {
 		return nil, err
 	}
-	w := bufio.NewWriterSize(s.file, 1<<20)
+	s.files = []*os.File{file}
+	w := bufio.NewWriterSize(file, 1<<20)
 	for at := from; at.Before(to); at = at.Add(siteInterval) {
 		if err := ctx.Err(); err != nil {
-			return nil, errors.Join(err, s.file.Close())
+			return nil, errors.Join(err, file.Close())
 		}
 		requests, err := s.interval(ctx, at, true)
 		if err != nil {
-			return nil, errors.Join(err, s.file.Close())
+			return nil, errors.Join(err, file.Close())
 		}
 		for sender, body := range requests {
-			s.batches[sender] = append(s.batches[sender], batchAt{s.bytes, len(body), at})
+			s.batches[sender] = append(s.batches[sender], batchAt{file, s.bytes, len(body), at})
 			s.bytes += int64(len(body))
 			if _, err := w.Write(body); err != nil {
-				return nil, errors.Join(err, s.file.Close())
+				return nil, errors.Join(err, file.Close())
 			}
 		}
 	}
@@ -192,7 +243,11 @@ func edgeBacklog(ctx context.Context, b *bench) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.file.Close()
+	defer func() {
+		for _, f := range s.files {
+			_ = f.Close()
+		}
+	}()
 	b.say("%d samples in %.0f MiB wait", s.total, float64(s.bytes)/mib)
 
 	address, err := testbed.FreeAddress()
@@ -302,7 +357,7 @@ func edgeBacklog(ctx context.Context, b *bench) ([]Result, error) {
 			var body []byte
 			for _, one := range list {
 				body = slices.Grow(body[:0], one.size)[:one.size]
-				if _, err := s.file.ReadAt(body, one.offset); err != nil {
+				if _, err := one.file.ReadAt(body, one.offset); err != nil {
 					return err
 				}
 				for {
@@ -343,7 +398,9 @@ func edgeBacklog(ctx context.Context, b *bench) ([]Result, error) {
 			}
 			if killed == 0 && done.Load() > int64(requests)/2 {
 				b.say("kill -9 after %d of %d requests", done.Load(), requests)
+				mu.Lock()
 				killed = max(cpuBefore, 0.001)
+				mu.Unlock()
 				now.Kill()
 				<-now.Done()
 				again, err := start(liveCtx, "site-server-again")
@@ -363,6 +420,12 @@ func edgeBacklog(ctx context.Context, b *bench) ([]Result, error) {
 	})
 	err = g.Wait()
 	took := time.Since(began)
+	mu.Lock()
+	cpu, now := killed-before.CPU.Seconds(), current // of both servers
+	mu.Unlock()
+	if u, err := testbed.UsageOf(now.PID()); err == nil {
+		cpu += u.CPU.Seconds()
+	}
 	if err == nil {
 		err = pause(ctx, 2*siteInterval) // late ones of the live data
 	}
@@ -388,6 +451,7 @@ func edgeBacklog(ctx context.Context, b *bench) ([]Result, error) {
 		return text
 	}
 	return []Result{
+		{Name: "edge_backlog_cpu", Unit: "µs/sample", Ours: cpu * 1e6 / float64(s.total), Command: command, Note: "Of the server, its start after the kill and the live data meanwhile included. " + note},
 		{Name: "edge_backlog", Unit: "min", Ours: took.Minutes(), Bar: bar("<= 15"), Command: command, Note: "Until the last request was acknowledged. " + note},
 		{Name: "edge_backlog_memory", Unit: "MiB", Ours: most - float64(before.Anonymous)/mib, Bar: bar("<= 1024"), Command: command,
 			Note: fmt.Sprintf("Anonymous memory of the server, the most that was seen, above the %.0f MiB that it had with live data alone. %s", float64(before.Anonymous)/mib, note)},

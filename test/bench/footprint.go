@@ -126,7 +126,11 @@ func nodeFootprint(ctx context.Context, b *bench) ([]Result, error) {
 		var extra float64
 		var each []string
 		for _, path := range slices.Sorted(maps.Keys(costs)) {
-			n := after[path] - before[path]
+			counted := path // as the kubelet names it, which cuts all but its metrics' paths
+			if first, _, _ := strings.Cut(path, "/"); first != "metrics" {
+				counted = first
+			}
+			n := after[counted] - before[counted]
 			extra += n * costs[path].Seconds() / b.for_.Seconds()
 			each = append(each, fmt.Sprintf("%s %.1f ms, asked %.0f times", path, float64(costs[path])/float64(time.Millisecond), n))
 		}
