@@ -453,6 +453,49 @@ func TestServicesAndNamespaces(t *testing.T) {
 	})
 }
 
+// A cluster without nodes of its own is measured against its namespaces' quotas,
+// where each with pods has one.
+func TestAnElasticClusterIsMeasuredAgainstItsQuotas(t *testing.T) {
+	virtual := node(func(n *object.Node) { n.Virtual = true })
+	in := func(namespace string) *object.Pod {
+		return pod(func(p *object.Pod) { p.UID, p.Namespace, p.Requests.CPUCores = namespace, namespace, .25 })
+	}
+	quota := func(namespace string, cpu, mem float64) *state.Quota {
+		return &state.Quota{Namespace: namespace, CPUCores: cpu, MemoryBytes: mem}
+	}
+	for name, tc := range map[string]struct {
+		quotas []*state.Quota
+		nodes  []object.Object
+		want   map[string]string
+		lacks  string
+	}{
+		"each namespace has one": {[]*state.Quota{quota("a", 4, 640), quota("b", 1, 0), quota("b", 2, 640)}, nil,
+			map[string]string{"cluster_cpu_core_total{}": "5", "cluster_memory_total{}": "1280", "cluster_rate_cpu_core_request_cluster{}": "10", "cluster_rate_mem_request_bytes_cluster{}": "10"}, ""},
+		"one has none for CPU": {[]*state.Quota{quota("a", 4, 640), quota("b", 0, 640)}, nil,
+			map[string]string{"cluster_cpu_core_total{}": "-", "cluster_rate_cpu_core_request_cluster{}": "-", "cluster_memory_total{}": "1280"}, catalogue.ClusterCPUTotal},
+		"none has one":                    {nil, nil, map[string]string{"cluster_cpu_core_total{}": "-", "cluster_memory_total{}": "-"}, catalogue.ClusterMemTotal},
+		"real nodes are what counts":      {[]*state.Quota{quota("a", 4, 640), quota("b", 4, 640)}, []object.Object{node(func(n *object.Node) { n.Name = "real" })}, map[string]string{"cluster_cpu_core_total{}": "2"}, ""},
+		"an empty namespace adds its own": {[]*state.Quota{quota("a", 4, 640), quota("b", 4, 640), quota("c", 2, 640)}, nil, map[string]string{"cluster_cpu_core_total{}": "10"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := snapshot(append(tc.nodes, virtual, in("a"), in("b"))...)
+			now.Quotas = map[string]*state.Quota{}
+			for i, q := range tc.quotas {
+				now.Quotas[fmt.Sprint(i)] = q
+			}
+			c := run(t, wire.RoleCluster, []step{{30, nil, now, tc.want}})
+			for _, m := range []string{catalogue.ClusterCPUTotal, catalogue.ClusterMemTotal} {
+				if why := c.Unavailable()[m]; (why == catalogue.NoQuota) != (tc.want["cluster_cpu_core_total{}"] == "-" && m == catalogue.ClusterCPUTotal || tc.want["cluster_memory_total{}"] == "-" && m == catalogue.ClusterMemTotal) {
+					t.Errorf("%s lacks because %q", m, why)
+				}
+			}
+			if tc.lacks != "" && c.Unavailable()[tc.lacks] == "" {
+				t.Errorf("%s is not said to lack", tc.lacks)
+			}
+		})
+	}
+}
+
 func restarted(n int, change ...func(*object.Pod)) *object.Pod {
 	return pod(append([]func(*object.Pod){func(p *object.Pod) { p.Containers[0].RestartCount = n }}, change...)...)
 }

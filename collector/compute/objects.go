@@ -353,6 +353,11 @@ func (c *Computer) clusterObjects(at time.Time, now *state.Snapshot) {
 	}
 	nodes, namespaces, workloads := map[string]*sums{}, map[string]*sums{}, map[key]*sums{}
 	var cpuRequested, memRequested float64
+	elastic := real == 0 && len(now.Nodes) > 0
+	if elastic {
+		cpu, mem = quotas(now)
+		c.lackTotals(cpu, mem)
+	}
 	for _, p := range now.Pods {
 		sum(namespaces, p.Namespace).add(p)
 		sum(workloads, workloadKey(p.Namespace, p.Workload)).add(p)
@@ -363,7 +368,7 @@ func (c *Computer) clusterObjects(at time.Time, now *state.Snapshot) {
 			continue
 		}
 		// A virtual node's pods take nothing of what is allocatable.
-		if n := now.Nodes[p.Node]; n != nil && n.Virtual {
+		if n := now.Nodes[p.Node]; n != nil && n.Virtual && !elastic {
 			continue
 		}
 		cpuRequested += p.Requests.CPUCores
@@ -403,6 +408,54 @@ func (c *Computer) clusterObjects(at time.Time, now *state.Snapshot) {
 		c.workloadSums(k, s)
 	}
 	c.platform(at, now)
+}
+
+// quotas gives what the pods of a cluster without nodes of its own may ask for
+// altogether: the least that each namespace's quotas allow, added up. Where a
+// namespace with pods has no quota there is no such bound, and it is 0.
+func quotas(now *state.Snapshot) (cpu, mem float64) {
+	type bound struct{ cpu, mem float64 }
+	bounds := map[string]bound{}
+	least := func(a, b float64) float64 {
+		if a == 0 || b > 0 && b < a {
+			return b
+		}
+		return a
+	}
+	for _, q := range now.Quotas {
+		b := bounds[q.Namespace]
+		bounds[q.Namespace] = bound{least(b.cpu, q.CPUCores), least(b.mem, q.MemoryBytes)}
+	}
+	noCPU, noMem := false, false
+	for _, p := range now.Pods {
+		if p.Phase == object.PhasePending || p.Phase == object.PhaseRunning {
+			b := bounds[p.Namespace]
+			noCPU, noMem = noCPU || b.cpu == 0, noMem || b.mem == 0
+		}
+	}
+	for _, b := range bounds {
+		cpu += b.cpu
+		mem += b.mem
+	}
+	if noCPU {
+		cpu = 0
+	}
+	if noMem {
+		mem = 0
+	}
+	return cpu, mem
+}
+
+// lackTotals says why there is nothing to divide by.
+func (c *Computer) lackTotals(cpu, mem float64) {
+	for total, names := range map[*float64][]string{&cpu: catalogue.OfTotalCPU, &mem: catalogue.OfTotalMemory} {
+		if *total > 0 {
+			continue
+		}
+		for _, name := range names {
+			c.unavailable[name] = catalogue.NoQuota
+		}
+	}
 }
 
 func sum[K comparable](all map[K]*sums, k K) *sums {

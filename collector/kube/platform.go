@@ -94,6 +94,17 @@ func (s *Source) heldPlatformLocked(example any) (uids []string) {
 
 func convertQuota(q *corev1.ResourceQuota) *state.Quota {
 	out := &state.Quota{Namespace: q.Namespace, Name: q.Name, UsedPercent: map[string]float64{}}
+	first := func(names ...corev1.ResourceName) float64 {
+		for _, name := range names {
+			if hard, ok := q.Status.Hard[name]; ok {
+				return hard.AsApproximateFloat64()
+			}
+		}
+		return 0
+	}
+	// "cpu" and "memory" are what Kubernetes takes for requests, too.
+	out.CPUCores = first(corev1.ResourceRequestsCPU, corev1.ResourceCPU, corev1.ResourceLimitsCPU)
+	out.MemoryBytes = first(corev1.ResourceRequestsMemory, corev1.ResourceMemory, corev1.ResourceLimitsMemory)
 	for name, hard := range q.Status.Hard {
 		used := q.Status.Used[name]
 		switch h, u := hard.AsApproximateFloat64(), used.AsApproximateFloat64(); {

@@ -20,7 +20,7 @@ func TestPlatformObjects(t *testing.T) {
 	a.put("/apis/discovery.k8s.io/v1/endpointslices", `{`+meta("own", "e2", "")+`,"addressType":"IPv4","endpoints":[]}`)
 	s := start(t, c, Options{})
 	now := eventually(t, s, "the platform's objects", synced)
-	if q := now.Quotas["q1"]; q == nil || q.UsedPercent["requests.cpu"] != 25 || q.UsedPercent["pods"] != 100 || q.UsedPercent["services"] != 0 {
+	if q := now.Quotas["q1"]; q == nil || q.UsedPercent["requests.cpu"] != 25 || q.UsedPercent["pods"] != 100 || q.UsedPercent["services"] != 0 || q.CPUCores != 4 {
 		t.Errorf("quota %+v", q)
 	}
 	if v := now.Claims["c1"]; v == nil || v.Bound || v.Name != "data" {

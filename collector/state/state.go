@@ -34,10 +34,12 @@ type Autoscaler struct {
 	Current, Desired, Max int
 }
 
-// Quota is a ResourceQuota: the used part of each resource in per cent.
+// Quota is a ResourceQuota: the used part of each resource in per cent, and what
+// pods may ask for, 0 where it does not say.
 type Quota struct {
-	Namespace, Name string
-	UsedPercent     map[string]float64
+	Namespace, Name       string
+	UsedPercent           map[string]float64
+	CPUCores, MemoryBytes float64
 }
 
 // Claim is a PersistentVolumeClaim.

@@ -75,7 +75,7 @@ var extras = []Metric{
 	{
 		Name: "k8s_cluster_rate_mem_usage_bytes_cluster", Title: "Memory with cache", Help: "Memory of all pods, page cache included, of the allocatable memory of all real nodes.",
 		Level: Cluster, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromSamples, Sum: &Summed{Of: PodMemUsage, Per: ClusterMemTotal},
-		Statistic: Avg, Chart: Chart{Group: "memory", Max: 100}, Absent: "there is no allocatable memory to divide by", Lacking: notElastic,
+		Statistic: Avg, Chart: Chart{Group: "memory", Max: 100}, Absent: "there is no allocatable memory to divide by",
 	},
 	{
 		Name: "k8s_cluster_network_receive_bytes_bw", Title: "Network in", Help: "Bytes received by all pods, hostNetwork pods left out.",
@@ -298,12 +298,12 @@ var extras = []Metric{
 	},
 	{
 		Name: "k8s_namespace_rate_cpu_core_used_cluster", Title: "CPU of cluster", Help: "CPU used by the namespace's pods, of the allocatable CPU of all real nodes.",
-		Level: Namespace, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu_cluster"}, Absent: "there is no allocatable CPU to divide by", Lacking: notElastic,
+		Level: Namespace, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu_cluster"}, Absent: "there is no allocatable CPU to divide by",
 		Expr: `100 * k8s_namespace_cpu_core_used / on (cluster) group_left () (k8s_cluster_cpu_core_total > 0)`,
 	},
 	{
 		Name: "k8s_namespace_rate_mem_no_cache_cluster", Title: "Memory of cluster", Help: "Working set of the namespace's pods, of the allocatable memory of all real nodes.",
-		Level: Namespace, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory_cluster"}, Absent: "there is no allocatable memory to divide by", Lacking: notElastic,
+		Level: Namespace, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory_cluster"}, Absent: "there is no allocatable memory to divide by",
 		Expr: `100 * k8s_namespace_mem_no_cache_bytes / on (cluster) group_left () (k8s_cluster_memory_total > 0)`,
 	},
 	{
@@ -367,12 +367,12 @@ var extras = []Metric{
 	},
 	{
 		Name: "k8s_workload_rate_cpu_core_used_cluster", Title: "CPU of cluster", Help: "CPU used by the workload's pods, of the allocatable CPU of all real nodes.",
-		Level: Workload, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu_cluster"}, Absent: "there is no allocatable CPU to divide by", Lacking: notElastic,
+		Level: Workload, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu_cluster"}, Absent: "there is no allocatable CPU to divide by",
 		Expr: `100 * k8s_workload_cpu_core_used / on (cluster) group_left () (k8s_cluster_cpu_core_total > 0)`,
 	},
 	{
 		Name: "k8s_workload_rate_mem_no_cache_cluster", Title: "Memory of cluster", Help: "Working set of the workload's pods, of the allocatable memory of all real nodes.",
-		Level: Workload, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory_cluster"}, Absent: "there is no allocatable memory to divide by", Lacking: notElastic,
+		Level: Workload, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory_cluster"}, Absent: "there is no allocatable memory to divide by",
 		Expr: `100 * k8s_workload_mem_no_cache_bytes / on (cluster) group_left () (k8s_cluster_memory_total > 0)`,
 	},
 	{
@@ -510,12 +510,12 @@ var extras = []Metric{
 	},
 	{
 		Name: "k8s_service_rate_cpu_core_used_cluster", Title: "CPU of cluster", Help: "CPU used by the pods behind the Service, of the allocatable CPU of all real nodes.",
-		Level: Service, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu_cluster"}, Absent: "there is no allocatable CPU to divide by", Lacking: notElastic,
+		Level: Service, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu_cluster"}, Absent: "there is no allocatable CPU to divide by",
 		Expr: `100 * k8s_service_cpu_core_used / on (cluster) group_left () (k8s_cluster_cpu_core_total > 0)`,
 	},
 	{
 		Name: "k8s_service_rate_mem_no_cache_cluster", Title: "Memory of cluster", Help: "Working set of the pods behind the Service, of the allocatable memory of all real nodes.",
-		Level: Service, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory_cluster"}, Absent: "there is no allocatable memory to divide by", Lacking: notElastic,
+		Level: Service, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory_cluster"}, Absent: "there is no allocatable memory to divide by",
 		Expr: `100 * k8s_service_mem_no_cache_bytes / on (cluster) group_left () (k8s_cluster_memory_total > 0)`,
 	},
 	{

@@ -74,6 +74,22 @@ var ContainerDisk = []string{
 	ContainerFSRead, ContainerFSWrite, "k8s_container_fs_read_times", "k8s_container_fs_write_times", PodFSRead, PodFSWrite, PodFSReads, PodFSWrites,
 }
 
+// NoQuota is why OfTotalCPU and OfTotalMemory may be missing.
+const NoQuota = "a cluster without nodes of its own is measured against its namespaces' quotas, and one with pods has none for the resource"
+
+// OfTotalCPU and OfTotalMemory are what a cluster's pods may have, and the metrics
+// that are divided by it.
+var (
+	OfTotalCPU = []string{
+		ClusterCPUTotal, ClusterCPURequestPercent, "k8s_cluster_rate_cpu_core_used_cluster", "k8s_namespace_rate_cpu_core_used_cluster",
+		"k8s_workload_rate_cpu_core_used_cluster", "k8s_service_rate_cpu_core_used_cluster",
+	}
+	OfTotalMemory = []string{
+		ClusterMemTotal, ClusterMemRequestPercent, "k8s_cluster_rate_mem_no_cache_bytes_cluster", "k8s_cluster_rate_mem_usage_bytes_cluster",
+		"k8s_namespace_rate_mem_no_cache_cluster", "k8s_workload_rate_mem_no_cache_cluster", "k8s_service_rate_mem_no_cache_cluster",
+	}
+)
+
 // NoPodTraffic is why PodTraffic may be missing.
 const NoPodTraffic = "the kubelet does not tell the traffic of pods, as where it does not know its container runtime's socket; a collector on the node reads it from /proc"
 
@@ -124,32 +140,28 @@ var core = []Metric{
 		Help:  "CPU used by all pods, of the allocatable CPU of all real nodes.",
 		Level: Cluster, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromSamples,
 		Sum: &Summed{Of: PodCPU, Per: ClusterCPUTotal}, Statistic: Avg, Alert: above(90, 5), Chart: Chart{Group: "cpu", Max: 100},
-		Absent:  "there is no allocatable CPU to divide by",
-		Lacking: map[ClusterKind]string{Elastic: "an elastic cluster has no allocatable total unless a quota sets one"},
+		Absent: "there is no allocatable CPU to divide by",
 	},
 	{
 		Name: ClusterMemUsedPercent, Title: "Memory used (working set)", Core: true,
 		Help:  "Working set of all pods, of the allocatable memory of all real nodes.",
 		Level: Cluster, Unit: Percent, Kind: Gauge, Place: ByServer, From: fromSamples,
 		Sum: &Summed{Of: PodMem, Per: ClusterMemTotal}, Statistic: Avg, Alert: above(90, 5), Chart: Chart{Group: "memory", Max: 100},
-		Absent:  "there is no allocatable memory to divide by",
-		Lacking: map[ClusterKind]string{Elastic: "an elastic cluster has no allocatable total unless a quota sets one"},
+		Absent: "there is no allocatable memory to divide by",
 	},
 	{
 		Name: ClusterCPURequestPercent, Title: "CPU requested", Core: true,
 		Help:  "CPU requests of Pending and Running pods, overhead included, of the allocatable CPU of all real nodes.",
 		Level: Cluster, Unit: Percent, Kind: Gauge, Place: ByCluster, From: fromObjects,
 		Statistic: Avg, Alert: above(95, 5), Chart: Chart{Group: "cpu", Max: 100},
-		Absent:  "there is no allocatable CPU to divide by",
-		Lacking: map[ClusterKind]string{Elastic: "an elastic cluster has no allocatable total unless a quota sets one"},
+		Absent: "there is no allocatable CPU to divide by",
 	},
 	{
 		Name: ClusterMemRequestPercent, Title: "Memory requested", Core: true,
 		Help:  "Memory requests of Pending and Running pods, overhead included, of the allocatable memory of all real nodes.",
 		Level: Cluster, Unit: Percent, Kind: Gauge, Place: ByCluster, From: fromObjects,
 		Statistic: Avg, Alert: above(95, 5), Chart: Chart{Group: "memory", Max: 100},
-		Absent:  "there is no allocatable memory to divide by",
-		Lacking: map[ClusterKind]string{Elastic: "an elastic cluster has no allocatable total unless a quota sets one"},
+		Absent: "there is no allocatable memory to divide by",
 	},
 	{
 		Name: ClusterNodesNotReady, Title: "Nodes not ready", Core: true,
@@ -165,15 +177,15 @@ var core = []Metric{
 	},
 	{
 		Name: ClusterCPUTotal, Title: "Allocatable CPU",
-		Help:  "Allocatable CPU of all real nodes, NotReady and cordoned ones included.",
+		Help:  "Allocatable CPU of all real nodes, NotReady and cordoned ones included; of a cluster without nodes of its own, what the quotas of its namespaces allow.",
 		Level: Cluster, Unit: Cores, Kind: Gauge, Place: ByCluster, From: fromObjects,
-		Statistic: Last, Chart: Chart{Group: "capacity"}, Lacking: notElastic,
+		Statistic: Last, Chart: Chart{Group: "capacity"}, Absent: "a namespace of a cluster without nodes of its own has pods and no quota",
 	},
 	{
 		Name: ClusterMemTotal, Title: "Allocatable memory",
-		Help:  "Allocatable memory of all real nodes, NotReady and cordoned ones included.",
+		Help:  "Allocatable memory of all real nodes, NotReady and cordoned ones included; of a cluster without nodes of its own, what the quotas of its namespaces allow.",
 		Level: Cluster, Unit: Bytes, Kind: Gauge, Place: ByCluster, From: fromObjects,
-		Statistic: Last, Chart: Chart{Group: "capacity"}, Lacking: notElastic,
+		Statistic: Last, Chart: Chart{Group: "capacity"}, Absent: "a namespace of a cluster without nodes of its own has pods and no quota",
 	},
 
 	// Node.
