@@ -20,7 +20,10 @@ start() { # NAME COMMAND...: runs a daemon, its log and pid under $state
   # its parent has noticed.
   if [[ -f pid/$name && $(cat "/proc/$(cat pid/"$name")/comm" 2>/dev/null) == "$(basename "$1" | cut -c1-15)" ]] &&
     ! grep -q '^State:.Z' "/proc/$(cat pid/"$name")/status" 2>/dev/null; then return; fi
-  setsid nohup "$@" >"log/$name.log" 2>&1 </dev/null &
+  ( # Whoever holds a lock while calling this does not leave it to the daemon.
+    for fd in /proc/self/fd/*; do fd=${fd##*/}; if ((fd > 2)); then exec {fd}>&-; fi; done
+    exec setsid nohup "$@" >"log/$name.log" 2>&1 </dev/null
+  ) &
   echo $! >"pid/$name"
 }
 wait_for() { # SECONDS WHAT COMMAND...
