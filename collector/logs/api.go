@@ -567,10 +567,13 @@ type follower struct {
 	// ended says that the container ended, with so many restarts, and was read.
 	ended   bool
 	endedAt int
+	// pod is as it was last seen, and whole says that its log was read to the end then.
+	pod   *object.Pod
+	whole bool
 }
 
 func newFollower(a *API, pod *object.Pod, container string) *follower {
-	return &follower{a: a, limiter: newLimiter(a.opts.Rules.Limit, pod), key: pod.UID + "/" + container, id: Container{Namespace: pod.Namespace, Pod: pod.Name, UID: pod.UID, Container: container}}
+	return &follower{a: a, pod: pod, limiter: newLimiter(a.opts.Rules.Limit, pod), key: pod.UID + "/" + container, id: Container{Namespace: pod.Namespace, Pod: pod.Name, UID: pod.UID, Container: container}}
 }
 
 func (f *follower) source() wire.LogSource {
@@ -586,8 +589,10 @@ func (f *follower) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		pod, c, ok := f.current()
 		if !ok {
+			f.tellUnread()
 			return
 		}
+		f.pod = pod
 		running := c.State == "running"
 		began := a.now()
 		n, err := f.connect(ctx, pod, c, running)
@@ -602,6 +607,7 @@ func (f *follower) run(ctx context.Context) {
 		if err != nil {
 			if apierrors.IsNotFound(err) {
 				if _, _, ok := f.current(); !ok {
+					f.tellUnread()
 					return
 				}
 			}
@@ -669,12 +675,7 @@ func (f *follower) current() (*object.Pod, object.Container, bool) {
 // present one, until the connection ends.
 func (f *follower) connect(ctx context.Context, pod *object.Pod, c object.Container, running bool) (lines int, err error) {
 	a := f.a
-	a.waiting.Add(1)
-	select {
-	case a.slots <- struct{}{}:
-		a.waiting.Add(-1)
-	case <-ctx.Done():
-		a.waiting.Add(-1)
+	if !f.slot(ctx) {
 		return 0, nil
 	}
 	defer func() { <-a.slots }()
@@ -704,10 +705,37 @@ func (f *follower) connect(ctx context.Context, pod *object.Pod, c object.Contai
 		defer f.yield(turn, stop)()
 	}
 	n, err := f.stream(turn, pod, &corev1.PodLogOptions{Follow: running}, restarts)
-	if turn.Err() != nil && ctx.Err() == nil {
+	switch {
+	case turn.Err() != nil && ctx.Err() == nil:
 		err = nil // others' turn
+		f.whole = false
+	case err == nil:
+		f.whole = true
+	case n > 0:
+		f.whole = false // there was something, and there may be more
 	}
 	return lines + n, err
+}
+
+// slot waits for a connection; false when ctx ended, or the pod went meanwhile.
+func (f *follower) slot(ctx context.Context) bool {
+	a := f.a
+	a.waiting.Add(1)
+	defer a.waiting.Add(-1)
+	look := time.NewTicker(4 * a.opts.Poll)
+	defer look.Stop()
+	for {
+		select {
+		case a.slots <- struct{}{}:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-look.C:
+			if _, _, ok := f.current(); !ok {
+				return false
+			}
+		}
+	}
 }
 
 // tellGone adds a line that says that instances came and went between two looks: the
@@ -718,23 +746,42 @@ func (f *follower) tellGone(pod *object.Pod, restarts int) bool {
 	pos.Restarts = restarts - 1
 	// Of pods from before our time nobody said that they would be complete.
 	if f.known || pod.CreatedAt.After(f.a.started) {
-		d := drop{from: f.pos.Time, until: f.a.now().UnixNano()}
 		f.a.log.Warn("container restarted several times between two looks; lines may be lost", "namespace", f.id.Namespace, "pod", f.id.Pod,
 			"container", f.id.Container, "instances", pos.Restarts-f.pos.Restarts)
-		f.a.counts.dropped(f.id, DropGone, 0) // how many is not known
-		stream := streamOf(f.id, pod, "")
-		stream.Stream = streams[0]
-		line := d.line(dropKey{stream, DropGone})
-		if f.pos.Time > 0 {
-			line.Time = f.pos.Time // where the gap begins
-		}
-		pos.Taken++ // the line that tells
-		if !f.take(apiChunk{key: f.key, id: f.id, stream: stream, from: f.pos, lines: []apiLine{{line: line, pos: pos}}}) {
+		if !f.tell(pod, DropGone, &pos) {
 			return false
 		}
 	}
 	f.pos = pos
 	return true
+}
+
+// tellUnread adds a line that says that the pod is gone and its log was not read to its
+// end: it waited for its turn, or for the server.
+func (f *follower) tellUnread() {
+	if f.whole {
+		return
+	}
+	f.a.log.Warn("pod is gone, and its log was not read to the end", "namespace", f.id.Namespace, "pod", f.id.Pod, "container", f.id.Container)
+	pos := f.pos
+	if f.tell(f.pod, DropPod, &pos) {
+		f.pos = pos
+	}
+}
+
+// tell adds a line about lines, nobody knows how many, that cannot be read any more. It
+// is false when it could not be handed on.
+func (f *follower) tell(pod *object.Pod, reason string, pos *apiPos) bool {
+	f.a.counts.dropped(f.id, reason, 0)
+	stream := streamOf(f.id, pod, "")
+	stream.Stream = streams[0]
+	d := drop{from: f.pos.Time, until: f.a.now().UnixNano()}
+	line := d.line(dropKey{stream, reason})
+	if f.pos.Time > 0 {
+		line.Time = f.pos.Time // where the gap begins
+	}
+	pos.Taken++
+	return f.take(apiChunk{key: f.key, id: f.id, stream: stream, from: f.pos, lines: []apiLine{{line: line, pos: *pos}}})
 }
 
 // yield ends a connection after its turn if others wait. The returned function

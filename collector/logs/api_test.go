@@ -47,8 +47,19 @@ func newCluster(t testing.TB) *cluster {
 }
 
 func (c *cluster) serve(w http.ResponseWriter, r *http.Request) {
+	name := strings.Split(strings.TrimPrefix(r.URL.Path, "/api/v1/namespaces/shop/pods/"), "/")[0]
+	c.mu.Lock()
+	var number int
+	_, _ = fmt.Sscanf(name, "cart-%d", &number)
+	gone := number > c.pods
+	c.mu.Unlock()
+	if gone {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","code":404,"reason":"NotFound"}`)
+		return
+	}
 	if !strings.HasSuffix(r.URL.Path, "/log") {
-		name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 		c.mu.Lock()
 		p := corev1.Pod{TypeMeta: metav1.TypeMeta{Kind: "Pod", APIVersion: "v1"}, ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("uid-" + name)},
 			Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Name: "app", RestartCount: int32(len(c.lines) - 1)}}}}

@@ -36,6 +36,7 @@ const (
 	DropAway    = "rotated_while_away" // the same while no collector ran: how many is not known
 	DropRefused = "refused"            // the server refused the batch for good
 	DropGone    = "instance_gone"
+	DropPod     = "pod_gone"   // the pod was deleted before its log was read to the end: how many is not known
 	DropRate    = "rate_limit" // over the container's limit
 	DropFull    = "backlog_full"
 	DropOld     = "backlog_age"

@@ -28,7 +28,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range maskRules {
 		m.masked.WithLabelValues(r)
 	}
-	for _, r := range []string{DropRotated, DropAway, DropRefused, DropGone, DropRate, DropFull, DropOld} {
+	for _, r := range []string{DropRotated, DropAway, DropRefused, DropGone, DropPod, DropRate, DropFull, DropOld} {
 		m.dropped.WithLabelValues(r)
 	}
 	for _, r := range []string{"sent", "resent", "refused", "conflict"} {

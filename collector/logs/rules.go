@@ -56,6 +56,7 @@ var dropWords = map[string]string{
 	DropAway:    "rotated away while no collector ran",
 	DropRate:    "over the container's rate limit",
 	DropGone:    "instances came and went between two looks",
+	DropPod:     "the pod was deleted before its log was read to the end",
 	DropRefused: "refused by the server",
 	DropFull:    "the server was away, and what is kept of rotated files was full",
 	DropOld:     "the server was away for longer than rotated files are kept",

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -204,4 +205,33 @@ func TestAPITellsOfInstancesThatAreGone(t *testing.T) {
 	if got := s.got(key); len(got) != 22 {
 		t.Errorf("%d lines: %q", len(got), got[20:])
 	}
+}
+
+// A pod that is deleted while its log waits to be read leaves a line that says so; one
+// that was read to its end does not.
+func TestAPITellsOfPodsThatAreGone(t *testing.T) {
+	c, s := newCluster(t), newServer(t)
+	o := c.options(s)
+	o.MaxConnections, o.Turn = 1, time.Hour
+	a, stop := c.run(o, s)
+	follows := func(key string) bool { _, ok := a.followers.Load(key); return ok }
+	defer stop()
+	c.write(10)
+	s.await(key, 10)
+	c.set(func() { c.pods = 2 }) // no connection is left for it
+	c.write(10)
+	s.await(key, 20)
+	waitFor(t, func() bool { return follows("uid-cart-2/app") })
+	c.set(func() { c.pods = 1 })
+	got := s.await("cart-2/app/stdout", 1)
+	if len(got) != 1 || got[0] != "lines of shop/cart-2 (app) dropped here: the pod was deleted before its log was read to the end" {
+		t.Errorf("told %q", got)
+	}
+	c.set(func() { c.state = "terminated" }) // the first is read to its end
+	c.write(5)
+	s.await(key, 25)
+	c.set(func() { c.pods = 0 })
+	waitFor(t, func() bool { return !follows("uid-cart-1/app") })
+	stop()
+	numbered(t, s.got(key), 25)
 }
