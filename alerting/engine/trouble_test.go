@@ -93,3 +93,22 @@ func TestLag(t *testing.T) {
 		t.Errorf("behind by %s after it", by)
 	}
 }
+
+// An annotation that only fails with the values of the moment keeps nobody from
+// being told: it says what is wrong with it, and the others are as ever.
+func TestAnAnnotationThatFails(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.object("pod", []string{"cart-1"})
+	s.resource(meta.KindTarget, "hook", "")
+	s.resource(meta.KindPolicy, "p", `  level: pod
+  conditions: [{metric: k8s_pod_rate_cpu_core_used_limit, statistic: last, period: 30s, op: ">", thresholds: {warning: 80}}]
+  annotations: {summary: "{{ if .Object.Pod }}{{ index .Dimensions 7 }}{{ end }}", description: "{{ .Object.Pod }} is slow"}
+  notify: {targets: [hook]}`)
+	s.play("node/n-1", [][]string{{"cpu", "cart-1", "90"}}, 0)
+	s.expect("sent", "hook firing")
+	got := s.bodies("hook")[0].Alerts[0].Annotations
+	if !strings.HasPrefix(got["summary"], "(this annotation cannot be shown: ") || !strings.Contains(got["summary"], "index") || got["description"] != "cart-1 is slow" {
+		t.Errorf("told %q", got)
+	}
+}

@@ -187,12 +187,17 @@ func TestRulesFromAFile(t *testing.T) {
 		t.Errorf("problems %v", p)
 	}
 	// It goes on for keep_firing_for, then it ends.
-	w.put(time.Now(), 1, "__name__", "load", "pod", "cart-1")
+	good := time.Now().Truncate(time.Millisecond)
+	w.put(good, 1, "__name__", "load", "pod", "cart-1")
+	var last incident.External
 	w.await("the end", func() bool {
 		all := w.got.all()
-		last := all[len(all)-1]
+		last = all[len(all)-1]
 		return last.Labels["alertname"] == "Overload" && last.EndsAt.Before(time.Now())
 	})
+	if kept := last.EndsAt.Sub(good); kept < time.Second {
+		t.Errorf("it was kept firing for %s", kept)
+	}
 	w.put(time.Now(), 9, "__name__", "load", "pod", "cart-1")
 	w.await("the one that waits", func() bool { _, ok := w.value(`ALERTS_FOR_STATE{alertname="Later"}`); return ok })
 	stop()
