@@ -44,8 +44,14 @@ programs: console
 
 test: test-go test-console ## all tests that need no cluster
 
+# Standard Webhooks' own verifier in JavaScript: what is sent is held against it where npm can get it.
+VERIFIER := alerting/notify/testdata/verify
+$(VERIFIER)/node_modules/.installed-lock: $(VERIFIER)/package-lock.json
+	@if command -v npm >/dev/null && npm ci --prefix $(VERIFIER) --no-audit --no-fund --loglevel=error; then cp $< $@; \
+	else echo "the public webhook verifier in JavaScript cannot be installed: it is not tried"; fi
+
 # The console is embedded at build time; Go's tests do without it.
-test-go:
+test-go: $(VERIFIER)/node_modules/.installed-lock
 	@[[ -n "$(RACE)" ]] || echo "no C compiler: testing without the race detector"
 	go test $(RACE) -timeout 8m $(PKGS)
 

@@ -24,7 +24,7 @@ import (
 // verifiers are programs around what docs/webhooks.md shows: they read a case
 // and print true or false. The public ones are Standard Webhooks' own libraries.
 // Go's is always there; the others are tested where they are installed:
-// npm ci --prefix alerting/notify/testdata/verify and pip install standardwebhooks.
+// make test-go does it for JavaScript; for Python it is pip install standardwebhooks.
 var verifiers = map[string]struct {
 	lang, file, tail string
 	run              []string
