@@ -25,6 +25,7 @@ type batch[C any] struct {
 	day    int64
 	lines  int
 	drops  map[dropKey]*drop // what it leaves out
+	told   []tell            // of these, what cannot be found out again
 	bytes  int
 	// lineCounts are the lines of each container, of which a record may have several.
 	lineCounts map[Container]int
@@ -93,6 +94,12 @@ func (b *batch[C]) drop(s wire.LogStream, reason string, lines, bytes int, from,
 	}
 	d.add(lines, bytes, from, until)
 	b.day = dayOf(until)
+}
+
+// tell notes lines that are lost, and that a batch made anew has to tell again.
+func (b *batch[C]) tell(t tell) {
+	b.drop(t.Stream, t.Reason, t.Lines, int(t.Bytes), t.From, t.Until)
+	b.told = append(b.told, t)
 }
 
 // empty says that there is nothing to send.

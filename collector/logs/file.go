@@ -46,7 +46,28 @@ type filePos struct {
 	// was read.
 	First int64 `json:"first,omitempty"`
 	Last  int64 `json:"last,omitempty"`
+	// Open is the time of the first line of a record that may still go on, 0 when
+	// there is none.
+	Open int64 `json:"open,omitempty"`
+	// Lines is how many lines of the file were sent.
+	Lines int64 `json:"lines,omitempty"`
+	// End says that the file was read to its end, Next when the file after it begins,
+	// 0 if that was not known then.
+	End  bool  `json:"end,omitempty"`
+	Next int64 `json:"next,omitempty"`
 }
+
+// through is the time before which nothing of the file is left to be sent.
+func (p filePos) through() int64 {
+	if p.Open != 0 {
+		return min(p.Open, p.Last)
+	}
+	return p.Last
+}
+
+// begun says whether anything of the file was read: then all that was written before
+// it was, too.
+func (p filePos) begun() bool { return (p.Offset > 0 || p.End) && p.Last > 0 }
 
 // done says through where the lines of a stream were sent.
 func (p filePos) done(stream int) int64 {
@@ -74,6 +95,9 @@ type file struct {
 	skip    [2]int64 // lines of stdout and stderr that begin before were sent before a restart
 	first   int64    // time of the first line
 	last    int64    // time of the last line, for lines that have none
+	sent    int64    // lines of it that are in batches
+	resumed filePos  // where an earlier run left it
+	next    int64    // time of the first line of the file after it, once it was read to its end
 	marked  filePos
 	hasMark bool
 	inBatch *batch[filePos] // that has its position last, as what it was in inGen
@@ -177,7 +201,7 @@ func (c *container) begins(f *file, stream int) int64 {
 
 // pos is where the file stands, given what is pending of it.
 func (c *container) pos(f *file) filePos {
-	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset, First: f.first, Last: f.last}
+	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset, First: f.first, Last: f.last, Lines: f.sent, End: f.done, Next: f.next}
 	done := [2]int64{c.begins(f, 0), c.begins(f, 1)}
 	if scan := min(done[0], done[1]); scan < f.offset {
 		p.Scan, p.Done = scan, &done
@@ -185,12 +209,17 @@ func (c *container) pos(f *file) filePos {
 			p.Scan = -1
 		}
 	}
+	for _, w := range c.pending {
+		if w != nil && (w.file == f || w.in == f) && (p.Open == 0 || w.at < p.Open) {
+			p.Open = w.at
+		}
+	}
 	return p
 }
 
 // resume sets the file to where a position left it.
 func (f *file) resume(p filePos) {
-	f.gen, f.offset, f.first, f.last = p.Gen, p.Offset, p.First, p.Last
+	f.gen, f.offset, f.first, f.last, f.sent, f.next, f.resumed = p.Gen, p.Offset, p.First, p.Last, p.Lines, p.Next, p
 	f.skip = [2]int64{p.done(0), p.done(1)}
 	if p.Scan != 0 {
 		f.offset = max(0, p.Scan)
@@ -707,6 +736,7 @@ func (r *Files) emit(c *container, b *batch[filePos], stream int, w *pending) in
 	s := c.stream
 	s.Stream = streams[stream]
 	r.touch(c, w)
+	w.file.sent += int64(w.join.lines)
 	r.counts.wrote(c.id, w.size())
 	if size := w.size(); !c.limiter.takes(w.at, w.join.lines, size) {
 		b.drop(s, DropRate, w.join.lines, size, w.at, w.at)
@@ -745,7 +775,7 @@ func (c *container) release() {
 	for _, f := range c.files {
 		f.close()
 	}
-	c.files, c.pending = nil, [2]*pending{}
+	c.files, c.pending, c.lost = nil, [2]*pending{}, nil
 }
 
 // mark notes in the batch how far its files have come.
@@ -783,7 +813,26 @@ func (r *Files) finish(c *container, f, next *file, b *batch[filePos]) bool {
 	}
 	f.done = true
 	f.close()
+	if next != nil && next.fd != nil {
+		f.next = next.firstTime()
+	}
+	r.noteEnd(f, b)
 	return true
+}
+
+// noteEnd has the journal know that a file was read to its end. A batch without lines
+// is not sent, so its last position is the one that a batch before it had.
+func (r *Files) noteEnd(f *file, b *batch[filePos]) {
+	if !b.empty() {
+		r.touched[f] = true
+		return
+	}
+	r.journal.amend(f.key(), func(p filePos) filePos {
+		if p.Gen == f.gen && p.Offset == f.offset && p.Scan == 0 {
+			p.End, p.Next = true, f.next
+		}
+		return p
+	})
 }
 
 // tail takes what is left of a file, newline or not. It is false when the batch
@@ -832,7 +881,7 @@ func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
 		f.before = f.before[1:]
 	}
 	f.gen++
-	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.written = 0, [2]int64{}, 0, 0, 0, 0, syscall.Timespec{}
+	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.sent, f.resumed, f.written = 0, [2]int64{}, 0, 0, 0, 0, 0, filePos{}, syscall.Timespec{}
 	if i >= 0 {
 		o := c.files[i]
 		o.copyOf, o.offset, o.began, o.skip = nil, was.offset, was.offset, was.skip
@@ -872,31 +921,6 @@ func (r *Files) abandon(c *container, f *file, reason string) {
 	}
 	f.done = true
 	f.close()
-}
-
-// loss is what a file had when it was given up.
-type loss struct {
-	file   *file
-	reason string
-	drop   drop
-}
-
-// tellLost puts into the batch what was lost. It is false when the batch must be
-// sent first.
-func (r *Files) tellLost(c *container, b *batch[filePos]) bool {
-	defer r.mark(c, b)
-	for len(c.lost) > 0 {
-		l := c.lost[0]
-		if b.full() || !b.takes(l.drop.until) || l.file.barredFrom(b) {
-			return false
-		}
-		s := c.stream
-		s.Stream = streams[0]
-		b.drop(s, l.reason, l.drop.lines, int(l.drop.bytes), l.drop.from, l.drop.until)
-		r.touched[l.file] = true
-		c.lost = c.lost[1:]
-	}
-	return true
 }
 
 // rest counts the lines that were not read.

@@ -125,6 +125,17 @@ const (
 // so that the first line of a new one does not wait behind the backlog of all.
 const visitBytes = readBytes
 
+const (
+	// looksPerLinger is how often files are looked at within the time that a line waits
+	// for others.
+	looksPerLinger = 2
+	// waitingEvents is how many events wait outside of the kernel, which has room for
+	// 16,384 by default; should it run over, all is looked at.
+	waitingEvents = 64
+	// moreEventsWithin is how long the watcher may take to read what waits in the kernel.
+	moreEventsWithin = time.Millisecond
+)
+
 // NewFiles reads the positions; it starts nothing.
 func NewFiles(o FilesOptions) (*Files, error) {
 	if err := o.complete(); err != nil {
@@ -170,7 +181,7 @@ func (r *Files) Run(ctx context.Context, sink Sink) error {
 	if u := r.next.take(); u != nil {
 		r.opts.Rules, r.shaper, r.selects = u.Rules, u.shaper, u.selects
 	}
-	w, err := fsnotify.NewBufferedWatcher(4096)
+	w, err := fsnotify.NewBufferedWatcher(waitingEvents)
 	if err != nil {
 		return fmt.Errorf("log files: watch: %w", err)
 	}
@@ -196,6 +207,7 @@ func (r *Files) Run(ctx context.Context, sink Sink) error {
 	}()
 	r.waitForState(ctx)
 	r.scanRoot()
+	r.findGaps()
 	r.started = true
 	if r.firstStart {
 		// Should it be killed before the server has anything, the next start is no
@@ -232,6 +244,7 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 		return true
 	}
 	b := newBatch[filePos](r.opts.Sender)
+	b.day = was.Day
 	sent := map[*file]filePos{}
 	for _, c := range r.order {
 		r.nameStream(c, true)
@@ -287,12 +300,14 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 		}
 	}
 	r.replayed = nil
+	r.tellGone(b, was, sent)
 	b.tellDrops()
 	b.from, b.to, b.wire.ID, b.resent = was.From, maps.Clone(was.To), was.ID, true
+	b.day, b.told = was.Day, was.Told
 	for f, p := range sent {
 		b.to[f.key()] = p // a compressed one is another file by now
 	}
-	if b.lines == 0 {
+	if b.lines == 0 { // of an earlier version, which did not note what it had
 		r.log.Warn("files of the last batch are gone; if the server did not get it, its lines are lost", "batch", was.ID, "files", len(was.To))
 		r.journal.acknowledged(b)
 		return true
@@ -321,6 +336,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 	nextRescan := r.now().Add(r.opts.Rescan)
 	for {
 		began := r.now()
+		nextLook := began.Add(r.opts.Linger / looksPerLinger)
 		blocked := r.fill(b)
 		if !blocked {
 			r.noteComplete(began)
@@ -351,6 +367,15 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 				wake = due
 			}
 		}
+		// What is written all the time is read in few looks, each of which costs several
+		// system calls: until the next one events wait where they are.
+		events := r.watcher.Events
+		if now.Before(nextLook) {
+			events = nil
+			if nextLook.Before(wake) {
+				wake = nextLook
+			}
+		}
 		timer.Reset(max(0, wake.Sub(now)))
 		select {
 		case <-ctx.Done():
@@ -363,7 +388,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			}
 			b, since = newBatch[filePos](r.opts.Sender), time.Time{}
 			r.filling = b
-		case e, ok := <-r.watcher.Events:
+		case e, ok := <-events:
 			if !ok {
 				return
 			}
@@ -423,16 +448,30 @@ func (r *Files) marks() []wire.LogMark {
 	return []wire.LogMark{{Node: r.opts.Node, Through: r.complete}}
 }
 
-// moreEvents takes the events that wait, so that a burst is one look.
+// moreEvents takes the events that wait, so that a burst is one look. Most wait in the
+// kernel: the watcher, which would wake for each, stands still while its few places
+// are taken.
 func (r *Files) moreEvents() {
-	for range 4096 {
+	more := time.NewTimer(moreEventsWithin)
+	defer more.Stop()
+	for range 1 << 16 {
 		select {
 		case e, ok := <-r.watcher.Events:
 			if !ok {
 				return
 			}
 			r.event(e)
+			continue
 		default:
+		}
+		more.Reset(moreEventsWithin)
+		select {
+		case e, ok := <-r.watcher.Events:
+			if !ok {
+				return
+			}
+			r.event(e)
+		case <-more.C:
 			return
 		}
 	}
@@ -727,9 +766,6 @@ func (r *Files) scanContainer(c *container) {
 		}
 		f.unclear, c.dirty = time.Time{}, true
 	}
-	if !r.started {
-		r.findGap(c)
-	}
 	// Those that are read and gone are forgotten.
 	c.files = slices.DeleteFunc(c.files, forgettable)
 	held, deleted := 0, 0
@@ -866,83 +902,6 @@ func (r *Files) adopt(c *container, f *file) {
 	if r.firstStart && f.suffix != "" {
 		r.skip(c, f) // rotated before anybody collected here
 	}
-}
-
-// findGap notices at a start that rotation went further than what is still there:
-// of the files whose positions are known, none is left. What was in them after
-// their positions, and in those that came and went since, is lost; only its range
-// of time is known. It is told before the first line of what is there.
-func (r *Files) findGap(c *container) {
-	var newest *filePos
-	positions := maps.Clone(r.atStart)
-	if was := r.journal.inFlight; was != nil {
-		for k, p := range was.To {
-			if _, ok := positions[k]; !ok { // perhaps the server has nothing of it
-				p.Last = p.First
-				positions[k] = p
-			}
-		}
-	}
-	for _, p := range positions {
-		if filepath.Dir(p.Path) != c.dir || p.Len < knownHead {
-			continue
-		}
-		if newest == nil || p.Last > newest.Last {
-			newest = &p
-		}
-		for _, f := range c.files {
-			if f.done || f.beginsAs(p) {
-				return // read on from there
-			}
-		}
-	}
-	if newest == nil || len(c.files) == 0 {
-		return
-	}
-	first := c.files[0]
-	if instance, ok := instanceOf(newest.Path); !ok || instance != first.instance {
-		return // files of an instance that ended go with it, mostly after they were read
-	}
-	until := first.firstTime()
-	if until == 0 || newest.Last >= until {
-		return
-	}
-	r.counts.dropped(c.id, DropAway, 0)
-	r.log.Warn("log files were rotated away while no collector ran", "path", newest.Path, "from", time.Unix(0, newest.Last).UTC(), "until", time.Unix(0, until).UTC())
-	c.lost = append(c.lost, loss{first, DropAway, drop{from: newest.Last, until: until}})
-}
-
-func instanceOf(path string) (instance int, ok bool) {
-	if instance, _, ok = nameOf(filepath.Base(path)); !ok {
-		instance, _, ok = packedNameOf(filepath.Base(path))
-	}
-	return instance, ok
-}
-
-// firstTime is the time of the file's first line, 0 if it has none.
-func (f *file) firstTime() int64 {
-	head := f.head
-	if !f.packed {
-		head = make([]byte, fingerprintBytes)
-		n, _ := f.fd.ReadAt(head, 0)
-		head = head[:n]
-	}
-	line, _, _ := strings.Cut(string(head), "\n")
-	p, _ := parsePiece(line)
-	return p.at
-}
-
-// lastTime is the time of the last whole line of an open file, 0 if none is found.
-func (f *file) lastTime() int64 {
-	st, err := stat(f.fd)
-	if err != nil {
-		return 0
-	}
-	tail := make([]byte, min(st.Size, readBytes))
-	n, _ := f.fd.ReadAt(tail, st.Size-int64(len(tail)))
-	text := strings.TrimRight(string(tail[:n]), "\n")
-	p, _ := parsePiece(text[strings.LastIndexByte(text, '\n')+1:])
-	return p.at
 }
 
 // current gives the file that a rotated one would have to be a copy of, were it

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/goleak"
 
@@ -360,7 +361,7 @@ func isOpen(t testing.TB, path string) bool {
 
 func waitFor(t testing.TB, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("waited in vain")
 		}
@@ -691,5 +692,61 @@ func TestFilesTakeTurns(t *testing.T) {
 	}
 	if n := sink.first["zz-quiet"]; n > sink.batches/3 { // it was the last one, in the order of the backlog
 		t.Errorf("the quiet pod's first line came in batch %d of %d", n, sink.batches)
+	}
+}
+
+// What no runtime writes is sent as far as it can be read, is bounded, and is counted;
+// lines around it are whole.
+func TestFilesHostileLines(t *testing.T) {
+	deep := strings.Repeat(`{"a":`, 50_000) + "1" + strings.Repeat("}", 50_000)
+	wide := "{" + strings.TrimSuffix(strings.Repeat(`"kkkkkkkkkkkkkkkkkk":1,`, 20_000), ",") + "}"
+	for name, tc := range map[string]struct {
+		raw       string
+		malformed bool
+		records   int // that it becomes at most
+	}{
+		"1970":                        {"1970-01-01T00:00:00Z stdout F old\n", true, 1},
+		"2099":                        {"2099-12-31T23:59:59.999999999Z stdout F far ahead\n", false, 1},
+		"10000":                       {"10000-01-01T00:00:00Z stdout F x\n", true, 1},
+		"no time":                     {" stdout F x\n", true, 1},
+		"no stream":                   {"2026-11-23T10:00:00Z F x\n", true, 1},
+		"no tag":                      {"2026-11-23T10:00:00Z stdout Q x\n", true, 1},
+		"half of a stamp":             {"2026-11-23T10:00:0\n", true, 1},
+		"half of Docker's JSON":       {"{\"log\":\"a\\n\",\"stream\":\"std\n", true, 1},
+		"Docker's JSON without a log": {"{\"stream\":\"stdout\",\"time\":\"2026-11-23T10:00:00Z\"}\n", true, 1},
+		"not UTF-8":                   {cri(1, "stdout", "F", "\xff\xfe\xc0\x80 x"), false, 1},
+		"NUL within":                  {cri(1, "stdout", "F", "a\x00b"), false, 1},
+		"NUL alone":                   {strings.Repeat("\x00", 1<<20) + "\n", false, 0},
+		"deep JSON":                   {cri(1, "stdout", "F", deep), false, 2},
+		"wide JSON":                   {cri(1, "stdout", "F", wide), false, 2},
+		"parts without an end":        {strings.Repeat(cri(1, "stdout", "P", strings.Repeat("p", 16<<10)), 100), false, 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			tr.raw("0.log", cri(0, "stdout", "F", "before")+tc.raw+cri(2, "stdout", "F", "after"))
+			f, stop := tr.run(s)
+			waitFor(t, func() bool {
+				got := s.got(key)
+				return len(got) > 1 && strings.HasSuffix(got[len(got)-1], "after")
+			})
+			stop()
+			got := s.got(key)
+			if got[0] != "before" || len(got) > tc.records+2 {
+				t.Errorf("%d records, the first is %.60q", len(got), got[0])
+			}
+			for _, c := range f.Counts() {
+				if (c.Malformed > 0) != tc.malformed {
+					t.Errorf("%d lines are counted as malformed", c.Malformed)
+				}
+			}
+			for _, l := range got {
+				if !utf8.ValidString(l) || len(l) > wire.MaxLogLineBytes {
+					t.Errorf("a record of %d bytes: %.60q", len(l), l)
+				}
+			}
+			for _, fields := range s.fields {
+				checkBounds(t, fields)
+			}
+		})
 	}
 }

@@ -32,6 +32,8 @@ type inFlight[C any] struct {
 	ID   string       `json:"id"`
 	From map[string]C `json:"from"`
 	To   map[string]C `json:"to"`
+	Day  int64        `json:"day,omitempty"`  // of its lines
+	Told []tell       `json:"told,omitempty"` // what it says to be lost
 }
 
 type journalFile[C any] struct {
@@ -84,7 +86,7 @@ func (j *journal[C]) position(source string) (C, bool) {
 func (j *journal[C]) begin(b *batch[C]) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.inFlight = &inFlight[C]{ID: b.wire.ID, From: b.from, To: b.to}
+	j.inFlight = &inFlight[C]{ID: b.wire.ID, From: b.from, To: b.to, Day: b.day, Told: b.told}
 }
 
 // acknowledged notes that the server has the batch. It is written before the next
@@ -101,6 +103,22 @@ func (j *journal[C]) set(source string, c C) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.known[source] = c
+}
+
+// amend changes what is known of a source's last position, whether the server has it
+// already or it is on its way.
+func (j *journal[C]) amend(source string, change func(C) C) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if c, ok := j.known[source]; ok {
+		j.known[source] = change(c)
+	}
+	if j.inFlight == nil {
+		return
+	}
+	if c, ok := j.inFlight.To[source]; ok {
+		j.inFlight.To[source] = change(c)
+	}
 }
 
 // settled says that no batch is on its way.

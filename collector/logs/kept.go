@@ -158,7 +158,8 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed *file) 
 	f.close()
 	f.fd, f.head, f.packed, f.dev, f.ino = packed.fd, packed.head, true, packed.dev, packed.ino
 	first := c.pos(f)
-	first.Offset, first.Scan, first.Done = f.began, 0, nil // if the server has nothing of it
+	// If the server has nothing of it:
+	first.Offset, first.Scan, first.Done, first.Last, first.Open, first.Lines = f.began, 0, nil, f.resumed.Last, 0, f.resumed.Lines
 	if p, ok := r.journal.position(old); !ok || !f.beginsAs(p) {
 		r.journal.set(old, first) // else what had its inode before would be taken for it
 	}

@@ -175,23 +175,6 @@ func (f *file) goOn(r *Files, c *container, p filePos) bool {
 	return !ok || p.Scan != 0 || size != p.Offset
 }
 
-// findGapNow notices in a running collector what findGap does at a start: what was
-// the current file is gone from the folder, compressed and all, and others were
-// rotated since then that nobody saw being written. fresh are those, in their order.
-func (r *Files) findGapNow(c *container, vanished *file, fresh []*file) {
-	i := slices.IndexFunc(fresh, func(f *file) bool { return f.instance == vanished.instance && f.suffix != "" })
-	if i < 0 || vanished.fd == nil {
-		return
-	}
-	from, until := vanished.lastTime(), fresh[i].firstTime()
-	if until <= from {
-		return
-	}
-	r.counts.dropped(c.id, DropRotated, 0)
-	r.log.Warn("log files were rotated away before anybody looked", "path", vanished.path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
-	c.lost = append(c.lost, loss{fresh[i], DropRotated, drop{from: from, until: until}})
-}
-
 // beginsAs says whether the file begins as the one of a position did.
 func (f *file) beginsAs(p filePos) bool {
 	if p.Len < knownHead {

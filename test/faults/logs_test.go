@@ -42,7 +42,6 @@ const (
 	envLogPods    = "CROWSNEST_FAULTS_LOG_PODS"    // default 10
 	envLogKeep    = "CROWSNEST_FAULTS_LOG_KEEP"    // bytes that are kept of rotated files; default none
 	envLogAway    = "CROWSNEST_FAULTS_LOG_AWAY"    // how long the server is away once; default 1s
-	envLogDeletes = "CROWSNEST_FAULTS_LOG_DELETES" // any: of one container in ten files are removed while they are open
 	envLogStall   = "CROWSNEST_FAULTS_LOG_STALL"   // for how long the collector is stopped at most before a kill, as a busy machine does; default 2s
 )
 
@@ -151,8 +150,10 @@ type writer struct {
 	rotated int
 	file    *os.File
 	old     *os.File               // still written to, though its name is gone
-	times   []time.Time            // of the lines, where some may be lost
-	opened  func(path string) bool // says whether the collector has a file open
+	every   time.Duration          // between two writes
+	times   []time.Time            // of the lines
+	stored  atomic.Bool            // the server has some of its lines
+	seen    func(path string) bool // says whether the collector has a file open, or none runs
 }
 
 // Kinds of writers.
@@ -166,8 +167,11 @@ const (
 	deletes           // the file is removed, and written to for a moment yet
 )
 
-// rotating are the kinds whose lines can be read after a kill.
-var rotating = []int{renames, truncates, longLines, garbage, traces, longTraces}
+// Kinds whose lines can be read after a kill, and all.
+var (
+	rotating = []int{renames, truncates, longLines, garbage, traces, longTraces}
+	kinds    = append(slices.Clone(rotating), deletes)
+)
 
 const (
 	keepRotated = 40 // more than go while a collector is away
@@ -175,8 +179,6 @@ const (
 	frames      = 400
 	longFrames  = 64 << 10
 )
-
-func cri(tag, text string) string { return criAt(time.Now(), tag, text) }
 
 func criAt(at time.Time, tag, text string) string {
 	return at.UTC().Format("2006-01-02T15:04:05.000000000Z07:00") + " stdout " + tag + " " + text + "\n"
@@ -196,32 +198,30 @@ func framesOf(kind int) int {
 func (w *writer) write(r *rand.Rand) error {
 	var b strings.Builder
 	for range 1 + r.IntN(20) {
+		at := time.Now()
+		w.times = append(w.times, at)
 		text := fmt.Sprintf("line %d of %s", w.next, w.pod)
 		switch w.kind {
 		case longLines:
 			text += " " + strings.Repeat("x", longBytes)
 			for len(text) > 16<<10 {
-				b.WriteString(cri("P", text[:16<<10]))
+				b.WriteString(criAt(at, "P", text[:16<<10]))
 				text = text[16<<10:]
 			}
-			b.WriteString(cri("F", text))
+			b.WriteString(criAt(at, "F", text))
 			w.next++
 			_, err := w.file.WriteString(b.String())
 			return err
 		case garbage:
-			b.WriteString(cri("F", text))
+			b.WriteString(criAt(at, "F", text))
 			b.WriteString("\x00\x01\xff\xfe not a line of any format \x80\n\n")
 		case traces, longTraces:
-			b.WriteString(cri("F", text+": java.lang.IllegalStateException"))
+			b.WriteString(criAt(at, "F", text+": java.lang.IllegalStateException"))
 			for n := range framesOf(w.kind) {
-				b.WriteString(cri("F", fmt.Sprintf("\tat com.shop.Frame%d.call(Frame.java:%d)", n, n)))
+				b.WriteString(criAt(at, "F", fmt.Sprintf("\tat com.shop.Frame%d.call(Frame.java:%d)", n, n)))
 			}
-		case deletes:
-			at := time.Now()
-			w.times = append(w.times, at)
-			b.WriteString(criAt(at, "F", text))
 		default:
-			b.WriteString(cri("F", text))
+			b.WriteString(criAt(at, "F", text))
 		}
 		w.next++
 		if w.kind == longTraces {
@@ -251,9 +251,9 @@ func (w *writer) rotatedName(n int) string {
 
 func (w *writer) rotate() error {
 	if w.kind == deletes {
-		// What no collector has opened yet is lost with its name, and nobody can tell
-		// that it was there.
-		if !w.opened(w.path("0.log")) {
+		// What a collector that runs has not opened yet is lost with its name, and nobody
+		// can tell that it was there; nor that there was one before it knew the container.
+		if !w.stored.Load() || !w.seen(w.path("0.log")) {
 			return nil
 		}
 		w.old = w.file
@@ -322,17 +322,16 @@ func (w *writer) run(ctx context.Context, every time.Duration, seed uint64) erro
 		}
 	}()
 	r := rand.New(rand.NewPCG(seed, 1))
-	rest := 10 * time.Millisecond
 	switch w.kind {
 	case longLines, traces:
-		rest = 150 * time.Millisecond
+		w.every = max(w.every, 150*time.Millisecond)
 	case longTraces:
-		rest = 3 * time.Second
+		w.every = 3 * time.Second
 		if err := w.write(r); err != nil {
 			return err
 		}
 	}
-	tick, turn := time.NewTicker(rest), time.NewTicker(every)
+	tick, turn := time.NewTicker(w.every), time.NewTicker(every)
 	defer tick.Stop()
 	defer turn.Stop()
 	for {
@@ -361,21 +360,20 @@ func duration(name string, def time.Duration) time.Duration {
 // Containers number their lines while their files are rotated every second, the
 // collector, the server or both are killed, the collector is stopped for a while, as
 // on a busy machine, and the server is away. In the end each line is there once, and
-// whole.
+// whole, but for those of files that were removed while the collector was killed: these
+// are told as a range of time, and those that were on their way then by number.
 //
 // A full run: CROWSNEST_FAULTS_LOG_FOR=10m CROWSNEST_FAULTS_LOG_PODS=100
 // CROWSNEST_FAULTS_LOG_AWAY=3m go test -timeout 60m -v -run LinesArriveOnce ./test/faults
-// With CROWSNEST_FAULTS_LOG_KEEP=1000000000 files are kept while the server is away.
+// While the server is away for that long, rotation takes files: what is in them is told,
+// or, with CROWSNEST_FAULTS_LOG_KEEP=1000000000, kept.
 func TestLinesArriveOnceThroughKills(t *testing.T) {
 	run := newCounting(t, t.TempDir(), t.TempDir(), t.TempDir())
 	whole, away, stall := duration(envLogFor, 6*time.Second), duration(envLogAway, time.Second), duration(envLogStall, 2*time.Second)
 	ctx, cancel := context.WithTimeout(t.Context(), whole)
 	defer cancel()
-	kinds := rotating
-	if os.Getenv(envLogDeletes) != "" {
-		kinds = append(slices.Clone(rotating), deletes)
-	}
 	run.write(ctx, number(envLogPods, 10), kinds)
+	run.stored(t)
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	kills := [3]int{}
 	for gone := false; ctx.Err() == nil; {
@@ -411,22 +409,23 @@ func TestLinesArriveOnceThroughKills(t *testing.T) {
 }
 
 // Files are removed while the collector has them open, and the server is killed and
-// away: each line is there once. That a removed file ends with a killed collector is
-// told as a range of time, mostly: CROWSNEST_FAULTS_LOG_DELETES=1 has one among the
-// containers of the test above, and finds the lines of which it is not.
+// away: each line is there once, and none is told as lost.
 func TestLinesArriveOnceOfDeletedFiles(t *testing.T) {
 	run := newCounting(t, t.TempDir(), t.TempDir(), t.TempDir())
 	whole := duration(envLogFor, 6*time.Second)
 	ctx, cancel := context.WithTimeout(t.Context(), whole)
 	defer cancel()
 	run.write(ctx, 3, []int{deletes, deletes, deletes})
+	run.stored(t)
 	for ctx.Err() == nil {
 		pause(ctx, whole/5)
 		run.server.kill()
 		pause(ctx, duration(envLogAway, time.Second))
 		run.server.start(t)
 	}
-	run.count(2*time.Minute+whole, "server killed again and again")
+	if found := run.count(2*time.Minute+whole, "server killed again and again"); found.told > 0 || found.gaps > 0 {
+		t.Errorf("lines are told as lost that the collector could read: %s", found)
+	}
 }
 
 // The disk of the collector's positions is full, and that of the server, while
@@ -552,8 +551,11 @@ func (c *counting) killCollector() {
 	c.agent.kill()
 }
 
-// opened says whether the collector has a file open.
-func (c *counting) opened(path string) bool {
+// seen says whether the collector has a file open, or none runs.
+func (c *counting) seen(path string) bool {
+	if c.pid.Load() == 0 {
+		return true
+	}
 	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.pid.Load())) // the pattern is good
 	return slices.ContainsFunc(links, func(l string) bool {
 		to, err := os.Readlink(l)
@@ -573,9 +575,18 @@ func (c *counting) stop(ctx context.Context, d time.Duration) {
 func (c *counting) write(ctx context.Context, pods int, kinds []int) {
 	for n := range pods {
 		pod := "pod-" + strconv.Itoa(n)
-		w := &writer{dir: filepath.Join(c.dir, "pods", "shop_"+pod+"_uid-"+strconv.Itoa(n), "app"), pod: pod, opened: c.opened}
-		if n%10 < len(kinds) { // of ten, one of each kind, the others as the kubelet rotates
-			w.kind = kinds[n%10]
+		w := &writer{dir: filepath.Join(c.dir, "pods", "shop_"+pod+"_uid-"+strconv.Itoa(n), "app"), pod: pod, seen: c.seen}
+		// One of each kind, and as many of the long ones; all together write some 10,000
+		// lines a second, which the machine can also read and store.
+		w.every = time.Duration(max(10, pods)) * time.Millisecond
+		if n < len(kinds) {
+			w.kind = kinds[n]
+		} else {
+			w.kind = kinds[n%len(kinds)]
+			switch w.kind {
+			case longLines, traces, longTraces:
+				w.kind = renames
+			}
 		}
 		c.writers = append(c.writers, w)
 		c.done.Go(func() {
@@ -586,28 +597,35 @@ func (c *counting) write(ctx context.Context, pods int, kinds []int) {
 	}
 }
 
-// stored waits until the server has something.
+// stored waits until the server has something of each container.
 func (c *counting) stored(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if resp, err := http.Get("http://" + c.address); err == nil {
-			n, _ := io.CopyN(io.Discard, resp.Body, 1)
-			_ = resp.Body.Close()
-			if n > 0 {
-				return
+		pods := map[string]bool{}
+		err := rows(c.address, func(row [5]string) error {
+			pods[row[0]] = true
+			return nil
+		})
+		missing := 0
+		for _, w := range c.writers {
+			if w.stored.Store(pods[w.pod]); !pods[w.pod] {
+				missing++
 			}
+		}
+		if missing == 0 {
+			return
 		}
 		if time.Now().After(deadline) {
 			c.server.kill()
 			c.killCollector()
-			t.Fatalf("nothing arrives\n%s\n%s", c.agent.log.String(), c.server.log.String())
+			t.Fatalf("of %d containers nothing arrives: %v\n%s\n%s", missing, err, c.agent.log.String(), c.server.log.String())
 		}
 	}
 }
 
 // count waits for the writers, and until the server has all lines, and says what
 // is wrong with them.
-func (c *counting) count(patience time.Duration, what string) {
+func (c *counting) count(patience time.Duration, what string) *counted {
 	t := c.t
 	t.Helper()
 	c.done.Wait()
@@ -622,7 +640,8 @@ func (c *counting) count(patience time.Duration, what string) {
 	var err error
 	deadline, moved, before := time.Now().Add(patience), time.Now(), counted{}
 	for {
-		if found, err = lookAt(c.address, c.writers); err == nil && found.lines+found.told >= total && found.frames >= found.wantFrames && found.bytes >= found.wantBytes {
+		began := time.Now()
+		if found, err = lookAt(c.address, c.writers); err == nil && found.lines+found.told >= total && found.short == 0 {
 			break
 		}
 		if err == nil && *found != before {
@@ -632,7 +651,7 @@ func (c *counting) count(patience time.Duration, what string) {
 		if time.Now().After(deadline) || time.Since(moved) > 40*time.Second || err == nil && found.twice > 0 {
 			break
 		}
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(max(500*time.Millisecond, time.Since(began)))
 	}
 	c.server.kill() // what they said is whole then
 	c.killCollector()
@@ -640,7 +659,7 @@ func (c *counting) count(patience time.Duration, what string) {
 		t.Fatalf("%v\n%s", err, c.server.log.String())
 	}
 	t.Logf("%d lines of %d containers, %d frames, %d bytes of long lines; %s: %s", total, len(c.writers), found.wantFrames, found.wantBytes, what, found)
-	if found.lost+found.twice+found.torn > 0 || found.frames != found.wantFrames || found.bytes != found.wantBytes {
+	if found.lost+found.twice+found.torn+found.wrong+found.short > 0 {
 		t.Errorf("lines are lost, doubled or torn: %s; %d of %d frames, %d of %d bytes\n%s", found, found.frames, found.wantFrames, found.bytes, found.wantBytes, c.agent.log.String())
 	}
 	for _, p := range []*child{c.server, c.agent} {
@@ -648,6 +667,7 @@ func (c *counting) count(patience time.Duration, what string) {
 			t.Error(p.log.String())
 		}
 	}
+	return found
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -660,7 +680,10 @@ func pause(ctx context.Context, d time.Duration) {
 // counted is what the server has of the numbered lines.
 type counted struct {
 	lines, lost, twice, torn int
+	short                    int // containers of which frames, or parts of long lines, are too few or too many
 	told                     int // not there, and told as lost in the containers' streams
+	gaps, numbered           int // ranges that were told, and the lines of those with a number
+	wrong                    int // ranges that say a number of lines of which fewer are lost
 	frames, wantFrames       int
 	bytes, wantBytes         int // of long lines, without their beginnings
 	ranges                   int // told in first
@@ -668,18 +691,41 @@ type counted struct {
 }
 
 func (c *counted) String() string {
-	return fmt.Sprintf("%d lost, %d doubled, %d torn, %d told as dropped%s", c.lost, c.twice, c.torn, c.told, c.first)
+	return fmt.Sprintf("%d lost, %d doubled, %d torn, %d told as dropped (%d ranges, %d lines by number, %d wrong)%s", c.lost, c.twice, c.torn, c.told, c.gaps, c.numbered, c.wrong, c.first)
 }
 
-func lookAt(address string, writers []*writer) (*counted, error) {
+// rows gives what the server has.
+func rows(address string, take func(row [5]string) error) error {
 	resp, err := http.Get("http://" + address)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	for dec := json.NewDecoder(resp.Body); ; {
+		var row [5]string
+		if err := dec.Decode(&row); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := take(row); err != nil {
+			return err
+		}
+	}
+}
+
+// gap is a range of lost lines as it was told.
+type gap struct {
+	from, until time.Time
+	lines       int // 0: nobody knows
+}
+
+func (g gap) has(at time.Time) bool { return !at.Before(g.from) && !at.After(g.until) }
+
+func lookAt(address string, writers []*writer) (*counted, error) {
 	out := &counted{}
 	seen := map[string]map[int]int{}
-	kind := map[string]int{}
+	kind, frames, bytes := map[string]int{}, map[string]int{}, map[string]int{}
 	for _, w := range writers {
 		seen[w.pod], kind[w.pod] = map[int]int{}, w.kind
 		out.wantFrames += w.next * framesOf(w.kind)
@@ -687,22 +733,20 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 			out.wantBytes += w.next * longBytes
 		}
 	}
-	gaps := map[string][][2]time.Time{} // by pod
-	for dec := json.NewDecoder(resp.Body); ; {
-		var row [5]string
-		if err := dec.Decode(&row); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return nil, err
-		}
+	gaps := map[string][]gap{} // by pod
+	err := rows(address, func(row [5]string) error {
 		if row[2] != "" {
-			from, err := time.Parse(time.RFC3339Nano, row[3])
-			until, err2 := time.Parse(time.RFC3339Nano, row[4])
-			if err := errors.Join(err, err2); err != nil {
-				return nil, fmt.Errorf("dropped lines without their range: %w", err)
+			lines, err := strconv.Atoi(row[2])
+			from, err2 := time.Time{}, error(nil)
+			if row[3] != "" { // nothing of the container was known
+				from, err2 = time.Parse(time.RFC3339Nano, row[3])
 			}
-			gaps[row[0]] = append(gaps[row[0]], [2]time.Time{from, until})
-			continue
+			until, err3 := time.Parse(time.RFC3339Nano, row[4])
+			if err := errors.Join(err, err2, err3); err != nil {
+				return fmt.Errorf("dropped lines without their range: %w", err)
+			}
+			gaps[row[0]] = append(gaps[row[0]], gap{from, until, lines})
+			return nil
 		}
 		for text := range strings.SplitSeq(row[1], "\n") {
 			var n int
@@ -715,13 +759,39 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 				out.torn++
 				out.first = fmt.Sprintf("; torn, for example: %.100q", text)
 			}
-			out.frames += strings.Count(text, "\tat com.shop.Frame")
+			frames[row[0]] += strings.Count(text, "\tat com.shop.Frame")
 			if kind[row[0]] == longLines {
-				out.bytes += strings.Count(text, "x")
+				bytes[row[0]] += strings.Count(text, "x")
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	for _, w := range writers {
+		out.frames += frames[w.pod]
+		out.bytes += bytes[w.pod]
+		wantFrames, wantBytes := w.next*framesOf(w.kind), 0
+		if w.kind == longLines {
+			wantBytes = w.next * longBytes
+		}
+		// Where lines are told as lost, parts of them may be, too.
+		if frames[w.pod] > wantFrames || bytes[w.pod] > wantBytes || len(gaps[w.pod]) == 0 && (frames[w.pod] < wantFrames || bytes[w.pod] < wantBytes) {
+			out.short++
+			out.first += fmt.Sprintf("; of %s there are %d of %d frames, %d of %d bytes", w.pod, frames[w.pod], wantFrames, bytes[w.pod], wantBytes)
+		}
+		for _, g := range gaps[w.pod] {
+			out.gaps++
+			out.numbered += g.lines
+			if w.kind != renames && w.kind != deletes {
+				continue // theirs are not only those lines
+			}
+			if lost := w.lostIn(g, seen[w.pod]); lost < g.lines {
+				out.wrong++
+				out.first += fmt.Sprintf("; %d lines of %s are told as lost from %s to %s, %d are", g.lines, w.pod, g.from, g.until, lost)
+			}
+		}
 		from := 0 // of lines of which there are as many
 		for n := range w.next {
 			switch seen[w.pod][n] {
@@ -738,7 +808,7 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 				out.lines++
 				out.twice++
 			}
-			if n+1 < w.next && w.kind != deletes && seen[w.pod][n+1] == seen[w.pod][n] {
+			if n+1 < w.next && seen[w.pod][n+1] == seen[w.pod][n] {
 				continue
 			}
 			if times := seen[w.pod][n]; times != 1 && out.ranges < maxRanges {
@@ -752,10 +822,18 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 }
 
 // isTold says whether a line is in one of the gaps that were told.
-func (w *writer) isTold(n int, gaps [][2]time.Time) bool {
-	return n < len(w.times) && slices.ContainsFunc(gaps, func(g [2]time.Time) bool {
-		return !w.times[n].Before(g[0]) && !w.times[n].After(g[1])
-	})
+func (w *writer) isTold(n int, gaps []gap) bool {
+	return n < len(w.times) && slices.ContainsFunc(gaps, func(g gap) bool { return g.has(w.times[n]) })
+}
+
+// lostIn counts the lines of a gap that are not there.
+func (w *writer) lostIn(g gap, seen map[int]int) (lost int) {
+	for n, at := range w.times {
+		if g.has(at) && seen[n] == 0 {
+			lost++
+		}
+	}
+	return lost
 }
 
 // maxRanges bounds what is told of lines that are lost or doubled.

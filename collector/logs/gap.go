@@ -1,0 +1,240 @@
+package logs
+
+import (
+	"bytes"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+)
+
+// What is lost, and how that is found out. A file that went while it was open in a
+// collector that was killed, or while none ran, cannot be read any more. Of lines
+// that were in the batch on its way, the journal has the number; of what was written
+// after that, only the time is known: from the last line of which the server has
+// heard to the first of what is there now.
+
+// tell is a drop that a batch tells and that cannot be found out again.
+type tell struct {
+	Stream wire.LogStream `json:"stream"`
+	Reason string         `json:"reason"`
+	Lines  int            `json:"lines,omitempty"`
+	Bytes  int64          `json:"bytes,omitempty"`
+	From   int64          `json:"from,omitempty"`
+	Until  int64          `json:"until"`
+}
+
+// loss is what a file had when it was given up.
+type loss struct {
+	file   *file
+	reason string
+	drop   drop
+}
+
+// tellLost puts into the batch what was lost. It is false when the batch must be
+// sent first.
+func (r *Files) tellLost(c *container, b *batch[filePos]) bool {
+	defer r.mark(c, b)
+	for len(c.lost) > 0 {
+		l := c.lost[0]
+		if b.full() || !b.takes(l.drop.until) || l.file.barredFrom(b) {
+			return false
+		}
+		s := c.stream
+		s.Stream = streams[0]
+		b.tell(tell{s, l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until})
+		r.touched[l.file] = true
+		c.lost = c.lost[1:]
+	}
+	return true
+}
+
+// findGaps finds out at a start what went since the last run. Files are read one after
+// the other, so that of those whose positions are known only the last one can have had
+// lines that were never read; those, and the ones of files that came and went since, are
+// lost. They are told before the first line of what is there. What the batch on its way
+// lacks, tellGone says.
+func (r *Files) findGaps() {
+	known := maps.Clone(r.atStart)
+	if was := r.journal.inFlight; was != nil {
+		maps.Copy(known, was.To)
+	}
+	folders := map[string]map[string]filePos{}
+	for k, p := range known {
+		dir := filepath.Dir(p.Path)
+		if filepath.Dir(filepath.Dir(dir)) != filepath.Clean(r.opts.Root) || p.Len < knownHead || !p.begun() {
+			continue
+		}
+		if folders[dir] == nil {
+			folders[dir] = map[string]filePos{}
+		}
+		folders[dir][k] = p
+	}
+	for dir, positions := range folders {
+		r.findGap(dir, positions)
+	}
+}
+
+func (r *Files) findGap(dir string, positions map[string]filePos) {
+	c := r.containers[dir]
+	var gone filePos
+	var next *file // the first that is there and of which nothing was read
+	here := int64(0)
+	for k, p := range positions {
+		f := c.fileOf(k, p)
+		switch {
+		case f == nil && p.Last >= gone.Last:
+			gone = p
+		case f != nil:
+			here = max(here, p.Last, f.firstTime())
+		}
+	}
+	if gone.Last == 0 || here >= gone.Last {
+		return // read on from what is here
+	}
+	from, until := gone.through(), r.now().UnixNano()
+	if c != nil {
+		for _, f := range c.files {
+			if at := f.firstTime(); at >= gone.Last {
+				next, until = f, at
+				break
+			}
+		}
+	}
+	if gone.End && (next == nil || gone.Next == until) || until <= from {
+		return // nothing was written between them
+	}
+	if c == nil { // its pod was deleted, and its logs with it
+		id, ok := podOfPath(filepath.Base(filepath.Dir(dir)))
+		if !ok {
+			return
+		}
+		id.Container = filepath.Base(dir)
+		c = &container{id: id, dir: dir, seen: r.now(), gone: true, dirty: true}
+		r.containers[dir], r.order = c, append(r.order, c)
+	}
+	r.counts.dropped(c.id, DropAway, 0)
+	r.log.Warn("log files are gone that were not read to their ends", "path", gone.Path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
+	f := &file{path: gone.Path, dev: gone.Dev, ino: gone.Ino, printLen: gone.Len}
+	f.print, _ = strconv.ParseUint(gone.Print, 16, 64) // what is not one was none before
+	f.resume(gone)
+	// With this the server knows all that there is to know of it.
+	f.offset, f.skip, f.last, f.done = gone.Offset, [2]int64{gone.Offset, gone.Offset}, until, true
+	if next != nil {
+		f.next = until
+	}
+	c.lost = append(c.lost, loss{f, DropAway, drop{from: from, until: until}})
+}
+
+// fileOf gives the file of a position, as it is now or compressed, or nil.
+func (c *container) fileOf(key string, p filePos) *file {
+	if c == nil {
+		return nil
+	}
+	for _, f := range c.files {
+		if f.beginsAs(p) || f.fd == nil && f.key() == key && f.printLen >= p.Len {
+			return f
+		}
+	}
+	return nil
+}
+
+// tellGone says in a batch that is made anew what it had of files that are gone. Did
+// the server get it, this is not stored, and nothing is lost of it. sent are the files
+// that are there.
+func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*file]filePos) {
+	for _, t := range was.Told {
+		b.drop(t.Stream, t.Reason, t.Lines, int(t.Bytes), t.From, t.Until)
+	}
+	there := func(to filePos) bool {
+		for f, p := range sent { // a copy that was read further has it, too
+			if p == to || p.Offset >= to.Offset && f.beginsAs(to) {
+				return true
+			}
+		}
+		return false
+	}
+	for k, to := range was.To {
+		from, ok := was.From[k]
+		if !ok || from.Gen != to.Gen {
+			from = filePos{Last: to.First}
+		}
+		lines, bytes := to.Lines-from.Lines, to.Offset-min(from.done(0), from.done(1))
+		if there(to) || lines <= 0 && (to.Lines > 0 || bytes <= 0) {
+			continue
+		}
+		dir := filepath.Dir(to.Path)
+		id, ok := podOfPath(filepath.Base(filepath.Dir(dir)))
+		if !ok {
+			continue
+		}
+		id.Container = filepath.Base(dir)
+		s := streamOf(id, r.pods.find(id.UID), r.opts.Node)
+		s.Stream = streams[0]
+		until := to.Last
+		if was.Day > 0 { // a batch holds one day; a record that is open may be of the next
+			until = min(until, (was.Day+1)*int64(24*time.Hour)-1)
+		}
+		r.log.Warn("file of the last batch is gone; if the server did not get it, its lines are lost", "path", to.Path, "batch", was.ID, "lines", lines)
+		b.drop(s, DropAway, int(lines), int(bytes), from.through(), until)
+	}
+}
+
+// findGapNow notices in a running collector what findGap does at a start: what was
+// the current file is gone from the folder, compressed and all, and others were
+// rotated since then that nobody saw being written. fresh are those, in their order.
+func (r *Files) findGapNow(c *container, vanished *file, fresh []*file) {
+	i := slices.IndexFunc(fresh, func(f *file) bool { return f.instance == vanished.instance && f.suffix != "" })
+	if i < 0 || vanished.fd == nil {
+		return
+	}
+	from, until := vanished.lastTime(), fresh[i].firstTime()
+	if from == 0 { // it was empty: after all that is known
+		for _, f := range c.files {
+			from = max(from, f.last)
+		}
+	}
+	if until <= from {
+		return
+	}
+	r.counts.dropped(c.id, DropRotated, 0)
+	r.log.Warn("log files were rotated away before anybody looked", "path", vanished.path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
+	c.lost = append(c.lost, loss{fresh[i], DropRotated, drop{from: from, until: until}})
+}
+
+// firstTime is the time of the file's first line that has one, 0 if there is none.
+func (f *file) firstTime() int64 {
+	head := f.head
+	if !f.packed {
+		head = make([]byte, fingerprintBytes)
+		n, _ := f.fd.ReadAt(head, 0)
+		if n == len(head) && head[0] == '{' && bytes.IndexByte(head, '\n') < 0 { // Docker's time is at the end of the line
+			head = make([]byte, readBytes)
+			n, _ = f.fd.ReadAt(head, 0)
+		}
+		head = head[:n]
+	}
+	for line := range strings.SplitSeq(string(head), "\n") {
+		if p, _ := parsePiece(line); p.at > 0 {
+			return p.at
+		}
+	}
+	return 0
+}
+
+// lastTime is the time of the last whole line of an open file, 0 if none is found.
+func (f *file) lastTime() int64 {
+	st, err := stat(f.fd)
+	if err != nil {
+		return 0
+	}
+	tail := make([]byte, min(st.Size, readBytes))
+	n, _ := f.fd.ReadAt(tail, st.Size-int64(len(tail)))
+	text := strings.TrimRight(string(tail[:n]), "\n")
+	p, _ := parsePiece(text[strings.LastIndexByte(text, '\n')+1:])
+	return p.at
+}

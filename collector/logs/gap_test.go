@@ -1,0 +1,195 @@
+package logs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// toldGap is a range of lost lines that the server has heard of.
+type toldGap struct {
+	reason      string
+	lines       int
+	from, until time.Time
+}
+
+func (g toldGap) has(line int) bool {
+	at := clock.Add(time.Duration(line) * time.Millisecond)
+	return !at.Before(g.from) && !at.After(g.until)
+}
+
+func (s *server) gaps() (out []toldGap) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.fields {
+		if f["crowsnest_dropped_reason"] == "" {
+			continue
+		}
+		lines, err := strconv.Atoi(f["crowsnest_dropped_lines"])
+		from, err2 := time.Parse(time.RFC3339Nano, f["crowsnest_dropped_from"])
+		until, err3 := time.Parse(time.RFC3339Nano, f["crowsnest_dropped_until"])
+		if err != nil || err2 != nil || err3 != nil {
+			s.t.Errorf("a drop without its number or range: %v", f)
+		}
+		out = append(out, toldGap{f["crowsnest_dropped_reason"], lines, from, until})
+	}
+	return out
+}
+
+// missing gives the lines, of so many, that did not come, and checks that none came twice.
+func (s *server) missing(lines int) (out []int) {
+	s.t.Helper()
+	seen := map[string]int{}
+	for _, l := range s.got(key) {
+		seen[l]++
+	}
+	for n := range lines {
+		switch times := seen[fmt.Sprintf("line %d", n)]; times {
+		case 0:
+			out = append(out, n)
+		case 1:
+		default:
+			s.t.Errorf("line %d is there %d times", n, times)
+		}
+	}
+	return out
+}
+
+func (tr *tree) remove(name string) {
+	tr.t.Helper()
+	if err := os.Remove(filepath.Join(tr.dir, name)); err != nil {
+		tr.t.Fatal(err)
+	}
+}
+
+// A file that was removed ends with a collector that is killed while it has it open.
+// What the server has not got of it is told: the lines of the batch on its way by their
+// number, if the server has not stored that, what came after it by its range of time.
+func TestFilesRemovedAndTheCollectorKilled(t *testing.T) {
+	for name, tc := range map[string]struct {
+		stored    bool // the batch on its way: only its answer was lost
+		successor bool // there is another file by then
+		folder    bool // the pod's logs are gone altogether
+		again     bool // killed once more before what is lost was acknowledged
+	}{
+		"the server has not got the last batch":       {successor: true},
+		"the server has got the last batch":           {stored: true, successor: true},
+		"killed again":                                {successor: true, again: true},
+		"nothing is written after it":                 {},
+		"the pod was deleted":                         {folder: true},
+		"the pod was deleted, and the batch is there": {folder: true, stored: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			tr.write("0.log", 100)
+			_, stop := tr.run(s)
+			s.await(key, 100)
+			waitFor(t, func() bool { // the server's answer is on disk
+				j, err := openJournal[filePos](tr.positions())
+				return err == nil && j.inFlight == nil && len(j.known) == 1
+			})
+			s.set(func() {
+				if s.lost = s.batches; !tc.stored {
+					s.away = true
+				}
+			})
+			tr.write("0.log", 50)
+			waitFor(t, func() bool { return hasInFlight(tr) && (!tc.stored || len(s.got(key)) > 100) })
+			tr.write("0.log", 20) // they wait for that batch
+			tr.remove("0.log")
+			if tc.successor {
+				tr.write("0.log", 10)
+			}
+			kill(t, s, tr.positions(), stop)
+			if tc.folder {
+				if err := os.RemoveAll(filepath.Dir(tr.dir)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.again {
+				_, stop = tr.run(s)
+				waitFor(t, func() bool { return hasInFlight(tr) })
+				kill(t, s, tr.positions(), stop)
+			}
+			s.set(func() { s.away, s.lost = false, -1 })
+			want := map[bool]int{false: 2, true: 1}[tc.stored] // of what comes by number only if it is lost
+			for range 2 {                                      // the second start tells nothing of it again
+				f, stop := tr.run(s)
+				waitFor(t, func() bool { return len(s.gaps()) >= want && f.journal.settled() })
+				if tc.successor {
+					waitFor(t, func() bool { return !slices.Contains(s.missing(tr.next), tr.next-1) })
+				}
+				stop()
+			}
+			gaps, missing := s.gaps(), s.missing(tr.next)
+			if len(gaps) != want {
+				t.Errorf("told %v, want %d ranges", gaps, want)
+			}
+			if len(missing) == 0 || tc.stored && missing[0] < 149 { // the last line of a batch may have waited for others
+				t.Errorf("lines %v are missing", missing)
+			}
+			for _, n := range missing {
+				in := 0
+				for _, g := range gaps {
+					if g.has(n) && g.reason == DropAway {
+						in++
+					}
+				}
+				if in == 0 {
+					t.Errorf("line %d is missing and in no range that was told: %v", n, gaps)
+				}
+			}
+			numbered := 0
+			for _, g := range gaps {
+				numbered += g.lines
+				if lost := 0; g.lines > 0 {
+					for _, n := range missing {
+						if g.has(n) {
+							lost++
+						}
+					}
+					if lost < g.lines {
+						t.Errorf("%d lines are told from %s to %s, %d are missing", g.lines, g.from, g.until, lost)
+					}
+				}
+			}
+			if tc.stored != (numbered == 0) || !tc.stored && numbered < 49 {
+				t.Errorf("%d lines are told by number: %v", numbered, gaps)
+			}
+		})
+	}
+}
+
+// Of a file that was read to its end, acknowledged and then removed, nothing is lost,
+// and nothing is told to be.
+func TestFilesRemovedAfterTheyWereRead(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 100)
+	f, stop := tr.run(s)
+	s.await(key, 100)
+	tr.remove("0.log")
+	tr.write("0.log", 10)
+	s.await(key, 110)
+	waitFor(t, f.journal.settled)
+	stop()
+	tr.remove("0.log")
+	tr.write("0.log", 10) // while none runs: one range
+	_, stop = tr.run(s)
+	s.await(key, 121)
+	stop()
+	_, stop = tr.run(s)
+	tr.write("0.log", 1)
+	s.await(key, 122)
+	stop()
+	if gaps := s.gaps(); len(gaps) != 1 || !gaps[0].has(109) || gaps[0].has(111) || !gaps[0].has(110) {
+		t.Errorf("told %v, want once what may lie between lines 109 and 110", gaps)
+	}
+	if missing := s.missing(tr.next); len(missing) > 0 {
+		t.Errorf("lines %v are missing", missing)
+	}
+}
