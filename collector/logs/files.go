@@ -285,6 +285,7 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 			if f.offset < to.Offset { // a last line without its newline
 				r.tail(c, f, b)
 			}
+			f.repack()
 		}
 		for stream, w := range c.pending {
 			if w == nil {

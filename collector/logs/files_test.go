@@ -695,6 +695,59 @@ func TestFilesTakeTurns(t *testing.T) {
 	}
 }
 
+// Docker's files lie elsewhere, with links to them where the kubelet looks; it cuts long
+// lines without saying so but by the newline that is missing, and rotates by a number.
+func TestFilesOfDocker(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	elsewhere := t.TempDir()
+	target := filepath.Join(elsewhere, "c1-json.log")
+	write := func(stream, text string) {
+		t.Helper()
+		line := fmt.Sprintf("{\"log\":%q,\"stream\":%q,\"time\":%q}\n", text, stream, clock.Add(time.Duration(tr.next)*time.Millisecond).Format(time.RFC3339Nano))
+		f, err := os.OpenFile(target, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err == nil {
+			_, err = f.WriteString(line)
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := func(n int) {
+		for range n {
+			write("stdout", fmt.Sprintf("line %d\n", tr.next))
+			tr.next++
+		}
+	}
+	lines(50)
+	if err := os.Symlink(target, filepath.Join(tr.dir, "0.log")); err != nil {
+		t.Fatal(err)
+	}
+	_, stop := tr.run(s)
+	s.await(key, 50)
+	write("stdout", "line ") // a line of two parts
+	write("stderr", "{\"level\":\"ERROR\",\"msg\":\"no stock\",\"took_ms\":12}\n")
+	write("stdout", fmt.Sprintf("%d\n", tr.next))
+	tr.next++
+	s.await(key, 51)
+	for n := range 3 {
+		lines(50)
+		if err := os.Rename(target, fmt.Sprintf("%s.%d", target, n)); err != nil {
+			t.Fatal(err)
+		}
+		lines(20)
+		s.await(key, tr.next) // the collector has it open before the link leads to another one
+	}
+	stop()
+	lines(10)
+	_, stop = tr.run(s)
+	numbered(t, s.await(key, tr.next), tr.next)
+	stop()
+	if got := s.await("cart-1/app/stderr", 1); got[0] != "no stock" {
+		t.Errorf("stderr has %q", got)
+	}
+}
+
 // What no runtime writes is sent as far as it can be read, is bounded, and is counted;
 // lines around it are whole.
 func TestFilesHostileLines(t *testing.T) {

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"cmp"
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
@@ -318,6 +319,25 @@ func (r *Files) unpack(f *file) error {
 	f.fd, f.packed, f.unpacked, f.head = tmp, false, true, nil
 	f.offset = min(f.offset, n)
 	return nil
+}
+
+// repack goes back to the compressed file, if it is still there: what it was unpacked
+// into may be needed on the disk for another one before this has its turn.
+func (f *file) repack() {
+	if !f.unpacked {
+		return
+	}
+	fd, err := os.Open(cmp.Or(f.keptPath, f.path))
+	if err != nil {
+		return
+	}
+	p := &file{path: f.path, fd: fd}
+	if err := p.identifyPacked(true); err != nil || p.key() != f.key() || p.print != f.print {
+		p.close()
+		return
+	}
+	f.close()
+	f.fd, f.head, f.packed, f.unpacked = p.fd, p.head, true, false
 }
 
 // writer remembers the errors of writing, which io.Copy mixes with those of reading.

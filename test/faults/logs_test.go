@@ -370,10 +370,8 @@ func duration(name string, def time.Duration) time.Duration {
 func TestLinesArriveOnceThroughKills(t *testing.T) {
 	run := newCounting(t, t.TempDir(), t.TempDir(), t.TempDir())
 	whole, away, stall := duration(envLogFor, 6*time.Second), duration(envLogAway, time.Second), duration(envLogStall, 2*time.Second)
-	ctx, cancel := context.WithTimeout(t.Context(), whole)
-	defer cancel()
-	run.write(ctx, number(envLogPods, 10), kinds)
-	run.stored(t)
+	ctx, end := run.write(number(envLogPods, 10), kinds, whole)
+	defer end()
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	kills := [3]int{}
 	for gone := false; ctx.Err() == nil; {
@@ -413,10 +411,8 @@ func TestLinesArriveOnceThroughKills(t *testing.T) {
 func TestLinesArriveOnceOfDeletedFiles(t *testing.T) {
 	run := newCounting(t, t.TempDir(), t.TempDir(), t.TempDir())
 	whole := duration(envLogFor, 6*time.Second)
-	ctx, cancel := context.WithTimeout(t.Context(), whole)
-	defer cancel()
-	run.write(ctx, 3, []int{deletes, deletes, deletes})
-	run.stored(t)
+	ctx, end := run.write(3, []int{deletes, deletes, deletes}, whole)
+	defer end()
 	for ctx.Err() == nil {
 		pause(ctx, whole/5)
 		run.server.kill()
@@ -434,11 +430,8 @@ func TestLinesArriveOnceWithFullDisks(t *testing.T) {
 	data, store := smallDisk(t, 16<<20), smallDisk(t, 256<<20)
 	run := newCounting(t, t.TempDir(), data, store)
 	whole := duration(envLogFor, 6*time.Second)
-	ctx, cancel := context.WithTimeout(t.Context(), whole)
-	defer cancel()
-	run.write(ctx, number(envLogPods, 10), rotating)
-	pause(ctx, whole/6)
-	run.stored(t) // so that there are positions
+	ctx, end := run.write(number(envLogPods, 10), rotating, whole)
+	defer end()
 	filled := fill(t, data, 0)
 	for ctx.Err() == nil && filled {
 		pause(ctx, whole/12)
@@ -571,8 +564,11 @@ func (c *counting) stop(ctx context.Context, d time.Duration) {
 	c.agent.signal(c.t, syscall.SIGCONT)
 }
 
-// write has so many containers write until ctx ends.
-func (c *counting) write(ctx context.Context, pods int, kinds []int) {
+// write has so many containers write until the context ends that it gives: that begins
+// once the server has something of each, so that there are positions.
+func (c *counting) write(pods int, kinds []int, whole time.Duration) (context.Context, context.CancelFunc) {
+	c.t.Helper()
+	ctx, stop := context.WithCancel(c.t.Context())
 	for n := range pods {
 		pod := "pod-" + strconv.Itoa(n)
 		w := &writer{dir: filepath.Join(c.dir, "pods", "shop_"+pod+"_uid-"+strconv.Itoa(n), "app"), pod: pod, seen: c.seen}
@@ -595,10 +591,15 @@ func (c *counting) write(ctx context.Context, pods int, kinds []int) {
 			}
 		})
 	}
+	c.stored()
+	timed, end := context.WithTimeout(ctx, whole)
+	context.AfterFunc(timed, stop)
+	return timed, end
 }
 
 // stored waits until the server has something of each container.
-func (c *counting) stored(t *testing.T) {
+func (c *counting) stored() {
+	t := c.t
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		pods := map[string]bool{}
