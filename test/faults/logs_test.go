@@ -601,7 +601,7 @@ func (c *counting) write(pods int, kinds []int, whole time.Duration) (context.Co
 func (c *counting) stored() {
 	t := c.t
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		pods := map[string]bool{}
 		err := rows(c.address, func(row [5]string) error {
 			pods[row[0]] = true
