@@ -427,11 +427,13 @@ func TestLinesArriveOnceOfDeletedFiles(t *testing.T) {
 // The disk of the collector's positions is full, and that of the server, while
 // both are killed: each line is there once.
 func TestLinesArriveOnceWithFullDisks(t *testing.T) {
-	data, store := smallDisk(t, 16<<20), smallDisk(t, 256<<20)
+	// The first has room for any one file unpacked, which a file of long traces needs.
+	data, store := smallDisk(t, 64<<20), smallDisk(t, 256<<20)
 	run := newCounting(t, t.TempDir(), data, store)
 	whole := duration(envLogFor, 6*time.Second)
 	ctx, end := run.write(number(envLogPods, 10), rotating, whole)
 	defer end()
+	pause(ctx, whole/6)
 	filled := fill(t, data, 0)
 	for ctx.Err() == nil && filled {
 		pause(ctx, whole/12)
