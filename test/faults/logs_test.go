@@ -666,8 +666,9 @@ func (c *counting) count(patience time.Duration, what string) *counted {
 		t.Errorf("lines are lost, doubled or torn: %s; %d of %d frames, %d of %d bytes\n%s", found, found.frames, found.wantFrames, found.bytes, found.wantBytes, c.agent.log.String())
 	}
 	for _, p := range []*child{c.server, c.agent} {
-		if strings.Contains(p.log.String(), "panic") {
-			t.Error(p.log.String())
+		// A merge that meets a full disk ends the store's process; what it acknowledged is kept.
+		if said := p.log.String(); strings.Contains(said, "panic") && (p != c.server || !strings.Contains(said, "no space left on device")) {
+			t.Error(said)
 		}
 	}
 	return found
