@@ -27,7 +27,7 @@ type history struct {
 // and encodings of the TSDB, on what the collector computes of a simulated fleet.
 func encodings(ctx context.Context, b *bench) ([]Result, error) {
 	to := time.Now().UTC().Truncate(time.Hour)
-	s, err := writeStream(ctx, filepath.Join(b.dir, "encodings"), simulate.Options{Nodes: 5, PodsPerNode: 30, Seed: 1, Interval: time.Minute}, to.Add(-6*time.Hour), to)
+	s, err := writeStream(ctx, filepath.Join(b.dir, "encodings"), simulate.Options{Nodes: 5, PodsPerNode: 30, Seed: 1, Interval: time.Minute}, to.Add(-6*time.Hour), to, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func bits(n int) func(float64) float64 {
 // digits keeps n significant decimal digits.
 func digits(n int) func(float64) float64 {
 	return func(v float64) float64 {
-		if v == math.Trunc(v) {
+		if v == math.Trunc(v) || math.IsNaN(v) { // the end of a series is one of the NaNs
 			return v
 		}
 		out, err := strconv.ParseFloat(strconv.FormatFloat(v, 'e', n-1, 64), 64)

@@ -47,7 +47,7 @@ func longRanges(ctx context.Context, b *bench) (results []Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	pod, err := firstPod(ctx, dir)
+	pod, _, err := firstPod(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +223,7 @@ func (b *bench) longData(ctx context.Context) (string, error) {
 	at := longEnd.Add(-longDays * 24 * time.Hour)
 	s, err := writeStream(ctx, filepath.Join(b.dir, "longrange"), simulate.Options{
 		Nodes: b.nodes, PodsPerNode: longPods, ContainersPerPod: 2, Seed: 1, Interval: time.Minute,
-	}, at, at.Add(3*time.Minute))
+	}, at, at.Add(3*time.Minute), nil)
 	if err != nil {
 		return "", err
 	}
@@ -296,23 +296,24 @@ func writeDay(ctx context.Context, dir string, day time.Time, series []labels.La
 	return err
 }
 
-// firstPod names a pod of the data.
-func firstPod(ctx context.Context, dir string) (_ string, err error) {
+// firstPod names a pod of the data, and its workload.
+func firstPod(ctx context.Context, dir string) (pod, workload string, err error) {
 	db, err := metrics.Open(metrics.Options{Dir: dir, Retention: 3650 * 24 * time.Hour})
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	q, err := db.Querier(longEnd.Add(-time.Hour).UnixMilli(), longEnd.UnixMilli())
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	defer func() { err = errors.Join(err, q.Close()) }()
-	pods, _, err := q.LabelValues(ctx, "pod", nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, catalogue.PodCPU))
-	if err != nil || len(pods) == 0 {
-		return "", fmt.Errorf("no pod in %s: %w", dir, err)
+	set := q.Select(ctx, true, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, catalogue.PodCPU))
+	if !set.Next() {
+		return "", "", fmt.Errorf("no pod in %s: %w", dir, set.Err())
 	}
-	return strings.Clone(pods[0]), nil // it points into the store's files
+	lset := set.At().Labels() // they point into the store's files
+	return strings.Clone(lset.Get("pod")), strings.Clone(lset.Get("workload")), nil
 }
 
 // forget has the system drop a folder's files from its memory.

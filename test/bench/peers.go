@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang/snappy"
@@ -19,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/crowsnest-dev/crowsnest/collector/simulate"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	"github.com/crowsnest-dev/crowsnest/storage/metrics"
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
@@ -266,31 +269,17 @@ func (b *bench) feed(ctx context.Context, store peerStore, s *stream) (out peerR
 	if err := awaitListening(ctx, p, url); err != nil {
 		return out, err
 	}
-	var memory []float64
-	watching, stop := context.WithCancel(ctx)
-	var g errgroup.Group
-	g.Go(func() error {
-		tick := time.NewTicker(250 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-watching.Done():
-				return nil
-			case <-tick.C:
-				memory = append(memory, memoryOf(p.PID()).rssMiB)
-			}
-		}
-	})
+	stop := watchMemory(ctx, p.PID())
 	before, err := testbed.UsageOf(p.PID())
 	if err != nil {
 		stop()
-		return out, errors.Join(err, g.Wait())
+		return out, err
 	}
 	began := time.Now()
-	out.refused, err = s.send(ctx, url)
+	out.refused, err = s.send(ctx, url, 2, false)
 	out.took = time.Since(began).Seconds()
-	stop()
-	if err = errors.Join(err, g.Wait()); err != nil {
+	memory := stop()
+	if err != nil {
 		return out, fmt.Errorf("%w\n%s", err, p.Tail(10))
 	}
 	after, err := testbed.UsageOf(p.PID())
@@ -306,10 +295,7 @@ func (b *bench) feed(ctx context.Context, store peerStore, s *stream) (out peerR
 	}
 	out.streamCPU, out.cpu = (after.CPU - before.CPU).Seconds(), (end.CPU - before.CPU).Seconds()
 	out.peakMiB = memoryOf(p.PID()).peakMiB
-	half := memory[len(memory)/2:]
-	for _, m := range half {
-		out.steadyMiB += m / float64(len(half))
-	}
+	out.steadyMiB = meanOfHalf(memory)
 	if out.diskBytes, out.diskSamples, err = store.disk(ctx, p, url, dir); err != nil {
 		return out, err
 	}
@@ -319,61 +305,83 @@ func (b *bench) feed(ctx context.Context, store peerStore, s *stream) (out peerR
 	return out, nil
 }
 
-// send sends the stream over two connections; a node's requests stay in order. What
-// is refused for now is sent again.
-func (s *stream) send(ctx context.Context, url string) (refused int, err error) {
-	perInterval := s.requests / int(s.to.Sub(s.from)/s.interval)
-	connections := 2
-	if perInterval*int(s.to.Sub(s.from)/s.interval) != s.requests {
-		connections = 1 // which node a request is of cannot be told by its number
+// watchMemory notes what a process holds, in MiB, until stop gives it.
+func watchMemory(ctx context.Context, pid int) (stop func() []float64) {
+	ctx, cancel := context.WithCancel(ctx)
+	noted := make(chan []float64)
+	go func() {
+		var all []float64
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			all = append(all, memoryOf(pid).rssMiB)
+			select {
+			case <-ctx.Done():
+				noted <- all
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() []float64 {
+		cancel()
+		return <-noted
 	}
+}
+
+// meanOfHalf is the mean of the second half.
+func meanOfHalf(all []float64) (mean float64) {
+	half := all[len(all)/2:]
+	for _, v := range half {
+		mean += v / float64(len(half))
+	}
+	return mean
+}
+
+// send sends the stream over some connections, all of an interval before the next; a
+// node's requests stay in order. What is refused for now is sent again. words has each
+// node say who it is and that it has told all, as collectors do.
+func (s *stream) send(ctx context.Context, url string, connections int, words bool) (refused int, err error) {
 	client := &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
 	defer client.CloseIdleConnections()
-	g, ctx := errgroup.WithContext(ctx)
-	lines := make([]chan []byte, connections)
-	again := make([]int, connections)
-	for n := range lines {
-		lines[n] = make(chan []byte, 8)
-		g.Go(func() error {
-			for body := range lines[n] {
-				for {
-					err := sendWrite(ctx, client, url, body)
-					if err == nil {
-						break
-					}
-					if !strings.HasPrefix(err.Error(), "429") && !strings.HasPrefix(err.Error(), "503") {
-						return err
-					}
-					again[n]++
-					if err := pause(ctx, 50*time.Millisecond); err != nil {
-						return err
-					}
-				}
+	var again atomic.Int64
+	one := func(ctx context.Context, body []byte, of mark) error {
+		var further [][2]string
+		if words {
+			sender := wire.Sender(wire.RoleCluster, "")
+			if of.node != "" {
+				sender = wire.Sender(wire.RoleNode, of.node)
 			}
-			return nil
-		})
+			further = [][2]string{{wire.HeaderSender, sender}, {wire.HeaderInterval, strconv.Itoa(int(s.interval / time.Second))}, {wire.HeaderComplete, wire.FormatMillis(of.at)}}
+		}
+		for {
+			err := sendWrite(ctx, client, url, body, further...)
+			if err == nil || (!strings.HasPrefix(err.Error(), "429") && !strings.HasPrefix(err.Error(), "503")) {
+				return err
+			}
+			again.Add(1)
+			if err := pause(ctx, 50*time.Millisecond); err != nil {
+				return err
+			}
+		}
 	}
 	n := 0
+	g, running := errgroup.WithContext(ctx)
+	g.SetLimit(connections)
 	err = s.replay(func(body []byte) error {
-		line := lines[n%perInterval%connections]
-		n++
-		select {
-		case line <- slices.Clone(body):
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+		if n > 0 && !s.of[n].at.Equal(s.of[n-1].at) {
+			if err := g.Wait(); err != nil {
+				return err
+			}
+			g, running = errgroup.WithContext(ctx)
+			g.SetLimit(connections)
 		}
+		body, of := slices.Clone(body), s.of[n]
+		n++
+		g.Go(func() error { return one(running, body, of) })
+		return nil
 	})
-	for _, line := range lines {
-		close(line)
-	}
-	if failed := g.Wait(); failed != nil {
-		err = failed
-	}
-	for _, n := range again {
-		refused += n
-	}
-	return refused, err
+	return int(again.Load()), errors.Join(err, g.Wait())
 }
 
 // storePeers compares the stores on one stream.
@@ -392,7 +400,7 @@ func storePeers(ctx context.Context, b *bench) ([]Result, error) {
 	b.say("computing the stream of %d nodes over %v", b.peerNodes, b.peerFor)
 	binary, err := writeStream(ctx, filepath.Join(b.dir, "peers-stream"), simulate.Options{
 		Nodes: b.peerNodes, PodsPerNode: peerPods, Churn: peerChurn, Seed: 1, Interval: time.Minute,
-	}, to.Add(-b.peerFor), to)
+	}, to.Add(-b.peerFor), to, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,13 @@ type stream struct {
 	bytes    int64
 	from, to time.Time
 	interval time.Duration
+	of       []mark // by request
+}
+
+// mark says whose a request is, and up to when it is complete.
+type mark struct {
+	node string // empty for what is of the cluster
+	at   time.Time
 }
 
 // requests writes a stream's file.
@@ -61,8 +68,9 @@ func (w requests) put(req *prompb.WriteRequest) (int, error) {
 	return w.Write(body)
 }
 
-// writeStream computes [from, to) by the collector's own code.
-func writeStream(ctx context.Context, path string, o simulate.Options, from, to time.Time) (_ *stream, err error) {
+// writeStream computes [from, to) by the collector's own code. wanted says which
+// metrics are in it; nil is all.
+func writeStream(ctx context.Context, path string, o simulate.Options, from, to time.Time, wanted func(metric string) bool) (_ *stream, err error) {
 	if o.Now == nil { // a fleet does not go back from where it begins
 		o.Now = func() time.Time { return from }
 	}
@@ -88,6 +96,9 @@ func writeStream(ctx context.Context, path string, o simulate.Options, from, to 
 		fleet.Advance(at)
 		snapshot := fleet.Snapshot()
 		samples := comp.Interval(at, read.Read(ctx, at, snapshot), snapshot)
+		if wanted != nil {
+			samples = slices.DeleteFunc(samples, func(one compute.Sample) bool { return !wanted(one.Metric) })
+		}
 		slices.SortStableFunc(samples, func(x, y compute.Sample) int { return cmp.Compare(x.Labels.Get("node"), y.Labels.Get("node")) })
 		s.active = len(samples)
 		for len(samples) > 0 {
@@ -113,6 +124,7 @@ func writeStream(ctx context.Context, path string, o simulate.Options, from, to 
 			if err != nil {
 				return nil, err
 			}
+			s.of = append(s.of, mark{node, at})
 			s.requests++
 			s.samples += n
 			s.bytes += int64(size)
@@ -173,8 +185,8 @@ func awaitListening(ctx context.Context, p *testbed.Process, url string) error {
 	})
 }
 
-// sendWrite sends a request of remote write 1.0.
-func sendWrite(ctx context.Context, client *http.Client, url string, body []byte) error {
+// sendWrite sends a request of remote write 1.0, with further headers.
+func sendWrite(ctx context.Context, client *http.Client, url string, body []byte, further ...[2]string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+wire.PathMetrics, bytes.NewReader(body))
 	if err != nil {
 		return err
@@ -183,6 +195,9 @@ func sendWrite(ctx context.Context, client *http.Client, url string, body []byte
 		"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "0.1.0", "Authorization": "Bearer " + benchToken,
 	} {
 		req.Header.Set(k, v)
+	}
+	for _, h := range further {
+		req.Header.Set(h[0], h[1])
 	}
 	res, err := client.Do(req)
 	if err != nil {

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/collector/simulate"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/test/testbed"
+)
+
+// scaleFor is long enough for the head to be compacted once: blocks of 1 h.
+const scaleFor = 100 * time.Minute
+
+// serverScale measures one server with the core metrics at 60 s of a cluster, each
+// node a sender of its own, replayed faster than time.
+func serverScale(nodes int) func(ctx context.Context, b *bench) ([]Result, error) {
+	return func(ctx context.Context, b *bench) ([]Result, error) {
+		to := time.Now().UTC().Truncate(time.Minute)
+		b.say("computing the stream of %d nodes over %v", nodes, scaleFor)
+		s, err := writeStream(ctx, filepath.Join(b.dir, "scale-stream"), simulate.Options{
+			Nodes: nodes, PodsPerNode: peerPods, ContainersPerPod: 2, Churn: peerChurn, Seed: 1, Interval: time.Minute,
+		}, to.Add(-scaleFor), to, func(metric string) bool {
+			m, ok := catalogue.Get(metric)
+			return ok && m.Core
+		})
+		if err != nil {
+			return nil, err
+		}
+		b.say("%d samples of %d series, %d at a time", s.samples, s.series, s.active)
+		server, _, p, err := b.startServer(ctx, fmt.Sprintf("scale-%d", nodes))
+		if err != nil {
+			return nil, err
+		}
+		defer p.Stop(2 * time.Minute)
+		before, err := testbed.UsageOf(p.PID())
+		if err != nil {
+			return nil, err
+		}
+		ownBefore, err := testbed.UsageOf(os.Getpid())
+		if err != nil {
+			return nil, err
+		}
+		stop := watchMemory(ctx, p.PID())
+		began := time.Now()
+		refused, err := s.send(ctx, server.URL, 8, true)
+		took := time.Since(began)
+		memory := stop()
+		if err != nil {
+			return nil, fmt.Errorf("%w\n%s", err, p.Tail(10))
+		}
+		if err := awaitIdle(ctx, p); err != nil {
+			return nil, err
+		}
+		after, err := testbed.UsageOf(p.PID())
+		if err != nil {
+			return nil, err
+		}
+		own, err := testbed.UsageOf(os.Getpid())
+		if err != nil {
+			return nil, err
+		}
+		outcomes := map[string]float64{}
+		for _, outcome := range []string{"complete", "deadline", "aged"} {
+			if outcomes[outcome], err = metric(ctx, server, fmt.Sprintf("crowsnest_rollup_intervals_total{outcome=%q}", outcome)); err != nil {
+				return nil, err
+			}
+		}
+		dropped, err := metric(ctx, server, "crowsnest_rollup_dropped_intervals_total")
+		if err != nil {
+			return nil, err
+		}
+		var cores, memoryBar string
+		if nodes == 5000 {
+			cores, memoryBar = "<= 0.5", "<= 8192"
+		}
+		late := float64(scaleFor/time.Minute) - outcomes["complete"]
+		note := fmt.Sprintf("Core metrics at 60 s of %d nodes and %d pods of two containers, 1 %% of them replaced a minute: %d series at a time, %d in all, %d samples of %v, each node a sender of its own, sums and presets on, replayed in %.0f s over 8 connections across a compaction of the head; %d requests were asked to come again. "+
+			"The sender took %.1f CPU s beside it on the same machine. %s.", nodes, nodes*peerPods, s.active, s.series, s.samples, scaleFor, took.Seconds(), refused, (own.CPU - ownBefore.CPU).Seconds(), machine())
+		name := fmt.Sprintf("scale_%d", nodes)
+		return []Result{
+			{Name: name + "_cpu", Unit: "cores", Ours: (after.CPU - before.CPU).Seconds() / scaleFor.Seconds(), Bar: cores, Note: "CPU seconds of the server ÷ seconds of the data: what it takes in real time. " + note},
+			{Name: name + "_memory_peak", Unit: "MiB", Ours: memoryOf(p.PID()).peakMiB, Bar: memoryBar, Note: "The most resident memory, the compaction included. " + note},
+			{Name: name + "_memory_steady", Unit: "MiB", Ours: meanOfHalf(memory), Note: "Mean resident memory in the second half. " + note},
+			{Name: name + "_late", Unit: "intervals", Ours: late, Bar: "<= 0", Note: fmt.Sprintf("Of %d: not complete. %.0f by the deadline, %.0f at their greatest age, %.0f dropped. %s", int(scaleFor/time.Minute), outcomes["deadline"], outcomes["aged"], dropped, note)},
+		}, nil
+	}
+}
