@@ -54,6 +54,7 @@ type peerRun struct {
 	cpu         float64 // seconds until all is stored and nothing goes on
 	streamCPU   float64 // seconds while the stream came
 	took        float64 // seconds that the stream took
+	idleMiB     float64 // before the first sample
 	peakMiB     float64
 	steadyMiB   float64 // mean of the stream's second half
 	diskBytes   float64
@@ -269,6 +270,7 @@ func (b *bench) feed(ctx context.Context, store peerStore, s *stream) (out peerR
 	if err := awaitListening(ctx, p, url); err != nil {
 		return out, err
 	}
+	out.idleMiB = memoryOf(p.PID()).rssMiB
 	stop := watchMemory(ctx, p.PID())
 	before, err := testbed.UsageOf(p.PID())
 	if err != nil {
@@ -447,10 +449,14 @@ func storePeers(ctx context.Context, b *bench) ([]Result, error) {
 		{"disk", "bytes/sample", "All samples merged into one block, or one part, with its index. ", map[string]string{"victoriametrics": "ratio <= 1", "victoriametrics_rounded": "ratio <= 1"}, func(r peerRun) float64 { return r.diskBytes / r.diskSamples }},
 	} {
 		for _, peer := range stores[1:] {
-			theirs := round(of(peer.name, f.of))
+			theirs, about := round(of(peer.name, f.of)), f.note
+			if strings.HasPrefix(f.name, "memory") {
+				idle := func(r peerRun) float64 { return r.idleMiB }
+				about += fmt.Sprintf("Before the first sample ours held %.0f MiB, the peer %.0f: with few series that is most of it. ", of("crowsnest", idle), of(peer.name, idle))
+			}
 			results = append(results, Result{
 				Name: "store_peers_" + f.name + "_" + peer.name, Unit: f.unit, Ours: of("crowsnest", f.of), Peer: &theirs, PeerVersion: peer.version, Bar: f.bar[peer.name],
-				Note: f.note + note, Command: fmt.Sprintf("make bench BENCH=\"--only store_peers --peer-nodes %d --peer-for %v --rounds %d\"", b.peerNodes, b.peerFor, b.rounds),
+				Note: about + note, Command: fmt.Sprintf("make bench BENCH=\"--only store_peers --peer-nodes %d --peer-for %v --rounds %d\"", b.peerNodes, b.peerFor, b.rounds),
 			})
 		}
 	}
