@@ -59,7 +59,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	for env, run := range map[string]func(dir, address string) error{envLogServe: serveLogs, envLogFollow: followLogs} {
+	for env, run := range map[string]func(dir, address string) error{envLogServe: serveLogs, envLogFollow: followLogs, envReplica: followPods} {
 		if dir := os.Getenv(env); dir != "" {
 			if err := run(dir, os.Getenv(envLogAddress)); err != nil {
 				fmt.Fprintln(os.Stderr, err)

@@ -74,6 +74,22 @@ func serveLogs(dir, address string) error {
 			return
 		}
 		raw, err := io.ReadAll(r.Body)
+		if r.URL.Path == wire.PathLogPositions {
+			var q wire.LogPositionsRequest
+			var answer wire.LogPositionsResponse
+			if err == nil {
+				err = json.Unmarshal(raw, &q)
+			}
+			if err == nil {
+				answer.Positions, err = s.Positions(r.Context(), "prod", q.Sources)
+			}
+			if err != nil {
+				problem.Write(w, r, err)
+				return
+			}
+			_ = json.NewEncoder(w).Encode(answer)
+			return
+		}
 		if err == nil {
 			raw, err = unpack.DecodeAll(raw, nil)
 		}
