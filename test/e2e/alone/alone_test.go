@@ -523,6 +523,10 @@ func TestElasticCluster(t *testing.T) {
 		var view struct {
 			Kind        string
 			Unavailable []struct{ Metric, Reason string }
+			Sources     []struct {
+				Up    bool
+				Error string
+			}
 		}
 		if err := r.server.GetJSON(ctx, testbed.API+"/clusters/main", &view); err != nil {
 			return err
@@ -531,8 +535,14 @@ func TestElasticCluster(t *testing.T) {
 		for _, u := range view.Unavailable {
 			lacks[u.Metric] = u.Reason != ""
 		}
-		if view.Kind != string(catalogue.Elastic) || !lacks[catalogue.NodeReady] || !lacks[catalogue.PodCPU] {
-			return fmt.Errorf("it is %q, and lacks %v", view.Kind, view.Unavailable)
+		unread := slices.ContainsFunc(view.Sources, func(s struct {
+			Up    bool
+			Error string
+		}) bool {
+			return !s.Up && s.Error != ""
+		})
+		if view.Kind != string(catalogue.Elastic) || !lacks[catalogue.NodeReady] || !unread {
+			return fmt.Errorf("it is %q, lacks %v, and has the sources %v", view.Kind, view.Unavailable, view.Sources)
 		}
 		return nil
 	})
