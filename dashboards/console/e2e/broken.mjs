@@ -8,7 +8,7 @@
 import { mkdir } from "node:fs/promises";
 import { createServer, request as ask } from "node:http";
 import { parseArgs } from "node:util";
-import { accessibility, launch, views } from "./browser.mjs";
+import { accessibility, launch, undisturbed, views } from "./browser.mjs";
 
 const { values: args } = parseArgs({
   options: {
@@ -164,7 +164,11 @@ async function tell(name, found) {
 }
 
 /** Runs on a page of its own; what went wrong is told, and so is any script that ran out of a name. */
-async function on(context, name, run, { mayLog = false } = {}) {
+async function on(context, name, run, options) {
+  await tell(name, await undisturbed(() => tried(context, run, options)));
+}
+
+async function tried(context, run, { mayLog = false } = {}) {
   const found = [];
   const p = await context.newPage();
   p.on("pageerror", (e) => found.push(`error: ${e.message}`));
@@ -179,7 +183,7 @@ async function on(context, name, run, { mayLog = false } = {}) {
     found.push(e instanceof Error ? e.message.split("\n")[0] : String(e));
   }
   await p.close();
-  await tell(name, found);
+  return found;
 }
 
 const notice = (p) => p.getByRole("status").filter({ hasText: /Server unreachable|answers with errors/ });

@@ -25,6 +25,19 @@ export const launch = (executablePath) =>
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
   });
 
+// Chromium gives up what is under way, to this machine itself too, whenever a network interface comes or
+// goes, as with each pod of a cluster that is tested beside. It says nothing of the console.
+const networkChanged = "ERR_NETWORK_CHANGED";
+
+/** Whether a line of the browser's console is an error that the page, or its server, is to blame for. */
+export const isComplaint = (m) => m.type() === "error" && !m.text().includes(networkChanged);
+
+/** Looks at a page, and once more when the machine's network changed meanwhile. look gives what it found. */
+export async function undisturbed(look) {
+  const found = await look();
+  return found.some((f) => f.includes(networkChanged)) ? look() : found;
+}
+
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** What axe finds serious or critical. It runs from the browser's side, so that the page's policy stays as it is. */

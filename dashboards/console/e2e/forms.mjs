@@ -13,7 +13,7 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { launch, settled, views } from "./browser.mjs";
+import { isComplaint, launch, settled, views } from "./browser.mjs";
 
 const { values: args } = parseArgs({
   options: {
@@ -81,7 +81,7 @@ async function story(what, tell) {
   context.setDefaultTimeout(timeout);
   const p = await context.newPage();
   const found = [];
-  p.on("console", (m) => m.type() === "error" && found.push(`console: ${m.text()}`));
+  p.on("console", (m) => isComplaint(m) && found.push(`console: ${m.text()}`));
   p.on("pageerror", (e) => found.push(`error: ${e.message}`));
   p.on("dialog", (d) => void d.accept());
   try {

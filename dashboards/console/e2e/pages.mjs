@@ -7,7 +7,7 @@
 //     [--chromium PATH] [--only NAME,NAME] [--timeout SECONDS]
 import { mkdir } from "node:fs/promises";
 import { parseArgs } from "node:util";
-import { accessibility, launch, views } from "./browser.mjs";
+import { accessibility, launch, undisturbed, views } from "./browser.mjs";
 
 const { values: args } = parseArgs({
   options: {
@@ -231,7 +231,7 @@ try {
     const context = await browser.newContext(views[view]);
     for (const page of pages) {
       if (only && !only.includes(page.name)) continue;
-      const found = await visit(context, page, `${args.out}/${page.name}-${view}.png`);
+      const found = await undisturbed(() => visit(context, page, `${args.out}/${page.name}-${view}.png`));
       for (const f of found) failures.push(`${page.name} (${view}): ${f}`);
       console.log(`${found.length === 0 ? "ok  " : "FAIL"} ${page.name} ${view}${found.map((f) => `\n       ${f}`).join("")}`);
     }

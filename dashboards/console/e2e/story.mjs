@@ -8,7 +8,7 @@
 import { mkdir } from "node:fs/promises";
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
-import { launch, settled, views } from "./browser.mjs";
+import { isComplaint, launch, settled, views } from "./browser.mjs";
 
 const { values: args } = parseArgs({
   options: {
@@ -67,7 +67,7 @@ async function story(name, tell) {
   context.setDefaultTimeout(timeout);
   const p = await context.newPage();
   const found = [];
-  p.on("console", (m) => m.type() === "error" && found.push(`console: ${m.text()}`));
+  p.on("console", (m) => isComplaint(m) && found.push(`console: ${m.text()}`));
   p.on("pageerror", (e) => found.push(`error: ${e.message}`));
   try {
     await tell(p);

@@ -1,4 +1,5 @@
 import { asking as m } from "@/i18n/asking";
+import { server } from "@/i18n/server";
 
 /** Why a request did not give what was asked for, in words for people. */
 export class RequestError extends Error {
@@ -56,5 +57,6 @@ export function problemOf(status: number, body: string): RequestError {
     : [];
   const said = fields.map((f) => [f.location, f.message].filter(Boolean).join(": "));
   const message = [text(parsed.detail) ?? text(parsed.error) ?? text(parsed.title), ...said].filter(Boolean).join("; ");
-  return new RequestError(message || fallback, status, text(parsed.code) ?? text(parsed.errorType) ?? "http", fields, parsed.current);
+  const code = text(parsed.code) ?? text(parsed.errorType) ?? "http";
+  return new RequestError(message ? server.problem(code, message) : fallback, status, code, fields, parsed.current);
 }

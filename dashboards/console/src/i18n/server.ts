@@ -6,6 +6,10 @@ const same = (english: string): string => english;
 export const server = messages("server", {
   /** A metric's title in the catalogue. */
   title: same,
+  /** What a metric is, in a sentence. */
+  help: same,
+  /** What went wrong, by the server's code word; a detail that names things stays as it was said. */
+  problem: (_code: string, said: string): string => said,
   /** When a metric has no series, or why a cluster has none of it. */
   why: same,
   /** How a cluster is. */

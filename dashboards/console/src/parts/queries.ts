@@ -9,7 +9,7 @@ import { useRefresh } from "./page";
 // One hook an endpoint, for what more than one feature shows.
 
 /** A metric as readers of this language know it. Metrics that users add keep their own words. */
-const told = (metric: Metric): Metric => ({ ...metric, title: m.title(metric.title), ...(metric.absent ? { absent: m.why(metric.absent) } : {}) });
+const told = (metric: Metric): Metric => ({ ...metric, title: m.title(metric.title), help: m.help(metric.help), ...(metric.absent ? { absent: m.why(metric.absent) } : {}) });
 
 const spoken = <T extends { readonly sentence: string }>(cluster: T): T => ({ ...cluster, sentence: m.sentence(cluster.sentence) });
 

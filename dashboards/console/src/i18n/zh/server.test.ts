@@ -25,10 +25,16 @@ describe("the catalogue, as its reference has it", () => {
   const all = (pattern: RegExp) => [...new Set([...reference.matchAll(pattern)].map((found) => found[1] ?? ""))];
   it.each([
     ["titles", zh.title, all(/^\*\*(.+?)\*\*, /gm)],
+    ["what they are", zh.help, all(/^\*\*.+?\*\*, [^ ]+\. (.+)$/gm)],
     ["why a metric is absent", zh.why, all(/^- No series when: (.+)\.$/gm)],
     ["why a kind of cluster lacks it", zh.why, all(/^- Not (?:on|from) [^:]+: (.+)\.$/gm)],
   ])("has %s in Chinese", (_, words, english) => {
     expect(english.length).toBeGreaterThan(3);
     expect(english.filter((e) => words(e) === e)).toEqual([]);
   });
+});
+
+it("says of an error which kind it is, and leaves the rest as it was said", () => {
+  expect(zh.problem("not_found", 'policy "x": not found')).toBe('未找到：policy "x": not found');
+  expect(zh.problem("teapot", "short and stout")).toBe("short and stout");
 });

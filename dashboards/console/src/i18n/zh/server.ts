@@ -1,4 +1,5 @@
 import type { server } from "../server";
+import { helps } from "./metrics";
 
 const titles: Record<string, string> = {
   "Reached by a peer": "可被其他节点访问", "Peers that reach it": "能访问它的节点数", Probes: "探针",
@@ -141,8 +142,16 @@ function part(english: string): string | undefined {
   return undefined;
 }
 
+/** The server's kinds of errors; Prometheus' have their own words. */
+const problems: Record<string, string> = {
+  too_large: "内容过大", malformed: "请求格式错误", unauthenticated: "未认证", forbidden: "没有权限", not_found: "未找到", conflict: "冲突", invalid: "输入无效", limited: "请求过多", unavailable: "暂不可用", internal: "服务器内部错误",
+  bad_data: "查询有误", timeout: "查询超时", execution: "查询无法执行", canceled: "查询已取消",
+};
+
 export const zh: typeof server = {
   title: (english) => titles[english] ?? english,
+  help: (english) => helps[english] ?? english,
+  problem: (code, said) => (problems[code] === undefined ? said : `${problems[code]}：${said}`),
   why: (english) => whys[english] ?? english,
   sentence: (english) => {
     // "No data for 12 min; as last seen, all 3 workloads are healthy": the first is one part, though it has the mark that joins them.

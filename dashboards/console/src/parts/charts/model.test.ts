@@ -67,7 +67,7 @@ describe("lines", () => {
     const drawn = lines(panel, [result({ pod: "a" }, [1, 2]), result({ pod: "a" }, [null, null])], 10);
     expect(drawn.lines.map((l) => l.name)).toEqual(["a"]);
     const both = lines(panel, [result({ pod: "a" }, [1, 2]), result({ pod: "a" }, [3, 4])], 10);
-    expect(both.lines.map((l) => l.name)).toEqual(["in a", "out a"]);
+    expect(both.lines.map((l) => l.name)).toEqual(["a in", "a out"]);
   });
   it("leaves out an answer that is still of another range", () =>
     expect(lines(panel, [result({}, [1, 2]), { times: [90], stepSeconds: 30, series: [{ labels: {}, values: [1] }] }], 10).lines).toHaveLength(1));

@@ -134,7 +134,8 @@ function lineName(metric: Metric, series: Series, whole: boolean): string {
     .map(([, v]) => v)
     .filter((v) => v !== "");
   if (values.length === 0) return metric.title;
-  return whole ? `${metric.title} ${values.join(" ")}` : values.join(" ");
+  // What tells lines apart comes first: a narrow legend cuts the end off.
+  return whole ? `${values.join(" ")} ${metric.title}` : values.join(" ");
 }
 
 /** Lines by what tells them apart: the dimensions' values alone where no two lines share them. */

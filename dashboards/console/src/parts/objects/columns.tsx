@@ -102,7 +102,7 @@ export const ageColumn = <T extends { readonly created_at?: string | null }>(now
   header: m.columns.age,
   numeric: true,
   wide: true,
-  width: "88px", // "11 h 59 min"
+  width: "84px", // "11 h 59 min"
   sort: (o) => {
     const at = instant(o.created_at);
     return at === undefined ? null : now - at;
