@@ -17,6 +17,9 @@ const root = "../../../../../docs/";
 
 type Name = keyof typeof m.names;
 const names = Object.keys(m.names) as Name[];
+/** For whoever wants to know how it is built and what it is worth, behind all else. */
+const background: readonly Name[] = ["benchmarks", "accuracy", "alert-quality", "flaws", "architecture", "dependencies"];
+const isReference = (n: Name) => n.startsWith("reference/");
 
 /** The guides that came with this server, so that they are about this version and need no other site. */
 export function HelpPage() {
@@ -50,9 +53,11 @@ export function HelpPage() {
       <div className={classes.columns}>
         <nav aria-label={m.guides} className={classes.list}>
           <h2>{m.guides}</h2>
-          <ul>{names.filter((n) => !n.startsWith("reference/")).map(item)}</ul>
+          <ul>{names.filter((n) => !isReference(n) && !background.includes(n)).map(item)}</ul>
           <h2>{m.reference}</h2>
-          <ul>{names.filter((n) => n.startsWith("reference/")).map(item)}</ul>
+          <ul>{names.filter(isReference).map(item)}</ul>
+          <h2>{m.background}</h2>
+          <ul>{background.map(item)}</ul>
         </nav>
         <Card>
           {name === undefined ? (
