@@ -44,6 +44,7 @@ var measurements = []measurement{
 	{Name: "logs_counted", Asked: true, Measure: logsCounted},
 	{Name: "fsync", Measure: fsync},
 	{Name: "console_pages", Measure: consolePages},
+	{Name: "console_history", Asked: true, Measure: consoleHistory},
 	{Name: "engine_policies", Measure: engineOf("TestMeasurePolicies")},
 	{Name: "engine_state", Measure: engineOf("TestMeasureState")},
 	{Name: "engine_webhook", Measure: engineOf("TestMeasureWebhook")},

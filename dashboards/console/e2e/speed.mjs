@@ -2,11 +2,13 @@
 // long a keystroke takes until its result is drawn, and how even scrolling is. Writes JSON to stdout.
 //
 //   node e2e/speed.mjs --base http://127.0.0.1:7420 --cluster ID [--loads 12] [--chromium PATH]
+//
+// With --from and --to (RFC 3339) it measures charts over that time instead, which has to be in the store.
 import { parseArgs } from "node:util";
 import { launch } from "./browser.mjs";
 
 const { values: args } = parseArgs({
-  options: { base: { type: "string" }, cluster: { type: "string" }, loads: { type: "string", default: "12" }, chromium: { type: "string", default: "/usr/bin/chromium" } },
+  options: { base: { type: "string" }, cluster: { type: "string" }, loads: { type: "string", default: "12" }, from: { type: "string" }, to: { type: "string" }, chromium: { type: "string", default: "/usr/bin/chromium" } },
 });
 const base = args.base.replace(/\/$/, "");
 const cluster = `/clusters/${encodeURIComponent(args.cluster)}`;
@@ -14,15 +16,25 @@ const loads = Number(args.loads);
 const timeout = 60_000;
 const p95 = (all) => [...all].sort((a, b) => a - b)[Math.max(0, Math.ceil(all.length * 0.95) - 1)];
 const ask = async (path) => (await fetch(`${base}/apis/crowsnest.dev/v1${path}`)).json();
+
+const browser = await launch(args.chromium);
+const results = [];
+const note = (m) => process.stderr.write(`${m}\n`);
+if (args.from && args.to) {
+  try {
+    await history(args.from, args.to);
+  } finally {
+    await browser.close();
+  }
+  console.log(JSON.stringify(results));
+  process.exit(0);
+}
+
 const [pod] = (await ask(`${cluster}/pods?limit=1`)).items;
 const [node] = (await ask(`${cluster}/nodes?limit=1`)).items;
 const [workload] = (await ask(`${cluster}/workloads?limit=1`)).items;
 const enc = encodeURIComponent;
 const namespace = `${cluster}/namespaces/${enc(pod.namespace)}`;
-
-const browser = await launch(args.chromium);
-const results = [];
-const note = (m) => process.stderr.write(`${m}\n`);
 
 // What a page is opened for; until it is drawn the page is of no use.
 const rows = (table) => `[role=table][aria-label="${table}"] [data-index]`;
@@ -111,6 +123,58 @@ try {
   await browser.close();
 }
 console.log(JSON.stringify(results));
+
+/** A board's chart over a long time: how long a change of the range takes until its lines are drawn. */
+async function history(from, to) {
+  const metric = "k8s_pod_cpu_core_used";
+  const shown = `${metric}{cluster=${JSON.stringify(args.cluster)}}`;
+  const answer = await (await fetch(`${base}/api/v1/series?${new URLSearchParams({ "match[]": shown, start: new Date(Date.parse(to) - 3600_000).toISOString(), end: to })}`)).json();
+  const { node, namespace, pod } = answer.data[0];
+  const objects = { pod: { cluster: args.cluster, namespace, pod }, node: { cluster: args.cluster, node } };
+  for (const [what, object] of Object.entries(objects)) {
+    const name = `speed-${what}`;
+    await fetch(`${base}/apis/crowsnest.dev/v1/boards/${name}`, { method: "DELETE" });
+    const made = await fetch(`${base}/apis/crowsnest.dev/v1/boards`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ apiVersion: "crowsnest.dev/v1", kind: "Board", metadata: { name }, spec: { title: name, panels: [{ title: "CPU used", kind: "chart", metrics: [metric], object, ...(what === "node" ? { by: ["pod"] } : {}) }] } }),
+    });
+    if (!made.ok) throw new Error(`the board could not be made: ${made.status} ${await made.text()}`);
+    const p = await browser.newPage({ viewport: { width: 1440, height: 900 } });
+    // When the page has the answer; what it draws of it is drawn with the second frame after.
+    await p.addInitScript(() => {
+      const asked = globalThis.fetch;
+      globalThis.fetch = async (...args) => {
+        const answer = await asked(...args);
+        const url = typeof args[0] === "string" ? args[0] : args[0].url;
+        if (url.includes("/chart?")) void answer.clone().text().then(() => requestAnimationFrame(() => requestAnimationFrame(() => globalThis.chartDrawn?.(performance.now()))));
+        return answer;
+      };
+    });
+    // Each time it begins half a day later or earlier: the server has its data at hand, the page does not have the answer.
+    const took = [];
+    await p.goto(`${base}/boards/${name}?${new URLSearchParams({ from, to })}`, { timeout });
+    await p.waitForSelector("[aria-label^='chart of'] canvas", { timeout });
+    for (let i = 1; i <= Math.max(loads, 20); i++) {
+      const search = new URLSearchParams({ from: new Date(Date.parse(from) + i * 43_200_000).toISOString(), to });
+      took.push(
+        await p.evaluate(
+          (to) =>
+            new Promise((done) => {
+              const at = performance.now();
+              globalThis.chartDrawn = (drawn) => done(drawn - at);
+              history.pushState({}, "", to);
+              dispatchEvent(new PopStateEvent("popstate"));
+            }),
+          `/boards/${name}?${search}`,
+        ),
+      );
+    }
+    await p.close();
+    results.push({ name: `history_${what}`, unit: "ms", p95: p95(took), n: took.length, bar: "<= 300", what: `From a change of the range to ${Math.round((Date.parse(to) - Date.parse(from)) / 86_400_000)} days until a chart of ${what === "pod" ? "one pod" : "a node's pods"} shows it, warm` });
+    note(`history ${what}: ${p95(took).toFixed(0)} ms`);
+  }
+}
 
 /** A live tail while 1,000 lines a second arrive: how even the page draws, and that every line is drawn or counted. */
 async function tail() {
