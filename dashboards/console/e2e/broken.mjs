@@ -6,6 +6,7 @@
 //     --pod POD --node NODE --out DIR [--empty http://127.0.0.1:7520] [--only errors,hangs,restarts,names,empty]
 //     [--views desktop-light,…] [--chromium PATH] [--timeout SECONDS]
 import { mkdir } from "node:fs/promises";
+import { once } from "node:events";
 import { createServer, request as ask } from "node:http";
 import { parseArgs } from "node:util";
 import { accessibility, launch, undisturbed, views } from "./browser.mjs";
@@ -98,7 +99,7 @@ proxy.on("connection", (s) => {
   open.add(s);
   s.on("close", () => open.delete(s));
 });
-const listen = (port) => new Promise((done, fail) => proxy.once("error", fail).listen(port, "127.0.0.1", done));
+const listen = (port) => once(proxy.listen(port, "127.0.0.1"), "listening");
 const cut = () => open.forEach((s) => s.destroy());
 await listen(0);
 const { port } = proxy.address();

@@ -85,7 +85,11 @@ async function rootCause(p) {
   await p.goto(base);
   await p.getByRole("article").first().waitFor();
   await settled(p, timeout);
-  if (args.images) await p.screenshot({ path: `${args.images}/overview.png` });
+  if (args.images) {
+    // A guide shows an overview that has something to say.
+    await p.getByRole("table", { name: "incidents" }).locator("[data-index]").first().waitFor({ timeout: patience });
+    await p.screenshot({ path: `${args.images}/overview.png` });
+  }
   await shot(p, "1-overview");
   await p.getByRole("navigation", { name: "pages" }).getByRole("link", { name: /^Incidents/ }).click();
   const first = p.getByRole("table", { name: "incidents" }).locator("[data-index]").first();

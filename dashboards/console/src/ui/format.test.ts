@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { age, byUnit, bytes, bytesPerSecond, clock, cores, count, duration, instant, number, percent, plural } from "./format";
+import { age, byUnit, bytes, bytesPerSecond, clock, cores, count, duration, exactly, instant, number, percent, plural } from "./format";
 
 describe("numbers", () => {
   it.each([
@@ -91,3 +91,9 @@ describe("times", () => {
     expect(clock(at, at + 86400)).toBe("11-23 09:05");
   });
 });
+it.each([
+  [99.5, "%", "99.5 %"],
+  [0.001, "%", "0.001 %"],
+  [80, "%", "80 %"],
+  [1234.5, "count", "1,234.5"],
+])("writes %s %s as it was written", (v, unit, want) => expect(exactly(v, unit)).toBe(want));

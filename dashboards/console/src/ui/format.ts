@@ -94,6 +94,12 @@ export function byUnit(v: Quantity, unit: string): string {
   }
 }
 
+/** What somebody wrote, as 99.5 %: unlike what was measured it is not rounded. */
+export function exactly(v: number, unit: string): string {
+  if (unit === "%") return `${written(v, 12)} %`;
+  return unit === "count" || unit === "" ? written(v, 12) : byUnit(v, unit);
+}
+
 /** The unit's name for a heading; empty when values carry it themselves or have none. */
 export function unitName(unit: string): string {
   switch (unit) {

@@ -1,6 +1,6 @@
 import type { Metric } from "@/api/types";
 import { policies as m } from "@/i18n/policies";
-import { byUnit } from "@/ui/format";
+import { exactly } from "@/ui/format";
 
 // A policy in words. What this console does not understand yet is shown as it is, never left out.
 
@@ -28,7 +28,7 @@ export function conditionWords(condition: unknown, catalogue: readonly Metric[],
   const thresholds = Object.entries(dict(c.thresholds))
     .filter((e): e is [string, number] => typeof e[1] === "number")
     .sort(([a], [b]) => order.indexOf(a) - order.indexOf(b))
-    .map(([severity, v]) => m.say.threshold(byUnit(v, metric?.unit ?? ""), m.severity[severity] ?? severity));
+    .map(([severity, v]) => m.say.threshold(exactly(v, metric?.unit ?? ""), m.severity[severity] ?? severity));
   const where = Object.entries(dict(c.where)).map(([label, values]) => m.say.where(label, list(values).map(str)));
   const change = dict(c.change);
   const forecast = dict(c.forecast);
