@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,10 +90,8 @@ func consoleHistory(ctx context.Context, b *bench) (results []Result, err error)
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
-	for from, to := range map[string]string{dir: "metrics", dir + "-aggregates": "metrics-aggregates"} {
-		if err := linkTree(from, filepath.Join(data, to)); err != nil {
-			return nil, err
-		}
+	if err := errors.Join(linkBlocks(dir, filepath.Join(data, "metrics")), linkTree(dir+"-aggregates", filepath.Join(data, "metrics-aggregates"))); err != nil {
+		return nil, err
 	}
 	address, err := testbed.FreeAddress()
 	if err != nil {
@@ -116,29 +113,6 @@ func consoleHistory(ctx context.Context, b *bench) (results []Result, err error)
 		results[i].Command = fmt.Sprintf("make bench BENCH=\"--only console_history --nodes %d\"", b.nodes)
 	}
 	return results, err
-}
-
-// linkTree gives the files of a store second names, but for those that a server
-// appends to.
-func linkTree(from, to string) error {
-	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		inside, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		switch name := d.Name(); {
-		case d.IsDir() && (name == "wal" || name == "wbl" || name == "chunks_head"):
-			return filepath.SkipDir
-		case d.IsDir():
-			return os.MkdirAll(filepath.Join(to, inside), 0o750)
-		case name == "lock":
-			return nil
-		}
-		return os.Link(path, filepath.Join(to, inside))
-	})
 }
 
 // speeds runs e2e/speed.mjs and names what it measured.
