@@ -134,6 +134,8 @@ const (
 	waitingEvents = 64
 	// moreEventsWithin is how long the watcher may take to read what waits in the kernel.
 	moreEventsWithin = time.Millisecond
+	// moreEventsFor bounds how long events are taken before files are looked at.
+	moreEventsFor = 20 * time.Millisecond
 )
 
 // NewFiles reads the positions; it starts nothing.
@@ -451,11 +453,11 @@ func (r *Files) marks() []wire.LogMark {
 
 // moreEvents takes the events that wait, so that a burst is one look. Most wait in the
 // kernel: the watcher, which would wake for each, stands still while its few places
-// are taken.
+// are taken. Where events never cease, what came by then is looked at.
 func (r *Files) moreEvents() {
 	more := time.NewTimer(moreEventsWithin)
 	defer more.Stop()
-	for range 1 << 16 {
+	for end := r.now().Add(moreEventsFor); r.now().Before(end); {
 		select {
 		case e, ok := <-r.watcher.Events:
 			if !ok {
