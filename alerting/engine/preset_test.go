@@ -164,4 +164,7 @@ func TestAClusterThatFallsSilent(t *testing.T) {
 	send(12, "n-1", "n-2")
 	s.expect("firing", "n-3 warning")
 	s.expect("sent", "hook resolved, hook summary, hook firing")
+	send(150, "n-1", "n-2") // more than an hour: it is not forgotten
+	s.expect("ended", "n-1 value_normal, n-2 value_normal, prod-1 value_normal")
+	s.expect("firing", "n-3 warning")
 }
