@@ -5,7 +5,9 @@
 package watch
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,6 +58,11 @@ type Options struct {
 	Logger     *slog.Logger          // default: discards
 	Registerer prometheus.Registerer // nil: metrics are kept but not exported
 	Now        func() time.Time      // default time.Now
+
+	// Load gives what Save was last given, in an earlier process; nil when there is
+	// nothing. Both left out: what was told is forgotten with the process.
+	Load func() ([]byte, error)
+	Save func([]byte) error
 }
 
 // Watch tells targets how the server is. Run is called once.
@@ -65,6 +72,8 @@ type Watch struct {
 	targets []target // the last that could be read
 	tellers map[string]*teller
 	parts   []*part
+	saved   []byte // what Save was last given
+	unsaved bool   // Save failed, which was logged
 	asking  sync.WaitGroup
 	failing *prometheus.GaugeVec
 	sent    *prometheus.CounterVec
@@ -85,18 +94,21 @@ type part struct {
 
 // teller is what one target was told. One goroutine at a time uses it.
 type teller struct {
-	beat     time.Time // of the last heartbeat that was delivered
-	sequence int64
-	alarms   map[string]*alarm // by check
-	failed   string            // why the last attempt was not delivered
+	Sequence int64             `json:"sequence"`
+	Alarms   map[string]*alarm `json:"alarms"` // by check
+
+	beat   time.Time // of the last heartbeat that was delivered
+	failed string    // why the last attempt was not delivered
 }
 
 type alarm struct {
-	incident string
-	since    time.Time
-	problem  string
-	waiting  *incident.Message // to be delivered, with the id that it keeps
-	firing   bool
+	Incident string            `json:"incident"`
+	Since    time.Time         `json:"since"`
+	Problem  string            `json:"problem"`
+	Waiting  *incident.Message `json:"waiting,omitempty"` // to be delivered, with the id that it keeps
+	Firing   bool              `json:"firing"`
+
+	restored bool // from an earlier process
 }
 
 // New makes a Watch; nothing is told before Run.
@@ -131,6 +143,7 @@ func New(o Options) (*Watch, error) {
 func (w *Watch) Run(ctx context.Context) error {
 	defer w.asking.Wait()
 	w.started = w.opts.Now()
+	w.restore()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -148,16 +161,77 @@ func (w *Watch) Run(ctx context.Context) error {
 func (w *Watch) look(ctx context.Context) {
 	w.ask(ctx)
 	w.read(ctx)
-	var telling sync.WaitGroup
+	now := w.opts.Now()
 	for _, t := range w.targets {
 		tl := w.tellers[t.id]
 		if tl == nil {
-			tl = &teller{alarms: map[string]*alarm{}}
+			tl = &teller{Alarms: map[string]*alarm{}}
 			w.tellers[t.id] = tl
 		}
-		telling.Go(func() { w.tell(ctx, t, tl) })
+		if t.Spec.SelfWatch {
+			for _, p := range w.parts {
+				w.decide(tl, p, now)
+			}
+		}
+	}
+	w.save() // before it is told: what is told will be ended, whatever becomes of this process
+	var telling sync.WaitGroup
+	for _, t := range w.targets {
+		telling.Go(func() { w.tell(ctx, t, w.tellers[t.id]) })
 	}
 	telling.Wait()
+	w.save()
+}
+
+// restore remembers what an earlier process told.
+func (w *Watch) restore() {
+	if w.opts.Load == nil {
+		return
+	}
+	raw, err := w.opts.Load()
+	tellers := map[string]*teller{}
+	if err == nil && len(raw) > 0 {
+		err = json.Unmarshal(raw, &tellers)
+	}
+	if err != nil {
+		w.opts.Logger.Warn("what was told of the server itself before this start is not known: an alarm may be told twice, or not be ended", "err", err)
+		return
+	}
+	for id, tl := range tellers {
+		if tl == nil {
+			continue
+		}
+		if tl.Alarms == nil {
+			tl.Alarms = map[string]*alarm{}
+		}
+		for name, a := range tl.Alarms {
+			if a == nil {
+				delete(tl.Alarms, name)
+				continue
+			}
+			a.restored = true
+		}
+		w.tellers[id] = tl
+	}
+}
+
+func (w *Watch) save() {
+	if w.opts.Save == nil {
+		return
+	}
+	raw, err := json.Marshal(w.tellers)
+	if err == nil && bytes.Equal(raw, w.saved) {
+		return
+	}
+	if err == nil {
+		err = w.opts.Save(raw)
+	}
+	if err == nil {
+		w.saved = raw
+	} else if !w.unsaved {
+		w.opts.Logger.Warn("keep what is told of the server itself", "err", err)
+	}
+	w.unsaved = err != nil
 }
 
 // ask asks all parts at the same time. One that does not answer is in trouble,
@@ -238,40 +312,47 @@ func (w *Watch) tell(ctx context.Context, t target, tl *teller) {
 	well := true
 	for _, p := range w.parts {
 		well = well && (!p.Vital || p.since.IsZero())
-		if t.Spec.SelfWatch {
-			w.alarm(ctx, t, tl, p, now)
+		if a := tl.Alarms[p.Name]; t.Spec.SelfWatch && a.Waiting != nil && w.send(ctx, t, tl, a.Waiting) {
+			a.Waiting = nil
 		}
 	}
 	if h := t.Spec.Heartbeat; h != nil && well && now.Sub(tl.beat) >= h.Every.D()-lookEvery/2 {
 		m := w.message(incident.Heartbeat, now, "heartbeat", "Crowsnest works", "resolved", catalogue.Info, w.started)
+		tl.number(&m)
 		if w.send(ctx, t, tl, &m) {
 			tl.beat = now
 		}
 	}
 }
 
-// alarm tells of one part. What began to be told is told to its end: a beginning
-// that was delivered is followed by its end, both at least once.
-func (w *Watch) alarm(ctx context.Context, t target, tl *teller, p *part, now time.Time) {
-	a := tl.alarms[p.Name]
+// decide finds what is to be told of one part. What began to be told is told to
+// its end: a beginning that was delivered is followed by its end, both at least
+// once, over a restart too. After one, trouble gets the time to be found again
+// before it is taken to be over.
+func (w *Watch) decide(tl *teller, p *part, now time.Time) {
+	a := tl.Alarms[p.Name]
 	if a == nil {
 		a = &alarm{}
-		tl.alarms[p.Name] = a
+		tl.Alarms[p.Name] = a
 	}
-	bad := !p.since.IsZero() && now.Sub(p.since) >= p.After
-	if a.waiting == nil && bad != a.firing {
-		typ, state, severity := incident.Firing, "open", catalogue.Critical
-		if bad {
-			a.incident, a.since, a.problem = incident.NewID("inc_", now), p.since, p.problem
-		} else {
-			typ, state = incident.Resolved, "resolved"
-		}
-		m := w.message(typ, now, a.incident, fmt.Sprintf("Crowsnest itself: %s: %s", p.Name, a.problem), state, severity, a.since)
-		a.waiting, a.firing = &m, bad
+	bad := !p.since.IsZero() && (a.Firing || now.Sub(p.since) >= p.After)
+	if a.Waiting != nil || bad == a.Firing || (a.restored && now.Sub(w.started) < p.After+lookEvery) {
+		return
 	}
-	if a.waiting != nil && w.send(ctx, t, tl, a.waiting) {
-		a.waiting = nil
+	typ, state, severity := incident.Firing, "open", catalogue.Critical
+	if bad {
+		a.Incident, a.Since, a.Problem = incident.NewID("inc_", now), p.since, p.problem
+	} else {
+		typ, state = incident.Resolved, "resolved"
 	}
+	m := w.message(typ, now, a.Incident, fmt.Sprintf("Crowsnest itself: %s: %s", p.Name, a.Problem), state, severity, a.Since)
+	tl.number(&m)
+	a.Waiting, a.Firing, a.restored = &m, bad, false
+}
+
+func (tl *teller) number(m *incident.Message) {
+	tl.Sequence++
+	m.Sequence = tl.Sequence
 }
 
 func (w *Watch) message(typ incident.Type, now time.Time, id, title, state string, severity catalogue.Severity, since time.Time) incident.Message {
@@ -291,10 +372,6 @@ func (w *Watch) message(typ incident.Type, now time.Time, id, title, state strin
 
 // send makes one attempt. A message keeps id and sequence over its attempts.
 func (w *Watch) send(ctx context.Context, t target, tl *teller, m *incident.Message) bool {
-	if m.Sequence == 0 {
-		tl.sequence++
-		m.Sequence = tl.sequence
-	}
 	body, err := m.Encode(maxLen)
 	if err == nil {
 		err = w.opts.Sender.Direct(ctx, t.Sealed, m.ID, string(m.Type), body)

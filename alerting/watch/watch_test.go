@@ -81,9 +81,10 @@ func TestTargetsHearOfTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	var trouble error
+	var kept []byte
 	s := &sender{}
 	w, err := New(Options{
-		Rows: db, Keyring: keys, Sender: s, Now: func() time.Time { return now },
+		Rows: db, Keyring: keys, Sender: s, Now: func() time.Time { return now }, Save: func(raw []byte) error { kept = raw; return nil },
 		Checks: []Check{{Name: "log store", After: 30 * time.Second, Vital: true, Ask: func(context.Context) error { return trouble }}, {Name: "collectors", After: time.Hour, Ask: func(context.Context) error { return errors.New("edge-1 is away") }}},
 	})
 	if err != nil {
@@ -123,6 +124,36 @@ func TestTargetsHearOfTheServer(t *testing.T) {
 	if end[0].Incident.ID != first[0].Incident.ID || end[0].Incident.EndedAt == nil || end[0].Sequence <= first[0].Sequence {
 		t.Errorf("got %+v", end[0])
 	}
+	// A restart neither tells what was told again, nor forgets to end it.
+	w.opts.Rows, s.fail = db, nil
+	trouble = errors.New("it is full")
+	step("")
+	step("")
+	begun := step("incident.firing")[0]
+	restart := func() {
+		t.Helper()
+		o := w.opts
+		o.Load = func() ([]byte, error) { return kept, nil }
+		if w, err = New(o); err != nil {
+			t.Fatal(err)
+		}
+		w.started = now
+		w.restore()
+	}
+	restart()
+	step("") // no heartbeat: the part is vital
+	step("")
+	restart()
+	trouble = nil
+	step("heartbeat") // it may only not be found yet
+	step("")
+	step("")
+	if over := step("incident.resolved")[0]; over.Incident.ID != begun.Incident.ID || over.Sequence <= begun.Sequence {
+		t.Errorf("got %+v", over)
+	}
+	kept = []byte("{torn")
+	restart()
+	step("heartbeat")
 	// Trouble that was over before anybody had to know is not told.
 	trouble = errors.New("busy")
 	step("")

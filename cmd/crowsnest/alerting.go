@@ -33,6 +33,10 @@ import (
 // that one need not wait for what a killed one held.
 const holder = "server"
 
+// toldFile, in the data folder, is what was told of the server itself: not in the
+// metadata store, whose trouble is told of too.
+const toldFile = "self-watch.json"
+
 // alerting is the wired alert path, from samples that arrive to notifications.
 type alerting struct {
 	arrived  func(ingest.Arrival)
@@ -90,6 +94,14 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 	self, err := watch.New(watch.Options{
 		Rows: a.meta, Keyring: keyring, Sender: outbox, Checks: a.checks(eng), Links: incident.Links{Base: a.publicURL()},
 		Logger: a.logger.With("part", "watch"), Registerer: a.registry,
+		Load: func() ([]byte, error) {
+			raw, err := os.ReadFile(a.dir.join(toldFile))
+			if errors.Is(err, os.ErrNotExist) {
+				err = nil
+			}
+			return raw, err
+		},
+		Save: func(raw []byte) error { return writeFile(a.dir.join(toldFile), string(raw)) },
 	})
 	if err != nil {
 		return nil, err
