@@ -333,13 +333,14 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 	r.filling = b
 	defer func() { r.filling = nil }()
 	r.taken = r.now()
-	var since time.Time // of the first line in b
+	var since time.Time  // of the first line in b
+	var looked time.Time // when events were taken last
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	nextRescan := r.now().Add(r.opts.Rescan)
 	for {
 		began := r.now()
-		nextLook := began.Add(r.opts.Linger / looksPerLinger)
+		nextLook := looked.Add(r.opts.Linger / looksPerLinger)
 		blocked := r.fill(b)
 		if !blocked {
 			r.noteComplete(began)
@@ -397,6 +398,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			}
 			r.event(e)
 			r.moreEvents()
+			looked = r.now()
 		case err := <-r.watcher.Errors:
 			r.log.Warn("watch log files", "err", err) // an overflow: something was missed
 			nextRescan = now

@@ -803,3 +803,20 @@ func TestFilesHostileLines(t *testing.T) {
 		})
 	}
 }
+
+// Events alone are enough to have lines read, however often everything is looked at.
+func TestFilesAreReadAtEvents(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 10)
+	o := tr.options()
+	o.Rescan = time.Hour
+	_, stop := tr.runWith(o, s)
+	defer stop()
+	s.await(key, 10)
+	for range 20 {
+		tr.write("0.log", 10)
+		s.await(key, tr.next)
+	}
+	stop()
+	numbered(t, s.got(key), tr.next)
+}
