@@ -424,6 +424,11 @@ func isHistogramError(err error) bool {
 // commit writes the request to the log, the sender's word that it is complete
 // included. Whatever it gives, the store's appender is done with.
 func (a *appender) commit() error {
+	// The store's newest sample is a little behind the clock, and with it what the
+	// store takes: it may take the word where all that it speaks of was refused.
+	if a.q.through.UnixMilli() < a.q.minTime {
+		a.q.through = time.Time{}
+	}
 	if !a.q.through.IsZero() {
 		word := labels.FromStrings(labels.MetricName, rollup.SenderInterval, clusterLabel, a.q.c.id, rollup.SenderLabel, a.q.sender)
 		_, err := a.store.Append(0, word, a.q.through.UnixMilli(), a.q.interval.Seconds())

@@ -668,6 +668,31 @@ func TestRollupsFromTheStreamAndArrivals(t *testing.T) {
 	})
 }
 
+// What is older than the server takes comes again by the import way, which sums
+// what has no sums yet. So its sender must not count as having reported here,
+// though the store, whose newest sample is behind the clock, would still take its
+// word.
+func TestARefusedIntervalIsNotReported(t *testing.T) {
+	g := newRig(t, Limits{})
+	post := func(at time.Time) answer {
+		return g.post(v2, bodyV2(t, podSeries(at, "cart", "cart-1", 0.5)...), wire.HeaderSender, "all", wire.HeaderInterval, "30", wire.HeaderComplete, wire.FormatMillis(at))
+	}
+	if a := post(t0); a.status != http.StatusNoContent {
+		t.Fatal(a)
+	}
+	g.now = t0.Add(20 * time.Second)
+	old := t0.Add(-48 * time.Hour)
+	if a := post(old); a.status != http.StatusBadRequest || !strings.Contains(a.text, "2 refused (too_old)") {
+		t.Fatalf("got %+v", a)
+	}
+	if got := g.query(rollup.SenderInterval, old); got != "" {
+		t.Errorf("its word is stored: %s", got)
+	}
+	for _, a := range g.arrivals[1:] {
+		t.Errorf("arrived %+v", a)
+	}
+}
+
 func TestOneClustersSeriesAreNotAnothers(t *testing.T) {
 	g := newRig(t, Limits{SeriesPerCluster: 1})
 	body := bodyV1(t, smp(1, t0, "__name__", "x"))
