@@ -17,7 +17,7 @@ type Replay struct {
 	AlertCount    int               `json:"alertCount"`
 	BySeverity    map[string]int    `json:"bySeverity" nullable:"false" doc:"Alerts by the severity that they ended with."`
 	FiringSeconds float64           `json:"firingSeconds" doc:"Of all alerts together."`
-	Messages      []ReplayMessages  `json:"messages" nullable:"false" doc:"Through grouping, silences, maintenance windows, calendars, repeat and escalation, as these are now, and inhibitions by what fired then."`
+	Messages      []ReplayMessages  `json:"messages" nullable:"false" doc:"Through grouping, silences, maintenance windows, calendars, repeat and escalation, with routes and mutes as they were, targets and their calendars as they are, and inhibitions by what fired then."`
 	MessageCount  int               `json:"messageCount"`
 	Told          []ReplayTold      `json:"told" nullable:"false" doc:"The messages one by one, the newest first, at most 1000."`
 	Thresholds    []ReplayThreshold `json:"thresholds" nullable:"false"`

@@ -89,7 +89,7 @@ func uploadBlock(ctx context.Context, to objstore.Bucket, dir string, m tsdb.Blo
 		}
 		// Deleted samples are not told by Thanos' own files: it would show them again.
 		if rel == "tombstones" && m.Stats.NumTombstones > 0 {
-			return fmt.Errorf("it has deleted samples that are not rewritten yet; let the server do that first (crowsnest_metrics_blocks_to_rewrite): %w", fault.ErrConflict)
+			return fmt.Errorf("it has deleted samples that are not rewritten yet; let the server do that first (crowsnest_metrics_rewrite_blocks): %w", fault.ErrConflict)
 		}
 		if rel != "index" && filepath.Dir(rel) != "chunks" {
 			return nil

@@ -3078,7 +3078,7 @@ export interface components {
             masked: number;
             /** Format: int64 */
             messageCount: number;
-            /** @description Through grouping, silences, maintenance windows, calendars, repeat and escalation, as these are now, and inhibitions by what fired then. */
+            /** @description Through grouping, silences, maintenance windows, calendars, repeat and escalation, with routes and mutes as they were, targets and their calendars as they are, and inhibitions by what fired then. */
             messages: components["schemas"]["ReplayMessages"][];
             name: string;
             /**
