@@ -153,6 +153,9 @@ func TestPoliciesAndTargets(t *testing.T) {
 	says(t, s.do("PUT", "/policies/other", pol, 404), `"code":"not_found"`)
 	says(t, s.do("PUT", "/policies/cart-cpu?manager=file", strings.Replace(pol, "cart-cpu", "else", 1), 422), "a name cannot be changed")
 	says(t, s.do("GET", "/policies", "", 200), `"next":null`, `"name":"cart-cpu"`)
+	says(t, s.do("GET", "/policies?filter=nothing&sort=-updatedAt&limit=1", "", 200), `"items":[]`)
+	says(t, s.do("GET", "/targets?filter=hook&limit=1", "", 200), `"next":null`, `"name":"hook"`)
+	says(t, s.do("GET", "/silences?cursor=x", "", 422), "must be next of an answer before")
 
 	// The masked URL stays what it was; the secret is not shown again.
 	shown := s.do("GET", "/targets/hook", "", 200)

@@ -29,7 +29,7 @@ func (h *handlers) showPolicy(r meta.Resource, clusters []meta.ClusterRow) (poli
 	return *p, nil
 }
 
-func (h *handlers) listPolicies(ctx context.Context, _ *struct{}) (*body[list[policy.Policy]], error) {
+func (h *handlers) listPolicies(ctx context.Context, in *resourceQuery) (*body[list[policy.Policy]], error) {
 	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -46,6 +46,9 @@ func (h *handlers) listPolicies(ctx context.Context, _ *struct{}) (*body[list[po
 		return nil, problem.Error(err)
 	}
 	out := &body[list[policy.Policy]]{}
+	if rows, out.Body.Next, err = in.page(rows); err != nil {
+		return nil, problem.Error(err)
+	}
 	out.Body.Items = make([]policy.Policy, len(rows))
 	for i, r := range rows {
 		if out.Body.Items[i], err = h.showPolicy(r, clusters); err != nil {

@@ -34,7 +34,7 @@ func registerKind[O any](api huma.API, h *handlers, write writer, k kind[O]) {
 	at, many := k.path+"/{name}", k.path[1:]
 	id := many[:len(many)-1]
 	huma.Register(api, huma.Operation{OperationID: "list-" + many, Method: http.MethodGet, Path: k.path, Tags: []string{"alerting"}, Summary: "List " + k.one + "s"},
-		func(ctx context.Context, _ *struct{}) (*body[list[O]], error) { return listKind(ctx, h, k) })
+		func(ctx context.Context, in *resourceQuery) (*body[list[O]], error) { return listKind(ctx, h, k, in) })
 	huma.Register(api, write("create-"+id, http.MethodPost, k.path, "alerting", "Make a "+k.one, http.StatusCreated, zero),
 		func(ctx context.Context, in *Document) (*written[O], error) { return createKind(ctx, h, k, in) })
 	huma.Register(api, huma.Operation{OperationID: "get-" + id, Method: http.MethodGet, Path: at, Tags: []string{"alerting"}, Summary: "A " + k.one},
@@ -96,7 +96,7 @@ func answerKind[O any](ctx context.Context, h *handlers, k kind[O], row meta.Res
 	return &body[O]{shown[0]}, nil
 }
 
-func listKind[O any](ctx context.Context, h *handlers, k kind[O]) (*body[list[O]], error) {
+func listKind[O any](ctx context.Context, h *handlers, k kind[O], in *resourceQuery) (*body[list[O]], error) {
 	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -106,6 +106,9 @@ func listKind[O any](ctx context.Context, h *handlers, k kind[O]) (*body[list[O]
 		return nil, problem.Error(err)
 	}
 	out := &body[list[O]]{}
+	if rows, out.Body.Next, err = in.page(rows); err != nil {
+		return nil, problem.Error(err)
+	}
 	out.Body.Items, err = showKind(ctx, h, k, rows...)
 	return out, problem.Error(err)
 }

@@ -40,7 +40,7 @@ func (h *handlers) showTarget(r meta.Resource, queues []meta.TargetQueue) (notif
 	return *t, nil
 }
 
-func (h *handlers) listTargets(ctx context.Context, _ *struct{}) (*body[list[notify.Target]], error) {
+func (h *handlers) listTargets(ctx context.Context, in *resourceQuery) (*body[list[notify.Target]], error) {
 	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -52,6 +52,9 @@ func (h *handlers) listTargets(ctx context.Context, _ *struct{}) (*body[list[not
 		}
 		queues, err := tx.TargetQueues()
 		if err != nil {
+			return err
+		}
+		if rows, out.Body.Next, err = in.page(rows); err != nil {
 			return err
 		}
 		out.Body.Items = make([]notify.Target, len(rows))

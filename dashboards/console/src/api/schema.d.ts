@@ -5674,7 +5674,16 @@ export interface operations {
     };
     "list-inhibitions": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description At most so many. Left out: all. */
+                limit?: number;
+                /** @description As next of the page before has it, of the same sort and filter. */
+                cursor?: string;
+                /** @description - is downwards. */
+                sort?: "name" | "-name" | "updatedAt" | "-updatedAt";
+                /** @description Words that all must occur in the name or in a label, as team=shop; case does not matter. */
+                filter?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -5942,7 +5951,16 @@ export interface operations {
     };
     "list-maintenances": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description At most so many. Left out: all. */
+                limit?: number;
+                /** @description As next of the page before has it, of the same sort and filter. */
+                cursor?: string;
+                /** @description - is downwards. */
+                sort?: "name" | "-name" | "updatedAt" | "-updatedAt";
+                /** @description Words that all must occur in the name or in a label, as team=shop; case does not matter. */
+                filter?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -6167,7 +6185,16 @@ export interface operations {
     };
     "list-metrics": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description At most so many. Left out: all. */
+                limit?: number;
+                /** @description As next of the page before has it, of the same sort and filter. */
+                cursor?: string;
+                /** @description - is downwards. */
+                sort?: "name" | "-name" | "updatedAt" | "-updatedAt";
+                /** @description Words that all must occur in the name or in a label, as team=shop; case does not matter. */
+                filter?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -6382,7 +6409,16 @@ export interface operations {
     };
     "list-policies": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description At most so many. Left out: all. */
+                limit?: number;
+                /** @description As next of the page before has it, of the same sort and filter. */
+                cursor?: string;
+                /** @description - is downwards. */
+                sort?: "name" | "-name" | "updatedAt" | "-updatedAt";
+                /** @description Words that all must occur in the name or in a label, as team=shop; case does not matter. */
+                filter?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -6775,7 +6811,16 @@ export interface operations {
     };
     "list-routes": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description At most so many. Left out: all. */
+                limit?: number;
+                /** @description As next of the page before has it, of the same sort and filter. */
+                cursor?: string;
+                /** @description - is downwards. */
+                sort?: "name" | "-name" | "updatedAt" | "-updatedAt";
+                /** @description Words that all must occur in the name or in a label, as team=shop; case does not matter. */
+                filter?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -6957,7 +7002,16 @@ export interface operations {
     };
     "list-rulegroups": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description At most so many. Left out: all. */
+                limit?: number;
+                /** @description As next of the page before has it, of the same sort and filter. */
+                cursor?: string;
+                /** @description - is downwards. */
+                sort?: "name" | "-name" | "updatedAt" | "-updatedAt";
+                /** @description Words that all must occur in the name or in a label, as team=shop; case does not matter. */
+                filter?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -7168,7 +7222,16 @@ export interface operations {
     };
     "list-silences": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description At most so many. Left out: all. */
+                limit?: number;
+                /** @description As next of the page before has it, of the same sort and filter. */
+                cursor?: string;
+                /** @description - is downwards. */
+                sort?: "name" | "-name" | "updatedAt" | "-updatedAt";
+                /** @description Words that all must occur in the name or in a label, as team=shop; case does not matter. */
+                filter?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -7379,7 +7442,16 @@ export interface operations {
     };
     "list-targets": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description At most so many. Left out: all. */
+                limit?: number;
+                /** @description As next of the page before has it, of the same sort and filter. */
+                cursor?: string;
+                /** @description - is downwards. */
+                sort?: "name" | "-name" | "updatedAt" | "-updatedAt";
+                /** @description Words that all must occur in the name or in a label, as team=shop; case does not matter. */
+                filter?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
