@@ -512,6 +512,7 @@ func (s *server) collect(role, node string, o *objects, dir string, clock time.D
 // image copies what a killed collector would leave on disk.
 func (r *running) image(t *testing.T) (dir string) {
 	t.Helper()
+	synctest.Wait() // or files are renamed while they are copied, which no kill does
 	dir = t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(r.dir)); err != nil {
 		t.Fatal(err)
