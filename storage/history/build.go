@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/url"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -102,17 +104,10 @@ func (s *Store) buildSpan(ctx context.Context, id, dir, blocks string, start int
 		return err
 	}
 	var late []lateSample
-	series, known := map[chunks.HeadSeriesRef]*logged{}, map[uint64][]*logged{}
+	series, known := map[chunks.HeadSeriesRef]*logged{}, knownSeries{of: map[uint64][]*logged{}, past: past}
 	err = s.read(ctx, dir, func(fresh []record.RefSeries) {
 		for _, r := range fresh {
-			// A process that began anew told its series again.
-			h := r.Labels.Hash()
-			i := slices.IndexFunc(known[h], func(l *logged) bool { return labels.Equal(l.lset, r.Labels) })
-			if i < 0 {
-				i = len(known[h])
-				known[h] = append(known[h], &logged{lset: r.Labels, sum: past.Series(r.Labels)})
-			}
-			series[r.Ref] = known[h][i]
+			series[r.Ref] = known.get(r.Labels) // a process that began anew told its series again
 		}
 	}, func(points []record.RefSample) error {
 		for _, p := range points {
@@ -142,7 +137,7 @@ func (s *Store) buildSpan(ctx context.Context, id, dir, blocks string, start int
 	if err := s.writeLate(ctx, blocks, late); err != nil {
 		return err
 	}
-	if err := s.writeSums(ctx, id, start, w, past); err != nil {
+	if err := s.writeSums(ctx, id, start, w, past, known); err != nil {
 		return err
 	}
 	return w.flush(ctx)
@@ -153,6 +148,24 @@ type logged struct {
 	lset labels.Labels
 	ref  storage.SeriesRef
 	sum  func(at int64, v float64) // nil when no rollup sums it
+}
+
+// knownSeries has each series of a block once.
+type knownSeries struct {
+	of   map[uint64][]*logged
+	past *rollup.Past
+}
+
+func (k knownSeries) get(lset labels.Labels) *logged {
+	h := lset.Hash()
+	for _, l := range k.of[h] {
+		if labels.Equal(l.lset, lset) {
+			return l
+		}
+	}
+	l := &logged{lset: lset, sum: k.past.Series(lset)}
+	k.of[h] = append(k.of[h], l)
+	return l
 }
 
 type lateSample struct {
@@ -197,27 +210,18 @@ func (s *Store) writeLate(ctx context.Context, blocks string, late []lateSample)
 
 // writeSums adds the sums of those intervals that have none in the store: a
 // rollup is written once.
-func (s *Store) writeSums(ctx context.Context, id string, start int64, w *writer, past *rollup.Past) (err error) {
+func (s *Store) writeSums(ctx context.Context, id string, start int64, w *writer, past *rollup.Past, known knownSeries) (err error) {
 	q, err := s.opts.Blocks.Querier(start, start+blockRange.Milliseconds()-1)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, q.Close()) }()
-	written := map[int64]struct{}{}
-	set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, rollup.CoverageRatio),
-		labels.MustNewMatcher(labels.MatchEqual, clusterLabel, id))
-	for set.Next() {
-		it := set.At().Iterator(nil)
-		for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
-			at, _ := it.At()
-			written[at] = struct{}{}
-		}
-		if it.Err() != nil {
-			return it.Err()
-		}
+	written, err := times(ctx, q, id, rollup.CoverageRatio)
+	if err != nil {
+		return err
 	}
-	if set.Err() != nil {
-		return set.Err()
+	if err := addStored(ctx, q, id, written, past, known); err != nil {
+		return err
 	}
 	var nodes []string
 	if s.opts.Expected != nil {
@@ -230,6 +234,66 @@ func (s *Store) writeSums(ctx context.Context, id string, start int64, w *writer
 	})
 	s.metrics.sums.Add(float64(n))
 	return err
+}
+
+// times gives when the store has samples of a metric of the cluster.
+func times(ctx context.Context, q storage.Querier, id, metric string) (map[int64]struct{}, error) {
+	out := map[int64]struct{}{}
+	err := eachStored(ctx, q, id, metric, func(labels.Labels) func(int64, float64) {
+		return func(at int64, _ float64) { out[at] = struct{}{} }
+	})
+	return out, err
+}
+
+// addStored adds to the sums what the store has of intervals that have none:
+// those of which some senders came just in time for the ordinary way.
+func addStored(ctx context.Context, q storage.Querier, id string, written map[int64]struct{}, past *rollup.Past, known knownSeries) error {
+	partly, err := times(ctx, q, id, rollup.SenderInterval)
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(partly, func(at int64, _ struct{}) bool { _, ok := written[at]; return ok })
+	if len(partly) == 0 {
+		return nil
+	}
+	for _, metric := range past.Inputs() {
+		err := eachStored(ctx, q, id, metric, func(lset labels.Labels) func(int64, float64) {
+			sum := known.get(lset).sum
+			if sum == nil {
+				return nil
+			}
+			return func(at int64, v float64) {
+				if _, ok := partly[at]; ok && !value.IsStaleNaN(v) {
+					sum(at, v)
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachStored calls what visit gives for every sample of a metric of the cluster.
+func eachStored(ctx context.Context, q storage.Querier, id, metric string, visit func(lset labels.Labels) func(at int64, v float64)) error {
+	set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, metric), labels.MustNewMatcher(labels.MatchEqual, clusterLabel, id))
+	for set.Next() {
+		see := visit(set.At().Labels())
+		if see == nil {
+			continue
+		}
+		it := set.At().Iterator(nil)
+		for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+			if typ == chunkenc.ValFloat {
+				see(it.At())
+			}
+		}
+		if it.Err() != nil {
+			return it.Err()
+		}
+	}
+	return set.Err()
 }
 
 // read gives what is in a log. Where it is damaged, as by a kill in the middle of

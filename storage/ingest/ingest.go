@@ -433,6 +433,9 @@ func (i *Ingester) after(q *request) {
 			i.opts.Rollups.Report(rollup.Report{Cluster: q.c.id, Sender: q.sender, Through: q.through, Interval: q.interval, Backlog: q.backlog})
 		}
 	}
+	if i.opts.Rollups != nil && q.history && !q.through.IsZero() {
+		i.opts.Rollups.Imported(q.c.id, q.through)
+	}
 	q.c.samples.add(q.stored)
 	if q.clockAhead != 0 {
 		q.c.wrongClock.add(q.stored)

@@ -1,6 +1,7 @@
 package rollup
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -83,6 +84,12 @@ func (p *Past) Series(lset labels.Labels) func(at int64, v float64) {
 			total.add(v)
 		}
 	}
+}
+
+// Inputs are the names of the metrics that sums are made of, and that of the
+// senders' words.
+func (p *Past) Inputs() []string {
+	return append(slices.Sorted(maps.Keys(p.plan.readBy)), SenderInterval)
 }
 
 // Each gives the sums of the grid points that wanted picks, of each series in

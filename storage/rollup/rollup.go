@@ -404,6 +404,19 @@ type Report struct {
 	Backlog  bool // from its queue: it completes all earlier points too
 }
 
+// Imported notes that what a sender has of a point came by the import way. Others
+// may have reported it here, before the border of what is taken had passed it; a
+// backlog's later report would complete it without these samples. It is left to
+// those who make the block, which sum all that there is.
+func (r *Rollups) Imported(clusterID string, at time.Time) {
+	c := r.cluster(clusterID)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, open := c.open[at.UnixMilli()]; open {
+		c.closeLocked(at.UnixMilli())
+	}
+}
+
 // Report takes a sender's word, after the commit of what it is about.
 func (r *Rollups) Report(rep Report) {
 	c := r.cluster(rep.Cluster)
