@@ -46,7 +46,9 @@ func (e *Engine) overdue(ctx context.Context, now time.Time) time.Duration {
 			continue
 		}
 		interval := e.clusterInterval(cluster)
-		at, next := overdueAt(now, interval)
+		lag := e.lag(cluster, now)
+		at, next := overdueAt(now.Add(-lag), interval)
+		next = next.Add(lag)
 		wait = min(wait, next.Sub(now))
 		key := sourceKey{cluster, senderExpression}
 		src := e.sources[key]
@@ -59,6 +61,24 @@ func (e *Engine) overdue(ctx context.Context, now time.Time) time.Duration {
 		}
 	}
 	return wait
+}
+
+// lag is by how much all that a cluster sends is late; 0 when some of it is not.
+// What its expressions ask about is as old, and is no silence.
+func (e *Engine) lag(cluster string, now time.Time) time.Duration {
+	least := time.Duration(0)
+	for key, s := range e.sources {
+		if key.cluster != cluster || key.sender == senderRollup || key.sender == senderExpression || s.silent(now) {
+			continue
+		}
+		if s.trail.count == 0 {
+			return 0
+		}
+		if least == 0 || s.trail.lag < least {
+			least = s.trail.lag
+		}
+	}
+	return least
 }
 
 // heard says of each cluster when a sender of it was last heard of.

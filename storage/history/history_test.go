@@ -263,3 +263,55 @@ func TestHistoryIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Where some senders of an interval came in time for the ordinary way and others
+// did not, the sums are of all of them; those that are written already stay.
+func TestIntervalsOfBothWays(t *testing.T) {
+	now := t0
+	db := openMetrics(t, func() time.Time { return now })
+	coverage := labels.FromStrings(labels.MetricName, rollup.CoverageRatio, "cluster", "site")
+	stored := func(at time.Time, of map[string]float64, coverageIs float64) {
+		t.Helper()
+		app := db.Appender(t.Context())
+		for p, v := range of {
+			if _, err := app.Append(0, pod(p), at.UnixMilli(), v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := app.Append(0, word("node/n2"), at.UnixMilli(), step.Seconds()); err != nil {
+			t.Fatal(err)
+		}
+		if coverageIs > 0 {
+			if _, err := app.Append(0, coverage, at.UnixMilli(), coverageIs); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := app.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	both, closed := past.Add(step), past.Add(2*step)
+	stored(both, map[string]float64{"a": 1, "z": 100}, 0) // a came by both ways
+	stored(closed, map[string]float64{"z": 100}, 0.5)
+	s, err := Open(Options{Dir: t.TempDir(), Blocks: db, Expected: nodes{"n1", "n2"}, Metrics: declared, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []time.Time{past, both, closed} {
+		put(t, s, at, 1, "a", "b")
+	}
+	now = now.Add(s.opts.Idle)
+	if err := s.advance(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	sums, ratios := read(t, db, "workload_mem"), read(t, db, rollup.CoverageRatio)
+	for at, want := range map[time.Time][2]float64{past: {3, 0.5}, both: {103, 1}, closed: {0, 0.5}} {
+		ms := at.UnixMilli()
+		if got := append(sums[ms], 0)[0]; got != want[0] || len(ratios[ms]) != 1 || ratios[ms][0] != want[1] {
+			t.Errorf("at %s: sum %v, coverage %v, want %v", at.Format(time.TimeOnly), sums[ms], ratios[ms], want)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
