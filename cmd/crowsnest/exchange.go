@@ -138,7 +138,7 @@ func (r *remote) applyAll(cmd *cobra.Command, documents []exchange.Document, for
 			return err
 		}
 	}
-	slices.SortStableFunc(docs, func(a, b json.RawMessage) int { return kindIndex(kindOf(a)) - kindIndex(kindOf(b)) })
+	slices.SortStableFunc(docs, func(a, b json.RawMessage) int { return kindIndex(namedOf(a).Kind) - kindIndex(namedOf(b).Kind) })
 	for _, doc := range docs {
 		if err := r.apply(cmd, doc, byFile(force)); err != nil {
 			return err

@@ -134,15 +134,17 @@ func newPolicyApply() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
-			slices.SortStableFunc(docs, func(a, b json.RawMessage) int { return cmp.Compare(kindIndex(kindOf(a)), kindIndex(kindOf(b))) })
+			slices.SortStableFunc(docs, func(a, b json.RawMessage) int {
+				return cmp.Compare(kindIndex(namedOf(a).Kind), kindIndex(namedOf(b).Kind))
+			})
 			query := byFile(force)
 			if dry {
 				query.Set("dryRun", "true")
 			}
 			var wrong []error
 			for _, doc := range docs {
-				if dry && kindOf(doc) == "Target" {
-					query.Add("assumeTargets", nameOf(doc))
+				if n := namedOf(doc); dry && n.Kind == "Target" {
+					query.Add("assumeTargets", n.Metadata.Name)
 				}
 				if err := r.apply(cmd, doc, query); err != nil {
 					wrong = append(wrong, fmt.Errorf("%s: %w", file, err))
@@ -176,16 +178,9 @@ func kindIndex(kind string) int {
 	return len(kinds)
 }
 
-func kindOf(doc json.RawMessage) string {
-	var n named
+func namedOf(doc json.RawMessage) (n named) {
 	_ = json.Unmarshal(doc, &n) // what is wrong with it is told when its turn comes
-	return n.Kind
-}
-
-func nameOf(doc json.RawMessage) string {
-	var n named
-	_ = json.Unmarshal(doc, &n)
-	return n.Metadata.Name
+	return n
 }
 
 // documents splits a file into its YAML documents, as JSON. Keys are left for

@@ -274,21 +274,7 @@ func moveBlock(from, to string) error {
 }
 
 // copyTree copies a folder of files and folders and syncs each file.
-func copyTree(from, to string) error {
-	return filepath.WalkDir(from, func(path string, e os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		if e.IsDir() {
-			return os.MkdirAll(filepath.Join(to, rel), 0o750)
-		}
-		return copyFile(path, filepath.Join(to, rel))
-	})
-}
+func copyTree(from, to string) error { return mirror(from, to, copyFile) }
 
 func copyFile(from, to string) (err error) {
 	in, err := os.Open(filepath.Clean(from))

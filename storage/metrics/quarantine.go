@@ -140,6 +140,17 @@ func (db *DB) blocksToDelete(blocks []*tsdb.Block) map[ulid.ULID]struct{} {
 // linkTree gives files a second name; a folder on another file system is
 // refused by the system.
 func linkTree(from, to string) error {
+	return mirror(from, to, func(file, as string) error {
+		if err := os.Link(file, as); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		return nil
+	})
+}
+
+// mirror makes a folder's folders elsewhere, and calls put for each file with
+// where it belongs there.
+func mirror(from, to string, put func(file, as string) error) error {
 	return filepath.WalkDir(from, func(path string, e os.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -151,10 +162,7 @@ func linkTree(from, to string) error {
 		if e.IsDir() {
 			return os.MkdirAll(filepath.Join(to, rel), 0o750)
 		}
-		if err := os.Link(path, filepath.Join(to, rel)); err != nil && !errors.Is(err, os.ErrExist) {
-			return err
-		}
-		return nil
+		return put(path, filepath.Join(to, rel))
 	})
 }
 

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -33,15 +32,7 @@ func encodings(ctx context.Context, b *bench) ([]Result, error) {
 	}
 	all := map[string]*history{}
 	builder := labels.NewScratchBuilder(16)
-	err = s.replay(func(body []byte) error {
-		raw, err := snappy.Decode(nil, body)
-		if err != nil {
-			return err
-		}
-		var req prompb.WriteRequest
-		if err := req.Unmarshal(raw); err != nil {
-			return err
-		}
+	err = s.decoded(func(req *prompb.WriteRequest) error {
 		for _, ts := range req.Timeseries {
 			key := ts.ToLabels(&builder, nil).String()
 			h := all[key]

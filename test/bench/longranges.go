@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/golang/snappy"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
@@ -229,15 +228,7 @@ func (b *bench) longData(ctx context.Context) (string, error) {
 	}
 	known := map[string]labels.Labels{}
 	builder := labels.NewScratchBuilder(16)
-	err = s.replay(func(body []byte) error {
-		raw, err := snappy.Decode(nil, body)
-		if err != nil {
-			return err
-		}
-		var req prompb.WriteRequest
-		if err := req.Unmarshal(raw); err != nil {
-			return err
-		}
+	err = s.decoded(func(req *prompb.WriteRequest) error {
 		for _, ts := range req.Timeseries {
 			lset := ts.ToLabels(&builder, nil)
 			known[lset.String()] = lset

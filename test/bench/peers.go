@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/tsdb"
 	"golang.org/x/sync/errgroup"
@@ -218,21 +217,13 @@ func (s *stream) rounded(path string, round func(float64) float64) (_ *stream, e
 	out := *s
 	out.path, out.bytes = path, 0
 	w := newRequests(f)
-	err = s.replay(func(body []byte) error {
-		raw, err := snappy.Decode(nil, body)
-		if err != nil {
-			return err
-		}
-		var req prompb.WriteRequest
-		if err := req.Unmarshal(raw); err != nil {
-			return err
-		}
+	err = s.decoded(func(req *prompb.WriteRequest) error {
 		for _, ts := range req.Timeseries {
 			for n := range ts.Samples {
 				ts.Samples[n].Value = round(ts.Samples[n].Value)
 			}
 		}
-		n, err := w.put(&req)
+		n, err := w.put(req)
 		out.bytes += int64(n)
 		return err
 	})

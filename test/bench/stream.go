@@ -135,6 +135,21 @@ func writeStream(ctx context.Context, path string, o simulate.Options, from, to 
 	return s, w.Flush()
 }
 
+// decoded gives every request, decoded.
+func (s *stream) decoded(see func(req *prompb.WriteRequest) error) error {
+	return s.replay(func(body []byte) error {
+		raw, err := snappy.Decode(nil, body)
+		if err != nil {
+			return err
+		}
+		var req prompb.WriteRequest
+		if err := req.Unmarshal(raw); err != nil {
+			return err
+		}
+		return see(&req)
+	})
+}
+
 // replay gives every request to send.
 func (s *stream) replay(send func(body []byte) error) (err error) {
 	f, err := os.Open(s.path)
