@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -33,6 +34,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 )
 
 // What Alertmanager's templates are given: one alert with the words that we
@@ -88,16 +90,56 @@ func (c *client) notifier(ctx context.Context, to Sealed, n note, now time.Time)
 	}
 	call := c.relay.call(ctx, now)
 	defer call.close()
-	out, err := c.channel(to.Spec, call)
+	out, err := c.channel(to.Spec, m, call)
 	if err != nil {
 		return answer{outcome: final, err: "the target's settings cannot be used: " + withoutURL(err)}
 	}
 	ctx, a := summary(ctx, m, to.Spec)
 	_, err = out.Notify(ctx, a)
-	return call.answer(err)
+	got := call.answer(err)
+	if to.Spec.Type == TypeOpsgenie && changes(m) && got.outcome == delivered {
+		return c.prioritize(ctx, to.Spec, m, got, now)
+	}
+	return got
 }
 
-func (c *client) channel(s *TargetSpec, call *relayCall) (amnotify.Notifier, error) {
+// prioritize gives an alert that Opsgenie has already the priority of its severity
+// now: a second creation does not change it, and Alertmanager's notifier leaves it.
+// https://docs.opsgenie.com/docs/alert-api#update-alert-priority
+func (c *client) prioritize(ctx context.Context, s *TargetSpec, m incident.Message, created answer, now time.Time) answer {
+	alias := amnotify.Key(m.Incident.ID).Hash()
+	body := []byte(`{"priority":"` + opsgeniePriority(m.Incident.Severity) + `"}`)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, strings.TrimSuffix(firstOf(s.URL, urlOpsgenie), "/")+"/v2/alerts/"+alias+"/priority?identifierType=alias", bytes.NewReader(body))
+	if err != nil {
+		return answer{outcome: final, err: "the target's address cannot be used"}
+	}
+	req.Header.Set("Content-Type", contentJSON)
+	req.Header.Set("User-Agent", "crowsnest")
+	req.Header.Set("Authorization", "GenieKey "+s.Opsgenie.APIKey.Reveal())
+	a, _ := c.do(req, body, now)
+	if a.outcome != delivered {
+		a.maybe = true // the message itself was taken
+		return a
+	}
+	return created
+}
+
+func opsgeniePriority(severity string) string {
+	switch catalogue.Severity(severity) {
+	case catalogue.Critical:
+		return "P1"
+	case catalogue.Warning:
+		return "P3"
+	default:
+		return "P5"
+	}
+}
+
+// changes says whether a message changes what its receiver was told before.
+func changes(m incident.Message) bool { return m.Sequence > 1 && firing(m) }
+
+// channel makes the notifier for a message to a target.
+func (c *client) channel(s *TargetSpec, m incident.Message, call *relayCall) (amnotify.Notifier, error) {
 	t, err := am()
 	if err != nil {
 		return nil, err
@@ -160,7 +202,7 @@ func (c *client) channel(s *TargetSpec, call *relayCall) (amnotify.Notifier, err
 		}
 		conf := &opsgenie.OpsGenieConfig{
 			HTTPConfig: web, APIURL: u, APIKey: commoncfg.Secret(literal(string(s.Opsgenie.APIKey))), Message: tmplTitle, Description: tmplText, Source: "Crowsnest",
-			Priority: `{{ with .CommonLabels.severity }}{{ if eq . "critical" }}P1{{ else if eq . "warning" }}P3{{ else }}P5{{ end }}{{ end }}`, UpdateAlerts: false,
+			Priority: opsgeniePriority(m.Incident.Severity), UpdateAlerts: changes(m),
 		}
 		for _, team := range s.Opsgenie.Teams {
 			conf.Responders = append(conf.Responders, opsgenie.OpsGenieConfigResponder{Name: literal(team), Type: "team"})

@@ -24,6 +24,7 @@ import (
 	"net/http/httptest"
 	"net/mail"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,10 +38,11 @@ import (
 // service stands in for a public one: all that is dialled ends at it, by TLS
 // that our client trusts.
 type service struct {
-	mu     sync.Mutex
-	status int
-	answer string
-	got    []request
+	mu      sync.Mutex
+	status  int
+	answer  string
+	refuses string // paths that end so are answered 503
+	got     []request
 }
 
 type request struct {
@@ -58,6 +60,10 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if s.status != 200 {
 		w.Header().Set("Retry-After", "7")
+	}
+	if s.refuses != "" && strings.HasSuffix(r.URL.Path, s.refuses) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
 	}
 	w.WriteHeader(s.status)
 	_, _ = io.WriteString(w, s.answer)
@@ -191,6 +197,44 @@ func TestChannels(t *testing.T) {
 				t.Errorf("written back as shown it is %s", again)
 			}
 		})
+	}
+}
+
+// A severity that rises changes the alert that Opsgenie has, its priority included,
+// and a service that refuses just that is asked again.
+func TestOpsgenieFollowsTheSeverity(t *testing.T) {
+	s, c := newService(t, `{"result":"ok"}`)
+	to := Sealed{Secret: NewSecret(), Spec: &TargetSpec{Type: TypeOpsgenie, Opsgenie: &Opsgenie{APIKey: "verysecret-key"}, MaxBytes: 1 << 16}}
+	m := sample(incident.Firing)
+	if a := c.send(context.Background(), to, noteOf(t, m), t0); a.outcome != delivered || len(s.got) != 1 {
+		t.Fatalf("the first message took %d requests: %+v", len(s.got), a)
+	}
+	alias := struct{ Alias string }{}
+	if err := json.Unmarshal(s.got[0].body, &alias); err != nil || alias.Alias == "" {
+		t.Fatalf("created %s: %v", s.got[0].body, err)
+	}
+	m.Type, m.Sequence, m.Incident.Severity = incident.Severity, 2, "info"
+	if a := c.send(context.Background(), to, noteOf(t, m), t0); a.outcome != delivered {
+		t.Fatalf("got %+v", a)
+	}
+	last := s.got[len(s.got)-1]
+	if last.path != "/v2/alerts/"+alias.Alias+"/priority" || last.query != "identifierType=alias" || string(last.body) != `{"priority":"P5"}` || last.auth != s.got[0].auth {
+		t.Errorf("sent %s?%s %s by %q", last.path, last.query, last.body, last.auth)
+	}
+	var changed []string
+	for _, r := range s.got[1 : len(s.got)-1] {
+		changed = append(changed, strings.TrimPrefix(r.path, "/v2/alerts/"+alias.Alias))
+	}
+	if want := []string{"/v2/alerts", "/message", "/description"}; !slices.Equal(changed, want) {
+		t.Errorf("before it were changed %v, want %v", changed, want)
+	}
+	s.refuses, s.got = "/priority", nil
+	if a := c.send(context.Background(), to, noteOf(t, m), t0); a.outcome != retry || !a.maybe || strings.Contains(fmt.Sprintf("%+v", a), "verysecret") {
+		t.Errorf("of a priority that is refused: %+v", a)
+	}
+	m.Type, m.Incident.State, s.refuses, s.got = incident.Resolved, "resolved", "", nil
+	if a := c.send(context.Background(), to, noteOf(t, m), t0); a.outcome != delivered || len(s.got) != 1 {
+		t.Errorf("a resolve took %d requests: %+v", len(s.got), a)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
@@ -149,7 +150,7 @@ type searchQuery struct {
 	Text     string    `query:"text" maxLength:"253" doc:"In the title, the labels or the object's names."`
 	From     time.Time `query:"from" doc:"It was open after."`
 	To       time.Time `query:"to" doc:"It began before."`
-	Page
+	ByStart
 }
 
 func (h *handlers) searchIncidents(ctx context.Context, in *searchQuery) (*body[list[Incident]], error) {
@@ -157,7 +158,8 @@ func (h *handlers) searchIncidents(ctx context.Context, in *searchQuery) (*body[
 		return nil, problem.Error(err)
 	}
 	f := meta.IncidentFilter{
-		Cluster: in.Cluster, Severity: in.Severity, Assignee: in.Assignee, Policy: in.Policy, Text: in.Text, From: in.From, To: in.To, Before: in.Cursor, Limit: in.Limit,
+		Cluster: in.Cluster, Severity: in.Severity, Assignee: in.Assignee, Policy: in.Policy, Text: in.Text, From: in.From, To: in.To,
+		Words: strings.Fields(in.Filter), Oldest: in.oldest(), After: in.Cursor, Limit: in.Limit,
 		State: map[string]string{"active": meta.IncidentOpen, "acknowledged": meta.IncidentOpen, "resolved": meta.IncidentResolved}[in.State],
 	}
 	if f.Severity == "all" {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -254,6 +255,92 @@ func TestIncidentsAndDeliveries(t *testing.T) {
 	if counts, err := alerts.Counts(context.Background(), s.meta); err != nil || counts["prod-1"].Critical != 1 {
 		t.Errorf("got %v, %v", counts, err)
 	}
+}
+
+// What is listed by time comes in both directions, page by page, and only what
+// has all words of a filter.
+func TestListsByTime(t *testing.T) {
+	s := newServer(t)
+	at := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
+	err := s.meta.Update(context.Background(), func(tx *meta.Tx) error {
+		if err := tx.CreateResource(meta.Resource{ID: "tgt_1", Kind: meta.KindTarget, Project: "default", Name: "Ops-Slack", Spec: []byte("{}"), CreatedAt: at, UpdatedAt: at}); err != nil {
+			return err
+		}
+		for i, title := range []string{"cart in shop: CPU", "cart in bank: memory", "web in Shop: memory"} {
+			start := at.Add(time.Duration(i) * time.Minute)
+			state, err := json.Marshal(incident.State{Title: title})
+			if err != nil {
+				return err
+			}
+			id := strconv.Itoa(i + 1)
+			if err := tx.PutIncident(meta.Incident{ID: "inc_" + id, GroupKey: "g", Cluster: "prod-1", State: meta.IncidentOpen, Severity: "critical", StartedAt: start, Data: state}); err != nil {
+				return err
+			}
+			a := &incident.Alert{ID: "alt_" + id, IncidentID: "inc_" + id, Key: id, Firing: true, Severity: "critical", StartedAt: start, Data: incident.Data{
+				Policy: incident.PolicyRef{ID: "pol_" + id, Name: "p" + id}, Title: title, Object: incident.Object{Level: "pod", Cluster: "prod-1", Pod: "x-" + id}, Dimensions: map[string]string{"mountpoint": "/data" + id},
+			}}
+			row, err := a.Row()
+			if err != nil {
+				return err
+			}
+			if err := tx.PutAlert(row); err != nil {
+				return err
+			}
+			n := meta.Notification{ID: "ntf_" + id, IncidentID: "inc_" + id, TargetID: "tgt_1", Type: "incident.firing", Sequence: 1, Body: []byte("{}"), CreatedAt: start, NextAt: start, GiveUpAt: start.Add(time.Hour)}
+			if err := tx.Enqueue(n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		path, query, want string
+	}{
+		{"/incidents", "", "3 2 1"},
+		{"/incidents", "sort=started_at", "1 2 3"},
+		{"/incidents", "filter=SHOP", "3 1"},
+		{"/incidents", "filter=memory+shop", "3"},
+		{"/incidents", "filter=%22", "3 2 1"}, // as in all JSON
+		{"/incident-search", "sort=started_at&filter=memory", "2 3"},
+		{"/incident-search", "text=cart+in&filter=cpu", "1"},
+		{"/alerts", "sort=-started_at", "3 2 1"},
+		{"/alerts", "sort=started_at&filter=memory", "2 3"},
+		{"/alerts", "filter=p2+x-2+/DATA2", "2"},
+		{"/alerts", "filter=nothing", ""},
+		{"/deliveries", "sort=created_at", "1 2 3"},
+		{"/deliveries", "filter=ops-slack+cart", "2 1"},
+		{"/deliveries", "filter=ntf_3", "3"},
+	} {
+		for _, limit := range []int{1, 2, 3, 4} {
+			var ids []string
+			cursor := ""
+			for range 5 {
+				var got struct {
+					Items []struct{ ID string }
+					Next  *string
+				}
+				answer := s.do("GET", fmt.Sprintf("%s?limit=%d&cursor=%s&%s", tc.path, limit, cursor, tc.query), "", 200)
+				if err := json.Unmarshal([]byte(answer), &got); err != nil {
+					t.Fatal(err)
+				}
+				for _, item := range got.Items {
+					_, n, _ := strings.Cut(item.ID, "_")
+					ids = append(ids, n)
+				}
+				if got.Next == nil {
+					break
+				}
+				cursor = *got.Next
+			}
+			if got := strings.Join(ids, " "); got != tc.want {
+				t.Errorf("%s?%s in pages of %d: got %q, want %q", tc.path, tc.query, limit, got, tc.want)
+			}
+		}
+	}
+	says(t, s.do("GET", "/deliveries?cursor=x", "", 422), "cursor")
 }
 
 func TestWhoMayDoWhat(t *testing.T) {

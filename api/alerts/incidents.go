@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
@@ -318,10 +319,21 @@ func deliveries(tx *meta.Tx, f meta.NotificationFilter) ([]Delivery, []meta.Noti
 	return out, rows, nil
 }
 
+// Page is the part of a list by time that is asked for. It and ByStart are exported,
+// since huma passes over fields that are not.
 type Page struct {
 	Limit  int    `query:"limit" default:"200" minimum:"1" maximum:"1000"`
-	Cursor string `query:"cursor" doc:"As next of the page before has it."`
+	Cursor string `query:"cursor" doc:"As next of the page before has it, of the same sort and filter."`
 }
+
+// ByStart says which of what has a beginning is listed, and how.
+type ByStart struct {
+	Page
+	Sort   string `query:"sort" enum:"started_at,-started_at" default:"-started_at" doc:"- is downwards: the newest first."`
+	Filter string `query:"filter" maxLength:"500" doc:"Words that all must occur in the title, the labels or the object; of alerts also in the policy's name. Case does not matter."`
+}
+
+func (p ByStart) oldest() bool { return p.Sort == "started_at" }
 
 // next is the cursor after a full page.
 func (p Page) next(n int, last func() string) *string {
@@ -335,7 +347,7 @@ func (p Page) next(n int, last func() string) *string {
 type incidentQuery struct {
 	State   string `query:"state" enum:"active,resolved,all" default:"all"`
 	Cluster string `query:"cluster"`
-	Page
+	ByStart
 }
 
 func (h *handlers) listIncidents(ctx context.Context, in *incidentQuery) (*body[list[Incident]], error) {
@@ -345,7 +357,7 @@ func (h *handlers) listIncidents(ctx context.Context, in *incidentQuery) (*body[
 	state := map[string]string{"active": meta.IncidentOpen, "resolved": meta.IncidentResolved}[in.State]
 	out := &body[list[Incident]]{}
 	err := h.Store.View(ctx, func(tx *meta.Tx) error {
-		rows, err := tx.Incidents(meta.IncidentFilter{State: state, Cluster: in.Cluster, Before: in.Cursor, Limit: in.Limit})
+		rows, err := tx.Incidents(meta.IncidentFilter{State: state, Cluster: in.Cluster, Words: strings.Fields(in.Filter), Oldest: in.oldest(), After: in.Cursor, Limit: in.Limit})
 		if err != nil {
 			return err
 		}
@@ -411,14 +423,14 @@ type alertQuery struct {
 	State   string `query:"state" enum:"firing,ended,all" default:"firing"`
 	Cluster string `query:"cluster"`
 	Policy  string `query:"policy" doc:"Name of a policy."`
-	Page
+	ByStart
 }
 
 func (h *handlers) listAlerts(ctx context.Context, in *alertQuery) (*body[list[Alert]], error) {
 	if err := access.Authorize(ctx, access.Read, in.Cluster, ""); err != nil {
 		return nil, problem.Error(err)
 	}
-	f := meta.AlertFilter{State: in.State, Cluster: in.Cluster, Before: in.Cursor, Limit: in.Limit}
+	f := meta.AlertFilter{State: in.State, Cluster: in.Cluster, Words: strings.Fields(in.Filter), Oldest: in.oldest(), After: in.Cursor, Limit: in.Limit}
 	if in.State == "all" {
 		f.State = ""
 	}
@@ -451,13 +463,15 @@ type deliveryQuery struct {
 	Incident string `query:"incident"`
 	State    string `query:"state" enum:"pending,delivered,dead,superseded,skipped,all" default:"all"`
 	Page
+	Sort   string `query:"sort" enum:"created_at,-created_at" default:"-created_at" doc:"- is downwards: the newest first."`
+	Filter string `query:"filter" maxLength:"500" doc:"Words that all must occur in the id, the type, the newest error, the target's name or the incident's title; case does not matter."`
 }
 
 func (h *handlers) listDeliveries(ctx context.Context, in *deliveryQuery) (*body[list[Delivery]], error) {
 	if err := access.Authorize(ctx, access.Read, "", ""); err != nil {
 		return nil, problem.Error(err)
 	}
-	f := meta.NotificationFilter{IncidentID: in.Incident, State: in.State, Limit: in.Limit}
+	f := meta.NotificationFilter{IncidentID: in.Incident, State: in.State, Words: strings.Fields(in.Filter), Oldest: in.Sort == "created_at", Limit: in.Limit}
 	if in.State == "all" {
 		f.State = ""
 	}
@@ -466,7 +480,7 @@ func (h *handlers) listDeliveries(ctx context.Context, in *deliveryQuery) (*body
 		if err != nil {
 			return nil, problem.Error(fault.Field{Path: "cursor", Reason: "must be as next of the page before has it", Value: in.Cursor})
 		}
-		f.Before = n
+		f.After = n
 	}
 	out := &body[list[Delivery]]{}
 	err := h.Store.View(ctx, func(tx *meta.Tx) error {

@@ -119,23 +119,55 @@ type IncidentFilter struct {
 	Assignee string
 	Policy   string    // name of a policy of one of its alerts
 	Text     string    // in the title, the labels or the object, whatever the case
+	Words    []string  // each of them anywhere there
 	From, To time.Time // it was open within; zero: without end
-	Before   string    // id: older than this one, for paging
+	Oldest   bool      // the oldest first
+	After    string    // id: what follows this one, for paging
 	Limit    int       // at most; 0 means 1000
 }
 
-// Incidents gives incidents, the newest first.
+// newestFirst is the order of a list by a column that grows with time: how what
+// follows a row compares with it, and the direction.
+func newestFirst(oldest bool) (follows, direction string) {
+	if oldest {
+		return ">", "ASC"
+	}
+	return "<", "DESC"
+}
+
+// wordsOf is what SQL's json_each gives the words of; nil when there are none.
+func wordsOf(words []string) any {
+	if len(words) == 0 {
+		return nil
+	}
+	out, err := json.Marshal(words)
+	if err != nil { // never of strings
+		return nil
+	}
+	return string(out)
+}
+
+// allWords is SQL that says whether each of the words that a parameter has is in a
+// text, whatever the case.
+func allWords(parameter, text string) string {
+	return "NOT EXISTS (SELECT 1 FROM json_each(" + parameter + ") WHERE instr(lower(" + text + "), lower(value)) = 0)"
+}
+
+const incidentText = `json_extract(data, '$.title') || ' ' || coalesce(json_extract(data, '$.labels'), '') || ' ' || json_extract(data, '$.object')`
+
+// Incidents gives incidents, the newest first or the oldest.
 func (tx *Tx) Incidents(f IncidentFilter) ([]Incident, error) {
 	if f.Limit <= 0 {
 		f.Limit = 1000
 	}
+	follows, direction := newestFirst(f.Oldest)
 	return all(tx, "list incidents", scanIncident, `SELECT `+incidentColumns+` FROM incidents
-		WHERE (?1 = '' OR state = ?1) AND (?2 = '' OR cluster = ?2) AND (?3 = '' OR id < ?3)
+		WHERE (?1 = '' OR state = ?1) AND (?2 = '' OR cluster = ?2) AND (?3 = '' OR id `+follows+` ?3)
 			AND (?5 = '' OR severity = ?5) AND (?6 = '' OR assignee = ?6)
 			AND (?7 = '' OR EXISTS (SELECT 1 FROM alerts WHERE incident_id = incidents.id AND json_extract(alerts.data, '$.policy.name') = ?7))
-			AND (?8 = '' OR instr(lower(json_extract(data, '$.title') || ' ' || coalesce(json_extract(data, '$.labels'), '') || ' ' || json_extract(data, '$.object')), lower(?8)) > 0)
+			AND (?8 = '' OR instr(lower(`+incidentText+`), lower(?8)) > 0) AND `+allWords("?11", incidentText)+`
 			AND (?9 IS NULL OR ended_at IS NULL OR ended_at >= ?9) AND (?10 IS NULL OR started_at < ?10)
-		ORDER BY id DESC LIMIT ?4`, f.State, f.Cluster, f.Before, f.Limit, f.Severity, f.Assignee, f.Policy, f.Text, millis(f.From), millis(f.To))
+		ORDER BY id `+direction+` LIMIT ?4`, f.State, f.Cluster, f.After, f.Limit, f.Severity, f.Assignee, f.Policy, f.Text, millis(f.From), millis(f.To), wordsOf(f.Words))
 }
 
 // PutAlert makes or replaces an alert. A second firing one for the same policy,
@@ -162,18 +194,24 @@ type AlertFilter struct {
 	State    string
 	Cluster  string
 	PolicyID string
-	Before   string // id: older than this one, for paging
-	Limit    int    // at most; 0 means 1000
+	Words    []string // each in the title, the policy's name, the labels, the object or its dimensions, whatever the case
+	Oldest   bool     // the oldest first
+	After    string   // id: what follows this one, for paging
+	Limit    int      // at most; 0 means 1000
 }
 
-// Alerts gives alerts, the newest first.
+const alertText = `json_extract(data, '$.title') || ' ' || coalesce(json_extract(data, '$.policy.name'), '') || ' ' || coalesce(json_extract(data, '$.labels'), '') || ' ' || json_extract(data, '$.object') || ' ' || coalesce(json_extract(data, '$.dimensions'), '')`
+
+// Alerts gives alerts, the newest first or the oldest.
 func (tx *Tx) Alerts(f AlertFilter) ([]Alert, error) {
 	if f.Limit <= 0 {
 		f.Limit = 1000
 	}
+	follows, direction := newestFirst(f.Oldest)
 	return all(tx, "list alerts", scanAlert, `SELECT `+alertColumns+` FROM alerts
-		WHERE (?1 = '' OR state = ?1) AND (?2 = '' OR cluster = ?2) AND (?3 = '' OR policy_id = ?3) AND (?4 = '' OR id < ?4)
-		ORDER BY id DESC LIMIT ?5`, f.State, f.Cluster, f.PolicyID, f.Before, f.Limit)
+		WHERE (?1 = '' OR state = ?1) AND (?2 = '' OR cluster = ?2) AND (?3 = '' OR policy_id = ?3) AND (?4 = '' OR id `+follows+` ?4)
+			AND `+allWords("?6", alertText)+`
+		ORDER BY id `+direction+` LIMIT ?5`, f.State, f.Cluster, f.PolicyID, f.After, f.Limit, wordsOf(f.Words))
 }
 
 // AlertsAround gives the alerts of one key that fired within a time range, the

@@ -167,18 +167,24 @@ type NotificationFilter struct {
 	IncidentID string
 	TargetID   string
 	State      string
-	Before     int64 // position: older than this one, for paging; 0: all
-	Limit      int   // at most; 0 means 1000
+	Words      []string // each in the id, the type, the newest error, the target's name or the incident's title, whatever the case
+	Oldest     bool     // the oldest first
+	After      int64    // position: what follows this one, for paging; 0: all
+	Limit      int      // at most; 0 means 1000
 }
 
-// Notifications gives notifications, the newest first.
+const notificationText = `outbox.id || ' ' || outbox.type || ' ' || outbox.error || ' ' || coalesce((SELECT name FROM resources WHERE resources.id = target_id), '') || ' ' || coalesce((SELECT json_extract(data, '$.title') FROM incidents WHERE incidents.id = incident_id), '')`
+
+// Notifications gives notifications, the newest first or the oldest.
 func (tx *Tx) Notifications(f NotificationFilter) ([]Notification, error) {
 	if f.Limit <= 0 {
 		f.Limit = 1000
 	}
+	follows, direction := newestFirst(f.Oldest)
 	return all(tx, "list notifications", scanNotification, `SELECT `+notificationColumns+` FROM outbox
-		WHERE (?1 = '' OR incident_id = ?1) AND (?2 = '' OR target_id = ?2) AND (?3 = '' OR state = ?3) AND (?4 = 0 OR position < ?4)
-		ORDER BY position DESC LIMIT ?5`, f.IncidentID, f.TargetID, f.State, f.Before, f.Limit)
+		WHERE (?1 = '' OR incident_id = ?1) AND (?2 = '' OR target_id = ?2) AND (?3 = '' OR state = ?3) AND (?4 = 0 OR position `+follows+` ?4)
+			AND `+allWords("?6", notificationText)+`
+		ORDER BY position `+direction+` LIMIT ?5`, f.IncidentID, f.TargetID, f.State, f.After, f.Limit, wordsOf(f.Words))
 }
 
 // MaybeTold says whether some earlier notification of the thread was delivered

@@ -4124,8 +4124,12 @@ export interface operations {
                 /** @description Name of a policy. */
                 policy?: string;
                 limit?: number;
-                /** @description As next of the page before has it. */
+                /** @description As next of the page before has it, of the same sort and filter. */
                 cursor?: string;
+                /** @description - is downwards: the newest first. */
+                sort?: "started_at" | "-started_at";
+                /** @description Words that all must occur in the title, the labels or the object; of alerts also in the policy's name. Case does not matter. */
+                filter?: string;
             };
             header?: never;
             path?: never;
@@ -5232,8 +5236,12 @@ export interface operations {
                 incident?: string;
                 state?: "pending" | "delivered" | "dead" | "superseded" | "skipped" | "all";
                 limit?: number;
-                /** @description As next of the page before has it. */
+                /** @description As next of the page before has it, of the same sort and filter. */
                 cursor?: string;
+                /** @description - is downwards: the newest first. */
+                sort?: "created_at" | "-created_at";
+                /** @description Words that all must occur in the id, the type, the newest error, the target's name or the incident's title; case does not matter. */
+                filter?: string;
             };
             header?: never;
             path?: never;
@@ -5340,8 +5348,12 @@ export interface operations {
                 /** @description It began before. */
                 to?: string;
                 limit?: number;
-                /** @description As next of the page before has it. */
+                /** @description As next of the page before has it, of the same sort and filter. */
                 cursor?: string;
+                /** @description - is downwards: the newest first. */
+                sort?: "started_at" | "-started_at";
+                /** @description Words that all must occur in the title, the labels or the object; of alerts also in the policy's name. Case does not matter. */
+                filter?: string;
             };
             header?: never;
             path?: never;
@@ -5410,8 +5422,12 @@ export interface operations {
                 state?: "active" | "resolved" | "all";
                 cluster?: string;
                 limit?: number;
-                /** @description As next of the page before has it. */
+                /** @description As next of the page before has it, of the same sort and filter. */
                 cursor?: string;
+                /** @description - is downwards: the newest first. */
+                sort?: "started_at" | "-started_at";
+                /** @description Words that all must occur in the title, the labels or the object; of alerts also in the policy's name. Case does not matter. */
+                filter?: string;
             };
             header?: never;
             path?: never;
