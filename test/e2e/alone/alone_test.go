@@ -76,7 +76,8 @@ func setUp(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cluster.DeleteNamespaces(context.WithoutCancel(ctx), "alone") })
-	if err := cluster.WaitRolledOut(ctx, "alone", 2*time.Minute, "deployment/steady"); err != nil {
+	if err := cluster.WaitRolledOut(ctx, "alone", 5*time.Minute, "deployment/steady"); err != nil {
+		cluster.Dump(ctx, "alone", os.Stderr)
 		t.Fatal(err)
 	}
 	address, err := testbed.FreeAddress()
