@@ -366,6 +366,19 @@ func Faults() []Fault {
 			Find: []Expect{{Policy: "node-unread", Shown: now, Own: 50 * time.Second}}, Causes: []string{"value_normal"},
 		},
 		{
+			Name: "collectors-killed", How: "every collector of the cluster is killed", Alone: true, Delay: 10 * time.Second,
+			Inject: func(_ context.Context, l *Lab, _ string) error {
+				l.kill("collector-node")
+				l.kill("collector-cluster")
+				return nil
+			},
+			Mend: func(_ context.Context, l *Lab, _ string) error {
+				return errors.Join(l.start("collector-node"), l.start("collector-cluster"))
+			},
+			// It looks at the last two minutes, here 20 s, two times in a row.
+			Find: []Expect{{Policy: "cluster-silent", Shown: now, Own: 40 * time.Second}}, Causes: []string{"value_normal"},
+		},
+		{
 			Name: "namespace-deleted", How: "a namespace with a crash loop in it is deleted", Watch: 45 * time.Second,
 			Setup: func(ctx context.Context, l *Lab, ns string) error {
 				if err := unready(crashing)(ctx, l, ns); err != nil {

@@ -393,13 +393,16 @@ func (l *Lab) clear(parts []*part) {
 	}
 	_ = l.undisk(ctx, "filling")
 	_ = l.undisk(ctx, "volume")
-	l.mu.Lock()
-	node := l.processes["collector-node"]
-	l.mu.Unlock()
-	if node != nil {
+	for _, name := range collectors {
+		l.mu.Lock()
+		collector := l.processes[name]
+		l.mu.Unlock()
+		if collector == nil {
+			continue
+		}
 		select {
-		case <-node.Done():
-			_ = l.start("collector-node")
+		case <-collector.Done():
+			_ = l.start(name)
 		default:
 		}
 	}
