@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -428,7 +429,8 @@ func TestWithoutLabelsTheSameIsMeasured(t *testing.T) {
 		if strings.Contains(of, "__name__=k8s_container_cpu_core_used,") && strings.Contains(of, "container=app") && (v < 0.09 || v > 0.11) {
 			t.Errorf("%s is %.4f, want its limit of 0.1", of, v)
 		}
-		if strings.Contains(of, "__name__=k8s_container_mem_no_cache_bytes,") && (v < 0.8*before[of] || v > 1.25*before[of]) {
+		// The one that sleeps starts a process each second, whose pages come and go.
+		if strings.Contains(of, "__name__=k8s_container_mem_no_cache_bytes,") && math.Abs(v-before[of]) > max(0.05*before[of], 1<<20) {
 			t.Errorf("%s is %.0f, with labels it was %.0f", of, v, before[of])
 		}
 	}
