@@ -16,7 +16,6 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 
-	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
@@ -106,7 +105,7 @@ type verdict struct {
 // only.
 func (a *appender) series(revive bool) (*series, verdict, error) {
 	if a.n++; a.n > a.q.i.limits.SeriesPerRequest {
-		a.q.abort = fmt.Errorf("the request has more than the limit of %d series: %w", a.q.i.limits.SeriesPerRequest, fault.ErrTooLarge)
+		a.q.abort = tooManySeries(a.q.i.limits.SeriesPerRequest)
 		return nil, verdict{}, a.q.abort
 	}
 	if v := a.canonical(); v.reason != "" {

@@ -5,9 +5,9 @@
 package ingest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"net/http"
@@ -92,8 +92,11 @@ type Ingester struct {
 	log     *slog.Logger
 	hash    hasher
 	otlp    http.Handler
-	buffers sync.Pool // of *[]byte, for decompressed bodies
-	zstd    sync.Pool // of *zstd.Decoder
+	buffers sync.Pool // of *[]byte, for bodies
+	feeds   sync.Pool // of *[]rollup.Sample, for what a request brings the rollups
+	// Decoded bodies, by protocol: *message1 and *message2.
+	messages1, messages2 sync.Pool
+	zstd                 sync.Pool // of *zstd.Decoder
 
 	requests chan struct{} // a place for each request worked on
 	backlog  chan struct{}
@@ -271,15 +274,14 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 		return result
 	}
 	defer done()
-	body, result := i.body(w, r, q.c)
+	packed, buf := i.buffer(), i.buffer()
+	defer i.buffers.Put(packed)
+	defer i.buffers.Put(buf)
+	body, result := i.body(w, r, q.c, *packed)
 	if body == nil {
 		return result
 	}
-	buf, _ := i.buffers.Get().(*[]byte)
-	if buf == nil {
-		buf = new([]byte)
-	}
-	defer i.buffers.Put(buf)
+	*packed = body
 	raw, err := i.unpack(*buf, body, enc)
 	switch {
 	case errors.Is(err, fault.ErrTooLarge):
@@ -288,8 +290,12 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 		return refuse(w, http.StatusBadRequest, resultMalformed, err.Error())
 	}
 	*buf = raw
-	m, err := decode(kind, raw)
-	if err != nil {
+	m, decoded, err := i.decode(kind, raw)
+	defer decoded()
+	switch {
+	case errors.Is(err, fault.ErrTooLarge):
+		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, err.Error())
+	case err != nil:
 		return refuse(w, http.StatusBadRequest, resultMalformed, fmt.Sprintf("the body is no %s: %v", kind, err))
 	}
 	if wait := q.c.take(now, m.samples(), i.limits.SamplesPerSecond); wait > 0 {
@@ -297,6 +303,15 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 		return refuseFor(w, wait, http.StatusTooManyRequests, resultLimited,
 			fmt.Sprintf("cluster %q has the limit of %d samples a second, and has used it up", clusterID, i.limits.SamplesPerSecond))
 	}
+	feed, _ := i.feeds.Get().(*[]rollup.Sample)
+	if feed == nil {
+		feed = new([]rollup.Sample)
+	}
+	q.feed = (*feed)[:0]
+	defer func() {
+		*feed = q.feed
+		i.feeds.Put(feed)
+	}()
 	i.write(r.Context(), q, m)
 	if q.committed {
 		i.after(q)
@@ -398,9 +413,21 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 	}, done, ""
 }
 
-// body reads a body as sent, or answers; it is nil then.
-func (i *Ingester) body(w http.ResponseWriter, r *http.Request, c *cluster) (body []byte, result string) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, i.limits.CompressedBytes))
+// buffer gives memory for a body.
+func (i *Ingester) buffer() *[]byte {
+	if b, ok := i.buffers.Get().(*[]byte); ok {
+		return b
+	}
+	return new([]byte)
+}
+
+// body reads a body as sent into buf's memory, or answers; it is nil then.
+func (i *Ingester) body(w http.ResponseWriter, r *http.Request, c *cluster, buf []byte) (body []byte, result string) {
+	into := bytes.NewBuffer(buf[:0])
+	_, err := into.ReadFrom(http.MaxBytesReader(w, r.Body, i.limits.CompressedBytes))
+	if body = into.Bytes(); body == nil {
+		body = []byte{}
+	}
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooBig):

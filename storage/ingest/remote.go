@@ -4,16 +4,13 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/gogo/protobuf/proto"
 	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/prompb"
-	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 )
 
 // Prometheus' own receiver is not used: of protocol 1.0 it drops series with
 // wrong labels without telling, and it builds and checks the labels of every
-// series of every request. Types, decoding and rules are Prometheus'.
+// series of every request. Rules are Prometheus'.
 
 // message is a decoded request.
 type message interface {
@@ -23,14 +20,21 @@ type message interface {
 	append(a *appender) error
 }
 
-// decode reads a body. What it gives does not point into raw.
-func decode(t remoteapi.WriteMessageType, raw []byte) (message, error) {
+// decode reads a body, into memory that was used before where there is some. What
+// it gives points into raw, and is done with when done was called.
+func (i *Ingester) decode(t remoteapi.WriteMessageType, raw []byte) (_ message, done func(), err error) {
 	if t == remoteapi.WriteV2MessageType {
-		m := &message2{}
-		return m, proto.Unmarshal(raw, &m.Request)
+		m, _ := i.messages2.Get().(*message2)
+		if m == nil {
+			m = &message2{}
+		}
+		return m, func() { i.messages2.Put(m) }, m.decode(raw, i.limits.SeriesPerRequest)
 	}
-	m := &message1{}
-	return m, proto.Unmarshal(raw, &m.WriteRequest)
+	m, _ := i.messages1.Get().(*message1)
+	if m == nil {
+		m = &message1{}
+	}
+	return m, func() { i.messages1.Put(m) }, m.decode(raw, i.limits.SeriesPerRequest)
 }
 
 // write stores a message.
@@ -45,37 +49,26 @@ func (i *Ingester) write(ctx context.Context, q *request, m message) {
 	_ = a.commit() // it is on the request
 }
 
-// message1 is remote write 1.0.
-type message1 struct{ prompb.WriteRequest }
-
-func (m *message1) samples() (n int) {
-	for i := range m.Timeseries {
-		n += len(m.Timeseries[i].Samples) + len(m.Timeseries[i].Histograms)
-	}
-	return n
-}
+func (m *message1) samples() int { return len(m.floats) + len(m.histograms) }
 
 func (m *message1) append(a *appender) error {
-	for i := range m.Timeseries {
-		ts := &m.Timeseries[i]
-		a.pairs = a.pairs[:0]
-		for _, l := range ts.Labels {
-			a.pairs = append(a.pairs, labels.Label{Name: l.Name, Value: l.Value})
-		}
-		s, no, err := a.series(revives(ts.Samples))
+	for _, of := range m.of {
+		floats, histograms := m.floats[of.floats.from:of.floats.to], m.histograms[of.histograms.from:of.histograms.to]
+		a.pairs = append(a.pairs[:0], m.pairs[of.pairs.from:of.pairs.to]...)
+		s, no, err := a.series(revives(floats))
 		if err != nil {
 			return err
 		}
 		if no.reason != "" {
-			a.refuseSeries(len(ts.Samples)+len(ts.Histograms), no)
+			a.refuseSeries(len(floats)+len(histograms), no)
 			continue
 		}
-		for _, p := range ts.Samples {
-			if err := a.float(s, p.Timestamp, p.Value); err != nil {
+		for _, p := range floats {
+			if err := a.float(s, p.t, p.v); err != nil {
 				return err
 			}
 		}
-		for _, p := range ts.Histograms {
+		for _, p := range histograms {
 			if p.IsFloatHistogram() {
 				err = a.histogram(s, p.Timestamp, nil, p.ToFloatHistogram())
 			} else {
@@ -85,7 +78,7 @@ func (m *message1) append(a *appender) error {
 				return err
 			}
 		}
-		for _, e := range ts.Exemplars {
+		for _, e := range m.exemplars[of.exemplars.from:of.exemplars.to] {
 			a.exemplar(s, e.ToExemplar(&a.builder, nil))
 		}
 	}
@@ -94,7 +87,7 @@ func (m *message1) append(a *appender) error {
 
 // revives: floats decide for themselves, one by one; a series of histograms is
 // active again when it is sent again.
-func revives[T any](floats []T) bool { return len(floats) == 0 }
+func revives(floats []float) bool { return len(floats) == 0 }
 
 // refuseSeries notes a series that is refused with all its samples.
 func (a *appender) refuseSeries(samples int, no verdict) {
@@ -103,46 +96,38 @@ func (a *appender) refuseSeries(samples int, no verdict) {
 	}
 }
 
-// message2 is remote write 2.0.
-type message2 struct{ writev2.Request }
-
-func (m *message2) samples() (n int) {
-	for i := range m.Timeseries {
-		n += len(m.Timeseries[i].Samples) + len(m.Timeseries[i].Histograms)
-	}
-	return n
-}
+func (m *message2) samples() int { return len(m.floats) + len(m.histograms) }
 
 func (m *message2) append(a *appender) error {
 	symbol := func(ref uint32) (string, bool) {
-		if int(ref) >= len(m.Symbols) {
+		if int(ref) >= len(m.symbols) {
 			return "", false
 		}
-		return m.Symbols[ref], true
+		return m.symbols[ref], true
 	}
-	for i := range m.Timeseries {
-		ts := &m.Timeseries[i]
-		n := len(ts.Samples) + len(ts.Histograms)
+	for _, of := range m.of {
+		refs, floats, histograms := m.refs[of.refs.from:of.refs.to], m.floats[of.floats.from:of.floats.to], m.histograms[of.histograms.from:of.histograms.to]
+		n := len(floats) + len(histograms)
 		if n == 0 {
 			// The protocol asks for it; 1 stands for the series.
 			a.q.refuse(1, reasonInvalid, func() string { return "a series without samples" })
 			continue
 		}
-		ok := len(ts.LabelsRefs)%2 == 0
+		ok := len(refs)%2 == 0
 		a.pairs = a.pairs[:0]
-		for r := 0; ok && r < len(ts.LabelsRefs); r += 2 {
-			name, there := symbol(ts.LabelsRefs[r])
-			v, too := symbol(ts.LabelsRefs[r+1])
+		for r := 0; ok && r < len(refs); r += 2 {
+			name, there := symbol(refs[r])
+			v, too := symbol(refs[r+1])
 			ok = there && too
 			a.pairs = append(a.pairs, labels.Label{Name: name, Value: v})
 		}
 		if !ok {
 			a.q.refuse(n, reasonInvalid, func() string {
-				return fmt.Sprintf("label references %v, beyond the %d symbols or not in pairs", ts.LabelsRefs[:min(len(ts.LabelsRefs), 32)], len(m.Symbols))
+				return fmt.Sprintf("label references %v, beyond the %d symbols or not in pairs", refs[:min(len(refs), 32)], len(m.symbols))
 			})
 			continue
 		}
-		s, no, err := a.series(revives(ts.Samples))
+		s, no, err := a.series(revives(floats))
 		if err != nil {
 			return err
 		}
@@ -150,12 +135,12 @@ func (m *message2) append(a *appender) error {
 			a.refuseSeries(n, no)
 			continue
 		}
-		for _, p := range ts.Samples {
-			if err := a.float(s, p.Timestamp, p.Value); err != nil {
+		for _, p := range floats {
+			if err := a.float(s, p.t, p.v); err != nil {
 				return err
 			}
 		}
-		for _, p := range ts.Histograms {
+		for _, p := range histograms {
 			if p.IsFloatHistogram() {
 				err = a.histogram(s, p.Timestamp, nil, p.ToFloatHistogram())
 			} else {
@@ -165,8 +150,8 @@ func (m *message2) append(a *appender) error {
 				return err
 			}
 		}
-		for _, p := range ts.Exemplars {
-			e, err := p.ToExemplar(&a.builder, m.Symbols)
+		for _, p := range m.exemplars[of.exemplars.from:of.exemplars.to] {
+			e, err := p.ToExemplar(&a.builder, m.symbols)
 			if err != nil {
 				a.q.c.refused[reasonExemplar].add(1)
 				continue
