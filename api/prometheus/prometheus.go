@@ -15,6 +15,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -284,11 +285,13 @@ func (a *API) metadata(w http.ResponseWriter, r *http.Request) {
 
 func (a *API) runtimeInfo(started time.Time) v1.RuntimeInfo {
 	host, _ := os.Hostname()
+	gc := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(gc)
 	return v1.RuntimeInfo{
 		StartTime: started.UTC(), ServerTime: a.opts.Now().UTC(), Hostname: host,
 		ReloadConfigSuccess: true, LastConfigTime: started.UTC(),
 		GoroutineCount: runtime.NumGoroutine(), GOMAXPROCS: runtime.GOMAXPROCS(0),
-		GOMEMLIMIT: debug.SetMemoryLimit(-1), GOGC: os.Getenv("GOGC"), GODEBUG: os.Getenv("GODEBUG"),
+		GOMEMLIMIT: debug.SetMemoryLimit(-1), GOGC: strconv.FormatUint(gc[0].Value.Uint64(), 10), GODEBUG: os.Getenv("GODEBUG"),
 		StorageRetention: a.opts.Store.RetentionText(),
 	}
 }
