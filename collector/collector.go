@@ -540,8 +540,16 @@ func (c *Collector) until(ctx context.Context, t time.Time) bool {
 				gather.Reset(gatherChanges)
 			}
 		case <-gather.C:
+			now := c.now()
+			if !now.Before(t) {
+				// Both timers are due, as when this process had to wait for a processor.
+				// What changed is part of the interval that begins: sent before it, with
+				// a later time, a series that ended would have no end at the grid point
+				// where the one that took its place is there already.
+				return true
+			}
 			gathering = false
-			if again := c.sendChanges(); again > 0 {
+			if again := c.sendChanges(now.UTC()); again > 0 {
 				// A change that comes meanwhile need not wait for those that are held.
 				gather.Reset(max(again, gatherChanges))
 			}
@@ -551,13 +559,12 @@ func (c *Collector) until(ctx context.Context, t time.Time) bool {
 
 // sendChanges sends what may travel now, and says when to look again at what
 // has to wait; 0 when nothing does.
-func (c *Collector) sendChanges() (again time.Duration) {
-	changes, cluster, again := c.pace.next(c.now(), c.takeChanges())
+func (c *Collector) sendChanges(now time.Time) (again time.Duration) {
+	changes, cluster, again := c.pace.next(now, c.takeChanges())
 	c.metrics.held(c.pace.held)
 	if len(changes) == 0 && !cluster {
 		return again
 	}
-	now := c.now().UTC()
 	samples := c.computer.Changes(now, changes, c.o.World.State.Snapshot(), cluster)
 	c.metrics.changes.Add(float64(len(samples)))
 	at := now.Add(-c.clock.correction())

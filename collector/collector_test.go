@@ -252,6 +252,39 @@ func TestChangesAreSentAtOnce(t *testing.T) {
 	})
 }
 
+// What changes just before a grid point is due at that point: it belongs to the
+// interval, and no series has a sample that is later than one still to come.
+func TestAChangeAtTheGridPointBelongsToTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := begin(t, Options{Interval: 10 * time.Second})
+		time.Sleep(20 * time.Second)
+		for i := range 40 {
+			time.Sleep(time.Until(time.Now().Truncate(10 * time.Second).Add(10*time.Second - gatherChanges)))
+			r.state.set(thePod(i%2 == 1))
+			time.Sleep(gatherChanges)
+		}
+		time.Sleep(time.Second)
+		var last time.Time
+		grid := 0
+		for i, g := range r.server.all() {
+			at, ok := g.at[catalogue.PodReady]
+			if !ok {
+				continue
+			}
+			if !at.After(last) {
+				t.Errorf("request %d has a sample of %v after one of %v", i, at, last)
+			}
+			if last = at; g.through != "" {
+				grid++
+			}
+		}
+		if grid < 40 {
+			t.Errorf("%d intervals", grid)
+		}
+		r.stop()
+	})
+}
+
 func TestSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := begin(t, Options{})
