@@ -353,7 +353,7 @@ func (c *Computer) clusterObjects(at time.Time, now *state.Snapshot) {
 	}
 	nodes, namespaces, workloads := map[string]*sums{}, map[string]*sums{}, map[key]*sums{}
 	var cpuRequested, memRequested float64
-	elastic := real == 0 && len(now.Nodes) > 0
+	elastic := now.OnlyVirtualNodes()
 	if elastic {
 		cpu, mem = quotas(now)
 		c.lackTotals(cpu, mem)
@@ -527,24 +527,7 @@ func (c *Computer) namespaceSums(namespace string, s *sums) {
 		c.put(e, namespaceDesired, float64(s.desired))
 		c.put(e, namespaceReady, float64(s.ready))
 	}
-	if len(s.phases) == 0 {
-		return // it has no pod
-	}
-	c.put(e, namespaceCPURequest, round(s.cpu))
-	c.put(e, namespaceMemRequest, s.mem)
-	if s.pods > 0 && !s.noCPULimit {
-		c.put(e, namespaceCPULimit, round(s.cpuLimit))
-	}
-	if s.pods > 0 && !s.noMemLimit {
-		c.put(e, namespaceMemLimit, s.memLimit)
-	}
-	for phase, n := range s.phases {
-		e := c.entity(key{level: catalogue.Namespace, id: namespace, sub: phase, dim: byPhase}, phase, func(b *labels.ScratchBuilder) {
-			b.Add("namespace", namespace)
-			b.Add("phase", phase)
-		})
-		c.put(e, namespacePods, float64(n))
-	}
+	c.putPods(e, namespaceKey(namespace), namespacePods, s)
 }
 
 func (c *Computer) workloadSums(k key, s *sums) {
@@ -552,22 +535,32 @@ func (c *Computer) workloadSums(k key, s *sums) {
 	if e == nil || e.pass != c.pass {
 		return // a workload that is no more, or not yet
 	}
-	c.put(e, workloadCPURequest, round(s.cpu))
-	c.put(e, workloadMemRequest, s.mem)
+	c.putPods(e, k, workloadPods, s)
+}
+
+// putPods gives how many pods a namespace, a workload or a Service has in each
+// phase, and what they ask for and may use altogether. Limits of which one pod has
+// none bound nothing.
+func (c *Computer) putPods(e *entity, k key, m podSums, s *sums) {
+	if s == nil || len(s.phases) == 0 {
+		return // it has no pod
+	}
+	c.put(e, m.cpuRequest, round(s.cpu))
+	c.put(e, m.memRequest, s.mem)
 	if s.pods > 0 && !s.noCPULimit {
-		c.put(e, workloadCPULimit, round(s.cpuLimit))
+		c.put(e, m.cpuLimit, round(s.cpuLimit))
 	}
 	if s.pods > 0 && !s.noMemLimit {
-		c.put(e, workloadMemLimit, s.memLimit)
+		c.put(e, m.memLimit, s.memLimit)
 	}
 	of := e.labels
 	for phase, n := range s.phases {
-		e := c.entity(key{level: catalogue.Workload, id: k.id, sub: phase, dim: byPhase}, phase, func(b *labels.ScratchBuilder) {
+		e := c.entity(key{level: k.level, id: k.id, sub: phase, dim: byPhase}, phase, func(b *labels.ScratchBuilder) {
 			of.Range(func(l labels.Label) { b.Add(l.Name, l.Value) })
 			b.Add("phase", phase)
 			b.Sort()
 		})
-		c.put(e, workloadPods, float64(n))
+		c.put(e, m.pods, float64(n))
 	}
 }
 
@@ -641,41 +634,22 @@ func (c *Computer) services(now *state.Snapshot) {
 		}
 	}
 	for k, a := range services {
-		id := k.namespace + "/" + k.name
-		e := c.entity(key{level: catalogue.Service, id: id}, k, func(b *labels.ScratchBuilder) {
+		service := key{level: catalogue.Service, id: k.namespace + "/" + k.name}
+		e := c.entity(service, k, func(b *labels.ScratchBuilder) {
 			b.Add("namespace", k.namespace)
 			b.Add("service", k.name)
 		})
 		c.put(e, serviceReady, float64(a.ready))
 		c.put(e, serviceNotReady, float64(a.notReady))
 		for pod := range a.pods {
-			e := c.entity(key{level: catalogue.Service, id: id, sub: pod, dim: byMember}, pod, func(b *labels.ScratchBuilder) {
+			e := c.entity(key{level: service.level, id: service.id, sub: pod, dim: byMember}, pod, func(b *labels.ScratchBuilder) {
 				b.Add("namespace", k.namespace)
 				b.Add("pod", pod)
 				b.Add("service", k.name)
 			})
 			c.put(e, servicePod, 1)
 		}
-		s := added[k]
-		if s == nil {
-			continue
-		}
-		c.put(e, serviceCPURequest, round(s.cpu))
-		c.put(e, serviceMemRequest, s.mem)
-		if s.pods > 0 && !s.noCPULimit {
-			c.put(e, serviceCPULimit, round(s.cpuLimit))
-		}
-		if s.pods > 0 && !s.noMemLimit {
-			c.put(e, serviceMemLimit, s.memLimit)
-		}
-		for phase, n := range s.phases {
-			e := c.entity(key{level: catalogue.Service, id: id, sub: phase, dim: byPhase}, phase, func(b *labels.ScratchBuilder) {
-				b.Add("namespace", k.namespace)
-				b.Add("phase", phase)
-				b.Add("service", k.name)
-			})
-			c.put(e, servicePods, float64(n))
-		}
+		c.putPods(e, service, servicePods, added[k])
 	}
 }
 

@@ -63,6 +63,15 @@ func find(name string) *metric {
 	panic("BUG: compute knows " + name + ", the catalogue does not")
 }
 
+// podSums are the metrics of a level that say how many pods an object has, and
+// what they ask for and may use.
+type podSums struct{ pods, cpuRequest, memRequest, cpuLimit, memLimit *metric }
+
+func podSumsOf(l catalogue.Level) podSums {
+	of := func(name string) *metric { return find(catalogue.PrefixOf(l) + name) }
+	return podSums{of("pod_num"), of("cpu_core_request"), of("mem_request_bytes"), of("cpu_core_limit"), of("mem_limit_bytes")}
+}
+
 var (
 	clusterCPURequest = find(catalogue.ClusterCPURequestPercent)
 	clusterMemRequest = find(catalogue.ClusterMemRequestPercent)
@@ -136,23 +145,15 @@ var (
 		nodeFSWrites, nodeNetErrors, nodeNetDrops, nodeOOM, nodeConntrack, nodeClock, nodeKubeletReady,
 	}
 
-	namespacePods       = find("k8s_namespace_pod_num")
-	namespaceRestarts   = find("k8s_namespace_pod_restart_total")
-	namespaceCPURequest = find("k8s_namespace_cpu_core_request")
-	namespaceMemRequest = find("k8s_namespace_mem_request_bytes")
-	namespaceCPULimit   = find("k8s_namespace_cpu_core_limit")
-	namespaceMemLimit   = find("k8s_namespace_mem_limit_bytes")
-	namespaceDesired    = find("k8s_namespace_replicas_desire")
-	namespaceReady      = find("k8s_namespace_replicas_ready")
-	namespaceQuota      = find("k8s_namespace_quota_usage")
+	namespacePods     = podSumsOf(catalogue.Namespace)
+	namespaceRestarts = find("k8s_namespace_pod_restart_total")
+	namespaceDesired  = find("k8s_namespace_replicas_desire")
+	namespaceReady    = find("k8s_namespace_replicas_ready")
+	namespaceQuota    = find("k8s_namespace_quota_usage")
 
+	workloadPods       = podSumsOf(catalogue.Workload)
 	workloadDesired    = find("k8s_workload_replicas_desire")
 	workloadReady      = find("k8s_workload_replicas_ready")
-	workloadPods       = find("k8s_workload_pod_num")
-	workloadCPURequest = find("k8s_workload_cpu_core_request")
-	workloadMemRequest = find("k8s_workload_mem_request_bytes")
-	workloadCPULimit   = find(catalogue.WorkloadCPULimit)
-	workloadMemLimit   = find(catalogue.WorkloadMemLimit)
 	workloadHPACurrent = find("k8s_workload_hpa_replicas_current")
 	workloadHPADesired = find("k8s_workload_hpa_replicas_desired")
 	workloadHPAMax     = find("k8s_workload_hpa_replicas_max")
@@ -161,14 +162,10 @@ var (
 	workloadJobTook    = find("k8s_workload_job_duration")
 	workloadMissed     = find("k8s_workload_cronjob_missed")
 
-	serviceReady      = find("k8s_service_endpoints_ready")
-	servicePod        = find("k8s_service_pod")
-	serviceNotReady   = find("k8s_service_endpoints_not_ready")
-	servicePods       = find("k8s_service_pod_num")
-	serviceCPURequest = find("k8s_service_cpu_core_request")
-	serviceMemRequest = find("k8s_service_mem_request_bytes")
-	serviceCPULimit   = find("k8s_service_cpu_core_limit")
-	serviceMemLimit   = find("k8s_service_mem_limit_bytes")
+	servicePods     = podSumsOf(catalogue.Service)
+	serviceReady    = find("k8s_service_endpoints_ready")
+	servicePod      = find("k8s_service_pod")
+	serviceNotReady = find("k8s_service_endpoints_not_ready")
 
 	podPhase         = find("k8s_pod_status_phase")
 	podWaiting       = find("k8s_pod_waiting_reason")

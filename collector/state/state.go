@@ -27,6 +27,17 @@ type Snapshot struct {
 	Endpoints   map[string]*Endpoints  // slices, by UID
 }
 
+// OnlyVirtualNodes says whether all nodes that there are stand for something else
+// than a machine of the cluster's own, as in an elastic cluster.
+func (s *Snapshot) OnlyVirtualNodes() bool {
+	for _, n := range s.Nodes {
+		if !n.Virtual {
+			return false
+		}
+	}
+	return len(s.Nodes) > 0
+}
+
 // Autoscaler is a HorizontalPodAutoscaler.
 type Autoscaler struct {
 	Namespace, Name       string
