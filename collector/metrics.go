@@ -1,11 +1,14 @@
 package collector
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/crowsnest-dev/crowsnest/collector/compute"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
 type metrics struct {
@@ -13,6 +16,7 @@ type metrics struct {
 	samples   prometheus.Counter
 	compute   prometheus.Histogram
 	reads     *prometheus.CounterVec
+	failures  *prometheus.CounterVec
 	blind     prometheus.Gauge
 	changes   prometheus.Counter
 	merged    prometheus.Counter
@@ -29,6 +33,9 @@ func newMetrics(reg prometheus.Registerer, clock *serverClock) *metrics {
 		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_collector_reads_total", Help: "Attempts to read a source of a node, by result.",
 		}, []string{"source", "result"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowsnest_collector_read_failures_total", Help: "Reads of a source of a node that failed or told a part only, by reason.",
+		}, []string{"source", "reason"}),
 		blind: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "crowsnest_collector_blind_containers", Help: "Running containers that the best source of their node did not measure in the last interval.",
 		}),
@@ -40,12 +47,28 @@ func newMetrics(reg prometheus.Registerer, clock *serverClock) *metrics {
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.intervals, m.samples, m.compute, m.reads, m.blind, m.changes, m.merged,
+		reg.MustRegister(m.intervals, m.samples, m.compute, m.reads, m.failures, m.blind, m.changes, m.merged,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "crowsnest_collector_clock_offset_seconds", Help: "By how much this machine's clock is ahead of the server's; 0 until the server answered.",
 			}, func() float64 { d, _ := clock.offset(); return d.Seconds() }))
 	}
 	return m
+}
+
+// reasonOf gives one word for why a read failed.
+func reasonOf(err error) string {
+	for _, r := range []struct {
+		kind error
+		word string
+	}{
+		{fault.ErrTooLarge, "too_large"}, {fault.ErrMalformed, "malformed"}, {fault.ErrForbidden, "forbidden"}, {fault.ErrUnauthenticated, "unauthenticated"},
+		{context.DeadlineExceeded, "timeout"}, {fault.ErrNotFound, "not_found"}, {fault.ErrUnavailable, "unavailable"},
+	} {
+		if errors.Is(err, r.kind) {
+			return r.word
+		}
+	}
+	return "other"
 }
 
 // held takes how many changes were merged since the start.
@@ -63,6 +86,7 @@ func (m *metrics) interval(samples int, took time.Duration, coverage []compute.C
 		result := "ok"
 		if !c.Up {
 			result = "failed"
+			m.failures.WithLabelValues(string(c.Source), reasonOf(c.Err)).Inc()
 		}
 		m.reads.WithLabelValues(string(c.Source), result).Inc()
 		if c.Expected == 0 {

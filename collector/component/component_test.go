@@ -124,6 +124,59 @@ func TestAnAPIServerThatShowsEverything(t *testing.T) {
 	}
 }
 
+// Of an answer that is cut, by us or on the way, nothing counts: what is summed up
+// over its lines would be another counter each time. It is said, and the component
+// is asked for its health all the same.
+func TestAnAnswerThatIsNotWholeIsRefused(t *testing.T) {
+	for name, tc := range map[string]struct {
+		answer func(http.ResponseWriter)
+		want   error
+	}{
+		"beyond the bound": {func(w http.ResponseWriter) {
+			_, _ = io.WriteString(w, apiMetrics)
+			line := []byte("other_total{x=\"" + strings.Repeat("y", 32<<10) + "\"} 1\n")
+			for n := 0; n <= maxBody; n += len(line) {
+				if _, err := w.Write(line); err != nil {
+					return
+				}
+			}
+		}, fault.ErrTooLarge},
+		"cut in the middle of a number": {say(200, apiMetrics[:strings.Index(apiMetrics, " 9000")+3]), fault.ErrMalformed},
+		"a line without end":            {say(200, apiMetrics+strings.Repeat("x", maxLine+1)), fault.ErrMalformed},
+		"broken off": {func(w http.ResponseWriter) {
+			_, _ = io.WriteString(w, apiMetrics)
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, fault.ErrMalformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := server(t, map[string]func(http.ResponseWriter){"/readyz": say(200, "ok"), "/readyz/etcd": say(200, "ok"), "/metrics": tc.answer})
+			set := read(t, api, nil, nil)
+			c, _ := component(set, APIServer)
+			e, _ := component(set, Etcd)
+			if !errors.Is(set.Err, tc.want) || set.Lacking["k8s_component_request_rate"] == "" {
+				t.Errorf("error %v, lacking %v", set.Err, set.Lacking)
+			}
+			if !c.Ready || !e.Ready || len(c.Requests) != 0 || len(c.Latency) != 0 || e.DatabaseBytes.OK() {
+				t.Errorf("taken are %+v and %+v", c, e)
+			}
+		})
+	}
+}
+
+// The API server of a cluster without nodes of its own is the provider's: it is
+// asked whether it answers, and for nothing else.
+func TestOfAnElasticClusterOnlyHealthIsAsked(t *testing.T) {
+	asked := false
+	api := server(t, map[string]func(http.ResponseWriter){"/readyz": say(200, "ok"), "/readyz/etcd": say(200, "ok"), "/metrics": func(w http.ResponseWriter) { asked = true; say(200, apiMetrics)(w) }})
+	set := read(t, api, nil, &state.Snapshot{Nodes: map[string]*object.Node{"v": {Meta: object.Meta{Name: "v"}, Virtual: true}}})
+	c, _ := component(set, APIServer)
+	e, _ := component(set, Etcd)
+	if set.Err != nil || !c.Ready || !e.Ready || asked || len(c.Requests) != 0 || e.DatabaseBytes.OK() {
+		t.Errorf("asked %v, %v: %+v and %+v", asked, set.Err, c, e)
+	}
+}
+
 func TestHealthIsWhatTheyAnswer(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answers map[string]func(http.ResponseWriter)

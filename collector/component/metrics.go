@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -71,7 +72,19 @@ func (f *figures) read(ctx context.Context, client *http.Client, base *url.URL, 
 	default:
 		return fmt.Errorf("%w: it answers %s", fault.ErrUnavailable, resp.Status)
 	}
-	return f.parse(io.LimitReader(resp.Body, maxBody), at)
+	body := &io.LimitedReader{R: resp.Body, N: maxBody + 1}
+	got := figures{asked: f.asked}
+	err = got.parse(body, at)
+	switch {
+	case body.N <= 0:
+		// Sums over a part are no sums: a counter would go back and forth with what
+		// happened to fit.
+		return fmt.Errorf("%w: more than %d bytes", fault.ErrTooLarge, maxBody)
+	case err != nil:
+		return err
+	}
+	*f = got
+	return nil
 }
 
 // parse reads exposition text line by line and adds up what is needed over all
@@ -79,7 +92,7 @@ func (f *figures) read(ctx context.Context, client *http.Client, base *url.URL, 
 func (f *figures) parse(r io.Reader, at time.Time) error {
 	latency := map[string]map[float64]float64{}
 	fsync, scheduling := map[float64]float64{}, map[float64]float64{}
-	requests, errors := map[string]float64{}, map[string]float64{}
+	requests, failed := map[string]float64{}, map[string]float64{}
 	largest := func(v *reading.Value, n float64) {
 		if !v.OK() || n > v.V {
 			*v = reading.Value{V: n, At: at}
@@ -88,6 +101,7 @@ func (f *figures) parse(r io.Reader, at time.Time) error {
 	pending, hasPending := 0.0, false
 	sc := bufio.NewScanner(r)
 	sc.Buffer(make([]byte, 0, maxLine), maxLine)
+	sc.Split(wholeLines)
 	for sc.Scan() {
 		line := sc.Bytes()
 		end := bytes.IndexAny(line, "{ ")
@@ -130,7 +144,7 @@ func (f *figures) parse(r io.Reader, at time.Time) error {
 			if group := groupOf(attribute(line, `verb="`)); group != "" {
 				requests[group] += v
 				if bytes.HasPrefix(attribute(line, `code="`), []byte("5")) {
-					errors[group] += v
+					failed[group] += v
 				}
 			}
 		case "etcd_server_leader_changes_seen_total":
@@ -149,7 +163,7 @@ func (f *figures) parse(r io.Reader, at time.Time) error {
 	}
 	f.requests, f.errors, f.latency = map[string]reading.Value{}, map[string]reading.Value{}, map[string]reading.Histogram{}
 	for group, v := range requests {
-		f.requests[group], f.errors[group] = reading.Value{V: v, At: at}, reading.Value{V: errors[group], At: at}
+		f.requests[group], f.errors[group] = reading.Value{V: v, At: at}, reading.Value{V: failed[group], At: at}
 	}
 	for group, buckets := range latency {
 		f.latency[group] = histogram(buckets, at)
@@ -157,6 +171,20 @@ func (f *figures) parse(r io.Reader, at time.Time) error {
 	f.fsync, f.scheduling = histogram(fsync, at), histogram(scheduling, at)
 	return nil
 }
+
+// wholeLines splits into lines. A last one without its end is an error: a number
+// without its last digits is another number.
+func wholeLines(data []byte, atEOF bool) (advance int, line []byte, err error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i], nil
+	}
+	if atEOF && len(data) > 0 {
+		return 0, nil, errBrokenOff
+	}
+	return 0, nil, nil
+}
+
+var errBrokenOff = errors.New("it ends in the middle of a line")
 
 // histogram orders buckets; one without a bound of +Inf is none.
 func histogram(buckets map[float64]float64, at time.Time) reading.Histogram {

@@ -109,6 +109,20 @@ type figures struct {
 	packetsIn, packetsOut, wrong reading.Value
 }
 
+// whole leaves of an answer that broke off what stands on one line. A sum over
+// devices, interfaces or processors of which some lines are missing is no counter:
+// when all of them come again, it has grown by all that the missing ones ever counted.
+func (f *figures) whole() figures {
+	out := *f
+	if out.byCPU {
+		out.cpu = reading.Value{}
+	}
+	none := reading.Value{}
+	out.fsRead, out.fsWrite, out.fsReads, out.fsWrites = none, none, none, none
+	out.in, out.out, out.packetsIn, out.packetsOut, out.wrong = none, none, none, none, none
+	return out
+}
+
 // sandbox says whether the cgroup is the pause container, which owns the pod's
 // network: with containerd and CRI-O it has a pod's labels and no container's,
 // with dockershim container="POD".
@@ -180,10 +194,12 @@ func (s *splitter) split(p []byte, take func(line []byte)) {
 	s.part = append(s.part, p...)
 }
 
-// rest hands on a last line that has no end.
-func (s *splitter) rest(take func(line []byte)) {
+// rest refuses a last line that has no end: a number without its last digits is
+// another number, and a counter that seems to fall makes a rate of all that it ever
+// counted when the whole of it comes again.
+func (s *splitter) rest() {
 	if len(s.part) > 0 && !s.skip {
-		take(s.part)
+		s.refused[refusedMalformed]++
 		s.part = s.part[:0]
 	}
 }
@@ -365,10 +381,15 @@ func (s *series) take(v reading.Value, pass uint64) {
 	}
 }
 
-// end closes an answer: a last line may have no end, and what was not told for
-// a while is forgotten.
-func (r *cadvisor) end() {
-	r.rest(r.line)
+// end closes an answer; broken says that it broke off. What was not told for a
+// while is forgotten.
+func (r *cadvisor) end(broken bool) {
+	r.rest()
+	if broken {
+		for _, g := range r.groups {
+			g.figures = g.whole()
+		}
+	}
 	if r.pass%forgetAfter != 0 {
 		return
 	}

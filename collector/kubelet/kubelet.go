@@ -102,9 +102,9 @@ type memory struct {
 
 	endpointsLeft int // intervals for which the pods of a virtual node are not asked themselves
 
-	probesAt   time.Time // when they were asked for last
-	probes     []reading.Probe
-	probesLack string // why there are none
+	probesAt  time.Time // when they were asked for last
+	probes    []reading.Probe
+	probesErr error // why there are none
 }
 
 // New checks the options; it does not connect.
@@ -333,6 +333,11 @@ func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m
 		s.choose(n.Name, sets, want, m)
 	}
 	s.readProbes(ctx, n, m, &sets[0])
+	if errors.Is(m.probesErr, fault.ErrTooLarge) {
+		// A kubelet that does not tell of probes is no trouble, one that tells without
+		// end is.
+		sets = append(sets, reading.Set{Node: n.Name, Source: catalogue.Probes, Partial: true, Err: m.probesErr})
+	}
 	s.say(n.Name, sets, m)
 	return sets
 }
@@ -436,7 +441,7 @@ func (s *Source) readCadvisor(ctx context.Context, n *object.Node, r *cadvisor) 
 	began := s.now()
 	r.begin(began)
 	off, err := s.fetch(ctx, n, pathCadvisor, r)
-	r.end()
+	r.end(err != nil)
 	set := r.set(n.Name) // of an answer that broke off, what came
 	for reason, lines := range r.refused {
 		s.lines.WithLabelValues(reason).Add(float64(lines))
@@ -447,8 +452,11 @@ func (s *Source) readCadvisor(ctx context.Context, n *object.Node, r *cadvisor) 
 		delete(set.Lacking, catalogue.NodeNetworkReceive)
 		delete(set.Lacking, catalogue.NodeNetworkTransmit)
 	}
-	if err != nil && len(set.Containers) == 0 {
-		set.Source = catalogue.CadvisorLabels // as it usually is
+	if err != nil {
+		set.Lacking = nil // what did not come says nothing of what there is
+		if len(set.Containers) == 0 {
+			set.Source = catalogue.CadvisorLabels // as it usually is
+		}
 	}
 	set.Took, set.Err = s.now().Sub(began), err
 	return set
@@ -470,15 +478,15 @@ func (s *Source) readResource(ctx context.Context, n *object.Node) reading.Set {
 // last. A kubelet that does not tell is no trouble: everything else goes on.
 func (s *Source) readProbes(ctx context.Context, n *object.Node, m *memory, into *reading.Set) {
 	if began := s.now(); began.Sub(m.probesAt) >= slowEvery-5*time.Second {
-		m.probesAt, m.probesLack = began, ""
+		m.probesAt, m.probesErr = began, nil
 		r := newProbes(began)
 		off, err := s.fetch(ctx, n, pathProbes, r)
-		r.rest(r.line)
+		r.rest()
 		for reason, lines := range r.refused {
 			s.lines.WithLabelValues(reason).Add(float64(lines))
 		}
 		if err != nil {
-			m.probesLack = err.Error()
+			m.probesErr = err
 		} else {
 			set := reading.Set{Probes: r.out}
 			set.Shift(-off)
@@ -486,8 +494,8 @@ func (s *Source) readProbes(ctx context.Context, n *object.Node, m *memory, into
 		}
 	}
 	into.Probes = m.probes
-	if m.probesLack != "" {
-		lack(into, catalogue.ContainerProbes, m.probesLack)
+	if m.probesErr != nil {
+		lack(into, catalogue.ContainerProbes, m.probesErr.Error())
 	}
 }
 

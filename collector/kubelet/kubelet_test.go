@@ -65,10 +65,13 @@ func told(t testing.TB, body []byte) reading.Set {
 func again(t testing.TB, r *cadvisor, body []byte) reading.Set {
 	t.Helper()
 	r.begin(at)
+	if !bytes.HasSuffix(body, []byte("\n")) {
+		body = append(bytes.Clone(body), '\n')
+	}
 	if _, err := r.Write(body); err != nil {
 		t.Fatal(err)
 	}
-	r.end()
+	r.end(false)
 	return r.set("n")
 }
 
@@ -253,7 +256,6 @@ func TestSeriesAreBounded(t *testing.T) {
 
 func TestAnswersAreReadHoweverTheyAreCutUp(t *testing.T) {
 	body := append([]byte("# HELP container_x y\ncontainer_tasks_state{id=\"/\"} 1\nmachine_cpu_cores 2\n"), recorded(t, "cadvisor_v1_cgroupfs.txt")...)
-	body = bytes.TrimRight(body, "\n") // the last line has no end
 	want := told(t, recorded(t, "cadvisor_v1_cgroupfs.txt"))
 	r := newCadvisor(DefaultNICs)
 	for _, step := range []int{1, 7, 1000, len(body)} {
@@ -263,7 +265,7 @@ func TestAnswersAreReadHoweverTheyAreCutUp(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r.end()
+		r.end(false)
 		got := r.set("n")
 		if len(got.Containers) != len(want.Containers) || len(got.Pods) != len(want.Pods) || got.Host.CPUBusySeconds != want.Host.CPUBusySeconds {
 			t.Errorf("in steps of %d: %d containers and %d pods, want %d and %d", step, len(got.Containers), len(got.Pods), len(want.Containers), len(want.Pods))
@@ -523,6 +525,112 @@ func TestAnAnswerThatBreaksOffCountsAsFarAsItCame(t *testing.T) {
 	sets := source(t, f, false).Read(t.Context(), at, running(t))
 	if got := sources(sets); !strings.HasPrefix(got, "cadvisor! resource") || len(sets[0].Containers) == 0 {
 		t.Errorf("got %s with %d containers of the first", got, len(sets[0].Containers))
+	}
+}
+
+// Wherever an answer breaks off, what is taken of it is what the whole one says: a
+// part of a number, or of a sum over lines, would be a counter that jumps when the
+// next answer is whole.
+func TestOfAnAnswerThatBreaksOffNothingIsLessThanItIs(t *testing.T) {
+	const id = `id="/kubepods/pod0b6cdd9f-3bb9-4a3b-b9a2-7d7a2a8b0d37/73b3865bf07f80f00670a1a97827ecf80b0e0a74c57da655a9fa03527f2080d2"`
+	body := []byte(`container_cpu_usage_seconds_total{cpu="cpu00",` + id + `} 1000.25 1795465500000
+container_cpu_usage_seconds_total{cpu="cpu01",` + id + `} 2000.5 1795465500000
+container_fs_reads_bytes_total{device="/dev/sda",` + id + `} 123456 1795465500000
+container_fs_reads_bytes_total{device="/dev/sdb",` + id + `} 654321 1795465500000
+container_memory_working_set_bytes{` + id + `} 7654321 1795465500000
+container_network_receive_bytes_total{interface="eth0",` + id + `} 111111 1795465500000
+container_network_receive_bytes_total{interface="net1",` + id + `} 222222 1795465500000
+container_threads{` + id + `} 17 1795465500000
+`)
+	whole := told(t, body)
+	if c := whole.Containers[0]; c.CPUSeconds.V != 3000.75 || c.FSReadBytes.V != 777777 || whole.Pods[0].ReceiveBytes.V != 333333 {
+		t.Fatalf("the whole answer tells %+v", whole)
+	}
+	memory := 0
+	for cut := range body {
+		r := newCadvisor(DefaultNICs)
+		r.begin(at)
+		_, _ = r.Write(body[:cut])
+		r.end(true)
+		set := r.set("n")
+		for _, c := range set.Containers {
+			for name, v := range map[string][2]reading.Value{
+				"CPU": {c.CPUSeconds, whole.Containers[0].CPUSeconds}, "disk": {c.FSReadBytes, whole.Containers[0].FSReadBytes}, "memory": {c.WorkingSetBytes, whole.Containers[0].WorkingSetBytes},
+			} {
+				if v[0].OK() && v[0] != v[1] {
+					t.Fatalf("cut at %d, %s is %+v, and %+v in the whole", cut, name, v[0], v[1])
+				}
+			}
+			if c.WorkingSetBytes.OK() {
+				memory++
+			}
+		}
+		for _, p := range set.Pods {
+			if p.ReceiveBytes.OK() && p.ReceiveBytes != whole.Pods[0].ReceiveBytes {
+				t.Fatalf("cut at %d, %+v was received", cut, p.ReceiveBytes)
+			}
+		}
+	}
+	if memory == 0 {
+		t.Error("nothing counts of an answer that broke off")
+	}
+	// One that ends without an error in the middle of a line has a last line less.
+	r := newCadvisor(DefaultNICs)
+	r.begin(at)
+	_, _ = r.Write(body[:bytes.Index(body, []byte("7654321"))+3])
+	r.end(false)
+	if set := r.set("n"); set.Containers[0].WorkingSetBytes.OK() || !set.Containers[0].CPUSeconds.OK() || r.refused[refusedMalformed] != 1 {
+		t.Errorf("a line without its end counts: %+v, refused %v", set.Containers[0], r.refused)
+	}
+}
+
+// endless answers a path with more than anybody may, and the others as they are.
+type endless struct {
+	*fake
+	path string
+}
+
+func (e endless) Fetch(ctx context.Context, n *object.Node, path string, into io.Writer) (time.Time, error) {
+	if path != e.path {
+		return e.fake.Fetch(ctx, n, path, into)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		line := []byte("container_x{id=\"/kubepods\"} 1\n" + strings.Repeat(" ", 32<<10) + "\n")
+		for r := 0; r <= MaxBodyBytes; r += len(line) {
+			if _, err := w.Write(line); err != nil {
+				return
+			}
+		}
+	}))
+	defer srv.Close()
+	u, err := url.Parse(srv.URL)
+	if err != nil {
+		return time.Time{}, err
+	}
+	client := srv.Client()
+	defer client.CloseIdleConnections()
+	return get(ctx, client, u, "", into)
+}
+
+// An answer beyond the bound is refused as a whole and said to be; the others of
+// the kubelet stand for it.
+func TestAnAnswerWithoutEndIsRefused(t *testing.T) {
+	for path, want := range map[string]string{
+		pathCadvisor: "cadvisor! resource stats_summary", pathSummary: "cadvisor stats_summary!(partial)", pathProbes: "cadvisor stats_summary(partial) probes!(partial)",
+	} {
+		s, err := New(Options{Fetcher: endless{newFake(t, recorded(t, "cadvisor_v1_cgroupfs.txt")), path}, Timeout: 5 * time.Minute, Now: func() time.Time { return at }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sets := s.Read(t.Context(), at, running(t))
+		if got := sources(sets); got != want {
+			t.Errorf("%s without end: %s, want %s", path, got, want)
+		}
+		for _, set := range sets {
+			if set.Err != nil && !errors.Is(set.Err, fault.ErrTooLarge) {
+				t.Errorf("%s without end: %v", path, set.Err)
+			}
+		}
 	}
 }
 
