@@ -352,6 +352,12 @@ func TestTheCataloguesOwnExpressions(t *testing.T) {
 	for name, v := range map[string]float64{"a": 1, "b": 2, "elsewhere": 4} {
 		pod(name, v, "k8s_pod_cpu_core_used")
 	}
+	// A pod whose series from before it had its node, or from another node, lingers has
+	// one value all the same.
+	for _, name := range []string{"k8s_pod_cpu_core_used", "k8s_pod_restart_total"} {
+		b.put(t0.Add(-2*time.Minute), 0, labels.MetricName, name, "cluster", "c1", "namespace", "shop", "workload_type", "deployment", "workload", "cart", "pod", "a")
+		b.put(t0.Add(-time.Minute), 0.5, labels.MetricName, name, "cluster", "c1", "namespace", "shop", "workload_type", "deployment", "workload", "cart", "pod", "a", "node", "gone")
+	}
 	for _, name := range []string{"a", "b", "not-measured"} {
 		b.put(t0, 1, labels.MetricName, "k8s_service_pod", "cluster", "c1", "namespace", "shop", "service", "web", "pod", name)
 	}

@@ -436,6 +436,17 @@ func unavailable(kind catalogue.ClusterKind, health map[string]wire.Health) []Un
 			reasons[m.Name] = r
 		}
 	}
+	// What is computed of metrics that are not there is not there either.
+	for more := true; more; {
+		more = false
+		for _, m := range catalogue.All() {
+			for _, part := range m.Parts() {
+				if why := reasons[part]; why != "" && reasons[m.Name] == "" {
+					reasons[m.Name], more = why, true
+				}
+			}
+		}
+	}
 	out := make([]Unavailable, 0, len(reasons))
 	for _, metric := range slices.Sorted(maps.Keys(reasons)) {
 		out = append(out, Unavailable{metric, reasons[metric]})

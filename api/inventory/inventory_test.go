@@ -210,7 +210,7 @@ func TestLists(t *testing.T) {
 			if cluster != "prod" {
 				return nil
 			}
-			return map[string]wire.Health{"all": {Time: now.Add(-10 * time.Second), IntervalSeconds: 30, Unavailable: map[string]string{"k8s_container_fs_read_bytes": "cgroup v1"},
+			return map[string]wire.Health{"all": {Time: now.Add(-10 * time.Second), IntervalSeconds: 30, Unavailable: map[string]string{"k8s_container_fs_read_bytes": "cgroup v1", "k8s_pod_fs_read_bytes": "cgroup v1"},
 				Sources: []wire.SourceHealth{{Name: "objects", Up: true, LastSuccess: now}, {Name: "cadvisor/n-1", Error: "refused", Expected: 3, Measured: 0}}}}
 		}
 	}, node("n-1", true), node("n-2", true), &object.Node{Meta: object.Meta{UID: "v", Name: "virtual"}, Ready: true, Virtual: true, Allocatable: object.Resources{CPUCores: 1000}},
@@ -244,8 +244,8 @@ func TestLists(t *testing.T) {
 	for _, u := range c.Unavailable {
 		reasons[u.Metric] = u.Reason
 	}
-	// What the collector says and what the kind lacks, and no guess.
-	if reasons["k8s_container_fs_read_bytes"] != "cgroup v1" || reasons["k8s_node_tcp_curr_estab"] != "" {
+	// What the collector says, what is made of it, and what the kind lacks; no guess.
+	if reasons["k8s_container_fs_read_bytes"] != "cgroup v1" || reasons["k8s_service_fs_read_bytes"] != "cgroup v1" || reasons["k8s_workload_fs_read_bytes"] != "cgroup v1" || reasons["k8s_workload_fs_write_bytes"] != "" || reasons["k8s_node_tcp_curr_estab"] != "" {
 		t.Errorf("unavailable: %+v", c.Unavailable)
 	}
 	if one := fetch[Cluster](t, w, "/clusters/prod"); one.Sentence != c.Sentence {

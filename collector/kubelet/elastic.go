@@ -42,6 +42,9 @@ func (s *Source) readVirtual(ctx context.Context, n *object.Node, want *expected
 	set := s.readSummary(ctx, n)
 	if containers, _ := delivered(set, want); want.count == 0 || containers > 0 {
 		m.blind, m.left = 0, ""
+		if set.Err == nil {
+			set.Lacking = untold(catalogue.StatsSummary, "the virtual nodes' summary does not tell it")
+		}
 		return set
 	}
 	if set.Err == nil {
@@ -76,6 +79,11 @@ func (s *Source) readElastic(ctx context.Context, nodes []*object.Node, told [][
 	}
 	if s.o.PodEndpoint != nil && len(poor) > 0 {
 		out = append(out, s.readEndpoints(ctx, poor, now)...)
+	}
+	for i, n := range nodes {
+		if want := poor[n.Name]; want != nil && !slices.ContainsFunc(out, func(set reading.Set) bool { return set.Node == n.Name && len(set.Containers) > 0 }) {
+			told[i][0].Lacking = untold("", "neither the virtual nodes' summary nor metrics.k8s.io nor the pods themselves tell of usage")
+		}
 	}
 	return out
 }
@@ -122,7 +130,7 @@ func (s *Source) readPodMetrics(ctx context.Context, poor map[string]*expected, 
 	for node := range poor {
 		sets[node] = &reading.Set{Node: node, Source: catalogue.MetricsAPI, Err: err}
 		if err == nil {
-			sets[node].Lacking = notInPodMetrics()
+			sets[node].Lacking = untold(catalogue.MetricsAPI, "metrics.k8s.io tells of CPU and memory alone, and neither the virtual nodes nor the pods themselves tell more")
 		}
 	}
 	pods := map[string]*object.Pod{}
@@ -156,13 +164,17 @@ func (s *Source) readPodMetrics(ctx context.Context, poor map[string]*expected, 
 	return out
 }
 
-// notInPodMetrics are the metrics of usage that metrics.k8s.io does not tell of.
-func notInPodMetrics() map[string]string {
+// untold are the metrics of usage that a source cannot tell of pods on virtual nodes,
+// with the reason; without a source, all.
+func untold(by catalogue.Source, why string) map[string]string {
 	out := map[string]string{}
 	for _, m := range catalogue.All() {
-		if (m.Level == catalogue.Pod || m.Level == catalogue.Container) && slices.Contains(m.From, catalogue.CadvisorLabels) && !slices.Contains(m.From, catalogue.MetricsAPI) {
-			out[m.Name] = "metrics.k8s.io tells of CPU and memory alone, and neither the virtual nodes nor the pods themselves tell more"
+		if m.Place != catalogue.ByNode || m.Lacking[catalogue.Elastic] != "" || slices.ContainsFunc(m.From, func(s catalogue.Source) bool {
+			return s == by || s == catalogue.Objects || s == catalogue.Lines // which there are whoever tells of usage
+		}) {
+			continue
 		}
+		out[m.Name] = why
 	}
 	return out
 }
@@ -214,6 +226,9 @@ func (s *Source) readEndpoints(ctx context.Context, poor map[string]*expected, n
 		if n, _ := delivered(set, poor[node]); n == 0 && err == nil {
 			err = fmt.Errorf("its pods tell of none of %d running containers", poor[node].count)
 		}
+		if len(set.Containers) > 0 {
+			set.Lacking = untold(catalogue.PodEndpoint, "the virtual nodes' summary does not answer, and the pods themselves do not tell it")
+		}
 		set.Err, set.Took = err, s.now().Sub(began)
 		out = append(out, set)
 	}
@@ -239,7 +254,7 @@ func (s *Source) askPods(ctx context.Context, pods []*object.Pod, set *reading.S
 			r := newCadvisor(s.o.NICs)
 			r.begin(s.now())
 			err := s.o.PodEndpoint(ctx, p, r)
-			r.end()
+			r.end(err != nil)
 			own := ofPod(r.set(p.Node), p)
 			mu.Lock()
 			defer mu.Unlock()

@@ -6,6 +6,7 @@
 package catalogue
 
 import (
+	"regexp"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -237,6 +238,20 @@ func (m Metric) Family() Family {
 		return CoreFamily
 	}
 	return ExtrasFamily
+}
+
+var declaredNames = regexp.MustCompile(`\bk8s_[a-z0-9_]+`)
+
+// Parts are the metrics of the catalogue that the server computes this one of, in
+// the order in which the entry names them; none where a collector computes it.
+func (m Metric) Parts() (names []string) {
+	if m.Sum != nil {
+		names = append(names, m.Sum.Of)
+		if m.Sum.Per != "" {
+			names = append(names, m.Sum.Per)
+		}
+	}
+	return append(names, declaredNames.FindAllString(m.Expr, -1)...)
 }
 
 // Labels are all labels of the metric's series, in order.

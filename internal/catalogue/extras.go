@@ -22,11 +22,20 @@ var (
 	fromProbes     = []Source{Probes}
 	fromPeers      = []Source{Peers}
 	notManaged     = map[ClusterKind]string{Managed: noControlPlane, Elastic: noControlPlane}
+	notProbed      = map[ClusterKind]string{Elastic: noControlPlane} // what a probe from outside does not tell
 	onlyElastic    = func() map[ClusterKind]string {
 		const why = "pods are measured against their nodes there; the metric is for pods without a node of their own"
 		return map[ClusterKind]string{Managed: why, Independent: why, Edge: why}
 	}()
 )
+
+// behindService is the sum of a pod's metric over the pods behind each Service. A
+// pod of which an older series lingers, as where the collector that should have
+// ended it was killed, has one value all the same: two would leave every Service
+// of the cluster without any.
+func behindService(of string) string {
+	return "sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () max by (cluster, namespace, pod) (" + of + "))"
+}
 
 // extras holds what goes beyond the core, under the same rules.
 var extras = []Metric{
@@ -451,32 +460,32 @@ var extras = []Metric{
 	{
 		Name: "k8s_service_cpu_core_used", Title: "CPU used", Help: "CPU used by the pods behind the Service.",
 		Level: Service, Unit: Cores, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "cpu"}, Absent: noServiceMetric,
-		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_cpu_core_used)`,
+		Expr: behindService("k8s_pod_cpu_core_used"),
 	},
 	{
 		Name: "k8s_service_mem_no_cache_bytes", Title: "Memory (working set)", Help: "Working set of the pods behind the Service.",
 		Level: Service, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: noServiceMetric,
-		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_mem_no_cache_bytes)`,
+		Expr: behindService("k8s_pod_mem_no_cache_bytes"),
 	},
 	{
 		Name: "k8s_service_network_receive_bytes_bw", Title: "Network in", Help: "Bytes received by the pods behind the Service, by whatever way.",
 		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "network"}, Absent: noServiceMetric,
-		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_network_receive_bytes_bw)`,
+		Expr: behindService("k8s_pod_network_receive_bytes_bw"),
 	},
 	{
 		Name: "k8s_service_network_transmit_bytes_bw", Title: "Network out", Help: "Bytes sent by the pods behind the Service, by whatever way.",
 		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "network"}, Absent: noServiceMetric,
-		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_network_transmit_bytes_bw)`,
+		Expr: behindService("k8s_pod_network_transmit_bytes_bw"),
 	},
 	{
 		Name: "k8s_service_mem_usage_bytes", Title: "Memory with cache", Help: "Memory of the pods behind the Service, page cache included.",
 		Level: Service, Unit: Bytes, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: noServiceMetric,
-		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_mem_usage_bytes)`,
+		Expr: behindService("k8s_pod_mem_usage_bytes"),
 	},
 	{
 		Name: "k8s_service_pod_restarts", Title: "Container restarts, 5 min", Help: "Container restarts of the pods behind the Service in the last 5 minutes.",
 		Level: Service, Unit: Count, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Max, Chart: Chart{Group: "restarts"}, Absent: noServicePod,
-		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () (k8s_pod_restart_total - min_over_time(k8s_pod_restart_total[5m])))`,
+		Expr: behindService("k8s_pod_restart_total - min_over_time(k8s_pod_restart_total[5m])"),
 	},
 	{
 		Name: "k8s_service_pod_num", Title: "Pods by phase", Help: "Pods behind the Service in each phase that has one.",
@@ -521,32 +530,32 @@ var extras = []Metric{
 	{
 		Name: "k8s_service_network_receive_packets", Title: "Packets in", Help: "Packets received by the pods behind the Service.",
 		Level: Service, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "packets"}, Absent: noServiceMetric,
-		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_network_receive_packets)`,
+		Expr: behindService("k8s_pod_network_receive_packets"),
 	},
 	{
 		Name: "k8s_service_network_transmit_packets", Title: "Packets out", Help: "Packets sent by the pods behind the Service.",
 		Level: Service, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "packets"}, Absent: noServiceMetric,
-		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_network_transmit_packets)`,
+		Expr: behindService("k8s_pod_network_transmit_packets"),
 	},
 	{
 		Name: "k8s_service_fs_read_bytes", Title: "Disk read", Help: "Bytes that the containers behind the Service read from block devices.",
 		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
-		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_fs_read_bytes)`,
+		Expr: behindService("k8s_pod_fs_read_bytes"),
 	},
 	{
 		Name: "k8s_service_fs_write_bytes", Title: "Disk write", Help: "Bytes that the containers behind the Service wrote to block devices.",
 		Level: Service, Unit: BytesPerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "fs"}, Absent: noContainerFS,
-		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_fs_write_bytes)`,
+		Expr: behindService("k8s_pod_fs_write_bytes"),
 	},
 	{
 		Name: "k8s_service_fs_read_times", Title: "Disk reads", Help: "Reads of the containers behind the Service from block devices.",
 		Level: Service, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
-		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_fs_read_times)`,
+		Expr: behindService("k8s_pod_fs_read_times"),
 	},
 	{
 		Name: "k8s_service_fs_write_times", Title: "Disk writes", Help: "Writes of the containers behind the Service to block devices.",
 		Level: Service, Unit: PerSecond, Kind: Gauge, Place: ByServer, From: fromExpression, Statistic: Avg, Chart: Chart{Group: "fs_times"}, Absent: noContainerFS,
-		Expr: `sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () k8s_pod_fs_write_times)`,
+		Expr: behindService("k8s_pod_fs_write_times"),
 	},
 
 	// Pod, from objects.
@@ -610,19 +619,19 @@ var extras = []Metric{
 	},
 	{
 		Name: PodMemUsage, Title: "Memory with cache", Help: "Memory of the pod's running containers, page cache included. Near the limit for whoever reads files; alerts look at the working set.",
-		Level: Pod, Unit: Bytes, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "a running container has no reading",
+		Level: Pod, Unit: Bytes, Kind: Gauge, Place: ByNode, From: cacheSources, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "a running container has no reading",
 	},
 	{
 		Name: "k8s_pod_rate_mem_usage_node", Title: "Memory with cache of node", Help: "Memory of the pod, page cache included, of its node's allocatable memory.",
-		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_node"}, Absent: "the node's object may not be read", Lacking: notElastic,
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: cacheSources, Statistic: Avg, Chart: Chart{Group: "memory_node"}, Absent: "the node's object may not be read", Lacking: notElastic,
 	},
 	{
 		Name: "k8s_pod_rate_mem_usage_request", Title: "Memory with cache of request", Help: "Memory of the pod, page cache included, of its memory request.",
-		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_request"}, Absent: noRequest,
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: cacheSources, Statistic: Avg, Chart: Chart{Group: "memory_request"}, Absent: noRequest,
 	},
 	{
 		Name: "k8s_pod_rate_mem_usage_limit", Title: "Memory with cache of limit", Help: "Memory of the pod, page cache included, of its memory limit.",
-		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_limit", Max: 100}, Absent: limitMissing,
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: cacheSources, Statistic: Avg, Chart: Chart{Group: "memory_limit", Max: 100}, Absent: limitMissing,
 	},
 	{
 		Name: PodPacketsReceive, Title: "Packets in", Help: "Packets received by all of the pod's interfaces but lo.",
@@ -702,7 +711,7 @@ var extras = []Metric{
 	},
 	{
 		Name: "k8s_container_mem_usage_bytes", Title: "Memory with cache", Help: "Memory of the container, page cache included.",
-		Level: Container, Unit: Bytes, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "the source does not tell it",
+		Level: Container, Unit: Bytes, Kind: Gauge, Place: ByNode, From: cacheSources, Statistic: Avg, Chart: Chart{Group: "memory"}, Absent: "the source does not tell it",
 	},
 	{
 		Name: "k8s_container_throttled_ratio", Title: "Throttled", Help: "CPU periods in which the container was held back by its limit, of all in which it wanted to run.",
@@ -769,19 +778,19 @@ var extras = []Metric{
 	},
 	{
 		Name: "k8s_component_request_rate", Title: "Requests", Help: "Requests to the API server by verb_group: list, read (other reads), write. WATCH and CONNECT, which last, are not among them.",
-		Level: Component, Unit: PerSecond, Kind: Gauge, Dimensions: []string{"verb_group"}, Place: ByCluster, From: fromComponents, Statistic: Avg, Chart: Chart{Group: "requests"}, Absent: needsComponent,
+		Level: Component, Unit: PerSecond, Kind: Gauge, Dimensions: []string{"verb_group"}, Place: ByCluster, From: fromComponents, Statistic: Avg, Chart: Chart{Group: "requests"}, Absent: needsComponent, Lacking: notProbed,
 	},
 	{
 		Name: "k8s_component_request_error_ratio", Title: "Requests failed", Help: "Requests that the API server answered with 5xx, by verb_group.",
-		Level: Component, Unit: Percent, Kind: Gauge, Dimensions: []string{"verb_group"}, Place: ByCluster, From: fromComponents, Statistic: Avg, Chart: Chart{Group: "request_errors", Max: 100}, Absent: needsComponent,
+		Level: Component, Unit: Percent, Kind: Gauge, Dimensions: []string{"verb_group"}, Place: ByCluster, From: fromComponents, Statistic: Avg, Chart: Chart{Group: "request_errors", Max: 100}, Absent: needsComponent, Lacking: notProbed,
 	},
 	{
 		Name: "k8s_component_request_p99", Title: "Request latency, p99", Help: "The time within which 99 of 100 requests to the API server were answered, by verb_group, without WATCH and CONNECT.",
-		Level: Component, Unit: Seconds, Kind: Gauge, Dimensions: []string{"verb_group"}, Place: ByCluster, From: fromComponents, Statistic: Avg, Chart: Chart{Group: "request_latency"}, Absent: needsComponent,
+		Level: Component, Unit: Seconds, Kind: Gauge, Dimensions: []string{"verb_group"}, Place: ByCluster, From: fromComponents, Statistic: Avg, Chart: Chart{Group: "request_latency"}, Absent: needsComponent, Lacking: notProbed,
 	},
 	{
 		Name: "k8s_component_database_bytes", Title: "etcd size", Help: "Size of etcd's database, the largest of its members', as etcd or the API server tells it.",
-		Level: Component, Unit: Bytes, Kind: Gauge, Place: ByCluster, From: fromComponents, Statistic: Max, Chart: Chart{Group: "database"}, Absent: needsComponent,
+		Level: Component, Unit: Bytes, Kind: Gauge, Place: ByCluster, From: fromComponents, Statistic: Max, Chart: Chart{Group: "database"}, Absent: needsComponent, Lacking: notProbed,
 	},
 	{
 		Name: "k8s_component_leader_changes_total", Title: "Leader changes", Help: "How often etcd changed its leader.",

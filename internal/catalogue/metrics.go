@@ -106,6 +106,7 @@ const (
 var (
 	usageSources   = []Source{Cgroups, CadvisorLabels, CadvisorPaths, ResourceAPI, StatsSummary, MetricsAPI, PodEndpoint}
 	networkSources = []Source{Cgroups, CadvisorLabels, CadvisorPaths, StatsSummary, PodEndpoint}
+	cacheSources   = networkSources // /metrics/resource and metrics.k8s.io tell the working set alone
 	diskSources    = []Source{Cgroups, CadvisorLabels, CadvisorPaths, PodEndpoint}
 	hostSources    = []Source{Host, StatsSummary}
 	fromObjects    = []Source{Objects}
