@@ -178,16 +178,18 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Run removes states that are past the retention, once at the start and then
-// every hour, until ctx ends.
+// Run packs states that are over and removes those that are past the retention, once
+// at the start and then every hour, until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
-		if n, err := s.Clean(ctx); err != nil && ctx.Err() == nil {
+		packed, err := s.Pack(ctx)
+		n, cleanErr := s.Clean(ctx)
+		if err = errors.Join(err, cleanErr); err != nil && ctx.Err() == nil {
 			s.log.Error("clean inventory", "err", err)
-		} else if n > 0 {
-			s.log.Info("cleaned inventory", "versions", n)
+		} else if n > 0 || packed > 0 {
+			s.log.Info("cleaned inventory", "removed", n, "packed", packed)
 		}
 		select {
 		case <-ctx.Done():
@@ -202,7 +204,7 @@ func (s *Store) Run(ctx context.Context) error {
 const cleanChunk = 5000
 
 // Clean removes states that ended before the retention, and tombstones that are
-// too old. It gives the number of states removed.
+// too old. It gives the number of rows removed.
 func (s *Store) Clean(ctx context.Context) (removed int64, err error) {
 	now := s.opts.Now()
 	for _, c := range s.all() {
@@ -210,19 +212,40 @@ func (s *Store) Clean(ctx context.Context) (removed int64, err error) {
 		maps.DeleteFunc(c.gone, func(_ object.Key, t Tombstone) bool { return now.Sub(t.At) > s.opts.TombstoneFor })
 		c.mu.Unlock()
 	}
-	for {
-		r, err := s.db.ExecContext(ctx, `DELETE FROM versions WHERE id IN (SELECT id FROM versions WHERE valid_to < ? LIMIT ?)`,
-			now.Add(-s.opts.Retention).UnixMilli(), cleanChunk)
-		if err != nil {
-			return removed, fmt.Errorf("remove old versions: %w", err)
+	var ids []int64
+	if err := s.rows(ctx, func(r *sql.Rows) error {
+		var id int64
+		err := r.Scan(&id)
+		ids = append(ids, id)
+		return err
+	}, `SELECT id FROM clusters`); err != nil {
+		return 0, fmt.Errorf("remove old versions: %w", err)
+	}
+	for _, id := range ids {
+		for _, kind := range object.Kinds {
+			// Packed states go when the last of them may.
+			for _, table := range []string{"versions", "lives"} {
+				n, err := s.remove(ctx, table, `cluster = ? AND kind = ? AND valid_to < ?`, id, kind, now.Add(-s.opts.Retention).UnixMilli())
+				removed += n
+				if err != nil {
+					return removed, fmt.Errorf("remove old versions: %w", err)
+				}
+			}
 		}
-		n, err := r.RowsAffected()
+	}
+	return removed, nil
+}
+
+// remove deletes rows in chunks.
+func (s *Store) remove(ctx context.Context, table, where string, args ...any) (removed int64, err error) {
+	for {
+		r, err := s.db.ExecContext(ctx, fmt.Sprintf(`DELETE FROM %[1]s WHERE id IN (SELECT id FROM %[1]s WHERE %[2]s LIMIT %[3]d)`, table, where, cleanChunk), args...)
 		if err != nil {
 			return removed, err
 		}
-		removed += n
-		if n < cleanChunk {
-			return removed, nil
+		n, err := r.RowsAffected()
+		if removed += n; err != nil || n < cleanChunk {
+			return removed, err
 		}
 	}
 }
@@ -331,17 +354,7 @@ func (s *Store) readObjects(ctx context.Context, id int64, c *cluster) error {
 }
 
 func (s *Store) rows(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) error {
-	r, err := s.db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	for r.Next() {
-		if err := each(r); err != nil {
-			return err
-		}
-	}
-	return r.Err()
+	return scan(ctx, s.db, each, query, args...)
 }
 
 func newCluster(name string) *cluster {
@@ -863,17 +876,7 @@ type Version struct {
 // sorted by namespace and name.
 func (s *Store) At(ctx context.Context, clusterName string, kind object.Kind, t time.Time) ([]object.Object, error) {
 	var out []object.Object
-	err := s.rows(ctx, func(r *sql.Rows) error {
-		var body []byte
-		if err := r.Scan(&body); err != nil {
-			return err
-		}
-		o, err := s.decode(kind, body)
-		out = append(out, o)
-		return err
-	}, `SELECT body FROM versions JOIN clusters ON clusters.id = versions.cluster
-		WHERE clusters.name = ?1 AND versions.kind = ?2 AND valid_from <= ?3 AND (valid_to IS NULL OR valid_to > ?3)
-		ORDER BY namespace, versions.name`, clusterName, kind, t.UnixMilli())
+	err := s.states(ctx, clusterName, kind, nil, t, t.Add(time.Millisecond), func(v Version) error { out = append(out, v.Object); return nil })
 	if err != nil {
 		return nil, fmt.Errorf("list %ss of cluster %s at %s: %w", kind, clusterName, t.Format(time.RFC3339), err)
 	}
@@ -883,25 +886,7 @@ func (s *Store) At(ctx context.Context, clusterName string, kind object.Kind, t 
 // Versions lists the states that an object had within a time range, oldest first.
 func (s *Store) Versions(ctx context.Context, clusterName string, key object.Key, from, to time.Time) ([]Version, error) {
 	var out []Version
-	err := s.rows(ctx, func(r *sql.Rows) error {
-		var v Version
-		var begin int64
-		var end sql.NullInt64
-		var body []byte
-		if err := r.Scan(&begin, &end, &v.Gone, &body); err != nil {
-			return err
-		}
-		v.From = time.UnixMilli(begin).UTC()
-		if end.Valid {
-			v.To = time.UnixMilli(end.Int64).UTC()
-		}
-		var err error
-		v.Object, err = s.decode(key.Kind, body)
-		out = append(out, v)
-		return err
-	}, `SELECT valid_from, valid_to, gone, body FROM versions JOIN clusters ON clusters.id = versions.cluster
-		WHERE clusters.name = ? AND versions.kind = ? AND namespace = ? AND versions.name = ? AND valid_from < ? AND (valid_to IS NULL OR valid_to > ?)
-		ORDER BY valid_from`, clusterName, key.Kind, key.Namespace, key.Name, to.UnixMilli(), from.UnixMilli())
+	err := s.states(ctx, clusterName, key.Kind, &key, from, to, func(v Version) error { out = append(out, v); return nil })
 	if err != nil {
 		return nil, fmt.Errorf("list versions of %s in cluster %s: %w", key, clusterName, err)
 	}
@@ -912,27 +897,7 @@ func (s *Store) Versions(ctx context.Context, clusterName string, key object.Key
 // range, object by object, the oldest first. An error of fn ends it and is
 // returned.
 func (s *Store) History(ctx context.Context, clusterName string, kind object.Kind, from, to time.Time, fn func(Version) error) error {
-	err := s.rows(ctx, func(r *sql.Rows) error {
-		var v Version
-		var begin int64
-		var end sql.NullInt64
-		var body []byte
-		if err := r.Scan(&begin, &end, &v.Gone, &body); err != nil {
-			return err
-		}
-		v.From = time.UnixMilli(begin).UTC()
-		if end.Valid {
-			v.To = time.UnixMilli(end.Int64).UTC()
-		}
-		var err error
-		if v.Object, err = s.decode(kind, body); err != nil {
-			return err
-		}
-		return fn(v)
-	}, `SELECT valid_from, valid_to, gone, body FROM versions JOIN clusters ON clusters.id = versions.cluster
-		WHERE clusters.name = ? AND versions.kind = ? AND valid_from < ? AND (valid_to IS NULL OR valid_to > ?)
-		ORDER BY namespace, versions.name, valid_from`, clusterName, kind, to.UnixMilli(), from.UnixMilli())
-	if err != nil {
+	if err := s.states(ctx, clusterName, kind, nil, from, to, fn); err != nil {
 		return fmt.Errorf("list the history of %ss of cluster %s: %w", kind, clusterName, err)
 	}
 	return nil
@@ -947,16 +912,9 @@ func (s *Store) DeleteCluster(ctx context.Context, clusterName string) error {
 	}
 	c.apply.Lock()
 	defer c.apply.Unlock()
-	for {
-		r, err := s.db.ExecContext(ctx, `DELETE FROM versions WHERE id IN (SELECT versions.id FROM versions JOIN clusters ON clusters.id = versions.cluster WHERE clusters.name = ? LIMIT ?)`, clusterName, cleanChunk)
-		if err != nil {
+	for _, table := range []string{"versions", "lives"} {
+		if _, err := s.remove(ctx, table, `cluster = (SELECT id FROM clusters WHERE name = ?)`, clusterName); err != nil {
 			return fmt.Errorf("delete inventory of cluster %q: %w", clusterName, err)
-		}
-		if n, err := r.RowsAffected(); err != nil || n < cleanChunk {
-			if err != nil {
-				return err
-			}
-			break
 		}
 	}
 	if _, err := s.db.ExecContext(ctx, `DELETE FROM clusters WHERE name = ?`, clusterName); err != nil {
