@@ -292,6 +292,9 @@ func (m *Metrics) evaluate(ctx context.Context, entry catalogue.Metric, w rollup
 	if err != nil {
 		return nil, failedQuery, err
 	}
+	if nothing, err := m.hollow(ctx, expr, w.At); nothing || err != nil {
+		return nil, failedQuery, err
+	}
 	q, err := m.engine.NewInstantQuery(ctx, m.opts.Store, nil, expr.String(), w.At)
 	if err != nil {
 		return nil, failedQuery, err

@@ -84,7 +84,7 @@ func fsync(ctx context.Context, b *bench) ([]Result, error) {
 			}
 			err = on(sync, func(url string) error {
 				began := time.Now()
-				_, err := many.send(ctx, url, fsyncConnections, false)
+				_, err := many.send(ctx, url, fsyncConnections, false, 1)
 				rates[n] = append(rates[n], float64(many.requests)/time.Since(began).Seconds())
 				return err
 			})

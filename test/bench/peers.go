@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/tsdb"
 	"golang.org/x/sync/errgroup"
@@ -269,7 +271,7 @@ func (b *bench) feed(ctx context.Context, store peerStore, s *stream) (out peerR
 		return out, err
 	}
 	began := time.Now()
-	out.refused, err = s.send(ctx, url, 2, false)
+	out.refused, err = s.send(ctx, url, 2, false, 1)
 	out.took = time.Since(began).Seconds()
 	memory := stop()
 	if err != nil {
@@ -333,17 +335,25 @@ func meanOfHalf(all []float64) (mean float64) {
 
 // send sends the stream over some connections, all of an interval before the next; a
 // node's requests stay in order. What is refused for now is sent again. words has each
-// node say who it is and that it has told all, as collectors do.
-func (s *stream) send(ctx context.Context, url string, connections int, words bool) (refused int, err error) {
+// node say who it is and that it has told all, as collectors do. copies are how many
+// times the stream's nodes and pods there are, with names of their own.
+func (s *stream) send(ctx context.Context, url string, connections int, words bool, copies int) (refused int, err error) {
 	client := &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
 	defer client.CloseIdleConnections()
 	var again atomic.Int64
-	one := func(ctx context.Context, body []byte, of mark) error {
+	one := func(ctx context.Context, body []byte, of mark, copied int) error {
+		if copied > 0 {
+			own, err := renamed(body, copied)
+			if err != nil {
+				return err
+			}
+			body = own
+		}
 		var further [][2]string
 		if words {
 			sender := wire.Sender(wire.RoleCluster, "")
-			if of.node != "" {
-				sender = wire.Sender(wire.RoleNode, of.node)
+			if of.node != "" || copied > 0 {
+				sender = wire.Sender(wire.RoleNode, nameOfCopy(cmp.Or(of.node, "cluster"), copied))
 			}
 			further = [][2]string{{wire.HeaderSender, sender}, {wire.HeaderInterval, strconv.Itoa(int(s.interval / time.Second))}, {wire.HeaderComplete, wire.FormatMillis(of.at)}}
 		}
@@ -371,10 +381,43 @@ func (s *stream) send(ctx context.Context, url string, connections int, words bo
 		}
 		body, of := slices.Clone(body), s.of[n]
 		n++
-		g.Go(func() error { return one(running, body, of) })
+		for copied := range copies {
+			g.Go(func() error { return one(running, body, of, copied) })
+		}
 		return nil
 	})
 	return int(again.Load()), errors.Join(err, g.Wait())
+}
+
+// nameOfCopy is what the copy of a node, workload or pod is called.
+func nameOfCopy(name string, copied int) string {
+	if copied == 0 {
+		return name
+	}
+	return fmt.Sprintf("%s-%d", name, copied)
+}
+
+// renamed is a request as the copy of its sender makes it.
+func renamed(body []byte, copied int) ([]byte, error) {
+	raw, err := snappy.Decode(nil, body)
+	if err != nil {
+		return nil, err
+	}
+	var req prompb.WriteRequest
+	if err := req.Unmarshal(raw); err != nil {
+		return nil, err
+	}
+	for i := range req.Timeseries {
+		for n, l := range req.Timeseries[i].Labels {
+			if l.Name == "node" || l.Name == "workload" || l.Name == "pod" {
+				req.Timeseries[i].Labels[n].Value = nameOfCopy(l.Value, copied)
+			}
+		}
+	}
+	if raw, err = req.Marshal(); err != nil {
+		return nil, err
+	}
+	return snappy.Encode(nil, raw), nil
 }
 
 // storePeers compares the stores on one stream.
