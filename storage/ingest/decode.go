@@ -29,6 +29,11 @@ type field struct {
 
 // next reads the first field of a message and gives what follows it.
 func next(b []byte) (f field, rest []byte, err error) {
+	// Nearly all fields have a length, and it and their tag are a byte each.
+	if len(b) > 1 && b[0] < 0x80 && b[0]&7 == byte(protowire.BytesType) && b[0] > 7 && b[1] < 0x80 && int(b[1]) <= len(b)-2 {
+		end := 2 + int(b[1])
+		return field{number: protowire.Number(b[0] >> 3), kind: protowire.BytesType, bytes: b[2:end:end]}, b[end:], nil
+	}
 	number, kind, n := protowire.ConsumeTag(b)
 	if n < 0 {
 		return f, nil, protowire.ParseError(n)
@@ -187,6 +192,10 @@ func (m *message1) decodeLabel(f field) (err error) {
 		return err
 	}
 	var l labels.Label
+	if name, value, ok := shortPair(f.bytes); ok {
+		m.pairs = append(m.pairs, labels.Label{Name: name, Value: value})
+		return nil
+	}
 	for b := f.bytes; len(b) > 0; {
 		var in field
 		if in, b, err = next(b); err != nil {
@@ -204,6 +213,19 @@ func (m *message1) decodeLabel(f field) (err error) {
 	}
 	m.pairs = append(m.pairs, l)
 	return nil
+}
+
+// shortPair reads a label as everybody writes it: a name and a value of less than
+// 128 bytes.
+func shortPair(b []byte) (name, value string, ok bool) {
+	if len(b) < 4 || b[0] != 1<<3|byte(protowire.BytesType) || b[1] >= 0x80 || int(b[1]) > len(b)-4 {
+		return "", "", false
+	}
+	n := 2 + int(b[1])
+	if b[n] != 2<<3|byte(protowire.BytesType) || b[n+1] >= 0x80 || int(b[n+1]) != len(b)-n-2 {
+		return "", "", false
+	}
+	return unsafe.String(unsafe.SliceData(b[2:]), n-2), unsafe.String(unsafe.SliceData(b[n+2:]), len(b)-n-2), true
 }
 
 // message2 is remote write 2.0.
