@@ -172,15 +172,21 @@ func (i *Ingester) keep(c *cluster, k seriesKey, s *series) (kept *series, added
 // canonical brings a.pairs into the form that the series is known by: sorted,
 // without the cluster's label and without empty ones.
 func (a *appender) canonical() verdict {
-	sorted := true
+	sorted, cluster := true, -1
 	for n := range a.pairs {
 		p := &a.pairs[n]
-		if p.Name == clusterLabel || p.Value == "" || (n > 0 && a.pairs[n-1].Name >= p.Name) {
+		if p.Value == "" || (n > 0 && a.pairs[n-1].Name >= p.Name) {
 			sorted = false
 			break
 		}
+		if p.Name == clusterLabel {
+			cluster = n
+		}
 	}
 	if sorted {
+		if cluster >= 0 {
+			a.pairs = slices.Delete(a.pairs, cluster, cluster+1)
+		}
 		return verdict{}
 	}
 	slices.SortStableFunc(a.pairs, func(x, y labels.Label) int { return strings.Compare(x.Name, y.Name) })
