@@ -107,7 +107,7 @@ func Starting(r *Readiness) http.Handler {
 	mux.Handle("GET /readyz", r)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
-		problem.Write(w, req, problem.Fail(fault.ErrUnavailable, "the server is starting; /readyz says how far it is"))
+		problem.Write(w, req, fault.Because(fault.ErrUnavailable, fault.Starting))
 	})
 	return mux
 }

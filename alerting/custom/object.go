@@ -99,10 +99,10 @@ func Parse(document []byte) (*CustomMetric, error) {
 		return nil, fmt.Errorf("read metric: %w", err)
 	}
 	if o.APIVersion != policy.APIVersion {
-		fields.Add("apiVersion", "must be "+policy.APIVersion, o.APIVersion)
+		fields.Say("apiVersion", fault.Say(fault.MustBe, policy.APIVersion), o.APIVersion)
 	}
 	if o.Kind != meta.KindMetric {
-		fields.Add("kind", "must be "+meta.KindMetric, o.Kind)
+		fields.Say("kind", fault.Say(fault.MustBe, meta.KindMetric), o.Kind)
 	}
 	policy.ValidateMetadata(&fields, &o.Metadata)
 	if o.Metadata.Project == "" {
@@ -123,19 +123,19 @@ func checkName(fields *fault.Fields, object string) {
 	switch {
 	case object == "": // told already
 	case !nameRE.MatchString(name):
-		fields.Add(at, "must begin with a letter: it is the name of the metric's series, with _ for -", object)
+		fields.Say(at, fault.Say(fault.MetricLetter), object)
 	case name == "up" || name == "alerts":
-		fields.Add(at, "is a name of Prometheus' own", object)
+		fields.Say(at, fault.Say(fault.MetricPrometheus), object)
 	default:
 		for _, m := range catalogue.All() {
 			if m.Name == name {
-				fields.Add(at, "is a name of the catalogue's own metrics", object)
+				fields.Say(at, fault.Say(fault.MetricCatalogue), object)
 				return
 			}
 		}
 		for _, prefix := range foreign {
 			if strings.HasPrefix(name, prefix) {
-				fields.Add(at, fmt.Sprintf("must not begin with %q: such names belong to others", strings.ReplaceAll(prefix, "_", "-")), object)
+				fields.Say(at, fault.Say(fault.MetricForeign, strings.ReplaceAll(prefix, "_", "-")), object)
 			}
 		}
 	}
@@ -182,54 +182,54 @@ func oneOf[T ~string](fields *fault.Fields, at, value string, allowed []T) {
 	for i, w := range allowed {
 		words[i] = string(w)
 	}
-	fields.Add(at, "must be one of "+strings.Join(words, ", "), value)
+	fields.Say(at, fault.Say(fault.OneOf, strings.Join(words, ", ")), value)
 }
 
 func (s *MetricSpec) check(fields *fault.Fields) {
 	if s.Title == "" || len(s.Title) > 100 {
-		fields.Add("spec.title", "must have 1 to 100 bytes", s.Title)
+		fields.Say("spec.title", fault.Say(fault.BytesBetween, 1, 100), s.Title)
 	}
 	if len(s.Help) > maxTextBytes {
-		fields.Add("spec.help", fmt.Sprintf("must have at most %d bytes", maxTextBytes), len(s.Help))
+		fields.Say("spec.help", fault.Say(fault.BytesAtMost, maxTextBytes), len(s.Help))
 	}
 	oneOf(fields, "spec.level", s.Level, catalogue.Levels)
 	oneOf(fields, "spec.unit", s.Unit, units)
 	oneOf(fields, "spec.statistic", s.Statistic, statistics)
 	if len(s.Chart.Group) > 63 || s.Chart.Max < 0 || math.IsInf(s.Chart.Max, 0) || math.IsNaN(s.Chart.Max) {
-		fields.Add("spec.chart", "needs a group of at most 63 bytes and a max that is not negative", s.Chart)
+		fields.Say("spec.chart", fault.Say(fault.ChartGroup, 63), s.Chart)
 	}
 	if len(s.Clusters) > 100 {
-		fields.Add("spec.clusters", "must name at most 100", len(s.Clusters))
+		fields.Say("spec.clusters", fault.Say(fault.CountAtMost, 100), len(s.Clusters))
 	}
 	if len(s.Dimensions) > maxDimensions {
-		fields.Add("spec.dimensions", fmt.Sprintf("must be at most %d", maxDimensions), len(s.Dimensions))
+		fields.Say("spec.dimensions", fault.Say(fault.AtMost, maxDimensions), len(s.Dimensions))
 	}
 	for i, d := range s.Dimensions {
 		at := fmt.Sprintf("spec.dimensions[%d]", i)
 		switch {
 		case !model.LabelName(d).IsValidLegacy() || strings.HasPrefix(d, "__") || len(d) > 63:
-			fields.Add(at, "must be a label's name", d)
+			fields.Say(at, fault.Say(fault.LabelWrong), d)
 		case slices.Contains(catalogue.Level(s.Level).SeriesLabels(), d):
-			fields.Add(at, "is a label of the level already", d)
+			fields.Say(at, fault.Say(fault.LabelOfLevel), d)
 		case slices.Index(s.Dimensions, d) != i:
-			fields.Add(at, "is there twice", d)
+			fields.Say(at, fault.Say(fault.LabelTwice), d)
 		}
 	}
 	if _, err := selective(s.Expr, "any"); err != nil {
-		fields.Add("spec.expr", err.Error(), s.Expr)
+		fields.Say("spec.expr", fault.Say(fault.MetricExpr, err.Error()), s.Expr)
 	}
 	if a := s.Alert; a != nil {
 		oneOf(fields, "spec.alert.statistic", a.Statistic, statistics)
 		oneOf(fields, "spec.alert.op", a.Op, ops)
 		oneOf(fields, "spec.alert.severity", a.Severity, catalogue.Severities)
 		if math.IsNaN(a.Threshold) || math.IsInf(a.Threshold, 0) {
-			fields.Add("spec.alert.threshold", "must be a number", nil)
+			fields.Say("spec.alert.threshold", fault.Say(fault.NotNumber), nil)
 		}
 		if p := a.Period.D(); p < 10*time.Second || p > 24*time.Hour {
-			fields.Add("spec.alert.period", "must be 10s to 24h", a.Period.String())
+			fields.Say("spec.alert.period", fault.Say(fault.Between, "10s", "24h"), a.Period.String())
 		}
 		if a.Need < 1 || a.Of < a.Need || a.Of > 60 {
-			fields.Add("spec.alert.need", "must be 1 to of, and of at most 60", a.Need)
+			fields.Say("spec.alert.need", fault.Say(fault.NeedOf, 60), a.Need)
 		}
 	}
 }

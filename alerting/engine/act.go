@@ -27,7 +27,7 @@ type call struct {
 }
 
 // errNotHere: what is asked of an engine that does not evaluate.
-var errNotHere = fmt.Errorf("another engine evaluates: %w", fault.ErrUnavailable)
+var errNotHere = fault.Because(fault.ErrUnavailable, fault.EngineElsewhere)
 
 func (e *Engine) act(ctx context.Context, c call) error { return c.fn(ctx, e.opts.Now()) }
 
@@ -103,7 +103,7 @@ func (e *Engine) Resolve(ctx context.Context, id, who, comment string) error {
 			changed = append(changed, &after)
 		}
 		if len(changed) == 0 {
-			return fmt.Errorf("incident %s has no alert that fires: %w", id, fault.ErrConflict)
+			return fault.Because(fault.ErrConflict, fault.IncidentQuiet, id)
 		}
 		if !e.commit(ctx, now, changed, nil, func(tx *meta.Tx) error {
 			for _, a := range changed {

@@ -68,7 +68,7 @@ func (e *Engine) Backtest(ctx context.Context, r meta.Resource, g Range) (policy
 	case e.opts.Archive == nil || e.opts.ScratchDir == "":
 		return out, fmt.Errorf("backtests are not possible here: %w", fault.ErrUnavailable)
 	case c.lines() && e.opts.Lines == nil:
-		return out, fmt.Errorf("there is no log store: %w", fault.ErrUnavailable)
+		return out, fault.Because(fault.ErrUnavailable, fault.LogsNone)
 	case !g.From.Before(g.To):
 		return out, fault.Field{Path: "from", Reason: "must be before to", Value: g.From}
 	}

@@ -189,7 +189,7 @@ func (rd reader) readLines(ctx context.Context, at time.Time, w map[linesKey]int
 		return nil
 	}
 	if rd.lines == nil {
-		return fmt.Errorf("there is no log store: %w", fault.ErrUnavailable)
+		return fault.Because(fault.ErrUnavailable, fault.LogsNone)
 	}
 	keys := slices.SortedFunc(maps.Keys(w), func(a, b linesKey) int { return strings.Compare(a.filter, b.filter) })
 	windows := map[logs.CountLevel]map[time.Duration]int{} // the same for all that can share a pass

@@ -62,7 +62,7 @@ func openIncident(tx *meta.Tx, id string) (meta.Incident, State, error) {
 		return inc, State{}, err
 	}
 	if inc.State != meta.IncidentOpen {
-		return inc, State{}, fmt.Errorf("incident %s is resolved: %w", id, fault.ErrConflict)
+		return inc, State{}, fault.Because(fault.ErrConflict, fault.IncidentResolved, id)
 	}
 	st, err := stateOf(inc)
 	return inc, st, err

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	_ "time/tzdata" // zones also where the system has none, as in our image
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
 // Calendar says when a target may be told of something new. Outside of it a
@@ -56,31 +58,31 @@ func (v *targetCheck) calendar(c *Calendar, name string) {
 		return
 	}
 	if _, err := loadZone(c.Timezone); err != nil {
-		v.add("spec.calendar.timezone", err.Error(), orNil(c.Timezone))
+		v.add("spec.calendar.timezone", fault.Say(fault.Zone), orNil(c.Timezone))
 	}
 	if len(c.Within) == 0 || len(c.Within) > maxWithin {
-		v.add("spec.calendar.within", fmt.Sprintf("must have from 1 to %d entries", maxWithin), len(c.Within))
+		v.add("spec.calendar.within", fault.Say(fault.EntriesBetween, 1, maxWithin), len(c.Within))
 	}
 	for i, w := range c.Within {
 		at := fmt.Sprintf("spec.calendar.within[%d]", i)
 		for j, d := range w.Days {
 			if !slices.Contains(weekdays, d) {
-				v.add(fmt.Sprintf("%s.days[%d]", at, j), "must be one of mon, tue, wed, thu, fri, sat, sun", d)
+				v.add(fmt.Sprintf("%s.days[%d]", at, j), fault.Say(fault.WeekDay), d)
 			}
 		}
 		from, okFrom := clockTime(w.From)
 		to, okTo := clockTime(w.To)
 		switch {
 		case !okFrom || from == 24*60:
-			v.add(at+".from", "must be a time of the day, as 08:00", orNil(w.From))
+			v.add(at+".from", fault.Say(fault.DayTime, "08:00"), orNil(w.From))
 		case !okTo:
-			v.add(at+".to", "must be a time of the day, as 18:00 or 24:00", orNil(w.To))
+			v.add(at+".to", fault.Say(fault.DayTime, "18:00, 24:00"), orNil(w.To))
 		case from == to:
-			v.add(at+".to", "must differ from from; a whole day is from 00:00 to 24:00", w.To)
+			v.add(at+".to", fault.Say(fault.DayTimeSame), w.To)
 		}
 	}
 	if c.Outside != "" && c.Outside == name {
-		v.add("spec.calendar.outside", "must be another target", c.Outside)
+		v.add("spec.calendar.outside", fault.Say(fault.TargetOther), c.Outside)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
@@ -345,10 +346,10 @@ func ParseTarget(document []byte, stored *TargetSpec, g *Guard) (*Target, error)
 	}
 	v := &targetCheck{fields: fields, guard: g}
 	if t.APIVersion != policy.APIVersion {
-		v.add("apiVersion", "must be "+policy.APIVersion, orNil(t.APIVersion))
+		v.add("apiVersion", fault.Say(fault.MustBe, policy.APIVersion), orNil(t.APIVersion))
 	}
 	if t.Kind != KindTarget {
-		v.add("kind", "must be "+KindTarget, orNil(t.Kind))
+		v.add("kind", fault.Say(fault.MustBe, KindTarget), orNil(t.Kind))
 	}
 	policy.ValidateMetadata(&v.fields, &t.Metadata)
 	if t.Metadata.Project == "" {
@@ -362,33 +363,33 @@ func ParseTarget(document []byte, stored *TargetSpec, g *Guard) (*Target, error)
 	return &t, nil
 }
 
-func checkURL(raw string, g *Guard) string {
+func checkURL(raw string, g *Guard) (wrong fault.Reason, ok bool) {
 	if raw == "" {
-		return "is required: the address that notifications are posted to, as https://example.com/hook"
+		return fault.Say(fault.URLNeeded), false
 	}
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || len(raw) > maxURL || u.Host == "" || u.Hostname() == "":
-		return "must be an address as https://example.com/hook"
+		return fault.Say(fault.URLWrong), false
 	case u.Scheme != "https" && u.Scheme != "http":
-		return "must begin with https:// or http://"
+		return fault.Say(fault.URLScheme), false
 	case u.User != nil:
-		return "must not carry a user name or password; give a header Authorization, or check the signature"
+		return fault.Say(fault.URLUser), false
 	case strings.HasSuffix(u.Path, "/"+masked):
-		return "is masked; give the whole address"
+		return fault.Say(fault.MaskedURL), false
 	}
 	return checkHost(u.Hostname(), g)
 }
 
 // checkHost refuses forbidden addresses early. A name is checked when it is
 // dialled, since it may lead elsewhere by then.
-func checkHost(host string, g *Guard) string {
+func checkHost(host string, g *Guard) (wrong fault.Reason, ok bool) {
 	if ip, err := netip.ParseAddr(host); err == nil && g != nil {
 		if err := g.Check(ip); err != nil {
-			return err.Error()
+			return fault.Say(fault.AddressRefused, err.Error()), false
 		}
 	}
-	return ""
+	return fault.Reason{}, true
 }
 
 func orNil(s string) any {

@@ -38,15 +38,15 @@ type targetCheck struct {
 	guard  *Guard
 }
 
-func (v *targetCheck) add(path, reason string, value any) {
+func (v *targetCheck) add(path string, reason fault.Reason, value any) {
 	if !slices.ContainsFunc(v.fields, func(f fault.Field) bool { return f.Path == path }) {
-		v.fields.Add(path, reason, value)
+		v.fields.Say(path, reason, value)
 	}
 }
 
 func (v *targetCheck) spec(s *TargetSpec, name string) {
 	if !slices.Contains(types, s.Type) {
-		v.add("spec.type", "must be one of "+strings.Join(types, ", "), orNil(s.Type))
+		v.add("spec.type", fault.Say(fault.OneOf, strings.Join(types, ", ")), orNil(s.Type))
 		return
 	}
 	v.body(s)
@@ -54,23 +54,23 @@ func (v *targetCheck) spec(s *TargetSpec, name string) {
 	v.channel(s)
 	for i, e := range s.Evidence {
 		if !slices.Contains(evidences, e) {
-			v.add(fmt.Sprintf("spec.evidence[%d]", i), "must be one of "+strings.Join(evidences, ", "), e)
+			v.add(fmt.Sprintf("spec.evidence[%d]", i), fault.Say(fault.OneOf, strings.Join(evidences, ", ")), e)
 		}
 	}
 	v.calendar(s.Calendar, name)
 	if s.Fallback != "" && s.Fallback == name {
-		v.add("spec.fallback", "must be another target", s.Fallback)
+		v.add("spec.fallback", fault.Say(fault.TargetOther), s.Fallback)
 	}
 	if r := s.RateLimit; r != nil {
 		if r.Count < 1 || r.Count > 10_000 {
-			v.add("spec.rateLimit.count", "must be from 1 to 10000", r.Count)
+			v.add("spec.rateLimit.count", fault.Say(fault.Between, 1, 10000), r.Count)
 		}
 		if r.Per.D() < time.Second || r.Per.D() > 24*time.Hour {
-			v.add("spec.rateLimit.per", "must be from 1s to 24h", r.Per.String())
+			v.add("spec.rateLimit.per", fault.Say(fault.Between, "1s", "24h"), r.Per.String())
 		}
 	}
 	if h := s.Heartbeat; h != nil && (h.Every.D() < time.Minute || h.Every.D() > 24*time.Hour) {
-		v.add("spec.heartbeat.every", "must be from 1m to 24h", h.Every.String())
+		v.add("spec.heartbeat.every", fault.Say(fault.Between, "1m", "24h"), h.Every.String())
 	}
 }
 
@@ -81,20 +81,20 @@ func (v *targetCheck) body(s *TargetSpec) {
 	}
 	switch {
 	case s.Type != TypeWebhook && s.Format != "":
-		v.add("spec.format", "is for type webhook only; "+s.Type+" has its own", s.Format)
+		v.add("spec.format", fault.Say(fault.FormatOwn, s.Type), s.Format)
 	case s.Type == TypeWebhook && !slices.Contains(formats, s.Format):
-		v.add("spec.format", "must be one of "+strings.Join(formats, ", "), s.Format)
+		v.add("spec.format", fault.Say(fault.OneOf, strings.Join(formats, ", ")), s.Format)
 	}
 	v.template(s)
 	if s.MaxBytes == 0 {
 		s.MaxBytes = defaultMaxLen
 	}
 	if s.MaxBytes < minMaxBytes || s.MaxBytes > maxMaxBytes {
-		v.add("spec.maxBytes", fmt.Sprintf("must be from %d to %d", minMaxBytes, maxMaxBytes), s.MaxBytes)
+		v.add("spec.maxBytes", fault.Say(fault.Between, minMaxBytes, maxMaxBytes), s.MaxBytes)
 	}
 	if s.Timezone != "" {
 		if _, err := loadZone(s.Timezone); err != nil {
-			v.add("spec.timezone", err.Error(), s.Timezone)
+			v.add("spec.timezone", fault.Say(fault.Zone), s.Timezone)
 		}
 	}
 }
@@ -102,46 +102,46 @@ func (v *targetCheck) body(s *TargetSpec) {
 func (v *targetCheck) template(s *TargetSpec) {
 	if s.Format != FormatTemplate {
 		if s.Template != nil {
-			v.add("spec.template", "is for format template only", nil)
+			v.add("spec.template", fault.Say(fault.ForType, "format template"), nil)
 		}
 		return
 	}
 	if s.Template == nil || s.Template.Body == "" {
-		v.add("spec.template.body", "is required for format template", nil)
+		v.add("spec.template.body", fault.Say(fault.RequiredFor, "format template"), nil)
 		return
 	}
 	if s.Template.ContentType == "" {
 		s.Template.ContentType = contentJSON
 	}
 	if !httpguts.ValidHeaderFieldValue(s.Template.ContentType) || !strings.Contains(s.Template.ContentType, "/") || len(s.Template.ContentType) > 100 {
-		v.add("spec.template.contentType", "must be a media type as application/json or text/plain", s.Template.ContentType)
+		v.add("spec.template.contentType", fault.Say(fault.MediaType), s.Template.ContentType)
 		return
 	}
 	if _, err := parseBody(s.Template); err != nil {
-		v.add("spec.template.body", err.Error(), nil)
+		v.add("spec.template.body", fault.Say(fault.Template, err.Error()), nil)
 	}
 }
 
 func (v *targetCheck) headers(s *TargetSpec) {
 	if len(s.Headers) > 0 && s.Type != TypeWebhook {
-		v.add("spec.headers", "is for type webhook only", nil)
+		v.add("spec.headers", fault.Say(fault.ForType, "type webhook"), nil)
 		return
 	}
 	if len(s.Headers) > maxHeaders {
-		v.add("spec.headers", fmt.Sprintf("at most %d are allowed", maxHeaders), len(s.Headers))
+		v.add("spec.headers", fault.Say(fault.CountAtMost, maxHeaders), len(s.Headers))
 		return
 	}
 	for name, value := range s.Headers {
 		path := "spec.headers." + name
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
-			v.add(path, "is no name of a header", nil)
+			v.add(path, fault.Say(fault.HeaderName), nil)
 		case slices.Contains(ours, http.CanonicalHeaderKey(name)):
-			v.add(path, "is set by the server", nil)
+			v.add(path, fault.Say(fault.HeaderOurs), nil)
 		case value == masked:
-			v.add(path, "is masked; give the value", nil)
+			v.add(path, fault.Say(fault.Masked), nil)
 		case !httpguts.ValidHeaderFieldValue(string(value)) || len(value) > maxHeaderLen:
-			v.add(path, fmt.Sprintf("must be one line of at most %d bytes", maxHeaderLen), nil)
+			v.add(path, fault.Say(fault.OneLineAtMost, maxHeaderLen), nil)
 		}
 	}
 }
@@ -156,16 +156,16 @@ func (v *targetCheck) channel(s *TargetSpec) {
 		needed := !slices.Contains([]string{TypeSlack, TypeDingTalk, TypeFeishu}, block)
 		switch {
 		case given && block != s.Type:
-			v.add("spec."+block, "is for type "+block+" only", nil)
+			v.add("spec."+block, fault.Say(fault.ForType, "type "+block), nil)
 		case !given && block == s.Type && needed:
-			v.add("spec."+block, "is required for type "+block, nil)
+			v.add("spec."+block, fault.Say(fault.RequiredFor, "type "+block), nil)
 		}
 	}
 	for _, f := range s.secrets() {
 		if f.get() == masked {
-			v.add("spec."+f.path, "is masked; give the value", nil)
+			v.add("spec."+f.path, fault.Say(fault.Masked), nil)
 		} else if len(f.get()) > maxSecret && !strings.HasPrefix(f.path, "headers.") {
-			v.add("spec."+f.path, fmt.Sprintf("must be at most %d bytes", maxSecret), nil)
+			v.add("spec."+f.path, fault.Say(fault.BytesAtMost, maxSecret), nil)
 		}
 	}
 	v.address(s)
@@ -174,21 +174,21 @@ func (v *targetCheck) channel(s *TargetSpec) {
 		v.email(s.Email)
 	case s.Type == TypeSlack && s.Slack != nil && s.Slack.Token != "":
 		if s.Slack.Channel == "" {
-			v.add("spec.slack.channel", "is required with a token", nil)
+			v.add("spec.slack.channel", fault.Say(fault.RequiredFor, "a token"), nil)
 		}
 		if !strings.HasPrefix(string(s.Slack.Token), "xox") {
-			v.add("spec.slack.token", "must be a bot's token, xoxb-…", nil)
+			v.add("spec.slack.token", fault.Say(fault.Shaped, "a bot's token, xoxb-…"), nil)
 		}
 	case s.Type == TypePagerDuty && s.PagerDuty != nil:
 		v.shaped("spec.pagerduty.routingKey", s.PagerDuty.RoutingKey, pagerDutyKey, "the 32 letters and digits of an Events API v2 integration")
 	case s.Type == TypeOpsgenie && s.Opsgenie != nil:
 		if s.Opsgenie.APIKey == "" {
-			v.add("spec.opsgenie.apiKey", "is required", nil)
+			v.add("spec.opsgenie.apiKey", fault.Say(fault.Required), nil)
 		}
 	case s.Type == TypeTelegram && s.Telegram != nil:
 		v.shaped("spec.telegram.botToken", s.Telegram.BotToken, telegramBot, "a bot's token, as 123456:ABC…")
 		if s.Telegram.ChatID == 0 {
-			v.add("spec.telegram.chatId", "is required", nil)
+			v.add("spec.telegram.chatId", fault.Say(fault.Required), nil)
 		}
 	case s.Type == TypePushover && s.Pushover != nil:
 		v.shaped("spec.pushover.userKey", s.Pushover.UserKey, pushoverKey, "the 30 letters and digits of a user or group")
@@ -196,18 +196,18 @@ func (v *targetCheck) channel(s *TargetSpec) {
 	case s.Type == TypeWeChat && s.WeChat != nil:
 		for path, value := range map[string]string{"corpId": s.WeChat.CorpID, "agentId": s.WeChat.AgentID, "apiSecret": string(s.WeChat.APISecret)} {
 			if value == "" {
-				v.add("spec.wechat."+path, "is required", nil)
+				v.add("spec.wechat."+path, fault.Say(fault.Required), nil)
 			}
 		}
 		if s.WeChat.ToUser == "" && s.WeChat.ToParty == "" && s.WeChat.ToTag == "" {
-			v.add("spec.wechat.toUser", "one of toUser, toParty and toTag is required", nil)
+			v.add("spec.wechat.toUser", fault.Say(fault.OneNeededOf, "toUser, toParty, toTag"), nil)
 		}
 	}
 }
 
 func (v *targetCheck) shaped(path string, value Secret, re *regexp.Regexp, what string) {
 	if value != masked && !re.MatchString(string(value)) {
-		v.add(path, "must be "+what, nil)
+		v.add(path, fault.Say(fault.Shaped, what), nil)
 	}
 }
 
@@ -216,7 +216,7 @@ func (v *targetCheck) address(s *TargetSpec) {
 	switch s.Type {
 	case TypeEmail, TypePushover:
 		if s.URL != "" {
-			v.add("spec.url", "is not for type "+s.Type, nil)
+			v.add("spec.url", fault.Say(fault.NotForType, "type "+s.Type), nil)
 		}
 		return
 	case TypePagerDuty, TypeOpsgenie, TypeTelegram, TypeWeChat:
@@ -226,12 +226,12 @@ func (v *targetCheck) address(s *TargetSpec) {
 	case TypeSlack:
 		if s.Slack != nil && s.Slack.Token != "" {
 			if s.URL != "" {
-				v.add("spec.url", "either a webhook's url or a token", nil)
+				v.add("spec.url", fault.Say(fault.URLOrToken), nil)
 			}
 			return
 		}
 	}
-	if reason := checkURL(s.URL, v.guard); reason != "" {
+	if reason, ok := checkURL(s.URL, v.guard); !ok {
 		v.add("spec.url", reason, nil)
 		return
 	}
@@ -241,21 +241,21 @@ func (v *targetCheck) address(s *TargetSpec) {
 		return
 	}
 	if u, err := url.Parse(s.URL); err == nil && u.Query().Get(need) == "" {
-		v.add("spec.url", "must have the robot's key in it: ?"+need+"=…", nil)
+		v.add("spec.url", fault.Say(fault.RobotKey, need), nil)
 	}
 }
 
 func (v *targetCheck) email(e *Email) {
 	if len(e.To) == 0 || len(e.To) > maxRecipients {
-		v.add("spec.email.to", fmt.Sprintf("must be from 1 to %d addresses", maxRecipients), len(e.To))
+		v.add("spec.email.to", fault.Say(fault.Mailboxes, maxRecipients), len(e.To))
 	}
 	for i, to := range e.To {
-		if reason := checkMailbox(to); reason != "" {
-			v.add(fmt.Sprintf("spec.email.to[%d]", i), reason, to)
+		if !isMailbox(to) {
+			v.add(fmt.Sprintf("spec.email.to[%d]", i), fault.Say(fault.Mailbox), to)
 		}
 	}
-	if reason := checkMailbox(e.From); reason != "" {
-		v.add("spec.email.from", reason, orNil(e.From))
+	if !isMailbox(e.From) {
+		v.add("spec.email.from", fault.Say(fault.Mailbox), orNil(e.From))
 	}
 	if e.TLS == "" {
 		e.TLS = "starttls"
@@ -270,32 +270,29 @@ func (v *targetCheck) email(e *Email) {
 		}
 	}
 	if e.Port < 1 || e.Port > 65535 {
-		v.add("spec.email.port", "must be from 1 to 65535", e.Port)
+		v.add("spec.email.port", fault.Say(fault.Between, 1, 65535), e.Port)
 	}
 	switch {
 	case !slices.Contains([]string{"starttls", "implicit", "none"}, e.TLS):
-		v.add("spec.email.tls", "must be starttls, implicit or none", e.TLS)
+		v.add("spec.email.tls", fault.Say(fault.OneOf, "starttls, implicit, none"), e.TLS)
 	case e.TLS == "none" && e.Password != "":
-		v.add("spec.email.tls", "a password is not sent over an open connection; use starttls or implicit", e.TLS)
+		v.add("spec.email.tls", fault.Say(fault.PasswordOpen), e.TLS)
 	}
 	if (e.Username == "") != (e.Password == "") {
-		v.add("spec.email.username", "username and password belong together", nil)
+		v.add("spec.email.username", fault.Say(fault.PasswordAlone), nil)
 	}
 	if strings.ContainsAny(e.Username, "\r\n\x00") {
-		v.add("spec.email.username", "must be one line", nil)
+		v.add("spec.email.username", fault.Say(fault.OneLine), nil)
 	}
 	if !hostName.MatchString(e.Host) && !strings.Contains(e.Host, ":") {
-		v.add("spec.email.host", "must be the name or address of the SMTP server", orNil(e.Host))
-	} else if reason := checkHost(e.Host, v.guard); reason != "" {
+		v.add("spec.email.host", fault.Say(fault.MailHost), orNil(e.Host))
+	} else if reason, ok := checkHost(e.Host, v.guard); !ok {
 		v.add("spec.email.host", reason, e.Host)
 	}
 }
 
-// checkMailbox refuses what could add recipients or headers.
-func checkMailbox(s string) string {
+// isMailbox tells one address from what could add recipients or headers.
+func isMailbox(s string) bool {
 	a, err := mail.ParseAddress(s)
-	if err != nil || strings.ContainsAny(s, "\r\n,{}") || !strings.Contains(a.Address, "@") {
-		return "must be one address as ops@example.com"
-	}
-	return ""
+	return err == nil && !strings.ContainsAny(s, "\r\n,{}") && strings.Contains(a.Address, "@")
 }

@@ -123,9 +123,9 @@ func (d *decoder) value(path string, in any, out reflect.Value) {
 	}
 	if out.CanAddr() {
 		switch custom := out.Addr().Interface().(type) {
-		case interface{ decodeAny(any) string }:
-			if reason := custom.decodeAny(in); reason != "" {
-				d.fields.Add(path, reason, in)
+		case interface{ decodeAny(any) bool }:
+			if !custom.decodeAny(in) {
+				d.fields.Say(path, fault.Say(fault.NotDuration), in)
 			}
 			return
 		case interface{ decodeShort(any) bool }:
@@ -138,7 +138,7 @@ func (d *decoder) value(path string, in any, out reflect.Value) {
 				err = custom.UnmarshalJSON(b)
 			}
 			if err != nil {
-				d.fields.Add(path, "must be a time in RFC 3339", in)
+				d.fields.Say(path, fault.Say(fault.NotTime), in)
 			}
 			return
 		}
@@ -152,21 +152,21 @@ func (d *decoder) value(path string, in any, out reflect.Value) {
 	case reflect.Slice:
 		list, ok := in.([]any)
 		if !ok {
-			d.fields.Add(path, "must be a list", in)
+			d.fields.Say(path, fault.Say(fault.NotList), in)
 			return
 		}
 		out.Set(reflect.MakeSlice(out.Type(), len(list), len(list)))
 		for i, v := range list {
 			at := fmt.Sprintf("%s[%d]", path, i)
 			if v == nil {
-				d.fields.Add(at, "must not be null", nil)
+				d.fields.Say(at, fault.Say(fault.NotNull), nil)
 			}
 			d.value(at, v, out.Index(i))
 		}
 	case reflect.Map:
 		m, ok := in.(map[string]any)
 		if !ok {
-			d.fields.Add(path, "must be a set of keys and values", in)
+			d.fields.Say(path, fault.Say(fault.NotMap), in)
 			return
 		}
 		out.Set(reflect.MakeMapWithSize(out.Type(), len(m)))
@@ -178,14 +178,14 @@ func (d *decoder) value(path string, in any, out reflect.Value) {
 	case reflect.String:
 		s, ok := in.(string)
 		if !ok {
-			d.fields.Add(path, "must be text", in)
+			d.fields.Say(path, fault.Say(fault.NotText), in)
 			return
 		}
 		out.SetString(s)
 	case reflect.Bool:
 		b, ok := in.(bool)
 		if !ok {
-			d.fields.Add(path, "must be true or false", in)
+			d.fields.Say(path, fault.Say(fault.NotBool), in)
 			return
 		}
 		out.SetBool(b)
@@ -193,7 +193,7 @@ func (d *decoder) value(path string, in any, out reflect.Value) {
 		n, ok := in.(json.Number)
 		i, err := n.Int64()
 		if !ok || err != nil || out.OverflowInt(i) {
-			d.fields.Add(path, "must be a whole number", in)
+			d.fields.Say(path, fault.Say(fault.NotWhole), in)
 			return
 		}
 		out.SetInt(i)
@@ -201,7 +201,7 @@ func (d *decoder) value(path string, in any, out reflect.Value) {
 		n, ok := in.(json.Number)
 		f, err := n.Float64()
 		if !ok || err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
-			d.fields.Add(path, "must be a number", in)
+			d.fields.Say(path, fault.Say(fault.NotNumber), in)
 			return
 		}
 		out.SetFloat(f)
@@ -213,7 +213,7 @@ func (d *decoder) value(path string, in any, out reflect.Value) {
 func (d *decoder) object(path string, in any, out reflect.Value) {
 	m, ok := in.(map[string]any)
 	if !ok {
-		d.fields.Add(path, "must be an object", in)
+		d.fields.Say(path, fault.Say(fault.NotObject), in)
 		return
 	}
 	known := map[string]int{}
@@ -225,7 +225,7 @@ func (d *decoder) object(path string, in any, out reflect.Value) {
 	for _, k := range sortedKeys(m) {
 		i, ok := known[k]
 		if !ok {
-			d.fields.Add(join(path, k), unknownKey(k, sortedKeys(known)), m[k])
+			d.fields.Say(join(path, k), unknownKey(k, sortedKeys(known)), m[k])
 			continue
 		}
 		if out.Type().Field(i).Tag.Get("write") == "ignored" {
@@ -235,14 +235,14 @@ func (d *decoder) object(path string, in any, out reflect.Value) {
 	}
 }
 
-func unknownKey(key string, known []string) string {
+func unknownKey(key string, known []string) fault.Reason {
 	if len(known) == 0 {
-		return "unknown key; none is allowed here"
+		return fault.Say(fault.KeyNone)
 	}
 	if near := meant(key, known); near != "" {
-		return fmt.Sprintf("unknown key; did you mean %q?", near)
+		return fault.Say(fault.KeyNear, near)
 	}
-	return "unknown key; allowed are " + strings.Join(known, ", ")
+	return fault.Say(fault.KeyOf, strings.Join(known, ", "))
 }
 
 // meant gives the known word that was meant; empty when none is near.

@@ -288,14 +288,9 @@ func (d *Duration) UnmarshalText(b []byte) error {
 // D is the duration as Go has it.
 func (d Duration) D() time.Duration { return time.Duration(d) }
 
-const badDuration = `must be a duration that is not negative, written as "30s", "5m" or "1h30m"`
-
-func (d *Duration) decodeAny(in any) string {
+func (d *Duration) decodeAny(in any) bool {
 	s, ok := in.(string)
-	if !ok || d.UnmarshalText([]byte(s)) != nil {
-		return badDuration
-	}
-	return ""
+	return ok && d.UnmarshalText([]byte(s)) == nil
 }
 
 // UnmarshalJSON also takes a bare name.

@@ -192,13 +192,13 @@ type validation struct {
 
 // add notes a wrong value, once per path: what could not even be read is not
 // judged again.
-func (v *validation) add(path, reason string, value any) {
+func (v *validation) add(path string, reason fault.Reason, value any) {
 	for _, f := range v.fields {
 		if f.Path == path || strings.HasPrefix(f.Path, path+".") || strings.HasPrefix(f.Path, path+"[") {
 			return
 		}
 	}
-	v.fields.Add(path, reason, value)
+	v.fields.Say(path, reason, value)
 }
 
 func (v *validation) policy(p *Policy) {
@@ -212,18 +212,18 @@ func (v *validation) policy(p *Policy) {
 	v.objects(s)
 	v.conditions(s)
 	if s.Combine != "all" && s.Combine != "any" {
-		v.add("spec.combine", "must be all or any", s.Combine)
+		v.add("spec.combine", fault.Say(fault.OneOf, "all, any"), s.Combine)
 	}
 	if !negatives && (s.RecoverAfter < 1 || s.RecoverAfter > maxRecoverAfter) {
-		v.add("spec.recoverAfter", fmt.Sprintf("must be from 1 to %d", maxRecoverAfter), s.RecoverAfter)
+		v.add("spec.recoverAfter", fault.Say(fault.Between, 1, maxRecoverAfter), s.RecoverAfter)
 	}
 	v.oneOf("spec.noData.action", s.NoData.Action, []string{NoDataKeep, NoDataResolve, NoDataAlert})
 	v.oneOf("spec.noData.severity", s.NoData.Severity, severities)
 	if s.NoData.After.D() > MaxPeriod {
-		v.add("spec.noData.after", "must be at most 24h", s.NoData.After)
+		v.add("spec.noData.after", fault.Say(fault.AtMost, "24h"), s.NoData.After)
 	}
 	if s.MinAge.D() > maxMinAge {
-		v.add("spec.minAge", "must be at most 7d", s.MinAge)
+		v.add("spec.minAge", fault.Say(fault.AtMost, "7d"), s.MinAge)
 	}
 	v.annotations(s)
 	v.group(s)
@@ -234,7 +234,7 @@ func (v *validation) policy(p *Policy) {
 // number below it is a mistake.
 func (v *validation) negatives(s *Spec) bool {
 	if s.RecoverAfter < 0 {
-		v.add("spec.recoverAfter", fmt.Sprintf("must be from 1 to %d", maxRecoverAfter), s.RecoverAfter)
+		v.add("spec.recoverAfter", fault.Say(fault.Between, 1, maxRecoverAfter), s.RecoverAfter)
 		return true
 	}
 	return false
@@ -242,10 +242,10 @@ func (v *validation) negatives(s *Spec) bool {
 
 func (v *validation) envelope(p *Policy) {
 	if p.APIVersion != APIVersion {
-		v.add("apiVersion", "must be "+APIVersion, orNil(p.APIVersion))
+		v.add("apiVersion", fault.Say(fault.MustBe, APIVersion), orNil(p.APIVersion))
 	}
 	if p.Kind != Kind {
-		v.add("kind", "must be "+Kind, orNil(p.Kind))
+		v.add("kind", fault.Say(fault.MustBe, Kind), orNil(p.Kind))
 	}
 	ValidateMetadata(&v.fields, &p.Metadata)
 }
@@ -255,19 +255,19 @@ func ValidateMetadata(fields *fault.Fields, m *Metadata) {
 	v := validation{fields: *fields}
 	defer func() { *fields = v.fields }()
 	if !nameRE.MatchString(m.Name) {
-		v.add("metadata.name", "must be 1 to 63 of a-z, 0-9 and -", orNil(m.Name))
+		v.add("metadata.name", fault.Say(fault.Name), orNil(m.Name))
 	}
 	if m.Project != "" && m.Project != DefaultProject {
-		v.add("metadata.project", "projects other than default are "+notYet, m.Project)
+		v.add("metadata.project", fault.Say(fault.ProjectDefault), m.Project)
 	}
 	if len(m.Labels) > maxLabels {
-		v.add("metadata.labels", fmt.Sprintf("at most %d are allowed", maxLabels), len(m.Labels))
+		v.add("metadata.labels", fault.Say(fault.CountAtMost, maxLabels), len(m.Labels))
 	}
 	for _, k := range sortedKeys(m.Labels) {
 		if !labelRE.MatchString(k) {
-			v.add(join("metadata.labels", k), "a label's name must be letters, digits, and between them . _ / -", k)
+			v.add(join("metadata.labels", k), fault.Say(fault.LabelName), k)
 		} else if len(m.Labels[k]) > maxText {
-			v.add(join("metadata.labels", k), fmt.Sprintf("must be at most %d characters", maxText), len(m.Labels[k]))
+			v.add(join("metadata.labels", k), fault.Say(fault.CharactersAtMost, maxText), len(m.Labels[k]))
 		}
 	}
 }
@@ -275,7 +275,7 @@ func ValidateMetadata(fields *fault.Fields, m *Metadata) {
 func (v *validation) level(s *Spec) {
 	switch {
 	case s.Level == "":
-		v.add("spec.level", "is required; allowed are "+strings.Join(levels, ", "), nil)
+		v.add("spec.level", fault.Say(fault.RequiredOf, strings.Join(levels, ", ")), nil)
 	default:
 		v.oneOf("spec.level", s.Level, levels)
 	}
@@ -286,9 +286,9 @@ func (v *validation) oneOf(path, given string, allowed []string) bool {
 	if slices.Contains(allowed, given) {
 		return true
 	}
-	reason := "must be one of " + strings.Join(allowed, ", ")
+	reason := fault.Say(fault.OneOf, strings.Join(allowed, ", "))
 	if near := meant(given, allowed); near != "" && len(given) > 2 {
-		reason += fmt.Sprintf("; did you mean %q?", near)
+		reason = fault.Say(fault.OneOfNear, strings.Join(allowed, ", "), near)
 	}
 	v.add(path, reason, orNil(given))
 	return false
@@ -296,14 +296,14 @@ func (v *validation) oneOf(path, given string, allowed []string) bool {
 
 func (v *validation) globs(path string, list []string) {
 	if len(list) > maxList {
-		v.add(path, fmt.Sprintf("at most %d are allowed", maxList), len(list))
+		v.add(path, fault.Say(fault.CountAtMost, maxList), len(list))
 	}
 	if list != nil && len(list) == 0 {
-		v.add(path, "must not be empty; leave it out to select all", list)
+		v.add(path, fault.Say(fault.GlobsEmpty), list)
 	}
 	for i, g := range list {
 		if g == "" || len(g) > maxText {
-			v.add(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("must be 1 to %d characters; * stands for any text, ? for one character", maxText), g)
+			v.add(fmt.Sprintf("%s[%d]", path, i), fault.Say(fault.Glob, maxText), g)
 		}
 	}
 }
@@ -313,7 +313,7 @@ func (v *validation) workloads(path string, list []string) {
 	for i, g := range list {
 		typ, name, ok := strings.Cut(g, "/")
 		if g != "" && (!ok || typ == "" || name == "" || strings.Contains(name, "/") || typ != strings.ToLower(typ)) {
-			v.add(fmt.Sprintf("%s[%d]", path, i), "must be type/name with the type in lower case, as deployment/cart or statefulset/*", g)
+			v.add(fmt.Sprintf("%s[%d]", path, i), fault.Say(fault.WorkloadGlob), g)
 		}
 	}
 }
@@ -323,7 +323,7 @@ func (v *validation) selector(path, s string) {
 		return
 	}
 	if _, err := labels.Parse(s); err != nil {
-		v.add(path, "must be a Kubernetes label selector, as tier in (web,api): "+err.Error(), s)
+		v.add(path, fault.Say(fault.Selector, err.Error()), s)
 	}
 }
 
@@ -346,9 +346,9 @@ func (v *validation) objects(s *Spec) {
 	if n := o.AtLeast; n != nil {
 		switch {
 		case *n < 1 || *n > maxAtLeast:
-			v.add("spec.objects.atLeast", fmt.Sprintf("must be from 1 to %d", maxAtLeast), *n)
+			v.add("spec.objects.atLeast", fault.Say(fault.Between, 1, maxAtLeast), *n)
 		case s.Level == LevelPromQL || s.ObjectLevel() == catalogue.Cluster || !listed(s.ObjectLevel()):
-			v.add("spec.objects.atLeast", "objects of this level cannot be counted: they are not in the inventory", *n)
+			v.add("spec.objects.atLeast", fault.Say(fault.ObjectsUncounted), *n)
 		}
 	}
 	x := o.Exclude
@@ -362,7 +362,7 @@ func (v *validation) objects(s *Spec) {
 
 	// A part that objects of the level do not have would select nothing, or be
 	// ignored: both are silence.
-	refuse := func(why string, parts map[string]bool) {
+	refuse := func(why fault.Reason, parts map[string]bool) {
 		for _, path := range sortedKeys(parts) {
 			if parts[path] {
 				v.add(path, why, nil)
@@ -377,27 +377,25 @@ func (v *validation) objects(s *Spec) {
 	}
 	switch s.ObjectLevel() {
 	case catalogue.Cluster:
-		refuse("a cluster has no such part; use spec.clusters to select clusters", namespaced)
-		refuse("use spec.clusters to select clusters", map[string]bool{
+		refuse(fault.Say(fault.ClusterNoPart), namespaced)
+		refuse(fault.Say(fault.ClusterSelect), map[string]bool{
 			"spec.objects.names": o.Names != nil, "spec.objects.exclude.names": x.Names != nil,
 			"spec.objects.selector": o.Selector != "", "spec.objects.exclude.selector": x.Selector != "",
 		})
 	case catalogue.Node:
-		refuse("a node has no namespace and no workload; use names or selector", namespaced)
+		refuse(fault.Say(fault.NodeNoPart), namespaced)
 	case catalogue.Component:
-		refuse("a component of the control plane has no namespace and no workload; use names", namespaced)
-		refuse(noLabels, map[string]bool{"spec.objects.selector": o.Selector != "", "spec.objects.exclude.selector": x.Selector != ""})
+		refuse(fault.Say(fault.ComponentNoPart), namespaced)
+		refuse(fault.Say(fault.ObjectsUnlabelled), map[string]bool{"spec.objects.selector": o.Selector != "", "spec.objects.exclude.selector": x.Selector != ""})
 	case catalogue.Namespace, catalogue.Service, catalogue.Volume:
-		refuse("a "+string(s.ObjectLevel())+" has no workload; use namespaces or names", map[string]bool{
+		refuse(fault.Say(fault.LevelNoWorkload, s.ObjectLevel()), map[string]bool{
 			"spec.objects.workloads": o.Workloads != nil, "spec.objects.exclude.workloads": x.Workloads != nil,
 		})
 		if !listed(s.ObjectLevel()) {
-			refuse(noLabels, map[string]bool{"spec.objects.selector": o.Selector != "", "spec.objects.exclude.selector": x.Selector != ""})
+			refuse(fault.Say(fault.ObjectsUnlabelled), map[string]bool{"spec.objects.selector": o.Selector != "", "spec.objects.exclude.selector": x.Selector != ""})
 		}
 	}
 }
-
-const noLabels = "objects of this level have no labels in the inventory; use names"
 
 // listed tells whether the inventory holds the objects of a level.
 func listed(level catalogue.Level) bool {
@@ -410,10 +408,10 @@ func listed(level catalogue.Level) bool {
 
 func (v *validation) conditions(s *Spec) {
 	if len(s.Conditions) == 0 {
-		v.add("spec.conditions", "at least one is required", nil)
+		v.add("spec.conditions", fault.Say(fault.OneNeeded), nil)
 	}
 	if len(s.Conditions) > maxConditions {
-		v.add("spec.conditions", fmt.Sprintf("at most %d are allowed", maxConditions), len(s.Conditions))
+		v.add("spec.conditions", fault.Say(fault.CountAtMost, maxConditions), len(s.Conditions))
 		return
 	}
 	var dimensions []string
@@ -429,8 +427,7 @@ func (v *validation) conditions(s *Spec) {
 		// Each value of the dimensions is judged by itself, so that two metrics
 		// can only meet on the same ones.
 		if from >= 0 && !slices.Equal(dimensions, m.Dimensions) {
-			v.add(path+".metric", fmt.Sprintf("has the dimensions %s, while conditions[%d] has %s: put them into two policies",
-				strings.Join(m.Dimensions, ", "), from, strings.Join(dimensions, ", ")), c.Metric)
+			v.add(path+".metric", fault.Say(fault.DimensionsDiffer, strings.Join(m.Dimensions, ", "), from, strings.Join(dimensions, ", ")), c.Metric)
 		}
 		if from < 0 {
 			dimensions, from = m.Dimensions, i
@@ -445,7 +442,7 @@ func (v *validation) condition(path string, s *Spec, c *Condition) {
 	}
 	for field, given := range map[string]bool{"query": c.Query != "", "count": c.Count != nil, "groupBy": c.GroupBy != ""} {
 		if given {
-			v.add(path+"."+field, "is for policies of level log or event", nil)
+			v.add(path+"."+field, fault.Say(fault.ForLines), nil)
 		}
 	}
 	if s.Level == LevelPromQL {
@@ -453,10 +450,10 @@ func (v *validation) condition(path string, s *Spec, c *Condition) {
 		return
 	}
 	if c.Expr != "" {
-		v.add(path+".expr", "is for policies of level promql", c.Expr)
+		v.add(path+".expr", fault.Say(fault.ForPromQL), c.Expr)
 	}
 	if c.Severity != "" {
-		v.add(path+".severity", "is for an expr without op; name the severities in thresholds", c.Severity)
+		v.add(path+".severity", fault.Say(fault.SeverityWithOp), c.Severity)
 	}
 	m, known := v.metric(path, s, c)
 	v.derived(path, c, m, known)
@@ -474,18 +471,18 @@ func (v *validation) lines(path string, s *Spec, c *Condition) {
 		"expr": c.Expr != "", "severity": c.Severity != "",
 	} {
 		if given {
-			v.add(path+"."+field, "does not go with query: matching lines are counted for each period", nil)
+			v.add(path+"."+field, fault.Say(fault.NotWithQuery), nil)
 		}
 	}
 	at := path + ".query"
 	switch {
 	case strings.TrimSpace(c.Query) == "":
-		v.add(at, "is required: a LogsQL filter, as level:error; * matches every line", nil)
+		v.add(at, fault.Say(fault.QueryNeeded), nil)
 	case len(c.Query) > maxExpr:
-		v.add(at, fmt.Sprintf("must be at most %d characters", maxExpr), len(c.Query))
+		v.add(at, fault.Say(fault.CharactersAtMost, maxExpr), len(c.Query))
 	case v.known.CheckFilter != nil:
 		if err := v.known.CheckFilter(c.Query); err != nil {
-			v.add(at, "must be a LogsQL filter without pipes: "+err.Error(), c.Query)
+			v.add(at, fault.Say(fault.QueryFilter, err.Error()), c.Query)
 		}
 	}
 	groups := lineGroups
@@ -493,7 +490,7 @@ func (v *validation) lines(path string, s *Spec, c *Condition) {
 		groups = eventGroups
 	}
 	if v.oneOf(path+".groupBy", c.GroupBy, groups) && c.GroupBy != s.Conditions[0].GroupBy {
-		v.add(path+".groupBy", fmt.Sprintf("must be %s, as in conditions[0]: a policy judges objects of one level", s.Conditions[0].GroupBy), c.GroupBy)
+		v.add(path+".groupBy", fault.Say(fault.GroupByOther, s.Conditions[0].GroupBy), c.GroupBy)
 	}
 	v.period(path, s, c)
 	v.need(path, c)
@@ -501,11 +498,11 @@ func (v *validation) lines(path string, s *Spec, c *Condition) {
 	v.thresholds(path, c)
 	for _, sev := range catalogue.Severities {
 		if t, ok := c.Thresholds.Of(sev); ok && (c.Op == "<" && t <= 0 || c.Op == "<=" && t < 0 || c.Op == "==" && t < 0) {
-			v.add(join(path+".thresholds", string(sev)), "never holds: a count is at least 0", t)
+			v.add(join(path+".thresholds", string(sev)), fault.Say(fault.CountNever), t)
 		}
 	}
 	if s.NoData.Action != NoDataKeep {
-		v.add("spec.noData.action", "must be keep: no line is the value 0, so say op: \"<\" with the threshold 1", s.NoData.Action)
+		v.add("spec.noData.action", fault.Say(fault.NoDataOfLines), s.NoData.Action)
 	}
 }
 
@@ -518,25 +515,25 @@ func (v *validation) expr(path string, s *Spec, c *Condition) {
 		"metric": c.Metric != "", "where": c.Where != nil, "statistic": c.Statistic != "", "change": c.Change != nil, "forecast": c.Forecast != nil,
 	} {
 		if given {
-			v.add(path+"."+field, "does not go with expr: say it in PromQL", nil)
+			v.add(path+"."+field, fault.Say(fault.NotWithExpr), nil)
 		}
 	}
 	at := path + ".expr"
 	switch e, err := promQL.ParseExpr(c.Expr); {
 	case c.Expr == "":
-		v.add(at, "is required: a PromQL expression", nil)
+		v.add(at, fault.Say(fault.ExprNeeded), nil)
 	case len(c.Expr) > maxExpr:
-		v.add(at, fmt.Sprintf("must be at most %d characters", maxExpr), len(c.Expr))
+		v.add(at, fault.Say(fault.CharactersAtMost, maxExpr), len(c.Expr))
 	case err != nil:
-		v.add(at, "must be PromQL: "+err.Error(), c.Expr)
+		v.add(at, fault.Say(fault.ExprWrong, err.Error()), c.Expr)
 	case e.Type() != parser.ValueTypeVector && e.Type() != parser.ValueTypeScalar:
-		v.add(at, "must give one value for each series, not a "+string(e.Type()), c.Expr)
+		v.add(at, fault.Say(fault.ExprType, string(e.Type())), c.Expr)
 	}
 	v.period(path, s, c)
 	v.need(path, c)
 	if c.Op != "" {
 		if c.Severity != "" {
-			v.add(path+".severity", "is for an expr without op; name the severities in thresholds", c.Severity)
+			v.add(path+".severity", fault.Say(fault.SeverityWithOp), c.Severity)
 		}
 		v.oneOf(path+".op", c.Op, ops)
 		v.thresholds(path, c)
@@ -544,7 +541,7 @@ func (v *validation) expr(path string, s *Spec, c *Condition) {
 	}
 	v.oneOf(path+".severity", c.Severity, severities)
 	if c.Thresholds != (Thresholds{}) || c.Recovery != nil {
-		v.add(path+".op", "is required with thresholds", nil)
+		v.add(path+".op", fault.Say(fault.RequiredWithThresholds), nil)
 	}
 }
 
@@ -552,7 +549,7 @@ func (v *validation) expr(path string, s *Spec, c *Condition) {
 func (v *validation) derived(path string, c *Condition, m catalogue.Metric, known bool) {
 	if ch := c.Change; ch != nil {
 		if !slices.Contains([]time.Duration{time.Hour, 24 * time.Hour, 7 * 24 * time.Hour}, ch.Against.D()) {
-			v.add(path+".change.against", "must be 1h, 1d or 1w", ch.Against.String())
+			v.add(path+".change.against", fault.Say(fault.OneOf, "1h, 1d, 1w"), ch.Against.String())
 		}
 		v.oneOf(path+".change.as", ch.As, []string{ChangeAbsolute, ChangePercent})
 	}
@@ -561,16 +558,16 @@ func (v *validation) derived(path string, c *Condition, m catalogue.Metric, know
 		return
 	}
 	if c.Change != nil {
-		v.add(path+".forecast", "does not go with change: put it into a condition of its own", nil)
+		v.add(path+".forecast", fault.Say(fault.ForecastWithChange), nil)
 	}
 	if known && m.Kind == catalogue.Counter {
-		v.add(path+".forecast", "the metric is a counter, whose value has no forecast", c.Metric)
+		v.add(path+".forecast", fault.Say(fault.ForecastOfCounter), c.Metric)
 	}
 	if f.Within <= 0 || f.Within.D() > maxForecast {
-		v.add(path+".forecast.within", "must be more than 0 and at most 30d", f.Within.String())
+		v.add(path+".forecast.within", fault.Say(fault.AboveAtMost, 0, "30d"), f.Within.String())
 	}
 	if f.From.D() < minForecastFrom || f.From.D() > maxForecastFrom {
-		v.add(path+".forecast.from", "must be from 5m to 7d", f.From.String())
+		v.add(path+".forecast.from", fault.Say(fault.Between, "5m", "7d"), f.From.String())
 	}
 }
 
@@ -578,22 +575,22 @@ func (v *validation) metric(path string, s *Spec, c *Condition) (catalogue.Metri
 	m, ok := catalogue.Get(c.Metric)
 	switch {
 	case c.Metric == "":
-		v.add(path+".metric", "is required; the catalogue lists what there is", nil)
+		v.add(path+".metric", fault.Say(fault.MetricNeeded), nil)
 	case !ok:
-		reason := "is not in the catalogue"
+		reason := fault.Say(fault.MetricUnknown)
 		if near := catalogue.Nearest(c.Metric); near != "" {
-			reason += fmt.Sprintf("; did you mean %q?", near)
+			reason = fault.Say(fault.MetricUnknownNear, near)
 		}
 		v.add(path+".metric", reason, c.Metric)
 	case string(m.Level) != s.Level && slices.Contains(levels, s.Level):
-		v.add(path+".metric", fmt.Sprintf("is about a %s, the policy is about a %s", m.Level, s.Level), c.Metric)
+		v.add(path+".metric", fault.Say(fault.MetricLevel, m.Level, s.Level), c.Metric)
 	}
 	for _, k := range sortedKeys(c.Where) {
 		at := join(path+".where", k)
 		if ok && !slices.Contains(m.Dimensions, k) {
-			reason := "the metric has no such dimension; use spec.objects to select objects"
+			reason := fault.Say(fault.DimensionNone)
 			if len(m.Dimensions) > 0 {
-				reason = "the metric has no such dimension; allowed are " + strings.Join(m.Dimensions, ", ")
+				reason = fault.Say(fault.DimensionUnknown, strings.Join(m.Dimensions, ", "))
 			}
 			v.add(at, reason, c.Where[k])
 			continue
@@ -614,13 +611,13 @@ func (v *validation) statistic(path string, c *Condition, m catalogue.Metric, kn
 	st := catalogue.Statistic(c.Statistic)
 	switch {
 	case m.Kind == catalogue.Counter && st != catalogue.Increase:
-		v.add(at, "must be increase: the metric is a counter", c.Statistic)
+		v.add(at, fault.Say(fault.StatisticCounter), c.Statistic)
 	case m.Kind != catalogue.Counter && st == catalogue.Increase:
-		v.add(at, "increase is for counters; the metric is a "+string(m.Kind), c.Statistic)
+		v.add(at, fault.Say(fault.StatisticIncrease, string(m.Kind)), c.Statistic)
 	case st == catalogue.Sum && m.Unit != catalogue.Count:
-		v.add(at, "sum is for counts; the metric's unit is "+string(m.Unit), c.Statistic)
+		v.add(at, fault.Say(fault.StatisticSum, string(m.Unit)), c.Statistic)
 	case (c.Op == "==" || c.Op == "!=") && !slices.Contains([]catalogue.Statistic{catalogue.Last, catalogue.Min, catalogue.Max, catalogue.Increase}, st):
-		v.add(at, "with == and != it must be last, min, max or increase", c.Statistic)
+		v.add(at, fault.Say(fault.StatisticEqual), c.Statistic)
 	}
 }
 
@@ -632,20 +629,20 @@ func (v *validation) period(path string, s *Spec, c *Condition) {
 	for _, iv := range allowed {
 		names = append(names, Duration(iv).String())
 	}
-	reason := fmt.Sprintf("must be a multiple of %s, at most 24h", strings.Join(names, " or "))
+	multiples := strings.Join(names, ", ")
 	if p == 0 {
-		v.add(at, "is required; "+reason, nil)
+		v.add(at, fault.Say(fault.PeriodNeeded, multiples, "24h"), nil)
 		return
 	}
 	fits := func(iv time.Duration) bool { return p >= iv && p%iv == 0 }
 	if p < 0 || p > MaxPeriod || !slices.ContainsFunc(allowed, fits) {
-		v.add(at, reason, c.Period.String())
+		v.add(at, fault.Say(fault.Period, multiples, "24h"), c.Period.String())
 		return
 	}
 	if c.Statistic == string(catalogue.P95) || c.Statistic == string(catalogue.P99) {
 		smallest := slices.Min(slices.DeleteFunc(slices.Clone(allowed), func(iv time.Duration) bool { return !fits(iv) }))
 		if p < minPercentileSamples*smallest {
-			v.add(at, fmt.Sprintf("must be at least %s: %s needs %d samples", Duration(minPercentileSamples*smallest), c.Statistic, minPercentileSamples), c.Period.String())
+			v.add(at, fault.Say(fault.PeriodPercentile, Duration(minPercentileSamples*smallest), c.Statistic, minPercentileSamples), c.Period.String())
 		}
 	}
 }
@@ -673,16 +670,16 @@ func (v *validation) allowedIntervals(s *Spec) []time.Duration {
 func (v *validation) need(path string, c *Condition) {
 	ofOK := c.Of >= 1 && c.Of <= MaxOf
 	if !ofOK {
-		v.add(path+".of", fmt.Sprintf("must be from 1 to %d", MaxOf), c.Of)
+		v.add(path+".of", fault.Say(fault.Between, 1, MaxOf), c.Of)
 	}
 	switch {
 	case c.Need < 1:
-		v.add(path+".need", "must be at least 1", c.Need)
+		v.add(path+".need", fault.Say(fault.AtLeast, 1), c.Need)
 	case ofOK && c.Need > c.Of:
-		v.add(path+".need", fmt.Sprintf("must be at most of, which is %d", c.Of), c.Need)
+		v.add(path+".need", fault.Say(fault.NeedOverOf, c.Of), c.Need)
 	}
 	if p := c.Period.D(); ofOK && p > 0 && p <= MaxPeriod && time.Duration(c.Of)*p > MaxSpan {
-		v.add(path+".of", fmt.Sprintf("of × period must be at most 7d, so at most %d periods of %s", MaxSpan/p, c.Period), c.Of)
+		v.add(path+".of", fault.Say(fault.OfSpan, Duration(MaxSpan), int64(MaxSpan/p), c.Period), c.Of)
 	}
 }
 
@@ -709,75 +706,75 @@ func (v *validation) thresholds(path string, c *Condition) {
 		if !ok {
 			if c.Recovery != nil {
 				if r, ok := c.Recovery.Of(sev); ok {
-					v.add(join(path+".recovery", string(sev)), "there is no threshold of this severity", r)
+					v.add(join(path+".recovery", string(sev)), fault.Say(fault.RecoveryAlone), r)
 				}
 			}
 			continue
 		}
 		given++
 		if math.IsNaN(t) || math.IsInf(t, 0) {
-			v.add(at, "must be a number", t)
+			v.add(at, fault.Say(fault.NotNumber), t)
 		}
 		if ordered && before != "" && (t-last)*dir <= 0 {
-			word := "greater"
+			code := fault.ThresholdGreater
 			if dir < 0 {
-				word = "less"
+				code = fault.ThresholdLess
 			}
-			v.add(at, fmt.Sprintf("must be %s than that of %s, which is %v: thresholds grow worse with severity", word, before, last), t)
+			v.add(at, fault.Say(code, before, last), t)
 		}
 		before, last = sev, t
 		if c.Recovery == nil {
 			continue
 		}
 		if r, ok := c.Recovery.Of(sev); ok && ordered && (r-t)*dir > 0 {
-			word := "at most"
+			code := fault.RecoveryAtMost
 			if dir < 0 {
-				word = "at least"
+				code = fault.RecoveryAtLeast
 			}
-			v.add(join(path+".recovery", string(sev)), fmt.Sprintf("must be %s the threshold, which is %v: recovery lies on the good side", word, t), r)
+			v.add(join(path+".recovery", string(sev)), fault.Say(code, t), r)
 		}
 	}
 	if given == 0 {
-		v.add(path+".thresholds", "at least one of info, warning, critical is required", nil)
+		v.add(path+".thresholds", fault.Say(fault.OneNeededOf, "info, warning, critical"), nil)
 	}
 	if c.Op == "==" || c.Op == "!=" {
 		if c.Recovery != nil {
-			v.add(path+".recovery", "== and != take no recovery", nil)
+			v.add(path+".recovery", fault.Say(fault.RecoveryEqual), nil)
 		}
 		if given > 1 {
-			v.add(path+".thresholds", "with == and != only one severity is possible: no value is worse than another", nil)
+			v.add(path+".thresholds", fault.Say(fault.ThresholdsEqual), nil)
 		}
 	}
 }
 
 func (v *validation) annotations(s *Spec) {
 	if len(s.Annotations) > maxAnnotations {
-		v.add("spec.annotations", fmt.Sprintf("at most %d are allowed", maxAnnotations), len(s.Annotations))
+		v.add("spec.annotations", fault.Say(fault.CountAtMost, maxAnnotations), len(s.Annotations))
 	}
 	for _, k := range sortedKeys(s.Annotations) {
 		at := join("spec.annotations", k)
 		if !labelRE.MatchString(k) {
-			v.add(at, "an annotation's name must be letters, digits, and between them . _ / -", k)
+			v.add(at, fault.Say(fault.AnnotationName), k)
 			continue
 		}
 		if _, err := ParseTemplate(s.Annotations[k]); err != nil {
-			v.add(at, err.Error(), s.Annotations[k])
+			v.add(at, fault.Say(fault.Template, err.Error()), s.Annotations[k])
 		}
 	}
 }
 
 func (v *validation) group(s *Spec) {
 	if len(s.Group.By) > len(groupWords) {
-		v.add("spec.group.by", fmt.Sprintf("at most %d are allowed", len(groupWords)), len(s.Group.By))
+		v.add("spec.group.by", fault.Say(fault.CountAtMost, len(groupWords)), len(s.Group.By))
 	}
 	for i, w := range s.Group.By {
 		v.oneOf(fmt.Sprintf("spec.group.by[%d]", i), w, groupWords)
 	}
 	if s.Group.Wait.D() > maxWait {
-		v.add("spec.group.wait", "must be at most 1h", s.Group.Wait)
+		v.add("spec.group.wait", fault.Say(fault.AtMost, "1h"), s.Group.Wait)
 	}
 	if s.Group.Interval.D() > MaxPeriod {
-		v.add("spec.group.interval", "must be at most 24h", s.Group.Interval)
+		v.add("spec.group.interval", fault.Say(fault.AtMost, "24h"), s.Group.Interval)
 	}
 }
 
@@ -787,37 +784,37 @@ func (v *validation) notify(s *Spec, explicitTargets bool) {
 		return
 	}
 	if explicitTargets && len(n.Targets) == 0 {
-		v.add("spec.notify.targets", "must name at least one target; leave it out when nobody is to be told", []string{})
+		v.add("spec.notify.targets", fault.Say(fault.TargetsEmpty), []string{})
 	}
 	if len(n.Targets) > maxList {
-		v.add("spec.notify.targets", fmt.Sprintf("at most %d are allowed", maxList), len(n.Targets))
+		v.add("spec.notify.targets", fault.Say(fault.CountAtMost, maxList), len(n.Targets))
 	}
 	v.targetRefs("spec.notify.targets", n.Targets)
 	if r := n.Repeat; r != nil {
 		if r.Every.D() < minRepeat || r.Every.D() > maxRepeat {
-			v.add("spec.notify.repeat.every", "must be from 1m to 7d", r.Every.String())
+			v.add("spec.notify.repeat.every", fault.Say(fault.Between, "1m", "7d"), r.Every.String())
 		}
 		if r.Backoff < 1 || r.Backoff > maxBackoff {
-			v.add("spec.notify.repeat.backoff", fmt.Sprintf("must be from 1 to %d", maxBackoff), r.Backoff)
+			v.add("spec.notify.repeat.backoff", fault.Say(fault.Between, 1, maxBackoff), r.Backoff)
 		}
 		if r.Max < r.Every || r.Max.D() > maxRepeat {
-			v.add("spec.notify.repeat.max", "must be at least every and at most 7d", r.Max.String())
+			v.add("spec.notify.repeat.max", fault.Say(fault.RepeatMax, "7d"), r.Max.String())
 		}
 	}
 	if len(n.Escalate) > maxEscalations {
-		v.add("spec.notify.escalate", fmt.Sprintf("at most %d steps are allowed", maxEscalations), len(n.Escalate))
+		v.add("spec.notify.escalate", fault.Say(fault.StepsAtMost, maxEscalations), len(n.Escalate))
 		return
 	}
 	for i, e := range n.Escalate {
 		at := fmt.Sprintf("spec.notify.escalate[%d]", i)
 		if e.After.D() < time.Minute || e.After.D() > maxRepeat {
-			v.add(at+".after", "must be from 1m to 7d", e.After.String())
+			v.add(at+".after", fault.Say(fault.Between, "1m", "7d"), e.After.String())
 		}
 		if i > 0 && e.After <= n.Escalate[i-1].After {
-			v.add(at+".after", "must be longer than that of the step before", e.After.String())
+			v.add(at+".after", fault.Say(fault.StepAfter), e.After.String())
 		}
 		if len(e.Targets) == 0 {
-			v.add(at+".targets", "must name at least one target", nil)
+			v.add(at+".targets", fault.Say(fault.TargetsNone), nil)
 		}
 		v.targetRefs(at+".targets", e.Targets)
 	}
@@ -829,13 +826,13 @@ func (v *validation) targetRefs(path string, refs []TargetRef) {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		switch {
 		case t.Name == "":
-			v.add(at, "must be the name of a target", t.Name)
+			v.add(at, fault.Say(fault.TargetNameless), t.Name)
 		case seen[t.Name]:
-			v.add(at, "the target is named twice", t.Name)
+			v.add(at, fault.Say(fault.TargetTwice), t.Name)
 		case v.known.Targets != nil && !slices.Contains(v.known.Targets, t.Name):
-			reason := "there is no such target; create it first"
+			reason := fault.Say(fault.TargetUnknown)
 			if near := meant(t.Name, v.known.Targets); near != "" {
-				reason += fmt.Sprintf(", or did you mean %q?", near)
+				reason = fault.Say(fault.TargetUnknownNear, near)
 			}
 			v.add(at, reason, t.Name)
 		}

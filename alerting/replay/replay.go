@@ -81,7 +81,7 @@ func (j *Jobs) Start(policies []Policy, from, to time.Time, clusters []string) (
 		}
 	}
 	if waiting >= maxWaiting {
-		return policy.Backtest{}, fmt.Errorf("%d backtests wait already: %w", waiting, fault.ErrLimited)
+		return policy.Backtest{}, fault.Because(fault.ErrLimited, fault.BacktestsFull, waiting)
 	}
 	for len(j.jobs) >= maxKept {
 		for _, old := range j.sortedLocked() { // the oldest that has ended
@@ -112,7 +112,7 @@ func (j *Jobs) Get(id string) (policy.Backtest, error) {
 	defer j.mu.Unlock()
 	one := j.jobs[id]
 	if one == nil {
-		return policy.Backtest{}, fmt.Errorf("backtest %s: %w", id, fault.ErrNotFound)
+		return policy.Backtest{}, fault.Because(fault.ErrNotFound, fault.Missing, "backtest", id)
 	}
 	return one.Backtest, nil
 }
@@ -136,7 +136,7 @@ func (j *Jobs) Delete(id string) error {
 	defer j.mu.Unlock()
 	one := j.jobs[id]
 	if one == nil {
-		return fmt.Errorf("backtest %s: %w", id, fault.ErrNotFound)
+		return fault.Because(fault.ErrNotFound, fault.Missing, "backtest", id)
 	}
 	if one.cancel != nil {
 		one.cancel()

@@ -130,18 +130,18 @@ func (s InhibitionSpec) enabled() bool { return s.Enabled == nil || *s.Enabled }
 // check validates one kind of object. What is wrong is told all at once.
 type check struct{ fields fault.Fields }
 
-func (c *check) add(path, reason string, value any) {
+func (c *check) add(path string, reason fault.Reason, value any) {
 	if !slices.ContainsFunc(c.fields, func(f fault.Field) bool { return f.Path == path }) {
-		c.fields.Add(path, reason, value)
+		c.fields.Say(path, reason, value)
 	}
 }
 
 func (c *check) envelope(apiVersion, kind, want string, m *policy.Metadata) {
 	if apiVersion != policy.APIVersion {
-		c.add("apiVersion", "must be "+policy.APIVersion, apiVersion)
+		c.add("apiVersion", fault.Say(fault.MustBe, policy.APIVersion), apiVersion)
 	}
 	if kind != want {
-		c.add("kind", "must be "+want, kind)
+		c.add("kind", fault.Say(fault.MustBe, want), kind)
 	}
 	policy.ValidateMetadata(&c.fields, m)
 	if m.Project == "" {
@@ -151,34 +151,34 @@ func (c *check) envelope(apiVersion, kind, want string, m *policy.Metadata) {
 
 func (c *check) matchers(path string, list []string, required bool) {
 	if required && len(list) == 0 {
-		c.add(path, `at least one is required, as team="shop"`, nil)
+		c.add(path, fault.Say(fault.MatcherNeeded), nil)
 	}
 	if len(list) > maxMatchers {
-		c.add(path, fmt.Sprintf("at most %d are allowed", maxMatchers), len(list))
+		c.add(path, fault.Say(fault.CountAtMost, maxMatchers), len(list))
 		return
 	}
 	nothing := required
 	for i, text := range list {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		if len(text) > maxText {
-			c.add(at, fmt.Sprintf("must be at most %d characters", maxText), len(text))
+			c.add(at, fault.Say(fault.CharactersAtMost, maxText), len(text))
 			continue
 		}
 		m, err := amlabels.ParseMatcher(text)
 		if err != nil {
-			c.add(at, `must be a matcher, as team="shop" or pod=~"cart-.*": `+err.Error(), text)
+			c.add(at, fault.Say(fault.Matcher, err.Error()), text)
 			continue
 		}
 		nothing = nothing && m.Matches("")
 	}
 	if nothing && len(list) > 0 {
-		c.add(path, "at least one must not match what is empty, or everything would be muted", list)
+		c.add(path, fault.Say(fault.MatchersAll), list)
 	}
 }
 
 func (c *check) text(path, s string) {
 	if len(s) > maxText {
-		c.add(path, fmt.Sprintf("must be at most %d characters", maxText), len(s))
+		c.add(path, fault.Say(fault.CharactersAtMost, maxText), len(s))
 	}
 }
 
@@ -216,30 +216,30 @@ func ParseRoute(document []byte, known Known) (*Route, error) {
 	s := &o.Spec
 	c.matchers("spec.matchers", s.Matchers, false)
 	if s.Default && (s.Matchers != nil || s.Severities != nil || s.Clusters != nil || s.Namespaces != nil || s.Policies != nil) {
-		c.add("spec.default", "the default route is for what no other matches: it has no matching part", true)
+		c.add("spec.default", fault.Say(fault.RouteDefault), true)
 	}
 	for i, sev := range s.Severities {
 		if catalogue.Severity(sev).Rank() == 0 {
-			c.add(fmt.Sprintf("spec.severities[%d]", i), "must be one of info, warning, critical", sev)
+			c.add(fmt.Sprintf("spec.severities[%d]", i), fault.Say(fault.OneOf, "info, warning, critical"), sev)
 		}
 	}
 	switch {
 	case len(s.Targets) == 0 && !s.Nobody:
-		c.add("spec.targets", "must name at least one target, unless nobody is true", nil)
+		c.add("spec.targets", fault.Say(fault.RouteTargets), nil)
 	case len(s.Targets) > 0 && s.Nobody:
-		c.add("spec.nobody", "is for a route without targets", true)
+		c.add("spec.nobody", fault.Say(fault.RouteNobody), true)
 	}
 	if len(s.Targets) > maxTargets {
-		c.add("spec.targets", fmt.Sprintf("at most %d are allowed", maxTargets), len(s.Targets))
+		c.add("spec.targets", fault.Say(fault.CountAtMost, maxTargets), len(s.Targets))
 	}
 	for i, t := range s.Targets {
 		at := fmt.Sprintf("spec.targets[%d]", i)
 		if t.Name == "" || (known.Targets != nil && !slices.Contains(known.Targets, t.Name)) {
-			c.add(at, "there is no such target; create it first", t.Name)
+			c.add(at, fault.Say(fault.TargetUnknown), t.Name)
 		}
 		for j, sev := range t.Severities {
 			if catalogue.Severity(sev).Rank() == 0 {
-				c.add(fmt.Sprintf("%s.severities[%d]", at, j), "must be one of info, warning, critical", sev)
+				c.add(fmt.Sprintf("%s.severities[%d]", at, j), fault.Say(fault.OneOf, "info, warning, critical"), sev)
 			}
 		}
 	}
@@ -263,11 +263,11 @@ func ParseSilence(document []byte, known Known) (*Silence, error) {
 	}
 	switch {
 	case s.Until == nil:
-		c.add("spec.until", "is required: when the silence ends, in RFC 3339", nil)
+		c.add("spec.until", fault.Say(fault.UntilNeeded), nil)
 	case !s.Until.After(*s.From):
-		c.add("spec.until", "must be after from", s.Until)
+		c.add("spec.until", fault.Say(fault.UntilBefore), s.Until)
 	case s.Until.Sub(*s.From) > maxSilence:
-		c.add("spec.until", "must be at most 366 days after from", s.Until)
+		c.add("spec.until", fault.Say(fault.UntilFar, 366), s.Until)
 	}
 	return &o, c.err("silence", o.Metadata.Name)
 }
@@ -288,10 +288,10 @@ func ParseMaintenance(document []byte, known Known) (*Maintenance, error) {
 		s.Starts = known.began(known.Now.UTC().Truncate(time.Minute))
 	}
 	if s.Duration.D() < time.Minute || s.Duration.D() > maxDuration {
-		c.add("spec.duration", "must be from 1m to 31d", s.Duration.String())
+		c.add("spec.duration", fault.Say(fault.Between, "1m", "31d"), s.Duration.String())
 	}
 	if s.Starts.Before(known.Now.AddDate(-maxStartYears, 0, 0)) {
-		c.add("spec.starts", fmt.Sprintf("must be within the last %d years: the rule is walked through from there", maxStartYears), s.Starts)
+		c.add("spec.starts", fault.Say(fault.StartsOld, maxStartYears), s.Starts)
 	}
 	c.recurrence(s)
 	return &o, c.err("maintenance", o.Metadata.Name)
@@ -311,7 +311,7 @@ func ParseInhibition(document []byte, _ Known) (*Inhibition, error) {
 	c.matchers("spec.target", s.Target, s.enabled())
 	c.text("spec.comment", s.Comment)
 	if len(s.Equal) > maxMatchers {
-		c.add("spec.equal", fmt.Sprintf("at most %d are allowed", maxMatchers), len(s.Equal))
+		c.add("spec.equal", fault.Say(fault.CountAtMost, maxMatchers), len(s.Equal))
 	}
 	return &o, c.err("inhibition", o.Metadata.Name)
 }

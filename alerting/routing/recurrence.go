@@ -8,6 +8,8 @@ import (
 	_ "time/tzdata" // an image may hold nothing but the program
 
 	"github.com/teambition/rrule-go"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
 // previewed is how many coming occurrences are shown.
@@ -125,23 +127,23 @@ func first(t time.Time) time.Time {
 func (c *check) recurrence(s *MaintenanceSpec) {
 	if s.Timezone != "" {
 		if _, err := time.LoadLocation(s.Timezone); err != nil || s.Timezone == "Local" {
-			c.add("spec.timezone", "must be the name of an IANA time zone, as Europe/Berlin", s.Timezone)
+			c.add("spec.timezone", fault.Say(fault.Zone), s.Timezone)
 			return
 		}
 	}
 	if s.RRule == "" {
-		c.add("spec.rrule", "is required: a rule of RFC 5545, as FREQ=WEEKLY;BYDAY=SU;BYHOUR=2;BYMINUTE=0", nil)
+		c.add("spec.rrule", fault.Say(fault.RuleNeeded), nil)
 		return
 	}
 	r, err := newRecurring(s.RRule, s.Timezone, *s.Starts, s.Duration.D())
 	if err != nil {
-		c.add("spec.rrule", "must be a rule of RFC 5545, as FREQ=WEEKLY;BYDAY=SU;BYHOUR=2;BYMINUTE=0: "+err.Error(), s.RRule)
+		c.add("spec.rrule", fault.Say(fault.RuleWrong, err.Error()), s.RRule)
 		return
 	}
 	if first := r.coming(time.Time{}, 2); len(first) == 0 {
-		c.add("spec.rrule", "never happens", s.RRule)
+		c.add("spec.rrule", fault.Say(fault.RuleNever), s.RRule)
 	} else if len(first) == 2 && first[1].Sub(first[0]) < s.Duration.D() {
-		c.add("spec.duration", fmt.Sprintf("must be at most %s: the next begins then", first[1].Sub(first[0])), s.Duration.String())
+		c.add("spec.duration", fault.Say(fault.DurationOverlaps, first[1].Sub(first[0])), s.Duration.String())
 	}
 }
 

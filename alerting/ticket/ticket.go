@@ -6,7 +6,6 @@ package ticket
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -59,18 +58,18 @@ func (t Ticket) Seal(s Sealer) string {
 func Open(text string, s Sealer, now time.Time) (Ticket, error) {
 	sealed, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil {
-		return Ticket{}, fmt.Errorf("this link is cut short or changed: %w", fault.ErrNotFound)
+		return Ticket{}, fault.Because(fault.ErrNotFound, fault.LinkBroken)
 	}
 	plain, err := s.Open(sealed, owner)
 	if err != nil {
-		return Ticket{}, fmt.Errorf("this link is not of this server, or was changed: %w", fault.ErrNotFound)
+		return Ticket{}, fault.Because(fault.ErrNotFound, fault.LinkForeign)
 	}
 	var t Ticket
 	if err := json.Unmarshal(plain, &t); err != nil {
-		return Ticket{}, fmt.Errorf("this link cannot be read: %w", fault.ErrNotFound)
+		return Ticket{}, fault.Because(fault.ErrNotFound, fault.LinkBroken)
 	}
 	if !now.Before(t.Expires) {
-		return Ticket{}, fmt.Errorf("this link could be used until %s: %w", t.Expires.Format(time.RFC3339), fault.ErrForbidden)
+		return Ticket{}, fault.Because(fault.ErrForbidden, fault.LinkExpired, t.Expires.Format(time.RFC3339))
 	}
 	return t, nil
 }

@@ -96,7 +96,7 @@ func Authorize(ctx context.Context, verb Verb, cluster, namespace string) error 
 	case IngestToken:
 		switch {
 		case verb != Ingest:
-			return fmt.Errorf("ingest token %q may only send data, not %s: %w", p.Name, verb, fault.ErrForbidden)
+			return fault.Because(fault.ErrForbidden, fault.IngestOnly, p.Name, verb)
 		case p.Cluster == "" || cluster != p.Cluster:
 			return fmt.Errorf("ingest token %q is for cluster %q, not %q: %w", p.Name, p.Cluster, cluster, fault.ErrForbidden)
 		}

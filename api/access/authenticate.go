@@ -145,7 +145,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (*Principal, error) {
 	// The map is asked by hash, which tells an attacker by its timing nothing
 	// about the token; the comparison is constant in time all the same.
 	if !ok || subtle.ConstantTimeCompare(t.Hash[:], hash[:]) != 1 {
-		return nil, fmt.Errorf("the token is not known here: %w", fault.ErrUnauthenticated)
+		return nil, fault.Because(fault.ErrUnauthenticated, fault.TokenUnknown)
 	}
 	if t.ID != "" && a.opts.Used != nil {
 		a.opts.Used(t.ID)
@@ -237,7 +237,7 @@ func (a *Authenticator) Middleware(next http.Handler, open func(*http.Request) b
 		case p != nil:
 			r = r.WithContext(With(r.Context(), *p))
 		case p == nil && !open(r):
-			refuse(w, r, fmt.Errorf("the request has no credential: send \"Authorization: Bearer TOKEN\": %w", fault.ErrUnauthenticated))
+			refuse(w, r, fault.Because(fault.ErrUnauthenticated, fault.CredentialNone))
 			return
 		}
 		next.ServeHTTP(w, r)

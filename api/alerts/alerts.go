@@ -183,10 +183,10 @@ func (h *handlers) now() time.Time { return h.Now().UTC().Truncate(time.Millisec
 // somebody else manages.
 func checkWrite(current meta.Resource, given int64, manager string, force bool) error {
 	if given != 0 && given != current.Revision {
-		return fmt.Errorf("%s %q: revision %d is not the current one, which is %d: read it again and repeat the change: %w", current.Kind, current.Name, given, current.Revision, fault.ErrConflict)
+		return fault.Because(fault.ErrConflict, fault.Stale, current.Kind, current.Name, given, current.Revision)
 	}
 	if manager != current.ManagedBy && !force {
-		return fmt.Errorf("%s %q is managed by %s; change it there, or use force: %w", current.Kind, current.Name, current.ManagedBy, fault.ErrConflict)
+		return fault.Because(fault.ErrConflict, fault.Managed, current.Kind, current.Name, current.ManagedBy)
 	}
 	return nil
 }
@@ -201,7 +201,7 @@ func answerConflict(err error, current any) error {
 
 func sameName(path, given string) error {
 	if path != given {
-		return fault.Fields{{Path: "metadata.name", Reason: fmt.Sprintf("must be %q, as in the address; a name cannot be changed", path), Value: given}}
+		return fault.Fields{fault.Wrong("metadata.name", fault.Say(fault.NameFixed, path), given)}
 	}
 	return nil
 }

@@ -478,7 +478,7 @@ func (h *handlers) listDeliveries(ctx context.Context, in *deliveryQuery) (*body
 	if in.Cursor != "" {
 		n, err := strconv.ParseInt(in.Cursor, 10, 64)
 		if err != nil {
-			return nil, problem.Error(fault.Field{Path: "cursor", Reason: "must be as next of the page before has it", Value: in.Cursor})
+			return nil, problem.Error(fault.Wrong("cursor", fault.Say(fault.Cursor), in.Cursor))
 		}
 		f.After = n
 	}

@@ -44,7 +44,7 @@ func (q resourceQuery) page(rows []meta.Resource) (page []meta.Resource, next *s
 	if q.Cursor != "" {
 		after, err := base64.RawURLEncoding.DecodeString(q.Cursor)
 		if err != nil || strings.Count(string(after), "\x00") != 2 {
-			return nil, nil, fault.Field{Path: "query.cursor", Reason: "must be next of an answer before", Value: q.Cursor}
+			return nil, nil, fault.Wrong("query.cursor", fault.Say(fault.Cursor), q.Cursor)
 		}
 		from := slices.IndexFunc(page, func(r meta.Resource) bool { return order(key(r), string(after)) > 0 })
 		if from < 0 {

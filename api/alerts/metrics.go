@@ -1,7 +1,6 @@
 package alerts
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -47,12 +46,12 @@ func (h *handlers) roomForMetric(tx *meta.Tx, o any) error {
 		return err
 	}
 	if len(rows) >= custom.MaxMetrics {
-		return fault.Fields{{Path: "metadata.name", Reason: fmt.Sprintf("there are %d metrics already, as many as there may be", len(rows)), Value: m.Metadata.Name}}
+		return fault.Fields{fault.Wrong("metadata.name", fault.Say(fault.MetricsFull, len(rows)), m.Metadata.Name)}
 	}
 	name := custom.SeriesName(m.Metadata.Name)
 	sent, err := h.Custom.Sent(name)
 	if err == nil && sent {
-		err = fault.Fields{{Path: "metadata.name", Reason: fmt.Sprintf("series called %s are sent by a collector or another sender", name), Value: m.Metadata.Name}}
+		err = fault.Fields{fault.Wrong("metadata.name", fault.Say(fault.MetricSent, name), m.Metadata.Name)}
 	}
 	return err
 }

@@ -3,7 +3,6 @@ package alerts
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -117,7 +116,7 @@ func (h *handlers) createPolicy(ctx context.Context, in *Document) (*policyAnswe
 			if current, err = h.showPolicy(there, clusters); err != nil {
 				return err
 			}
-			return fmt.Errorf("policy %q is there already: %w", p.Metadata.Name, fault.ErrConflict)
+			return fault.Because(fault.ErrConflict, fault.Exists, "policy", p.Metadata.Name)
 		} else if !errors.Is(err, fault.ErrNotFound) {
 			return err
 		}
@@ -306,7 +305,7 @@ func (h *handlers) policyHistory(ctx context.Context, in *historyQuery) (*body[l
 			return err
 		}
 		if len(versions) == 0 {
-			return fmt.Errorf("policy %q: %w", in.Name, fault.ErrNotFound)
+			return fault.Because(fault.ErrNotFound, fault.Missing, "policy", in.Name)
 		}
 		out.Body.Items = make([]Version, len(versions))
 		for i, v := range versions {

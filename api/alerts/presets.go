@@ -174,11 +174,11 @@ func (h *handlers) lookBackPresets(ctx context.Context, in *lookBackDocument) (*
 		asked.From = now.Add(-lookBack)
 	}
 	if !asked.From.Before(now) || now.Sub(asked.From) > keptFor+time.Hour {
-		fields.Add("body.from", "must be within the last 90 days", asked.From)
+		fields.Say("body.from", fault.Say(fault.LookBackFrom, 90), asked.From)
 	}
 	for i, name := range asked.Presets {
 		if !slices.ContainsFunc(all, func(p preset.Preset) bool { return p.Name == name }) {
-			fields.Add(fmt.Sprintf("body.presets[%d]", i), "there is no such preset", name)
+			fields.Say(fmt.Sprintf("body.presets[%d]", i), fault.Say(fault.PresetUnknown), name)
 		}
 	}
 	if err := fields.Err(); err != nil {

@@ -3,7 +3,6 @@ package alerts
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -148,7 +147,7 @@ func oneDefault(tx *meta.Tx, o any) error {
 	for _, row := range rows {
 		other, err := routing.RouteOf(row)
 		if err == nil && other.Spec.Default && other.Metadata.Name != r.Metadata.Name {
-			return fault.Fields{{Path: "spec.default", Reason: fmt.Sprintf("route %q is the default already", other.Metadata.Name), Value: true}}
+			return fault.Fields{fault.Wrong("spec.default", fault.Say(fault.RouteDefaultTaken, other.Metadata.Name), true)}
 		}
 	}
 	return nil
@@ -177,7 +176,7 @@ func createKind[O any](ctx context.Context, h *handlers, k kind[O], in *Document
 			if current, err = k.show(there); err != nil {
 				return err
 			}
-			return fmt.Errorf("%s %q is there already: %w", k.one, m.Name, fault.ErrConflict)
+			return fault.Because(fault.ErrConflict, fault.Exists, k.one, m.Name)
 		} else if !errors.Is(err, fault.ErrNotFound) {
 			return err
 		}

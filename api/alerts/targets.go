@@ -120,7 +120,7 @@ func (h *handlers) createTarget(ctx context.Context, in *Document) (*written[not
 		if current, err = h.showTarget(there, nil); err != nil {
 			return err
 		}
-		return fmt.Errorf("target %q is there already: %w", row.Name, fault.ErrConflict)
+		return fault.Because(fault.ErrConflict, fault.Exists, "target", row.Name)
 	})
 	if err != nil {
 		return nil, answerConflict(err, current)
@@ -216,7 +216,7 @@ func (h *handlers) deleteTarget(ctx context.Context, in *ByName) (*struct{}, err
 				return err
 			}
 			if p.Spec.Notify != nil && slices.ContainsFunc(p.Spec.Notify.Targets, func(t policy.TargetRef) bool { return t.Name == in.Name }) {
-				return fmt.Errorf("target %q: policy %q names it; take it out there first: %w", in.Name, r.Name, fault.ErrConflict)
+				return fault.Because(fault.ErrConflict, fault.TargetUsed, in.Name, r.Name)
 			}
 		}
 		return tx.DeleteResource(meta.KindTarget, in.Project, in.Name)
@@ -257,7 +257,7 @@ func (h *handlers) rotateTarget(ctx context.Context, in *rotation) (*body[notify
 	}
 	var overlap policy.Duration
 	if err := overlap.UnmarshalText([]byte(in.Overlap)); err != nil || overlap.D() > 30*24*time.Hour {
-		return nil, problem.Error(fault.Field{Path: "overlap", Reason: "must be a duration from 0s to 30d", Value: in.Overlap})
+		return nil, problem.Error(fault.Wrong("overlap", fault.Say(fault.Overlap), in.Overlap))
 	}
 	out := &body[notify.Target]{}
 	err := h.Store.Update(ctx, func(tx *meta.Tx) error {

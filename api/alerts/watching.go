@@ -52,7 +52,7 @@ func (h *handlers) watching(ctx context.Context, in *watchingQuery) (*body[list[
 		return nil, problem.Error(err)
 	}
 	if in.Cluster == "" {
-		return nil, problem.Error(fault.Field{Path: "query.cluster", Reason: "is required"})
+		return nil, problem.Error(fault.Wrong("query.cluster", fault.Say(fault.Required), nil))
 	}
 	var rows []meta.Resource
 	clusterLabels := map[string]string{}

@@ -69,7 +69,7 @@ func (h *handlers) policyAt(ctx context.Context, project, name string, at time.T
 			return err
 		}
 		if len(versions) == 0 {
-			return fmt.Errorf("policy %q: %w", name, fault.ErrNotFound)
+			return fault.Because(fault.ErrNotFound, fault.Missing, "policy", name)
 		}
 		row = versions[0].Resource
 		for _, v := range versions {

@@ -78,10 +78,10 @@ func Parse(document []byte) (*Board, error) {
 	}
 	c := check{fields}
 	if b.APIVersion != policy.APIVersion {
-		c.Add("apiVersion", "must be "+policy.APIVersion, b.APIVersion)
+		c.Say("apiVersion", fault.Say(fault.MustBe, policy.APIVersion), b.APIVersion)
 	}
 	if b.Kind != meta.KindBoard {
-		c.Add("kind", "must be "+meta.KindBoard, b.Kind)
+		c.Say("kind", fault.Say(fault.MustBe, meta.KindBoard), b.Kind)
 	}
 	policy.ValidateMetadata(&c.Fields, &b.Metadata)
 	if b.Metadata.Project == "" {
@@ -90,7 +90,7 @@ func Parse(document []byte) (*Board, error) {
 	c.text("spec.title", b.Spec.Title, 1, maxTitle)
 	c.text("spec.description", b.Spec.Description, 0, maxText)
 	if len(b.Spec.Panels) > maxPanels {
-		c.Add("spec.panels", fmt.Sprintf("at most %d are allowed", maxPanels), len(b.Spec.Panels))
+		c.Say("spec.panels", fault.Say(fault.CountAtMost, maxPanels), len(b.Spec.Panels))
 		return nil, c.err(b.Metadata.Name)
 	}
 	for i := range b.Spec.Panels {
@@ -114,22 +114,22 @@ func (c *check) err(name string) error {
 func (c *check) text(path, s string, least, most int) {
 	switch n := len([]rune(s)); {
 	case n < least:
-		c.Add(path, "is required", nil)
+		c.Say(path, fault.Say(fault.Required), nil)
 	case n > most:
-		c.Add(path, fmt.Sprintf("must be at most %d characters", most), n)
+		c.Say(path, fault.Say(fault.CharactersAtMost, most), n)
 	}
 }
 
 func (c *check) oneOf(path, s string, allowed []string) {
 	if !slices.Contains(allowed, s) {
-		c.Add(path, "must be one of "+strings.Join(allowed, ", "), s)
+		c.Say(path, fault.Say(fault.OneOf, strings.Join(allowed, ", ")), s)
 	}
 }
 
 // belongs refuses what a panel of another kind has.
 func (c *check) belongs(path, kind string, given bool, kinds ...string) {
 	if given && !slices.Contains(kinds, kind) {
-		c.Add(path, fmt.Sprintf("does not belong to a panel of kind %s, only to %s", kind, strings.Join(kinds, " and ")), nil)
+		c.Say(path, fault.Say(fault.PanelOther, kind, strings.Join(kinds, ", ")), nil)
 	}
 }
 
@@ -162,18 +162,18 @@ func (c *check) panel(at string, p *BoardPanel) {
 		}
 		if p.Query != "" && len(p.Query) <= maxQuery {
 			if _, err := parser.NewParser(parser.Options{}).ParseExpr(p.Query); err != nil {
-				c.Add(at+".query", "is no PromQL: "+err.Error(), p.Query)
+				c.Say(at+".query", fault.Say(fault.QueryPromQL, err.Error()), p.Query)
 			}
 		}
 	case PanelTable:
 		c.oneOf(at+".of", p.Of, tablesOf)
 		for _, k := range sortedKeys(p.Object) {
 			if !slices.Contains([]string{"cluster", "namespace", "node", "workload_type", "workload"}, k) {
-				c.Add(at+".object."+k, "a table is narrowed by cluster, namespace, node, workload_type and workload", k)
+				c.Say(at+".object."+k, fault.Say(fault.TableNarrowed), k)
 			}
 		}
 		if p.Of != "clusters" && p.Of != "incidents" && p.Object["cluster"] == "" {
-			c.Add(at+".object.cluster", "is required", nil)
+			c.Say(at+".object.cluster", fault.Say(fault.Required), nil)
 		}
 	case PanelLogs:
 		c.text(at+".query", p.Query, 1, maxQuery)
@@ -182,7 +182,7 @@ func (c *check) panel(at string, p *BoardPanel) {
 
 func (c *check) chart(at string, p *BoardPanel) {
 	if len(p.Metrics) == 0 || len(p.Metrics) > maxMetrics {
-		c.Add(at+".metrics", fmt.Sprintf("must name 1 to %d metrics", maxMetrics), len(p.Metrics))
+		c.Say(at+".metrics", fault.Say(fault.MetricsBetween, maxMetrics), len(p.Metrics))
 		return
 	}
 	var level catalogue.Level
@@ -191,29 +191,29 @@ func (c *check) chart(at string, p *BoardPanel) {
 		path := fmt.Sprintf("%s.metrics[%d]", at, i)
 		m, ok := catalogue.Get(name)
 		if !ok {
-			reason := "the catalogue has no such metric"
+			reason := fault.Say(fault.ChartMetric)
 			if near := catalogue.Nearest(name); near != "" {
-				reason += "; the nearest is " + near
+				reason = fault.Say(fault.ChartMetricNear, near)
 			}
-			c.Add(path, reason, name)
+			c.Say(path, reason, name)
 			return
 		}
 		if level == "" {
 			level = m.Level
 		} else if m.Level != level {
-			c.Add(path, fmt.Sprintf("is about a %s, those before it about a %s", m.Level, level), name)
+			c.Say(path, fault.Say(fault.ChartLevel, m.Level, level), name)
 			return
 		}
 		labels = append(labels, m.Labels()...)
 	}
 	for _, k := range sortedKeys(p.Object) {
 		if !slices.Contains(labels, k) {
-			c.Add(at+".object."+k, fmt.Sprintf("metrics of a %s have no such label", level), k)
+			c.Say(at+".object."+k, fault.Say(fault.ChartLabel, level), k)
 		}
 	}
 	for i, k := range p.By {
 		if !slices.Contains(labels, k) {
-			c.Add(fmt.Sprintf("%s.by[%d]", at, i), fmt.Sprintf("metrics of a %s have no such label", level), k)
+			c.Say(fmt.Sprintf("%s.by[%d]", at, i), fault.Say(fault.ChartLabel, level), k)
 		}
 	}
 }

@@ -165,7 +165,7 @@ func (h *handlers) create(ctx context.Context, in *BoardDocument) (*answer, erro
 		switch r, err := tx.Resource(row.Kind, row.Project, row.Name); {
 		case err == nil:
 			there = &r
-			return fmt.Errorf("board %q is there already: %w", row.Name, fault.ErrConflict)
+			return fault.Because(fault.ErrConflict, fault.Exists, "board", row.Name)
 		case !errors.Is(err, fault.ErrNotFound):
 			return err
 		}
@@ -202,10 +202,10 @@ func (h *handlers) replace(ctx context.Context, in *documentAt) (*answer, error)
 		before := row
 		there = &before
 		if given := b.Metadata.Revision; given != 0 && given != row.Revision {
-			return fmt.Errorf("board %q: revision %d is not the current one, which is %d: read it again and repeat the change: %w", in.Name, given, row.Revision, fault.ErrConflict)
+			return fault.Because(fault.ErrConflict, fault.Stale, "board", in.Name, given, row.Revision)
 		}
 		if in.Manager != row.ManagedBy && !in.Force {
-			return fmt.Errorf("board %q is managed by %s; change it there, or use force: %w", in.Name, row.ManagedBy, fault.ErrConflict)
+			return fault.Because(fault.ErrConflict, fault.Managed, "board", in.Name, row.ManagedBy)
 		}
 		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy, row.Spec = b.Metadata.Labels, in.Manager, h.now(), access.Who(ctx), spec
 		row.Revision, err = tx.UpdateResource(row)

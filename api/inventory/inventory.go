@@ -159,7 +159,7 @@ func (h *handlers) exists(ctx context.Context, cluster string) error {
 		return err
 	}
 	if _, ok := known[cluster]; !ok {
-		return fmt.Errorf("cluster %q: %w", cluster, fault.ErrNotFound)
+		return fault.Because(fault.ErrNotFound, fault.Missing, "cluster", cluster)
 	}
 	return nil
 }
@@ -192,7 +192,7 @@ func (h *handlers) cluster(ctx context.Context, in *ClusterPath) (Cluster, error
 	}
 	k, ok := known[in.Cluster]
 	if !ok {
-		return Cluster{}, fmt.Errorf("cluster %q: %w", in.Cluster, fault.ErrNotFound)
+		return Cluster{}, fault.Because(fault.ErrNotFound, fault.Missing, "cluster", in.Cluster)
 	}
 	out, err := h.describe(ctx, in.Cluster, []Known{k})
 	if err != nil {
@@ -575,7 +575,7 @@ func (h *handlers) find(ctx context.Context, cluster string, key object.Key) (ob
 		return nil, err
 	}
 	if t, ok := h.opts.Store.Gone(cluster, key); ok {
-		return nil, fmt.Errorf("%s was deleted at %s: %w", key, t.At.Format(time.RFC3339), fault.ErrNotFound)
+		return nil, fault.Because(fault.ErrNotFound, fault.Gone, key, t.At.Format(time.RFC3339))
 	}
 	return nil, fmt.Errorf("%s in cluster %s: %w", key, cluster, fault.ErrNotFound)
 }
@@ -845,7 +845,7 @@ func cutPage[T any](items []T, p Paging) (page[T], error) {
 	if p.Cursor != "" {
 		var err error
 		if from, err = strconv.Atoi(p.Cursor); err != nil || from < 0 {
-			return page[T]{}, fault.Field{Path: "query.cursor", Reason: "must be next of an answer before", Value: p.Cursor}
+			return page[T]{}, fault.Wrong("query.cursor", fault.Say(fault.Cursor), p.Cursor)
 		}
 	}
 	items = items[min(from, len(items)):]

@@ -292,8 +292,8 @@ func TestLists(t *testing.T) {
 	for path, want := range map[string]string{
 		"/clusters/prod/namespaces/shop/pods/old":  "was deleted at 1970-01-01T02:00:00Z",
 		"/clusters/prod/namespaces/shop/pods/none": "not found",
-		"/clusters/none":         "not found",
-		"/clusters/none/pods":    "not found",
+		"/clusters/none":         "does not exist",
+		"/clusters/none/pods":    "does not exist",
 		"/clusters/none/nodes/x": "cluster",
 	} {
 		if status, body := raw(t, w, path); status != http.StatusNotFound || !strings.Contains(body, want) {

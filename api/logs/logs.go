@@ -187,7 +187,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case rt.live:
 		if !h.tails.TryAcquire(1) {
 			h.metrics.refused.WithLabelValues(refusedTails).Inc()
-			fail(w, r, rt, fmt.Errorf("there are %d live tails already: %w", h.opts.MaxTails, fault.ErrLimited))
+			fail(w, r, rt, fault.Because(fault.ErrLimited, fault.TailsFull, h.opts.MaxTails))
 			return
 		}
 		defer h.tails.Release(1)
@@ -227,7 +227,7 @@ func (h *Handler) inTurn(ctx context.Context, w http.ResponseWriter, p params, r
 			return ctx.Err()
 		}
 		h.metrics.refused.WithLabelValues(refusedQueries).Inc()
-		return fmt.Errorf("%d queries run already, and none ended within %s: %w", h.opts.MaxConcurrent, h.opts.MaxWait, fault.ErrLimited)
+		return fault.Because(fault.ErrLimited, fault.QueriesFull, h.opts.MaxConcurrent, h.opts.MaxWait)
 	}
 	defer h.turns.Release(1)
 	h.metrics.active.Inc()
@@ -241,7 +241,7 @@ func (h *Handler) inTurn(ctx context.Context, w http.ResponseWriter, p params, r
 	err = rt.serve(ctx, w, p)
 	if err != nil && errors.Is(context.Cause(ctx), errTooSlow) {
 		h.metrics.refused.WithLabelValues(refusedTime).Inc()
-		return fmt.Errorf("the query took longer than %s: narrow its time range or its streams: %w", limit, fault.ErrUnavailable)
+		return fault.Because(fault.ErrUnavailable, fault.QuerySlow, limit)
 	}
 	return err
 }
@@ -287,7 +287,7 @@ const flushAt = 64 << 10
 // errTooMuch ends an answer that is over its bounds.
 func (h *Handler) errTooMuch() error {
 	h.metrics.refused.WithLabelValues(refusedSize).Inc()
-	return fmt.Errorf("the answer has more than %d rows or %d MiB: add a limit, narrow the time range, or count with a stats pipe: %w", h.opts.MaxRows, h.opts.MaxBytes>>20, fault.ErrTooLarge)
+	return fault.Because(fault.ErrTooLarge, fault.AnswerLarge, h.opts.MaxRows, h.opts.MaxBytes>>20)
 }
 
 // query streams rows, one JSON object a line.

@@ -54,7 +54,7 @@ func Register(api huma.API, h *Handler) {
 		}
 		if !h.loads.TryAcquire(1) {
 			h.metrics.refused.WithLabelValues(refusedLoads).Inc()
-			return nil, problem.Error(fmt.Errorf("%d downloads run already: %w", h.opts.MaxDownloads, fault.ErrLimited))
+			return nil, problem.Error(fault.Because(fault.ErrLimited, fault.DownloadsFull, h.opts.MaxDownloads))
 		}
 		return &huma.StreamResponse{Body: func(hc huma.Context) {
 			defer h.loads.Release(1)
@@ -243,7 +243,7 @@ func (h *Handler) download(ctx context.Context, w http.ResponseWriter, d downloa
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errTooSlow) {
 		h.metrics.refused.WithLabelValues(refusedTime).Inc()
-		return fmt.Errorf("the download took longer than %s: narrow its time range or its streams: %w", h.opts.MaxDownload, fault.ErrUnavailable)
+		return fault.Because(fault.ErrUnavailable, fault.QuerySlow, h.opts.MaxDownload)
 	}
 	return err
 }

@@ -18,22 +18,41 @@ import (
 
 // Problem is the body of every error answer of our own API.
 type Problem struct {
-	Type     string  `json:"type" format:"uri" doc:"Names the kind of problem, as code does." example:"urn:crowsnest:problem:invalid"`
-	Title    string  `json:"title" doc:"The kind of problem in words." example:"Invalid input"`
-	Status   int     `json:"status" doc:"The HTTP status." example:"422"`
-	Code     string  `json:"code" enum:"malformed,unauthenticated,forbidden,not_found,conflict,too_large,invalid,limited,internal,unavailable" doc:"The kind of problem for machines."`
-	Detail   string  `json:"detail,omitempty" doc:"What went wrong this time, and what would help."`
-	Instance string  `json:"instance,omitempty" doc:"Of an internal error: the id under which the server's log has it."`
-	Errors   []Wrong `json:"errors,omitempty" doc:"Every wrong field of the input."`
+	Type     string            `json:"type" format:"uri" doc:"Names the kind of problem, as code does." example:"urn:crowsnest:problem:invalid"`
+	Title    string            `json:"title" doc:"The kind of problem in words." example:"Invalid input"`
+	Status   int               `json:"status" doc:"The HTTP status." example:"422"`
+	Code     string            `json:"code" enum:"malformed,unauthenticated,forbidden,not_found,conflict,too_large,invalid,limited,internal,unavailable" doc:"The kind of problem for machines."`
+	Detail   string            `json:"detail,omitempty" doc:"What went wrong this time, and what would help."`
+	Reason   Reason            `json:"reason,omitempty" doc:"Names the sentence that detail is, for whoever says it in another language; left out where it is of no such sentence."`
+	Params   map[string]string `json:"params,omitempty" doc:"What stands for the {names} in the sentence of reason."`
+	Instance string            `json:"instance,omitempty" doc:"Of an internal error: the id under which the server's log has it."`
+	Errors   []Wrong           `json:"errors,omitempty" doc:"Every wrong field of the input."`
 
 	cause error
 }
 
 // Wrong is one wrong field of an input.
 type Wrong struct {
-	Location string `json:"location,omitempty" doc:"Where in the request." example:"body.spec.conditions[0].period"`
-	Message  string `json:"message" doc:"What is allowed." example:"must be a multiple of 30s, at most 24h"`
-	Value    any    `json:"value,omitempty" doc:"What was given."`
+	Location string            `json:"location,omitempty" doc:"Where in the request." example:"body.spec.conditions[0].period"`
+	Message  string            `json:"message" doc:"What is allowed." example:"must be a multiple of 30s, at most 24h"`
+	Value    any               `json:"value,omitempty" doc:"What was given."`
+	Reason   Reason            `json:"reason,omitempty" doc:"Names the sentence that message is, for whoever says it in another language; left out where it is of no such sentence."`
+	Params   map[string]string `json:"params,omitempty" doc:"What stands for the {names} in the sentence of reason."`
+}
+
+// Reason is fault.Code, which the API's description lists with its sentences.
+type Reason fault.Code
+
+// Schema lists every reason, and what each says in English.
+func (Reason) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{}}
+	sentences := map[string]string{}
+	for _, c := range fault.Codes() {
+		s.Enum = append(s.Enum, string(c))
+		sentences[string(c)] = c.Sentence()
+	}
+	s.Extensions["x-sentences"] = sentences
+	return s
 }
 
 // table maps kinds to answers. The order matters where an error is of two kinds.
@@ -84,6 +103,9 @@ func Of(err error) *Problem {
 		}
 		p := &Problem{Type: "urn:crowsnest:problem:" + row.code, Title: row.title, Status: row.status, Code: row.code, Detail: err.Error(), cause: err}
 		p.Errors = wrongs(err)
+		if refused, ok := errors.AsType[*fault.Refused](err); ok {
+			p.Reason, p.Params = Reason(refused.Reason.Code), refused.Reason.Params
+		}
 		return p
 	}
 	return &Problem{
@@ -114,7 +136,7 @@ func wrongs(err error) []Wrong {
 	}
 	out := make([]Wrong, len(fs))
 	for i, f := range fs {
-		out[i] = Wrong{Location: "body." + f.Path, Message: f.Reason, Value: printable(f.Value)}
+		out[i] = Wrong{Location: "body." + f.Path, Message: f.Reason, Value: printable(f.Value), Reason: Reason(f.Code), Params: f.Params}
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -73,12 +74,25 @@ func TestFieldsBecomeTheListOfErrors(t *testing.T) {
 	var fs fault.Fields
 	fs.Add("spec.period", "must be a multiple of 30s", "5s")
 	fs.Add("spec.threshold", "must be a number", math.NaN()) // which JSON cannot say
+	fs.Say("spec.recoverAfter", fault.Say(fault.Between, 1, 10), 0)
 	p := Of(fmt.Errorf("policy: %w", fs.Err()))
-	if len(p.Errors) != 2 || p.Errors[0] != (Wrong{"body.spec.period", "must be a multiple of 30s", "5s"}) || p.Errors[1].Value != nil {
+	if want := (Wrong{Location: "body.spec.period", Message: "must be a multiple of 30s", Value: "5s"}); len(p.Errors) != 3 || !reflect.DeepEqual(p.Errors[0], want) || p.Errors[1].Value != nil {
 		t.Errorf("got %+v", p.Errors)
+	}
+	want := Wrong{Location: "body.spec.recoverAfter", Message: "must be from 1 to 10", Value: 0, Reason: "between", Params: map[string]string{"min": "1", "max": "10"}}
+	if !reflect.DeepEqual(p.Errors[2], want) {
+		t.Errorf("got %+v, want %+v", p.Errors[2], want)
 	}
 	if p := Of(fmt.Errorf("one: %w", fault.Field{Path: "a", Reason: "is required"})); len(p.Errors) != 1 {
 		t.Errorf("a single field: got %+v", p.Errors)
+	}
+}
+
+// What is refused as a whole names its sentence, too.
+func TestAReasonIsToldWithItsParameters(t *testing.T) {
+	p := Of(fmt.Errorf("save: %w", fault.Because(fault.ErrConflict, fault.Exists, "board", "shop")))
+	if p.Code != "conflict" || p.Reason != "exists" || !reflect.DeepEqual(p.Params, map[string]string{"kind": "board", "name": "shop"}) || p.Detail != `save: board "shop" is there already` {
+		t.Errorf("got %+v", p)
 	}
 }
 

@@ -125,7 +125,7 @@ func (s *Service) set(ctx context.Context, cluster string, from *int64, w wire.S
 			return err
 		}
 		if from != nil && *from != row.Revision {
-			return fmt.Errorf("settings of cluster %q have version %d, the change was made from %d: %w", cluster, row.Revision, *from, fault.ErrConflict)
+			return fault.Because(fault.ErrConflict, fault.SettingsStale, cluster, row.Revision, *from)
 		}
 		row.Spec, row.UpdatedAt, row.UpdatedBy = raw, at, by
 		if row.Revision > 0 {

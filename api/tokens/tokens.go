@@ -70,7 +70,7 @@ var clusterID = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // CheckClusterID refuses what cannot be a cluster's id.
 func CheckClusterID(path, id string) error {
 	if !clusterID.MatchString(id) {
-		return fault.Field{Path: path, Reason: "must have 1 to 63 characters of a-z, 0-9 and -, beginning and ending with a letter or digit", Value: id}
+		return fault.Wrong(path, fault.Say(fault.ClusterID), id)
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func (h *handlers) create(ctx context.Context, in *struct{ Body NewToken }) (*st
 	var fs fault.Fields
 	name := strings.TrimSpace(in.Body.Name)
 	if name == "" {
-		fs.Add("name", "must have 1 to 63 characters", in.Body.Name)
+		fs.Say("name", fault.Say(fault.CharactersBetween, 1, 63), in.Body.Name)
 	}
 	kind := access.APIToken
 	switch in.Body.Kind {
@@ -135,7 +135,7 @@ func (h *handlers) create(ctx context.Context, in *struct{ Body NewToken }) (*st
 		}
 	case meta.TokenAPI:
 		if in.Body.Cluster != "" {
-			fs.Add("cluster", "is for ingest tokens only", in.Body.Cluster)
+			fs.Say("cluster", fault.Say(fault.ClusterOfToken), in.Body.Cluster)
 		}
 	}
 	if err := fs.Err(); err != nil {

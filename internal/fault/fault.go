@@ -24,9 +24,16 @@ var (
 
 // Field is one wrong value in an input. It is an ErrInvalid.
 type Field struct {
-	Path   string // where, as the user wrote it: "spec.conditions[0].period"
-	Reason string // what would be right: "must be a multiple of 30s, at most 24h"
-	Value  any    // what was given; nil when the field was missing
+	Path   string            // where, as the user wrote it: "spec.conditions[0].period"
+	Reason string            // what would be right: "must be a multiple of 30s, at most 24h"
+	Code   Code              // of the sentence that Reason is; empty for words of its own
+	Params map[string]string // what stands for the sentence's {names}
+	Value  any               // what was given; nil when the field was missing
+}
+
+// Wrong gives one wrong value, for a reason.
+func Wrong(path string, r Reason, value any) Field {
+	return Field{Path: path, Reason: r.Text, Code: r.Code, Params: r.Params, Value: value}
 }
 
 func (f Field) Error() string {
@@ -43,10 +50,11 @@ func (f Field) Unwrap() error { return ErrInvalid }
 // one go. The zero value is ready to use.
 type Fields []Field
 
-// Add notes one wrong value.
-func (fs *Fields) Add(path, reason string, value any) {
-	*fs = append(*fs, Field{Path: path, Reason: reason, Value: value})
-}
+// Add notes one wrong value, for a reason that only its own words tell.
+func (fs *Fields) Add(path, reason string, value any) { fs.Say(path, Plain(reason), value) }
+
+// Say notes one wrong value, for a reason that can be said in another language.
+func (fs *Fields) Say(path string, r Reason, value any) { *fs = append(*fs, Wrong(path, r, value)) }
 
 // Err is nil when nothing was added.
 func (fs Fields) Err() error {

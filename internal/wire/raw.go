@@ -45,11 +45,11 @@ const MaxRawSeries = 10_000_000
 func (r *Raw) validate(fs *fault.Fields) {
 	for i, f := range r.Families {
 		if !slices.Contains(RawFamilies, f) {
-			fs.Add(fmt.Sprintf("raw.families[%d]", i), "must be one of "+strings.Join(RawFamilies, ", "), f)
+			fs.Say(fmt.Sprintf("raw.families[%d]", i), fault.Say(fault.OneOf, strings.Join(RawFamilies, ", ")), f)
 		}
 	}
 	if r.Series < 0 || r.Series > MaxRawSeries {
-		fs.Add("raw.series", fmt.Sprintf("must be 0 to %d", MaxRawSeries), r.Series)
+		fs.Say("raw.series", fault.Say(fault.Between, 0, MaxRawSeries), r.Series)
 	}
 }
 

@@ -50,18 +50,18 @@ const (
 func (s Settings) Validate() error {
 	var fs fault.Fields
 	if !slices.Contains([]int{0, 10, 15, 30, 60}, s.IntervalSeconds) {
-		fs.Add("interval_seconds", "must be 10, 15, 30 or 60", s.IntervalSeconds)
+		fs.Say("interval_seconds", fault.Say(fault.OneOf, "10, 15, 30, 60"), s.IntervalSeconds)
 	}
 	for i, f := range s.Families {
 		if !slices.Contains(catalogue.Families, f) {
-			fs.Add(fmt.Sprintf("families[%d]", i), fmt.Sprintf("must be one of %v", catalogue.Families), f)
+			fs.Say(fmt.Sprintf("families[%d]", i), fault.Say(fault.OneOf, catalogue.Families), f)
 		}
 	}
 	if n := s.QueueAgeSeconds; n != 0 && (n < MinQueueAgeSeconds || n > MaxQueueAgeSeconds) {
-		fs.Add("queue_age_seconds", fmt.Sprintf("must be %d to %d", MinQueueAgeSeconds, MaxQueueAgeSeconds), n)
+		fs.Say("queue_age_seconds", fault.Say(fault.Between, MinQueueAgeSeconds, MaxQueueAgeSeconds), n)
 	}
 	if n := s.QueueBytes; n != 0 && (n < MinQueueBytes || n > MaxQueueBytes) {
-		fs.Add("queue_bytes", fmt.Sprintf("must be %d to %d", MinQueueBytes, int64(MaxQueueBytes)), n)
+		fs.Say("queue_bytes", fault.Say(fault.Between, MinQueueBytes, int64(MaxQueueBytes)), n)
 	}
 	if r := s.LogRules; r != nil {
 		r.validate(&fs)
@@ -73,46 +73,44 @@ func (s Settings) Validate() error {
 }
 
 func (r *LogRules) validate(fs *fault.Fields) {
-	list := func(at string, patterns []string, check func(string) string) {
+	list := func(at string, patterns []string, check func(string) (wrong fault.Reason, ok bool)) {
 		if len(patterns) > maxPatterns {
-			fs.Add(at, fmt.Sprintf("must have at most %d entries", maxPatterns), len(patterns))
+			fs.Say(at, fault.Say(fault.EntriesAtMost, maxPatterns), len(patterns))
 			return
 		}
 		for i, p := range patterns {
-			why := check(p)
+			wrong, ok := check(p)
 			if p == "" || len(p) > maxPatternBytes {
-				why = fmt.Sprintf("must have 1 to %d bytes", maxPatternBytes)
+				wrong, ok = fault.Say(fault.BytesBetween, 1, maxPatternBytes), false
 			}
-			if why != "" {
-				fs.Add(fmt.Sprintf("%s[%d]", at, i), why, p)
+			if !ok {
+				fs.Say(fmt.Sprintf("%s[%d]", at, i), wrong, p)
 			}
 		}
 	}
-	pattern := func(p string) string {
-		if _, err := path.Match(strings.TrimPrefix(p, "!"), ""); err != nil {
-			return "is no pattern, as shop, team-* or !kube-system"
-		}
-		return ""
+	pattern := func(p string) (fault.Reason, bool) {
+		_, err := path.Match(strings.TrimPrefix(p, "!"), "")
+		return fault.Say(fault.LogPattern), err == nil
 	}
 	list("log_rules.namespaces", r.Namespaces, pattern)
-	list("log_rules.workloads", r.Workloads, func(p string) string {
+	list("log_rules.workloads", r.Workloads, func(p string) (fault.Reason, bool) {
 		if !strings.Contains(p, "/") {
-			return "must be type/name, as deployment/cart or !*/noisy"
+			return fault.Say(fault.LogWorkload), false
 		}
 		return pattern(p)
 	})
-	list("log_rules.mask", r.Mask, func(p string) string {
+	list("log_rules.mask", r.Mask, func(p string) (fault.Reason, bool) {
 		if _, err := regexp.Compile(p); err != nil {
-			return "is no regular expression: " + err.Error()
+			return fault.Say(fault.LogMask, err.Error()), false
 		}
-		return ""
+		return fault.Reason{}, true
 	})
 	if len(r.Selector) > maxPatternBytes {
-		fs.Add("log_rules.selector", fmt.Sprintf("must have at most %d bytes", maxPatternBytes), len(r.Selector))
+		fs.Say("log_rules.selector", fault.Say(fault.BytesAtMost, maxPatternBytes), len(r.Selector))
 	}
 	for at, n := range map[string]int64{"log_rules.lines_per_second": r.LinesPerSecond, "log_rules.bytes_per_second": r.BytesPerSecond, "log_rules.record_bytes": int64(r.RecordBytes)} {
 		if n < 0 || n > 1<<40 {
-			fs.Add(at, "must not be negative, nor over 2^40", n)
+			fs.Say(at, fault.Say(fault.NotNegativeNorOver, "2^40"), n)
 		}
 	}
 }

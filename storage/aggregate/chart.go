@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -128,7 +127,7 @@ func NewChart(spec Spec) (*Chart, error) {
 		c.n += c.pre
 	}
 	if c.n > maxCells {
-		return nil, fmt.Errorf("a chart of %d steps: take longer ones: %w", c.n, fault.ErrTooLarge)
+		return nil, fault.Because(fault.ErrTooLarge, fault.ChartSteps, c.n)
 	}
 	c.first = spec.Start - spec.Step*int64(1+c.pre)
 	return c, nil
@@ -227,7 +226,7 @@ func (c *Chart) row(lset labels.Labels) (*row, error) {
 		}
 	}
 	if (len(c.rows)+1)*c.n > maxCells {
-		return nil, fmt.Errorf("a chart of more than %d series with %d steps: choose fewer series, or longer steps: %w", len(c.rows), c.n, fault.ErrTooLarge)
+		return nil, fault.Because(fault.ErrTooLarge, fault.ChartSeries, len(c.rows), c.n)
 	}
 	// A block's labels point into its file.
 	r := &row{labels: lset.Copy(), steps: make([]bucket, c.n)}

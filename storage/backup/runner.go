@@ -2,7 +2,6 @@ package backup
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -94,12 +93,12 @@ func (r *Runner) one(ctx context.Context) {
 // when the server was given no folder for it.
 func (r *Runner) Begin() error {
 	if r.opts.To == nil {
-		return fmt.Errorf("the server was started without --backup-dir, a folder for backups, or --backup-bucket: %w", fault.ErrInvalid)
+		return fault.Because(fault.ErrInvalid, fault.BackupNowhere)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.status.Running {
-		return fmt.Errorf("a backup is being made since %s: %w", r.status.StartedAt.Format(time.RFC3339), fault.ErrConflict)
+		return fault.Because(fault.ErrConflict, fault.BackupRunning, r.status.StartedAt.Format(time.RFC3339))
 	}
 	r.status.Running, r.status.StartedAt, r.status.Error, r.status.Progress = true, r.opts.Now().UTC(), "", Progress{Step: "waiting"}
 	r.asked <- struct{}{} // has room: none is running

@@ -63,7 +63,7 @@ func (s *Store) Surroundings(ctx context.Context, a Around) (out Surroundings, e
 		return out, err
 	}
 	if len(out.Lines) == 0 {
-		return out, fmt.Errorf("context of a line: no line at %s in stream %s: %w", a.Time.Format(time.RFC3339Nano), a.StreamID, fault.ErrNotFound)
+		return out, fault.Because(fault.ErrNotFound, fault.LineGone)
 	}
 	if a.Container {
 		filter = containerFilter(out.Lines[0])

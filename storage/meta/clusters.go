@@ -87,7 +87,7 @@ func (db *DB) DeleteCluster(ctx context.Context, id string) error {
 			return err
 		}
 		if n == 0 {
-			return fmt.Errorf("cluster %q: %w", id, fault.ErrNotFound)
+			return fault.Because(fault.ErrNotFound, fault.Missing, "cluster", id)
 		}
 		_, err = tx.exec("delete the cluster's tokens", "DELETE FROM tokens WHERE cluster = ?", id)
 		if err != nil {

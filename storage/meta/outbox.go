@@ -226,7 +226,7 @@ func (tx *Tx) Resend(id string, now, giveUp time.Time) error {
 	n, err := tx.exec("resend", `UPDATE outbox SET state = 'pending', next_at = ?, give_up_at = ?, done_at = NULL WHERE id = ?`,
 		millis(now), millis(giveUp), id)
 	if err == nil && n == 0 {
-		err = fmt.Errorf("notification %q: %w", id, fault.ErrNotFound)
+		err = fault.Because(fault.ErrNotFound, fault.Missing, "notification", id)
 	}
 	return err
 }

@@ -144,7 +144,7 @@ func (tx *Tx) UpdateResource(r Resource) (int64, error) {
 		return 0, err
 	}
 	if n == 0 {
-		return 0, fmt.Errorf("%s: revision %d is not the current one: %w", what, r.Revision, fault.ErrConflict)
+		return 0, fault.Because(fault.ErrConflict, fault.Changed, r.Kind, r.Name)
 	}
 	return r.Revision + 1, tx.remember(r.ID)
 }
@@ -160,7 +160,7 @@ func (tx *Tx) RemoveResource(r Resource, at time.Time, by string) error {
 		return err
 	}
 	if n == 0 {
-		return fmt.Errorf("%s: it was changed meanwhile: %w", what, fault.ErrConflict)
+		return fault.Because(fault.ErrConflict, fault.Changed, r.Kind, r.Name)
 	}
 	return tx.DeleteResource(r.Kind, r.Project, r.Name)
 }
@@ -169,7 +169,7 @@ func (tx *Tx) RemoveResource(r Resource, at time.Time, by string) error {
 func (tx *Tx) DeleteResource(kind, project, name string) error {
 	n, err := tx.exec("delete "+kind, "DELETE FROM resources WHERE kind = ? AND project = ? AND name = ?", kind, project, name)
 	if err == nil && n == 0 {
-		err = fmt.Errorf("%s %q: %w", kind, name, fault.ErrNotFound)
+		err = fault.Because(fault.ErrNotFound, fault.Missing, kind, name)
 	}
 	return err
 }

@@ -1,7 +1,6 @@
 package meta
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -18,7 +17,7 @@ func (tx *Tx) SpendTicket(id string, expires, now time.Time) error {
 		return err
 	}
 	if spent {
-		return fmt.Errorf("this link was used already: %w", fault.ErrConflict)
+		return fault.Because(fault.ErrConflict, fault.LinkUsed)
 	}
 	_, err = tx.exec("spend a ticket", "INSERT INTO spent_tickets (id, expires_at) VALUES (?, ?)", id, expires.UnixMilli())
 	return err

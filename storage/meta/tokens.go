@@ -81,7 +81,7 @@ func (db *DB) DeleteToken(ctx context.Context, id string) error {
 	return db.Update(ctx, func(tx *Tx) error {
 		n, err := tx.exec("delete token", "DELETE FROM tokens WHERE id = ?", id)
 		if err == nil && n == 0 {
-			err = fmt.Errorf("token %q: %w", id, fault.ErrNotFound)
+			err = fault.Because(fault.ErrNotFound, fault.Missing, "token", id)
 		}
 		return err
 	})

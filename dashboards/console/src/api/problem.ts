@@ -52,11 +52,20 @@ export function problemOf(status: number, body: string): RequestError {
   const fields = Array.isArray(parsed.errors)
     ? parsed.errors.filter(isRecord).flatMap((e) => {
         const message = text(e.message);
-        return message === undefined ? [] : [{ location: text(e.location) ?? "", message }];
+        return message === undefined ? [] : [{ location: text(e.location) ?? "", message: refusal(e, message) }];
       })
     : [];
-  const said = fields.map((f) => [f.location, f.message].filter(Boolean).join(": "));
-  const message = [text(parsed.detail) ?? text(parsed.error) ?? text(parsed.title), ...said].filter(Boolean).join("; ");
+  const wrong = fields.map((f) => [f.location.replace(/^body\./, ""), f.message].filter(Boolean).join(": "));
+  const said = text(parsed.detail) ?? text(parsed.error) ?? text(parsed.title);
   const code = text(parsed.code) ?? text(parsed.errorType) ?? "http";
-  return new RequestError(message ? server.problem(code, message) : fallback, status, code, fields, parsed.current);
+  const message = said === undefined ? wrong.join("; ") : parsed.reason === undefined ? server.problem(code, said, wrong) : refusal(parsed, said);
+  return new RequestError(message || fallback, status, code, fields, parsed.current);
+}
+
+/** What was said, in the page's language where the server names the sentence. */
+function refusal(of: Record<string, unknown>, said: string): string {
+  const reason = text(of.reason);
+  if (reason === undefined) return said;
+  const params = isRecord(of.params) ? Object.entries(of.params).flatMap(([name, value]) => (typeof value === "string" ? [[name, value] as const] : [])) : [];
+  return server.refusal(reason, Object.fromEntries(params), said);
 }

@@ -2,6 +2,7 @@ import { Skeleton } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import type { Alert } from "@/api/types";
 import { incidents as m } from "@/i18n/incidents";
+import { server } from "@/i18n/server";
 import { causeWords, incidentState } from "@/parts/incidents/model";
 import { Card, Section } from "@/ui/Bits";
 import { clock, duration, instant } from "@/ui/format";
@@ -44,7 +45,7 @@ export function Similar({ incident, alert: a }: { incident: string; alert: Alert
                 <li key={i.id}>
                   <StateIcon state={incidentState(i)} />
                   <Link to="/incidents/$id" params={{ id: i.id }}>
-                    {i.title}
+                    {server.alert(i.title)}
                   </Link>
                   <span className={classes.quiet}>
                     {clock(start, now)} · {duration((instant(i.ended_at) ?? now) - start)}

@@ -3,6 +3,7 @@ import { getRouteApi, Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import type { Alert } from "@/api/types";
 import { incidents as m } from "@/i18n/incidents";
+import { server } from "@/i18n/server";
 import { ChartPanel } from "@/parts/charts/ChartPanel";
 import { chartStep } from "@/parts/charts/queries";
 import type { Mark } from "@/parts/charts/Plot";
@@ -50,7 +51,7 @@ export function IncidentPage() {
           {m.title}
         </Link>,
       ]}
-      title={d?.incident.title ?? m.one}
+      title={d ? server.alert(d.incident.title) : m.one}
       state={state === "idle" ? "ok" : state}
       loading={!d && !detail.error}
       sentence={
@@ -280,7 +281,7 @@ function AlertCard({ alert: a }: { alert: Alert }) {
           <span className={classes.quiet}>{whenWords(a.started_at, a.ended_at, now, (s) => clock(s, now))}</span>
           {a.stale ? <StateLabel state="stale">{m.detail.stale}</StateLabel> : null}
         </div>
-        <p className={classes.explanation}>{a.explanation}</p>
+        <p className={classes.explanation}>{server.alert(a.explanation)}</p>
         {a.conditions.map((c) => (
           <p key={c.metric || c.expr || c.query} className={classes.quiet}>
             {c.expr || c.query ? m.detail.exprCondition(c.expr || c.query || "", byUnit(c.value, c.unit)) : m.detail.condition(c.statistic, c.period, c.metric, byUnit(c.value, c.unit), c.op, byUnit(c.threshold, c.unit), c.need, c.of)}
@@ -294,7 +295,7 @@ function AlertCard({ alert: a }: { alert: Alert }) {
                 {value}
               </a>
             ) : (
-              value
+              server.alert(value)
             )}
           </p>
         ))}

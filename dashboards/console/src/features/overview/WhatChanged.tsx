@@ -4,6 +4,7 @@ import { useMemo } from "react";
 import type { Row } from "@/api/logsql";
 import type { Incident } from "@/api/types";
 import { overview as m } from "@/i18n/overview";
+import { server } from "@/i18n/server";
 import { NodeLink, WorkloadLink } from "@/parts/objects/links";
 import { useIncidents } from "@/parts/queries";
 import { Card, Section } from "@/ui/Bits";
@@ -40,7 +41,7 @@ export function WhatChanged({ several }: { several: boolean }) {
                 <li key={c.key}>
                   <time className={classes.quiet}>{clock(c.at, now)}</time>
                   <span className={classes.changeKind}>{c.incident ? <StateIcon state={c.ended ? "ok" : stateOf(c.incident.severity)} size={14} /> : null}{c.kind}</span>
-                  <span className={classes.changeText}>{c.incident ? <Link to="/incidents/$id" params={{ id: c.incident.id }}>{c.incident.title}</Link> : c.row ? <Of row={c.row} /> : null}</span>
+                  <span className={classes.changeText}>{c.incident ? <Link to="/incidents/$id" params={{ id: c.incident.id }}>{server.alert(c.incident.title)}</Link> : c.row ? <Of row={c.row} /> : null}</span>
                   {several ? <span className={classes.quiet}>{c.cluster}</span> : null}
                 </li>
               ))}

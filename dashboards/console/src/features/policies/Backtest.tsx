@@ -2,6 +2,7 @@ import { Button, Progress, SegmentedControl } from "@mantine/core";
 import { IconPlayerPlay, IconPlayerStop } from "@tabler/icons-react";
 import { useState } from "react";
 import { policies as m } from "@/i18n/policies";
+import { server } from "@/i18n/server";
 import { useBacktest } from "@/parts/policies/queries";
 import { Card, Section } from "@/ui/Bits";
 import { byUnit, clock, duration, instant, percent } from "@/ui/format";
@@ -168,7 +169,7 @@ function Lanes({ own, old, start, end }: { own: readonly Lane[]; old: readonly L
     (lane?.bars ?? []).map((b) => {
       const severity = m.severity[b.severity] ?? b.severity;
       const words = `${kind === "" ? "" : `${kind}: `}${m.backtest.alert(severity, clock(b.from, now), b.open ? m.backtest.open : duration(b.to - b.from), byUnit(b.peak, b.unit))}`;
-      return <span key={`${b.from} ${b.severity}`} role="img" aria-label={words} title={`${words}\n${b.explanation}`} className={classes.bar} data-severity={b.severity} style={{ left: `${at(b.from)}%`, width: `max(3px, ${at(b.to) - at(b.from)}%)` }} />;
+      return <span key={`${b.from} ${b.severity}`} role="img" aria-label={words} title={`${words}\n${server.alert(b.explanation)}`} className={classes.bar} data-severity={b.severity} style={{ left: `${at(b.from)}%`, width: `max(3px, ${at(b.to) - at(b.from)}%)` }} />;
     });
   return (
     <div className={classes.lanes} role="list" aria-label={m.backtest.lanes}>

@@ -4,6 +4,7 @@ import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { components } from "@/api/schema";
 import { policies as m } from "@/i18n/policies";
+import { server } from "@/i18n/server";
 import { useLookBack, usePresets } from "@/parts/policies/queries";
 import { type Column, DataTable } from "@/ui/DataTable";
 import { count, percent } from "@/ui/format";
@@ -62,7 +63,7 @@ export function Presets({ sort, onSort }: { sort: string | undefined; onSort: (s
 }
 
 function presetColumns(results: ReadonlyMap<string, Replay>, busy: string | undefined, set: (name: string, enabled: boolean) => void): Column<Preset>[] {
-  const reasons = (p: Preset) => [...p.reasons, ...(p.managedBy && p.managedBy !== "preset" ? [m.presets.yours(p.managedBy)] : []), ...(p.explains.length > 0 ? [m.presets.explains(p.explains.join(", "))] : [])].join("; ");
+  const reasons = (p: Preset) => [...p.reasons.map(server.alert), ...(p.managedBy && p.managedBy !== "preset" ? [m.presets.yours(p.managedBy)] : []), ...(p.explains.length > 0 ? [m.presets.explains(p.explains.join(", "))] : [])].join("; ");
   return [
     {
       id: "state",
@@ -78,17 +79,17 @@ function presetColumns(results: ReadonlyMap<string, Replay>, busy: string | unde
       width: "minmax(170px, 1.6fr)",
       phoneWidth: "minmax(0, 1fr)",
       wraps: true,
-      sort: (p) => p.title,
+      sort: (p) => server.alert(p.title),
       cell: (p) =>
         p.state === "deleted" ? (
-          p.title
+          server.alert(p.title)
         ) : (
           <Link to="/policies/$name" params={{ name: p.name }} title={p.name}>
-            {p.title}
+            {server.alert(p.title)}
           </Link>
         ),
     },
-    { id: "symptom", header: m.presets.symptom, wide: true, width: "minmax(200px, 3fr)", cell: (p) => <span title={p.symptom}>{p.symptom}</span> },
+    { id: "symptom", header: m.presets.symptom, wide: true, width: "minmax(200px, 3fr)", cell: (p) => <span title={server.alert(p.symptom)}>{server.alert(p.symptom)}</span> },
     { id: "objects", header: m.presets.objects, numeric: true, wide: true, width: "80px", sort: (p) => p.selected, cell: (p) => count(p.selected) },
     {
       id: "week",
@@ -101,7 +102,7 @@ function presetColumns(results: ReadonlyMap<string, Replay>, busy: string | unde
       sort: (p) => results.get(p.name)?.incidentCount,
       cell: (p) => {
         const r = results.get(p.name);
-        return r === undefined ? "" : r.reason ? <span title={r.reason}>–</span> : m.presets.weekValue(r.incidentCount, r.messageCount);
+        return r === undefined ? "" : r.reason ? <span title={server.alert(r.reason)}>–</span> : m.presets.weekValue(r.incidentCount, r.messageCount);
       },
     },
     { id: "why", header: m.presets.why, wide: true, width: "minmax(120px, 2fr)", cell: (p) => <span title={reasons(p)}>{reasons(p)}</span> },

@@ -2,6 +2,7 @@ import { Skeleton } from "@mantine/core";
 import { useEffect } from "react";
 import { RequestError } from "@/api/problem";
 import { policies as m } from "@/i18n/policies";
+import { server } from "@/i18n/server";
 import { Card, Section } from "@/ui/Bits";
 import { byUnit, clock, instant } from "@/ui/format";
 import { useNow } from "@/ui/now";
@@ -58,13 +59,13 @@ export function TryNow({ draft, ready, onWrong }: { draft: Draft; ready: boolean
                 {bad.slice(0, shown).map((o) => (
                   <li key={JSON.stringify([o.object, o.dimensions])}>
                     <StateLabel state={o.severity ?? "info"}>{objectName(o.object, o.dimensions, m.trial.in)}</StateLabel>
-                    <span className={classes.quiet}>{o.explanation ?? o.conditions.map((c) => byUnit(c.value, c.unit)).join(", ")}</span>
+                    <span className={classes.quiet}>{o.explanation ? server.alert(o.explanation) : o.conditions.map((c) => byUnit(c.value, c.unit)).join(", ")}</span>
                   </li>
                 ))}
                 {bad.length > shown ? <li className={classes.quiet}>{m.trial.more(bad.length - shown)}</li> : null}
               </ul>
             ) : null}
-            {[...(status.reasons ?? []), ...trials.flatMap((t) => (t.reason ? [`${t.cluster}: ${t.reason}`] : []))].map((r) => (
+            {[...(status.reasons ?? []).map(server.alert), ...trials.flatMap((t) => (t.reason ? [`${t.cluster}: ${server.alert(t.reason)}`] : []))].map((r) => (
               <p key={r} className={classes.quiet}>
                 {r}
               </p>

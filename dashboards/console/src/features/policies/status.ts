@@ -1,5 +1,6 @@
 import type { Policy } from "@/api/types";
 import { policies as m } from "@/i18n/policies";
+import { server } from "@/i18n/server";
 import type { State } from "@/ui/state";
 import { dict, isDict, list, str } from "./model";
 
@@ -9,8 +10,8 @@ export function problems(p: Policy): string[] {
   const found: string[] = [];
   for (const key of ["problems", "warnings", "errors", "reasons"]) {
     for (const v of list(status[key])) {
-      if (isDict(v)) found.push([str(v.cluster), str(v.reason) || str(v.message)].filter(Boolean).join(": "));
-      else if (str(v) !== "") found.push(str(v));
+      if (isDict(v)) found.push([str(v.cluster), server.alert(str(v.reason) || str(v.message))].filter(Boolean).join(": "));
+      else if (str(v) !== "") found.push(server.alert(str(v)));
     }
   }
   for (const key of ["error", "lastError", "last_error", "message"]) if (str(status[key]) !== "") found.push(str(status[key]));

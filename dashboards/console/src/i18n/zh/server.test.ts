@@ -1,4 +1,6 @@
 import { describe, expect, it } from "vitest";
+import api from "../../../../../api/openapi.json?raw";
+import presets from "../../../../../alerting/preset/presets.yaml?raw";
 import reference from "../../../../../docs/reference/metrics.md?raw";
 import { zh } from "./server";
 
@@ -35,6 +37,52 @@ describe("the catalogue, as its reference has it", () => {
 });
 
 it("says of an error which kind it is, and leaves the rest as it was said", () => {
-  expect(zh.problem("not_found", 'policy "x": not found')).toBe('未找到：policy "x": not found');
+  expect(zh.problem("not_found", 'policy "x": not found')).toBe('未找到：“policy "x": not found”');
+  expect(zh.problem("invalid", "policy: a: is required; b: is required", ["a: 必填", "b: 必填"])).toBe("输入无效：a: 必填；b: 必填");
   expect(zh.problem("teapot", "short and stout")).toBe("short and stout");
+});
+
+describe("why something is refused", () => {
+  const names = (sentence: string) => [...sentence.matchAll(/\{\w+\}/g)].map((found) => found[0]).sort();
+  const wrong = (JSON.parse(api) as { components: { schemas: { Wrong: { properties: { reason: { enum: string[]; "x-sentences": Record<string, string> } } } } } }).components.schemas.Wrong.properties.reason;
+
+  it("has each sentence that the server knows", () => expect(wrong.enum.length).toBeGreaterThan(100));
+  it.each(wrong.enum)("%s", (reason) => {
+    const english = wrong["x-sentences"][reason] ?? "";
+    const chinese = zh.refusal(reason, {}, "");
+    expect(english).not.toBe("");
+    expect(chinese).toMatch(/[\u4e00-\u9fff]/);
+    expect(names(chinese)).toEqual(names(english));
+  });
+
+  it("names what it is about", () => {
+    expect(zh.refusal("exists", { kind: "Board", name: "target" }, "")).toBe('看板 "target" 已存在');
+    expect(zh.refusal("required_for", { what: "type slack" }, "")).toBe("slack 类型时必填");
+  });
+  it("stays as it was said where there is no such sentence", () => expect(zh.refusal("teapot", {}, "short and stout")).toBe("short and stout"));
+});
+
+describe("what alerts and policies say", () => {
+  const of = (key: string) => [...presets.matchAll(new RegExp(`^${key}: (.+)$`, "gm"))].map((found) => (found[1] ?? "").replace(/^"(.*)"$/, "$1"));
+  it.each([["titles", of("title")], ["symptoms", of("symptom")]])("has the presets' %s in Chinese", (_, english) => {
+    expect(english.length).toBeGreaterThan(30);
+    expect(english.filter((e) => !/[\u4e00-\u9fff]/.test(zh.alert(e)))).toEqual([]);
+  });
+
+  it.each([
+    ["node worker-03: CPU used above 90 %", "节点 worker-03：CPU 使用量高于 90 %"],
+    ["legacy-sync in platform: Replicas missing above 0", "platform 的 legacy-sync：缺少副本高于 0"],
+    ["train-embeddings in ml: not ready", "ml 的 train-embeddings：未就绪"],
+    ["service legacy-sync in platform: Service without ready pods", "platform 的服务 legacy-sync：Service 没有就绪的 Pod"],
+    ["cluster a: CPU requested will be above 90 % in 4h", "集群 a：CPU 请求量将在 4h 内高于 90 %"],
+    ["avg over 1m was 94.91, 96.22 % in the last 2 periods; warning above 90 %", "最近 2 个周期，1m 的平均值为 94.91, 96.22 %；高于 90 % 为警告"],
+    ["the expression was 1 in the last period; warning while it has a result", "最近 1 个周期，表达式的值为 1；有结果即为警告"],
+    ["min over 1m was 1 in the last period; warning above 0; and max over 1m was 2 in the last period; warning equal to 2", "最近 1 个周期，1m 的最小值为 1；高于 0 为警告；最近 1 个周期，1m 的最大值为 2；等于 2 为警告"],
+    ["At 2026-11-28T12:00:00Z avg over 1m was 3 % in the last period; warning needs 5 of 5 above 90 %, and 0 are. So it was ok and stayed so.", "2026-11-28T12:00:00Z；最近 1 个周期，1m 的平均值为 3 %；警告需要 5 个中有 5 个高于 90 %，现有 0 个；原本正常，仍然正常"],
+    ["the value is normal again: avg over 1m was 3 % in the last 2 periods", "值恢复正常：最近 2 个周期，1m 的平均值为 3 %"],
+    ["selects nothing that has values", "选中的对象都没有值"],
+    ["not evaluated on simulated: metric k8s_node_clock_offset is not available there: only a collector on the node shows the node's clock", "未在 simulated 上评估：那里没有指标 k8s_node_clock_offset：只有节点上的采集器才能看到节点时钟"],
+  ])("%s", (english, chinese) => expect(zh.alert(english)).toBe(chinese));
+
+  it("stays as it was said where a part of it is not known", () => expect(zh.alert("queue of my own: Depth of it, somehow")).toBe("queue of my own: Depth of it, somehow"));
 });

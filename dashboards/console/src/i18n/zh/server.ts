@@ -1,4 +1,6 @@
 import type { server } from "../server";
+import { alertWords } from "./alerts";
+import { refusal } from "./faults";
 import { helps } from "./metrics";
 
 const titles: Record<string, string> = {
@@ -151,8 +153,14 @@ const problems: Record<string, string> = {
 export const zh: typeof server = {
   title: (english) => titles[english] ?? english,
   help: (english) => helps[english] ?? english,
-  problem: (code, said) => (problems[code] === undefined ? said : `${problems[code]}：${said}`),
+  problem: (code, said, wrong) => {
+    const kind = problems[code];
+    if (wrong !== undefined && wrong.length > 0) return `${kind ?? said}：${wrong.join("；")}`;
+    return kind === undefined ? said : `${kind}：“${said}”`;
+  },
+  refusal: (reason, params, said) => refusal(reason, params) ?? said,
   why: (english) => whys[english] ?? english,
+  alert: (english) => alertWords(english, (t) => titles[t], (w) => whys[w] ?? w) ?? english,
   sentence: (english) => {
     // "No data for 12 min; as last seen, all 3 workloads are healthy": the first is one part, though it has the mark that joins them.
     const all = english.replace(/^(No data for [^;]+); as last seen, /, "$1, as last seen; ").split("; ").map(part);

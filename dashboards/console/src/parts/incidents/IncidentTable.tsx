@@ -3,6 +3,7 @@ import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { Incident } from "@/api/types";
 import { incidents as m } from "@/i18n/incidents";
+import { server } from "@/i18n/server";
 import { clock, duration, instant } from "@/ui/format";
 import { type Column, DataTable } from "@/ui/DataTable";
 import { useNow } from "@/ui/now";
@@ -47,7 +48,7 @@ const selectColumn = (ids: ReadonlySet<string>, toggle: (id: string) => void): C
   header: "",
   width: "36px",
   phoneWidth: "32px",
-  cell: (i) => <Checkbox size="xs" aria-label={m.table.select(i.title)} checked={ids.has(i.id)} disabled={i.ended_at !== null} onChange={() => toggle(i.id)} />,
+  cell: (i) => <Checkbox size="xs" aria-label={m.table.select(server.alert(i.title))} checked={ids.has(i.id)} disabled={i.ended_at !== null} onChange={() => toggle(i.id)} />,
 });
 
 function incidentColumns(now: number): Column<Incident>[] {
@@ -69,7 +70,7 @@ function incidentColumns(now: number): Column<Incident>[] {
       sort: (i) => i.title,
       cell: (i) => (
         <Link to="/incidents/$id" params={{ id: i.id }}>
-          <span title={i.title}>{i.title}</span>
+          <span title={server.alert(i.title)}>{server.alert(i.title)}</span>
         </Link>
       ),
     },

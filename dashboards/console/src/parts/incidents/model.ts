@@ -1,11 +1,12 @@
 import type { Incident } from "@/api/types";
 import { incidents as m } from "@/i18n/incidents";
+import { server } from "@/i18n/server";
 import { rank, type State, stateOf } from "@/ui/state";
 
 export const incidentState = (i: Incident): State => (i.ended_at === null ? stateOf(i.severity) : "idle");
 
 /** What a search of incidents looks at. */
-export const incidentText = (i: Incident): string => [i.title, i.severity, i.cluster.id, i.cluster.name, ...Object.values(i.labels), i.acknowledged_by ?? "", causeWords(i.cause)].join(" ");
+export const incidentText = (i: Incident): string => [i.title, server.alert(i.title), i.severity, i.cluster.id, i.cluster.name, ...Object.values(i.labels), i.acknowledged_by ?? "", causeWords(i.cause)].join(" ");
 
 /** Active ones first, then the most severe, then the newest. */
 export function worstFirst(incidents: readonly Incident[]): Incident[] {

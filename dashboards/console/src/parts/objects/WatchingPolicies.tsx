@@ -3,6 +3,7 @@ import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { Policy, Watching } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
+import { server } from "@/i18n/server";
 import { usePolicies, useWatching } from "@/parts/queries";
 import { Section } from "@/ui/Bits";
 import { type Column, DataTable } from "@/ui/DataTable";
@@ -47,7 +48,7 @@ export function WatchingPolicies({ place, sort, onSort }: { place: Place; sort: 
         ),
       },
       { id: "looks", header: m.columns.looksAt, width: "170px", phoneWidth: "104px", sort: (r) => r.objects, cell: (r) => (r.level === level ? m.policies.looksAt(r.objects, r.level) : m.policies.inside(r.objects, r.level)) },
-      { id: "summary", header: m.columns.summary, width: "minmax(200px, 2fr)", wide: true, cell: (r) => <span title={r.policy?.spec.annotations?.summary}>{r.policy?.spec.annotations?.summary ?? ""}</span> },
+      { id: "summary", header: m.columns.summary, width: "minmax(200px, 2fr)", wide: true, cell: (r) => <span title={server.alert(r.policy?.spec.annotations?.summary ?? "")}>{server.alert(r.policy?.spec.annotations?.summary ?? "")}</span> },
     ],
     [level],
   );

@@ -8,6 +8,7 @@ import { useIncidents, usePolicies, useWatching } from "@/parts/queries";
 import { instant } from "@/ui/format";
 import { changeFilter } from "./changes";
 import { eventScope, incidentsOf, levelOfPlace, type Place } from "./place";
+import { server } from "@/i18n/server";
 
 const maxMarks = 60;
 
@@ -15,7 +16,7 @@ const maxMarks = 60;
 export const incidentMarks = (incidents: readonly Incident[]): Mark[] =>
   incidents.flatMap((i): Mark[] => {
     const from = instant(i.started_at);
-    return from === undefined ? [] : [{ kind: "incident", from, to: instant(i.ended_at) ?? Infinity, state: i.severity, label: i.title }];
+    return from === undefined ? [] : [{ kind: "incident", from, to: instant(i.ended_at) ?? Infinity, state: i.severity, label: server.alert(i.title) }];
   });
 
 /** Changes and warnings as moments. */

@@ -1,5 +1,6 @@
 import { Skeleton } from "@mantine/core";
 import { policies as m } from "@/i18n/policies";
+import { server } from "@/i18n/server";
 import { byUnit, clock, instant } from "@/ui/format";
 import { Failure } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
@@ -36,12 +37,12 @@ export function WhyView({ question }: { question: WhyQuestion }) {
           {m.why.asked(`${question.object || question.cluster}${question.dimensions === "" ? "" : ` ${question.dimensions}`}`, time(w.at))}, {m.why.revision(w.revision)}
         </span>
       </p>
-      <p className={classes.words}>{w.words}</p>
-      {w.reason ? <StateLabel state="stale">{w.reason}</StateLabel> : null}
+      <p className={classes.words}>{server.alert(w.words)}</p>
+      {w.reason ? <StateLabel state="stale">{server.alert(w.reason)}</StateLabel> : null}
       {w.conditions.map((c, i) => (
         <section key={i} aria-label={m.why.conditions}>
           <p>
-            {c.words} <b>{c.lacking ? m.why.lacking : c.holds.length > 0 ? c.holds.map((s) => m.why.holds(severity(s))).join(", ") : m.why.holdsNot}</b>
+            {server.alert(c.words)} <b>{c.lacking ? m.why.lacking : c.holds.length > 0 ? c.holds.map((s) => m.why.holds(severity(s))).join(", ") : m.why.holdsNot}</b>
           </p>
           <ol className={classes.windows} aria-label={m.why.windows}>
             {c.windows.slice(0, windowsShown).map((x) => (
