@@ -70,7 +70,7 @@ func (e *Engine) Backtest(ctx context.Context, r meta.Resource, g Range) (policy
 	case c.lines() && e.opts.Lines == nil:
 		return out, fault.Because(fault.ErrUnavailable, fault.LogsNone)
 	case !g.From.Before(g.To):
-		return out, fault.Field{Path: "from", Reason: "must be before to", Value: g.From}
+		return out, fault.Wrong("from", fault.Say(fault.FromBefore), g.From)
 	}
 	var rows []meta.ClusterRow
 	if err := e.opts.Meta.View(ctx, func(tx *meta.Tx) (err error) { rows, err = tx.ListClusters(); return err }); err != nil {

@@ -116,7 +116,7 @@ func (c *compiled) subjectOf(q policy.Question) (subject, error) {
 		} else if q.Object == "" {
 			sub.level = catalogue.Cluster
 		} else {
-			return sub, fault.Field{Path: "object", Reason: "must be level and name, as \"pod shop/cart-1\", for a policy of level promql", Value: q.Object}
+			return sub, fault.Wrong("object", fault.Say(fault.WhyObject), q.Object)
 		}
 	}
 	if _, ok := labelsOf(sub.level, sub.object); !ok {
@@ -125,7 +125,7 @@ func (c *compiled) subjectOf(q policy.Question) (subject, error) {
 		if len(names) > 1 {
 			want = strings.Join(names[1:], "/")
 		}
-		return sub, fault.Field{Path: "object", Reason: "must be " + want + ": the policy is about a " + string(sub.level), Value: q.Object}
+		return sub, fault.Wrong("object", fault.Say(fault.WhyObjectOf, want, sub.level), q.Object)
 	}
 	names := c.dimensions
 	if c.promql() {
@@ -133,12 +133,12 @@ func (c *compiled) subjectOf(q policy.Question) (subject, error) {
 	}
 	for k := range q.Dimensions {
 		if !slices.Contains(names, k) {
-			return sub, fault.Field{Path: "dimensions", Reason: "the policy's metrics have the dimensions " + strings.Join(names, ", "), Value: k}
+			return sub, fault.Wrong("dimensions", fault.Say(fault.WhyDimensions, strings.Join(names, ", ")), k)
 		}
 	}
 	for _, k := range names {
 		if _, ok := q.Dimensions[k]; !ok {
-			return sub, fault.Field{Path: "dimensions", Reason: "each value is judged by itself: say which, as " + k + "=…", Value: nil}
+			return sub, fault.Wrong("dimensions", fault.Say(fault.WhyDimensionNeeded, k), nil)
 		}
 	}
 	sub.dimensions = dimensionsOf(names, func(k string) string { return q.Dimensions[k] })

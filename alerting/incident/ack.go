@@ -79,7 +79,7 @@ func (b *Book) Acknowledge(tx *meta.Tx, now time.Time, id, who, comment string, 
 		until = now.Add(AcknowledgedFor)
 	}
 	if !until.After(now) {
-		return false, fault.Fields{{Path: "until", Reason: "must be in the future", Value: until}}
+		return false, fault.Wrong("until", fault.Say(fault.Future), until)
 	}
 	rows, err := tx.AlertsOf(id)
 	if err != nil {
@@ -127,7 +127,7 @@ func (b *Book) Unacknowledge(tx *meta.Tx, now time.Time, id, who string) (told b
 // Comment adds to the timeline of an incident, open or not.
 func (b *Book) Comment(tx *meta.Tx, now time.Time, id, who, text string) error {
 	if text = strings.TrimSpace(text); text == "" || len(text) > maxComment {
-		return fault.Fields{{Path: "text", Reason: fmt.Sprintf("must be 1 to %d characters", maxComment), Value: len(text)}}
+		return fault.Wrong("text", fault.Say(fault.CharactersBetween, 1, maxComment), len(text))
 	}
 	if _, err := tx.Incident(id); err != nil {
 		return err
@@ -138,7 +138,7 @@ func (b *Book) Comment(tx *meta.Tx, now time.Time, id, who, text string) error {
 // Assign says who takes care of an incident; empty: nobody does.
 func (b *Book) Assign(tx *meta.Tx, now time.Time, id, who, assignee string) error {
 	if assignee = strings.TrimSpace(assignee); len(assignee) > 253 {
-		return fault.Fields{{Path: "assignee", Reason: "must be at most 253 characters", Value: len(assignee)}}
+		return fault.Wrong("assignee", fault.Say(fault.CharactersAtMost, 253), len(assignee))
 	}
 	inc, err := tx.Incident(id)
 	if err != nil || inc.Assignee == assignee {

@@ -229,7 +229,7 @@ func (h *handlers) statistics(ctx context.Context, in *statisticsQuery) (*body[S
 		in.From = in.To.Add(-30 * 24 * time.Hour)
 	}
 	if !in.From.Before(in.To) {
-		return nil, problem.Error(fault.Fields{{Path: "from", Reason: "must be before to", Value: in.From}})
+		return nil, problem.Error(fault.Wrong("from", fault.Say(fault.FromBefore), in.From))
 	}
 	out := &body[Statistics]{}
 	err := h.Store.View(ctx, func(tx *meta.Tx) error {

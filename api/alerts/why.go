@@ -29,7 +29,7 @@ func (h *handlers) why(ctx context.Context, in *whyQuery) (*body[policy.Why], er
 		return nil, problem.Error(err)
 	}
 	if in.Cluster == "" {
-		return nil, problem.Error(fault.Field{Path: "query.cluster", Reason: "is required"})
+		return nil, problem.Error(fault.Wrong("query.cluster", fault.Say(fault.Required), nil))
 	}
 	now := h.now()
 	q := policy.Question{Cluster: in.Cluster, Object: in.Object, At: in.At}
@@ -37,14 +37,14 @@ func (h *handlers) why(ctx context.Context, in *whyQuery) (*body[policy.Why], er
 		q.At = now
 	}
 	if q.At.After(now) || now.Sub(q.At) > keptFor {
-		return nil, problem.Error(fault.Field{Path: "query.at", Reason: "must be within the last 90 days", Value: in.At})
+		return nil, problem.Error(fault.Wrong("query.at", fault.Say(fault.LookBackFrom, 90), in.At))
 	}
 	if in.Dimensions != "" {
 		q.Dimensions = map[string]string{}
 		for _, part := range strings.Split(in.Dimensions, ",") {
 			k, v, ok := strings.Cut(part, "=")
 			if !ok {
-				return nil, problem.Error(fault.Field{Path: "query.dimensions", Reason: "must be name=value, as mountpoint=/data", Value: part})
+				return nil, problem.Error(fault.Wrong("query.dimensions", fault.Say(fault.WhyDimension), part))
 			}
 			q.Dimensions[k] = v
 		}

@@ -187,7 +187,7 @@ func (h *handlers) replace(ctx context.Context, in *documentAt) (*answer, error)
 		return nil, problem.Error(err)
 	}
 	if b.Metadata.Name != in.Name {
-		return nil, problem.Error(fault.Fields{{Path: "metadata.name", Reason: fmt.Sprintf("must be %q, as in the address; a name cannot be changed", in.Name), Value: b.Metadata.Name}})
+		return nil, problem.Error(fault.Fields{fault.Wrong("metadata.name", fault.Say(fault.NameFixed, in.Name), b.Metadata.Name)})
 	}
 	spec, err := json.Marshal(b.Spec)
 	if err != nil {

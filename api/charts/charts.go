@@ -116,7 +116,7 @@ func chart(ctx context.Context, source Source, in *input) (*Chart, error) {
 		spec.Statistic = statisticOf(name)
 	}
 	if spec.Step > 0 && (spec.End-spec.Start)/spec.Step >= maxPoints {
-		return nil, fault.Field{Path: "step_seconds", Reason: fmt.Sprintf("must be longer: at most %d values are given of a line", maxPoints), Value: in.Step}
+		return nil, fault.Wrong("step_seconds", fault.Say(fault.StepShort, maxPoints), in.Step)
 	}
 	answer, err := source.Chart(ctx, spec)
 	if err != nil {

@@ -183,7 +183,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		fail(w, r, rt, err)
 	case p.limit > h.opts.MaxRows:
-		fail(w, r, rt, fault.Field{Path: "limit", Reason: fmt.Sprintf("must be at most %d; narrow the time range, or download it from /apis/crowsnest.dev/v1/logs/download", h.opts.MaxRows), Value: p.limit})
+		fail(w, r, rt, fault.Wrong("limit", fault.Say(fault.RowsAtMost, h.opts.MaxRows), p.limit))
 	case rt.live:
 		if !h.tails.TryAcquire(1) {
 			h.metrics.refused.WithLabelValues(refusedTails).Inc()

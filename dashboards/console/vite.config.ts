@@ -63,5 +63,7 @@ export default defineConfig({
     environment: "node",
     css: false,
     restoreMocks: true,
+    // A machine that does much else at a time takes long to load what a test needs.
+    testTimeout: 60_000,
   },
 });

@@ -211,11 +211,20 @@ const (
 
 	// Lists, backtests.
 
-	Cursor          Code = "cursor"
-	BacktestNothing Code = "backtest_nothing"
-	BacktestFrom    Code = "backtest_from"
-	LookBackFrom    Code = "look_back_from"
-	PresetUnknown   Code = "preset_unknown"
+	Cursor             Code = "cursor"
+	BacktestNothing    Code = "backtest_nothing"
+	BacktestFrom       Code = "backtest_from"
+	FromBefore         Code = "from_before"
+	Future             Code = "future"
+	WhyObject          Code = "why_object"
+	WhyObjectOf        Code = "why_object_of"
+	WhyDimension       Code = "why_dimension"
+	WhyDimensions      Code = "why_dimensions"
+	WhyDimensionNeeded Code = "why_dimension_needed"
+	StepShort          Code = "step_short"
+	RowsAtMost         Code = "rows_at_most"
+	LookBackFrom       Code = "look_back_from"
+	PresetUnknown      Code = "preset_unknown"
 
 	// Failures as a whole.
 
@@ -433,11 +442,20 @@ var sentences = map[Code]string{
 	ClusterID:      "must have 1 to 63 characters of a-z, 0-9 and -, beginning and ending with a letter or digit",
 	ClusterOfToken: "is for ingest tokens only",
 
-	Cursor:          "must be next of an answer before",
-	BacktestNothing: "either it or draft is required",
-	BacktestFrom:    "must be before to, and within the last {days} days",
-	LookBackFrom:    "must be within the last {days} days",
-	PresetUnknown:   "there is no such preset",
+	Cursor:             "must be next of an answer before",
+	BacktestNothing:    "either it or draft is required",
+	BacktestFrom:       "must be before to, and within the last {days} days",
+	FromBefore:         "must be before to",
+	Future:             "must be in the future",
+	WhyObject:          `must be level and name, as "pod shop/cart-1", for a policy of level promql`,
+	WhyObjectOf:        "must be {what}: the policy is about a {level}",
+	WhyDimension:       "must be name=value, as mountpoint=/data",
+	WhyDimensions:      "the policy's metrics have the dimensions {allowed}",
+	WhyDimensionNeeded: "each value is judged by itself: say which, as {name}=…",
+	StepShort:          "must be longer: at most {max} values are given of a line",
+	RowsAtMost:         "must be at most {max}; narrow the time range, or download it from /apis/crowsnest.dev/v1/logs/download",
+	LookBackFrom:       "must be within the last {days} days",
+	PresetUnknown:      "there is no such preset",
 
 	Missing:          `{kind} "{name}" does not exist`,
 	Gone:             "{what} was deleted at {at}",

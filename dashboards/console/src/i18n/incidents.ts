@@ -148,6 +148,7 @@ export const incidents = messages("incidents", {
     ended: "ended",
     stale: "its source is silent",
     condition: (statistic: string, period: string, metric: string, value: string, op: string, threshold: string, need: number, of: number) => `${statistic} over ${period} of ${metric} is ${value}; ${op} ${threshold} in ${need} of ${of} periods`,
+    annotation: (name: string) => name,
     exprCondition: (expr: string, value: string) => `${expr} is ${value}`,
     policy: "Policy",
     revision: (n: number) => `revision ${n}`,

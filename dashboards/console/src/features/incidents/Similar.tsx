@@ -38,7 +38,7 @@ export function Similar({ incident, alert: a }: { incident: string; alert: Alert
         ) : shown.length === 0 ? (
           <span className={classes.quiet}>{m.detail.noSimilar}</span>
         ) : (
-          <ul className={classes.similar}>
+          <ul className={classes.similar} aria-label={m.detail.similar}>
             {shown.map((i) => {
               const start = instant(i.started_at) ?? now;
               return (

@@ -289,7 +289,7 @@ function AlertCard({ alert: a }: { alert: Alert }) {
         ))}
         {Object.entries(a.annotations).map(([name, value]) => (
           <p key={name}>
-            <span className={classes.quiet}>{name.replace("_url", "")}: </span>
+            <span className={classes.quiet}>{m.detail.annotation(name.replace("_url", ""))}: </span>
             {/^https?:\/\//.test(value) ? (
               <a href={value} target="_blank" rel="noreferrer">
                 {value}

@@ -3,6 +3,9 @@ import type { incidents } from "../incidents";
 
 const count = (n: number, more: boolean): string => `${digits(n)}${more ? " 个或更多" : " 个"}`;
 
+const statistics: Record<string, string> = { avg: "平均值", max: "最大值", min: "最小值", sum: "合计", last: "最新值", increase: "增量" };
+const annotations: Record<string, string> = { summary: "摘要", description: "说明", runbook: "处理手册" };
+
 export const zh: typeof incidents = {
   title: "故障",
   one: "故障",
@@ -148,7 +151,8 @@ export const zh: typeof incidents = {
     theSimilar: "类似的故障",
     ended: "已结束",
     stale: "数据源沉默",
-    condition: (statistic, period, metric, value, op, threshold, need, of) => `${metric} 在 ${period} 内的${statistic}为 ${value}；${of} 个周期中有 ${need} 个 ${op} ${threshold}`,
+    condition: (statistic, period, metric, value, op, threshold, need, of) => `${metric} 在 ${period} 内的${statistics[statistic] ?? statistic}为 ${value}；${of} 个周期中有 ${need} 个 ${op} ${threshold}`,
+    annotation: (name) => annotations[name] ?? name,
     exprCondition: (expr, value) => `${expr} 为 ${value}`,
     policy: "策略",
     revision: (n) => `版本 ${n}`,

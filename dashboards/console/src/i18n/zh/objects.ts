@@ -1,4 +1,5 @@
 import type { objects } from "../objects";
+import { spaced } from "./spaced";
 
 const n = (v: number) => v.toLocaleString("zh-CN");
 const restarts1h = (r: number) => (r > 0 ? `；最近 1 小时容器重启 ${n(r)} 次` : "");
@@ -7,7 +8,7 @@ const kinds: Record<string, string> = { cluster: "集群", node: "节点", names
 
 export const zh: typeof objects = {
   kinds,
-  kindIn: (kind, namespace) => `${namespace} 中的${kinds[kind] ?? kind}`,
+  kindIn: (kind, namespace) => spaced(`${namespace} 中的${kinds[kind] ?? kind}`),
   clusterKind: (kind, version) => `${kind} 集群 ${version}`.trim(),
   tab: (name, namespace) => `${name}（${namespace}）`,
   clusters: "集群",
@@ -26,7 +27,7 @@ export const zh: typeof objects = {
   logsOf: (what) => `${what} 的日志`,
   eventsOf: (what) => `${what} 的事件`,
   incidentsNote: "进行中与历史",
-  noIncident: (kind) => `此${kinds[kind] ?? kind}没有发生过故障。`,
+  noIncident: (kind) => spaced(`此${kinds[kind] ?? kind}没有发生过故障。`),
   filter: "筛选：任意词",
   filterWhat: (what) => `筛选${what}`,
   shown: (v) => `仅显示最差的 ${n(v)} 个：请筛选以查找其他`,
@@ -117,8 +118,8 @@ export const zh: typeof objects = {
   policies: {
     title: "监视它的策略",
     make: "新建策略",
-    looksAt: (v, level) => (v === 0 ? `${kinds[level] ?? level}层级` : v === 1 ? `此${kinds[level] ?? level}` : `${n(v)} 个${kinds[level] ?? level}`),
-    inside: (v, level) => `${n(v)} 个${kinds[level] ?? level}`,
+    looksAt: (v, level) => (v === 0 ? `${kinds[level] ?? level}层级` : v === 1 ? spaced(`此${kinds[level] ?? level}`) : spaced(`${n(v)} 个${kinds[level] ?? level}`)),
+    inside: (v, level) => spaced(`${n(v)} 个${kinds[level] ?? level}`),
     failed: "策略",
     states: { waiting: "未知", idle: "空闲", warning: "告警中", ok: "正常" },
   },

@@ -1,5 +1,6 @@
 import { digits } from "../language";
 import type { policies } from "../policies";
+import { spaced } from "./spaced";
 
 const levels: Record<string, string> = { cluster: "集群", node: "节点", namespace: "命名空间", workload: "工作负载", service: "服务", pod: "Pod", container: "容器", volume: "存储卷", component: "控制面组件", log: "有日志的对象", event: "有事件的对象", promql: "对象" };
 const level = (name: string): string => levels[name] ?? name;
@@ -11,7 +12,7 @@ export const zh: typeof policies = {
   theCatalogue: "指标目录",
   level,
   levelTitle: (name) => (name === "component" ? "控制面" : level(name)),
-  objects: (n, name) => `${digits(n)} 个${level(name)}`,
+  objects: (n, name) => spaced(`${digits(n)} 个${level(name)}`),
   severity: { info: "提示", warning: "警告", critical: "严重" },
   wasSeverity: (severity) => `曾为${severity}`,
   ops: { ">": "高于", ">=": "不低于", "<": "低于", "<=": "不高于", "==": "等于", "!=": "不等于" },
@@ -38,7 +39,7 @@ export const zh: typeof policies = {
     exists: (expr, severity) => `表达式 ${expr} 有结果（${severity}）`,
     or: "，或 ",
     and: "，且 ",
-    any: (name) => `任意${level(name)}`,
+    any: (name) => spaced(`任意${level(name)}`),
     named: (names) => `名为 ${names}`,
     of: (workloads) => `属于 ${workloads}`,
     in: (namespaces) => `位于 ${namespaces}`,
@@ -182,7 +183,7 @@ export const zh: typeof policies = {
     orWhen: "或当",
     andWhen: "且当",
     the: "统计",
-    ofAny: (name) => `任意${level(name)}的`,
+    ofAny: (name) => spaced(`任意${level(name)}的`),
     metric: "指标",
     by: (title, dimensions) => `${title}（按 ${dimensions}）`,
     is: "比较",
@@ -222,7 +223,7 @@ export const zh: typeof policies = {
     workloads: "哪些工作负载",
     anyWorkload: "任意工作负载",
     named: "名称",
-    anyObject: (name) => `任意${level(name)}`,
+    anyObject: (name) => spaced(`任意${level(name)}`),
     butNot: "但不包括",
     noException: "无例外",
     labels: "带有标签",
@@ -247,7 +248,7 @@ export const zh: typeof policies = {
   preview: {
     what: "预览",
     idle: "现在没有匹配且有值的对象：该策略会空转。",
-    now: (objects) => `现在有值的${objects}`,
+    now: (objects) => spaced(`现在有值的${objects}`),
     beyond: (n, severity) => `${n} 个超过${severity}`,
     noValue: (metric) => `此范围内没有“${metric}”的值。`,
     absent: (why) => ` 以下情况没有值：${why}。`,
