@@ -46,7 +46,7 @@ export const keys = {
   maintenances: () => ["maintenances", everyCluster] as const,
   tokens: () => ["tokens", everyCluster] as const,
   policies: () => ["policies", everyCluster] as const,
-  deliveries: (incident: string, state: string) => ["deliveries", everyCluster, incident, state] as const,
+  deliveries: (incident: string, state: string, filter = "") => ["deliveries", everyCluster, incident, state, filter] as const,
   boards: () => ["boards", everyCluster] as const,
   board: (name: string) => ["board", everyCluster, name] as const,
   targets: () => ["targets", everyCluster] as const,

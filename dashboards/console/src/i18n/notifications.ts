@@ -156,6 +156,9 @@ export const notifications = messages("notifications", {
   deliveries: {
     what: "Deliveries",
     states: "state of deliveries",
+    filter: "filter deliveries",
+    filterHint: "Target, incident, error, id",
+    noMatch: "No delivery matches.",
     none: "Nothing has been sent yet.",
     noneOf: (state: string) => `No delivery is ${state}.`,
   },

@@ -1,5 +1,8 @@
-import { Select, Tabs } from "@mantine/core";
+import { Button, Select, Tabs, TextInput } from "@mantine/core";
+import { useDebouncedValue } from "@mantine/hooks";
+import { IconFilter } from "@tabler/icons-react";
 import { getRouteApi } from "@tanstack/react-router";
+import { items } from "@/api/client";
 import { incidents } from "@/i18n/incidents";
 import { notifications as m } from "@/i18n/notifications";
 import { DeliveryTable } from "@/parts/deliveries/DeliveryTable";
@@ -32,7 +35,7 @@ export function NotificationsPage() {
       sentence={targets.data ? (targets.data.length === 0 ? m.nobody : m.sentence(targets.data.length, failing)) : undefined}
     >
       <FirstUse />
-      <Tabs value={tab} onChange={(t) => set({ tab: t === "targets" ? undefined : (t ?? undefined), sort: undefined })} keepMounted={false}>
+      <Tabs value={tab} onChange={(t) => set({ tab: t === "targets" ? undefined : (t ?? undefined), sort: undefined, filter: undefined })} keepMounted={false}>
         <Tabs.List>
           {tabs.map((t) => (
             <Tabs.Tab key={t} value={t}>
@@ -50,7 +53,7 @@ export function NotificationsPage() {
           <Inhibitions {...table} />
         </Tabs.Panel>
         <Tabs.Panel value="deliveries" pt="md">
-          <Deliveries state={search.state} onState={(state) => set({ state })} {...table} />
+          <Deliveries state={search.state} onState={(state) => set({ state })} filter={search.filter ?? ""} onFilter={(filter) => set({ filter: filter === "" ? undefined : filter })} {...table} />
         </Tabs.Panel>
         <Tabs.Panel value="silences" pt="md">
           <Silences {...table} />
@@ -65,15 +68,42 @@ export function NotificationsPage() {
 
 const deliveryStates: readonly DeliveryState[] = ["all", "pending", "delivered", "dead", "superseded", "skipped"];
 
-function Deliveries({ state, onState, sort, onSort }: TableProps & { state: string | undefined; onState: (state: string | undefined) => void }) {
+interface DeliveriesProps extends TableProps {
+  readonly state: string | undefined;
+  readonly onState: (state: string | undefined) => void;
+  readonly filter: string;
+  readonly onFilter: (filter: string) => void;
+}
+
+function Deliveries({ state, onState, filter, onFilter, sort, onSort }: DeliveriesProps) {
   const chosen = deliveryStates.find((s) => s === state) ?? "all";
-  const deliveries = useDeliveries(chosen);
+  // The server searches; it need not do so for each letter.
+  const [words] = useDebouncedValue(filter.slice(0, 500), 200);
+  const deliveries = useDeliveries(chosen, words);
   return (
     <div className={classes.stack}>
-      <Select size="xs" w={180} aria-label={m.deliveries.states} allowDeselect={false} value={chosen} onChange={(s) => onState(s === "all" || s === null ? undefined : s)} data={deliveryStates.map((s) => ({ value: s, label: incidents.deliveries.states[s] ?? s }))} />
+      <div className={classes.filters}>
+        <TextInput size="xs" w={260} aria-label={m.deliveries.filter} placeholder={m.deliveries.filterHint} leftSection={<IconFilter size={14} />} value={filter} onChange={(e) => onFilter(e.currentTarget.value)} />
+        <Select size="xs" w={180} aria-label={m.deliveries.states} allowDeselect={false} value={chosen} onChange={(s) => onState(s === "all" || s === null ? undefined : s)} data={deliveryStates.map((s) => ({ value: s, label: incidents.deliveries.states[s] ?? s }))} />
+      </div>
       <Loaded query={deliveries} what={m.deliveries.what} skeleton={<TableSkeleton rows={8} />}>
-        {(all) => <DeliveryTable deliveries={all} sort={sort} onSort={onSort} withIncident empty={chosen === "all" ? m.deliveries.none : m.deliveries.noneOf(incidents.deliveries.states[chosen] ?? chosen)} />}
+        {(all) => (
+          <DeliveryTable
+            deliveries={all.pages.flatMap(items)}
+            sort={sort}
+            onSort={onSort}
+            withIncident
+            empty={words !== "" ? m.deliveries.noMatch : chosen === "all" ? m.deliveries.none : m.deliveries.noneOf(incidents.deliveries.states[chosen] ?? chosen)}
+          />
+        )}
       </Loaded>
+      {deliveries.hasNextPage ? (
+        <div>
+          <Button size="xs" variant="default" loading={deliveries.isFetchingNextPage} onClick={() => void deliveries.fetchNextPage()}>
+            {incidents.list.more}
+          </Button>
+        </div>
+      ) : null}
     </div>
   );
 }

@@ -1,4 +1,4 @@
-import { keepPreviousData, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { body, client, items } from "@/api/client";
 import { keys } from "@/api/keys";
 import type { components } from "@/api/schema";
@@ -13,10 +13,20 @@ export type Maintenance = Schemas["Maintenance"];
 
 export type DeliveryState = "pending" | "delivered" | "dead" | "superseded" | "skipped" | "all";
 
-export const useDeliveries = (state: DeliveryState) =>
-  useQuery({
-    queryKey: keys.deliveries("", state),
-    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/deliveries", { params: { query: { state, limit: 500 } }, signal }))),
+/** Deliveries page by page, searched by the server, the newest first. */
+export const useDeliveries = (state: DeliveryState, filter = "", limit = 200) =>
+  useInfiniteQuery({
+    queryKey: keys.deliveries("", state, filter),
+    queryFn: ({ pageParam, signal }) =>
+      body(
+        client.GET("/apis/crowsnest.dev/v1/deliveries", {
+          params: { query: { state, limit, ...(filter === "" ? {} : { filter }), ...(pageParam === "" ? {} : { cursor: pageParam }) } },
+          signal,
+        }),
+      ),
+    initialPageParam: "",
+    getNextPageParam: (page) => page.next ?? undefined,
+    placeholderData: keepPreviousData,
     refetchInterval: useRefresh(),
   });
 

@@ -149,6 +149,9 @@ export const zh: typeof notifications = {
   deliveries: {
     what: "投递",
     states: "投递状态",
+    filter: "筛选投递",
+    filterHint: "目标、故障、错误、编号",
+    noMatch: "没有匹配的投递。",
     none: "还没有发送过。",
     noneOf: (state) => `没有${state}的投递。`,
   },
