@@ -160,7 +160,7 @@ async function policyThatFires(p) {
   await row.getByRole("link", { name: "incident" }).click();
   await p.getByRole("button", { name: "Acknowledge", exact: true }).waitFor();
   // It fires on every node, each with an incident of its own.
-  await p.getByRole("list", { name: "Similar ones before" }).getByRole("listitem").first().waitFor({ timeout: patience });
+  await p.getByRole("list", { name: "Similar incidents" }).getByRole("listitem").first().waitFor({ timeout: patience });
   await shot(p, "6-similar");
   const told = await until(() => messages.find((m) => m.type === "incident.firing" && m.incident.acknowledge_url), "a message with a link", patience);
   const incident = p.url();
