@@ -93,7 +93,7 @@ spec: {selector: {app: download}, ports: [{port: 8080}]}
 ---
 ` +
 		accuracyDeployment("fetch", `while :; do wget -q -O /dev/null http://$DOWNLOAD_SERVICE_HOST:8080/file; sleep 0.5; done`, "100m", "32Mi") +
-		accuracyDeployment("restarting", `n=0; while [ $n -lt 45 ]; do `+fmt.Sprintf(spin, 10000)+`sleep 1; n=$((n+1)); done; exit 1`, "100m", "32Mi") +
+		accuracyDeployment("restarting", `while :; do `+fmt.Sprintf(spin, 10000)+`sleep 1; done`, "100m", "32Mi") +
 		accuracyDeployment("oom", `sleep 10; held=$(head -c 60000000 /dev/zero | tr '\0' x); sleep 600`, "100m", "32Mi")
 }
 
@@ -105,7 +105,9 @@ type accuracyPod struct {
 	} `json:"metadata"`
 	Status struct {
 		ContainerStatuses []struct {
-			ContainerID string `json:"containerID"`
+			ContainerID  string `json:"containerID"`
+			Ready        bool   `json:"ready"`
+			RestartCount int    `json:"restartCount"`
 		} `json:"containerStatuses"`
 	} `json:"status"`
 }
@@ -237,14 +239,20 @@ func accuracy(ctx context.Context, b *bench) ([]Result, error) {
 	if table.Rows, err = compareWithKernel(ctx, b, c, server); err != nil {
 		return nil, err
 	}
-	b.say("replacing pods, and beginning the kubelet anew")
+	b.say("restarting a container, replacing pods, and beginning the kubelet anew")
+	if err := restartContainer(ctx, c, "restarting"); err != nil {
+		return nil, err
+	}
 	if _, err := c.Kubectl(ctx, "", "-n", "accuracy", "rollout", "restart", "deployment/steady", "deployment/fetch"); err != nil {
 		return nil, err
 	}
 	if err := c.WaitRolledOut(ctx, "accuracy", 3*time.Minute, "deployment/steady", "deployment/fetch"); err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, time.Minute); err != nil {
+	if err := pause(ctx, time.Minute); err != nil { // enough for rates of the container that began anew
+		return nil, err
+	}
+	if err := restartContainer(ctx, c, "restarting"); err != nil {
 		return nil, err
 	}
 	if err := restartKubelet(ctx, c); err != nil {
@@ -424,6 +432,39 @@ func compareWithKernel(ctx context.Context, b *bench, c *testbed.Cluster, server
 	return rows, nil
 }
 
+// restartContainer kills the processes of a workload's container, and waits until the
+// next instance runs. One that ended by itself, again and again, would be left to wait
+// for minutes, and there would be nothing to see.
+func restartContainer(ctx context.Context, c *testbed.Cluster, app string) error {
+	before, err := podOf(ctx, c, app)
+	if err != nil {
+		return err
+	}
+	_, container, err := groupsOf(before)
+	if err != nil {
+		return err
+	}
+	pids, err := container.PIDs()
+	if err != nil {
+		return fmt.Errorf("processes of %s: %w", app, err)
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("end a process of %s: %w", app, err)
+		}
+	}
+	return testbed.Await(ctx, 2*time.Minute, time.Second, func(ctx context.Context) error {
+		now, err := podOf(ctx, c, app)
+		if err != nil {
+			return err
+		}
+		if st := now.Status.ContainerStatuses[0]; !st.Ready || st.RestartCount == before.Status.ContainerStatuses[0].RestartCount {
+			return fmt.Errorf("the container of %s does not run again yet, after %d restarts", app, st.RestartCount)
+		}
+		return nil
+	})
+}
+
 // restartKubelet ends the kubelet and has the cluster's script start it again.
 func restartKubelet(ctx context.Context, c *testbed.Cluster) error {
 	raw, err := os.ReadFile(filepath.Join(c.State, "pid/kubelet"))
@@ -479,7 +520,10 @@ func spikes(ctx context.Context, server *testbed.Server, since time.Time) (event
 				out.Highest = max(out.Highest, point.V)
 			}
 		}
-		out.Holds = samples > 0 && out.Highest <= e.possible
+		if samples == 0 {
+			return nil, fmt.Errorf("%s of %s has no sample since %s: nothing is measured of %q", e.metric, e.workload, since.Format(time.TimeOnly), e.event)
+		}
+		out.Holds = out.Highest <= e.possible
 		out.Note = fmt.Sprintf("%d samples of %d series. %s", samples, len(series), kubelet)
 		events = append(events, out)
 	}
