@@ -1,16 +1,27 @@
 package component
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"math"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -243,6 +254,89 @@ func TestTargetsAndPods(t *testing.T) {
 	}
 	if len(set.Lacking) != 0 || set.Err != nil {
 		t.Errorf("lacking %v, %v", set.Lacking, set.Err)
+	}
+}
+
+// etcd is shown our certificate, and answers nobody without one. The token goes only
+// to whom the CA vouches for.
+func TestComponentsAreShownWhoAsks(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "collector"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, mine, mine, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile, token := file("cert.pem", "CERTIFICATE", cert), file("key.pem", "EC PRIVATE KEY", raw), filepath.Join(dir, "token")
+	if err := os.WriteFile(token, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	api := server(t, map[string]func(http.ResponseWriter){"/readyz": say(200, "ok")})
+	for name, tc := range map[string]struct {
+		wantsCert, ca, cert bool
+		ready               bool
+		who, token          string
+	}{
+		"with all":              {true, true, true, true, "collector", "Bearer secret"},
+		"without a certificate": {true, true, false, false, "", ""},
+		"nobody vouches for it": {false, false, true, true, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			var who, gotToken string
+			etcd := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				if len(r.TLS.PeerCertificates) > 0 {
+					who = r.TLS.PeerCertificates[0].Subject.CommonName
+				}
+				gotToken = r.Header.Get("Authorization")
+				_, _ = io.WriteString(w, "etcd_server_leader_changes_seen_total 7\n")
+			}))
+			if etcd.TLS = (&tls.Config{}); tc.wantsCert {
+				etcd.TLS.ClientAuth = tls.RequireAnyClientCert
+			}
+			etcd.Config.ErrorLog = log.New(io.Discard, "", 0)
+			etcd.StartTLS()
+			t.Cleanup(etcd.Close)
+			o := DirectOptions{TokenFile: token}
+			if tc.ca {
+				o.CAFile = file("ca.pem", "CERTIFICATE", etcd.Certificate().Raw)
+			}
+			if tc.cert {
+				o.CertFile, o.KeyFile = certFile, keyFile
+			}
+			direct, err := Direct(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u, _ := url.Parse(api.URL)
+			s, err := New(Options{API: u, Client: api.Client(), Direct: direct, Targets: map[string]string{Etcd: etcd.URL}, Now: func() time.Time { return at }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			set := s.Read(t.Context(), at, &state.Snapshot{})[0]
+			c, _ := component(set, Etcd)
+			mu.Lock()
+			defer mu.Unlock()
+			if c.Ready != tc.ready || c.LeaderChanges.OK() != tc.ready || who != tc.who || gotToken != tc.token {
+				t.Errorf("ready %v, figures %v, it saw %q and %q", c.Ready, c.LeaderChanges, who, gotToken)
+			}
+		})
 	}
 }
 
