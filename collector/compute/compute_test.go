@@ -785,7 +785,7 @@ func TestEveryMetricWithItsLabels(t *testing.T) {
 		for _, m := range catalogue.All() {
 			names, has := got[m.Name]
 			should := slices.Contains(places, m.Place)
-			if m.Name == "k8s_node_clock_offset" {
+			if m.Name == "k8s_node_clock_offset_seconds" {
 				should = role == wire.RoleNode // another clock is not the node's
 			}
 			if has != should {

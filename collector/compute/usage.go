@@ -151,6 +151,7 @@ func (c *Computer) podMeasured(p *object.Pod, n *object.Node, containers map[con
 		cpu, mem := specification(p)
 		c.ratio(e, podCPUResource, all.cpu, cpu, cpu > 0)
 		c.ratio(e, podMemResource, all.mem, mem, mem > 0)
+		c.ratio(e, podUsageResource, all.usage, mem, mem > 0)
 	}
 	if !p.HostNetwork {
 		e.keep(podReceive, podTransmit, podPacketsIn, podPacketsOut, podNetErrors)

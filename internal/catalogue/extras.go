@@ -134,7 +134,7 @@ var extras = []Metric{
 		Absent: "the node has no allocatable CPU",
 	},
 	{
-		Name: "k8s_node_rate_mem_request_bytes_node", Title: "Memory requested", Help: "Memory requests of the node's Pending and Running pods, of its allocatable memory.",
+		Name: "k8s_node_rate_mem_request_node", Title: "Memory requested", Help: "Memory requests of the node's Pending and Running pods, of its allocatable memory.",
 		Level: Node, Unit: Percent, Kind: Gauge, Place: ByCluster, From: fromObjects, Statistic: Avg, Chart: Chart{Group: "requests", Max: 100}, Lacking: notElastic,
 		Absent: "the node has no allocatable memory",
 	},
@@ -207,7 +207,7 @@ var extras = []Metric{
 		Lacking: notElastic, LackingOutside: hostOnly, Absent: "the kernel does not track connections",
 	},
 	{
-		Name: "k8s_node_clock_offset", Title: "Clock offset", Help: "By how much the node's clock is ahead of the server's; behind is negative. Known to within half a round trip.",
+		Name: "k8s_node_clock_offset_seconds", Title: "Clock offset", Help: "By how much the node's clock is ahead of the server's; behind is negative. Known to within half a round trip.",
 		Level: Node, Unit: Seconds, Kind: Gauge, Place: ByNode, From: fromHost, Statistic: Max, Chart: Chart{Group: "clock"}, Lacking: notElastic,
 		LackingOutside: "only a collector on the node shows the node's clock", Absent: "the server did not answer yet",
 	},
@@ -616,6 +616,10 @@ var extras = []Metric{
 	{
 		Name: "k8s_pod_rate_mem_no_cache_resource", Title: "Memory of specification", Help: "Working set of the pod, of its specification: its limit, else its request.",
 		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: usageSources, Statistic: Avg, Chart: Chart{Group: "memory_resource", Max: 100}, Absent: "the pod has neither a limit nor a request", Lacking: onlyElastic,
+	},
+	{
+		Name: "k8s_pod_rate_mem_usage_resource", Title: "Memory with cache of specification", Help: "Memory of the pod, page cache included, of its specification: its limit, else its request.",
+		Level: Pod, Unit: Percent, Kind: Gauge, Place: ByNode, From: cacheSources, Statistic: Avg, Chart: Chart{Group: "memory_resource", Max: 100}, Absent: "the pod has neither a limit nor a request", Lacking: onlyElastic,
 	},
 	{
 		Name: PodMemUsage, Title: "Memory with cache", Help: "Memory of the pod's running containers, page cache included. Near the limit for whoever reads files; alerts look at the working set.",

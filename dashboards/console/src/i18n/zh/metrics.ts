@@ -175,6 +175,7 @@ export const helps: Readonly<Record<string, string>> = {
   "Working set of the pod's running containers.": "Pod 运行中容器的工作集。",
   "Working set of the pod, of its memory request.": "Pod 的工作集占其内存请求的比例。",
   "Working set of the pod, of its node's allocatable memory.": "Pod 的工作集占其节点可分配内存的比例。",
+  "Memory of the pod, page cache included, of its specification: its limit, else its request.": "Pod 的内存（含页缓存）占其规格的比例：限额，若无则为请求。",
   "Working set of the pod, of its specification: its limit, else its request.": "Pod 的工作集占其规格的比例：限额，没有则为请求。",
   "Working set of the pods behind the Service.": "Service 之后的 Pod 的工作集。",
   "Working set of the workload's pods, of the allocatable memory of all real nodes.": "工作负载的 Pod 的工作集占所有真实节点可分配内存的比例。",

@@ -14,7 +14,7 @@ const titles: Record<string, string> = {
   "Inodes used": "inode 使用率", "Job duration": "任务时长", "Job failed": "任务失败", "Kubelet answers": "kubelet 可达", "Last end": "上次结束", "Leader changes": "领导者切换", Limits: "限额总量",
   "Load, 1 min": "负载（1 分钟）", "Load, 15 min": "负载（15 分钟）", "Load, 5 min": "负载（5 分钟）", "Log lines": "日志行数", "Log volume": "日志量",
   "Memory (working set)": "内存（工作集）", "Memory limit": "内存限额", "Memory of cluster": "内存占集群", "Memory of limit": "内存占限额", "Memory of node": "内存占节点", "Memory of request": "内存占请求",
-  "Memory of specification": "内存占规格", "Memory requested": "内存请求量", "Memory used": "内存使用量", "Memory used (working set)": "内存使用量（工作集）", "Memory with cache": "内存（含缓存）",
+  "Memory of specification": "内存占规格", "Memory with cache of specification": "内存（含缓存）占规格", "Memory requested": "内存请求量", "Memory used": "内存使用量", "Memory used (working set)": "内存使用量（工作集）", "Memory with cache": "内存（含缓存）",
   "Memory with cache of limit": "内存（含缓存）占限额", "Memory with cache of node": "内存（含缓存）占节点", "Memory with cache of request": "内存（含缓存）占请求",
   "Missing request or limit": "缺少请求或限额", "Network errors": "网络错误", "Network in": "网络流入", "Network out": "网络流出", Nodes: "节点数", "Nodes not ready": "未就绪节点", "OOM kills": "OOM 终止",
   "Packets dropped": "丢包", "Packets in": "流入数据包", "Packets out": "流出数据包", Phase: "阶段", Pods: "Pod 数", "Pods behind it": "后端 Pod 数", "Pods by phase": "各阶段 Pod 数",
