@@ -50,7 +50,7 @@ func (s *Store) Pack(ctx context.Context) (packed int64, err error) {
 	over := s.opts.Now().Add(-s.opts.TombstoneFor).UnixMilli()
 	for _, query := range []string{
 		`SELECT DISTINCT cluster, kind, namespace, name FROM versions WHERE gone = 1 AND valid_to < ? LIMIT ?`,
-		fmt.Sprintf(`SELECT cluster, kind, namespace, name FROM versions WHERE valid_to < ? GROUP BY cluster, kind, namespace, name HAVING count(*) >= %d LIMIT ?`, packFrom),
+		fmt.Sprintf(`SELECT cluster, kind, namespace, name FROM versions WHERE valid_to < ? GROUP BY cluster, kind, namespace, name HAVING count(*) >= %d LIMIT ?`, packFrom), // by versions_object, in its order
 	} {
 		for more := true; more; {
 			n, states, err := s.packSome(ctx, query, over)
@@ -111,7 +111,7 @@ func (s *Store) packOne(ctx context.Context, tx *sql.Tx, o named, over int64) (n
 		run, size = run[:0], 0
 		return err
 	}
-	const its = `FROM versions WHERE cluster = ? AND kind = ? AND namespace = ? AND name = ? AND valid_to < ?`
+	const its = `FROM versions INDEXED BY versions_object WHERE cluster = ? AND kind = ? AND namespace = ? AND name = ? AND valid_to < ?`
 	var found []pastState
 	err = scan(ctx, tx, func(r *sql.Rows) error {
 		var st pastState
