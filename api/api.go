@@ -271,6 +271,7 @@ func (s *Server) routes() {
 	e.POST(wire.PathHistory, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeHistory }))
 	e.POST(wire.PathInventory, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeInventory }))
 	e.GET(wire.PathOwners, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeOwners }))
+	e.GET(wire.PathServices, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeServices }))
 	e.GET(wire.PathPeers, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServePeers }))
 	e.GET(wire.PathControl, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeControl }))
 

@@ -49,6 +49,9 @@ type Inventory interface {
 	Apply(ctx context.Context, cluster string, b *wire.InventoryBatch) error
 	// PodsOn gives the pods that are on a node.
 	PodsOn(cluster, node string) []*object.Pod
+	// ServicesIn gives the Services of namespaces; known is false while they are not all
+	// known.
+	ServicesIn(cluster string, namespaces []string) (services []*object.Service, known bool)
 }
 
 // PathOTLP is where OpenTelemetry's exporters send metrics.
@@ -244,6 +247,32 @@ func (h *Handler) ServeOwners(w http.ResponseWriter, r *http.Request) {
 		}
 		return out
 	})
+}
+
+// ServeServices answers which Services there are in namespaces, so that a node's
+// collector knows by itself of which ones its pods are.
+func (h *Handler) ServeServices(w http.ResponseWriter, r *http.Request) {
+	cluster, err := h.accept(w, r)
+	namespaces := r.URL.Query()["namespace"]
+	if n := len(namespaces); err == nil && (n == 0 || n > wire.MaxServiceNamespaces) {
+		err = fault.Field{Path: "namespace", Reason: fmt.Sprintf("is required as a query parameter, 1 to %d times", wire.MaxServiceNamespaces)}
+	}
+	out := wire.ServicesResponse{Services: []wire.Service{}}
+	if err == nil {
+		services, known := h.opts.Inventory.ServicesIn(cluster, namespaces)
+		if !known {
+			err = fmt.Errorf("the inventory of cluster %q is not complete yet: %w", cluster, fault.ErrUnavailable)
+		}
+		for _, v := range services {
+			out.Services = append(out.Services, wire.Service{Namespace: v.Namespace, Name: v.Name, Selector: v.Selector, Pods: v.Pods})
+		}
+	}
+	if err != nil {
+		h.refuse(w, r, "services", err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(out) // the client is gone; it asks again
 }
 
 // ServePeers answers which nodes a node's collector is to ask.

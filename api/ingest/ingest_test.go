@@ -30,6 +30,7 @@ type stores struct {
 	logs      []*wire.LogBatch
 	inventory []*wire.InventoryBatch
 	pods      []*object.Pod
+	services  []*object.Service // nil while they are not known
 	err       error
 }
 
@@ -58,6 +59,15 @@ func (s *stores) Apply(_ context.Context, cluster string, b *wire.InventoryBatch
 		s.cluster, s.inventory = cluster, append(s.inventory, b)
 	}
 	return s.err
+}
+
+func (s *stores) ServicesIn(_ string, namespaces []string) (out []*object.Service, known bool) {
+	for _, v := range s.services {
+		if slices.Contains(namespaces, v.Namespace) {
+			out = append(out, v)
+		}
+	}
+	return out, s.services != nil
 }
 
 func (s *stores) PodsOn(_, node string) []*object.Pod {
@@ -194,6 +204,39 @@ func TestOwners(t *testing.T) {
 	h.ServeOwners(rec, as(sender, "GET", wire.PathOwners, nil))
 	if rec.Code != 422 {
 		t.Errorf("without a node: %d", rec.Code)
+	}
+}
+
+func TestServices(t *testing.T) {
+	s := &stores{}
+	h, err := New(Options{Inventory: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(query string) *httptest.ResponseRecorder {
+		rec := httptest.NewRecorder()
+		h.ServeServices(rec, as(sender, "GET", wire.PathServices+query, nil))
+		return rec
+	}
+	if rec := ask("?namespace=shop"); rec.Code != 503 {
+		t.Errorf("while the inventory is not complete: %d", rec.Code)
+	}
+	s.services = []*object.Service{
+		{Meta: object.Meta{Namespace: "shop", Name: "cart"}, Selector: map[string]string{"app": "cart"}},
+		{Meta: object.Meta{Namespace: "shop", Name: "by-hand"}, Pods: []string{"a"}}, {Meta: object.Meta{Namespace: "pay", Name: "pay"}},
+	}
+	var got wire.ServicesResponse
+	rec := ask("?namespace=shop&namespace=other")
+	if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Services) != 2 || got.Services[0].Name != "cart" || got.Services[0].Selector["app"] != "cart" || !slices.Equal(got.Services[1].Pods, []string{"a"}) {
+		t.Errorf("got %s", rec.Body)
+	}
+	for _, query := range []string{"", "?" + strings.Repeat("namespace=x&", wire.MaxServiceNamespaces+1)} {
+		if rec := ask(query); rec.Code != 422 {
+			t.Errorf("a question of %d bytes: %d", len(query), rec.Code)
+		}
 	}
 }
 

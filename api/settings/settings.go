@@ -218,7 +218,9 @@ type Raw struct {
 type LogRules struct {
 	Namespaces     []string `json:"namespaces,omitempty" doc:"Patterns of namespaces whose logs are followed, as shop, team-* or !kube-system."`
 	Workloads      []string `json:"workloads,omitempty" doc:"Patterns of workloads, as deployment/cart or !*/noisy."`
+	Services       []string `json:"services,omitempty" doc:"Patterns of Services whose pods' logs are followed, as cart, shop/* or !*-canary; of pods that are of several, one that is left out decides."`
 	Selector       string   `json:"selector,omitempty" doc:"Selector of the pods' labels."`
+	Annotations    string   `json:"annotations,omitempty" doc:"Selector of the pods' annotations that begin with logs.crowsnest.dev/."`
 	Mask           []string `json:"mask,omitempty" doc:"Regular expressions that are masked in lines, beside what is masked anyway."`
 	LinesPerSecond int64    `json:"lines_per_second,omitempty" doc:"What one container may log; the rest is dropped and told in its log."`
 	BytesPerSecond int64    `json:"bytes_per_second,omitempty"`

@@ -142,6 +142,7 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.StringArrayVar(&rules.Mask.Patterns, "log-mask", nil, "regular expression that is masked in lines: its groups or, without any, all that matches; may be repeated")
 	f.StringSliceVar(&rules.Select.Namespaces, "log-namespaces", nil, "namespaces whose logs are followed, as shop,team-* or !kube-system (default all)")
 	f.StringSliceVar(&rules.Select.Workloads, "log-workloads", nil, "workloads whose logs are followed, as deployment/cart,statefulset/* or !*/noisy (default all)")
+	f.StringSliceVar(&rules.Select.Services, "log-services", nil, "Services whose pods' logs are followed, as cart,shop/* or !*-canary; in role node the server tells of which ones a pod is (default all)")
 	f.StringVar(&rules.Select.Labels, "log-selector", "", "selector of labels of pods whose logs are followed")
 	f.StringVar(&rules.Select.Annotations, "log-annotations", "", "selector of the pods' annotations that begin with logs.crowsnest.dev/")
 	f.Int64Var(&rules.Limit.Lines, "log-lines-per-second", 0, "what one container may log; the rest is dropped, counted and told in its log (default any)")
@@ -230,7 +231,7 @@ func run(ctx context.Context, s settings) error {
 	}
 	opened, err := world.Open(ctx, world.Options{
 		Kube: kube.Config{Kubeconfig: s.kubeconfig, Context: s.context, UserAgent: "crowsnest-collector/" + version},
-		Role: s.role, Node: s.node, Owners: client.Owners, Peers: askPeers, LogPositions: client.LogPositions, ShareLogs: s.leaderElect, ClusterKind: s.clusterKind, Dir: s.data,
+		Role: s.role, Node: s.node, Owners: client.Owners, Peers: askPeers, LogPositions: client.LogPositions, Services: client.Services, ShareLogs: s.leaderElect, ClusterKind: s.clusterKind, Dir: s.data,
 		LogPath: s.logPath, NoLogs: s.noLogs, LogRules: s.logRules, LogKeep: s.logKeep, LogConnections: s.logConnections, LogReadBytes: s.logReadBytes, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
 		KubeletCAFile: s.kubeletCAFile, KubeletInsecureSkipVerify: s.kubeletInsecure, KubeletPort: s.kubeletPort, NodeInterfaces: nics,
 		Components: s.components, ComponentCAFile: s.componentCAFile, ComponentCertFile: s.componentCertFile, ComponentKeyFile: s.componentKeyFile,

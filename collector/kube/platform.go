@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"slices"
 	"strings"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -39,11 +40,14 @@ func (s *Source) putPlatformLocked(o any) bool {
 	case *autoscalingv2.HorizontalPodAutoscaler:
 		s.current.Autoscalers[string(o.UID)] = convertAutoscaler(o)
 	case *discoveryv1.EndpointSlice:
-		if e := convertEndpoints(o); e != nil {
+		was := s.current.Endpoints[string(o.UID)]
+		e := convertEndpoints(o)
+		if e != nil {
 			s.current.Endpoints[string(o.UID)] = e
 		} else {
 			delete(s.current.Endpoints, string(o.UID))
 		}
+		s.namedLocked(was, e)
 	default:
 		return false
 	}
@@ -60,7 +64,9 @@ func (s *Source) deletePlatformLocked(o any, uid types.UID) bool {
 	case *autoscalingv2.HorizontalPodAutoscaler:
 		delete(s.current.Autoscalers, string(uid))
 	case *discoveryv1.EndpointSlice:
+		was := s.current.Endpoints[string(uid)]
 		delete(s.current.Endpoints, string(uid))
+		s.namedLocked(was)
 	default:
 		return false
 	}
@@ -117,6 +123,31 @@ func convertQuota(q *corev1.ResourceQuota) *state.Quota {
 		}
 	}
 	return out
+}
+
+// namedLocked publishes anew the Services without a selector that slices are of.
+func (s *Source) namedLocked(parts ...*state.Endpoints) {
+	for _, e := range parts {
+		if e == nil {
+			continue
+		}
+		if v := s.current.Services[s.unselective[[2]string{e.Namespace, e.Service}]]; v != nil {
+			now := *v
+			now.Pods = s.podsNamedLocked(v)
+			publish(s, s.current.Services, v.UID, &now)
+		}
+	}
+}
+
+// podsNamedLocked are the pods that EndpointSlices name of a Service without a selector.
+func (s *Source) podsNamedLocked(v *object.Service) (names []string) {
+	for _, e := range s.current.Endpoints {
+		if e.Namespace == v.Namespace && e.Service == v.Name {
+			names = append(names, e.Pods...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func convertAutoscaler(a *autoscalingv2.HorizontalPodAutoscaler) *state.Autoscaler {

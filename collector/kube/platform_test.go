@@ -1,6 +1,9 @@
 package kube
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -60,4 +63,42 @@ func TestCards(t *testing.T) {
 	if p.GPUs != 2.3 || n.GPUs != 8 || n.MaxPods != 110 {
 		t.Errorf("the pod asks for %v cards, the node has %v and holds %d pods", p.GPUs, n.GPUs, n.MaxPods)
 	}
+}
+
+// A Service without a selector has the pods that EndpointSlices name; one with a
+// selector says itself which it selects.
+func TestPodsOfAServiceWithoutASelector(t *testing.T) {
+	a, c := newAPI(t)
+	slice := func(name, service string, pods ...string) {
+		var endpoints []string
+		for _, p := range pods {
+			endpoints = append(endpoints, fmt.Sprintf(`{"addresses":["10.0.0.1"],"targetRef":{"kind":"Pod","namespace":"ns","name":%q}}`, p))
+		}
+		a.put("/apis/discovery.k8s.io/v1/endpointslices", `{`+meta(name, "uid-"+name, "", fmt.Sprintf(`"labels":{"kubernetes.io/service-name":%q}`, service))+
+			`,"addressType":"IPv4","endpoints":[`+strings.Join(endpoints, ",")+`]}`)
+	}
+	slice("by-hand-1", "by-hand", "b")
+	slice("cart-1", "cart", "a")
+	a.put("/api/v1/services", `{`+meta("by-hand", "v1", "")+`,"spec":{}}`)
+	a.put("/api/v1/services", `{`+meta("cart", "v2", "")+`,"spec":{"selector":{"app":"cart"}}}`)
+	s := start(t, c, Options{})
+	pods := func(n *state.Snapshot, uid string) []string {
+		if v := n.Services[uid]; v != nil {
+			return v.Pods
+		}
+		return nil
+	}
+	eventually(t, s, "the pod of the first slice", func(n *state.Snapshot) bool { return n.Synced && slices.Equal(pods(n, "v1"), []string{"b"}) })
+	slice("by-hand-2", "by-hand", "c", "a", "b")
+	now := eventually(t, s, "the pods of both slices", func(n *state.Snapshot) bool { return slices.Equal(pods(n, "v1"), []string{"a", "b", "c"}) })
+	if got := pods(now, "v2"); len(got) > 0 {
+		t.Errorf("pods %v are named beside a selector", got)
+	}
+	a.remove("/apis/discovery.k8s.io/v1/endpointslices", "by-hand-2")
+	eventually(t, s, "the pod of the slice that is left", func(n *state.Snapshot) bool { return slices.Equal(pods(n, "v1"), []string{"b"}) })
+	a.remove("/api/v1/services", "by-hand")
+	eventually(t, s, "no such Service", func(n *state.Snapshot) bool { return n.Services["v1"] == nil })
+	slice("by-hand-1", "by-hand", "a")
+	a.put("/api/v1/services", `{`+meta("by-hand", "v3", "")+`,"spec":{}}`)
+	eventually(t, s, "the Service that came back", func(n *state.Snapshot) bool { return slices.Equal(pods(n, "v3"), []string{"a"}) })
 }

@@ -91,6 +91,7 @@ type Source struct {
 	asked       map[string]int                   // how often the server was asked about a pod it did not know
 	current     state.Snapshot                   // what was published; its maps are ours
 	custom      map[string]string                // UIDs of made-up workloads by namespace/type/name
+	unselective map[[2]string]string             // UIDs of Services without a selector, by namespace and name
 	frozen      *state.Snapshot                  // a copy that was handed out; nil after a change
 	customDirty bool
 	subscribers map[*subscriber]bool
@@ -130,7 +131,7 @@ func NewSource(o Options) (*Source, error) {
 	s := &Source{
 		o: o, log: o.Logger, now: o.Now,
 		pods: map[types.UID]*pod{}, controllers: map[types.UID]*controller{}, children: map[types.UID]map[types.UID]bool{},
-		told: map[string]object.WorkloadRef{}, asked: map[string]int{}, custom: map[string]string{},
+		told: map[string]object.WorkloadRef{}, asked: map[string]int{}, custom: map[string]string{}, unselective: map[[2]string]string{},
 		subscribers: map[*subscriber]bool{}, wakeOwners: make(chan struct{}, 1), again: make(chan struct{}, 1), observers: o.Observers,
 		current: state.Snapshot{
 			Pods: map[string]*object.Pod{}, Nodes: map[string]*object.Node{}, Workloads: map[string]*object.Workload{},
@@ -572,6 +573,12 @@ func (s *Source) putLocked(o any) {
 		publish(s, s.current.Namespaces, n.Name, n)
 	case *corev1.Service:
 		v := convertService(o)
+		if name := [2]string{v.Namespace, v.Name}; len(v.Selector) > 0 {
+			delete(s.unselective, name)
+		} else {
+			s.unselective[name] = v.UID
+			v.Pods = s.podsNamedLocked(v)
+		}
 		publish(s, s.current.Services, v.UID, v)
 	case *appsv1.Deployment:
 		s.putControllerLocked(convertDeployment(o))
@@ -637,6 +644,9 @@ func (s *Source) deleteLocked(o any, uid types.UID, name string) {
 			retract(s, s.current.Namespaces, name)
 		}
 	case *corev1.Service:
+		if v := s.current.Services[string(uid)]; v != nil && s.unselective[[2]string{v.Namespace, v.Name}] == v.UID {
+			delete(s.unselective, [2]string{v.Namespace, v.Name})
+		}
 		retract(s, s.current.Services, string(uid))
 	default:
 		c := s.controllers[uid]

@@ -48,6 +48,8 @@ type Share interface {
 type APIOptions struct {
 	Pods  Pods  // required; a rate limit should allow MaxConnections requests in some seconds
 	State State // the pods to follow; required
+	// Services is required where rules select by Service.
+	Services Services
 	// Positions asks the server how far containers were taken, some hundred at a time;
 	// push.Client has it. Required. There are no other positions: whichever process
 	// begins with a container, on whatever disk, goes on where the lines end.
@@ -89,7 +91,7 @@ func (o *APIOptions) complete() error {
 			*d.v = d.def
 		}
 	}
-	if err := o.Rules.complete(); err != nil {
+	if err := errors.Join(o.Rules.complete(), o.Rules.answerable(o.Services)); err != nil {
 		return err
 	}
 	if o.MaxConnections == 0 {
@@ -209,7 +211,7 @@ func (a *API) Health() wire.LogHealth { return a.counts.health() }
 
 // SetRules has the next Run go by other rules; it may be called during one. An
 // error leaves them as they were.
-func (a *API) SetRules(rules Rules) error { return a.next.set(rules, a.metrics) }
+func (a *API) SetRules(rules Rules) error { return a.next.set(rules, a.opts.Services, a.metrics) }
 
 // Counts gives the lines of each container that is followed.
 func (a *API) Counts() map[Container]Count { return a.counts.all() }
@@ -309,7 +311,14 @@ func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, all map[string]*fo
 				}
 				continue
 			}
-			if !hasLog(c) || !a.selects.takes(Container{Namespace: pod.Namespace, Container: c.Name}, pod) || c.State != "running" && a.drained(k, c) || !a.owns(k) {
+			if !hasLog(c) || c.State != "running" && a.drained(k, c) || !a.owns(k) {
+				continue
+			}
+			switch a.selects.judge(Container{Namespace: pod.Namespace, Container: c.Name}, pod, a.opts.Services) {
+			case undecided:
+				h.deaf[pod.Node] = true
+				continue
+			case refused, elsewhere:
 				continue
 			}
 			f := newFollower(a, pod, c.Name)

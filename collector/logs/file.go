@@ -300,16 +300,18 @@ type container struct {
 	joiner  joiner
 	limiter limiter
 	off     bool // its lines are not wanted
-	lost    []loss
-	spare   *pending
-	stream  wire.LogStream
-	known   bool      // stream has the pod's workload, or will not get it
-	polled  bool      // its files are links; inotify does not tell of writes
-	wake    time.Time // when to look again without an event; zero: no need
-	dirty   bool
-	rescan  bool
-	gone    bool // its folder is gone
-	scanned bool // once in this run
+	// elsewhere says that they are not because of its pod's Services.
+	elsewhere bool
+	lost      []loss
+	spare     *pending
+	stream    wire.LogStream
+	known     bool      // stream has the pod's workload, or will not get it
+	polled    bool      // its files are links; inotify does not tell of writes
+	wake      time.Time // when to look again without an event; zero: no need
+	dirty     bool
+	rescan    bool
+	gone      bool // its folder is gone
+	scanned   bool // once in this run
 }
 
 // nameOf takes the name of a log file apart that is neither compressed nor on the

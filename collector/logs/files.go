@@ -33,6 +33,8 @@ type FilesOptions struct {
 	Keep   Keep   // what rotation takes while the server is away
 	Node   string // label of the lines of pods that State does not know
 	State  State  // pods by the UID in the path; required for workloads, nil leaves them out
+	// Services is required where rules select by Service.
+	Services Services
 
 	// Rescan is how often everything is looked at whatever inotify said; default 10 s.
 	Rescan time.Duration
@@ -74,7 +76,7 @@ func (o *FilesOptions) complete() error {
 	if o.Sender == "" {
 		errs = append(errs, errors.New("a sender is required"))
 	}
-	errs = append(errs, o.Rules.complete(), o.Keep.complete())
+	errs = append(errs, o.Rules.complete(), o.Rules.answerable(o.Services), o.Keep.complete())
 	return errors.Join(errs...)
 }
 
@@ -171,7 +173,7 @@ func (r *Files) Health() wire.LogHealth { return r.counts.health() }
 
 // SetRules has the next Run go by other rules; it may be called during one. An
 // error leaves them as they were.
-func (r *Files) SetRules(rules Rules) error { return r.next.set(rules, r.metrics) }
+func (r *Files) SetRules(rules Rules) error { return r.next.set(rules, r.opts.Services, r.metrics) }
 
 // Counts gives the lines of each container that is followed.
 func (r *Files) Counts() map[Container]Count { return r.counts.all() }
@@ -310,8 +312,15 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 	for f, p := range sent {
 		b.to[f.key()] = p // a compressed one is another file by now
 	}
-	if b.lines == 0 { // of an earlier version, which did not note what it had
-		r.log.Warn("files of the last batch are gone; if the server did not get it, its lines are lost", "batch", was.ID, "files", len(was.To))
+	if b.lines == 0 {
+		wanted := maps.Clone(was.To)
+		maps.DeleteFunc(wanted, func(_ string, p filePos) bool { return r.leftOut(filepath.Dir(p.Path)) })
+		if len(wanted) == 0 {
+			r.journal.acknowledged(b)
+			return true
+		}
+		// Of an earlier version, which did not note what it had.
+		r.log.Warn("files of the last batch are gone; if the server did not get it, its lines are lost", "batch", was.ID, "files", len(wanted))
 		r.journal.acknowledged(b)
 		return true
 	}
@@ -406,6 +415,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 		}
 		if now = r.now(); !now.Before(nextRescan) {
 			r.scanRoot()
+			r.rejudge()
 			r.tidy()
 			r.prune()
 			nextRescan = now.Add(r.opts.Rescan)
@@ -557,13 +567,27 @@ func (r *Files) nameStream(c *container, must bool) bool {
 			return false
 		}
 	}
+	v := r.selects.judge(c.id, pod, r.opts.Services)
+	if v == undecided && !must {
+		c.wakeAt(r.now().Add(200 * time.Millisecond))
+		return false
+	}
 	c.stream = streamOf(c.id, pod, r.opts.Node)
 	c.joiner, c.limiter = r.joinerOf(c.id, pod), newLimiter(r.opts.Rules.Limit, pod)
-	if c.off = !r.selects.takes(c.id, pod); c.off {
+	if c.off, c.elsewhere = v == refused || v == elsewhere, v == elsewhere; c.off {
 		c.release()
 	}
-	c.known = !must || pod != nil
+	c.known = v != undecided && (!must || pod != nil)
 	return true
+}
+
+// rejudge takes in what has come to be of a Service that is meant.
+func (r *Files) rejudge() {
+	for _, c := range r.order {
+		if c.elsewhere && r.selects.judge(c.id, r.pods.find(c.id.UID), r.opts.Services) == taken {
+			c.off, c.elsewhere, c.rescan, c.dirty = false, false, true, true
+		}
+	}
 }
 
 // joinerOf says how a container's lines are joined, by its pod's annotation.

@@ -169,7 +169,7 @@ func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*fi
 		}
 		dir := filepath.Dir(to.Path)
 		id, ok := podOfPath(filepath.Base(filepath.Dir(dir)))
-		if !ok {
+		if !ok || r.leftOut(dir) {
 			continue
 		}
 		id.Container = filepath.Base(dir)
@@ -182,6 +182,13 @@ func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*fi
 		r.log.Warn("file of the last batch is gone; if the server did not get it, its lines are lost", "path", to.Path, "batch", was.ID, "lines", lines)
 		b.drop(s, DropAway, int(lines), int(bytes), from.through(), until)
 	}
+}
+
+// leftOut says that the lines of a container, by its folder, are not wanted any more:
+// the batch before was made by other rules.
+func (r *Files) leftOut(dir string) bool {
+	c := r.containers[dir]
+	return c != nil && c.off
 }
 
 // findGapNow notices in a running collector what findGap does at a start: what was

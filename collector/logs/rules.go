@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,6 +34,10 @@ type SelectOptions struct {
 	// leave out, the rest is taken.
 	Namespaces []string
 	Workloads  []string
+	// Services are such patterns of names, as cart or shop/*, the latter with the
+	// namespace. A pod may be of several: one that is left out decides. What is followed
+	// goes on being followed when its pod is taken out of a Service.
+	Services []string
 	// Labels is a selector of the pod's labels, Annotations of those of its
 	// annotations that begin with logs.crowsnest.dev/.
 	Labels      string
@@ -85,8 +90,8 @@ type understood struct {
 	selects selection
 }
 
-func (n *next) set(r Rules, m *metrics) error {
-	if err := r.complete(); err != nil {
+func (n *next) set(r Rules, s Services, m *metrics) error {
+	if err := errors.Join(r.complete(), r.answerable(s)); err != nil {
 		return err
 	}
 	shaper, err := newShaper(r, m)
@@ -114,13 +119,14 @@ func (n *next) take() *understood {
 // selection is a SelectOptions that was understood.
 type selection struct {
 	namespaces, workloads []string
+	services              []string // each with a namespace
 	labels, annotations   labels.Selector
 }
 
 func newSelection(o SelectOptions) (selection, error) {
 	s := selection{namespaces: o.Namespaces, workloads: o.Workloads, labels: labels.Everything(), annotations: labels.Everything()}
 	var errs []error
-	for _, p := range append(append([]string(nil), o.Namespaces...), o.Workloads...) {
+	for _, p := range slices.Concat(o.Namespaces, o.Workloads, o.Services) {
 		if _, err := path.Match(strings.TrimPrefix(p, "!"), ""); err != nil || strings.TrimPrefix(p, "!") == "" {
 			errs = append(errs, fmt.Errorf("log selection: %q is no pattern", p))
 		}
@@ -129,6 +135,17 @@ func newSelection(o SelectOptions) (selection, error) {
 		if !strings.Contains(p, "/") {
 			errs = append(errs, fmt.Errorf("log selection: workload %q must be type/name, as deployment/cart or */cart", p))
 		}
+	}
+	for _, p := range o.Services {
+		name := strings.TrimPrefix(p, "!")
+		switch strings.Count(name, "/") {
+		case 0:
+			p = p[:len(p)-len(name)] + "*/" + name
+		case 1:
+		default:
+			errs = append(errs, fmt.Errorf("log selection: service %q must be name or namespace/name, as cart or shop/*", p))
+		}
+		s.services = append(s.services, p)
 	}
 	for _, c := range []struct {
 		of   string
@@ -163,22 +180,27 @@ func (s selection) takes(id Container, pod *object.Pod) bool {
 }
 
 func matches(patterns []string, name string) bool {
-	wanted := true
+	takes, leavesOut := match(patterns, name)
+	return !leavesOut && (takes || onlyLeavesOut(patterns))
+}
+
+// onlyLeavesOut says that what no pattern matches is wanted.
+func onlyLeavesOut(patterns []string) bool {
+	return !slices.ContainsFunc(patterns, func(p string) bool { return !strings.HasPrefix(p, "!") })
+}
+
+func match(patterns []string, name string) (takes, leavesOut bool) {
 	for _, p := range patterns {
-		if !strings.HasPrefix(p, "!") {
-			wanted = false
+		if ok, _ := path.Match(strings.TrimPrefix(p, "!"), name); !ok {
+			continue
+		}
+		if strings.HasPrefix(p, "!") {
+			leavesOut = true
+		} else {
+			takes = true
 		}
 	}
-	for _, p := range patterns {
-		not := strings.HasPrefix(p, "!")
-		if ok, _ := path.Match(strings.TrimPrefix(p, "!"), name); ok {
-			if not {
-				return false
-			}
-			wanted = true
-		}
-	}
-	return wanted
+	return takes, leavesOut
 }
 
 // shaper gives a record the shape in which it leaves the node.

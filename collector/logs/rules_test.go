@@ -81,6 +81,34 @@ func TestFilesNotSelected(t *testing.T) {
 	}
 }
 
+// Rules that leave a container out say nothing of its lines, though a batch with some
+// was on its way: these are not lost but unwanted.
+func TestFilesLeaveOutWhatWasOnItsWay(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	s.frozen = true
+	tr.write("0.log", 50)
+	_, stop := tr.run(s)
+	waitFor(t, func() bool {
+		raw, err := os.ReadFile(tr.positions())
+		return err == nil && strings.Contains(string(raw), `"in_flight"`)
+	})
+	stop()
+	s.set(func() { s.frozen = false })
+	o := tr.options()
+	o.Rules.Select.Namespaces = []string{"!shop"}
+	tr.dir, tr.next = filepath.Join(tr.root, "pay_pay-1_uid-2", "app"), 0
+	if err := os.MkdirAll(tr.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tr.write("0.log", 100)
+	f, stop := tr.runWith(o, s)
+	numbered(t, s.await("pay-1/app/stdout", 100), 100)
+	stop()
+	if h := f.Health(); len(s.got(key)) > 0 || len(h.Dropped) > 0 || told(s) > 0 {
+		t.Errorf("got %q, health %+v, %d lines said to be missing", s.got(key), h, told(s))
+	}
+}
+
 // What is over the limit is dropped, counted to the line, and told where it was.
 func TestFilesRateLimit(t *testing.T) {
 	tr, s := newTree(t), newServer(t)

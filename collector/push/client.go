@@ -34,7 +34,7 @@ import (
 
 const (
 	attemptTimeout = 15 * time.Second
-	maxAnswerBytes = 1 << 20
+	maxAnswerBytes = 4 << 20
 	userAgent      = "crowsnest-collector"
 )
 
@@ -293,6 +293,28 @@ func (c *Client) Owners(ctx context.Context, node string) (map[string]object.Wor
 		owners[uid] = object.WorkloadRef{Type: o.Type, Name: o.Name}
 	}
 	return owners, nil
+}
+
+// Services asks the server which Services there are in some namespaces. It tries once.
+func (c *Client) Services(ctx context.Context, namespaces []string) ([]*object.Service, error) {
+	u := c.URL(wire.PathServices)
+	u.RawQuery = url.Values{"namespace": namespaces}.Encode()
+	_, body, err := c.do(ctx, http.MethodGet, u, nil, nil)
+	if errors.Is(err, fault.ErrNotFound) {
+		return nil, fmt.Errorf("ask for Services: the server is older than this collector and does not know: bring it up to date: %w", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask for Services: %w", err)
+	}
+	var answer wire.ServicesResponse
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, fmt.Errorf("ask for Services: %w: %v", fault.ErrMalformed, err)
+	}
+	services := make([]*object.Service, len(answer.Services))
+	for i, v := range answer.Services {
+		services[i] = &object.Service{Meta: object.Meta{Namespace: v.Namespace, Name: v.Name}, Selector: v.Selector, Pods: v.Pods}
+	}
+	return services, nil
 }
 
 // LogPositions asks the server how far containers' logs were taken. Those of which it

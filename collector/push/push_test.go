@@ -526,6 +526,8 @@ func TestClientOptions(t *testing.T) {
 func TestLogsAndOwners(t *testing.T) {
 	rx := newReceiver(t, func(n int, r request, w http.ResponseWriter) {
 		switch {
+		case strings.HasPrefix(r.path, wire.PathServices):
+			fmt.Fprint(w, `{"services":[{"namespace":"shop","name":"cart","selector":{"app":"cart"}},{"namespace":"shop","name":"by-hand","pods":["a"]}]}`)
 		case strings.HasPrefix(r.path, wire.PathOwners):
 			fmt.Fprint(w, `{"owners":{"u":{"type":"deployment","name":"cart"}}}`)
 		case n == 0:
@@ -561,6 +563,13 @@ func TestLogsAndOwners(t *testing.T) {
 		t.Errorf("owners %v, %v", owners, err)
 	}
 	if got := rx.all(); got[len(got)-1].path != wire.PathOwners+"?node=n%2F1" {
+		t.Errorf("asked %s", got[len(got)-1].path)
+	}
+	services, err := c.Services(t.Context(), []string{"shop", "pay"})
+	if err != nil || len(services) != 2 || services[0].Namespace != "shop" || services[0].Name != "cart" || services[0].Selector["app"] != "cart" || services[1].Pods[0] != "a" {
+		t.Errorf("Services %v, %v", services, err)
+	}
+	if got := rx.all(); got[len(got)-1].path != wire.PathServices+"?namespace=shop&namespace=pay" {
 		t.Errorf("asked %s", got[len(got)-1].path)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,12 +32,22 @@ type containerLogs struct {
 	follower
 	local  logs.Rules // of the local configuration
 	shared bool       // each replica follows its part
+	// beside runs while logs are followed; nil for nothing.
+	beside func(ctx context.Context)
 }
 
 var _ collector.Logs = containerLogs{}
 
 // Run implements collector.Logs.
 func (l containerLogs) Run(ctx context.Context, sink collector.LogSink) error {
+	if l.beside == nil {
+		return l.follower.Run(ctx, sink)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { l.beside(ctx) })
+	defer wg.Wait()
+	defer cancel()
 	return l.follower.Run(ctx, sink)
 }
 
@@ -120,12 +131,17 @@ func (l containerLogs) SetRules(s *wire.LogRules) (overridden map[string]string,
 			}
 			return cmp.Or(own, server)
 		}
+		selector := func(name string, own *string, server string) {
+			if *own != "" && server != "" && *own != server {
+				overridden["log_rules."+name] = *own
+			}
+			*own = cmp.Or(*own, server)
+		}
 		list("namespaces", &rules.Select.Namespaces, s.Namespaces)
 		list("workloads", &rules.Select.Workloads, s.Workloads)
-		if own := rules.Select.Labels; own != "" && s.Selector != "" && own != s.Selector {
-			overridden["log_rules.selector"] = own
-		}
-		rules.Select.Labels = cmp.Or(rules.Select.Labels, s.Selector)
+		list("services", &rules.Select.Services, s.Services)
+		selector("selector", &rules.Select.Labels, s.Selector)
+		selector("annotations", &rules.Select.Annotations, s.Annotations)
 		rules.Mask.Patterns = append(slices.Clone(rules.Mask.Patterns), s.Mask...)
 		if rules.Mask.Off && len(s.Mask) > 0 {
 			overridden["log_rules.mask"] = "off"

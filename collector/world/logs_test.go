@@ -27,12 +27,14 @@ func TestLocalLogRulesWin(t *testing.T) {
 	l := containerLogs{follower: &n, local: local}
 	over, err := l.SetRules(&wire.LogRules{
 		Namespaces: []string{"*"}, Workloads: []string{"deployment/*"}, Mask: []string{"theirs"}, LinesPerSecond: 9, BytesPerSecond: 7, Selector: "a=b",
+		Services: []string{"cart"}, Annotations: "logs.crowsnest.dev/team=a",
 	})
 	if err != nil || !maps.Equal(over, map[string]string{"log_rules.namespaces": "shop", "log_rules.lines_per_second": "5"}) {
 		t.Errorf("overridden %v, %v", over, err)
 	}
 	r := n.rules
 	if !slices.Equal(r.Select.Namespaces, []string{"shop"}) || !slices.Equal(r.Select.Workloads, []string{"deployment/*"}) || r.Select.Labels != "a=b" ||
+		!slices.Equal(r.Select.Services, []string{"cart"}) || r.Select.Annotations != "logs.crowsnest.dev/team=a" ||
 		!slices.Equal(r.Mask.Patterns, []string{"own", "theirs"}) || r.Limit.Lines != 5 || r.Limit.Bytes != 7 {
 		t.Errorf("rules %+v", r)
 	}

@@ -31,6 +31,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/collector/peers"
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -47,6 +48,9 @@ type Options struct {
 	// LogPositions asks the server how far logs were taken; push.Client has it. Required
 	// in role all, unless NoLogs.
 	LogPositions func(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error)
+	// Services asks the server which Services there are in namespaces, in role node;
+	// push.Client has it.
+	Services func(ctx context.Context, namespaces []string) ([]*object.Service, error)
 	// ShareLogs divides what is followed through the API server among the replicas, in a
 	// pod.
 	ShareLogs bool
@@ -235,14 +239,15 @@ func nodeSources(o Options, client *kube.Client, sender string, source *kube.Sou
 	if o.NoLogs {
 		return nil
 	}
+	services := newToldServices(o.Services, o.Logger, o.Now)
 	files, err := logs.NewFiles(logs.FilesOptions{
-		Root: o.LogPath, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Node: o.Node, State: source, Rules: o.LogRules, Keep: o.LogKeep,
+		Root: o.LogPath, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Node: o.Node, State: source, Services: services, Rules: o.LogRules, Keep: o.LogKeep,
 		Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
 		return err
 	}
-	out.World.Logs = append(out.World.Logs, containerLogs{files, o.LogRules, false})
+	out.World.Logs = append(out.World.Logs, containerLogs{follower: files, local: o.LogRules, beside: services.run})
 	out.World.Readings = append(out.World.Readings, logReadings{files.Counts, o.Node, o.Now})
 	return nil
 }
@@ -287,12 +292,12 @@ func outsideSources(o Options, client *kube.Client, sender string, source *kube.
 		share = logShare{out.Members, out.leads}
 	}
 	followed, err := logs.NewAPI(logs.APIOptions{
-		Pods: client, State: source, Positions: o.LogPositions, Share: share, Rules: o.LogRules, Sender: sender, MaxConnections: o.LogConnections, MaxBytesPerSecond: o.LogReadBytes, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
+		Pods: client, State: source, Services: &watchedServices{state: source}, Positions: o.LogPositions, Share: share, Rules: o.LogRules, Sender: sender, MaxConnections: o.LogConnections, MaxBytesPerSecond: o.LogReadBytes, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
 		return err
 	}
-	out.World.Logs = append(out.World.Logs, containerLogs{followed, o.LogRules, o.ShareLogs})
+	out.World.Logs = append(out.World.Logs, containerLogs{follower: followed, local: o.LogRules, shared: o.ShareLogs})
 	out.World.Readings = append(out.World.Readings, logReadings{followed.Counts, "", o.Now})
 	return nil
 }

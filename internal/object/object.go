@@ -5,6 +5,7 @@
 package object
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -137,15 +138,22 @@ type Service struct {
 	Type      string            `json:"type"`
 	ClusterIP string            `json:"cluster_ip,omitempty"`
 	Selector  map[string]string `json:"selector,omitempty"`
+	// Pods are the names of those that EndpointSlices name, in order; only where there is
+	// no selector, which else says the same.
+	Pods []string `json:"pods,omitempty"`
 }
 
 func (*Service) Kind() Kind { return KindService }
 
-// Selects tells whether the selector selects a pod. Without a selector it selects
-// none: somebody else names the service's addresses.
+// Selects tells whether a pod is one of the service's: by its selector or, without
+// any, because somebody named it among the service's addresses.
 func (s *Service) Selects(p *Pod) bool {
-	if len(s.Selector) == 0 || p.Namespace != s.Namespace {
+	if p.Namespace != s.Namespace {
 		return false
+	}
+	if len(s.Selector) == 0 {
+		_, named := slices.BinarySearch(s.Pods, p.Name)
+		return named
 	}
 	for k, v := range s.Selector {
 		if got, ok := p.Labels[k]; !ok || got != v {

@@ -29,7 +29,9 @@ type Settings struct {
 type LogRules struct {
 	Namespaces     []string `json:"namespaces,omitempty"`       // patterns, as shop, team-* or !kube-system
 	Workloads      []string `json:"workloads,omitempty"`        // patterns, as deployment/cart or !*/noisy
+	Services       []string `json:"services,omitempty"`         // patterns, as cart, shop/* or !*-canary
 	Selector       string   `json:"selector,omitempty"`         // of the pods' labels
+	Annotations    string   `json:"annotations,omitempty"`      // selector of the pods' annotations that begin with logs.crowsnest.dev/
 	Mask           []string `json:"mask,omitempty"`             // regular expressions, beside those that are masked anyway
 	LinesPerSecond int64    `json:"lines_per_second,omitempty"` // of one container
 	BytesPerSecond int64    `json:"bytes_per_second,omitempty"`
@@ -99,14 +101,20 @@ func (r *LogRules) validate(fs *fault.Fields) {
 		}
 		return pattern(p)
 	})
+	list("log_rules.services", r.Services, func(p string) (fault.Reason, bool) {
+		wrong, ok := pattern(p)
+		return wrong, ok && strings.Count(p, "/") <= 1
+	})
 	list("log_rules.mask", r.Mask, func(p string) (fault.Reason, bool) {
 		if _, err := regexp.Compile(p); err != nil {
 			return fault.Say(fault.LogMask, err.Error()), false
 		}
 		return fault.Reason{}, true
 	})
-	if len(r.Selector) > maxPatternBytes {
-		fs.Say("log_rules.selector", fault.Say(fault.BytesAtMost, maxPatternBytes), len(r.Selector))
+	for at, s := range map[string]string{"log_rules.selector": r.Selector, "log_rules.annotations": r.Annotations} {
+		if len(s) > maxPatternBytes {
+			fs.Say(at, fault.Say(fault.BytesAtMost, maxPatternBytes), len(s))
+		}
 	}
 	for at, n := range map[string]int64{"log_rules.lines_per_second": r.LinesPerSecond, "log_rules.bytes_per_second": r.BytesPerSecond, "log_rules.record_bytes": int64(r.RecordBytes)} {
 		if n < 0 || n > 1<<40 {

@@ -13,7 +13,7 @@ import (
 func TestSettingsAreChecked(t *testing.T) {
 	good := Settings{
 		IntervalSeconds: 15, Families: []catalogue.Family{catalogue.CoreFamily}, QueueAgeSeconds: 3600, QueueBytes: 64 << 20,
-		LogRules: &LogRules{Namespaces: []string{"shop", "!kube-*"}, Workloads: []string{"!*/noisy"}, Mask: []string{`card=(\d+)`}, LinesPerSecond: 10},
+		LogRules: &LogRules{Namespaces: []string{"shop", "!kube-*"}, Workloads: []string{"!*/noisy"}, Services: []string{"cart", "shop/*", "!*-canary"}, Annotations: "logs.crowsnest.dev/team=a", Mask: []string{`card=(\d+)`}, LinesPerSecond: 10},
 	}
 	if err := errors.Join(good.Validate(), Settings{}.Validate()); err != nil {
 		t.Error(err)
@@ -25,6 +25,9 @@ func TestSettingsAreChecked(t *testing.T) {
 		"queue_bytes":                {QueueBytes: -1},
 		"log_rules.namespaces[1]":    {LogRules: &LogRules{Namespaces: []string{"a", "[a"}}},
 		"log_rules.workloads[0]":     {LogRules: &LogRules{Workloads: []string{"cart"}}},
+		"log_rules.services[0]":      {LogRules: &LogRules{Services: []string{"a/b/c"}}},
+		"log_rules.services[1]":      {LogRules: &LogRules{Services: []string{"a", "[a"}}},
+		"log_rules.annotations":      {LogRules: &LogRules{Annotations: strings.Repeat("x", 2000)}},
 		"log_rules.mask[0]":          {LogRules: &LogRules{Mask: []string{"("}}},
 		"log_rules.selector":         {LogRules: &LogRules{Selector: strings.Repeat("x", 2000)}},
 		"log_rules.lines_per_second": {LogRules: &LogRules{LinesPerSecond: -1}},

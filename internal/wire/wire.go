@@ -30,6 +30,7 @@ const (
 	PathInventory    = "/apis/crowsnest.dev/v1/ingest/inventory"
 	PathOwners       = "/apis/crowsnest.dev/v1/ingest/owners"
 	PathPeers        = "/apis/crowsnest.dev/v1/ingest/peers"
+	PathServices     = "/apis/crowsnest.dev/v1/ingest/services"
 	PathControl      = "/apis/crowsnest.dev/v1/ingest/control"
 )
 
@@ -96,6 +97,23 @@ type Owner struct {
 	Type string `json:"type"`
 	Name string `json:"name"`
 }
+
+// ServicesResponse answers PathServices?namespace=A&namespace=B: the Services that the
+// inventory knows in these namespaces. Until it is complete, there is no answer.
+type ServicesResponse struct {
+	Services []Service `json:"services"`
+}
+
+// Service is what says of which pods a Service is.
+type Service struct {
+	Namespace string            `json:"namespace"`
+	Name      string            `json:"name"`
+	Selector  map[string]string `json:"selector,omitempty"`
+	Pods      []string          `json:"pods,omitempty"` // named by its EndpointSlices, of one without a selector
+}
+
+// MaxServiceNamespaces bounds the namespaces of one question.
+const MaxServiceNamespaces = 500
 
 // PeersResponse answers PathPeers?node=NAME: the nodes that the node's collector
 // asks whether they are there. Each node is asked by as many others.

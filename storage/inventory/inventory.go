@@ -836,6 +836,21 @@ func (s *Store) PodsOn(clusterName, node string) []*object.Pod {
 	return out
 }
 
+// ServicesIn gives the Services of some namespaces, sorted by namespace and name; known
+// is false until a snapshot of the cluster was complete.
+func (s *Store) ServicesIn(clusterName string, namespaces []string) (services []*object.Service, known bool) {
+	info, _ := s.Info(clusterName)
+	if !info.Synced {
+		return nil, false
+	}
+	for _, o := range s.List(clusterName, object.KindService) {
+		if v, ok := o.(*object.Service); ok && slices.Contains(namespaces, v.Namespace) {
+			services = append(services, v)
+		}
+	}
+	return services, true
+}
+
 // Gone finds an object that was deleted within Options.TombstoneFor and is not
 // back.
 func (s *Store) Gone(clusterName string, key object.Key) (Tombstone, bool) {

@@ -109,7 +109,8 @@ func TestSnapshotThenChangesThenRestart(t *testing.T) {
 	s := open(t, path, c)
 	x := &session{t: t, s: s, cluster: "prod", id: "s1", at: t0}
 	x.apply(snapshot(node("n-1", false), node("v-1", true), pod("b", "1", "n-1", "Running"), pod("a", "2", "", "Pending"),
-		&object.Workload{Meta: object.Meta{UID: "w", Namespace: "shop", Name: "cart"}, Ref: object.WorkloadRef{Type: "deployment", Name: "cart"}, Desired: 2}))
+		&object.Workload{Meta: object.Meta{UID: "w", Namespace: "shop", Name: "cart"}, Ref: object.WorkloadRef{Type: "deployment", Name: "cart"}, Desired: 2},
+		&object.Service{Meta: object.Meta{UID: "v", Namespace: "shop", Name: "cart"}, Pods: []string{"a"}}))
 	x.apply(changed(pod("a", "2", "n-1", "Running"), pod("c", "3", "n-1", "Running")))
 	b := changed()
 	b.Deleted = []wire.Deleted{{Key: key("b"), UID: "1"}, {Key: key("c"), UID: "not its uid"}, {Key: key("unknown"), UID: "9"}}
@@ -122,6 +123,15 @@ func TestSnapshotThenChangesThenRestart(t *testing.T) {
 		}
 		if got := s.Nodes("prod"); !slices.Equal(got, []string{"n-1"}) {
 			t.Errorf("real nodes: %v", got)
+		}
+		if got, known := s.ServicesIn("prod", []string{"shop", "other"}); !known || len(got) != 1 || got[0].Name != "cart" || !slices.Equal(got[0].Pods, []string{"a"}) {
+			t.Errorf("services: %v, %v", got, known)
+		}
+		if got, known := s.ServicesIn("prod", []string{"other"}); !known || len(got) != 0 {
+			t.Errorf("services of a namespace without any: %v, %v", got, known)
+		}
+		if _, known := s.ServicesIn("unknown", []string{"shop"}); known {
+			t.Error("the services of an unknown cluster are known")
 		}
 		if got := s.PodsOn("prod", "n-1"); len(got) != 2 || got[0].Name != "a" {
 			t.Errorf("pods on n-1: %v", got)

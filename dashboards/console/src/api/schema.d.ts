@@ -2265,6 +2265,8 @@ export interface components {
             }[];
         };
         LogRules: {
+            /** @description Selector of the pods' annotations that begin with logs.crowsnest.dev/. */
+            annotations?: string;
             /** Format: int64 */
             bytes_per_second?: number;
             /**
@@ -2283,6 +2285,8 @@ export interface components {
             record_bytes?: number;
             /** @description Selector of the pods' labels. */
             selector?: string;
+            /** @description Patterns of Services whose pods' logs are followed, as cart, shop/* or !*-canary; of pods that are of several, one that is left out decides. */
+            services?: string[] | null;
             /** @description Patterns of workloads, as deployment/cart or !*\/noisy. */
             workloads?: string[] | null;
         };
