@@ -160,6 +160,7 @@ type Collector struct {
 	history  time.Duration      // the same by the import way; 0 for none
 	logs     bool               // container logs are followed
 	logRules int                // how often their rules changed
+	told     bool               // the server's settings are known, or that there are none
 	changes  []state.Change
 	changed  chan struct{}
 	health   wire.Health
@@ -628,15 +629,26 @@ func (c *Collector) follow(ctx context.Context, l Logs) error {
 			}
 		}
 		runCtx, cancel := context.WithCancel(ctx)
+		var sink LogSink = c.client
+		var ruling sync.WaitGroup
 		if !always {
 			rules := c.rulesSeen()
-			go func() {
+			var open chan struct{}
+			if !c.toldSettings() {
+				open = make(chan struct{})
+				sink = heldBack{c.client, open}
+			}
+			ruling.Go(func() {
+				if open != nil && c.firstSettings(runCtx) && c.wantLogs() && c.rulesSeen() == rules {
+					close(open)
+				}
 				c.untilRules(runCtx, rules)
 				cancel()
-			}()
+			})
 		}
-		err := l.Run(runCtx, c.client)
+		err := l.Run(runCtx, sink)
 		cancel()
+		ruling.Wait()
 		if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			c.log.Error("log source ended, begins again", "err", err)
 			select {
@@ -681,11 +693,18 @@ func (c *Collector) hello() wire.Hello {
 func (c *Collector) welcome(w wire.Welcome) {
 	c.log.Info("server accepts this collector", "cluster", w.Cluster, "accept_seconds", w.AcceptSeconds, "history_seconds", w.HistorySeconds)
 	c.mu.Lock()
+	none := !c.told && w.SettingsVersion != nil && *w.SettingsVersion == 0
+	c.told = c.told || none
 	c.accept, c.history = time.Duration(w.AcceptSeconds)*time.Second, time.Duration(w.HistorySeconds)*time.Second
 	c.boundQueueLocked()
 	h, sent := c.health, c.helloAt
 	c.mu.Unlock()
 	c.clock.exchanged(sent, c.now().Sub(sent), w.Time)
+	if none { // a start while the server is away knows that, too
+		if err := c.keep(wire.Settings{}); err != nil {
+			c.log.Warn("keep settings", "err", err)
+		}
+	}
 	if !h.Time.IsZero() {
 		c.control.Report(h)
 	}

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -95,8 +96,16 @@ func (f *fakeReadings) Read(ctx context.Context, at time.Time, _ *state.Snapshot
 
 // server is a RoundTripper that takes everything and notes samples.
 type server struct {
-	mu  sync.Mutex
-	got []got
+	mu    sync.Mutex
+	got   []got
+	clock bool // it says its time
+}
+
+// answers has the server say its time, as ours do.
+func (s *server) answers(clock bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clock = clock
 }
 
 type got struct {
@@ -109,6 +118,11 @@ type got struct {
 
 func (s *server) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer := &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: io.NopCloser(&bytes.Buffer{}), Request: r}
+	s.mu.Lock()
+	if s.clock {
+		answer.Header.Set(wire.HeaderTime, wire.FormatMillis(time.Now()))
+	}
+	s.mu.Unlock()
 	switch r.URL.Path {
 	case wire.PathMetrics:
 		raw, _ := io.ReadAll(r.Body)
@@ -158,7 +172,7 @@ type rig struct {
 }
 
 // begin runs a collector inside a synctest bubble, whose clock it goes by.
-func begin(t *testing.T, o Options) *rig {
+func begin(t *testing.T, o Options, logs ...Logs) *rig {
 	t.Helper()
 	r := &rig{
 		state: &fakeState{changes: make(chan state.Change), now: &state.Snapshot{
@@ -166,8 +180,8 @@ func begin(t *testing.T, o Options) *rig {
 		}},
 		readings: &fakeReadings{}, server: &server{}, reg: prometheus.NewRegistry(),
 	}
-	o.Role, o.QueueDir, o.Registerer = wire.RoleAll, t.TempDir(), r.reg
-	o.World = World{State: r.state, Readings: []Readings{r.readings}}
+	o.Role, o.QueueDir, o.Registerer = wire.RoleAll, cmp.Or(o.QueueDir, t.TempDir()), r.reg
+	o.World = World{State: r.state, Readings: []Readings{r.readings}, Logs: logs}
 	client, err := push.NewClient(push.ClientOptions{Server: "http://server", Sender: "all", Transport: r.server})
 	if err != nil {
 		t.Fatal(err)

@@ -88,7 +88,7 @@ func (c *Collector) set(s wire.Settings) wire.Applied {
 	if !sameRules(c.good.LogRules, s.LogRules) {
 		c.logRules++
 	}
-	c.interval, c.families, c.good = interval, s.Families, s
+	c.interval, c.families, c.good, c.told = interval, s.Families, s, true
 	c.logs = s.Logs == nil || *s.Logs
 	c.boundQueueLocked()
 	a.Effective = c.effectiveLocked()
@@ -200,6 +200,62 @@ func (c *Collector) wanted() []catalogue.Family {
 		return c.families
 	}
 	return append([]catalogue.Family{catalogue.CoreFamily}, c.families...)
+}
+
+// firstSettingsWithin is how long after the server answered lines wait for the first
+// settings: for good if its control stream cannot be reached though all else can.
+const firstSettingsWithin = 30 * time.Second
+
+// heldBack is a sink that takes nothing before the first settings are known: what is to
+// be masked in lines, or not to leave the node at all, may be said there. Lines wait as
+// while the server is away.
+type heldBack struct {
+	to   LogSink
+	open <-chan struct{}
+}
+
+var _ LogSink = heldBack{}
+
+// Send implements LogSink.
+func (h heldBack) Send(ctx context.Context, b *wire.LogBatch) error {
+	select {
+	case <-h.open:
+		return h.to.Send(ctx, b)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *Collector) toldSettings() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.told
+}
+
+// firstSettings waits until the server's settings are known, by what it said or by those
+// on the disk, or until it could have said them; false when ctx ended before.
+func (c *Collector) firstSettings(ctx context.Context) bool {
+	t := time.NewTicker(100 * time.Millisecond)
+	defer t.Stop()
+	var answered time.Time
+	for !c.toldSettings() {
+		switch _, known := c.clock.offset(); {
+		case !known:
+		case answered.IsZero():
+			answered = c.now()
+		case c.now().Sub(answered) >= firstSettingsWithin:
+			c.log.Warn("the server answers but does not say its settings; logs are sent by the local configuration alone", "waited_seconds", firstSettingsWithin.Seconds())
+			c.mu.Lock()
+			c.told = true
+			c.mu.Unlock()
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-t.C:
+		}
+	}
+	return true
 }
 
 func (c *Collector) rulesSeen() int {

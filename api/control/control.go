@@ -227,8 +227,12 @@ func (h *Hub) stream(ctx context.Context, conn *websocket.Conn, cluster string) 
 		return h.refuse(ctx, conn, err.Error())
 	}
 	defer h.disconnect(cluster, hello.Sender, conn)
+	version := int64(0)
+	if h.opts.Settings != nil {
+		version = h.opts.Settings(cluster, hello.Sender).Version
+	}
 	if err := write(ctx, conn, wire.FrameWelcome, wire.Welcome{
-		WireVersion: wire.Version, Cluster: cluster, Time: now, AcceptSeconds: int64(h.opts.Accept.Seconds()), HistorySeconds: int64(h.opts.History.Seconds()), Channels: true,
+		WireVersion: wire.Version, SettingsVersion: &version, Cluster: cluster, Time: now, AcceptSeconds: int64(h.opts.Accept.Seconds()), HistorySeconds: int64(h.opts.History.Seconds()), Channels: true,
 	}); err != nil {
 		return err
 	}

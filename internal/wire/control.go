@@ -103,6 +103,9 @@ type Welcome struct {
 	// does not know it.
 	HistorySeconds int64 `json:"history_seconds,omitempty"`
 	Channels       bool  `json:"channels,omitempty"` // it knows others than 0
+	// SettingsVersion is that of the Settings that follow; 0 when there are none. A
+	// server that does not know it leaves it out.
+	SettingsVersion *int64 `json:"settings_version,omitempty"`
 }
 
 // Refused says why a collector is not accepted.
