@@ -84,8 +84,25 @@ var _ collector.Logs = (*Watcher)(nil)
 type record struct {
 	uid    types.UID
 	count  int64
+	first  int64 // Unix nanoseconds of the first of count occurrences; line has those of the last
 	stream wire.LogStream
 	line   wire.LogLine
+}
+
+// unfold says how many occurrences a line stands for where that is more than one: the
+// API server tells of a series now and then only, with all that came by then. since is
+// when the one before these was, as far as one was told; else when the first of them was.
+func (r *record) unfold(before mark) {
+	more, since := r.count-before.Count, before.Last
+	if since == 0 {
+		since = r.first
+	}
+	if more <= 1 || since <= 0 {
+		return
+	}
+	r.line.Fields = append(slices.Clone(r.line.Fields),
+		wire.LogField{Name: "occurrences", Value: strconv.FormatInt(more, 10)},
+		wire.LogField{Name: "since", Value: time.Unix(0, min(since, r.line.Time)).UTC().Format(time.RFC3339Nano)})
 }
 
 // memory is what was handed on: the highest count and newest time by UID of the
@@ -98,7 +115,8 @@ type memory struct {
 
 type mark struct {
 	Count int64 `json:"c"`
-	At    int64 `json:"t"` // Unix seconds
+	At    int64 `json:"t"`           // Unix seconds
+	Last  int64 `json:"l,omitempty"` // of the occurrences, Unix nanoseconds
 }
 
 // New reads what was handed on before.
@@ -202,10 +220,11 @@ func (w *Watcher) take(e *corev1.Event) {
 func (w *Watcher) put(r record, m mark) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if old, seen := w.memory.Sent[r.uid]; seen && old.Count >= m.Count {
-		return
+	before := w.memory.Sent[r.uid]
+	if pending, ok := w.memory.Marks[r.uid]; ok && pending.Count > before.Count {
+		before = pending
 	}
-	if old, pending := w.memory.Marks[r.uid]; pending && old.Count >= m.Count {
+	if before.Count >= m.Count {
 		return
 	}
 	// A newer count of an event that still waits takes its place.
@@ -217,6 +236,7 @@ func (w *Watcher) put(r record, m mark) {
 		w.health.Dropped[DropOverflow]++
 		return
 	}
+	r.unfold(before)
 	w.waiting[r.uid] = r
 	w.health.Read++
 	select {
@@ -235,9 +255,13 @@ func convert(e *corev1.Event) (record, mark) {
 			at = e.Series.LastObservedTime.Time
 		}
 	}
+	first := time.Time{}
 	for _, t := range []time.Time{e.EventTime.Time, e.FirstTimestamp.Time, e.CreationTimestamp.Time} {
 		if at.IsZero() || at.Unix() <= 0 {
 			at = t
+		}
+		if first.IsZero() || first.Unix() <= 0 {
+			first = t
 		}
 	}
 	count = max(count, 1)
@@ -261,7 +285,7 @@ func convert(e *corev1.Event) (record, mark) {
 		s.Node = e.InvolvedObject.Name
 	}
 	return record{
-		uid: e.UID, count: count, stream: s,
+		uid: e.UID, count: count, first: first.UnixNano(), stream: s,
 		line: wire.LogLine{Time: max(at.UnixNano(), 1), Message: message[:min(len(message), maxMessage)], Fields: wire.FieldsOf(fields)},
 	}, mark{Count: count, At: at.Unix()}
 }
@@ -337,7 +361,7 @@ func (w *Watcher) nextBatch() *wire.LogBatch {
 		}
 		b.Groups[i].Lines = append(b.Groups[i].Lines, r.line)
 		_, _ = fmt.Fprintf(hash, "%s/%d\n", r.uid, r.count)
-		w.memory.Marks[r.uid] = mark{Count: r.count, At: w.now().Unix()}
+		w.memory.Marks[r.uid] = mark{Count: r.count, At: w.now().Unix(), Last: r.line.Time}
 	}
 	b.ID = "events-" + hex.EncodeToString(hash.Sum(nil)[:16])
 	w.memory.Pending = b

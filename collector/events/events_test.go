@@ -131,6 +131,43 @@ func TestEachEventAndCountOnce(t *testing.T) {
 	}
 }
 
+// A line stands for all that came since the one before: how often, and since when.
+func TestASeriesIsUnfolded(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "events.json")
+	w, s := watcher(t, file), newSink()
+	at := func(count int32, after time.Duration) {
+		e := event("a", count, t0.Add(after))
+		e.FirstTimestamp = metav1.NewTime(t0)
+		w.take(e)
+	}
+	at(3, time.Minute) // of which nobody heard before
+	deliverAll(t, w, s)
+	at(4, 2*time.Minute)
+	deliverAll(t, w, s)
+	at(6, 3*time.Minute)
+	at(11, 4*time.Minute) // before the one before was sent
+	deliverAll(t, w, s)
+	w = watcher(t, file) // a restart knows what was told
+	at(20, 5*time.Minute)
+	onItsWay := w.nextBatch()
+	at(22, 6*time.Minute)
+	if err := w.deliver(t.Context(), s, onItsWay); err != nil {
+		t.Fatal(err)
+	}
+	deliverAll(t, w, s)
+	var got []string
+	for _, b := range s.got {
+		for _, g := range b.Groups {
+			for _, l := range g.Lines {
+				got = append(got, l.Fields.Get("count")+": "+l.Fields.Get("occurrences")+" since "+l.Fields.Get("since"))
+			}
+		}
+	}
+	if want := []string{"3: 3 since 2026-11-23T10:00:00Z", "4:  since ", "11: 7 since 2026-11-23T10:02:00Z", "20: 9 since 2026-11-23T10:04:00Z", "22: 2 since 2026-11-23T10:05:00Z"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestBatchesLieInOneDay(t *testing.T) {
 	w, s := watcher(t, ""), newSink()
 	midnight := t0.Truncate(24 * time.Hour)
