@@ -1002,7 +1002,7 @@ func (g *gatherer) line(text string, restarts int) {
 	after, goesOn := join{}, false
 	if o := g.a.opts.Rules.Join; g.open && at-g.pos.Time <= int64(joinGap) {
 		after, goesOn = g.joiner.next(g.join, g.first, message)
-		if full := g.join.lines >= o.Lines || len(g.text)+1+len(message) > o.Bytes; goesOn && full {
+		if full := g.join.lines >= o.Lines || at-g.at > int64(joinFor) || len(g.text)+1+len(message) > o.Bytes; goesOn && full {
 			g.flush()
 			after.lines = 1 // a further part of a long trace
 			g.begin(message, at, after)

@@ -625,7 +625,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 			read += r.emit(c, b, stream, w)
 			full, cut := w, w.join
 			w = nil
-			if !full.partial && !cut.whole && (cut.lines >= r.opts.Rules.Join.Lines || full.size()+len(p.text)+1 > r.opts.Rules.Join.Bytes) {
+			if !full.partial && !cut.whole && (cut.lines >= r.opts.Rules.Join.Lines || p.at-full.at > int64(joinFor) || full.size()+len(p.text)+1 > r.opts.Rules.Join.Bytes) {
 				if after, ok := c.joiner.next(cut, "", p.text); ok { // a further part of a long trace
 					after.lines = 1
 					w = &pending{file: f, start: start, at: p.at, join: after}
@@ -686,7 +686,7 @@ func (r *Files) goesOn(c *container, f *file, w *pending, p piece, ok bool) bool
 	if w.partial {
 		return true
 	}
-	if w.size()+len(p.text) == r.opts.Rules.Join.Bytes || w.join.whole || w.join.lines >= r.opts.Rules.Join.Lines || p.at-w.last > int64(joinGap) {
+	if w.size()+len(p.text) == r.opts.Rules.Join.Bytes || w.join.whole || w.join.lines >= r.opts.Rules.Join.Lines || p.at-w.last > int64(joinGap) || p.at-w.at > int64(joinFor) {
 		return false
 	}
 	_, ok = c.joiner.next(w.join, w.text, p.text)

@@ -38,6 +38,10 @@ func (o *JoinOptions) complete() error {
 // It is longer than Hold, as times are those of the writer.
 const joinGap = 2 * time.Second
 
+// joinFor bounds the times of all lines of a record, so that one to which lines are
+// added all the time can be found. What follows is a record of its own.
+const joinFor = 5 * time.Second
+
 // trace is what kind of record the lines so far are.
 type trace uint8
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -286,6 +287,93 @@ func TestFilesJoinOverCopyTruncate(t *testing.T) {
 		if want := fmt.Sprintf("head %d\n  more", i); l != want || len(got) != 6 {
 			t.Fatalf("record %d of %d is %q, want %q", i, len(got), l, want)
 		}
+	}
+}
+
+// A record is bounded in lines, bytes and time, whichever way its lines come. What goes
+// on after a bound is a further record, of the same kind.
+func TestJoiningIsBounded(t *testing.T) {
+	const name = "ERROR deep\njava.lang.Error: x"
+	type line struct {
+		after time.Duration // since the one before
+		text  string
+	}
+	trace := func(n int, after time.Duration) []line {
+		lines := []line{{0, "ERROR deep"}, {0, "java.lang.Error: x"}}
+		for i := range n {
+			lines = append(lines, line{after, fmt.Sprintf("\tat f.g(F.java:%03d)", i)})
+		}
+		return append(lines, line{0, "after it"})
+	}
+	frames := func(from, to int) string {
+		var b strings.Builder
+		for i := from; i < to; i++ {
+			fmt.Fprintf(&b, "\n\tat f.g(F.java:%03d)", i)
+		}
+		return b.String()
+	}
+	further := func(from, to int) string { return frames(from, to)[1:] }
+	for title, tc := range map[string]struct {
+		o     JoinOptions
+		lines []line
+		want  []string
+	}{
+		"within all bounds":   {JoinOptions{}, trace(20, 200*time.Millisecond), []string{name + frames(0, 20), "after it"}},
+		"lines":               {JoinOptions{Lines: 10}, trace(20, 0), []string{name + frames(0, 8), further(8, 18), further(18, 20), "after it"}},
+		"bytes":               {JoinOptions{Bytes: 100}, trace(9, 0), []string{name + frames(0, 3), further(3, 8), further(8, 9), "after it"}},
+		"time between two":    {JoinOptions{}, trace(2, joinGap), []string{name + frames(0, 2), "after it"}},
+		"more between two":    {JoinOptions{}, trace(2, joinGap+time.Millisecond), []string{name, further(0, 1), further(1, 2), "after it"}},
+		"time of all":         {JoinOptions{}, trace(13, time.Second), []string{name + frames(0, 5), further(5, 11), further(11, 13), "after it"}},
+		"a line all the time": {JoinOptions{}, trace(100, joinFor/50), []string{name + frames(0, 50), further(50, 100), "after it"}},
+	} {
+		t.Run(title, func(t *testing.T) {
+			tc.o.Hold = time.Minute // how long a look takes plays no part
+			tr, s := newTree(t), newServer(t)
+			o := tr.options()
+			o.Rules.Join = tc.o
+			at := time.Duration(0)
+			for _, l := range append(tc.lines, line{0, `{"end":1}`}) {
+				at += l.after
+				tr.raw("0.log", cri(int(at/time.Millisecond), "stdout", "F", l.text))
+			}
+			_, stop := tr.runWith(o, s)
+			got := s.await(key, len(tc.want)+1)
+			stop()
+			if want := append(tc.want, `{"end":1}`); !slices.Equal(got, want) {
+				t.Errorf("files: got %q, want %q", got, want)
+			}
+
+			c, s := newCluster(t), newServer(t)
+			a := c.options(s)
+			a.Rules.Join = tc.o
+			at = 0
+			c.set(func() {
+				for _, l := range append(tc.lines, line{0, `{"end":1}`}) {
+					at += l.after
+					c.lines[0] = append(c.lines[0], c.started.Add(at).UTC().Format(time.RFC3339Nano)+" "+l.text+"\n")
+				}
+			})
+			_, stop = c.run(a, s)
+			got = s.await(key, len(tc.want)+1)
+			stop()
+			if want := append(tc.want, `{"end":1}`); !slices.Equal(got, want) {
+				t.Errorf("pod log API: got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// A record that waits for a further line is sent after the hold, and what comes then is
+// a record of its own.
+func TestJoiningHoldsForABoundedTime(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	_, stop := tr.run(s)
+	defer stop()
+	tr.raw("0.log", cri(0, "stdout", "F", "ERROR deep"))
+	s.await(key, 1) // nothing follows it
+	tr.raw("0.log", cri(1, "stdout", "F", "\tat f.g(F.java:1)"))
+	if got := s.await(key, 2); got[0] != "ERROR deep" || got[1] != "\tat f.g(F.java:1)" {
+		t.Errorf("got %q", got)
 	}
 }
 
