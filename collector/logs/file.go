@@ -103,10 +103,9 @@ type file struct {
 	inBatch *batch[filePos] // that has its position last, as what it was in inGen
 	inGen   int
 
-	packed      bool      // compressed, and not unpacked yet
-	unpackAt    time.Time // when unpacking is tried again
-	unpacked    bool      // fd is a temporary file; dev and ino are the compressed one's
-	head        []byte    // of a packed file: its first bytes, unpacked
+	packed      bool       // compressed, and not unpacked yet
+	unpacked    *unpacking // what is in a compressed file that is being read
+	head        []byte     // of a compressed file: its first bytes, unpacked
 	keptPath    string
 	kept        bool      // a copy of ours of a file that rotation took
 	keptAt      time.Time // when it was made
@@ -232,12 +231,12 @@ func (f *file) resume(p filePos) {
 // fingerprinted before if that is still the beginning; same is false when it is
 // not: the file was truncated and written anew.
 func (f *file) identify() (size int64, same bool, err error) {
+	if f.unpacked != nil {
+		return f.unpacked.size, true, nil
+	}
 	st, err := stat(f.fd)
 	if err != nil {
 		return 0, false, fmt.Errorf("stat %s: %w", f.path, err)
-	}
-	if f.unpacked {
-		return st.Size, true, nil
 	}
 	f.dev, f.ino = uint64(st.Dev), st.Ino //nolint:unconvert // Dev is narrower on some systems
 	if f.printLen == fingerprintBytes && f.written == st.Mtim {
@@ -271,7 +270,7 @@ func (f *file) headHash(n int) (hash uint64, ok bool) {
 	if n == 0 || n > len(head) {
 		return 0, false
 	}
-	if f.packed {
+	if f.compressed() {
 		return xxhash.Sum64(f.head[:min(n, len(f.head))]), n <= len(f.head)
 	}
 	got, _ := f.fd.ReadAt(head[:n], 0)
@@ -282,7 +281,19 @@ func stat(fd *os.File) (st syscall.Stat_t, err error) {
 	return st, syscall.Fstat(int(fd.Fd()), &st)
 }
 
+// compressed says that fd is of a compressed file.
+func (f *file) compressed() bool { return f.packed || f.unpacked != nil }
+
+// text is what the lines are read from.
+func (f *file) text() io.ReaderAt {
+	if f.unpacked != nil {
+		return f.unpacked
+	}
+	return f.fd
+}
+
 func (f *file) close() {
+	f.unpacked = nil
 	if f.fd != nil {
 		_ = f.fd.Close() // it was only read
 		f.fd = nil
@@ -476,16 +487,7 @@ func (r *Files) following(c *container, i int) *file {
 // left says that there is more than was read, stopped that b takes no more.
 func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, until int64) (left, stopped bool, err error) {
 	if f.packed {
-		if now := r.now(); now.Before(f.unpackAt) {
-			c.wakeAt(f.unpackAt)
-			return true, true, nil
-		}
-		if err := r.unpack(f); err != nil {
-			r.log.Warn("unpack log file", "err", err)
-			f.unpackAt = r.now().Add(unpackAgain)
-			c.wakeAt(f.unpackAt)
-			return true, true, nil
-		}
+		r.unpack(f)
 	}
 	size, same, err := f.identify()
 	if err != nil {
@@ -514,7 +516,7 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 			return true, true, nil
 		}
 		n := int(min(int64(len(r.buf)), end-f.offset))
-		got, err := f.fd.ReadAt(r.buf[:n], f.offset)
+		got, err := f.text().ReadAt(r.buf[:n], f.offset)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return false, false, fmt.Errorf("read %s: %w", f.path, err)
 		}
@@ -845,7 +847,7 @@ func (r *Files) tail(c *container, f *file, b *batch[filePos]) bool {
 		return true
 	}
 	rest := make([]byte, min(size-f.offset, maxRawLine))
-	n, err := f.fd.ReadAt(rest, f.offset)
+	n, err := f.text().ReadAt(rest, f.offset)
 	if n == 0 || err != nil && !errors.Is(err, io.EOF) {
 		return true
 	}
@@ -931,7 +933,7 @@ func (f *file) rest() (d drop) {
 		return d
 	}
 	var text io.Reader = io.NewSectionReader(f.fd, f.offset, 1<<62)
-	if f.packed {
+	if f.compressed() {
 		z, err := gzip.NewReader(io.NewSectionReader(f.fd, 0, 1<<62))
 		if err != nil {
 			return d

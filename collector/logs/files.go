@@ -148,9 +148,6 @@ func NewFiles(o FilesOptions) (*Files, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("log files: %w", err)
 	}
-	if err := clearUnpacked(o.Dir); err != nil {
-		return nil, fmt.Errorf("log files: %w", err)
-	}
 	j, err := openJournal[filePos](filepath.Join(o.Dir, "file-positions.json"))
 	if err != nil {
 		return nil, fmt.Errorf("log files: %w", err)
@@ -272,16 +269,6 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 			}
 			sent[f] = to
 			r.replayed[f] = &[2]int64{to.done(0), to.done(1)}
-			for f.packed { // without what is in it, the batch would say less than it did
-				err := r.unpack(f)
-				if err == nil {
-					break
-				}
-				r.log.Warn("unpack log file of the last batch", "err", err)
-				if !sleep(ctx, unpackAgain) {
-					return false
-				}
-			}
 			limit := int(to.Offset)
 			if _, _, err := r.readFile(c, f, b, &limit, to.Offset); err != nil {
 				r.log.Warn("read log file again", "path", f.path, "err", err)

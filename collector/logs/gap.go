@@ -216,7 +216,7 @@ func (r *Files) findGapNow(c *container, vanished *file, fresh []*file) {
 // firstTime is the time of the file's first line that has one, 0 if there is none.
 func (f *file) firstTime() int64 {
 	head := f.head
-	if !f.packed {
+	if !f.compressed() {
 		head = make([]byte, fingerprintBytes)
 		n, _ := f.fd.ReadAt(head, 0)
 		if n == len(head) && head[0] == '{' && bytes.IndexByte(head, '\n') < 0 { // Docker's time is at the end of the line

@@ -49,6 +49,9 @@ func (k *Keep) complete() error {
 // keptDir is the folder of kept files, by pod and container as under Root.
 const keptDir = "kept"
 
+// keepingName is of a file that is being made.
+const keepingName = "keeping-"
+
 // keptSuffix orders kept files among themselves.
 func keptSuffix(n int64) string { return fmt.Sprintf("00000000-%020d", n) }
 
@@ -69,7 +72,7 @@ func (r *Files) keepAll(b *batch[filePos]) {
 	}
 	for _, c := range r.order {
 		for _, f := range c.files {
-			if !f.unlinked || f.done || f.kept || f.packed || f.unpacked || f.copyOf != nil || !f.unclear.IsZero() || f.noRoom == r.freed+1 {
+			if !f.unlinked || f.done || f.kept || f.compressed() || f.copyOf != nil || !f.unclear.IsZero() || f.noRoom == r.freed+1 {
 				continue
 			}
 			if err := r.keep(c, f, b); err != nil {
@@ -103,7 +106,7 @@ func (r *Files) keep(c *container, f *file, b *batch[filePos]) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("keep log file: %w", err)
 	}
-	out, err := os.CreateTemp(dir, unpackedName)
+	out, err := os.CreateTemp(dir, keepingName)
 	if err != nil {
 		return fmt.Errorf("keep log file: %w", err)
 	}
@@ -189,7 +192,7 @@ func (r *Files) makeRoom(size int64) bool {
 		for _, k := range o.files {
 			if k.kept {
 				used += k.keptBytes
-				if !k.done && !k.unpacked {
+				if !k.done && k.unpacked == nil {
 					all = append(all, of{o, k})
 				}
 			}
@@ -224,7 +227,7 @@ func (r *Files) tidy() {
 			if !f.kept {
 				continue
 			}
-			if !f.done && !f.unpacked && r.now().Sub(f.keptAt) > r.opts.Keep.Age {
+			if !f.done && f.unpacked == nil && r.now().Sub(f.keptAt) > r.opts.Keep.Age {
 				r.giveUp(c, f, DropOld)
 				continue
 			}

@@ -1,7 +1,7 @@
 package logs
 
 import (
-	"cmp"
+	"bufio"
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -26,14 +25,10 @@ import (
 
 const (
 	packedSuffix = ".gz"
-	// maxUnpacked bounds what one compressed file may become on the collector's disk.
+	// maxUnpacked bounds what is read of one compressed file.
 	maxUnpacked = 1 << 30
-	// unpackAgain is how long one waits that could not be unpacked: the disk is full.
-	unpackAgain = time.Second
 	// knownHead is the least that tells a file by its beginning: a line has more.
 	knownHead = 32
-	// unpackedName is of the temporary files, for what a kill leaves of them.
-	unpackedName = "unpacked-"
 )
 
 // packedNameOf takes the name of a compressed log file apart.
@@ -250,7 +245,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 // kubelet compressed of it, if that is there: it takes less of the disk, and a kill
 // does not lose it.
 func (r *Files) toPacked(c *container, f *file, entries []fs.DirEntry) bool {
-	if f.packed || f.unpacked || f.copyOf != nil || !f.unclear.IsZero() {
+	if f.packed || f.unpacked != nil || f.copyOf != nil || !f.unclear.IsZero() {
 		return false
 	}
 	size, same, err := f.identify()
@@ -291,74 +286,87 @@ func positionOf(f *file, among map[string]filePos) (found filePos, ok bool) {
 }
 
 // unpack makes a compressed file readable when its turn has come. What cannot be
-// read of a damaged one is left out, and said. An error is about the collector's
-// own disk.
-func (r *Files) unpack(f *file) error {
-	tmp, err := os.CreateTemp(r.opts.Dir, unpackedName)
-	if err != nil {
-		return fmt.Errorf("unpack %s: %w", f.path, err)
-	}
-	if err := os.Remove(tmp.Name()); err != nil { // it goes with its descriptor
-		_ = tmp.Close()
-		return fmt.Errorf("unpack %s: %w", f.path, err)
-	}
-	out := &writer{file: tmp}
-	z, err := gzip.NewReader(io.NewSectionReader(f.fd, 0, 1<<62))
-	n := int64(0)
+// read of a damaged one is left out, and said.
+func (r *Files) unpack(f *file) {
+	u := &unpacking{from: f.fd}
+	head := &beginning{room: fingerprintBytes}
+	err := u.begin()
 	if err == nil {
-		n, err = io.Copy(out, io.LimitReader(z, maxUnpacked))
+		u.size, err = io.Copy(head, io.LimitReader(u.z, maxUnpacked))
 	}
-	if out.err != nil {
-		_ = tmp.Close()
-		return fmt.Errorf("unpack %s: %w", f.path, out.err)
+	if err != nil || u.size == maxUnpacked {
+		r.log.Warn("compressed log file is damaged or too large, its rest is not read", "path", f.path, "bytes", u.size, "err", err)
 	}
-	if err != nil || n == maxUnpacked {
-		r.log.Warn("compressed log file is damaged or too large, its rest is not read", "path", f.path, "bytes", n, "err", err)
-	}
-	f.close()
-	f.fd, f.packed, f.unpacked, f.head = tmp, false, true, nil
-	f.offset = min(f.offset, n)
-	return nil
+	u.z = nil
+	f.packed, f.unpacked, f.head = false, u, head.b
+	f.offset = min(f.offset, u.size)
 }
 
-// repack goes back to the compressed file, if it is still there: what it was unpacked
-// into may be needed on the disk for another one before this has its turn.
+// repack goes back to the file before it was begun, for which others may have to wait.
 func (f *file) repack() {
-	if !f.unpacked {
-		return
+	if f.unpacked != nil {
+		f.packed, f.unpacked = true, nil
 	}
-	fd, err := os.Open(cmp.Or(f.keptPath, f.path))
-	if err != nil {
-		return
-	}
-	p := &file{path: f.path, fd: fd}
-	if err := p.identifyPacked(true); err != nil || p.key() != f.key() || p.print != f.print {
-		p.close()
-		return
-	}
-	f.close()
-	f.fd, f.head, f.packed, f.unpacked = p.fd, p.head, true, false
 }
 
-// writer remembers the errors of writing, which io.Copy mixes with those of reading.
-type writer struct {
-	file *os.File
-	err  error
+// unpacking reads a compressed file as if it were another one. It takes no room on a
+// disk, which may be full, and little memory: what is read lies behind what was read
+// before, or is part of it; else it begins anew.
+type unpacking struct {
+	from io.ReaderAt
+	size int64 // of what can be read of it
+	z    *gzip.Reader
+	at   int64  // of the next byte that z gives
+	last []byte // what was read last, before at
 }
 
-func (w *writer) Write(p []byte) (int, error) {
-	n, err := w.file.Write(p)
+var _ io.ReaderAt = (*unpacking)(nil)
+
+func (u *unpacking) begin() (err error) {
+	u.at, u.last = 0, u.last[:0]
+	u.z, err = gzip.NewReader(bufio.NewReaderSize(io.NewSectionReader(u.from, 0, 1<<62), 32<<10))
+	return err
+}
+
+// ReadAt implements io.ReaderAt; it is not for concurrent use.
+func (u *unpacking) ReadAt(p []byte, off int64) (n int, err error) {
+	if off >= u.size {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), u.size-off)]
+	behind := u.at - off // bytes of last that are asked for
+	if u.z == nil || behind > int64(len(u.last)) {
+		if err := u.begin(); err != nil {
+			return 0, err
+		}
+		behind = -off
+	}
+	if behind < 0 {
+		if _, err := io.CopyN(io.Discard, u.z, -behind); err != nil {
+			u.z = nil
+			return 0, err
+		}
+		u.at, behind = off, 0
+	}
+	n = copy(p, u.last[int64(len(u.last))-behind:])
+	more, err := io.ReadFull(u.z, p[n:])
+	n, u.at = n+more, u.at+int64(more)
+	if more > 0 || behind == 0 {
+		u.last = append(u.last[:0], p[:n]...)
+	}
 	if err != nil {
-		w.err = err
+		u.z = nil
 	}
 	return n, err
 }
 
-// clearUnpacked removes what a kill in the middle of unpack has left.
-func clearUnpacked(dir string) error {
-	left, err := filepath.Glob(filepath.Join(dir, unpackedName+"*"))
-	for _, p := range left {
-		err = errors.Join(err, os.Remove(p))
-	}
-	return err
+// beginning keeps the first bytes of what is written to it.
+type beginning struct {
+	b    []byte
+	room int
+}
+
+func (w *beginning) Write(p []byte) (int, error) {
+	w.b = append(w.b, p[:min(len(p), w.room-len(w.b))]...)
+	return len(p), nil
 }

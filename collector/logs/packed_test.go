@@ -3,7 +3,9 @@ package logs
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -207,4 +209,64 @@ func TestFilesRotatedAwayWhileNobodyRan(t *testing.T) {
 	if h := f.Health(); len(h.Dropped) > 0 {
 		t.Errorf("the second start dropped %v", h.Dropped)
 	}
+}
+
+// What is in a compressed file is read as from any other: on from where it was, again
+// from a little before, and anew from the beginning.
+func TestUnpackingReadsAnywhere(t *testing.T) {
+	plain := make([]byte, 300_000)
+	for i := range plain {
+		plain[i] = byte(i >> 3 % 251)
+	}
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write(plain); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	u := &unpacking{from: bytes.NewReader(packed.Bytes()), size: int64(len(plain))}
+	for i, r := range []struct{ off, n int }{
+		{0, 1000}, {1000, 1000}, {1900, 1000}, {1900, 500}, {2100, 5000}, {2100, 5000}, {2099, 10}, {2000, 200_000}, {200_000, 64}, {299_990, 100}, {299_995, 3}, {10, 50_000}, {60, 0}, {60, 1},
+	} {
+		p := make([]byte, r.n)
+		n, err := u.ReadAt(p, int64(r.off))
+		if want := plain[r.off:min(len(plain), r.off+r.n)]; err != nil || !bytes.Equal(p[:n], want) {
+			t.Errorf("%d: %d of %d bytes at %d, %v", i, n, len(want), r.off, err)
+		}
+	}
+	if n, err := u.ReadAt(make([]byte, 1), int64(len(plain))); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("behind the end: %d bytes, %v", n, err)
+	}
+}
+
+// A compressed file takes no room of the collector's disk, however large it is unpacked.
+func TestFilesCompressedNeedNoRoom(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 10)
+	_, stop := tr.run(s)
+	s.await(key, 10)
+	stop()
+	for i := 1; i <= 3; i++ {
+		tr.write("0.log", 10_000)
+		tr.rotate(i)
+	}
+	tr.write("0.log", 5)
+	_, stop = tr.run(s)
+	want := map[string]bool{"file-positions.json": true, "file-positions.json" + spareSuffix: true}
+	waitFor(t, func() bool {
+		entries, err := os.ReadDir(tr.pos)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if !want[e.Name()] {
+				t.Fatalf("%s lies in the collector's folder", e.Name())
+			}
+		}
+		return len(s.got(key)) >= tr.next
+	})
+	stop()
+	numbered(t, s.got(key), tr.next)
 }
