@@ -69,7 +69,7 @@ type APIOptions struct {
 	// that ran before this collector started; default 1 h. Containers of pods that
 	// are younger are read from their first line.
 	LookBack time.Duration
-	Linger   time.Duration // as in FilesOptions
+	Linger   time.Duration // how long a line waits for others to share its batch; default 250 ms
 	Rules    Rules
 	// Backoff is the first wait after a connection that failed; default 500 ms,
 	// doubled up to 30 s.

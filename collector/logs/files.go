@@ -38,7 +38,8 @@ type FilesOptions struct {
 
 	// Rescan is how often everything is looked at whatever inotify said; default 10 s.
 	Rescan time.Duration
-	// Linger is how long a line waits for others to share its batch; default 250 ms.
+	// Linger is the least between two batches, and between two looks at what is written
+	// to all the time: what comes meanwhile shares them. Default 400 ms.
 	Linger time.Duration
 	// Grace is how long a rotated file is still read after its successor appeared;
 	// default 1 s.
@@ -58,7 +59,7 @@ func (o *FilesOptions) complete() error {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 250 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}} {
+	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 400 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.def
 		}
@@ -128,12 +129,12 @@ const (
 const visitBytes = readBytes
 
 const (
-	// looksPerLinger is how often files are looked at within the time that a line waits
-	// for others.
-	looksPerLinger = 2
 	// waitingEvents is how many events wait outside of the kernel, which has room for
 	// 16,384 by default; should it run over, all is looked at.
 	waitingEvents = 64
+	// hurryBy is by how much more often events are taken for hurryFor after it did.
+	hurryBy  = 8
+	hurryFor = time.Minute
 	// moreEventsWithin is how long the watcher may take to read what waits in the kernel.
 	moreEventsWithin = time.Millisecond
 	// moreEventsFor bounds how long events are taken before files are looked at.
@@ -329,27 +330,29 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 	r.filling = b
 	defer func() { r.filling = nil }()
 	r.taken = r.now()
-	var since time.Time  // of the first line in b
-	var looked time.Time // when events were taken last
+	var looked time.Time     // when events were taken last
+	var overflowed time.Time // when more events waited in the kernel than it has room for
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	nextRescan := r.now().Add(r.opts.Rescan)
 	for {
 		began := r.now()
-		nextLook := looked.Add(r.opts.Linger / looksPerLinger)
+		nextLook := looked.Add(r.opts.Linger)
+		if began.Sub(overflowed) < hurryFor {
+			nextLook = looked.Add(r.opts.Linger / hurryBy)
+		}
 		blocked := r.fill(b)
 		if !blocked {
 			r.noteComplete(began)
 		}
 		r.keepAll(b)
 		now := r.now()
-		if !b.empty() && since.IsZero() {
-			since = now
-		}
 		wake := nextRescan
 		var want chan struct{}
 		if !b.empty() {
-			if due := since.Add(r.opts.Linger); blocked || !now.Before(due) {
+			// The first line after a pause goes at once; those after it have waited for
+			// their look already.
+			if due := r.taken.Add(r.opts.Linger); blocked || !now.Before(due) {
 				want = ship.want
 			} else if due.Before(wake) {
 				wake = due
@@ -386,7 +389,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			if !ship.give(ctx, b) {
 				return
 			}
-			b, since = newBatch[filePos](r.opts.Sender), time.Time{}
+			b = newBatch[filePos](r.opts.Sender)
 			r.filling = b
 		case e, ok := <-events:
 			if !ok {
@@ -397,7 +400,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			looked = r.now()
 		case err := <-r.watcher.Errors:
 			r.log.Warn("watch log files", "err", err) // an overflow: something was missed
-			nextRescan = now
+			nextRescan, overflowed = now, now
 		case <-timer.C:
 		}
 		if now = r.now(); !now.Before(nextRescan) {
@@ -588,7 +591,7 @@ func (r *Files) joinerOf(id Container, pod *object.Pod) joiner {
 
 // event notes what inotify said.
 func (r *Files) event(e fsnotify.Event) {
-	if c := r.containers[filepath.Dir(e.Name)]; c != nil { // a log file
+	if c := r.containers[e.Name[:max(0, strings.LastIndexByte(e.Name, '/'))]]; c != nil { // a log file
 		c.dirty = true
 		if e.Op&^(fsnotify.Write|fsnotify.Chmod) != 0 {
 			c.rescan = true

@@ -20,7 +20,12 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if root := os.Getenv(writerEnv); root != "" {
+		writeSteadily(root)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // server is a sink that stores each batch once, as the real one does.
 type server struct {
