@@ -14,6 +14,7 @@ import (
 const (
 	batchLines = 20_000
 	batchBytes = 8 << 20
+	groupLines = 16 // for which a group has room at once
 )
 
 // batch is what goes to the server at once, and how far each source has come
@@ -52,7 +53,7 @@ func (b *batch[C]) add(s wire.LogStream, l wire.LogLine) {
 		if !ok {
 			i = len(b.wire.Groups)
 			b.groups[s] = i
-			b.wire.Groups = append(b.wire.Groups, wire.LogGroup{Stream: s})
+			b.wire.Groups = append(b.wire.Groups, wire.LogGroup{Stream: s, Lines: make([]wire.LogLine, 0, groupLines)})
 		}
 		b.group = i
 	}

@@ -35,9 +35,23 @@ func (c *counting) Send(_ context.Context, b *wire.LogBatch) error {
 	return nil
 }
 
-// BenchmarkFiles reads 200,000 JSON lines of 216 bytes from 100 files, without
-// the encoding and sending of batches.
+// BenchmarkFiles reads 200,000 lines of a kind from 100 files, without the encoding
+// and sending of batches.
 func BenchmarkFiles(b *testing.B) {
+	for name, line := range map[string]func(n, file int) string{
+		"json": benchLine,
+		"plain": func(n, file int) string {
+			return fmt.Sprintf("2026-11-23 10:00:00,123 INFO  [worker-%d] com.shop.cart.Checkout - order %d of customer 1%05d was put into the queue after %d ms", file, n, n, n%97)
+		},
+		"access": func(n, file int) string {
+			return fmt.Sprintf(`10.1.%d.%d - - [23/Nov/2026:10:00:00 +0000] "GET /api/v1/cart/items?id=%d HTTP/1.1" 200 %d "-" "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0 Safari/537.36" 0.0%d`, file, n%250, n, n%9999, n%97)
+		},
+	} {
+		b.Run(name, func(b *testing.B) { benchFiles(b, line) })
+	}
+}
+
+func benchFiles(b *testing.B, line func(n, file int) string) {
 	const files, perFile = 100, 2000
 	root := b.TempDir()
 	for i := range files {
@@ -47,7 +61,7 @@ func BenchmarkFiles(b *testing.B) {
 		}
 		var text strings.Builder
 		for n := range perFile {
-			text.WriteString(cri(n, "stdout", "F", benchLine(n, i)))
+			text.WriteString(cri(n, "stdout", "F", line(n, i)))
 		}
 		if err := os.WriteFile(filepath.Join(dir, "0.log"), []byte(text.String()), 0o644); err != nil {
 			b.Fatal(err)

@@ -310,6 +310,7 @@ type container struct {
 	packed  map[packedID]bool // compressed files of its folder that were looked at
 	joiner  joiner
 	limiter limiter
+	wrote   int  // bytes of lines that are not counted yet
 	off     bool // its lines are not wanted
 	// elsewhere says that they are not because of its pod's Services.
 	elsewhere bool
@@ -741,7 +742,7 @@ func (r *Files) emit(c *container, b *batch[filePos], stream int, w *pending) in
 	s.Stream = streams[stream]
 	r.touch(c, w)
 	w.file.sent += int64(w.join.lines)
-	r.counts.wrote(c.id, w.size())
+	c.wrote += w.size()
 	if size := w.size(); !c.limiter.takes(w.at, w.join.lines, size) {
 		b.drop(s, DropRate, w.join.lines, size, w.at, w.at)
 		r.counts.dropped(c.id, DropRate, w.join.lines)
@@ -757,6 +758,13 @@ func (r *Files) emit(c *container, b *batch[filePos], stream int, w *pending) in
 
 // touch notes the files that a record moves the positions of.
 func (r *Files) touch(c *container, w *pending) {
+	if w.file == w.in && w.in == r.touchedLast {
+		return
+	}
+	r.touchedLast = nil
+	if w.file == w.in {
+		r.touchedLast = w.in
+	}
 	first, last := max(0, slices.Index(c.files, w.file)), slices.Index(c.files, w.in)
 	for i := first; i <= last; i++ {
 		r.touched[c.files[i]] = true // what lies between moves, too
@@ -793,7 +801,21 @@ func (r *Files) mark(c *container, b *batch[filePos]) {
 		f.inBatch, f.inGen = b, f.gen
 		b.to[k] = f.marked
 	}
+	r.touchNone()
+	r.wrote(c)
+}
+
+func (r *Files) touchNone() {
 	clear(r.touched)
+	r.touchedLast = nil
+}
+
+// wrote counts the text of a container's lines since the last time: once for many.
+func (r *Files) wrote(c *container) {
+	if c.wrote > 0 {
+		r.counts.wrote(c.id, c.wrote)
+		c.wrote = 0
+	}
 }
 
 // finish ends a file to which nobody writes: a last line without newline and, if

@@ -101,19 +101,21 @@ type Files struct {
 	filling    *batch[filePos] // of the loop
 	turn       int             // index in order of the container that is next
 	touched    map[*file]bool
-	room       fieldRoom
-	buf        []byte
-	replayed   map[*file]*[2]int64 // while the last batch is made anew: through where each stream was in it
-	watcher    *fsnotify.Watcher
-	complete   int64              // what was written before is in this batch or one before it
-	marked     time.Time          // when a batch with that was handed on
-	atStart    map[string]filePos // positions as they were: those of new files go by the same inodes
-	taken      time.Time          // when the shipper took a batch last
-	keptLast   int64              // orders the kept files
-	freed      int                // kept files that are gone again
-	keepFailed string             // why the last file was not kept
-	firstStart bool               // no position is known: leftovers of rotations are not ours
-	started    bool
+	// touchedLast is in touched, and the only file of the record that was last.
+	touchedLast *file
+	room        fieldRoom
+	buf         []byte
+	replayed    map[*file]*[2]int64 // while the last batch is made anew: through where each stream was in it
+	watcher     *fsnotify.Watcher
+	complete    int64              // what was written before is in this batch or one before it
+	marked      time.Time          // when a batch with that was handed on
+	atStart     map[string]filePos // positions as they were: those of new files go by the same inodes
+	taken       time.Time          // when the shipper took a batch last
+	keptLast    int64              // orders the kept files
+	freed       int                // kept files that are gone again
+	keepFailed  string             // why the last file was not kept
+	firstStart  bool               // no position is known: leftovers of rotations are not ours
+	started     bool
 }
 
 // Bounds of the files of one container that are kept open for being read: of
@@ -190,7 +192,7 @@ func (r *Files) Run(ctx context.Context, sink Sink) error {
 	r.watcher = w
 	// A second Run begins where the journal is, like the first one of a process.
 	r.containers, r.order, r.started, r.complete = map[string]*container{}, nil, false, 0
-	clear(r.touched)
+	r.touchNone()
 	r.atStart = r.journal.sources()
 	r.firstStart = r.journal.made && len(r.atStart) == 0 && r.journal.settled()
 	ship := newShipper(r.journal, r.counts, r.metrics, r.log)
@@ -287,7 +289,8 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 			c.pending[stream] = nil
 			r.counts.read(c.id, r.emit(c, b, stream, w), 0)
 		}
-		clear(r.touched)
+		r.touchNone()
+		r.wrote(c)
 		for f := range r.replayed {
 			f.resume(sent[f])
 		}
