@@ -91,9 +91,17 @@ func (e *Engine) Backtest(ctx context.Context, r meta.Resource, g Range) (policy
 			about = append(about, id)
 		}
 	}
+	for _, id := range g.Clusters {
+		if _, ok := byID[id]; !ok {
+			return out, fault.Field{Path: "clusters", Reason: "there is no such cluster", Value: id}
+		}
+	}
 	messages := map[[2]string]int{}
 	for i, id := range about {
-		interval := cmp.Or(e.Intervals()[id], defaultInterval)
+		interval, err := e.intervalOf(ctx, id, g.To)
+		if err != nil {
+			return out, err
+		}
 		rc := policy.ReplayCluster{Cluster: id, Interval: policy.Duration(interval), Reason: c.misfit(interval)}
 		out.Clusters = append(out.Clusters, rc)
 		if rc.Reason != "" {

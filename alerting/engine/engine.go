@@ -162,6 +162,7 @@ type source struct {
 	seen     time.Time // when it last sent, by our clock
 	interval time.Duration
 	at       time.Time // newest time evaluated for it; it never goes back
+	said     time.Time // of a node's lines: up to when it has said that they are complete
 	changeAt time.Time // when changes of it were last evaluated, by our clock
 	first    time.Time // of expressions: all times since were evaluated, or journalled
 	trail    trail

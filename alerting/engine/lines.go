@@ -327,12 +327,16 @@ func (e *Engine) linesDue(cluster string, policies []*compiled, known map[bool]c
 	interval := e.clusterInterval(cluster)
 	steps := map[time.Time]map[string]bool{} // nodes by time
 	var out []linesRound
-	advance := func(sender string, seen, through time.Time, step func(at time.Time)) {
+	sourceOf := func(sender string) *source {
 		src := e.sources[sourceKey{cluster, sender}]
 		if src == nil {
 			src = &source{}
 			e.sources[sourceKey{cluster, sender}] = src
 		}
+		return src
+	}
+	advance := func(sender string, seen, through time.Time, step func(at time.Time)) {
+		src := sourceOf(sender)
 		src.interval = interval
 		if seen.After(src.seen) {
 			src.seen = seen
@@ -372,9 +376,28 @@ func (e *Engine) linesDue(cluster string, policies []*compiled, known map[bool]c
 	for _, m := range e.opts.Lines.Watermarks(cluster) {
 		seen[m.Node] = m.SeenAt
 	}
+	// While a node is silent, time goes on without it. What it has to say when it
+	// is back is judged as of its own time, as long as that is not too late.
+	again := map[time.Time]bool{}
 	var least time.Time
 	for _, node := range slices.Sorted(maps.Keys(k.through)) {
 		through := k.through[node]
+		src := sourceOf(senderLogs + "/" + node)
+		if said := through.Truncate(interval); src.said.IsZero() {
+			src.said = said
+		} else if said.After(src.said) {
+			from := src.said.Add(interval)
+			if earliest := now.Add(-maxLateLines).Truncate(interval).Add(interval); from.Before(earliest) {
+				from = earliest
+			}
+			for at := from; !at.After(said) && !at.After(src.at); at = at.Add(interval) {
+				if steps[at] == nil {
+					steps[at] = map[string]bool{}
+				}
+				steps[at][node], again[at] = true, true
+			}
+			src.said = said
+		}
 		if silent := now.Sub(seen[node]) > missedIntervals*interval; silent {
 			// Its alerts are looked at all the same: their objects may be gone.
 			through = now.Add(-linesSettle)
@@ -397,6 +420,12 @@ func (e *Engine) linesDue(cluster string, policies []*compiled, known map[bool]c
 	for node := range k.through {
 		if seen[node].After(newest) {
 			newest = seen[node]
+		}
+	}
+	done := sourceOf(senderLogs).at
+	for at := range again {
+		if !at.After(done) {
+			out = append(out, linesRound{at: at})
 		}
 	}
 	advance(senderLogs, newest, least, func(at time.Time) { out = append(out, linesRound{at: at}) })

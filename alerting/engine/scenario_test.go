@@ -132,7 +132,7 @@ func (s *scene) wait(d time.Duration) {
 var shortNames = map[string]string{
 	"cpu": catalogue.PodCPULimitPercent, "mem": catalogue.PodMemLimitPercent, "restarts": catalogue.PodRestarts, "podready": catalogue.PodReady,
 	"ready": catalogue.NodeReady, "nodecpu": catalogue.NodeCPUPercent, "fs": catalogue.NodeFilesystemPercent, "abnormal": catalogue.WorkloadAbnormal,
-	"workloadcpu": catalogue.WorkloadCPU, "coverage": rollup.CoverageRatio,
+	"workloadcpu": catalogue.WorkloadCPU, "coverage": rollup.CoverageRatio, "containercpu": catalogue.ContainerCPU,
 }
 
 // series of an object as its collector would send them.
@@ -149,8 +149,11 @@ func (s *scene) series(metric, name string) labels.Labels {
 		if name != "." {
 			l["namespace"], l["pod"] = "shop", name
 		}
-	case m.Level == catalogue.Pod:
+	case m.Level == catalogue.Pod, m.Level == catalogue.Container:
 		l["namespace"], l["pod"], l["node"] = "shop", name, "n-1"
+		if m.Level == catalogue.Container {
+			l["container"] = "app"
+		}
 		l["workload_type"], l["workload"] = "deployment", "cart"
 		if o, ok := s.inv.Get("prod-1", object.Key{Kind: object.KindPod, Namespace: "shop", Name: name}); ok {
 			p := o.(*object.Pod)
@@ -158,6 +161,9 @@ func (s *scene) series(metric, name string) labels.Labels {
 		}
 	case m.Level == catalogue.Workload:
 		l["namespace"], l["workload_type"], l["workload"] = "shop", "deployment", name
+		if _, ok := s.inv.Get("prod-1", object.Key{Kind: object.KindWorkload, Namespace: "shop", Name: "job/" + name}); ok {
+			l["workload_type"] = "job"
+		}
 	case m.Level == catalogue.Node:
 		l["node"] = name
 	}
@@ -222,8 +228,13 @@ func (s *scene) play(sender string, rows [][]string, late time.Duration) {
 	}
 }
 
-func (s *scene) resource(kind, name, spec string) {
+func (s *scene) resource(kind, name, spec string, extra ...string) {
 	doc := fmt.Sprintf("apiVersion: crowsnest.dev/v1\nkind: %s\nmetadata: {name: %s, labels: {team: shop}}\nspec:\n%s", kind, name, spec)
+	own := map[string]string{"team": "shop"} // its labels
+	for _, w := range extra {
+		k, v, _ := strings.Cut(w, "=")
+		own[k] = v
+	}
 	var raw any
 	var err error
 	known := routing.Known{Now: s.now}
@@ -264,7 +275,7 @@ func (s *scene) resource(kind, name, spec string) {
 		s.fail("%v", err)
 	}
 	row := meta.Resource{
-		ID: strings.ToLower(kind) + "_" + name, Kind: kind, Project: "default", Name: name, Revision: 1, Labels: map[string]string{"team": "shop"}, Spec: b,
+		ID: strings.ToLower(kind) + "_" + name, Kind: kind, Project: "default", Name: name, Revision: 1, Labels: own, Spec: b,
 		ManagedBy: "console", CreatedAt: s.now, UpdatedAt: s.now,
 	}
 	s.update(func(tx *meta.Tx) error {
@@ -302,11 +313,11 @@ func (s *scene) object(kind string, words []string) {
 		_, terminating := opt["terminating"]
 		s.inv.put(&object.Pod{
 			Meta: m, Node: cmp.Or(opt["node"], "n-1"), Workload: ref, Phase: cmp.Or(opt["phase"], object.PhaseRunning), Terminating: terminating,
-			Limits: object.Resources{HasCPU: !free, HasMemory: !free}, Containers: []object.Container{{Name: "app", State: "running"}},
+			Limits: object.Resources{HasCPU: !free, HasMemory: !free}, Containers: []object.Container{{Name: "app", State: cmp.Or(opt["container"], "running"), Limits: object.Resources{HasCPU: !free, HasMemory: !free}}},
 		})
 	case "workload":
 		m.Namespace = "shop"
-		s.inv.put(&object.Workload{Meta: m, Ref: object.WorkloadRef{Type: "deployment", Name: words[0]}, Desired: number("desired"), Revision: cmp.Or(opt["revision"], "1")})
+		s.inv.put(&object.Workload{Meta: m, Ref: object.WorkloadRef{Type: cmp.Or(opt["type"], "deployment"), Name: words[0]}, Desired: number("desired"), Revision: cmp.Or(opt["revision"], "1")})
 	case "node":
 		s.inv.put(&object.Node{Meta: m})
 	}
@@ -538,7 +549,7 @@ func play(t *testing.T, path string) {
 					spec = spec[:at] + "until: \"" + s.now.Add(duration(rest)).Format(time.RFC3339) + "\""
 				}
 			}
-			s.resource(kind, words[1], spec)
+			s.resource(kind, words[1], spec, words[2:]...)
 		case "pod", "workload", "node":
 			s.object(word, words[1:])
 		case "gone":

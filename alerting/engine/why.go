@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -31,9 +32,12 @@ func (e *Engine) Why(ctx context.Context, r meta.Resource, q policy.Question) (p
 	if err != nil {
 		return policy.Why{}, err
 	}
-	interval := e.Intervals()[q.Cluster]
-	if interval == 0 {
-		interval = defaultInterval
+	if known, err := e.knows(ctx, q.Cluster); err != nil || !known {
+		return policy.Why{}, cmp.Or(err, fmt.Errorf("cluster %q: %w", q.Cluster, fault.ErrNotFound))
+	}
+	interval, err := e.intervalOf(ctx, q.Cluster, q.At)
+	if err != nil {
+		return policy.Why{}, err
 	}
 	at := q.At.Truncate(interval).UTC()
 	out := policy.Why{
@@ -152,6 +156,20 @@ func sortedNames(m map[string]string) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// knows says whether there is, or was, a cluster of this name.
+func (e *Engine) knows(ctx context.Context, cluster string) (bool, error) {
+	if slices.Contains(e.opts.Inventory.Clusters(), cluster) {
+		return true, nil
+	}
+	known := false
+	err := e.opts.Meta.View(ctx, func(tx *meta.Tx) error {
+		rows, err := tx.ListClusters()
+		known = slices.ContainsFunc(rows, func(r meta.ClusterRow) bool { return r.ID == cluster })
+		return err
+	})
+	return known, err
 }
 
 // Labels of a cluster, as its row has them.

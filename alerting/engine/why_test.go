@@ -2,15 +2,20 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	"github.com/crowsnest-dev/crowsnest/storage/inventory"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
 // fileInventory is a scene's inventory in a real store, whose past is kept.
@@ -106,6 +111,35 @@ func TestWhy(t *testing.T) {
 	if _, err := s.engine.Why(context.Background(), row, policy.Question{Cluster: "prod-1", Object: "cart-1", At: step(3)}); err == nil || !strings.Contains(err.Error(), "must be namespace/pod") {
 		t.Errorf("got %v", err)
 	}
+	if _, err := s.engine.Why(context.Background(), row, policy.Question{Cluster: "nowhere", Object: "shop/cart-1", At: step(3)}); !errors.Is(err, fault.ErrNotFound) {
+		t.Errorf("of a cluster that there is not: %v", err)
+	}
+	if _, err := s.engine.Backtest(context.Background(), row, Range{From: start, To: s.now, Clusters: []string{"nowhere"}}); err == nil || !strings.Contains(err.Error(), "there is no such cluster") {
+		t.Errorf("a backtest of a cluster that there is not: %v", err)
+	}
+}
+
+// Who looks at the past of a cluster that is silent since the server was started
+// is shown it by the interval that its senders had.
+func TestIntervalOfASilentCluster(t *testing.T) {
+	s := newScene(t)
+	said := func(sender string, at time.Time, seconds float64) {
+		s.put(labels.FromStrings(labels.MetricName, rollup.SenderInterval, "cluster", "prod-1", rollup.SenderLabel, sender), at, seconds)
+	}
+	is := func(want time.Duration) {
+		t.Helper()
+		if got, err := s.engine.intervalOf(context.Background(), "prod-1", s.now); got != want || err != nil {
+			t.Errorf("%s, %v; want %s", got, err, want)
+		}
+	}
+	is(defaultInterval)
+	said("node/n-1", s.now.Add(-3*time.Hour), 60)
+	said("node/n-1", s.now.Add(-2*time.Hour), 10)
+	said("cluster", s.now.Add(-2*time.Hour), 15)
+	is(15 * time.Second)
+	s.object("pod", []string{"cart-1"})
+	s.play("node/n-1", [][]string{{"cpu", "cart-1", "50"}}, 0)
+	is(interval)
 }
 
 // Of expressions and of lines the state before is found, too: every moment of

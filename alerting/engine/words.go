@@ -159,6 +159,13 @@ func sentence(cond condition, windows []evaluate.Window, n int) string {
 		return cond.what() + " has no value"
 	}
 	total := len(values)
+	periods := "period"
+	if total > 1 {
+		periods = fmt.Sprintf("%d periods", total)
+	}
+	if cond.Expr != "" && cond.Op == "" {
+		return fmt.Sprintf("%s had %s in the last %s", cond.what(), results(values), periods)
+	}
 	values = values[:min(total, maxValues)]
 	for i, j := 0, len(values)-1; i < j; i, j = i+1, j-1 {
 		values[i], values[j] = values[j], values[i]
@@ -173,11 +180,24 @@ func sentence(cond condition, windows []evaluate.Window, n int) string {
 	default:
 		unit = " " + u
 	}
-	periods := "period"
-	if total > 1 {
-		periods = fmt.Sprintf("%d periods", total)
-	}
 	return fmt.Sprintf("%s was %s%s in the last %s", cond.what(), list, unit, periods)
+}
+
+// results says how often an expression of which only the presence counts had one.
+func results(values []string) string {
+	had := 0
+	for _, v := range values {
+		if v != number(0) {
+			had++
+		}
+	}
+	switch had {
+	case 0:
+		return "no result"
+	case len(values):
+		return "a result"
+	}
+	return fmt.Sprintf("a result %d times", had)
 }
 
 func number(v float64) string {

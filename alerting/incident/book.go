@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -866,8 +867,27 @@ func (b *Book) Shift(tx *meta.Tx, by time.Duration) error {
 // line tells of an alert in a timeline.
 func (a *Alert) line() string {
 	text := fmt.Sprintf("%s: %s (%s)", a.Policy.Name, a.title(), a.Severity)
+	if name := a.own(); name != "" {
+		text = fmt.Sprintf("%s: %s: %s (%s)", a.Policy.Name, name, a.Title, a.Severity)
+	}
 	if a.Cause != "" {
 		text += ": " + CauseWords(a.Cause)
 	}
 	return text
+}
+
+// own is what tells an alert from others of its incident, which is named for
+// what they have in common: the pod, the container, the dimensions.
+func (a *Alert) own() string {
+	parts := []string{}
+	switch o := a.Object; {
+	case o.Container != "":
+		parts = append(parts, o.Pod+"/"+o.Container)
+	case o.Pod != "":
+		parts = append(parts, o.Pod)
+	}
+	for _, k := range slices.Sorted(maps.Keys(a.Dimensions)) {
+		parts = append(parts, k+" "+a.Dimensions[k])
+	}
+	return strings.Join(parts, ", ")
 }

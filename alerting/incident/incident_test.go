@@ -300,3 +300,17 @@ func TestAlertRowsKeepEverything(t *testing.T) {
 		t.Errorf("got %+v", back)
 	}
 }
+
+// A timeline tells the alerts of an incident apart.
+func TestTimelineNamesWhatIsBad(t *testing.T) {
+	for want, a := range map[string]*Alert{
+		"p: cart-1: CPU above 80 % (warning)":                         {Severity: "warning", Data: Data{Policy: PolicyRef{Name: "p"}, Title: "CPU above 80 %", Object: Object{Namespace: "shop", Workload: "cart", Pod: "cart-1"}}},
+		"p: cart-1/app: CPU above 80 % (warning)":                     {Severity: "warning", Data: Data{Policy: PolicyRef{Name: "p"}, Title: "CPU above 80 %", Object: Object{Namespace: "shop", Pod: "cart-1", Container: "app"}}},
+		"p: mountpoint /var: full (critical)":                         {Severity: "critical", Data: Data{Policy: PolicyRef{Name: "p"}, Title: "full", Object: Object{Node: "n-1"}, Dimensions: map[string]string{"mountpoint": "/var"}}},
+		"p: node n-1: down (critical): " + CauseWords("value_normal"): {Severity: "critical", Data: Data{Policy: PolicyRef{Name: "p"}, Title: "down", Object: Object{Node: "n-1"}}, Cause: "value_normal"},
+	} {
+		if got := a.line(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -167,6 +167,7 @@ func (c *check) matchers(path string, list []string, required bool) {
 		m, err := amlabels.ParseMatcher(text)
 		if err != nil {
 			c.add(at, fault.Say(fault.Matcher, err.Error()), text)
+			nothing = false // what it would match is not known
 			continue
 		}
 		nothing = nothing && m.Matches("")

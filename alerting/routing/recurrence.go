@@ -31,7 +31,7 @@ type recurring struct {
 	duration time.Duration
 
 	mu    sync.Mutex
-	next  rrule.Next
+	next  func() (time.Time, bool)
 	start time.Time // of the newest occurrence that began at or before asked
 	then  time.Time // of the one after; zero: there is none
 	asked time.Time
@@ -76,22 +76,69 @@ func (r *recurring) at(t time.Time) (until time.Time, active bool) {
 // coming gives the next occurrences that begin after t.
 func (r *recurring) coming(t time.Time, n int) []time.Time {
 	var out []time.Time
-	next := r.rule.Iterator()
+	next := r.occurrences()
 	for range maxSteps {
 		v, ok := next()
 		if !ok || len(out) == n {
 			break
 		}
-		if v = first(v); v.After(t) {
+		if v.After(t) {
 			out = append(out, v.UTC())
 		}
 	}
 	return out
 }
 
+// occurrences gives one after the other. The rule is walked through by the
+// clock on the wall: where that is set forward, two of its times can be the same
+// moment, which comes once; where it is set back, what happens every hour happens
+// in both hours that show alike, all else in the first, as RFC 5545 means it.
+func (r *recurring) occurrences() func() (time.Time, bool) {
+	next := r.rule.Iterator()
+	hourly := r.rule.OrigOptions.Freq == rrule.HOURLY && r.rule.OrigOptions.Interval <= 1
+	ahead, ok := next()
+	var again []time.Time // the second times of what was given
+	var newest time.Time
+	return func() (time.Time, bool) {
+		for range maxSteps {
+			var t time.Time
+			switch {
+			case len(again) > 0 && (!ok || again[0].Before(alike(ahead, -1))):
+				t, again = again[0], again[1:]
+			case !ok:
+				return t, false
+			default:
+				t = alike(ahead, -1)
+				if second := alike(t, 1); hourly && second.After(t) {
+					again = append(again, second)
+				}
+				ahead, ok = next()
+			}
+			if t.After(newest) {
+				newest = t
+				return t, true
+			}
+		}
+		return time.Time{}, false
+	}
+}
+
+// alike is the other time before (-1) or after (1) one that a clock shows alike,
+// as where it is set back; t itself when there is none.
+func alike(t time.Time, direction time.Duration) time.Time {
+	_, offset := t.Zone()
+	for _, by := range []time.Duration{time.Hour, 30 * time.Minute} {
+		other := t.Add(direction * by)
+		if _, o := other.Zone(); direction*by == time.Duration(offset-o)*time.Second {
+			return other
+		}
+	}
+	return t
+}
+
 func (r *recurring) seekLocked(t time.Time) {
 	if r.next == nil || t.Before(r.asked) {
-		r.next, r.start = r.rule.Iterator(), time.Time{}
+		r.next, r.start = r.occurrences(), time.Time{}
 		r.then = r.nextLocked()
 	}
 	r.asked = t
@@ -106,20 +153,7 @@ func (r *recurring) seekLocked(t time.Time) {
 
 // nextLocked gives the occurrence after the newest; zero: there is none.
 func (r *recurring) nextLocked() time.Time {
-	t, ok := r.next()
-	if !ok {
-		return time.Time{}
-	}
-	return first(t)
-}
-
-// first of two times that a clock shows alike, as when it is set back: RFC 5545
-// means that one.
-func first(t time.Time) time.Time {
-	const clock = "2006-01-02 15:04:05"
-	if earlier := t.Add(-time.Hour); earlier.Format(clock) == t.Format(clock) {
-		return earlier
-	}
+	t, _ := r.next() // zero at the end
 	return t
 }
 

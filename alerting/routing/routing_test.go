@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
@@ -195,6 +196,27 @@ func TestDaylightSaving(t *testing.T) {
 	}
 	if got, want := show(time.Date(2027, 10, 29, 12, 0, 0, 0, time.UTC)), "30 02:30 +02, 31 02:30 +02, 01 02:30 +01, 02 02:30 +01, 03 02:30 +01"; got != want {
 		t.Errorf("in autumn %s, want %s", got, want)
+	}
+	// What happens every hour leaves no hour out, and none comes twice.
+	spec.RRule = "FREQ=HOURLY;BYMINUTE=0,30;BYSECOND=0"
+	if got, want := show(time.Date(2027, 3, 28, 0, 15, 0, 0, time.UTC)), "28 01:30 +01, 28 03:00 +02, 28 03:30 +02, 28 04:00 +02, 28 04:30 +02"; got != want {
+		t.Errorf("hourly in spring %s, want %s", got, want)
+	}
+	if got, want := show(time.Date(2027, 10, 30, 23, 45, 0, 0, time.UTC)), "31 02:00 +02, 31 02:30 +02, 31 02:00 +01, 31 02:30 +01, 31 03:00 +01"; got != want {
+		t.Errorf("hourly in autumn %s, want %s", got, want)
+	}
+	spec.RRule, spec.Duration = "FREQ=HOURLY;BYMINUTE=0;BYSECOND=0", policy.Duration(time.Hour)
+	autumn := time.Date(2027, 10, 30, 0, 0, 0, 0, time.UTC)
+	spec.Starts = &autumn
+	for at := time.Date(2027, 10, 30, 22, 0, 0, 0, time.UTC); at.Month() == time.October; at = at.Add(10 * time.Minute) {
+		if _, active := Active(spec, at); !active {
+			t.Errorf("every hour for an hour, but not at %s", at.In(berlin))
+		}
+	}
+	spec.Timezone, spec.Starts = "Australia/Lord_Howe", &starts // half an hour is there twice on 4 April
+	spec.RRule = "FREQ=DAILY;BYHOUR=1;BYMINUTE=45;BYSECOND=0"
+	if next, err := Preview(spec, time.Date(2027, 4, 3, 0, 0, 0, 0, time.UTC)); err != nil || !next[0].Equal(time.Date(2027, 4, 3, 14, 45, 0, 0, time.UTC)) {
+		t.Errorf("on Lord Howe at %v, %v", next, err)
 	}
 }
 

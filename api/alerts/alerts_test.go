@@ -199,7 +199,7 @@ func TestBadInputIsToldInFull(t *testing.T) {
 	s.do("POST", "/targets", strings.Replace(target, "https://hooks.example.com/T0/secret", "http://10.1.2.3/", 1), 201) // allowed by its range
 	says(t, s.do("POST", "/targets", `{"apiVersion":"x","kind":"Policy","metadata":{},"spec":{"type":"email","format":"template","maxBytes":-1,"fallback":"y","to":"me"}}`, 422),
 		"body.apiVersion", "body.kind", "body.metadata.name", "body.spec.email", "body.spec.format", "body.spec.maxBytes", "body.spec.to")
-	says(t, s.do("POST", "/targets/a/rotate?overlap=99d", "", 422), "body.overlap", "from 0s to 30d")
+	says(t, s.do("POST", "/targets/a/rotate?overlap=99d", "", 422), "query.overlap", "from 0s to 30d")
 }
 
 func TestIncidentsAndDeliveries(t *testing.T) {

@@ -53,10 +53,10 @@ func (h *handlers) startBacktest(ctx context.Context, in *backtestDocument) (*bo
 	}
 	var fields fault.Fields
 	if (asked.Policy == "") == (asked.Draft == nil) {
-		fields.Say("body.policy", fault.Say(fault.BacktestNothing), nil)
+		fields.Say("policy", fault.Say(fault.BacktestNothing), nil)
 	}
 	if !asked.From.Before(asked.To) || now.Sub(asked.From) > keptFor+time.Hour {
-		fields.Say("body.from", fault.Say(fault.BacktestFrom, 90), asked.From)
+		fields.Say("from", fault.Say(fault.BacktestFrom, 90), asked.From)
 	}
 	if err := fields.Err(); err != nil {
 		return nil, problem.Error(err)

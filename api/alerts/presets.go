@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -127,7 +128,8 @@ func (h *handlers) listPresets(ctx context.Context, _ *struct{}) (*body[list[Pre
 		shown.Level, shown.ManagedBy, shown.Selected, shown.Firing = now.Spec.Level, now.Metadata.ManagedBy, now.Status.Selected, now.Status.Firing
 		shown.Reasons = append(shown.Reasons, now.Status.Reasons...)
 		for _, c := range now.Status.Clusters {
-			if c.Reason != "" && !slices.Contains(shown.Reasons, c.Reason) {
+			told := func(reason string) bool { return strings.HasSuffix(reason, c.Reason) }
+			if c.Reason != "" && !slices.ContainsFunc(shown.Reasons, told) {
 				shown.Reasons = append(shown.Reasons, c.Cluster+": "+c.Reason)
 			}
 		}
@@ -174,11 +176,11 @@ func (h *handlers) lookBackPresets(ctx context.Context, in *lookBackDocument) (*
 		asked.From = now.Add(-lookBack)
 	}
 	if !asked.From.Before(now) || now.Sub(asked.From) > keptFor+time.Hour {
-		fields.Say("body.from", fault.Say(fault.LookBackFrom, 90), asked.From)
+		fields.Say("from", fault.Say(fault.LookBackFrom, 90), asked.From)
 	}
 	for i, name := range asked.Presets {
 		if !slices.ContainsFunc(all, func(p preset.Preset) bool { return p.Name == name }) {
-			fields.Say(fmt.Sprintf("body.presets[%d]", i), fault.Say(fault.PresetUnknown), name)
+			fields.Say(fmt.Sprintf("presets[%d]", i), fault.Say(fault.PresetUnknown), name)
 		}
 	}
 	if err := fields.Err(); err != nil {

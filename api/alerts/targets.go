@@ -257,7 +257,7 @@ func (h *handlers) rotateTarget(ctx context.Context, in *rotation) (*body[notify
 	}
 	var overlap policy.Duration
 	if err := overlap.UnmarshalText([]byte(in.Overlap)); err != nil || overlap.D() > 30*24*time.Hour {
-		return nil, problem.Error(fault.Wrong("overlap", fault.Say(fault.Overlap), in.Overlap))
+		return nil, problem.Error(fault.Wrong("query.overlap", fault.Say(fault.Overlap), in.Overlap))
 	}
 	out := &body[notify.Target]{}
 	err := h.Store.Update(ctx, func(tx *meta.Tx) error {

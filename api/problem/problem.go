@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -136,9 +137,20 @@ func wrongs(err error) []Wrong {
 	}
 	out := make([]Wrong, len(fs))
 	for i, f := range fs {
-		out[i] = Wrong{Location: "body." + f.Path, Message: f.Reason, Value: printable(f.Value), Reason: Reason(f.Code), Params: f.Params}
+		out[i] = Wrong{Location: location(f.Path), Message: f.Reason, Value: printable(f.Value), Reason: Reason(f.Code), Params: f.Params}
 	}
 	return out
+}
+
+// location of a field is in the body, unless its path says otherwise.
+func location(path string) string {
+	switch {
+	case path == "":
+		return "body"
+	case strings.HasPrefix(path, "query."):
+		return path
+	}
+	return "body." + path
 }
 
 // printable keeps what JSON cannot say (NaN, a channel) from breaking an answer.

@@ -542,6 +542,14 @@ func pastTime(s string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
+// countOf says that lines are counted.
+func countOf(c policy.WhyCondition) string {
+	if c.Query != "" {
+		return "count of"
+	}
+	return ""
+}
+
 func printWhy(out io.Writer, why policy.Why) error {
 	fmt.Fprintln(out, why.Words)
 	if !why.Judged {
@@ -556,7 +564,7 @@ func printWhy(out io.Writer, why policy.Why) error {
 	fmt.Fprintf(out, "\npolicy %s, revision %d; before: %s; after: %s\n", why.Policy, why.Revision, state(why.Before), state(why.After))
 	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	for _, c := range why.Conditions {
-		fmt.Fprintf(t, "\n%s %s %s\t\t\n", c.Statistic, cmp.Or(c.Metric, c.Expr, c.Query), c.Op)
+		fmt.Fprintf(t, "\n%s\t\t\n", strings.Join(strings.Fields(cmp.Or(c.Statistic, countOf(c))+" "+cmp.Or(c.Metric, c.Expr, c.Query)+" "+c.Op), " "))
 		for _, w := range c.Windows {
 			value := "missing"
 			if w.Value != nil {
@@ -573,7 +581,7 @@ func printWhy(out io.Writer, why policy.Why) error {
 		if a.EndedAt != nil {
 			end = "ended " + a.EndedAt.Format(time.RFC3339) + " (" + a.Cause + ")"
 		}
-		fmt.Fprintf(out, "\nrecorded: alert %s, %s, began %s, %s\n", a.ID, a.Severity, a.StartedAt.Format(time.RFC3339), end)
+		fmt.Fprintf(out, "\nrecorded within an hour of it: alert %s, %s, began %s, %s\n", a.ID, a.Severity, a.StartedAt.Format(time.RFC3339), end)
 	}
 	return nil
 }
