@@ -112,6 +112,7 @@ func Of(err error) *Problem {
 	return &Problem{
 		Type: "urn:crowsnest:problem:internal", Title: "Internal error", Status: http.StatusInternalServerError, Code: "internal",
 		Detail:   "The server met an error that it did not expect; its log has it under the instance.",
+		Reason:   Reason(fault.Unexpected),
 		Instance: "urn:crowsnest:error:" + ulid.Make().String(),
 		cause:    err,
 	}

@@ -20,7 +20,6 @@ const (
 
 	Required           Code = "required"
 	RequiredFor        Code = "required_for"
-	RequiredAs         Code = "required_as"
 	RequiredOf         Code = "required_of"
 	OneNeeded          Code = "one_needed"
 	OneNeededOf        Code = "one_needed_of"
@@ -267,7 +266,6 @@ var sentences = map[Code]string{
 
 	Required:           "is required",
 	RequiredFor:        "is required for {what}",
-	RequiredAs:         "is required: {what}",
 	RequiredOf:         "is required; allowed are {allowed}",
 	OneNeeded:          "at least one is required",
 	OneNeededOf:        "at least one of {allowed} is required",

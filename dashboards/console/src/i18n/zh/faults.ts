@@ -3,7 +3,6 @@ const sentences: Record<string, string> = {
   // Values of any kind
   required: "必填",
   required_for: "{what}时必填",
-  required_as: "必填：{what}",
   required_of: "必填；可选：{allowed}",
   one_needed: "至少需要一个",
   one_needed_of: "至少需要以下之一：{allowed}",
