@@ -91,7 +91,7 @@ func all(f testing.TB) (one, two []byte) {
 			Histograms: []prompb.Histogram{{Count: &prompb.Histogram_CountInt{CountInt: 3}, Sum: 2, Schema: -4, PositiveSpans: []prompb.BucketSpan{{Offset: -1, Length: 2}}, PositiveDeltas: []int64{1, -1}, Timestamp: 9}}},
 	}, Metadata: []prompb.MetricMetadata{{MetricFamilyName: "a", Help: "b"}}}).Marshal())
 	two = must((&writev2.Request{Symbols: []string{"", "__name__", "a", "b"}, Timeseries: []writev2.TimeSeries{
-		{LabelsRefs: []uint32{1, 2, math.MaxUint32, 0}, Samples: []writev2.Sample{{Value: -0.0, Timestamp: 5, StartTimestamp: 1}}, Metadata: writev2.Metadata{Type: 1, HelpRef: 3}},
+		{LabelsRefs: []uint32{1, 2, math.MaxUint32, 0}, Samples: []writev2.Sample{{Value: math.Copysign(0, -1), Timestamp: 5, StartTimestamp: 1}}, Metadata: writev2.Metadata{Type: 1, HelpRef: 3}},
 		{},
 		{LabelsRefs: []uint32{1, 3}, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{2, 3}, Value: 2, Timestamp: 3}},
 			Histograms: []writev2.Histogram{{Count: &writev2.Histogram_CountFloat{CountFloat: 3}, Sum: 2, Schema: 2, NegativeSpans: []writev2.BucketSpan{{Offset: 1, Length: 1}}, NegativeCounts: []float64{1}, Timestamp: 9}}},
