@@ -523,6 +523,18 @@ func printReplay(out io.Writer, r policy.Replay) error {
 	}
 	for _, th := range r.Thresholds {
 		fmt.Fprintf(t, "\n%s of %s on %s:\tp50 %.4g\tp90 %.4g\tp99 %.4g\tp99.9 %.4g\tmax %.4g %s\n", th.Statistic, th.Metric, th.Cluster, th.P50, th.P90, th.P99, th.P999, th.Max, th.Unit)
+		var suggested []string
+		for _, s := range []struct {
+			severity string
+			at       *float64
+		}{{"info", th.Suggested.Info}, {"warning", th.Suggested.Warning}, {"critical", th.Suggested.Critical}} {
+			if s.at != nil {
+				suggested = append(suggested, fmt.Sprintf("%s %s %.4g", s.severity, th.Op, *s.at))
+			}
+		}
+		if len(suggested) > 0 {
+			fmt.Fprintf(t, "thresholds by that:\t%s (%s)\n", strings.Join(suggested, ", "), th.Words)
+		}
 	}
 	if _, err := fmt.Fprintln(t); err != nil {
 		return err
