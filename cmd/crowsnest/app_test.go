@@ -23,6 +23,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/collector/simulate"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
 // running is a whole server in this process.
@@ -338,6 +339,12 @@ func TestPoliciesByTheCommandLine(t *testing.T) {
 		}
 	}
 	managedBy("file")
+	if _, err := run("", "policy", "why", "node-cpu-usage", "--cluster", "prod-1", "--object", "n1"); err == nil || !strings.Contains(err.Error(), "(404)") {
+		t.Errorf("why of a cluster that there is not: %v", err)
+	}
+	if err := r.meta.UpsertCluster(t.Context(), meta.ClusterRow{ID: "prod-1", CreatedAt: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
 	if out, err := run("", "policy", "why", "node-cpu-usage", "--cluster", "prod-1", "--object", "n1", "--at", "1h"); err != nil || !strings.HasPrefix(out, "It did not exist then; as it is in revision 2: At ") || !strings.Contains(out, "it was not judged") {
 		t.Errorf("why: %q, %v", out, err)
 	}
