@@ -440,17 +440,6 @@ func askLogs(ctx context.Context, s side, server *testbed.Server, word string, u
 	return out, nil
 }
 
-// machineLoad says how busy the machine was, where that is known: it stretches times, and
-// CPU times, too.
-func machineLoad() string {
-	raw, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return ""
-	}
-	one, _, _ := strings.Cut(string(raw), " ")
-	return " Load of the machine " + one + "."
-}
-
 func median(v []float64) float64 {
 	v = slices.Sorted(slices.Values(v))
 	return v[len(v)/2]
@@ -499,7 +488,7 @@ func logsNextToPeer(kind logKind) func(ctx context.Context, b *bench) ([]Result,
 
 func compareRuns(kind logKind, f *logFolder, runs [2][]logRun, version string) (results []Result) {
 	millions := float64(f.lines) / 1e6
-	note := fmt.Sprintf("%d lines of %d bytes on average with CRI's prefix, of %d files, as fast as they come; median of %d runs in turns. %s.%s", f.lines, f.bytes/int64(f.lines), logFiles, len(runs[0]), machine(), machineLoad())
+	note := fmt.Sprintf("%d lines of %d bytes on average with CRI's prefix, of %d files, as fast as they come; median of %d runs in turns. %s.", f.lines, f.bytes/int64(f.lines), logFiles, len(runs[0]), machine())
 	add := func(name, unit, bar, more string, figure func(logRun) float64) {
 		peer := round(medianOf(runs[1], figure))
 		results = append(results, Result{Name: "logs_" + kind.name + "_" + name, Unit: unit, Ours: medianOf(runs[0], figure), Peer: &peer, PeerVersion: "VictoriaLogs " + version, Bar: bar, Note: strings.TrimSpace(more + " " + note)})
@@ -536,7 +525,7 @@ func logsFresh(ctx context.Context, b *bench) ([]Result, error) {
 		}
 		b.say("%s: %v", s.name, figures[i])
 	}
-	note := fmt.Sprintf("%d lines/s into %d files for %s, a new pod every 2 s. %s.%s", steadyLines, logFiles, steadyFor, machine(), machineLoad())
+	note := fmt.Sprintf("%d lines/s into %d files for %s, a new pod every 2 s. %s.", steadyLines, logFiles, steadyFor, machine())
 	var results []Result
 	for _, r := range []struct{ name, unit, bar, more string }{
 		{"new_pod", "s", "<= 2", "From writing the first line of a new pod until a query finds it, the longest."},

@@ -26,7 +26,7 @@ func logsCounted(ctx context.Context, b *bench) ([]Result, error) {
 		if found == nil {
 			return nil, fmt.Errorf("count lines: %w\n%s", err, out)
 		}
-		note := fmt.Sprintf("%s. `%s go test -v -run LinesArriveOnceThroughKills ./test/faults`. %s.%s", found[0], strings.Join(size, " "), machine(), machineLoad())
+		note := fmt.Sprintf("%s. `%s go test -v -run LinesArriveOnceThroughKills ./test/faults`. %s.", found[0], strings.Join(size, " "), machine())
 		for i, what := range []string{"lines", "lost", "doubled", "torn", "told"} {
 			n, err := strconv.ParseFloat(found[i+1], 64)
 			if err != nil {

@@ -73,8 +73,8 @@ func logsScale(ctx context.Context, b *bench) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	note := fmt.Sprintf("%d lines, %.1f GB, of %d pods of %d workloads over a day, %.2f GB on disk: a hundredth of 100 GB. %s.%s",
-		made.Lines, float64(made.Bytes)/1e9, scaleWorkloads*scalePods, scaleWorkloads, float64(disk)/1e9, machine(), machineLoad())
+	note := fmt.Sprintf("%d lines, %.1f GB, of %d pods of %d workloads over a day, %.2f GB on disk: a hundredth of 100 GB. %s.",
+		made.Lines, float64(made.Bytes)/1e9, scaleWorkloads*scalePods, scaleWorkloads, float64(disk)/1e9, machine())
 	var results []Result
 	for _, q := range []struct{ name, path, query, step, more string }{
 		{"search", "query", `{workload="cart-7"} coupon`, "", "The newest 100 lines of one workload's day that have a word."},

@@ -156,13 +156,17 @@ Figures as they were measured; "holds" is computed from the figure and its bar.
 		if r.Holds != nil {
 			holds = map[bool]string{true: "yes", false: "**no**"}[*r.Holds]
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", r.Name, number(r.Ours), r.Unit, peer, ratio, strings.NewReplacer("<=", "≤", ">=", "≥").Replace(r.Bar), holds, r.Date)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", r.Name, number(r.Ours), r.Unit, peer, ratio, bars.Replace(r.Bar), holds, r.Date)
 	}
+	b.WriteString(belowBar(results))
 	b.WriteString("\n## How\n")
 	for _, r := range results {
 		fmt.Fprintf(&b, "\n**%s**: `%s`. %s\n", r.Name, r.Command, r.Note)
 	}
 	return b.String()
 }
+
+// bars writes a bar for people.
+var bars = strings.NewReplacer("<=", "≤", ">=", "≥")
 
 func number(v float64) string { return strconv.FormatFloat(round(v), 'f', -1, 64) }

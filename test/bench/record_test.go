@@ -71,6 +71,27 @@ func TestRecordedResultsAreComputed(t *testing.T) {
 	}
 }
 
+// What falls short says why, and what holds does not.
+func TestShortfallsAreExplained(t *testing.T) {
+	results, err := load("../../docs/benchmarks.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := map[string]bool{}
+	for _, r := range results {
+		if r.Holds != nil && !*r.Holds {
+			if short[r.Name] = true; shortfalls[r.Name] == "" {
+				t.Errorf("%s does not hold its bar, and shortfalls does not say why", r.Name)
+			}
+		}
+	}
+	for name := range shortfalls {
+		if !short[name] {
+			t.Errorf("%s holds its bar, or is not measured: it needs no word in shortfalls", name)
+		}
+	}
+}
+
 func TestMergeReplacesByName(t *testing.T) {
 	got := merge([]Result{{Name: "b", Ours: 1}, {Name: "c", Ours: 2}}, []Result{{Name: "b", Ours: 3}, {Name: "a", Ours: 4}})
 	if len(got) != 3 || got[0].Name != "a" || got[1].Ours != 3 || got[2].Ours != 2 {
