@@ -77,8 +77,6 @@ var (
 	statistics = words(catalogue.Statistics)
 )
 
-const notYet = "not supported yet"
-
 var (
 	nameRE  = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 	labelRE = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._/-]{0,251}[A-Za-z0-9])?$`)
