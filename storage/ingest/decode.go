@@ -84,6 +84,10 @@ func eachField(b []byte, see func(f field) error) error {
 // part is what of a message's memory belongs to one of its series.
 type part struct{ from, to int }
 
+// row is one series of a message: its labels, or references to them, and what it
+// brings.
+type row struct{ labels, floats, histograms, exemplars part }
+
 // float is a sample of a message.
 type float struct {
 	t int64
@@ -126,14 +130,12 @@ func decodeRare(f field, into unmarshaler) error {
 // message1 is remote write 1.0.
 // https://prometheus.io/docs/specs/prw/remote_write_spec/
 type message1 struct {
-	of         []series1
+	of         []row
 	pairs      []labels.Label
 	floats     []float
 	histograms []prompb.Histogram
 	exemplars  []prompb.Exemplar
 }
-
-type series1 struct{ pairs, floats, histograms, exemplars part }
 
 // decode reads a body of at most so many series; fault.ErrTooLarge for one of more,
 // which would take many times its size in memory where they are empty.
@@ -158,7 +160,7 @@ func tooManySeries(limit int) error {
 }
 
 func (m *message1) decodeSeries(b []byte) (err error) {
-	s := series1{part{from: len(m.pairs)}, part{from: len(m.floats)}, part{from: len(m.histograms)}, part{from: len(m.exemplars)}}
+	s := row{part{from: len(m.pairs)}, part{from: len(m.floats)}, part{from: len(m.histograms)}, part{from: len(m.exemplars)}}
 	for len(b) > 0 {
 		var f field
 		if f, b, err = next(b); err != nil {
@@ -182,7 +184,7 @@ func (m *message1) decodeSeries(b []byte) (err error) {
 			return err
 		}
 	}
-	s.pairs.to, s.floats.to, s.histograms.to, s.exemplars.to = len(m.pairs), len(m.floats), len(m.histograms), len(m.exemplars)
+	s.labels.to, s.floats.to, s.histograms.to, s.exemplars.to = len(m.pairs), len(m.floats), len(m.histograms), len(m.exemplars)
 	m.of = append(m.of, s)
 	return nil
 }
@@ -231,15 +233,13 @@ func shortPair(b []byte) (name, value string, ok bool) {
 // message2 is remote write 2.0.
 // https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/
 type message2 struct {
-	of         []series2
+	of         []row
 	symbols    []string
 	refs       []uint32
 	floats     []float
 	histograms []writev2.Histogram
 	exemplars  []writev2.Exemplar
 }
-
-type series2 struct{ refs, floats, histograms, exemplars part }
 
 // decode is message1's.
 func (m *message2) decode(raw []byte, series int) error {
@@ -263,7 +263,7 @@ func (m *message2) decode(raw []byte, series int) error {
 }
 
 func (m *message2) decodeSeries(b []byte) (err error) {
-	s := series2{part{from: len(m.refs)}, part{from: len(m.floats)}, part{from: len(m.histograms)}, part{from: len(m.exemplars)}}
+	s := row{part{from: len(m.refs)}, part{from: len(m.floats)}, part{from: len(m.histograms)}, part{from: len(m.exemplars)}}
 	for len(b) > 0 {
 		var f field
 		if f, b, err = next(b); err != nil {
@@ -287,7 +287,7 @@ func (m *message2) decodeSeries(b []byte) (err error) {
 			return err
 		}
 	}
-	s.refs.to, s.floats.to, s.histograms.to, s.exemplars.to = len(m.refs), len(m.floats), len(m.histograms), len(m.exemplars)
+	s.labels.to, s.floats.to, s.histograms.to, s.exemplars.to = len(m.refs), len(m.floats), len(m.histograms), len(m.exemplars)
 	m.of = append(m.of, s)
 	return nil
 }

@@ -23,7 +23,7 @@ func (m *message1) sameAs(want *prompb.WriteRequest) bool {
 	}
 	for i, of := range m.of {
 		var got prompb.TimeSeries
-		for _, l := range m.pairs[of.pairs.from:of.pairs.to] {
+		for _, l := range m.pairs[of.labels.from:of.labels.to] {
 			got.Labels = append(got.Labels, prompb.Label{Name: l.Name, Value: l.Value})
 		}
 		for _, p := range m.floats[of.floats.from:of.floats.to] {
@@ -51,7 +51,7 @@ func (m *message2) sameAs(want *writev2.Request) bool {
 		return false
 	}
 	for i, of := range m.of {
-		got := writev2.TimeSeries{LabelsRefs: m.refs[of.refs.from:of.refs.to]}
+		got := writev2.TimeSeries{LabelsRefs: m.refs[of.labels.from:of.labels.to]}
 		for _, p := range m.floats[of.floats.from:of.floats.to] {
 			got.Samples = append(got.Samples, writev2.Sample{Timestamp: p.t, Value: p.v})
 		}

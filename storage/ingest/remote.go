@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -54,7 +55,7 @@ func (m *message1) samples() int { return len(m.floats) + len(m.histograms) }
 func (m *message1) append(a *appender) error {
 	for _, of := range m.of {
 		floats, histograms := m.floats[of.floats.from:of.floats.to], m.histograms[of.histograms.from:of.histograms.to]
-		a.pairs = append(a.pairs[:0], m.pairs[of.pairs.from:of.pairs.to]...)
+		a.pairs = append(a.pairs[:0], m.pairs[of.labels.from:of.labels.to]...)
 		s, no, err := a.series(revives(floats))
 		if err != nil {
 			return err
@@ -63,18 +64,11 @@ func (m *message1) append(a *appender) error {
 			a.refuseSeries(len(floats)+len(histograms), no)
 			continue
 		}
-		for _, p := range floats {
-			if err := a.float(s, p.t, p.v); err != nil {
-				return err
-			}
+		if err := a.floats(s, floats); err != nil {
+			return err
 		}
 		for _, p := range histograms {
-			if p.IsFloatHistogram() {
-				err = a.histogram(s, p.Timestamp, nil, p.ToFloatHistogram())
-			} else {
-				err = a.histogram(s, p.Timestamp, p.ToIntHistogram(), nil)
-			}
-			if err != nil {
+			if err := a.either(s, p.Timestamp, p); err != nil {
 				return err
 			}
 		}
@@ -88,6 +82,28 @@ func (m *message1) append(a *appender) error {
 // revives: floats decide for themselves, one by one; a series of histograms is
 // active again when it is sent again.
 func revives(floats []float) bool { return len(floats) == 0 }
+
+// floats takes the samples of a series.
+func (a *appender) floats(s *series, of []float) error {
+	for _, p := range of {
+		if err := a.float(s, p.t, p.v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// either takes a native histogram as it is sent, which is of one of two kinds.
+func (a *appender) either(s *series, t int64, h interface {
+	IsFloatHistogram() bool
+	ToIntHistogram() *histogram.Histogram
+	ToFloatHistogram() *histogram.FloatHistogram
+}) error {
+	if h.IsFloatHistogram() {
+		return a.histogram(s, t, nil, h.ToFloatHistogram())
+	}
+	return a.histogram(s, t, h.ToIntHistogram(), nil)
+}
 
 // refuseSeries notes a series that is refused with all its samples.
 func (a *appender) refuseSeries(samples int, no verdict) {
@@ -106,7 +122,7 @@ func (m *message2) append(a *appender) error {
 		return m.symbols[ref], true
 	}
 	for _, of := range m.of {
-		refs, floats, histograms := m.refs[of.refs.from:of.refs.to], m.floats[of.floats.from:of.floats.to], m.histograms[of.histograms.from:of.histograms.to]
+		refs, floats, histograms := m.refs[of.labels.from:of.labels.to], m.floats[of.floats.from:of.floats.to], m.histograms[of.histograms.from:of.histograms.to]
 		n := len(floats) + len(histograms)
 		if n == 0 {
 			// The protocol asks for it; 1 stands for the series.
@@ -135,18 +151,11 @@ func (m *message2) append(a *appender) error {
 			a.refuseSeries(n, no)
 			continue
 		}
-		for _, p := range floats {
-			if err := a.float(s, p.t, p.v); err != nil {
-				return err
-			}
+		if err := a.floats(s, floats); err != nil {
+			return err
 		}
 		for _, p := range histograms {
-			if p.IsFloatHistogram() {
-				err = a.histogram(s, p.Timestamp, nil, p.ToFloatHistogram())
-			} else {
-				err = a.histogram(s, p.Timestamp, p.ToIntHistogram(), nil)
-			}
-			if err != nil {
+			if err := a.either(s, p.Timestamp, p); err != nil {
 				return err
 			}
 		}
