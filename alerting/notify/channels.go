@@ -109,12 +109,11 @@ func (c *client) notifier(ctx context.Context, to Sealed, n note, now time.Time)
 func (c *client) prioritize(ctx context.Context, s *TargetSpec, m incident.Message, created answer, now time.Time) answer {
 	alias := amnotify.Key(m.Incident.ID).Hash()
 	body := []byte(`{"priority":"` + opsgeniePriority(m.Incident.Severity) + `"}`)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, strings.TrimSuffix(firstOf(s.URL, urlOpsgenie), "/")+"/v2/alerts/"+alias+"/priority?identifierType=alias", bytes.NewReader(body))
+	req, err := post(ctx, strings.TrimSuffix(firstOf(s.URL, urlOpsgenie), "/")+"/v2/alerts/"+alias+"/priority?identifierType=alias", contentJSON, body)
 	if err != nil {
-		return answer{outcome: final, err: "the target's address cannot be used"}
+		return answer{outcome: final, err: err.Error()}
 	}
-	req.Header.Set("Content-Type", contentJSON)
-	req.Header.Set("User-Agent", "crowsnest")
+	req.Method = http.MethodPut
 	req.Header.Set("Authorization", "GenieKey "+s.Opsgenie.APIKey.Reveal())
 	a, _ := c.do(req, body, now)
 	if a.outcome != delivered {
