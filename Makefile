@@ -111,8 +111,8 @@ faults: build ## break a real cluster in known ways, record what is found in doc
 	go run ./test/quality/faults -only "$(FAULTS)"
 
 KILLS ?= 1000
-kill-outbox: programs ## kill the server KILLS times while it delivers, and look that nothing is lost
-	CROWSNEST_FAULTS_KILLS=$(KILLS) CROWSNEST_FAULTS_SERVER=$(CURDIR)/bin/crowsnest go test ./test/faults -run NothingThatIsToBeTold -count 1 -timeout 6h -v
+kill-outbox: ## kill the server KILLS times while it delivers, and record what is lost or out of order: a quarter of an hour
+	go run ./test/bench --only outbox_kills --kills $(KILLS)
 
 generate: $(CONSOLE)/node_modules/.installed-lock ## rewrite what is derived: OpenAPI, the console's types, reference pages
 	$(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/crowsnest ./cmd/crowsnest

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,28 +16,20 @@ import (
 // killed again and again at random moments.
 func kills(series, rounds int) func(context.Context, *bench) ([]Result, error) {
 	return func(ctx context.Context, b *bench) ([]Result, error) {
-		log, err := os.Create(filepath.Join(b.dir, fmt.Sprintf("kills-%d.log", series)))
+		m, failed, err := b.fault(ctx, "TestKilledServerKeepsWhatItAcknowledged",
+			`(\d+) kills, \d+ torn logs, (\d+) samples acknowledged, (\d+) missing.*slowest start ([0-9a-z.]+)`,
+			fmt.Sprint("CROWSNEST_FAULTS_SERIES=", series), fmt.Sprint("CROWSNEST_FAULTS_ROUNDS=", rounds))
 		if err != nil {
 			return nil, err
 		}
-		defer log.Close()
-		cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-timeout=3h", "-run=TestKilledServerKeepsWhatItAcknowledged", "./test/faults")
-		cmd.Dir, cmd.Stdout, cmd.Stderr = b.root, log, log
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", fmt.Sprint("CROWSNEST_FAULTS_SERIES=", series), fmt.Sprint("CROWSNEST_FAULTS_ROUNDS=", rounds))
-		failed := cmd.Run()
-		said, err := os.ReadFile(log.Name())
+		missing, err := strconv.ParseFloat(m[3], 64)
 		if err != nil {
 			return nil, err
 		}
-		m := regexp.MustCompile(`(\d+) kills, \d+ torn logs, (\d+) samples acknowledged, (\d+) missing.*slowest start ([0-9a-z.]+)`).FindSubmatch(said)
-		if m == nil {
-			return nil, fmt.Errorf("the test did not come to its end: %w\n%s", failed, said[max(0, len(said)-4096):])
+		if missing == 0 && failed != nil {
+			return nil, failed
 		}
-		missing, err := strconv.ParseFloat(string(m[3]), 64)
-		if err != nil {
-			return nil, err
-		}
-		slowest, err := time.ParseDuration(string(m[4]))
+		slowest, err := time.ParseDuration(m[4])
 		if err != nil {
 			return nil, err
 		}
@@ -47,4 +40,58 @@ func kills(series, rounds int) func(context.Context, *bench) ([]Result, error) {
 			{Name: name + "_start", Unit: "s", Ours: slowest.Seconds(), Command: "make kill", Note: "The slowest start after one of these kills, from the process to taking writes; the head is as full as the time between kills made it. " + note},
 		}, nil
 	}
+}
+
+// outboxKills counts the notifications that are lost or out of order after a server
+// was killed again and again while it delivered.
+func outboxKills(ctx context.Context, b *bench) ([]Result, error) {
+	m, failed, err := b.fault(ctx, "TestNothingThatIsToBeToldIsLost",
+		`(\d+) kills in \S+: (\d+) firings and (\d+) resolves taken; (\d+) requests, of which (\d+) answered well, (\d+) of these again.*; (\d+) lost, (\d+) out of order`,
+		fmt.Sprint("CROWSNEST_FAULTS_KILLS=", b.kills))
+	if err != nil {
+		return nil, err
+	}
+	lost, err := strconv.ParseFloat(m[7], 64)
+	if err != nil {
+		return nil, err
+	}
+	disorder, err := strconv.ParseFloat(m[8], 64)
+	if err != nil {
+		return nil, err
+	}
+	if lost+disorder == 0 && failed != nil {
+		return nil, failed
+	}
+	note := fmt.Sprintf("%s kills of a server while it delivers %s firings and %s resolves to a receiver that fails at random, answers slowly, hangs and closes midway: %s requests, %s of them answered well, %s of these again with an id that was known; a dead target beside it. %s.",
+		m[1], m[2], m[3], m[4], m[5], m[6], machine())
+	return []Result{
+		{Name: "outbox_kills_lost", Unit: "notifications", Ours: lost, Bar: "<= 0", Command: "make kill-outbox", Note: note},
+		{Name: "outbox_kills_disorder", Unit: "incidents", Ours: disorder, Bar: "<= 0", Command: "make kill-outbox", Note: "Incidents whose notifications came out of order. " + note},
+	}, nil
+}
+
+// fault runs one of test/faults at its full size, and gives what its last word says
+// and how it failed: what it counted until then is a figure, too.
+func (b *bench) fault(ctx context.Context, test, word string, env ...string) (m []string, failed, err error) {
+	log, err := os.Create(filepath.Join(b.dir, test+".log"))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer log.Close()
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-timeout=6h", "-run="+test, "./test/faults")
+	cmd.Dir, cmd.Stdout, cmd.Stderr = b.root, log, log
+	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
+	run := cmd.Run()
+	said, err := os.ReadFile(log.Name())
+	if err != nil {
+		return nil, nil, err
+	}
+	tail := said[max(0, len(said)-4096):]
+	if run != nil {
+		failed = fmt.Errorf("%s: %w\n%s", test, run, tail)
+	}
+	if m = regexp.MustCompile(word).FindStringSubmatch(string(said)); m == nil {
+		return nil, nil, errors.Join(failed, fmt.Errorf("%s did not come to its end:\n%s", test, tail))
+	}
+	return m, failed, nil
 }

@@ -67,6 +67,7 @@ var measurements = []measurement{
 	{Name: "outbox_drain", Measure: outboxDrain},
 	{Name: "kills_50000", Asked: true, Measure: kills(50_000, 200)},
 	{Name: "kills_1000000", Asked: true, Measure: kills(1_000_000, 5)},
+	{Name: "outbox_kills", Asked: true, Measure: outboxKills},
 	{Name: "build_cold", Cold: true, Measure: buildCold},
 }
 
@@ -84,6 +85,8 @@ type bench struct {
 	siteNodes int           // of edge_backlog
 	siteFor   time.Duration // that it was away
 	nodes     int           // of a long history
+
+	kills int // of outbox_kills
 
 	peerNodes int           // of store_peers
 	peerFor   time.Duration // that its stream lasts
@@ -112,6 +115,7 @@ func main() {
 	flag.DurationVar(&b.siteFor, "site-for", 24*time.Hour, "how long it was away")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each comparison")
 	flag.IntVar(&b.series, "series", 1_000_000, "series of what measures a large store")
+	flag.IntVar(&b.kills, "kills", 1000, "kills of outbox_kills")
 	flag.IntVar(&b.nodes, "nodes", 20, "nodes of the cluster whose 90 days are measured: 20 take about 3 GB and half an hour to build, once")
 	flag.IntVar(&b.peerNodes, "peer-nodes", 50, "nodes of store_peers, each with some 900 series")
 	flag.DurationVar(&b.peerFor, "peer-for", 200*time.Minute, "data time of store_peers; Prometheus writes its first block after 3 h")

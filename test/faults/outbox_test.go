@@ -21,10 +21,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
 
-const (
-	envKills  = "CROWSNEST_FAULTS_KILLS"  // of the whole server while it delivers; default 4
-	envServer = "CROWSNEST_FAULTS_SERVER" // its program; default: it is built
-)
+const envKills = "CROWSNEST_FAULTS_KILLS" // of the whole server while it delivers; default 4
 
 // The server is killed while it delivers to a receiver that fails at random,
 // answers slowly, hangs and closes midway. Each firing and each resolve that was
@@ -44,14 +41,11 @@ func TestNothingThatIsToBeToldIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	program := os.Getenv(envServer)
-	if program == "" {
-		program = filepath.Join(dir, "crowsnest")
-		build := exec.Command("go", "build", "-o", program, "./cmd/crowsnest")
-		build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+	program := filepath.Join(dir, "crowsnest")
+	build := exec.Command("go", "build", "-o", program, "./cmd/crowsnest")
+	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	address, err := testbed.FreeAddress()
 	if err != nil {
