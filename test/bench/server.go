@@ -11,7 +11,7 @@ import (
 
 // startServer starts a server of its own data folder, which takes what comes
 // with the token in tokenFile, and waits until it is ready. The caller stops p.
-func (b *bench) startServer(ctx context.Context, name string) (server *testbed.Server, tokenFile string, p *testbed.Process, err error) {
+func (b *bench) startServer(ctx context.Context, name string, env ...string) (server *testbed.Server, tokenFile string, p *testbed.Process, err error) {
 	address, err := testbed.FreeAddress()
 	if err != nil {
 		return nil, "", nil, err
@@ -21,8 +21,9 @@ func (b *bench) startServer(ctx context.Context, name string) (server *testbed.S
 	if err := os.WriteFile(tokenFile, []byte(benchToken+"\n"), 0o600); err != nil {
 		return nil, "", nil, err
 	}
-	p, err = testbed.Start(b.dir, name+"-server", filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, name+"-server"),
+	args := append(env, filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, name+"-server"),
 		"--listen", address, "--ingest-token-file", benchCluster+"="+tokenFile)
+	p, err = testbed.Start(b.dir, name+"-server", "/usr/bin/env", args...)
 	if err != nil {
 		return nil, "", nil, err
 	}
