@@ -25,6 +25,8 @@ export function RangePicker() {
   const setOpen = (o: boolean) => openDialog(o ? "range" : undefined);
   const compare = useCompare();
   const setCompare = useSetCompare();
+  const shown = rangeLabel(range, now);
+  const against = compare.seconds > 0 ? m.range.against(compare.label) : undefined;
   const choose = (r: TimeRange) => {
     setOpen(false);
     setRange(r);
@@ -33,10 +35,10 @@ export function RangePicker() {
     <div className={classes.pair}>
       <Popover opened={open} onChange={setOpen} position="bottom-end" width={300} trapFocus shadow="md">
         <Popover.Target>
-          <UnstyledButton className={classes.button} onClick={() => setOpen(!open)} aria-label={m.range.label(rangeLabel(range, now))}>
+          <UnstyledButton className={classes.button} onClick={() => setOpen(!open)} aria-label={m.range.label(against === undefined ? shown : `${shown} ${against}`)}>
             <IconCalendarTime size={15} aria-hidden />
-            <span className={classes.rangeLabel}>{rangeLabel(range, now)}</span>
-            {compare.seconds > 0 ? <span className={classes.against}>{m.range.against(compare.label)}</span> : null}
+            <span className={classes.rangeLabel}>{shown}</span>
+            {against === undefined ? null : <span className={`${classes.against} ${classes.wideOnly}`}>{against}</span>}
           </UnstyledButton>
         </Popover.Target>
         <Popover.Dropdown>

@@ -11,7 +11,7 @@ import { charts as m } from "@/i18n/charts";
 import { resolveRange, type TimeRange, toRFC3339 } from "@/ui/time";
 import classes from "./ChartPanel.module.css";
 import { CursorStore } from "./cursor";
-import { axisTop, csv, type Line, promql, resolutionWords, withPast, lines as toLines, type ObjectLabels, type Panel, shortNames, statistics } from "./model";
+import { axisTop, csv, type Drawing, legendOrder, type Line, promql, resolutionWords, withPast, lines as toLines, type ObjectLabels, type Panel, shortNames, statistics } from "./model";
 import { ChartMenu } from "./ChartMenu";
 import type { Caption } from "./export";
 import { lineStroke } from "./palette";
@@ -52,16 +52,17 @@ export function ChartPanel(props: ChartPanelProps) {
   const [cursor] = useState(() => new CursorStore());
   const [pick, setPick] = useState<{ time: number; left: number } | undefined>();
   const compare = useCompare();
+  const [first] = panel.metrics;
+  const drawing: Drawing = first?.kind === "counter" ? "bars" : first?.kind === "state" ? "steps" : "line";
   const before = usePanel(cluster, panel, object, by, stepSeconds, compare.seconds, seen && compare.seconds > 0);
   const drawn = useMemo(() => {
     const present = toLines(panel, answer.results, maxLines);
     if (compare.seconds === 0) return present;
     // A chart of many lines would show none with twice as many.
     if (present.lines.length > 8) return { ...present, compared: m.compare.tooMany };
-    const lines = withPast(present, toLines(panel, before.results, 500), compare.seconds, compare.words);
+    const lines = withPast(present, toLines(panel, before.results, 500), compare.seconds, compare.words, drawing);
     return { ...present, lines, compared: lines.length > present.lines.length || before.loading ? undefined : m.compare.nothing(compare.words) };
-  }, [panel, answer.results, before.results, before.loading, compare]);
-  const [first] = panel.metrics;
+  }, [panel, answer.results, before.results, before.loading, compare, drawing]);
   if (!first) return null;
 
   const reasons = [...new Set(panel.metrics.flatMap((x) => lacking?.get(x.name) ?? []))];
@@ -75,7 +76,6 @@ export function ChartPanel(props: ChartPanelProps) {
   );
   const resolved = resolveRange(range, now);
   const resolution = resolutionWords(first, stepSeconds, answer.results);
-  const drawing = first.kind === "counter" ? "bars" : first.kind === "state" ? "steps" : "line";
 
   return (
     <section className={classes.panel} aria-label={title} ref={section}>
@@ -238,7 +238,7 @@ export function Legend({ lines, unit, times, cursor, left }: { lines: readonly L
   const index = useSyncExternalStore(cursor.subscribe, cursor.get);
   const now = useNow();
   const all = useMemo(() => lines.map((l) => statistics(l.values)), [lines]);
-  const names = useMemo(() => shortNames(lines.map((l) => l.name)), [lines]);
+  const names = useMemo(() => shortNames(lines.filter((l) => !l.past).map((l) => l.name)), [lines]);
   const at = index === null ? undefined : times[index];
   return (
     <div className={classes.legend} data-many={lines.length > 4 || undefined} {...(lines.length > 4 ? { tabIndex: 0, role: "region", "aria-label": m.legend } : {})}>
@@ -253,7 +253,9 @@ export function Legend({ lines, unit, times, cursor, left }: { lines: readonly L
           </tr>
         </thead>
         <tbody>
-          {lines.map((l, i) => {
+          {legendOrder(lines).map((i) => {
+            const l = lines[i];
+            if (!l) return null;
             const s = lineStroke(lines, i, scheme);
             const value = index === null ? (all[i]?.last ?? null) : (l.values[index] ?? null);
             return (
@@ -262,7 +264,7 @@ export function Legend({ lines, unit, times, cursor, left }: { lines: readonly L
                   <svg width="14" height="8" aria-hidden>
                     <line x1="0" y1="4" x2="14" y2="4" stroke={s.colour} strokeWidth="2.5" strokeDasharray={s.dash?.join(" ")} />
                   </svg>
-                  <span>{names[i]}</span>
+                  <span>{l.past?.when ?? names[i]}</span>
                 </td>
                 <td className={classes.optional}>{byUnit(all[i]?.min, unit)}</td>
                 <td className={classes.optional}>{average(all[i]?.avg, unit)}</td>

@@ -5,10 +5,8 @@ import "uplot/dist/uPlot.min.css";
 import { charts as m } from "@/i18n/charts";
 import { byUnit } from "@/ui/format";
 import { chosenZone, wallTime } from "@/ui/zone";
-import { axisSteps, axisTop, isolated, type Line } from "./model";
+import { axisSteps, axisTop, type Drawing, isolated, type Line } from "./model";
 import { lineStroke } from "./palette";
-
-export type Drawing = "line" | "steps" | "bars";
 
 export interface Mark {
   /** An incident, which it is when not said, is a band; a change or an event is a moment. */
@@ -164,9 +162,10 @@ export default function Plot(props: PlotProps) {
             return {
               label: line.name,
               stroke: s.colour,
-              width: drawing === "bars" ? 0 : 1.5,
+              // A bar of another time is an outline around today's.
+              width: drawing === "bars" ? (line.past ? 1 : 0) : 1.5,
               ...(s.dash ? { dash: [...s.dash] } : {}),
-              ...(drawing === "bars" ? { fill: s.colour } : lines.filter((l) => !l.past).length === 1 && !line.past ? { fill: `${s.colour}1f` } : {}),
+              ...(drawing === "bars" ? (line.past ? {} : { fill: s.colour }) : lines.filter((l) => !l.past).length === 1 && !line.past ? { fill: `${s.colour}1f` } : {}),
               ...(paths ? { paths } : {}),
               spanGaps: false,
               points:

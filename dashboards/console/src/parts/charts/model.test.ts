@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Metric } from "@/api/types";
-import { axisTop, isolated, lines, panels, promql, resolutionWords, shortNames, statistics, withPast } from "./model";
+import { axisTop, drawnThrough, isolated, legendOrder, lines, panels, promql, resolutionWords, shortNames, statistics, withPast } from "./model";
+import { lineStroke } from "./palette";
 
 const metric = (m: Partial<Metric> & Pick<Metric, "name">): Metric => ({
   title: m.name,
@@ -98,8 +99,26 @@ it.each([
 ])("tops an axis of data up to %s and %s at %s", (data, catalogue, want) => expect(axisTop(data, catalogue)).toBeCloseTo(want));
 it("holds lines against themselves at another time, on today's grid", () => {
   const line = (name: string, values: (number | null)[]) => ({ name, metric: "m", values });
-  const both = withPast({ times: [100, 130], lines: [line("a", [1, 2]), line("new", [3, 4])] }, { times: [0, 30], lines: [line("a", [7, null]), line("gone", [9, 9])] }, 100, "a day before");
-  expect(both.slice(2)).toEqual([{ name: "a, a day before", metric: "m", past: true, values: [7, null] }]);
+  const both = withPast({ times: [100, 130], lines: [line("a", [1, 2]), line("new", [3, 4])] }, { times: [0, 30], lines: [line("a", [7, null]), line("gone", [9, 9])] }, 100, "a day before", "line");
+  expect(both.slice(2)).toEqual([{ name: "a, a day before", metric: "m", past: { of: 0, when: "a day before" }, values: [7, null] }]);
+});
+it.each([
+  { values: [1, null, 3, null, 5], want: [1, 2, 3, 4, 5], what: "every second" },
+  { values: [1, null, 3, null, 5, null, null, null, 9], want: [1, 2, 3, 4, 5, null, null, null, 9], what: "and a gap" },
+  { values: [1, 2, null, 4, 5], want: [1, 2, null, 4, 5], what: "each, and a gap" },
+  { values: [null, 1, null], want: [null, 1, null], what: "one" },
+  { values: [null, null], want: [null, null], what: "none" },
+])("draws a time through that was measured seldom: $what", ({ values, want }) => expect(drawnThrough(values)).toEqual(want));
+it("leaves the counts of another time as they are", () => {
+  const line = (values: (number | null)[]) => ({ name: "restarts", metric: "m", values });
+  const [, past] = withPast({ times: [100, 130, 160], lines: [line([0, 0, 1])] }, { times: [0, 30, 60], lines: [line([2, null, 2])] }, 100, "a day before", "bars");
+  expect(past?.values).toEqual([2, null, 2]);
+});
+it("has each line of another time below its own in a legend, in its colour", () => {
+  const line = (name: string) => ({ name, metric: "m", values: [1] });
+  const lines = withPast({ times: [100], lines: [line("new"), line("b"), line("c")] }, { times: [0], lines: [line("c"), line("b")] }, 100, "a day before", "line");
+  expect(legendOrder(lines).map((i) => lines[i]?.name)).toEqual(["new", "b", "b, a day before", "c", "c, a day before"]);
+  expect(lineStroke(lines, 3, "light").colour.startsWith(lineStroke(lines, 1, "light").colour)).toBe(true);
 });
 it.each([
   [[{ readSeconds: 0 }], "average of each 12 h"],

@@ -103,26 +103,47 @@ export function resolutionWords(metric: Metric, stepSeconds: number, results: re
   return read > 0 ? m.readFrom(each, duration(read)) : each;
 }
 
+/** How a panel's values are drawn: what is counted in a step is a bar, a state holds until the next. */
+export type Drawing = "line" | "steps" | "bars";
+
 export interface Line {
   readonly name: string;
   readonly metric: string;
   readonly values: readonly (number | null)[];
-  /** Of an earlier time, to be held against. */
-  readonly past?: boolean;
+  /** Of an earlier time, to be held against the line at that place. */
+  readonly past?: { readonly of: number; readonly when: string };
+}
+
+/**
+ * Values of a time that was measured more seldom than the grid has steps, drawn through: else every one of them
+ * would stand alone. What is further apart than most of them are is a gap and stays one.
+ */
+export function drawnThrough(values: readonly (number | null)[]): (number | null)[] {
+  const at = values.flatMap((v, i) => (v === null ? [] : [i]));
+  const apart = at.slice(1).map((i, k) => i - (at[k] ?? i));
+  const usual = [...apart].sort((a, b) => a - b)[Math.floor(apart.length / 2)] ?? 1;
+  const out = [...values];
+  apart.forEach((steps, k) => {
+    const from = at[k] ?? 0;
+    const [a, b] = [values[from] ?? 0, values[from + steps] ?? 0];
+    if (steps <= usual) for (let i = 1; i < steps; i++) out[from + i] = a + ((b - a) * i) / steps;
+  });
+  return out;
 }
 
 /**
  * The lines with those of an earlier time behind them, moved onto the same grid. Only lines that are there today are
  * held against: what has ended since has nothing to be compared with.
  */
-export function withPast(now: { readonly times: readonly number[]; readonly lines: readonly Line[] }, past: { readonly times: readonly number[]; readonly lines: readonly Line[] }, back: number, words: string): Line[] {
+export function withPast(now: { readonly times: readonly number[]; readonly lines: readonly Line[] }, past: { readonly times: readonly number[]; readonly lines: readonly Line[] }, back: number, when: string, drawing: Drawing): Line[] {
   const at = new Map(past.times.map((t, i) => [t + back, i]));
   return [
     ...now.lines,
-    ...now.lines.flatMap((l): Line[] => {
+    ...now.lines.flatMap((l, of): Line[] => {
       const before = past.lines.find((p) => p.name === l.name && p.metric === l.metric);
       if (!before) return [];
-      return [{ name: `${l.name}, ${words}`, metric: l.metric, past: true, values: now.times.map((t) => before.values[at.get(t) ?? -1] ?? null) }];
+      const values = now.times.map((t) => before.values[at.get(t) ?? -1] ?? null);
+      return [{ name: `${l.name}, ${when}`, metric: l.metric, past: { of, when }, values: drawing === "line" ? drawnThrough(values) : values }];
     }),
   ];
 }
@@ -137,6 +158,10 @@ function lineName(metric: Metric, series: Series, whole: boolean): string {
   // What tells lines apart comes first: a narrow legend cuts the end off.
   return whole ? `${values.join(" ")} ${metric.title}` : values.join(" ");
 }
+
+/** The order of a legend: each line with those of earlier times below it. */
+export const legendOrder = (lines: readonly Line[]): number[] =>
+  lines.flatMap((l, i) => (l.past ? [] : [i, ...lines.flatMap((p, k) => (p.past?.of === i ? [k] : []))]));
 
 /** Lines by what tells them apart: the dimensions' values alone where no two lines share them. */
 function named(all: readonly (Line & { readonly short: string })[]): Line[] {

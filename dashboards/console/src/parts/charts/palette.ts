@@ -11,16 +11,10 @@ export interface Stroke {
 }
 
 /** How a line is drawn, by its place among the others. */
-export function lineStroke(lines: readonly { readonly past?: boolean }[], index: number, scheme: "light" | "dark"): Stroke {
-  const present = lines.filter((l) => l.past !== true).length;
-  if (lines[index]?.past !== true) return stroke(index, scheme);
-  // Past lines stand behind the present ones, in the same order where each has one.
-  return pastStroke(index - present, Math.max(1, present), scheme);
-}
-
-/** Of a line that another time is held against: the same colour, lighter and dotted. */
-export function pastStroke(index: number, of: number, scheme: "light" | "dark"): Stroke {
-  return { colour: `${stroke(index % of, scheme).colour}99`, dash: [3, 3] };
+export function lineStroke(lines: readonly { readonly past?: { readonly of: number } }[], index: number, scheme: "light" | "dark"): Stroke {
+  const past = lines[index]?.past;
+  // Of another time: the colour of what it is held against, lighter and dotted.
+  return past ? { colour: `${stroke(past.of, scheme).colour}99`, dash: [3, 3] } : stroke(index, scheme);
 }
 
 export function stroke(index: number, scheme: "light" | "dark"): Stroke {
