@@ -272,7 +272,7 @@ func fromHuma(status int, msg string, errs []error) *Problem {
 		var d huma.ErrorDetailer
 		if errors.As(err, &d) {
 			detail := d.ErrorDetail()
-			p.Errors = append(p.Errors, Wrong{Location: detail.Location, Message: detail.Message, Value: printable(detail.Value)})
+			p.Errors = append(p.Errors, shaped(detail))
 			continue
 		}
 		p.Errors = append(p.Errors, Wrong{Message: err.Error()})

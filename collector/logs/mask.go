@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // MaskOptions say what is taken out of lines before they leave the node.
@@ -36,9 +38,8 @@ var maskRules = []string{maskBearer, maskJWT, maskAWS, maskToken, maskPrivateKey
 const masked = "***"
 
 const (
-	maxMaskPatterns = 32
-	maxNamedKey     = 48
-	maxURLUser      = 512
+	maxNamedKey = 48
+	maxURLUser  = 512
 )
 
 // finder finds a secret around the three bytes at s[i:] that are its trigger, and
@@ -95,16 +96,16 @@ func newMasker(o MaskOptions, count func(rule string)) (*masker, error) {
 		}
 	}
 	var errs []error
-	if len(o.Patterns) > maxMaskPatterns {
-		errs = append(errs, fmt.Errorf("%d patterns to mask, at most %d are taken", len(o.Patterns), maxMaskPatterns))
+	if len(o.Patterns) > wire.MaxMasks {
+		errs = append(errs, fmt.Errorf("%d patterns to mask, at most %d are taken", len(o.Patterns), wire.MaxMasks))
 	}
 	for _, p := range o.Patterns {
 		re, err := regexp.Compile(p)
 		switch {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("pattern to mask %q: %w", p, err))
-		case p == "" || len(p) > maxPattern || re.MatchString(""):
-			errs = append(errs, fmt.Errorf("pattern to mask %q: must have 1 to %d bytes and must not match an empty text", p, maxPattern))
+		case p == "" || len(p) > wire.MaxMaskBytes || re.MatchString(""):
+			errs = append(errs, fmt.Errorf("pattern to mask %q: must have 1 to %d bytes and must not match an empty text", p, wire.MaxMaskBytes))
 		default:
 			m.own = append(m.own, re)
 		}

@@ -35,6 +35,7 @@ const (
 	CountAtMost        Code = "count_at_most"
 	EntriesBetween     Code = "entries_between"
 	EntriesAtMost      Code = "entries_at_most"
+	CharactersAtLeast  Code = "characters_at_least"
 	CharactersAtMost   Code = "characters_at_most"
 	CharactersBetween  Code = "characters_between"
 	BytesAtMost        Code = "bytes_at_most"
@@ -51,6 +52,8 @@ const (
 	NotNumber          Code = "not_number"
 	NotTime            Code = "not_time"
 	NotDuration        Code = "not_duration"
+	Matching           Code = "matching"
+	KeyUnknown         Code = "key_unknown"
 	KeyNone            Code = "key_none"
 	KeyNear            Code = "key_near"
 	KeyOf              Code = "key_of"
@@ -205,6 +208,7 @@ const (
 	LogPattern     Code = "log_pattern"
 	LogWorkload    Code = "log_workload"
 	LogMask        Code = "log_mask"
+	LogMaskEmpty   Code = "log_mask_empty"
 	ClusterID      Code = "cluster_id"
 	ClusterOfToken Code = "cluster_of_token"
 
@@ -281,6 +285,7 @@ var sentences = map[Code]string{
 	CountAtMost:        "at most {max} are allowed",
 	EntriesBetween:     "must have from {min} to {max} entries",
 	EntriesAtMost:      "must have at most {max} entries",
+	CharactersAtLeast:  "must have {min} characters or more",
 	CharactersAtMost:   "must be at most {max} characters",
 	CharactersBetween:  "must have {min} to {max} characters",
 	BytesAtMost:        "must be at most {max} bytes",
@@ -297,6 +302,8 @@ var sentences = map[Code]string{
 	NotNumber:          "must be a number",
 	NotTime:            "must be a time in RFC 3339",
 	NotDuration:        `must be a duration that is not negative, written as "30s", "5m" or "1h30m"`,
+	Matching:           "must match the pattern {pattern}",
+	KeyUnknown:         "unknown key",
 	KeyNone:            "unknown key; none is allowed here",
 	KeyNear:            `unknown key; did you mean "{near}"?`,
 	KeyOf:              "unknown key; allowed are {allowed}",
@@ -437,6 +444,7 @@ var sentences = map[Code]string{
 	LogPattern:     "is no pattern, as shop, team-* or !kube-system",
 	LogWorkload:    "must be type/name, as deployment/cart or !*/noisy",
 	LogMask:        "is no regular expression: {why}",
+	LogMaskEmpty:   "must not match an empty text",
 	ClusterID:      "must have 1 to 63 characters of a-z, 0-9 and -, beginning and ending with a letter or digit",
 	ClusterOfToken: "is for ingest tokens only",
 

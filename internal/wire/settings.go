@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/labels"
+
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
@@ -46,6 +48,8 @@ const (
 	MaxQueueBytes      = 1 << 40
 	maxPatterns        = 200
 	maxPatternBytes    = 1000
+	MaxMasks           = 32 // each costs with every line
+	MaxMaskBytes       = 512
 )
 
 // Validate says all that is wrong, as fault.Fields.
@@ -75,15 +79,15 @@ func (s Settings) Validate() error {
 }
 
 func (r *LogRules) validate(fs *fault.Fields) {
-	list := func(at string, patterns []string, check func(string) (wrong fault.Reason, ok bool)) {
-		if len(patterns) > maxPatterns {
-			fs.Say(at, fault.Say(fault.EntriesAtMost, maxPatterns), len(patterns))
+	list := func(at string, patterns []string, most, bytes int, check func(string) (wrong fault.Reason, ok bool)) {
+		if len(patterns) > most {
+			fs.Say(at, fault.Say(fault.EntriesAtMost, most), len(patterns))
 			return
 		}
 		for i, p := range patterns {
 			wrong, ok := check(p)
-			if p == "" || len(p) > maxPatternBytes {
-				wrong, ok = fault.Say(fault.BytesBetween, 1, maxPatternBytes), false
+			if p == "" || len(p) > bytes {
+				wrong, ok = fault.Say(fault.BytesBetween, 1, bytes), false
 			}
 			if !ok {
 				fs.Say(fmt.Sprintf("%s[%d]", at, i), wrong, p)
@@ -94,26 +98,29 @@ func (r *LogRules) validate(fs *fault.Fields) {
 		_, err := path.Match(strings.TrimPrefix(p, "!"), "")
 		return fault.Say(fault.LogPattern), err == nil
 	}
-	list("log_rules.namespaces", r.Namespaces, pattern)
-	list("log_rules.workloads", r.Workloads, func(p string) (fault.Reason, bool) {
+	list("log_rules.namespaces", r.Namespaces, maxPatterns, maxPatternBytes, pattern)
+	list("log_rules.workloads", r.Workloads, maxPatterns, maxPatternBytes, func(p string) (fault.Reason, bool) {
 		if !strings.Contains(p, "/") {
 			return fault.Say(fault.LogWorkload), false
 		}
 		return pattern(p)
 	})
-	list("log_rules.services", r.Services, func(p string) (fault.Reason, bool) {
+	list("log_rules.services", r.Services, maxPatterns, maxPatternBytes, func(p string) (fault.Reason, bool) {
 		wrong, ok := pattern(p)
 		return wrong, ok && strings.Count(p, "/") <= 1
 	})
-	list("log_rules.mask", r.Mask, func(p string) (fault.Reason, bool) {
-		if _, err := regexp.Compile(p); err != nil {
+	list("log_rules.mask", r.Mask, MaxMasks, MaxMaskBytes, func(p string) (fault.Reason, bool) {
+		re, err := regexp.Compile(p)
+		if err != nil {
 			return fault.Say(fault.LogMask, err.Error()), false
 		}
-		return fault.Reason{}, true
+		return fault.Say(fault.LogMaskEmpty), !re.MatchString("")
 	})
 	for at, s := range map[string]string{"log_rules.selector": r.Selector, "log_rules.annotations": r.Annotations} {
 		if len(s) > maxPatternBytes {
 			fs.Say(at, fault.Say(fault.BytesAtMost, maxPatternBytes), len(s))
+		} else if _, err := labels.Parse(s); err != nil {
+			fs.Say(at, fault.Say(fault.Selector, err.Error()), s)
 		}
 	}
 	for at, n := range map[string]int64{"log_rules.lines_per_second": r.LinesPerSecond, "log_rules.bytes_per_second": r.BytesPerSecond, "log_rules.record_bytes": int64(r.RecordBytes)} {

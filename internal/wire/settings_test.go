@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,9 +28,11 @@ func TestSettingsAreChecked(t *testing.T) {
 		"log_rules.workloads[0]":     {LogRules: &LogRules{Workloads: []string{"cart"}}},
 		"log_rules.services[0]":      {LogRules: &LogRules{Services: []string{"a/b/c"}}},
 		"log_rules.services[1]":      {LogRules: &LogRules{Services: []string{"a", "[a"}}},
-		"log_rules.annotations":      {LogRules: &LogRules{Annotations: strings.Repeat("x", 2000)}},
 		"log_rules.mask[0]":          {LogRules: &LogRules{Mask: []string{"("}}},
+		"log_rules.mask[1]":          {LogRules: &LogRules{Mask: []string{"a", "b*"}}},
+		"log_rules.mask":             {LogRules: &LogRules{Mask: slices.Repeat([]string{"a"}, 33)}},
 		"log_rules.selector":         {LogRules: &LogRules{Selector: strings.Repeat("x", 2000)}},
+		"log_rules.annotations":      {LogRules: &LogRules{Annotations: "a in b"}},
 		"log_rules.lines_per_second": {LogRules: &LogRules{LinesPerSecond: -1}},
 	} {
 		var fs fault.Fields

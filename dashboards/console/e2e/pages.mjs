@@ -102,6 +102,7 @@ const pages = [
   { name: "cluster-policies", path: `${cluster}?tab=policies`, want: [{ what: "the policies", see: (p) => p.getByRole("table", { name: "Policies that watch it" }) }] },
   { name: "cluster-logs", path: `${cluster}?tab=logs`, want: logs },
   { name: "cluster-events", path: `${cluster}?tab=events`, want: eventRows },
+  { name: "cluster-log-rules", path: `${cluster}?tab=log-rules`, want: [{ what: "the form of masks", see: (p) => p.getByLabel("Regular expressions") }] },
   { name: "cluster-cost", path: `${cluster}?tab=cost`, want: [rows("Limits"), words("Where series come from")] },
   { name: "namespace", path: namespace, want: [charts(4), rows("workloads")] },
   { name: "namespace-pods", path: `${namespace}?tab=pods`, want: [rows("pods")] },

@@ -3,6 +3,7 @@ export const examples = {
   url: "https://…",
   contentType: "application/json",
   selector: "tier in (web,api)",
+  logRules: { namespaces: "shop\n!kube-system", workloads: "deployment/cart\n!*/noisy", services: "shop/*", selector: "tier in (web,api)", annotations: "logs.crowsnest.dev/team=shop", mask: "card=\\d{4}" },
   dimensions: "mountpoint=/var",
   matcher: 'namespace="shop"',
   logsql: 'level:error and "payment provider"',

@@ -28,7 +28,7 @@ export const objects = messages("objects", {
 
   tabs: {
     summary: "Summary", charts: "Charts", namespaces: "Namespaces", workloads: "Workloads", nodes: "Nodes", services: "Services", pods: "Pods", containers: "Containers",
-    logs: "Logs", events: "Events", incidents: "Incidents", policies: "Policies", facts: "Facts", sources: "Data sources", cost: "Cost and limits",
+    logs: "Logs", events: "Events", incidents: "Incidents", policies: "Policies", facts: "Facts", sources: "Data sources", logRules: "Log rules", cost: "Cost and limits",
   },
   logsOf: (what: string) => `the logs of ${what}`,
   eventsOf: (what: string) => `the events of ${what}`,

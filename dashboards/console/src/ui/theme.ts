@@ -47,6 +47,8 @@ export const cssVariables: CSSVariablesResolver = () => ({
   variables: {
     "--row": "32px",
     "--font-mono": "var(--mantine-font-family-monospace)",
+    // Mantine's own red is too light to be read on paper.
+    "--mantine-color-error": "var(--state-critical)",
   },
   light: {
     "--page": "#f4f5f8",

@@ -24,6 +24,7 @@ import { maxPods, useWorstPods } from "./queries";
 import { Collectors, SourceChanges, Sources, Unavailable } from "./tables";
 
 const Cost = lazy(() => import("./Cost"));
+const LogRules = lazy(() => import("./LogRules"));
 
 const route = getRouteApi("/clusters/$cluster");
 const choice = { first: ["cpu", "memory", "pods", "nodes"], without: ["capacity"] };
@@ -90,6 +91,15 @@ export function ClusterPage() {
             ) : (
               <TableSkeleton />
             ),
+        },
+        {
+          value: "log-rules",
+          label: m.tabs.logRules,
+          panel: () => (
+            <Suspense fallback={<TableSkeleton />}>
+              <LogRules cluster={id} />
+            </Suspense>
+          ),
         },
         {
           value: "cost",

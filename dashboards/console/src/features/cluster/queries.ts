@@ -1,4 +1,4 @@
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { keepPreviousData, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { body, client } from "@/api/client";
 import { type ClusterId, keys } from "@/api/keys";
 import { queryLogs } from "@/api/logsql";
@@ -6,6 +6,7 @@ import { queryInstant, selector } from "@/api/prometheus";
 import type { Pod } from "@/api/types";
 import { useRange, useRefresh } from "@/parts/page";
 import { resolveRange } from "@/ui/time";
+import type { LogForm, Settings } from "./rules";
 
 /** As many pods as a table of a whole cluster holds. */
 export const maxPods = 2000;
@@ -32,12 +33,25 @@ export const useIngest = (cluster: ClusterId) =>
     retry: false,
   });
 
-export const useCollectors = (cluster: ClusterId) =>
-  useQuery({
-    queryKey: keys.collectors(cluster),
-    queryFn: async ({ signal }) => (await body(client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/settings", { params: { path: { cluster } }, signal }))).collectors,
-    refetchInterval: useRefresh(),
+const settingsQuery = (cluster: ClusterId) => ({
+  queryKey: keys.settings(cluster),
+  queryFn: ({ signal }: { signal: AbortSignal }) => body(client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/settings", { params: { path: { cluster } }, signal })),
+});
+
+/** What a cluster's collectors are told, and what they made of it. */
+export const useSettings = (cluster: ClusterId) => useQuery({ ...settingsQuery(cluster), refetchInterval: useRefresh() });
+
+export const useCollectors = (cluster: ClusterId) => useQuery({ ...settingsQuery(cluster), select: (s) => s.collectors, refetchInterval: useRefresh() });
+
+/** Tells the collectors of a cluster something else, made from a version; `form` is what it was read from. */
+export function useChangeSettings(cluster: ClusterId) {
+  const queries = useQueryClient();
+  return useMutation({
+    mutationFn: ({ version, settings }: { version: number; settings: Settings; form: LogForm }) => body(client.PUT("/apis/crowsnest.dev/v1/clusters/{cluster}/settings", { params: { path: { cluster } }, body: { version, settings } })),
+    // After a conflict too: somebody else's are there.
+    onSettled: () => queries.invalidateQueries({ queryKey: keys.settings(cluster) }),
   });
+}
 
 /** Over this many seconds lines are counted: long enough to be even, short enough to cost nothing. */
 export const lineSeconds = 300;

@@ -1,4 +1,5 @@
 import { Skeleton } from "@mantine/core";
+import { useMediaQuery } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import type { MouseEvent } from "react";
@@ -33,6 +34,7 @@ export function HelpPage() {
     staleTime: Infinity,
   });
   const navigate = useNavigate();
+  const phone = useMediaQuery("(max-width: 48em)", undefined, { getInitialValueInEffect: false });
   const follow = (e: MouseEvent<HTMLDivElement>) => {
     const a = e.target instanceof HTMLElement ? e.target.closest("a") : null;
     const href = a?.getAttribute("href") ?? "";
@@ -52,12 +54,16 @@ export function HelpPage() {
     <Page title={name === undefined ? m.title : m.names[name]} sentence={m.language || undefined}>
       <div className={classes.columns}>
         <nav aria-label={m.guides} className={classes.list}>
-          <h2>{m.guides}</h2>
-          <ul>{names.filter((n) => !isReference(n) && !background.includes(n)).map(item)}</ul>
-          <h2>{m.reference}</h2>
-          <ul>{names.filter(isReference).map(item)}</ul>
-          <h2>{m.background}</h2>
-          <ul>{background.map(item)}</ul>
+          {/* On a phone the guide comes first: the list opens on demand, and closes with the choice of one. */}
+          <details key={name} open={!phone}>
+            <summary>{m.guides}</summary>
+            <h2>{m.guides}</h2>
+            <ul>{names.filter((n) => !isReference(n) && !background.includes(n)).map(item)}</ul>
+            <h2>{m.reference}</h2>
+            <ul>{names.filter(isReference).map(item)}</ul>
+            <h2>{m.background}</h2>
+            <ul>{background.map(item)}</ul>
+          </details>
         </nav>
         <Card>
           {name === undefined ? (

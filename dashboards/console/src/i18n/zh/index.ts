@@ -14,7 +14,8 @@ import { zh as objects } from "./objects";
 import { zh as overview } from "./overview";
 import { zh as policies } from "./policies";
 import { zh as server } from "./server";
+import { zh as logRules } from "./logRules";
 import { zh as settings } from "./settings";
 import { zh as ui } from "./ui";
 
-export const zh = { act, asking, boards, charts, clusters, explore, frame, help, incidents, logs, notifications, objects, overview, policies, server, settings, ui };
+export const zh = { act, asking, boards, charts, clusters, explore, frame, help, incidents, logs, notifications, objects, overview, policies, server, logRules, settings, ui };

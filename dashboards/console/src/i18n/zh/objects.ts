@@ -22,7 +22,7 @@ export const zh: typeof objects = {
 
   tabs: {
     summary: "概要", charts: "图表", namespaces: "命名空间", workloads: "工作负载", nodes: "节点", services: "服务", pods: "Pod", containers: "容器",
-    logs: "日志", events: "事件", incidents: "故障", policies: "策略", facts: "详情", sources: "数据源", cost: "成本与限额",
+    logs: "日志", events: "事件", incidents: "故障", policies: "策略", facts: "详情", sources: "数据源", logRules: "日志规则", cost: "成本与限额",
   },
   logsOf: (what) => `${what} 的日志`,
   eventsOf: (what) => `${what} 的事件`,

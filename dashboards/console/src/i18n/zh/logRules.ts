@@ -1,0 +1,37 @@
+import { list } from "../language";
+import type { logRules } from "../logRules";
+
+export const zh: typeof logRules = {
+  title: "日志规则",
+  version: (n) => `版本 ${n}`,
+  none: "尚未设置：采集器跟踪所有日志，并遮盖已知的敏感内容。",
+  inForce: (n, of) => (of === 0 ? "没有已连接的采集器：连接后即生效。" : n === of ? `已在 ${n} 个已连接的采集器上生效。` : `已在 ${n} 个（共 ${of} 个已连接的采集器）上生效。`),
+  refused: (sender, why) => `${sender} 仍使用上一份有效规则：${why}`,
+  own: (senders) => `以下采集器以自身配置为准：${list(senders)}。`,
+  follow: "跟踪容器日志",
+  followText: "关闭后不再采集此集群的日志行。",
+  which: "哪些日志",
+  whichText: "每行一个模式：* 代表任意文本，开头的 ! 表示排除。留空表示全部；填写的各项必须同时匹配。Pod 注解 logs.crowsnest.dev/collect: \"false\" 始终排除该 Pod。",
+  masked: "额外遮盖",
+  limits: "单个容器的上限",
+  limitsText: "超出部分会被丢弃、计数，并在其日志中说明。Pod 注解 logs.crowsnest.dev/lines-per-second 和 …/bytes-per-second 优先。",
+  noLimit: "不限",
+  notWhole: "必须是整数",
+  fields: {
+    namespaces: { label: "命名空间", text: "" },
+    workloads: { label: "工作负载", text: "写作 类型/名称。" },
+    services: { label: "服务", text: "名称，或 命名空间/名称。Pod 属于多个服务时，只要其中一个被排除即排除。" },
+    selector: { label: "Pod 标签", text: "Kubernetes 选择器。" },
+    annotations: { label: "Pod 注解", text: "针对以 logs.crowsnest.dev/ 开头的注解的 Kubernetes 选择器。" },
+    mask: { label: "正则表达式", text: "每行一个（RE2）：其分组（没有分组则为全部匹配内容）在日志行离开节点前变为 ***。密钥、令牌、密码等总会被遮盖。" },
+    lines_per_second: { label: "每秒行数", text: "" },
+    bytes_per_second: { label: "每秒字节数", text: "" },
+    record_bytes: { label: "单条记录字节数", text: "更长的会被截断。" },
+  },
+  tries: "与模式匹配的日志行",
+  try: (pattern) => `匹配 ${pattern} 的日志行`,
+  moved: (version) => `其他人已保存版本 ${version}。`,
+  takeTheirs: "以该版本重新开始",
+  save: "保存",
+  saveText: "立即发送给所有已连接的采集器。",
+};
