@@ -32,10 +32,15 @@ import (
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
 
-const scaleToken = "bench-api-server-token-of-this-run"
+const (
+	scaleToken = "bench-api-server-token-of-this-run"
+	// fillPatience bounds the making of nodes and pods: 30,000 take some two minutes
+	// on two cores.
+	fillPatience = 8 * time.Minute
+)
 
-// scaleAPI is a real API server that holds fake nodes and pods, which kwok has
-// run. A proxy before it counts who asks what.
+// scaleAPI is a real API server that holds fake nodes and pods; kwok runs those that
+// come later. A proxy before it counts who asks what.
 type scaleAPI struct {
 	url        string // of the API server
 	kubeconfig string // to it
@@ -56,7 +61,7 @@ current-context: scale
 `, server, scaleToken)), 0o600)
 }
 
-// startScaleAPI starts etcd, an API server and kwok. What it returns ends them.
+// startScaleAPI starts etcd and an API server. What it returns ends them.
 func startScaleAPI(ctx context.Context, b *bench) (_ *scaleAPI, stop func(), err error) {
 	var undo []func()
 	stop = func() {
@@ -100,7 +105,8 @@ func startScaleAPI(ctx context.Context, b *bench) (_ *scaleAPI, stop func(), err
 	if err := run("scale-apiserver", filepath.Join(testbed.CacheDir(), "testcluster/bin/kube-apiserver"), "--etcd-servers="+etcd, "--bind-address="+host, "--secure-port="+port,
 		"--cert-dir="+filepath.Join(b.dir, "scale-certs"), "--token-auth-file="+tokenFile, "--authorization-mode=AlwaysAllow",
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+keyFile, "--service-account-signing-key-file="+keyFile,
-		"--disable-admission-plugins=ServiceAccount", "--service-cluster-ip-range=10.96.0.0/16", "--max-requests-inflight=1000", "--max-mutating-requests-inflight=500"); err != nil {
+		"--disable-admission-plugins=ServiceAccount,PodSecurity,LimitRanger,ResourceQuota,Priority,DefaultTolerationSeconds,RuntimeClass,MutatingAdmissionPolicy,MutatingAdmissionWebhook,ValidatingAdmissionPolicy,ValidatingAdmissionWebhook",
+		"--service-cluster-ip-range=10.96.0.0/16", "--max-requests-inflight=1000", "--max-mutating-requests-inflight=500"); err != nil {
 		return nil, nil, err
 	}
 	s := &scaleAPI{
@@ -136,15 +142,42 @@ func startScaleAPI(ctx context.Context, b *bench) (_ *scaleAPI, stop func(), err
 	if err != nil {
 		return nil, nil, fmt.Errorf("the API server: %w", err)
 	}
-	kwok, stages, err := kwokProgram(ctx, b)
+	return s, stop, nil
+}
+
+// startKwok has what is created from then on run by kwok, and the nodes say that they
+// live. It comes when the cluster is filled, as it runs four pods at a time and is kept
+// from it by 1,000 heartbeats every 20 s: a kubelet says of its node every few minutes
+// what leases do not, as here.
+func (s *scaleAPI) startKwok(ctx context.Context, b *bench) (*testbed.Process, error) {
+	program, stages, err := kwokProgram(ctx, b)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	args := []string{"--kubeconfig", s.kubeconfig, "--manage-all-nodes"}
 	for _, stage := range stages {
 		args = append(args, "--config", stage)
 	}
-	return s, stop, run("scale-kwok", kwok, args...)
+	kwok, err := testbed.Start(b.dir, "scale-kwok", program, args...)
+	if err != nil {
+		return nil, err
+	}
+	// It has the pods and nodes listed when it runs a new pod.
+	probe := 3 * b.scalePods
+	if err = s.createPod(ctx, b, probe); err == nil {
+		err = testbed.Await(ctx, 4*time.Minute, 500*time.Millisecond, func(ctx context.Context) error {
+			var pod struct{ Status struct{ Phase string } }
+			if err := s.get(ctx, s.podPath(b, probe), &pod); err != nil || pod.Status.Phase == "Running" {
+				return err
+			}
+			return fmt.Errorf("kwok does not run a new pod, which is %s", pod.Status.Phase)
+		})
+	}
+	if err = errors.Join(err, s.deletePod(ctx, b, probe)); err != nil {
+		err = fmt.Errorf("%w\n%s", err, kwok.Tail(10))
+		return nil, errors.Join(err, kwok.Stop(10*time.Second))
+	}
+	return kwok, nil
 }
 
 // kwokProgram builds kwok from its own module, once, and finds the stages that
@@ -157,7 +190,7 @@ func kwokProgram(ctx context.Context, b *bench) (program string, stages []string
 		return "", nil, fmt.Errorf("find kwok: %w", err)
 	}
 	source, version, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
-	for _, dir := range []string{"node/fast", "node/heartbeat", "pod/fast"} {
+	for _, dir := range []string{"node/fast", "node/heartbeat-with-lease", "pod/fast"} {
 		found, err := filepath.Glob(filepath.Join(source, "kustomize/stage", dir, "*.yaml"))
 		if err != nil {
 			return "", nil, err
@@ -185,47 +218,103 @@ func kwokProgram(ctx context.Context, b *bench) (program string, stages []string
 	return program, stages, nil
 }
 
-// do sends one request to the API server itself.
+// do sends one request to the API server itself. A patch is a merge patch.
 func (s *scaleAPI) do(ctx context.Context, method, path string, body any) error {
+	_, err := s.ask(ctx, method, path, body)
+	return err
+}
+
+// get reads an object of the API server.
+func (s *scaleAPI) get(ctx context.Context, path string, into any) error {
+	text, err := s.ask(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
+}
+
+func (s *scaleAPI) ask(ctx context.Context, method, path string, body any) ([]byte, error) {
 	var raw []byte
 	if body != nil {
 		var err error
 		if raw, err = json.Marshal(body); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	req, err := http.NewRequestWithContext(ctx, method, s.url+path, bytes.NewReader(raw))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+scaleToken)
 	req.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
+	}
 	res, err := s.client.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if res.StatusCode/100 != 2 {
-		return fmt.Errorf("%s %s: %s: %.300s", method, path, res.Status, text)
+		return nil, fmt.Errorf("%s %s: %s: %.300s", method, path, res.Status, text)
 	}
-	return err
+	return text, err
 }
 
-// each calls fn for 0 to n-1, several at once.
-func each(ctx context.Context, n int, fn func(ctx context.Context, i int) error) error {
+// each calls fn for 0 to n-1, several at once, and says now and then how far it is.
+func (b *bench) each(ctx context.Context, what string, n int, fn func(ctx context.Context, i int) error) error {
+	began := time.Now()
+	var done atomic.Int64
+	working, end := context.WithCancel(ctx)
+	var teller errgroup.Group
+	teller.Go(func() error {
+		for pause(working, 15*time.Second) == nil {
+			b.say("%d of %d %s after %s", done.Load(), n, what, time.Since(began).Round(time.Second))
+		}
+		return nil
+	})
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(16)
+	g.SetLimit(32)
 	for i := range n {
 		if ctx.Err() != nil {
 			break
 		}
-		g.Go(func() error { return fn(ctx, i) })
+		g.Go(func() error {
+			defer done.Add(1)
+			return fn(ctx, i)
+		})
 	}
-	return g.Wait()
+	err := g.Wait()
+	end()
+	if err = errors.Join(err, teller.Wait()); err != nil {
+		return fmt.Errorf("%d of %d %s after %s: %w", done.Load(), n, what, time.Since(began).Round(time.Second), err)
+	}
+	return nil
 }
 
 func (b *bench) scaleWorkloads() int { return max(1, b.scalePods/50) }
+
+func (s *scaleAPI) podPath(b *bench, i int) string {
+	return fmt.Sprintf("/api/v1/namespaces/scale/pods/service-%d-7d9f8b6c5d-%05x", i%b.scaleWorkloads(), i)
+}
+
+// runPod says of a pod what its kubelet would.
+func (s *scaleAPI) runPod(ctx context.Context, b *bench, i int) error {
+	now := time.Now().UTC().Format(time.RFC3339)
+	var conditions []any
+	for _, what := range []string{"PodScheduled", "Initialized", "ContainersReady", "Ready"} {
+		conditions = append(conditions, map[string]any{"type": what, "status": "True", "lastTransitionTime": now})
+	}
+	ip := fmt.Sprintf("10.%d.%d.%d", 128+i>>16, i>>8&255, i&255)
+	return s.do(ctx, http.MethodPatch, s.podPath(b, i)+"/status", map[string]any{"status": map[string]any{
+		"phase": "Running", "startTime": now, "conditions": conditions, "podIP": ip, "podIPs": []any{map[string]any{"ip": ip}},
+		"containerStatuses": []any{map[string]any{
+			"name": "app", "image": "example/app:1", "imageID": "example/app@sha256:" + strings.Repeat("a", 64), "containerID": fmt.Sprintf("containerd://%064x", i),
+			"ready": true, "started": true, "restartCount": 0, "state": map[string]any{"running": map[string]any{"startedAt": now}},
+		}},
+	}})
+}
 
 func (s *scaleAPI) createPod(ctx context.Context, b *bench, i int) error {
 	w := i % b.scaleWorkloads()
@@ -244,25 +333,32 @@ func (s *scaleAPI) createPod(ctx context.Context, b *bench, i int) error {
 }
 
 func (s *scaleAPI) deletePod(ctx context.Context, b *bench, i int) error {
-	return s.do(ctx, http.MethodDelete, fmt.Sprintf("/api/v1/namespaces/scale/pods/service-%d-7d9f8b6c5d-%05x?gracePeriodSeconds=0", i%b.scaleWorkloads(), i), nil)
+	return s.do(ctx, http.MethodDelete, s.podPath(b, i)+"?gracePeriodSeconds=0", nil)
 }
 
-// fill makes nodes, Deployments and pods.
+// fill makes nodes, Deployments and pods, which run when it returns.
 func (s *scaleAPI) fill(ctx context.Context, b *bench) error {
+	ctx, cancel := context.WithTimeout(ctx, fillPatience)
+	defer cancel()
+	now := time.Now().UTC().Format(time.RFC3339)
 	if err := s.do(ctx, http.MethodPost, "/api/v1/namespaces", map[string]any{"metadata": map[string]string{"name": "scale"}}); err != nil {
 		return err
 	}
-	err := each(ctx, b.scaleNodes, func(ctx context.Context, i int) error {
+	err := b.each(ctx, "nodes", b.scaleNodes, func(ctx context.Context, i int) error {
 		name := fmt.Sprintf("node-%d", i)
 		return s.do(ctx, http.MethodPost, "/api/v1/nodes", map[string]any{
 			"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": name, "labels": map[string]string{"kubernetes.io/hostname": name, "type": "kwok"}},
-			"status": map[string]any{"allocatable": map[string]string{"cpu": "16", "memory": "64Gi", "pods": "110"}, "capacity": map[string]string{"cpu": "16", "memory": "64Gi", "pods": "110"}},
+			"status": map[string]any{
+				"phase": "Running", "allocatable": map[string]string{"cpu": "16", "memory": "64Gi", "pods": "110"}, "capacity": map[string]string{"cpu": "16", "memory": "64Gi", "pods": "110"},
+				"addresses":  []any{map[string]any{"type": "InternalIP", "address": fmt.Sprintf("10.64.%d.%d", i>>8&255, i&255)}, map[string]any{"type": "Hostname", "address": name}},
+				"conditions": []any{map[string]any{"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now, "lastTransitionTime": now}},
+			},
 		})
 	})
 	if err != nil {
 		return err
 	}
-	err = each(ctx, b.scaleWorkloads(), func(ctx context.Context, i int) error {
+	err = b.each(ctx, "Deployments", b.scaleWorkloads(), func(ctx context.Context, i int) error {
 		app := fmt.Sprintf("service-%d", i)
 		return s.do(ctx, http.MethodPost, "/apis/apps/v1/namespaces/scale/deployments", map[string]any{
 			"metadata": map[string]any{"name": app},
@@ -273,7 +369,12 @@ func (s *scaleAPI) fill(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	return each(ctx, b.scalePods, func(ctx context.Context, i int) error { return s.createPod(ctx, b, i) })
+	return b.each(ctx, "pods", b.scalePods, func(ctx context.Context, i int) error {
+		if err := s.createPod(ctx, b, i); err != nil {
+			return err
+		}
+		return s.runPod(ctx, b, i)
+	})
 }
 
 // takeRequests gives and forgets what was asked through the proxy.
@@ -300,18 +401,21 @@ func collectorScale(ctx context.Context, b *bench) ([]Result, error) {
 	}
 	defer stop()
 	b.say("making %d nodes and %d pods", b.scaleNodes, b.scalePods)
+	filling := time.Now()
 	if err := api.fill(ctx, b); err != nil {
 		return nil, err
 	}
+	b.say("filled in %s; kwok", time.Since(filling).Round(time.Second))
+	kwok, err := api.startKwok(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	defer kwok.Stop(10 * time.Second)
 	server, tokenFile, p, err := b.startServer(ctx, "scale")
 	if err != nil {
 		return nil, err
 	}
 	defer p.Stop(20 * time.Second)
-	b.say("waiting until kwok has most pods run")
-	if err := pause(ctx, time.Duration(b.scalePods/200)*time.Second); err != nil {
-		return nil, err
-	}
 	api.takeRequests()
 	began := time.Now()
 	collector, err := testbed.Start(b.dir, "scale-collector", filepath.Join(b.root, "bin/crowsnest-collector"), "--role", "cluster", "--kubeconfig", api.proxied,
@@ -428,7 +532,7 @@ func nodeRequests(ctx context.Context, b *bench, api *scaleAPI) ([]Result, error
 	}
 	start, startText := api.takeRequests()
 	const rollout = 300
-	err = each(ctx, rollout, func(ctx context.Context, i int) error {
+	err = b.each(ctx, "pods replaced", rollout, func(ctx context.Context, i int) error {
 		at := b.scalePods/2 + i
 		return errors.Join(api.deletePod(ctx, b, at), api.createPod(ctx, b, 2*b.scalePods+i))
 	})
