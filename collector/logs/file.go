@@ -320,6 +320,9 @@ type container struct {
 	known     bool      // stream has the pod's workload, or will not get it
 	polled    bool      // its files are links; inotify does not tell of writes
 	wake      time.Time // when to look again without an event; zero: no need
+	writes    int       // that inotify told since the last look
+	hushed    bool      // inotify does not tell of writes: it is looked at in one's own time
+	grew      time.Time // when something was read last; of a hushed one
 	dirty     bool
 	rescan    bool
 	gone      bool // its folder is gone

@@ -14,8 +14,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -106,7 +106,8 @@ type Files struct {
 	room        fieldRoom
 	buf         []byte
 	replayed    map[*file]*[2]int64 // while the last batch is made anew: through where each stream was in it
-	watcher     *fsnotify.Watcher
+	watch       *watch
+	busy        int                // containers that are looked at in one's own time
 	complete    int64              // what was written before is in this batch or one before it
 	marked      time.Time          // when a batch with that was handed on
 	atStart     map[string]filePos // positions as they were: those of new files go by the same inodes
@@ -131,16 +132,15 @@ const (
 const visitBytes = readBytes
 
 const (
-	// waitingEvents is how many events wait outside of the kernel, which has room for
-	// 16,384 by default; should it run over, all is looked at.
-	waitingEvents = 64
-	// hurryBy is by how much more often events are taken for hurryFor after it did.
+	// busyWrites is how many writes between two looks make a container busy: then it is
+	// looked at in one's own time, and inotify tells only what comes, goes and is renamed.
+	busyWrites = 3
+	// quietFor is after how long without a line it is not any more.
+	quietFor = 2 * time.Second
+	// hurryBy is by how much more often events are taken for hurryFor after more waited
+	// than the kernel has room for, which is 16,384 by default.
 	hurryBy  = 8
 	hurryFor = time.Minute
-	// moreEventsWithin is how long the watcher may take to read what waits in the kernel.
-	moreEventsWithin = time.Millisecond
-	// moreEventsFor bounds how long events are taken before files are looked at.
-	moreEventsFor = 20 * time.Millisecond
 )
 
 // NewFiles reads the positions; it starts nothing.
@@ -185,13 +185,13 @@ func (r *Files) Run(ctx context.Context, sink Sink) error {
 	if u := r.next.take(); u != nil {
 		r.opts.Rules, r.shaper, r.selects = u.Rules, u.shaper, u.selects
 	}
-	w, err := fsnotify.NewBufferedWatcher(waitingEvents)
+	w, err := newWatch()
 	if err != nil {
-		return fmt.Errorf("log files: watch: %w", err)
+		return fmt.Errorf("log files: %w", err)
 	}
-	r.watcher = w
+	r.watch = w
 	// A second Run begins where the journal is, like the first one of a process.
-	r.containers, r.order, r.started, r.complete = map[string]*container{}, nil, false, 0
+	r.containers, r.order, r.started, r.complete, r.busy = map[string]*container{}, nil, false, 0, 0
 	r.touchNone()
 	r.atStart = r.journal.sources()
 	r.firstStart = r.journal.made && len(r.atStart) == 0 && r.journal.settled()
@@ -199,10 +199,11 @@ func (r *Files) Run(ctx context.Context, sink Sink) error {
 	shipCtx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { ship.run(shipCtx, sink) })
+	wg.Go(w.run)
 	defer func() {
 		stop()
+		w.close()
 		wg.Wait()
-		_ = w.Close()
 		for _, c := range r.containers {
 			for _, f := range c.files {
 				f.close()
@@ -333,16 +334,24 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 	r.filling = b
 	defer func() { r.filling = nil }()
 	r.taken = r.now()
-	var looked time.Time     // when events were taken last
+	var looked time.Time     // when events were taken last, and busy containers looked at
 	var overflowed time.Time // when more events waited in the kernel than it has room for
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	nextRescan := r.now().Add(r.opts.Rescan)
 	for {
 		began := r.now()
-		nextLook := looked.Add(r.opts.Linger)
+		linger := r.opts.Linger
 		if began.Sub(overflowed) < hurryFor {
-			nextLook = looked.Add(r.opts.Linger / hurryBy)
+			linger /= hurryBy
+		}
+		nextLook := looked.Add(linger)
+		// Before anything is said to be complete.
+		if r.busy > 0 && !began.Before(nextLook) {
+			if r.look(nil, began) {
+				nextRescan, overflowed = began, began
+			}
+			looked, nextLook = began, began.Add(linger)
 		}
 		blocked := r.fill(b)
 		if !blocked {
@@ -375,9 +384,9 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 		}
 		// What is written all the time is read in few looks, each of which costs several
 		// system calls: until the next one events wait where they are.
-		events := r.watcher.Events
-		if now.Before(nextLook) {
-			events = nil
+		told := r.watch.told
+		if r.busy > 0 || now.Before(nextLook) {
+			told = nil
 			if nextLook.Before(wake) {
 				wake = nextLook
 			}
@@ -394,16 +403,11 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			}
 			b = newBatch[filePos](r.opts.Sender)
 			r.filling = b
-		case e, ok := <-events:
-			if !ok {
-				return
-			}
-			r.event(e)
-			r.moreEvents()
+		case first := <-told:
 			looked = r.now()
-		case err := <-r.watcher.Errors:
-			r.log.Warn("watch log files", "err", err) // an overflow: something was missed
-			nextRescan, overflowed = now, now
+			if r.look(first, looked) {
+				nextRescan, overflowed = looked, looked
+			}
 		case <-timer.C:
 		}
 		if now = r.now(); !now.Before(nextRescan) {
@@ -456,33 +460,41 @@ func (r *Files) marks() []wire.LogMark {
 	return []wire.LogMark{{Node: r.opts.Node, Through: r.complete}}
 }
 
-// moreEvents takes the events that wait, so that a burst is one look. Most wait in the
-// kernel: the watcher, which would wake for each, stands still while its few places
-// are taken. Where events never cease, what came by then is looked at.
-func (r *Files) moreEvents() {
-	more := time.NewTimer(moreEventsWithin)
-	defer more.Stop()
-	for end := r.now().Add(moreEventsFor); r.now().Before(end); {
-		select {
-		case e, ok := <-r.watcher.Events:
-			if !ok {
-				return
-			}
-			r.event(e)
-			continue
-		default:
+// look takes the events that wait, of which the first may have been told, so that a
+// burst is one look, and has the busy containers read. It is true when events were
+// missed.
+func (r *Files) look(first []byte, now time.Time) (missed bool) {
+	if missed = r.watch.take(first, r.event); missed {
+		r.log.Warn("more happened to log files than inotify has room for; all are looked at")
+	}
+	r.busy = 0
+	for _, c := range r.order {
+		switch {
+		case c.off || c.writes >= busyWrites:
+			r.hush(c, true, now)
+		case c.hushed && !c.dirty && now.Sub(c.grew) > quietFor:
+			r.hush(c, false, now)
+			c.dirty = true // what came before inotify tells of it again
 		}
-		more.Reset(moreEventsWithin)
-		select {
-		case e, ok := <-r.watcher.Events:
-			if !ok {
-				return
-			}
-			r.event(e)
-		case <-more.C:
-			return
+		c.writes = 0
+		if c.hushed && !c.off {
+			r.busy++
+			c.dirty = true
 		}
 	}
+	return missed
+}
+
+// hush has inotify tell of a container's writes or not.
+func (r *Files) hush(c *container, hushed bool, now time.Time) {
+	if c.hushed == hushed {
+		return
+	}
+	if err := r.watch.add(c.dir, hushed); err != nil {
+		r.log.Debug("watch container folder", "path", c.dir, "err", err) // gone: it stays as it was
+		return
+	}
+	c.hushed, c.grew = hushed, now
 }
 
 // fill reads what is new into b. blocked says that b has to go before more can
@@ -516,9 +528,14 @@ func (r *Files) fill(b *batch[filePos]) (blocked bool) {
 				return true
 			}
 			before := c.progress()
-			if r.read(c, b, visitBytes) {
+			more := r.read(c, b, visitBytes)
+			grew := c.progress() != before
+			if grew && c.hushed {
+				c.grew = r.now()
+			}
+			if more {
 				left = true
-				progress = progress || c.progress() != before
+				progress = progress || grew
 				continue
 			}
 			c.dirty = false
@@ -579,6 +596,7 @@ func (r *Files) rejudge() {
 	for _, c := range r.order {
 		if c.elsewhere && r.selects.judge(c.id, r.pods.find(c.id.UID), r.opts.Services) == taken {
 			c.off, c.elsewhere, c.rescan, c.dirty = false, false, true, true
+			r.hush(c, false, r.now())
 		}
 	}
 }
@@ -592,33 +610,38 @@ func (r *Files) joinerOf(id Container, pod *object.Pod) joiner {
 	return j
 }
 
-// event notes what inotify said.
-func (r *Files) event(e fsnotify.Event) {
-	if c := r.containers[e.Name[:max(0, strings.LastIndexByte(e.Name, '/'))]]; c != nil { // a log file
-		c.dirty = true
-		if e.Op&^(fsnotify.Write|fsnotify.Chmod) != 0 {
-			c.rescan = true
+// event notes what inotify said: of a folder whose files are written to, or of what
+// came, went or was renamed.
+func (r *Files) event(path string, mask uint32) {
+	if mask&changes == 0 {
+		if c := r.containers[path]; c != nil {
+			c.writes++
+			c.dirty = true
 		}
 		return
 	}
-	if c := r.containers[e.Name]; c != nil { // its folder
+	if c := r.containers[path[:max(0, strings.LastIndexByte(path, '/'))]]; c != nil { // a log file
 		c.rescan, c.dirty = true, true
 		return
 	}
-	if e.Op&fsnotify.Create == 0 {
+	if c := r.containers[path]; c != nil { // its folder
+		c.rescan, c.dirty = true, true
+		return
+	}
+	if mask&(unix.IN_CREATE|unix.IN_MOVED_TO) == 0 {
 		return
 	}
 	switch {
-	case filepath.Dir(e.Name) == r.opts.Root:
-		r.scanPod(e.Name)
-	case filepath.Dir(filepath.Dir(e.Name)) == r.opts.Root:
-		r.addContainer(e.Name)
+	case filepath.Dir(path) == r.opts.Root:
+		r.scanPod(path)
+	case filepath.Dir(filepath.Dir(path)) == r.opts.Root:
+		r.addContainer(path)
 	}
 }
 
 // scanRoot looks at everything.
 func (r *Files) scanRoot() {
-	if err := r.watcher.Add(r.opts.Root); err != nil {
+	if err := r.watch.add(r.opts.Root, false); err != nil {
 		r.log.Warn("watch log folder", "path", r.opts.Root, "err", err)
 	}
 	entries, err := os.ReadDir(r.opts.Root)
@@ -654,7 +677,7 @@ func (r *Files) scanPod(dir string) {
 		return
 	}
 	// Watched before it is listed: what comes after the list is told.
-	if err := r.watcher.Add(dir); err != nil {
+	if err := r.watch.add(dir, false); err != nil {
 		r.log.Debug("watch pod folder", "path", dir, "err", err) // gone again
 		return
 	}
@@ -683,7 +706,7 @@ func (r *Files) addContainer(dir string) {
 	if _, kerr := os.Stat(r.keptOf(c)); (err != nil || !st.IsDir()) && kerr != nil {
 		return
 	}
-	if err := r.watcher.Add(dir); err != nil {
+	if err := r.watch.add(dir, false); err != nil {
 		r.log.Warn("watch container folder", "path", dir, "err", err) // looked at on rescans only
 	}
 	r.containers[dir] = c
