@@ -637,6 +637,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 					w = &pending{file: f, start: start, at: p.at, join: after}
 				}
 			}
+			c.free(full)
 		}
 		fresh := w == nil || w.in == nil
 		if fresh {
@@ -675,7 +676,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 		if w.join.whole && r.admits(b, f, w) {
 			c.pending[stream] = nil
 			read += r.emit(c, b, stream, w)
-			c.spare = w // most lines are whole at once
+			c.free(w) // most lines are whole at once
 		}
 	}
 	return consumed, true
@@ -783,6 +784,12 @@ func (c *container) fresh() *pending {
 		w = &pending{}
 	}
 	return w
+}
+
+// free keeps a record to be filled again, without the text that it was part of.
+func (c *container) free(w *pending) {
+	*w = pending{}
+	c.spare = w
 }
 
 // release lets go of the files of a container whose lines are not wanted.

@@ -398,8 +398,8 @@ func isSource(s string) bool {
 
 // isRubyFrame recognises "/app/a.rb:2:in `foo': boom (RuntimeError)".
 func isRubyFrame(s string) bool {
-	i := strings.Index(s, ":in ")
-	if i < 2 || i+4 >= len(s) || s[i+4] != '`' && s[i+4] != '\'' || strings.IndexByte(s[:i], ' ') >= 0 {
+	i := strings.IndexByte(s, ' ') - len(":in")
+	if i < 2 || s[i:i+3] != ":in" || i+4 >= len(s) || s[i+4] != '`' && s[i+4] != '\'' {
 		return false
 	}
 	k := strings.LastIndexByte(s[:i], ':')
