@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { filterRows, holdOrder, parseSort, sortRows, sortText } from "./table";
+import { filterRows, holdOrder, parseSort, searchIn, sortRows, sortText } from "./table";
 
 const rows = [
   { name: "n-10", cpu: 5 },
@@ -18,6 +18,30 @@ it("keeps rows in their places while held, and adds new ones at the end", () =>
 it("filters by all words, in any order and case", () => {
   expect(names(filterRows(rows, (r) => `${r.name} worker`, "WORKER n-1"))).toBe("n-10 n-1");
   expect(filterRows(rows, (r) => r.name, "  ")).toHaveLength(3);
+});
+it("asks a row once for its text, whatever is typed, and not before something is", () => {
+  let asked = 0;
+  const search = searchIn(rows, (r) => {
+    asked++;
+    return r.name;
+  });
+  expect(search("")).toHaveLength(3);
+  expect(asked).toBe(0);
+  expect([names(search("N-1")), names(search("n-10")), names(search("n-2")), names(search(""))]).toEqual(["n-10 n-1", "n-10", "n-2", "n-10 n-2 n-1"]);
+  expect(asked).toBe(3);
+});
+it("asks a row once for what it is sorted by", () => {
+  let asked = 0;
+  const many = Array.from({ length: 100 }, (_, i) => ({ name: `n-${(i * 37) % 100}`, cpu: i }));
+  const sorted = sortRows(
+    many,
+    (r) => {
+      asked++;
+      return r.name;
+    },
+    true,
+  );
+  expect([sorted[0]?.name, sorted[99]?.name, asked]).toEqual(["n-99", "n-0", 100]);
 });
 it("reads and writes a sort", () => {
   const fallback = { column: "state", descending: false };

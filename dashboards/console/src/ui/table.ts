@@ -19,13 +19,15 @@ const collator = new Intl.Collator("en", { numeric: true });
 /** Rows in the order of the values. What is unknown comes last in either direction; equals keep their order. */
 export function sortRows<T>(rows: readonly T[], value: (row: T) => SortValue, descending: boolean): T[] {
   const sign = descending ? -1 : 1;
-  return [...rows].sort((x, y) => {
-    const a = value(x) ?? null;
-    const b = value(y) ?? null;
-    if (a === null || b === null) return a === b ? 0 : a === null ? 1 : -1;
-    if (typeof a === "number" && typeof b === "number") return sign * (a - b);
-    return sign * collator.compare(String(a), String(b));
-  });
+  // A value may cost something, as an object's state does: each row is asked once, not with every comparison.
+  return rows
+    .map((row) => ({ row, value: value(row) ?? null }))
+    .sort(({ value: a }, { value: b }) => {
+      if (a === null || b === null) return a === b ? 0 : a === null ? 1 : -1;
+      if (typeof a === "number" && typeof b === "number") return sign * (a - b);
+      return sign * collator.compare(String(a), String(b));
+    })
+    .map(({ row }) => row);
 }
 
 /**
@@ -38,11 +40,15 @@ export function holdOrder<T>(rows: readonly T[], key: (row: T) => string, held: 
 }
 
 /** Rows that have all words of the filter in their text. */
-export function filterRows<T>(rows: readonly T[], text: (row: T) => string, filter: string): T[] {
-  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
-  if (words.length === 0) return [...rows];
-  return rows.filter((row) => {
-    const t = text(row).toLowerCase();
-    return words.every((w) => t.includes(w));
-  });
+export const filterRows = <T>(rows: readonly T[], text: (row: T) => string, filter: string): T[] => searchIn(rows, text)(filter);
+
+/** Finds rows by filter after filter, as one is typed: what a row's text is, is asked once. */
+export function searchIn<T>(rows: readonly T[], text: (row: T) => string): (filter: string) => T[] {
+  let texts: string[] | undefined;
+  return (filter) => {
+    const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
+    if (words.length === 0) return [...rows];
+    const all = (texts ??= rows.map((row) => text(row).toLowerCase()));
+    return rows.filter((_, i) => words.every((w) => all[i]?.includes(w) === true));
+  };
 }

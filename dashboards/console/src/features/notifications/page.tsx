@@ -83,8 +83,8 @@ function Deliveries({ state, onState, filter, onFilter, sort, onSort }: Deliveri
   return (
     <div className={classes.stack}>
       <div className={classes.filters}>
-        <TextInput size="xs" w={260} aria-label={m.deliveries.filter} placeholder={m.deliveries.filterHint} leftSection={<IconFilter size={14} />} value={filter} onChange={(e) => onFilter(e.currentTarget.value)} />
-        <Select size="xs" w={180} aria-label={m.deliveries.states} allowDeselect={false} value={chosen} onChange={(s) => onState(s === "all" || s === null ? undefined : s)} data={deliveryStates.map((s) => ({ value: s, label: incidents.deliveries.states[s] ?? s }))} />
+        <TextInput size="xs" aria-label={m.deliveries.filter} placeholder={m.deliveries.filterHint} leftSection={<IconFilter size={14} />} value={filter} onChange={(e) => onFilter(e.currentTarget.value)} />
+        <Select size="xs" aria-label={m.deliveries.states} allowDeselect={false} value={chosen} onChange={(s) => onState(s === "all" || s === null ? undefined : s)} data={deliveryStates.map((s) => ({ value: s, label: incidents.deliveries.states[s] ?? s }))} />
       </div>
       <Loaded query={deliveries} what={m.deliveries.what} skeleton={<TableSkeleton rows={8} />}>
         {(all) => (

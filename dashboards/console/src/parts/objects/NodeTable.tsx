@@ -8,7 +8,7 @@ import { type Column, DataTable } from "@/ui/DataTable";
 import { count } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
-import { filterRows, parseSort, sortText } from "@/ui/table";
+import { searchIn, parseSort, sortText } from "@/ui/table";
 import { ageColumn, restartsColumn, shareColumn } from "./columns";
 import { NodeLink } from "./links";
 import { nodeReasons, nodeState } from "./model";
@@ -35,10 +35,8 @@ export function NodeTable({ cluster, nodes, filter, sort, onSort }: Props) {
   const cpu = useSparks(cpuSpark, cluster);
   const mem = useSparks(memSpark, cluster);
   const columns = useMemo(() => nodeColumns(cluster, now, cpu, mem), [cluster, now, cpu, mem]);
-  const rows = useMemo(
-    () => filterRows(nodes, (n) => `${n.name} ${n.roles.join(" ")} ${nodeReasons(n).join(" ")} ${n.internal_ip ?? ""}`, filter),
-    [nodes, filter],
-  );
+  const search = useMemo(() => searchIn(nodes, (n) => `${n.name} ${n.roles.join(" ")} ${nodeReasons(n).join(" ")} ${n.internal_ip ?? ""}`), [nodes]);
+  const rows = useMemo(() => search(filter), [search, filter]);
   return (
     <DataTable
       label={m.tabs.nodes.toLowerCase()}

@@ -8,7 +8,7 @@ import { count } from "@/ui/format";
 import { type Column, DataTable } from "@/ui/DataTable";
 import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
-import { filterRows, parseSort, sortText } from "@/ui/table";
+import { searchIn, parseSort, sortText } from "@/ui/table";
 import { ageColumn, coresColumn, memoryColumn, namespaceColumn, shareColumn } from "./columns";
 import { NodeLink, PodLink, WorkloadLink } from "./links";
 import { podState, podWord, shortPodName } from "./model";
@@ -44,10 +44,8 @@ export function PodTable({
   const cpu = useSparks(cpuSpark, cluster);
   const mem = useSparks(memSpark, cluster);
   const columns = useMemo(() => podColumns(cluster, of, now, cpu, mem), [cluster, of, now, cpu, mem]);
-  const rows = useMemo(
-    () => filterRows(pods, (p) => `${p.namespace} ${p.name} ${p.node ?? ""} ${podWord(p)} ${p.workload_type}/${p.workload}`, filter),
-    [pods, filter],
-  );
+  const search = useMemo(() => searchIn(pods, (p) => `${p.namespace} ${p.name} ${p.node ?? ""} ${podWord(p)} ${p.workload_type}/${p.workload}`), [pods]);
+  const rows = useMemo(() => search(filter), [search, filter]);
   return (
     <DataTable
       label={m.tabs.pods.toLowerCase()}

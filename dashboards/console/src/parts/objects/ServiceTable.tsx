@@ -6,7 +6,7 @@ import { type Column, DataTable } from "@/ui/DataTable";
 import { count } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
-import { filterRows, parseSort, sortText } from "@/ui/table";
+import { searchIn, parseSort, sortText } from "@/ui/table";
 import { ageColumn, namespaceColumn } from "./columns";
 import { ServiceLink } from "./links";
 import { serviceState } from "./model";
@@ -16,7 +16,8 @@ const key = (s: Service) => `${s.namespace}/${s.name}`;
 export function ServiceTable({ cluster, services, filter, sort, onSort, inNamespace = false }: { cluster: ClusterId; services: readonly Service[]; filter: string; sort: string | undefined; onSort: (sort: string) => void; inNamespace?: boolean }) {
   const now = useNow();
   const columns = useMemo(() => serviceColumns(cluster, now, inNamespace), [cluster, now, inNamespace]);
-  const rows = useMemo(() => filterRows(services, (s) => `${s.namespace} ${s.name} ${s.type} ${s.cluster_ip ?? ""} ${s.workloads.join(" ")}`, filter), [services, filter]);
+  const search = useMemo(() => searchIn(services, (s) => `${s.namespace} ${s.name} ${s.type} ${s.cluster_ip ?? ""} ${s.workloads.join(" ")}`), [services]);
+  const rows = useMemo(() => search(filter), [search, filter]);
   return (
     <DataTable
       label={m.tabs.services.toLowerCase()}

@@ -8,7 +8,7 @@ import { type Column, DataTable } from "@/ui/DataTable";
 import { count } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
-import { filterRows, parseSort, sortText } from "@/ui/table";
+import { searchIn, parseSort, sortText } from "@/ui/table";
 import { ageColumn, coresColumn, memoryColumn, namespaceColumn, restartsColumn } from "./columns";
 import { WorkloadLink } from "./links";
 import { workloadState } from "./model";
@@ -38,10 +38,8 @@ export function WorkloadTable({ cluster, workloads, filter, sort, onSort, inName
   const cpu = useSparks(cpuSpark, cluster);
   const mem = useSparks(memSpark, cluster);
   const columns = useMemo(() => workloadColumns(cluster, now, cpu, mem, inNamespace), [cluster, now, cpu, mem, inNamespace]);
-  const rows = useMemo(
-    () => filterRows(workloads, (w) => `${w.namespace} ${w.type}/${w.name} ${w.reason ?? ""} ${w.images.join(" ")}`, filter),
-    [workloads, filter],
-  );
+  const search = useMemo(() => searchIn(workloads, (w) => `${w.namespace} ${w.type}/${w.name} ${w.reason ?? ""} ${w.images.join(" ")}`), [workloads]);
+  const rows = useMemo(() => search(filter), [search, filter]);
   return (
     <DataTable
       label={m.tabs.workloads.toLowerCase()}
