@@ -806,6 +806,12 @@ func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 		name := string(catalogue.Objects) + "/" + string(kind)
 		h.Sources = append(h.Sources, wire.SourceHealth{Name: name, Error: why, LastSuccess: success(name, false)})
 	}
+	if c.o.Role == wire.RoleCluster {
+		if s, some := unread(c.o.World.State.Snapshot()); some {
+			s.LastSuccess = success(s.Name, false)
+			h.Sources = append(h.Sources, s)
+		}
+	}
 	if k, ok := c.o.World.State.(clusterKind); ok && c.o.Role != wire.RoleNode {
 		h.ClusterKind, h.ClusterKindWhy = k.ClusterKind()
 	}
@@ -839,6 +845,37 @@ func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 	}
 	h.Logs = c.logHealth()
 	return h
+}
+
+// unread tells of the pods on virtual nodes, which nobody reads where node collectors
+// do the reading: none runs there, and role cluster reads objects alone. It is up, as
+// nothing is broken, and blind.
+func unread(now *state.Snapshot) (s wire.SourceHealth, some bool) {
+	pods, nodes := 0, map[string]bool{}
+	for _, p := range now.Pods {
+		if n := now.Nodes[p.Node]; n == nil || !n.Virtual || p.Ended() {
+			continue
+		}
+		before := s.Expected
+		for _, c := range p.Containers {
+			if c.State == "running" {
+				s.Expected++
+			}
+		}
+		if s.Expected > before {
+			pods++
+			nodes[p.Node] = true
+		}
+	}
+	if pods == 0 {
+		return s, false
+	}
+	s.Name, s.Up = "virtual_nodes", true
+	s.Error = fmt.Sprintf("%d running pods on %d virtual nodes are not read, neither their usage nor their logs: no node collector runs there", pods, len(nodes))
+	if now.OnlyVirtualNodes() {
+		s.Error += "; a cluster without real nodes is read by one collector with --role all"
+	}
+	return s, true
 }
 
 func (c *Collector) logHealth() wire.LogHealth {

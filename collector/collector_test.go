@@ -180,7 +180,7 @@ func begin(t *testing.T, o Options, logs ...Logs) *rig {
 		}},
 		readings: &fakeReadings{}, server: &server{}, reg: prometheus.NewRegistry(),
 	}
-	o.Role, o.QueueDir, o.Registerer = wire.RoleAll, cmp.Or(o.QueueDir, t.TempDir()), r.reg
+	o.Role, o.QueueDir, o.Registerer = cmp.Or(o.Role, wire.RoleAll), cmp.Or(o.QueueDir, t.TempDir()), r.reg
 	o.World = World{State: r.state, Readings: []Readings{r.readings}, Logs: logs}
 	client, err := push.NewClient(push.ClientOptions{Server: "http://server", Sender: "all", Transport: r.server})
 	if err != nil {
@@ -349,6 +349,58 @@ func TestASlowSourceDoesNotStopTheGrid(t *testing.T) {
 		}
 		r.stop()
 	})
+}
+
+// Beside node collectors nobody reads the pods on virtual nodes. The cluster's collector
+// says so, as a source that measures none of them.
+func TestPodsOnVirtualNodesAreToldToBeUnread(t *testing.T) {
+	at := func(name, node, containerState string) *object.Pod {
+		return &object.Pod{Meta: object.Meta{UID: name, Namespace: "d", Name: name}, Node: node, Phase: object.PhaseRunning, Containers: []object.Container{{Name: "app", ID: name, State: containerState}}}
+	}
+	ended := at("ended", "v", "running")
+	ended.Phase = "Succeeded"
+	for name, tc := range map[string]struct {
+		role    string
+		real    bool
+		pods    []*object.Pod
+		want    string // what is wrong, in part
+		missing int
+	}{
+		"beside real nodes": {wire.RoleCluster, true, []*object.Pod{at("a", "v", "running"), at("b", "v", "running"), at("c", "n", "running"), at("w", "v", "waiting"), ended}, "2 running pods on 1 virtual nodes are not read, neither their usage nor their logs: no node collector runs there", 2},
+		"no real nodes":     {wire.RoleCluster, false, []*object.Pod{at("a", "v", "running")}, "--role all", 1},
+		"nothing runs":      {wire.RoleCluster, true, []*object.Pod{at("c", "n", "running"), at("w", "v", "waiting"), at("p", "", "waiting"), ended}, "", 0},
+		"role all reads":    {wire.RoleAll, true, []*object.Pod{at("a", "v", "running")}, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := begin(t, Options{Role: tc.role, Interval: 10 * time.Second})
+				now := &state.Snapshot{Synced: true, Pods: map[string]*object.Pod{}, Nodes: map[string]*object.Node{"v": {Meta: object.Meta{Name: "v"}, Virtual: true}}}
+				if tc.real {
+					now.Nodes["n"] = &object.Node{Meta: object.Meta{Name: "n"}}
+				}
+				for _, p := range tc.pods {
+					now.Pods[p.UID] = p
+				}
+				r.state.mu.Lock()
+				r.state.now = now
+				r.state.mu.Unlock()
+				time.Sleep(25 * time.Second)
+				var found []wire.SourceHealth
+				for _, s := range r.Health().Sources {
+					if s.Name == "virtual_nodes" {
+						found = append(found, s)
+					}
+				}
+				switch {
+				case tc.want == "" && len(found) > 0:
+					t.Errorf("told %+v", found)
+				case tc.want != "" && (len(found) != 1 || !found[0].Up || found[0].Expected != tc.missing || found[0].Measured != 0 || !strings.Contains(found[0].Error, tc.want)):
+					t.Errorf("told %+v, want %d containers and %q", found, tc.missing, tc.want)
+				}
+				r.stop()
+			})
+		})
+	}
 }
 
 func TestOptionsAreChecked(t *testing.T) {
