@@ -178,7 +178,7 @@ type Heartbeat struct {
 
 // TargetStatus is what the server knows of a target.
 type TargetStatus struct {
-	Secret      string     `json:"secret,omitempty" doc:"The signing key, whsec_…; shown once, at creation and at rotation."`
+	Secret      string     `json:"secret,omitempty" doc:"The signing key of a webhook, whsec_…; shown once, at creation and at rotation."`
 	SecretUntil *time.Time `json:"previousSecretUntil,omitempty" doc:"Until when the key before is also used for signing."`
 	Pending     int        `json:"pending" doc:"Notifications that wait."`
 	Dead        int        `json:"dead" doc:"Notifications that were given up in the last 90 days."`
@@ -204,6 +204,10 @@ func (s Sealed) keys(now time.Time) [][]byte {
 	}
 	return slices.DeleteFunc(out, func(k []byte) bool { return len(k) == 0 })
 }
+
+// Signs says whether what goes to such a target carries a signature by our own
+// key; other services know none of it.
+func (s *TargetSpec) Signs() bool { return s.Type == TypeWebhook }
 
 // Rotate makes a new signing key; the one before signs too, until overlap has
 // passed.

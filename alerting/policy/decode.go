@@ -39,6 +39,9 @@ func Decode(document []byte, out any) (fault.Fields, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", fault.ErrMalformed, err)
 	}
+	if _, ok := tree.(map[string]any); !ok { // what else it lacks says nothing
+		return nil, fault.Wrong("", fault.Say(fault.NotObject, kindOf(tree)), nil)
+	}
 	d := decoder{}
 	d.value("", tree, reflect.ValueOf(out).Elem())
 	return d.fields, nil
@@ -213,7 +216,7 @@ func (d *decoder) value(path string, in any, out reflect.Value) {
 func (d *decoder) object(path string, in any, out reflect.Value) {
 	m, ok := in.(map[string]any)
 	if !ok {
-		d.fields.Say(path, fault.Say(fault.NotObject), in)
+		d.fields.Say(path, fault.Say(fault.NotObject, kindOf(in)), in)
 		return
 	}
 	known := map[string]int{}
@@ -233,6 +236,23 @@ func (d *decoder) object(path string, in any, out reflect.Value) {
 		}
 		d.value(join(path, k), m[k], out.Field(i))
 	}
+}
+
+// kindOf names what JSON has in a place.
+func kindOf(in any) string {
+	switch in.(type) {
+	case nil:
+		return "null"
+	case []any:
+		return "a list"
+	case string:
+		return "a text"
+	case bool:
+		return "true or false"
+	case json.Number:
+		return "a number"
+	}
+	return "an object"
 }
 
 func unknownKey(key string, known []string) fault.Reason {

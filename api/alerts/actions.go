@@ -142,7 +142,7 @@ func (h *handlers) timeline(ctx context.Context, in *byID) (*body[list[TimelineE
 }
 
 type searchQuery struct {
-	State    string    `query:"state" enum:"active,acknowledged,resolved,all" default:"all"`
+	State    string    `query:"state" enum:"open,acknowledged,active,resolved,all" default:"all" doc:"active: open or acknowledged."`
 	Cluster  string    `query:"cluster"`
 	Severity string    `query:"severity" enum:"info,warning,critical,all" default:"all"`
 	Assignee string    `query:"assignee"`
@@ -160,8 +160,8 @@ func (h *handlers) searchIncidents(ctx context.Context, in *searchQuery) (*body[
 	f := meta.IncidentFilter{
 		Cluster: in.Cluster, Severity: in.Severity, Assignee: in.Assignee, Policy: in.Policy, Text: in.Text, From: in.From, To: in.To,
 		Words: strings.Fields(in.Filter), Oldest: in.oldest(), After: in.Cursor, Limit: in.Limit,
-		State: map[string]string{"active": meta.IncidentOpen, "acknowledged": meta.IncidentOpen, "resolved": meta.IncidentResolved}[in.State],
 	}
+	f.State, f.Acked = stored(in.State)
 	if f.Severity == "all" {
 		f.Severity = ""
 	}
@@ -181,9 +181,7 @@ func (h *handlers) searchIncidents(ctx context.Context, in *searchQuery) (*body[
 			if err != nil {
 				return err
 			}
-			if in.State != "acknowledged" || i.AcknowledgedBy != nil {
-				out.Body.Items = append(out.Body.Items, i)
-			}
+			out.Body.Items = append(out.Body.Items, i)
 		}
 		out.Body.Next = in.next(len(rows), func() string { return rows[len(rows)-1].ID })
 		return nil

@@ -174,12 +174,41 @@ func TestPoliciesAndTargets(t *testing.T) {
 	s.do("DELETE", "/targets/hook", "", 204)
 }
 
+// Only what goes to a webhook is signed, so that only a webhook has a key.
+func TestOnlyWebhooksHaveASigningKey(t *testing.T) {
+	s := newServer(t)
+	const slack = `{"apiVersion":"crowsnest.dev/v1","kind":"Target","metadata":{"name":"x"},"spec":{"type":"slack","url":"https://hooks.example.com/T0/secret"}}`
+	hook := strings.Replace(slack, `"slack"`, `"webhook"`, 1)
+	keyless := func(answer string) {
+		t.Helper()
+		if strings.Contains(answer, "whsec_") {
+			t.Errorf("a key is made that nothing uses: %s", answer)
+		}
+	}
+	keyless(s.do("POST", "/targets", slack, 201))
+	says(t, s.do("POST", "/targets/x/rotate", "", 422), "is not for type slack")
+	keyless(s.do("PUT", "/targets/x?dryRun=true", hook, 200))
+	says(t, s.do("PUT", "/targets/x", hook, 200), `"secret":"whsec_`)
+	keyless(s.do("PUT", "/targets/x", hook, 200)) // nothing changed
+	says(t, s.do("POST", "/targets/x/rotate", "", 200), `"secret":"whsec_`, "previousSecretUntil")
+	back := s.do("PUT", "/targets/x", slack, 200)
+	keyless(back)
+	if strings.Contains(back, "previousSecretUntil") {
+		t.Errorf("the key before still counts: %s", back)
+	}
+	says(t, s.do("PUT", "/targets/x", hook, 200), `"secret":"whsec_`)
+}
+
 func TestBadInputIsToldInFull(t *testing.T) {
 	s := newServer(t)
 	got := s.do("POST", "/policies", `{"apiVersion":"crowsnest.dev/v1","kind":"Policy","metadata":{"name":"a"},"spec":{"level":"pod",
 		"conditions":[{"metric":"k8s_pod_cpu_used","period":"-5m","op":">","thresholds":{"warning":"high"}}],"notify":{"targets":[""]}}}`, 422)
 	says(t, got, "body.spec.conditions[0].metric", "body.spec.conditions[0].period", `"value":"-5m"`, "body.spec.conditions[0].thresholds.warning", "must be a number", `"value":"high"`, "body.spec.notify.targets[0]")
 	says(t, s.do("POST", "/policies", `{"spec":`, 400), `"code":"malformed"`)
+	for _, kind := range []string{"policies", "targets", "routes", "silences", "maintenances", "inhibitions"} {
+		says(t, s.do("POST", "/"+kind, "[]", 422), `"location":"body"`, "body: must be an object, not a list\"")
+	}
+	says(t, s.do("POST", "/policies", "spec: 5", 422), `"location":"body.spec"`, "must be an object, not a number")
 	s.do("POST", "/policies", "", 400)
 	says(t, s.do("POST", "/policies", "a: "+strings.Repeat("x", policy.MaxBytes), 413), `"code":"too_large"`)
 	for url, want := range map[string]string{

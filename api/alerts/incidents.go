@@ -345,19 +345,34 @@ func (p Page) next(n int, last func() string) *string {
 }
 
 type incidentQuery struct {
-	State   string `query:"state" enum:"active,resolved,all" default:"all"`
+	State   string `query:"state" enum:"open,acknowledged,active,resolved,all" default:"all" doc:"active: open or acknowledged."`
 	Cluster string `query:"cluster"`
 	ByStart
+}
+
+// stored says how an incident in a state of the API's is kept; nil: acknowledged
+// or not.
+func stored(state string) (kept string, acknowledged *bool) {
+	switch state {
+	case "active":
+		return meta.IncidentOpen, nil
+	case "open", "acknowledged":
+		acked := state == "acknowledged"
+		return meta.IncidentOpen, &acked
+	case "resolved":
+		return meta.IncidentResolved, nil
+	}
+	return "", nil
 }
 
 func (h *handlers) listIncidents(ctx context.Context, in *incidentQuery) (*body[list[Incident]], error) {
 	if err := access.Authorize(ctx, access.Read, in.Cluster, ""); err != nil {
 		return nil, problem.Error(err)
 	}
-	state := map[string]string{"active": meta.IncidentOpen, "resolved": meta.IncidentResolved}[in.State]
+	state, acknowledged := stored(in.State)
 	out := &body[list[Incident]]{}
 	err := h.Store.View(ctx, func(tx *meta.Tx) error {
-		rows, err := tx.Incidents(meta.IncidentFilter{State: state, Cluster: in.Cluster, Words: strings.Fields(in.Filter), Oldest: in.oldest(), After: in.Cursor, Limit: in.Limit})
+		rows, err := tx.Incidents(meta.IncidentFilter{State: state, Acked: acknowledged, Cluster: in.Cluster, Words: strings.Fields(in.Filter), Oldest: in.oldest(), After: in.Cursor, Limit: in.Limit})
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package alerts_test
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,7 @@ func TestIncidentActionsSearchAndStatistics(t *testing.T) {
 		for _, i := range []meta.Incident{
 			{ID: "inc_1", GroupKey: "a", Cluster: "prod-1", State: meta.IncidentResolved, Severity: "critical", StartedAt: at, EndedAt: at.Add(30 * time.Minute), AcknowledgedAt: at.Add(5 * time.Minute), Assignee: "eve", Data: []byte(`{"title":"cart: CPU above 95 %","object":{"pod":"cart-1"}}`)},
 			{ID: "inc_2", GroupKey: "b", Cluster: "prod-2", State: meta.IncidentOpen, Severity: "warning", StartedAt: at.Add(time.Minute), Data: []byte(`{"title":"web not ready","labels":{"team":"shop"},"object":{"pod":"web-1"},"ack":{"by":"eve"},"muted":[{"kind":"Silence","name":"deploy"}]}`)},
+			{ID: "inc_3", GroupKey: "c", Cluster: "prod-3", State: meta.IncidentOpen, Severity: "info", StartedAt: at.Add(20 * time.Minute), Data: []byte(`{"title":"a queue grows","object":{"node":"n-1"}}`)},
 		} {
 			if err := tx.PutIncident(i); err != nil {
 				return err
@@ -71,7 +73,7 @@ func TestIncidentActionsSearchAndStatistics(t *testing.T) {
 		t.Fatal(err)
 	}
 	for query, want := range map[string]string{
-		"text=CPU": "inc_1", "text=shop": "inc_2", "policy=cart-cpu": "inc_1", "assignee=eve": "inc_1", "state=acknowledged": "inc_2",
+		"text=CPU": "inc_1", "text=shop": "inc_2", "policy=cart-cpu": "inc_1", "assignee=eve": "inc_1", "state=acknowledged": "inc_2", "state=active": "inc_2", "state=resolved": "inc_1",
 		"severity=warning": "inc_2", "to=2026-11-23T08:00:30Z": "inc_1", "from=2026-11-23T08:45:00Z": "inc_2",
 	} {
 		got := s.do("GET", "/incident-search?"+query, "", 200)
@@ -80,7 +82,27 @@ func TestIncidentActionsSearchAndStatistics(t *testing.T) {
 			t.Errorf("%s also finds %s", query, other)
 		}
 	}
-	says(t, s.do("GET", "/incident-statistics", "", 200), `"incidents":2`, `"mean_seconds_to_acknowledge":300`, `"mean_seconds_to_resolve":1800`, `"critical":1`, `"policy":"cart-cpu"`)
+	for _, list := range []string{"/incidents", "/incident-search"} {
+		for state, want := range map[string]string{"open": "inc_3", "acknowledged": "inc_2", "active": "inc_3 inc_2", "resolved": "inc_1", "all": "inc_3 inc_2 inc_1"} {
+			var got struct{ Items []struct{ ID, State string } }
+			if err := json.Unmarshal([]byte(s.do("GET", list+"?state="+state, "", 200)), &got); err != nil {
+				t.Fatal(err)
+			}
+			var ids []string
+			for _, i := range got.Items {
+				ids = append(ids, i.ID)
+				if state != "active" && state != "all" && i.State != state {
+					t.Errorf("%s of state %s has one that is %s", list, state, i.State)
+				}
+			}
+			if strings.Join(ids, " ") != want {
+				t.Errorf("%s of state %s: %q, want %s", list, state, ids, want)
+			}
+		}
+		// Those of another state take no place on a page.
+		says(t, s.do("GET", list+"?state=acknowledged&limit=1", "", 200), `"id":"inc_2"`)
+	}
+	says(t, s.do("GET", "/incident-statistics", "", 200), `"incidents":3`, `"mean_seconds_to_acknowledge":300`, `"mean_seconds_to_resolve":1800`, `"critical":1`, `"policy":"cart-cpu"`)
 	says(t, s.do("GET", "/incidents/inc_2/timeline", "", 200), `"type":"opened"`)
 	says(t, s.do("POST", "/incidents/inc_2/comments", `{"text":"looking"}`, 200), `"state":"acknowledged"`, `"acknowledged_by":"eve"`, `"muted":["Silence deploy"]`)
 	s.do("POST", "/incidents/inc_2/acknowledge", "{}", 200)

@@ -101,7 +101,10 @@ func (h *handlers) createTarget(ctx context.Context, in *Document) (*written[not
 		ID: incident.NewID("tgt_", now), Kind: meta.KindTarget, Project: t.Metadata.Project, Name: t.Metadata.Name, Revision: 1, Labels: t.Metadata.Labels,
 		ManagedBy: in.Manager, CreatedAt: now, UpdatedAt: now, UpdatedBy: access.Who(ctx),
 	}
-	secret := notify.NewSecret()
+	var secret notify.Secret
+	if t.Spec.Signs() {
+		secret = notify.NewSecret()
+	}
 	if row.Spec, row.Sealed, err = notify.Seal(h.Keyring, row.ID, t, notify.Sealed{Secret: secret}); err != nil {
 		return nil, problem.Error(err)
 	}
@@ -142,6 +145,7 @@ func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[not
 	}
 	out := &body[notify.Target]{}
 	var current any
+	var secret notify.Secret // a new one
 	err := h.Store.Update(ctx, func(tx *meta.Tx) error {
 		row, err := tx.Resource(meta.KindTarget, in.Project, in.Name)
 		if err != nil {
@@ -164,6 +168,12 @@ func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[not
 			shown, showErr := h.showTarget(row, nil)
 			current = shown
 			return errors.Join(err, showErr)
+		}
+		if signs := t.Spec.Signs(); signs && (stored.Secret == "" || !stored.Spec.Signs()) { // it has become a webhook
+			secret = notify.NewSecret()
+			stored.Secret = secret
+		} else if !signs {
+			stored.Secret, stored.Previous, stored.PreviousUntil = "", "", time.Time{}
 		}
 		before := row
 		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = t.Metadata.Labels, in.Manager, h.now(), access.Who(ctx)
@@ -197,6 +207,9 @@ func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[not
 	if !in.DryRun {
 		h.Engine.PoliciesChanged()
 		h.Outbox.Wake()
+		if secret != "" {
+			out.Body.Status.Secret = secret.Reveal()
+		}
 	}
 	return out, nil
 }
@@ -268,6 +281,9 @@ func (h *handlers) rotateTarget(ctx context.Context, in *rotation) (*body[notify
 		stored, err := notify.Unseal(h.Keyring, row)
 		if err != nil {
 			return fmt.Errorf("%w: %w", fault.ErrUnavailable, err)
+		}
+		if !stored.Spec.Signs() {
+			return fault.Because(fault.ErrInvalid, fault.NotForType, "type "+stored.Spec.Type)
 		}
 		fresh := stored.Rotate(h.now(), overlap.D())
 		t, err := notify.FromRow(row)

@@ -4,6 +4,7 @@
 package fault
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,7 +25,7 @@ var (
 
 // Field is one wrong value in an input. It is an ErrInvalid.
 type Field struct {
-	Path   string            // where, as the user wrote it: "spec.conditions[0].period"
+	Path   string            // where, as the user wrote it: "spec.conditions[0].period"; empty: the body as a whole
 	Reason string            // what would be right: "must be a multiple of 30s, at most 24h"
 	Code   Code              // of the sentence that Reason is; empty for words of its own
 	Params map[string]string // what stands for the sentence's {names}
@@ -37,10 +38,11 @@ func Wrong(path string, r Reason, value any) Field {
 }
 
 func (f Field) Error() string {
+	path := cmp.Or(f.Path, "body")
 	if f.Value == nil {
-		return fmt.Sprintf("%s: %s", f.Path, f.Reason)
+		return fmt.Sprintf("%s: %s", path, f.Reason)
 	}
-	return fmt.Sprintf("%s: %s (got %v)", f.Path, f.Reason, f.Value)
+	return fmt.Sprintf("%s: %s (got %v)", path, f.Reason, f.Value)
 }
 
 // Unwrap makes errors.Is(f, ErrInvalid) true.

@@ -295,7 +295,7 @@ var sentences = map[Code]string{
 	NotNull:            "must not be null",
 	NotList:            "must be a list",
 	NotMap:             "must be a set of keys and values",
-	NotObject:          "must be an object",
+	NotObject:          "must be an object, not {what}",
 	NotText:            "must be text",
 	NotBool:            "must be true or false",
 	NotWhole:           "must be a whole number",

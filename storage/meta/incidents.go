@@ -114,6 +114,7 @@ func (tx *Tx) IncidentOfGroup(groupKey string, since time.Time) (Incident, error
 // IncidentFilter picks incidents; empty fields pick all.
 type IncidentFilter struct {
 	State    string
+	Acked    *bool // whether it is acknowledged now; nil: either
 	Cluster  string
 	Severity string
 	Assignee string
@@ -167,7 +168,8 @@ func (tx *Tx) Incidents(f IncidentFilter) ([]Incident, error) {
 			AND (?7 = '' OR EXISTS (SELECT 1 FROM alerts WHERE incident_id = incidents.id AND json_extract(alerts.data, '$.policy.name') = ?7))
 			AND (?8 = '' OR instr(lower(`+incidentText+`), lower(?8)) > 0) AND `+allWords("?11", incidentText)+`
 			AND (?9 IS NULL OR ended_at IS NULL OR ended_at >= ?9) AND (?10 IS NULL OR started_at < ?10)
-		ORDER BY id `+direction+` LIMIT ?4`, f.State, f.Cluster, f.After, f.Limit, f.Severity, f.Assignee, f.Policy, f.Text, millis(f.From), millis(f.To), wordsOf(f.Words))
+			AND (?12 IS NULL OR (json_extract(data, '$.ack') IS NOT NULL) = ?12)
+		ORDER BY id `+direction+` LIMIT ?4`, f.State, f.Cluster, f.After, f.Limit, f.Severity, f.Assignee, f.Policy, f.Text, millis(f.From), millis(f.To), wordsOf(f.Words), f.Acked)
 }
 
 // PutAlert makes or replaces an alert. A second firing one for the same policy,

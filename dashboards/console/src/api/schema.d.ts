@@ -3756,7 +3756,7 @@ export interface components {
              * @description Until when the key before is also used for signing.
              */
             previousSecretUntil?: string;
-            /** @description The signing key, whsec_…; shown once, at creation and at rotation. */
+            /** @description The signing key of a webhook, whsec_…; shown once, at creation and at rotation. */
             secret?: string;
         };
         Telegram: {
@@ -5357,7 +5357,8 @@ export interface operations {
     "search-incidents": {
         parameters: {
             query?: {
-                state?: "active" | "acknowledged" | "resolved" | "all";
+                /** @description active: open or acknowledged. */
+                state?: "open" | "acknowledged" | "active" | "resolved" | "all";
                 cluster?: string;
                 severity?: "info" | "warning" | "critical" | "all";
                 assignee?: string;
@@ -5441,7 +5442,8 @@ export interface operations {
     "list-incidents": {
         parameters: {
             query?: {
-                state?: "active" | "resolved" | "all";
+                /** @description active: open or acknowledged. */
+                state?: "open" | "acknowledged" | "active" | "resolved" | "all";
                 cluster?: string;
                 limit?: number;
                 /** @description As next of the page before has it, of the same sort and filter. */
