@@ -249,7 +249,7 @@ func (b *replay) countLines(ctx context.Context, k linesKey, from, to time.Time)
 	for done := 0; done < g.steps; {
 		n := min(maxLinesPart, g.steps-done)
 		end := from.Add(time.Duration(done+n) * b.interval)
-		counts, err := b.live.opts.Lines.Counts(ctx, []logs.CountQuery{{Cluster: b.cluster.ID, Filter: k.filter, By: k.by, Period: b.interval, End: end, Windows: n}})
+		counts, err := b.live.opts.Lines.Counts(ctx, []logs.CountQuery{{Cluster: b.cluster.ID, Filter: k.filter, By: k.by, Period: b.interval, End: end, Windows: n, Occurrences: k.events}})
 		if err == nil {
 			err = counts[0].Err
 		}

@@ -76,6 +76,7 @@ type linesKey struct {
 	filter string
 	by     logs.CountLevel
 	period time.Duration
+	events bool // which count as often as they occurred
 }
 
 func (c *compiled) linesKey(cond condition) linesKey {
@@ -84,7 +85,7 @@ func (c *compiled) linesKey(cond condition) linesKey {
 		only = ""
 	}
 	filter := fmt.Sprintf("%s%s:=%q (%s\n)", only, wire.FieldStream, wire.StreamEvents, cond.Query)
-	return linesKey{filter, logs.CountLevel(c.level), cond.Period.D()}
+	return linesKey{filter, logs.CountLevel(c.level), cond.Period.D(), c.spec.Level == policy.LevelEvent}
 }
 
 // linesResult are the matches of a filter by window and object.
@@ -201,7 +202,7 @@ func (rd reader) readLines(ctx context.Context, at time.Time, w map[linesKey]int
 	}
 	qs := make([]logs.CountQuery, len(keys))
 	for i, k := range keys {
-		qs[i] = logs.CountQuery{Cluster: rd.cluster, Filter: k.filter, By: k.by, Period: k.period, End: at, Windows: windows[k.by][k.period]}
+		qs[i] = logs.CountQuery{Cluster: rd.cluster, Filter: k.filter, By: k.by, Period: k.period, End: at, Windows: windows[k.by][k.period], Occurrences: k.events}
 	}
 	counts, err := rd.lines.Counts(ctx, qs)
 	if err != nil {

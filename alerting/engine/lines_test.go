@@ -202,6 +202,28 @@ func TestEventPolicy(t *testing.T) {
 	s.expect("ended", "shop value_normal")
 }
 
+// An event that the API server tells of once for many counts as often as it occurred.
+func TestEventPolicyCountsOccurrences(t *testing.T) {
+	s := newLogScene(t)
+	s.inv.put(&object.Namespace{Meta: object.Meta{UID: "ns", Name: "shop", CreatedAt: s.now.Add(-time.Hour)}})
+	s.resource(meta.KindPolicy, "p", `  level: event
+  conditions: [{query: "BackOff", period: 1m, op: ">=", thresholds: {info: 17}}]
+  recoverAfter: 1`)
+	for i, n := range []string{"16", "17"} {
+		b := &wire.LogBatch{Sender: "cluster", ID: n, Groups: []wire.LogGroup{{Stream: wire.LogStream{Namespace: "shop", Stream: wire.StreamEvents}, Lines: []wire.LogLine{
+			{Time: s.now.Add(time.Duration(i)*time.Minute + 5*time.Second).UnixNano(), Message: "BackOff a", Fields: wire.LogFields{{Name: wire.FieldOccurrences, Value: n}}},
+		}}}}
+		if err := s.store.Append(t.Context(), "prod-1", b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.at(71 * time.Second)
+	s.expect("firing", "none")
+	s.at(131 * time.Second)
+	s.expect("firing", "shop info")
+	s.expect("explanation", "the number of events matching BackOff in 1m was 17")
+}
+
 func (s *scene) policyRow(name string) (row meta.Resource) {
 	s.t.Helper()
 	if err := s.meta.View(context.Background(), func(tx *meta.Tx) (err error) { row, err = tx.Resource(meta.KindPolicy, "default", name); return err }); err != nil {

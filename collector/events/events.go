@@ -74,6 +74,7 @@ type Watcher struct {
 	waiting map[types.UID]record
 	memory  memory
 	health  wire.LogHealth
+	began   int64 // Unix nanoseconds of Run, 0 before it
 
 	rolling rollouts // of the goroutine that takes changes
 }
@@ -92,16 +93,20 @@ type record struct {
 // unfold says how many occurrences a line stands for where that is more than one: the
 // API server tells of a series now and then only, with all that came by then. since is
 // when the one before these was, as far as one was told; else when the first of them was.
-func (r *record) unfold(before mark) {
+// Of a series that nobody here heard of and that is older than began, it is not known
+// how much of it is new: policies would count days at once.
+func (r *record) unfold(before mark, began int64) {
 	more, since := r.count-before.Count, before.Last
 	if since == 0 {
-		since = r.first
+		if since = r.first; since < began {
+			return
+		}
 	}
 	if more <= 1 || since <= 0 {
 		return
 	}
 	r.line.Fields = append(slices.Clone(r.line.Fields),
-		wire.LogField{Name: "occurrences", Value: strconv.FormatInt(more, 10)},
+		wire.LogField{Name: wire.FieldOccurrences, Value: strconv.FormatInt(more, 10)},
 		wire.LogField{Name: "since", Value: time.Unix(0, min(since, r.line.Time)).UTC().Format(time.RFC3339Nano)})
 }
 
@@ -173,6 +178,9 @@ func (w *Watcher) Health() wire.LogHealth {
 // Run follows until ctx ends. A broken watch is resumed where it was by
 // client-go's reflector; what happened meanwhile is listed.
 func (w *Watcher) Run(ctx context.Context, sink collector.LogSink) error {
+	w.mu.Lock()
+	w.began = w.now().UnixNano()
+	w.mu.Unlock()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		w.o.Client.Watch(ctx, kube.Watched{
@@ -236,7 +244,7 @@ func (w *Watcher) put(r record, m mark) {
 		w.health.Dropped[DropOverflow]++
 		return
 	}
-	r.unfold(before)
+	r.unfold(before, w.began)
 	w.waiting[r.uid] = r
 	w.health.Read++
 	select {

@@ -168,6 +168,29 @@ func TestASeriesIsUnfolded(t *testing.T) {
 	}
 }
 
+// Of a series that began before anybody here listened, it is not known what is new.
+func TestASeriesOfBeforeIsOneUntilItGoesOn(t *testing.T) {
+	w, s := watcher(t, ""), newSink()
+	w.began = t0.UnixNano()
+	for i, count := range []int32{4_000, 4_017} {
+		e := event("a", count, t0.Add(time.Duration(i+1)*time.Minute))
+		e.FirstTimestamp, e.CreationTimestamp = metav1.NewTime(t0.Add(-72*time.Hour)), metav1.NewTime(t0.Add(-72*time.Hour))
+		w.take(e)
+		deliverAll(t, w, s)
+	}
+	var got []string
+	for _, b := range s.got {
+		for _, g := range b.Groups {
+			for _, l := range g.Lines {
+				got = append(got, l.Fields.Get("count")+": "+l.Fields.Get(wire.FieldOccurrences))
+			}
+		}
+	}
+	if want := []string{"4000: ", "4017: 17"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestBatchesLieInOneDay(t *testing.T) {
 	w, s := watcher(t, ""), newSink()
 	midnight := t0.Truncate(24 * time.Hour)

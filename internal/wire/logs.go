@@ -25,6 +25,10 @@ const (
 	FieldNode         = "node"
 )
 
+// FieldOccurrences is how many occurrences an event's line stands for, where that is
+// more than one.
+const FieldOccurrences = "occurrences"
+
 // StreamEvents is the value of FieldStream for Kubernetes events.
 const StreamEvents = "events"
 

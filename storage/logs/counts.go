@@ -42,6 +42,8 @@ var countFields = map[CountLevel][]string{
 const (
 	maxWindows     = 1000
 	maxCountGroups = 10_000
+	// maxOccurrences bounds what lines may say; a float holds it exactly.
+	maxOccurrences = 1 << 50
 	// passFilters is how many filters share one pass over the lines: each is
 	// matched against every line that any of them matches.
 	passFilters = 100
@@ -56,6 +58,9 @@ type CountQuery struct {
 	Period  time.Duration // of a window; at least 1 s
 	End     time.Time     // of the newest window: windows are (End-Period, End], (End-2·Period, End-Period], …
 	Windows int           // how many, 1 to 1000
+	// Occurrences has a line of an event count as often as it says that the event
+	// occurred since the line before, in wire.FieldOccurrences; otherwise it is one.
+	Occurrences bool
 }
 
 // Count answers one CountQuery.
@@ -153,7 +158,7 @@ func (s *Store) Counts(ctx context.Context, qs []CountQuery) (out []Count, err e
 	}
 	for _, p := range order {
 		for some := range slices.Chunk(byPass[p], passFilters) {
-			err := s.count(ctx, p, some, filters, out)
+			err := s.count(ctx, p, some, qs, filters, out)
 			if err == nil {
 				continue
 			}
@@ -163,7 +168,7 @@ func (s *Store) Counts(ctx context.Context, qs []CountQuery) (out []Count, err e
 			// One of them is to blame (a sub-query that is too large, too many
 			// objects): each alone tells which.
 			for _, i := range some {
-				if err := s.count(ctx, p, []int{i}, filters, out); err != nil {
+				if err := s.count(ctx, p, []int{i}, qs, filters, out); err != nil {
 					if ctx.Err() != nil || errors.Is(err, fault.ErrUnavailable) {
 						return nil, err
 					}
@@ -176,7 +181,7 @@ func (s *Store) Counts(ctx context.Context, qs []CountQuery) (out []Count, err e
 }
 
 // count makes one pass for the queries of the given indexes.
-func (s *Store) count(ctx context.Context, p pass, some []int, filters []string, out []Count) error {
+func (s *Store) count(ctx context.Context, p pass, some []int, qs []CountQuery, filters []string, out []Count) error {
 	// Buckets of the library hold their start, windows their end.
 	shift := (p.end + 1) % int64(p.period)
 	var text strings.Builder
@@ -195,10 +200,13 @@ func (s *Store) count(ctx context.Context, p pass, some []int, filters []string,
 		if n > 0 {
 			text.WriteString(",")
 		}
-		if len(some) == 1 {
-			fmt.Fprintf(&text, " count() n%d", n)
-		} else {
-			fmt.Fprintf(&text, " count() if (%s) n%d", filters[i], n)
+		only := ""
+		if len(some) > 1 {
+			only = fmt.Sprintf(" if (%s)", filters[i])
+		}
+		fmt.Fprintf(&text, " count()%s n%d", only, n)
+		if qs[i].Occurrences {
+			fmt.Fprintf(&text, ", count(%[1]s)%[2]s say%[3]d, sum(%[1]s)%[2]s of%[3]d", wire.FieldOccurrences, only, n)
 		}
 	}
 	var q *logstorage.Query
@@ -233,6 +241,7 @@ func (s *Store) count(ctx context.Context, p pass, some []int, filters []string,
 				if err != nil {
 					return fmt.Errorf("count lines: %w", err)
 				}
+				hits += more(r, n)
 				if o == (countObject{}) {
 					o = objectOf(r, p.by)
 				}
@@ -263,6 +272,17 @@ func (s *Store) count(ctx context.Context, p pass, some []int, filters []string,
 		})
 	}
 	return nil
+}
+
+// more is how often events occurred beyond the lines that tell of them, none where that
+// was not asked.
+func more(r Row, n int) uint64 {
+	lines, err := strconv.ParseUint(r.Get("say"+strconv.Itoa(n)), 10, 64)
+	occurred, err2 := strconv.ParseFloat(r.Get("of"+strconv.Itoa(n)), 64)
+	if err != nil || err2 != nil || !(occurred > float64(lines)) || occurred > maxOccurrences { // not a number where no line says any
+		return 0
+	}
+	return uint64(occurred) - lines
 }
 
 // countObject tells an object from others of its level.

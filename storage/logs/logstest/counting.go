@@ -94,6 +94,47 @@ func (f fixture) countsByWindowAndObject(t *testing.T) {
 	}
 }
 
+// countsOccurrences counts events as often as they occurred where that is asked, in a
+// pass of one filter and of several.
+func (f fixture) countsOccurrences(t *testing.T) {
+	s, end := f.engine(t)(), dayStart()
+	line := func(ago time.Duration, message, occurrences string) wire.LogLine {
+		l := wire.LogLine{Time: end.Add(-ago).UnixNano(), Message: message}
+		if occurrences != "" {
+			l.Fields = wire.LogFields{{Name: wire.FieldOccurrences, Value: occurrences}}
+		}
+		return l
+	}
+	appendOK(t, s, "prod", &wire.LogBatch{Sender: "s", ID: "1", Groups: []wire.LogGroup{{
+		Stream: wire.LogStream{Namespace: "shop", Stream: wire.StreamEvents},
+		Lines: []wire.LogLine{
+			line(time.Second, "BackOff a", "17"), line(2*time.Second, "BackOff b", ""), line(3*time.Second, "Killing c", ""),
+			line(90*time.Second, "BackOff a", "many"), line(91*time.Second, "BackOff a", "-3"), line(3*time.Minute-time.Second, "Failed d", "2"),
+		},
+	}}})
+	q := func(filter string, occurrences bool) logs.CountQuery {
+		return logs.CountQuery{Cluster: "prod", Filter: filter, By: logs.ByNamespace, Period: time.Minute, End: end, Windows: 3, Occurrences: occurrences}
+	}
+	for name, c := range map[string]struct {
+		qs   []logs.CountQuery
+		want []string
+	}{
+		"one":     {[]logs.CountQuery{q("BackOff", true)}, []string{"[18 2 0]"}},
+		"lines":   {[]logs.CountQuery{q("BackOff", false)}, []string{"[2 2 0]"}},
+		"several": {[]logs.CountQuery{q("BackOff", true), q("BackOff", false), q("*", true), q("Killing", true), q("Failed", true)}, []string{"[18 2 0]", "[2 2 0]", "[19 2 2]", "[1 0 0]", "[0 0 2]"}},
+	} {
+		got, err := s.Counts(t.Context(), c.qs)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for i, want := range c.want {
+			if got[i].Err != nil || len(got[i].Groups) != 1 || fmt.Sprint(got[i].Groups[0].Matches) != want {
+				t.Errorf("%s: %q gives %v, %v, want %s", name, c.qs[i].Filter, got[i].Groups, got[i].Err, want)
+			}
+		}
+	}
+}
+
 func (f fixture) countsSharePasses(t *testing.T) {
 	open := f.engine(t)
 	s := open()

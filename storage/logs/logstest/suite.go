@@ -44,6 +44,7 @@ func Run(t *testing.T, engine Engine, soon time.Duration) {
 	t.Run("export is complete and by time", f.exportIsCompleteAndByTime)
 	t.Run("facets hide what is ours", f.facetsHideWhatIsOurs)
 	t.Run("counts by window and object", f.countsByWindowAndObject)
+	t.Run("counts occurrences", f.countsOccurrences)
 	t.Run("counts share passes", f.countsSharePasses)
 }
 
