@@ -73,7 +73,7 @@ function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore
     {
       id: "name",
       header: m.columns.pod,
-      width: "minmax(140px, 3fr)",
+      width: "minmax(112px, 3fr)",
       phoneWidth: "minmax(0, 1fr)",
       sort: (p) => p.name,
       cell: (p) => (
@@ -92,7 +92,7 @@ function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore
           {
             id: "workload",
             header: m.columns.workload,
-            width: "minmax(80px, 1.2fr)",
+            width: "minmax(72px, 1.2fr)",
             wide: true,
             sort: (p: Pod) => p.workload,
             cell: (p: Pod) => (p.workload_type === "pod" || p.workload === "" ? "" : <WorkloadLink cluster={cluster} namespace={p.namespace} type={p.workload_type} name={p.workload} />),
@@ -104,13 +104,13 @@ function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore
           {
             id: "node",
             header: m.columns.node,
-            width: "minmax(88px, 1fr)",
+            width: "minmax(76px, 1fr)",
             wide: true,
             sort: (p: Pod) => p.node,
             cell: (p: Pod) => (p.node ? <NodeLink cluster={cluster} node={p.node} /> : <span>{m.notScheduled}</span>),
           },
         ]),
-    coresColumn({ store: cpu, of: sparkOf }, { width: "112px", wide: true }),
+    coresColumn({ store: cpu, of: sparkOf }, { width: "104px", wide: true }),
     shareColumn({ id: "cpu_limit", header: m.columns.cpu, unit: m.units.ofLimit, value: (p) => p.cpu_limit_percent }, { width: "100px", phoneWidth: "46px" }),
     memoryColumn({ store: mem, of: sparkOf }, "mem", { width: "128px", wide: true }),
     shareColumn({ id: "mem_limit", header: m.columns.memory, unit: m.units.ofLimit, value: (p) => p.mem_limit_percent }, { width: "100px", phoneWidth: "46px" }),
