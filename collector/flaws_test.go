@@ -311,9 +311,15 @@ func TestF01ANodeThatIsDownKeepsItsSeries(t *testing.T) {
 }
 
 func TestF02ARoleIsAnyRoleLabel(t *testing.T) {
-	now := snapshot(t, recordedObjects(t))
-	if got := now.Nodes["testnode"].Roles; len(got) != 1 || got[0] != "control-plane" {
-		t.Errorf("a label without a value gives roles %v", got)
+	const kubeadm = `"node-role.kubernetes.io/control-plane":""`
+	for labels, want := range map[string]string{
+		kubeadm: "[control-plane]", `"node-role.kubernetes.io/master":"true"`: "[master]", `"node-role.kubernetes.io/gpu":"yes"`: "[gpu]",
+		kubeadm + `,"node-role.kubernetes.io/etcd":""`: "[control-plane etcd]", `"zone":"x"`: "[]",
+	} {
+		now := snapshot(t, recordedObjects(t).with(t, "nodes", strings.Replace(testnode, kubeadm, labels, 1)))
+		if got := fmt.Sprint(now.Nodes["testnode"].Roles); got != want {
+			t.Errorf("labels %s give roles %s, want %s", labels, got, want)
+		}
 	}
 }
 
@@ -385,10 +391,19 @@ func TestF07TrafficOnContainerd(t *testing.T) {
 	if !strings.Contains(string(s.first), `container_network_receive_bytes_total{container="",`) {
 		t.Fatal("the recording is not of containerd, whose sandbox has no container's name")
 	}
-	s.tick(0, now)
-	got := s.tick(30, now)
-	one(t, got, 1000, "pod_network_receive_bytes_bw", web)
-	one(t, got, 1000, "pod_network_transmit_bytes_bw", web)
+	// The sandbox's name is empty there; dockershim called it POD.
+	for _, sandbox := range []string{"", "POD"} {
+		s, now := newSite(t), now
+		s.first = regexp.MustCompile(`(?m)^([a-z_]+\{)container=""(,.*image="localhost/pause:1")`).ReplaceAll(s.first, fmt.Appendf(nil, "${1}container=%q${2}", sandbox))
+		s.tick(0, now)
+		got := s.tick(30, now)
+		one(t, got, 1000, "pod_network_receive_bytes_bw", web)
+		one(t, got, 1000, "pod_network_transmit_bytes_bw", web)
+		// Of the recorded pods with a network of their own, none is left out.
+		if n := len(of(got, "pod_network_receive_bytes_bw")); n != 11 {
+			t.Errorf("with sandboxes called %q %d pods have traffic, want 11", sandbox, n)
+		}
+	}
 }
 
 func TestF08ARateDoesNotDependOnTheInterval(t *testing.T) {
@@ -418,7 +433,11 @@ func TestF09HostNetworkPodsHaveNoTrafficOfTheirOwn(t *testing.T) {
 	s, now := newSite(t), snapshot(t, recordedObjects(t))
 	s.tick(0, now)
 	got := s.tick(30, now)
+	if !regexp.MustCompile(`(?m)^container_network_receive_bytes_total\{[^}]*pod="hostnet-`).Match(s.first) {
+		t.Fatal("the recording does not tell of the node's interfaces under a pod's name")
+	}
 	none(t, got, "pod_network_receive_bytes_bw", "pod=hostnet")
+	none(t, got, "pod_network_transmit_bytes_bw", "pod=hostnet")
 	none(t, got, "pod_network_receive_packets", "pod=hostnet")
 	one(t, got, 0.25, "container_cpu_core_used", "pod=hostnet")
 }

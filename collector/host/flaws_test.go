@@ -2,6 +2,8 @@ package host
 
 import (
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Tests named after the flaws of the predecessor's rules (docs/flaws.md).
@@ -26,15 +28,19 @@ func TestF21EachDeviceOnceWhateverItsKind(t *testing.T) {
 	if got != "/ /data /pool " {
 		t.Errorf("measured are %s", got)
 	}
+	// Of 100 blocks 40 are used, and of the 60 free ones 10 are root's: df says 40 of 90.
+	if got := spaceOf(&unix.Statfs_t{Bsize: 4096, Blocks: 100, Bfree: 60, Bavail: 50}); got.used != 40*4096 || got.available != 50*4096 {
+		t.Errorf("%v bytes are used and %v available, want 40 and 50 blocks", got.used, got.available)
+	}
 }
 
 // The predecessor named interfaces to leave out, and missed most CNIs' and bonds' members.
 func TestF22OnlyInterfacesOfTheNodesOwn(t *testing.T) {
 	nics := map[string][2]int{"eth0": {100, 1}}
-	for _, nic := range []string{"lo", "cali12", "cni0", "eni3a", "lxc9", "kube-ipvs0", "nerdctl0", "veth1", "docker0", "flannel.1", "tunl0", "br0"} {
+	for _, nic := range []string{"lo", "bond0", "cali12", "cni0", "eni3a", "lxc9", "kube-ipvs0", "nerdctl0", "veth1", "docker0", "flannel.1", "tunl0", "br0"} {
 		nics[nic] = [2]int{10_000, 10_000}
 	}
-	set := read(t, map[string]string{"1/net/dev": netDev(nics)}, map[string]string{"class/net/eth0/device/vendor": "x", "class/net/br0/lower_eth0/x": ""})
+	set := read(t, map[string]string{"1/net/dev": netDev(nics)}, map[string]string{"class/net/eth0/device/vendor": "x", "class/net/br0/lower_eth0/x": "", "class/net/bond0/lower_eth0/x": ""})
 	if set.Host.ReceiveBytes.V != 100 || set.Host.TransmitBytes.V != 1 {
 		t.Errorf("%v in and %v out, want eth0's alone", set.Host.ReceiveBytes.V, set.Host.TransmitBytes.V)
 	}

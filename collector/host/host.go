@@ -252,11 +252,15 @@ func statfs(path string) (space, error) {
 	if err := unix.Statfs(path, &st); err != nil {
 		return space{}, err
 	}
+	return spaceOf(&st), nil
+}
+
+func spaceOf(st *unix.Statfs_t) space {
 	size := float64(st.Bsize)
 	if st.Frsize > 0 {
 		size = float64(st.Frsize)
 	}
-	return space{float64(st.Blocks-st.Bfree) * size, float64(st.Bavail) * size, float64(st.Files - st.Ffree), float64(st.Ffree)}, nil
+	return space{float64(st.Blocks-st.Bfree) * size, float64(st.Bavail) * size, float64(st.Files - st.Ffree), float64(st.Ffree)}
 }
 
 func (s *Source) load(n *reading.Node) error {
