@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 )
@@ -181,6 +184,56 @@ UNION ALL SELECT 1, namespace, name, valid_from, valid_to, 0, body FROM lives IN
 ORDER BY 4`
 )
 
+// statesAtOnce is how many rows are decoded together, on all processors: that is most of
+// what a question about the past costs.
+const statesAtOnce = 256
+
+// stateRow is a row of the past as it is read, and what it holds.
+type stateRow struct {
+	packed          bool
+	namespace, name string
+	state           pastState // of a row that is not packed, without the object
+	present         bool
+	stored          []byte
+	versions        []Version
+}
+
+// decodeRow reads the states of a row that overlap a range of time.
+func (s *Store) decodeRow(row *stateRow, kind object.Kind, begin, end int64) error {
+	add := func(st pastState) error {
+		v := Version{From: time.UnixMilli(st.From).UTC(), Gone: st.Gone}
+		if !row.present {
+			v.To = time.UnixMilli(st.To).UTC()
+		}
+		var err error
+		if v.Object, err = decode(kind, st.Object); err != nil {
+			return err
+		}
+		row.versions = append(row.versions, v)
+		return nil
+	}
+	body, err := s.packer.unpack(row.stored)
+	if err != nil {
+		return err
+	}
+	if !row.packed {
+		row.state.Object = body
+		return add(row.state)
+	}
+	var run []pastState
+	if err := json.Unmarshal(body, &run); err != nil {
+		return fmt.Errorf("read packed states of %s/%s: %w", row.namespace, row.name, err)
+	}
+	for _, st := range run {
+		if st.From < end && st.To > begin {
+			if err := add(st); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // states calls fn with the states of a range of time, object by object and the
 // oldest first; of one object if key names one.
 func (s *Store) states(ctx context.Context, clusterName string, kind object.Kind, key *object.Key, from, to time.Time, fn func(Version) error) error {
@@ -189,45 +242,48 @@ func (s *Store) states(ctx context.Context, clusterName string, kind object.Kind
 	if key != nil {
 		query, args = itsStates, append(args, key.Namespace, key.Name)
 	}
-	give := func(st pastState, now bool) error {
-		v := Version{From: time.UnixMilli(st.From).UTC(), Gone: st.Gone}
-		if !now {
-			v.To = time.UnixMilli(st.To).UTC()
+	var rows []stateRow
+	give := func() error {
+		workers := min(runtime.GOMAXPROCS(0), 1+len(rows)/8)
+		var g errgroup.Group
+		for w := range workers {
+			g.Go(func() error {
+				for i := w; i < len(rows); i += workers {
+					if err := s.decodeRow(&rows[i], kind, begin, end); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
 		}
-		var err error
-		if v.Object, err = decode(kind, st.Object); err != nil {
+		if err := g.Wait(); err != nil {
 			return err
 		}
-		return fn(v)
-	}
-	return scan(ctx, s.db, func(r *sql.Rows) error {
-		var st pastState
-		var over sql.NullInt64
-		var packed bool
-		var namespace, name string
-		var stored []byte
-		if err := r.Scan(&packed, &namespace, &name, &st.From, &over, &st.Gone, &stored); err != nil {
-			return err
-		}
-		body, err := s.packer.unpack(stored)
-		if err != nil {
-			return err
-		}
-		if !packed {
-			st.To, st.Object = over.Int64, body
-			return give(st, !over.Valid)
-		}
-		var run []pastState
-		if err := json.Unmarshal(body, &run); err != nil {
-			return fmt.Errorf("read packed states of %s/%s: %w", namespace, name, err)
-		}
-		for _, st := range run {
-			if st.From < end && st.To > begin {
-				if err := give(st, false); err != nil {
+		for i := range rows {
+			for _, v := range rows[i].versions {
+				if err := fn(v); err != nil {
 					return err
 				}
 			}
 		}
+		clear(rows)
+		rows = rows[:0]
 		return nil
+	}
+	err := scan(ctx, s.db, func(r *sql.Rows) error {
+		var row stateRow
+		var over sql.NullInt64
+		if err := r.Scan(&row.packed, &row.namespace, &row.name, &row.state.From, &over, &row.state.Gone, &row.stored); err != nil {
+			return err
+		}
+		row.state.To, row.present = over.Int64, !over.Valid
+		if rows = append(rows, row); len(rows) < statesAtOnce {
+			return nil
+		}
+		return give()
 	}, query, args...)
+	if err != nil {
+		return err
+	}
+	return give()
 }

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -133,5 +134,59 @@ func TestThePastIsTheSamePacked(t *testing.T) {
 	x.at = c.now
 	if err := s.DeleteCluster(t.Context(), "prod"); err != nil || rows("versions") != 0 {
 		t.Errorf("%d states outlive the cluster, %v", rows("versions"), err)
+	}
+}
+
+// However many objects a moment has, each is told once and in order, from rows of all
+// three sorts: packed ones, past ones and present ones.
+func TestAMomentOfManyObjects(t *testing.T) {
+	c := &clock{now: t0}
+	s := open(t, filepath.Join(t.TempDir(), "inventory.db"), c)
+	x := &session{t: t, s: s, cluster: "prod", id: "s", at: t0}
+	const many = 2*statesAtOnce + 17
+	name := func(i int) string { return fmt.Sprintf("p-%04d", i) }
+	x.apply(snapshot(node("n", false)))
+	put := func(phase string, which func(i int) bool) {
+		b := changed()
+		for i := range many {
+			if which(i) {
+				b.Put(pod(name(i), name(i), "n", phase))
+			}
+		}
+		x.apply(b)
+	}
+	put("Pending", func(int) bool { return true })
+	then := x.at
+	put("Running", func(i int) bool { return i%3 != 0 })
+	b := changed()
+	for i := range many {
+		if i%3 == 1 {
+			b.Deleted = append(b.Deleted, wire.Deleted{Key: key(name(i)), UID: name(i)})
+		}
+	}
+	x.apply(b)
+	c.now = x.at.Add(48 * time.Hour)
+	if n, err := s.Pack(t.Context()); err != nil || n == 0 {
+		t.Fatalf("%d states are packed, %v", n, err)
+	}
+	got, err := s.At(t.Context(), "prod", object.KindPod, then)
+	if err != nil || len(got) != many {
+		t.Fatalf("%d pods were there, %v, want %d", len(got), err, many)
+	}
+	for i, o := range got {
+		if p := o.(*object.Pod); p.Name != name(i) || p.Phase != "Pending" {
+			t.Errorf("pod %d was %s %s", i, p.Name, p.Phase)
+		}
+	}
+	// An error of who asks ends it, and is given back.
+	enough, calls := errors.New("enough"), 0
+	err = s.History(t.Context(), "prod", object.KindPod, t0, c.now, func(Version) error {
+		if calls++; calls == statesAtOnce+1 {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) || calls != statesAtOnce+1 {
+		t.Errorf("after %d states: %v", calls, err)
 	}
 }
