@@ -40,7 +40,7 @@ func Decode(document []byte, out any) (fault.Fields, error) {
 		return nil, fmt.Errorf("%w: %w", fault.ErrMalformed, err)
 	}
 	if _, ok := tree.(map[string]any); !ok { // what else it lacks says nothing
-		return nil, fault.Wrong("", fault.Say(fault.NotObject, kindOf(tree)), nil)
+		return nil, fault.Wrong("", fault.Say(fault.NotObjectBut, kindOf(tree)), nil)
 	}
 	d := decoder{}
 	d.value("", tree, reflect.ValueOf(out).Elem())
@@ -216,7 +216,7 @@ func (d *decoder) value(path string, in any, out reflect.Value) {
 func (d *decoder) object(path string, in any, out reflect.Value) {
 	m, ok := in.(map[string]any)
 	if !ok {
-		d.fields.Say(path, fault.Say(fault.NotObject, kindOf(in)), in)
+		d.fields.Say(path, fault.Say(fault.NotObjectBut, kindOf(in)), in)
 		return
 	}
 	known := map[string]int{}

@@ -46,6 +46,7 @@ const (
 	NotList            Code = "not_list"
 	NotMap             Code = "not_map"
 	NotObject          Code = "not_object"
+	NotObjectBut       Code = "not_object_but"
 	NotText            Code = "not_text"
 	NotBool            Code = "not_bool"
 	NotWhole           Code = "not_whole"
@@ -295,7 +296,8 @@ var sentences = map[Code]string{
 	NotNull:            "must not be null",
 	NotList:            "must be a list",
 	NotMap:             "must be a set of keys and values",
-	NotObject:          "must be an object, not {what}",
+	NotObject:          "must be an object",
+	NotObjectBut:       "must be an object, not {what}",
 	NotText:            "must be text",
 	NotBool:            "must be true or false",
 	NotWhole:           "must be a whole number",

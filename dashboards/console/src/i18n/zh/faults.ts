@@ -29,6 +29,7 @@ const sentences: Record<string, string> = {
   not_list: "必须是列表",
   not_map: "必须是键值对",
   not_object: "必须是对象",
+  not_object_but: "必须是对象，而不是{what}",
   not_text: "必须是文本",
   not_bool: "必须是 true 或 false",
   not_whole: "必须是整数",
@@ -238,6 +239,7 @@ const words: Record<string, string> = {
   "a token": "使用令牌", "format template": "template 格式", "a bot's token, xoxb-…": "机器人令牌 xoxb-…", "the 32 letters and digits of an Events API v2 integration": "Events API v2 集成的 32 位字母和数字",
   "a bot's token, as 123456:ABC…": "机器人令牌，如 123456:ABC…", "the 30 letters and digits of a user or group": "用户或群组的 30 位字母和数字", "the 30 letters and digits of an application": "应用的 30 位字母和数字",
   gauge: "瞬时值", counter: "计数器",
+  null: "空值", "a list": "列表", "a text": "文本", "true or false": "布尔值", "a number": "数字",
 };
 // What is named by its parameter is a word of the server's; all else is what somebody gave.
 const named = new Set(["kind", "kinds", "level", "other", "what"]);
