@@ -492,6 +492,21 @@ func TestCalendarOfATarget(t *testing.T) {
 	b.until("c2", state(meta.NotificationDelivered))
 }
 
+// A test that failed is tried again when its time has come, not when the target
+// is looked at anyway.
+func TestATestIsTriedAgainInTime(t *testing.T) {
+	b := newBox(t, "http://127.0.0.1:1/")
+	b.stop()
+	n := meta.Notification{ID: "t", IncidentID: "test_t", TargetID: "tgt_1", Type: typeTest, Body: []byte("t"), CreatedAt: b.clock(), NextAt: b.clock().Add(2 * time.Second), GiveUpAt: b.clock().Add(24 * time.Hour)}
+	if err := b.db.Update(context.Background(), func(tx *meta.Tx) error { return tx.Enqueue(n) }); err != nil {
+		t.Fatal(err)
+	}
+	s := &scheduler{outbox: b.outbox, queues: map[string]*queue{}, begin: func(Sealed, meta.Notification) { t.Error("it is sent at once") }, all: true}
+	if next, err := s.look(context.Background()); err != nil || next != 2*time.Second {
+		t.Errorf("it is looked at again in %s, %v", next, err)
+	}
+}
+
 func TestCalendarState(t *testing.T) {
 	at := func(s string) time.Time {
 		v, err := time.Parse(time.RFC3339, s)

@@ -199,7 +199,13 @@ func (s *scheduler) fill(ctx context.Context, q *queue, now time.Time) error {
 		return err
 	}
 	for _, n := range tests { // somebody waits for these, and wants to know
-		if !n.NextAt.After(now) && !q.inflight[n.IncidentID] {
+		switch {
+		case q.inflight[n.IncidentID]:
+		case n.NextAt.After(now):
+			if n.NextAt.Before(q.nextAt) {
+				q.nextAt = n.NextAt
+			}
+		default:
 			if err := s.start(ctx, q, n, now); err != nil {
 				return err
 			}
