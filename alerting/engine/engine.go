@@ -251,7 +251,7 @@ func New(o Options) (*Engine, error) {
 		alerts: map[alertKey]*incident.Alert{}, ended: map[alertKey]time.Time{}, savedAt: map[string]time.Time{}, failing: map[string]bool{},
 	}
 	e.queue.changes = map[sourceKey]round{}
-	e.evidence.done = make(chan collected, collectors)
+	e.evidence.done, e.evidence.budget = make(chan collected, collectors), evidenceBudget
 	e.gap.done = make(chan *history, 1)
 	e.view.reset()
 	e.book = &incident.Book{

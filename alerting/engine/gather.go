@@ -43,6 +43,7 @@ type gathering struct {
 	working int
 	done    chan collected // has room for all that work
 	paused  time.Time      // when the engine last waited
+	budget  time.Duration  // how long it waits
 }
 
 // gatherEvidence has evidence collected for alerts that begin, and waits for it a
@@ -71,7 +72,7 @@ func (e *Engine) gatherEvidence(ctx context.Context, changed []*incident.Alert) 
 	e.collect(ctx)
 	// A store that does not answer must not keep the engine from its work: at
 	// most half of the time is spent waiting.
-	budget := min(evidenceBudget, time.Since(g.paused))
+	budget := min(g.budget, time.Since(g.paused))
 	timer := time.NewTimer(budget)
 	defer timer.Stop()
 	defer func() { g.paused = time.Now() }()

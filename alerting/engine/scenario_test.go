@@ -46,7 +46,9 @@ type scene struct {
 	line   int
 	shown  int64 // position of the newest notification that was expected
 	ended  map[string]bool
-	logs   *logScene // nil: there is no log store
+	logs   *logScene     // nil: there is no log store
+	box    *delivery     // nil: nothing is really sent
+	let    chan struct{} // what evidence waits for
 }
 
 func TestScenarios(t *testing.T) {
@@ -120,6 +122,9 @@ func (s *scene) tick() {
 		s.engine.keepHistory(context.Background(), h, s.now)
 	}
 	s.engine.flush(context.Background(), s.now)
+	if s.box != nil {
+		s.box.pass(s.now)
+	}
 }
 
 func (s *scene) wait(d time.Duration) {
@@ -236,6 +241,7 @@ func (s *scene) resource(kind, name, spec string, extra ...string) {
 		own[k] = v
 	}
 	var raw any
+	var sealed []byte // of a target
 	var err error
 	known := routing.Known{Now: s.now}
 	switch kind {
@@ -266,6 +272,9 @@ func (s *scene) resource(kind, name, spec string, extra ...string) {
 		}
 	case meta.KindTarget:
 		raw = map[string]any{"type": "webhook"}
+		if s.box != nil {
+			raw, sealed = s.box.target(s, name, spec)
+		}
 	}
 	if err != nil {
 		s.fail("%v\n%s", err, doc)
@@ -275,7 +284,7 @@ func (s *scene) resource(kind, name, spec string, extra ...string) {
 		s.fail("%v", err)
 	}
 	row := meta.Resource{
-		ID: strings.ToLower(kind) + "_" + name, Kind: kind, Project: "default", Name: name, Revision: 1, Labels: own, Spec: b,
+		ID: strings.ToLower(kind) + "_" + name, Kind: kind, Project: "default", Name: name, Revision: 1, Labels: own, Spec: b, Sealed: sealed,
 		ManagedBy: "console", CreatedAt: s.now, UpdatedAt: s.now,
 	}
 	s.update(func(tx *meta.Tx) error {
@@ -420,6 +429,8 @@ func (s *scene) expect(what, want string) {
 			}
 			return err
 		})
+	case "told":
+		got = s.told()
 	case "explanation":
 		for _, a := range s.engine.alerts {
 			got = append(got, a.Explanation)
@@ -447,6 +458,7 @@ func (s *scene) expect(what, want string) {
 				return err
 			})
 		}
+	case "received", "deliveries": // what is waited for, below
 	default:
 		s.fail("cannot expect %q", what)
 	}
@@ -456,7 +468,14 @@ func (s *scene) expect(what, want string) {
 			wanted = append(wanted, w)
 		}
 	}
-	if what == "explanation" || what == "status" {
+	switch what {
+	case "received":
+		s.received(wanted)
+		return
+	case "deliveries":
+		s.deliveries(wanted)
+		return
+	case "explanation", "status":
 		if !strings.Contains(strings.Join(got, "; "), want) {
 			s.fail("no %s has %q: %q", what, want, got)
 		}
@@ -571,6 +590,18 @@ func play(t *testing.T, path string) {
 				rows = append(rows, strings.Fields(l))
 			}
 			s.play(words[1], rows, late)
+		case "sample": // between those of play: in so long from now
+			v, err := strconv.ParseFloat(words[4], 64)
+			if err != nil {
+				s.fail("%v", err)
+			}
+			s.put(s.series(words[1], words[2]), s.now.Truncate(interval).Add(duration(words[3])), v)
+		case "deliver":
+			s.deliver()
+		case "answers":
+			s.box.answers(words[1], words[2])
+		case "evidence":
+			s.evidence(words[1])
 		case "wait":
 			s.wait(duration(words[1]))
 		case "beat": // a sender sends, and nothing that matters here

@@ -95,6 +95,9 @@ type thread struct {
 	Since     time.Time      `json:"since,omitzero"`   // when the present episode began
 	SentAt    time.Time      `json:"sent_at,omitzero"` // of the newest message
 	WaitSince time.Time      `json:"wait_since,omitzero"`
+	// Over are alerts of the present episode that ended, and that the target knows
+	// of by escalation or by a severity that they had only for a while.
+	Over map[string]bool `json:"over,omitempty"`
 	// Held are alerts that were never told because they were muted.
 	Held      map[string]bool `json:"held,omitempty"`
 	Reminders int             `json:"reminders,omitempty"` // since the newest message that was none
@@ -534,7 +537,7 @@ func membersOf(alerts []*Alert, target string, th thread, escalated []policy.Tar
 	var out []*Alert
 	for _, a := range alerts {
 		_, wasTold := th.Told[a.ID]
-		if wasTold || th.Held[a.ID] || asks(a.Targets, target, a) || (a.Firing && asks(escalated, target, a)) {
+		if wasTold || th.Over[a.ID] || th.Held[a.ID] || asks(a.Targets, target, a) || (a.Firing && asks(escalated, target, a)) {
 			out = append(out, a)
 		}
 	}
@@ -667,6 +670,7 @@ func keysOf(m map[string]int) map[string]struct{} {
 // tell writes the message into the outbox and what it said into the thread.
 func (b *Book) tell(tx *meta.Tx, now time.Time, inc meta.Incident, st State, target Target, row *meta.Thread, th *thread, typ Type, v view) error {
 	if typ == Firing || typ == Escalated {
+		th.Over = nil
 		if th.Since = th.WaitSince; th.Since.IsZero() {
 			th.Since = now
 		}
@@ -688,6 +692,12 @@ func (b *Book) tell(tx *meta.Tx, now time.Time, inc meta.Incident, st State, tar
 		} else {
 			if a.EndedAt.Before(th.Since) {
 				continue // of an earlier episode
+			}
+			if !asks(a.Targets, target.Name, a) {
+				if th.Over == nil {
+					th.Over = map[string]bool{}
+				}
+				th.Over[a.ID] = true
 			}
 			if last == nil || !a.EndedAt.Before(last.EndedAt) {
 				last = a

@@ -404,7 +404,7 @@ func (o *Outbox) afterwards(tx *meta.Tx, n meta.Notification) error {
 	if n.Type != typeResolved || n.State == meta.NotificationPending {
 		return nil
 	}
-	told, err := tx.CopiedTo(n.IncidentID, n.TargetID)
+	told, err := tx.CopiedTo(n)
 	if err != nil {
 		return err
 	}

@@ -138,14 +138,16 @@ func (tx *Tx) MarkCopied(id string) error {
 }
 
 // CopiedTo gives the targets that got copies of what one target was to be told
-// about an incident.
-func (tx *Tx) CopiedTo(incidentID, targetID string) ([]string, error) {
+// before n in the same episode: an incident that fires again is told anew.
+func (tx *Tx) CopiedTo(n Notification) ([]string, error) {
 	return all(tx, "list copies", func(s scanner) (string, error) {
 		var id string
 		err := s.Scan(&id)
 		return id, err
 	}, `SELECT DISTINCT c.target_id FROM outbox o JOIN outbox c ON c.copy_of = o.id
-		WHERE o.incident_id = ? AND o.target_id = ? AND c.copy_of <> '' ORDER BY c.target_id`, incidentID, targetID)
+		WHERE o.incident_id = ?1 AND o.target_id = ?2 AND c.copy_of <> '' AND o.position < ?3 AND o.position > coalesce((
+			SELECT max(position) FROM outbox WHERE incident_id = ?1 AND target_id = ?2 AND position < ?3 AND type = 'incident.resolved'), 0)
+		ORDER BY c.target_id`, n.IncidentID, n.TargetID, n.Position)
 }
 
 // HasOwnThread says whether a target is told of an incident by itself, not only
@@ -188,12 +190,13 @@ func (tx *Tx) Notifications(f NotificationFilter) ([]Notification, error) {
 }
 
 // MaybeTold says whether some earlier notification of the thread was delivered
-// or may have been.
+// or may have been, since the newest end that was delivered.
 func (tx *Tx) MaybeTold(n Notification) (bool, error) {
 	return one(tx, "read thread", func(s scanner) (told bool, err error) {
 		err = s.Scan(&told)
 		return told, err
-	}, `SELECT EXISTS (SELECT 1 FROM outbox WHERE incident_id = ? AND target_id = ? AND position < ? AND (state = 'delivered' OR maybe <> 0))`,
+	}, `SELECT EXISTS (SELECT 1 FROM outbox WHERE incident_id = ?1 AND target_id = ?2 AND position < ?3 AND (state = 'delivered' OR maybe <> 0) AND position > coalesce((
+			SELECT max(position) FROM outbox WHERE incident_id = ?1 AND target_id = ?2 AND position < ?3 AND type = 'incident.resolved' AND state = 'delivered'), 0))`,
 		n.IncidentID, n.TargetID, n.Position)
 }
 
