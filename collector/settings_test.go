@@ -2,6 +2,8 @@ package collector
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -160,6 +162,36 @@ func TestLastSettingsHoldForLinesAtOnce(t *testing.T) {
 				t.Errorf("%s: batches by masks %v were taken", want, got)
 			}
 			r.stop()
+		})
+	}
+}
+
+// Settings on the disk that cannot be used are left out, and the server's next ones
+// take their place.
+func TestDamagedSettingsOnTheDisk(t *testing.T) {
+	for name, text := range map[string]string{"torn": `{"version":4,"interval_sec`, "empty": "", "no settings": `[1]`, "wrong": `{"version":4,"interval_seconds":7}`} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				if err := os.WriteFile(filepath.Join(dir, settingsFile), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				r := begin(t, Options{QueueDir: dir})
+				time.Sleep(time.Minute)
+				if h := r.Health(); h.IntervalSeconds != 30 {
+					t.Errorf("it runs at %d s", h.IntervalSeconds)
+				}
+				if a := r.apply(wire.Settings{Version: 5, IntervalSeconds: 10}); a.Error != "" {
+					t.Error(a.Error)
+				}
+				r.stop()
+				r = begin(t, Options{QueueDir: dir})
+				time.Sleep(time.Minute)
+				if h := r.Health(); h.IntervalSeconds != 10 {
+					t.Errorf("after a start it runs at %d s, the last settings say 10", h.IntervalSeconds)
+				}
+				r.stop()
+			})
 		})
 	}
 }

@@ -99,6 +99,30 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// A metric that users added stands in a policy as one of the product's, with its own
+// statistic, and its level and dimensions are held to.
+func TestMetricsOfUsersStandInPolicies(t *testing.T) {
+	t.Cleanup(func() { catalogue.SetCustom(nil) })
+	parse := func(level string) (*Policy, error) {
+		return Parse(fmt.Appendf(nil, `{"apiVersion":"crowsnest.dev/v1","kind":"Policy","metadata":{"name":"a"},"spec":{"level":%q,"conditions":[
+			{"metric":"shop_orders","period":"5m","op":">","thresholds":{"warning":2}}]}}`, level), Known{})
+	}
+	if _, err := parse("workload"); err == nil || !strings.Contains(err.Error(), "spec.conditions[0].metric") {
+		t.Errorf("before it is there: %v", err)
+	}
+	catalogue.SetCustom([]catalogue.Metric{{Name: "shop_orders", Level: catalogue.Workload, Unit: catalogue.Count, Dimensions: []string{"code"}, Statistic: catalogue.Max}})
+	p, err := parse("workload")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := p.Spec.Conditions[0]; c.Statistic != string(catalogue.Max) {
+		t.Errorf("the condition goes by %s, want the metric's own statistic", c.Statistic)
+	}
+	if _, err := parse("node"); err == nil || !strings.Contains(err.Error(), "spec.conditions[0].metric") {
+		t.Errorf("at a level that it is not of: %v", err)
+	}
+}
+
 // Every file of testdata/bad is a policy and, after a line of "---", what must
 // be said of it: one "path: part of the reason" a line, and nothing else.
 func TestBadPoliciesAreToldEveryWrongField(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/boards"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
@@ -69,6 +70,15 @@ func TestAWrongBoardIsRefusedWithEachReason(t *testing.T) {
 	}
 	do(access.LocalAdmin, "POST", "/boards", "{", 400)
 	do("", "POST", "/boards", head+"  panels: []", 401)
+}
+
+func TestMetricsOfUsersAreDrawn(t *testing.T) {
+	t.Cleanup(func() { catalogue.SetCustom(nil) })
+	do := server(t)
+	const panel = head + "  panels: [{title: Orders, kind: chart, metrics: [shop_orders], object: {cluster: c, namespace: shop}, by: [code]}]"
+	says(t, do(access.LocalAdmin, "POST", "/boards", panel, 422), "spec.panels[0].metrics[0]")
+	catalogue.SetCustom([]catalogue.Metric{{Name: "shop_orders", Level: catalogue.Workload, Unit: catalogue.Count, Dimensions: []string{"code"}}})
+	says(t, do(access.LocalAdmin, "POST", "/boards", panel, 201), `"metrics":["shop_orders"]`)
 }
 
 func FuzzParse(f *testing.F) {

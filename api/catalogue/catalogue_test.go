@@ -32,3 +32,31 @@ func TestTheWholeCatalogueIsServedAsDeclared(t *testing.T) {
 		}
 	}
 }
+
+// Those that users added come after the product's, with all that forms need of them.
+func TestMetricsOfUsersAreServed(t *testing.T) {
+	t.Cleanup(func() { catalogue.SetCustom(nil) })
+	_, api := humatest.New(t)
+	api.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) {
+		next(huma.WithContext(ctx, access.With(ctx.Context(), access.Principal{Kind: access.APIToken})))
+	})
+	Register(api)
+	items := func() (got struct{ Items []Metric }) {
+		if err := json.Unmarshal(api.Get("/catalogue").Body.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	catalogue.SetCustom([]catalogue.Metric{{Name: "shop_orders", Title: "Orders", Level: catalogue.Workload, Unit: catalogue.Count, Dimensions: []string{"code"}, Expr: "orders", Statistic: catalogue.Avg}})
+	got := items().Items
+	if len(got) != len(catalogue.All())+1 {
+		t.Fatalf("%d metrics, want one more than %d", len(got), len(catalogue.All()))
+	}
+	if m := got[len(got)-1]; m.Name != "shop_orders" || m.Title != "Orders" || m.Level != catalogue.Workload || m.Expr != "orders" || len(m.Dimensions) != 1 || len(m.Labels) != 5 {
+		t.Errorf("it came as %+v", m)
+	}
+	catalogue.SetCustom(nil)
+	if n := len(items().Items); n != len(catalogue.All()) {
+		t.Errorf("after it was deleted %d metrics", n)
+	}
+}

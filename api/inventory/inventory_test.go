@@ -418,3 +418,19 @@ func TestWhyObjectsAreNotListed(t *testing.T) {
 		}
 	}
 }
+
+func TestWhyAClusterIsOfItsKind(t *testing.T) {
+	health := map[string]wire.Health{
+		"node/n1": {}, "cluster": {ClusterKind: "independent", ClusterKindWhy: "node a has the role of a control plane"},
+	}
+	for name, tc := range map[string]struct{ byHand, kind, want string }{
+		"as a collector saw it":          {"", "independent", "node a has the role of a control plane"},
+		"set by hand":                    {"edge", "edge", "it was set by hand on the server"},
+		"by hand, and the same":          {"independent", "independent", "it was set by hand on the server"},
+		"nobody says so, as it was once": {"", "managed", ""},
+	} {
+		if got := kindReason(tc.byHand, tc.kind, health); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}

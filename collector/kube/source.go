@@ -32,7 +32,8 @@ const (
 	// time: rollouts and CronJobs.
 	rejudge = 10 * time.Second
 	// maxQueued bounds the changes that a slow subscriber leaves waiting; beyond
-	// it changes of one object become one.
+	// it, and beyond twice as many as there are objects among them, changes of one
+	// object become one.
 	maxQueued = 20_000
 	// maxDepth bounds the way from a pod to its top controller.
 	maxDepth = 8
@@ -111,6 +112,7 @@ type watched struct {
 
 type subscriber struct {
 	queue []state.Change
+	most  int // changes that may wait until they are coalesced once more
 	wake  chan struct{}
 }
 
@@ -289,7 +291,7 @@ func (s *Source) syncedLocked() bool {
 // Changes hands every change after the call to fn, in order, until ctx ends. A
 // subscriber that falls far behind gets the changes of one object as one.
 func (s *Source) Changes(ctx context.Context, fn func(state.Change)) {
-	sub := &subscriber{wake: make(chan struct{}, 1)}
+	sub := &subscriber{most: maxQueued, wake: make(chan struct{}, 1)}
 	s.mu.Lock()
 	s.subscribers[sub] = true
 	s.mu.Unlock()
@@ -306,7 +308,7 @@ func (s *Source) Changes(ctx context.Context, fn func(state.Change)) {
 		}
 		s.mu.Lock()
 		changes := sub.queue
-		sub.queue = nil
+		sub.queue, sub.most = nil, maxQueued
 		s.mu.Unlock()
 		for _, c := range changes {
 			if ctx.Err() != nil {
@@ -931,8 +933,11 @@ func (s *Source) tell(c state.Change) {
 	s.frozen = nil
 	for sub := range s.subscribers {
 		sub.queue = append(sub.queue, c)
-		if len(sub.queue) > maxQueued {
+		if len(sub.queue) > sub.most {
+			// Of a first list with more objects than that each change is of another one:
+			// looked through at every further one, they would cost their square.
 			sub.queue = coalesce(sub.queue)
+			sub.most = max(maxQueued, 2*len(sub.queue))
 		}
 		select {
 		case sub.wake <- struct{}{}:

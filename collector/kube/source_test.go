@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	goruntime "runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -331,6 +333,38 @@ func TestCoalesceKeepsFirstAndLast(t *testing.T) {
 	}
 }
 
+// A list of more objects than may wait is told whole, at a cost in proportion to it;
+// and changes of one object do not pile up.
+func TestALargeFirstListCostsInProportion(t *testing.T) {
+	const pods = maxQueued + 3_000
+	s := &Source{now: time.Now, subscribers: map[*subscriber]bool{}}
+	sub := &subscriber{most: maxQueued, wake: make(chan struct{}, 1)}
+	s.subscribers[sub] = true
+	all := make([]*object.Pod, pods)
+	for i := range all {
+		all[i] = &object.Pod{Meta: object.Meta{UID: strconv.Itoa(i)}}
+	}
+	var before, after goruntime.MemStats
+	goruntime.ReadMemStats(&before)
+	for _, p := range all {
+		s.tell(state.Change{Now: p})
+	}
+	goruntime.ReadMemStats(&after)
+	if len(sub.queue) != pods {
+		t.Errorf("%d of %d changes wait", len(sub.queue), pods)
+	}
+	// Some 20 MiB are needed; looking through all at each of 3,000 takes gigabytes.
+	if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 200 {
+		t.Errorf("to queue them took %d MiB", mib)
+	}
+	for i := range 2 * pods {
+		s.tell(state.Change{Before: all[i%pods], Now: all[i%pods]})
+	}
+	if n := len(sub.queue); n < pods || n > 2*pods+1 {
+		t.Errorf("%d changes of %d objects wait", n, pods)
+	}
+}
+
 func TestClusterKind(t *testing.T) {
 	n := func(virtual bool, roles ...string) *object.Node { return &object.Node{Virtual: virtual, Roles: roles} }
 	for name, tc := range map[string]struct {
@@ -345,7 +379,15 @@ func TestClusterKind(t *testing.T) {
 		"a static pod": {map[string]*object.Node{"a": n(false)}, map[string]*object.Pod{
 			"u": {Meta: object.Meta{Namespace: "kube-system", Name: "kube-apiserver-a"}, Node: "a", Mirror: "x"},
 		}, "independent", "static pod on node a"},
-		"edge": {map[string]*object.Node{"a": {Meta: object.Meta{Labels: map[string]string{"node-role.kubernetes.io/edge": ""}}}}, nil, "edge", "label node-role.kubernetes.io/edge"},
+		"a master of old":                 {map[string]*object.Node{"a": n(false, "master")}, nil, "independent", "node a"},
+		"a role of another":               {map[string]*object.Node{"a": n(false, "gpu")}, nil, "managed", "the provider runs it"},
+		"a virtual one only has the role": {map[string]*object.Node{"a": n(false), "v": n(true, "control-plane")}, nil, "managed", "the provider runs it"},
+		"a pod that is called so": {map[string]*object.Node{"a": n(false)}, map[string]*object.Pod{
+			"not static": {Meta: object.Meta{Namespace: "kube-system", Name: "kube-apiserver-a"}, Node: "a"}, "elsewhere": {Meta: object.Meta{Namespace: "default", Name: "kube-apiserver-b"}, Node: "a", Mirror: "x"},
+		}, "managed", "the provider runs it"},
+		"edge":                   {map[string]*object.Node{"a": {Meta: object.Meta{Labels: map[string]string{"node-role.kubernetes.io/edge": ""}}}}, nil, "edge", "label node-role.kubernetes.io/edge"},
+		"openyurt":               {map[string]*object.Node{"a": {Meta: object.Meta{Labels: map[string]string{"openyurt.io/is-edge-worker": "true"}}}}, nil, "edge", "label openyurt.io/is-edge-worker"},
+		"openyurt's cloud nodes": {map[string]*object.Node{"a": {Meta: object.Meta{Labels: map[string]string{"openyurt.io/is-edge-worker": "false"}}}}, nil, "managed", "the provider runs it"},
 	} {
 		if got, why := clusterKind(tc.nodes, tc.pods); got != tc.want || (why == "") != (got == "") || !strings.Contains(why, tc.why) {
 			t.Errorf("%s: %q because %q, want %q", name, got, why, tc.want)
