@@ -25,7 +25,7 @@ import (
 const (
 	victoriaModule = "github.com/VictoriaMetrics/VictoriaLogs"
 	logFiles       = 100
-	linesPerFile   = 2_500
+	linesPerFile   = 10_000 // a million in all, so that a start weighs little
 )
 
 // victoria builds the peer once and keeps it in the user's cache.
