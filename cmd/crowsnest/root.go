@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,18 +33,6 @@ type common struct {
 	logLevel   *choice
 	logFormat  *choice
 	lookup     func(string) (string, bool)
-}
-
-// gcPercent is Go's GOGC for a server: 50 takes a fifth less memory than Go's own 100
-// at 50,000 series, for a sixth more of a CPU that has room. docs/benchmarks.md
-// has what a server takes.
-const gcPercent = 50
-
-// collectEagerly sets it, unless the user has set GOGC.
-func (c *common) collectEagerly() {
-	if _, set := c.lookup("GOGC"); !set {
-		debug.SetGCPercent(gcPercent)
-	}
 }
 
 func newRoot(lookup func(string) (string, bool)) *cobra.Command {

@@ -17,7 +17,7 @@ func newServer(c *common) *cobra.Command {
     --ingest-token-file prod-1=/etc/crowsnest/prod-1.token --tls-cert-file tls.crt --tls-key-file tls.key
   CROWSNEST_DATA=/var/lib/crowsnest crowsnest server --config /etc/crowsnest/config.yaml`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c.collectEagerly()
+			defer c.paceGarbage(cmd.Context())()
 			a, err := newApp(s, appOptions{Logger: c.logger(cmd.ErrOrStderr())})
 			if err != nil {
 				return err
