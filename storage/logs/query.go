@@ -281,9 +281,17 @@ type timedRow struct {
 	row Row
 }
 
+const (
+	// sparse is how few rows of a block make it dear to find them by halving on: each
+	// half reads most columns of most blocks again, and a count reads one.
+	sparse = 8
+	// countSteps is into how many parts a count divides a time range.
+	countSteps = 1024
+)
+
 // newest finds the n newest rows, newest first, without sorting all that match:
-// it halves the time range until about n are in it. (app/vlstorage does the same;
-// the library itself does not.) q has no limit of its own.
+// it halves the time range until about n are in it, or counts once where they are. (app/vlstorage
+// halves, too; the library itself does not.) q has no limit of its own.
 func (s *Store) newest(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, hide []string, n uint64) ([]timedRow, error) {
 	at := q.GetTimestamp()
 	start, end := q.GetFilterTimeRange()
@@ -295,16 +303,22 @@ func (s *Store) newest(ctx context.Context, q *logstorage.Query, tenants []logst
 		return nil, nil
 	}
 	var found []timedRow
-	to, width := end, (end-start)/2
+	to, width, counted := end, (end-start)/2, false
 	for {
 		from := max(start, to-width)
 		missing := n - uint64(len(found))
-		rows, full, err := s.rowsWithin(ctx, q, tenants, hide, at, from, to, 2*missing)
+		rows, blocks, full, err := s.rowsWithin(ctx, q, tenants, hide, at, from, to, 2*missing)
 		if err != nil {
 			return nil, err
 		}
 		if full && width > int64(2*time.Second) {
 			width /= 2
+			if !counted && blocks > len(rows)/sparse {
+				counted = true
+				if width, err = s.widthOf(ctx, q, tenants, hide, at, from, to, missing); err != nil {
+					return nil, err
+				}
+			}
 			continue
 		}
 		if full {
@@ -328,13 +342,44 @@ func (s *Store) newest(ctx context.Context, q *logstorage.Query, tenants []logst
 	}
 }
 
-// rowsWithin reads up to limit rows of a time range, in no order; full says that
-// there may be more.
-func (s *Store) rowsWithin(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, hide []string, at, from, to int64, limit uint64) (rows []timedRow, full bool, err error) {
+// rowsWithin reads up to limit rows of a time range, in no order; blocks is of how many
+// they come, full says that there may be more.
+func (s *Store) rowsWithin(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, hide []string, at, from, to int64, limit uint64) (rows []timedRow, blocks int, full bool, err error) {
 	part := q.CloneWithTimeFilter(at, from, to)
 	part.AddPipeOffsetLimit(0, limit)
-	rows, err = s.timedRows(ctx, part, tenants, hide)
-	return rows, uint64(len(rows)) >= limit, err
+	rows, blocks, err = s.timedRows(ctx, part, tenants, hide)
+	return rows, blocks, uint64(len(rows)) >= limit, err
+}
+
+// widthOf says how much of the end of a time range has n rows, in steps of a part of it;
+// it is half of the range if that has fewer. It is a guess: a pipe may leave rows out that
+// are counted.
+func (s *Store) widthOf(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, hide []string, at, from, to int64, n uint64) (width int64, err error) {
+	part := q.CloneWithTimeFilter(at, from, to)
+	step := (to-from)/countSteps + 1
+	if err := guard("count rows by time", func() error { part.AddCountByTimePipe(step, mod(to+1, step), nil); return nil }); err != nil {
+		return 0, err
+	}
+	var counts [countSteps + 1]uint64 // the newest first
+	if err := s.run(ctx, part, tenants, hide, func(db *logstorage.DataBlock) error {
+		return eachRow(db, func(_ int, r Row) error {
+			began, ok := logstorage.TryParseTimestampRFC3339Nano(r.Get("_time"))
+			hits, err := strconv.ParseUint(r.Get("hits"), 10, 64)
+			if i := (to - began) / step; ok && err == nil && i >= 0 && i < int64(len(counts)) {
+				counts[i] += hits
+			}
+			return nil
+		})
+	}); err != nil {
+		return 0, err
+	}
+	had := uint64(0)
+	for i, c := range counts {
+		if had += c; had >= n {
+			return min(int64(i+1)*step, to-from+1) - 1, nil
+		}
+	}
+	return (to - from) / 2, nil
 }
 
 // sortedRows lets the library find the n newest rows of a time range.
@@ -342,12 +387,14 @@ func (s *Store) sortedRows(ctx context.Context, q *logstorage.Query, tenants []l
 	part := q.CloneWithTimeFilter(at, from, to)
 	part.AddPipeSortByTimeDesc()
 	part.AddPipeOffsetLimit(0, n)
-	return s.timedRows(ctx, part, tenants, hide)
+	rows, _, err := s.timedRows(ctx, part, tenants, hide)
+	return rows, err
 }
 
-func (s *Store) timedRows(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, hide []string) ([]timedRow, error) {
-	var rows []timedRow
-	err := s.run(ctx, q, tenants, hide, func(db *logstorage.DataBlock) error {
+// timedRows gives the rows, and of how many blocks they come.
+func (s *Store) timedRows(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, hide []string) (rows []timedRow, blocks int, err error) {
+	err = s.run(ctx, q, tenants, hide, func(db *logstorage.DataBlock) error {
+		blocks++
 		times, ok := db.GetTimestamps(nil)
 		if !ok {
 			return fault.Field{Path: "query", Reason: "a limit needs rows that have a _time"}
@@ -357,7 +404,7 @@ func (s *Store) timedRows(ctx context.Context, q *logstorage.Query, tenants []lo
 			return nil
 		})
 	})
-	return rows, err
+	return rows, blocks, err
 }
 
 // counted counts a query by its result.

@@ -1,9 +1,11 @@
 package logstest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,6 +104,54 @@ func (f fixture) limitGivesTheNewest(t *testing.T) {
 	}
 	if got := rows(t, s, logs.Query{Text: "* | stats count() n", Limit: 10}); got[0].Get("n") != "2000" {
 		t.Errorf("limit after stats: %v", got)
+	}
+}
+
+// limitGivesTheNewestOfManyStreams has rows of many streams each of which has few, with
+// times without any between, and ones that many share.
+func (f fixture) limitGivesTheNewestOfManyStreams(t *testing.T) {
+	s := f.engine(t)()
+	start, r := dayStart(), rand.New(rand.NewPCG(1, 2))
+	b := &wire.LogBatch{Sender: "s", ID: "1"}
+	var all []string
+	times := map[string]int64{}
+	for pod := range 60 {
+		g := wire.LogGroup{Stream: wire.LogStream{Namespace: "shop", Pod: fmt.Sprintf("cart-%d", pod), Container: "app", Stream: "stdout"}}
+		for i := range 40 {
+			m, at := fmt.Sprintf("row%02d%02d", pod, i), start.Add(time.Duration(r.Int64N(int64(time.Hour))))
+			switch {
+			case i < 20: // a dense quarter of an hour, and an hour of nothing
+				at = start.Add(2*time.Hour + time.Duration(r.Int64N(int64(15*time.Minute))))
+			case i < 22:
+				at = start.Add(2*time.Hour + 15*time.Minute)
+			}
+			if i%4 == 3 {
+				m = "other " + m
+			} else {
+				all, times[m] = append(all, m), at.UnixNano()
+			}
+			g.Lines = append(g.Lines, wire.LogLine{Time: at.UnixNano(), Message: m})
+		}
+		b.Groups = append(b.Groups, g)
+	}
+	appendOK(t, s, "a", b)
+	slices.SortFunc(all, func(a, b string) int { return cmp.Compare(times[b], times[a]) })
+	for _, end := range []time.Duration{2*time.Hour + 15*time.Minute + 1, 3 * time.Hour, 20 * time.Hour} {
+		for _, n := range []int{1, 7, 100, 130, 400, 1000, 1790, 5000} {
+			for _, text := range []string{"!other", "!other | fields _time, _msg", "row0* or row1* or row2* or row3* or row4* or row5* | filter !other"} {
+				got := messages(rows(t, s, logs.Query{Text: text, Start: start, End: start.Add(end), Limit: n}))
+				want := all[:min(n, len(all))]
+				for i := range max(len(got), len(want)) {
+					if i >= len(got) || i >= len(want) || times[got[i]] != times[want[i]] { // which of one time come first is open
+						t.Errorf("%q, limit %d within %v: got %d rows, want %d; they differ at %d", text, n, end, len(got), len(want), i)
+						break
+					}
+				}
+				if slices.Sort(got); len(slices.Compact(got)) != len(want) {
+					t.Errorf("%q, limit %d within %v: rows are there twice", text, n, end)
+				}
+			}
+		}
 	}
 }
 

@@ -36,6 +36,7 @@ func Run(t *testing.T, engine Engine, soon time.Duration) {
 	t.Run("clusters are apart", f.clustersAreApart)
 	t.Run("hidden fields stay hidden", f.hiddenFieldsStayHidden)
 	t.Run("limit gives the newest", f.limitGivesTheNewest)
+	t.Run("limit gives the newest of many streams", f.limitGivesTheNewestOfManyStreams)
 	t.Run("wrong queries are invalid", f.wrongQueriesAreInvalid)
 	t.Run("a cancelled query is no answer", f.aCancelledQueryIsNoAnswer)
 	t.Run("hits and stats", f.hitsAndStats)
