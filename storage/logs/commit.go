@@ -85,7 +85,7 @@ func (s *Store) join(e entry) *group {
 	}
 	g.entries = append(g.entries, e)
 	g.days[e.day] = struct{}{}
-	if g.bytes += e.size; g.bytes >= commitBytes {
+	if g.bytes += e.size; g.bytes >= commitBytes || e.rows >= commitRows {
 		select {
 		case s.hurry <- struct{}{}:
 		default:
@@ -98,9 +98,13 @@ func (s *Store) join(e entry) *group {
 	return g
 }
 
-// commitBytes waiting, as they came, are committed at once: the file that they
-// make is large enough, and senders that catch up wait for nothing else.
-const commitBytes = 4 << 20
+// Committed at once are commitBytes that wait, as they came, since the file that they
+// make is large enough, and a batch of commitRows: its sender catches up, and waits for
+// nothing else.
+const (
+	commitBytes = 4 << 20
+	commitRows  = 10_000
+)
 
 // commitLoop commits when something waits, at most once an interval unless it is
 // much. It ends with a last commit when the store closes, and once rest returns.
