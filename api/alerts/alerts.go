@@ -158,10 +158,12 @@ func (d *Document) assumed(targets []string) []string {
 	return targets
 }
 
-// unchanged says whether a resource has become nothing new, which is no version
-// of its own: files are applied again and again.
-func unchanged(before, after meta.Resource) bool {
-	return before.ManagedBy == after.ManagedBy && maps.Equal(before.Labels, after.Labels) && bytes.Equal(before.Spec, after.Spec)
+// kept says that a write changes nothing, which is no version of its own: files are
+// applied again and again. Whoever writes what is there already takes nothing from
+// its manager, so that all that was exported can be applied.
+func kept(before, after meta.Resource, given int64, force bool) bool {
+	return (given == 0 || given == before.Revision) && (before.ManagedBy == after.ManagedBy || !force) &&
+		maps.Equal(before.Labels, after.Labels) && bytes.Equal(before.Spec, after.Spec)
 }
 
 type documentAt struct {

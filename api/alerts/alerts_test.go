@@ -148,6 +148,7 @@ func TestPoliciesAndTargets(t *testing.T) {
 	// What was given can be given back, changed.
 	changed := strings.Replace(s.do("GET", "/policies/cart-cpu", "", 200), `"critical":95`, `"critical":90`, 1)
 	says(t, s.do("PUT", "/policies/cart-cpu", changed, 200), `"revision":2`, `"critical":90`)
+	says(t, s.do("PUT", "/policies/cart-cpu?manager=file", strings.Replace(changed, `"revision":1`, `"revision":2`, 1), 200), `"revision":2`, `"managedBy":"console"`)
 	says(t, s.do("PUT", "/policies/cart-cpu", changed, 409), "revision 1 is not the current one, which is 2", `"current":{`, `"critical":90`)
 	says(t, s.do("PUT", "/policies/cart-cpu?manager=file", pol, 409), "managed by console")
 	says(t, s.do("PUT", "/policies/cart-cpu?manager=file&force=true", pol, 200), `"managedBy":"file"`)
@@ -164,6 +165,9 @@ func TestPoliciesAndTargets(t *testing.T) {
 		t.Errorf("secrets are given away: %s", shown)
 	}
 	says(t, s.do("PUT", "/targets/hook", shown, 200), `"revision":1`)
+	says(t, s.do("PUT", "/targets/hook?manager=file", shown, 200), `"revision":1`, `"managedBy":"console"`)
+	says(t, s.do("PUT", "/targets/hook?manager=file", strings.Replace(shown, `"maxBytes":65536`, `"maxBytes":32768`, 1), 409), "managed by console")
+	says(t, s.do("PUT", "/targets/hook?manager=file", strings.Replace(shown, "https://hooks.example.com/***", "https://hooks.example.com/T1/other", 1), 409), "managed by console")
 	labelled := strings.Replace(shown, `"name":"hook"`, `"name":"hook","labels":{"of":"shop"}`, 1)
 	says(t, s.do("PUT", "/targets/hook", labelled, 200), `"revision":2`, `"url":"https://hooks.example.com/***"`)
 	says(t, s.do("PUT", "/targets/hook", shown, 409), `"current":{`)

@@ -180,19 +180,19 @@ func (h *handlers) replacePolicy(ctx context.Context, in *documentAt) (*policyAn
 		if err := sameName(in.Name, p.Metadata.Name); err != nil {
 			return err
 		}
-		if err := checkWrite(row, p.Metadata.Revision, in.Manager, in.Force); err != nil {
-			shown, showErr := h.showPolicy(row, clusters)
-			current = shown
-			return errors.Join(err, showErr)
-		}
 		before := row
 		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = p.Metadata.Labels, in.Manager, h.now(), access.Who(ctx)
 		if row.Spec, err = marshalSpec(p.Spec); err != nil {
 			return err
 		}
-		if unchanged(before, row) {
+		if kept(before, row, p.Metadata.Revision, in.Force) {
 			row = before
 			return nil
+		}
+		if err := checkWrite(before, p.Metadata.Revision, in.Manager, in.Force); err != nil {
+			shown, showErr := h.showPolicy(before, clusters)
+			current = shown
+			return errors.Join(err, showErr)
 		}
 		if in.DryRun {
 			row.Revision++

@@ -230,19 +230,19 @@ func replaceKind[O any](ctx context.Context, h *handlers, k kind[O], in *documen
 		if err := sameName(in.Name, m.Name); err != nil {
 			return err
 		}
-		if err := checkWrite(row, m.Revision, in.Manager, in.Force); err != nil {
-			shown, showErr := k.show(row)
-			current = shown
-			return errors.Join(err, showErr)
-		}
 		before := row
 		row.Labels, row.ManagedBy, row.UpdatedAt, row.UpdatedBy = m.Labels, in.Manager, h.now(), access.Who(ctx)
 		if row.Spec, err = marshalSpec(spec); err != nil {
 			return err
 		}
-		if unchanged(before, row) {
+		if kept(before, row, m.Revision, in.Force) {
 			row = before
 			return nil
+		}
+		if err := checkWrite(before, m.Revision, in.Manager, in.Force); err != nil {
+			shown, showErr := k.show(before)
+			current = shown
+			return errors.Join(err, showErr)
 		}
 		if in.DryRun {
 			row.Revision++

@@ -32,7 +32,8 @@ func TestSilencesAreObjectsOfTheSameManner(t *testing.T) {
 	says(t, s.do("POST", "/silences", doc, 201), `"id":"sil_`, `"state":"active"`, `"from":"2026-11-23T09:00:00Z"`, `"until":"2026-11-23T10:00:00Z"`)
 	says(t, s.do("POST", "/silences", doc, 409), "is there already", `"current":{`)
 	says(t, s.do("GET", "/silences", "", 200), `"name":"deploy"`)
-	says(t, s.do("PUT", "/silences/deploy?manager=file", doc, 409), "is managed by console")
+	says(t, s.do("PUT", "/silences/deploy?manager=file", doc, 200), `"revision":1`, `"managedBy":"console"`) // it changes nothing
+	says(t, s.do("PUT", "/silences/deploy?manager=file", strings.Replace(doc, "T10:", "T11:", 1), 409), "is managed by console")
 	says(t, s.do("PUT", "/silences/deploy", `{"apiVersion":"crowsnest.dev/v1","kind":"Silence","metadata":{"name":"deploy","revision":1},"spec":{"matchers":["team=\"shop\""],"from":"2026-11-23T08:00:00Z","until":"2026-11-23T08:30:00Z"}}`, 200), `"revision":2`, `"state":"expired"`)
 	s.do("DELETE", "/silences/deploy", "", 204)
 	s.do("GET", "/silences/deploy", "", 404)

@@ -164,11 +164,6 @@ func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[not
 		if err := sameName(in.Name, t.Metadata.Name); err != nil {
 			return err
 		}
-		if err := checkWrite(row, t.Metadata.Revision, in.Manager, in.Force); err != nil {
-			shown, showErr := h.showTarget(row, nil)
-			current = shown
-			return errors.Join(err, showErr)
-		}
 		if signs := t.Spec.Signs(); signs && (stored.Secret == "" || !stored.Spec.Signs()) { // it has become a webhook
 			secret = notify.NewSecret()
 			stored.Secret = secret
@@ -184,15 +179,16 @@ func (h *handlers) replaceTarget(ctx context.Context, in *documentAt) (*body[not
 		if err != nil {
 			return err
 		}
-		switch {
-		case unchanged(before, row) && reflect.DeepEqual(stored, after): // what is sealed differs each time
-			row = before
-		case in.DryRun:
+		if kept(before, row, t.Metadata.Revision, in.Force) && reflect.DeepEqual(stored, after) { // what is sealed differs each time
+			row, secret = before, ""
+		} else if err := checkWrite(before, t.Metadata.Revision, in.Manager, in.Force); err != nil {
+			shown, showErr := h.showTarget(before, nil)
+			current = shown
+			return errors.Join(err, showErr)
+		} else if in.DryRun {
 			row.Revision++
-		default:
-			if row.Revision, err = tx.UpdateResource(row); err != nil {
-				return err
-			}
+		} else if row.Revision, err = tx.UpdateResource(row); err != nil {
+			return err
 		}
 		queues, err := tx.TargetQueues()
 		if err != nil {

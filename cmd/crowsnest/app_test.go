@@ -367,8 +367,11 @@ func TestPoliciesByTheCommandLine(t *testing.T) {
 	if code, body := r.send("POST", api.Prefix+"/policies", "", "application/yaml", []byte(example)); code != 201 {
 		t.Fatalf("by the console: %d %s", code, body)
 	}
-	if _, err := run(example, "policy", "apply", "-f", "-"); err == nil || !strings.Contains(err.Error(), "managed by console") {
+	if _, err := run(worse, "policy", "apply", "-f", "-"); err == nil || !strings.Contains(err.Error(), "managed by console") {
 		t.Errorf("without --force: %v", err)
+	}
+	if out, err := run(example, "policy", "apply", "-f", "-"); err != nil || out != "policy/node-cpu-usage unchanged\n" {
+		t.Errorf("what is there already: %q, %v", out, err)
 	}
 	managedBy("console")
 	if _, err := run(example, "policy", "apply", "-f", "-", "--force"); err != nil {
