@@ -543,7 +543,7 @@ func collectorScale(ctx context.Context, b *bench) ([]Result, error) {
 		return nil, err
 	}
 	churnRequests, churnText := api.takeRequests()
-	note := fmt.Sprintf("Role cluster at 30 s; %d nodes and %d pods by kwok on a real API server, %d pods replaced meanwhile (1 %% a minute); mean over %s. %s.", b.scaleNodes, b.scalePods, replaced.Load(), b.for_, machine())
+	note := fmt.Sprintf("Role cluster at 30 s; %d nodes and %d pods in the etcd of a real API server, kwok for their kubelets, %d pods replaced meanwhile (1 %% a minute); mean over %s. %s.", b.scaleNodes, b.scalePods, replaced.Load(), b.for_, machine())
 	results := []Result{
 		{Name: "collector_scale_cpu", Unit: "cores", Ours: cores, Note: note},
 		{Name: "collector_scale_memory", Unit: "KiB", Ours: memory * 1024 / float64(b.scalePods), Note: fmt.Sprintf("For each pod, of %.0f MiB anonymous memory, the most that was seen; with the mapped program %.0f MiB. %s", memory, rss, note)},
