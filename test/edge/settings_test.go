@@ -34,11 +34,11 @@ func TestSettingsReachCollectorsAndLast(t *testing.T) {
 		if status := s.ask("GET", path, nil, &got); status != http.StatusOK || got.Version != 0 || len(got.Collectors) != 2 || !got.Collectors[0].Connected {
 			t.Fatalf("at first: %d %+v", status, got)
 		}
-		masks := make([]string, 100) // so much that it has a channel of its own
-		for i := range masks {
-			masks[i] = fmt.Sprintf("%d%s", i, strings.Repeat("x", 900))
+		patterns := make([]string, 100) // so much that it has a channel of its own
+		for i := range patterns {
+			patterns[i] = fmt.Sprintf("!%d%s", i, strings.Repeat("x", 900))
 		}
-		change := map[string]any{"settings": map[string]any{"interval_seconds": 10, "families": []string{"core"}, "queue_age_seconds": 3600, "queue_bytes": 32 << 20, "log_rules": map[string]any{"mask": masks}}}
+		change := map[string]any{"settings": map[string]any{"interval_seconds": 10, "families": []string{"core"}, "queue_age_seconds": 3600, "queue_bytes": 32 << 20, "log_rules": map[string]any{"namespaces": patterns}}}
 		if status := s.ask("PUT", path, change, &got); status != http.StatusOK || got.Version != 1 {
 			t.Fatalf("change: %d %+v", status, got)
 		}
