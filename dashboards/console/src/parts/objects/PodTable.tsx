@@ -65,7 +65,7 @@ function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore
     {
       id: "state",
       header: m.columns.state,
-      width: "minmax(110px, 140px)",
+      width: "minmax(138px, 144px)", // "CrashLoopBackOff"
       sort: (p) => rank(podState(p)),
       cell: (p) => <StateLabel state={podState(p)}>{podWord(p)}</StateLabel>,
       phoneWidth: "88px",
@@ -110,16 +110,16 @@ function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore
             cell: (p: Pod) => (p.node ? <NodeLink cluster={cluster} node={p.node} /> : <span>{m.notScheduled}</span>),
           },
         ]),
-    coresColumn({ store: cpu, of: sparkOf }, { width: "104px", wide: true }),
+    coresColumn({ store: cpu, of: sparkOf }, { width: "96px", wide: true }),
     shareColumn({ id: "cpu_limit", header: m.columns.cpu, unit: m.units.ofLimit, value: (p) => p.cpu_limit_percent }, { width: "100px", phoneWidth: "46px" }),
-    memoryColumn({ store: mem, of: sparkOf }, "mem", { width: "128px", wide: true }),
+    memoryColumn({ store: mem, of: sparkOf }, "mem", { width: "116px", wide: true }),
     shareColumn({ id: "mem_limit", header: m.columns.memory, unit: m.units.ofLimit, value: (p) => p.mem_limit_percent }, { width: "100px", phoneWidth: "46px" }),
     {
       id: "restarts",
       header: m.columns.restarts,
       numeric: true,
       wide: true,
-      width: "66px",
+      width: "58px",
       sort: (p) => p.restarts,
       cell: (p) => count(p.restarts),
     },
