@@ -15,7 +15,7 @@ const (
 	gcSmall = 100
 	gcLarge = 50
 	// gcRoom is what may become garbage of a heap between the two.
-	gcRoom = 128 << 20
+	gcRoom = 192 << 20
 
 	gcEvery = 5 * time.Second
 )
