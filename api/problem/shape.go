@@ -42,9 +42,10 @@ var shapes = []struct {
 // absent is said of the object around what is absent.
 var absent = template(validation.MsgExpectedRequiredProperty)
 
+var verbs = regexp.MustCompile(`%[sdv]`)
+
 // template matches what a format of fmt can become.
 func template(format string) *regexp.Regexp {
-	verbs := regexp.MustCompile(`%[sdv]`)
 	return regexp.MustCompile("^" + verbs.ReplaceAllString(regexp.QuoteMeta(format), "(.*)") + "$")
 }
 

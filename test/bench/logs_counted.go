@@ -3,10 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -18,13 +14,9 @@ func logsCounted(ctx context.Context, b *bench) ([]Result, error) {
 	var results []Result
 	for name, keep := range map[string]string{"logs_counted_": "0", "logs_counted_kept_": "1000000000"} {
 		size := []string{"CROWSNEST_FAULTS_LOG_FOR=5m", "CROWSNEST_FAULTS_LOG_PODS=100", "CROWSNEST_FAULTS_LOG_AWAY=2m", "CROWSNEST_FAULTS_LOG_KEEP=" + keep}
-		args := append(slices.Clone(size), "go", "test", "-count=1", "-timeout=30m", "-v", "-run=LinesArriveOnceThroughKills", "./test/faults")
-		test := exec.CommandContext(ctx, "/usr/bin/env", args...)
-		test.Dir, test.Env = b.root, append(os.Environ(), "CGO_ENABLED=0")
-		out, err := test.CombinedOutput()
-		found := countedLine.FindStringSubmatch(string(out))
-		if found == nil {
-			return nil, fmt.Errorf("count lines: %w\n%s", err, out)
+		found, _, err := b.fault(ctx, "TestLinesArriveOnceThroughKills", countedLine, size...)
+		if err != nil {
+			return nil, err
 		}
 		note := fmt.Sprintf("%s. `%s go test -v -run LinesArriveOnceThroughKills ./test/faults`. %s.", found[0], strings.Join(size, " "), machine())
 		for i, what := range []string{"lines", "lost", "doubled", "torn", "told"} {
@@ -42,4 +34,4 @@ func logsCounted(ctx context.Context, b *bench) ([]Result, error) {
 	return results, nil
 }
 
-var countedLine = regexp.MustCompile(`(\d+) lines of \d+ containers, .*: (\d+) lost, (\d+) doubled, (\d+) torn, (\d+) told as dropped \([^)]*\)`)
+const countedLine = `(\d+) lines of \d+ containers, .*: (\d+) lost, (\d+) doubled, (\d+) torn, (\d+) told as dropped \([^)]*\)`

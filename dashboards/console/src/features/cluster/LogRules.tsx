@@ -9,7 +9,7 @@ import { Card, Section } from "@/ui/Bits";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { StateLabel } from "@/ui/state";
 import classes from "./cluster.module.css";
-import { entries, formOf, limits, type LogForm, placed, type RuleField, selectors, settingsOf } from "./rules";
+import { entries, formOf, isLimit, limits, type LogForm, placed, type RuleField, selectors, settingsOf } from "./rules";
 import { useChangeSettings, useSettings } from "./queries";
 
 type ClusterSettings = components["schemas"]["ClusterSettings"];
@@ -121,7 +121,7 @@ function Form({ cluster, start, present, onStart }: FormProps) {
         <legend>{m.limits}</legend>
         <p className={classes.quiet}>{m.limitsText}</p>
         {limits.map((name) => (
-          <TextInput key={name} {...shared(name)} inputMode="numeric" placeholder={m.noLimit} w={220} error={at[name] ?? (/^\d*$/.test(form[name]) ? undefined : m.notWhole)} />
+          <TextInput key={name} {...shared(name)} inputMode="numeric" placeholder={m.noLimit} w={220} error={at[name] ?? (isLimit(form[name]) ? undefined : m.notWhole)} />
         ))}
       </fieldset>
       {left.map((l) => (
@@ -139,7 +139,7 @@ function Form({ cluster, start, present, onStart }: FormProps) {
         </div>
       ) : null}
       <div className={classes.inline}>
-        <Button size="xs" type="submit" loading={save.isPending} disabled={limits.some((name) => !/^\d*$/.test(form[name]))}>
+        <Button size="xs" type="submit" loading={save.isPending} disabled={limits.some((name) => !isLimit(form[name]))}>
           {m.save}
         </Button>
         <span className={classes.quiet}>{m.saveText}</span>

@@ -19,6 +19,9 @@ export const entries = (text: string): string[] =>
     .map((l) => l.replace(/\r$/, ""))
     .filter((l) => l.trim() !== "");
 
+/** Whether a limit is one as it stands: empty, or a whole number. */
+export const isLimit = (text: string): boolean => /^\d*$/.test(text);
+
 export function formOf(settings: Settings): LogForm {
   const rules: LogRules = settings.log_rules ?? {};
   const list = (name: (typeof lists)[number]) => (rules[name] ?? []).join("\n");
