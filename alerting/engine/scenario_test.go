@@ -49,6 +49,9 @@ type scene struct {
 	logs   *logScene     // nil: there is no log store
 	box    *delivery     // nil: nothing is really sent
 	let    chan struct{} // what evidence waits for
+	sums   *sums         // nil: sums are what scenarios say
+
+	replayed []string // by the last backtest
 }
 
 func TestScenarios(t *testing.T) {
@@ -113,6 +116,9 @@ var epoch = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 
 // tick is what Run does between arrivals.
 func (s *scene) tick() {
+	if s.sums != nil {
+		s.rolledUp()
+	}
 	s.engine.watchClock(context.Background(), s.now)
 	s.engine.overdue(context.Background(), s.now)
 	s.engine.silence(context.Background(), s.now)
@@ -137,7 +143,7 @@ func (s *scene) wait(d time.Duration) {
 var shortNames = map[string]string{
 	"cpu": catalogue.PodCPULimitPercent, "mem": catalogue.PodMemLimitPercent, "restarts": catalogue.PodRestarts, "podready": catalogue.PodReady,
 	"ready": catalogue.NodeReady, "nodecpu": catalogue.NodeCPUPercent, "fs": catalogue.NodeFilesystemPercent, "abnormal": catalogue.WorkloadAbnormal,
-	"workloadcpu": catalogue.WorkloadCPU, "coverage": rollup.CoverageRatio, "containercpu": catalogue.ContainerCPU,
+	"podcpu": catalogue.PodCPU, "workloadcpu": catalogue.WorkloadCPU, "coverage": rollup.CoverageRatio, "containercpu": catalogue.ContainerCPU,
 }
 
 // series of an object as its collector would send them.
@@ -183,10 +189,17 @@ func (s *scene) put(l labels.Labels, at time.Time, v float64) {
 	if err := app.Commit(); err != nil {
 		s.fail("%v", err)
 	}
+	if s.sums == nil {
+		return
+	}
+	if f := s.sums.feed(l); f != nil {
+		s.sums.rollups.Add("prod-1", interval, []rollup.Sample{{Feed: f, At: at.UnixMilli(), V: v}})
+	}
 }
 
 // play lets a sender send interval after interval.
 func (s *scene) play(sender string, rows [][]string, late time.Duration) {
+	senders, numbers := spread(sender)
 	for i := range len(rows[0]) - 2 {
 		s.now = s.now.Truncate(interval).Add(interval)
 		at := s.now.Add(-late)
@@ -207,7 +220,9 @@ func (s *scene) play(sender string, rows [][]string, late time.Duration) {
 				if err != nil {
 					s.fail("%v", err)
 				}
-				s.put(s.series(r[0], r[1]), at, f)
+				for _, n := range numbers {
+					s.put(s.series(r[0], strings.ReplaceAll(r[1], "*", n)), at, f)
+				}
 			}
 		}
 		s.now = s.now.Add(300 * time.Millisecond)
@@ -222,12 +237,14 @@ func (s *scene) play(sender string, rows [][]string, late time.Duration) {
 				s.put(labels.FromStrings("__name__", rollup.CoverageRatio, "cluster", "prod-1"), at, map[string]float64{"low": 0.5}[sender]+map[string]float64{senderRollup: 1}[sender])
 				s.engine.RolledUp(rollup.Written{Cluster: "prod-1", At: at})
 			} else {
-				s.engine.Arrived(ingest.Arrival{Cluster: "prod-1", Sender: sender, Through: at, Interval: interval, ReceivedAt: s.now})
+				for _, one := range senders {
+					s.engine.Arrived(ingest.Arrival{Cluster: "prod-1", Sender: one, Through: at, Interval: interval, ReceivedAt: s.now})
+					if s.sums != nil {
+						s.reported(one, at)
+					}
+				}
 			}
-			rounds, _, _ := s.engine.next(s.now)
-			for _, r := range rounds {
-				s.engine.evaluate(context.Background(), r)
-			}
+			s.judge()
 		}
 		s.tick()
 	}
@@ -431,6 +448,8 @@ func (s *scene) expect(what, want string) {
 		})
 	case "told":
 		got = s.told()
+	case "replayed":
+		got = s.replayed
 	case "explanation":
 		for _, a := range s.engine.alerts {
 			got = append(got, a.Explanation)
@@ -602,6 +621,16 @@ func play(t *testing.T, path string) {
 			s.box.answers(words[1], words[2])
 		case "evidence":
 			s.evidence(words[1])
+		case "crash":
+			s.crash()
+		case "rollups":
+			n, err := strconv.Atoi(words[1])
+			if err != nil {
+				s.fail("%v", err)
+			}
+			s.rollUp(n)
+		case "backtest":
+			s.backtest(words[1], duration(words[2]), strings.Join(block(i), "\n"))
 		case "wait":
 			s.wait(duration(words[1]))
 		case "beat": // a sender sends, and nothing that matters here

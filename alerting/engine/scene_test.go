@@ -19,9 +19,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
+	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
 // delivery is a scenario's outbox and its receivers. The outbox works beside the
@@ -29,24 +33,40 @@ import (
 type delivery struct {
 	outbox  *notify.Outbox
 	keyring *notify.Keyring
+	stop    func()
+	forget  func() // what the outbox does from here on is not stored
 
 	mu     sync.Mutex
 	now    time.Time
-	answer map[string]string // by target: a status, or cut; left out: 200
+	answer map[string]string // by target: a status, cut or held; left out: 200
 	url    string
-	taken  []string // what was answered 2xx, since it was last expected
+	taken  []string        // what was answered 2xx or is held, since it was last expected
+	ids    map[string]bool // by target, that were taken
+	held   chan struct{}   // closed when held answers go out
 }
 
 func (s *scene) deliver() {
-	d := &delivery{now: s.now, answer: map[string]string{}}
+	d := &delivery{now: s.now, answer: map[string]string{}, ids: map[string]bool{}, held: make(chan struct{})}
 	srv := httptest.NewServer(http.HandlerFunc(d.receive))
 	d.url = srv.URL
 	var err error
 	if d.keyring, err = notify.OpenKeyring(filepath.Join(s.dir, "key")); err != nil {
 		s.fail("%v", err)
 	}
+	s.box = d
+	s.runOutbox()
+	s.t.Cleanup(func() { d.answerHeld(); d.stop(); srv.Close() })
+}
+
+// runOutbox starts an outbox with a connection of its own to the database.
+func (s *scene) runOutbox() {
+	d := s.box
+	db, err := meta.Open(filepath.Join(s.dir, "meta.db"))
+	if err != nil {
+		s.fail("%v", err)
+	}
 	if d.outbox, err = notify.New(notify.Options{
-		Store: s.meta, Keyring: d.keyring, Allowed: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Timeout: time.Minute,
+		Store: db, Keyring: d.keyring, Allowed: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Timeout: time.Minute,
 		Now: d.clock, Jitter: func() float64 { return 1 },
 	}); err != nil {
 		s.fail("%v", err)
@@ -54,8 +74,24 @@ func (s *scene) deliver() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = d.outbox.Run(ctx) })
-	s.t.Cleanup(func() { cancel(); running.Wait(); srv.Close() })
-	s.box = d
+	d.stop = func() { cancel(); running.Wait(); _ = db.Close() }
+	d.forget = func() { _ = db.Close() }
+}
+
+// crash ends the outbox after the answers that receivers hold and before it could
+// store them; another one goes on with what the database has.
+func (s *scene) crash() {
+	s.box.forget()
+	s.box.answerHeld()
+	s.box.stop()
+	s.runOutbox()
+}
+
+func (d *delivery) answerHeld() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	close(d.held)
+	d.held = make(chan struct{})
 }
 
 func (d *delivery) clock() time.Time {
@@ -86,12 +122,19 @@ func (d *delivery) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	target := strings.TrimPrefix(r.URL.Path, "/")
 	d.mu.Lock()
-	how := cmp.Or(d.answer[target], "200")
-	if how == "200" {
-		d.taken = append(d.taken, target+" "+strings.TrimPrefix(string(m.Type), "incident."))
+	how, held := cmp.Or(d.answer[target], "200"), d.held
+	if how == "200" || how == "held" {
+		text, id := target+" "+strings.TrimPrefix(string(m.Type), "incident."), target+" "+r.Header.Get("webhook-id")
+		if d.ids[id] {
+			text += " again"
+		}
+		d.ids[id] = true
+		d.taken = append(d.taken, text)
 	}
 	d.mu.Unlock()
 	switch how {
+	case "held":
+		<-held
 	case "cut": // the connection ends without an answer
 		panic(http.ErrAbortHandler)
 	default:
@@ -221,6 +264,125 @@ func (s *scene) evidence(how string) {
 		s.fail("evidence is quick, slow or comes, not %q", how)
 	}
 	s.engine.opts.Evidence = slowEvidence{s.let}
+}
+
+// backtest notes what a policy would have done since so long ago, or a draft of it.
+func (s *scene) backtest(name string, ago time.Duration, draft string) {
+	row := s.policyRow(name)
+	if draft != "" {
+		p, err := policy.Parse([]byte("apiVersion: crowsnest.dev/v1\nkind: Policy\nmetadata: {name: draft}\nspec:\n"+draft), policy.Known{})
+		if err != nil {
+			s.fail("%v", err)
+		}
+		if row.Spec, err = json.Marshal(p.Spec); err != nil {
+			s.fail("%v", err)
+		}
+	}
+	r, err := s.engine.Backtest(context.Background(), row, Range{From: s.now.Add(-ago), To: s.now})
+	if err != nil {
+		s.fail("%v", err)
+	}
+	s.replayed = nil
+	for _, inc := range r.Incidents {
+		for _, a := range inc.Alerts {
+			text := cmp.Or(a.Object["pod"], a.Object["workload"], a.Object["node"]) + " " + a.Severity + " from " + a.StartedAt.Format(time.TimeOnly)
+			if a.EndedAt != nil {
+				text += " to " + a.EndedAt.Format(time.TimeOnly) + " " + a.Cause
+			}
+			s.replayed = append(s.replayed, text)
+		}
+	}
+}
+
+// sums are real rollups, of nodes whose collectors send for themselves.
+type sums struct {
+	rollups *rollup.Rollups
+	feeds   map[string]*rollup.Feed // by series
+	written []rollup.Written        // that the engine was not told of
+}
+
+// expected are the nodes of the inventory.
+type expected struct {
+	nodes []string
+	asked func()
+}
+
+func (e expected) Nodes(string) []string { e.asked(); return e.nodes }
+
+// rollUp has sums made of what nodes n-1 to n-COUNT send from here on.
+func (s *scene) rollUp(count int) {
+	var nodes []string
+	for i := range count {
+		nodes = append(nodes, fmt.Sprint("n-", i+1))
+		s.object("node", nodes[i:])
+	}
+	u := &sums{feeds: map[string]*rollup.Feed{}}
+	read := make(chan struct{})
+	var err error
+	if u.rollups, err = rollup.New(rollup.Options{
+		Store: s.store, Expected: expected{nodes, sync.OnceFunc(func() { close(read) })}, Now: func() time.Time { return s.now },
+		Written: func(w rollup.Written) { u.written = append(u.written, w) },
+	}); err != nil {
+		s.fail("%v", err)
+	}
+	// Run asks for the nodes of a cluster once it knows what was written before; from
+	// then on time is the scene's.
+	u.feed(s.series("podcpu", "cart-1"))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- u.rollups.Run(ctx) }()
+	<-read
+	cancel()
+	if err := <-done; err != nil {
+		s.fail("%v", err)
+	}
+	s.sums = u
+}
+
+func (u *sums) feed(l labels.Labels) *rollup.Feed {
+	key := l.String()
+	f, ok := u.feeds[key]
+	if !ok {
+		f = u.rollups.Feed("prod-1", l)
+		u.feeds[key] = f
+	}
+	return f
+}
+
+// reported has the rollups know that a sender's interval is there.
+func (s *scene) reported(sender string, at time.Time) {
+	s.put(labels.FromStrings("__name__", rollup.SenderInterval, "cluster", "prod-1", rollup.SenderLabel, sender), at, interval.Seconds())
+	s.sums.rollups.Report(rollup.Report{Cluster: "prod-1", Sender: sender, Through: at, Interval: interval})
+}
+
+// rolledUp writes the sums that are due, and has them judged.
+func (s *scene) rolledUp() {
+	s.sums.rollups.Advance(context.Background())
+	written := s.sums.written
+	s.sums.written = nil
+	for _, w := range written {
+		s.engine.RolledUp(w)
+		s.judge()
+	}
+}
+
+func (s *scene) judge() {
+	rounds, _, _ := s.engine.next(s.now)
+	for _, r := range rounds {
+		s.engine.evaluate(context.Background(), r)
+	}
+}
+
+// spread gives the senders of node/n-1..n-20, and their numbers.
+func spread(sender string) (senders, numbers []string) {
+	var from, to int
+	if _, err := fmt.Sscanf(sender, "node/n-%d..n-%d", &from, &to); err != nil {
+		return []string{sender}, []string{"*"}
+	}
+	for n := from; n <= to; n++ {
+		senders, numbers = append(senders, fmt.Sprint("node/n-", n)), append(numbers, strconv.Itoa(n))
+	}
+	return senders, numbers
 }
 
 // sentences gives the scenarios that the README's table names.
