@@ -144,7 +144,7 @@ func snapshot(t *testing.T, o objects) *state.Snapshot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	done := make(chan error, 1)
 	go func() { done <- source.Run(ctx) }()
 	for !source.Snapshot().Synced && ctx.Err() == nil {

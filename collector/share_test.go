@@ -110,7 +110,7 @@ func wait[T any](t *testing.T, from <-chan T) T {
 	select {
 	case v := <-from:
 		return v
-	case <-time.After(30 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("nothing came")
 		panic("unreachable")
 	}

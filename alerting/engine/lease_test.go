@@ -144,7 +144,7 @@ func TestTheNextEngineGoesOn(t *testing.T) {
 		}
 	}
 	ask := func(e *Engine) error {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 		defer cancel()
 		_, _, err := e.Routing(ctx)
 		return err

@@ -76,7 +76,7 @@ func say(t *testing.T, c *websocket.Conn, ft wire.FrameType, body any) {
 func hear[T any](t *testing.T, c *websocket.Conn, want wire.FrameType) T {
 	t.Helper()
 	var body T
-	f, err := read(context.Background(), c, 5*time.Second)
+	f, err := read(context.Background(), c, 60*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestANewConnectionReplacesTheOld(t *testing.T) {
 	c := dial(t, s)
 	say(t, c, wire.FrameHello, hello("all"))
 	hear[wire.Welcome](t, c, wire.FrameWelcome)
-	if _, err := read(context.Background(), old, 5*time.Second); err == nil {
+	if _, err := read(context.Background(), old, 60*time.Second); err == nil {
 		t.Error("the old connection lives")
 	}
 	if !s.hub.Senders("prod-1")["all"].Connected {
@@ -176,7 +176,7 @@ func TestRefusals(t *testing.T) {
 			if r := hear[wire.Refused](t, c, wire.FrameRefused); !strings.Contains(r.Reason, tc.want) {
 				t.Errorf("got %q, want it to say %q", r.Reason, tc.want)
 			}
-			if _, err := read(context.Background(), c, 5*time.Second); err == nil {
+			if _, err := read(context.Background(), c, 60*time.Second); err == nil {
 				t.Error("the stream goes on")
 			}
 			if len(s.hub.Senders("prod-1")) != 0 {
@@ -200,7 +200,7 @@ func TestCloseEndsStreamsAtOnce(t *testing.T) {
 	}
 	for _, c := range []*websocket.Conn{greeted, silent} {
 		for {
-			if _, err := read(context.Background(), c, 5*time.Second); err != nil {
+			if _, err := read(context.Background(), c, 60*time.Second); err != nil {
 				break
 			}
 		}

@@ -58,13 +58,13 @@ func startServer(t *testing.T, data string, change func(*settings)) *running {
 		r.err = a.Run(ctx)
 	}()
 	t.Cleanup(func() { r.stop() })
-	within(t, "opening", 30*time.Second, a.opened)
+	within(t, "opening", 60*time.Second, a.opened)
 	return r
 }
 
 func (r *running) stop() {
 	r.cancel()
-	within(r.t, "the end", 10*time.Second, r.done)
+	within(r.t, "the end", 60*time.Second, r.done)
 	r.client.CloseIdleConnections()
 	if r.err != nil {
 		r.t.Errorf("Run: %v", r.err)
@@ -573,8 +573,8 @@ func TestRunShowsASimulatedCluster(t *testing.T) {
 			t.Errorf("Run: %v", err)
 		}
 	}()
-	defer func() { cancel(); within(t, "the end", 10*time.Second, done) }()
-	within(t, "opening", 30*time.Second, tg.app.opened)
+	defer func() { cancel(); within(t, "the end", 60*time.Second, done) }()
+	within(t, "opening", 60*time.Second, tg.app.opened)
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	get := func(path string) string {

@@ -246,10 +246,10 @@ func TestLargeSettingsHoldUpNothing(t *testing.T) {
 	run(t, c)
 	wait := func(what string) <-chan time.Time {
 		t.Logf("waiting for %s", what)
-		return time.After(30 * time.Second)
+		return time.After(60 * time.Second)
 	}
 	// Health comes past the settings that are half there.
-	for said, deadline := false, time.Now().Add(30*time.Second); !said; {
+	for said, deadline := false, time.Now().Add(60*time.Second); !said; {
 		c.Report(wire.Health{IntervalSeconds: 15})
 		select {
 		case h := <-between:

@@ -228,20 +228,10 @@ func TestABigBatchIsSplitAndCompletedByItsLastRequest(t *testing.T) {
 }
 
 func TestOutage(t *testing.T) {
-	var (
-		mu sync.Mutex
-		up bool
-	)
-	rx := newReceiver(t, func(n int, r request, w http.ResponseWriter) {
-		mu.Lock()
-		defer mu.Unlock()
-		if !up {
-			http.Error(w, "later", http.StatusServiceUnavailable)
-			return
-		}
-		written(n, r, w)
-	})
-	r := newRig(t, rx.URL, true)
+	// Two of them: what the first process still had under way may arrive after its end.
+	away := newReceiver(t, func(_ int, _ request, w http.ResponseWriter) { http.Error(w, "later", http.StatusServiceUnavailable) })
+	rx := newReceiver(t, written)
+	r := newRig(t, away.URL, true)
 	old := time.Now().Add(-time.Hour).Truncate(30 * time.Second)
 	for i := range 3 {
 		if err := r.Push(batch(old.Add(time.Duration(i)*30*time.Second), float64(i))); err != nil {
@@ -254,10 +244,6 @@ func TestOutage(t *testing.T) {
 	}
 	// A crash: the next process finds them.
 	r.stop()
-	mu.Lock()
-	up = true
-	mu.Unlock()
-	before := len(rx.all())
 	again := &rig{dir: r.dir, reg: prometheus.NewRegistry()}
 	var err error
 	if again.queue, err = queue.Open(queue.Options{Dir: r.dir}); err != nil {
@@ -268,7 +254,10 @@ func TestOutage(t *testing.T) {
 	}
 	again.start(t)
 	eventually(t, "an empty queue", func() bool { n, _, _, _ := again.queue.Stats(); return n == 0 })
-	for i, got := range rx.all()[before:] {
+	if n := len(rx.all()); n != 3 {
+		t.Errorf("%d requests for three batches", n)
+	}
+	for i, got := range rx.all() {
 		if got.header.Get(wire.HeaderBacklog) != "true" || got.header.Get(wire.HeaderComplete) != wire.FormatMillis(old.Add(time.Duration(i)*30*time.Second)) {
 			t.Errorf("request %d: %v", i, got.header)
 		}
@@ -626,8 +615,10 @@ func TestInventory(t *testing.T) {
 	if !first.Snapshot || !first.Last || first.Sequence != 1 || len(first.Pods) != 1 || len(first.Nodes) != 1 || first.ClusterKind != "managed" || first.ClusterVersion != "v1.34.4" {
 		t.Errorf("snapshot %+v", first)
 	}
-	v.Note(state.Change{At: time.Now(), Before: p("a", "Running"), Now: p("a", "Failed")})
-	v.Note(state.Change{At: time.Now(), Now: p("b", "Pending")})
+	// However slowly they come after each other: they are told together.
+	v.mu.Lock()
+	v.pending = append(v.pending, state.Change{At: time.Now(), Before: p("a", "Running"), Now: p("a", "Failed")}, state.Change{At: time.Now(), Now: p("b", "Pending")})
+	v.mu.Unlock()
 	v.Note(state.Change{At: time.Now(), Before: p("b", "Pending")})
 	eventually(t, "the changes", func() bool { return len(batches()) == 2 })
 	second := batches()[1]
@@ -668,9 +659,10 @@ func TestInventoryOutlivesAnOutage(t *testing.T) {
 		}
 		return q
 	}
+	// What a life still had under way may arrive after its end: so it is not sent to rx.
+	away := newReceiver(t, func(_ int, _ request, w http.ResponseWriter) { http.Error(w, "away", http.StatusBadGateway) })
 	var (
-		mu  sync.Mutex
-		off = true
+		mu sync.Mutex
 		// The server's side of a session, as storage/inventory has it.
 		session  string
 		sequence uint64
@@ -679,10 +671,6 @@ func TestInventoryOutlivesAnOutage(t *testing.T) {
 	rx := newReceiver(t, func(_ int, r request, w http.ResponseWriter) {
 		mu.Lock()
 		defer mu.Unlock()
-		if off {
-			http.Error(w, "away", http.StatusBadGateway)
-			return
-		}
 		b, err := wire.UnmarshalInventoryBatch(r.body)
 		switch {
 		case err != nil:
@@ -701,9 +689,9 @@ func TestInventoryOutlivesAnOutage(t *testing.T) {
 	pod := func(phase string) *object.Pod {
 		return &object.Pod{Meta: object.Meta{UID: "u", Namespace: "ns", Name: "p"}, Phase: phase}
 	}
-	run := func(t *testing.T, q *queue.Queue, phases ...string) (end func()) {
+	run := func(t *testing.T, to *receiver, q *queue.Queue, phases ...string) (end func()) {
 		source := &fixed{&state.Snapshot{Synced: true, Pods: map[string]*object.Pod{"u": pod(phases[0])}}}
-		v := &Inventory{Client: client(t, rx.URL), Source: source, Queue: q}
+		v := &Inventory{Client: client(t, to.URL), Source: source, Queue: q}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- v.Run(ctx) }()
@@ -711,10 +699,7 @@ func TestInventoryOutlivesAnOutage(t *testing.T) {
 			return func() bool { batches, _, _, _ := q.Stats(); return batches >= n }
 		}
 		before, _, _, _ := q.Stats()
-		mu.Lock()
-		away := off
-		mu.Unlock()
-		if away {
+		if to == away {
 			eventually(t, "the snapshot on disk", waiting(before+1))
 		}
 		at := time.Now().Add(-time.Hour) // apart, or they would be told as one
@@ -729,16 +714,13 @@ func TestInventoryOutlivesAnOutage(t *testing.T) {
 		}
 	}
 	// Two lives without the server: what each saw is on disk at its end.
-	run(t, open(t), "Pending", "Running", "Failed")()
-	run(t, open(t), "Failed", "Succeeded")()
+	run(t, away, open(t), "Pending", "Running", "Failed")()
+	run(t, away, open(t), "Failed", "Succeeded")()
 	q := open(t)
 	if n, _, _, _ := q.Stats(); n != 5 {
 		t.Fatalf("%d batches wait, want the two snapshots and three changes", n)
 	}
 	// One is lost from the first life, another is the first of a session that the server will never know.
-	mu.Lock()
-	off = false
-	mu.Unlock()
 	items := []queue.Item{}
 	for range 2 {
 		item, _ := q.Oldest()
@@ -758,7 +740,7 @@ func TestInventoryOutlivesAnOutage(t *testing.T) {
 			q.Drop(item, queue.DropBytes)
 		}
 	}
-	end := run(t, q, "Succeeded")
+	end := run(t, rx, q, "Succeeded")
 	eventually(t, "all of it", func() bool { mu.Lock(); defer mu.Unlock(); return len(got) == 5 })
 	eventually(t, "an empty queue", func() bool { n, _, _, _ := q.Stats(); return n == 0 })
 	end()

@@ -78,7 +78,7 @@ func TestFamiliesPassThroughUnchanged(t *testing.T) {
 		`up{instance="apiserver", job="apiserver"}`:                                                                                                                      1,
 		`apiserver_request_total{instance="apiserver", job="apiserver", verb="GET"}`:                                                                                     7,
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		mu.Lock()
 		n := len(got)
 		mu.Unlock()

@@ -216,7 +216,7 @@ func TestEachClassHasItsRetention(t *testing.T) {
 		put(t, s, at, 1, series("k8s_a", "prod"), series("up", "prod"))
 	}
 	const all = 60*6 + 1
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		got := names(t, s)
 		// Blocks go as a whole.
 		if got["k8s_a"] == all && got["up"] < all*2/3 && got["up"] >= 24*6 {

@@ -49,7 +49,13 @@ func TestALostReplyDoublesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var inserts atomic.Int32
+	var sick atomic.Bool // or the store may ask for its health between the failed write and the look
+	sick.Store(true)
 	far.Meet(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/health" && sick.Load() {
+			http.Error(w, "the way is broken", http.StatusBadGateway)
+			return true
+		}
 		if r.URL.Path != "/internal/insert" || inserts.Add(1) > 1 {
 			return false
 		}
@@ -64,6 +70,7 @@ func TestALostReplyDoublesNothing(t *testing.T) {
 	if err := s.ReadOnly(); !errors.Is(err, fault.ErrUnavailable) {
 		t.Errorf("right after a failed write: %v", err)
 	}
+	sick.Store(false)
 	awaitWritable(t, s)
 	for range 2 {
 		if err := s.Append(t.Context(), "prod", b); err != nil {

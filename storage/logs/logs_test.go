@@ -51,8 +51,11 @@ func open(t testing.TB, dir string, change ...func(*Options)) *Store {
 }
 
 // dayStart is a time early in the current UTC day, so that a batch of some
-// minutes lies within one day; noon of yesterday, to be safe at any hour.
-func dayStart() time.Time { return time.Now().UTC().Truncate(day).Add(-12 * time.Hour) }
+// minutes lies within one day; noon of yesterday, to be safe at any hour. It is the
+// same throughout, though midnight may pass.
+func dayStart() time.Time { return started.Truncate(day).Add(-12 * time.Hour) }
+
+var started = time.Now().UTC()
 
 func batch(id string, at time.Time, messages ...string) *wire.LogBatch {
 	g := wire.LogGroup{Stream: wire.LogStream{

@@ -177,9 +177,9 @@ func TestTheReserveHoldsACommit(t *testing.T) {
 	done := make(chan error, 20)
 	for id := range 20 {
 		b := noise(r, id+1)
-		before := s.waiting.Load()
+		before, ended := s.waiting.Load(), len(done)
 		go func() { done <- s.Append(t.Context(), "prod", b) }()
-		for s.waiting.Load() == before { // one that comes when the disk is full is refused, and rightly
+		for s.waiting.Load() == before && len(done) == ended { // one that comes when the disk is full is refused, and rightly
 			time.Sleep(time.Millisecond)
 		}
 	}
