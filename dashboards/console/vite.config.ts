@@ -1,6 +1,6 @@
 import react from "@vitejs/plugin-react";
 import { Marked } from "marked";
-import { loadEnv, type ProxyOptions } from "vite";
+import { loadEnv, type Plugin, type ProxyOptions } from "vite";
 import { defineConfig } from "vitest/config";
 
 // Where the API is while developing: CROWSNEST_SERVER=http://127.0.0.1:7520 npm run dev
@@ -38,8 +38,39 @@ const guides = {
   },
 };
 
+// The application is one import behind the page's language. The page names the files that it needs, so that they are on their way
+// before the first script has run, and not one after the other.
+const start = new URL("./src/app/start.tsx", import.meta.url).pathname;
+const preloads: Plugin = {
+  name: "preloads",
+  apply: "build",
+  transformIndexHtml: {
+    order: "post",
+    handler(_, { bundle = {} }) {
+      const chunks = Object.values(bundle).filter((file) => file.type === "chunk");
+      const wanted = new Set<string>();
+      const walk = (name: string | undefined) => {
+        const chunk = chunks.find((c) => c.fileName === name);
+        if (!chunk || wanted.has(chunk.fileName)) return;
+        wanted.add(chunk.fileName);
+        chunk.imports.forEach(walk);
+      };
+      const entry = chunks.find((c) => c.facadeModuleId === start);
+      if (!entry) throw new Error("the chunk of src/app/start.tsx is not in the build: name here what the page begins with");
+      walk(entry.fileName);
+      const own = new Set(chunks.filter((c) => c.isEntry).map((c) => c.fileName));
+      // Not as style sheets yet: a script waits for those, and the order in which they apply stays that of the imports.
+      const styles = chunks.filter((c) => wanted.has(c.fileName)).flatMap((c) => [...(c.viteMetadata?.importedCss ?? [])]);
+      return [
+        ...[...wanted].filter((name) => !own.has(name)).map((name) => ({ tag: "link", attrs: { rel: "modulepreload", crossorigin: true, href: `/${name}` }, injectTo: "head" as const })),
+        ...[...new Set(styles)].map((name) => ({ tag: "link", attrs: { rel: "preload", as: "style", crossorigin: true, href: `/${name}` }, injectTo: "head" as const })),
+      ];
+    },
+  },
+};
+
 export default defineConfig({
-  plugins: [guides, react()],
+  plugins: [guides, preloads, react()],
   resolve: { alias: { "@": new URL("./src", import.meta.url).pathname } },
   build: {
     // public/.gitkeep comes along, so that a build leaves the placeholder that Go's embed needs.

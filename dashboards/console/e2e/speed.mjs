@@ -80,9 +80,13 @@ try {
       const field = p.getByLabel(`filter ${table}`);
       await field.fill("");
       await field.focus();
-      for (const key of words) took.push(await keystroke(p, key));
+      // As fast as keys can come, and at a pace at which the URL is written between them.
+      for (const key of words) {
+        took.push(await keystroke(p, key));
+        if (round % 2 === 1) await p.waitForTimeout(275);
+      }
     }
-    results.push({ name: `keystroke_${name}`, unit: "ms", p95: p95(took), n: took.length, bar: "<= 100", what: `From a key in the filter of the table of ${name} until the frame after it was drawn` });
+    results.push({ name: `keystroke_${name}`, unit: "ms", p95: p95(took), n: took.length, bar: "<= 100", what: `From a key in the filter of the table of ${name} until the frame after its rows were drawn` });
     note(`keystroke ${name}: ${p95(took).toFixed(0)} ms`);
     await p.getByLabel(`filter ${table}`).fill("");
     await p.waitForTimeout(500);
@@ -235,16 +239,16 @@ async function tail() {
   await p.close();
 }
 
-/** From the key's event until what it changed is on the screen: the second frame begins after the first was painted. */
+/** From the key, as the system tells of it, until what it changed is on the screen, rows included: the second frame begins after the first was painted. */
 async function keystroke(p, key) {
   const measured = p.evaluate(
     () =>
       new Promise((done) => {
         document.addEventListener(
           "keydown",
-          () => {
-            const at = performance.now();
-            requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - at)));
+          (e) => {
+            const drawn = () => requestAnimationFrame(() => (document.querySelector("[data-behind]") ? drawn() : requestAnimationFrame(() => done(performance.now() - e.timeStamp))));
+            drawn();
           },
           { capture: true, once: true },
         );

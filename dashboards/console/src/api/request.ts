@@ -1,5 +1,6 @@
 import { asking as m } from "@/i18n/asking";
 import { connection } from "./connection";
+import { takeEarly } from "./early";
 import { problemOf, RequestError } from "./problem";
 
 /** After so long without an answer the server is asked whether it is there at all: a query may take its time, a server that hangs may not. */
@@ -17,10 +18,12 @@ export async function request(input: string | Request, init?: RequestInit): Prom
   const ours = new AbortController();
   const ask = setTimeout(() => void probe(), patience);
   // What changes something is never given up by us: nobody would know whether it was done.
-  const end = (init?.method ?? asked?.method ?? "GET") === "GET" ? setTimeout(() => ours.abort(), longest) : undefined;
+  const reads = (init?.method ?? asked?.method ?? "GET") === "GET";
+  const end = reads ? setTimeout(() => ours.abort(), longest) : undefined;
+  const signal = given ? AbortSignal.any([given, ours.signal]) : ours.signal;
   let response: Response;
   try {
-    response = await fetch(input, { ...init, signal: given ? AbortSignal.any([given, ours.signal]) : ours.signal });
+    response = await ((reads ? takeEarly(pathOf(input), signal) : undefined) ?? fetch(input, { ...init, signal }));
   } catch (cause) {
     if (cause instanceof DOMException && cause.name === "AbortError" && !ours.signal.aborted) throw cause;
     connection.failed();
@@ -35,6 +38,13 @@ export async function request(input: string | Request, init?: RequestInit): Prom
   else connection.answered(Date.now(), response.status < 500);
   if (!response.ok) throw problemOf(response.status, await response.text());
   return response;
+}
+
+/** What is asked as early questions are named: by path and search. All there is to ask is this one server. */
+function pathOf(input: string | Request): string {
+  if (!(input instanceof Request)) return input;
+  const { pathname, search } = new URL(input.url);
+  return pathname + search;
 }
 
 /** Whether the server answers anything. Any answer will do. */

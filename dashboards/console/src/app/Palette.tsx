@@ -131,6 +131,7 @@ export default function Palette() {
           aria-label={m.palette.field}
           placeholder={m.palette.placeholder}
           value={typed}
+          data-behind={typed !== deferred || undefined}
           onChange={(e) => {
             setTyped(e.currentTarget.value);
             setAt(0);

@@ -46,8 +46,15 @@ export function chooseLanguage(tag: Language | undefined): void {
   else storage()?.setItem(kept, tag);
 }
 
+/** Made once: making one costs more than all else that a table's cell does. */
+const written = new Map<number, Intl.NumberFormat>();
+
 /** A number as this language writes it. */
-export const digits = (v: number, maximumFractionDigits = 0): string => v.toLocaleString(language, { maximumFractionDigits });
+export function digits(v: number, maximumFractionDigits = 0): string {
+  let format = written.get(maximumFractionDigits);
+  if (format === undefined) written.set(maximumFractionDigits, (format = new Intl.NumberFormat(language, { maximumFractionDigits })));
+  return format.format(v);
+}
 
 const rules = new Intl.PluralRules(language);
 

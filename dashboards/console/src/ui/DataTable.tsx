@@ -1,6 +1,6 @@
 import { IconChevronDown, IconChevronUp } from "@tabler/icons-react";
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type CSSProperties, type KeyboardEvent, type MouseEvent, type ReactNode, useMemo, useRef, useState } from "react";
+import { type CSSProperties, type KeyboardEvent, memo, type MouseEvent, type ReactNode, useMemo, useRef, useState } from "react";
 import { ui as m } from "@/i18n/ui";
 import classes from "./DataTable.module.css";
 import { holdOrder, type Sort, sortRows, type SortValue } from "./table";
@@ -108,11 +108,7 @@ export function DataTable<T>({ label, columns, rows, rowKey, sort, onSort, dim, 
       style={style}
       onFocus={() => setActive(index)}
     >
-      {columns.map((c) => (
-        <div key={c.id} role="cell" className={classes.cell} data-numeric={flag(c.numeric)} data-wide={flag(c.wide)} data-wraps={flag(c.wraps)}>
-          {c.cell(item)}
-        </div>
-      ))}
+      <Cells columns={columns} item={item} />
     </div>
   );
 
@@ -168,6 +164,15 @@ export function DataTable<T>({ label, columns, rows, rowKey, sort, onSort, dim, 
     </div>
   );
 }
+
+/** A row's cells: drawn anew when the row or its columns changed, and not because it moved, as while a table is searched or scrolled. */
+const Cells = memo(function Cells<T>({ columns, item }: { columns: readonly Column<T>[]; item: T }) {
+  return columns.map((c) => (
+    <div key={c.id} role="cell" className={classes.cell} data-numeric={flag(c.numeric)} data-wide={flag(c.wide)} data-wraps={flag(c.wraps)}>
+      {c.cell(item)}
+    </div>
+  ));
+}) as <T>(props: { columns: readonly Column<T>[]; item: T }) => ReactNode;
 
 function HeadCell<T>({ column, sort, onSort }: { column: Column<T>; sort: Sort; onSort: (s: Sort) => void }) {
   const active = sort.column === column.id;

@@ -1,5 +1,5 @@
 import { getRouteApi } from "@tanstack/react-router";
-import { lazy, Suspense, useDeferredValue, useMemo } from "react";
+import { lazy, Suspense, useMemo } from "react";
 import type { Cluster } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
 import { PinButton } from "@/parts/boards/PinButton";
@@ -7,7 +7,7 @@ import { ChartGrid } from "@/parts/charts/ChartGrid";
 import { NamespaceTable } from "@/parts/objects/NamespaceTable";
 import { NodeTable } from "@/parts/objects/NodeTable";
 import { ObjectCharts } from "@/parts/objects/ObjectCharts";
-import { FilterInput, ObjectPage, useObjectSearch } from "@/parts/objects/ObjectPage";
+import { FilterInput, ObjectPage, useObjectSearch, useTableSearch } from "@/parts/objects/ObjectPage";
 import { PodTable } from "@/parts/objects/PodTable";
 import { ServiceTable } from "@/parts/objects/ServiceTable";
 import { WorkloadTable } from "@/parts/objects/WorkloadTable";
@@ -150,57 +150,54 @@ interface TableProps {
 }
 
 function Namespaces({ id }: TableProps) {
-  const [{ filter = "", sort }, set] = useObjectSearch();
+  const { typed, sort, onSort } = useTableSearch();
   const namespaces = useNamespaces(id);
-  const deferred = useDeferredValue(filter);
   return (
-    <Section title={m.tabs.namespaces} note={namespaces.data ? count(namespaces.data.length) : undefined} right={<FilterInput value={filter} onChange={(f) => set({ filter: f })} what={m.tabs.namespaces.toLowerCase()} />}>
+    <Section title={m.tabs.namespaces} note={namespaces.data ? count(namespaces.data.length) : undefined} right={<FilterInput typed={typed} what={m.tabs.namespaces.toLowerCase()} />}>
       <Loaded query={namespaces} what={m.tabs.namespaces} skeleton={<TableSkeleton rows={8} />}>
-        {(list) => <NamespaceTable cluster={id} namespaces={list} filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+        {(list) => <NamespaceTable cluster={id} namespaces={list} filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );
 }
 
 function Workloads({ id }: TableProps) {
-  const [{ filter = "", sort }, set] = useObjectSearch();
+  const { typed, sort, onSort } = useTableSearch();
   const workloads = useWorkloads(id);
-  const deferred = useDeferredValue(filter);
   return (
     <Section
       title={m.tabs.workloads}
       note={workloads.data ? count(workloads.data.length) : undefined}
       right={
         <>
-          <FilterInput value={filter} onChange={(f) => set({ filter: f })} what={m.tabs.workloads.toLowerCase()} />
-          <PinButton panel={{ title: `${m.tabs.workloads}: ${id}`, kind: "table", of: "workloads", object: { cluster: id }, ...(filter === "" ? {} : { filter }), ...(sort === undefined ? {} : { sort }) }} />
+          <FilterInput typed={typed} what={m.tabs.workloads.toLowerCase()} />
+          <PinButton panel={{ title: `${m.tabs.workloads}: ${id}`, kind: "table", of: "workloads", object: { cluster: id }, ...(typed.text === "" ? {} : { filter: typed.text }), ...(sort === undefined ? {} : { sort }) }} />
         </>
       }
     >
       <Loaded query={workloads} what={m.tabs.workloads} skeleton={<TableSkeleton rows={12} />}>
-        {(list) => <WorkloadTable cluster={id} workloads={list} filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+        {(list) => <WorkloadTable cluster={id} workloads={list} filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );
 }
 
 function Nodes({ id }: TableProps) {
-  const [{ filter = "", sort }, set] = useObjectSearch();
+  const { typed, sort, onSort } = useTableSearch();
   const nodes = useNodes(id);
-  const deferred = useDeferredValue(filter);
   return (
     <Section
       title={m.tabs.nodes}
       note={nodes.data ? count(nodes.data.length) : undefined}
       right={
         <>
-          <FilterInput value={filter} onChange={(f) => set({ filter: f })} what={m.tabs.nodes.toLowerCase()} />
-          <PinButton panel={{ title: `${m.tabs.nodes}: ${id}`, kind: "table", of: "nodes", object: { cluster: id }, ...(filter === "" ? {} : { filter }), ...(sort === undefined ? {} : { sort }) }} />
+          <FilterInput typed={typed} what={m.tabs.nodes.toLowerCase()} />
+          <PinButton panel={{ title: `${m.tabs.nodes}: ${id}`, kind: "table", of: "nodes", object: { cluster: id }, ...(typed.text === "" ? {} : { filter: typed.text }), ...(sort === undefined ? {} : { sort }) }} />
         </>
       }
     >
       <Loaded query={nodes} what={m.tabs.nodes} skeleton={<TableSkeleton rows={12} />}>
-        {(list) => <NodeTable cluster={id} nodes={list} filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+        {(list) => <NodeTable cluster={id} nodes={list} filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );
@@ -208,29 +205,28 @@ function Nodes({ id }: TableProps) {
 
 /** The server searches: a large cluster has more pods than a page should load. */
 function Pods({ id }: TableProps) {
-  const [{ filter = "", sort }, set] = useObjectSearch();
-  const pods = useWorstPods(id, useDeferredValue(filter));
+  const { typed, kept, sort, onSort } = useTableSearch();
+  const pods = useWorstPods(id, kept);
   return (
     <Section
       title={m.tabs.pods}
       note={pods.data ? (pods.data.more ? m.shown(maxPods) : count(pods.data.pods.length)) : undefined}
-      right={<FilterInput value={filter} onChange={(f) => set({ filter: f })} what={m.tabs.pods.toLowerCase()} />}
+      right={<FilterInput typed={typed} what={m.tabs.pods.toLowerCase()} />}
     >
       <Loaded query={pods} what={m.tabs.pods} skeleton={<TableSkeleton rows={12} />}>
-        {(list) => <PodTable cluster={id} pods={list.pods} of="cluster" filter={filter} sort={sort} onSort={(s) => set({ sort: s })} />}
+        {(list) => <PodTable cluster={id} pods={list.pods} of="cluster" filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );
 }
 
 function Services({ id }: TableProps) {
-  const [{ filter = "", sort }, set] = useObjectSearch();
+  const { typed, sort, onSort } = useTableSearch();
   const services = useServices(id);
-  const deferred = useDeferredValue(filter);
   return (
-    <Section title={m.tabs.services} note={services.data ? count(services.data.length) : undefined} right={<FilterInput value={filter} onChange={(f) => set({ filter: f })} what={m.tabs.services.toLowerCase()} />}>
+    <Section title={m.tabs.services} note={services.data ? count(services.data.length) : undefined} right={<FilterInput typed={typed} what={m.tabs.services.toLowerCase()} />}>
       <Loaded query={services} what={m.tabs.services} skeleton={<TableSkeleton rows={12} />}>
-        {(list) => <ServiceTable cluster={id} services={list} filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+        {(list) => <ServiceTable cluster={id} services={list} filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );

@@ -1,14 +1,16 @@
-import { Button, Menu, SegmentedControl, Select, Skeleton, TextInput } from "@mantine/core";
-import { IconBellOff, IconCheck, IconFilter, IconUserCheck, IconX } from "@tabler/icons-react";
+import { Button, Menu, SegmentedControl, Select, Skeleton } from "@mantine/core";
+import { IconBellOff, IconCheck, IconUserCheck, IconX } from "@tabler/icons-react";
 import { getRouteApi } from "@tanstack/react-router";
-import { useDeferredValue, useMemo, useState } from "react";
+import { useMemo, useState } from "react";
 import { incidents as m } from "@/i18n/incidents";
 import { IncidentTable } from "@/parts/incidents/IncidentTable";
 import { Page } from "@/parts/page";
 import { useClusters } from "@/parts/queries";
 import { duration } from "@/ui/format";
 import { Failure } from "@/ui/Feedback";
+import { SearchField } from "@/ui/SearchField";
 import { StateLabel } from "@/ui/state";
+import { useTyped } from "@/ui/typed";
 import classes from "./incidents.module.css";
 import { type BulkAction, states, useBulk, useIncidentSearch } from "./queries";
 import { Statistics } from "./Statistics";
@@ -40,8 +42,8 @@ function List({ choice, set }: { choice: React.ReactNode; set: (change: Partial<
   const state = states.find((s) => s === search.state) ?? "active";
   const severity = severities.find((s) => s === search.severity);
   const clusters = useClusters();
-  const text = useDeferredValue(search.filter);
-  const found = useIncidentSearch({ state, severity, cluster: search.cluster, policy: search.policy, text });
+  const typed = useTyped(search.filter ?? "", (text) => set({ filter: text === "" ? undefined : text }));
+  const found = useIncidentSearch({ state, severity, cluster: search.cluster, policy: search.policy, text: search.filter });
   const all = useMemo(() => found.data?.pages.flatMap((p) => p.items) ?? [], [found.data]);
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   // What ended or was filtered away meanwhile is not acted on unseen.
@@ -68,15 +70,7 @@ function List({ choice, set }: { choice: React.ReactNode; set: (change: Partial<
       aside={choice}
     >
       <div className={classes.filters}>
-        <TextInput
-          size="xs"
-          className={classes.filter}
-          aria-label={m.list.filter}
-          placeholder={m.list.filterHint}
-          leftSection={<IconFilter size={14} />}
-          value={search.filter ?? ""}
-          onChange={(e) => set({ filter: e.currentTarget.value === "" ? undefined : e.currentTarget.value })}
-        />
+        <SearchField typed={typed} className={classes.filter} label={m.list.filter} hint={m.list.filterHint} />
         <Select size="xs" w={130} aria-label={m.list.severity} placeholder={m.list.anySeverity} clearable data={severities.map((s) => ({ value: s, label: m.severity[s] ?? s }))} value={severity ?? null} onChange={(s) => set({ severity: s ?? undefined })} />
         {(clusters.data?.length ?? 0) > 1 || search.cluster !== undefined ? (
           <Select

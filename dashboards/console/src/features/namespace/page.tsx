@@ -1,11 +1,11 @@
 import { getRouteApi } from "@tanstack/react-router";
-import { useDeferredValue, useMemo } from "react";
+import { useMemo } from "react";
 import type { Namespace } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
 import { ChartGrid } from "@/parts/charts/ChartGrid";
 import { namespaceSentence, namespaceState, shortPodName } from "@/parts/objects/model";
 import { LackingCharts, ObjectCharts } from "@/parts/objects/ObjectCharts";
-import { FilterInput, ObjectPage, Stack, useObjectSearch } from "@/parts/objects/ObjectPage";
+import { FilterInput, ObjectPage, Stack, useTableSearch } from "@/parts/objects/ObjectPage";
 import { PodTable } from "@/parts/objects/PodTable";
 import { ServiceTable } from "@/parts/objects/ServiceTable";
 import { WorkloadTable } from "@/parts/objects/WorkloadTable";
@@ -91,38 +91,36 @@ interface Props {
 }
 
 function Workloads({ cluster, ns }: Props) {
-  const [{ filter = "", sort }, set] = useObjectSearch();
+  const { typed, sort, onSort } = useTableSearch();
   const workloads = useWorkloads(cluster, true, ns);
-  const deferred = useDeferredValue(filter);
   return (
-    <Section title={m.tabs.workloads} note={workloads.data ? count(workloads.data.length) : undefined} right={<FilterInput what={m.tabs.workloads.toLowerCase()} value={filter} onChange={(f) => set({ filter: f })} />}>
+    <Section title={m.tabs.workloads} note={workloads.data ? count(workloads.data.length) : undefined} right={<FilterInput typed={typed} what={m.tabs.workloads.toLowerCase()} />}>
       <Loaded query={workloads} what={m.tabs.workloads} skeleton={<TableSkeleton />}>
-        {(list) => <WorkloadTable cluster={cluster} workloads={list} inNamespace filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+        {(list) => <WorkloadTable cluster={cluster} workloads={list} inNamespace filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );
 }
 
 function Pods({ cluster, ns }: Props) {
-  const [{ filter = "", sort }, set] = useObjectSearch();
+  const { typed, sort, onSort } = useTableSearch();
   const pods = usePods(cluster, { namespace: ns });
-  const deferred = useDeferredValue(filter);
   return (
-    <Section title={m.tabs.pods} note={pods.data ? count(pods.data.length) : undefined} right={<FilterInput what={m.tabs.pods.toLowerCase()} value={filter} onChange={(f) => set({ filter: f })} />}>
+    <Section title={m.tabs.pods} note={pods.data ? count(pods.data.length) : undefined} right={<FilterInput typed={typed} what={m.tabs.pods.toLowerCase()} />}>
       <Loaded query={pods} what={m.tabs.pods} skeleton={<TableSkeleton />}>
-        {(list) => <PodTable cluster={cluster} pods={list} of="namespace" filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+        {(list) => <PodTable cluster={cluster} pods={list} of="namespace" filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );
 }
 
 function Services({ cluster, ns }: Props) {
-  const [{ filter = "", sort }, set] = useObjectSearch();
+  const { typed, sort, onSort } = useTableSearch();
   const services = useServices(cluster, ns);
   return (
-    <Section title={m.tabs.services} note={services.data ? count(services.data.length) : undefined} right={<FilterInput what={m.tabs.services.toLowerCase()} value={filter} onChange={(f) => set({ filter: f })} />}>
+    <Section title={m.tabs.services} note={services.data ? count(services.data.length) : undefined} right={<FilterInput typed={typed} what={m.tabs.services.toLowerCase()} />}>
       <Loaded query={services} what={m.tabs.services} skeleton={<TableSkeleton />}>
-        {(list) => <ServiceTable cluster={cluster} services={list} inNamespace filter={filter} sort={sort} onSort={(s) => set({ sort: s })} />}
+        {(list) => <ServiceTable cluster={cluster} services={list} inNamespace filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );

@@ -1,12 +1,12 @@
 import { getRouteApi } from "@tanstack/react-router";
-import { useDeferredValue, useMemo } from "react";
+import { useMemo } from "react";
 import type { Node } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
 import { PinButton } from "@/parts/boards/PinButton";
 import { ChartGrid } from "@/parts/charts/ChartGrid";
 import { nodeSentence, nodeState } from "@/parts/objects/model";
 import { LackingCharts, ObjectCharts } from "@/parts/objects/ObjectCharts";
-import { FilterInput, ObjectPage, Stack, useObjectSearch } from "@/parts/objects/ObjectPage";
+import { FilterInput, ObjectPage, Stack, useTableSearch } from "@/parts/objects/ObjectPage";
 import { PodTable } from "@/parts/objects/PodTable";
 import { useCluster, usePods } from "@/parts/queries";
 import { Card, Fact, Facts, Section } from "@/ui/Bits";
@@ -56,22 +56,21 @@ export function NodePage() {
 }
 
 function Pods({ cluster, node }: { cluster: string; node: string }) {
-  const [{ filter = "", sort }, set] = useObjectSearch();
+  const { typed, sort, onSort } = useTableSearch();
   const pods = usePods(cluster, { node });
-  const deferred = useDeferredValue(filter);
   return (
     <Section
       title={m.tabs.pods}
       note={pods.data ? count(pods.data.length) : undefined}
       right={
         <>
-          <FilterInput what={m.tabs.pods.toLowerCase()} value={filter} onChange={(f) => set({ filter: f })} />
+          <FilterInput typed={typed} what={m.tabs.pods.toLowerCase()} />
           <PinButton panel={{ title: `${m.tabs.pods}: ${node}`.slice(0, 120), kind: "table", of: "pods", object: { cluster, node }, ...(sort === undefined ? {} : { sort }) }} />
         </>
       }
     >
       <Loaded query={pods} what={m.tabs.pods} skeleton={<TableSkeleton />}>
-        {(list) => <PodTable cluster={cluster} pods={list} of="node" filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+        {(list) => <PodTable cluster={cluster} pods={list} of="node" filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );

@@ -1,6 +1,4 @@
-import { Button, Select, Tabs, TextInput } from "@mantine/core";
-import { useDebouncedValue } from "@mantine/hooks";
-import { IconFilter } from "@tabler/icons-react";
+import { Button, Select, Tabs } from "@mantine/core";
 import { getRouteApi } from "@tanstack/react-router";
 import { items } from "@/api/client";
 import { incidents } from "@/i18n/incidents";
@@ -10,6 +8,8 @@ import { Page } from "@/parts/page";
 import { FirstUse } from "@/parts/policies/FirstUse";
 import { useTargets } from "@/parts/queries";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
+import { SearchField } from "@/ui/SearchField";
+import { useTyped } from "@/ui/typed";
 import type { TableProps } from "./Kept";
 import { Maintenances, Silences } from "./Mutes";
 import classes from "./notifications.module.css";
@@ -77,13 +77,14 @@ interface DeliveriesProps extends TableProps {
 
 function Deliveries({ state, onState, filter, onFilter, sort, onSort }: DeliveriesProps) {
   const chosen = deliveryStates.find((s) => s === state) ?? "all";
-  // The server searches; it need not do so for each letter.
-  const [words] = useDebouncedValue(filter.slice(0, 500), 200);
+  const typed = useTyped(filter, onFilter);
+  // The server searches, for what is kept: it need not do so for each letter.
+  const words = filter.slice(0, 500);
   const deliveries = useDeliveries(chosen, words);
   return (
     <div className={classes.stack}>
       <div className={classes.filters}>
-        <TextInput size="xs" aria-label={m.deliveries.filter} placeholder={m.deliveries.filterHint} leftSection={<IconFilter size={14} />} value={filter} onChange={(e) => onFilter(e.currentTarget.value)} />
+        <SearchField typed={typed} label={m.deliveries.filter} hint={m.deliveries.filterHint} />
         <Select size="xs" aria-label={m.deliveries.states} allowDeselect={false} value={chosen} onChange={(s) => onState(s === "all" || s === null ? undefined : s)} data={deliveryStates.map((s) => ({ value: s, label: incidents.deliveries.states[s] ?? s }))} />
       </div>
       <Loaded query={deliveries} what={m.deliveries.what} skeleton={<TableSkeleton rows={8} />}>

@@ -1,5 +1,6 @@
 import { Skeleton } from "@mantine/core";
 import { getRouteApi, Link } from "@tanstack/react-router";
+import { useDeferredValue } from "react";
 import type { Incident } from "@/api/types";
 import { IncidentTable } from "@/parts/incidents/IncidentTable";
 import { AddCluster } from "@/parts/clusters/AddCluster";
@@ -26,6 +27,8 @@ export function OverviewPage() {
   const { sort } = route.useSearch();
   const navigate = route.useNavigate();
   const known = clusters.data ?? [];
+  // The clusters are what is looked for: they are on the screen before the rest is drawn.
+  const drawn = useDeferredValue(clusters.data !== undefined, false);
   const waiting = known.length > 0 && known.every((c) => stateOf(c.state) === "waiting");
   return (
     <Page
@@ -50,7 +53,7 @@ export function OverviewPage() {
               <ClusterCard key={c.id} cluster={c} only={known.length === 1} />
             ))}
           </div>
-          {waiting ? null : (
+          {waiting || !drawn ? null : (
             <>
               <Section
                 title={m.activeIncidents}

@@ -1,7 +1,7 @@
-import { Button, Switch, Tabs, TextInput } from "@mantine/core";
-import { IconFilter, IconPlus } from "@tabler/icons-react";
+import { Button, Switch, Tabs } from "@mantine/core";
+import { IconPlus } from "@tabler/icons-react";
 import { getRouteApi, Link } from "@tanstack/react-router";
-import { useDeferredValue, useMemo } from "react";
+import { useMemo } from "react";
 import type { Metric, Policy } from "@/api/types";
 import { policies as m } from "@/i18n/policies";
 import { FirstUse } from "@/parts/policies/FirstUse";
@@ -12,8 +12,10 @@ import { type Column, DataTable } from "@/ui/DataTable";
 import { age, count, instant } from "@/ui/format";
 import { Empty, Loaded, TableSkeleton } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
+import { SearchField } from "@/ui/SearchField";
 import { rank, StateLabel } from "@/ui/state";
-import { filterRows, parseSort, sortText } from "@/ui/table";
+import { parseSort, searchIn, sortText } from "@/ui/table";
+import { useTyped } from "@/ui/typed";
 import { conditionsWords, dict, subjectWords, targetWords } from "./model";
 import classes from "./policies.module.css";
 import { Presets } from "./Presets";
@@ -23,6 +25,7 @@ import { firing, policyState, policyWord, problems } from "./status";
 const route = getRouteApi("/policies");
 const key = (p: Policy) => p.metadata.name;
 const noMetrics: readonly Metric[] = [];
+const noPolicies: readonly Policy[] = [];
 
 const newPolicy = (
   <Button size="xs" leftSection={<IconPlus size={14} />} renderRoot={(props) => <Link to="/new/policy" {...props} />}>
@@ -46,12 +49,13 @@ export function PoliciesPage() {
     () => policyColumns(catalogue.data ?? noMetrics, noise, now, busy, (policy, enabled) => mutate({ policy, enabled, force: false })),
     [catalogue.data, noise, now, busy, mutate],
   );
-  const filter = useDeferredValue(search.filter ?? "");
-  const rows = useMemo(
-    () => filterRows(policies.data ?? [], (p) => [p.metadata.name, policyWord(p), subjectWords(dict(p.spec)), targetWords(dict(p.spec)), conditionsWords(dict(p.spec), catalogue.data ?? noMetrics)].join(" "), filter),
-    [policies.data, catalogue.data, filter],
+  const find = useMemo(
+    () => searchIn(policies.data ?? noPolicies, (p) => [p.metadata.name, policyWord(p), subjectWords(dict(p.spec)), targetWords(dict(p.spec)), conditionsWords(dict(p.spec), catalogue.data ?? noMetrics)].join(" ")),
+    [policies.data, catalogue.data],
   );
   const set = (change: Partial<typeof search>) => void navigate({ search: (old) => ({ ...old, ...change }), replace: true, resetScroll: false });
+  const typed = useTyped(search.filter ?? "", (filter) => set({ filter: filter === "" ? undefined : filter }));
+  const rows = useMemo(() => find(typed.search), [find, typed.search]);
   return (
     <Page title={m.title} loading={policies.data === undefined && !policies.error} sentence={policies.data ? sentence(policies.data) : undefined} aside={newPolicy}>
       <FirstUse />
@@ -71,15 +75,7 @@ export function PoliciesPage() {
                   </Empty>
                 ) : (
                   <>
-                    <TextInput
-                      size="xs"
-                      w="min(320px, 100%)"
-                      aria-label={m.list.filter}
-                      placeholder={m.list.filterHint}
-                      leftSection={<IconFilter size={14} />}
-                      value={search.filter ?? ""}
-                      onChange={(e) => set({ filter: e.currentTarget.value === "" ? undefined : e.currentTarget.value })}
-                    />
+                    <SearchField typed={typed} label={m.list.filter} hint={m.list.filterHint} width="min(320px, 100%)" />
                     <DataTable
                       label={m.list.label}
                       columns={columns}
@@ -88,7 +84,7 @@ export function PoliciesPage() {
                       sort={parseSort(search.sort, { column: "state", descending: false })}
                       onSort={(s) => set({ sort: sortText(s) })}
                       dim={(p) => policyState(p) === "idle"}
-                      empty={m.list.noMatch(all.length, filter)}
+                      empty={m.list.noMatch(all.length, typed.search)}
                     />
                   </>
                 )

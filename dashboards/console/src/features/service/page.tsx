@@ -1,12 +1,12 @@
 import { getRouteApi } from "@tanstack/react-router";
-import { useDeferredValue, useMemo } from "react";
+import { useMemo } from "react";
 import type { Service } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
 import { ChartGrid } from "@/parts/charts/ChartGrid";
 import { NamespaceLink, WorkloadLink } from "@/parts/objects/links";
 import { serviceSentence, serviceState } from "@/parts/objects/model";
 import { ObjectCharts } from "@/parts/objects/ObjectCharts";
-import { FilterInput, ObjectPage, Stack, useObjectSearch } from "@/parts/objects/ObjectPage";
+import { FilterInput, ObjectPage, Stack, useTableSearch } from "@/parts/objects/ObjectPage";
 import { PodTable } from "@/parts/objects/PodTable";
 import { useCluster, usePods } from "@/parts/queries";
 import { Card, Fact, Facts, Section } from "@/ui/Bits";
@@ -79,13 +79,12 @@ function Summary({ cluster, service: s }: { cluster: string; service: Service })
 }
 
 function Pods({ cluster, ns, service }: { cluster: string; ns: string; service: string }) {
-  const [{ filter = "", sort }, set] = useObjectSearch();
+  const { typed, sort, onSort } = useTableSearch();
   const pods = usePods(cluster, { namespace: ns, service });
-  const deferred = useDeferredValue(filter);
   return (
-    <Section title={m.tabs.pods} note={pods.data ? count(pods.data.length) : undefined} right={<FilterInput what={m.tabs.pods.toLowerCase()} value={filter} onChange={(f) => set({ filter: f })} />}>
+    <Section title={m.tabs.pods} note={pods.data ? count(pods.data.length) : undefined} right={<FilterInput typed={typed} what={m.tabs.pods.toLowerCase()} />}>
       <Loaded query={pods} what={m.tabs.pods} skeleton={<TableSkeleton rows={3} />}>
-        {(list) => <PodTable cluster={cluster} pods={list} of="service" filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+        {(list) => <PodTable cluster={cluster} pods={list} of="service" filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );

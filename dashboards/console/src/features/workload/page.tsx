@@ -1,5 +1,5 @@
 import { getRouteApi } from "@tanstack/react-router";
-import { useDeferredValue, useMemo } from "react";
+import { useMemo } from "react";
 import type { Pod, Workload } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
 import { ChartGrid } from "@/parts/charts/ChartGrid";
@@ -7,7 +7,7 @@ import { LastEnds } from "@/parts/objects/LastEnd";
 import { NamespaceLink } from "@/parts/objects/links";
 import { shortPodName, workloadSentence, workloadState } from "@/parts/objects/model";
 import { LackingCharts, ObjectCharts } from "@/parts/objects/ObjectCharts";
-import { FilterInput, ObjectPage, Stack, useObjectSearch } from "@/parts/objects/ObjectPage";
+import { FilterInput, ObjectPage, Stack, useTableSearch } from "@/parts/objects/ObjectPage";
 import { PodTable } from "@/parts/objects/PodTable";
 import { useCluster, usePods } from "@/parts/queries";
 import { Card, Fact, Facts, Section } from "@/ui/Bits";
@@ -63,12 +63,11 @@ export function WorkloadPage() {
 }
 
 function Pods({ cluster, query }: { cluster: string; query: ReturnType<typeof usePods> }) {
-  const [{ filter = "", sort }, set] = useObjectSearch();
-  const deferred = useDeferredValue(filter);
+  const { typed, sort, onSort } = useTableSearch();
   return (
-    <Section title={m.tabs.pods} note={query.data ? count(query.data.length) : undefined} right={<FilterInput what={m.tabs.pods.toLowerCase()} value={filter} onChange={(f) => set({ filter: f })} />}>
+    <Section title={m.tabs.pods} note={query.data ? count(query.data.length) : undefined} right={<FilterInput typed={typed} what={m.tabs.pods.toLowerCase()} />}>
       <Loaded query={query} what={m.tabs.pods} skeleton={<TableSkeleton rows={3} />}>
-        {(list) => <PodTable cluster={cluster} pods={list} of="workload" filter={deferred} sort={sort} onSort={(s) => set({ sort: s })} />}
+        {(list) => <PodTable cluster={cluster} pods={list} of="workload" filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );

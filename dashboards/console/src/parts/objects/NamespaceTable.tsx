@@ -1,4 +1,4 @@
-import { useMemo } from "react";
+import { memo, useMemo } from "react";
 import type { ClusterId } from "@/api/keys";
 import type { Namespace } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
@@ -20,7 +20,7 @@ const memSpark = { metric: "k8s_namespace_mem_no_cache_bytes", by: ["namespace"]
 
 const key = (n: Namespace) => n.name;
 
-export function NamespaceTable({ cluster, namespaces, filter, sort, onSort }: { cluster: ClusterId; namespaces: readonly Namespace[]; filter: string; sort: string | undefined; onSort: (sort: string) => void }) {
+export const NamespaceTable = memo(function NamespaceTable({ cluster, namespaces, filter, sort, onSort }: { cluster: ClusterId; namespaces: readonly Namespace[]; filter: string; sort: string | undefined; onSort: (sort: string) => void }) {
   const now = useNow();
   const cpu = useSparks(cpuSpark, cluster);
   const mem = useSparks(memSpark, cluster);
@@ -38,7 +38,7 @@ export function NamespaceTable({ cluster, namespaces, filter, sort, onSort }: { 
       empty={namespaces.length === 0 ? m.empty.namespaces : m.empty.noMatch(m.counts.namespaces(namespaces.length), filter)}
     />
   );
-}
+});
 
 const podsOf = (n: Namespace): number => (n.pods.pending ?? 0) + (n.pods.running ?? 0) + (n.pods.unknown ?? 0);
 

@@ -1,4 +1,4 @@
-import { useMemo } from "react";
+import { memo, useMemo } from "react";
 import { objects as m } from "@/i18n/objects";
 import { useSparks } from "@/parts/sparks/Spark";
 import type { SparkStore } from "@/parts/sparks/store";
@@ -30,7 +30,7 @@ const memSpark = { metric: "k8s_node_mem_usage", by: ["node"], narrow: "node" } 
 
 const nodeKey = (n: Node) => n.name;
 
-export function NodeTable({ cluster, nodes, filter, sort, onSort }: Props) {
+export const NodeTable = memo(function NodeTable({ cluster, nodes, filter, sort, onSort }: Props) {
   const now = useNow();
   const cpu = useSparks(cpuSpark, cluster);
   const mem = useSparks(memSpark, cluster);
@@ -48,7 +48,7 @@ export function NodeTable({ cluster, nodes, filter, sort, onSort }: Props) {
       empty={nodes.length === 0 ? m.empty.nodes : m.empty.noMatch(m.counts.nodes(nodes.length), filter)}
     />
   );
-}
+});
 
 function nodeColumns(cluster: ClusterId, now: number, cpu: SparkStore, mem: SparkStore): Column<Node>[] {
   return [

@@ -1,7 +1,6 @@
-import { Tabs, TextInput } from "@mantine/core";
-import { IconFilter } from "@tabler/icons-react";
+import { Tabs } from "@mantine/core";
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { lazy, type ReactNode, Suspense, useMemo } from "react";
+import { lazy, type ReactNode, Suspense, useCallback, useMemo } from "react";
 import type { Row } from "@/api/logsql";
 import { objects as m } from "@/i18n/objects";
 import { IncidentTable } from "@/parts/incidents/IncidentTable";
@@ -12,7 +11,9 @@ import { useCluster, useIncidents } from "@/parts/queries";
 import { Section } from "@/ui/Bits";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { count } from "@/ui/format";
+import { SearchField } from "@/ui/SearchField";
 import type { State } from "@/ui/state";
+import { type Typed, useTyped } from "@/ui/typed";
 import { ObjectGone } from "./ObjectGone";
 import { ClusterLink, ClustersLink } from "./links";
 import { staleSince } from "./model";
@@ -66,11 +67,22 @@ export interface ObjectSearch {
   readonly q?: string;
 }
 
+type ObjectChange = { readonly [K in keyof ObjectSearch]?: string | undefined };
+
 /** The search of an object's page and how to change it; undefined takes a part away. */
-export function useObjectSearch(): [ObjectSearch, (change: { readonly [K in keyof ObjectSearch]?: string | undefined }) => void] {
+export function useObjectSearch(): [ObjectSearch, (change: ObjectChange) => void] {
   const search = useSearch({ strict: false });
   const navigate = useNavigate();
-  return [search, (change) => void navigate({ to: ".", search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true })];
+  const set = useCallback((change: ObjectChange) => void navigate({ to: ".", search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true }), [navigate]);
+  return [search, set];
+}
+
+/** How the table of an object's page is searched and sorted. What it is given stays the same from key to key, so that only what changed is drawn anew. */
+export function useTableSearch(): { typed: Typed; kept: string; sort: string | undefined; onSort: (sort: string) => void } {
+  const [{ filter = "", sort }, set] = useObjectSearch();
+  const typed = useTyped(filter, (text) => set({ filter: text === "" ? undefined : text }));
+  const onSort = useCallback((sort: string) => set({ sort }), [set]);
+  return { typed, kept: filter, sort, onSort };
 }
 
 /** The one layout of all objects: what it is and how it is, then its charts, parts, logs, events, incidents, policies, facts. */
@@ -184,16 +196,4 @@ export function ObjectPage<T extends object>(props: Props<T>) {
 
 export const Stack = ({ children }: { children: ReactNode }) => <div className={classes.stack}>{children}</div>;
 
-export function FilterInput({ value, onChange, what }: { value: string; onChange: (v: string | undefined) => void; what: string }) {
-  return (
-    <TextInput
-      size="xs"
-      w="min(260px, 42vw)"
-      aria-label={m.filterWhat(what)}
-      placeholder={m.filter}
-      leftSection={<IconFilter size={14} />}
-      value={value}
-      onChange={(e) => onChange(e.currentTarget.value === "" ? undefined : e.currentTarget.value)}
-    />
-  );
-}
+export const FilterInput = ({ typed, what }: { typed: Typed; what: string }) => <SearchField typed={typed} label={m.filterWhat(what)} hint={m.filter} width="min(260px, 42vw)" />;

@@ -1,4 +1,4 @@
-import { useMemo } from "react";
+import { memo, useMemo } from "react";
 import { objects as m } from "@/i18n/objects";
 import { useSparks } from "@/parts/sparks/Spark";
 import type { SparkStore } from "@/parts/sparks/store";
@@ -25,7 +25,7 @@ const cpuSpark = { metric: "k8s_pod_cpu_core_used", by: ["namespace", "pod"], na
 const memSpark = { metric: "k8s_pod_mem_no_cache_bytes", by: ["namespace", "pod"], narrow: "pod" } as const;
 
 /** Pods of an object: what all of them share is left out. */
-export function PodTable({
+export const PodTable = memo(function PodTable({
   cluster,
   pods,
   of,
@@ -58,7 +58,7 @@ export function PodTable({
       empty={pods.length === 0 ? m.empty.pods[of] : m.empty.noMatch(m.counts.pods(pods.length), filter)}
     />
   );
-}
+});
 
 function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore, mem: SparkStore): Column<Pod>[] {
   return [

@@ -1,4 +1,4 @@
-import { useMemo } from "react";
+import { memo, useMemo } from "react";
 import type { ClusterId } from "@/api/keys";
 import type { Service } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
@@ -13,7 +13,7 @@ import { serviceState } from "./model";
 
 const key = (s: Service) => `${s.namespace}/${s.name}`;
 
-export function ServiceTable({ cluster, services, filter, sort, onSort, inNamespace = false }: { cluster: ClusterId; services: readonly Service[]; filter: string; sort: string | undefined; onSort: (sort: string) => void; inNamespace?: boolean }) {
+export const ServiceTable = memo(function ServiceTable({ cluster, services, filter, sort, onSort, inNamespace = false }: { cluster: ClusterId; services: readonly Service[]; filter: string; sort: string | undefined; onSort: (sort: string) => void; inNamespace?: boolean }) {
   const now = useNow();
   const columns = useMemo(() => serviceColumns(cluster, now, inNamespace), [cluster, now, inNamespace]);
   const search = useMemo(() => searchIn(services, (s) => `${s.namespace} ${s.name} ${s.type} ${s.cluster_ip ?? ""} ${s.workloads.join(" ")}`), [services]);
@@ -30,7 +30,7 @@ export function ServiceTable({ cluster, services, filter, sort, onSort, inNamesp
       empty={services.length === 0 ? m.empty.services : m.empty.noMatch(m.counts.services(services.length), filter)}
     />
   );
-}
+});
 
 function serviceColumns(cluster: ClusterId, now: number, inNamespace: boolean): Column<Service>[] {
   return [

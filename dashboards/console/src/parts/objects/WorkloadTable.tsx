@@ -1,4 +1,4 @@
-import { useMemo } from "react";
+import { memo, useMemo } from "react";
 import { objects as m } from "@/i18n/objects";
 import { useSparks } from "@/parts/sparks/Spark";
 import type { SparkStore } from "@/parts/sparks/store";
@@ -33,7 +33,7 @@ const memSpark = { metric: "k8s_workload_mem_no_cache_bytes", by, narrow: "workl
 
 const workloadKey = (w: Workload) => `${w.namespace}/${w.type}/${w.name}`;
 
-export function WorkloadTable({ cluster, workloads, filter, sort, onSort, inNamespace = false }: Props) {
+export const WorkloadTable = memo(function WorkloadTable({ cluster, workloads, filter, sort, onSort, inNamespace = false }: Props) {
   const now = useNow();
   const cpu = useSparks(cpuSpark, cluster);
   const mem = useSparks(memSpark, cluster);
@@ -52,7 +52,7 @@ export function WorkloadTable({ cluster, workloads, filter, sort, onSort, inName
       empty={workloads.length === 0 ? m.empty.workloads : m.empty.noMatch(m.counts.workloads(workloads.length), filter)}
     />
   );
-}
+});
 
 function workloadColumns(cluster: ClusterId, now: number, cpu: SparkStore, mem: SparkStore, inNamespace: boolean): Column<Workload>[] {
   return [

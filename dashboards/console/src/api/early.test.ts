@@ -1,0 +1,45 @@
+import { afterEach, expect, it, vi } from "vitest";
+import { askEarly, takeEarly } from "./early";
+import { request } from "./request";
+
+afterEach(() => vi.unstubAllGlobals());
+
+const patient = () => new AbortController().signal;
+
+it("gives an early answer to the first who asks, and asks anew for the next", async () => {
+  const fetched = vi.fn((path: string | Request) => Promise.resolve(new Response(`${fetched.mock.calls.length} ${typeof path === "string" ? path : path.url}`)));
+  vi.stubGlobal("fetch", fetched);
+  askEarly("/apis/x?state=active");
+  expect(fetched).toHaveBeenCalledOnce();
+  expect(await (await request("/apis/other")).text()).toBe("2 /apis/other");
+  expect(await (await request(new Request("http://console.test/apis/x?state=active"))).text()).toBe("1 /apis/x?state=active");
+  expect(await (await request("/apis/x?state=active")).text()).toBe("3 /apis/x?state=active");
+});
+
+it("does not take a change for a question", async () => {
+  vi.stubGlobal("fetch", vi.fn((_: string, init?: RequestInit) => Promise.resolve(new Response(init?.method ?? "GET"))));
+  askEarly("/apis/y");
+  expect(await (await request("/apis/y", { method: "POST" })).text()).toBe("POST");
+});
+
+it("is given up with the one who took it", async () => {
+  vi.stubGlobal("fetch", vi.fn((_: string, init?: RequestInit) => new Promise<Response>((_resolve, reject) => init?.signal?.addEventListener("abort", () => reject(new DOMException("given up", "AbortError"))))));
+  askEarly("/apis/z");
+  const stop = new AbortController();
+  const answer = takeEarly("/apis/z", stop.signal)?.catch((e: unknown) => e);
+  stop.abort();
+  expect(await answer).toBeInstanceOf(DOMException);
+  expect(takeEarly("/apis/z", patient())).toBeUndefined();
+});
+
+it("is named as the client asks", async () => {
+  vi.stubGlobal("location", new URL("http://console.test/"));
+  const fetched = vi.fn(() => Promise.resolve(Response.json({ items: [] })));
+  vi.stubGlobal("fetch", fetched);
+  const { client } = await import("./client");
+  askEarly("/apis/crowsnest.dev/v1/incidents?state=active");
+  askEarly("/apis/crowsnest.dev/v1/clusters");
+  await client.GET("/apis/crowsnest.dev/v1/incidents", { params: { query: { state: "active" } } });
+  await client.GET("/apis/crowsnest.dev/v1/clusters");
+  expect(fetched).toHaveBeenCalledTimes(2);
+});
