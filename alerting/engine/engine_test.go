@@ -361,7 +361,17 @@ func (w *world) arrived(sender string, at time.Time) {
 	w.t.Helper()
 	before := w.rounds()
 	w.engine.Arrived(ingest.Arrival{Cluster: "prod-1", Sender: sender, Through: at, Interval: interval, ReceivedAt: w.clock()})
+	w.judged(before)
+}
+
+// judged waits until a round that began since is over: the engine answers between
+// rounds only.
+func (w *world) judged(before int) {
+	w.t.Helper()
 	w.until("the arrival is judged", func() bool { return w.rounds() > before })
+	if _, _, err := w.engine.Routing(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) rounds() int {
@@ -520,7 +530,6 @@ func TestRetriesWithTheSameBytesAndInOrder(t *testing.T) {
 		t.Errorf("after the firing came %s", last.body)
 	}
 	err := w.meta.View(context.Background(), func(tx *meta.Tx) error {
-		w.until("attempts are stored", func() bool { return true })
 		as, err := tx.Attempts(first.id)
 		if len(as) != 3 || as[0].Status != 500 || as[0].Result != "retry" || as[2].Result != "delivered" {
 			t.Errorf("got %+v", as)
@@ -813,7 +822,7 @@ notify: {targets: [hook]}`)
 		w.append(coverage, at, covered)
 		before := w.rounds()
 		w.engine.RolledUp(rollup.Written{Cluster: "prod-1", At: at, Coverage: covered})
-		w.until("judged", func() bool { return w.rounds() > before })
+		w.judged(before)
 	}
 	write(1, 1)
 	write(1, 0.5)

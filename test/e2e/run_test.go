@@ -91,14 +91,14 @@ func TestRun(t *testing.T) {
 		if said := second.Tail(20); !strings.Contains(said, "data") {
 			t.Errorf("a second server on the same folder does not say what is wrong:\n%s", said)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		second.Kill()
 		t.Error("a second server runs on the same folder")
 	}
 
 	t.Run("pages", func(t *testing.T) { openPages(t, server) })
 
-	if err := first.Stop(20 * time.Second); err != nil {
+	if err := first.Stop(60 * time.Second); err != nil {
 		t.Errorf("Ctrl-C does not end it cleanly: %v\n%s", err, first.Tail(20))
 	}
 	start()

@@ -67,7 +67,7 @@ it("opens a row with Enter and moves with the arrow keys", async () => {
   const [, first] = screen.getAllByRole("row");
   first?.focus();
   await userEvent.keyboard("{ArrowDown}");
-  await vi.waitFor(() => expect(screen.getAllByRole("row")[2]).toHaveFocus());
+  await vi.waitFor(() => expect(screen.getAllByRole("row")[2]).toHaveFocus(), { timeout: 60_000 });
   const opened = vi.fn();
   screen.getByRole("link", { name: "a" }).addEventListener("click", opened);
   await userEvent.keyboard("{Enter}");
