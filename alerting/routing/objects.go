@@ -50,6 +50,12 @@ type RouteSpec struct {
 	Continue   bool               `json:"continue,omitempty" doc:"Ask the routes after this one too."`
 }
 
+// TakesAll tells whether whatever no route before it takes comes this way: it is the
+// default, or asks for nothing.
+func (s RouteSpec) TakesAll() bool {
+	return s.Default || len(s.Matchers)+len(s.Severities)+len(s.Clusters)+len(s.Namespaces)+len(s.Policies) == 0
+}
+
 // RouteStatus is how a route stands.
 type RouteStatus struct {
 	Firing int `json:"firing" doc:"Alerts that fire and come this way now."`

@@ -194,6 +194,22 @@ func Preview(s MaintenanceSpec, after time.Time) ([]time.Time, error) {
 	return r.coming(after, previewed), nil
 }
 
+// Last gives when the newest window of a maintenance began, at or before a time;
+// false: none did.
+func Last(s MaintenanceSpec, before time.Time) (began time.Time, ok bool) {
+	if s.Starts == nil {
+		return time.Time{}, false
+	}
+	r, err := newRecurring(s.RRule, s.Timezone, *s.Starts, s.Duration.D())
+	if err != nil {
+		return time.Time{}, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seekLocked(before)
+	return r.start.UTC(), !r.start.IsZero()
+}
+
 // Active tells whether a window of a maintenance goes on, and when it ends.
 func Active(s MaintenanceSpec, now time.Time) (until time.Time, active bool) {
 	if s.Starts == nil {

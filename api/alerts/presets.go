@@ -71,7 +71,7 @@ type LookBack struct {
 type FirstUse struct {
 	Targets      int     `json:"targets" doc:"Targets that there are."`
 	Routes       int     `json:"routes"`
-	DefaultRoute *string `json:"defaultRoute" doc:"Name of the route for all that no other takes; null: it is to be asked for."`
+	DefaultRoute *string `json:"defaultRoute" doc:"Name of the route for all that no other takes: the default, or one that asks for nothing; null: it is to be asked for."`
 	Presets      int     `json:"presets" doc:"Presets that are switched on."`
 	Untold       int     `json:"untold" doc:"Policies that are on and name nobody, so that without a default route only other routes tell of them."`
 	Done         bool    `json:"done" doc:"There is a default route, or every policy names its own targets."`
@@ -243,7 +243,7 @@ func (h *handlers) firstUse(ctx context.Context, _ *struct{}) (*body[FirstUse], 
 		}
 		for _, r := range routes {
 			route, err := routing.RouteOf(r)
-			if err == nil && route.Spec.Default {
+			if err == nil && route.Spec.TakesAll() && (route.Spec.Default || out.Body.DefaultRoute == nil) {
 				out.Body.DefaultRoute = &route.Metadata.Name
 			}
 		}

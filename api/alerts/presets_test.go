@@ -43,7 +43,14 @@ func TestFirstUseAsksForTheDefaultRoute(t *testing.T) {
 	says(t, s.do("GET", "/first-use", "", 200), `"done":false`, "make a target")
 	s.do("POST", "/targets", target, 201)
 	says(t, s.do("GET", "/first-use", "", 200), `"done":false`, `"targets":1`, "Which target shall be told")
-	s.do("POST", "/routes", `{"apiVersion":"crowsnest.dev/v1","kind":"Route","metadata":{"name":"rest"},"spec":{"default":true,"targets":["hook"]}}`, 201)
+	route := func(name, spec string) {
+		s.do("POST", "/routes", `{"apiVersion":"crowsnest.dev/v1","kind":"Route","metadata":{"name":"`+name+`"},"spec":{`+spec+`"targets":["hook"]}}`, 201)
+	}
+	route("some", `"severities":["critical"],`)
+	says(t, s.do("GET", "/first-use", "", 200), `"done":false`, `"routes":1`)
+	route("all", "") // asks for nothing: that is all
+	says(t, s.do("GET", "/first-use", "", 200), `"done":true`, `"defaultRoute":"all"`)
+	route("rest", `"default":true,`)
 	got := s.do("GET", "/first-use", "", 200)
 	says(t, got, `"done":true`, `"defaultRoute":"rest"`)
 	if strings.Contains(got, "question") {

@@ -351,6 +351,7 @@ func inhibitionStatus(o *routing.Inhibition, now time.Time, set *routing.Set, fi
 type MaintenancePreview struct {
 	Timezone string          `json:"timezone"`
 	Windows  []PreviewWindow `json:"windows" nullable:"false" doc:"The next five."`
+	Last     *PreviewWindow  `json:"last,omitempty" doc:"Where none comes any more: the last one there was."`
 }
 
 // PreviewWindow is one of them.
@@ -380,8 +381,15 @@ func (h *handlers) previewMaintenance(ctx context.Context, in *Document) (*body[
 		}
 		out.Body.Timezone = o.Spec.Timezone
 	}
+	window := func(t time.Time) PreviewWindow {
+		return PreviewWindow{From: t, Until: t.Add(o.Spec.Duration.D()), Local: t.In(zone).Format("Mon 2006-01-02 15:04 MST")}
+	}
 	for _, t := range next {
-		out.Body.Windows = append(out.Body.Windows, PreviewWindow{From: t, Until: t.Add(o.Spec.Duration.D()), Local: t.In(zone).Format("Mon 2006-01-02 15:04 MST")})
+		out.Body.Windows = append(out.Body.Windows, window(t))
+	}
+	if t, ok := routing.Last(o.Spec, h.now()); ok && len(next) == 0 {
+		last := window(t)
+		out.Body.Last = &last
 	}
 	return out, nil
 }

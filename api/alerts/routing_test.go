@@ -48,6 +48,13 @@ func TestRoutesMaintenancesInhibitions(t *testing.T) {
 	says(t, s.do("POST", "/routes", head+"Route\nmetadata: {name: rest2}\nspec: {default: true, targets: [hook]}", 422), `route \"rest\" is the default already`)
 	const weekly = head + "Maintenance\nmetadata: {name: m}\nspec: {matchers: ['cluster=\"prod-1\"'], rrule: 'FREQ=WEEKLY;BYDAY=SU;BYHOUR=2;BYMINUTE=0;BYSECOND=0', timezone: Europe/Berlin, duration: 2h}"
 	says(t, s.do("POST", "/maintenances/preview", weekly, 200), `"from":"2026-11-29T01:00:00Z"`, `"local":"Sun 2026-11-29 02:00 CET"`)
+	once := func(starts string) string {
+		return s.do("POST", "/maintenances/preview", head+"Maintenance\nmetadata: {name: m}\nspec: {matchers: ['cluster=\"prod-1\"'], rrule: 'FREQ=DAILY;COUNT=1', starts: '"+starts+"', duration: 2h}", 200)
+	}
+	says(t, once("2026-11-20T02:00:00Z"), `"windows":[]`, `"last":{"from":"2026-11-20T02:00:00Z","until":"2026-11-20T04:00:00Z"`)
+	if got := once("2030-11-20T02:00:00Z"); strings.Contains(got, "last") || !strings.Contains(got, `"from":"2030-11-20T02:00:00Z"`) {
+		t.Errorf("one that is still to come: %s", got)
+	}
 	says(t, s.do("POST", "/maintenances", weekly, 201), `"id":"mnt_`, `"state":"pending"`, `"next":["2026-11-29T01:00:00Z"`)
 	says(t, s.do("POST", "/inhibitions", head+"Inhibition\nmetadata: {name: i}\nspec: {source: ['a=\"b\"'], target: ['c=\"d\"'], equal: [cluster]}", 201), `"id":"inh_`)
 }

@@ -1931,7 +1931,7 @@ export interface components {
             workloads?: string[] | null;
         };
         FirstUse: {
-            /** @description Name of the route for all that no other takes; null: it is to be asked for. */
+            /** @description Name of the route for all that no other takes: the default, or one that asks for nothing; null: it is to be asked for. */
             defaultRoute: string | null;
             /** @description There is a default route, or every policy names its own targets. */
             done: boolean;
@@ -2326,6 +2326,8 @@ export interface components {
             status?: components["schemas"]["MuteStatus"];
         };
         MaintenancePreview: {
+            /** @description Where none comes any more: the last one there was. */
+            last?: components["schemas"]["PreviewWindow"];
             timezone: string;
             /** @description The next five. */
             windows: components["schemas"]["PreviewWindow"][];

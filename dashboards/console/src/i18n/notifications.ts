@@ -197,6 +197,8 @@ export const notifications = messages("notifications", {
     rrule: "Recurrence, as iCalendar has it",
     preview: "The next windows, in your time:",
     window: (from: string, length: string) => `${from}, for ${length}`,
+    over: (last: string) => `No window comes any more: the last one began ${last}`,
+    goesOn: (until: string) => `The last window goes on until ${until}; none comes after it`,
     make: "Make the window",
   },
 

@@ -148,7 +148,11 @@ function WindowFields({ spec, onChange }: { spec: Maintenance["spec"]; onChange:
         <Select label={m.maintenance.zone} searchable allowDeselect={false} data={[...new Set(["UTC", spec.timezone ?? here, ...Intl.supportedValuesOf("timeZone")])]} value={spec.timezone ?? "UTC"} onChange={(z) => onChange({ ...spec, timezone: z ?? "UTC" })} />
       </div>
       <TextInput label={m.comment} value={spec.comment ?? ""} onChange={(e) => onChange({ ...spec, comment: e.currentTarget.value })} />
-      {preview.data ? (
+      {preview.data?.last ? (
+        <StateLabel state="warning">
+          {(instant(preview.data.last.until) ?? 0) > now ? m.maintenance.goesOn(dateTime(instant(preview.data.last.until) ?? now)) : m.maintenance.over(dateTime(instant(preview.data.last.from) ?? now))}
+        </StateLabel>
+      ) : preview.data ? (
         <div>
           <p className={classes.quiet}>{m.maintenance.preview}</p>
           <ul className={classes.windows}>

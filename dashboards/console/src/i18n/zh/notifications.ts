@@ -190,6 +190,8 @@ export const zh: typeof notifications = {
     rrule: "重复规则（iCalendar）",
     preview: "接下来的窗口（你的时间）：",
     window: (from, length) => `${from}，持续 ${length}`,
+    over: (last) => `不再有窗口：最后一个开始于 ${last}`,
+    goesOn: (until) => `最后一个窗口持续到 ${until}，之后不再有`,
     make: "创建窗口",
   },
 
