@@ -27,7 +27,9 @@ func Open(t testing.TB) *logs.Store {
 	if err := logs.Prepare(256 << 20); err != nil {
 		t.Fatal(err)
 	}
-	s, err := logs.Open(logs.Options{Dir: t.TempDir(), CommitInterval: 20 * time.Millisecond, MinFreeBytes: 1 << 20})
+	// Tests have lines of their own time, which is a fixed one, and the store goes by the
+	// clock: it keeps them however late the test is run.
+	s, err := logs.Open(logs.Options{Dir: t.TempDir(), CommitInterval: 20 * time.Millisecond, MinFreeBytes: 1 << 20, Retention: 50 * 365 * day})
 	if err != nil {
 		t.Fatal(err)
 	}
