@@ -273,6 +273,7 @@ func (s *Server) routes() {
 	e.GET(wire.PathOwners, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeOwners }))
 	e.GET(wire.PathServices, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeServices }))
 	e.GET(wire.PathPeers, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServePeers }))
+	e.GET(wire.PathReaders, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeReaders }))
 	e.GET(wire.PathControl, s.lazy(func() http.HandlerFunc { return s.opts.Ingest.ServeControl }))
 
 	s.ours()

@@ -26,6 +26,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/config"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -807,8 +808,8 @@ func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 		h.Sources = append(h.Sources, wire.SourceHealth{Name: name, Error: why, LastSuccess: success(name, false)})
 	}
 	if c.o.Role == wire.RoleCluster {
-		if s, some := unread(c.o.World.State.Snapshot()); some {
-			s.LastSuccess = success(s.Name, false)
+		if s, some := c.virtualNodes(); some {
+			s.LastSuccess = success(s.Name, s.Measured > 0)
 			h.Sources = append(h.Sources, s)
 		}
 	}
@@ -847,13 +848,27 @@ func (c *Collector) healthOf(at time.Time, interval time.Duration) wire.Health {
 	return h
 }
 
-// unread tells of the pods on virtual nodes, which nobody reads where node collectors
-// do the reading: none runs there, and role cluster reads objects alone. It is up, as
-// nothing is broken, and blind.
-func unread(now *state.Snapshot) (s wire.SourceHealth, some bool) {
+// virtualReader reads the pods on virtual nodes, but for those that have collectors of
+// their own.
+type virtualReader interface {
+	Reads(n *object.Node) bool
+}
+
+// virtualNodes tells of the pods on virtual nodes: node collectors do not run there.
+// Where role cluster does not read them either, this source is up, as nothing is
+// broken, and blind.
+func (c *Collector) virtualNodes() (s wire.SourceHealth, some bool) {
+	now := c.o.World.State.Snapshot()
+	var reader virtualReader
+	for _, r := range c.o.World.Readings {
+		if v, ok := r.(virtualReader); ok {
+			reader = v
+		}
+	}
 	pods, nodes := 0, map[string]bool{}
 	for _, p := range now.Pods {
-		if n := now.Nodes[p.Node]; n == nil || !n.Virtual || p.Ended() {
+		n := now.Nodes[p.Node]
+		if n == nil || !n.Virtual || p.Ended() || reader != nil && !reader.Reads(n) {
 			continue
 		}
 		before := s.Expected
@@ -871,9 +886,26 @@ func unread(now *state.Snapshot) (s wire.SourceHealth, some bool) {
 		return s, false
 	}
 	s.Name, s.Up = "virtual_nodes", true
-	s.Error = fmt.Sprintf("%d running pods on %d virtual nodes are not read, neither their usage nor their logs: no node collector runs there", pods, len(nodes))
-	if now.OnlyVirtualNodes() {
-		s.Error += "; a cluster without real nodes is read by one collector with --role all"
+	if reader == nil {
+		s.Error = fmt.Sprintf("%d running pods on %d virtual nodes are not read, neither their usage nor their logs: no node collector runs there", pods, len(nodes))
+		if now.OnlyVirtualNodes() {
+			s.Error += "; a cluster without real nodes is read by one collector with --role all"
+		} else {
+			s.Error += "; this collector reads them with --virtual-nodes, and the rights of manifests/virtual-nodes"
+		}
+		return s, true
+	}
+	best := map[string]int{} // of a node's sources, which stand for each other
+	for _, cov := range c.computer.Coverage() {
+		if nodes[cov.Node] && cov.Counts {
+			best[cov.Node] = max(best[cov.Node], cov.Measured)
+		}
+	}
+	for _, measured := range best {
+		s.Measured += measured
+	}
+	if s.Measured < s.Expected {
+		s.Error = fmt.Sprintf("of %d running containers on %d virtual nodes, %d are measured; what each node's sources say stands beside this", s.Expected, len(nodes), s.Measured)
 	}
 	return s, true
 }

@@ -21,6 +21,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"go.uber.org/goleak"
 
+	"github.com/crowsnest-dev/crowsnest/collector/compute"
 	"github.com/crowsnest-dev/crowsnest/collector/push"
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
 	"github.com/crowsnest-dev/crowsnest/collector/state"
@@ -351,8 +352,8 @@ func TestASlowSourceDoesNotStopTheGrid(t *testing.T) {
 	})
 }
 
-// Beside node collectors nobody reads the pods on virtual nodes. The cluster's collector
-// says so, as a source that measures none of them.
+// Beside node collectors nobody reads the pods on virtual nodes unless that is asked for.
+// The cluster's collector says so, as a source that measures none of them.
 func TestPodsOnVirtualNodesAreToldToBeUnread(t *testing.T) {
 	at := func(name, node, containerState string) *object.Pod {
 		return &object.Pod{Meta: object.Meta{UID: name, Namespace: "d", Name: name}, Node: node, Phase: object.PhaseRunning, Containers: []object.Container{{Name: "app", ID: name, State: containerState}}}
@@ -366,7 +367,7 @@ func TestPodsOnVirtualNodesAreToldToBeUnread(t *testing.T) {
 		want    string // what is wrong, in part
 		missing int
 	}{
-		"beside real nodes": {wire.RoleCluster, true, []*object.Pod{at("a", "v", "running"), at("b", "v", "running"), at("c", "n", "running"), at("w", "v", "waiting"), ended}, "2 running pods on 1 virtual nodes are not read, neither their usage nor their logs: no node collector runs there", 2},
+		"beside real nodes": {wire.RoleCluster, true, []*object.Pod{at("a", "v", "running"), at("b", "v", "running"), at("c", "n", "running"), at("w", "v", "waiting"), ended}, "2 running pods on 1 virtual nodes are not read, neither their usage nor their logs: no node collector runs there; this collector reads them with --virtual-nodes", 2},
 		"no real nodes":     {wire.RoleCluster, false, []*object.Pod{at("a", "v", "running")}, "--role all", 1},
 		"nothing runs":      {wire.RoleCluster, true, []*object.Pod{at("c", "n", "running"), at("w", "v", "waiting"), at("p", "", "waiting"), ended}, "", 0},
 		"role all reads":    {wire.RoleAll, true, []*object.Pod{at("a", "v", "running")}, "", 0},
@@ -400,6 +401,50 @@ func TestPodsOnVirtualNodesAreToldToBeUnread(t *testing.T) {
 				r.stop()
 			})
 		})
+	}
+}
+
+// readsVirtual reads the pods on virtual nodes, but for those that have collectors of
+// their own.
+type readsVirtual struct {
+	fakeReadings
+	others string
+}
+
+func (r *readsVirtual) Reads(n *object.Node) bool { return n.Virtual && n.Name != r.others }
+
+// Where the cluster's collector reads them, the source says how many it measures.
+func TestPodsOnVirtualNodesAreToldToBeRead(t *testing.T) {
+	at := time.Date(2026, 11, 23, 20, 0, 0, 0, time.UTC)
+	now := &state.Snapshot{Synced: true, Pods: map[string]*object.Pod{}, Nodes: map[string]*object.Node{"n": {Meta: object.Meta{Name: "n"}}}}
+	for _, name := range []string{"v1", "v2", "v3"} {
+		now.Nodes[name] = &object.Node{Meta: object.Meta{Name: name}, Virtual: true}
+		now.Pods[name] = &object.Pod{Meta: object.Meta{UID: name, Namespace: "d", Name: name}, Node: name, Phase: object.PhaseRunning, Containers: []object.Container{{Name: "app", ID: name, State: "running"}}}
+	}
+	set := func(node string, source catalogue.Source, pods ...string) reading.Set {
+		s := reading.Set{Node: node, Source: source, Containers: []reading.Container{}}
+		for _, p := range pods {
+			s.Containers = append(s.Containers, reading.Container{PodUID: p, Name: "app", WorkingSetBytes: reading.Value{V: 7, At: at}})
+		}
+		return s
+	}
+	for name, tc := range map[string]struct {
+		sets []reading.Set
+		want wire.SourceHealth
+	}{
+		"all": {[]reading.Set{set("v1", catalogue.StatsSummary), set("v1", catalogue.MetricsAPI, "v1"), set("v2", catalogue.StatsSummary, "v2"), set("v2", catalogue.MetricsAPI, "v2")},
+			wire.SourceHealth{Name: "virtual_nodes", Up: true, Expected: 2, Measured: 2}},
+		"some": {[]reading.Set{set("v1", catalogue.StatsSummary, "v1"), set("v2", catalogue.StatsSummary)},
+			wire.SourceHealth{Name: "virtual_nodes", Up: true, Expected: 2, Measured: 1, Error: "of 2 running containers on 2 virtual nodes, 1 are measured; what each node's sources say stands beside this"}},
+	} {
+		c := &Collector{
+			o:        Options{World: World{State: &fakeState{now: now}, Readings: []Readings{&fakeReadings{}, &readsVirtual{others: "v3"}}}},
+			computer: compute.New(compute.Options{Role: wire.RoleCluster, Sender: "cluster"}),
+		}
+		c.computer.Interval(at, tc.sets, now)
+		if got, some := c.virtualNodes(); !some || got != tc.want {
+			t.Errorf("%s: %+v, want %+v", name, got, tc.want)
+		}
 	}
 }
 

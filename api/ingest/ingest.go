@@ -69,7 +69,7 @@ type Control interface {
 	Serve(w http.ResponseWriter, r *http.Request, cluster string)
 }
 
-// Options of a Handler. All but Peers, Seen, Concurrency, Registerer and Now are
+// Options of a Handler. All but Peers, Readers, Seen, Concurrency, Registerer and Now are
 // required to serve.
 type Options struct {
 	Metrics   Metrics
@@ -79,6 +79,8 @@ type Options struct {
 	// Peers gives the nodes that a node's collector is to ask whether they are there;
 	// nil gives none.
 	Peers func(cluster, node string) []wire.Peer
+	// Readers gives those of some nodes whose own collectors are heard; nil gives none.
+	Readers func(cluster string, nodes []string) []string
 	// Seen is told of each cluster that something came from, with every request.
 	// It must be quick. An error refuses the request.
 	Seen func(ctx context.Context, cluster string) error
@@ -284,6 +286,25 @@ func (h *Handler) ServePeers(w http.ResponseWriter, r *http.Request) {
 		}
 		return out
 	})
+}
+
+// ServeReaders answers which nodes' own collectors are heard.
+func (h *Handler) ServeReaders(w http.ResponseWriter, r *http.Request) {
+	cluster, err := h.accept(w, r)
+	nodes := r.URL.Query()["node"]
+	if err == nil && (len(nodes) == 0 || len(nodes) > wire.MaxReaderNodes) {
+		err = fault.Field{Path: "node", Reason: fmt.Sprintf("is required as a query parameter, at most %d times", wire.MaxReaderNodes)}
+	}
+	if err != nil {
+		h.refuse(w, r, "readers", err)
+		return
+	}
+	out := wire.ReadersResponse{Nodes: []string{}}
+	if h.opts.Readers != nil {
+		out.Nodes = h.opts.Readers(cluster, nodes)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(out) // the client is gone; it asks again
 }
 
 // ofNode answers what a node's collector asks about it.

@@ -240,6 +240,27 @@ func TestServices(t *testing.T) {
 	}
 }
 
+func TestReaders(t *testing.T) {
+	h, err := New(Options{Readers: func(cluster string, nodes []string) []string { return append(nodes[:1], cluster) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(query string) *httptest.ResponseRecorder {
+		rec := httptest.NewRecorder()
+		h.ServeReaders(rec, as(sender, "GET", wire.PathReaders+query, nil))
+		return rec
+	}
+	var got wire.ReadersResponse
+	if rec := ask("?node=v1&node=v2"); json.Unmarshal(rec.Body.Bytes(), &got) != nil || !slices.Equal(got.Nodes, []string{"v1", sender.Cluster}) {
+		t.Errorf("got %d %s", rec.Code, rec.Body)
+	}
+	for _, query := range []string{"", "?" + strings.Repeat("node=x&", wire.MaxReaderNodes+1)} {
+		if rec := ask(query); rec.Code != 422 {
+			t.Errorf("a question of %d bytes: %d", len(query), rec.Code)
+		}
+	}
+}
+
 func TestBodiesInMemoryAreBounded(t *testing.T) {
 	h, err := New(Options{Logs: &stores{}, Concurrency: 1})
 	if err != nil {

@@ -138,6 +138,28 @@ func (s *Service) Verdicts(cluster string) map[string]Verdict {
 	return out
 }
 
+// Heard gives those of some nodes whose own collectors are heard.
+func (s *Service) Heard(cluster string, nodes []string) []string {
+	now := s.opts.Now()
+	out := []string{}
+	for _, node := range nodes {
+		if e, known := s.opts.Sender(cluster, wire.Sender(wire.RoleNode, node)); known && hears(e, now) {
+			out = append(out, node)
+		}
+	}
+	return out
+}
+
+// hears says whether a collector is there now.
+func hears(e control.Sender, now time.Time) bool {
+	return e.Connected && now.Sub(e.LastSeenAt) <= patience(e)
+}
+
+// patience is how old the word of a collector may be.
+func patience(e control.Sender) time.Duration {
+	return max(silence, 3*time.Duration(e.Health.IntervalSeconds)*time.Second)
+}
+
 // testimony collects which nodes' collectors are heard, and what they say, by the
 // node that they say it of.
 func (s *Service) testimony(cluster string) (heard hearing, votes map[string][]vote) {
@@ -147,8 +169,8 @@ func (s *Service) testimony(cluster string) (heard hearing, votes map[string][]v
 		if e.Hello.Role != wire.RoleNode || e.Hello.Node == "" {
 			continue
 		}
-		limit := max(silence, 3*time.Duration(e.Health.IntervalSeconds)*time.Second)
-		there := e.Connected && now.Sub(e.LastSeenAt) <= limit
+		limit := patience(e)
+		there := hears(e, now)
 		heard[e.Hello.Node] = there
 		if !there {
 			continue // what it said before it fell silent is of another time

@@ -211,6 +211,23 @@ func TestOldWordsAreNotBelieved(t *testing.T) {
 	}
 }
 
+// Who is heard reads its node.
+func TestWhoseCollectorsAreHeard(t *testing.T) {
+	f := newFleet("a", "b", "c")
+	gone, late := f.senders["node/b"], f.senders["node/c"]
+	gone.Connected = false
+	late.LastSeenAt = t0.Add(-silence - time.Second)
+	f.senders["node/b"], f.senders["node/c"] = gone, late
+	if got := f.service(t).Heard("main", []string{"a", "b", "c", "nobody"}); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("%v are heard", got)
+	}
+	late.Health.IntervalSeconds = 60 // three of them have not passed
+	f.senders["node/c"] = late
+	if got := f.service(t).Heard("main", []string{"c"}); !slices.Equal(got, []string{"c"}) {
+		t.Errorf("%v are heard", got)
+	}
+}
+
 func TestTheSite(t *testing.T) {
 	f := newFleet("a", "b", "c")
 	all := "node kubelet collector"

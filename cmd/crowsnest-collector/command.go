@@ -67,6 +67,7 @@ type settings struct {
 	noPeers         bool
 	scrape          world.Scrape
 	clusterKind     string
+	virtualNodes    bool
 
 	components        map[string]string
 	componentCAFile   string
@@ -147,8 +148,8 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.StringVar(&rules.Select.Annotations, "log-annotations", "", "selector of the pods' annotations that begin with logs.crowsnest.dev/")
 	f.Int64Var(&rules.Limit.Lines, "log-lines-per-second", 0, "what one container may log; the rest is dropped, counted and told in its log (default any)")
 	f.Int64Var(&rules.Limit.Bytes, "log-bytes-per-second", 0, "the same in bytes (default any)")
-	f.IntVar(&s.logConnections, "log-connections", 0, "containers whose logs are followed at once through the API server, in role all; more take turns (default 200)")
-	f.IntVar(&s.logReadBytes, "log-read-bytes-per-second", 0, "what is read of logs through the API server, in role all (default 33554432)")
+	f.IntVar(&s.logConnections, "log-connections", 0, "containers whose logs are followed at once through the API server, in role all and with --virtual-nodes; more take turns (default 200)")
+	f.IntVar(&s.logReadBytes, "log-read-bytes-per-second", 0, "what is read of logs through the API server, in role all and with --virtual-nodes (default 33554432)")
 	f.Int64Var(&s.logKeep.Bytes, "log-keep-bytes", 256<<20, "what is kept on disk, compressed, of log files that rotation takes while the server is away; 0 keeps nothing but what the files and their open descriptors hold")
 	f.DurationVar(&s.logKeep.Age, "log-keep-age", 0, "how long it is kept (default 24h)")
 	f.StringVar(&s.logKeep.First, "log-backlog", logs.OldestFirst, "oldest: kept log files are sent first, and what comes when they are full is dropped; newest: the oldest make room, and kept files are sent after those in the pods' folders")
@@ -162,6 +163,7 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.IntVar(&s.kubeletPort, "kubelet-port", 0, "port of kubelets, in role node (default what nodes say)")
 	f.StringVar(&s.nodeInterfaces, "node-interfaces", "", "regular expression of nodes' own network interfaces, in role all (default eth0 and en*)")
 	f.StringVar(&s.clusterKind, "cluster-kind", "", "managed, independent, elastic or edge (default as the nodes show)")
+	f.BoolVar(&s.virtualNodes, "virtual-nodes", false, "in role cluster: also read the usage and the logs of pods on virtual nodes, where no node collector runs; needs list on pods in API group metrics.k8s.io and get on pods/log")
 	f.StringToStringVar(&s.components, "component", nil,
 		"address of a control plane component that the API server does not stand for, as scheduler=https://10.0.0.5:10259; etcd, scheduler or controller_manager, several by comma")
 	f.StringVar(&s.componentCAFile, "component-ca-file", "", "PEM file of the CA that signed those components' certificates; without it they are not checked, and not given the token")
@@ -174,7 +176,7 @@ that --config names (token-file: …). A flag wins over the environment, which w
 		"families that pass through unchanged, for rules and dashboards of the community: cadvisor, kubelet, kubelet_resource, kubelet_probes (roles node and all), node-exporter (role node), apiserver, kube-state-metrics (roles cluster and all); crowsnest_scrape_series says what each costs; overrides what the server says (default none)")
 	f.IntVar(&s.scrape.Series, "scrape-series", 0, "most series of all scraped targets together; what is beyond is dropped and counted; overrides what the server says (default 200000)")
 	f.IntVar(&s.scrape.Samples, "scrape-samples", 10_000, "most samples of one target; a target with more fails")
-	f.BoolVar(&s.leaderElect, "leader-elect", true, "in roles cluster and all inside a pod: only one of several collects, by a Lease; users' targets, and in role all the containers' logs, are shared by all of them")
+	f.BoolVar(&s.leaderElect, "leader-elect", true, "in roles cluster and all inside a pod: only one of several collects, by a Lease; users' targets, and the containers' logs in role all and with --virtual-nodes, are shared by all of them")
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "node" {
 			name = "node-name"
@@ -231,7 +233,7 @@ func run(ctx context.Context, s settings) error {
 	}
 	opened, err := world.Open(ctx, world.Options{
 		Kube: kube.Config{Kubeconfig: s.kubeconfig, Context: s.context, UserAgent: "crowsnest-collector/" + version},
-		Role: s.role, Node: s.node, Owners: client.Owners, Peers: askPeers, LogPositions: client.LogPositions, Services: client.Services, ShareLogs: s.leaderElect, ClusterKind: s.clusterKind, Dir: s.data,
+		Role: s.role, Node: s.node, Owners: client.Owners, Peers: askPeers, VirtualNodes: s.virtualNodes, Readers: client.Readers, LogPositions: client.LogPositions, Services: client.Services, ShareLogs: s.leaderElect, ClusterKind: s.clusterKind, Dir: s.data,
 		LogPath: s.logPath, NoLogs: s.noLogs, LogRules: s.logRules, LogKeep: s.logKeep, LogConnections: s.logConnections, LogReadBytes: s.logReadBytes, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
 		KubeletCAFile: s.kubeletCAFile, KubeletInsecureSkipVerify: s.kubeletInsecure, KubeletPort: s.kubeletPort, NodeInterfaces: nics,
 		Components: s.components, ComponentCAFile: s.componentCAFile, ComponentCertFile: s.componentCertFile, ComponentKeyFile: s.componentKeyFile,

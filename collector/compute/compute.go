@@ -66,6 +66,8 @@ type Computer struct {
 	interval  time.Duration
 	byNode    bool
 	byCluster bool
+	// reads are the nodes that role cluster measured in the last Interval: virtual ones.
+	reads map[string]bool
 
 	entities map[key]*entity
 	byPod    map[string][]key // entities of each pod, by its UID
@@ -177,10 +179,15 @@ func (c *Computer) Interval(at time.Time, sets []reading.Set, now *state.Snapsho
 		c.clusterObjects(at, now)
 		c.components(at, sets)
 	}
-	if c.byNode {
-		c.measured(at, sets, now)
+	switch reads := c.read(sets, now); {
+	case c.byNode:
+		c.measured(at, sets, now, nil)
+	case len(reads)+len(c.reads) > 0:
+		c.handOver(reads, now)
+		c.measured(at, sets, now, reads)
+		c.reads = reads
 	}
-	c.noteLacking(sets)
+	c.noteLacking(sets, now)
 	c.self(at, sets)
 	c.last = at
 	return c.finish(at)

@@ -771,6 +771,9 @@ func TestEveryMetricWithItsLabels(t *testing.T) {
 	} {
 		c := New(Options{Role: role, Sender: "s"})
 		c.SetClockOffset(time.Second)
+		read := func(at float64) []reading.Set {
+			return slices.DeleteFunc(read(at), func(s reading.Set) bool { return role == wire.RoleCluster && s.Node == "v" }) // which it would measure
+		}
 		c.Interval(sec(30), read(20), now)
 		got := map[string][]string{}
 		for _, s := range c.Interval(sec(60), read(50), now) {

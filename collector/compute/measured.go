@@ -100,8 +100,58 @@ const stateRunning = "running"
 // containerKey names a container of a pod.
 type containerKey struct{ uid, name string }
 
-// measured gives what was measured: all metrics that node collectors compute.
-func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapshot) {
+// read gives the nodes that are measured in role cluster: the virtual ones that there
+// are readings of, or an error in their place. One whose object went is among them for
+// as long as its pods are there.
+func (c *Computer) read(sets []reading.Set, now *state.Snapshot) map[string]bool {
+	if c.byNode {
+		return nil
+	}
+	reads := map[string]bool{}
+	for i := range sets {
+		if n := now.Nodes[sets[i].Node]; n != nil && n.Virtual {
+			reads[n.Name] = true
+		}
+	}
+	gone := false
+	for node := range c.reads {
+		gone = gone || now.Nodes[node] == nil
+	}
+	if gone {
+		for _, p := range now.Pods {
+			if c.reads[p.Node] && now.Nodes[p.Node] == nil {
+				reads[p.Node] = true
+			}
+		}
+	}
+	return reads
+}
+
+// handOver lets go of what was measured on nodes that somebody else measures now.
+// Those series go on, and so have no stale markers.
+func (c *Computer) handOver(reads map[string]bool, now *state.Snapshot) {
+	some := false
+	for _, p := range now.Pods {
+		if !c.reads[p.Node] || reads[p.Node] {
+			continue
+		}
+		some = true
+		for _, k := range c.byPod[p.UID] {
+			c.entities[k].sent &^= measuredSlots[k.level]
+		}
+	}
+	if some { // volumes, too: those of other pods are told of anew
+		for k, e := range c.entities {
+			if k.level == catalogue.Volume {
+				e.sent &^= measuredSlots[k.level]
+			}
+		}
+	}
+}
+
+// measured gives what was measured: all metrics that node collectors compute. reads
+// are the nodes that it is about; nil for all.
+func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapshot, reads map[string]bool) {
 	x := newIndex(now)
 	containers := map[containerKey]*containerFigures{}
 	pods := map[string]*podFigures{}
@@ -157,9 +207,14 @@ func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapsho
 		c.coverage = append(c.coverage, cov)
 	}
 	for _, p := range now.Pods {
-		c.podMeasured(p, now.Nodes[p.Node], containers, pods[p.UID])
+		if reads == nil || reads[p.Node] {
+			c.podMeasured(p, now.Nodes[p.Node], containers, pods[p.UID])
+		}
 	}
 	c.volumesMeasured(volumes, summaries)
+	if reads != nil {
+		return // virtual nodes have no figures of their own
+	}
 	c.kubelets(sets, now)
 	mounted := map[string]bool{} // nodes whose file systems were read
 	for node, sets := range hosts {
@@ -251,9 +306,13 @@ func age(v reading.Value, at time.Time) time.Duration {
 }
 
 // noteLacking keeps why metrics may have no sample; finish takes out those that
-// have one.
-func (c *Computer) noteLacking(sets []reading.Set) {
+// have one. What virtual nodes alone do not tell is not lacking beside real ones.
+func (c *Computer) noteLacking(sets []reading.Set, now *state.Snapshot) {
+	elastic := now.OnlyVirtualNodes()
 	for _, set := range sets {
+		if c.reads[set.Node] && !elastic {
+			continue
+		}
 		for name, why := range set.Lacking {
 			c.unavailable[name] = why
 		}

@@ -38,6 +38,17 @@ var table = func() map[catalogue.Level][]*metric {
 	return t
 }()
 
+// measuredSlots are the slots of what is measured on nodes, by level.
+var measuredSlots = func() map[catalogue.Level]uint64 {
+	out := map[catalogue.Level]uint64{}
+	for _, m := range catalogue.All() {
+		if m.Place == catalogue.ByNode {
+			out[m.Level] |= 1 << find(m.Name).slot
+		}
+	}
+	return out
+}()
+
 // masks gives the slots of each level that belong to the families.
 func masks(families []catalogue.Family) map[catalogue.Level]uint64 {
 	extras := families == nil || slices.Contains(families, catalogue.ExtrasFamily)

@@ -34,8 +34,10 @@ func (m Missing) String() string {
 type Access struct {
 	Role      string
 	NodeProxy bool // kubelets through the API server's node proxy
-	PodLogs   bool // logs through the API server
-	Monitors  bool // ServiceMonitors and their like are scraped
+	// PodMetrics: usage by metrics.k8s.io, of pods on virtual nodes.
+	PodMetrics bool
+	PodLogs    bool // logs through the API server
+	Monitors   bool // ServiceMonitors and their like are scraped
 }
 
 var watchVerbs = []string{"list", "watch"}
@@ -71,6 +73,9 @@ func Rights(a Access) []Right {
 				Right{"", "nodes", "metrics", []string{"get"}, "the kubelet's cAdvisor cannot be read"},
 				Right{"", "nodes", "stats", []string{"get"}, "the kubelet's summary cannot be read"})
 		}
+	}
+	if a.PodMetrics {
+		rights = append(rights, Right{"metrics.k8s.io", "pods", "", []string{"list"}, "the usage of pods on virtual nodes is known only where they tell it themselves"})
 	}
 	if a.PodLogs {
 		rights = append(rights, Right{"", "pods", "log", []string{"get"}, "container logs cannot be read"})

@@ -55,6 +55,8 @@ var DefaultNICs = regexp.MustCompile(`^(eth0|en[ospx][0-9a-z]+)$`)
 type Options struct {
 	Fetcher Fetcher // required
 	Node    string  // the only node to read; empty means all
+	// Reads says which of them are read; nil means all. It is called concurrently.
+	Reads func(*object.Node) bool
 	// Host has the nodes' own figures read as well, which otherwise come from
 	// the nodes' /proc.
 	Host        bool
@@ -151,7 +153,7 @@ func (s *Source) Name() string { return "kubelet" }
 func (s *Source) Read(ctx context.Context, _ time.Time, now *state.Snapshot) []reading.Set {
 	var nodes []*object.Node
 	for _, n := range now.Nodes {
-		if s.o.Node == "" || n.Name == s.o.Node {
+		if (s.o.Node == "" || n.Name == s.o.Node) && (s.o.Reads == nil || s.o.Reads(n)) {
 			nodes = append(nodes, n)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -54,8 +55,10 @@ type APIOptions struct {
 	// push.Client has it. Required. There are no other positions: whichever process
 	// begins with a container, on whatever disk, goes on where the lines end.
 	Positions func(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error)
-	Share     Share  // with others; nil follows all
-	Sender    string // of the batches, wire.Sender(role, node); required
+	Share     Share // with others; nil follows all
+	// Reads says of which nodes the pods are followed; nil means all.
+	Reads  func(*object.Node) bool
+	Sender string // of the batches, wire.Sender(role, node); required
 
 	// MaxConnections bounds the containers that are followed at once; default 200.
 	// Where there are more, they take turns.
@@ -265,7 +268,7 @@ func (a *API) live(ctx context.Context, sink Sink) error {
 			if f.ended {
 				a.finished[f.key] = f.endedAt
 			}
-			if !a.owns(f.key) {
+			if s := a.opts.State.Snapshot(); s != nil && !a.follows(s, f.key, f.node) {
 				a.journal.forget(f.key) // another goes on; if it comes back, the server knows
 			}
 		case <-tick.C:
@@ -289,6 +292,18 @@ func (a *API) beginAnew(err error) {
 
 func (a *API) owns(key string) bool { return a.opts.Share == nil || a.opts.Share.Owns(key) }
 
+// reads says whether the pods of a node are followed, which has to be known.
+func (a *API) reads(s *state.Snapshot, node string) bool {
+	n := s.Nodes[node]
+	return a.opts.Reads == nil || n != nil && a.opts.Reads(n)
+}
+
+// follows says whether a container on a node goes on being followed: of a node that
+// went with its pods, the rest is still read.
+func (a *API) follows(s *state.Snapshot, key, node string) bool {
+	return a.owns(key) && (s.Nodes[node] == nil || a.reads(s, node))
+}
+
 // follow starts a follower for every container that has none, ends those of
 // containers that are another's now, and forgets the positions of pods that are gone.
 func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, all map[string]*following, ended chan<- *follower) {
@@ -301,17 +316,20 @@ func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, all map[string]*fo
 		h.own, h.parts = a.opts.Share.Parts()
 	}
 	var begin []*follower
+	for k, run := range all {
+		uid, _, _ := strings.Cut(k, "/")
+		if pod := s.Pods[uid]; pod != nil && !run.stopped && !a.follows(s, k, pod.Node) {
+			run.stopped = true
+			run.stop()
+		}
+	}
 	for uid, pod := range s.Pods {
+		if !a.reads(s, pod.Node) {
+			continue
+		}
 		for _, c := range pod.Containers {
 			k := uid + "/" + c.Name
-			if run := all[k]; run != nil {
-				if !run.stopped && !a.owns(k) {
-					run.stopped = true
-					run.stop()
-				}
-				continue
-			}
-			if !hasLog(c) || c.State != "running" && a.drained(k, c) || !a.owns(k) {
+			if all[k] != nil || !hasLog(c) || c.State != "running" && a.drained(k, c) || !a.owns(k) {
 				continue
 			}
 			switch a.selects.judge(Container{Namespace: pod.Namespace, Container: c.Name}, pod, a.opts.Services) {
@@ -537,7 +555,7 @@ func (a *API) marks() []wire.LogMark {
 	now := a.now()
 	least := map[string]int64{}
 	for name := range s.Nodes {
-		if !heard.deaf[name] {
+		if a.reads(s, name) && !heard.deaf[name] {
 			least[name] = now.Add(-apiDelay).UnixNano()
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -338,6 +339,26 @@ func (c *Client) LogPositions(ctx context.Context, sources []wire.LogSource) ([]
 		return nil, fmt.Errorf("ask for log positions: %w: %v", fault.ErrMalformed, err)
 	}
 	return answer.Positions, nil
+}
+
+// Readers asks the server which of some nodes are read by collectors of their own. It
+// tries once.
+func (c *Client) Readers(ctx context.Context, nodes []string) ([]string, error) {
+	var out []string
+	for some := range slices.Chunk(nodes, wire.MaxReaderNodes) {
+		u := c.URL(wire.PathReaders)
+		u.RawQuery = url.Values{"node": some}.Encode()
+		_, body, err := c.do(ctx, http.MethodGet, u, nil, nil)
+		if err != nil {
+			return nil, fmt.Errorf("ask for nodes' collectors: %w", err)
+		}
+		var answer wire.ReadersResponse
+		if err := json.Unmarshal(body, &answer); err != nil {
+			return nil, fmt.Errorf("ask for nodes' collectors: %w: %v", fault.ErrMalformed, err)
+		}
+		out = append(out, answer.Nodes...)
+	}
+	return out, nil
 }
 
 // Peers asks the server which nodes a node's collector is to ask. It tries once.

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -517,6 +518,8 @@ func TestLogsAndOwners(t *testing.T) {
 		switch {
 		case strings.HasPrefix(r.path, wire.PathServices):
 			fmt.Fprint(w, `{"services":[{"namespace":"shop","name":"cart","selector":{"app":"cart"}},{"namespace":"shop","name":"by-hand","pods":["a"]}]}`)
+		case strings.HasPrefix(r.path, wire.PathReaders):
+			fmt.Fprint(w, `{"nodes":["v1"]}`)
 		case strings.HasPrefix(r.path, wire.PathOwners):
 			fmt.Fprint(w, `{"owners":{"u":{"type":"deployment","name":"cart"}}}`)
 		case n == 0:
@@ -560,6 +563,10 @@ func TestLogsAndOwners(t *testing.T) {
 	}
 	if got := rx.all(); got[len(got)-1].path != wire.PathServices+"?namespace=shop&namespace=pay" {
 		t.Errorf("asked %s", got[len(got)-1].path)
+	}
+	before := len(rx.all())
+	if nodes, err := c.Readers(t.Context(), slices.Repeat([]string{"v1"}, wire.MaxReaderNodes+1)); err != nil || !slices.Equal(nodes, []string{"v1", "v1"}) || len(rx.all()) != before+2 {
+		t.Errorf("%v, %v, of %d questions", nodes, err, len(rx.all())-before)
 	}
 }
 

@@ -45,8 +45,14 @@ type Options struct {
 	// Peers asks the server which other nodes are to be asked whether they are
 	// there, in role node; push.Client has it. Nil asks none.
 	Peers func(ctx context.Context, node string) ([]wire.Peer, error)
+	// VirtualNodes has role cluster read the usage and the logs of pods on virtual nodes,
+	// as role all does.
+	VirtualNodes bool
+	// Readers asks the server which of some nodes have collectors of their own, which
+	// VirtualNodes leaves to them; push.Client has it. Nil leaves none.
+	Readers func(ctx context.Context, nodes []string) ([]string, error)
 	// LogPositions asks the server how far logs were taken; push.Client has it. Required
-	// in role all, unless NoLogs.
+	// where logs are followed through the API server, unless NoLogs.
 	LogPositions func(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error)
 	// Services asks the server which Services there are in namespaces, in role node;
 	// push.Client has it.
@@ -139,7 +145,11 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		return nil, fmt.Errorf("open world: %w", err)
 	}
 	o.Scrape.Share = o.Scrape.Share && client.InCluster()
-	o.ShareLogs = o.ShareLogs && client.InCluster() && o.Role == wire.RoleAll && !o.NoLogs
+	if o.VirtualNodes && o.Role != wire.RoleCluster {
+		return nil, fmt.Errorf("open world: %w", fault.Field{Path: "virtual_nodes", Reason: "is for role cluster: role all reads them anyway, and role node one node", Value: o.Role})
+	}
+	podLogs := (o.Role == wire.RoleAll || o.VirtualNodes) && !o.NoLogs
+	o.ShareLogs = o.ShareLogs && client.InCluster() && podLogs
 	if out.leads = new(atomic.Bool); o.Scrape.Share || o.ShareLogs {
 		if out.Members, err = kube.NewMembers(kube.MembersOptions{Client: client, Name: shardLease, Logger: o.Logger, Now: o.Now}); err != nil {
 			return nil, err
@@ -150,7 +160,11 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	case wire.RoleNode:
 		err = nodeSources(o, client, sender, source, out)
 	case wire.RoleAll:
-		err = outsideSources(o, client, sender, source, out)
+		err = outsideSources(o, client, sender, source, nil, out)
+	case wire.RoleCluster:
+		if o.VirtualNodes {
+			err = outsideSources(o, client, sender, source, newVirtualNodes(o, source), out)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -176,7 +190,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	out.World.Scraper = scraper
 	if out.Version, out.Trouble = client.Version(ctx); out.Trouble == nil {
 		out.Missing, out.Trouble = client.Check(ctx, kube.Rights(kube.Access{
-			Role: o.Role, NodeProxy: o.Role == wire.RoleAll, PodLogs: o.Role == wire.RoleAll && !o.NoLogs,
+			Role: o.Role, NodeProxy: o.Role == wire.RoleAll, PodMetrics: o.VirtualNodes, PodLogs: podLogs,
 			Monitors: slices.Contains(o.Scrape.Targets, ScrapeMonitors),
 		}))
 	}
@@ -275,15 +289,22 @@ func directKubelets(o Options, cfg *rest.Config) (*kubelet.Direct, error) {
 }
 
 // outsideSources are those of a collector that reaches everything through the
-// API server.
-func outsideSources(o Options, client *kube.Client, sender string, source *kube.Source, out *Opened) error {
+// API server, or only what is on virtual nodes; nil for everything.
+func outsideSources(o Options, client *kube.Client, sender string, source *kube.Source, only *virtualNodes, out *Opened) error {
+	var reads func(*object.Node) bool
+	if only != nil {
+		reads = only.Reads
+	}
 	k, err := kubelet.New(kubelet.Options{
-		Fetcher: &kubelet.Proxy{URL: client.KubeletURL, Client: client.HTTP()}, PodMetrics: client.PodMetrics, PodEndpoint: kubelet.NewEndpoints().Ask, Host: true, NICs: o.NodeInterfaces, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
+		Fetcher: &kubelet.Proxy{URL: client.KubeletURL, Client: client.HTTP()}, PodMetrics: client.PodMetrics, PodEndpoint: kubelet.NewEndpoints().Ask, Reads: reads, Host: only == nil, NICs: o.NodeInterfaces, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
 		return err
 	}
 	out.World.Readings = []collector.Readings{k}
+	if only != nil {
+		out.World.Readings[0] = virtualReadings{k, only}
+	}
 	if o.NoLogs {
 		return nil
 	}
@@ -292,12 +313,16 @@ func outsideSources(o Options, client *kube.Client, sender string, source *kube.
 		share = logShare{out.Members, out.leads}
 	}
 	followed, err := logs.NewAPI(logs.APIOptions{
-		Pods: client, State: source, Services: &watchedServices{state: source}, Positions: o.LogPositions, Share: share, Rules: o.LogRules, Sender: sender, MaxConnections: o.LogConnections, MaxBytesPerSecond: o.LogReadBytes, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
+		Pods: client, State: source, Services: &watchedServices{state: source}, Positions: o.LogPositions, Share: share, Reads: reads, Rules: o.LogRules, Sender: sender, MaxConnections: o.LogConnections, MaxBytesPerSecond: o.LogReadBytes, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
 		return err
 	}
-	out.World.Logs = append(out.World.Logs, containerLogs{follower: followed, local: o.LogRules, shared: o.ShareLogs})
+	lines := containerLogs{follower: followed, local: o.LogRules, shared: o.ShareLogs}
+	if only != nil {
+		lines.beside = only.keep
+	}
+	out.World.Logs = append(out.World.Logs, lines)
 	out.World.Readings = append(out.World.Readings, logReadings{followed.Counts, "", o.Now})
 	return nil
 }

@@ -33,8 +33,9 @@ const outside = "outside"
 // optional are folders with a right that only who switches something on needs:
 // the kustomization does not name them.
 var optional = map[string]map[string]string{ // folder → "group/resource" → verbs
-	outside:   {"/nodes/proxy": "get", "/pods/log": "get", "metrics.k8s.io/pods": "list"},
-	"elastic": {"/pods/log": "get", "metrics.k8s.io/pods": "list"},
+	outside:         {"/nodes/proxy": "get", "/pods/log": "get", "metrics.k8s.io/pods": "list"},
+	"elastic":       {"/pods/log": "get", "metrics.k8s.io/pods": "list"},
+	"virtual-nodes": {"/pods/log": "get", "metrics.k8s.io/pods": "list"},
 	"monitors": {
 		"monitoring.coreos.com/servicemonitors": "list", "monitoring.coreos.com/podmonitors": "list", "monitoring.coreos.com/probes": "list",
 	},

@@ -30,6 +30,7 @@ const (
 	PathInventory    = "/apis/crowsnest.dev/v1/ingest/inventory"
 	PathOwners       = "/apis/crowsnest.dev/v1/ingest/owners"
 	PathPeers        = "/apis/crowsnest.dev/v1/ingest/peers"
+	PathReaders      = "/apis/crowsnest.dev/v1/ingest/readers"
 	PathServices     = "/apis/crowsnest.dev/v1/ingest/services"
 	PathControl      = "/apis/crowsnest.dev/v1/ingest/control"
 )
@@ -114,6 +115,15 @@ type Service struct {
 
 // MaxServiceNamespaces bounds the namespaces of one question.
 const MaxServiceNamespaces = 500
+
+// ReadersResponse answers PathReaders?node=A&node=B: those of the nodes whose own
+// collectors the server hears, so that nobody else need read them.
+type ReadersResponse struct {
+	Nodes []string `json:"nodes"`
+}
+
+// MaxReaderNodes bounds the nodes of one question.
+const MaxReaderNodes = 500
 
 // PeersResponse answers PathPeers?node=NAME: the nodes that the node's collector
 // asks whether they are there. Each node is asked by as many others.
