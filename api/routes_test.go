@@ -118,10 +118,11 @@ var bodies = map[string]string{
 
 // paths stand for a route that serves many.
 var paths = map[string][]string{
-	Prefix + "/logs/context":       {Prefix + "/logs/context?stream_id=x&time=2026-11-23T10:00:00Z"},
-	Prefix + "/logs/download":      {Prefix + "/logs/download?start=now-1h"},
-	"/select/logsql/*path":         {"/select/logsql/query?query=*", "/select/logsql/tail?query=*", "/select/logsql/facets?query=*", "/select/logsql/stream_ids?query=*"},
-	alertmanager.Prefix + "/*path": {"/api/v2/alerts", "/api/v2/silence/x", "/api/v2/silences", "/api/v2/nothing"},
+	Prefix + "/grafana/dashboards/:dashboard": {Prefix + "/grafana/dashboards/pod"},
+	Prefix + "/logs/context":                  {Prefix + "/logs/context?stream_id=x&time=2026-11-23T10:00:00Z"},
+	Prefix + "/logs/download":                 {Prefix + "/logs/download?start=now-1h"},
+	"/select/logsql/*path":                    {"/select/logsql/query?query=*", "/select/logsql/tail?query=*", "/select/logsql/facets?query=*", "/select/logsql/stream_ids?query=*"},
+	alertmanager.Prefix + "/*path":            {"/api/v2/alerts", "/api/v2/silence/x", "/api/v2/silences", "/api/v2/nothing"},
 	"/api/v1/*path": {
 		wire.PathMetrics, ingest.PathOTLP, logpush.PathOTLP, "/api/v1/query?query=up", "/api/v1/query_range?query=up&start=0&end=1&step=1", "/api/v1/series?match[]=up",
 		"/api/v1/labels", "/api/v1/label/x/values", "/api/v1/read", "/api/v1/metadata", "/api/v1/rules", "/api/v1/alerts", "/api/v1/targets",

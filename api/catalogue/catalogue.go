@@ -59,8 +59,9 @@ type metricList struct {
 	Next  *string  `json:"next" doc:"Always null: the catalogue is given whole."`
 }
 
-// Register adds GET /catalogue.
+// Register adds GET /catalogue and the dashboards that are made of it.
 func Register(api huma.API) {
+	registerGrafana(api)
 	all := make([]Metric, 0, len(catalogue.All()))
 	for _, m := range catalogue.All() {
 		all = append(all, from(m))

@@ -2,6 +2,8 @@ package catalogue
 
 import (
 	"encoding/json"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -55,7 +57,24 @@ func TestMetricsOfUsersAreServed(t *testing.T) {
 	if m := got[len(got)-1]; m.Name != "shop_orders" || m.Title != "Orders" || m.Level != catalogue.Workload || m.Expr != "orders" || len(m.Dimensions) != 1 || len(m.Labels) != 5 {
 		t.Errorf("it came as %+v", m)
 	}
+	drawn := func() bool {
+		res := api.Get("/grafana/dashboards/workload")
+		var d struct{ UID string }
+		if err := json.Unmarshal(res.Body.Bytes(), &d); err != nil || d.UID != "crowsnest-workload" {
+			t.Errorf("the dashboard is %d %.200s (%v)", res.Code, res.Body, err)
+		}
+		return strings.Contains(res.Body.String(), "shop_orders{")
+	}
+	if !drawn() {
+		t.Error("Grafana's dashboard does not draw it")
+	}
+	if res := api.Get("/grafana/dashboards/nothing"); res.Code != http.StatusUnprocessableEntity {
+		t.Errorf("a dashboard that there is not: %d", res.Code)
+	}
 	catalogue.SetCustom(nil)
+	if drawn() {
+		t.Error("Grafana's dashboard draws it after it was deleted")
+	}
 	if n := len(items().Items); n != len(catalogue.All()) {
 		t.Errorf("after it was deleted %d metrics", n)
 	}

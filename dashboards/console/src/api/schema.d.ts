@@ -498,6 +498,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/apis/crowsnest.dev/v1/grafana/dashboards/{dashboard}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a dashboard for Grafana
+         * @description A dashboard of the catalogue as Grafana imports it, with the metrics that users added at this moment on the dashboard of their level. The files in dashboards/grafana are the same without those.
+         */
+        get: operations["get-grafana-dashboard"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/apis/crowsnest.dev/v1/incident-search": {
         parameters: {
             query?: never;
@@ -5343,6 +5363,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FirstUse"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-grafana-dashboard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What it is about. */
+                dashboard: "cluster" | "node" | "workload" | "pod" | "logs" | "alerts";
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
                 };
             };
             /** @description Error */

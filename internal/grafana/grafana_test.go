@@ -1,15 +1,26 @@
-package main
+package grafana
 
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 )
+
+// files are the dashboards by file name.
+func files(own ...catalogue.Metric) map[string][]byte {
+	out := map[string][]byte{}
+	for _, name := range Names {
+		out[name+".json"] = Dashboard(name, own)
+	}
+	return out
+}
 
 func TestDashboardsAreCommitted(t *testing.T) {
 	for name, want := range files() {
@@ -22,8 +33,13 @@ func TestDashboardsAreCommitted(t *testing.T) {
 
 // What Grafana refuses or draws wrongly, as far as a file can show it.
 func TestDashboardsAreWhole(t *testing.T) {
+	whole(t, files())
+}
+
+func whole(t *testing.T, files map[string][]byte) {
+	t.Helper()
 	uids := map[string]bool{}
-	for name, content := range files() {
+	for name, content := range files {
 		var d dashboard
 		if err := json.Unmarshal(content, &d); err != nil {
 			t.Fatal(err)
@@ -90,5 +106,36 @@ func TestEveryMetricIsDrawn(t *testing.T) {
 		if ok && !bytes.Contains(content, []byte(m.Name+"{")) {
 			t.Errorf("%s is not in %s.json", m.Name, m.Level)
 		}
+	}
+}
+
+// Metrics that users added are drawn on the dashboard of their level, however many
+// share a chart, and beside the others where they are beyond a threshold.
+func TestMetricsOfUsersAreDrawn(t *testing.T) {
+	own := []catalogue.Metric{
+		{Name: "orders", Title: "Orders", Help: "Orders.", Level: catalogue.Workload, Unit: catalogue.PerSecond, Kind: catalogue.Gauge, Place: catalogue.ByServer, Dimensions: []string{"shop"},
+			Statistic: catalogue.Max, Chart: catalogue.Chart{Group: "éclairs"}, Alert: &catalogue.Alert{Statistic: catalogue.Avg, Op: "<", Threshold: 5, Period: time.Minute}},
+		{Name: "quota", Title: "Quota", Help: "Of a resource.", Level: catalogue.Cluster, Unit: catalogue.Count, Kind: catalogue.Gauge, Place: catalogue.ByServer, Dimensions: []string{"resource"}, Statistic: catalogue.Avg, Chart: catalogue.Chart{Group: "quota"}},
+	}
+	for i := range 60 {
+		own = append(own, catalogue.Metric{Name: fmt.Sprintf("many_%d", i), Title: "Many", Help: "Many.", Level: catalogue.Pod, Unit: catalogue.Percent, Kind: catalogue.Gauge, Place: catalogue.ByServer, Statistic: catalogue.Avg, Chart: catalogue.Chart{Group: "cpu"}})
+	}
+	all := files(own...)
+	whole(t, all)
+	for _, m := range own {
+		if n := bytes.Count(all[string(m.Level)+".json"], []byte(m.Name+"{")); n != 1 {
+			t.Errorf("%s is drawn %d times in %s.json", m.Name, n, m.Level)
+		}
+	}
+	for file, text := range map[string]string{
+		"workload.json": `max by (shop) (max_over_time(orders{cluster=\"$cluster\",namespace=\"$namespace\",workload_type=\"$workload_type\",workload=\"$workload\"}[$__interval]))`,
+		"alerts.json":   `count(avg_over_time(orders{cluster=~\"$cluster\"}[60s]) < 5)`, "cluster.json": `max by (resource) (avg_over_time(quota`,
+	} {
+		if !bytes.Contains(all[file], []byte(text)) {
+			t.Errorf("%s does not ask %s", file, text)
+		}
+	}
+	if Dashboard("nothing", nil) != nil {
+		t.Error("there is a dashboard that nobody named")
 	}
 }
