@@ -188,19 +188,25 @@ var stamped = regexp.MustCompile(` (\d{13})$`)
 // later is what the same kubelet would tell so many seconds on, when every
 // container used a quarter of a core and every interface moved 1000 bytes a second.
 func later(body []byte, seconds int) []byte {
+	return moved(body, int64(seconds), 0.25*float64(seconds), 1000*float64(seconds))
+}
+
+// moved is what it would tell when so many CPU seconds and bytes had come to each
+// counter.
+func moved(body []byte, seconds int64, cpu, network float64) []byte {
 	lines := strings.Split(string(body), "\n")
 	for i, line := range lines {
 		if m := counterLine.FindStringSubmatch(line); m != nil {
 			v, _ := strconv.ParseFloat(m[3], 64)
 			at, _ := strconv.ParseInt(m[4], 10, 64)
-			rate := 0.25
+			more := cpu
 			if strings.HasPrefix(line, "container_network") {
-				rate = 1000
+				more = network
 			}
-			lines[i] = fmt.Sprintf("%s%s %v %d", m[1], m[2], v+rate*float64(seconds), at+1000*int64(seconds))
+			lines[i] = fmt.Sprintf("%s%s %v %d", m[1], m[2], v+more, at+1000*seconds)
 		} else if m := stamped.FindStringSubmatch(line); m != nil {
 			at, _ := strconv.ParseInt(m[1], 10, 64)
-			lines[i] = strings.TrimSuffix(line, m[1]) + strconv.FormatInt(at+1000*int64(seconds), 10)
+			lines[i] = strings.TrimSuffix(line, m[1]) + strconv.FormatInt(at+1000*seconds, 10)
 		}
 	}
 	return []byte(strings.Join(lines, "\n"))
@@ -572,27 +578,20 @@ func TestF19CardsAreCards(t *testing.T) {
 func TestF23RatesAreAveragesOfAllThatHappened(t *testing.T) {
 	s := newSite(t)
 	now := snapshot(t, recordedObjects(t))
-	id := ""
-	var pod string
-	for uid, p := range now.Pods {
-		if p.Name == "web-5bf5696f85-55pln" {
-			pod, id = uid, p.Containers[0].ID
-		}
-	}
 	counter, sum := 0.0, 0.0
-	read := []float64{-20, 3, 31, 58, 92, 113} // the kubelet's own times
+	read := []int64{0, 23, 51, 78, 112, 133} // the kubelet's own times, after those of the recording
 	for i, at := range read {
 		if i > 0 {
 			counter += float64(i) * 7 // bursts of any size
 		}
-		sets := []reading.Set{{Node: "testnode", Source: catalogue.CadvisorLabels, Containers: []reading.Container{
-			{PodUID: pod, Name: "app", ID: id, CPUSeconds: reading.Value{V: counter, At: t0.Add(time.Duration(at * float64(time.Second)))}}}}}
-		got := of(s.with(30*i, now, sets), "container_cpu_core_used", web)
+		s.clock = sec(30 * i)
+		s.answers.bodies[cadvisorPath] = moved(s.first, at, counter, 0)
+		got := of(s.with(30*i, now, s.kubelet.Read(t.Context(), s.clock, now)), "container_cpu_core_used", web)
 		if i > 0 {
 			if len(got) != 1 {
 				t.Fatalf("interval %d has no rate", i)
 			}
-			sum += got[0] * (at - read[i-1])
+			sum += got[0] * float64(at-read[i-1])
 		}
 	}
 	if math.Abs(sum-counter) > counter/1000 {
@@ -634,15 +633,24 @@ func TestF29ACrashLoopIsNotReady(t *testing.T) {
 // counter's increase.
 func TestF30NoRestartIsLost(t *testing.T) {
 	s := newSite(t)
-	text := func(n int) string {
-		return podText("f30", "p", "", fmt.Sprintf(`"spec":{"nodeName":"testnode","containers":[{"name":"c"}]},"status":{"phase":"Running","containerStatuses":[{"name":"c","restartCount":%d,"state":{"running":{"startedAt":"2026-11-23T20:20:00Z"}}}]}`, n))
+	// The recorded pod that crashes, and crashed eight times by then.
+	crashed := func(n int) objects {
+		all := recordedObjects(t)
+		for _, p := range all["pods"] {
+			if p := p.(map[string]any); p["metadata"].(map[string]any)["name"] == "crash-66d65d58c-4ntx8" {
+				p["status"].(map[string]any)["containerStatuses"].([]any)[0].(map[string]any)["restartCount"] = n
+				return all
+			}
+		}
+		t.Fatal("it is not among the recorded pods")
+		return nil
 	}
 	var got map[string]float64
-	for i, n := range []int{4, 4, 7, 8, 8} { // three at once, one more
-		got = s.tick(30*i, snapshot(t, recordedObjects(t).with(t, "pods", text(n))))
-		one(t, got, float64(n), "pod_restart_total", "namespace=f30")
+	for i, n := range []int{8, 8, 11, 12, 12} { // three at once, one more
+		got = s.tick(30*i, snapshot(t, crashed(n)))
+		one(t, got, float64(n), "pod_restart_total", "pod=crash-66d65d58c-4ntx8")
 	}
-	one(t, got, 4, "workload_pod_restart_total", "namespace=f30")
+	one(t, got, 4, "workload_pod_restart_total", "namespace=e2e", "workload=crash,")
 	m, _ := catalogue.Get(catalogue.PodRestarts)
 	if m.Alert.Statistic != catalogue.Increase || m.Alert.Need != 1 {
 		t.Errorf("the default alert is %+v, want one that fires when it happened once", m.Alert)
