@@ -6,8 +6,9 @@ import {
   IconClockPause,
   IconInfoCircleFilled,
 } from "@tabler/icons-react";
-import type { ReactNode } from "react";
+import { Fragment, type ReactNode } from "react";
 import { ui as m } from "@/i18n/ui";
+import { humps } from "./cut";
 import classes from "./state.module.css";
 
 /** What an object's state is; the worst first. Colour means one of these and nothing else. */
@@ -45,12 +46,21 @@ export function StateIcon({ state, size = 16, silent = false }: { state: State; 
   );
 }
 
+/** CrashLoopBackOff may be broken where its parts meet: a phone's column has no room for it in one line. */
+const breakable = (word: string): ReactNode =>
+  humps(word).map((part, i) => (
+    <Fragment key={i}>
+      {i > 0 ? <wbr /> : null}
+      {part}
+    </Fragment>
+  ));
+
 /** Icon and word. */
 export function StateLabel({ state, children }: { state: State; children?: ReactNode }) {
   return (
     <span className={classes.label} data-state={state}>
       <StateIcon state={state} silent />
-      <span>{children ?? stateWords[state]}</span>
+      <span>{typeof children === "string" ? breakable(children) : (children ?? stateWords[state])}</span>
     </span>
   );
 }

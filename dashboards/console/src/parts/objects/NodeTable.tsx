@@ -10,7 +10,7 @@ import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { searchIn, parseSort, sortText } from "@/ui/table";
 import { ageColumn, restartsColumn, shareColumn } from "./columns";
-import { NodeLink } from "./links";
+import { NodeCell } from "./links";
 import { nodeReasons, nodeState } from "./model";
 
 interface Props {
@@ -67,7 +67,7 @@ function nodeColumns(cluster: ClusterId, now: number, cpu: SparkStore, mem: Spar
       phoneWidth: "minmax(0, 1fr)",
       wraps: true,
       sort: (n) => n.name,
-      cell: (n) => <NodeLink cluster={cluster} node={n.name} />,
+      cell: (n) => <NodeCell cluster={cluster} node={n.name} />,
     },
     { id: "roles", header: m.columns.roles, width: "minmax(80px, 1fr)", wide: true, sort: (n) => n.roles.join(), cell: (n) => n.roles.join(", ") },
     shareColumn({ id: "cpu", header: m.columns.cpu, unit: m.units.percent, value: (n) => n.cpu_percent, spark: { store: cpu, of: sparkOf } }, { width: "190px", phoneWidth: "64px" }),

@@ -10,7 +10,7 @@ import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { searchIn, parseSort, sortText } from "@/ui/table";
 import { ageColumn, coresColumn, memoryColumn, namespaceColumn, shareColumn } from "./columns";
-import { NodeLink, PodLink, WorkloadLink } from "./links";
+import { NodeCell, PodCell, PodLink, WorkloadLink } from "./links";
 import { podState, podWord, shortPodName } from "./model";
 import classes from "./objects.module.css";
 
@@ -68,22 +68,26 @@ function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore
       width: "minmax(138px, 144px)", // "CrashLoopBackOff"
       sort: (p) => rank(podState(p)),
       cell: (p) => <StateLabel state={podState(p)}>{podWord(p)}</StateLabel>,
-      phoneWidth: "88px",
+      phoneWidth: "92px", // "Container", "Creating"
     },
     {
       id: "name",
       header: m.columns.pod,
       width: "minmax(112px, 3fr)",
       phoneWidth: "minmax(0, 1fr)",
+      wraps: true,
       sort: (p) => p.name,
-      cell: (p) => (
-        <PodLink cluster={cluster} namespace={p.namespace} pod={p.name}>
-          <span title={p.name} className={classes.long}>
-            {p.name}
-          </span>
-          <span className={classes.short}>{of === "workload" ? shortPodName(p.name, p.workload) : p.name}</span>
-        </PodLink>
-      ),
+      cell: (p) =>
+        of === "workload" ? (
+          <PodLink cluster={cluster} namespace={p.namespace} pod={p.name}>
+            <span title={p.name} className={classes.long}>
+              {p.name}
+            </span>
+            <span className={classes.short}>{shortPodName(p.name, p.workload)}</span>
+          </PodLink>
+        ) : (
+          <PodCell cluster={cluster} namespace={p.namespace} pod={p.name} />
+        ),
     },
     ...(of === "node" || of === "cluster" ? [namespaceColumn<Pod>(cluster, "minmax(72px, 1fr)")] : []),
     ...(of === "workload" || of === "service"
@@ -107,13 +111,13 @@ function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore
             width: "minmax(76px, 1fr)",
             wide: true,
             sort: (p: Pod) => p.node,
-            cell: (p: Pod) => (p.node ? <NodeLink cluster={cluster} node={p.node} /> : <span>{m.notScheduled}</span>),
+            cell: (p: Pod) => (p.node ? <NodeCell cluster={cluster} node={p.node} /> : <span>{m.notScheduled}</span>),
           },
         ]),
     coresColumn({ store: cpu, of: sparkOf }, { width: "96px", wide: true }),
-    shareColumn({ id: "cpu_limit", header: m.columns.cpu, unit: m.units.ofLimit, value: (p) => p.cpu_limit_percent }, { width: "100px", phoneWidth: "46px" }),
+    shareColumn({ id: "cpu_limit", header: m.columns.cpu, unit: m.units.ofLimit, value: (p) => p.cpu_limit_percent }, { width: "100px", phoneWidth: "40px" }),
     memoryColumn({ store: mem, of: sparkOf }, "mem", { width: "116px", wide: true }),
-    shareColumn({ id: "mem_limit", header: m.columns.memory, unit: m.units.ofLimit, value: (p) => p.mem_limit_percent }, { width: "100px", phoneWidth: "46px" }),
+    shareColumn({ id: "mem_limit", header: m.columns.memory, unit: m.units.ofLimit, value: (p) => p.mem_limit_percent }, { width: "100px", phoneWidth: "52px" }),
     {
       id: "restarts",
       header: m.columns.restarts,

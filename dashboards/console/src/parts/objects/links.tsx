@@ -2,6 +2,7 @@ import { Link } from "@tanstack/react-router";
 import type { ReactNode } from "react";
 import { objects as m } from "@/i18n/objects";
 import type { ClusterId } from "@/api/keys";
+import { Middle } from "@/ui/Middle";
 
 // Links to objects. The time range goes along by itself: the root route keeps it.
 
@@ -68,5 +69,19 @@ export const PodLink = ({
 }) => (
   <Link to="/clusters/$cluster/namespaces/$ns/pods/$pod" params={{ cluster, ns: namespace, pod }}>
     {children ?? pod}
+  </Link>
+);
+
+// The same for the cells of tables: generated names differ at their ends, so a column that is too narrow cuts them in the middle.
+
+export const NodeCell = ({ cluster, node }: { cluster: ClusterId; node: string }) => (
+  <Link to="/clusters/$cluster/nodes/$node" params={{ cluster, node }} aria-label={node}>
+    <Middle text={node} />
+  </Link>
+);
+
+export const PodCell = ({ cluster, namespace, pod }: { cluster: ClusterId; namespace: string; pod: string }) => (
+  <Link to="/clusters/$cluster/namespaces/$ns/pods/$pod" params={{ cluster, ns: namespace, pod }} aria-label={pod}>
+    <Middle text={pod} />
   </Link>
 );

@@ -1,0 +1,21 @@
+/** A last part longer than this says no more by being kept whole. */
+const longest = 12;
+const least = 6;
+
+/** What is always shown of a name: its last part, as "-x2k4d" of a pod's; "" of a name that is too short to be cut. */
+export function endOf(name: string): string {
+  const at = Math.max(name.lastIndexOf("-"), name.lastIndexOf("."));
+  const end = at >= 0 && name.length - at <= longest ? name.slice(at) : name.slice(-least);
+  // Never between the two halves of a character.
+  const whole = /^[\uDC00-\uDFFF]/.test(end) ? end.slice(1) : end;
+  return name.length < whole.length + least ? "" : whole;
+}
+
+const narrow = /[-.:fijlrtI]/;
+const broad = /[mwMW@]/;
+
+/** About how wide a text is, in the width of a digit: rather too much than too little. */
+export const digitsWide = (text: string): number => Array.from(text).reduce((sum, c) => sum + (narrow.test(c) ? 0.66 : broad.test(c) ? 1.5 : c > "\u00ff" ? 2 : 1.04), 0);
+
+/** A word of Kubernetes in the parts between which it may be broken: CrashLoop, BackOff. */
+export const humps = (word: string): string[] => word.split(/(?<=[a-z])(?=[A-Z])/);
