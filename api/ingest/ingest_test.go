@@ -163,6 +163,47 @@ func TestLogs(t *testing.T) {
 	}
 }
 
+// A body lies in room that is used again: what was stored of one must not change when
+// the next comes.
+func TestBodiesDoNotMix(t *testing.T) {
+	s := &stores{}
+	h, err := New(Options{Logs: s, Inventory: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const bodies = 20
+	for n := range bodies {
+		b := &wire.LogBatch{Sender: "all", ID: fmt.Sprint(n), Groups: []wire.LogGroup{{Stream: wire.LogStream{Stream: "stdout", Pod: fmt.Sprint("pod-", n)}, Lines: []wire.LogLine{
+			{Time: 1_700_000_000_000_000_000, Message: strings.Repeat(fmt.Sprint(n, " "), bodies-n), Fields: wire.FieldsOf(map[string]string{"n": fmt.Sprint("value-", n)})},
+		}}}}
+		raw, err := wire.MarshalLogBatch(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		typ := wire.LogBatchType
+		if n%2 == 1 { // the same as JSON
+			if raw, err = json.Marshal(b); err != nil {
+				t.Fatal(err)
+			}
+			typ = "application/json"
+		}
+		r := as(sender, "POST", wire.PathLogs, compress(raw))
+		r.Header.Set("Content-Type", typ)
+		r.Header.Set("Content-Encoding", "zstd")
+		rec := httptest.NewRecorder()
+		h.ServeLogs(rec, r)
+		if rec.Code != 204 {
+			t.Fatalf("body %d: got %d %s", n, rec.Code, rec.Body)
+		}
+	}
+	for n, b := range s.logs {
+		l := b.Groups[0].Lines[0]
+		if b.ID != fmt.Sprint(n) || b.Groups[0].Stream.Pod != fmt.Sprint("pod-", n) || l.Message != strings.Repeat(fmt.Sprint(n, " "), bodies-n) || l.Fields.Get("n") != fmt.Sprint("value-", n) {
+			t.Errorf("body %d became %+v", n, b)
+		}
+	}
+}
+
 func TestInventoryTellsAMissingBatch(t *testing.T) {
 	s := &stores{}
 	h, err := New(Options{Logs: s, Inventory: s})

@@ -227,7 +227,7 @@ func TestWhatIsInMemoryIsSeen(t *testing.T) {
 		b := writerBatch(load{lines: 30}, n, 0, dayStart())
 		s.fill(to, "a", b)
 		s.lib.MustAddRows(to.lib)
-		to.release()
+		s.release(to)
 		_, newest := span(b)
 		days[partitionOf(newest)] = struct{}{}
 	}

@@ -141,6 +141,7 @@ type Store struct {
 	broken         atomic.Pointer[error] // why nothing can be written until a restart
 	durableStreams uint64                // owned by the committer: streams known to be in files
 
+	spare     spareRows
 	senders   senders
 	positions positions
 	tenants   tenants

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 	"go.uber.org/goleak"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -180,6 +181,34 @@ func TestTooMuchWaiting(t *testing.T) {
 	appendOK(t, s, "a", batch("1", dayStart(), "x"))
 	if n := s.waiting.Load(); n != 0 {
 		t.Errorf("%d bytes still wait", n)
+	}
+}
+
+func TestSpareRows(t *testing.T) {
+	var s spareRows
+	if s.take() != nil {
+		t.Fatal("there is room before there was a batch")
+	}
+	first, second := logstorage.GetLogRows(nil, nil, nil, nil, ""), logstorage.GetLogRows(nil, nil, nil, nil, "")
+	first.MustAdd(logstorage.TenantID{}, 1, []logstorage.Field{{Name: "_msg", Value: "x"}}, 0)
+	if s.keep(&rowsTaken{lib: first, fields: maxSpareFields + 1}) {
+		t.Error("the room of a batch without measure is kept")
+	}
+	if !s.keep(&rowsTaken{lib: first, fields: 1}) || s.keep(&rowsTaken{lib: second, fields: 1}) {
+		t.Error("not the room of one batch is kept")
+	}
+	if got := s.take(); got != first || got.RowsCount() != 0 {
+		t.Errorf("got %p with %d rows, want %p, empty", got, got.RowsCount(), first)
+	}
+	if s.take() != nil {
+		t.Error("the same room is given twice")
+	}
+	s.keep(&rowsTaken{lib: first, fields: 1})
+	if s.expire(); s.rows == nil {
+		t.Error("room is let go that was just used")
+	}
+	if s.expire(); s.rows != nil {
+		t.Error("room is kept that nobody uses")
 	}
 }
 

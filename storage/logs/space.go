@@ -43,7 +43,8 @@ type space struct {
 	reserved   atomic.Bool
 }
 
-// watch keeps the reserve and probes the disk until the store closes.
+// watch keeps the reserve and probes the disk until the store closes. It also lets go of
+// room that no batch needs.
 func (s *Store) watch() {
 	defer close(s.watched)
 	tick := time.NewTicker(watchEvery)
@@ -54,6 +55,7 @@ func (s *Store) watch() {
 		if now := time.Now(); now.Sub(probed) >= probeEvery {
 			probed = now
 			s.probe()
+			s.spare.expire()
 		}
 		select {
 		case <-s.closing.Done():
