@@ -10,9 +10,10 @@ import (
 
 // Bounds of a batch, below those of the wire so that its encoding and the lines
 // that tell of drops fit, too. Who catches up sends a few large ones: the server
-// makes a file of each.
+// makes a file of each, and merges them; with batches of 20,000 lines that cost it a
+// tenth more.
 const (
-	batchLines = 20_000
+	batchLines = 32_000
 	batchBytes = 8 << 20
 	groupLines = 16 // for which a group has room at once
 )

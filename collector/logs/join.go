@@ -304,10 +304,28 @@ func opens(line string) trace {
 	if isRubyFrame(line) {
 		return traceRuby
 	}
-	if strings.Contains(line, ": panic serving ") {
+	if servesPanic(line) {
 		return traceGoPanic
 	}
 	return tracePlain
+}
+
+// servesPanic recognises "2026/11/23 10:00:00 http: panic serving 10.0.0.1:4711: text".
+// It looks for the text's rarest letter: each line is asked, and looking for the whole
+// took a long one as much time as all else about a line's beginning.
+func servesPanic(line string) bool {
+	const text, before = ": panic serving ", len(": panic ser")
+	for from := before; from < len(line); {
+		i := strings.IndexByte(line[from:], 'v')
+		if i < 0 {
+			return false
+		}
+		if from += i; strings.HasPrefix(line[from-before:], text) {
+			return true
+		}
+		from++
+	}
+	return false
 }
 
 // reports says whether a line is one that a trace may follow.

@@ -68,6 +68,18 @@ func TestJoinLanguages(t *testing.T) {
 	}
 }
 
+func TestServesPanic(t *testing.T) {
+	const text = ": panic serving "
+	for _, line := range []string{
+		"2026/11/23 10:00:00 http: panic serving 10.0.0.1:4711: boom", text, text[1:], text[:len(text)-1], "v", "vvvv: panic serving v", ": panic serv", "a very vivid: panic servant",
+		"vvvvvvvvvvvvvv: panic ser: panic serving ", ": panic servin: panic serving", "no such thing", "",
+	} {
+		if got, want := servesPanic(line), strings.Contains(line, text); got != want {
+			t.Errorf("%q: %v, want %v", line, got, want)
+		}
+	}
+}
+
 func TestJoinByAnnotation(t *testing.T) {
 	id := Container{Container: "app"}
 	lines := []string{"# one", "a", "{}", "", "# two", "  b"}
