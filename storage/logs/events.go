@@ -3,15 +3,18 @@ package logs
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // A collector that takes over from another, or lost its folder, lists the events
 // of the last hour anew: other batches, but the same events. So events are told
-// by their uid and count, too.
+// by their uid and count, too. Of a series that went on meanwhile it does not know how
+// many are new; what is stored of the series knows.
 
 const (
 	fieldUID   = "uid"
@@ -19,6 +22,9 @@ const (
 	// recentEvents is how many events of a sender are remembered at least, for
 	// those that no query sees yet.
 	recentEvents = 8_192
+	// seriesGap is how long ago the line before of a series is looked for: API servers keep
+	// an event for an hour after its last change by default.
+	seriesGap = int64(time.Hour)
 )
 
 type eventKey struct{ uid, count string }
@@ -40,6 +46,9 @@ func (s *Store) newEvents(ctx context.Context, sd *sender, cluster string, b *wi
 		for _, l := range g.Lines {
 			if k, ok := eventOf(g.Stream, l); ok {
 				keys = append(keys, k)
+				if goesOn(l, k) > 0 {
+					oldest = min(oldest, l.Time-seriesGap)
+				}
 			}
 		}
 	}
@@ -53,10 +62,14 @@ func (s *Store) newEvents(ctx context.Context, sd *sender, cluster string, b *wi
 		}
 		in.WriteString(strconv.Quote(k.uid))
 	}
-	known := map[eventKey]bool{}
-	text := fmt.Sprintf("{%s=%q} %s:in(%s) | fields %s, %s", wire.FieldStream, wire.StreamEvents, fieldUID, in.String(), fieldUID, fieldCount)
+	known, before := map[eventKey]bool{}, map[string][]told{}
+	text := fmt.Sprintf("{%s=%q} %s:in(%s) | fields _time, %s, %s", wire.FieldStream, wire.StreamEvents, fieldUID, in.String(), fieldUID, fieldCount)
 	if err := s.ask(ctx, cluster, text, oldest, newest, func(r Row) {
-		known[eventKey{strings.Clone(r.Get(fieldUID)), strings.Clone(r.Get(fieldCount))}] = true
+		k := eventKey{strings.Clone(r.Get(fieldUID)), strings.Clone(r.Get(fieldCount))}
+		known[k] = true
+		if n, err := strconv.ParseInt(k.count, 10, 64); err == nil {
+			before[k.uid] = append(before[k.uid], told{n, strings.Clone(r.Get("_time"))})
+		}
 	}); err != nil {
 		return nil, nil, fmt.Errorf("read back events: %w", err)
 	}
@@ -73,6 +86,7 @@ func (s *Store) newEvents(ctx context.Context, sd *sender, cluster string, b *wi
 			if ok {
 				known[k] = true
 				keys = append(keys, k)
+				l.Fields = unfold(l, k, before[k.uid])
 			}
 			left.Lines = append(left.Lines, l)
 		}
@@ -81,6 +95,37 @@ func (s *Store) newEvents(ctx context.Context, sd *sender, cluster string, b *wi
 		}
 	}
 	return out, keys, nil
+}
+
+// told is what a stored line of a series says.
+type told struct {
+	count int64
+	at    string
+}
+
+// goesOn gives the count of an event that occurred before, when its line does not say
+// how many occurrences it stands for; else 0.
+func goesOn(l wire.LogLine, k eventKey) int64 {
+	n, err := strconv.ParseInt(k.count, 10, 64)
+	if err != nil || n <= 1 || l.Fields.Get(wire.FieldOccurrences) != "" {
+		return 0
+	}
+	return n
+}
+
+// unfold gives the fields of an event's line, with how many occurrences it stands for
+// where the line does not say so and what is stored of the series does.
+func unfold(l wire.LogLine, k eventKey, before []told) wire.LogFields {
+	n, last := goesOn(l, k), told{}
+	for _, b := range before {
+		if b.count < n && b.count > last.count {
+			last = b
+		}
+	}
+	if last.count == 0 || n-last.count <= 1 {
+		return l.Fields
+	}
+	return append(slices.Clone(l.Fields), wire.LogField{Name: wire.FieldOccurrences, Value: strconv.FormatInt(n-last.count, 10)}, wire.LogField{Name: "since", Value: last.at})
 }
 
 // noteEventsLocked remembers events that were added.

@@ -3,6 +3,7 @@ package logstest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -180,6 +181,42 @@ func (f fixture) eventsAreStoredOnceWhoeverSendsThem(t *testing.T) {
 	appendOK(t, s, "c1", b)
 	if n := count(t, s, "c1"); n != 8 {
 		t.Errorf("%d rows, want the two lines, too", n)
+	}
+}
+
+// A collector that does not know how much of a series is new says nothing of it; what is
+// stored of the series says it.
+func (f fixture) eventsGoOn(t *testing.T) {
+	open := f.engine(t)
+	at := dayStart().Add(2 * time.Hour)
+	s := open()
+	line := func(id string, ago time.Duration, uid, n string, more ...wire.LogField) {
+		t.Helper()
+		b := events(id, at.Add(-ago), uid)
+		b.Groups[0].Lines[0].Fields = append(wire.LogFields{{Name: "uid", Value: uid}, {Name: "count", Value: n}}, more...)
+		appendOK(t, s, "c1", b)
+	}
+	line("a", 50*time.Minute, "known", "3")
+	line("b", 40*time.Minute, "known", "10")
+	line("c", 0, "known", "25")
+	line("d", 40*time.Minute, "next", "7")
+	line("e", 0, "next", "8")
+	line("f", 0, "unknown", "100")
+	line("g", 40*time.Minute, "said", "2")
+	line("h", 0, "said", "9", wire.LogField{Name: wire.FieldOccurrences, Value: "5"})
+	line("i", 90*time.Minute, "long ago", "2")
+	line("j", 0, "long ago", "9")
+	line("k", 0, "odd", "many")
+	got := map[string]string{}
+	for _, r := range rows(t, s, logs.Query{Text: fmt.Sprintf("_time:>=%s | fields uid, occurrences, since", at.Format(time.RFC3339Nano)), Clusters: []string{"c1"}}) {
+		got[r.Get("uid")] = r.Get(wire.FieldOccurrences) + " " + r.Get("since")
+	}
+	want := map[string]string{"known": "15 " + at.Add(-40*time.Minute).Format(time.RFC3339Nano), "next": " ", "unknown": " ", "said": "5 ", "long ago": " ", "odd": " "}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if n := count(t, s, "c1"); n != 11 {
+		t.Errorf("%d events, want 11", n)
 	}
 }
 

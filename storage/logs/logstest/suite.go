@@ -28,6 +28,7 @@ func Run(t *testing.T, engine Engine, soon time.Duration) {
 	t.Run("field bounds", f.fieldBounds)
 	t.Run("hostile lines", f.hostileLines)
 	t.Run("events are stored once whoever sends them", f.eventsAreStoredOnceWhoeverSendsThem)
+	t.Run("events go on", f.eventsGoOn)
 	t.Run("events not committed yet", f.eventsNotCommittedYet)
 	t.Run("positions are kept with the lines", f.positionsAreKeptWithTheLines)
 	t.Run("positions of two at once", f.positionsOfTwoAtOnce)
