@@ -63,6 +63,10 @@ var measurements = []measurement{
 	{Name: "scale_100", Asked: true, Measure: serverScale(100)},
 	{Name: "scale_1000", Asked: true, Measure: serverScale(1000)},
 	{Name: "scale_5000", Asked: true, Measure: serverScale(5000)},
+	{Name: "live_1000", Asked: true, Measure: serverLive(live{name: "live_1000", nodes: 1000, interval: time.Minute})},
+	{Name: "live_5000", Asked: true, Measure: serverLive(live{name: "live_5000", nodes: 5000, interval: time.Minute})},
+	{Name: "live_whole_1000", Asked: true, Measure: serverLive(live{name: "live_whole_1000", nodes: 1000, interval: 30 * time.Second, whole: true})},
+	{Name: "live_whole_5000", Asked: true, Measure: serverLive(live{name: "live_whole_5000", nodes: 5000, interval: 30 * time.Second, whole: true})},
 	{Name: "store_queries", Asked: true, Measure: storeQueries},
 	{Name: "outbox_drain", Measure: outboxDrain},
 	{Name: "kills_50000", Asked: true, Measure: kills(50_000, 200)},
@@ -87,6 +91,8 @@ type bench struct {
 	nodes     int           // of a long history
 
 	kills int // of outbox_kills
+
+	liveFor time.Duration // that live_* last
 
 	peerNodes int           // of store_peers
 	peerFor   time.Duration // that its stream lasts
@@ -116,6 +122,7 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each comparison")
 	flag.IntVar(&b.series, "series", 1_000_000, "series of what measures a large store")
 	flag.IntVar(&b.kills, "kills", 1000, "kills of outbox_kills")
+	flag.DurationVar(&b.liveFor, "live-for", 30*time.Minute, "how long live_* measure in real time, after three intervals")
 	flag.IntVar(&b.nodes, "nodes", 20, "nodes of the cluster whose 90 days are measured: 20 take about 3 GB and half an hour to build, once")
 	flag.IntVar(&b.peerNodes, "peer-nodes", 50, "nodes of store_peers, each with some 900 series")
 	flag.DurationVar(&b.peerFor, "peer-for", 200*time.Minute, "data time of store_peers; Prometheus writes its first block after 3 h")

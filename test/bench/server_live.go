@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/test/testbed"
+)
+
+// livePolicies are on while a live cluster is measured, beside the presets.
+const livePolicies = 1000
+
+// live is a cluster that is measured in real time.
+type live struct {
+	name     string
+	nodes    int
+	interval time.Duration
+	whole    bool // catalogue; otherwise its core
+}
+
+// letters are what the names of a Deployment's pods end in.
+const letters = "bcdfghjklmnpqrstvwxz2456789"
+
+// livePolicy is the n-th policy: most are of pods whose names end in two letters of
+// its own, some five of a thousand of them, so that no two select the same ones.
+func livePolicy(n int) map[string]any {
+	of := []struct {
+		level     catalogue.Level
+		metric    string
+		statistic string
+		period    string
+		bad       float64
+	}{
+		{catalogue.Pod, catalogue.PodCPULimitPercent, "avg", "2m", 99},
+		{catalogue.Pod, catalogue.PodMemLimitPercent, "max", "1m", 99},
+		{catalogue.Pod, catalogue.PodRestarts, "increase", "10m", 3},
+		{catalogue.Pod, catalogue.PodCPU, "avg", "5m", 100},
+		{catalogue.Pod, catalogue.PodMem, "max", "5m", 1 << 40},
+		{catalogue.Node, catalogue.NodeCPUPercent, "avg", "5m", 99.9},
+		{catalogue.Node, catalogue.NodeMemPercent, "avg", "5m", 99.9},
+	}[n%7]
+	name := "*" + string(letters[n/len(letters)%len(letters)]) + string(letters[n%len(letters)])
+	if of.level == catalogue.Node {
+		name = fmt.Sprintf("*%d", n%100)
+	}
+	return map[string]any{
+		"apiVersion": "crowsnest.dev/v1", "kind": "Policy", "metadata": map[string]any{"name": fmt.Sprintf("bench-%d", n)},
+		"spec": map[string]any{
+			"level": of.level, "objects": map[string]any{"names": []string{name}},
+			"conditions": []map[string]any{{"metric": of.metric, "statistic": of.statistic, "period": of.period, "op": ">=", "thresholds": map[string]any{"critical": of.bad}, "need": 2, "of": 3}},
+		},
+	}
+}
+
+// serverLive measures one server in real time, with objects, events, presets and a
+// thousand policies, beside the simulator that sends to it.
+func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
+	return func(ctx context.Context, b *bench) (_ []Result, err error) {
+		var env []string
+		in := ""
+		if l.nodes == 5000 && !l.whole {
+			env = []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", containerMiB*8/10)}
+			in = fmt.Sprintf(", with the memory limit that it sets for itself in a container of %d MiB", containerMiB)
+		}
+		server, tokenFile, p, err := b.startServer(ctx, l.name, env...)
+		if err != nil {
+			return nil, err
+		}
+		defer p.Stop(2 * time.Minute)
+		settings := map[string]any{"interval_seconds": int(l.interval.Seconds()), "logs": false}
+		if !l.whole {
+			settings["families"] = []catalogue.Family{catalogue.CoreFamily}
+		}
+		for n := range livePolicies {
+			if _, err := server.Do(ctx, http.MethodPost, testbed.API+"/policies", livePolicy(n)); err != nil {
+				return nil, err
+			}
+		}
+		simulator, err := testbed.Start(b.dir, l.name+"-simulate", filepath.Join(b.root, "bin/crowsnest"), "simulate", "--nodes", strconv.Itoa(l.nodes),
+			"--pods-per-node", strconv.Itoa(peerPods), "--containers-per-pod", "2", "--churn", strconv.FormatFloat(peerChurn, 'f', -1, 64), "--seed", "1",
+			"--interval", l.interval.String(), "--server", server.URL, "--token-file", tokenFile)
+		if err != nil {
+			return nil, err
+		}
+		defer simulator.Stop(time.Minute)
+		// A cluster can be told something once it has come.
+		err = testbed.Await(ctx, 2*time.Minute, 50*time.Millisecond, func(ctx context.Context) error {
+			_, err := server.Do(ctx, http.MethodPut, testbed.API+"/clusters/"+benchCluster+"/settings", map[string]any{"settings": settings})
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%w\n%s", err, simulator.Tail(10))
+		}
+		settled := func(ctx context.Context) (float64, error) {
+			return metric(ctx, server, `crowsnest_rollup_intervals_total{outcome="complete"}`)
+		}
+		// New series and the first list of objects are not what a server does all day.
+		err = testbed.Await(ctx, 20*time.Minute, time.Second, func(ctx context.Context) error {
+			select {
+			case <-simulator.Done():
+				return fmt.Errorf("the simulator ended\n%s", simulator.Tail(10))
+			case <-p.Done():
+				return fmt.Errorf("the server ended\n%s", p.Tail(10))
+			default:
+			}
+			if n, err := settled(ctx); err != nil || n < 3 {
+				return errors.Join(err, fmt.Errorf("%g intervals are complete", n))
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%w\n%s\n%s", err, p.Tail(10), simulator.Tail(10))
+		}
+		names := []string{
+			`crowsnest_rollup_intervals_total{outcome="complete"}`, `crowsnest_rollup_intervals_total{outcome="deadline"}`, `crowsnest_rollup_intervals_total{outcome="aged"}`,
+			"crowsnest_engine_objects_judged_total", "crowsnest_engine_round_duration_seconds_sum", "crowsnest_engine_round_duration_seconds_count",
+			"crowsnest_engine_arrival_to_commit_seconds_sum", "crowsnest_engine_arrival_to_commit_seconds_count",
+		}
+		figures := func() (all []float64, err error) {
+			all = make([]float64, len(names))
+			for i, name := range names {
+				if all[i], err = metric(ctx, server, name); err != nil {
+					return nil, err
+				}
+			}
+			return all, nil
+		}
+		var usage [2]testbed.Usage // of the server and of the simulator
+		for i, one := range []*testbed.Process{p, simulator} {
+			if usage[i], err = testbed.UsageOf(one.PID()); err != nil {
+				return nil, err
+			}
+		}
+		before, err := figures()
+		if err != nil {
+			return nil, err
+		}
+		stop := watchMemory(ctx, p.PID())
+		began := time.Now()
+		err = pause(ctx, b.liveFor)
+		took := time.Since(began)
+		memory := stop()
+		if err != nil {
+			return nil, err
+		}
+		after, err := figures()
+		if err != nil {
+			return nil, fmt.Errorf("%w\n%s", err, p.Tail(10))
+		}
+		var cores [2]float64
+		for i, one := range []*testbed.Process{p, simulator} {
+			now, err := testbed.UsageOf(one.PID())
+			if err != nil {
+				return nil, err
+			}
+			cores[i] = (now.CPU - usage[i].CPU).Seconds() / took.Seconds()
+		}
+		active, err := metric(ctx, server, "crowsnest_ingest_active_series")
+		if err != nil {
+			return nil, err
+		}
+		firing, err := metric(ctx, server, "crowsnest_engine_firing_alerts")
+		if err != nil {
+			return nil, err
+		}
+		grown := func(i int) float64 { return after[i] - before[i] }
+		families, cpuBar, memoryBar := "Core metrics", "", ""
+		if l.whole {
+			families = "The whole catalogue"
+		}
+		if l.nodes == 5000 {
+			cpuBar, memoryBar = "<= 0.5", fmt.Sprint("<= ", containerMiB)
+			if l.whole {
+				cpuBar, memoryBar = "<= 1.4", fmt.Sprint("<= ", 2*containerMiB)
+			}
+		}
+		note := fmt.Sprintf("%s at %v of %d simulated nodes and %d pods of two containers, 1 %% of them replaced a minute, for %v in real time: %.0f series, objects and events, sums, presets and %d policies with selectors of their own, %.0f judgements a minute, %.0f alerts firing at the end; all of it comes from one sender. "+
+			"A round of the engine took %.2f s, from samples to what they made fire %.2f s on average. The simulator took %.2f cores beside it. %s.",
+			families, l.interval, l.nodes, l.nodes*peerPods, b.liveFor, active, livePolicies, grown(3)/took.Minutes(), firing, grown(4)/max(grown(5), 1), grown(6)/max(grown(7), 1), cores[1], machine())
+		expected := float64(took / l.interval)
+		return []Result{
+			{Name: l.name + "_cpu", Unit: "cores", Ours: cores[0], Bar: cpuBar, Note: note},
+			{Name: l.name + "_memory_peak", Unit: "MiB", Ours: memoryOf(p.PID()).peakMiB, Bar: memoryBar, Note: "The most resident memory since the start" + in + ". " + note},
+			{Name: l.name + "_memory_steady", Unit: "MiB", Ours: meanOfHalf(memory), Note: "Mean resident memory in the second half. " + note},
+			{Name: l.name + "_late", Unit: "intervals", Ours: max(0, expected-1-grown(0)) + grown(1) + grown(2), Bar: "<= 0", Note: fmt.Sprintf("Of %.0f: not complete; one may be on its way at the end. %s", expected, note)},
+		}, nil
+	}
+}
