@@ -24,6 +24,9 @@ type court struct {
 	// they are not asked.
 	firing map[string][]*incident.Alert
 	index  *index
+	// known are the objects that were asked for, of a court that is held once; nil:
+	// each is asked for again.
+	known map[named]known
 	// skew is by how much the wall clock was set since a time; nil: it was not.
 	skew func(since, until time.Time) time.Duration
 }
@@ -147,6 +150,51 @@ func (ct *court) newest(c *compiled, f found, samples [][]evaluate.Sample) time.
 	return out
 }
 
+// named is what values call an object; see objectOf.
+type named struct {
+	level catalogue.Level
+	name  string
+}
+
+// known is what the inventory has by such a name.
+type known struct {
+	listed    bool          // it holds such objects
+	object    object.Object // nil: it is not there
+	container string        // of a pod, at its level
+	workload  *object.Workload
+}
+
+// resolve finds an object by its name. Dozens of policies ask for the same one.
+func (ct *court) resolve(sub subject) known {
+	n := named{sub.level, sub.object}
+	if k, ok := ct.known[n]; ok {
+		return k
+	}
+	key, container, listed := objectKey(sub.level, sub.object)
+	k := known{listed: listed}
+	if listed {
+		if o, ok := ct.inventory.Get(ct.cluster, key); ok {
+			k = ct.know(o, container)
+		}
+	}
+	if ct.known != nil {
+		ct.known[n] = k
+	}
+	return k
+}
+
+// know adds what belongs to an object.
+func (ct *court) know(o object.Object, container string) known {
+	k := known{listed: true, object: o, container: container}
+	switch o := o.(type) {
+	case *object.Workload:
+		k.workload = o
+	case *object.Pod:
+		k.workload, _ = ct.workload(o.Namespace, o.Workload)
+	}
+	return k
+}
+
 // found is what the inventory says of a subject.
 type found struct {
 	object  incident.Object
@@ -169,17 +217,17 @@ func (ct *court) find(c *compiled, sub subject, a *incident.Alert) found {
 	if sub.level == catalogue.Cluster {
 		return f
 	}
-	key, container, ok := objectKey(sub.level, sub.object)
-	if !ok {
+	k := ct.resolve(sub)
+	if !k.listed {
 		ct.unlisted(&f, c, sub)
 		return f
 	}
-	o, exists := ct.inventory.Get(ct.cluster, key)
-	if !exists {
+	if k.object == nil {
 		if info, ok := ct.inventory.Info(ct.cluster); !ok || !info.Synced {
 			f.unknown, f.why = true, "the inventory is not complete: what is not there may exist"
 			return f
 		}
+		key, _, _ := objectKey(sub.level, sub.object)
 		// An expression may be about what Kubernetes does not know. What it knew is
 		// gone, though a range of the expression still reaches its samples.
 		if _, was := ct.inventory.Gone(ct.cluster, key); !was && c.promql() && (a == nil || a.UID == "") {
@@ -189,10 +237,12 @@ func (ct *court) find(c *compiled, sub subject, a *incident.Alert) found {
 		f.gone = ct.goneCause(key, a)
 		return f
 	}
+	o, container := k.object, k.container
 	m := o.GetMeta()
 	f.uid, f.created = m.UID, m.CreatedAt
-	ct.fill(&f, o, container)
+	f.fill(k)
 	if a != nil && a.UID != "" && a.UID != m.UID {
+		key, _, _ := objectKey(sub.level, sub.object)
 		f.gone = ct.goneCause(key, a) // another object has its name now
 		return f
 	}
@@ -226,9 +276,9 @@ func (ct *court) unlisted(f *found, c *compiled, sub subject) {
 }
 
 // fill names the object for people and receivers.
-func (ct *court) fill(f *found, o object.Object, container string) {
-	m := o.GetMeta()
-	switch o := o.(type) {
+func (f *found) fill(k known) {
+	m := k.object.GetMeta()
+	switch o := k.object.(type) {
 	case *object.Node:
 		f.object.Node = m.Name
 	case *object.Namespace:
@@ -237,13 +287,12 @@ func (ct *court) fill(f *found, o object.Object, container string) {
 		f.object.Namespace, f.object.Service = m.Namespace, m.Name
 	case *object.Workload:
 		f.object.Namespace, f.object.WorkloadType, f.object.Workload = m.Namespace, o.Ref.Type, o.Ref.Name
-		f.desired, f.rollout = o.Desired, o.Revision
 	case *object.Pod:
-		f.object.Namespace, f.object.Pod, f.object.Container, f.object.Node = m.Namespace, m.Name, container, o.Node
+		f.object.Namespace, f.object.Pod, f.object.Container, f.object.Node = m.Namespace, m.Name, k.container, o.Node
 		f.object.WorkloadType, f.object.Workload = o.Workload.Type, o.Workload.Name
-		if w, ok := ct.workload(m.Namespace, o.Workload); ok {
-			f.desired, f.rollout = w.Desired, w.Revision
-		}
+	}
+	if w := k.workload; w != nil {
+		f.desired, f.rollout = w.Desired, w.Revision
 	}
 }
 

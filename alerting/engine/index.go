@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 )
@@ -19,10 +22,27 @@ type index struct {
 	ct      *court
 	data    readings
 	metrics map[string]map[trait][]subject
+	sorted  map[string][]subject
+	held    func(*compiled, subject) bool // it was ended by hand, and is to be looked at
 }
 
-func newIndex(ct *court, data readings) *index {
-	return &index{ct: ct, data: data, metrics: map[string]map[trait][]subject{}}
+func newIndex(ct *court, data readings, held func(*compiled, subject) bool) *index {
+	return &index{ct: ct, data: data, metrics: map[string]map[trait][]subject{}, sorted: map[string][]subject{}, held: held}
+}
+
+// selected visits the subjects of a metric that a policy selects, in order, and what
+// is no more or is not the inventory's: whoever judges knows about that.
+func (x *index) selected(c *compiled, metric string, visit func(subject)) {
+	all, ok := x.sorted[metric]
+	if !ok {
+		all = inOrder(slices.AppendSeq(make([]subject, 0, len(x.data.metrics[metric])), maps.Keys(x.data.metrics[metric])))
+		x.sorted[metric] = all
+	}
+	for _, sub := range all {
+		if k := x.ct.resolve(sub); k.object == nil || c.selection.Object(k.object, k.container) || x.held(c, sub) {
+			visit(sub)
+		}
+	}
 }
 
 // each visits the subjects of a metric that may be selected.
@@ -46,8 +66,8 @@ func (x *index) build(metric string) map[trait][]subject {
 			t := trait{kind, value}
 			out[t] = append(out[t], sub)
 		}
-		key, container, ok := objectKey(sub.level, sub.object)
-		if !ok { // one that the inventory does not hold
+		k := x.ct.resolve(sub)
+		if !k.listed { // one that the inventory does not hold
 			l, _ := labelsOf(sub.level, sub.object)
 			names := sub.level.ObjectLabels()
 			add(policy.HintName, l[names[len(names)-1]])
@@ -55,21 +75,20 @@ func (x *index) build(metric string) map[trait][]subject {
 			add(policy.HintWorkload, l["workload_type"]+"/"+l["workload"])
 			continue
 		}
-		o, exists := x.ct.inventory.Get(x.ct.cluster, key)
-		if !exists {
+		if k.object == nil {
 			continue // what is gone is judged only while it fires
 		}
-		m := o.GetMeta()
+		m := k.object.GetMeta()
 		name, namespace, workload := m.Name, m.Namespace, object.WorkloadRef{}
-		switch o := o.(type) {
+		switch o := k.object.(type) {
 		case *object.Namespace:
 			namespace = m.Name
 		case *object.Workload:
 			workload = o.Ref
 		case *object.Pod:
 			workload = o.Workload
-			if container != "" {
-				name = container
+			if k.container != "" {
+				name = k.container
 			}
 		}
 		add(policy.HintName, name)

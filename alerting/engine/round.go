@@ -57,7 +57,9 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	}
 	e.report("read", "read samples", nil)
 	if len(policies) >= indexFrom {
-		ct.index = newIndex(ct, data)
+		ct.index = newIndex(ct, data, func(c *compiled, sub subject) bool {
+			return len(e.muzzled) > 0 && e.muzzled[alertKey{c.ref.ID, r.source.cluster, sub.key()}]
+		})
 	}
 	var changed, quiet []*incident.Alert
 	for _, c := range policies {
@@ -217,7 +219,7 @@ func (e *Engine) court(r round) *court {
 		}
 	}
 	return &court{
-		firing: firing, skew: e.skew,
+		firing: firing, skew: e.skew, known: map[named]known{},
 		inventory: e.opts.Inventory, cluster: r.source.cluster, at: r.at, interval: r.interval,
 		silent: func(place catalogue.Place, node string) bool {
 			return e.silentPlace(r.source.cluster, place, node, r.received)
@@ -257,8 +259,10 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 	}
 	for _, sub := range found {
 		a := firing[sub]
-		if ended, ok := e.ended[alertKey{c.ref.ID, r.source.cluster, sub.key()}]; a == nil && ok && !r.at.After(ended) {
-			continue // nothing older than an end may fire
+		if a == nil && len(e.ended) > 0 {
+			if ended, ok := e.ended[alertKey{c.ref.ID, r.source.cluster, sub.key()}]; ok && !r.at.After(ended) {
+				continue // nothing older than an end may fire
+			}
 		}
 		next, loud := e.judgeOne(ct, r, s, c, sub, a, data, now)
 		if next != nil && a == nil {
@@ -335,6 +339,10 @@ func (c *compiled) subjects(data readings, x *index) []subject {
 			x.each(cond.Metric, c.hint, visit)
 			continue
 		}
+		if x != nil {
+			x.selected(c, cond.Metric, visit)
+			continue
+		}
 		if len(out) == 0 { // there may be a million
 			out = make([]subject, 0, len(data.metrics[cond.Metric]))
 		}
@@ -355,7 +363,10 @@ func inOrder(subjects []subject) []subject {
 // none, and whether people may have to be told.
 func (e *Engine) judgeOne(ct *court, r round, s scope, c *compiled, sub subject, a *incident.Alert, data readings, now time.Time) (next *incident.Alert, loud bool) {
 	e.metrics.judged.Inc()
-	key := alertKey{c.ref.ID, r.source.cluster, sub.key()}
+	var key alertKey
+	if len(e.changes)+len(e.muzzled) > 0 { // hardly ever of a million subjects
+		key = alertKey{c.ref.ID, r.source.cluster, sub.key()}
+	}
 	before := evaluate.State{Changes: e.changes[key]}
 	if a != nil {
 		before = a.State

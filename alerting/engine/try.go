@@ -107,7 +107,7 @@ func (e *Engine) try(ctx context.Context, c *compiled, cluster string, interval 
 		if name := nameOf(o, container); !seen[name] {
 			ct := &court{inventory: e.opts.Inventory, cluster: cluster}
 			f := found{object: incident.Object{Level: c.level, Cluster: cluster}}
-			ct.fill(&f, o, container)
+			f.fill(ct.know(o, container))
 			out.Objects = append(out.Objects, policy.TrialObject{Object: objectMap(f.object), Conditions: []policy.TrialValue{}, Explanation: "it has no value now"})
 		}
 	})
