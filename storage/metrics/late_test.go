@@ -6,12 +6,15 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -207,6 +210,83 @@ func TestLateSamplesThatWereNotLoggedAreNotAcknowledged(t *testing.T) {
 	}
 	if err := db.commit(func() error { failures.Inc(); return nil }); !errors.Is(err, fault.ErrUnavailable) || db.ReadOnly() == nil {
 		t.Errorf("%v, read-only %v", err, db.ReadOnly())
+	}
+}
+
+// A request of many late samples is committed in parts, and kept or taken back whole.
+func TestManyLateSamplesAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	db := still(t, dir)
+	names := make([]labels.Labels, 3*lateAtOnce+7)
+	for i := range names {
+		names[i] = labels.FromStrings(labels.MetricName, "x", "n", strconv.Itoa(i))
+	}
+	write := func(at time.Time, end func(storage.Appender) error) *appender {
+		t.Helper()
+		app := db.Appender(t.Context())
+		for _, lset := range names {
+			if _, err := app.Append(0, lset, at.UnixMilli(), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := end(app); err != nil {
+			t.Fatal(err)
+		}
+		return app.(*appender)
+	}
+	if parts := len(write(t0, storage.Appender.Commit).full); parts != 0 {
+		t.Errorf("samples that are not late are committed in %d parts and one", parts)
+	}
+	if parts := len(write(t0.Add(-time.Hour), storage.Appender.Commit).full); parts != 3 {
+		t.Errorf("late ones are committed in %d parts and one", parts)
+	}
+	write(t0.Add(-2*time.Hour), storage.Appender.Rollback)
+	for where, db := range map[string]*DB{"store": db, "after a kill": still(t, killed(t, dir))} {
+		for at, want := range map[time.Time]int{t0: len(names), t0.Add(-time.Hour): len(names), t0.Add(-2 * time.Hour): 0} {
+			q, err := db.Querier(at.UnixMilli(), at.UnixMilli())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := 0
+			for set := q.Select(t.Context(), false, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "x")); set.Next(); {
+				for it := set.At().Iterator(nil); it.Next() != chunkenc.ValNone; got++ {
+				}
+			}
+			if err := q.Close(); err != nil || got != want {
+				t.Errorf("%s: %d samples at %s, want %d: %v", where, got, at.Format(time.TimeOnly), want, err)
+			}
+		}
+	}
+}
+
+// A late request of a large sender, each of whose series begins a chunk by it.
+func BenchmarkLateCommit(b *testing.B) {
+	db := open(b, Options{CheckEvery: time.Hour, Now: func() time.Time { return t0 }})
+	names := make([]labels.Labels, 10_000)
+	for i := range names {
+		names[i] = labels.FromStrings(labels.MetricName, "x", "n", strconv.Itoa(i))
+	}
+	write := func(at time.Time) {
+		app := db.Appender(b.Context())
+		for _, lset := range names {
+			if _, err := app.Append(0, lset, at.UnixMilli(), 1); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := app.Commit(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	write(t0)
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		write(t0.Add(-20*time.Hour + time.Duration(n)*time.Second))
+		for n++; n%32 != 1; n++ { // the rest of the chunks
+			b.StopTimer()
+			write(t0.Add(-20*time.Hour + time.Duration(n)*time.Second))
+			b.StartTimer()
+		}
 	}
 }
 

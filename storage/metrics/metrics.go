@@ -452,7 +452,7 @@ func (db *DB) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerier, err
 // Appender begins a write. A commit that fails turns the store read-only until
 // a probe succeeds; its error is a fault.ErrUnavailable.
 func (db *DB) Appender(ctx context.Context) storage.Appender {
-	return &appender{Appender: db.tsdb.Appender(ctx), db: db}
+	return &appender{Appender: db.tsdb.Appender(ctx), db: db, ctx: ctx}
 }
 
 // AppenderV2 is Appender by Prometheus' newer interface.
@@ -551,12 +551,22 @@ func (db *DB) introduce(app storage.GetRef, lset labels.Labels, at int64) storag
 	return ref
 }
 
+// lateAtOnce is how many late samples the TSDB commits at a time. It makes a list as
+// long as all series that begin a late chunk in a commit for each of them: of 10,000,
+// a gigabyte.
+const lateAtOnce = 500
+
+// appender is the TSDB's, and another one after so many late samples.
 type appender struct {
 	storage.Appender
-	db *DB
+	db   *DB
+	ctx  context.Context // of all of them
+	full []storage.Appender
+	late int
 }
 
 func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+	a.next(t)
 	if ref == 0 {
 		ref = a.db.introduce(a.Appender.(storage.GetRef), lset, t)
 	}
@@ -564,15 +574,52 @@ func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v 
 }
 
 func (a *appender) AppendHistogram(ref storage.SeriesRef, lset labels.Labels, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
+	a.next(t)
 	if ref == 0 {
 		ref = a.db.introduce(a.Appender.(storage.GetRef), lset, t)
 	}
 	return a.Appender.AppendHistogram(ref, lset, t, h, fh)
 }
 
-var _ storage.GetRef = (*appender)(nil)
+// next goes on with another appender where this one has its share of late samples.
+// Which are, each series would have to say; what is older than the newest sample of
+// all may be.
+func (a *appender) next(t int64) {
+	if t >= a.db.tsdb.Head().MaxTime() {
+		return
+	}
+	if a.late++; a.late > lateAtOnce {
+		a.full, a.late = append(a.full, a.Appender), 1
+		a.Appender = a.db.tsdb.Appender(a.ctx)
+	}
+}
 
-func (a *appender) Commit() error { return a.db.commit(a.Appender.Commit) }
+// Commit commits them in their order, up to one that fails: its samples are sent
+// again, and those before it are known then.
+func (a *appender) Commit() error {
+	return a.db.commit(func() error {
+		all := append(a.full, a.Appender)
+		for i, one := range all {
+			if err := one.Commit(); err != nil {
+				return errors.Join(err, rollback(all[i+1:]))
+			}
+		}
+		return nil
+	})
+}
+
+// Rollback takes all of them back.
+func (a *appender) Rollback() error { return rollback(append(a.full, a.Appender)) }
+
+func rollback(all []storage.Appender) error {
+	var errs []error
+	for _, one := range all {
+		errs = append(errs, one.Rollback())
+	}
+	return errors.Join(errs...)
+}
+
+var _ storage.GetRef = (*appender)(nil)
 
 func (a *appender) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef, labels.Labels) {
 	a.db.series.RLock()
