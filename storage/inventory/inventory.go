@@ -413,9 +413,11 @@ func realNodes(nodes []object.Object) []string {
 	return out
 }
 
-func byName(a, b object.Object) int {
-	ka, kb := object.KeyOf(a), object.KeyOf(b)
-	return cmp.Or(cmp.Compare(ka.Namespace, kb.Namespace), cmp.Compare(ka.Name, kb.Name))
+func byName(a, b object.Object) int { return compareNames(object.KeyOf(a), object.KeyOf(b)) }
+
+// compareNames orders keys of one kind.
+func compareNames(a, b object.Key) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
 func sumOf(body []byte) [16]byte {
@@ -714,26 +716,21 @@ func (c *cluster) forgetLocked(before time.Time) {
 	}
 }
 
-// merge gives a new sorted list: old with the objects put in, nil ones left out.
+// merge gives a new sorted list: old with the objects put in, nil ones left out. A
+// large list is hardly looked at where nothing changed.
 func merge(old []object.Object, objects map[object.Key]object.Object) []object.Object {
-	put := make([]object.Object, 0, len(objects))
-	for _, o := range objects {
-		if o != nil {
-			put = append(put, o)
+	out := make([]object.Object, 0, len(old)+len(objects))
+	for _, key := range slices.SortedFunc(maps.Keys(objects), compareNames) {
+		i, found := slices.BinarySearchFunc(old, key, func(o object.Object, key object.Key) int { return compareNames(object.KeyOf(o), key) })
+		out, old = append(out, old[:i]...), old[i:]
+		if found {
+			old = old[1:]
+		}
+		if o := objects[key]; o != nil {
+			out = append(out, o)
 		}
 	}
-	slices.SortFunc(put, byName)
-	out := make([]object.Object, 0, len(old)+len(put))
-	for _, o := range old {
-		if _, touched := objects[object.KeyOf(o)]; touched {
-			continue
-		}
-		for len(put) > 0 && byName(put[0], o) < 0 {
-			out, put = append(out, put[0]), put[1:]
-		}
-		out = append(out, o)
-	}
-	return append(out, put...)
+	return append(out, old...)
 }
 
 // obtain finds a cluster or makes an empty one.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -508,5 +510,35 @@ func BenchmarkOneChangeAmong10kPods(b *testing.B) {
 	for b.Loop() {
 		n++
 		x.apply(changed(pod("pod-00042", "42", "n-1", phases[n%2])))
+	}
+}
+
+// A list with changes put in is as one that is made anew.
+func TestMergedLists(t *testing.T) {
+	pod := func(n int, node string) *object.Pod {
+		return &object.Pod{Meta: object.Meta{Namespace: fmt.Sprint("n", n%3), Name: fmt.Sprint("p", n)}, Node: node}
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	want := map[object.Key]object.Object{}
+	var list []object.Object
+	for round := range 200 {
+		changes := map[object.Key]object.Object{}
+		for range r.IntN(5) {
+			p := pod(r.IntN(40), fmt.Sprint(round))
+			changes[object.KeyOf(p)] = p
+			want[object.KeyOf(p)] = p
+			if r.IntN(3) == 0 {
+				changes[object.KeyOf(p)] = nil
+				delete(want, object.KeyOf(p))
+			}
+		}
+		before := slices.Clone(list)
+		merged := merge(list, changes)
+		if !slices.Equal(list, before) {
+			t.Fatalf("round %d: readers' list was changed", round)
+		}
+		if list = merged; !slices.Equal(list, slices.SortedFunc(maps.Values(want), byName)) {
+			t.Fatalf("round %d: %d objects, want %d in order", round, len(list), len(want))
+		}
 	}
 }

@@ -333,6 +333,9 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 		if text := s.log.String(); strings.Contains(text, "panic") {
 			t.Fatalf("round %d: %s", round, text)
 		}
+		if (round+1)%10 == 0 {
+			t.Logf("%d kills, %d batches acknowledged, slowest start %v", round+1, len(acked), slowest)
+		}
 	}
 	db, err := metrics.Open(metrics.Options{Dir: dir})
 	if err != nil {
