@@ -1,6 +1,6 @@
 // What operators keep on a server, made and used by clicks only: a target with a preview of its messages,
 // a route, an inhibition, a silence, a maintenance window with its calendar; a message that is sent again;
-// a policy's history; what can be taken from a chart; a board that is exported and imported; a page as home;
+// a policy's history; what can be taken from a chart, and of lines; another time zone; a metric found and asked; a board that is exported and imported; a page as home;
 // incidents taken care of together; a cluster that is added by the command as shown. Fails on any console error.
 //
 //   node e2e/forms.mjs --base http://127.0.0.1:7420 --cluster ID --out DIR [--program bin/crowsnest]
@@ -57,7 +57,7 @@ const receiver = createServer((request, response) => {
 });
 await new Promise((done) => receiver.listen(0, "127.0.0.1", done));
 
-const stories = { told, history, charts, boards, home, together, adding };
+const stories = { told, history, charts, lines, zone, explore, boards, home, together, adding };
 const browser = await launch(args.chromium);
 const failures = [];
 try {
@@ -228,6 +228,60 @@ async function charts(p) {
   await shot(p, "9-compared");
 }
 
+/** Lines of a range, as files. */
+async function lines(p) {
+  const list = p.getByRole("list", { name: "log lines" });
+  await p.goto(`${base}/logs?${new URLSearchParams({ from: "now-10m", to: "now", cluster: args.cluster })}`);
+  await list.getByRole("listitem").first().waitFor();
+  const download = async (item) => {
+    await p.getByRole("button", { name: "Download" }).click();
+    const [file] = await Promise.all([p.waitForEvent("download"), p.getByRole("menuitem", { name: item }).click()]);
+    const path = join(work, file.suggestedFilename());
+    await file.saveAs(path);
+    return { name: file.suggestedFilename(), text: (await readFile(path)).toString() };
+  };
+  const plain = await download("All lines of the range as text");
+  if (!/^logs-.*\.log$/.test(plain.name) || !/^\d{4}-\d\d-\d\dT\S+Z \S+\/\S+\/\S+ /.test(plain.text)) throw new Error(`${plain.name} begins ${plain.text.slice(0, 120)}`);
+  const json = await download("All lines of the range as JSON lines");
+  const rows = json.text.trim().split("\n").map((l) => JSON.parse(l));
+  if (!/^logs-.*\.jsonl$/.test(json.name) || rows.some((r) => r._time === undefined || r._msg === undefined || r.cluster !== args.cluster)) throw new Error(`${json.name} has records without time, text or cluster`);
+}
+
+/** Times in another zone than the browser's, all over the page. */
+async function zone(p) {
+  const list = p.getByRole("list", { name: "log lines" });
+  // Half an hour off whatever zone this machine is in.
+  const range = new URLSearchParams({ from: "now-10m", to: "now", cluster: args.cluster });
+  await p.goto(`${base}/logs?${range}`);
+  const minute = async () => Number(/\d\d:(\d\d):/.exec(await list.getByRole("listitem").first().innerText())?.[1]);
+  await list.getByRole("listitem").first().waitFor();
+  await p.getByRole("button", { name: /^time range/ }).click();
+  const choice = p.getByLabel("Time zone").first();
+  await choice.click();
+  await choice.fill("Adelaide");
+  await Promise.all([p.waitForEvent("load"), p.getByRole("option", { name: "Australia/Adelaide" }).first().click()]);
+  await list.getByRole("listitem").first().waitFor();
+  // The newest line is some minutes old at most.
+  const there = (new Date().getUTCMinutes() + 30) % 60;
+  const old = (there - (await minute()) + 60) % 60;
+  if (!(old <= 11)) throw new Error(`the newest line is of minute ${await minute()}, where it is minute ${there}`);
+  await p.evaluate(() => localStorage.removeItem("crowsnest.zone"));
+}
+
+/** A metric that somebody knows by its words, and a value of one of its labels. */
+async function explore(p) {
+  await p.goto(`${base}/explore`);
+  await p.getByLabel("find a metric").fill("k8s_node_cpu_usage");
+  await p.getByTitle("k8s_node_cpu_usage", { exact: true }).click();
+  await p.getByRole("button", { name: "cluster", exact: true }).click();
+  await p.getByRole("list", { name: /cluster/ }).getByRole("button", { name: args.cluster, exact: true }).click();
+  await until(async () => (await p.locator(".cm-content").first().innerText()).includes(`k8s_node_cpu_usage{cluster="${args.cluster}"}`), "the narrowed metric in the query");
+  await p.getByRole("button", { name: "Show it" }).click();
+  await p.waitForURL((url) => url.searchParams.get("q")?.startsWith("k8s_node_cpu_usage") ?? false);
+  await p.locator("canvas").first().waitFor();
+  await shot(p, "14-explore");
+}
+
 /** A chart that is pinned, and its board on its way to another server and back. */
 async function boards(p) {
   await p.goto(`${base}/clusters/${encodeURIComponent(args.cluster)}`);
@@ -248,6 +302,8 @@ async function boards(p) {
   const [file] = await Promise.all([p.waitForEvent("download"), p.getByRole("button", { name: "Export" }).click()]);
   const path = join(work, "board.json");
   await file.saveAs(path);
+  const board = JSON.parse((await readFile(path)).toString());
+  if (board.kind !== "Board" || board.spec?.title !== name || board.spec.panels.length !== 1) throw new Error(`the board's file is ${JSON.stringify(board).slice(0, 200)}`);
   await p.getByRole("button", { name: "Delete" }).click();
   await p.waitForURL((url) => url.pathname === "/boards");
   const [chooser] = await Promise.all([p.waitForEvent("filechooser"), p.getByRole("button", { name: "Import" }).click()]);

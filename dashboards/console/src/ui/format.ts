@@ -12,12 +12,20 @@ export type Quantity = number | null | undefined;
 
 const isKnown = (v: Quantity): v is number => v !== null && v !== undefined && Number.isFinite(v);
 
-/** Three significant digits, without trailing zeros: 0.00123, 1.23, 12.3, 123, 1,234. */
+const large = ["", "k", "M", "G", "T", "P", "E"] as const;
+/** From here on a number is no longer read digit by digit, and has no room beside an axis. */
+const largeFrom = 1e7;
+
+/** Three significant digits, without trailing zeros: 0.00123, 1.23, 12.3, 123, 1,234; of large ones 28.7 M. */
 export function number(v: Quantity): string {
   if (!isKnown(v)) return unknown;
   const a = Math.abs(v);
   if (a === 0) return "0";
   if (a < 0.0005) return v < 0 ? "−0.000" : "< 0.001";
+  if (a >= largeFrom) {
+    const s = scaled(v, 1000, large);
+    return `${compact(s.value)} ${s.unit}`;
+  }
   const digits = a >= 100 ? 0 : a >= 10 ? 1 : a >= 1 ? 2 : 3;
   return written(v, digits).replace("-", "−");
 }
