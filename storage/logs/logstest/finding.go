@@ -285,7 +285,7 @@ func (f fixture) tailGivesEachLineOnceAndSoon(t *testing.T) {
 			if m != want {
 				t.Errorf("got %q, want %q (so far %v)", m, want, got)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatalf("%q did not come", want)
 		}
 	}

@@ -251,7 +251,7 @@ func (f fixture) deleteCluster(t *testing.T) {
 	if err := s.DeleteCluster(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for count(t, s, "a") != 0 {
 		if time.Now().After(deadline) {
 			t.Fatal("the lines are still there")

@@ -107,8 +107,11 @@ func Counted(t *testing.T, reg prometheus.Gatherer, name, label string) float64 
 }
 
 // dayStart is a time early in the current UTC day, so that a batch of some
-// minutes lies within one day; noon of yesterday, to be safe at any hour.
-func dayStart() time.Time { return time.Now().UTC().Truncate(day).Add(-12 * time.Hour) }
+// minutes lies within one day; noon of yesterday, to be safe at any hour. It is the
+// same throughout, though midnight may pass.
+func dayStart() time.Time { return started.Truncate(day).Add(-12 * time.Hour) }
+
+var started = time.Now().UTC()
 
 // Batch is one of the sender node/n-1, of one container.
 func Batch(id string, at time.Time, messages ...string) *wire.LogBatch {
