@@ -32,6 +32,15 @@ it("is given up with the one who took it", async () => {
   expect(takeEarly("/apis/z", patient())).toBeUndefined();
 });
 
+it("is no answer to a question of much later", () => {
+  vi.stubGlobal("fetch", vi.fn(() => Promise.resolve(new Response("old"))));
+  const now = vi.spyOn(performance, "now").mockReturnValue(1000);
+  askEarly("/apis/w");
+  now.mockReturnValue(17_000);
+  expect(takeEarly("/apis/w", patient())).toBeUndefined();
+  now.mockRestore();
+});
+
 it("is named as the client asks", async () => {
   vi.stubGlobal("location", new URL("http://console.test/"));
   const fetched = vi.fn(() => Promise.resolve(Response.json({ items: [] })));
