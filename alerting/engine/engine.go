@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +42,9 @@ const (
 	// changeGap is the least time between two evaluations for changes of state:
 	// in a large cluster something always changes.
 	changeGap = time.Second
+	// changeShare is how many times as long as judging took the last time the next
+	// evaluation for changes waits, though not longer than the sender's interval is.
+	changeShare = 5
 	// maxWaiting rounds of one sender; beyond that the oldest are overtaken.
 	maxWaiting = 4
 	// slowRound is counted.
@@ -164,8 +168,10 @@ type source struct {
 	at       time.Time // newest time evaluated for it; it never goes back
 	said     time.Time // of a node's lines: up to when it has said that they are complete
 	changeAt time.Time // when changes of it were last evaluated, by our clock
-	first    time.Time // of expressions: all times since were evaluated, or journalled
-	trail    trail
+	// changeTook is how long judging took then.
+	changeTook time.Duration
+	first      time.Time // of expressions: all times since were evaluated, or journalled
+	trail      trail
 }
 
 type sourceKey struct{ cluster, sender string }
@@ -217,6 +223,7 @@ type Engine struct {
 	policies []*compiled
 	byID     map[string]*compiled
 	clusters map[string]meta.ClusterRow
+	rosters  map[string]*roster // by cluster
 	targets  []incident.Target
 	routing  *routing.Set
 	applying []*incident.Alert // by the present commit
@@ -245,7 +252,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		opts: o, log: o.Logger, metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1),
-		byID: map[string]*compiled{}, clusters: map[string]meta.ClusterRow{}, sources: map[sourceKey]*source{},
+		byID: map[string]*compiled{}, clusters: map[string]meta.ClusterRow{}, rosters: map[string]*roster{}, sources: map[sourceKey]*source{},
 		calls: make(chan call), muzzled: map[alertKey]bool{}, routing: &routing.Set{},
 		promql: o.PromQL(newPromQL(o.Logger)), changes: map[alertKey][]time.Time{}, few: map[alertKey]time.Time{},
 		alerts: map[alertKey]*incident.Alert{}, ended: map[alertKey]time.Time{}, savedAt: map[string]time.Time{}, failing: map[string]bool{},
@@ -386,7 +393,8 @@ func (e *Engine) next(now time.Time) (rounds []round, reload bool, wait time.Dur
 	wait = tickEvery
 	for key, r := range e.queue.changes {
 		if s := e.sources[key]; s != nil {
-			if left := changeGap - now.Sub(s.changeAt); left > 0 {
+			gap := max(changeGap, min(changeShare*s.changeTook, s.interval))
+			if left := gap - now.Sub(s.changeAt); left > 0 {
 				wait = min(wait, left)
 				continue
 			}
@@ -596,6 +604,10 @@ func (e *Engine) load(ctx context.Context, now time.Time) error {
 	e.clusters = make(map[string]meta.ClusterRow, len(clusters))
 	for _, c := range clusters {
 		e.clusters[c.ID] = c
+	}
+	maps.DeleteFunc(e.rosters, func(id string, _ *roster) bool { return e.clusters[id].ID == "" })
+	for _, r := range e.rosters {
+		r.forget(e.policies)
 	}
 	e.view.firing(e.alerts)
 	return nil

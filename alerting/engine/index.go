@@ -22,27 +22,56 @@ type index struct {
 	ct      *court
 	data    readings
 	metrics map[string]map[trait][]subject
-	sorted  map[string][]subject
+	sorted  map[string]numbered
+	roster  *roster
 	held    func(*compiled, subject) bool // it was ended by hand, and is to be looked at
 }
 
-func newIndex(ct *court, data readings, held func(*compiled, subject) bool) *index {
-	return &index{ct: ct, data: data, metrics: map[string]map[trait][]subject{}, sorted: map[string][]subject{}, held: held}
+// numbered are the subjects of a metric in order, and the numbers of their objects on
+// the roster; -1 of what is gone or not the inventory's.
+type numbered struct {
+	subjects []subject
+	numbers  []int32
+}
+
+func newIndex(ct *court, data readings, r *roster, held func(*compiled, subject) bool) *index {
+	return &index{ct: ct, data: data, metrics: map[string]map[trait][]subject{}, sorted: map[string]numbered{}, roster: r, held: held}
 }
 
 // selected visits the subjects of a metric that a policy selects, in order, and what
 // is no more or is not the inventory's: whoever judges knows about that.
 func (x *index) selected(c *compiled, metric string, visit func(subject)) {
-	all, ok := x.sorted[metric]
-	if !ok {
-		all = inOrder(slices.AppendSeq(make([]subject, 0, len(x.data.metrics[metric])), maps.Keys(x.data.metrics[metric])))
-		x.sorted[metric] = all
+	all := x.numbered(metric)
+	if c.selection.Everything() {
+		for _, sub := range all.subjects {
+			visit(sub)
+		}
+		return
 	}
-	for _, sub := range all {
-		if k := x.ct.resolve(sub); k.object == nil || c.selection.Object(k.object, k.container) || x.held(c, sub) {
+	picked := x.roster.pick(c)
+	for i, sub := range all.subjects {
+		if n := all.numbers[i]; n < 0 || picked.has(n) || x.held(c, sub) {
 			visit(sub)
 		}
 	}
+}
+
+func (x *index) numbered(metric string) numbered {
+	out, ok := x.sorted[metric]
+	if ok {
+		return out
+	}
+	of := x.data.metrics[metric]
+	out.subjects = inOrder(slices.AppendSeq(make([]subject, 0, len(of)), maps.Keys(of)))
+	out.numbers = make([]int32, len(out.subjects))
+	for i, sub := range out.subjects {
+		out.numbers[i] = -1
+		if k := x.ct.resolve(sub); k.object != nil {
+			out.numbers[i] = x.roster.number(named{sub.level, sub.object}, k)
+		}
+	}
+	x.sorted[metric] = out
+	return out
 }
 
 // each visits the subjects of a metric that may be selected.

@@ -57,7 +57,7 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	}
 	e.report("read", "read samples", nil)
 	if len(policies) >= indexFrom {
-		ct.index = newIndex(ct, data, func(c *compiled, sub subject) bool {
+		ct.index = newIndex(ct, data, e.rosterOf(ct), func(c *compiled, sub subject) bool {
 			return len(e.muzzled) > 0 && e.muzzled[alertKey{c.ref.ID, r.source.cluster, sub.key()}]
 		})
 	}
@@ -71,6 +71,9 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 		if a := e.judgeCount(r, c, selected(e.opts.Inventory, c, r.source.cluster), now); a != nil {
 			changed = append(changed, a)
 		}
+	}
+	if r.trigger == triggerChange {
+		e.sources[r.source].changeTook = e.opts.Now().Sub(now)
 	}
 	began := len(changed) > 0
 	if !e.commit(ctx, now, changed, quiet) {
@@ -206,6 +209,17 @@ func (e *Engine) concerned(r round, s scope) []*compiled {
 		}
 	}
 	return out
+}
+
+// rosterOf gives what is remembered of a cluster's objects.
+func (e *Engine) rosterOf(ct *court) *roster {
+	r := e.rosters[ct.cluster]
+	if r == nil {
+		r = newRoster()
+		e.rosters[ct.cluster] = r
+	}
+	r.clean(func(n named) bool { return ct.resolve(subject{level: n.level, object: n.name}).object != nil })
+	return r
 }
 
 func (e *Engine) clusterLabels(cluster string) map[string]string { return e.clusters[cluster].Labels }

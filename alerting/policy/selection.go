@@ -160,6 +160,13 @@ func (s *Selection) Object(o object.Object, container string) bool {
 	return s.include.all(t) && !s.exclude.any(t)
 }
 
+// Everything tells whether all objects of the level are selected.
+func (s *Selection) Everything() bool { return s.include.none() && s.exclude.none() }
+
+func (m matcher) none() bool {
+	return m.namespaces == nil && m.workloads == nil && m.names == nil && m.selector == nil
+}
+
 // Named tells whether the policy is about an object that is known by its names
 // only. A selector, which asks for labels, selects none of these.
 func (s *Selection) Named(namespace string, workload object.WorkloadRef, name string) bool {
