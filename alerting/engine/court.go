@@ -24,6 +24,7 @@ type court struct {
 	// they are not asked.
 	firing map[string][]*incident.Alert
 	index  *index
+	past   map[string]bool // policies with alerts that ended, or were ended by hand; nil: any may
 	// known are the objects that were asked for, of a court that is held once; nil:
 	// each is asked for again.
 	known map[named]known
@@ -149,6 +150,9 @@ func (ct *court) newest(c *compiled, f found, samples [][]evaluate.Sample) time.
 	}
 	return out
 }
+
+// remembers tells whether a policy may have had alerts that are remembered.
+func (ct *court) remembers(c *compiled) bool { return ct.past == nil || ct.past[c.ref.ID] }
 
 // named is what values call an object; see objectOf.
 type named struct {

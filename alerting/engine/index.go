@@ -1,9 +1,6 @@
 package engine
 
 import (
-	"maps"
-	"slices"
-
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 )
@@ -28,20 +25,26 @@ type index struct {
 }
 
 // numbered are the subjects of a metric in order, and the numbers of their objects on
-// the roster; -1 of what is gone or not the inventory's.
+// the roster; -1 of what is not the inventory's.
 type numbered struct {
 	subjects []subject
 	numbers  []int32
+	gone     []subject // what is gone is judged only while it fires
 }
 
 func newIndex(ct *court, data readings, r *roster, held func(*compiled, subject) bool) *index {
 	return &index{ct: ct, data: data, metrics: map[string]map[trait][]subject{}, sorted: map[string]numbered{}, roster: r, held: held}
 }
 
-// selected visits the subjects of a metric that a policy selects, in order, and what
-// is no more or is not the inventory's: whoever judges knows about that.
+// selected visits the subjects of a metric that a policy selects, and what is not the
+// inventory's: whoever judges knows about that.
 func (x *index) selected(c *compiled, metric string, visit func(subject)) {
 	all := x.numbered(metric)
+	for _, sub := range all.gone {
+		if x.held(c, sub) {
+			visit(sub)
+		}
+	}
 	if c.selection.Everything() {
 		for _, sub := range all.subjects {
 			visit(sub)
@@ -62,11 +65,19 @@ func (x *index) numbered(metric string) numbered {
 		return out
 	}
 	of := x.data.metrics[metric]
-	out.subjects = inOrder(slices.AppendSeq(make([]subject, 0, len(of)), maps.Keys(of)))
+	out.subjects = make([]subject, 0, len(of))
+	for sub := range of {
+		if k := x.ct.resolve(sub); k.listed && k.object == nil {
+			out.gone = append(out.gone, sub)
+			continue
+		}
+		out.subjects = append(out.subjects, sub)
+	}
+	out.subjects = inOrder(out.subjects)
 	out.numbers = make([]int32, len(out.subjects))
 	for i, sub := range out.subjects {
 		out.numbers[i] = -1
-		if k := x.ct.resolve(sub); k.object != nil {
+		if k := x.ct.resolve(sub); k.listed {
 			out.numbers[i] = x.roster.number(named{sub.level, sub.object}, k)
 		}
 	}

@@ -211,6 +211,27 @@ func (e *Engine) concerned(r round, s scope) []*compiled {
 	return out
 }
 
+// past tells which policies had alerts on a cluster that are remembered: of the
+// others nobody need ask, subject by subject.
+func (e *Engine) past(cluster string) map[string]bool {
+	out := map[string]bool{}
+	note := func(key alertKey) {
+		if key.cluster == cluster {
+			out[key.policy] = true
+		}
+	}
+	for key := range e.ended {
+		note(key)
+	}
+	for key := range e.changes {
+		note(key)
+	}
+	for key := range e.muzzled {
+		note(key)
+	}
+	return out
+}
+
 // rosterOf gives what is remembered of a cluster's objects.
 func (e *Engine) rosterOf(ct *court) *roster {
 	r := e.rosters[ct.cluster]
@@ -233,7 +254,7 @@ func (e *Engine) court(r round) *court {
 		}
 	}
 	return &court{
-		firing: firing, skew: e.skew, known: map[named]known{},
+		firing: firing, past: e.past(r.source.cluster), skew: e.skew, known: map[named]known{},
 		inventory: e.opts.Inventory, cluster: r.source.cluster, at: r.at, interval: r.interval,
 		silent: func(place catalogue.Place, node string) bool {
 			return e.silentPlace(r.source.cluster, place, node, r.received)
@@ -271,9 +292,10 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 	if valueless {
 		found = inOrder(found)
 	}
+	past := ct.remembers(c)
 	for _, sub := range found {
 		a := firing[sub]
-		if a == nil && len(e.ended) > 0 {
+		if a == nil && past {
 			if ended, ok := e.ended[alertKey{c.ref.ID, r.source.cluster, sub.key()}]; ok && !r.at.After(ended) {
 				continue // nothing older than an end may fire
 			}
@@ -378,7 +400,7 @@ func inOrder(subjects []subject) []subject {
 func (e *Engine) judgeOne(ct *court, r round, s scope, c *compiled, sub subject, a *incident.Alert, data readings, now time.Time) (next *incident.Alert, loud bool) {
 	e.metrics.judged.Inc()
 	var key alertKey
-	if len(e.changes)+len(e.muzzled) > 0 { // hardly ever of a million subjects
+	if ct.remembers(c) {
 		key = alertKey{c.ref.ID, r.source.cluster, sub.key()}
 	}
 	before := evaluate.State{Changes: e.changes[key]}
