@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,8 +30,8 @@ import (
 type mixed struct {
 	t       *testing.T
 	url     string
+	now     atomic.Int64 // Unix nanoseconds; a source asks while it is locked
 	mu      sync.Mutex
-	now     time.Time
 	others  []string       // virtual nodes whose collectors the server hears
 	asked   map[string]int // by path
 	open    int            // logs that are being read
@@ -40,7 +41,8 @@ type mixed struct {
 }
 
 func newMixed(t *testing.T) *mixed {
-	m := &mixed{t: t, now: time.Date(2026, 11, 23, 20, 30, 0, 0, time.UTC), asked: map[string]int{}, lines: map[string]int{}, marks: map[string]bool{}}
+	m := &mixed{t: t, asked: map[string]int{}, lines: map[string]int{}, marks: map[string]bool{}}
+	m.now.Store(time.Date(2026, 11, 23, 20, 30, 0, 0, time.UTC).UnixNano())
 	srv := httptest.NewServer(http.HandlerFunc(m.serve))
 	t.Cleanup(srv.Close)
 	m.url = srv.URL
@@ -72,8 +74,8 @@ func (m *mixed) pod(name, node string) map[string]any {
 func (m *mixed) serve(w http.ResponseWriter, r *http.Request) {
 	m.mu.Lock()
 	m.asked[r.URL.Path]++
-	now := m.now
 	m.mu.Unlock()
+	now := m.clock()
 	kinds := map[string]string{"pods": "v1 Pod", "nodes": "v1 Node"}
 	w.Header().Set("Content-Type", "application/json")
 	last := path.Base(r.URL.Path)
@@ -155,11 +157,7 @@ func (m *mixed) set(change func()) {
 	change()
 }
 
-func (m *mixed) clock() time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.now
-}
+func (m *mixed) clock() time.Time { return time.Unix(0, m.now.Load()).UTC() }
 
 func (m *mixed) await(what string, ok func() bool) {
 	m.t.Helper()
@@ -194,7 +192,7 @@ func TestVirtualNodesBesideNodeCollectors(t *testing.T) {
 	computer := compute.New(compute.Options{Role: wire.RoleCluster, Sender: "cluster", Interval: 30 * time.Second})
 	// interval gives the pods whose usage is told, and whether a series of it ends.
 	interval := func() (pods []string, ended bool) {
-		m.set(func() { m.now = m.now.Add(30 * time.Second) })
+		m.now.Add(int64(30 * time.Second))
 		var sets []reading.Set
 		for _, r := range o.World.Readings {
 			sets = append(sets, r.Read(ctx, m.clock(), &now)...)
@@ -268,7 +266,8 @@ func TestLogsOfVirtualNodesBesideNodeCollectors(t *testing.T) {
 	m.await("the virtual node's lines", func() bool { return m.lines["job"] == 3 && m.open == 1 })
 	nodes := o.World.Readings[0].(virtualReadings).virtualNodes
 	hear := func(others ...string) {
-		m.set(func() { m.now, m.others = m.now.Add(30*time.Second), others })
+		m.now.Add(int64(30 * time.Second))
+		m.set(func() { m.others = others })
 		nodes.refresh(ctx)
 	}
 	hear("v1")
