@@ -22,9 +22,9 @@ type court struct {
 	silent func(place catalogue.Place, node string) bool
 	// firing are the cluster's alerts by policy, and index finds subjects; nil:
 	// they are not asked.
-	firing map[string][]*incident.Alert
-	index  *index
-	past   map[string]bool // policies with alerts that ended, or were ended by hand; nil: any may
+	firing     map[string][]*incident.Alert
+	index      *index
+	remembered map[string]bool // policies with alerts that ended, or were ended by hand; nil: any may
 	// known are the objects that were asked for, of a court that is held once; nil:
 	// each is asked for again.
 	known map[named]known
@@ -152,7 +152,7 @@ func (ct *court) newest(c *compiled, f found, samples [][]evaluate.Sample) time.
 }
 
 // remembers tells whether a policy may have had alerts that are remembered.
-func (ct *court) remembers(c *compiled) bool { return ct.past == nil || ct.past[c.ref.ID] }
+func (ct *court) remembers(c *compiled) bool { return ct.remembered == nil || ct.remembered[c.ref.ID] }
 
 // named is what values call an object; see objectOf.
 type named struct {

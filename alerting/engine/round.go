@@ -211,9 +211,9 @@ func (e *Engine) concerned(r round, s scope) []*compiled {
 	return out
 }
 
-// past tells which policies had alerts on a cluster that are remembered: of the
+// remembered tells which policies had alerts on a cluster that are remembered: of the
 // others nobody need ask, subject by subject.
-func (e *Engine) past(cluster string) map[string]bool {
+func (e *Engine) remembered(cluster string) map[string]bool {
 	out := map[string]bool{}
 	note := func(key alertKey) {
 		if key.cluster == cluster {
@@ -254,7 +254,7 @@ func (e *Engine) court(r round) *court {
 		}
 	}
 	return &court{
-		firing: firing, past: e.past(r.source.cluster), skew: e.skew, known: map[named]known{},
+		firing: firing, remembered: e.remembered(r.source.cluster), skew: e.skew, known: map[named]known{},
 		inventory: e.opts.Inventory, cluster: r.source.cluster, at: r.at, interval: r.interval,
 		silent: func(place catalogue.Place, node string) bool {
 			return e.silentPlace(r.source.cluster, place, node, r.received)
@@ -292,10 +292,10 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 	if valueless {
 		found = inOrder(found)
 	}
-	past := ct.remembers(c)
+	remembers := ct.remembers(c)
 	for _, sub := range found {
 		a := firing[sub]
-		if a == nil && past {
+		if a == nil && remembers {
 			if ended, ok := e.ended[alertKey{c.ref.ID, r.source.cluster, sub.key()}]; ok && !r.at.After(ended) {
 				continue // nothing older than an end may fire
 			}
