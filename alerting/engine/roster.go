@@ -73,15 +73,22 @@ func (r *roster) pick(c *compiled) *pick {
 		p = &pick{}
 		r.picks[c] = p
 	}
-	for ; p.asked < len(r.members); p.asked++ {
-		if p.asked%64 == 0 {
-			p.bits = append(p.bits, 0)
-		}
-		if m := &r.members[p.asked]; m.level == c.level && m.object != nil && c.selection.Object(m.object, m.container) {
-			p.bits[p.asked/64] |= 1 << (p.asked % 64)
-		}
+	for p.asked < len(r.members) {
+		m := &r.members[p.asked]
+		p.add(m.level == c.level && m.object != nil && c.selection.Object(m.object, m.container))
 	}
 	return p
+}
+
+// add notes the answer about the next member.
+func (p *pick) add(selected bool) {
+	if p.asked%64 == 0 {
+		p.bits = append(p.bits, 0)
+	}
+	if selected {
+		p.bits[p.asked/64] |= 1 << (p.asked % 64)
+	}
+	p.asked++
 }
 
 func (p *pick) has(number int32) bool { return p.bits[number/64]&(1<<(number%64)) != 0 }
@@ -111,21 +118,12 @@ func (r *roster) clean(there func(named) bool) {
 			delete(r.numbers, m.named)
 			continue
 		}
-		num := len(kept)
+		r.numbers[m.named] = int32(len(kept))
 		kept = append(kept, m)
-		r.numbers[m.named] = int32(num)
 		for c, p := range picks {
-			before := r.picks[c]
-			if old >= before.asked {
-				continue
+			if before := r.picks[c]; old < before.asked {
+				p.add(before.has(int32(old)))
 			}
-			if num%64 == 0 {
-				p.bits = append(p.bits, 0)
-			}
-			if before.has(int32(old)) {
-				p.bits[num/64] |= 1 << (num % 64)
-			}
-			p.asked = num + 1
 		}
 	}
 	r.members, r.kept, r.picks = kept, len(kept), picks

@@ -62,6 +62,13 @@ func (m *mixed) openWorld() *Opened {
 	return o
 }
 
+// run runs something until the test is over.
+func (m *mixed) run(f func(ctx context.Context)) {
+	var running sync.WaitGroup
+	running.Go(func() { f(m.t.Context()) })
+	m.t.Cleanup(running.Wait)
+}
+
 func (m *mixed) pod(name, node string) map[string]any {
 	return map[string]any{
 		"metadata": map[string]any{"namespace": "shop", "name": name, "uid": "uid-" + name, "creationTimestamp": "2026-11-23T20:00:00Z"},
@@ -181,11 +188,7 @@ func (m *mixed) await(what string, ok func() bool) {
 func TestVirtualNodesBesideNodeCollectors(t *testing.T) {
 	m := newMixed(t)
 	o := m.openWorld()
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() { _ = o.World.State.Run(ctx) })
+	m.run(func(ctx context.Context) { _ = o.World.State.Run(ctx) })
 	m.await("pods and nodes", func() bool { return o.World.State.Snapshot().Synced })
 	now := *o.World.State.Snapshot()
 
@@ -195,7 +198,7 @@ func TestVirtualNodesBesideNodeCollectors(t *testing.T) {
 		m.now.Add(int64(30 * time.Second))
 		var sets []reading.Set
 		for _, r := range o.World.Readings {
-			sets = append(sets, r.Read(ctx, m.clock(), &now)...)
+			sets = append(sets, r.Read(t.Context(), m.clock(), &now)...)
 		}
 		for _, s := range computer.Interval(m.clock(), sets, &now) {
 			if s.Metric == catalogue.PodMem || s.Metric == catalogue.PodCPU {
@@ -252,12 +255,8 @@ func TestVirtualNodesBesideNodeCollectors(t *testing.T) {
 func TestLogsOfVirtualNodesBesideNodeCollectors(t *testing.T) {
 	m := newMixed(t)
 	o := m.openWorld()
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() { _ = o.World.State.Run(ctx) })
-	wg.Go(func() {
+	m.run(func(ctx context.Context) { _ = o.World.State.Run(ctx) })
+	m.run(func(ctx context.Context) {
 		if err := o.World.Logs[0].Run(ctx, m); err != nil {
 			t.Errorf("Run: %v", err)
 		}
@@ -268,7 +267,7 @@ func TestLogsOfVirtualNodesBesideNodeCollectors(t *testing.T) {
 	hear := func(others ...string) {
 		m.now.Add(int64(30 * time.Second))
 		m.set(func() { m.others = others })
-		nodes.refresh(ctx)
+		nodes.refresh(t.Context())
 	}
 	hear("v1")
 	m.await("its log to be let go", func() bool { return m.open == 0 })
