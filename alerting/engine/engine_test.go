@@ -789,7 +789,7 @@ notify: {targets: [hook]}`)
 		w.engine.Arrived(ingest.Arrival{Cluster: "prod-1", Sender: "cluster", ReceivedAt: at})
 	}
 	w.mu.Lock()
-	w.now = w.now.Add(2 * changeGap) // on a busy machine the last one waits for the gap
+	w.now = w.now.Add(max(2*changeGap, interval)) // on a busy machine the last one waits for the gap, at most an interval
 	w.mu.Unlock()
 	w.engine.poke()
 	got := r.next(t).message

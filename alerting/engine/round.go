@@ -22,7 +22,7 @@ const maxPoints = 60
 // evaluate makes one round: every policy that the arrival concerns, on every
 // object that it can concern.
 func (e *Engine) evaluate(ctx context.Context, r round) {
-	now := e.opts.Now()
+	now, began := e.opts.Now(), time.Now()
 	s, ok := e.admit(&r, now)
 	if !ok {
 		return
@@ -73,9 +73,9 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 		}
 	}
 	if r.trigger == triggerChange {
-		e.sources[r.source].changeTook = e.opts.Now().Sub(now)
+		e.sources[r.source].changeTook = time.Since(began)
 	}
-	began := len(changed) > 0
+	tells := len(changed) > 0
 	if !e.commit(ctx, now, changed, quiet) {
 		return
 	}
@@ -87,7 +87,7 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 		e.metrics.slow.Inc()
 		e.log.Warn("slow evaluation", "cluster", r.source.cluster, "sender", r.source.sender, "policies", len(policies), "took_seconds", took.Seconds())
 	}
-	if began {
+	if tells {
 		e.metrics.delay.Observe(done.Sub(r.received).Seconds())
 	}
 }
