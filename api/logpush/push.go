@@ -145,6 +145,10 @@ func (p *pushed) add(m *metrics, st wire.LogStream, at int64, message string, fi
 		message = message[:n]
 		m.dropped.WithLabelValues(cutLine).Inc()
 	}
+	if v, ok := fields[wire.LagField]; ok { // what a sender calls so is none
+		delete(fields, wire.LagField)
+		fields["log_"+wire.LagField] = v
+	}
 	g := p.groups[st]
 	if g == nil {
 		g = &wire.LogGroup{Stream: st}

@@ -131,7 +131,7 @@ func TestLokiPush(t *testing.T) {
 	if status != http.StatusNoContent {
 		t.Fatalf("%d %s", status, body)
 	}
-	inJSON := fmt.Sprintf(`{"streams":[{"stream":{"namespace":"shop","pod":"cart-2","level":"ERROR"},"values":[["%d","in JSON",{"user":7,"deep":{"a":[1]}}],["","without a time"]]}]}`, t0.UnixNano())
+	inJSON := fmt.Sprintf(`{"streams":[{"stream":{"namespace":"shop","pod":"cart-2","level":"ERROR"},"values":[["%d","in JSON",{"user":7,"lag_ms":5,"deep":{"a":[1]}}],["","without a time"]]}]}`, t0.UnixNano())
 	for range 2 { // the same request again is stored once
 		if status, body, _ := post(t, url+PathLoki, "application/json; charset=utf-8", "", []byte(inJSON)); status != http.StatusNoContent {
 			t.Fatalf("%d %s", status, body)
@@ -142,7 +142,7 @@ func TestLokiPush(t *testing.T) {
 		"first":          {"cluster": "prod", "namespace": "shop", "pod": "cart-1", "container": "app", "node": "n-1", "stream": "stderr", "level": "warn", "app": "cart", "trace_id": "abc", "field.cluster": "forged", "_time": t0.Format(time.RFC3339Nano)},
 		"a day before":   {"pod": "cart-1", "_time": t0.Add(-24 * time.Hour).Format(time.RFC3339Nano)},
 		"no event":       {"stream": "loki", "workload_type": "deployment", "workload": "web"},
-		"in JSON":        {"level": "error", "user": "7", "deep": `{"a":[1]}`, "stream": "loki", "_time": t0.Format(time.RFC3339Nano)},
+		"in JSON":        {"level": "error", "user": "7", "log_lag_ms": "5", "lag_ms": "", "deep": `{"a":[1]}`, "stream": "loki", "_time": t0.Format(time.RFC3339Nano)},
 		"without a time": {"pod": "cart-2"},
 	} {
 		for name, value := range want {

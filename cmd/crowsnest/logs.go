@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // levelOrder is from the least severe on, as the store spells levels.
@@ -38,6 +40,7 @@ type logsFlags struct {
 	limit      *number
 	output     *choice
 	color      *choice
+	ownTime    bool
 }
 
 func newLogs(_ *common) *cobra.Command {
@@ -50,7 +53,8 @@ func newLogs(_ *common) *cobra.Command {
 		Use: "logs [TYPE/NAME] [LOGSQL]", Short: "Search and follow logs, of a workload or by LogsQL", Args: args(cobra.MaximumNArgs(2)),
 		Long: "Search log lines and Kubernetes events, or follow new ones as they come. TYPE is that of a workload (deploy, sts, ds, job, cronjob), pod, node or ns;\n" +
 			"lines of pods that are gone are found as well. The rest is LogsQL.\n" +
-			"Fields: cluster, namespace, pod, container, stream (stdout, stderr, events), workload, node, level, and those of JSON lines.\n\n" + precedence,
+			"Fields: cluster, namespace, pod, container, stream (stdout, stderr, events), workload, node, level, lag_ms, and those of JSON lines. A line's time\n" +
+			"is that of the container's runtime; lag_ms is how many milliseconds the time that a JSON or logfmt line has itself lies before it (lag_ms:>1000).\n\n" + precedence,
 		Example: `  crowsnest logs -n shop deploy/cart -f --since 1h --level error
   crowsnest logs -n shop pod/cart-7c9f -c app --previous  # before its last restart
   crowsnest logs -n shop --grep 'time(d )?out' --around 3 # with the lines around each match
@@ -77,6 +81,7 @@ func newLogs(_ *common) *cobra.Command {
 	f.Var(o.limit, "tail", "the same as --limit")
 	f.VarP(o.output, "output", "o", "text, raw (the message alone) or json (one object a line)")
 	f.Var(o.color, "color", "a colour for each pod: auto (on a terminal, unless NO_COLOR is set), always or never")
+	f.BoolVar(&o.ownTime, "own-time", false, "show the time that a line has itself, where it has one, in place of the runtime's; in text only")
 	return cmd
 }
 
@@ -107,7 +112,7 @@ func (o *logsFlags) run(cmd *cobra.Command, given []string) error {
 		filters = append(filters, instances)
 	}
 	ctx, w := cmd.Context(), cmd.OutOrStdout()
-	show := &printer{w: w, output: o.output.String(), colored: colored(o.color.String(), w)}
+	show := &printer{w: w, output: o.output.String(), ownTime: o.ownTime, colored: colored(o.color.String(), w)}
 	form := url.Values{"query": {text}}
 	if len(filters) > 0 {
 		form.Set("extra_filters", strings.Join(filters, " "))
@@ -410,6 +415,7 @@ type printer struct {
 	w       io.Writer
 	output  string
 	colored bool
+	ownTime bool // lines stand at their own times
 }
 
 func (p *printer) row(r logRow) error {
@@ -449,6 +455,9 @@ func (p *printer) format(row map[string]string) string {
 	}
 	var b strings.Builder
 	if t, err := time.Parse(time.RFC3339Nano, row["_time"]); err == nil {
+		if own, ok := wire.OwnTime(t, row[wire.LagField]); ok && p.ownTime {
+			t = own
+		}
 		b.WriteString(t.UTC().Format("2006-01-02 15:04:05.000"))
 	}
 	if level := row["level"]; level != "" {

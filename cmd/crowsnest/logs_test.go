@@ -114,6 +114,12 @@ func TestLogsOfAWorkload(t *testing.T) {
 	if err != nil || !strings.Contains(out, "\x1b[31mERROR\x1b[0m \x1b[") || !strings.Contains(out, "shop/cart-2/app\x1b[0m: Timed Out") {
 		t.Errorf("colours: %q %v", out, err)
 	}
+	own := &printer{ownTime: true}
+	for lag, want := range map[string]string{"1500": "2026-11-23 09:59:58.623", "-1": "2026-11-23 10:00:00.124", "": "2026-11-23 10:00:00.123"} {
+		if got := own.format(map[string]string{"_time": "2026-11-23T10:00:00.123999999Z", "_msg": "m", wire.LagField: lag}); !strings.HasPrefix(got, want) {
+			t.Errorf("own time by a lag of %q: %q, want %q", lag, got, want)
+		}
+	}
 
 	// A followed workload: the page first, then what comes, each line once.
 	ctx, cancel := context.WithCancel(t.Context())

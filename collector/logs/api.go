@@ -1068,7 +1068,7 @@ func (g *gatherer) flush() {
 	}
 	g.tellDrops()
 	g.a.counts.joined(n)
-	g.a.shaper.each(string(g.text), &g.room, func(message string, fields wire.LogFields) {
+	g.a.shaper.each(string(g.text), g.at, &g.room, func(message string, fields wire.LogFields) {
 		g.chunk.lines = append(g.chunk.lines, apiLine{line: wire.LogLine{Time: g.at, Message: message, Fields: fields}, lines: n, pos: g.pos})
 		n = 0
 	})

@@ -754,7 +754,7 @@ func (r *Files) emit(c *container, b *batch[filePos], stream int, w *pending) in
 	}
 	b.count(c.id, w.join.lines)
 	r.counts.joined(w.join.lines)
-	r.shaper.each(w.whole(), &r.room, func(message string, fields wire.LogFields) {
+	r.shaper.each(w.whole(), w.at, &r.room, func(message string, fields wire.LogFields) {
 		b.add(s, wire.LogLine{Time: w.at, Message: message, Fields: fields})
 	})
 	return w.join.lines

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 func TestParsePiece(t *testing.T) {
@@ -49,6 +51,7 @@ func TestParseTimeAgreesWithTheLibrary(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	type m = map[string]string
+	at := time.Date(2026, 11, 23, 10, 0, 0, 987_654_321, time.UTC).UnixNano()
 	for name, tc := range map[string]struct {
 		text, message string
 		fields        m
@@ -59,11 +62,22 @@ func TestParse(t *testing.T) {
 		"no message":         {`{"a":"b"}`, `{"a":"b"}`, m{"a": "b"}},
 		"empty message":      {`{"msg":"","a":"b"}`, `{"msg":"","a":"b"}`, m{"a": "b"}},
 		"escapes":            {`{"msg":"a\"b\\\n\u00e9\ud83d\ude00\ud800"}`, "a\"b\\\n\u00e9😀\uFFFD", nil},
-		"pino":               {`{"level":50,"time":1795428000123,"msg":"boom"}`, "boom", m{"level": "error", "time": "2026-11-23T10:00:00.123Z"}},
-		"zap":                {`{"level":"info","ts":1795428000.25,"msg":"m"}`, "m", m{"level": "info", "time": "2026-11-23T10:00:00.250Z"}},
-		"nanoseconds":        {`{"time":"2026-11-23T10:00:00.123999999Z","msg":"m"}`, "m", m{"time": "2026-11-23T10:00:00.123Z"}},
-		"tenths":             {`{"time":"2026-11-23T10:00:00.1Z","msg":"m"}`, "m", m{"time": "2026-11-23T10:00:00.100Z"}},
-		"own time with zone": {`{"@timestamp":"2026-11-23T18:00:00+08:00","msg":"m"}`, "m", m{"time": "2026-11-23T10:00:00.000Z"}},
+		"pino":               {`{"level":50,"time":1795428000123,"msg":"boom"}`, "boom", m{"level": "error", "lag_ms": "864"}},
+		"zap":                {`{"level":"info","ts":1795428000.25,"msg":"m"}`, "m", m{"level": "info", "lag_ms": "737"}},
+		"nanoseconds":        {`{"time":"2026-11-23T10:00:00.123999999Z","msg":"m"}`, "m", m{"lag_ms": "864"}},
+		"tenths":             {`{"time":"2026-11-23T10:00:00.1Z","msg":"m"}`, "m", m{"lag_ms": "887"}},
+		"own time with zone": {`{"@timestamp":"2026-11-23T18:00:00+08:00","msg":"m"}`, "m", m{"lag_ms": "987"}},
+		"part of a second":   {`{"ts":1795428000.123,"msg":"m"}`, "m", m{"lag_ms": "864"}},
+		"microseconds":       {`{"ts":1795428000123999,"msg":"m"}`, "m", m{"lag_ms": "864"}},
+		"at once":            {`{"ts":"2026-11-23T10:00:00.987Z","msg":"m"}`, "m", m{"lag_ms": "0"}},
+		"a clock ahead":      {`{"ts":"2026-11-23T10:00:01Z","msg":"m"}`, "m", m{"lag_ms": "-13"}},
+		"a day":              {`{"ts":"2026-11-22T10:00:00.987Z","msg":"m"}`, "m", m{"lag_ms": "86400000"}},
+		"more than a day":    {`{"ts":"2026-11-22T10:00:00.986Z","msg":"m"}`, "m", m{"time": "2026-11-22T10:00:00.986Z"}},
+		"2099":               {`{"ts":"2099-01-01T00:00:00+08:00","msg":"m"}`, "m", m{"time": "2098-12-31T16:00:00.000Z"}},
+		"1970":               {`{"time":"1970-01-01T00:00:05Z","msg":"m"}`, "m", m{"time": "1970-01-01T00:00:05Z"}},
+		"no time":            {`{"time":"noon","ts":"2026-11-23T10:00:00Z","msg":"m"}`, "m", m{"time": "noon", "ts": "2026-11-23T10:00:00Z"}},
+		"two times":          {`{"ts":"2026-11-23T10:00:00Z","time":"2026-11-23T09:00:00Z","msg":"m"}`, "m", m{"lag_ms": "987", "time": "2026-11-23T09:00:00Z"}},
+		"a lag of its own":   {`{"ts":"2026-11-23T10:00:00Z","msg":"m","lag_ms":5}`, "m", m{"lag_ms": "987", "log_lag_ms": "5"}},
 		"reserved":           {`{"msg":"m","pod":"other","_msg":"x","stream":"s"}`, "m", m{"log_pod": "other", "log_msg": "x", "log_stream": "s"}},
 		"twice":              {`{"msg":"m","a":"1","a":"2"}`, `{"msg":"m","a":"1","a":"2"}`, m{"a": "1"}},
 		"two messages":       {`{"msg":"m","message":"n"}`, "m", m{"message": "n"}},
@@ -71,7 +85,7 @@ func TestParse(t *testing.T) {
 		"more behind":        {`{"msg":"m"} {"x":1}`, `{"msg":"m"} {"x":1}`, nil},
 		"wrong number":       {`{"msg":"m","n":01}`, `{"msg":"m","n":01}`, nil},
 		"level in text":      {`{"msg":"ERROR it broke","a":"b"}`, "ERROR it broke", m{"a": "b", "level": "error"}},
-		"logfmt":             {`time=2026-11-23T10:00:00Z level=error msg="it \"broke\"" n=3 empty=`, `it "broke"`, m{"time": "2026-11-23T10:00:00.000Z", "level": "error", "n": "3", "empty": ""}},
+		"logfmt":             {`time=2026-11-23T10:00:00Z level=error msg="it \"broke\"" n=3 empty=`, `it "broke"`, m{"lag_ms": "987", "level": "error", "n": "3", "empty": ""}},
 		"one pair":           {`a=b`, `a=b`, nil},
 		"not all pairs":      {`a=b c=d and text`, `a=b c=d and text`, nil},
 		"klog":               {`E1123 10:00:00.1 1 x.go:1] msg`, `E1123 10:00:00.1 1 x.go:1] msg`, m{"level": "error"}},
@@ -80,7 +94,7 @@ func TestParse(t *testing.T) {
 		"a word is no level": {`the Error was in information`, `the Error was in information`, nil},
 		"not UTF-8":          {"a\xffb", "a\uFFFDb", nil},
 	} {
-		message, fields := Parse(tc.text)
+		message, fields := Parse(tc.text, at)
 		if message != tc.message || !maps.Equal(fields.Map(), tc.fields) {
 			t.Errorf("%s: got %q %v, want %q %v", name, message, fields, tc.message, tc.fields)
 		}
@@ -101,7 +115,7 @@ func TestParseIsBounded(t *testing.T) {
 		"deep":        `{"msg":"m","a":` + strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 100) + "}",
 		"bomb":        `{"msg":"m","a":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "}",
 	} {
-		message, fields := Parse(text)
+		message, fields := Parse(text, 0)
 		if message != text {
 			t.Errorf("%s: the message is not the whole text but %.50q", name, message)
 		}
@@ -145,13 +159,13 @@ func FuzzParse(f *testing.F) {
 	f.Add(`level=info msg="a b" n=1`)
 	f.Add("ERROR \xff")
 	f.Fuzz(func(t *testing.T, text string) {
-		message, fields := Parse(text)
+		message, fields := Parse(text, 1795428000e9)
 		if !utf8.ValidString(message) {
 			t.Errorf("message %q", message)
 		}
 		checkBounds(t, fields.Map())
 		for k, v := range fields.Map() {
-			if !utf8.ValidString(k) || !utf8.ValidString(v) || reserved(k) {
+			if !utf8.ValidString(k) || !utf8.ValidString(v) || k != wire.LagField && reserved(k) {
 				t.Errorf("field %q = %q", k, v)
 			}
 		}
@@ -172,8 +186,9 @@ func FuzzParse(f *testing.F) {
 
 func BenchmarkParseJSON(b *testing.B) {
 	line := `{"level":"info","ts":"2026-11-23T10:00:00.123Z","msg":"request handled","method":"GET","path":"/api/v1/cart/items","status":200,"duration_ms":12.345,"user_id":48213,"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","bytes":5120}`
+	at := time.Date(2026, 11, 23, 10, 0, 0, 124_000_000, time.UTC).UnixNano()
 	b.ReportAllocs()
 	for b.Loop() {
-		Parse(line)
+		Parse(line, at)
 	}
 }

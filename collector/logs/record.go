@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ const (
 // name gets a prefix.
 func reserved(name string) bool {
 	switch name {
-	case "cluster", "namespace", "pod", "container", "stream", "workload_type", "workload", "node":
+	case "cluster", "namespace", "pod", "container", "stream", "workload_type", "workload", "node", wire.LagField:
 		return true
 	}
 	return strings.HasPrefix(name, "_")
@@ -34,11 +35,13 @@ func reserved(name string) bool {
 // of logfmt becomes fields, its msg or message the message, provided that every
 // other part is kept as a field; else the message is the text as it is. Objects
 // inside are flattened with dots, arrays keep their JSON. The field "level" is
-// one of trace, debug, info, warn, error, fatal, or not there; "time" is the
-// line's own time in RFC 3339, UTC, to the millisecond.
-func Parse(text string) (message string, fields wire.LogFields) {
+// one of trace, debug, info, warn, error, fatal, or not there. at is the record's
+// time in Unix nanoseconds: wire.LagField is how many milliseconds the line's own
+// time lies before it. One that is further off than a day stands in the field
+// "time", in RFC 3339, UTC, to the millisecond.
+func Parse(text string, at int64) (message string, fields wire.LogFields) {
 	room := fieldRoom{free: make([]wire.LogField, 0, maxFields+2)}
-	return room.parse(text)
+	return room.parse(text, at)
 }
 
 // fieldRoom is room for the fields of many lines, made at once. It is not for
@@ -47,9 +50,9 @@ type fieldRoom struct{ free []wire.LogField }
 
 const fieldsAtOnce = 2048
 
-func (r *fieldRoom) parse(text string) (message string, fields wire.LogFields) {
+func (r *fieldRoom) parse(text string, at int64) (message string, fields wire.LogFields) {
 	trimmed := strings.TrimSpace(text)
-	x := extraction{valid: utf8.ValidString(trimmed)}
+	x := extraction{valid: utf8.ValidString(trimmed), at: at}
 	if cap(r.free) < maxFields+2 { // level and time come besides
 		r.free = make([]wire.LogField, 0, fieldsAtOnce)
 	}
@@ -89,20 +92,35 @@ func valid(s string) string {
 type extraction struct {
 	fields     wire.LogFields // has room for maxFields
 	valid      bool           // the line is UTF-8, and so is each part of it
+	at         int64          // the record's time, Unix nanoseconds
 	bytes      int
 	message    string
 	hasMessage bool
 	leveled    bool // there is the field level
-	timed      bool // there is the field time
+	timed      bool // there is the line's own time, or the field time
 	lacking    bool // a part could not be kept as a field
 }
 
-func (x *extraction) reset() { *x = extraction{fields: x.fields[:0], valid: x.valid} }
+func (x *extraction) reset() { *x = extraction{fields: x.fields[:0], valid: x.valid, at: x.at} }
 
 func (x *extraction) put(name, value string) {
 	x.leveled = x.leveled || name == "level"
-	x.timed = x.timed || name == "time"
+	x.timed = x.timed || name == "time" || name == wire.LagField
 	x.fields = append(x.fields, wire.LogField{Name: name, Value: value})
+}
+
+// maxLag is the most that a line's own time may be off for a lag.
+const maxLag = int64(24 * time.Hour / time.Millisecond)
+
+// putOwn keeps a line's own time, in Unix milliseconds, as its distance from the
+// record's. The time itself, which is different in each line, would take a fifth of
+// the disk of JSON lines; most distances are small and alike.
+func (x *extraction) putOwn(own int64) {
+	if lag := x.at/int64(time.Millisecond) - own; lag >= -maxLag && lag <= maxLag {
+		x.put(wire.LagField, strconv.FormatInt(lag, 10))
+		return
+	}
+	x.put("time", time.UnixMilli(own).UTC().Format("2006-01-02T15:04:05.000Z")) // which the store keeps as a number
 }
 
 func (x *extraction) has(name string) bool {
@@ -136,8 +154,8 @@ func (x *extraction) add(name, value string) {
 			return
 		}
 	case "time", "ts", "timestamp", "@timestamp":
-		if t, ok := normalTime(value); ok && !x.timed {
-			x.put("time", t)
+		if own, ok := ownTime(value); ok && !x.timed {
+			x.putOwn(own)
 			return
 		}
 	}
@@ -528,49 +546,33 @@ func guessLevel(s string) string {
 // isLetter takes one comparison: each byte of most lines is asked about.
 func isLetter(c byte) bool { return c|0x20-'a' < 26 }
 
-// ownTime is the form of a line's own time. The store keeps times of just this
-// form as numbers, others as text, which took a fifth of the disk of JSON lines.
-// What is finer than a millisecond is in the time of the record.
-const ownTime = "2006-01-02T15:04:05.000Z"
-
-// normalTime reads RFC 3339 or a number of seconds, milliseconds, microseconds
-// or nanoseconds since 1970, and writes it as ownTime.
-func normalTime(s string) (string, bool) {
+// ownTime reads RFC 3339 or a number of seconds, milliseconds, microseconds or
+// nanoseconds since 1970, to the millisecond. What is finer is in the time of the
+// record.
+func ownTime(s string) (millis int64, ok bool) {
 	if len(s) > 40 || s == "" {
-		return "", false
+		return 0, false
 	}
 	if nanos, ok := parseTime(s); ok {
-		switch {
-		case s[len(s)-1] != 'Z' || len(s) > 20 && len(s) < len(ownTime):
-			return time.Unix(0, nanos).UTC().Format(ownTime), true
-		case len(s) == len(ownTime):
-			return s, true
-		case len(s) == 20:
-			return s[:19] + ".000Z", true
-		}
-		return s[:len(ownTime)-1] + "Z", true
+		return nanos / int64(time.Millisecond), true
 	}
 	if !isNumber(s) {
-		return "", false
+		return 0, false
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil {
-		return "", false
+		return 0, false
 	}
-	sec := 0.0
 	switch { // the years 1973 to 2286 in each unit
 	case f >= 1e8 && f < 1e10:
-		sec = 1
+		whole := math.Floor(f)
+		return int64(whole)*1e3 + int64(math.Round((f-whole)*1e6))/1e3, true // a float knows no finer part
 	case f >= 1e11 && f < 1e13:
-		sec = 1e3
+		return int64(f), true
 	case f >= 1e14 && f < 1e16:
-		sec = 1e6
+		return int64(f / 1e3), true
 	case f >= 1e17 && f < 9e18:
-		sec = 1e9
-	default:
-		return "", false
+		return int64(f / 1e6), true
 	}
-	whole := int64(f / sec)
-	nanos := int64((f - float64(whole)*sec) * (1e9 / sec))
-	return time.Unix(whole, nanos).UTC().Format(ownTime), true
+	return 0, false
 }

@@ -215,24 +215,24 @@ func newShaper(r Rules, m *metrics) (shaper, error) {
 	return shaper{masker, r.Limit.LineBytes, m}, err
 }
 
-// each calls take for the parts of a record, which are several when it is longer
+// each calls take for the parts of a record of that time, which are several when it is longer
 // than a line may be.
-func (s shaper) each(text string, room *fieldRoom, take func(message string, fields wire.LogFields)) {
+func (s shaper) each(text string, at int64, room *fieldRoom, take func(message string, fields wire.LogFields)) {
 	text = s.masker.mask(strings.TrimRight(text, "\n"))
 	if s.limit > 0 && len(text) > s.limit {
 		s.metrics.cut.Inc()
 		whole := len(text)
 		text = cutText(text, min(s.limit, wire.MaxLogLineBytes))[0]
-		message, fields := room.parse(text)
+		message, fields := room.parse(text, at)
 		take(message, append(fields, wire.LogField{Name: "crowsnest_cut_bytes", Value: strconv.Itoa(whole - len(text))}))
 		return
 	}
 	if len(text) <= wire.MaxLogLineBytes {
-		take(room.parse(text))
+		take(room.parse(text, at))
 		return
 	}
 	for _, part := range cutText(text, wire.MaxLogLineBytes) {
-		take(room.parse(part))
+		take(room.parse(part, at))
 	}
 }
 

@@ -272,8 +272,9 @@ func (f *Fleet) linesOf(l *life, rate, a, z float64) []wire.LogLine {
 	sick := l.fault != noFault || l.phase == backOff
 	var out []wire.LogLine
 	add := func(at float64, text string) {
-		m, fields := logs.Parse(text)
-		out = append(out, wire.LogLine{Time: origin.UnixNano() + int64(at*1e9), Message: m, Fields: fields})
+		nanos := origin.UnixNano() + int64(at*1e9)
+		m, fields := logs.Parse(text, nanos)
+		out = append(out, wire.LogLine{Time: nanos, Message: m, Fields: fields})
 	}
 	if s.w.trouble == crashes || l.crashes > 0 {
 		if end := f.ended(l); end >= a && end < z {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -47,7 +48,17 @@ type LogStream struct {
 type LogLine struct {
 	Time    int64     `json:"t"` // Unix nanoseconds
 	Message string    `json:"m"`
-	Fields  LogFields `json:"f,omitempty"` // level, and fields of a JSON or logfmt line
+	Fields  LogFields `json:"f,omitempty"` // level, LagField, and fields of a JSON or logfmt line
+}
+
+// LagField says how many whole milliseconds a line's own time, as its text has it, lies
+// before Time; it is negative when the own time is later.
+const LagField = "lag_ms"
+
+// OwnTime gives a line's own time, to the millisecond, by its Time and its LagField.
+func OwnTime(at time.Time, lag string) (own time.Time, ok bool) {
+	n, err := strconv.ParseInt(lag, 10, 64)
+	return time.UnixMilli(at.UnixMilli() - n).UTC(), err == nil
 }
 
 // LogField is a named value of a line.

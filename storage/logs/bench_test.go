@@ -20,7 +20,7 @@ func jsonBatch(r *rand.Rand, n, lines int, at time.Time) *wire.LogBatch {
 		for i := range lines / 100 {
 			t := at.Add(time.Duration(i)*time.Second + time.Duration(r.Int64N(int64(time.Second))))
 			g.Lines = append(g.Lines, wire.LogLine{Time: t.UnixNano(), Message: pick("cart", "order", "payment", "stock", "checkout", "session", "coupon", "address", "invoice", "shipment") + " request handled", Fields: wire.LogFields{
-				{Name: "level", Value: pick("info", "info", "info", "info", "info", "info", "debug", "debug", "warn", "error")}, {Name: "time", Value: t.Format("2006-01-02T15:04:05.000Z")},
+				{Name: "level", Value: pick("info", "info", "info", "info", "info", "info", "debug", "debug", "warn", "error")}, {Name: wire.LagField, Value: fmt.Sprint(int(r.ExpFloat64()))},
 				{Name: "method", Value: "GET"}, {Name: "path", Value: pick("/api/v1/cart/items", "/api/v1/orders", "/api/v1/login", "/static/app.js", "/healthz", "/api/v1/search")},
 				{Name: "status", Value: pick("200", "200", "200", "201", "304", "404", "500")}, {Name: "duration_ms", Value: fmt.Sprintf("%.3f", r.ExpFloat64()*20)},
 				{Name: "user_id", Value: fmt.Sprint(10_000 + r.IntN(50_000))}, {Name: "trace_id", Value: fmt.Sprintf("%016x%016x", r.Uint64(), r.Uint64())},

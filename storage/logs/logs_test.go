@@ -152,6 +152,31 @@ func TestAWrongFolderIsSaidPlainly(t *testing.T) {
 	}
 }
 
+// The pipes that the docs name for a line's own time.
+func TestOwnTimeByLogsQL(t *testing.T) {
+	s := open(t, t.TempDir())
+	at := dayStart().Add(123_999_000) // a float of nanoseconds is exact to a quarter of a microsecond
+	b := batch("1", at, "late", "ahead", "none")
+	b.Groups[0].Lines[0].Fields = wire.LogFields{{Name: wire.LagField, Value: "1500"}}
+	b.Groups[0].Lines[1].Fields = wire.LogFields{{Name: wire.LagField, Value: "-1"}}
+	appendOK(t, s, "c", b)
+	got := map[string]string{}
+	for _, r := range rows(t, s, Query{Text: `lag_ms:* | math (floor(_time / 1e6) - lag_ms) * 1e6 as own | format "<time:own>" as own`}) {
+		got[r.Get("_msg")] = r.Get("own")
+		at, _ := time.Parse(time.RFC3339Nano, r.Get("_time"))
+		own, ok := wire.OwnTime(at, r.Get(wire.LagField))
+		if said, err := time.Parse(time.RFC3339Nano, r.Get("own")); !ok || err != nil || !said.Equal(own) {
+			t.Errorf("%s: own time %q, want %s", r.Get("_msg"), r.Get("own"), own)
+		}
+	}
+	if len(got) != 2 {
+		t.Errorf("lines with an own time: %v", got)
+	}
+	if late := rows(t, s, Query{Text: `lag_ms:>1000`}); len(late) != 1 || late[0].Get("_msg") != "late" {
+		t.Errorf("late lines: %v", late)
+	}
+}
+
 func TestAFullDiskRefusesWrites(t *testing.T) {
 	s := open(t, t.TempDir(), func(o *Options) { o.MinFreeBytes = 1 << 60 })
 	err := s.Append(t.Context(), "a", batch("1", dayStart(), "x"))

@@ -133,6 +133,23 @@ func (f *logFolder) addPod(n int) (path string, err error) {
 
 func podName(n int) string { return "cart-" + strconv.Itoa(n) }
 
+// written is when a runtime has a line that says of itself to be of at: some hundred
+// microseconds later, now and then some milliseconds, seldom up to a second; never
+// before the line that was last.
+func written(r *rand.Rand, at, last time.Time) time.Time {
+	late := r.ExpFloat64() * 300e-6
+	if r.IntN(50) == 0 {
+		late += r.ExpFloat64() * 20e-3
+	}
+	if r.IntN(2000) == 0 {
+		late += r.Float64()
+	}
+	if at = at.Add(time.Duration(late * float64(time.Second))); at.Before(last) {
+		return last
+	}
+	return at
+}
+
 func criLine(at time.Time, text string) string {
 	return at.Format("2006-01-02T15:04:05.000000000Z07:00") + " stdout F " + text + "\n"
 }
@@ -149,10 +166,11 @@ func (f *logFolder) fill(files, perFile int, until time.Time, line func(*rand.Ra
 			return err
 		}
 		w, r := bufio.NewWriterSize(out, 1<<20), rand.New(rand.NewPCG(1, uint64(n)))
-		step := time.Hour / time.Duration(perFile)
+		step, last := time.Hour/time.Duration(perFile), time.Time{}
 		for i := range perFile {
 			at := until.Add(-time.Hour + time.Duration(i)*step + time.Duration(r.Int64N(int64(step))))
-			m, _ := w.WriteString(criLine(at, line(r, at)))
+			last = written(r, at, last)
+			m, _ := w.WriteString(criLine(last, line(r, at)))
 			f.bytes += int64(m)
 			f.lines++
 		}

@@ -153,13 +153,14 @@ func makeScale(ctx context.Context, b *bench, dir string, made *scaleMade) error
 				for pod := n; pod < scaleWorkloads*scalePods; pod += senders {
 					g := wire.LogGroup{Stream: wire.LogStream{Namespace: "ns-" + strconv.Itoa(pod%20), Pod: "cart-" + strconv.Itoa(pod), Container: "app", Stream: "stdout",
 						WorkloadType: "deployment", Workload: "cart-" + strconv.Itoa(pod/scalePods), Node: "n" + strconv.Itoa(n)}}
-					step := length / (scaleLines / parts)
+					step, last := length/(scaleLines/parts), time.Time{}
 					for i := range scaleLines / parts {
 						at := from.Add(time.Duration(i)*step + time.Duration(r.Int64N(int64(step))))
 						text := jsonLine(r, at)
-						bytes[n] += int64(len(criLine(at, text)))
-						message, fields := logs.Parse(strings.Clone(text))
-						g.Lines = append(g.Lines, wire.LogLine{Time: at.UnixNano(), Message: message, Fields: fields})
+						last = written(r, at, last)
+						bytes[n] += int64(len(criLine(last, text)))
+						message, fields := logs.Parse(strings.Clone(text), last.UnixNano())
+						g.Lines = append(g.Lines, wire.LogLine{Time: last.UnixNano(), Message: message, Fields: fields})
 					}
 					batch.Groups = append(batch.Groups, g)
 				}

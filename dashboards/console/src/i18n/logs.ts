@@ -122,6 +122,7 @@ export const logs = messages("logs", {
 
   line: {
     time: "time",
+    ownTime: "own time",
     theLine: "the line",
     around: "Show 50 lines around",
     hideAround: "Hide the lines around",

@@ -115,6 +115,7 @@ export const zh: typeof logs = {
 
   line: {
     time: "时间",
+    ownTime: "行内时间",
     theLine: "此行",
     around: "显示前后 50 行",
     hideAround: "隐藏前后的行",

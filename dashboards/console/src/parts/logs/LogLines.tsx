@@ -9,7 +9,7 @@ import { logs as m } from "@/i18n/logs";
 import { Copy } from "@/ui/Bits";
 import { dateTime, lineTime } from "@/ui/format";
 import classes from "./logs.module.css";
-import { expanded, fields, keyed, levelName, levelOf, message, pieces, policySearch, rowTime } from "./model";
+import { expanded, fields, keyed, levelName, levelOf, message, ownTime, pieces, policySearch, rowTime } from "./model";
 import { useContext } from "./queries";
 import { likeness } from "./terms";
 
@@ -172,6 +172,7 @@ function policyOf(row: Row, like: string): Record<string, string> {
 
 function LineFields({ row, onField }: { row: Row; onField: Props["onField"] }) {
   const like = likeness(message(row));
+  const own = ownTime(row);
   return (
     <div className={classes.fields}>
       <pre className={classes.full}>{expanded(message(row))}</pre>
@@ -191,6 +192,11 @@ function LineFields({ row, onField }: { row: Row; onField: Props["onField"] }) {
             <td>
               <Copy value={`${row._time} ${message(row)}`} what={m.line.theLine} />
             </td>
+          </tr>}
+          {own === undefined ? null : <tr>
+            <th>{m.line.ownTime}</th>
+            <td>{own}</td>
+            <td><Copy value={own} what={m.line.ownTime} /></td>
           </tr>}
           {fields(row).map(([name, value]) => (
             <tr key={name}>

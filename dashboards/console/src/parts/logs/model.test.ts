@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { expanded, fields, histogram, keyed, levelOf, logsQuery, message, policySearch, withField, pieces, wordsOf } from "./model";
+import { expanded, fields, histogram, keyed, levelOf, logsQuery, message, ownTime, policySearch, withField, pieces, wordsOf } from "./model";
 
 describe("logsQuery", () => {
   const scope = { cluster: "prod", pod: undefined };
@@ -46,6 +46,14 @@ describe("histogram", () => {
 
 it("shows the fields that place a line first", () =>
   expect(fields({ _msg: "m", _time: "t", trace: "1", pod: "p", cluster: "c", empty: "" }).map(([n]) => n)).toEqual(["cluster", "pod", "trace"]));
+it.each([
+  ["nanoseconds", { _time: "2026-11-23T10:00:00.123999999Z", lag_ms: "24" }, "2026-11-23T10:00:00.099Z"],
+  ["a clock ahead", { _time: "2026-11-23T10:00:00.1Z", lag_ms: "-900" }, "2026-11-23T10:00:01.000Z"],
+  ["at once", { _time: "2026-11-23T10:00:00.1Z", lag_ms: "0" }, "2026-11-23T10:00:00.100Z"],
+  ["none", { _time: "2026-11-23T10:00:00.1Z" }, undefined],
+  ["no number", { _time: "2026-11-23T10:00:00.1Z", lag_ms: "x" }, undefined],
+  ["no row's time", { lag_ms: "5" }, undefined],
+] as const)("gives a line's own time: %s", (_, row, want) => expect(ownTime(row)).toBe(want));
 it("keeps keys unique for equal lines", () => {
   const row = { _time: "t", _msg: "same" };
   expect(new Set(keyed([row, row, row]).map((k) => k.key)).size).toBe(3);

@@ -55,6 +55,14 @@ export function expanded(text: string): string {
 /** Seconds since the epoch of a row. */
 export const rowTime = (row: Row): number => Date.parse(row._time ?? "") / 1000;
 
+/** The line's own time, by how many milliseconds it lies before the row's; undefined where it has none. */
+export function ownTime(row: Row): string | undefined {
+  const lag = Number(row.lag_ms ?? "");
+  const at = Date.parse(row._time ?? "");
+  if (!row.lag_ms || !Number.isSafeInteger(lag) || Math.abs(lag) > 86_400_000 || Number.isNaN(at)) return undefined;
+  return new Date(at - lag).toISOString();
+}
+
 export type LogScope = Readonly<Record<string, string | undefined>>;
 
 /**
