@@ -516,6 +516,12 @@ func (c *Collector) tick(at, local time.Time, interval time.Duration, sets []rea
 		c.log.Error("seal samples", "err", err)
 	}
 	c.metrics.interval(len(samples), took, c.computer.Coverage())
+	for _, m := range compute.Misfits {
+		c.metrics.misfit(string(m), c.computer.Misfit(m))
+	}
+	if o, ok := c.o.World.State.(ownerLoops); ok {
+		c.metrics.misfit(ownerLoop, o.OwnerLoops())
+	}
 	h := c.healthOf(at, interval)
 	c.control.Report(h)
 	c.mu.Lock()
@@ -757,6 +763,10 @@ func (c *Collector) Ready() error {
 type clusterKind interface {
 	ClusterKind() (kind, why string)
 }
+
+// ownerLoops is what a state source may count of objects that own each other: how often
+// the way to a top controller had no end, since the start.
+type ownerLoops interface{ OwnerLoops() int }
 
 // peerAnswers is what a source may know of other nodes.
 type peerAnswers interface{ Answers() []wire.PeerAnswer }

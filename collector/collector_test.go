@@ -482,6 +482,22 @@ func TestNextGrid(t *testing.T) {
 	}
 }
 
+// What does not fit is counted where the collector is watched.
+func TestMisfitsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := begin(t, Options{Interval: 30 * time.Second})
+		time.Sleep(61 * time.Second)
+		r.state.mu.Lock()
+		r.state.now = &state.Snapshot{Synced: true, Nodes: r.state.now.Nodes} // the pod is gone, the kubelet tells of it still
+		r.state.mu.Unlock()
+		time.Sleep(60 * time.Second)
+		if got := testutil.ToFloat64(r.metrics.misfits.WithLabelValues(string(compute.NoObject))); got != 2 {
+			t.Errorf("readings of a pod that went were counted %v times in two intervals", got)
+		}
+		r.stop()
+	})
+}
+
 func TestMetricsAreWellFormed(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	newMetrics(reg, &serverClock{})

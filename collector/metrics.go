@@ -21,6 +21,8 @@ type metrics struct {
 	changes   prometheus.Counter
 	merged    prometheus.Counter
 	mergedWas int
+	misfits   *prometheus.CounterVec
+	misfitWas map[string]int
 }
 
 func newMetrics(reg prometheus.Registerer, clock *serverClock) *metrics {
@@ -45,9 +47,17 @@ func newMetrics(reg prometheus.Registerer, clock *serverClock) *metrics {
 		merged: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "crowsnest_collector_merged_changes_total", Help: "Changes of objects that change too often, told as one with a later change.",
 		}),
+		misfits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowsnest_collector_misfits_total", Help: "Readings and objects that do not fit together, and are left out where they do not, by reason.",
+		}, []string{"reason"}),
+		misfitWas: map[string]int{},
+	}
+	m.misfits.WithLabelValues(ownerLoop)
+	for _, reason := range compute.Misfits {
+		m.misfits.WithLabelValues(string(reason))
 	}
 	if reg != nil {
-		reg.MustRegister(m.intervals, m.samples, m.compute, m.reads, m.failures, m.blind, m.changes, m.merged,
+		reg.MustRegister(m.intervals, m.samples, m.compute, m.reads, m.failures, m.blind, m.changes, m.merged, m.misfits,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "crowsnest_collector_clock_offset_seconds", Help: "By how much this machine's clock is ahead of the server's; 0 until the server answered.",
 			}, func() float64 { d, _ := clock.offset(); return d.Seconds() }))
@@ -75,6 +85,15 @@ func reasonOf(err error) string {
 func (m *metrics) held(n int) {
 	m.merged.Add(float64(n - m.mergedWas))
 	m.mergedWas = n
+}
+
+// ownerLoop is the misfit of objects that own each other.
+const ownerLoop = "owner_loop"
+
+// misfit takes how often something did not fit in one way since the start.
+func (m *metrics) misfit(reason string, n int) {
+	m.misfits.WithLabelValues(reason).Add(float64(n - m.misfitWas[reason]))
+	m.misfitWas[reason] = n
 }
 
 func (m *metrics) interval(samples int, took time.Duration, coverage []compute.Coverage) {

@@ -85,6 +85,7 @@ type Computer struct {
 	touched     []*entity
 	out         []Sample
 	coverage    []Coverage
+	misfits     map[Misfit]int  // since New
 	given       map[string]bool // metrics with a sample in the last Interval
 	unavailable map[string]string
 	scratch     labels.ScratchBuilder
@@ -104,6 +105,26 @@ type Coverage struct {
 	Measured  int           // those with a reading that is young enough
 	OldestAge time.Duration // of the readings that were used
 }
+
+// Misfit is a way in which inputs do not fit together. What does not fit is left out,
+// and costs nothing but itself.
+type Misfit string
+
+const (
+	// NoObject is a reading of a pod that no object is known of: it went between list and
+	// use, or is not listed yet.
+	NoObject Misfit = "no_object"
+	// ReadTwice is a further reading of one container in one answer: its cgroup of before
+	// beside the present one, or somebody else's that claims to be it.
+	ReadTwice Misfit = "read_twice"
+	// SharedID is a running container whose id another running one claims, too.
+	SharedID Misfit = "shared_id"
+	// CounterFell is a counter that went back within one instance.
+	CounterFell Misfit = "counter_fell"
+)
+
+// Misfits are all there are.
+var Misfits = []Misfit{NoObject, ReadTwice, SharedID, CounterFell}
 
 // podMemory is what is remembered of a pod between calls.
 type podMemory struct {
@@ -127,6 +148,7 @@ func New(o Options) *Computer {
 		hists:     map[histogramKey]histogramMemory{},
 		pods:      map[string]podMemory{},
 		raised:    map[key]float64{},
+		misfits:   map[Misfit]int{},
 		scratch:   labels.NewScratchBuilder(8),
 		masks:     masks(o.Families),
 	}
@@ -254,6 +276,9 @@ func (c *Computer) Gone(changes []state.Change, now *state.Snapshot) {
 
 // Coverage tells of the last Interval what each source delivered.
 func (c *Computer) Coverage() []Coverage { return c.coverage }
+
+// Misfit says how often inputs did not fit in one way, in all Intervals so far.
+func (c *Computer) Misfit(m Misfit) int { return c.misfits[m] }
 
 // Has says whether the last Interval gave a sample of a metric.
 func (c *Computer) Has(metric string) bool { return c.given[metric] }

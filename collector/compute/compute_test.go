@@ -975,9 +975,9 @@ func BenchmarkInterval(b *testing.B) {
 	}
 }
 
-// Readings of what the objects do not know, or not any longer, cost nothing and
-// change nothing: a pod that went between list and use, a node that is no more,
-// two containers of which both objects claim one id, numbers that are none.
+// Readings of what the objects do not know, or not any longer, cost nothing, change
+// nothing and are counted: a pod that went between list and use, a node that is no more,
+// two containers of which both objects claim one id, or both readings, counters that go back.
 func TestReadingsThatDoNotFitTheObjects(t *testing.T) {
 	twin := pod(func(p *object.Pod) { p.UID, p.Name = "u2", "twin" }) // its container claims the same id
 	now := snapshot(pod(), twin, node())
@@ -988,7 +988,10 @@ func TestReadingsThatDoNotFitTheObjects(t *testing.T) {
 		foreign := reading.Set{Node: "no-more", Source: catalogue.CadvisorLabels, Containers: []reading.Container{gone}}
 		mine, other := container(val(at, at), val(10, at)), container(val(2*at, at), val(20, at))
 		other.PodUID, other.Pod = "u2", "twin"
-		s := set(mine, other, gone)
+		again := mine // another that claims to be it
+		again.WorkingSetBytes = val(99, at)
+		s := set(mine, other, gone, again)
+		s.Pods = []reading.Pod{{UID: "went", ReceiveBytes: val(at, at)}, {UID: "u", ReceiveBytes: val(1000-at, at)}}
 		return []reading.Set{s, foreign}
 	}
 	c.Interval(sec(30), read(20), now)
@@ -1002,6 +1005,16 @@ func TestReadingsThatDoNotFitTheObjects(t *testing.T) {
 		}
 		if s.Metric == catalogue.PodCPU || s.Metric == catalogue.PodMem {
 			got[s.Metric+" "+s.Labels.Get("pod")] += s.V
+		}
+	}
+	for m, want := range map[Misfit]int{
+		NoObject:    2 * 3, // in each of both intervals a container, its pod, and a container of a node that is no more
+		ReadTwice:   2,
+		SharedID:    2,
+		CounterFell: 1, // what the pod received
+	} {
+		if got := c.Misfit(m); got != want {
+			t.Errorf("%s was counted %d times, want %d", m, got, want)
 		}
 	}
 	for key, want := range map[string]float64{catalogue.PodCPU + " p": 1, catalogue.PodCPU + " twin": 2, catalogue.PodMem + " p": 10, catalogue.PodMem + " twin": 20} {

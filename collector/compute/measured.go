@@ -28,6 +28,7 @@ type index struct {
 	byUID  map[string]*object.Pod // static pods under the kubelet's UID as well
 	byName map[string]*object.Pod
 	byID   map[string]containerRef
+	shared int // running containers whose id another one has already
 }
 
 type containerRef struct {
@@ -52,9 +53,13 @@ func newIndex(now *state.Snapshot) index {
 			x.byName[name] = p
 		}
 		for i, ct := range p.Containers {
-			if ct.ID != "" {
-				x.byID[ct.ID] = containerRef{p, i}
+			if ct.ID == "" {
+				continue
 			}
+			if _, taken := x.byID[ct.ID]; taken && ct.State == stateRunning && !p.Ended() {
+				x.shared++
+			}
+			x.byID[ct.ID] = containerRef{p, i}
 		}
 	}
 	return x
@@ -153,6 +158,7 @@ func (c *Computer) handOver(reads map[string]bool, now *state.Snapshot) {
 // are the nodes that it is about; nil for all.
 func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapshot, reads map[string]bool) {
 	x := newIndex(now)
+	c.misfits[SharedID] += x.shared
 	containers := map[containerKey]*containerFigures{}
 	pods := map[string]*podFigures{}
 	hosts := map[string][]reading.Set{}
@@ -164,7 +170,7 @@ func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapsho
 		set := &sets[i]
 		cov := Coverage{Node: set.Node, Source: set.Source, Up: set.Err == nil, Err: set.Err, Took: set.Took}
 		seen := map[containerKey]bool{}
-		for _, m := range newest(set.Containers, x) {
+		for _, m := range c.newest(set.Containers, x) {
 			r, k := m.r, containerKey{m.pod.UID, m.container.Name}
 			f := containers[k]
 			if f == nil {
@@ -182,6 +188,9 @@ func (c *Computer) measured(at time.Time, sets []reading.Set, now *state.Snapsho
 		for j := range set.Pods {
 			r := &set.Pods[j]
 			p := x.pod(r.UID, r.Namespace, r.Name)
+			if p == nil {
+				c.misfits[NoObject]++
+			}
 			if p == nil || p.Ended() {
 				continue
 			}
@@ -265,12 +274,15 @@ type match struct {
 // newest leaves one reading for each container of a set: while a container is
 // replaced, and for a while after it was killed, its old cgroup is there beside
 // the new one.
-func newest(all []reading.Container, x index) []match {
+func (c *Computer) newest(all []reading.Container, x index) []match {
 	at := make(map[containerKey]int, len(all))
 	out := make([]match, 0, len(all))
 	for i := range all {
 		r := &all[i]
 		p, ct := x.container(r)
+		if p == nil {
+			c.misfits[NoObject]++
+		}
 		if ct == nil || p.Ended() {
 			continue
 		}
@@ -281,6 +293,7 @@ func newest(all []reading.Container, x index) []match {
 			out = append(out, match{r, p, ct})
 			continue
 		}
+		c.misfits[ReadTwice]++
 		if newer(r, out[i].r, ct.ID) {
 			out[i].r = r
 		}

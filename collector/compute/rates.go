@@ -80,18 +80,22 @@ func (c *Computer) note(k counterKey, instance string, v reading.Value, at time.
 		c.counters[k] = n
 	}
 	n.seen = at
-	n.add(instance, v, spanOf(k.source, k.what))
+	if n.add(instance, v, spanOf(k.source, k.what)) {
+		c.misfits[CounterFell]++
+	}
 	return n.rate, n.hasRate && at.Sub(n.readings[len(n.readings)-1].At) <= c.maxAge()
 }
 
-func (n *counter) add(instance string, v reading.Value, s span) {
+// add takes a reading, and says whether it is less than the one before of its instance.
+func (n *counter) add(instance string, v reading.Value, s span) (fell bool) {
 	if len(n.readings) > 0 {
 		last := n.readings[len(n.readings)-1]
 		if !v.At.After(last.At) {
-			return // the same reading again, or an older one: the rate stands
+			return false // the same reading again, or an older one: the rate stands
 		}
 		// A counter that went down is a restart: its rate is unknown, not negative.
 		if instance != n.instance || v.V < last.V {
+			fell = instance == n.instance
 			n.readings, n.hasRate = n.readings[:0], false
 		}
 	}
@@ -106,9 +110,10 @@ func (n *counter) add(instance string, v reading.Value, s span) {
 	first := n.readings[0]
 	elapsed := v.At.Sub(first.At)
 	if elapsed <= 0 || elapsed < s.least {
-		return
+		return fell
 	}
 	n.rate, n.hasRate = (v.V-first.V)/elapsed.Seconds(), true
+	return fell
 }
 
 // maxAge is how old a reading may be.

@@ -96,6 +96,7 @@ type Source struct {
 	frozen      *state.Snapshot                  // a copy that was handed out; nil after a change
 	customDirty bool
 	subscribers map[*subscriber]bool
+	loops       int // ways to a top controller that had no end
 	wakeOwners  chan struct{}
 }
 
@@ -353,6 +354,14 @@ func (s *Source) ClusterFacts() (kind, version string) {
 	defer s.mu.Unlock()
 	kind, _ = s.kindLocked()
 	return kind, s.version
+}
+
+// OwnerLoops counts how often the way to a top controller had no end, or one beyond
+// maxDepth, since New.
+func (s *Source) OwnerLoops() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.loops
 }
 
 // ClusterKind gives the cluster's kind and why it is taken for it.
@@ -735,6 +744,7 @@ func (s *Source) topLocked(o owner, templateHash string) (ref object.WorkloadRef
 		}
 		o, templateHash = next, ""
 	}
+	s.loops++
 	return ref, uid, true
 }
 

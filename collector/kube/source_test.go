@@ -507,6 +507,10 @@ func TestOwnersThatOwnEachOther(t *testing.T) {
 	if w := now.Pods["uid-alone"].Workload; w != (object.WorkloadRef{Type: "pod", Name: "alone"}) {
 		t.Errorf("a pod without owner is of %+v", w)
 	}
+	loops := s.OwnerLoops()
+	if loops == 0 {
+		t.Error("ways to a top controller that had no end are not counted")
+	}
 	// A change of one of them ends, too, and so does its going.
 	a.put("/apis/apps/v1/replicasets", rs("b", "ub", "apps/v1 ReplicaSet/a/ua"))
 	a.remove("/apis/apps/v1/replicasets", "a")
