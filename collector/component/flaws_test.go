@@ -1,7 +1,10 @@
 package component
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -80,6 +83,57 @@ func TestF24ComponentsByTheirOwnWord(t *testing.T) {
 	if got["certificate_days{apiserver}"] <= 0 {
 		t.Errorf("the API server's certificate has %v days left", got["certificate_days{apiserver}"])
 	}
+
+	// A real control plane: all is well, then its etcd hangs. The scheduler says that it
+	// is healthy all the same, until it is killed.
+	when := "well"
+	api, sched = health(t, "apiserver", &when), health(t, "scheduler", &when)
+	manager := health(t, "controller_manager", &when)
+	targets := map[string]string{Scheduler: sched.URL, ControllerManager: manager.URL}
+	ready := func(of map[string]float64, between func()) {
+		t.Helper()
+		got := samples(t, api, targets, &state.Snapshot{Synced: true}, between)
+		for name, v := range of {
+			want(t, got, "ready{"+name+"}", v)
+		}
+	}
+	ready(map[string]float64{"apiserver": 1, "etcd": 1, "scheduler": 1, "controller_manager": 1}, func() {})
+	ready(map[string]float64{"apiserver": 0, "etcd": 0, "scheduler": 1}, func() { when = "etcd stopped" })
+	when = "well"
+	ready(map[string]float64{"apiserver": 1, "etcd": 1, "scheduler": 0, "controller_manager": 1}, sched.Close)
+}
+
+// health answers as a real component did at a time (testdata/health.json), and forbids
+// what it was not asked for then.
+func health(t *testing.T, of string, when *string) *httptest.Server {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/health.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var recording struct {
+		Answers []struct {
+			When, Of, Path, Type, Body string
+			Status                     int
+		}
+	}
+	if err := json.Unmarshal(raw, &recording); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, a := range recording.Answers {
+			if a.Of == of && a.Path == r.URL.Path && a.When == *when {
+				w.Header().Set("Content-Type", a.Type)
+				say(a.Status, a.Body)(w)
+				return
+			}
+		}
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	return srv
 }
 
 // The predecessor averaged microseconds over everything, CONNECT and WATCH too.

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
 	"go.uber.org/goleak"
 
 	"github.com/crowsnest-dev/crowsnest/collector/compute"
@@ -108,6 +112,114 @@ func TestFamiliesPassThroughUnchanged(t *testing.T) {
 	}
 	if series[wire.RawCadvisor] != 11 || series[wire.RawAPIServer] != 6 {
 		t.Errorf("what the families cost: %v", series)
+	}
+}
+
+// Every line of what a real kubelet and a real API server told is there under its own
+// name, with its own labels and value: no more, no less.
+func TestRealAnswersComeThroughWhole(t *testing.T) {
+	answer := func(name string) []byte {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	cadvisor, api := answer("../kubelet/testdata/cadvisor_v1_cgroupfs.txt"), answer("../component/testdata/apiserver_1.txt")
+	tier, err := New(Options{
+		Nodes: func() []*object.Node { return []*object.Node{node("n1")} },
+		Fetch: func(_ context.Context, _ *object.Node, _ string, into io.Writer) (time.Time, error) {
+			_, err := into.Write(cadvisor)
+			return time.Time{}, err
+		},
+		APIServer: func(_ context.Context, into io.Writer) error { _, err := into.Write(api); return err },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tier.Set([]string{wire.RawCadvisor, wire.RawAPIServer}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]float64{}
+	expect := func(body []byte, more ...string) {
+		for _, line := range strings.Split(string(body), "\n") {
+			if line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			// No label of the recordings ends in a brace and a space.
+			name, rest, found := strings.Cut(line, "} ")
+			if !found {
+				t.Fatalf("%q is a line without labels", line)
+			}
+			ls, err := parser.NewParser(parser.Options{}).ParseMetric(name + "}")
+			if err != nil {
+				t.Fatalf("%v in %q", err, line)
+			}
+			v, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := labels.NewBuilder(ls)
+			for i := 0; i < len(more); i += 2 {
+				b.Set(more[i], more[i+1])
+			}
+			// Prometheus writes bounds of buckets as numbers with a point, as OpenMetrics has them.
+			if le := ls.Get(labels.BucketLabel); le != "" && le != "+Inf" && !strings.ContainsAny(le, ".e") {
+				b.Set(labels.BucketLabel, le+".0")
+			}
+			// A label without a value is none.
+			ls.Range(func(l labels.Label) {
+				if l.Value == "" {
+					b.Del(l.Name)
+				}
+			})
+			want[b.Labels().String()] = v
+		}
+	}
+	expect(cadvisor, "instance", "n1", "job", "kubelet", "metrics_path", "/metrics/cadvisor", "node", "n1")
+	expect(api, "instance", "apiserver", "job", "apiserver")
+	if len(want) < 500 {
+		t.Fatalf("the recordings have %d lines", len(want))
+	}
+	s, err := scrape.New(scrape.Options{Sources: []scrape.Source{tier}, Families: wire.RawFamilies, Interval: time.Second, MinInterval: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	got := map[string]float64{}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- s.Run(ctx, func(samples []compute.Sample) error {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, one := range samples {
+				if one.Metric != "up" && !strings.HasPrefix(one.Metric, "scrape_") && !one.Stale() {
+					b := labels.NewBuilder(one.Labels)
+					b.Set(labels.MetricName, one.Metric)
+					got[b.Labels().String()] = one.V
+				}
+			}
+			return nil
+		})
+	}()
+	whole := func() bool { mu.Lock(); defer mu.Unlock(); return len(got) >= len(want) }
+	for deadline := time.Now().Add(60 * time.Second); !whole() && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for name, v := range want {
+		if g, there := got[name]; !there || g != v {
+			t.Errorf("%s is %v (%v), want %v", name, g, there, v)
+		}
+	}
+	for name := range got {
+		if _, there := want[name]; !there {
+			t.Errorf("nobody told %s", name)
+		}
 	}
 }
 

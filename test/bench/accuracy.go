@@ -51,7 +51,7 @@ type accuracyTable struct {
 }
 
 const accuracyNote = "Role node at 15 s beside the kernel's own figures over the same time, on the test cluster. " +
-	"Block device traffic of containers cannot be read on this kernel (cgroup v1): that is tested with recorded payloads (collector/kubelet, collector/cgroups)."
+	"Block device traffic of containers cannot be read on this kernel (cgroup v1): that is tested with payloads in the form of cgroup v2 and of cAdvisor, written by hand (collector/kubelet, collector/cgroups)."
 
 // accuracyLoads are pods in namespace accuracy. The limit of CPU is what no rate
 // may go over.

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -31,46 +30,26 @@ type footprintPeer struct {
 	name, pkg string
 	args      func(kubeconfig, address string) []string
 	scrape    string // path that is asked each interval; empty where it works by itself
+	idle      string // what its log says where it has nothing to do after all
 }
 
 var footprintPeers = []footprintPeer{
-	{"node_exporter", "github.com/prometheus/node_exporter", func(_, address string) []string { return []string{"--web.listen-address=" + address} }, "/metrics"},
+	{"node_exporter", "github.com/prometheus/node_exporter", func(_, address string) []string { return []string{"--web.listen-address=" + address} }, "/metrics", ""},
 	{"kube_state_metrics", "k8s.io/kube-state-metrics/v2", func(kubeconfig, address string) []string {
 		host, port, _ := strings.Cut(address, ":")
 		return []string{"--kubeconfig=" + kubeconfig, "--host=" + host, "--port=" + port, "--telemetry-host=" + host, "--telemetry-port=0"}
-	}, "/metrics"},
+	}, "/metrics", ""},
 	{"metrics_server", "sigs.k8s.io/metrics-server/cmd/metrics-server", func(kubeconfig, address string) []string {
 		_, port, _ := strings.Cut(address, ":")
 		return []string{"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
-			"--bind-address=127.0.0.1", "--secure-port=" + port, "--kubelet-insecure-tls", "--metric-resolution=" + footprintInterval.String(), "--cert-dir=" + os.TempDir()}
-	}, ""},
+			"--bind-address=127.0.0.1", "--secure-port=" + port, "--kubelet-insecure-tls", "--kubelet-preferred-address-types=InternalIP",
+			"--metric-resolution=" + footprintInterval.String(), "--cert-dir=" + os.TempDir()}
+	}, "", "Failed to scrape node"},
 }
 
 // peerProgram builds a peer from its own module, once.
 func peerProgram(ctx context.Context, b *bench, peer footprintPeer) (program, version string, err error) {
-	module := filepath.Join(b.root, "tools/peers", peer.name)
-	list := exec.CommandContext(ctx, "go", "list", "-f", "{{.Module.Version}}", peer.pkg)
-	list.Dir = module
-	out, err := list.Output()
-	if err != nil {
-		return "", "", fmt.Errorf("find %s: %w", peer.pkg, err)
-	}
-	version = strings.TrimSpace(string(out))
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", "", err
-	}
-	program = filepath.Join(cache, "crowsnest-bench", peer.name+"-"+version)
-	if _, err := os.Stat(program); err == nil {
-		return program, version, nil
-	}
-	b.say("building %s %s", peer.pkg, version)
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, peer.pkg)
-	build.Dir, build.Env = module, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", "", fmt.Errorf("build %s: %w: %s", peer.pkg, err, out)
-	}
-	return program, version, nil
+	return testbed.Peer(ctx, b.root, peer.name, peer.pkg)
 }
 
 // footprintPods is all that the kubelet takes.
@@ -302,6 +281,9 @@ func peerFootprint(ctx context.Context, b *bench, c *testbed.Cluster, peer footp
 	}
 	if peer.scrape != "" && answers < 2 {
 		return nil, fmt.Errorf("it answered %d times\n%s", answers, p.Tail(10))
+	}
+	if said := p.Tail(10); peer.idle != "" && strings.Contains(said, peer.idle) {
+		return nil, fmt.Errorf("it does not work\n%s", said)
 	}
 	note = fmt.Sprintf("The peer without us, asked every %s where it does not work by itself; its memory with the mapped program %.0f MiB. %s", footprintInterval, rss, note)
 	return []Result{

@@ -43,6 +43,33 @@ func Start(dir, name, program string, args ...string) (*Process, error) {
 	return p, nil
 }
 
+// Peer builds somebody else's program from its own module in tools/peers, once.
+func Peer(ctx context.Context, root, name, pkg string) (program, version string, err error) {
+	module := filepath.Join(root, "tools/peers", name)
+	list := exec.CommandContext(ctx, "go", "list", "-f", "{{.Module.Version}}", pkg)
+	list.Dir = module
+	out, err := list.Output()
+	if err != nil {
+		return "", "", fmt.Errorf("find %s: %w", pkg, err)
+	}
+	version = strings.TrimSpace(string(out))
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", "", err
+	}
+	program = filepath.Join(cache, "crowsnest-bench", name+"-"+version)
+	if _, err := os.Stat(program); err == nil {
+		return program, version, nil
+	}
+	fmt.Fprintf(os.Stderr, "building %s %s\n", pkg, version)
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, pkg)
+	build.Dir, build.Env = module, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("build %s: %w: %s", pkg, err, out)
+	}
+	return program, version, nil
+}
+
 // FreeAddress gives a loopback address that nobody listens on. Fixed ones would
 // meet what else runs on a developer's machine, and talk to it.
 func FreeAddress() (string, error) {

@@ -570,3 +570,142 @@ func TestElasticCluster(t *testing.T) {
 		return err
 	})
 }
+
+// metricsServer registers metrics.k8s.io with the API server: a Service that leads to
+// the machine, since no image of metrics-server can be had here.
+const metricsServer = `
+apiVersion: v1
+kind: Service
+metadata: {name: metrics-server, namespace: kube-system}
+spec: {ports: [{port: 443, targetPort: %[1]d}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: metrics-server-1, namespace: kube-system, labels: {kubernetes.io/service-name: metrics-server}}
+addressType: IPv4
+ports: [{name: "", port: %[1]d}]
+endpoints: [{addresses: [%[2]s]}]
+---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1beta1.metrics.k8s.io}
+spec: {service: {name: metrics-server, namespace: kube-system}, group: metrics.k8s.io, version: v1beta1, insecureSkipTLSVerify: true, groupPriorityMinimum: 100, versionPriority: 100}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: real}
+`
+
+// Beside a node that is real (and only an object here), the one that runs pods is
+// virtual: the collector in role cluster reads them with what ships for that, and with
+// no other right.
+func TestVirtualNodesWithTheShippedRights(t *testing.T) {
+	ctx := t.Context()
+	t.Setenv("AGGREGATION", "1")
+	cluster, err := testbed.Up(ctx, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubectl := func(ctx context.Context, args ...string) {
+		t.Helper()
+		if out, err := cluster.Kubectl(ctx, "", args...); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	t.Cleanup(func() { _ = cluster.Down(context.WithoutCancel(ctx), os.Stderr) })
+	program, _, err := testbed.Peer(ctx, cluster.Root, "metrics_server", "sigs.k8s.io/metrics-server/cmd/metrics-server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const port = 21443
+	dir := t.TempDir()
+	summaries, err := testbed.Start(dir, "metrics-server", program, "--kubeconfig="+cluster.Kubeconfig, "--authentication-kubeconfig="+cluster.Kubeconfig,
+		"--authorization-kubeconfig="+cluster.Kubeconfig, "--bind-address="+testbed.Address, fmt.Sprint("--secure-port=", port), "--kubelet-insecure-tls", "--kubelet-preferred-address-types=InternalIP",
+		"--metric-resolution=15s", "--cert-dir="+dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = summaries.Stop(20 * time.Second)
+		if t.Failed() {
+			t.Logf("metrics-server says:\n%s", summaries.Tail(30))
+		}
+	})
+	tokens := testbed.Tokens{API: "alone-api-token-of-this-run-only-012345", Ingest: "alone-ingest-token-of-this-run-only-0123"}
+	if err := errors.Join(cluster.DeleteNamespaces(ctx, "alone", "crowsnest"), cluster.ImportImages(ctx, "e2e"), cluster.Apply(ctx, fmt.Sprintf(metricsServer, port, testbed.Address)),
+		cluster.Install(ctx, tokens)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(ctx)
+		_ = cluster.DeleteNamespaces(ctx, "alone", "crowsnest")
+		_, _ = cluster.Kubectl(ctx, "", "delete", "--ignore-not-found", "apiservice/v1beta1.metrics.k8s.io", "node/real", "clusterrolebinding/crowsnest-collector-virtual-nodes", "clusterrole/crowsnest-collector-virtual-nodes")
+		_, _ = cluster.Kubectl(ctx, "", "-n", "kube-system", "delete", "--ignore-not-found", "service/metrics-server", "endpointslice/metrics-server-1")
+		_, _ = cluster.Kubectl(ctx, "", "label", "node", testbed.Node, "type-")
+	})
+	kubectl(ctx, "-n", "crowsnest", "delete", "daemonset/crowsnest-collector-node") // virtual nodes run none
+	kubectl(ctx, "label", "node", testbed.Node, "type=virtual-kubelet", "--overwrite")
+	kubectl(ctx, "apply", "-f", filepath.Join(cluster.Root, "deploy/manifests/virtual-nodes"))
+	kubectl(ctx, "-n", "crowsnest", "patch", "deployment", "crowsnest-collector-cluster", "--type=json", "--patch", `[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--virtual-nodes"}]`)
+	if err := errors.Join(cluster.Apply(ctx, workloads), cluster.WaitRolledOut(ctx, "alone", 2*time.Minute, "deployment/steady"),
+		cluster.WaitRolledOut(ctx, "crowsnest", 3*time.Minute, "statefulset/crowsnest-server", "deployment/crowsnest-collector-cluster")); err != nil {
+		cluster.Dump(ctx, "crowsnest", os.Stderr)
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			cluster.Dump(context.WithoutCancel(ctx), "crowsnest", os.Stderr)
+		}
+	})
+	for what, want := range map[string]string{"get nodes --subresource=proxy": "no", "get nodes --subresource=metrics": "no", "get pods --subresource=exec": "no", "get secrets": "no", "list pods.metrics.k8s.io": "yes", "get pods --subresource=log": "yes"} {
+		out, err := cluster.Kubectl(ctx, "", append([]string{"auth", "can-i", "--as=system:serviceaccount:crowsnest:crowsnest-collector-cluster"}, strings.Fields(what)...)...)
+		if got := strings.TrimSpace(out); got != want {
+			t.Fatalf("whether it may %s is %q, want %s: %v", what, got, want, err)
+		}
+	}
+	r := &rig{t: t, cluster: cluster, server: &testbed.Server{URL: "http://10.96.0.77:7420", Token: tokens.API, Cluster: "main"}}
+	for metric, series := range map[string]int{catalogue.PodCPU: 2, catalogue.PodMem: 2, catalogue.ContainerCPU: 4, catalogue.ContainerMem: 4, "k8s_pod_rate_cpu_core_used_resource": 2} {
+		r.await(5*time.Minute, metric, func(ctx context.Context) error {
+			found, err := r.newest(ctx, metric+`{namespace="alone"}`)
+			if err == nil && len(found) != series {
+				err = fmt.Errorf("it has %d series, want %d", len(found), series)
+			}
+			return err
+		})
+	}
+	r.await(3*time.Minute, "a pod's memory is what it holds", func(ctx context.Context) error {
+		found, err := r.newest(ctx, catalogue.ContainerMem+`{namespace="alone", container="app"}`)
+		for name, p := range found {
+			if p.V < 16e6 || p.V > 30e6 {
+				err = errors.Join(err, fmt.Errorf("%s is %v, want the 16 MB that it holds and little more", name, p.V))
+			}
+		}
+		return err
+	})
+	r.await(3*time.Minute, "the source of virtual nodes measures all", func(ctx context.Context) error {
+		var view struct {
+			Kind    string
+			Sources []struct {
+				Name, Error        string
+				Up                 bool
+				Expected, Measured int
+			}
+		}
+		if err := r.server.GetJSON(ctx, testbed.API+"/clusters/main", &view); err != nil {
+			return err
+		}
+		for _, s := range view.Sources {
+			if s.Name == "virtual_nodes" && s.Up && s.Error == "" && s.Measured == s.Expected && s.Expected > 4 && view.Kind == string(catalogue.Managed) {
+				return nil
+			}
+		}
+		return fmt.Errorf("it is %q with the sources %+v", view.Kind, view.Sources)
+	})
+	r.await(3*time.Minute, "lines of pods", func(ctx context.Context) error {
+		rows, err := r.server.Logs(ctx, `namespace:="crowsnest" pod:~"collector-cluster"`, 10)
+		if err == nil && len(rows) == 0 {
+			err = errors.New("there are none")
+		}
+		return err
+	})
+}

@@ -74,7 +74,9 @@ start apiserver "$bin/kube-apiserver" --etcd-servers=http://127.0.0.1:12379 --bi
   --kubelet-client-certificate=pki/admin.crt --kubelet-client-key=pki/admin.key --kubelet-certificate-authority=pki/ca.crt \
   --service-account-key-file=pki/sa.pub --service-account-signing-key-file=pki/sa.key --service-account-issuer=https://kubernetes.default.svc \
   --service-cluster-ip-range=10.96.0.0/16 --authorization-mode=Node,RBAC --allow-privileged=true \
-  --kubelet-preferred-address-types=InternalIP
+  --kubelet-preferred-address-types=InternalIP \
+  $([[ -z ${AGGREGATION:-} ]] || echo --requestheader-client-ca-file=pki/ca.crt --requestheader-allowed-names=admin --requestheader-username-headers=X-Remote-User \
+    --requestheader-group-headers=X-Remote-Group --requestheader-extra-headers-prefix=X-Remote-Extra- --proxy-client-cert-file=pki/admin.crt --proxy-client-key-file=pki/admin.key)
 kc() { "$bin/kubectl" --kubeconfig admin.kubeconfig "$@"; }
 wait_for 120 "the API server" kc get --raw /readyz
 start controller-manager "$bin/kube-controller-manager" --kubeconfig=controller-manager.kubeconfig --authentication-kubeconfig=controller-manager.kubeconfig \
