@@ -36,6 +36,14 @@ type FilesOptions struct {
 	// Services is required where rules select by Service.
 	Services Services
 
+	// Positions asks the server how far containers were taken through the API server, some
+	// hundred at a time; push.Client has it. It is asked once, at a node's first start.
+	// Nil reads all files from their beginnings.
+	Positions func(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error)
+	// HandOver is how long who followed containers so far may take to hear of this
+	// collector and let go; default 20 s.
+	HandOver time.Duration
+
 	// Rescan is how often everything is looked at whatever inotify said; default 10 s.
 	Rescan time.Duration
 	// Linger is the least between two batches, and between two looks at what is written
@@ -59,7 +67,7 @@ func (o *FilesOptions) complete() error {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 400 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}} {
+	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 400 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}, {&o.HandOver, 20 * time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.def
 		}
@@ -116,6 +124,7 @@ type Files struct {
 	freed       int                // kept files that are gone again
 	keepFailed  string             // why the last file was not kept
 	firstStart  bool               // no position is known: leftovers of rotations are not ours
+	handed      map[string]*handed // how far others took the containers that were there at a first start
 	started     bool
 }
 
@@ -211,9 +220,10 @@ func (r *Files) Run(ctx context.Context, sink Sink) error {
 		}
 	}()
 	r.waitForState(ctx)
+	r.askHanded(ctx)
 	r.scanRoot()
 	r.findGaps()
-	r.started = true
+	r.started, r.handed = true, nil
 	if r.firstStart {
 		// Should it be killed before the server has anything, the next start is no
 		// first one: what was rotated by then is to be read.
@@ -943,6 +953,13 @@ func (r *Files) adopt(c *container, f *file) {
 			f.gen, f.hasMark = 0, false
 			return
 		}
+	}
+	if h := r.handed[c.id.key()]; h != nil {
+		r.takeOver(f, h)
+		if f.offset > 0 {
+			r.journal.set(f.key(), c.pos(f)) // a start before the first batch goes on there, too
+		}
+		return
 	}
 	if r.firstStart && f.suffix != "" {
 		r.skip(c, f) // rotated before anybody collected here

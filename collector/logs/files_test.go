@@ -257,7 +257,7 @@ func (tr *tree) run(s *server) (f *Files, stop func()) {
 	return tr.runWith(tr.options(), s)
 }
 
-func (tr *tree) runWith(o FilesOptions, s *server) (f *Files, stop func()) {
+func (tr *tree) runWith(o FilesOptions, s Sink) (f *Files, stop func()) {
 	tr.t.Helper()
 	f, err := NewFiles(o)
 	if err != nil {

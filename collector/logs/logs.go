@@ -50,6 +50,9 @@ type Container struct {
 	Container string
 }
 
+// key tells a container's log from all others, to the server too.
+func (c Container) key() string { return c.UID + "/" + c.Container }
+
 // Count is what happened to the lines of one container since the start.
 type Count struct {
 	Read      int64

@@ -255,7 +255,7 @@ func nodeSources(o Options, client *kube.Client, sender string, source *kube.Sou
 	}
 	services := newToldServices(o.Services, o.Logger, o.Now)
 	files, err := logs.NewFiles(logs.FilesOptions{
-		Root: o.LogPath, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Node: o.Node, State: source, Services: services, Rules: o.LogRules, Keep: o.LogKeep,
+		Root: o.LogPath, Dir: filepath.Join(o.Dir, "logs"), Sender: sender, Node: o.Node, State: source, Services: services, Positions: o.LogPositions, Rules: o.LogRules, Keep: o.LogKeep,
 		Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
