@@ -110,6 +110,7 @@ func (s *shipper[C]) write(err error) {
 
 // send says whether the batch is settled: acknowledged, or refused for good.
 func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
+	b.wire.Dispose()
 	wait := 200 * time.Millisecond
 	for {
 		err := sink.Send(ctx, &b.wire)

@@ -381,7 +381,7 @@ func (c *Client) Peers(ctx context.Context, node string) ([]wire.Peer, error) {
 // refuses for good is an error of kind fault.ErrInvalid or fault.ErrTooLarge, one
 // that begins before what it has, fault.ErrConflict.
 func (c *Client) Send(ctx context.Context, b *wire.LogBatch) error {
-	raw, err := wire.MarshalLogBatch(b)
+	raw, err := b.Encode()
 	if err != nil {
 		return fmt.Errorf("send logs: %w: %v", fault.ErrInvalid, err)
 	}

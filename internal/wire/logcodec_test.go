@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"reflect"
@@ -134,6 +135,28 @@ func BenchmarkUnmarshalLogBatch(b *testing.B) {
 	for b.Loop() {
 		if _, err := UnmarshalLogBatch(body); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// A batch that is sent several times is the same each time, with its lines or without.
+func TestEncode(t *testing.T) {
+	want, err := MarshalLogBatch(odd())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, disposed := range []bool{false, true} {
+		b := odd()
+		if disposed {
+			b.Dispose()
+		}
+		for range 2 {
+			if got, err := b.Encode(); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("disposed of %v: %d bytes, %v; want %d", disposed, len(got), err, len(want))
+			}
+		}
+		if (b.Groups == nil) != disposed {
+			t.Errorf("disposed of %v: %d groups are left", disposed, len(b.Groups))
 		}
 	}
 }

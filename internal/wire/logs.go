@@ -129,6 +129,9 @@ type LogBatch struct {
 	// Positions say how far the batch brings its containers, where several processes
 	// may read the same ones; see LogPosition.
 	Positions []LogPosition `json:"positions,omitempty"`
+
+	disposable bool
+	encoded    []byte // what Encode kept in place of the groups
 }
 
 // LogPosition is how far a container's log was taken, kept by the server with the
@@ -285,6 +288,23 @@ func (r *LogPositionsRequest) Validate() error {
 // the media type LogBatchType.
 func MarshalLogBatch(b *LogBatch) ([]byte, error) {
 	return appendLogBatch(make([]byte, 0, encodedSize(b)), b), nil
+}
+
+// Dispose says that nobody needs the lines once they are encoded.
+func (b *LogBatch) Dispose() { b.disposable = true }
+
+// Encode gives what MarshalLogBatch gives, for one who sends the batch, perhaps several
+// times. Of a batch that is disposed of it keeps that in place of the lines, which take
+// four times as much memory.
+func (b *LogBatch) Encode() ([]byte, error) {
+	if b.encoded != nil {
+		return b.encoded, nil
+	}
+	raw, err := MarshalLogBatch(b)
+	if err == nil && b.disposable {
+		b.encoded, b.Groups = raw, nil
+	}
+	return raw, err
 }
 
 // UnmarshalLogBatch reads and validates what MarshalLogBatch wrote, or the same
