@@ -67,6 +67,10 @@ type evaluated struct {
 	clusters []string // those that have it; empty for all
 }
 
+func (e evaluated) in(cluster string) bool {
+	return len(e.clusters) == 0 || slices.Contains(e.clusters, cluster)
+}
+
 // Options of Metrics.
 type Options struct {
 	Store Store // required
@@ -99,7 +103,15 @@ type Metrics struct {
 	all     []evaluated
 	state   map[string]map[string]MetricClusterStatus // by series name, cluster
 
-	last map[string]map[string]map[uint64]labels.Labels // Run's alone: series of the newest evaluation, by name and cluster
+	// Run's alone.
+	last   map[string]map[string]newest // by name and cluster
+	atOnce int                          // intervals of the past that are evaluated together
+}
+
+// newest are the series of a metric's newest evaluation in a cluster.
+type newest struct {
+	at     time.Time
+	series map[uint64]labels.Labels
 }
 
 // New reads the objects; nothing is evaluated before Run.
@@ -113,7 +125,7 @@ func New(ctx context.Context, o Options) (*Metrics, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	m := &Metrics{opts: o, log: o.Logger, wake: make(chan struct{}, 1), state: map[string]map[string]MetricClusterStatus{}, last: map[string]map[string]map[uint64]labels.Labels{}}
+	m := &Metrics{opts: o, log: o.Logger, wake: make(chan struct{}, 1), state: map[string]map[string]MetricClusterStatus{}, last: map[string]map[string]newest{}, atOnce: maxAtOnce}
 	if !o.OnlyCustom {
 		for _, entry := range catalogue.All() {
 			if entry.Expr != "" {
@@ -206,45 +218,60 @@ func (m *Metrics) RolledUp(w rollup.Written) {
 
 // Run evaluates until ctx ends.
 func (m *Metrics) Run(ctx context.Context) error {
-	retry := time.NewTicker(retryLoad)
+	retry, gathered := time.NewTicker(retryLoad), time.NewTicker(pastEvery)
 	defer retry.Stop()
+	defer gathered.Stop()
+	due := true // those of the past have gathered long enough
 	for ctx.Err() == nil {
 		m.mu.Lock()
-		next, all := m.firstLocked(), m.all
+		next, all := m.nextLocked(due), m.all
 		m.mu.Unlock()
-		if next != nil {
-			m.interval(ctx, *next, all)
-			m.opts.Next(*next)
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case <-m.wake:
-		case <-retry.C:
-			m.mu.Lock()
-			stale := m.stale
-			m.stale = false
-			m.mu.Unlock()
-			if stale {
-				m.Changed()
+		switch {
+		case len(next) == 1:
+			m.interval(ctx, next[0], all)
+			m.opts.Next(next[0])
+		case len(next) > 1:
+			m.run(ctx, next, all)
+		default:
+			due = false
+			select {
+			case <-ctx.Done():
+			case <-m.wake:
+			case <-gathered.C:
+				due = true
+			case <-retry.C:
+				m.mu.Lock()
+				stale := m.stale
+				m.stale = false
+				m.mu.Unlock()
+				if stale {
+					m.Changed()
+				}
 			}
 		}
 	}
 	return nil
 }
 
-// firstLocked takes what is to be evaluated next: a live interval before those of
-// the past, which come in numbers when a site is back and whose alerts nobody
-// waits for.
-func (m *Metrics) firstLocked() *rollup.Written {
+// nextLocked takes what is to be evaluated next: a live interval before those of the
+// past, which come in numbers when a site is back and whose alerts nobody waits for.
+// These are taken when they are due or many, as many as follow one another.
+func (m *Metrics) nextLocked(due bool) []rollup.Written {
 	if len(m.waiting) == 0 {
 		return nil
 	}
 	live := m.opts.Now().Add(-liveFor)
-	i := max(0, slices.IndexFunc(m.waiting, func(w rollup.Written) bool { return w.At.After(live) }))
-	first := m.waiting[i]
-	m.waiting = slices.Delete(m.waiting, i, i+1)
-	return &first
+	if i := slices.IndexFunc(m.waiting, func(w rollup.Written) bool { return w.At.After(live) }); i >= 0 {
+		first := m.waiting[i]
+		m.waiting = slices.Delete(m.waiting, i, i+1)
+		return []rollup.Written{first}
+	}
+	next, rest := following(m.waiting, m.atOnce)
+	if !due && len(next) < m.atOnce && len(m.waiting) <= maxWaiting/2 {
+		return nil
+	}
+	m.waiting = rest
+	return next
 }
 
 // interval evaluates all metrics of a cluster at one time.
@@ -252,26 +279,29 @@ func (m *Metrics) interval(ctx context.Context, w rollup.Written, all []evaluate
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	for _, o := range all {
-		if len(o.clusters) > 0 && !slices.Contains(o.clusters, w.Cluster) {
-			continue
+		if o.in(w.Cluster) {
+			m.one(ctx, o.entry, w)
 		}
-		entry := o.entry
-		found, reason, err := m.evaluate(ctx, entry, w)
-		switch {
-		case ctx.Err() != nil:
-			found, reason, err = nil, failedOverrun, fmt.Errorf("the custom metrics of the cluster took longer than %s altogether", budget)
-		case err == nil:
-			if err = m.write(ctx, entry.Name, w, found); err != nil {
-				reason = failedStore
-			}
-		}
-		s := MetricClusterStatus{Cluster: w.Cluster, At: w.At.UTC(), Series: len(found)}
-		if err != nil {
-			s.Problem, s.Series = err.Error(), 0
-			m.failed.WithLabelValues(reason).Inc()
-		}
-		m.note(entry.Name, s)
 	}
+}
+
+// one evaluates a metric at one time.
+func (m *Metrics) one(ctx context.Context, entry catalogue.Metric, w rollup.Written) {
+	found, reason, err := m.evaluate(ctx, entry, w)
+	switch {
+	case ctx.Err() != nil:
+		found, reason, err = nil, failedOverrun, fmt.Errorf("the custom metrics of the cluster took longer than %s altogether", budget)
+	case err == nil:
+		if err = m.write(ctx, entry.Name, w, found); err != nil {
+			reason = failedStore
+		}
+	}
+	s := MetricClusterStatus{Cluster: w.Cluster, At: w.At.UTC(), Series: len(found)}
+	if err != nil {
+		s.Problem, s.Series = err.Error(), 0
+		m.failed.WithLabelValues(reason).Inc()
+	}
+	m.note(entry.Name, s)
 }
 
 func (m *Metrics) note(name string, s MetricClusterStatus) {
@@ -292,7 +322,7 @@ func (m *Metrics) evaluate(ctx context.Context, entry catalogue.Metric, w rollup
 	if err != nil {
 		return nil, failedQuery, err
 	}
-	if nothing, err := m.hollow(ctx, expr, w.At); nothing || err != nil {
+	if nothing, err := m.hollow(ctx, expr, w.At, w.At); nothing || err != nil {
 		return nil, failedQuery, err
 	}
 	q, err := m.engine.NewInstantQuery(ctx, m.opts.Store, nil, expr.String(), w.At)
@@ -314,26 +344,16 @@ func (m *Metrics) evaluate(ctx context.Context, entry catalogue.Metric, w rollup
 	if _, own := catalogue.Declared(entry.Name); len(vector) > MaxSeries && !own {
 		return nil, failedSeries, fmt.Errorf("it has %d series, at most %d are allowed", len(vector), MaxSeries)
 	}
-	must, keep := entry.Level.ObjectLabels(), entry.Labels()
 	seen := make(map[uint64]bool, len(vector))
 	for _, s := range vector {
 		if s.H != nil {
-			return nil, failedLabels, errors.New("it gives a histogram; histogram_quantile makes a value of one")
+			return nil, failedLabels, errHistogram
 		}
-		b := labels.NewBuilder(labels.EmptyLabels())
-		b.Set(labels.MetricName, entry.Name)
-		for _, l := range keep {
-			b.Set(l, s.Metric.Get(l))
+		if s.Metric, err = named(entry, w.Cluster, s.Metric); err != nil {
+			return nil, failedLabels, err
 		}
-		b.Set("cluster", w.Cluster)
-		for _, l := range must {
-			if l != "cluster" && s.Metric.Get(l) == "" {
-				return nil, failedLabels, fmt.Errorf("its result has no label %s, which names a %s: %s", l, entry.Level, s.Metric)
-			}
-		}
-		s.Metric = b.Labels()
 		if h := s.Metric.Hash(); seen[h] {
-			return nil, failedLabels, fmt.Errorf("its result has two values for %s: sum them up, or name what tells them apart as dimension", s.Metric)
+			return nil, failedLabels, twice(s.Metric)
 		} else {
 			seen[h] = true
 		}
@@ -342,7 +362,30 @@ func (m *Metrics) evaluate(ctx context.Context, entry catalogue.Metric, w rollup
 	return found, "", nil
 }
 
-// write stores the samples, and ends the series that are no more.
+var errHistogram = errors.New("it gives a histogram; histogram_quantile makes a value of one")
+
+func twice(object labels.Labels) error {
+	return fmt.Errorf("its result has two values for %s: sum them up, or name what tells them apart as dimension", object)
+}
+
+// named gives the labels of the metric's series for those of a result.
+func named(entry catalogue.Metric, cluster string, result labels.Labels) (labels.Labels, error) {
+	b := labels.NewBuilder(labels.EmptyLabels())
+	b.Set(labels.MetricName, entry.Name)
+	for _, l := range entry.Labels() {
+		b.Set(l, result.Get(l))
+	}
+	b.Set("cluster", cluster)
+	for _, l := range entry.Level.ObjectLabels() {
+		if l != "cluster" && result.Get(l) == "" {
+			return labels.EmptyLabels(), fmt.Errorf("its result has no label %s, which names a %s: %s", l, entry.Level, result)
+		}
+	}
+	return b.Labels(), nil
+}
+
+// write stores the samples, and ends the series that are no more. What was evaluated
+// of a later time says nothing about which these are.
 func (m *Metrics) write(ctx context.Context, name string, w rollup.Written, found []promql.Sample) error {
 	app := m.opts.Store.Appender(ctx)
 	at := w.At.UnixMilli()
@@ -353,11 +396,9 @@ func (m *Metrics) write(ctx context.Context, name string, w rollup.Written, foun
 			return errors.Join(err, app.Rollback())
 		}
 	}
-	if m.last[name] == nil {
-		m.last[name] = map[string]map[uint64]labels.Labels{}
-	}
-	for h, ls := range m.last[name][w.Cluster] {
-		if _, still := now[h]; !still {
+	last := m.last[name][w.Cluster]
+	for h, ls := range last.series {
+		if _, still := now[h]; !still && w.At.After(last.at) {
 			if _, err := app.Append(0, ls, at, math.Float64frombits(value.StaleNaN)); err != nil && !again(err) {
 				return errors.Join(err, app.Rollback())
 			}
@@ -366,8 +407,18 @@ func (m *Metrics) write(ctx context.Context, name string, w rollup.Written, foun
 	if err := app.Commit(); err != nil {
 		return err
 	}
-	m.last[name][w.Cluster] = now
+	m.remember(name, w, now)
 	return nil
+}
+
+// remember keeps which series there were, unless later ones are known.
+func (m *Metrics) remember(name string, w rollup.Written, series map[uint64]labels.Labels) {
+	if m.last[name] == nil {
+		m.last[name] = map[string]newest{}
+	}
+	if !w.At.Before(m.last[name][w.Cluster].at) {
+		m.last[name][w.Cluster] = newest{w.At, series}
+	}
 }
 
 // again says whether the store has the sample, or one of a later time, already:

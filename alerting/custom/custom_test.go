@@ -419,17 +419,3 @@ func TestTheCataloguesOwnExpressions(t *testing.T) {
 		}
 	}
 }
-
-func TestALiveIntervalDoesNotWaitForThePast(t *testing.T) {
-	m := &Metrics{opts: Options{Now: func() time.Time { return t0 }}}
-	for _, ago := range []time.Duration{time.Hour, 59 * time.Minute, time.Minute, 30 * time.Second} {
-		m.waiting = append(m.waiting, rollup.Written{Cluster: "c1", At: t0.Add(-ago)})
-	}
-	var got []string
-	for w := m.firstLocked(); w != nil; w = m.firstLocked() {
-		got = append(got, t0.Sub(w.At).String())
-	}
-	if want := "1m0s 30s 1h0m0s 59m0s"; strings.Join(got, " ") != want {
-		t.Errorf("evaluated in the order %v", got)
-	}
-}

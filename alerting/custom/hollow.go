@@ -42,10 +42,10 @@ func hollow(ctx context.Context, q storage.Querier, hints *storage.SelectHints, 
 	return false, nil
 }
 
-// hollow asks the store at a moment.
-func (m *Metrics) hollow(ctx context.Context, e parser.Expr, at time.Time) (bool, error) {
+// hollow asks the store about a time.
+func (m *Metrics) hollow(ctx context.Context, e parser.Expr, from, to time.Time) (bool, error) {
 	// Only which series there are is asked for, and no chunk is read.
-	hints := &storage.SelectHints{Start: at.Add(-lookback).UnixMilli(), End: at.UnixMilli(), Limit: 1, Func: "series"}
+	hints := &storage.SelectHints{Start: from.Add(-lookback).UnixMilli(), End: to.UnixMilli(), Limit: 1, Func: "series"}
 	q, err := m.opts.Store.Querier(hints.Start, hints.End)
 	if err != nil {
 		return false, err

@@ -37,7 +37,7 @@ func TestHollow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := b.m.hollow(t.Context(), e, at); err != nil || got != want {
+		if got, err := b.m.hollow(t.Context(), e, at, at); err != nil || got != want {
 			t.Errorf("%s: %v, %v, want %v", expr, got, err, want)
 		}
 		if !want {
@@ -54,7 +54,7 @@ func TestHollow(t *testing.T) {
 	}
 	if e, err := selective("before", "c3"); err != nil {
 		t.Fatal(err)
-	} else if got, err := b.m.hollow(t.Context(), e, at); err != nil || !got {
+	} else if got, err := b.m.hollow(t.Context(), e, at, at); err != nil || !got {
 		t.Errorf("a series that ended ten minutes ago: %v, %v", got, err)
 	}
 }
