@@ -140,16 +140,22 @@ func (h *handed) after(from *os.File) (offset int64, err error) {
 		text  strings.Builder
 	}
 	for next := int64(0); ; {
-		line, err := in.ReadString('\n')
+		slice, err := in.ReadSlice('\n')
+		line := string(slice)
+		next += int64(len(line))
+		whole := err == nil
+		for errors.Is(err, bufio.ErrBufferFull) { // longer than any runtime's: no line of one
+			slice, err = in.ReadSlice('\n')
+			next += int64(len(slice))
+		}
 		if errors.Is(err, io.EOF) {
 			return offset, nil // a line that is not complete is nobody's yet
 		}
 		if err != nil {
 			return offset, fmt.Errorf("read %s: %w", from.Name(), err)
 		}
-		next += int64(len(line))
 		p, ok := parsePiece(strings.TrimSuffix(line, "\n"))
-		if !ok {
+		if !ok || !whole {
 			continue // it goes with the line before it
 		}
 		b := &begun[streamNumber(p.stream)]

@@ -81,6 +81,7 @@ func TestWhereAnotherReadersLinesEnd(t *testing.T) {
 		"parts that are new":    {first + " stdout F a\n2026-11-23T10:00:01Z stdout P a\n2026-11-23T10:00:01Z stdout F b\n", second + " x", 1, "2026-11-23T10:00:01Z stdout P a\n2026-11-23T10:00:01Z stdout F b\n"},
 		"a line without an end": {first + " stdout F a\n" + second + " stdout F b", second + " b", 1, second + " stdout F b"},
 		"Docker's":              {`{"log":"a\n","stream":"stdout","time":"` + second + `"}` + "\n" + `{"log":"b\n","stream":"stdout","time":"` + second + `"}` + "\n", second + " a", 1, `{"log":"b\n","stream":"stdout","time":"` + second + `"}` + "\n"},
+		"a line without bounds": {first + " stdout F a\n" + strings.Repeat("x", 3*readBytes) + "\n" + second + " stdout F b\n2026-11-23T10:00:01Z stdout F c\n", second + " b", 1, "2026-11-23T10:00:01Z stdout F c\n"},
 		"no line at all":        {"\x00\x00rubbish\n", second + " a", 1, "\x00\x00rubbish\n"},
 	} {
 		path := filepath.Join(t.TempDir(), "0.log")
