@@ -21,6 +21,7 @@ type compiled struct {
 	created    time.Time
 	level      catalogue.Level
 	selection  *policy.Selection
+	picks      string      // what the selection's answers are remembered by
 	hint       policy.Hint // whatever is selected has this
 	hinted     bool
 	rule       evaluate.Rule
@@ -60,6 +61,7 @@ func compile(r meta.Resource) (*compiled, error) {
 	if c.selection, err = policy.Compile(s); err != nil {
 		return nil, fmt.Errorf("policy %q: %w", r.Name, err)
 	}
+	c.picks = c.selection.Key()
 	c.hint, c.hinted = c.selection.Hint()
 	for i := range s.Conditions {
 		pc := &s.Conditions[i]

@@ -223,7 +223,7 @@ type Engine struct {
 	policies []*compiled
 	byID     map[string]*compiled
 	clusters map[string]meta.ClusterRow
-	rosters  map[string]*roster // by cluster
+	rosters  map[rosterKey]*roster
 	targets  []incident.Target
 	routing  *routing.Set
 	applying []*incident.Alert // by the present commit
@@ -252,7 +252,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		opts: o, log: o.Logger, metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1),
-		byID: map[string]*compiled{}, clusters: map[string]meta.ClusterRow{}, rosters: map[string]*roster{}, sources: map[sourceKey]*source{},
+		byID: map[string]*compiled{}, clusters: map[string]meta.ClusterRow{}, rosters: map[rosterKey]*roster{}, sources: map[sourceKey]*source{},
 		calls: make(chan call), muzzled: map[alertKey]bool{}, routing: &routing.Set{},
 		promql: o.PromQL(newPromQL(o.Logger)), changes: map[alertKey][]time.Time{}, few: map[alertKey]time.Time{},
 		alerts: map[alertKey]*incident.Alert{}, ended: map[alertKey]time.Time{}, savedAt: map[string]time.Time{}, failing: map[string]bool{},
@@ -605,7 +605,7 @@ func (e *Engine) load(ctx context.Context, now time.Time) error {
 	for _, c := range clusters {
 		e.clusters[c.ID] = c
 	}
-	maps.DeleteFunc(e.rosters, func(id string, _ *roster) bool { return e.clusters[id].ID == "" })
+	maps.DeleteFunc(e.rosters, func(of rosterKey, _ *roster) bool { return e.clusters[of.cluster].ID == "" })
 	for _, r := range e.rosters {
 		r.forget(e.policies)
 	}

@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"slices"
+
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 )
 
@@ -19,70 +22,98 @@ type index struct {
 	ct      *court
 	data    readings
 	metrics map[string]map[trait][]subject
-	sorted  map[string]numbered
-	roster  *roster
-	held    func(*compiled, subject) bool // it was ended by hand, and is to be looked at
+	byPick  map[string]*numbered
+	roster  func(catalogue.Level) *roster
+	held    map[string][]subject // by policy: ended by hand, and to be looked at
 }
 
-// numbered are the subjects of a metric in order, and the numbers of their objects on
-// the roster; -1 of what is not the inventory's.
+// numbered are the subjects of a metric by the numbers of their objects on the roster.
 type numbered struct {
+	roster   *roster
 	subjects []subject
-	numbers  []int32
-	gone     []subject // what is gone is judged only while it fires
+	first    []int32   // by number: a place in subjects; -1: the metric has none of it
+	next     []int32   // by place: that of another subject of the same object; -1: there is none
+	outside  []subject // what is not the inventory's
+	all      []subject // subjects and outside, in order; made when it is asked for
 }
 
-func newIndex(ct *court, data readings, r *roster, held func(*compiled, subject) bool) *index {
-	return &index{ct: ct, data: data, metrics: map[string]map[trait][]subject{}, sorted: map[string]numbered{}, roster: r, held: held}
+// newIndex makes the index of a round of policies.
+func newIndex(ct *court, data readings, policies []*compiled, r func(catalogue.Level) *roster, held map[string][]subject) *index {
+	for _, c := range policies {
+		if c.patterned() {
+			r(c.level).enlist(c)
+		}
+	}
+	return &index{ct: ct, data: data, metrics: map[string]map[trait][]subject{}, byPick: map[string]*numbered{}, roster: r, held: held}
+}
+
+// patterned tells whether what a policy selects is found by asking its selection.
+func (c *compiled) patterned() bool {
+	return !c.hinted && !c.selection.Everything() && !c.promql() && !c.lines()
 }
 
 // selected visits the subjects of a metric that a policy selects, and what is not the
-// inventory's: whoever judges knows about that.
+// inventory's: whoever judges knows about that. Some may be visited twice.
 func (x *index) selected(c *compiled, metric string, visit func(subject)) {
-	all := x.numbered(metric)
-	for _, sub := range all.gone {
-		if x.held(c, sub) {
+	of := x.numbered(c.level, metric)
+	for _, sub := range x.held[c.ref.ID] {
+		if _, ok := x.data.metrics[metric][sub]; ok {
 			visit(sub)
 		}
 	}
-	if c.selection.Everything() {
-		for _, sub := range all.subjects {
+	if !c.patterned() {
+		for _, sub := range of.inOrder() {
 			visit(sub)
 		}
 		return
 	}
-	picked := x.roster.pick(c)
-	for i, sub := range all.subjects {
-		if n := all.numbers[i]; n < 0 || picked.has(n) || x.held(c, sub) {
-			visit(sub)
-		}
+	for _, sub := range of.outside {
+		visit(sub)
 	}
+	of.roster.pick(c).each(func(number int32) {
+		if int(number) >= len(of.first) {
+			return // another metric has it
+		}
+		for i := of.first[number]; i >= 0; i = of.next[i] {
+			visit(of.subjects[i])
+		}
+	})
 }
 
-func (x *index) numbered(metric string) numbered {
-	out, ok := x.sorted[metric]
-	if ok {
+func (x *index) numbered(level catalogue.Level, metric string) *numbered {
+	out := x.byPick[metric]
+	if out != nil {
 		return out
 	}
+	out = &numbered{roster: x.roster(level)}
+	x.byPick[metric] = out
 	of := x.data.metrics[metric]
-	out.subjects = make([]subject, 0, len(of))
+	out.subjects, out.next = make([]subject, 0, len(of)), make([]int32, 0, len(of))
 	for sub := range of {
-		if k := x.ct.resolve(sub); k.listed && k.object == nil {
-			out.gone = append(out.gone, sub)
+		k := x.ct.resolve(sub)
+		switch {
+		case !k.listed:
+			out.outside = append(out.outside, sub)
+			continue
+		case k.object == nil: // what is gone is judged only while it fires
 			continue
 		}
+		number := out.roster.number(named{sub.level, sub.object}, k)
+		for int(number) >= len(out.first) {
+			out.first = append(out.first, -1)
+		}
+		out.next = append(out.next, out.first[number])
+		out.first[number] = int32(len(out.subjects))
 		out.subjects = append(out.subjects, sub)
 	}
-	out.subjects = inOrder(out.subjects)
-	out.numbers = make([]int32, len(out.subjects))
-	for i, sub := range out.subjects {
-		out.numbers[i] = -1
-		if k := x.ct.resolve(sub); k.listed {
-			out.numbers[i] = x.roster.number(named{sub.level, sub.object}, k)
-		}
-	}
-	x.sorted[metric] = out
 	return out
+}
+
+func (n *numbered) inOrder() []subject {
+	if n.all == nil {
+		n.all = inOrder(slices.Concat(n.subjects, n.outside))
+	}
+	return n.all
 }
 
 // each visits the subjects of a metric that may be selected.

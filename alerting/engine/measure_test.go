@@ -466,3 +466,108 @@ func TestMeasureBacktest(t *testing.T) {
 		t.Errorf("got %d alerts of %d objects", r.AlertCount, r.Objects)
 	}
 }
+
+// settled is a fleet whose pods are made once, and named as a Deployment's are: so a
+// round costs what the engine does, and not what makes them up.
+type settled struct {
+	*fleet
+	held   []*object.Pod
+	series []labels.Labels
+	byName map[string]int
+}
+
+// letters are what such names end in.
+const letters = "bcdfghjklmnpqrstvwxz2456789"
+
+func settle(f *fleet) *settled {
+	s := &settled{fleet: f, held: make([]*object.Pod, f.pods), series: make([]labels.Labels, f.pods), byName: make(map[string]int, f.pods)}
+	for i := range s.held {
+		s.replace(i, 0)
+	}
+	return s
+}
+
+// replace makes the pod at a place another one, as a rollout does.
+func (s *settled) replace(i, generation int) {
+	p := s.fleet.pod(i)
+	n, suffix := i*7919+generation*104729, ""
+	for range 5 {
+		suffix, n = suffix+string(letters[n%len(letters)]), n/len(letters)
+	}
+	if old := s.held[i]; old != nil {
+		delete(s.byName, old.Name)
+	}
+	p.Name = fmt.Sprintf("%s-%d-%s", p.Workload.Name, i, suffix)
+	p.UID = p.Name
+	s.held[i], s.byName[p.Name] = p, i
+	s.series[i] = labels.FromStrings("cluster", "prod-1", "namespace", p.Namespace, "workload_type", "deployment", "workload", p.Workload.Name, "pod", p.Name, "node", p.Node)
+}
+
+func (s *settled) Get(_ string, k object.Key) (object.Object, bool) {
+	i, ok := s.byName[k.Name]
+	if k.Kind != object.KindPod || !ok {
+		return nil, false
+	}
+	return s.held[i], true
+}
+
+func (s *settled) Querier(mint, maxt int64) (storage.Querier, error) {
+	return &settledQuerier{fleetQuerier{s.fleet, mint, maxt}, s}, nil
+}
+
+type settledQuerier struct {
+	fleetQuerier
+	s *settled
+}
+
+func (q *settledQuerier) Select(ctx context.Context, sorted bool, h *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	return &settledSet{q.fleetQuerier.Select(ctx, sorted, h, ms...).(*fleetSet), q.s}
+}
+
+type settledSet struct {
+	*fleetSet
+	s *settled
+}
+
+func (s *settledSet) At() storage.Series    { return s }
+func (s *settledSet) Labels() labels.Labels { return s.s.series[s.i] }
+
+// A thousand policies with patterns of their own and twenty about everything, on the
+// pods of a thousand nodes: what the first round costs, and each after it, with a
+// hundredth of the pods replaced before each.
+func TestMeasurePatterns(t *testing.T) {
+	measuring(t)
+	const pods, patterns, everything = 30_000, 1000, 20
+	metrics := []string{catalogue.PodCPULimitPercent, catalogue.PodMemLimitPercent, catalogue.PodRestarts, catalogue.PodCPU, catalogue.PodMem}
+	spec := func(n int, objects string) string {
+		of := []struct{ statistic, period string }{{"avg", "2m"}, {"max", "1m"}, {"increase", "10m"}, {"avg", "5m"}, {"max", "5m"}}[n%5]
+		return fmt.Sprintf(`{"level":"pod",%s"conditions":[{"metric":%q,"statistic":%q,"period":%q,"op":">=","thresholds":{"critical":99},"need":2,"of":3}],"recoverAfter":2,"noData":{"action":"keep","after":"5m","severity":"warning"},"group":{"interval":"5m"}}`,
+			objects, metrics[n%5], of.statistic, of.period)
+	}
+	var specs []string
+	for n := range patterns {
+		specs = append(specs, spec(n, fmt.Sprintf(`"objects":{"names":["*%c%c"]},`, letters[n/len(letters)%len(letters)], letters[n%len(letters)])))
+	}
+	for n := range everything {
+		specs = append(specs, spec(n, ""))
+	}
+	now := epoch.Add(24 * time.Hour)
+	f := settle(&fleet{pods: pods, nodes: 1000, value: func(int) float64 { return 50 }})
+	e := engineOf(t, f.fleet, func() time.Time { return now }, specs)
+	e.opts.Queryable, e.opts.Inventory = f, f
+	const rounds = 4
+	first, began := 0.0, cpuSeconds()
+	for i := range rounds {
+		now = now.Add(interval)
+		e.evaluate(context.Background(), round{source: sourceKey{"prod-1", "all"}, trigger: triggerInterval, at: now.Truncate(interval), interval: interval, received: now})
+		if i == 0 {
+			first = cpuSeconds() - began
+			began = cpuSeconds()
+		}
+		for n := range pods / 100 {
+			f.replace(i*pods/100+n, i+1)
+		}
+	}
+	measured("engine_patterns_first_cpu", first)
+	measured("engine_patterns_next_cpu", (cpuSeconds()-began)/(rounds-1))
+}

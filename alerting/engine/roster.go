@@ -2,18 +2,27 @@ package engine
 
 import (
 	"maps"
+	"math/bits"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 )
 
-// roster remembers, from round to round, which objects of a cluster the policies
-// select by patterns: asking every policy about every object costs their product,
-// and the answer hardly ever changes. Objects have numbers. For one goroutine.
+// roster remembers, from round to round, which objects of a level of a cluster the
+// policies select by patterns: asking every policy about every object costs their
+// product, and the answer hardly ever changes. Objects have numbers. For one
+// goroutine.
 type roster struct {
 	numbers map[named]int32
-	members []member // by number
-	kept    int      // members after the last cleaning
-	picks   map[*compiled]*pick
+	members []member         // by number
+	kept    int              // members after the last cleaning
+	picks   map[string]*pick // by the selection's key: policies with equal ones share it
+}
+
+type rosterKey struct {
+	cluster string
+	level   catalogue.Level
 }
 
 // member is an object as policies were asked about it.
@@ -23,14 +32,15 @@ type member struct {
 	container string
 }
 
-// pick is what one policy said.
+// pick is what one selection said.
 type pick struct {
-	asked int      // of members
-	bits  []uint64 // by number
+	selection *policy.Selection
+	asked     int      // of members
+	bits      []uint64 // by number
 }
 
 func newRoster() *roster {
-	return &roster{numbers: map[named]int32{}, picks: map[*compiled]*pick{}}
+	return &roster{numbers: map[named]int32{}, picks: map[string]*pick{}}
 }
 
 // number gives an object its number: a new one when it is not what it was, as far as
@@ -66,18 +76,42 @@ func alike(a, b object.Object) bool {
 	return ok && before.Workload == after.Workload
 }
 
-// pick gives what a policy selects of all members.
-func (r *roster) pick(c *compiled) *pick {
-	p := r.picks[c]
+// enlist has a policy's selection asked with the others, the next time that any is.
+func (r *roster) enlist(c *compiled) *pick {
+	p := r.picks[c.picks]
 	if p == nil {
-		p = &pick{}
-		r.picks[c] = p
-	}
-	for p.asked < len(r.members) {
-		m := &r.members[p.asked]
-		p.add(m.level == c.level && m.object != nil && c.selection.Object(m.object, m.container))
+		p = &pick{selection: c.selection}
+		r.picks[c.picks] = p
 	}
 	return p
+}
+
+// pick gives what a policy selects of all members.
+func (r *roster) pick(c *compiled) *pick {
+	p := r.enlist(c)
+	if p.asked < len(r.members) {
+		r.ask()
+	}
+	return p
+}
+
+// ask asks all selections about the members that they were not asked about. All of
+// them are asked about a few members at a time, since fetching an object from memory
+// takes longer than asking about it.
+func (r *roster) ask() {
+	from := len(r.members)
+	for _, p := range r.picks {
+		from = min(from, p.asked)
+	}
+	for from < len(r.members) {
+		from = min(from+64, len(r.members))
+		for _, p := range r.picks {
+			for p.asked < from {
+				m := &r.members[p.asked]
+				p.add(m.object != nil && p.selection.Object(m.object, m.container))
+			}
+		}
+	}
 }
 
 // add notes the answer about the next member.
@@ -91,15 +125,24 @@ func (p *pick) add(selected bool) {
 	p.asked++
 }
 
+// each calls fn with the numbers of those that are selected.
+func (p *pick) each(fn func(number int32)) {
+	for i, word := range p.bits {
+		for ; word != 0; word &= word - 1 {
+			fn(int32(i*64 + bits.TrailingZeros64(word)))
+		}
+	}
+}
+
 func (p *pick) has(number int32) bool { return p.bits[number/64]&(1<<(number%64)) != 0 }
 
-// forget leaves out what policies said that are no more.
+// forget leaves out what selections said that no policy has any more.
 func (r *roster) forget(policies []*compiled) {
-	in := make(map[*compiled]bool, len(policies))
+	in := make(map[string]bool, len(policies))
 	for _, c := range policies {
-		in[c] = true
+		in[c.picks] = true
 	}
-	maps.DeleteFunc(r.picks, func(c *compiled, _ *pick) bool { return !in[c] })
+	maps.DeleteFunc(r.picks, func(key string, _ *pick) bool { return !in[key] })
 }
 
 // clean forgets objects that are gone, once they may be as many as those that are
@@ -108,9 +151,13 @@ func (r *roster) clean(there func(named) bool) {
 	if len(r.members) < 2*r.kept+minRoster {
 		return
 	}
-	picks := make(map[*compiled]*pick, len(r.picks))
-	for c := range r.picks {
-		picks[c] = &pick{}
+	if r.kept == 0 { // they have just come
+		r.kept = len(r.members)
+		return
+	}
+	picks := make(map[string]*pick, len(r.picks))
+	for key, p := range r.picks {
+		picks[key] = &pick{selection: p.selection}
 	}
 	kept := r.members[:0:0]
 	for old, m := range r.members {
@@ -120,8 +167,8 @@ func (r *roster) clean(there func(named) bool) {
 		}
 		r.numbers[m.named] = int32(len(kept))
 		kept = append(kept, m)
-		for c, p := range picks {
-			if before := r.picks[c]; old < before.asked {
+		for key, p := range picks {
+			if before := r.picks[key]; old < before.asked {
 				p.add(before.has(int32(old)))
 			}
 		}

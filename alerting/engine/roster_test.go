@@ -24,7 +24,7 @@ func TestTheRosterSaysWhatSelectionsSay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		policies = append(policies, &compiled{level: catalogue.Pod, selection: sel})
+		policies = append(policies, &compiled{level: catalogue.Pod, selection: sel, picks: sel.Key()})
 	}
 	add(&policy.Objects{Names: []string{"p*1", "*7"}})
 	add(&policy.Objects{Namespaces: []string{"n?"}, Exclude: &policy.Exclude{Selector: "tier=web"}})
@@ -44,6 +44,9 @@ func TestTheRosterSaysWhatSelectionsSay(t *testing.T) {
 			}
 		}
 		if round == 100 {
+			add(&policy.Objects{Workloads: []string{"deployment/w1*"}})
+		}
+		if round == 150 { // as one that there is: they share what is remembered
 			add(&policy.Objects{Workloads: []string{"deployment/w1*"}})
 		}
 		if round == 200 {
@@ -67,8 +70,27 @@ func TestTheRosterSaysWhatSelectionsSay(t *testing.T) {
 		if taken := slices.Sorted(maps.Values(numbers)); len(slices.Compact(taken)) != len(present) {
 			t.Fatalf("round %d: two objects have one number", round)
 		}
-		if len(r.picks) != len(policies) {
-			t.Fatalf("round %d: %d policies are remembered of %d", round, len(r.picks), len(policies))
+		selections := map[string]bool{}
+		for _, c := range policies {
+			selections[c.picks] = true
+			selected := 0
+			r.pick(c).each(func(number int32) {
+				if !r.pick(c).has(number) {
+					t.Fatalf("round %d: %d is visited and not selected", round, number)
+				}
+				selected++
+			})
+			for _, number := range numbers {
+				if r.pick(c).has(number) {
+					selected--
+				}
+			}
+			if selected < 0 { // what is gone may still be there
+				t.Fatalf("round %d: %d that are selected were not visited", round, -selected)
+			}
+		}
+		if len(r.picks) != len(selections) {
+			t.Fatalf("round %d: %d selections are remembered of %d", round, len(r.picks), len(selections))
 		}
 	}
 	if !cleaned {

@@ -57,9 +57,8 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	}
 	e.report("read", "read samples", nil)
 	if len(policies) >= indexFrom {
-		ct.index = newIndex(ct, data, e.rosterOf(ct), func(c *compiled, sub subject) bool {
-			return len(e.muzzled) > 0 && e.muzzled[alertKey{c.ref.ID, r.source.cluster, sub.key()}]
-		})
+		e.cleanRosters(ct)
+		ct.index = newIndex(ct, data, policies, e.rosterOf(ct), e.heldOn(r.source.cluster))
 	}
 	var changed, quiet []*incident.Alert
 	for _, c := range policies {
@@ -232,15 +231,38 @@ func (e *Engine) remembered(cluster string) map[string]bool {
 	return out
 }
 
-// rosterOf gives what is remembered of a cluster's objects.
-func (e *Engine) rosterOf(ct *court) *roster {
-	r := e.rosters[ct.cluster]
-	if r == nil {
-		r = newRoster()
-		e.rosters[ct.cluster] = r
+// rosterOf gives what is remembered of a cluster's objects, level by level.
+func (e *Engine) rosterOf(ct *court) func(catalogue.Level) *roster {
+	return func(level catalogue.Level) *roster {
+		key := rosterKey{ct.cluster, level}
+		r := e.rosters[key]
+		if r == nil {
+			r = newRoster()
+			e.rosters[key] = r
+		}
+		return r
 	}
-	r.clean(func(n named) bool { return ct.resolve(subject{level: n.level, object: n.name}).object != nil })
-	return r
+}
+
+// cleanRosters forgets what is gone; numbers change by it, so it comes before a round
+// uses any.
+func (e *Engine) cleanRosters(ct *court) {
+	for key, r := range e.rosters {
+		if key.cluster == ct.cluster {
+			r.clean(func(n named) bool { return ct.resolve(subject{level: n.level, object: n.name}).object != nil })
+		}
+	}
+}
+
+// heldOn gives the subjects of a cluster whose alerts were ended by hand, by policy.
+func (e *Engine) heldOn(cluster string) map[string][]subject {
+	out := map[string][]subject{}
+	for key := range e.muzzled {
+		if key.cluster == cluster {
+			out[key.policy] = append(out[key.policy], parseSubject(key.key))
+		}
+	}
+	return out
 }
 
 func (e *Engine) clusterLabels(cluster string) map[string]string { return e.clusters[cluster].Labels }

@@ -305,6 +305,42 @@ func TestGlob(t *testing.T) {
 	f(strings.Repeat("*a", 100), strings.Repeat("a", 1000)+"b", false) // must end soon
 }
 
+// Every pattern of up to five signs against every text of up to five, by the plainest
+// way to tell.
+func TestGlobIsThePlainOne(t *testing.T) {
+	var plain func(pattern, s string) bool
+	plain = func(pattern, s string) bool {
+		switch {
+		case pattern == "":
+			return s == ""
+		case pattern[0] == '*':
+			return plain(pattern[1:], s) || s != "" && plain(pattern, s[1:])
+		}
+		return s != "" && (pattern[0] == '?' || pattern[0] == s[0]) && plain(pattern[1:], s[1:])
+	}
+	upTo := func(n int, of string) []string {
+		out, newest := []string{""}, []string{""}
+		for range n {
+			var longer []string
+			for _, s := range newest {
+				for _, c := range of {
+					longer = append(longer, s+string(c))
+				}
+			}
+			out, newest = append(out, longer...), longer
+		}
+		return out
+	}
+	texts := upTo(5, "ab")
+	for _, pattern := range upTo(5, "ab*?") {
+		for _, s := range texts {
+			if got, want := Glob(pattern, s), plain(pattern, s); got != want {
+				t.Fatalf("Glob(%q, %q) = %v, want %v", pattern, s, got, want)
+			}
+		}
+	}
+}
+
 func TestTemplatesAreBounded(t *testing.T) {
 	data := TemplateData{Policy: "p", Severity: "critical", Object: TemplateObject{Pod: "cart-1"}, Value: Quantity{98.66, "%"}}
 	good := map[string]string{

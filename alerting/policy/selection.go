@@ -160,6 +160,18 @@ func (s *Selection) Object(o object.Object, container string) bool {
 	return s.include.all(t) && !s.exclude.any(t)
 }
 
+// Key is the same for two selections of one level that select the same objects of
+// whatever cluster, as far as their words tell.
+func (s *Selection) Key() string { return s.include.key() + "\x00" + s.exclude.key() }
+
+func (m matcher) key() string {
+	selector := ""
+	if m.selector != nil {
+		selector = m.selector.String()
+	}
+	return fmt.Sprintf("%t %q %t %q %t %q %t %q", m.namespaces != nil, m.namespaces, m.workloads != nil, m.workloads, m.names != nil, m.names, m.selector != nil, selector)
+}
+
 // Everything tells whether all objects of the level are selected.
 func (s *Selection) Everything() bool { return s.include.none() && s.exclude.none() }
 
@@ -218,6 +230,18 @@ func (c *Condition) WhereMatches(value func(label string) string) bool {
 // Glob tells whether a text matches a pattern in which * stands for any text,
 // also none, and ? for one byte. It takes at most len(pattern) × len(s) steps.
 func Glob(pattern, s string) bool {
+	// What comes after the last * is at the end of whatever matches: most that does
+	// not match differs there or at the beginning, and is told by a byte or two.
+	for len(pattern) > 0 && pattern[len(pattern)-1] != '*' {
+		last := len(s) - 1
+		if last < 0 || (pattern[len(pattern)-1] != '?' && pattern[len(pattern)-1] != s[last]) {
+			return false
+		}
+		pattern, s = pattern[:len(pattern)-1], s[:last]
+	}
+	if pattern == "*" {
+		return true
+	}
 	p, i := 0, 0
 	star, retry := -1, 0
 	for i < len(s) {

@@ -49,6 +49,12 @@ func engineOf(test string) func(ctx context.Context, b *bench) ([]Result, error)
 				{Name: "engine_state_peak", Unit: "MiB", Ours: figures["engine_state_live_peak_mib"], Bar: "<= 1024", Note: fmt.Sprintf("held at most during that round, all objects of one sender, after a collection of garbage; %.0f MiB with garbage, most of it of the made-up cluster; ", figures["engine_state_peak_mib"]) + note},
 				{Name: "engine_state_round_cpu", Unit: "CPU seconds", Ours: figures["engine_round_1m_objects_cpu"], Note: note},
 			}, nil
+		case "TestMeasurePatterns":
+			of := "30,000 pods of one sender, 1,000 policies with patterns of their own and 20 about all of them, 5 metrics; "
+			return []Result{
+				{Name: "engine_patterns_first_cpu", Unit: "CPU seconds", Ours: figures["engine_patterns_first_cpu"], Note: "the first round after a start; " + of + note},
+				{Name: "engine_patterns_next_cpu", Unit: "CPU seconds", Ours: figures["engine_patterns_next_cpu"], Note: "each round after it, a hundredth of the pods replaced before each; " + of + note},
+			}, nil
 		case "TestMeasureWebhook":
 			return []Result{
 				{Name: "engine_webhook_p99", Unit: "s", Ours: figures["webhook_p99_seconds"], Bar: "<= 2", Note: fmt.Sprintf("arrival of the completing sample to the webhook, 500 alerts, grouping wait 0, one node silent; p50 %.3f s, longest %.3f s; %s", figures["webhook_p50_seconds"], figures["webhook_max_seconds"], note)},

@@ -47,6 +47,7 @@ var measurements = []measurement{
 	{Name: "console_history", Asked: true, Measure: consoleHistory},
 	{Name: "engine_policies", Measure: engineOf("TestMeasurePolicies")},
 	{Name: "engine_state", Measure: engineOf("TestMeasureState")},
+	{Name: "engine_patterns", Measure: engineOf("TestMeasurePatterns")},
 	{Name: "engine_webhook", Measure: engineOf("TestMeasureWebhook")},
 	{Name: "engine_backtest", Measure: engineOf("TestMeasureBacktest")},
 	{Name: "restart", Measure: restart},
