@@ -107,7 +107,7 @@ func (e *Engine) Backtest(ctx context.Context, r meta.Resource, g Range) (policy
 		if rc.Reason != "" {
 			continue
 		}
-		b := &replay{live: e, c: c, row: r, cluster: byID[id], interval: interval, from: g.From.Truncate(interval), to: g.To.Truncate(interval), out: &out, messages: messages}
+		b := &replay{live: e, archive: e.opts.Archive, now: e.opts.Now(), c: c, row: r, cluster: byID[id], interval: interval, from: g.From.Truncate(interval), to: g.To.Truncate(interval), out: &out, messages: messages}
 		b.progress = func(done float64) {
 			if g.Progress != nil {
 				g.Progress((float64(i) + done) / float64(len(about)))
@@ -157,6 +157,9 @@ type replay struct {
 	always bool               // nothing can be left out
 	// complete: what came late counts as if it had come in time.
 	complete bool
+	// archive knows the objects; several replays can share one that remembers.
+	archive Archive
+	now     time.Time // when they began
 
 	coverage   map[int64]float64     // of rollups, by time; what level promql and lines are complete by
 	exprs      map[exprKey]*exprGrid // of the present chunk
@@ -213,7 +216,7 @@ func (b *replay) onScratch(ctx context.Context, fn func(db *meta.DB) error) erro
 	b.waiting = map[[2]string]time.Time{}
 	b.ofIncident, b.stoodIn, b.toldSelf = map[string]int{}, map[[2]string]bool{}, map[[2]string]bool{}
 	var err error
-	if b.began, err = inventoryBegan(ctx, b.live.opts.Archive, b.cluster.ID, b.begin, b.live.opts.Now()); err != nil {
+	if b.began, err = inventoryBegan(ctx, b.archive, b.cluster.ID, b.begin, b.now); err != nil {
 		return err
 	}
 	if err := b.scan(ctx); err != nil {
@@ -286,7 +289,7 @@ func (b *replay) scan(ctx context.Context) error {
 		if i > 0 && slices.ContainsFunc(c.conditions[:i], func(o condition) bool { return o.Metric == cond.Metric }) {
 			total -= scanners
 		}
-		bad := b.suspicious(i)
+		bad := c.suspects[i]
 		reach := (time.Duration(c.rule.Reach(i)+1)*cond.Period.D() + 3*b.interval).Milliseconds()
 		lone := len(c.dimensions) > 0 && len(cond.metric.Dimensions) == 0
 		n := b.to.Sub(b.begin) / scanners
@@ -344,42 +347,6 @@ func (b *replay) scanCoverage(ctx context.Context) error {
 	})
 	b.active[server] = on
 	return err
-}
-
-// suspicious gives a test that each sample passes without which no window can
-// be bad; nil: there is none, so that every sample is suspicious.
-func (b *replay) suspicious(i int) func(prev, v float64) bool {
-	cond, rule := b.c.conditions[i], b.c.rule.Conditions[i]
-	least, ok := rule.Least()
-	if !ok || cond.Change != nil || cond.Forecast != nil {
-		return nil
-	}
-	up := cond.Op == ">" || cond.Op == ">="
-	switch catalogue.Statistic(cond.Statistic) {
-	case catalogue.Increase:
-		if up && (least > 0 || cond.Op == ">" && least == 0) {
-			return func(prev, v float64) bool { return v != prev }
-		}
-		return nil
-	case catalogue.Sum:
-		if up && (least > 0 || cond.Op == ">" && least == 0) {
-			return func(_, v float64) bool { return v > 0 }
-		}
-		return nil
-	}
-	// An average, an extreme or a percentile lies among its samples: it is bad
-	// only when one of them is.
-	switch cond.Op {
-	case ">":
-		return func(_, v float64) bool { return v > least }
-	case ">=":
-		return func(_, v float64) bool { return v >= least }
-	case "<":
-		return func(_, v float64) bool { return v < least }
-	case "<=":
-		return func(_, v float64) bool { return v <= least }
-	}
-	return func(_, v float64) bool { return rule.Bad(v, least) }
 }
 
 // scanPart scans one metric over a part of the range.
@@ -648,7 +615,7 @@ func (b *replay) prepare(ctx context.Context, db *meta.DB) error {
 	if err != nil {
 		return err
 	}
-	b.past = newPast(b.live.opts.Inventory, b.live.opts.Archive, b.cluster.ID, b.begin, b.to)
+	b.past = newPast(b.live.opts.Inventory, b.archive, b.cluster.ID, b.begin, b.to)
 	b.past.began = b.began
 	b.shadow, err = New(Options{
 		Queryable: b.live.opts.Queryable, Inventory: b.past, Meta: db, PublicURL: b.live.opts.PublicURL, Logger: slog.New(slog.DiscardHandler),
@@ -799,7 +766,7 @@ func (b *replay) chunk(ctx context.Context, db *meta.DB, from, to time.Time, bac
 		return b.past.load(ctx, sub)
 	}
 	for sub, h := range b.hot {
-		if n, ok := h.next(from.UnixMilli()); ok && n <= to.UnixMilli() {
+		if n, ok := h.next(from.UnixMilli()); ok && n <= to.UnixMilli() && c.possible(sub) {
 			if err := add(sub); err != nil {
 				return err
 			}

@@ -350,7 +350,7 @@ func (b *replay) existed(ctx context.Context, visit func(sub subject, s span, o 
 	if !ok {
 		return nil
 	}
-	return b.live.opts.Archive.History(ctx, b.cluster.ID, kind, b.begin, knownBy(b.to, b.began), func(v inventory.Version) error {
+	return b.archive.History(ctx, b.cluster.ID, kind, b.begin, knownBy(b.to, b.began), func(v inventory.Version) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

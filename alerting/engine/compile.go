@@ -26,7 +26,8 @@ type compiled struct {
 	hinted     bool
 	rule       evaluate.Rule
 	conditions []condition
-	dimensions []string // of the metrics that have some; they all have the same
+	suspects   []func(prev, v float64) bool // by condition; see suspicious
+	dimensions []string                     // of the metrics that have some; they all have the same
 	templates  map[string]*policy.Template
 	targets    []policy.TargetRef // empty: the routes decide
 	repeat     *policy.Repeat
@@ -99,6 +100,9 @@ func compile(r meta.Resource) (*compiled, error) {
 		c.conditions = append(c.conditions, condition{pc, m})
 		c.rule.Conditions = append(c.rule.Conditions, ec)
 	}
+	for i := range c.conditions {
+		c.suspects = append(c.suspects, c.suspicious(i))
+	}
 	for k, text := range s.Annotations {
 		if c.templates[k], err = policy.ParseTemplate(text); err != nil {
 			return nil, fmt.Errorf("policy %q: annotation %q: %w", r.Name, k, err)
@@ -119,6 +123,15 @@ func (c condition) series(interval time.Duration, created time.Time, minAge time
 		s.Forecast, s.FitFrom = c.Forecast.Within.D(), c.Forecast.From.D()
 	}
 	return s
+}
+
+// about gives whose samples a condition judges a subject by: a metric without
+// dimensions has one for all their values.
+func (c condition) about(sub subject) subject {
+	if len(c.metric.Dimensions) == 0 {
+		sub.dimensions = ""
+	}
+	return sub
 }
 
 // promql tells whether the policy's conditions are expressions.

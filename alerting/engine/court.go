@@ -24,7 +24,7 @@ type court struct {
 	// they are not asked.
 	firing     map[string][]*incident.Alert
 	index      *index
-	remembered map[string]bool // policies with alerts that ended, or were ended by hand; nil: any may
+	remembered map[string]map[subject]bool // by policy: alerts that ended, or were ended by hand; nil: any may
 	// known are the objects that were asked for, of a court that is held once; nil:
 	// each is asked for again.
 	known map[named]known
@@ -60,12 +60,8 @@ func (ct *court) judge(c *compiled, sub subject, a *incident.Alert, before evalu
 			v.samples[i] = data.lines[c.linesKey(cond)].samples(sub)
 			continue
 		}
-		at := sub
-		if len(cond.metric.Dimensions) == 0 {
-			at.dimensions = ""
-		}
 		if !v.lacks[i] {
-			v.samples[i] = data.of(cond, c.rule.Conditions[i], at)
+			v.samples[i] = data.of(cond, c.rule.Conditions[i], cond.about(sub))
 		}
 	}
 	if v.unlisted && v.gone == "" && !c.promql() && ended(v.samples) {
@@ -151,8 +147,17 @@ func (ct *court) newest(c *compiled, f found, samples [][]evaluate.Sample) time.
 	return out
 }
 
-// remembers tells whether a policy may have had alerts that are remembered.
-func (ct *court) remembers(c *compiled) bool { return ct.remembered == nil || ct.remembered[c.ref.ID] }
+// remembers tells whether a policy may have had an alert of a subject that is
+// remembered.
+func (ct *court) remembers(c *compiled, sub subject) bool {
+	if ct.remembered == nil {
+		return true
+	}
+	of := ct.remembered[c.ref.ID]
+	// What an expression or a line is about can have any name, so a key may not give
+	// back its subject.
+	return of[sub] || len(of) > 0 && (c.promql() || c.lines())
+}
 
 // named is what values call an object; see objectOf.
 type named struct {

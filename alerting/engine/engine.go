@@ -217,6 +217,7 @@ type Engine struct {
 	pausedUntil time.Duration // by the monotonic clock: nothing is decided about silence before
 	evidence    gathering
 	gap         gap
+	present     precedence // over the gap
 
 	// Owned by Run's goroutine.
 	born     time.Time
@@ -448,11 +449,8 @@ func (e *Engine) run(ctx context.Context) error {
 		if reload || now.Sub(e.loadedAt) >= reloadEvery {
 			e.reload(ctx, now)
 		}
-		for _, r := range rounds {
-			if ctx.Err() != nil {
-				return nil
-			}
-			e.evaluate(ctx, r)
+		if e.evaluateAll(ctx, rounds); ctx.Err() != nil {
+			return nil
 		}
 		wait = min(wait, e.overdue(ctx, e.opts.Now()))
 		if e.counts {
@@ -493,6 +491,21 @@ func (e *Engine) run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		timer.Stop()
+	}
+}
+
+// evaluateAll makes rounds one after another.
+func (e *Engine) evaluateAll(ctx context.Context, rounds []round) {
+	if len(rounds) == 0 {
+		return
+	}
+	e.present.begin()
+	defer e.present.end()
+	for _, r := range rounds {
+		if ctx.Err() != nil {
+			return
+		}
+		e.evaluate(ctx, r)
 	}
 }
 

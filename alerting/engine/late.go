@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
@@ -26,6 +27,9 @@ const (
 	historyAfter = time.Hour
 	// historyWithin is how old late data may be to be looked at.
 	historyWithin = 7 * 24 * time.Hour
+	// giveWayFor is how long stepping through late data by one policy waits for live
+	// evaluation at most; it ends some time, even if that never rests.
+	giveWayFor = time.Minute
 	// maxHistory alerts of one backlog are kept; the rest is counted.
 	maxHistory = 1000
 )
@@ -85,12 +89,61 @@ func (e *Engine) lateHistory(ctx context.Context, now time.Time) *history {
 	return nil
 }
 
+// precedence has what looks at the past wait for what evaluates the present: both want
+// the same processors, and a present that is evaluated late becomes a past that is
+// looked at. May be used concurrently.
+type precedence struct {
+	mu   sync.Mutex
+	over chan struct{} // closed when the present was evaluated; nil: it is not being evaluated
+}
+
+// begin says that the present is being evaluated, end that it was.
+func (p *precedence) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over == nil {
+		p.over = make(chan struct{})
+	}
+}
+
+func (p *precedence) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over != nil {
+		close(p.over)
+		p.over = nil
+	}
+}
+
+// giveWay waits while the present is being evaluated, though no longer than most, and
+// until ctx ends.
+func (p *precedence) giveWay(ctx context.Context, most time.Duration) {
+	p.mu.Lock()
+	over := p.over
+	p.mu.Unlock()
+	if over == nil {
+		return
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-over:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
 // step finds what began and ended within the range, by what backtests use. It may
-// run beside live evaluation.
+// run beside live evaluation, and gives way to it from policy to policy.
 func (e *Engine) step(ctx context.Context, h *history) {
+	archive, now := remember(e.opts.Archive), e.opts.Now()
 	for _, c := range h.policies {
+		e.present.giveWay(ctx, giveWayFor)
+		if ctx.Err() != nil {
+			return
+		}
 		b := &replay{
-			live: e, c: c, row: meta.Resource{ID: c.ref.ID, Name: c.ref.Name, Project: c.ref.Project}, cluster: h.of, interval: h.interval, complete: true,
+			live: e, archive: archive, now: now, c: c, row: meta.Resource{ID: c.ref.ID, Name: c.ref.Name, Project: c.ref.Project}, cluster: h.of, interval: h.interval, complete: true,
 			from: h.From.Truncate(h.interval), to: h.until, out: &policy.Replay{BySeverity: map[string]int{}}, messages: map[[2]string]int{}, progress: func(float64) {},
 		}
 		if !b.from.Before(b.to) {

@@ -24,6 +24,70 @@ type Archive interface {
 
 var _ Archive = (*inventory.Store)(nil)
 
+// remembering is an archive that is asked the same by the replays of many policies,
+// one after another, and reads it once. For one goroutine.
+type remembering struct {
+	Archive
+	versions map[versionsOf][]inventory.Version
+	history  map[historyOf][]inventory.Version
+}
+
+type versionsOf struct {
+	cluster  string
+	key      object.Key
+	from, to int64
+}
+
+type historyOf struct {
+	cluster  string
+	from, to int64
+}
+
+// maxRemembered objects; with more, it begins anew.
+const maxRemembered = 20_000
+
+func remember(a Archive) *remembering {
+	return &remembering{Archive: a, versions: map[versionsOf][]inventory.Version{}, history: map[historyOf][]inventory.Version{}}
+}
+
+func (r *remembering) Versions(ctx context.Context, cluster string, key object.Key, from, to time.Time) ([]inventory.Version, error) {
+	of := versionsOf{cluster, key, from.UnixMilli(), to.UnixMilli()}
+	if v, ok := r.versions[of]; ok {
+		return v, nil
+	}
+	v, err := r.Archive.Versions(ctx, cluster, key, from, to)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.versions) >= maxRemembered {
+		clear(r.versions)
+	}
+	r.versions[of] = v
+	return v, nil
+}
+
+// History remembers namespaces, which every replay asks for and which are few.
+func (r *remembering) History(ctx context.Context, cluster string, kind object.Kind, from, to time.Time, fn func(inventory.Version) error) error {
+	if kind != object.KindNamespace {
+		return r.Archive.History(ctx, cluster, kind, from, to, fn)
+	}
+	of := historyOf{cluster, from.UnixMilli(), to.UnixMilli()}
+	all, ok := r.history[of]
+	if !ok {
+		err := r.Archive.History(ctx, cluster, kind, from, to, func(v inventory.Version) error { all = append(all, v); return nil })
+		if err != nil {
+			return err
+		}
+		r.history[of] = all
+	}
+	for _, v := range all {
+		if err := fn(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // tombstoneFor is how long live evaluation remembers what is gone.
 const tombstoneFor = 24 * time.Hour
 

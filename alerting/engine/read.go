@@ -389,23 +389,25 @@ const minCoverage = 0.95
 // objectKey is the inventory's key of an object; false for the cluster itself
 // and for what the inventory does not hold.
 func objectKey(level catalogue.Level, name string) (key object.Key, container string, ok bool) {
-	l, named := labelsOf(level, name)
-	if !named {
-		return object.Key{}, "", false
-	}
+	// As labelsOf, without a map: it is asked of each object in each round.
+	first, rest, _ := strings.Cut(name, "/")
+	second, third, more := strings.Cut(rest, "/")
+	one := first != "" && first == name
+	two := first != "" && second != "" && !more
+	three := first != "" && second != "" && third != "" && !strings.Contains(third, "/")
 	switch level {
 	case catalogue.Node:
-		return object.Key{Kind: object.KindNode, Name: l["node"]}, "", true
+		return object.Key{Kind: object.KindNode, Name: first}, "", one
 	case catalogue.Namespace:
-		return object.Key{Kind: object.KindNamespace, Name: l["namespace"]}, "", true
+		return object.Key{Kind: object.KindNamespace, Name: first}, "", one
 	case catalogue.Workload:
-		return object.Key{Kind: object.KindWorkload, Namespace: l["namespace"], Name: l["workload_type"] + "/" + l["workload"]}, "", true
+		return object.Key{Kind: object.KindWorkload, Namespace: first, Name: rest}, "", three
 	case catalogue.Service:
-		return object.Key{Kind: object.KindService, Namespace: l["namespace"], Name: l["service"]}, "", true
+		return object.Key{Kind: object.KindService, Namespace: first, Name: second}, "", two
 	case catalogue.Pod:
-		return object.Key{Kind: object.KindPod, Namespace: l["namespace"], Name: l["pod"]}, "", true
+		return object.Key{Kind: object.KindPod, Namespace: first, Name: second}, "", two
 	case catalogue.Container:
-		return object.Key{Kind: object.KindPod, Namespace: l["namespace"], Name: l["pod"]}, l["container"], true
+		return object.Key{Kind: object.KindPod, Namespace: first, Name: second}, third, three
 	}
 	return object.Key{}, "", false
 }

@@ -210,14 +210,18 @@ func (e *Engine) concerned(r round, s scope) []*compiled {
 	return out
 }
 
-// remembered tells which policies had alerts on a cluster that are remembered: of the
-// others nobody need ask, subject by subject.
-func (e *Engine) remembered(cluster string) map[string]bool {
-	out := map[string]bool{}
+// remembered gives the alerts of a cluster that are remembered: of other subjects
+// nobody need ask.
+func (e *Engine) remembered(cluster string) map[string]map[subject]bool {
+	out := map[string]map[subject]bool{}
 	note := func(key alertKey) {
-		if key.cluster == cluster {
-			out[key.policy] = true
+		if key.cluster != cluster || isCount(key.key) {
+			return
 		}
+		if out[key.policy] == nil {
+			out[key.policy] = map[subject]bool{}
+		}
+		out[key.policy][parseSubject(key.key)] = true
 	}
 	for key := range e.ended {
 		note(key)
@@ -314,9 +318,13 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 	if valueless {
 		found = inOrder(found)
 	}
-	remembers := ct.remembers(c)
 	for _, sub := range found {
 		a := firing[sub]
+		remembers := ct.remembers(c, sub)
+		if a == nil && !remembers && c.calm(sub, data) {
+			e.metrics.judged.Inc()
+			continue
+		}
 		if a == nil && remembers {
 			if ended, ok := e.ended[alertKey{c.ref.ID, r.source.cluster, sub.key()}]; ok && !r.at.After(ended) {
 				continue // nothing older than an end may fire
@@ -422,7 +430,7 @@ func inOrder(subjects []subject) []subject {
 func (e *Engine) judgeOne(ct *court, r round, s scope, c *compiled, sub subject, a *incident.Alert, data readings, now time.Time) (next *incident.Alert, loud bool) {
 	e.metrics.judged.Inc()
 	var key alertKey
-	if ct.remembers(c) {
+	if ct.remembers(c, sub) {
 		key = alertKey{c.ref.ID, r.source.cluster, sub.key()}
 	}
 	before := evaluate.State{Changes: e.changes[key]}

@@ -186,6 +186,15 @@ func (s *Selection) Named(namespace string, workload object.WorkloadRef, name st
 	return s.include.all(t) && !s.exclude.any(t)
 }
 
+// Possible tells whether the policy may be about an object of which only namespace and
+// name are known; false: it is not, whatever else the object is. An empty name is not
+// asked for.
+func (s *Selection) Possible(namespace, name string) bool {
+	in, out := s.include, s.exclude
+	return (in.namespaces == nil || anyGlob(in.namespaces, namespace)) && (name == "" || in.names == nil || anyGlob(in.names, name)) &&
+		!anyGlob(out.namespaces, namespace) && (name == "" || !anyGlob(out.names, name))
+}
+
 func (m matcher) all(t traits) bool {
 	return (m.namespaces == nil || anyGlob(m.namespaces, t.namespace)) &&
 		(m.workloads == nil || anyWorkload(m.workloads, t.workload)) &&

@@ -82,6 +82,7 @@ type Store struct {
 	log     *slog.Logger
 	metrics *metrics
 	db      *sql.DB
+	its     *sql.Stmt // itsStates: it is asked for one object after another, and parsing it takes as long as answering
 	packer  *packer
 
 	mu       sync.RWMutex
@@ -158,14 +159,18 @@ func Open(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open inventory: %w", err)
 	}
-	packer, err := newPacker()
+	its, err := db.Prepare(itsStates)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open inventory: %w", err), db.Close())
 	}
-	s := &Store{opts: opts, log: opts.Logger, metrics: m, db: db, packer: packer, clusters: map[string]*cluster{}, changed: make(chan struct{})}
+	packer, err := newPacker()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open inventory: %w", err), its.Close(), db.Close())
+	}
+	s := &Store{opts: opts, log: opts.Logger, metrics: m, db: db, its: its, packer: packer, clusters: map[string]*cluster{}, changed: make(chan struct{})}
 	if err := s.load(context.Background()); err != nil {
 		packer.close()
-		return nil, errors.Join(fmt.Errorf("open inventory: %w", err), db.Close())
+		return nil, errors.Join(fmt.Errorf("open inventory: %w", err), its.Close(), db.Close())
 	}
 	return s, nil
 }
@@ -173,7 +178,7 @@ func Open(opts Options) (*Store, error) {
 // Close closes the file. It may be called twice.
 func (s *Store) Close() error {
 	s.metrics.forget()
-	err := s.db.Close()
+	err := errors.Join(s.its.Close(), s.db.Close())
 	s.packer.close()
 	return err
 }

@@ -154,6 +154,10 @@ func scan(ctx context.Context, q querier, each func(*sql.Rows) error, query stri
 	if err != nil {
 		return err
 	}
+	return scanRows(r, each)
+}
+
+func scanRows(r *sql.Rows, each func(*sql.Rows) error) error {
 	defer r.Close()
 	for r.Next() {
 		if err := each(r); err != nil {
@@ -238,10 +242,6 @@ func (s *Store) decodeRow(row *stateRow, kind object.Kind, begin, end int64) err
 // oldest first; of one object if key names one.
 func (s *Store) states(ctx context.Context, clusterName string, kind object.Kind, key *object.Key, from, to time.Time, fn func(Version) error) error {
 	begin, end := from.UnixMilli(), to.UnixMilli()
-	query, args := allStates, []any{clusterName, kind, begin, end}
-	if key != nil {
-		query, args = itsStates, append(args, key.Namespace, key.Name)
-	}
 	var rows []stateRow
 	give := func() error {
 		workers := min(runtime.GOMAXPROCS(0), 1+len(rows)/8)
@@ -270,7 +270,18 @@ func (s *Store) states(ctx context.Context, clusterName string, kind object.Kind
 		rows = rows[:0]
 		return nil
 	}
-	err := scan(ctx, s.db, func(r *sql.Rows) error {
+	args := []any{clusterName, kind, begin, end}
+	var found *sql.Rows
+	var err error
+	if key == nil {
+		found, err = s.db.QueryContext(ctx, allStates, args...)
+	} else {
+		found, err = s.its.QueryContext(ctx, append(args, key.Namespace, key.Name)...)
+	}
+	if err != nil {
+		return err
+	}
+	err = scanRows(found, func(r *sql.Rows) error {
 		var row stateRow
 		var over sql.NullInt64
 		if err := r.Scan(&row.packed, &row.namespace, &row.name, &row.state.From, &over, &row.state.Gone, &row.stored); err != nil {
@@ -281,7 +292,7 @@ func (s *Store) states(ctx context.Context, clusterName string, kind object.Kind
 			return nil
 		}
 		return give()
-	}, query, args...)
+	})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,100 @@
+package engine
+
+import (
+	"math"
+	"strings"
+
+	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
+	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+)
+
+// suspicious gives a test that some sample passes wherever a window of a condition is
+// bad, of a sample and the one before it (NaN: that is not known); nil: there is none,
+// so that every sample is suspicious.
+func (c *compiled) suspicious(i int) func(prev, v float64) bool {
+	cond, rule := c.conditions[i], c.rule.Conditions[i]
+	least, ok := rule.Least()
+	if !ok || cond.Change != nil || cond.Forecast != nil {
+		return nil
+	}
+	up := cond.Op == ">" || cond.Op == ">="
+	switch catalogue.Statistic(cond.Statistic) {
+	case catalogue.Increase:
+		if up && (least > 0 || cond.Op == ">" && least == 0) {
+			return func(prev, v float64) bool { return v != prev && v != 0 } // what falls to 0, or begins there, adds nothing
+		}
+		return nil
+	case catalogue.Sum:
+		if up && (least > 0 || cond.Op == ">" && least == 0) {
+			return func(_, v float64) bool { return v > 0 }
+		}
+		return nil
+	case catalogue.Avg, catalogue.P50, catalogue.P95, catalogue.P99:
+		if cond.Op == "==" || cond.Op == "!=" {
+			return nil // it can be equal to what none of its samples is
+		}
+		// What is computed can lie beyond its samples by a rounding.
+		if slack := math.Abs(least) * 1e-9; up {
+			least -= slack
+		} else {
+			least += slack
+		}
+	}
+	// An average, an extreme or a percentile lies among its samples: it is bad
+	// only when one of them is.
+	switch cond.Op {
+	case ">":
+		return func(_, v float64) bool { return v > least }
+	case ">=":
+		return func(_, v float64) bool { return v >= least }
+	case "<":
+		return func(_, v float64) bool { return v < least }
+	case "<=":
+		return func(_, v float64) bool { return v <= least }
+	}
+	return func(_, v float64) bool { return rule.Bad(v, least) }
+}
+
+// possible tells whether a policy may be about a subject, by its names alone, which cost
+// nothing to look at; false: it is not, whatever its object is.
+func (c *compiled) possible(sub subject) bool {
+	namespace, name, _ := strings.Cut(sub.object, "/")
+	switch sub.level {
+	case catalogue.Pod:
+	case catalogue.Container:
+		_, name, _ = strings.Cut(name, "/")
+	case catalogue.Workload, catalogue.Service:
+		name = ""
+	default:
+		return true
+	}
+	return c.promql() || c.lines() || c.selection.Possible(namespace, name)
+}
+
+// calm tells that a judgement of a subject that does not fire, and of which nothing is
+// remembered, would find nothing, without making it: no sample is such that a window
+// could be bad. Nearly all are, and looking costs a small part of judging.
+func (c *compiled) calm(sub subject, data readings) bool {
+	if c.rule.NoData == policy.NoDataAlert {
+		return false
+	}
+	for i, cond := range c.conditions {
+		calm := cond.Expr == "" && cond.Query == "" && c.suspects[i] != nil && !suspected(c.suspects[i], data.metrics[cond.Metric][cond.about(sub)])
+		if calm != c.rule.Any {
+			return calm // of all that must hold this cannot, or this may hold
+		}
+	}
+	return c.rule.Any
+}
+
+// suspected tells whether some sample is suspicious. None is told which came before:
+// that can be of an earlier object of the name, whose count says nothing of this one's.
+func suspected(suspicious func(prev, v float64) bool, samples []evaluate.Sample) bool {
+	for _, s := range samples {
+		if suspicious(math.NaN(), s.V) && !s.Stale() {
+			return true
+		}
+	}
+	return false
+}
