@@ -396,6 +396,9 @@ func TestSourceIsChosenByWhatIsDelivered(t *testing.T) {
 		"labels, on the node; the summary once a minute for disk space": {labelled, false, []string{"cadvisor stats_summary(partial)", "cadvisor"}},
 		"labels, from outside":  {labelled, true, []string{"cadvisor stats_summary(partial)", "cadvisor stats_summary(partial)"}},
 		"paths have no traffic": {bare(labelled), false, []string{"cadvisor_paths stats_summary", "cadvisor_paths stats_summary"}},
+		// What it does not tell others do, in the same interval.
+		"labels of some containers alone": {regexp.MustCompile(`(?m)^.*\{container="app".*pod="(web|burn)-.*\n`).ReplaceAll(labelled, nil), false, []string{
+			"cadvisor resource stats_summary", "cadvisor resource stats_summary"}},
 		"nothing at all": {[]byte("up 1\n"), false, []string{
 			"cadvisor_paths! resource stats_summary", "cadvisor_paths! resource stats_summary", "cadvisor_paths! resource stats_summary"}},
 	} {
@@ -610,6 +613,61 @@ func (e endless) Fetch(ctx context.Context, n *object.Node, path string, into io
 	client := srv.Client()
 	defer client.CloseIdleConnections()
 	return get(ctx, client, u, "", into)
+}
+
+// never answers one node's cAdvisor, or drop by drop, and the others as they are.
+type never struct {
+	*fake
+	drips bool
+}
+
+func (e never) Fetch(ctx context.Context, n *object.Node, path string, into io.Writer) (time.Time, error) {
+	if n.Name != "bad" || path != pathCadvisor {
+		return e.fake.Fetch(ctx, n, path, into)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for e.drips && r.Context().Err() == nil {
+			_, _ = io.WriteString(w, "container_x{id=\"/kubepods\"} 1\n")
+			w.(http.Flusher).Flush()
+			select {
+			case <-r.Context().Done():
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+		<-r.Context().Done()
+	}))
+	defer srv.Close()
+	u, err := url.Parse(srv.URL)
+	if err != nil {
+		return time.Time{}, err
+	}
+	client := srv.Client()
+	defer client.CloseIdleConnections()
+	return get(ctx, client, u, "", into)
+}
+
+// A kubelet that never answers, or streams for ever, costs its time limit, and the
+// others are read beside it.
+func TestAKubeletThatNeverEndsHurtsNobody(t *testing.T) {
+	for name, drips := range map[string]bool{"never answers": false, "streams for ever": true} {
+		f := never{newFake(t, recorded(t, "cadvisor_v1_cgroupfs.txt")), drips}
+		s, err := New(Options{Fetcher: f, Timeout: 300 * time.Millisecond, Now: func() time.Time { return at }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := running(t)
+		now.Nodes["bad"] = &object.Node{Meta: object.Meta{Name: "bad"}}
+		got := map[string]string{}
+		for _, set := range s.Read(t.Context(), at, now) {
+			got[set.Node] += sources([]reading.Set{set}) + " "
+			if set.Err != nil && !errors.Is(set.Err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", name, set.Err)
+			}
+		}
+		if got["bad"] != "cadvisor! resource stats_summary " || got["n"] != "cadvisor stats_summary(partial) " {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
 }
 
 // An answer beyond the bound is refused as a whole and said to be; the others of

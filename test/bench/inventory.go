@@ -13,13 +13,11 @@ import (
 	"github.com/crowsnest-dev/crowsnest/storage/inventory"
 )
 
-// Figures of the cluster whose inventory is measured, and how much of its 90 days
-// is really written.
+// Figures of the cluster whose inventory is measured.
 const (
-	inventoryPods    = 30_000
-	inventoryNodes   = 1_000
-	inventoryMinutes = 240 // of churn at 1 % a minute
-	podStates        = 5   // of a pod's life: pending, scheduled, running, ready, going
+	inventoryPods  = 30_000
+	inventoryNodes = 1_000
+	podStates      = 5 // of a pod's life: pending, scheduled, running, ready, going
 )
 
 func benchPod(n int, state int, at time.Time) *object.Pod {
@@ -69,7 +67,8 @@ func freeBytes(ctx context.Context, path string) (int64, error) {
 func inventoryVersions(ctx context.Context, b *bench) (_ []Result, err error) {
 	path := filepath.Join(b.dir, "inventory.db")
 	now := time.Now().UTC().Truncate(time.Second)
-	start := now.Add(-inventoryMinutes * time.Minute)
+	minutes := int(b.churnFor / time.Minute)
+	start := now.Add(-time.Duration(minutes) * time.Minute)
 	s, err := inventory.Open(inventory.Options{Path: path})
 	if err != nil {
 		return nil, err
@@ -120,7 +119,7 @@ func inventoryVersions(ctx context.Context, b *bench) (_ []Result, err error) {
 	const perMinute = inventoryPods / 100
 	oldest, next := 0, inventoryPods
 	began := time.Now()
-	for minute := range inventoryMinutes {
+	for minute := range minutes {
 		at := start.Add(time.Duration(minute) * time.Minute)
 		for state := range podStates - 1 {
 			seq++
@@ -157,7 +156,7 @@ func inventoryVersions(ctx context.Context, b *bench) (_ []Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	versions := float64(inventoryMinutes * perMinute * podStates)
+	versions := float64(minutes * perMinute * podStates)
 	fresh := float64(full-empty) / versions
 	// Two days on, all that went is packed. What that leaves free in the file is filled
 	// by what comes next.
@@ -189,7 +188,7 @@ func inventoryVersions(ctx context.Context, b *bench) (_ []Result, err error) {
 	// The pods that are there have their earlier states in rows still.
 	perVersion := (float64(full-free-empty) - (versions-float64(packed))*fresh) / float64(packed)
 	asked := time.Now()
-	then, err := s.At(ctx, "bench", object.KindPod, start.Add(inventoryMinutes/2*time.Minute))
+	then, err := s.At(ctx, "bench", object.KindPod, start.Add(time.Duration(minutes/2)*time.Minute))
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +196,7 @@ func inventoryVersions(ctx context.Context, b *bench) (_ []Result, err error) {
 	if len(then) < inventoryPods {
 		return nil, fmt.Errorf("%d pods were there then, want %d", len(then), inventoryPods)
 	}
-	note := fmt.Sprintf("%d pods with a churn of 1 %% a minute, %d states a pod, %d min of it written and counted; %s.", inventoryPods, podStates, inventoryMinutes, machine())
+	note := fmt.Sprintf("%d pods with a churn of 1 %% a minute, %d states a pod, %d min of it written and counted; %s.", inventoryPods, podStates, minutes, machine())
 	daily := (24 * time.Hour).Minutes() * podStates * perMinute
 	return []Result{
 		{Name: "inventory_versions_bytes", Unit: "B", Ours: perVersion, Note: "On disk for each version once it is packed, which is after a day, indexes included. " + note},

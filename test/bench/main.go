@@ -87,6 +87,8 @@ type bench struct {
 
 	scaleNodes, scalePods int // of collector_scale
 
+	churnFor time.Duration // of inventory_versions
+
 	siteNodes int           // of edge_backlog
 	siteFor   time.Duration // that it was away
 	nodes     int           // of a long history
@@ -118,6 +120,7 @@ func main() {
 	flag.DurationVar(&b.for_, "for", 3*time.Minute, "how long a steady state is measured")
 	flag.IntVar(&b.scaleNodes, "scale-nodes", 1000, "nodes of collector_scale")
 	flag.IntVar(&b.scalePods, "scale-pods", 30_000, "pods of collector_scale")
+	flag.DurationVar(&b.churnFor, "churn-for", 4*time.Hour, "how much of its 90 days inventory_versions writes, in whole minutes")
 	flag.IntVar(&b.siteNodes, "site-nodes", 100, "nodes of the site that comes back, of edge_backlog")
 	flag.DurationVar(&b.siteFor, "site-for", 24*time.Hour, "how long it was away")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each comparison")
