@@ -1,6 +1,7 @@
 package api
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -48,6 +49,42 @@ func ask(s *Server, method, path string, header ...string) *httptest.ResponseRec
 	rec := httptest.NewRecorder()
 	s.Handler().ServeHTTP(rec, r)
 	return rec
+}
+
+func TestConsoleShortensItsScripts(t *testing.T) {
+	script := strings.Repeat("console.log(1);", 500)
+	s := opened(t, func(o *Options) {
+		o.Console = fstest.MapFS{"index.html": {Data: []byte("<html>")}, "assets/main-a1b2.js": {Data: []byte(script)}}
+	})
+	for name, tc := range map[string]struct {
+		path, accept, coding string
+	}{
+		"a script":                        {"/assets/main-a1b2.js", "gzip, deflate, br", "gzip"},
+		"a script again":                  {"/assets/main-a1b2.js", "br,gzip", "gzip"},
+		"a script, for who weighs":        {"/assets/main-a1b2.js", "gzip;q=0", ""},
+		"a script, for who takes no gzip": {"/assets/main-a1b2.js", "identity", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rec := ask(s, "GET", tc.path, "Accept-Encoding", tc.accept)
+			if rec.Code != 200 || rec.Header().Get("Content-Encoding") != tc.coding || !strings.Contains(rec.Header().Get("Cache-Control"), "immutable") {
+				t.Fatalf("got %d %v", rec.Code, rec.Header())
+			}
+			body := io.Reader(rec.Body)
+			if tc.coding == "gzip" {
+				if rec.Header().Get("Vary") != "Accept-Encoding" {
+					t.Errorf("Vary is %q", rec.Header().Values("Vary"))
+				}
+				z, err := gzip.NewReader(rec.Body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body = z
+			}
+			if got, err := io.ReadAll(body); err != nil || string(got) != script {
+				t.Errorf("got %d bytes, %v", len(got), err)
+			}
+		})
+	}
 }
 
 func TestConsoleAndItsFallback(t *testing.T) {

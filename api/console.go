@@ -2,12 +2,14 @@ package api
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io/fs"
 	"mime"
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/api/problem"
@@ -34,6 +36,9 @@ const notBuilt = `<!doctype html>
 type consoleFiles struct {
 	files fs.FS // nil when it was not built
 	index []byte
+	// What scripts and styles shrink to, made when first asked for: each is sent
+	// as often as there are readers, and a page waits for it.
+	short sync.Map // name to func() []byte
 }
 
 func newConsole(files fs.FS) (*consoleFiles, error) {
@@ -94,6 +99,33 @@ func (c *consoleFiles) file(w http.ResponseWriter, r *http.Request) bool {
 	if t := mime.TypeByExtension(path.Ext(name)); t != "" {
 		w.Header().Set("Content-Type", t)
 	}
+	if ext := path.Ext(name); (ext == ".js" || ext == ".css") && takesGzip(r) {
+		w.Header().Add("Vary", "Accept-Encoding")
+		w.Header().Set("Content-Encoding", "gzip")
+		body = c.shortened(name, body)
+	}
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(body))
 	return true
+}
+
+func (c *consoleFiles) shortened(name string, body []byte) []byte {
+	made, _ := c.short.LoadOrStore(name, sync.OnceValue(func() []byte {
+		var out bytes.Buffer
+		z, _ := gzip.NewWriterLevel(&out, gzip.BestCompression) // fails for levels that there are not
+		_, _ = z.Write(body)                                    // a buffer takes all
+		_ = z.Close()
+		return out.Bytes()
+	}))
+	return made.(func() []byte)()
+}
+
+// takesGzip tells whether an answer may be compressed. Who says more than the name,
+// such as a weight, is left to the general way.
+func takesGzip(r *http.Request) bool {
+	for _, coding := range strings.Split(r.Header.Get("Accept-Encoding"), ",") {
+		if strings.TrimSpace(coding) == "gzip" {
+			return true
+		}
+	}
+	return false
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -520,21 +521,56 @@ func (h *handlers) nodes(ctx context.Context, in *nodesIn) (page[Node], error) {
 	if err := h.exists(ctx, in.Cluster); err != nil {
 		return page[Node]{}, err
 	}
-	out, err := h.fillNodes(ctx, in.Cluster, h.opts.Store.List(in.Cluster, object.KindNode))
+	verdicts := h.verdicts(in.Cluster)
+	shown, err := worst(h.opts.Store.List(in.Cluster, object.KindNode), func(n *object.Node) float64 {
+		switch {
+		case !n.Ready:
+			return 2
+		case verdicts[n.Name].Trouble != "" || len(nodeReasons(n)) > 0:
+			return 1
+		}
+		return 0
+	}, in.Paging)
 	if err != nil {
 		return page[Node]{}, err
 	}
-	rank := func(n Node) int {
-		switch {
-		case !n.Ready:
-			return 0
-		case len(n.Reasons) > 0:
-			return 1
-		}
-		return 2
+	out, err := h.fillNodes(ctx, in.Cluster, shown.Items, verdicts, few("node", shown.Items, func(n *object.Node) string { return n.Name })...)
+	return page[Node]{Items: out, Next: shown.Next}, err
+}
+
+// worst gives a part of a list, those that rank highest first. It is cut before
+// values are filled in: only what is shown costs queries.
+func worst[O object.Object](objects []object.Object, rank func(O) float64, p Paging) (page[object.Object], error) {
+	type ranked struct {
+		object.Object
+		rank float64
 	}
-	slices.SortStableFunc(out, func(a, b Node) int { return cmp.Compare(rank(a), rank(b)) })
-	return cutPage(out, in.Paging)
+	all := make([]ranked, len(objects))
+	for i, o := range objects {
+		all[i] = ranked{o, rank(o.(O))}
+	}
+	slices.SortStableFunc(all, func(a, b ranked) int { return cmp.Compare(b.rank, a.rank) })
+	sorted := make([]object.Object, len(all))
+	for i, r := range all {
+		sorted[i] = r.Object
+	}
+	return cutPage(sorted, p)
+}
+
+// maxFew is up to how many objects are asked for by name; a pattern of more costs
+// more than it saves.
+const maxFew = 200
+
+// few narrows what is read to the series of these objects, when they are few.
+func few[O object.Object](label string, objects []object.Object, name func(O) string) []*labels.Matcher {
+	if len(objects) == 0 || len(objects) > maxFew {
+		return nil
+	}
+	names := make([]string, len(objects))
+	for i, o := range objects {
+		names[i] = regexp.QuoteMeta(name(o.(O)))
+	}
+	return []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, label, strings.Join(names, "|"))}
 }
 
 type nodeIn struct {
@@ -550,7 +586,7 @@ func (h *handlers) node(ctx context.Context, in *nodeIn) (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
-	out, err := h.fillNodes(ctx, in.Cluster, []object.Object{o}, equal("node", in.Node)...)
+	out, err := h.fillNodes(ctx, in.Cluster, []object.Object{o}, h.verdicts(in.Cluster), equal("node", in.Node)...)
 	if err != nil {
 		return Node{}, err
 	}
@@ -642,7 +678,15 @@ func (h *handlers) reader(cluster string, match []*labels.Matcher) reader {
 	return reader{from: h.opts.Values, cluster: cluster, now: h.opts.Now(), match: match}
 }
 
-func (h *handlers) fillNodes(ctx context.Context, cluster string, objects []object.Object, match ...*labels.Matcher) ([]Node, error) {
+// verdicts gives what nodes of a cluster say of each other, by name.
+func (h *handlers) verdicts(cluster string) map[string]PeerVerdict {
+	if h.opts.Peers == nil {
+		return nil
+	}
+	return h.opts.Peers(cluster)
+}
+
+func (h *handlers) fillNodes(ctx context.Context, cluster string, objects []object.Object, verdicts map[string]PeerVerdict, match ...*labels.Matcher) ([]Node, error) {
 	out := newRows(objects, nodeOf, func(n *Node) string { return n.Name }, func(l labels.Labels) string { return l.Get("node") })
 	for _, o := range h.opts.Store.List(cluster, object.KindPod) {
 		p := o.(*object.Pod)
@@ -650,15 +694,12 @@ func (h *handlers) fillNodes(ctx context.Context, cluster string, objects []obje
 			out.items[i].Pods++
 		}
 	}
-	if h.opts.Peers != nil {
-		verdicts := h.opts.Peers(cluster)
-		for i := range out.items {
-			n := &out.items[i]
-			if v, ok := verdicts[n.Name]; ok {
-				n.Peers = &v
-				if v.Trouble != "" {
-					n.Reasons = append(n.Reasons, v.Trouble)
-				}
+	for i := range out.items {
+		n := &out.items[i]
+		if v, ok := verdicts[n.Name]; ok {
+			n.Peers = &v
+			if v.Trouble != "" {
+				n.Reasons = append(n.Reasons, v.Trouble)
 			}
 		}
 	}
@@ -693,18 +734,18 @@ func (h *handlers) workloads(ctx context.Context, in *workloadsIn) (page[Workloa
 			objects = append(objects, o)
 		}
 	}
-	out, err := h.fillWorkloads(ctx, in.Cluster, objects, equal("namespace", in.Namespace)...)
-	if err != nil {
-		return page[Workload]{}, err
-	}
-	rank := func(w Workload) float64 {
+	shown, err := worst(objects, func(w *object.Workload) float64 {
 		if w.Abnormal == 0 {
 			return 0
 		}
-		return float64(w.Abnormal) / float64(max(1, w.Desired, w.Abnormal))
+		return missing(w)
+	}, in.Paging)
+	if err != nil {
+		return page[Workload]{}, err
 	}
-	slices.SortStableFunc(out, func(a, b Workload) int { return cmp.Compare(rank(b), rank(a)) })
-	return cutPage(out, in.Paging)
+	match := append(equal("namespace", in.Namespace), few("workload", shown.Items, func(w *object.Workload) string { return w.Ref.Name })...)
+	out, err := h.fillWorkloads(ctx, in.Cluster, shown.Items, match...)
+	return page[Workload]{Items: out, Next: shown.Next}, err
 }
 
 type workloadIn struct {
@@ -782,24 +823,21 @@ func (h *handlers) pods(ctx context.Context, in *podsIn) (page[Pod], error) {
 		}
 	}
 	match := equal("namespace", in.Namespace, "workload_type", in.WorkloadType, "workload", in.Workload, "node", in.Node)
-	// Only what is shown gets its values: a cluster may have 100,000 pods.
-	slices.SortStableFunc(objects, func(a, b object.Object) int {
-		return cmp.Compare(podRank(b.(*object.Pod)), podRank(a.(*object.Pod)))
-	})
-	shown, err := cutPage(objects, in.Paging)
+	shown, err := worst(objects, podRank, in.Paging)
 	if err != nil {
 		return page[Pod]{}, err
 	}
+	match = append(match, few("pod", shown.Items, func(p *object.Pod) string { return p.Name })...)
 	out, err := h.fillPods(ctx, in.Cluster, shown.Items, match...)
 	return page[Pod]{Items: out, Next: shown.Next}, err
 }
 
 // podRank orders pods, the worst highest.
-func podRank(p *object.Pod) int {
+func podRank(p *object.Pod) float64 {
 	if p.Ready || p.Phase == object.PhaseSucceeded {
 		return 0
 	}
-	return 1 + rankOf(podReason(p))
+	return 1 + float64(rankOf(podReason(p)))
 }
 
 type podIn struct {

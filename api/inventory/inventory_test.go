@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +113,23 @@ func serve(t *testing.T, series string, who *access.Principal, change func(*Opti
 }
 
 var admin = &access.Principal{Kind: access.LocalAdmin}
+
+func pagesAreTheWhole[T any](t *testing.T, w *world, path string) {
+	t.Helper()
+	want := fetch[page[T]](t, w, path).Items
+	var got []T
+	for cursor := "0"; ; {
+		part := fetch[page[T]](t, w, path+"?limit=1&cursor="+cursor)
+		got = append(got, part.Items...)
+		if part.Next == nil {
+			break
+		}
+		cursor = *part.Next
+	}
+	if len(want) < 2 || !reflect.DeepEqual(got, want) {
+		t.Errorf("%s, one by one: %+v, want %+v", path, got, want)
+	}
+}
 
 func fetch[T any](t *testing.T, w *world, path string) T {
 	t.Helper()
@@ -283,6 +301,10 @@ func TestLists(t *testing.T) {
 			t.Errorf("%s: %d pods, next %v, want %d", filter, len(got.Items), got.Next, want)
 		}
 	}
+	// A part of a list is a part of the whole, values included.
+	pagesAreTheWhole[Node](t, w, "/clusters/prod/nodes")
+	pagesAreTheWhole[Workload](t, w, "/clusters/prod/workloads")
+	pagesAreTheWhole[Pod](t, w, "/clusters/prod/pods")
 
 	// What is gone says so.
 	b := &wire.InventoryBatch{Session: "s", Sequence: 2, Time: now, Deleted: []wire.Deleted{{Key: object.Key{Kind: object.KindPod, Namespace: "shop", Name: "old"}, UID: "p-old"}}}

@@ -40,7 +40,32 @@ const guides = {
 
 // The application is one import behind the page's language. The page names the files that it needs, so that they are on their way
 // before the first script has run, and not one after the other.
+const first = new URL("./src/main.tsx", import.meta.url).pathname;
 const start = new URL("./src/app/start.tsx", import.meta.url).pathname;
+const objectPages = ["cluster", "namespace", "node", "workload", "service", "pod", "container"].map((kind) => new URL(`./src/features/${kind}/page.tsx`, import.meta.url).pathname);
+
+// Over HTTP/1.1 six files come at a time, and each costs a round: what every first view needs comes in two files (libraries, which change
+// rarely, and our own), what the pages of objects share in a third. Everything else is split as it is used.
+const groups: Readonly<Record<string, Set<string>>> = { first: new Set(), base: new Set(), frame: new Set(), object: new Set() };
+const grouping: Plugin = {
+  name: "grouping",
+  apply: "build",
+  buildEnd() {
+    const reach = (found: Set<string>, id: string): Set<string> => {
+      if (found.has(id)) return found;
+      found.add(id);
+      this.getModuleInfo(id)?.importedIds.forEach((next) => reach(found, next));
+      return found;
+    };
+    // What the first script has goes with it: the rest must not run before the language is there.
+    const before = reach(new Set(), first);
+    const always = reach(new Set(), start);
+    const objects = objectPages.reduce(reach, new Set<string>());
+    for (const id of before) groups.first?.add(id);
+    for (const id of always) if (!before.has(id) && id !== start) groups[id.includes("node_modules") ? "base" : "frame"]?.add(id);
+    for (const id of objects) if (!before.has(id) && !always.has(id) && !objectPages.includes(id)) groups.object?.add(id);
+  },
+};
 const preloads: Plugin = {
   name: "preloads",
   apply: "build",
@@ -70,7 +95,7 @@ const preloads: Plugin = {
 };
 
 export default defineConfig({
-  plugins: [guides, preloads, react()],
+  plugins: [guides, grouping, preloads, react()],
   resolve: { alias: { "@": new URL("./src", import.meta.url).pathname } },
   build: {
     // public/.gitkeep comes along, so that a build leaves the placeholder that Go's embed needs.
@@ -79,6 +104,7 @@ export default defineConfig({
     target: "es2022",
     // No page asks for it, and inline code would need a weaker content security policy.
     modulePreload: { polyfill: false },
+    rolldownOptions: { output: { codeSplitting: { groups: Object.entries(groups).map(([name, modules]) => ({ name, test: (id: string) => modules.has(id) || (name === "first" && id.includes("vite/preload-helper")) })) } } },
     // Icons and the like stay files of their own: a policy without data: can serve them.
     assetsInlineLimit: 0,
   },

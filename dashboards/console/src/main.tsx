@@ -1,12 +1,24 @@
-import { askEarly } from "@/api/early";
+import { askEarly, firstQuestions } from "@/api/early";
 import { loadLanguage } from "@/i18n/messages";
 import { home } from "@/parts/home";
 
-// What the frame of every page asks, and the overview: the answers come while the scripts do.
-const api = "/apis/crowsnest.dev/v1";
-askEarly(`${api}/status`);
-askEarly(`${api}/incidents?state=active`);
-if (globalThis.location.pathname === "/" && (globalThis.location.search !== "" || home() === undefined)) askEarly(`${api}/clusters`);
+// The answers come while the scripts do. Who comes to the console's root may be sent on to their home.
+const { pathname, search } = globalThis.location;
+if (pathname !== "/" || search !== "" || home() === undefined) firstQuestions(pathname, search).forEach(askEarly);
 
 // Words are chosen when modules load, so the language comes before everything else.
-void loadLanguage().then(() => import("@/app/start"));
+void loadLanguage().then(() => {
+  // What draws an object is on its way with what draws the frame around it, and not only once that has run. Who draws it says when it does not come.
+  if (pathname.startsWith("/clusters/")) pageOf(pathname).catch(() => undefined);
+  return import("@/app/start");
+});
+
+function pageOf(path: string): Promise<unknown> {
+  const [, , , place, , kind, , inside] = path.split("/");
+  if (place === "nodes") return import("@/features/node/page");
+  if (inside === "containers") return import("@/features/container/page");
+  if (kind === "pods") return import("@/features/pod/page");
+  if (kind === "workloads") return import("@/features/workload/page");
+  if (kind === "services") return import("@/features/service/page");
+  return place === "namespaces" ? import("@/features/namespace/page") : import("@/features/cluster/page");
+}

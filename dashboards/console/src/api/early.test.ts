@@ -1,5 +1,5 @@
 import { afterEach, expect, it, vi } from "vitest";
-import { askEarly, takeEarly } from "./early";
+import { askEarly, firstQuestions, takeEarly } from "./early";
 import { request } from "./request";
 
 afterEach(() => vi.unstubAllGlobals());
@@ -51,4 +51,23 @@ it("is named as the client asks", async () => {
   await client.GET("/apis/crowsnest.dev/v1/incidents", { params: { query: { state: "active" } } });
   await client.GET("/apis/crowsnest.dev/v1/clusters");
   expect(fetched).toHaveBeenCalledTimes(2);
+});
+
+const everyPage = ["/status", "/incidents?state=active"];
+
+it.each([
+  ["/", "", ["/clusters"]],
+  ["/incidents", "?state=all", []],
+  ["/clusters", "", []],
+  ["/clusters/prod-1", "", ["/clusters/prod-1", "/catalogue"]],
+  ["/clusters/prod-1", "?tab=nodes&sort=-cpu", ["/clusters/prod-1", "/clusters/prod-1/nodes?limit=100"]],
+  ["/clusters/prod-1", "?tab=logs", ["/clusters/prod-1"]],
+  ["/clusters/prod-1/nodes/n-12", "", ["/clusters/prod-1", "/clusters/prod-1/nodes/n-12", "/catalogue"]],
+  ["/clusters/prod-1/namespaces/shop", "", ["/clusters/prod-1", "/clusters/prod-1/namespaces/shop", "/catalogue"]],
+  ["/clusters/prod-1/namespaces/shop/workloads/deployment/cart", "", ["/clusters/prod-1", "/clusters/prod-1/namespaces/shop/workloads/deployment/cart", "/catalogue"]],
+  ["/clusters/prod-1/namespaces/shop/pods/cart-x", "?tab=pods", ["/clusters/prod-1", "/clusters/prod-1/namespaces/shop/pods/cart-x"]],
+  ["/clusters/prod-1/namespaces/shop/pods/cart-x/containers/app", "", ["/clusters/prod-1", "/clusters/prod-1/namespaces/shop/pods/cart-x", "/catalogue"]],
+  ["/clusters/prod-1/nosuch/shop", "", []],
+])("knows what %s%s asks first", (path, search, questions) => {
+  expect(firstQuestions(path, search)).toEqual([...everyPage, ...questions].map((q) => `/apis/crowsnest.dev/v1${q}`));
 });

@@ -7,6 +7,29 @@ interface Asked {
   readonly stop: AbortController;
 }
 
+const api = "/apis/crowsnest.dev/v1";
+
+/** As many of a long list as are asked for first: more than a window shows, and soon there. */
+export const firstItems = 100;
+
+// The pages of objects whose API has the same path.
+const object = /^\/clusters\/[^/]+(?:\/nodes\/[^/]+|\/namespaces\/[^/]+(?:\/(?:pods|services)\/[^/]+|\/workloads\/[^/]+\/[^/]+)?)?(?=$|\/containers\/[^/]+$)/;
+const cluster = /^\/clusters\/[^/]+/;
+
+/** What a page asks as soon as it is drawn: the frame of every page, and what the page is about. */
+export function firstQuestions(path: string, search: string): string[] {
+  const questions = [`${api}/status`, `${api}/incidents?state=active`];
+  if (path === "/") return [...questions, `${api}/clusters`];
+  const [about] = object.exec(path) ?? [];
+  if (about === undefined) return questions;
+  const [owner] = cluster.exec(path) ?? [];
+  const pages = [...new Set([owner, about])].map((p) => `${api}${p}`);
+  const tab = new URLSearchParams(search).get("tab");
+  if (tab === null) return [...questions, ...pages, `${api}/catalogue`];
+  if (about === owner && (tab === "nodes" || tab === "workloads" || tab === "pods")) return [...questions, ...pages, `${api}${about}/${tab}?limit=${firstItems}`];
+  return [...questions, ...pages];
+}
+
 const asked = new Map<string, Asked>();
 
 /** Asks what the first page will ask, while the scripts of that page still load. */

@@ -36,6 +36,7 @@ export const objects = messages("objects", {
   noIncident: (kind: string) => `This ${kind} has had no incident.`,
   filter: "Filter: any words",
   filterWhat: (what: string) => `filter ${what}`,
+  restComes: (n: number) => `the worst ${digits(n)}, the rest is loading`,
   shown: (n: number) => `the worst ${digits(n)} of more: filter to find others`,
 
   columns: {

@@ -5,6 +5,7 @@ import type { Metric } from "@/api/types";
 import { server as m } from "@/i18n/server";
 import type { Place } from "./objects/place";
 import { useRefresh } from "./page";
+import { useWorstFirst } from "./worstFirst";
 
 // One hook an endpoint, for what more than one feature shows.
 
@@ -43,30 +44,23 @@ export const useCluster = (cluster: ClusterId) =>
     placeholderData: keepPreviousData,
   });
 
-export const useNodes = (cluster: ClusterId, enabled = true) =>
-  useQuery({
-    queryKey: keys.nodes(cluster),
-    queryFn: async ({ signal }) =>
-      items(await body(client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/nodes", { params: { path: { cluster } }, signal }))),
-    refetchInterval: useRefresh(),
+/** `first`: what is worst is looked at first. */
+export const useNodes = (cluster: ClusterId, first: boolean, enabled = true) =>
+  useWorstFirst({
+    key: keys.nodes(cluster),
+    ask: (limit, signal) => body(client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/nodes", { params: { path: { cluster }, query: { limit } }, signal })),
     enabled,
+    first,
   });
 
 /** Those of a namespace, or of the whole cluster. */
-export const useWorkloads = (cluster: ClusterId, enabled = true, namespace?: string) =>
-  useQuery({
-    queryKey: keys.workloads(cluster, namespace),
-    queryFn: async ({ signal }) =>
-      items(
-        await body(
-          client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/workloads", {
-            params: { path: { cluster }, query: namespace === undefined ? {} : { namespace } },
-            signal,
-          }),
-        ),
-      ),
-    refetchInterval: useRefresh(),
+export const useWorkloads = (cluster: ClusterId, first: boolean, enabled = true, namespace?: string) =>
+  useWorstFirst({
+    key: keys.workloads(cluster, namespace),
+    ask: (limit, signal) =>
+      body(client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/workloads", { params: { path: { cluster }, query: { limit, ...(namespace === undefined ? {} : { namespace }) } }, signal })),
     enabled,
+    first,
   });
 
 export const useNamespaces = (cluster: ClusterId) =>

@@ -131,8 +131,8 @@ function Table({ panel, sort, onSort }: TableProps) {
   const filter = panel.filter ?? "";
   const is = (of: string) => panel.of === of;
   const clusters = useClusters();
-  const nodes = useNodes(cluster, is("nodes"));
-  const workloads = useWorkloads(cluster, is("workloads"));
+  const nodes = useNodes(cluster, false, is("nodes"));
+  const workloads = useWorkloads(cluster, false, is("workloads"), namespace);
   const pods = usePods(cluster, { ...(namespace === undefined ? {} : { namespace }), ...(node === undefined ? {} : { node }), ...(workload_type === undefined ? {} : { workload_type }), ...(workload === undefined ? {} : { workload }) }, is("pods"));
   const incidents = useIncidents("active", cluster === "" ? undefined : cluster);
   const skeleton = <TableSkeleton rows={4} />;
@@ -140,13 +140,13 @@ function Table({ panel, sort, onSort }: TableProps) {
     case "nodes":
       return (
         <Loaded query={nodes} what={m.nodes} skeleton={skeleton}>
-          {(list) => <NodeTable cluster={cluster} nodes={list} filter={filter} sort={sort} onSort={onSort} />}
+          {(list) => <NodeTable cluster={cluster} nodes={list.items} filter={filter} sort={sort} onSort={onSort} />}
         </Loaded>
       );
     case "workloads":
       return (
         <Loaded query={workloads} what={m.workloads} skeleton={skeleton}>
-          {(list) => <WorkloadTable cluster={cluster} workloads={namespace === undefined ? list : list.filter((w) => w.namespace === namespace)} filter={filter} sort={sort} onSort={onSort} />}
+          {(list) => <WorkloadTable cluster={cluster} workloads={list.items} filter={filter} sort={sort} onSort={onSort} />}
         </Loaded>
       );
     case "pods":

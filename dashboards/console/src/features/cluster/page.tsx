@@ -12,6 +12,7 @@ import { PodTable } from "@/parts/objects/PodTable";
 import { ServiceTable } from "@/parts/objects/ServiceTable";
 import { WorkloadTable } from "@/parts/objects/WorkloadTable";
 import { useCluster, useNamespaces, useNodes, useServices, useWorkloads } from "@/parts/queries";
+import { type List, worstFirst } from "@/parts/worstFirst";
 import { UsageBar } from "@/ui/Bars";
 import { Card, Fact, Facts, Section } from "@/ui/Bits";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
@@ -149,6 +150,9 @@ interface TableProps {
   readonly id: string;
 }
 
+/** What a list shows of what there is. */
+const noteOf = (list: List<unknown> | undefined) => (list === undefined ? undefined : list.partial ? m.restComes(list.items.length) : list.more ? m.shown(maxPods) : count(list.items.length));
+
 function Namespaces({ id }: TableProps) {
   const { typed, sort, onSort } = useTableSearch();
   const namespaces = useNamespaces(id);
@@ -163,11 +167,11 @@ function Namespaces({ id }: TableProps) {
 
 function Workloads({ id }: TableProps) {
   const { typed, sort, onSort } = useTableSearch();
-  const workloads = useWorkloads(id);
+  const workloads = useWorkloads(id, worstFirst(sort));
   return (
     <Section
       title={m.tabs.workloads}
-      note={workloads.data ? count(workloads.data.length) : undefined}
+      note={noteOf(workloads.data)}
       right={
         <>
           <FilterInput typed={typed} what={m.tabs.workloads.toLowerCase()} />
@@ -176,7 +180,7 @@ function Workloads({ id }: TableProps) {
       }
     >
       <Loaded query={workloads} what={m.tabs.workloads} skeleton={<TableSkeleton rows={12} />}>
-        {(list) => <WorkloadTable cluster={id} workloads={list} filter={typed.search} sort={sort} onSort={onSort} />}
+        {(list) => <WorkloadTable cluster={id} workloads={list.items} filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );
@@ -184,11 +188,11 @@ function Workloads({ id }: TableProps) {
 
 function Nodes({ id }: TableProps) {
   const { typed, sort, onSort } = useTableSearch();
-  const nodes = useNodes(id);
+  const nodes = useNodes(id, worstFirst(sort));
   return (
     <Section
       title={m.tabs.nodes}
-      note={nodes.data ? count(nodes.data.length) : undefined}
+      note={noteOf(nodes.data)}
       right={
         <>
           <FilterInput typed={typed} what={m.tabs.nodes.toLowerCase()} />
@@ -197,7 +201,7 @@ function Nodes({ id }: TableProps) {
       }
     >
       <Loaded query={nodes} what={m.tabs.nodes} skeleton={<TableSkeleton rows={12} />}>
-        {(list) => <NodeTable cluster={id} nodes={list} filter={typed.search} sort={sort} onSort={onSort} />}
+        {(list) => <NodeTable cluster={id} nodes={list.items} filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );
@@ -206,15 +210,15 @@ function Nodes({ id }: TableProps) {
 /** The server searches: a large cluster has more pods than a page should load. */
 function Pods({ id }: TableProps) {
   const { typed, kept, sort, onSort } = useTableSearch();
-  const pods = useWorstPods(id, kept);
+  const pods = useWorstPods(id, kept, worstFirst(sort));
   return (
     <Section
       title={m.tabs.pods}
-      note={pods.data ? (pods.data.more ? m.shown(maxPods) : count(pods.data.pods.length)) : undefined}
+      note={noteOf(pods.data)}
       right={<FilterInput typed={typed} what={m.tabs.pods.toLowerCase()} />}
     >
       <Loaded query={pods} what={m.tabs.pods} skeleton={<TableSkeleton rows={12} />}>
-        {(list) => <PodTable cluster={id} pods={list.pods} of="cluster" filter={typed.search} sort={sort} onSort={onSort} />}
+        {(list) => <PodTable cluster={id} pods={list.items} of="cluster" filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );

@@ -3,8 +3,8 @@ import { body, client } from "@/api/client";
 import { type ClusterId, keys } from "@/api/keys";
 import { queryLogs } from "@/api/logsql";
 import { queryInstant, selector } from "@/api/prometheus";
-import type { Pod } from "@/api/types";
 import { useRange, useRefresh } from "@/parts/page";
+import { useWorstFirst } from "@/parts/worstFirst";
 import { resolveRange } from "@/ui/time";
 import type { LogForm, Settings } from "./rules";
 
@@ -12,17 +12,13 @@ import type { LogForm, Settings } from "./rules";
 export const maxPods = 2000;
 
 /** The worst pods of a cluster whose names, places or reasons have all words. */
-export const useWorstPods = (cluster: ClusterId, search: string) =>
-  useQuery({
-    queryKey: keys.worstPods(cluster, search),
-    queryFn: async ({ signal }): Promise<{ pods: readonly Pod[]; more: boolean }> => {
-      const { items, next } = await body(
-        client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/pods", { params: { path: { cluster }, query: { limit: maxPods, ...(search.trim() === "" ? {} : { search }) } }, signal }),
-      );
-      return { pods: items, more: next !== null };
-    },
-    refetchInterval: useRefresh(),
-    placeholderData: keepPreviousData,
+export const useWorstPods = (cluster: ClusterId, search: string, first: boolean) =>
+  useWorstFirst({
+    key: keys.worstPods(cluster, search),
+    ask: (limit, signal) =>
+      body(client.GET("/apis/crowsnest.dev/v1/clusters/{cluster}/pods", { params: { path: { cluster }, query: { limit, ...(search.trim() === "" ? {} : { search }) } }, signal })),
+    limit: maxPods,
+    first,
   });
 
 export const useIngest = (cluster: ClusterId) =>

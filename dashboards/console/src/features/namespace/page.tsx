@@ -92,11 +92,11 @@ interface Props {
 
 function Workloads({ cluster, ns }: Props) {
   const { typed, sort, onSort } = useTableSearch();
-  const workloads = useWorkloads(cluster, true, ns);
+  const workloads = useWorkloads(cluster, false, true, ns);
   return (
-    <Section title={m.tabs.workloads} note={workloads.data ? count(workloads.data.length) : undefined} right={<FilterInput typed={typed} what={m.tabs.workloads.toLowerCase()} />}>
+    <Section title={m.tabs.workloads} note={workloads.data ? count(workloads.data.items.length) : undefined} right={<FilterInput typed={typed} what={m.tabs.workloads.toLowerCase()} />}>
       <Loaded query={workloads} what={m.tabs.workloads} skeleton={<TableSkeleton />}>
-        {(list) => <WorkloadTable cluster={cluster} workloads={list} inNamespace filter={typed.search} sort={sort} onSort={onSort} />}
+        {(list) => <WorkloadTable cluster={cluster} workloads={list.items} inNamespace filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );

@@ -386,12 +386,12 @@ function whereOf(c: Condition, dimension: string, values: string[]): Condition["
 function usePlaces(): { clusters: string[]; namespaces: string[]; workloads: string[] } {
   const clusters = useClusters();
   const biggest = [...(clusters.data ?? [])].sort((a, b) => b.workloads.total - a.workloads.total)[0];
-  const workloads = useWorkloads(biggest?.id ?? "", biggest !== undefined);
+  const workloads = useWorkloads(biggest?.id ?? "", false, biggest !== undefined);
   return useMemo(
     () => ({
       clusters: (clusters.data ?? []).map((c) => c.id),
-      namespaces: [...new Set((workloads.data ?? []).map((w) => w.namespace))].sort(),
-      workloads: [...new Set((workloads.data ?? []).map((w) => `${w.type}/${w.name}`))].sort(),
+      namespaces: [...new Set((workloads.data?.items ?? []).map((w) => w.namespace))].sort(),
+      workloads: [...new Set((workloads.data?.items ?? []).map((w) => `${w.type}/${w.name}`))].sort(),
     }),
     [clusters.data, workloads.data],
   );

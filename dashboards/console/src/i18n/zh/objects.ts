@@ -30,6 +30,7 @@ export const zh: typeof objects = {
   noIncident: (kind) => spaced(`此${kinds[kind] ?? kind}没有发生过故障。`),
   filter: "筛选：任意词",
   filterWhat: (what) => `筛选${what}`,
+  restComes: (v) => `最差的 ${n(v)} 个，其余正在加载`,
   shown: (v) => `仅显示最差的 ${n(v)} 个：请筛选以查找其他`,
 
   columns: {
