@@ -1,20 +1,23 @@
-// Measures the console in Chromium: how long each page takes until it shows what it is opened for, how
-// long a keystroke takes until its result is drawn, and how even scrolling is. Writes JSON to stdout.
+// Measures the console in Chromium: how long each page takes until it shows what it is opened for, on a
+// first visit and later, and until all of it is there; how long a keystroke takes until its result is
+// drawn, and how even scrolling is. Writes JSON to stdout.
 //
-//   node e2e/speed.mjs --base http://127.0.0.1:7420 --cluster ID [--loads 12] [--chromium PATH]
+//   node e2e/speed.mjs --base http://127.0.0.1:7420 --cluster ID [--loads 20] [--visits 10] [--chromium PATH]
 //
 // With --from and --to (RFC 3339) it measures charts over that time instead, which has to be in the store.
 import { parseArgs } from "node:util";
 import { launch } from "./browser.mjs";
 
 const { values: args } = parseArgs({
-  options: { base: { type: "string" }, cluster: { type: "string" }, loads: { type: "string", default: "12" }, from: { type: "string" }, to: { type: "string" }, chromium: { type: "string", default: "/usr/bin/chromium" } },
+  options: { base: { type: "string" }, cluster: { type: "string" }, loads: { type: "string", default: "20" }, visits: { type: "string", default: "10" }, from: { type: "string" }, to: { type: "string" }, chromium: { type: "string", default: "/usr/bin/chromium" } },
 });
 const base = args.base.replace(/\/$/, "");
 const cluster = `/clusters/${encodeURIComponent(args.cluster)}`;
 const loads = Number(args.loads);
 const timeout = 60_000;
 const p95 = (all) => [...all].sort((a, b) => a - b)[Math.max(0, Math.ceil(all.length * 0.95) - 1)];
+const median = (all) => [...all].sort((a, b) => a - b)[Math.floor(all.length / 2)];
+const window = { viewport: { width: 1440, height: 900 } };
 const ask = async (path) => (await fetch(`${base}/apis/crowsnest.dev/v1${path}`)).json();
 
 const browser = await launch(args.chromium);
@@ -36,14 +39,17 @@ const [workload] = (await ask(`${cluster}/workloads?limit=1`)).items;
 const enc = encodeURIComponent;
 const namespace = `${cluster}/namespaces/${enc(pod.namespace)}`;
 
-// What a page is opened for; until it is drawn the page is of no use.
+// What a page is opened for; until it is drawn the page is of no use. And what is there once all of it is: of
+// a long table more rows than the worst, of which a header is one more.
 const rows = (table) => `[role=table][aria-label="${table}"] [data-index]`;
+const allRows = (table) => `[role=table][aria-label="${table}"]:not([aria-rowcount="101"]) [data-index]`;
+const idle = "main:has(article):has([role=table]):not(:has(.mantine-Skeleton-root[data-visible=true], [aria-busy=true]))";
 const pages = [
-  { name: "overview", path: "/", want: "article", bar: "<= 1000" },
+  { name: "overview", path: "/", want: "article", whole: idle, bar: "<= 1000" },
   { name: "cluster", path: cluster, want: "[aria-label^='chart of'] canvas" },
-  { name: "nodes", path: `${cluster}?tab=nodes`, want: rows("nodes") },
-  { name: "pods", path: `${cluster}?tab=pods`, want: rows("pods") },
-  { name: "workloads", path: `${cluster}?tab=workloads`, want: rows("workloads") },
+  { name: "nodes", path: `${cluster}?tab=nodes`, want: rows("nodes"), whole: allRows("nodes") },
+  { name: "pods", path: `${cluster}?tab=pods`, want: rows("pods"), whole: allRows("pods") },
+  { name: "workloads", path: `${cluster}?tab=workloads`, want: rows("workloads"), whole: allRows("workloads") },
   { name: "node", path: `${cluster}/nodes/${enc(node.name)}`, want: "[aria-label^='chart of'] canvas" },
   { name: "workload", path: `${cluster}/namespaces/${enc(workload.namespace)}/workloads/${enc(workload.type)}/${enc(workload.name)}`, want: "[aria-label^='chart of'] canvas" },
   { name: "pod", path: `${namespace}/pods/${enc(pod.name)}`, want: "[aria-label^='chart of'] canvas" },
@@ -53,25 +59,34 @@ const pages = [
 ];
 try {
   for (const page of pages) {
+    const shown = `${page.path.replace(cluster, "the cluster's page ")} shows ${page.want}`;
+    const context = await browser.newContext(window);
+    // The first fills the cache; first visits have a figure of their own.
+    await load(context, page);
     const took = [];
-    const context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
-    for (let i = 0; i < loads; i++) {
-      const p = await context.newPage();
-      await p.goto(base + page.path, { waitUntil: "commit", timeout });
-      await p.waitForSelector(page.want, { timeout });
-      // On the page's own clock, which began with the navigation.
-      took.push(await p.evaluate(() => new Promise((done) => requestAnimationFrame(() => done(performance.now())))));
-      await p.close();
-    }
+    for (let i = 0; i < loads; i++) took.push(await load(context, page));
     await context.close();
-    results.push({ name: `load_${page.name}`, unit: "ms", p95: p95(took), n: took.length, bar: page.bar ?? "", what: `From the navigation until ${page.path.replace(cluster, "the cluster's page ")} shows ${page.want}, scripts in the browser's cache but for the first load` });
-    note(`${page.name}: ${p95(took).toFixed(0)} ms`);
+    const figure = (name, all, what, bar = "") => {
+      results.push({ name: `${name}_${page.name}`, unit: "ms", p95: p95(all), n: all.length, bar, what });
+      note(`${name} ${page.name}: ${p95(all).toFixed(0)} ms, median ${median(all).toFixed(0)}`);
+    };
+    figure("load", took.map((t) => t.want), `From the navigation until ${shown}, scripts in the browser's cache`, page.bar);
+    if (page.whole) figure("whole", took.map((t) => t.whole), `From the navigation until all of it is there (${page.whole}), scripts in the browser's cache`);
+    if (page.bar) {
+      const first = [];
+      for (let i = 0; i < Number(args.visits); i++) {
+        const visitor = await browser.newContext(window);
+        first.push((await load(visitor, page)).want);
+        await visitor.close();
+      }
+      figure("first", first, `From the navigation until ${shown}, on a first visit: nothing is in the browser's cache`, page.bar);
+    }
   }
   for (const { name, path, table, words } of [
     { name: "nodes", path: `${cluster}?tab=nodes`, table: "nodes", words: "worker-04" },
     { name: "workloads", path: `${cluster}?tab=workloads`, table: "workloads", words: "shop cart" },
   ]) {
-    const p = await browser.newPage({ viewport: { width: 1440, height: 900 } });
+    const p = await browser.newPage(window);
     await p.goto(base + path, { timeout });
     await p.waitForSelector(rows(table), { timeout });
     await p.waitForTimeout(1500);
@@ -108,7 +123,7 @@ try {
     await p.close();
   }
   {
-    const p = await browser.newPage({ viewport: { width: 1440, height: 900 } });
+    const p = await browser.newPage(window);
     await p.goto(base, { timeout });
     await p.waitForSelector("article", { timeout });
     await p.keyboard.press("/");
@@ -128,6 +143,31 @@ try {
 }
 console.log(JSON.stringify(results));
 
+/** Loads a page: when what it is opened for, and when all of it, was on the screen, by the page's own clock, which began with the navigation. */
+async function load(context, { path, want, whole = want }) {
+  const p = await context.newPage();
+  await p.addInitScript(
+    (selectors) => {
+      const seen = (globalThis.seenAt = {});
+      const look = () => {
+        for (const [name, selector] of Object.entries(selectors)) {
+          if (name in seen || !document.querySelector(selector)?.checkVisibility()) continue;
+          seen[name] = undefined;
+          // The frame that draws it has begun; with the next one it has been painted.
+          requestAnimationFrame(() => requestAnimationFrame(() => (seen[name] = performance.now())));
+        }
+      };
+      new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ["aria-rowcount", "aria-busy", "data-visible"] });
+    },
+    { want, whole },
+  );
+  await p.goto(base + path, { waitUntil: "commit", timeout });
+  await p.waitForFunction(() => globalThis.seenAt.want !== undefined && globalThis.seenAt.whole !== undefined, undefined, { timeout });
+  const seen = await p.evaluate(() => globalThis.seenAt);
+  await p.close();
+  return seen;
+}
+
 /** A board's chart over a long time: how long a change of the range takes until its lines are drawn. */
 async function history(from, to) {
   const metric = "k8s_pod_cpu_core_used";
@@ -144,7 +184,7 @@ async function history(from, to) {
       body: JSON.stringify({ apiVersion: "crowsnest.dev/v1", kind: "Board", metadata: { name }, spec: { title: name, panels: [{ title: "CPU used", kind: "chart", metrics: [metric], object, ...(what === "node" ? { by: ["pod"] } : {}) }] } }),
     });
     if (!made.ok) throw new Error(`the board could not be made: ${made.status} ${await made.text()}`);
-    const p = await browser.newPage({ viewport: { width: 1440, height: 900 } });
+    const p = await browser.newPage(window);
     // When the page has the answer; what it draws of it is drawn with the second frame after.
     await p.addInitScript(() => {
       const asked = globalThis.fetch;
@@ -186,7 +226,7 @@ async function tail() {
   const made = await fetch(`${base}/apis/crowsnest.dev/v1/tokens`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ kind: "ingest", cluster: args.cluster, name: "speed" }) });
   if (!made.ok) throw new Error(`no ingest token: ${made.status} ${await made.text()}`);
   const { token } = await made.json();
-  const p = await browser.newPage({ viewport: { width: 1440, height: 900 } });
+  const p = await browser.newPage(window);
   await p.goto(`${base}/logs?live=1&q=${enc('"tail of speed"')}`, { timeout });
   await p.getByText("following").waitFor({ timeout });
   let sent = 0;

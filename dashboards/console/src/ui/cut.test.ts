@@ -6,6 +6,7 @@ it.each([
   ["a stateful pod's", "postgres-primary-12", "-12"],
   ["a host's", "ip-10-1-2-3.eu-west-1.internal", ".internal"],
   ["one whose last part is long", "prometheus-operatorconfiguration", "ration"],
+  ["one whose last part is most of it", "train-embeddings", "ddings"],
   ["one without parts", "averyverylongname", "ngname"],
   ["a short one", "cart", ""],
   ["one that is all end", "web-lf4v5", ""],

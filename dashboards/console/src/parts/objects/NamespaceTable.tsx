@@ -10,7 +10,7 @@ import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { filterRows, parseSort, sortText } from "@/ui/table";
 import { ageColumn, coresColumn, memoryColumn, restartsColumn } from "./columns";
-import { NamespaceLink } from "./links";
+import { NamespaceCell } from "./links";
 import { namespaceState } from "./model";
 
 /** What names a namespace's spark lines. */
@@ -56,7 +56,7 @@ function namespaceColumns(cluster: ClusterId, now: number, cpu: SparkStore, mem:
         </StateLabel>
       ),
     },
-    { id: "name", header: m.columns.namespace, width: "minmax(160px, 2fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (n) => n.name, cell: (n) => <NamespaceLink cluster={cluster} namespace={n.name} /> },
+    { id: "name", header: m.columns.namespace, width: "minmax(160px, 2fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (n) => n.name, cell: (n) => <NamespaceCell cluster={cluster} namespace={n.name} /> },
     { id: "pods", header: m.columns.pods, numeric: true, wide: true, width: "72px", sort: podsOf, cell: (n) => count(podsOf(n)) },
     { id: "notready", header: m.notReady, numeric: true, wide: true, width: "96px", sort: (n) => n.not_ready, cell: (n) => count(n.not_ready) },
     { id: "services", header: m.columns.services, numeric: true, wide: true, width: "84px", sort: (n) => n.services, cell: (n) => count(n.services) },

@@ -1,5 +1,5 @@
 import { Link } from "@tanstack/react-router";
-import { useMemo } from "react";
+import { useDeferredValue, useMemo } from "react";
 import type { Cluster } from "@/api/types";
 import { charts as c } from "@/i18n/charts";
 import { objects as m } from "@/i18n/objects";
@@ -42,8 +42,11 @@ export function ObjectCharts({ cluster, level, place, by, choice, titled = (t) =
   const marks = useMarks(place);
   const thresholds = useThresholds(place);
   const labels = useMemo(() => placeLabels(place), [place]);
+  // What stands further down, some thirty charts, is made once what is seen first has been drawn.
+  const due = useDeferredValue(true, after === 0);
   if (catalogue.error && !catalogue.data) return <Failure what={m.theCatalogue} error={catalogue.error} onRetry={() => void catalogue.refetch()} />;
   if (!catalogue.data || !cluster) return <ChartSkeletons n={choice?.only?.length ?? first ?? 4} />;
+  if (!due) return <ChartSkeletons n={shown.length} />;
   const step = chartStep(range, cluster.interval_seconds);
   return (
     <>

@@ -1,6 +1,6 @@
 import { Tabs } from "@mantine/core";
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { lazy, type ReactNode, Suspense, useCallback, useMemo } from "react";
+import { lazy, type ReactNode, type RefObject, Suspense, useCallback, useLayoutEffect, useMemo, useRef } from "react";
 import type { Row } from "@/api/logsql";
 import { objects as m } from "@/i18n/objects";
 import { IncidentTable } from "@/parts/incidents/IncidentTable";
@@ -156,6 +156,8 @@ export function ObjectPage<T extends object>(props: Props<T>) {
   ];
   // Whatever stands in the URL, a tab is shown.
   const shown = all.find((t) => t.value === search.tab) ?? all[0];
+  // Labels grow by the numbers in them.
+  const row = useTabInView(`${shown?.value} ${query.data !== undefined} ${active}`);
   return (
     <Page
       crumbs={[<ClustersLink key="clusters" />, ...(isCluster ? [] : [<ClusterLink key="cluster" cluster={place.cluster}>{owner.data?.name}</ClusterLink>]), ...crumbs]}
@@ -177,7 +179,7 @@ export function ObjectPage<T extends object>(props: Props<T>) {
         onChange={(t) => set({ tab: t === null || t === "summary" ? undefined : t, q: undefined, sort: undefined, filter: undefined })}
         keepMounted={false}
       >
-        <Tabs.List className={classes.tabs}>
+        <Tabs.List className={classes.tabs} ref={row}>
           {all.map((t) => (
             <Tabs.Tab key={t.value} value={t.value}>
               {t.label}
@@ -192,6 +194,19 @@ export function ObjectPage<T extends object>(props: Props<T>) {
       </Tabs>
     </Page>
   );
+}
+
+/** A row of tabs that is wider than a phone is scrolled to the chosen one, when that or the row changed. */
+function useTabInView(changed: string): RefObject<HTMLDivElement | null> {
+  const row = useRef<HTMLDivElement>(null);
+  useLayoutEffect(() => {
+    const list = row.current;
+    const tab = list?.querySelector("[role=tab][aria-selected=true]");
+    if (!list || !tab) return;
+    const [outer, inner] = [list.getBoundingClientRect(), tab.getBoundingClientRect()];
+    if (inner.left < outer.left || inner.right > outer.right) list.scrollLeft += inner.left - outer.left - (outer.width - inner.width) / 2;
+  }, [changed]);
+  return row;
 }
 
 export const Stack = ({ children }: { children: ReactNode }) => <div className={classes.stack}>{children}</div>;

@@ -10,7 +10,7 @@ import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { searchIn, parseSort, sortText } from "@/ui/table";
 import { ageColumn, coresColumn, memoryColumn, namespaceColumn, shareColumn } from "./columns";
-import { NodeCell, PodCell, PodLink, WorkloadLink } from "./links";
+import { NodeCell, PodCell, PodLink, WorkloadCell } from "./links";
 import { podState, podWord, shortPodName } from "./model";
 import classes from "./objects.module.css";
 
@@ -89,17 +89,17 @@ function podColumns(cluster: ClusterId, of: PodsOf, now: number, cpu: SparkStore
           <PodCell cluster={cluster} namespace={p.namespace} pod={p.name} />
         ),
     },
-    ...(of === "node" || of === "cluster" ? [namespaceColumn<Pod>(cluster, "minmax(72px, 1fr)")] : []),
+    ...(of === "node" || of === "cluster" ? [namespaceColumn<Pod>(cluster, "minmax(98px, 1fr)")] : []),
     ...(of === "workload" || of === "service"
       ? []
       : [
           {
             id: "workload",
             header: m.columns.workload,
-            width: "minmax(72px, 1.2fr)",
+            width: "minmax(84px, 1.2fr)",
             wide: true,
             sort: (p: Pod) => p.workload,
-            cell: (p: Pod) => (p.workload_type === "pod" || p.workload === "" ? "" : <WorkloadLink cluster={cluster} namespace={p.namespace} type={p.workload_type} name={p.workload} />),
+            cell: (p: Pod) => (p.workload_type === "pod" || p.workload === "" ? "" : <WorkloadCell cluster={cluster} namespace={p.namespace} type={p.workload_type} name={p.workload} />),
           },
         ]),
     ...(of === "node"

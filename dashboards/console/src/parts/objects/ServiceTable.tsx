@@ -8,7 +8,7 @@ import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { searchIn, parseSort, sortText } from "@/ui/table";
 import { ageColumn, namespaceColumn } from "./columns";
-import { ServiceLink } from "./links";
+import { ServiceCell } from "./links";
 import { serviceState } from "./model";
 
 const key = (s: Service) => `${s.namespace}/${s.name}`;
@@ -47,7 +47,7 @@ function serviceColumns(cluster: ClusterId, now: number, inNamespace: boolean): 
         </StateLabel>
       ),
     },
-    { id: "name", header: m.columns.service, width: "minmax(160px, 2fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (s) => s.name, cell: (s) => <ServiceLink cluster={cluster} namespace={s.namespace} service={s.name} /> },
+    { id: "name", header: m.columns.service, width: "minmax(160px, 2fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (s) => s.name, cell: (s) => <ServiceCell cluster={cluster} namespace={s.namespace} service={s.name} /> },
     ...(inNamespace ? [] : [namespaceColumn(cluster)]),
     { id: "type", header: m.columns.type, width: "110px", wide: true, sort: (s) => s.type, cell: (s) => s.type },
     { id: "address", header: m.columns.address, width: "132px", wide: true, sort: (s) => s.cluster_ip, cell: (s) => (s.cluster_ip === "None" ? m.headless : (s.cluster_ip ?? "")) },

@@ -10,7 +10,7 @@ import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { searchIn, parseSort, sortText } from "@/ui/table";
 import { ageColumn, coresColumn, memoryColumn, namespaceColumn, restartsColumn } from "./columns";
-import { WorkloadLink } from "./links";
+import { WorkloadCell } from "./links";
 import { workloadState } from "./model";
 
 interface Props {
@@ -75,7 +75,7 @@ function workloadColumns(cluster: ClusterId, now: number, cpu: SparkStore, mem: 
       phoneWidth: "minmax(0, 1fr)",
       wraps: true,
       sort: (w) => w.name,
-      cell: (w) => <WorkloadLink cluster={cluster} namespace={w.namespace} type={w.type} name={w.name} />,
+      cell: (w) => <WorkloadCell cluster={cluster} namespace={w.namespace} type={w.type} name={w.name} />,
     },
     ...(inNamespace ? [] : [namespaceColumn(cluster)]),
     { id: "type", header: m.columns.type, width: "minmax(84px, 110px)", wide: true, sort: (w) => w.type, cell: (w) => w.type },

@@ -6,7 +6,7 @@ import type { SparkStore } from "@/parts/sparks/store";
 import { PercentCell } from "@/ui/Bars";
 import type { Column } from "@/ui/DataTable";
 import { age, bytes, cores, count, instant } from "@/ui/format";
-import { NamespaceLink } from "./links";
+import { NamespaceCell } from "./links";
 import { percentTone } from "./model";
 
 // Columns that tables of several kinds of object have. What is a table's own, as a width, is given.
@@ -23,13 +23,13 @@ interface Widths {
   readonly wide?: boolean;
 }
 
-export const namespaceColumn = <T extends { readonly namespace: string }>(cluster: ClusterId, width = "minmax(90px, 1fr)"): Column<T> => ({
+export const namespaceColumn = <T extends { readonly namespace: string }>(cluster: ClusterId, width = "minmax(100px, 1fr)"): Column<T> => ({
   id: "namespace",
   header: m.columns.namespace,
   width,
   wide: true,
   sort: (o) => o.namespace,
-  cell: (o) => <NamespaceLink cluster={cluster} namespace={o.namespace} />,
+  cell: (o) => <NamespaceCell cluster={cluster} namespace={o.namespace} />,
 });
 
 /** Cores used, with their line. */

@@ -85,3 +85,21 @@ export const PodCell = ({ cluster, namespace, pod }: { cluster: ClusterId; names
     <Middle text={pod} />
   </Link>
 );
+
+export const NamespaceCell = ({ cluster, namespace }: { cluster: ClusterId; namespace: string }) => (
+  <Link to="/clusters/$cluster/namespaces/$ns" params={{ cluster, ns: namespace }} aria-label={namespace}>
+    <Middle text={namespace} />
+  </Link>
+);
+
+export const WorkloadCell = ({ cluster, namespace, type, name }: { cluster: ClusterId; namespace: string; type: string; name: string }) => (
+  <Link to="/clusters/$cluster/namespaces/$ns/workloads/$type/$name" params={{ cluster, ns: namespace, type, name }} aria-label={name}>
+    <Middle text={name} />
+  </Link>
+);
+
+export const ServiceCell = ({ cluster, namespace, service }: { cluster: ClusterId; namespace: string; service: string }) => (
+  <Link to="/clusters/$cluster/namespaces/$ns/services/$service" params={{ cluster, ns: namespace, service }} aria-label={service}>
+    <Middle text={service} />
+  </Link>
+);
