@@ -753,6 +753,7 @@ func TestDirect(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer d.client.CloseIdleConnections()
+		d.client.Transport.(*http.Transport).TLSHandshakeTimeout = time.Minute // however slow the machine
 		var buf bytes.Buffer
 		_, err = d.Fetch(t.Context(), nodeOf(t, srv), pathCadvisor, &buf)
 		return buf.String(), err
