@@ -133,3 +133,43 @@ func TestPatternsAmongManyPolicies(t *testing.T) {
 		}
 	}
 }
+
+// Among many policies, too, what was ended by hand fires again once it was good.
+func TestEndedByHandAmongManyPolicies(t *testing.T) {
+	now := epoch.Add(24 * time.Hour)
+	used := 90.0
+	f := &fleet{pods: 100, nodes: 10, value: func(int) float64 { return used }}
+	var specs []string
+	for n := range indexFrom {
+		specs = append(specs, fmt.Sprintf(`{"level":"pod","objects":{"names":["cart-%d?"]},"conditions":[{"metric":"k8s_pod_rate_cpu_core_used_limit","statistic":"last","period":"30s","op":">","thresholds":{"warning":80},"need":1,"of":1}],"recoverAfter":1,"noData":{"action":"keep","after":"5m","severity":"warning"},"group":{"by":["pod"],"interval":"5m"}}`, n))
+	}
+	e := engineOf(t, f, func() time.Time { return now }, specs)
+	key := alertKey{"p3", "prod-1", subject{level: catalogue.Pod, object: "shop/cart-33"}.key()}
+	for _, step := range []struct {
+		used                float64
+		byHand              bool // before it
+		firing, held, other bool
+	}{
+		{used: 90, firing: true, other: true},
+		{used: 90, byHand: true, held: true, other: true},
+		{used: 90, held: true, other: true},
+		{used: 10},
+		{used: 90, firing: true, other: true},
+	} {
+		if step.byHand {
+			id, done := e.alerts[key].IncidentID, make(chan error, 1)
+			go func() { done <- e.Resolve(context.Background(), id, "somebody", "") }()
+			c := <-e.calls // as Run does
+			c.done <- e.act(context.Background(), c)
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		used, now = step.used, now.Add(interval)
+		e.evaluate(context.Background(), round{source: sourceKey{"prod-1", "all"}, trigger: triggerInterval, at: now.Truncate(interval), interval: interval, received: now})
+		other := alertKey{"p3", "prod-1", subject{level: catalogue.Pod, object: "shop/cart-34"}.key()}
+		if firing := e.alerts[key] != nil; firing != step.firing || e.muzzled[key] != step.held || (e.alerts[other] != nil) != step.other {
+			t.Fatalf("%+v: firing %v, held %v, the other %v", step, firing, e.muzzled[key], e.alerts[other] != nil)
+		}
+	}
+}
