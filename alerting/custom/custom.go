@@ -31,9 +31,9 @@ const (
 	MaxSeries  = 20_000
 	maxSamples = 5_000_000
 	budget     = 5 * time.Second
-	// maxWaiting intervals wait for an evaluation; of more, the oldest are passed
-	// on without one.
-	maxWaiting = 256
+	// maxWaiting intervals wait for an evaluation, five days of a site at 30 s; of
+	// more, the oldest are passed on without one.
+	maxWaiting = 16_384
 	// retryLoad is how often objects are read anew that could not be read.
 	retryLoad = 10 * time.Second
 	// liveFor is how old an interval is at most that alerts are waited for.
@@ -267,7 +267,7 @@ func (m *Metrics) nextLocked(due bool) []rollup.Written {
 		return []rollup.Written{first}
 	}
 	next, rest := following(m.waiting, m.atOnce)
-	if !due && len(next) < m.atOnce && len(m.waiting) <= maxWaiting/2 {
+	if !due && len(next) < m.atOnce && len(m.waiting) <= crowded {
 		return nil
 	}
 	m.waiting = rest

@@ -28,6 +28,8 @@ const (
 	maxAtOnce = 60
 	// pastEvery is how long those of the past gather when they are not as many.
 	pastEvery = 5 * time.Second
+	// crowded is how many wait, of whatever clusters, that none gathers any longer.
+	crowded = 128
 	// maxStep is the longest interval of a collector.
 	maxStep = time.Minute
 	// samplesAtOnce are committed together.

@@ -59,11 +59,11 @@ func TestThePastIsTakenWhenThereIsMuchOfIt(t *testing.T) {
 		t.Errorf("of four, %d were taken and %d are left", len(next), len(m.waiting))
 	}
 	m.waiting = nil
-	for n := range maxWaiting/2 + 1 { // each of a cluster of its own
+	for n := range crowded + 1 { // each of a cluster of its own
 		m.waiting = append(m.waiting, ago(fmt.Sprint("c", n), time.Hour)...)
 	}
 	if next := m.nextLocked(false); len(next) != 1 {
-		t.Errorf("of %d clusters none was taken before they were due", maxWaiting/2+1)
+		t.Errorf("of %d clusters none was taken before they were due", crowded+1)
 	}
 }
 

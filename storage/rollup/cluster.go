@@ -250,9 +250,10 @@ func (c *cluster) dueLocked(r *Rollups, now time.Time, nodes []string) (due []*s
 			next = earlier(next, iv.look)
 			continue
 		}
-		wait := r.opts.MaxOpen
+		wait, deadline := r.opts.MaxOpen, later(time.UnixMilli(iv.at), iv.opened).Add(grace)
 		if iv.opened.Sub(time.UnixMilli(iv.at)) > r.opts.MaxOpen {
-			wait = r.opts.MaxLate
+			// Senders of a site that is back are minutes apart, and nobody waits for its sums.
+			wait, deadline = r.opts.MaxLate, iv.progress.Add(graceLate)
 		}
 		e := c.expectedLocked(iv, now, wait)
 		iv.coverage = 0
@@ -262,7 +263,6 @@ func (c *cluster) dueLocked(r *Rollups, now time.Time, nodes []string) (due []*s
 		iv.complete = e.have > 0 && e.have == e.expected
 		iv.need = len(iv.reported) + e.missing
 		enough := iv.coverage >= r.opts.Coverage
-		deadline := later(time.UnixMilli(iv.at), iv.opened).Add(grace)
 		aged := iv.progress.Add(wait)
 		switch {
 		case iv.complete:

@@ -48,6 +48,9 @@ const (
 	// slots is how many intervals are summed while samples pass; older ones that
 	// are still open are summed from the store.
 	slots = 16
+	// graceLate is how long after its last report an interval of the past that has
+	// enough waits for the rest.
+	graceLate = 2 * time.Minute
 	// maxAhead is how far ahead of the server samples are taken by ingest.
 	maxAhead = 2 * time.Minute
 	// missedIntervals a sender may miss before it is waited for no more.

@@ -892,6 +892,36 @@ func TestASiteThatIsBackIsWaitedFor(t *testing.T) {
 	})
 }
 
+// Senders of a site that is back are minutes apart: who is behind the others is in the
+// sums, too.
+func TestTheSlowestOfASiteThatIsBackIsWaitedFor(t *testing.T) {
+	both(t, func(t *testing.T, g *rig) {
+		for n := range 20 {
+			g.nodes = append(g.nodes, fmt.Sprint(n))
+		}
+		send := func(at time.Time, late bool, from, to int) {
+			for i := from; i < to; i++ {
+				g.sendEvery(step, at, nodeSender(fmt.Sprint(i)), late, pod(catalogue.PodCPU, "cart", fmt.Sprint("cart-", i), 1))
+			}
+		}
+		send(t0, false, 0, 20)
+		g.advance()
+		back := t0.Add(3 * time.Hour)
+		g.now = back
+		send(back, false, 0, 20) // the present is told of by all
+		send(t0.Add(step), true, 0, 19)
+		send(t0.Add(2*step), true, 0, 19)
+		g.at(back.Add(90 * time.Second))
+		send(t0.Add(step), true, 19, 20)
+		g.at(back.Add(119 * time.Second))
+		want := map[int64]float64{0: 20, 30: 20, int64(back.Sub(t0) / time.Second): 20}
+		equal(t, "when the slowest was there", g.cpu("cart"), want)
+		g.at(back.Add(121 * time.Second)) // it does not tell of the other interval
+		want[60] = 19
+		equal(t, "when nobody tells more", g.cpu("cart"), want)
+	})
+}
+
 // A sender that says nothing of itself: what is summed as it passes is what
 // reading the store sums, also when its samples passed before anybody reported.
 func TestSenderWithoutAWordIsSummedTheSameWay(t *testing.T) {
