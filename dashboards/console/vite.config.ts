@@ -105,6 +105,8 @@ export default defineConfig({
     // No page asks for it, and inline code would need a weaker content security policy.
     modulePreload: { polyfill: false },
     rolldownOptions: { output: { codeSplitting: { groups: Object.entries(groups).map(([name, modules]) => ({ name, test: (id: string) => modules.has(id) || (name === "first" && id.includes("vite/preload-helper")) })) } } },
+    // The libraries' file is one on purpose; what a view may load is bounded by a test of its own.
+    chunkSizeWarningLimit: 800,
     // Icons and the like stay files of their own: a policy without data: can serve them.
     assetsInlineLimit: 0,
   },
