@@ -341,8 +341,8 @@ func (m *Metrics) evaluate(ctx context.Context, entry catalogue.Metric, w rollup
 	case promql.Scalar:
 		vector = promql.Vector{{T: v.T, F: v.V}}
 	}
-	if _, own := catalogue.Declared(entry.Name); len(vector) > MaxSeries && !own {
-		return nil, failedSeries, fmt.Errorf("it has %d series, at most %d are allowed", len(vector), MaxSeries)
+	if err := tooMany(entry, len(vector)); err != nil {
+		return nil, failedSeries, err
 	}
 	seen := make(map[uint64]bool, len(vector))
 	for _, s := range vector {
@@ -363,6 +363,14 @@ func (m *Metrics) evaluate(ctx context.Context, entry catalogue.Metric, w rollup
 }
 
 var errHistogram = errors.New("it gives a histogram; histogram_quantile makes a value of one")
+
+// tooMany refuses more series than a user's metric may have.
+func tooMany(entry catalogue.Metric, series int) error {
+	if _, own := catalogue.Declared(entry.Name); series > MaxSeries && !own {
+		return fmt.Errorf("it has %d series, at most %d are allowed", series, MaxSeries)
+	}
+	return nil
+}
 
 func twice(object labels.Labels) error {
 	return fmt.Errorf("its result has two values for %s: sum them up, or name what tells them apart as dimension", object)

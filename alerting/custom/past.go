@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -138,8 +137,8 @@ func (m *Metrics) evaluateRange(ctx context.Context, entry catalogue.Metric, nex
 			in[(p.T-from.UnixMilli())/step.Milliseconds()]++
 		}
 	}
-	if _, own := catalogue.Declared(entry.Name); !own && slices.Max(in) > MaxSeries {
-		return fmt.Errorf("it has %d series, at most %d are allowed", slices.Max(in), MaxSeries)
+	if err := tooMany(entry, slices.Max(in)); err != nil {
+		return err
 	}
 	if err := m.writeRange(ctx, objects, first.At, last.At, step); err != nil {
 		return err

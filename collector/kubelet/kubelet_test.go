@@ -597,22 +597,14 @@ func (e endless) Fetch(ctx context.Context, n *object.Node, path string, into io
 	if path != e.path {
 		return e.fake.Fetch(ctx, n, path, into)
 	}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	return answered(ctx, into, func(w http.ResponseWriter, _ *http.Request) {
 		line := []byte("container_x{id=\"/kubepods\"} 1\n" + strings.Repeat(" ", 32<<10) + "\n")
 		for r := 0; r <= MaxBodyBytes; r += len(line) {
 			if _, err := w.Write(line); err != nil {
 				return
 			}
 		}
-	}))
-	defer srv.Close()
-	u, err := url.Parse(srv.URL)
-	if err != nil {
-		return time.Time{}, err
-	}
-	client := srv.Client()
-	defer client.CloseIdleConnections()
-	return get(ctx, client, u, "", into)
+	})
 }
 
 // never answers one node's cAdvisor, or drop by drop, and the others as they are.
@@ -625,7 +617,7 @@ func (e never) Fetch(ctx context.Context, n *object.Node, path string, into io.W
 	if n.Name != "bad" || path != pathCadvisor {
 		return e.fake.Fetch(ctx, n, path, into)
 	}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return answered(ctx, into, func(w http.ResponseWriter, r *http.Request) {
 		for e.drips && r.Context().Err() == nil {
 			_, _ = io.WriteString(w, "container_x{id=\"/kubepods\"} 1\n")
 			w.(http.Flusher).Flush()
@@ -635,7 +627,12 @@ func (e never) Fetch(ctx context.Context, n *object.Node, path string, into io.W
 			}
 		}
 		<-r.Context().Done()
-	}))
+	})
+}
+
+// answered reads what a kubelet of these answers says.
+func answered(ctx context.Context, into io.Writer, answers http.HandlerFunc) (time.Time, error) {
+	srv := httptest.NewServer(answers)
 	defer srv.Close()
 	u, err := url.Parse(srv.URL)
 	if err != nil {

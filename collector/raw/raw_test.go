@@ -55,26 +55,6 @@ func TestFamiliesPassThroughUnchanged(t *testing.T) {
 	if got := tier.Families(); len(got) != 2 {
 		t.Errorf("read here are %v", got)
 	}
-	s, err := scrape.New(scrape.Options{Sources: []scrape.Source{tier}, Families: wire.RawFamilies, Interval: time.Second, MinInterval: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	got := map[string]float64{}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- s.Run(ctx, func(samples []compute.Sample) error {
-			mu.Lock()
-			defer mu.Unlock()
-			for _, s := range samples {
-				if !strings.HasPrefix(s.Metric, "scrape_") {
-					got[s.Metric+s.Labels.String()] = s.V
-				}
-			}
-			return nil
-		})
-	}()
 	want := map[string]float64{
 		`container_cpu_usage_seconds_total{instance="n1", job="x", metrics_path="/metrics/cadvisor", namespace="shop", node="n1", path="/metrics/cadvisor", pod="cart"}`: 5,
 		`up{instance="n1", job="kubelet", metrics_path="/metrics/cadvisor", node="n1"}`:                                                                                  1,
@@ -82,36 +62,16 @@ func TestFamiliesPassThroughUnchanged(t *testing.T) {
 		`up{instance="apiserver", job="apiserver"}`:                                                                                                                      1,
 		`apiserver_request_total{instance="apiserver", job="apiserver", verb="GET"}`:                                                                                     7,
 	}
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		mu.Lock()
-		n := len(got)
-		mu.Unlock()
-		if n >= len(want) || time.Now().After(deadline) {
-			break
-		}
-	}
+	told := scraped(t, tier, want, func(s compute.Sample) bool { return !strings.HasPrefix(s.Metric, "scrape_") })
 	why := ""
-	for _, o := range s.Overview().Targets {
+	for _, o := range told.Targets {
 		why += o.Error
-	}
-	series := s.Overview().Series
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	for name, v := range want {
-		if g, ok := got[name]; !ok || g != v {
-			t.Errorf("%s is %v, %v", name, g, ok)
-		}
-	}
-	if len(got) != len(want) {
-		t.Errorf("got %v", got)
 	}
 	if !strings.Contains(why, "needs get on nodes/metrics") {
 		t.Errorf("the reason is not told: %q", why)
 	}
-	if series[wire.RawCadvisor] != 11 || series[wire.RawAPIServer] != 6 {
-		t.Errorf("what the families cost: %v", series)
+	if told.Series[wire.RawCadvisor] != 11 || told.Series[wire.RawAPIServer] != 6 {
+		t.Errorf("what the families cost: %v", told.Series)
 	}
 }
 
@@ -173,7 +133,8 @@ func TestRealAnswersComeThroughWhole(t *testing.T) {
 					b.Del(l.Name)
 				}
 			})
-			want[b.Labels().String()] = v
+			name = b.Labels().Get(labels.MetricName)
+			want[name+b.Del(labels.MetricName).Labels().String()] = v
 		}
 	}
 	expect(cadvisor, "instance", "n1", "job", "kubelet", "metrics_path", "/metrics/cadvisor", "node", "n1")
@@ -181,6 +142,15 @@ func TestRealAnswersComeThroughWhole(t *testing.T) {
 	if len(want) < 500 {
 		t.Fatalf("the recordings have %d lines", len(want))
 	}
+	scraped(t, tier, want, func(s compute.Sample) bool {
+		return s.Metric != "up" && !strings.HasPrefix(s.Metric, "scrape_") && !s.Stale()
+	})
+}
+
+// scraped scrapes a tier until all that is wanted is there, and holds that nothing else
+// is, of the samples that count.
+func scraped(t *testing.T, tier *Tier, want map[string]float64, counts func(compute.Sample) bool) scrape.Overview {
+	t.Helper()
 	s, err := scrape.New(scrape.Options{Sources: []scrape.Source{tier}, Families: wire.RawFamilies, Interval: time.Second, MinInterval: time.Second})
 	if err != nil {
 		t.Fatal(err)
@@ -193,11 +163,9 @@ func TestRealAnswersComeThroughWhole(t *testing.T) {
 		done <- s.Run(ctx, func(samples []compute.Sample) error {
 			mu.Lock()
 			defer mu.Unlock()
-			for _, one := range samples {
-				if one.Metric != "up" && !strings.HasPrefix(one.Metric, "scrape_") && !one.Stale() {
-					b := labels.NewBuilder(one.Labels)
-					b.Set(labels.MetricName, one.Metric)
-					got[b.Labels().String()] = one.V
+			for _, s := range samples {
+				if counts(s) {
+					got[s.Metric+s.Labels.String()] = s.V
 				}
 			}
 			return nil
@@ -207,6 +175,7 @@ func TestRealAnswersComeThroughWhole(t *testing.T) {
 	for deadline := time.Now().Add(60 * time.Second); !whole() && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Millisecond)
 	}
+	told := s.Overview()
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -221,6 +190,7 @@ func TestRealAnswersComeThroughWhole(t *testing.T) {
 			t.Errorf("nobody told %s", name)
 		}
 	}
+	return told
 }
 
 // objects is what kube-state-metrics' families are made of.
