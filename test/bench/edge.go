@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -20,171 +18,11 @@ import (
 	"time"
 
 	"github.com/golang/snappy"
-	"github.com/prometheus/prometheus/model/labels"
-	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/crowsnest-dev/crowsnest/collector/compute"
-	"github.com/crowsnest-dev/crowsnest/collector/reading"
-	"github.com/crowsnest-dev/crowsnest/collector/simulate"
-	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
-
-const siteInterval = 30 * time.Second
-
-// batchAt is one request of a site's backlog, within a file of many.
-type batchAt struct {
-	file   *os.File
-	offset int64
-	size   int
-	at     time.Time
-}
-
-// site is a simulated site: what its collectors have in their queues, and what
-// they go on to send.
-type site struct {
-	fleet *simulate.Fleet
-	read  interface {
-		Read(ctx context.Context, at time.Time, now *state.Snapshot) []reading.Set
-	}
-	comp *compute.Computer
-
-	files   []*os.File
-	batches map[string][]batchAt // by sender, oldest first
-	// samples by metric and hour: those at its end included, those at its begin not.
-	samples map[string]map[time.Time]int
-	total   int
-	bytes   int64
-}
-
-// interval gives the requests of one grid point by sender.
-func (s *site) interval(ctx context.Context, at time.Time, count bool) (map[string][]byte, error) {
-	s.fleet.Advance(at)
-	snapshot := s.fleet.Snapshot()
-	bySender := map[string][]compute.Sample{}
-	for _, one := range s.comp.Interval(at, s.read.Read(ctx, at, snapshot), snapshot) {
-		sender := wire.Sender(wire.RoleCluster, "")
-		if node := one.Labels.Get("node"); node != "" {
-			sender = wire.Sender(wire.RoleNode, node)
-		}
-		bySender[sender] = append(bySender[sender], one)
-		if count && !one.Stale() {
-			s.total++
-			hour := one.At.Truncate(time.Hour)
-			if hour.Before(one.At) {
-				hour = hour.Add(time.Hour)
-			}
-			if s.samples[one.Metric] == nil {
-				s.samples[one.Metric] = map[time.Time]int{}
-			}
-			s.samples[one.Metric][hour]++
-		}
-	}
-	out := map[string][]byte{}
-	for sender, samples := range bySender {
-		symbols := writev2.NewSymbolTable()
-		req := writev2.Request{Timeseries: make([]writev2.TimeSeries, 0, len(samples))}
-		for _, one := range samples {
-			ts := writev2.TimeSeries{Samples: []writev2.Sample{{Value: one.V, Timestamp: one.At.UnixMilli()}}}
-			ts.LabelsRefs = append(ts.LabelsRefs, symbols.Symbolize(labels.MetricName), symbols.Symbolize(one.Metric))
-			one.Labels.Range(func(l labels.Label) {
-				ts.LabelsRefs = append(ts.LabelsRefs, symbols.Symbolize(l.Name), symbols.Symbolize(l.Value))
-			})
-			req.Timeseries = append(req.Timeseries, ts)
-		}
-		req.Symbols = symbols.Symbols()
-		raw, err := req.Marshal()
-		if err != nil {
-			return nil, err
-		}
-		out[sender] = snappy.Encode(nil, raw)
-	}
-	return out, nil
-}
-
-// newSite computes what a site measured in [from, to), a part of the time on each
-// CPU. The last part goes on with what is live.
-func newSite(ctx context.Context, path string, nodes int, from, to time.Time) (*site, error) {
-	parts := max(1, min(runtime.NumCPU(), int(to.Sub(from)/time.Hour)))
-	all := make([]*site, parts)
-	each := to.Sub(from) / time.Duration(parts) / siteInterval * siteInterval
-	g, ctx := errgroup.WithContext(ctx)
-	for i := range all {
-		begin, end := from.Add(time.Duration(i)*each), from.Add(time.Duration(i+1)*each)
-		if i == parts-1 {
-			end = to
-		}
-		g.Go(func() (err error) {
-			all[i], err = newPart(ctx, fmt.Sprintf("%s-%d", path, i), nodes, begin, end, i > 0)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	last := all[parts-1]
-	whole := &site{fleet: last.fleet, read: last.read, comp: last.comp, batches: map[string][]batchAt{}, samples: map[string]map[time.Time]int{}}
-	for _, p := range all {
-		whole.files = append(whole.files, p.files...)
-		whole.total += p.total
-		whole.bytes += p.bytes
-		for sender, list := range p.batches {
-			whole.batches[sender] = append(whole.batches[sender], list...)
-		}
-		for metric, hours := range p.samples {
-			if whole.samples[metric] == nil {
-				whole.samples[metric] = map[time.Time]int{}
-			}
-			for hour, n := range hours {
-				whole.samples[metric][hour] += n
-			}
-		}
-	}
-	return whole, nil
-}
-
-// newPart computes a part of it. One that goes on where another one ends computes
-// the interval before its first too, so that it has rates at once.
-func newPart(ctx context.Context, path string, nodes int, from, to time.Time, goesOn bool) (_ *site, err error) {
-	fleet, err := simulate.New(simulate.Options{Nodes: nodes, PodsPerNode: 30, Seed: 4, Churn: simulate.DefaultChurn, Interval: siteInterval})
-	if err != nil {
-		return nil, err
-	}
-	s := &site{
-		fleet: fleet, read: fleet.World().Readings[0], batches: map[string][]batchAt{}, samples: map[string]map[time.Time]int{},
-		comp: compute.New(compute.Options{Role: wire.RoleAll, Sender: wire.Sender(wire.RoleAll, ""), Interval: siteInterval}),
-	}
-	if goesOn {
-		if _, err := s.interval(ctx, from.Add(-siteInterval), false); err != nil {
-			return nil, err
-		}
-	}
-	file, err := os.Create(path)
-	if err != nil {
-		return nil, err
-	}
-	s.files = []*os.File{file}
-	w := bufio.NewWriterSize(file, 1<<20)
-	for at := from; at.Before(to); at = at.Add(siteInterval) {
-		if err := ctx.Err(); err != nil {
-			return nil, errors.Join(err, file.Close())
-		}
-		requests, err := s.interval(ctx, at, true)
-		if err != nil {
-			return nil, errors.Join(err, file.Close())
-		}
-		for sender, body := range requests {
-			s.batches[sender] = append(s.batches[sender], batchAt{file, s.bytes, len(body), at})
-			s.bytes += int64(len(body))
-			if _, err := w.Write(body); err != nil {
-				return nil, errors.Join(err, file.Close())
-			}
-		}
-	}
-	return s, w.Flush()
-}
 
 // post sends one request and says how long to wait where it was sent away.
 func post(ctx context.Context, client *http.Client, url, sender string, at time.Time, backlog bool, body []byte) (retry time.Duration, err error) {
@@ -235,20 +73,18 @@ func pause(ctx context.Context, d time.Duration) error {
 // edgeBacklog has a site come back after a day: each of its collectors sends what
 // waited, one request at a time as the pusher does, while live data go on; in the
 // middle the server is killed. In the end every sample must be there, once.
-func edgeBacklog(ctx context.Context, b *bench) ([]Result, error) {
-	to := time.Now().Truncate(time.Hour).UTC()
-	from := to.Add(-b.siteFor)
-	b.say("computing %s of %d nodes", b.siteFor, b.siteNodes)
-	s, err := newSite(ctx, filepath.Join(b.dir, "site"), b.siteNodes, from, to)
+func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
+	s, err := b.site(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		for _, f := range s.files {
-			_ = f.Close()
-		}
-	}()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	b.say("%d samples in %.0f MiB wait", s.total, float64(s.bytes)/mib)
+	goesOn, err := newFleet(ctx, b.siteNodes, siteEnd)
+	if err != nil {
+		return nil, err
+	}
+	shift := time.Now().Truncate(time.Hour).Sub(siteEnd) // of the stream's time stamps
 
 	address, err := testbed.FreeAddress()
 	if err != nil {
@@ -282,13 +118,14 @@ func edgeBacklog(ctx context.Context, b *bench) ([]Result, error) {
 		restarts atomic.Int64    // requests that came while it was down
 	}
 	sendLive := func(ctx context.Context, at time.Time) error {
-		requests, err := s.interval(ctx, at, false)
-		if err != nil {
-			return err
-		}
 		var g errgroup.Group
 		g.SetLimit(8)
-		for sender, body := range requests {
+		for sender, samples := range goesOn.interval(ctx, at.Add(-shift)) {
+			raw, err := writeRequest(samples, shift)
+			if err != nil {
+				return errors.Join(err, g.Wait())
+			}
+			body := snappy.Encode(nil, raw)
 			g.Go(func() error {
 				began, repeated := time.Now(), false
 				for {
@@ -343,26 +180,29 @@ func edgeBacklog(ctx context.Context, b *bench) ([]Result, error) {
 	mu.Unlock()
 
 	b.say("the site is back")
-	requests := 0
-	for _, list := range s.batches {
-		requests += len(list)
-	}
+	requests := s.requests()
 	var done, busy atomic.Int64
+	senders, err := testbed.UsageOf(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	backlog, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, backlogCtx := errgroup.WithContext(backlog)
 	for sender, list := range s.batches {
 		g.Go(func() error {
-			var body []byte
+			var memory []byte
 			for _, one := range list {
-				body = slices.Grow(body[:0], one.size)[:one.size]
-				if _, err := one.file.ReadAt(body, one.offset); err != nil {
+				body, kept, err := s.read(one, shift, memory)
+				if err != nil {
 					return err
 				}
+				memory = kept
+				at := time.UnixMilli(one.At).Add(shift)
 				for {
 					attempt := time.Now()
-					retry, err := post(backlogCtx, client, server.URL, sender, one.at, true, body)
+					retry, err := post(backlogCtx, client, server.URL, sender, at, true, body)
 					if err != nil {
 						return fmt.Errorf("backlog of %s: %w", sender, err)
 					}
@@ -420,6 +260,9 @@ func edgeBacklog(ctx context.Context, b *bench) ([]Result, error) {
 	})
 	err = g.Wait()
 	took := time.Since(began)
+	if u, uerr := testbed.UsageOf(os.Getpid()); uerr == nil {
+		senders.CPU = u.CPU - senders.CPU
+	}
 	mu.Lock()
 	cpu, now := killed-before.CPU.Seconds(), current // of both servers
 	mu.Unlock()
@@ -434,7 +277,7 @@ func edgeBacklog(ctx context.Context, b *bench) ([]Result, error) {
 		return nil, err
 	}
 	b.say("backlog gone after %s, counting", took.Round(time.Second))
-	lost, twice, err := s.compare(ctx, server)
+	lost, twice, err := s.compare(ctx, server, shift)
 	if err != nil {
 		return nil, err
 	}
@@ -451,7 +294,8 @@ func edgeBacklog(ctx context.Context, b *bench) ([]Result, error) {
 		return text
 	}
 	return []Result{
-		{Name: "edge_backlog_cpu", Unit: "µs/sample", Ours: cpu * 1e6 / float64(s.total), Command: command, Note: "Of the server, its start after the kill and the live data meanwhile included. " + note},
+		{Name: "edge_backlog_cpu", Unit: "µs/sample", Ours: cpu * 1e6 / float64(s.total), Command: command, 
+			Note: fmt.Sprintf("Of the server, its start after the kill and the live data meanwhile included; the senders, on the same machine, took %.2f. %s", senders.CPU.Seconds()*1e6/float64(s.total), note)},
 		{Name: "edge_backlog", Unit: "min", Ours: took.Minutes(), Bar: bar("<= 15"), Command: command, Note: "Until the last request was acknowledged. " + note},
 		{Name: "edge_backlog_memory", Unit: "MiB", Ours: most - float64(before.Anonymous)/mib, Bar: bar("<= 1024"), Command: command,
 			Note: fmt.Sprintf("Anonymous memory of the server, the most that was seen, above the %.0f MiB that it had with live data alone. %s", float64(before.Anonymous)/mib, note)},
@@ -463,9 +307,10 @@ func edgeBacklog(ctx context.Context, b *bench) ([]Result, error) {
 }
 
 // compare counts what the server has of each metric and hour.
-func (s *site) compare(ctx context.Context, server *testbed.Server) (lost, twice int, err error) {
+func (s *site) compare(ctx context.Context, server *testbed.Server, shift time.Duration) (lost, twice int, err error) {
 	for _, name := range slices.Sorted(maps.Keys(s.samples)) {
-		for at, want := range s.samples[name] {
+		for hour, want := range s.samples[name] {
+			at := time.UnixMilli(hour).Add(shift).UTC()
 			series, err := server.Instant(ctx, fmt.Sprintf("sum(count_over_time(%s{cluster=%q}[1h]))", name, benchCluster), at)
 			if err != nil {
 				return 0, 0, err

@@ -5,6 +5,7 @@
 //	make bench                               # all; root, for those on the test cluster
 //	make bench BENCH="--only first_chart"    # those whose name holds the word
 //	make bench BENCH="--only longrange"      # charts over 90 days; builds their data once, see --nodes
+//	make bench BENCH="--only edge_stream"    # computes what edge_backlog sends, once: 5 GB in ~/.cache/crowsnest-bench
 //	make bench BENCH="--cold"                # also a build with an empty cache: about 15 minutes
 package main
 
@@ -52,6 +53,7 @@ var measurements = []measurement{
 	{Name: "engine_backtest", Measure: engineOf("TestMeasureBacktest")},
 	{Name: "restart", Measure: restart},
 	{Name: "edge_backlog", Asked: true, Measure: edgeBacklog},
+	{Name: "edge_stream", Asked: true, Measure: edgeStream},
 	{Name: "node_footprint", Measure: nodeFootprint},
 	{Name: "collector_scale", Asked: true, Measure: collectorScale},
 	{Name: "accuracy", Measure: accuracy},
