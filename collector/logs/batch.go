@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -15,7 +16,7 @@ import (
 const (
 	batchLines = 32_000
 	batchBytes = 8 << 20
-	groupLines = 16 // for which a group has room at once
+	groupLines = 16 // for which a group has room at least
 )
 
 // batch is what goes to the server at once, and how far each source has come
@@ -29,6 +30,7 @@ type batch[C any] struct {
 	drops  map[dropKey]*drop // what it leaves out
 	told   []tell            // of these, what cannot be found out again
 	bytes  int
+	expect int // lines that are about to come of one stream: room is made for them at once
 	// lineCounts are the lines of each container, of which a record may have several.
 	lineCounts map[Container]int
 	of         Container // whose lines are in ofLines and not in lineCounts yet
@@ -54,11 +56,14 @@ func (b *batch[C]) add(s wire.LogStream, l wire.LogLine) {
 		if !ok {
 			i = len(b.wire.Groups)
 			b.groups[s] = i
-			b.wire.Groups = append(b.wire.Groups, wire.LogGroup{Stream: s, Lines: make([]wire.LogLine, 0, groupLines)})
+			b.wire.Groups = append(b.wire.Groups, wire.LogGroup{Stream: s})
 		}
 		b.group = i
 	}
 	g := &b.wire.Groups[b.group]
+	if len(g.Lines) == cap(g.Lines) {
+		g.Lines = slices.Grow(g.Lines, max(b.expect, groupLines))
+	}
 	g.Lines = append(g.Lines, l)
 	b.day = dayOf(l.Time)
 	b.lines++

@@ -543,6 +543,7 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 				return false, false, nil // the line is not complete
 			}
 		}
+		b.expect = bytes.Count(chunk[:last+1], []byte{'\n'})
 		consumed, fits := r.lines(c, f, b, string(chunk[:last+1]))
 		f.offset += int64(consumed)
 		*limit -= consumed

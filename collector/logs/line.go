@@ -32,6 +32,13 @@ func parsePiece(line string) (p piece, ok bool) {
 }
 
 func parseCRI(line string) (p piece, ok bool) {
+	// What most runtimes write: all nine digits of a time in UTC, and a whole record.
+	const stampLen, head = len("2026-11-23T10:00:00.123456789Z"), len("2026-11-23T10:00:00.123456789Z stdout F ")
+	if len(line) >= head && line[stampLen] == ' ' && (line[stampLen+1:head] == "stdout F " || line[stampLen+1:head] == "stderr F ") {
+		if at, ok := parseTime(line[:stampLen]); ok {
+			return piece{at: at, stream: line[stampLen+1 : head-len(" F ")], text: line[head:]}, true
+		}
+	}
 	stamp, rest, ok := strings.Cut(line, " ")
 	if !ok {
 		return p, false

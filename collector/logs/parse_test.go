@@ -29,6 +29,7 @@ func TestParsePiece(t *testing.T) {
 		}
 	}
 	for _, line := range []string{"", "x", "2026-11-23T10:00:00Z stdin F x", "2026-13-23T10:00:00Z stdout F x", "2026-02-30T10:00:00Z stdout F x", "1969-12-31T23:00:00Z stdout F x",
+		"2026-13-23T10:00:00.123456789Z stdout F x", "2026-11-23T10:00:00.123456789  stdout F x", "2026-11-23T10:00:00.123 56789Z stderr F x",
 		"9999-11-23T10:00:00Z stdout F x", "2026-11-23T10:00:00Z stdout X x", `{"log":1}`, `{"message":"not docker's"}`, "\x00\x00", "2026-11-23T10:00:00.Z stdout F x", "2026-11-23T10:00:00+99:99 stdout F x"} {
 		if p, ok := parsePiece(line); ok || p.at != 0 || p.partial {
 			t.Errorf("%q: got %+v, %v", line, p, ok)

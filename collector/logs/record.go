@@ -483,10 +483,14 @@ func (x *extraction) logfmt(s string) bool {
 
 // normalLevel maps the words and numbers in use to six; empty when unknown.
 func normalLevel(s string) string {
-	if len(s) > 12 {
+	var room [12]byte // where strings.ToLower would allocate
+	if len(s) > len(room) {
 		return ""
 	}
-	switch strings.ToLower(s) {
+	for i := range len(s) {
+		room[i] = lower(s[i])
+	}
+	switch string(room[:len(s)]) {
 	case "trace", "trc", "finest", "finer", "10":
 		return "trace"
 	case "debug", "dbg", "fine", "verbose", "d", "20":
