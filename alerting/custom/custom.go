@@ -278,16 +278,17 @@ func (m *Metrics) nextLocked(due bool) []rollup.Written {
 func (m *Metrics) interval(ctx context.Context, w rollup.Written, all []evaluated) {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
+	known := memberships{}
 	for _, o := range all {
 		if o.in(w.Cluster) {
-			m.one(ctx, o.entry, w)
+			m.one(ctx, o.entry, w, known)
 		}
 	}
 }
 
-// one evaluates a metric at one time.
-func (m *Metrics) one(ctx context.Context, entry catalogue.Metric, w rollup.Written) {
-	found, reason, err := m.evaluate(ctx, entry, w)
+// one evaluates a metric at one time, of which memberships may be known.
+func (m *Metrics) one(ctx context.Context, entry catalogue.Metric, w rollup.Written, known memberships) {
+	found, reason, err := m.evaluate(ctx, entry, w, known)
 	switch {
 	case ctx.Err() != nil:
 		found, reason, err = nil, failedOverrun, fmt.Errorf("the custom metrics of the cluster took longer than %s altogether", budget)
@@ -317,29 +318,22 @@ func (m *Metrics) note(name string, s MetricClusterStatus) {
 }
 
 // evaluate gives the metric's samples by their labels.
-func (m *Metrics) evaluate(ctx context.Context, entry catalogue.Metric, w rollup.Written) (found []promql.Sample, reason string, err error) {
+func (m *Metrics) evaluate(ctx context.Context, entry catalogue.Metric, w rollup.Written, known memberships) (found []promql.Sample, reason string, err error) {
 	expr, err := selective(entry.Expr, w.Cluster)
 	if err != nil {
 		return nil, failedQuery, err
 	}
-	if nothing, err := m.hollow(ctx, expr, w.At, w.At); nothing || err != nil {
-		return nil, failedQuery, err
-	}
-	q, err := m.engine.NewInstantQuery(ctx, m.opts.Store, nil, expr.String(), w.At)
+	vector, summed, err := m.sumBehind(ctx, expr, w.At, known)
 	if err != nil {
 		return nil, failedQuery, err
 	}
-	defer q.Close()
-	res := q.Exec(ctx)
-	if res.Err != nil {
-		return nil, failedQuery, res.Err
-	}
-	var vector promql.Vector
-	switch v := res.Value.(type) {
-	case promql.Vector:
-		vector = v
-	case promql.Scalar:
-		vector = promql.Vector{{T: v.T, F: v.V}}
+	if !summed {
+		if nothing, err := m.hollow(ctx, expr, w.At, w.At); nothing || err != nil {
+			return nil, failedQuery, err
+		}
+		if vector, err = m.ask(ctx, expr, w.At); err != nil {
+			return nil, failedQuery, err
+		}
 	}
 	if err := tooMany(entry, len(vector)); err != nil {
 		return nil, failedSeries, err
@@ -360,6 +354,26 @@ func (m *Metrics) evaluate(ctx context.Context, entry catalogue.Metric, w rollup
 		found = append(found, s)
 	}
 	return found, "", nil
+}
+
+// ask has PromQL evaluate an expression at a time.
+func (m *Metrics) ask(ctx context.Context, expr parser.Expr, at time.Time) (promql.Vector, error) {
+	q, err := m.engine.NewInstantQuery(ctx, m.opts.Store, nil, expr.String(), at)
+	if err != nil {
+		return nil, err
+	}
+	defer q.Close()
+	res := q.Exec(ctx)
+	if res.Err != nil {
+		return nil, res.Err
+	}
+	switch v := res.Value.(type) {
+	case promql.Vector:
+		return slices.Clone(v), nil // the query's own ends with it
+	case promql.Scalar:
+		return promql.Vector{{T: v.T, F: v.V}}, nil
+	}
+	return nil, nil
 }
 
 var errHistogram = errors.New("it gives a histogram; histogram_quantile makes a value of one")

@@ -88,7 +88,7 @@ func (m *Metrics) within(ctx context.Context, next []rollup.Written, all []evalu
 				return false
 			}
 			if err != nil { // which of the intervals it is, and why, is found out one by one
-				m.one(ctx, o.entry, w)
+				m.one(ctx, o.entry, w, memberships{})
 			}
 		}
 	}

@@ -1,0 +1,261 @@
+package custom
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/util/kahansum"
+)
+
+// behind is an expression that sums up what is behind something, as all of the
+// catalogue's about Services are:
+//
+//	sum by (GROUP) (MEMBERS * on (KEY) group_left () max by (KEY) (OF))
+//
+// Where each of 150,000 pods is behind a Service, PromQL builds labels for both sides
+// of each such join, and that for each metric anew. Here the members are read once for
+// an interval, and of OF only the values. What comes out is the same.
+type behind struct {
+	by      []string
+	members *parser.VectorSelector
+	on      []string
+	of      parser.Expr
+}
+
+// behindOf takes an expression apart; false when it is another one.
+func behindOf(e parser.Expr) (behind, bool) {
+	total, ok := bare(e).(*parser.AggregateExpr)
+	if !ok || total.Op != parser.SUM || total.Without {
+		return behind{}, false
+	}
+	join, ok := bare(total.Expr).(*parser.BinaryExpr)
+	if !ok || join.Op != parser.MUL || join.VectorMatching == nil {
+		return behind{}, false
+	}
+	how := join.VectorMatching
+	if !how.On || how.Card != parser.CardManyToOne || len(how.Include) > 0 || how.FillValues.LHS != nil || how.FillValues.RHS != nil {
+		return behind{}, false
+	}
+	members, ok := bare(join.LHS).(*parser.VectorSelector)
+	if !ok || !ofNow(members) || members.Name == "" {
+		return behind{}, false
+	}
+	each, ok := bare(join.RHS).(*parser.AggregateExpr)
+	if !ok || each.Op != parser.MAX || each.Without || !slices.Equal(each.Grouping, how.MatchingLabels) {
+		return behind{}, false
+	}
+	return behind{by: total.Grouping, members: members, on: how.MatchingLabels, of: bare(each.Expr)}, true
+}
+
+func bare(e parser.Expr) parser.Expr {
+	for {
+		p, ok := e.(*parser.ParenExpr)
+		if !ok {
+			return e
+		}
+		e = p.Expr
+	}
+}
+
+// ofNow says that a selector is about the time of the evaluation.
+func ofNow(s *parser.VectorSelector) bool {
+	return s.OriginalOffset == 0 && s.Timestamp == nil && s.StartOrEnd == 0 && s.OriginalOffsetExpr == nil && !s.Anchored && !s.Smoothed
+}
+
+// memberships are those that were read for one interval of a cluster, by what was
+// asked.
+type memberships map[string]*members
+
+// members say in which groups something counts.
+type members struct {
+	keys   map[string]int // of what counts
+	in     [][]share      // by key: the groups
+	groups []labels.Labels
+}
+
+type share struct {
+	group int
+	times float64 // the member's value, which is 1 of a pod behind a Service
+}
+
+// errHistogramInJoin leaves an expression to PromQL.
+var errHistogramInJoin = errors.New("a histogram is among the values")
+
+// sumBehind evaluates such an expression; false leaves it to PromQL.
+func (m *Metrics) sumBehind(ctx context.Context, e parser.Expr, at time.Time, known memberships) (_ promql.Vector, ok bool, err error) {
+	if m.opts.PromQL != nil {
+		return nil, false, nil // raw reads of another engine lack the ends of series
+	}
+	b, ok := behindOf(e)
+	if !ok {
+		return nil, false, nil
+	}
+	q, err := m.opts.Store.Querier(since(at), at.UnixMilli())
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { err = errors.Join(err, q.Close()) }()
+	vector, err := m.sum(ctx, q, b, at, known)
+	if errors.Is(err, errHistogramInJoin) {
+		return nil, false, nil
+	}
+	return vector, err == nil, err
+}
+
+// since is the oldest time of which a sample is a value at a time, as in PromQL.
+func since(at time.Time) int64 { return at.Add(-lookback).UnixMilli() + 1 }
+
+func (m *Metrics) sum(ctx context.Context, q storage.Querier, b behind, at time.Time, known memberships) (promql.Vector, error) {
+	asked := (&parser.AggregateExpr{Op: parser.SUM, Expr: b.members, Grouping: append(slices.Clone(b.by), b.on...)}).String()
+	who := known[asked]
+	if who == nil {
+		var err error
+		if who, err = readMembers(ctx, q, b, at); err != nil {
+			return nil, err
+		}
+		known[asked] = who
+	}
+	if len(who.keys) == 0 {
+		return nil, nil
+	}
+	values, there := make([]float64, len(who.keys)), make([]bool, len(who.keys))
+	var key []byte
+	find := func(ls labels.Labels) (int, bool) {
+		key = keyOf(key[:0], ls, b.on)
+		i, found := who.keys[string(key)]
+		return i, found
+	}
+	greatest := func(i int, v float64) {
+		if !there[i] || values[i] < v || math.IsNaN(values[i]) {
+			values[i], there[i] = v, true
+		}
+	}
+	if of, plain := b.of.(*parser.VectorSelector); plain && ofNow(of) {
+		err := eachNow(ctx, q, of.LabelMatchers, at, func(ls labels.Labels) func(float64) {
+			i, found := find(ls)
+			if !found {
+				return nil
+			}
+			return func(v float64) { greatest(i, v) }
+		})
+		if err != nil {
+			return nil, err
+		}
+	} else {
+		vector, err := m.ask(ctx, b.of, at)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range vector {
+			if s.H != nil {
+				return nil, errHistogramInJoin
+			}
+			if i, found := find(s.Metric); found {
+				greatest(i, s.F)
+			}
+		}
+	}
+	return who.total(values, there, at), nil
+}
+
+// total sums up by group.
+func (who *members) total(values []float64, there []bool, at time.Time) promql.Vector {
+	sums, rest, some := make([]float64, len(who.groups)), make([]float64, len(who.groups)), make([]bool, len(who.groups))
+	for i, shares := range who.in {
+		if !there[i] {
+			continue
+		}
+		for _, s := range shares {
+			sums[s.group], rest[s.group] = kahansum.Inc(s.times*values[i], sums[s.group], rest[s.group])
+			some[s.group] = true
+		}
+	}
+	vector := make(promql.Vector, 0, len(who.groups))
+	for g, ls := range who.groups {
+		if some[g] {
+			vector = append(vector, promql.Sample{T: at.UnixMilli(), F: sums[g] + rest[g], Metric: ls})
+		}
+	}
+	return vector
+}
+
+func readMembers(ctx context.Context, q storage.Querier, b behind, at time.Time) (*members, error) {
+	who := &members{keys: map[string]int{}}
+	groups := map[string]int{}
+	var key []byte
+	err := eachNow(ctx, q, b.members.LabelMatchers, at, func(ls labels.Labels) func(float64) {
+		return func(times float64) {
+			key = keyOf(key[:0], ls, b.by)
+			g, known := groups[string(key)]
+			if !known {
+				g = len(who.groups)
+				groups[string(key)] = g
+				who.groups = append(who.groups, labels.NewBuilder(ls).Keep(b.by...).Labels())
+			}
+			key = keyOf(key[:0], ls, b.on)
+			i, known := who.keys[string(key)]
+			if !known {
+				i = len(who.in)
+				who.keys[string(key)] = i
+				who.in = append(who.in, nil)
+			}
+			who.in[i] = append(who.in[i], share{g, times})
+		}
+	})
+	return who, err
+}
+
+// keyOf appends the values of labels to a buffer, such that others give another key.
+func keyOf(buf []byte, ls labels.Labels, names []string) []byte {
+	for _, name := range names {
+		buf = append(buf, ls.Get(name)...)
+		buf = append(buf, 0xff) // in no valid UTF-8
+	}
+	return buf
+}
+
+// eachNow gives the value of each series that has one at a time. Of those for which
+// visit returns nil no sample is read.
+func eachNow(ctx context.Context, q storage.Querier, matchers []*labels.Matcher, at time.Time, visit func(labels.Labels) func(float64)) error {
+	from, to := since(at), at.UnixMilli()
+	set := q.Select(ctx, false, &storage.SelectHints{Start: from, End: to}, matchers...)
+	var it chunkenc.Iterator
+	for n := 0; set.Next(); n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s := set.At()
+		take := visit(s.Labels())
+		if take == nil {
+			continue
+		}
+		it = s.Iterator(it)
+		newest, last := chunkenc.ValNone, 0.0
+		for typ := it.Seek(from); typ != chunkenc.ValNone && it.AtT() <= to; typ = it.Next() {
+			if newest = typ; typ == chunkenc.ValFloat {
+				_, last = it.At()
+			}
+		}
+		if err := it.Err(); err != nil {
+			return err
+		}
+		switch newest {
+		case chunkenc.ValFloat:
+			if !value.IsStaleNaN(last) {
+				take(last)
+			}
+		case chunkenc.ValHistogram, chunkenc.ValFloatHistogram:
+			return errHistogramInJoin
+		}
+	}
+	return set.Err()
+}
