@@ -82,6 +82,12 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 				return nil, err
 			}
 		}
+		// What the server has taken when the cluster comes is its own start.
+		var usage [2]testbed.Usage // of the server and of the simulator
+		if usage[0], err = testbed.UsageOf(p.PID()); err != nil {
+			return nil, err
+		}
+		came := time.Now()
 		simulator, err := testbed.Start(b.dir, l.name+"-simulate", filepath.Join(b.root, "bin/crowsnest"), "simulate", "--nodes", strconv.Itoa(l.nodes),
 			"--pods-per-node", strconv.Itoa(peerPods), "--containers-per-pod", "2", "--churn", strconv.FormatFloat(peerChurn, 'f', -1, 64), "--seed", "1",
 			"--interval", l.interval.String(), "--server", server.URL, "--token-file", tokenFile)
@@ -117,6 +123,10 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w\n%s\n%s", err, p.Tail(10), simulator.Tail(10))
 		}
+		if err := pause(ctx, b.liveAfter); err != nil {
+			return nil, err
+		}
+		starting := time.Since(came)
 		names := []string{
 			`crowsnest_rollup_intervals_total{outcome="complete"}`, `crowsnest_rollup_intervals_total{outcome="deadline"}`, `crowsnest_rollup_intervals_total{outcome="aged"}`,
 			"crowsnest_engine_objects_judged_total", "crowsnest_engine_round_duration_seconds_sum", "crowsnest_engine_round_duration_seconds_count",
@@ -131,7 +141,7 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			}
 			return all, nil
 		}
-		var usage [2]testbed.Usage // of the server and of the simulator
+		atStart := usage[0]
 		for i, one := range []*testbed.Process{p, simulator} {
 			if usage[i], err = testbed.UsageOf(one.PID()); err != nil {
 				return nil, err
@@ -141,6 +151,7 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		if err != nil {
 			return nil, err
 		}
+		startCores := (usage[0].CPU - atStart.CPU).Seconds() / starting.Seconds()
 		stop := watchMemory(ctx, p.PID())
 		began := time.Now()
 		err = pause(ctx, b.liveFor)
@@ -180,12 +191,13 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 				cpuBar, memoryBar = "<= 1.4", fmt.Sprint("<= ", 2*containerMiB)
 			}
 		}
-		note := fmt.Sprintf("%s at %v of %d simulated nodes and %d pods of two containers, 1 %% of them replaced a minute, for %v in real time: %.0f series, objects and events, sums, presets and %d policies with selectors of their own, %.0f judgements a minute, %.0f alerts firing at the end; all of it comes from one sender. "+
+		note := fmt.Sprintf("%s at %v of %d simulated nodes and %d pods of two containers, 1 %% of them replaced a minute, for %v in real time, after the first %v of the cluster: %.0f series, objects and events, sums, presets and %d policies with selectors of their own, %.0f judgements a minute, %.0f alerts firing at the end; all of it comes from one sender. "+
 			"A round of the engine took %.2f s, from samples to what they made fire %.2f s on average. The simulator took %.2f cores beside it. %s.",
-			families, l.interval, l.nodes, l.nodes*peerPods, b.liveFor, active, livePolicies, grown(3)/took.Minutes(), firing, grown(4)/max(grown(5), 1), grown(6)/max(grown(7), 1), cores[1], machine())
+			families, l.interval, l.nodes, l.nodes*peerPods, b.liveFor, starting.Round(time.Second), active, livePolicies, grown(3)/took.Minutes(), firing, grown(4)/max(grown(5), 1), grown(6)/max(grown(7), 1), cores[1], machine())
 		expected := float64(took / l.interval)
 		return []Result{
 			{Name: l.name + "_cpu", Unit: "cores", Ours: cores[0], Bar: cpuBar, Note: note},
+			{Name: l.name + "_start_cpu", Unit: "cores", Ours: startCores, Note: "Of the time before: all series and objects are new, and a round of the engine that takes longer than an interval is judged again. " + note},
 			{Name: l.name + "_memory_peak", Unit: "MiB", Ours: memoryOf(p.PID()).peakMiB, Bar: memoryBar, Note: "The most resident memory since the start" + in + ". " + note},
 			{Name: l.name + "_memory_steady", Unit: "MiB", Ours: meanOfHalf(memory), Note: "Mean resident memory in the second half. " + note},
 			{Name: l.name + "_late", Unit: "intervals", Ours: max(0, expected-1-grown(0)) + grown(1) + grown(2), Bar: "<= 0", Note: fmt.Sprintf("Of %.0f: not complete; one may be on its way at the end. %s", expected, note)},
