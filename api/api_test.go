@@ -176,6 +176,16 @@ func TestStartingServerAnswersProbesOnly(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", path, rec.Code, want)
 		}
 	}
+	// A person gets a page that comes again by itself; a program, and a script that asks for what a page needs, a problem.
+	for path, html := range map[string]bool{"/": true, "/clusters/prod-1?tab=nodes": true, "/apis/crowsnest.dev/v1/status": false} {
+		r := httptest.NewRequest("GET", path, nil)
+		r.Header.Set("Accept", "text/html,*/*;q=0.8")
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		if got := strings.HasPrefix(rec.Header().Get("Content-Type"), "text/html") && rec.Header().Get("Refresh") != ""; rec.Code != 503 || got != html {
+			t.Errorf("%s in a browser: got %d %v, want a page: %t", path, rec.Code, rec.Header(), html)
+		}
+	}
 }
 
 func TestForeignRequestsAreRefusedEverywhere(t *testing.T) {

@@ -2,7 +2,9 @@ package api
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/crowsnest-dev/crowsnest/api/problem"
@@ -100,13 +102,34 @@ func (r *Readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	}{ready, parts})
 }
 
+const startingPage = `<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>Crowsnest</title>
+<body style="font: 16px/1.5 system-ui, sans-serif; max-width: 40em; margin: 4em auto; padding: 0 1em">
+<h1>The server is starting</h1>
+<p>It opens its stores. This page opens as soon as they are there. <a href="/readyz">How far it is</a></p>
+<p lang="zh-CN">服务器正在启动，就绪后会自动打开此页面。</p>
+</body></html>
+`
+
 // Starting serves while the stores are being opened: probes answer, everything
-// else is told to come again.
+// else is told to come again: a program by a problem, a browser by a page that
+// comes again by itself.
 func Starting(r *Readiness) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /readyz", r)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodGet && !isAPI(req.URL.Path) && strings.Contains(req.Header.Get("Accept"), "text/html") {
+			h := w.Header()
+			h.Set("Content-Security-Policy", contentSecurityPolicy)
+			h.Set("Content-Type", "text/html; charset=utf-8")
+			h.Set("Cache-Control", "no-store")
+			h.Set("Refresh", "2") // needs no script, and asks for the same URL
+			h.Set("Retry-After", "2")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, startingPage)
+			return
+		}
 		problem.Write(w, req, fault.Because(fault.ErrUnavailable, fault.Starting))
 	})
 	return mux

@@ -307,6 +307,13 @@ func (s *Set) MutedAmong(f Facts, among Sources, t time.Time) []Muting {
 	return out
 }
 
+// Mutes tells whether a silence or a maintenance window is active at t, whatever it
+// matches.
+func (s *Set) Mutes(t time.Time) bool {
+	return slices.ContainsFunc(s.silences, func(x silence) bool { return !t.Before(x.from) && t.Before(x.until) }) ||
+		slices.ContainsFunc(s.maintenances, func(x maintenance) bool { _, active := x.rule.at(t); return active })
+}
+
 // alike joins the values that source and target must have alike.
 func (x inhibition) alike(f Facts) string {
 	var b strings.Builder

@@ -175,13 +175,8 @@ func (h *handlers) searchIncidents(ctx context.Context, in *searchQuery) (*body[
 		if err != nil {
 			return err
 		}
-		out.Body.Items = []Incident{}
-		for _, r := range rows {
-			i, err := h.showIncident(r, names)
-			if err != nil {
-				return err
-			}
-			out.Body.Items = append(out.Body.Items, i)
+		if out.Body.Items, err = h.showIncidents(tx, rows, names); err != nil {
+			return err
 		}
 		out.Body.Next = in.next(len(rows), func() string { return rows[len(rows)-1].ID })
 		return nil

@@ -34,8 +34,16 @@ type Incident struct {
 	AcknowledgedBy *string           `json:"acknowledged_by"`
 	Assignee       *string           `json:"assignee"`
 	Muted          []string          `json:"muted" nullable:"false" doc:"What mutes all of it now, as Silence deploy."`
+	MutedBy        []Muting          `json:"muted_by" nullable:"false" doc:"The same with until when; empty while any of its alerts is told."`
 	Reopened       int               `json:"reopened" doc:"How often it was opened again within 15 min of its end."`
 	Labels         map[string]string `json:"labels" nullable:"false"`
+}
+
+// Muting is what keeps an incident from being told.
+type Muting struct {
+	Kind  string     `json:"kind" enum:"Silence,Maintenance,Inhibition"`
+	Name  string     `json:"name"`
+	Until *time.Time `json:"until" doc:"null: while what inhibits it fires."`
 }
 
 // ClusterRef names a cluster.
@@ -191,7 +199,7 @@ func orEmpty(m map[string]string) map[string]string {
 	return m
 }
 
-func (h *handlers) showIncident(r meta.Incident, names map[string]string) (Incident, error) {
+func (h *handlers) showIncident(tx *meta.Tx, r meta.Incident, names map[string]string, mutes *activeMutes) (Incident, error) {
 	var st incident.State
 	if err := json.Unmarshal(r.Data, &st); err != nil {
 		return Incident{}, fmt.Errorf("read incident %s: %w", r.ID, err)
@@ -204,15 +212,33 @@ func (h *handlers) showIncident(r meta.Incident, names map[string]string) (Incid
 	if st.Ack != nil && state == meta.IncidentOpen {
 		state = "acknowledged"
 	}
-	muted := []string{}
-	for _, m := range st.Muted {
-		muted = append(muted, m.Kind+" "+m.Name)
+	by, err := mutes.of(tx, r, st)
+	if err != nil {
+		return Incident{}, err
+	}
+	muted, mutedBy := make([]string, len(by)), make([]Muting, len(by))
+	for i, m := range by {
+		muted[i], mutedBy[i] = m.Kind+" "+m.Name, Muting{m.Kind, m.Name, orNull(m.Until)}
 	}
 	return Incident{
-		AcknowledgedBy: ackOf(st), Assignee: stringOrNull(r.Assignee), Muted: muted,
+		AcknowledgedBy: ackOf(st), Assignee: stringOrNull(r.Assignee), Muted: muted, MutedBy: mutedBy,
 		ID: r.ID, URL: h.links.Incident(r.ID), Title: st.Title, State: state, Severity: r.Severity, Cluster: ClusterRef{r.Cluster, name}, Object: ObjectRef(st.Object),
 		StartedAt: r.StartedAt, EndedAt: orNull(r.EndedAt), Cause: stringOrNull(st.Cause), Reopened: st.Reopened, Labels: orEmpty(st.Labels),
 	}, nil
+}
+
+func (h *handlers) showIncidents(tx *meta.Tx, rows []meta.Incident, names map[string]string) ([]Incident, error) {
+	mutes, err := mutesAt(tx, h.now())
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Incident, len(rows))
+	for i, r := range rows {
+		if out[i], err = h.showIncident(tx, r, names, mutes); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 func (h *handlers) showAlert(r meta.Alert) (Alert, error) {
@@ -380,11 +406,8 @@ func (h *handlers) listIncidents(ctx context.Context, in *incidentQuery) (*body[
 		if err != nil {
 			return err
 		}
-		out.Body.Items = make([]Incident, len(rows))
-		for i, r := range rows {
-			if out.Body.Items[i], err = h.showIncident(r, names); err != nil {
-				return err
-			}
+		if out.Body.Items, err = h.showIncidents(tx, rows, names); err != nil {
+			return err
 		}
 		out.Body.Next = in.next(len(rows), func() string { return rows[len(rows)-1].ID })
 		return nil
@@ -410,9 +433,11 @@ func (h *handlers) getIncident(ctx context.Context, in *byID) (*body[IncidentDet
 		if err != nil {
 			return err
 		}
-		if out.Body.Incident, err = h.showIncident(row, names); err != nil {
+		shown, err := h.showIncidents(tx, []meta.Incident{row}, names)
+		if err != nil {
 			return err
 		}
+		out.Body.Incident = shown[0]
 		alerts, err := tx.AlertsOf(in.ID)
 		if err != nil {
 			return err

@@ -65,7 +65,7 @@ func TestIncidentActionsSearchAndStatistics(t *testing.T) {
 	err := s.meta.Update(context.Background(), func(tx *meta.Tx) error {
 		for _, i := range []meta.Incident{
 			{ID: "inc_1", GroupKey: "a", Cluster: "prod-1", State: meta.IncidentResolved, Severity: "critical", StartedAt: at, EndedAt: at.Add(30 * time.Minute), AcknowledgedAt: at.Add(5 * time.Minute), Assignee: "eve", Data: []byte(`{"title":"cart: CPU above 95 %","object":{"pod":"cart-1"}}`)},
-			{ID: "inc_2", GroupKey: "b", Cluster: "prod-2", State: meta.IncidentOpen, Severity: "warning", StartedAt: at.Add(time.Minute), Data: []byte(`{"title":"web not ready","labels":{"team":"shop"},"object":{"pod":"web-1"},"ack":{"by":"eve"},"muted":[{"kind":"Silence","name":"deploy"}]}`)},
+			{ID: "inc_2", GroupKey: "b", Cluster: "prod-2", State: meta.IncidentOpen, Severity: "warning", StartedAt: at.Add(time.Minute), Data: []byte(`{"title":"web not ready","labels":{"team":"shop"},"object":{"pod":"web-1"},"ack":{"by":"eve"},"muted":[{"kind":"Inhibition","name":"node-down"}]}`)},
 			{ID: "inc_3", GroupKey: "c", Cluster: "prod-3", State: meta.IncidentOpen, Severity: "info", StartedAt: at.Add(20 * time.Minute), Data: []byte(`{"title":"a queue grows","object":{"node":"n-1"}}`)},
 		} {
 			if err := tx.PutIncident(i); err != nil {
@@ -112,7 +112,7 @@ func TestIncidentActionsSearchAndStatistics(t *testing.T) {
 	}
 	says(t, s.do("GET", "/incident-statistics", "", 200), `"incidents":3`, `"mean_seconds_to_acknowledge":300`, `"mean_seconds_to_resolve":1800`, `"critical":1`, `"policy":"cart-cpu"`)
 	says(t, s.do("GET", "/incidents/inc_2/timeline", "", 200), `"type":"opened"`)
-	says(t, s.do("POST", "/incidents/inc_2/comments", `{"text":"looking"}`, 200), `"state":"acknowledged"`, `"acknowledged_by":"eve"`, `"muted":["Silence deploy"]`)
+	says(t, s.do("POST", "/incidents/inc_2/comments", `{"text":"looking"}`, 200), `"state":"acknowledged"`, `"acknowledged_by":"eve"`, `"muted":["Inhibition node-down"]`, `"muted_by":[{"kind":"Inhibition","name":"node-down","until":null}]`)
 	s.do("POST", "/incidents/inc_2/acknowledge", "{}", 200)
 	s.do("POST", "/incidents/none/acknowledge", "{}", 404)
 	if len(s.engine.said) != 2 || s.engine.said[0] != "inc_2 me looking" {

@@ -71,3 +71,33 @@ it.each([
 ])("knows what %s%s asks first", (path, search, questions) => {
   expect(firstQuestions(path, search)).toEqual([...everyPage, ...questions].map((q) => `/apis/crowsnest.dev/v1${q}`));
 });
+
+it("is given up when nobody takes it, and asked anew when it is not answered", async () => {
+  vi.useFakeTimers();
+  try {
+    const stopped: string[] = [];
+    let answers = false;
+    const fetched = vi.fn((path: string, init?: RequestInit) => {
+      if (answers) return Promise.resolve(new Response("new"));
+      return new Promise<Response>((_, reject) =>
+        init?.signal?.addEventListener("abort", () => {
+          stopped.push(path);
+          reject(new DOMException("given up", "AbortError"));
+        }),
+      );
+    });
+    vi.stubGlobal("fetch", fetched);
+    askEarly("/apis/untaken");
+    askEarly("/apis/hung");
+    const { request } = await import("./request");
+    const asked = request("/apis/hung").then((r) => r.text());
+    answers = true;
+    await vi.advanceTimersByTimeAsync(5001);
+    expect(await asked).toBe("new");
+    expect(stopped).toEqual([]);
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(stopped).toEqual(["/apis/untaken"]);
+  } finally {
+    vi.useRealTimers();
+  }
+});

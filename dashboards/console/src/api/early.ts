@@ -39,14 +39,26 @@ export function askEarly(path: string): void {
   // Whoever takes it is told; nobody may.
   answer.catch(() => undefined);
   asked.set(path, { at: performance.now(), answer, stop });
+  // One that nobody takes must not keep one of the few connections that a browser has.
+  setTimeout(() => {
+    if (asked.get(path)?.stop === stop) drop(path, stop);
+  }, freshMillis);
+}
+
+function drop(path: string, stop: AbortController): void {
+  asked.delete(path);
+  stop.abort();
 }
 
 /** The answer to a question that was asked early, for the first who asks it; it is given up when they give up. */
 export function takeEarly(path: string, signal: AbortSignal): Promise<Response> | undefined {
   const found = asked.get(path);
   if (found === undefined) return undefined;
+  if (performance.now() - found.at > freshMillis) {
+    drop(path, found.stop);
+    return undefined;
+  }
   asked.delete(path);
-  if (performance.now() - found.at > freshMillis) return undefined;
   const stop = () => found.stop.abort();
   if (signal.aborted) stop();
   else signal.addEventListener("abort", stop, { once: true });

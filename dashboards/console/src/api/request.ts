@@ -23,7 +23,9 @@ export async function request(input: string | Request, init?: RequestInit): Prom
   const signal = given ? AbortSignal.any([given, ours.signal]) : ours.signal;
   let response: Response;
   try {
-    response = await ((reads ? takeEarly(pathOf(input), signal) : undefined) ?? fetch(input, { ...init, signal }));
+    const anew = () => fetch(input instanceof Request ? input.clone() : input, { ...init, signal });
+    const early = reads ? takeEarly(pathOf(input), signal) : undefined;
+    response = await (early === undefined ? anew() : firstOf(early, anew));
   } catch (cause) {
     if (cause instanceof DOMException && cause.name === "AbortError" && !ours.signal.aborted) throw cause;
     connection.failed();
@@ -38,6 +40,30 @@ export async function request(input: string | Request, init?: RequestInit): Prom
   else connection.answered(Date.now(), response.status < 500);
   if (!response.ok) throw problemOf(response.status, await response.text());
   return response;
+}
+
+/**
+ * The answer to a question that was asked early; the question anew when that answer does not come soon, as when the server was about to go
+ * down and what it had accepted is never answered. What a page opens with costs little to ask twice.
+ */
+function firstOf(early: Promise<Response>, anew: () => Promise<Response>): Promise<Response> {
+  return new Promise((resolve, reject) => {
+    let again = false;
+    const timer = setTimeout(() => {
+      again = true;
+      anew().then(resolve, reject);
+    }, patience / 2);
+    early.then(
+      (answer) => {
+        clearTimeout(timer);
+        resolve(answer);
+      },
+      (cause: unknown) => {
+        clearTimeout(timer);
+        if (!again) reject(cause instanceof Error ? cause : new Error(String(cause)));
+      },
+    );
+  });
 }
 
 /** What is asked as early questions are named: by path and search. All there is to ask is this one server. */

@@ -2016,6 +2016,8 @@ export interface components {
             };
             /** @description What mutes all of it now, as Silence deploy. */
             muted: string[];
+            /** @description The same with until when; empty while any of its alerts is told. */
+            muted_by: components["schemas"]["Muting"][];
             /** @description Of its worst alert. */
             object: components["schemas"]["ObjectRef"];
             /**
@@ -2543,6 +2545,16 @@ export interface components {
              * @description While active: when it ends.
              */
             until?: string;
+        };
+        Muting: {
+            /** @enum {string} */
+            kind: "Silence" | "Maintenance" | "Inhibition";
+            name: string;
+            /**
+             * Format: date-time
+             * @description null: while what inhibits it fires.
+             */
+            until: string | null;
         };
         Namespace: {
             /**

@@ -1,5 +1,6 @@
-import { QueryClient } from "@tanstack/react-query";
+import { QueryCache, QueryClient } from "@tanstack/react-query";
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, redirect, retainSearchParams } from "@tanstack/react-router";
+import { againUntilThere } from "@/api/again";
 import { RequestError } from "@/api/problem";
 import { OverviewPage } from "@/features/overview/page";
 import { frame as m } from "@/i18n/frame";
@@ -11,14 +12,14 @@ import { Frame } from "./Frame";
 /** Whether asking again changes nothing: the question was wrong, not the moment. */
 const refused = (error: Error | null) => error instanceof RequestError && error.status >= 400 && error.status < 500;
 
-export const queryClient = new QueryClient({
+export const queryClient: QueryClient = new QueryClient({
+  // What was asked of a server that could not answer is asked until it can, however seldom the page refreshes.
+  queryCache: new QueryCache({ onError: againUntilThere(refused) }),
   defaultOptions: {
     queries: {
       staleTime: 5000,
       // A second try for what may pass; the refresh comes again soon anyway.
       retry: (failures, error) => failures < 1 && !refused(error),
-      // What is asked once, and was asked of a server that could not answer, is asked until it can.
-      refetchInterval: ({ state }) => (state.status === "error" && state.data === undefined && !refused(state.error) ? 10_000 : false),
       // The browser's own word on being online says nothing about a server on the same machine.
       networkMode: "always",
     },

@@ -66,3 +66,9 @@ export const list = (all: readonly string[], type: "conjunction" | "disjunction"
 
 /** Words for what the server names; it may name more than there are words for. */
 export const byName = (words: Record<string, string>): Record<string, string> => words;
+
+/** What is said when the console itself could not be loaded. It stands here, as no file of words is there then. */
+export const opening =
+  language === "zh-CN"
+    ? "控制台无法加载：服务器没有响应，或正在启动。一旦可用就会自动打开。"
+    : "The console could not be loaded: the server does not answer, or is being started. It opens as soon as it can.";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { digitsWide, endOf, humps } from "./cut";
+import { endOf, humps } from "./cut";
 
 it.each([
   ["a pod's", "legacy-sync-bw57hz8ctj-lf4v5", "-lf4v5"],
@@ -21,8 +21,3 @@ it.each([
   ["Running", "Running"],
   ["OOMKilled", "OOMKilled"],
 ])("breaks %s", (word, parts) => expect(humps(word).join(" ")).toBe(parts));
-
-it("takes broad letters for broad", () => {
-  expect(digitsWide("-12")).toBeLessThan(3);
-  expect(digitsWide("mwm")).toBeGreaterThan(digitsWide("lil") + 1);
-});

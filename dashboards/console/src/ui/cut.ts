@@ -12,11 +12,5 @@ export function endOf(name: string): string {
   return name.length < whole.length + least ? "" : whole;
 }
 
-const narrow = /[-.:fijlrtI]/;
-const broad = /[mwMW@]/;
-
-/** About how wide a text is, in the width of a digit: rather too much than too little. */
-export const digitsWide = (text: string): number => Array.from(text).reduce((sum, c) => sum + (narrow.test(c) ? 0.66 : broad.test(c) ? 1.5 : c > "\u00ff" ? 2 : 1.04), 0);
-
 /** A word of Kubernetes in the parts between which it may be broken: CrashLoop, BackOff. */
 export const humps = (word: string): string[] => word.split(/(?<=[a-z])(?=[A-Z])/);

@@ -11,7 +11,7 @@ import { DeliveryTable } from "@/parts/deliveries/DeliveryTable";
 import { LogLines } from "@/parts/logs/LogLines";
 import { keyed, logsQuery, message, rowTime } from "@/parts/logs/model";
 import { useLogsOf } from "@/parts/logs/queries";
-import { causeWords, incidentState } from "@/parts/incidents/model";
+import { causeWords, incidentState, mutedWords } from "@/parts/incidents/model";
 import { ClusterLink, NodeLink, PodLink, WorkloadLink } from "@/parts/objects/links";
 import { ofPromql, whyDimensions, whyObject } from "@/parts/policies/model";
 import { WhyView } from "@/parts/policies/WhyView";
@@ -78,9 +78,9 @@ export function IncidentPage() {
                 </Fact>
                 <Fact label={m.detail.acknowledged}>{d.incident.acknowledged_by ?? m.detail.byNobody}</Fact>
                 {d.incident.assignee ? <Fact label={m.detail.assigned}>{d.incident.assignee}</Fact> : null}
-                {d.incident.muted.length > 0 ? (
+                {d.incident.muted_by.length > 0 ? (
                   <Fact label={m.detail.muted}>
-                    <StateLabel state="stale">{d.incident.muted.join(", ")}</StateLabel>
+                    <StateLabel state="stale">{mutedWords(d.incident.muted_by, now)}</StateLabel>
                   </Fact>
                 ) : null}
                 {d.incident.reopened > 0 ? <Fact label={m.detail.reopened}>{m.detail.times(d.incident.reopened)}</Fact> : null}

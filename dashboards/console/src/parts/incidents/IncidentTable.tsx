@@ -1,4 +1,5 @@
 import { Checkbox } from "@mantine/core";
+import { IconBellOff } from "@tabler/icons-react";
 import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { Incident } from "@/api/types";
@@ -9,7 +10,8 @@ import { type Column, DataTable } from "@/ui/DataTable";
 import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { parseSort, sortText } from "@/ui/table";
-import { causeWords, incidentState } from "./model";
+import classes from "./incidentTable.module.css";
+import { causeWords, incidentState, mutedWords } from "./model";
 
 const key = (i: Incident) => i.id;
 
@@ -51,6 +53,13 @@ const selectColumn = (ids: ReadonlySet<string>, toggle: (id: string) => void): C
   cell: (i) => <Checkbox size="xs" aria-label={m.table.select(server.alert(i.title))} checked={ids.has(i.id)} disabled={i.ended_at !== null} onChange={() => toggle(i.id)} />,
 });
 
+/** How it ended, or how far people are with it. */
+function status(i: Incident, now: number): string {
+  if (i.ended_at) return causeWords(i.cause);
+  if (i.muted_by.length > 0) return mutedWords(i.muted_by, now);
+  return i.acknowledged_by ? m.table.acknowledged(i.acknowledged_by) : m.table.firing;
+}
+
 function incidentColumns(now: number): Column<Incident>[] {
   return [
     {
@@ -69,9 +78,16 @@ function incidentColumns(now: number): Column<Incident>[] {
       wraps: true,
       sort: (i) => i.title,
       cell: (i) => (
-        <Link to="/incidents/$id" params={{ id: i.id }}>
-          <span title={server.alert(i.title)}>{server.alert(i.title)}</span>
-        </Link>
+        <span className={classes.title}>
+          {i.muted_by.length > 0 ? (
+            <span className={classes.badge} role="img" aria-label={mutedWords(i.muted_by, now)} title={mutedWords(i.muted_by, now)}>
+              <IconBellOff size={14} aria-hidden />
+            </span>
+          ) : null}
+          <Link to="/incidents/$id" params={{ id: i.id }}>
+            <span title={server.alert(i.title)}>{server.alert(i.title)}</span>
+          </Link>
+        </span>
       ),
     },
     { id: "cluster", header: m.table.cluster, width: "minmax(90px, 1fr)", wide: true, sort: (i) => i.cluster.name, cell: (i) => i.cluster.name || i.cluster.id },
@@ -97,9 +113,9 @@ function incidentColumns(now: number): Column<Incident>[] {
       id: "ended",
       header: m.table.status,
       wide: true,
-      width: "minmax(120px, 1.5fr)",
-      sort: (i) => causeWords(i.cause),
-      cell: (i) => (i.ended_at ? causeWords(i.cause) : i.muted.length > 0 ? m.table.muted(i.muted.join(", ")) : i.acknowledged_by ? m.table.acknowledged(i.acknowledged_by) : m.table.firing),
+      width: "minmax(160px, 2fr)",
+      sort: (i) => status(i, now),
+      cell: (i) => <span title={status(i, now)}>{status(i, now)}</span>,
     },
   ];
 }

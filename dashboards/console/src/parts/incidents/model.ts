@@ -1,6 +1,7 @@
 import type { Incident } from "@/api/types";
 import { incidents as m } from "@/i18n/incidents";
 import { server } from "@/i18n/server";
+import { clock, instant } from "@/ui/format";
 import { rank, type State, stateOf } from "@/ui/state";
 
 export const incidentState = (i: Incident): State => (i.ended_at === null ? stateOf(i.severity) : "idle");
@@ -28,3 +29,10 @@ export const ofWorkload = (incidents: readonly Incident[], namespace: string, ty
     const l = i.labels;
     return l.namespace === namespace && l.workload === name && (l.workload_type === undefined || l.workload_type === type);
   });
+
+/** What mutes an incident, and until when: all of it has to be over before somebody is told again. */
+export function mutedWords(by: Incident["muted_by"], now: number): string {
+  const names = by.map((x) => m.table.mutedBy(m.table.mutes[x.kind] ?? x.kind, x.name)).join(", ");
+  const ends = by.map((x) => instant(x.until));
+  return ends.includes(undefined) ? m.table.muted(names) : m.table.mutedUntil(clock(Math.max(...ends.map((e) => e ?? 0)), now), names);
+}

@@ -2,7 +2,7 @@ import { Link } from "@tanstack/react-router";
 import type { ReactNode } from "react";
 import { objects as m } from "@/i18n/objects";
 import type { ClusterId } from "@/api/keys";
-import { Middle } from "@/ui/Middle";
+import { RowLink } from "./RowLink";
 
 // Links to objects. The time range goes along by itself: the root route keeps it.
 
@@ -74,32 +74,29 @@ export const PodLink = ({
 
 // The same for the cells of tables: generated names differ at their ends, so a column that is too narrow cuts them in the middle.
 
+const { encodeURIComponent: enc } = globalThis;
+const namespacePath = (cluster: ClusterId, namespace: string) => `/clusters/${enc(cluster)}/namespaces/${enc(namespace)}`;
+
 export const NodeCell = ({ cluster, node }: { cluster: ClusterId; node: string }) => (
-  <Link to="/clusters/$cluster/nodes/$node" params={{ cluster, node }} aria-label={node}>
-    <Middle text={node} />
-  </Link>
+  <RowLink path={`/clusters/${enc(cluster)}/nodes/${enc(node)}`} to={{ to: "/clusters/$cluster/nodes/$node", params: { cluster, node } }} name={node} />
 );
 
 export const PodCell = ({ cluster, namespace, pod }: { cluster: ClusterId; namespace: string; pod: string }) => (
-  <Link to="/clusters/$cluster/namespaces/$ns/pods/$pod" params={{ cluster, ns: namespace, pod }} aria-label={pod}>
-    <Middle text={pod} />
-  </Link>
+  <RowLink path={`${namespacePath(cluster, namespace)}/pods/${enc(pod)}`} to={{ to: "/clusters/$cluster/namespaces/$ns/pods/$pod", params: { cluster, ns: namespace, pod } }} name={pod} />
 );
 
 export const NamespaceCell = ({ cluster, namespace }: { cluster: ClusterId; namespace: string }) => (
-  <Link to="/clusters/$cluster/namespaces/$ns" params={{ cluster, ns: namespace }} aria-label={namespace}>
-    <Middle text={namespace} />
-  </Link>
+  <RowLink path={namespacePath(cluster, namespace)} to={{ to: "/clusters/$cluster/namespaces/$ns", params: { cluster, ns: namespace } }} name={namespace} />
 );
 
 export const WorkloadCell = ({ cluster, namespace, type, name }: { cluster: ClusterId; namespace: string; type: string; name: string }) => (
-  <Link to="/clusters/$cluster/namespaces/$ns/workloads/$type/$name" params={{ cluster, ns: namespace, type, name }} aria-label={name}>
-    <Middle text={name} />
-  </Link>
+  <RowLink
+    path={`${namespacePath(cluster, namespace)}/workloads/${enc(type)}/${enc(name)}`}
+    to={{ to: "/clusters/$cluster/namespaces/$ns/workloads/$type/$name", params: { cluster, ns: namespace, type, name } }}
+    name={name}
+  />
 );
 
 export const ServiceCell = ({ cluster, namespace, service }: { cluster: ClusterId; namespace: string; service: string }) => (
-  <Link to="/clusters/$cluster/namespaces/$ns/services/$service" params={{ cluster, ns: namespace, service }} aria-label={service}>
-    <Middle text={service} />
-  </Link>
+  <RowLink path={`${namespacePath(cluster, namespace)}/services/${enc(service)}`} to={{ to: "/clusters/$cluster/namespaces/$ns/services/$service", params: { cluster, ns: namespace, service } }} name={service} />
 );
