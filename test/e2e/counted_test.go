@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -106,7 +104,7 @@ func TestLinesAreCountedOverRotationAndKills(t *testing.T) {
 	t.Cleanup(func() { clean(context.WithoutCancel(ctx)) })
 	manifests := "apiVersion: v1\nkind: Namespace\nmetadata: {name: e2e-counted}\n"
 	for i := range countPods {
-		manifests += fmt.Sprintf(countedPod, i+1, lines, countPerSec)
+		manifests += fmt.Sprintf(testbed.CountedPod, fmt.Sprint("writer-", i+1), "e2e-counted", lines, countPerSec)
 	}
 	if err := bed.cluster.Apply(ctx, manifests); err != nil {
 		t.Fatal(err)
@@ -159,70 +157,7 @@ func TestLinesAreCountedOverRotationAndKills(t *testing.T) {
 	}
 	for i := range countPods {
 		pod := fmt.Sprint("writer-", i+1)
-		await(t, 2*time.Minute, pod, func(ctx context.Context) error { return c.count(ctx, pod, lines) })
+		await(t, 2*time.Minute, pod, func(ctx context.Context) error { return c.client.CountLines(ctx, "e2e-counted", pod, lines) })
 	}
 	t.Logf("%d lines of each of %d writers, %d kills, %d rotated files at the end: 0 lost, 0 split, 0 doubled", lines, countPods, kills, len(rotated))
 }
-
-var numbered = regexp.MustCompile(`^line (\d+) of \d+ x{150}$`)
-
-// count says what is wrong with a writer's lines.
-func (c *counting) count(ctx context.Context, pod string, lines int) error {
-	rows, err := c.client.Logs(ctx, fmt.Sprintf(`{cluster=%q,namespace="e2e-counted",pod=%q} | stats by (_msg) count() n`, c.client.Cluster, pod), 2*lines)
-	if err != nil {
-		return err
-	}
-	seen := make([]bool, lines)
-	lost, split, doubled := lines, 0, 0
-	odd := ""
-	for _, row := range rows {
-		m := numbered.FindStringSubmatch(row["_msg"])
-		n := 0
-		if m != nil {
-			n, _ = strconv.Atoi(m[1])
-		}
-		if n < 1 || n > lines || seen[n-1] {
-			split++
-			odd = row["_msg"]
-			continue
-		}
-		seen[n-1] = true
-		lost--
-		if row["n"] != "1" {
-			doubled++
-			odd = fmt.Sprintf("%s times %s", row["n"], row["_msg"])
-		}
-	}
-	if lost+split+doubled > 0 {
-		first := 0
-		for first < lines && seen[first] {
-			first++
-		}
-		return fmt.Errorf("of %d lines %d are lost (the first is %d), %d split, %d doubled: %q", lines, lost, first+1, split, doubled, odd)
-	}
-	return nil
-}
-
-const countedPod = `---
-apiVersion: v1
-kind: Pod
-metadata: {name: writer-%d, namespace: e2e-counted}
-spec:
-  restartPolicy: Never
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: app
-    image: localhost/busybox:1
-    imagePullPolicy: Never
-    command:
-    - /bin/sh
-    - -c
-    - |
-      i=0; pad=$(head -c 150 /dev/zero | tr '\0' x); n=%d
-      while [ $i -lt $n ]; do
-        i=$((i+1)); echo "line $i of $n $pad"
-        [ $((i %% %d)) = 0 ] && sleep 1
-      done
-      exit 0
-    resources: {requests: {cpu: 20m, memory: 16Mi}, limits: {cpu: 300m, memory: 32Mi}}
-`

@@ -447,9 +447,10 @@ func TestWithoutLabelsTheSameIsMeasured(t *testing.T) {
 	})
 }
 
-// What ships for clusters without nodes of their own, applied as it is: the one node
-// is taken for a virtual one, since its label says so.
-func TestElasticCluster(t *testing.T) {
+// setUpElastic applies what ships for clusters without nodes of their own as it is: the
+// one node is taken for a virtual one, since its label says so.
+func setUpElastic(t *testing.T) *rig {
+	t.Helper()
 	ctx := t.Context()
 	cluster, err := testbed.Up(ctx, os.Stderr)
 	if err != nil {
@@ -504,7 +505,20 @@ func TestElasticCluster(t *testing.T) {
 			cluster.Dump(context.WithoutCancel(ctx), "crowsnest", os.Stderr)
 		}
 	})
-	r := &rig{t: t, cluster: cluster, server: &testbed.Server{URL: "http://10.96.0.77:7420", Token: tokens.API, Cluster: "main"}}
+	return &rig{t: t, cluster: cluster, server: &testbed.Server{URL: "http://10.96.0.77:7420", Token: tokens.API, Cluster: "main"}}
+}
+
+// Without nodes of its own a cluster is known by the API, until somebody may ask its
+// virtual nodes.
+func TestElasticCluster(t *testing.T) {
+	ctx := t.Context()
+	r := setUpElastic(t)
+	kubectl := func(args ...string) {
+		t.Helper()
+		if out, err := r.cluster.Kubectl(ctx, "", args...); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
 	const pods = `namespace="alone"`
 	there := func(metrics ...string) func(context.Context) error {
 		return func(ctx context.Context) error {
@@ -550,10 +564,10 @@ func TestElasticCluster(t *testing.T) {
 		return nil
 	})
 	// With the right to ask virtual nodes by way of the API server they are measured.
-	kubectl(ctx, "", "apply", "-f", filepath.Join(manifests, "outside"))
-	kubectl(ctx, "", "create", "clusterrolebinding", "alone-elastic", "--clusterrole=crowsnest-collector-outside", "--serviceaccount=crowsnest:crowsnest-collector-elastic")
+	kubectl("apply", "-f", filepath.Join(r.cluster.Root, "deploy/manifests/outside"))
+	kubectl("create", "clusterrolebinding", "alone-elastic", "--clusterrole=crowsnest-collector-outside", "--serviceaccount=crowsnest:crowsnest-collector-elastic")
 	t.Cleanup(func() {
-		_, _ = cluster.Kubectl(context.WithoutCancel(ctx), "", "delete", "clusterrolebinding/alone-elastic", "clusterrole/crowsnest-collector-outside")
+		_, _ = r.cluster.Kubectl(context.WithoutCancel(ctx), "", "delete", "clusterrolebinding/alone-elastic", "clusterrole/crowsnest-collector-outside")
 	})
 	r.await(5*time.Minute, "usage of pods", there(catalogue.PodCPU, catalogue.PodMem, catalogue.ContainerMem, catalogue.WorkloadCPU, "k8s_pod_rate_cpu_core_used_resource", "k8s_pod_rate_mem_no_cache_resource"))
 	for _, none := range []string{catalogue.NodeReady, catalogue.NodeCPUPercent, "k8s_cluster_node_num", "k8s_pod_rate_cpu_core_used_node"} {
@@ -569,6 +583,103 @@ func TestElasticCluster(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// envCountFor makes the counting run longer.
+const envCountFor = "CROWSNEST_E2E_LINES_FOR"
+
+// Two replicas share what they follow through the API server, and one after the other
+// is killed, and at times its pod with it, while writers number their lines: each line
+// is there once, and whole. Of a file that the kubelet has rotated its API gives nothing,
+// so the writers stay below its size.
+func TestReplicasReadEachLineOnceOverKills(t *testing.T) {
+	ctx := t.Context()
+	length := 3 * time.Minute
+	if text := os.Getenv(envCountFor); text != "" {
+		var err error
+		if length, err = time.ParseDuration(text); err != nil || length < time.Minute {
+			t.Fatalf("%s is %q, must be a duration of at least a minute", envCountFor, text)
+		}
+	}
+	r := setUpElastic(t)
+	const namespace, writers, perSecond, killEvery = "alone", 8, 10, 20 * time.Second
+	lines := int(length.Seconds()) * perSecond
+	manifest := ""
+	for i := range writers {
+		manifest += fmt.Sprintf(testbed.CountedPod, fmt.Sprint("writer-", i+1), namespace, lines, perSecond)
+	}
+	if err := r.cluster.Apply(ctx, manifest); err != nil {
+		t.Fatal(err)
+	}
+	collectors := func(ctx context.Context) (pods []replica, err error) {
+		var list struct{ Items []replica }
+		err = r.cluster.Get(ctx, &list, "-n", "crowsnest", "pods", "-l", "app.kubernetes.io/name=crowsnest-collector-elastic", "--sort-by=.metadata.creationTimestamp")
+		for _, p := range list.Items {
+			if len(p.Status.ContainerStatuses) == 1 && p.Status.ContainerStatuses[0].State.Running != nil && p.Metadata.DeletionTimestamp == "" {
+				pods = append(pods, p)
+			}
+		}
+		return pods, err
+	}
+	kills := 0
+	for end := time.Now().Add(length - killEvery); time.Now().Before(end); kills++ {
+		select {
+		case <-ctx.Done():
+			t.Fatal(ctx.Err())
+		case <-time.After(killEvery):
+		}
+		var found []replica
+		r.await(2*time.Minute, "a replica that runs", func(ctx context.Context) (err error) {
+			if found, err = collectors(ctx); err == nil && len(found) == 0 {
+				err = errors.New("there is none")
+			}
+			return err
+		})
+		// The oldest one: each has its turn. Its pod goes as well, every second time, or the
+		// kubelet would wait longer and longer before it starts the container again.
+		victim := found[0]
+		if err := victim.kill(); err != nil {
+			t.Fatal(err)
+		}
+		if kills%2 == 1 {
+			if _, err := r.cluster.Kubectl(ctx, "", "-n", "crowsnest", "delete", "pod", victim.Metadata.Name, "--grace-period=0", "--force", "--wait=false"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := range writers {
+		pod := fmt.Sprint("writer-", i+1)
+		r.await(length+3*time.Minute, pod, func(ctx context.Context) error { return r.server.CountLines(ctx, namespace, pod, lines) })
+	}
+	t.Logf("%d lines of each of %d writers, %d kills: 0 lost, 0 split, 0 doubled", lines, writers, kills)
+}
+
+// replica is what kubectl tells of a collector's pod.
+type replica struct {
+	Metadata struct{ Name, DeletionTimestamp string }
+	Status   struct {
+		ContainerStatuses []struct {
+			ContainerID string
+			State       struct{ Running *struct{} }
+		}
+	}
+}
+
+// kill ends the collector's process from outside, as kill -9 does.
+func (p replica) kill() error {
+	_, id, _ := strings.Cut(p.Status.ContainerStatuses[0].ContainerID, "://")
+	group, err := testbed.FindCgroup(id)
+	if err != nil {
+		return err
+	}
+	pids, err := group.PIDs()
+	if err == nil && len(pids) == 0 {
+		err = fmt.Errorf("%s has no process", p.Metadata.Name)
+	}
+	for _, pid := range pids {
+		err = errors.Join(err, syscall.Kill(pid, syscall.SIGKILL))
+	}
+	return err
 }
 
 // metricsServer registers metrics.k8s.io with the API server: a Service that leads to
