@@ -294,7 +294,7 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 		return text
 	}
 	return []Result{
-		{Name: "edge_backlog_cpu", Unit: "µs/sample", Ours: cpu * 1e6 / float64(s.total), Command: command, 
+		{Name: "edge_backlog_cpu", Unit: "µs/sample", Ours: cpu * 1e6 / float64(s.total), Command: command,
 			Note: fmt.Sprintf("Of the server, its start after the kill and the live data meanwhile included; the senders, on the same machine, took %.2f. %s", senders.CPU.Seconds()*1e6/float64(s.total), note)},
 		{Name: "edge_backlog", Unit: "min", Ours: took.Minutes(), Bar: bar("<= 15"), Command: command, Note: "Until the last request was acknowledged. " + note},
 		{Name: "edge_backlog_memory", Unit: "MiB", Ours: most - float64(before.Anonymous)/mib, Bar: bar("<= 1024"), Command: command,
