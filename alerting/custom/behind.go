@@ -92,8 +92,8 @@ var errHistogramInJoin = errors.New("a histogram is among the values")
 
 // sumBehind evaluates such an expression; false leaves it to PromQL.
 func (m *Metrics) sumBehind(ctx context.Context, e parser.Expr, at time.Time, known memberships) (_ promql.Vector, ok bool, err error) {
-	if m.opts.PromQL != nil {
-		return nil, false, nil // raw reads of another engine lack the ends of series
+	if m.elsewhere {
+		return nil, false, nil
 	}
 	b, ok := behindOf(e)
 	if !ok {

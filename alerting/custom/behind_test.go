@@ -16,6 +16,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/storage/metrics"
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
 // text is a vector in the order of its labels.
@@ -98,6 +99,27 @@ func TestBehindIsWhatPromQLGives(t *testing.T) {
 					t.Errorf("%s after %v gives\n%s, PromQL\n%s", expr, after, text(got), text(want))
 				}
 			}
+		}
+	}
+}
+
+// A server always offers to wrap the engine; only one that answers elsewhere counts.
+func TestSumsBehindAreLeftToAnotherEngine(t *testing.T) {
+	b := newBench(t)
+	e, err := selective("sum by (service) (k8s_service_pod * on (pod) group_left () max by (pod) (cpu))", "c1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for summed, wrap := range map[bool]func(promql.QueryEngine) promql.QueryEngine{
+		true:  func(here promql.QueryEngine) promql.QueryEngine { return here },
+		false: func(here promql.QueryEngine) promql.QueryEngine { return struct{ promql.QueryEngine }{here} },
+	} {
+		m, err := New(t.Context(), Options{Store: b.db, Rows: b.rows, PromQL: wrap, Next: func(rollup.Written) {}, OnlyCustom: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok, err := m.sumBehind(t.Context(), e, t0, memberships{}); ok != summed || err != nil {
+			t.Errorf("summed: %v, %v, want %v", ok, err, summed)
 		}
 	}
 }

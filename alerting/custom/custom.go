@@ -92,7 +92,10 @@ type Metrics struct {
 	opts   Options
 	log    *slog.Logger
 	engine promql.QueryEngine
-	failed *prometheus.CounterVec
+	// elsewhere: queries are answered by another engine, whose raw reads lack the ends
+	// of series.
+	elsewhere bool
+	failed    *prometheus.CounterVec
 
 	wake    chan struct{}
 	builtin []evaluated
@@ -144,7 +147,9 @@ func New(ctx context.Context, o Options) (*Metrics, error) {
 	}
 	m.engine = promql.NewEngine(promql.EngineOpts{Logger: o.Logger, MaxSamples: maxSamples, Timeout: budget, EnableAtModifier: true, EnableNegativeOffset: true, Parser: parser.NewParser(parser.Options{})})
 	if o.PromQL != nil {
-		m.engine = o.PromQL(m.engine)
+		here := m.engine
+		m.engine = o.PromQL(here)
+		m.elsewhere = m.engine != here
 	}
 	return m, m.load(ctx)
 }
