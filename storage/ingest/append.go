@@ -85,6 +85,7 @@ type appender struct {
 	store storage.Appender
 	n     int // series seen
 
+	last    *series        // that was looked for
 	pairs   []labels.Label // of the series that is looked for; kept for its memory
 	buf     []byte
 	builder labels.ScratchBuilder
@@ -116,7 +117,7 @@ func (a *appender) series(revive bool) (*series, verdict, error) {
 		a.buf = appendPair(a.buf, p.Name, p.Value)
 	}
 	k := a.q.i.hash.key(a.buf)
-	if s := a.q.c.find(k); s != nil {
+	if s := a.known(k); s != nil {
 		if revive && s.stale.Load() {
 			return s, a.revive(s), nil
 		}
@@ -125,7 +126,7 @@ func (a *appender) series(revive bool) (*series, verdict, error) {
 	if v := a.check(); v.reason != "" {
 		return nil, v, nil
 	}
-	s := a.q.i.newSeries(a.q.c, a.q.now, a.labels())
+	s := a.q.i.newSeries(a.q.c, a.q.now, k, a.labels())
 	if why, owner := a.q.c.reserve(s, &a.q.i.limits); why != "" {
 		a.q.c.origins.unused(a.q.now, s)
 		return nil, a.full(why, owner, s), nil
@@ -145,9 +146,27 @@ func (a *appender) series(revive bool) (*series, verdict, error) {
 	return s, verdict{}, nil
 }
 
+// known gives the series of a key, nil when there is none.
+func (a *appender) known(k seriesKey) *series {
+	if a.last != nil {
+		if s := a.last.follower.Load(); s != nil && s.key == k && !s.gone.Load() {
+			a.last = s
+			return s
+		}
+	}
+	s := a.q.c.find(k)
+	if s != nil {
+		if a.last != nil {
+			a.last.follower.Store(s)
+		}
+		a.last = s
+	}
+	return s
+}
+
 // newSeries makes a series that is not kept yet.
-func (i *Ingester) newSeries(c *cluster, now time.Time, lset labels.Labels) *series {
-	s := &series{lset: lset}
+func (i *Ingester) newSeries(c *cluster, now time.Time, k seriesKey, lset labels.Labels) *series {
+	s := &series{key: k, lset: lset}
 	s.seen.Store(now.Unix())
 	s.metric, s.owner = c.origins.of(now, lset.Get(labels.MetricName), lset.Get("namespace"), lset.Get("workload_type"), lset.Get("workload"))
 	return s

@@ -870,3 +870,43 @@ func BenchmarkIngest(b *testing.B) {
 		})
 	}
 }
+
+// Which series follows which is a guess: another order, and series that were
+// forgotten meanwhile, make no difference.
+func TestSeriesInAnyOrder(t *testing.T) {
+	g := newRig(t, Limits{})
+	want := 0
+	send := func(at time.Time, names ...string) {
+		t.Helper()
+		g.now = at
+		var ss []sample
+		for _, n := range names {
+			ss = append(ss, smp(float64(at.Unix()), at, "__name__", "m_"+n, "namespace", n))
+			want++
+		}
+		if a := g.post(v2, bodyV2(t, ss...)); a.status != http.StatusNoContent {
+			t.Fatalf("%+v", a)
+		}
+	}
+	active := func(n int64) {
+		t.Helper()
+		if got := g.i.cluster("prod").active.Load(); got != n {
+			t.Errorf("%d active series, want %d", got, n)
+		}
+	}
+	send(t0, "a", "b", "c", "d")
+	send(t0.Add(step), "a", "b", "c", "d")
+	send(t0.Add(2*step), "d", "b", "a", "c", "b2")
+	send(t0.Add(3*step), "a", "c", "d")
+	active(5)
+	for n := 4; n < 100; n++ {
+		send(t0.Add(time.Duration(n)*step), "a", "d") // the others are forgotten
+	}
+	active(2)
+	send(t0.Add(100*step), "a", "c", "d", "b", "b2")
+	send(t0.Add(101*step), "a", "c", "d", "b", "b2")
+	active(5)
+	if n := g.everything(); n != want {
+		t.Errorf("%d samples, sent %d", n, want)
+	}
+}

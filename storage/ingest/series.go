@@ -63,6 +63,7 @@ type shard struct {
 
 // series is one series as the store knows it.
 type series struct {
+	key    seriesKey
 	lset   labels.Labels // with the cluster's label
 	feed   *rollup.Feed  // nil when no rollup counts it
 	metric *origin
@@ -72,6 +73,11 @@ type series struct {
 	// stale: a stale marker was the last sample. The series is kept for a while,
 	// since samples before the marker may come again.
 	stale atomic.Bool
+	// follower is the series that came after it in a request: a sender's next request
+	// has them in the same order, and is spared the look into a map that is larger
+	// than what a CPU keeps near. gone: it is in the map no more.
+	follower atomic.Pointer[series]
+	gone     atomic.Bool
 }
 
 func (s *series) storeRef() storage.SeriesRef { return storage.SeriesRef(s.ref.Load()) }
@@ -151,6 +157,8 @@ func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
 				continue
 			}
 			delete(sh.series, k)
+			s.gone.Store(true)
+			s.follower.Store(nil) // or a chain of them would hold one another
 			// Whoever found it before marks it stale too, or revives it: one of both.
 			if s.stale.CompareAndSwap(false, true) {
 				c.release(s)

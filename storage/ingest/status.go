@@ -101,7 +101,7 @@ func (i *Ingester) recoverFrom(ctx context.Context, set storage.SeriesSet) error
 		if c.find(k) != nil {
 			continue
 		}
-		s := i.newSeries(c, now, lset)
+		s := i.newSeries(c, now, k, lset)
 		s.seen.Store(last / 1000)
 		// They had their places before; a limit that was lowered keeps new ones out.
 		if why, _ := c.reserve(s, &unlimited); why != "" {

@@ -39,6 +39,16 @@ type cluster struct {
 	passed      int64              // newest point of a sample that passed, on the grid or not
 	unseen      int64              // up to here samples may have passed without being summed
 	forgot      time.Time          // when what is past the lookback was dropped last
+
+	// Of intervals of the past, see backlog.go.
+	ids        int               // numbers that groups have, those given back included
+	freeIDs    []int             // given back by groups that are gone
+	owned      int               // open intervals with sums of their own
+	taken      int               // of these, being written
+	windows    map[int64]*window // by their begin
+	lateNewest int64             // newest point that had sums of its own
+	lateUnseen int64             // up to here what series have added is not known
+	askAfter   time.Time         // the store failed to say what it has
 }
 
 type sender struct {
@@ -54,8 +64,9 @@ type span struct {
 	opened   time.Time
 	progress time.Time // when a sender reported it last, or opened
 	reported map[string]struct{}
-	need     int  // senders that must have reported before it is worth a look
-	tapped   bool // the slots hold its sums; else the store is read
+	need     int   // senders that must have reported before it is worth a look
+	tapped   bool  // the slots or own hold its sums; else the store is read
+	own      []sum // of one of the past, by the groups' numbers; nil: the slots
 
 	look     time.Time // not worth a look before, unless enough senders report
 	coverage float64
@@ -68,6 +79,7 @@ type span struct {
 type group struct {
 	tally int
 	key   string
+	id    int // its place in an interval's own sums
 	feeds int // series that add to it
 	slots [slots]struct {
 		at int64
@@ -86,7 +98,7 @@ type series struct {
 func newCluster(id string, tallies int) *cluster {
 	c := &cluster{
 		id: id, senders: map[string]*sender{}, nodes: map[string]time.Time{},
-		groups: make([]map[string]*group, tallies), open: map[int64]*span{}, closed: map[int64]struct{}{},
+		groups: make([]map[string]*group, tallies), open: map[int64]*span{}, closed: map[int64]struct{}{}, windows: map[int64]*window{},
 	}
 	for i := range c.groups {
 		c.groups[i] = map[string]*group{}
@@ -97,7 +109,12 @@ func newCluster(id string, tallies int) *cluster {
 func (c *cluster) groupLocked(tally int, key string) *group {
 	g := c.groups[tally][key]
 	if g == nil {
-		g = &group{tally: tally, key: key}
+		g = &group{tally: tally, key: key, id: c.ids}
+		if n := len(c.freeIDs); n > 0 {
+			g.id, c.freeIDs = c.freeIDs[n-1], c.freeIDs[:n-1]
+		} else {
+			c.ids++
+		}
 		c.groups[tally][key] = g
 	}
 	return g
@@ -126,7 +143,11 @@ func (c *cluster) openLocked(r *Rollups, at int64, now time.Time) *span {
 	iv := &span{at: at, opened: now, progress: now, reported: map[string]struct{}{}}
 	// Its samples all pass here if it is newer than anything that may have
 	// passed before this process began, and its slot holds nothing newer.
-	iv.tapped = at > r.born+maxAhead.Milliseconds() && at > c.unseen && at > c.newest-slots*c.interval
+	if r.late(at, now) {
+		c.tapLateLocked(r, iv)
+	} else {
+		iv.tapped = c.sinceBornLocked(r, at) && at > c.newest-slots*c.interval
+	}
 	c.open[at] = iv
 	if at > c.newest {
 		c.newest = at
@@ -144,13 +165,16 @@ func (c *cluster) openLocked(r *Rollups, at int64, now time.Time) *span {
 // about to hold others.
 func (c *cluster) untapLocked(through int64) {
 	for at, iv := range c.open {
-		if at <= through {
+		if at <= through && iv.own == nil {
 			iv.tapped = false
 		}
 	}
 }
 
 func (c *cluster) closeLocked(at int64) {
+	if iv := c.open[at]; iv != nil && iv.own != nil {
+		c.leaveLocked(iv)
+	}
 	delete(c.open, at)
 	c.closed[at] = struct{}{}
 }
@@ -215,6 +239,7 @@ func (c *cluster) paceLocked() {
 	if c.interval != 0 {
 		// Which slot an interval has depends on the interval's length.
 		c.untapLocked(c.newest)
+		c.leaveLateLocked()
 		for at := range c.open {
 			if at%slowest != 0 {
 				c.closeLocked(at) // no point of the new grid
@@ -246,6 +271,9 @@ func (c *cluster) dueLocked(r *Rollups, now time.Time, nodes []string) (due []*s
 		again = 30 * time.Second
 	}
 	for _, iv := range c.open {
+		if iv.own != nil && now.Sub(iv.opened) > backlogAge {
+			c.leaveLocked(iv)
+		}
 		if now.Before(iv.look) {
 			next = earlier(next, iv.look)
 			continue
@@ -370,8 +398,16 @@ func (c *cluster) forgetLocked(r *Rollups, now time.Time) {
 			delete(c.senders, name)
 		}
 	}
-	for at := range c.open {
+	for from := range c.windows {
+		if from+windowSpan <= border {
+			delete(c.windows, from)
+		}
+	}
+	for at, iv := range c.open {
 		if at <= border {
+			if iv.own != nil {
+				c.leaveLocked(iv)
+			}
 			delete(c.open, at)
 			r.metrics.dropped.WithLabelValues(reasonTooOld).Inc()
 		}

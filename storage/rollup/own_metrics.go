@@ -47,7 +47,7 @@ func newMetrics(reg prometheus.Registerer, open func() float64) *ownMetrics {
 			Name: "crowsnest_rollup_write_failures_total", Help: "Writes of an interval that failed and are tried again.",
 		}),
 		rebuilt: f.NewCounter(prometheus.CounterOpts{
-			Name: "crowsnest_rollup_rebuilt_intervals_total", Help: "Intervals summed from the store and not from passing samples: after a start, or long after their time.",
+			Name: "crowsnest_rollup_rebuilt_intervals_total", Help: "Intervals summed from the store and not from passing samples: what was open at a start, or began before it was watched.",
 		}),
 		open: f.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "crowsnest_rollup_open_intervals", Help: "Intervals that wait for senders.",

@@ -4,8 +4,8 @@
 // with the sums.
 //
 // An interval is summed in one of two ways, with the same result: from the
-// samples as they pass, which costs nanoseconds, or from the store, after a start
-// and for what comes long after its time. Which intervals were written is known
+// samples as they pass, which costs nanoseconds, or from the store, where some
+// may have passed before this process began. Which intervals were written is known
 // from the store too: the coverage series has a sample for each, written in the
 // same commit.
 package rollup
@@ -167,6 +167,8 @@ type Rollups struct {
 	born    int64 // Unix milliseconds of New: samples up to maxAhead later may have passed before
 	wake    chan struct{}
 
+	backlogBytes int // of a cluster's intervals of the past
+
 	mu        sync.Mutex
 	clusters  map[string]*cluster
 	recovered bool
@@ -184,7 +186,7 @@ func New(o Options) (*Rollups, error) {
 	}
 	r := &Rollups{
 		opts: o, plan: p, log: o.Logger, born: o.Now().UnixMilli(),
-		wake: make(chan struct{}, 1), clusters: map[string]*cluster{},
+		wake: make(chan struct{}, 1), clusters: map[string]*cluster{}, backlogBytes: backlogBytes,
 	}
 	r.metrics = newMetrics(o.Registerer, r.openIntervals)
 	return r, nil
@@ -249,8 +251,14 @@ type Feed struct {
 	near [2]*group
 	n    int
 	far  []*group
-	// The grid points that it has added to: seen's bit i is the one i intervals
-	// before last. A sample that comes again adds nothing.
+	// The grid points that it has added to, live ones and those of the past: a
+	// sample that comes again adds nothing.
+	live, late points
+}
+
+// points are grid points up to the last one: seen's bit i is the one i intervals
+// before it.
+type points struct {
 	last int64
 	seen uint64
 }
@@ -346,6 +354,9 @@ func (r *Rollups) Add(clusterID string, interval time.Duration, samples []Sample
 			if at%c.interval == 0 {
 				iv = c.openLocked(r, at, now)
 			}
+			if iv != nil && iv.own != nil && now.Sub(iv.opened) > backlogAge {
+				c.leaveLocked(iv)
+			}
 		}
 		switch {
 		case iv == nil && at%c.interval != 0:
@@ -354,7 +365,28 @@ func (r *Rollups) Add(clusterID string, interval time.Duration, samples []Sample
 			late++
 		case !iv.tapped:
 			// The store has it, and is read.
-		case s.Feed.mark(at, c.interval):
+		case iv.own != nil:
+			fresh, sure := s.Feed.late.mark(at, c.interval)
+			if !sure {
+				c.leaveLocked(iv)
+				continue
+			}
+			ok := true
+			if fresh {
+				for _, g := range s.Feed.near[:s.Feed.n] {
+					ok = iv.addOwn(g, s.V)
+				}
+				for _, g := range s.Feed.far {
+					ok = iv.addOwn(g, s.V)
+				}
+			}
+			if !ok {
+				number++
+			}
+		default:
+			if fresh, _ := s.Feed.live.mark(at, c.interval); !fresh { // sure: no older interval has a slot
+				continue
+			}
 			slot := (at / c.interval) % slots
 			ok := true
 			for _, g := range s.Feed.near[:s.Feed.n] {
@@ -378,24 +410,26 @@ func (r *Rollups) Add(clusterID string, interval time.Duration, samples []Sample
 	count(number, reasonNumber)
 }
 
-// mark notes that the series has a sample at a point of the grid; false when it
-// had one already.
-func (f *Feed) mark(at, step int64) bool {
-	if at > f.last {
-		if shift := (at - f.last) / step; shift < 64 {
-			f.seen = f.seen<<shift | 1
+// mark notes that the series has a sample at a point of the grid; not fresh when
+// it had one already, not sure when the point is too old to tell.
+func (p *points) mark(at, step int64) (fresh, sure bool) {
+	if at > p.last {
+		if shift := (at - p.last) / step; shift < 64 {
+			p.seen = p.seen<<shift | 1
 		} else {
-			f.seen = 1
+			p.seen = 1
 		}
-		f.last = at
-		return true
+		p.last = at
+		return true, true
 	}
-	bit := uint64(1) << ((f.last - at) / step) // 0 beyond 63, for which no interval is tapped
-	if f.seen&bit != 0 {
-		return false
+	shift := (p.last - at) / step
+	if shift >= 64 {
+		return false, false
 	}
-	f.seen |= bit
-	return true
+	bit := uint64(1) << shift
+	fresh = p.seen&bit == 0
+	p.seen |= bit
+	return fresh, true
 }
 
 // Report is a sender's word that it has sent everything up to a time.
@@ -466,6 +500,7 @@ func (r *Rollups) DeleteCluster(_ context.Context, id string) error {
 	}
 	clear(c.senders)
 	clear(c.nodes)
+	clear(c.windows)
 	for _, groups := range c.groups {
 		for _, g := range groups {
 			g.series = nil // or a stale marker would be written of it
@@ -514,6 +549,9 @@ func (r *Rollups) advanceCluster(ctx context.Context, c *cluster, now time.Time)
 	nodes := r.opts.Expected.Nodes(c.id)
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	if err := r.ask(ctx, c); err != nil && ctx.Err() == nil {
+		r.log.Warn("ask the store what it has of the past", "cluster", c.id, "err", err)
+	}
 	c.mu.Lock()
 	due, next := c.dueLocked(r, now, nodes)
 	c.mu.Unlock()

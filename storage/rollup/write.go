@@ -26,12 +26,22 @@ type sums []map[*group]sum
 
 // write writes intervals, oldest first. Those that fail are open again.
 func (r *Rollups) write(ctx context.Context, c *cluster, due []*span) error {
-	tapped := map[*span]sums{}
+	tapped, own := map[*span]sums{}, map[*span][]sum{}
 	c.mu.Lock()
 	for _, iv := range due {
+		if iv.own != nil {
+			if c.wholeLocked(r, iv) {
+				own[iv] = iv.own
+				c.leaveLocked(iv)
+				iv.tapped = true
+				c.taken++
+			} else {
+				c.leaveLocked(iv)
+			}
+		}
 		// From here on what arrives for it is late, and its slots may be taken.
 		c.closeLocked(iv.at)
-		if iv.tapped {
+		if iv.tapped && own[iv] == nil {
 			tapped[iv] = c.tappedLocked(iv.at)
 		}
 	}
@@ -45,6 +55,13 @@ func (r *Rollups) write(ctx context.Context, c *cluster, due []*span) error {
 		batch := due[:n]
 		due = due[n:]
 		totals, err := []sums{tapped[batch[0]]}, error(nil)
+		if mine, has := own[batch[0]]; has { // as maps, one after the other: a site brings many at once
+			c.mu.Lock()
+			totals[0] = c.ownLocked(mine)
+			delete(own, batch[0])
+			c.taken--
+			c.mu.Unlock()
+		}
 		if !batch[0].tapped {
 			totals, err = r.read(ctx, c, batch)
 			r.metrics.rebuilt.Add(float64(n))
@@ -300,7 +317,7 @@ func (c *cluster) live() []*series {
 // sweepLocked drops groups that no series feeds, that hold no sum of an open
 // interval and whose rollups have ended.
 func (c *cluster) sweepLocked(at int64) {
-	if c.writes++; c.writes < slots {
+	if c.writes++; c.writes < slots || c.taken > 0 {
 		return
 	}
 	c.writes = 0
@@ -317,8 +334,15 @@ func (c *cluster) sweepLocked(at int64) {
 			for i := range g.series {
 				idle = idle && !g.series[i].live
 			}
+			if !idle {
+				continue
+			}
+			for _, iv := range c.open {
+				idle = idle && (g.id >= len(iv.own) || iv.own[g.id].n == 0)
+			}
 			if idle {
 				delete(groups, key)
+				c.freeIDs = append(c.freeIDs, g.id)
 			}
 		}
 	}
