@@ -48,6 +48,10 @@ func (r *Rollups) write(ctx context.Context, c *cluster, due []*span) error {
 	c.mu.Unlock()
 	var errs []error
 	for len(due) > 0 {
+		// What a start found open takes long, and meanwhile the next hours come.
+		if err := r.ask(ctx, c); err != nil {
+			errs = append(errs, err)
+		}
 		n := 1
 		for !due[0].tapped && n < len(due) && n < readIntervals && !due[n].tapped && due[n].at-due[0].at < readSpan {
 			n++
