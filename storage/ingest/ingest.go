@@ -6,6 +6,7 @@ package ingest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -100,6 +102,7 @@ type Ingester struct {
 
 	requests chan struct{} // a place for each request worked on
 	backlog  chan struct{}
+	waiting  atomic.Int64 // for a place in backlog
 
 	mu       sync.Mutex
 	clusters map[string]*cluster
@@ -378,29 +381,24 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 		return nil, nil, refuse(w, http.StatusBadRequest, resultMalformed, err.Error())
 	}
 	c := i.cluster(clusterID)
-	places := []chan struct{}{i.requests}
+	comeAgain := func(why string, places chan struct{}, what string) string {
+		c.throttled[why].add(1)
+		return refuse(w, http.StatusTooManyRequests, resultLimited, fmt.Sprintf("%d %s are worked on already", cap(places), what))
+	}
+	done = func() {}
 	if head.backlog || history {
-		places = []chan struct{}{i.backlog, i.requests}
-	}
-	taken := 0
-	done = func() {
-		for _, p := range places[:taken] {
-			<-p
+		if !i.awaitBacklog(r.Context()) {
+			return nil, nil, comeAgain(throttledBacklog, i.backlog, "writes of backlog")
 		}
+		done = func() { <-i.backlog }
 	}
-	for _, p := range places {
-		select {
-		case p <- struct{}{}:
-			taken++
-		default:
-			what, why := "writes", throttledBusy
-			if p == i.backlog {
-				what, why = "writes of backlog", throttledBacklog
-			}
-			done()
-			c.throttled[why].add(1)
-			return nil, nil, refuse(w, http.StatusTooManyRequests, resultLimited, fmt.Sprintf("%d %s are worked on already", cap(p), what))
-		}
+	select {
+	case i.requests <- struct{}{}:
+		giveBack := done
+		done = func() { <-i.requests; giveBack() }
+	default:
+		done()
+		return nil, nil, comeAgain(throttledBusy, i.requests, "writes")
 	}
 	if !c.knows(head.sender, i.limits.SendersPerCluster) {
 		done()
@@ -411,6 +409,29 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 		i: i, c: c, about: head, now: now, store: store, history: history, behind: behind,
 		minTime: now.Add(-behind).UnixMilli(), maxTime: now.Add(i.limits.Ahead).UnixMilli(),
 	}, done, ""
+}
+
+// awaitBacklog takes a place among the writes of backlog, in the order of coming: those
+// of a site that comes back bring their hours alike, not some far ahead of others as
+// with tries by chance, and an interval is soon complete.
+func (i *Ingester) awaitBacklog(ctx context.Context) bool {
+	select {
+	case i.backlog <- struct{}{}:
+		return true
+	default:
+	}
+	defer i.waiting.Add(-1)
+	if i.waiting.Add(1) > int64(i.limits.BacklogWaiting) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, i.limits.BacklogWait)
+	defer cancel()
+	select {
+	case i.backlog <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // buffer gives memory for a body.

@@ -577,7 +577,7 @@ func (b *slowBody) Read([]byte) (int, error) {
 func (b *slowBody) Close() error { return nil }
 
 func TestMoreRequestsThanPlacesAreToldToComeAgain(t *testing.T) {
-	g := newRig(t, Limits{Requests: 2, BacklogRequests: 1})
+	g := newRig(t, Limits{Requests: 2, BacklogRequests: 1, BacklogWait: time.Millisecond})
 	b := &slowBody{reading: make(chan struct{}), release: make(chan struct{})}
 	done := make(chan struct{})
 	go func() {
@@ -598,6 +598,37 @@ func TestMoreRequestsThanPlacesAreToldToComeAgain(t *testing.T) {
 	<-done
 	if a := g.post(v1, good, wire.HeaderBacklog, "true"); a.status != http.StatusNoContent {
 		t.Errorf("afterwards: %+v", a)
+	}
+}
+
+func TestBacklogWaitsForItsTurn(t *testing.T) {
+	g := newRig(t, Limits{BacklogRequests: 1, BacklogWaiting: 1, BacklogWait: time.Minute})
+	b := &slowBody{reading: make(chan struct{}), release: make(chan struct{})}
+	var working sync.WaitGroup
+	working.Go(func() {
+		r := httptest.NewRequest(http.MethodPost, "/", b)
+		r.Header.Set(wire.HeaderBacklog, "true")
+		g.i.ServeWrite(httptest.NewRecorder(), r, "prod")
+	})
+	<-b.reading
+	good := bodyV1(t, smp(1, t0, "__name__", "x"))
+	working.Go(func() {
+		if a := g.post(v1, good, wire.HeaderBacklog, "true"); a.status != http.StatusNoContent {
+			t.Errorf("the one that waited: %+v", a)
+		}
+	})
+	for deadline := time.Now().Add(time.Minute); g.i.waiting.Load() != 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody waits")
+		}
+	}
+	if a := g.post(v1, good, wire.HeaderBacklog, "true"); a.status != http.StatusTooManyRequests {
+		t.Errorf("one more than may wait: %+v", a)
+	}
+	close(b.release)
+	working.Wait()
+	if n := g.i.waiting.Load(); n != 0 {
+		t.Errorf("%d still wait", n)
 	}
 }
 

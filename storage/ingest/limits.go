@@ -39,8 +39,12 @@ type Limits struct {
 	// to come again (429). Default 32.
 	Requests int
 	// BacklogRequests bounds those that bring what waited in a queue, so that
-	// live samples are not delayed by them; default 4.
+	// live samples are not delayed by them; default 4. BacklogWaiting more wait for
+	// their turn, default 256, and BacklogWait at most, default 3 s, before they are
+	// told to come again.
 	BacklogRequests int
+	BacklogWaiting  int
+	BacklogWait     time.Duration
 	// Ahead is how far samples may be ahead of the server; default and at most
 	// 2 min, since one sample from the future turns all normal data into
 	// out-of-order data.
@@ -67,6 +71,7 @@ func (l *Limits) complete() error {
 		{"SendersPerCluster", &l.SendersPerCluster, 20_000},
 		{"Requests", &l.Requests, 32},
 		{"BacklogRequests", &l.BacklogRequests, 4},
+		{"BacklogWaiting", &l.BacklogWaiting, 256},
 	}
 	for _, i := range ints {
 		if *i.v == 0 {
@@ -95,6 +100,12 @@ func (l *Limits) complete() error {
 	}
 	if l.DecompressedBytes < 1 || l.DecompressedBytes > maxDecompressed {
 		errs = append(errs, fmt.Errorf("ingest: limit DecompressedBytes must lie between 1 and %d, not %d", maxDecompressed, l.DecompressedBytes))
+	}
+	if l.BacklogWait == 0 {
+		l.BacklogWait = 3 * time.Second
+	}
+	if l.BacklogWait < 0 {
+		errs = append(errs, fmt.Errorf("ingest: limit BacklogWait must be positive, not %v", l.BacklogWait))
 	}
 	if l.Ahead == 0 {
 		l.Ahead = maxAhead
