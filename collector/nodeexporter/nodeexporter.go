@@ -11,7 +11,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -47,6 +50,18 @@ var (
 	configured string
 )
 
+// podDevices are the network devices of pods, by name.
+const podDevices = `^(veth.*|cali.*|lxc.*|[a-f0-9]{15})$`
+
+var ofPod = regexp.MustCompile(podDevices)
+
+// withoutPods leaves out the mounts and devices of pods, as kube-prometheus has
+// it: what belongs to pods is theirs.
+var withoutPods = []string{
+	`--collector.filesystem.mount-points-exclude=^/(dev|proc|sys|run/k3s/containerd/.+|run/containerd/.+|var/lib/containerd/.+|var/lib/docker/.+|var/lib/containers/storage/.+|var/lib/kubelet/pods/.+)($|/)`,
+	"--collector.netclass.ignored-devices=" + podDevices, "--collector.netdev.device-exclude=" + podDevices,
+}
+
 // New prepares the collectors that node_exporter runs by default, but btrfs,
 // which asks the disks themselves, and those that would show the collector's own
 // pod: what uname and conntrack tell is read otherwise.
@@ -70,15 +85,12 @@ func New(o Options) (*Exporter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nodeexporter: %w", err)
 	}
-	args := []string{
+	args := append([]string{
 		"--path.procfs=" + proc, "--path.sysfs=" + o.Sys, "--path.rootfs=" + o.Root, "--path.udev.data=" + filepath.Join(o.Root, "run/udev/data"),
 		// By netlink they would show the network of the collector's own pod.
 		"--no-collector.arp.netlink", "--no-collector.netdev.netlink",
 		"--no-collector.btrfs", "--no-collector.uname", "--no-collector.conntrack",
-		// As kube-prometheus has it: what belongs to pods is theirs.
-		`--collector.filesystem.mount-points-exclude=^/(dev|proc|sys|run/k3s/containerd/.+|run/containerd/.+|var/lib/containerd/.+|var/lib/docker/.+|var/lib/containers/storage/.+|var/lib/kubelet/pods/.+)($|/)`,
-		`--collector.netclass.ignored-devices=^(veth.*|cali.*|lxc.*|[a-f0-9]{15})$`, `--collector.netdev.device-exclude=^(veth.*|cali.*|lxc.*|[a-f0-9]{15})$`,
-	}
+	}, withoutPods...)
 	mu.Lock()
 	defer mu.Unlock()
 	switch all := strings.Join(args, " "); configured {
@@ -99,7 +111,12 @@ func New(o Options) (*Exporter, error) {
 	e := &Exporter{o: o, fs: fs, reg: prometheus.NewRegistry()}
 	// Whose names these are, as node_exporter's own program tells it.
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "node_exporter_build_info", Help: "The release of node_exporter whose collectors these are.", ConstLabels: prometheus.Labels{"version": release()},
+		Name: "node_exporter_build_info",
+		Help: "A metric with a constant '1' value labeled by version, revision, branch, goversion from which node_exporter was built, and the goos and goarch for the build.",
+		// A module has no branch and no tags, and its revision is the release.
+		ConstLabels: prometheus.Labels{
+			"version": release(), "revision": "", "branch": "", "tags": "", "goversion": runtime.Version(), "goos": runtime.GOOS, "goarch": runtime.GOARCH,
+		},
 	}, func() float64 { return 1 })
 	for _, c := range []prometheus.Collector{nodes, own{e}, build} {
 		if err := e.reg.Register(c); err != nil {
@@ -179,8 +196,9 @@ func view(proc, dir string) (string, error) {
 }
 
 // own gives what node_exporter would ask the kernel for by system calls and
-// files that answer for the namespaces of whoever asks: uname and conntrack. The
-// names, labels and types are node_exporter's.
+// files that answer for the namespaces of whoever asks: uname, conntrack, and of
+// the network devices what /proc/net/dev does not have. The names, labels and
+// types are node_exporter's.
 type own struct{ e *Exporter }
 
 var _ prometheus.Collector = own{}
@@ -193,6 +211,7 @@ var (
 	unameInfo = desc("uname_info", "Labeled system information as provided by the uname system call.", "sysname", "release", "version", "machine", "nodename", "domainname")
 	entries   = desc("nf_conntrack_entries", "Number of currently allocated flow entries for connection tracking.")
 	limit     = desc("nf_conntrack_entries_limit", "Maximum size of connection tracking table.")
+	nohandler = desc("network_receive_nohandler_total", "Network device statistic receive_nohandler.", "device")
 	tracking  = []struct {
 		desc *prometheus.Desc
 		of   func(procfs.ConntrackStatEntry) uint64
@@ -210,7 +229,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (own) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{unameInfo, entries, limit} {
+	for _, d := range []*prometheus.Desc{unameInfo, entries, limit, nohandler} {
 		out <- d
 	}
 	for _, t := range tracking {
@@ -232,6 +251,7 @@ func (o own) Collect(out chan<- prometheus.Metric) {
 		}
 		gauge(unameInfo, 1, text(u.Sysname[:]), text(u.Release[:]), text(u.Version[:]), text(u.Machine[:]), name, text(u.Domainname[:]))
 	}
+	o.devices(out)
 	// The stat file's first column is the number of entries, the same in the line
 	// of each processor. The bound is one for the whole kernel.
 	stats, err := o.e.fs.ConntrackStat()
@@ -251,6 +271,24 @@ func (o own) Collect(out chan<- prometheus.Metric) {
 			sum += t.of(s)
 		}
 		gauge(t.desc, float64(sum))
+	}
+}
+
+// devices tells what was received that no protocol wanted. /sys shows the network
+// that it was mounted in, which is the node's.
+func (o own) devices(out chan<- prometheus.Metric) {
+	all, _ := os.ReadDir(filepath.Join(o.e.o.Sys, "class/net")) // which collector netclass tells of
+	for _, d := range all {
+		if ofPod.MatchString(d.Name()) {
+			continue
+		}
+		raw, err := os.ReadFile(filepath.Join(o.e.o.Sys, "class/net", d.Name(), "statistics/rx_nohandler"))
+		if err != nil {
+			continue // a file among the devices, or a device that is gone
+		}
+		if n, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64); err == nil {
+			out <- prometheus.MustNewConstMetric(nohandler, prometheus.CounterValue, float64(n), d.Name())
+		}
 	}
 }
 
