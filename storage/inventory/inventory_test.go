@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
@@ -481,6 +483,87 @@ func manyPods(n int) []object.Object {
 		out[i] = pod(fmt.Sprintf("pod-%05d", (i*7919)%n), fmt.Sprint(i), fmt.Sprintf("n-%d", i%100), "Running")
 	}
 	return out
+}
+
+// bodies are objects as the inventory holds them: pods of a Deployment each, and other kinds between them.
+func bodies(t testing.TB, n int) [][]byte {
+	t.Helper()
+	out := make([][]byte, n)
+	for i := range out {
+		name := fmt.Sprintf("cart-%d", i%100)
+		m := object.Meta{
+			UID: fmt.Sprintf("9f1c6a52-%04x-4b83-8e0e-%012x", i, i*7919), Namespace: fmt.Sprintf("team-%d", i%40), Name: name, CreatedAt: t0.Add(time.Duration(i) * time.Second),
+			Labels: map[string]string{"app": name, "pod-template-hash": fmt.Sprintf("%x", i*104729), "tier": "web"},
+		}
+		var o object.Object
+		switch i % 10 {
+		case 0:
+			o = &object.Workload{Meta: m, Ref: object.WorkloadRef{Type: "deployment", Name: name}, Desired: 3, Revision: "7"}
+		case 1:
+			o = &object.Service{Meta: m}
+		case 2:
+			o = &object.Node{Meta: m}
+		default:
+			m.Name += fmt.Sprintf("-7c9d8f6b5-x%dv4q", i)
+			o = &object.Pod{
+				Meta: m, Node: fmt.Sprintf("node-%04d", i), Workload: object.WorkloadRef{Type: "deployment", Name: name}, Phase: object.PhaseRunning,
+				Limits: object.Resources{HasCPU: true, HasMemory: true}, Containers: []object.Container{{Name: "app", State: "running"}, {Name: "proxy", State: "running"}},
+			}
+		}
+		body, err := json.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[i] = body
+	}
+	return out
+}
+
+// What was packed with another effort is read, and less of it makes rows hardly longer.
+func TestPackingLevels(t *testing.T) {
+	now, err := newPacker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer now.close()
+	more, err := newPackerAt(zstd.SpeedDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer more.close()
+	a, b := 0, 0
+	for _, body := range bodies(t, 500) {
+		fast, slow := now.pack(body), more.pack(body)
+		a, b = a+len(fast), b+len(slow)
+		for _, packed := range [][]byte{fast, slow} {
+			for _, p := range []*packer{now, more} {
+				if got, err := p.unpack(packed); err != nil || string(got) != string(body) {
+					t.Fatalf("%q, %v; want %q", got, err, body)
+				}
+			}
+		}
+	}
+	if a*100 > b*103 {
+		t.Errorf("%d bytes, with more effort %d", a, b)
+	}
+}
+
+func BenchmarkPack(b *testing.B) {
+	for _, level := range []zstd.EncoderLevel{packLevel, zstd.SpeedDefault} {
+		b.Run(level.String(), func(b *testing.B) {
+			p, err := newPackerAt(level)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer p.close()
+			all, packed, n := bodies(b, 500), 0, 0
+			for b.Loop() {
+				packed += len(p.pack(all[n%len(all)]))
+				n++
+			}
+			b.ReportMetric(float64(packed)/float64(n), "packed_B/op")
+		})
+	}
 }
 
 func BenchmarkSnapshot10kPods(b *testing.B) {

@@ -27,9 +27,16 @@ type packer struct {
 	dec *zstd.Decoder
 }
 
-func newPacker() (*packer, error) {
+// packLevel finds what an object has in common with the dictionary as well as the next
+// level does, which has larger tables: they are copied from the dictionary's for each
+// object, and that took most of the time of packing.
+const packLevel = zstd.SpeedFastest
+
+func newPacker() (*packer, error) { return newPackerAt(packLevel) }
+
+func newPackerAt(level zstd.EncoderLevel) (*packer, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderDictRaw(dictionaryID, dictionary), zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(64<<10), zstd.WithEncoderLevel(zstd.SpeedDefault))
+		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(64<<10), zstd.WithEncoderLevel(level))
 	if err != nil {
 		return nil, err
 	}
