@@ -2,12 +2,15 @@ package edge
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
@@ -137,8 +140,54 @@ func TestReplacedAndMovedPodsCountOnce(t *testing.T) {
 		label := func(p *object.Pod) string {
 			return fmt.Sprintf("node=%q, pod=%q, workload=%q", p.Node, p.Name, p.Workload.Name)
 		}
+		// The same as the server's PromQL tells it, which is what anybody sees of it.
+		first, last := time.Now(), time.Time{}
+		for ms := range points {
+			if at := time.UnixMilli(ms).UTC(); at.Before(first) {
+				first = at
+			}
+			if at := time.UnixMilli(ms).UTC(); at.After(last) {
+				last = at
+			}
+		}
+		counted := s.answers(`count by (workload) (`+catalogue.PodReady+`)`, first, last)
+		told := s.answers(`sum by (workload) (k8s_workload_pod_num)`, first, last)
+		readiness := s.answers(`count by (node, pod, workload) (`+catalogue.PodReady+`)`, first, last)
+		containers := s.answers(`count by (node, pod, workload) (`+catalogue.ContainerMem+`)`, first, last)
+		added := s.answers(`sum by (workload) (`+catalogue.ContainerMem+`)`, first, last)
+		summed := s.answers(`sum by (workload) (`+catalogue.WorkloadMem+`)`, first, last)
+
 		looked := 0
 		for ms, at := range points {
+			pods, memories := map[string]float64{}, map[string]float64{}
+			each, eachMeasured := map[string]float64{}, map[string]float64{}
+			for _, p := range at.pods {
+				workload, pod := labels.FromStrings("workload", p.Workload.Name).String(), "{"+label(p)+"}"
+				pods[workload]++
+				each[pod]++
+				// Who came since the kubelet was read may be measured at the next point.
+				since := at.since[p.UID]
+				young := !since.IsZero() && time.UnixMilli(ms).Sub(since) < 6*time.Second
+				if _, is := containers[ms][pod]; is || !young {
+					eachMeasured[pod]++
+					memories[workload] += memoryOf(p, time.UnixMilli(ms))
+				}
+			}
+			for _, q := range []struct {
+				what      string
+				got, want map[string]float64
+			}{
+				{"pods counted", counted[ms], pods},
+				{"pods that the workloads tell", told[ms], pods},
+				{"pods one by one", readiness[ms], each},
+				{"containers one by one", containers[ms], eachMeasured},
+				{"memory of the containers", added[ms], memories},
+				{"memory of the workloads", summed[ms], memories},
+			} {
+				if !maps.Equal(q.got, q.want) {
+					t.Errorf("at %v the %s are %v by query, want %v", time.UnixMilli(ms).UTC(), q.what, q.got, q.want)
+				}
+			}
 			when := time.UnixMilli(ms).UTC()
 			// A pod may be there twice by its labels only when it is there twice.
 			want := map[string]bool{}
@@ -184,7 +233,7 @@ func TestReplacedAndMovedPodsCountOnce(t *testing.T) {
 			looked++
 		}
 		t.Logf("%v; %d points of the grid looked at", done, looked)
-		if looked < 25 || done["replaced"]+done["moved"] < 60 || done["re-owned"] < 10 || done["same name"] < 10 {
+		if looked < 25 || done["replaced"]+done["moved"]+done["same name"] < 100 || done["re-owned"] < 10 || done["same name"] < 10 {
 			t.Errorf("too little happened: %v at %d points", done, looked)
 		}
 		cluster.stop()

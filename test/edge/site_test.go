@@ -8,12 +8,15 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +34,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/control"
 	apiingest "github.com/crowsnest-dev/crowsnest/api/ingest"
+	"github.com/crowsnest-dev/crowsnest/api/prometheus"
 	"github.com/crowsnest-dev/crowsnest/api/settings"
 	"github.com/crowsnest-dev/crowsnest/collector"
 	"github.com/crowsnest-dev/crowsnest/collector/push"
@@ -188,10 +192,13 @@ func serveThatTakes(t *testing.T, accept time.Duration) (s *server, stop func())
 	mux.HandleFunc(wire.PathInventory, gate.ServeInventory)
 	mux.HandleFunc(wire.PathControl, gate.ServeControl)
 	mux.HandleFunc(wire.PathOwners, gate.ServeOwners)
+	promql, err := prometheus.New(prometheus.Options{Store: s.store})
+	must(err)
+	mux.Handle(prometheus.Prefix+"/", promql)
 	settings.Register(humago.New(mux, huma.DefaultConfig("test", "1")), told)
 	web := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who := access.Principal{Kind: access.IngestToken, Cluster: theCluster}
-		if strings.HasPrefix(r.URL.Path, "/clusters/") {
+		if strings.HasPrefix(r.URL.Path, "/clusters/") || strings.HasPrefix(r.URL.Path, prometheus.Prefix+"/query") {
 			who = access.Principal{Kind: access.APIToken, Name: "admin"}
 		}
 		mux.ServeHTTP(w, r.WithContext(access.With(r.Context(), who)))
@@ -244,6 +251,63 @@ func (s *server) ask(method, path string, in, out any) (status int) {
 	}
 	return res.StatusCode
 }
+
+// answers asks the server's PromQL at every grid point from one to another, all at
+// once and one by one, which must agree: the values by time and by the labels
+// that the query leaves.
+func (s *server) answers(query string, from, to time.Time) map[int64]map[string]float64 {
+	s.t.Helper()
+	type series struct {
+		Metric map[string]string `json:"metric"`
+		Value  [2]any            `json:"value"`
+		Values [][2]any          `json:"values"`
+	}
+	ask := func(path string, form url.Values) []series {
+		s.t.Helper()
+		var out struct {
+			Status, Error string
+			Data          struct {
+				Result []series `json:"result"`
+			} `json:"data"`
+		}
+		if code := s.ask(http.MethodGet, prometheus.Prefix+path+"?"+form.Encode(), nil, &out); code != http.StatusOK || out.Status != "success" {
+			s.t.Fatalf("%s: %d %s", query, code, out.Error)
+		}
+		return out.Data.Result
+	}
+	add := func(into map[int64]map[string]float64, of map[string]string, sample [2]any) {
+		s.t.Helper()
+		at, name := int64(sample[0].(float64)*1000), labels.FromMap(of).String()
+		v, err := strconv.ParseFloat(sample[1].(string), 64)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if _, twice := into[at][name]; twice {
+			s.t.Errorf("%s answers twice for %s at %d", query, name, at)
+		}
+		if into[at] == nil {
+			into[at] = map[string]float64{}
+		}
+		into[at][name] = v
+	}
+	whole, single := map[int64]map[string]float64{}, map[int64]map[string]float64{}
+	for _, one := range ask("/query_range", url.Values{"query": {query}, "start": {stamp(from)}, "end": {stamp(to)}, "step": {fmt.Sprint(interval.Seconds())}}) {
+		for _, sample := range one.Values {
+			add(whole, one.Metric, sample)
+		}
+	}
+	for at := from; !at.After(to); at = at.Add(interval) {
+		for _, one := range ask("/query", url.Values{"query": {query}, "time": {stamp(at)}}) {
+			add(single, one.Metric, one.Value)
+		}
+		if now := at.UnixMilli(); !maps.Equal(whole[now], single[now]) {
+			s.t.Errorf("%s at %v is %v in the range, %v alone", query, at, whole[now], single[now])
+		}
+	}
+	return whole
+}
+
+func stamp(t time.Time) string { return fmt.Sprint(t.Unix()) }
 
 // policy stores one.
 func (s *server) policy(spec string) {
