@@ -50,8 +50,14 @@ function drop(path: string, stop: AbortController): void {
   stop.abort();
 }
 
+/** An answer that may be on its way already, and how to give it up. */
+export interface Early {
+  readonly answer: Promise<Response>;
+  readonly stop: () => void;
+}
+
 /** The answer to a question that was asked early, for the first who asks it; it is given up when they give up. */
-export function takeEarly(path: string, signal: AbortSignal): Promise<Response> | undefined {
+export function takeEarly(path: string, signal: AbortSignal): Early | undefined {
   const found = asked.get(path);
   if (found === undefined) return undefined;
   if (performance.now() - found.at > freshMillis) {
@@ -62,5 +68,5 @@ export function takeEarly(path: string, signal: AbortSignal): Promise<Response> 
   const stop = () => found.stop.abort();
   if (signal.aborted) stop();
   else signal.addEventListener("abort", stop, { once: true });
-  return found.answer;
+  return { answer: found.answer, stop };
 }

@@ -1,6 +1,6 @@
 import { asking as m } from "@/i18n/asking";
 import { connection } from "./connection";
-import { takeEarly } from "./early";
+import { type Early, takeEarly } from "./early";
 import { problemOf, RequestError } from "./problem";
 
 /** After so long without an answer the server is asked whether it is there at all: a query may take its time, a server that hangs may not. */
@@ -44,16 +44,18 @@ export async function request(input: string | Request, init?: RequestInit): Prom
 
 /**
  * The answer to a question that was asked early; the question anew when that answer does not come soon, as when the server was about to go
- * down and what it had accepted is never answered. What a page opens with costs little to ask twice.
+ * down and what it had accepted is never answered. What a page opens with costs little to ask twice; what hangs would keep one of the few
+ * connections that a browser has, and is given up first.
  */
-function firstOf(early: Promise<Response>, anew: () => Promise<Response>): Promise<Response> {
+function firstOf(early: Early, anew: () => Promise<Response>): Promise<Response> {
   return new Promise((resolve, reject) => {
     let again = false;
     const timer = setTimeout(() => {
       again = true;
+      early.stop();
       anew().then(resolve, reject);
     }, patience / 2);
-    early.then(
+    early.answer.then(
       (answer) => {
         clearTimeout(timer);
         resolve(answer);
