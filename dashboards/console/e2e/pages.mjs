@@ -196,6 +196,24 @@ const pages = [
     },
   },
   {
+    name: "keys",
+    path: "/",
+    want: [],
+    // Esc closes the help, and only that: the page below hears the next keys.
+    act: async (p) => {
+      await p.getByRole("article").first().waitFor();
+      await p.keyboard.press("?");
+      await p.getByRole("dialog").getByText("choose the time range").waitFor();
+    },
+    after: async (p) => {
+      await p.keyboard.press("Escape");
+      await p.getByRole("dialog").waitFor({ state: "detached" });
+      await p.keyboard.press("g");
+      await p.keyboard.press("i");
+      await p.waitForURL((url) => url.pathname === "/incidents");
+    },
+  },
+  {
     name: "palette",
     path: "/",
     want: [],

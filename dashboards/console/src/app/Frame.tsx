@@ -59,6 +59,11 @@ export function Frame() {
   const router = useRouter();
   useEffect(() => {
     let before: { key: string; at: number } | undefined;
+    let closes = false;
+    // Before anyone else hears of the key: a dialog that Esc closes may be gone when the key comes up here.
+    const onFirst = (e: KeyboardEvent) => {
+      closes = e.key === "Escape" && (dialogOpen() !== undefined || somethingIsOpen());
+    };
     const onKey = (e: KeyboardEvent) => {
       if (e.defaultPrevented) return;
       const typing = e.target instanceof HTMLElement && e.target.closest("input, textarea, select, [contenteditable]") !== null;
@@ -66,7 +71,7 @@ export function Frame() {
       before = { key: e.key, at: e.timeStamp };
       const press = pressed(e, typing, after);
       // Esc goes back where nothing is open that it would close first; other keys belong to what is open.
-      const busy = dialogOpen() !== undefined || somethingIsOpen();
+      const busy = closes || dialogOpen() !== undefined || somethingIsOpen();
       if (!press || press.do === "wait" || (busy && press.do !== "palette")) return;
       if (press.do === "back") {
         globalThis.history.back();
@@ -76,8 +81,12 @@ export function Frame() {
       if (press.do === "jump") void router.navigate({ to: press.to });
       else openDialog(press.do);
     };
+    globalThis.addEventListener("keydown", onFirst, { capture: true });
     globalThis.addEventListener("keydown", onKey);
-    return () => globalThis.removeEventListener("keydown", onKey);
+    return () => {
+      globalThis.removeEventListener("keydown", onFirst, { capture: true });
+      globalThis.removeEventListener("keydown", onKey);
+    };
   }, [router]);
 
   return (
