@@ -259,7 +259,8 @@ export function Legend({ lines, unit, times, cursor, left }: { lines: readonly L
             const s = lineStroke(lines, i, scheme);
             const value = index === null ? (all[i]?.last ?? null) : (l.values[index] ?? null);
             return (
-              <tr key={`${l.metric} ${l.name}`}>
+              // A narrow chart has room for two of the four.
+              <tr key={`${l.metric} ${l.name}`} title={`${m.min} ${byUnit(all[i]?.min, unit)} · ${m.avg} ${average(all[i]?.avg, unit)} · ${m.max} ${byUnit(all[i]?.max, unit)} · ${m.last} ${byUnit(all[i]?.last, unit)}`}>
                 <td className={classes.name} title={l.name}>
                   <svg width="14" height="8" aria-hidden>
                     <line x1="0" y1="4" x2="14" y2="4" stroke={s.colour} strokeWidth="2.5" strokeDasharray={s.dash?.join(" ")} />
