@@ -38,7 +38,7 @@ export const zh: typeof incidents = {
     lasts: "持续",
     status: "状态",
     muted: (by) => `已被${by}屏蔽`,
-    mutedUntil: (until, by) => `已被${by}屏蔽，至 ${until}`,
+    mutedUntil: (until, by) => `屏蔽至 ${until}（${by.trim()}）`,
     mutedBy: (kind, name) => `${kind} ${name} `,
     mutes: { Silence: "静默", Maintenance: "维护窗口", Inhibition: "抑制" },
     acknowledged: (by) => `${by} 已确认`,
