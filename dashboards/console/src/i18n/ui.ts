@@ -5,6 +5,7 @@ import { messages } from "./messages";
 export const ui = messages("ui", {
   yes: "yes",
   no: "no",
+  close: "close",
   units: { cores: "cores", bytes: "bytes", bytesPerSecond: "bytes per second" },
   seconds: (n: string) => `${n} s`,
   minutes: (n: number) => `${n} min`,

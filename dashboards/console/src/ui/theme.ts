@@ -1,4 +1,5 @@
 import { createTheme, type CSSVariablesResolver, type MantineColorsTuple } from "@mantine/core";
+import { ui as m } from "@/i18n/ui";
 
 // Greys with a little blue. Interactive things are ink on paper: colour is left to state.
 const ink: MantineColorsTuple = [
@@ -40,6 +41,8 @@ export const theme = createTheme({
     Tooltip: { defaultProps: { openDelay: 250, withArrow: true } },
     // Said, so that the rule of global.css finds them.
     Button: { defaultProps: { variant: "filled" } },
+    // A cross alone says nothing to a reader who does not see it.
+    Modal: { defaultProps: { closeButtonProps: { "aria-label": m.close } } },
   },
 });
 

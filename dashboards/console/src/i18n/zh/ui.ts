@@ -4,6 +4,7 @@ import type { ui } from "../ui";
 export const zh: typeof ui = {
   yes: "是",
   no: "否",
+  close: "关闭",
   units: { cores: "核", bytes: "字节", bytesPerSecond: "字节/秒" },
   seconds: (n) => `${n} 秒`,
   minutes: (n) => `${n} 分钟`,
