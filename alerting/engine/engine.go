@@ -225,6 +225,7 @@ type Engine struct {
 	byID     map[string]*compiled
 	clusters map[string]meta.ClusterRow
 	rosters  map[rosterKey]*roster
+	memory   *memory
 	targets  []incident.Target
 	routing  *routing.Set
 	applying []*incident.Alert // by the present commit
@@ -253,7 +254,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		opts: o, log: o.Logger, metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1),
-		byID: map[string]*compiled{}, clusters: map[string]meta.ClusterRow{}, rosters: map[rosterKey]*roster{}, sources: map[sourceKey]*source{},
+		byID: map[string]*compiled{}, clusters: map[string]meta.ClusterRow{}, rosters: map[rosterKey]*roster{}, memory: newMemory(maxMemory), sources: map[sourceKey]*source{},
 		calls: make(chan call), muzzled: map[alertKey]bool{}, routing: &routing.Set{},
 		promql: o.PromQL(newPromQL(o.Logger)), changes: map[alertKey][]time.Time{}, few: map[alertKey]time.Time{},
 		alerts: map[alertKey]*incident.Alert{}, ended: map[alertKey]time.Time{}, savedAt: map[string]time.Time{}, failing: map[string]bool{},

@@ -25,6 +25,7 @@ type index struct {
 	byPick  map[string]*numbered
 	roster  func(catalogue.Level) *roster
 	held    map[string][]subject // by policy: ended by hand, and to be looked at
+	scratch *scratch             // nil: everything is made anew
 }
 
 // numbered are the subjects of a metric by the numbers of their objects on the roster.
@@ -35,6 +36,12 @@ type numbered struct {
 	next     []int32   // by place: that of another subject of the same object; -1: there is none
 	outside  []subject // what is not the inventory's
 	all      []subject // subjects and outside, in order; made when it is asked for
+	ordered  bool      // all is made
+}
+
+// reset empties the lists and keeps their memory.
+func (n *numbered) reset() {
+	*n = numbered{subjects: n.subjects[:0], first: n.first[:0], next: n.next[:0], outside: n.outside[:0], all: n.all[:0]}
 }
 
 // newIndex makes the index of a round of policies.
@@ -85,10 +92,11 @@ func (x *index) numbered(level catalogue.Level, metric string) *numbered {
 	if out != nil {
 		return out
 	}
-	out = &numbered{roster: x.roster(level)}
+	out = x.scratch.numbered(metric)
+	out.roster = x.roster(level)
 	x.byPick[metric] = out
 	of := x.data.metrics[metric]
-	out.subjects, out.next = make([]subject, 0, len(of)), make([]int32, 0, len(of))
+	out.subjects, out.next = slices.Grow(out.subjects, len(of)), slices.Grow(out.next, len(of))
 	for sub := range of {
 		k := x.ct.resolve(sub)
 		switch {
@@ -110,8 +118,8 @@ func (x *index) numbered(level catalogue.Level, metric string) *numbered {
 }
 
 func (n *numbered) inOrder() []subject {
-	if n.all == nil {
-		n.all = inOrder(slices.Concat(n.subjects, n.outside))
+	if !n.ordered {
+		n.all, n.ordered = inOrder(append(append(n.all, n.subjects...), n.outside...)), true
 	}
 	return n.all
 }

@@ -168,7 +168,7 @@ func (s fleetSample) Type() chunkenc.ValueType      { return chunkenc.ValFloat }
 func (s fleetSample) Copy() chunks.Sample           { return s }
 
 // engineOf makes an engine on a fleet with policies of its own.
-func engineOf(t *testing.T, f *fleet, now func() time.Time, specs []string) *Engine {
+func engineOf(t testing.TB, f *fleet, now func() time.Time, specs []string) *Engine {
 	t.Helper()
 	db, err := meta.OpenScratch(filepath.Join(t.TempDir(), "meta.db"))
 	if err != nil {
@@ -532,12 +532,8 @@ type settledSet struct {
 func (s *settledSet) At() storage.Series    { return s }
 func (s *settledSet) Labels() labels.Labels { return s.s.series[s.i] }
 
-// A thousand policies with patterns of their own and twenty about everything, on the
-// pods of a thousand nodes: what the first round costs, and each after it, with a
-// hundredth of the pods replaced before each.
-func TestMeasurePatterns(t *testing.T) {
-	measuring(t)
-	const pods, patterns, everything = 30_000, 1000, 20
+// patternSpecs are policies with patterns of their own, and some about everything.
+func patternSpecs(patterns, everything int) []string {
 	metrics := []string{catalogue.PodCPULimitPercent, catalogue.PodMemLimitPercent, catalogue.PodRestarts, catalogue.PodCPU, catalogue.PodMem}
 	spec := func(n int, objects string) string {
 		of := []struct{ statistic, period string }{{"avg", "2m"}, {"max", "1m"}, {"increase", "10m"}, {"avg", "5m"}, {"max", "5m"}}[n%5]
@@ -551,6 +547,16 @@ func TestMeasurePatterns(t *testing.T) {
 	for n := range everything {
 		specs = append(specs, spec(n, ""))
 	}
+	return specs
+}
+
+// A thousand policies with patterns of their own and twenty about everything, on the
+// pods of a thousand nodes: what the first round costs, and each after it, with a
+// hundredth of the pods replaced before each.
+func TestMeasurePatterns(t *testing.T) {
+	measuring(t)
+	const pods, patterns, everything = 30_000, 1000, 20
+	specs := patternSpecs(patterns, everything)
 	now := epoch.Add(24 * time.Hour)
 	f := settle(&fleet{pods: pods, nodes: 1000, value: func(int) float64 { return 50 }})
 	e := engineOf(t, f.fleet, func() time.Time { return now }, specs)
@@ -570,4 +576,64 @@ func TestMeasurePatterns(t *testing.T) {
 	}
 	measured("engine_patterns_first_cpu", first)
 	measured("engine_patterns_next_cpu", (cpuSeconds()-began)/(rounds-1))
+}
+
+// lean is a settled fleet whose samples cost nothing to make up, so that what a round
+// allots is the engine's.
+type lean struct{ *settled }
+
+func (l lean) Querier(mint, maxt int64) (storage.Querier, error) {
+	return &leanQuerier{settledQuerier{fleetQuerier{l.fleet, mint, maxt}, l.settled}}, nil
+}
+
+type leanQuerier struct{ settledQuerier }
+
+func (q *leanQuerier) Select(ctx context.Context, sorted bool, h *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	out := &leanSet{settledSet: q.settledQuerier.Select(ctx, sorted, h, ms...).(*settledSet)}
+	step := interval.Milliseconds()
+	for t := (out.from + step - 1) / step * step; t <= q.maxt; t += step {
+		out.samples = append(out.samples, fleetSample{t, q.f.value(0)})
+	}
+	return out
+}
+
+// leanSet has the same samples in all of its series.
+type leanSet struct {
+	*settledSet
+	samples leanSamples
+}
+
+func (s *leanSet) At() storage.Series { return s }
+func (s *leanSet) Iterator(chunkenc.Iterator) chunkenc.Iterator {
+	return storage.NewListSeriesIterator(s.samples)
+}
+
+type leanSamples []chunks.Sample
+
+func (s leanSamples) Len() int                { return len(s) }
+func (s leanSamples) Get(i int) chunks.Sample { return s[i] }
+
+// A round of a cluster whose collectors send as one, and one of a node that sends alone.
+func BenchmarkRound(b *testing.B) {
+	for name, node := range map[string]string{"cluster": "", "node": "/n-7"} {
+		b.Run(name, func(b *testing.B) {
+			now := epoch.Add(24 * time.Hour)
+			f := settle(&fleet{pods: 30_000, nodes: 1000, value: func(int) float64 { return 50 }})
+			e := engineOf(b, f.fleet, func() time.Time { return now }, patternSpecs(1000, 20))
+			e.opts.Queryable, e.opts.Inventory = lean{f}, f
+			sender := "all"
+			if node != "" {
+				sender = "node" + node
+			}
+			next := func() {
+				now = now.Add(interval)
+				e.evaluate(context.Background(), round{source: sourceKey{"prod-1", sender}, trigger: triggerInterval, at: now.Truncate(interval), interval: interval, received: now})
+			}
+			next() // it asks every selection about every pod
+			b.ReportAllocs()
+			for b.Loop() {
+				next()
+			}
+		})
+	}
 }

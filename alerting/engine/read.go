@@ -192,6 +192,7 @@ type reader struct {
 	only      map[subject]bool // only these; nil: all
 	lines     Lines
 	known     completeness // of lines
+	scratch   *scratch     // nil: what is read may be kept
 }
 
 // read gets the samples that a judgement at a time needs: one Select a metric,
@@ -277,14 +278,13 @@ func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.
 		node = ""
 	}
 	set := q.Select(ctx, false, hints, matchers(m.Name, rd.cluster, node)...)
-	out := values{}
+	out, pile, names := rd.scratch.of(m.Name), rd.scratch.heap(), m.Level.ObjectLabels()
 	var it chunkenc.Iterator
-	var pile samplePile
 	var samples []evaluate.Sample // of one series
 	for set.Next() {
 		series := set.At()
 		lset := series.Labels()
-		key := subject{m.Level, objectOf(m.Level, lset.Get), dimensionsOf(m.Dimensions, lset.Get)}
+		key := rd.scratch.subject(m, names, lset.Get)
 		if rd.only != nil && !rd.only[key] {
 			continue
 		}
@@ -314,7 +314,12 @@ func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.
 
 // samplePile keeps the samples of many series close together: of a million
 // objects, slices that grow one by one would be half air.
-type samplePile struct{ free []evaluate.Sample }
+type samplePile struct {
+	free  []evaluate.Sample
+	keeps bool                // what it allots, for another round
+	kept  [][]evaluate.Sample // each of pileSize
+	used  int                 // of kept
+}
 
 // pileSize is how many samples are allotted at once.
 const pileSize = 16 << 10
@@ -326,12 +331,23 @@ func (p *samplePile) keep(samples []evaluate.Sample) []evaluate.Sample {
 		if n > pileSize/4 {
 			return slices.Clone(samples)
 		}
-		p.free = make([]evaluate.Sample, pileSize)
+		p.free = p.allot()
 	}
 	out := p.free[:n:n]
 	p.free = p.free[n:]
 	copy(out, samples)
 	return out
+}
+
+func (p *samplePile) allot() []evaluate.Sample {
+	if !p.keeps {
+		return make([]evaluate.Sample, pileSize)
+	}
+	if p.used == len(p.kept) {
+		p.kept = append(p.kept, make([]evaluate.Sample, pileSize))
+	}
+	p.used++
+	return p.kept[p.used-1]
 }
 
 // merged puts the samples of one object's series into one order; of two at the

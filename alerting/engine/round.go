@@ -47,7 +47,10 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 		}
 		w.add(c, r.interval, least)
 	}
-	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: r.source.cluster, node: s.node}
+	scratch := e.memory.scratch(r, s.node, now)
+	defer scratch.release()
+	ct.known = scratch.known
+	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: r.source.cluster, node: s.node, scratch: scratch}
 	data, err := rd.read(ctx, r.at, w)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -59,6 +62,7 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	if len(policies) >= indexFrom {
 		e.cleanRosters(ct)
 		ct.index = newIndex(ct, data, policies, e.rosterOf(ct), e.heldOn(r.source.cluster))
+		ct.index.scratch = scratch
 	}
 	var changed, quiet []*incident.Alert
 	for _, c := range policies {
@@ -296,7 +300,8 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 		e.metrics.failures.WithLabelValues("read").Inc()
 		return nil, nil, 0, err
 	}
-	found := c.subjects(data, ct.index)
+	found := c.subjects(data, ct.index, e.memory.found)
+	defer func() { e.memory.foundBy(found) }()
 	subjects = len(found)
 	firing := map[subject]*incident.Alert{}
 	room := maxFiring - len(ct.firing[c.ref.ID])
@@ -381,9 +386,10 @@ func (d readings) exprError(c *compiled) error {
 
 var errNotRead = errors.New("the expression was not read")
 
-// subjects of a policy that have values, in order.
-func (c *compiled) subjects(data readings, x *index) []subject {
-	var out []subject
+// subjects of a policy that have values, in order. They are put into a list of which
+// nothing is kept.
+func (c *compiled) subjects(data readings, x *index, into []subject) []subject {
+	out := into[:0]
 	for _, cond := range c.conditions {
 		if cond.Expr != "" {
 			out = slices.AppendSeq(out, maps.Keys(data.exprs[cond.exprKey()].values))
@@ -410,7 +416,7 @@ func (c *compiled) subjects(data readings, x *index) []subject {
 			continue
 		}
 		if len(out) == 0 { // there may be a million
-			out = make([]subject, 0, len(data.metrics[cond.Metric]))
+			out = slices.Grow(out, len(data.metrics[cond.Metric]))
 		}
 		for sub := range data.metrics[cond.Metric] {
 			visit(sub)

@@ -77,7 +77,7 @@ func (e *Engine) try(ctx context.Context, c *compiled, cluster string, interval 
 		return out, nil
 	}
 	ct := &court{inventory: e.opts.Inventory, cluster: cluster, at: at, interval: interval, silent: func(catalogue.Place, string) bool { return false }}
-	subjects := c.subjects(data, nil)
+	subjects := c.subjects(data, nil, nil)
 	if c.lines() {
 		for sub := range c.linesSubjects(e.opts.Inventory, cluster, data, true) {
 			subjects = append(subjects, sub.subject)
