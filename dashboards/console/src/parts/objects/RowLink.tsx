@@ -24,7 +24,7 @@ export function RowLink({ path, to, name }: { path: string; to: NavigateOptions;
   // What draws the object is on its way before the click.
   const prepare = () => void router.preloadRoute(to).catch(() => undefined);
   return (
-    <a href={path + shared(router.state.location.search)} aria-label={name} onClick={follow} onMouseEnter={prepare} onFocus={prepare} onTouchStart={prepare}>
+    <a href={path + shared(router.state.location.search)} onClick={follow} onMouseEnter={prepare} onFocus={prepare} onTouchStart={prepare}>
       <Middle text={name} />
     </a>
   );
