@@ -201,20 +201,11 @@ func (s *scratch) subject(m catalogue.Metric, names []string, get func(string) s
 	if len(names) < 3 {
 		out.object = objectOf(m.Level, get)
 	} else {
-		text := append(s.memory.text[:0], get(names[1])...)
-		for _, n := range names[2:] {
-			text = append(append(text, '/'), get(n)...)
-		}
+		text := appendObject(s.memory.text[:0], names, get)
 		out.object, s.memory.text = s.memory.name(text), text
 	}
 	if len(m.Dimensions) > 0 {
-		text := s.memory.text[:0]
-		for i, n := range m.Dimensions {
-			if i > 0 {
-				text = append(text, dimensionSeparator...)
-			}
-			text = append(append(append(text, n...), '='), get(n)...)
-		}
+		text := appendDimensions(s.memory.text[:0], m.Dimensions, get)
 		out.dimensions, s.memory.text = s.memory.name(text), text
 	}
 	return out

@@ -53,11 +53,19 @@ func objectOf(level catalogue.Level, get func(string) string) string {
 	case 2:
 		return get(names[1])
 	}
-	parts := make([]string, 0, 4)
-	for _, n := range names[1:] {
-		parts = append(parts, get(n))
+	return string(appendObject(nil, names, get))
+}
+
+// appendObject appends the name of an object, of which names are the level's labels,
+// to a buffer.
+func appendObject(buf []byte, names []string, get func(string) string) []byte {
+	for i, n := range names[1:] {
+		if i > 0 {
+			buf = append(buf, '/')
+		}
+		buf = append(buf, get(n)...)
 	}
-	return strings.Join(parts, "/")
+	return buf
 }
 
 // labelsOf is the inverse of objectOf; false when it is no such object.
@@ -80,14 +88,17 @@ func labelsOf(level catalogue.Level, name string) (map[string]string, bool) {
 const dimensionSeparator = "\x1f"
 
 func dimensionsOf(names []string, get func(string) string) string {
-	if len(names) == 0 {
-		return ""
-	}
-	parts := make([]string, len(names))
+	return string(appendDimensions(nil, names, get))
+}
+
+func appendDimensions(buf []byte, names []string, get func(string) string) []byte {
 	for i, n := range names {
-		parts[i] = n + "=" + get(n)
+		if i > 0 {
+			buf = append(buf, dimensionSeparator...)
+		}
+		buf = append(append(append(buf, n...), '='), get(n)...)
 	}
-	return strings.Join(parts, dimensionSeparator)
+	return buf
 }
 
 func parseDimensions(s string) map[string]string {

@@ -5,7 +5,7 @@ import { RequestError } from "@/api/problem";
 import { OverviewPage } from "@/features/overview/page";
 import { frame as m } from "@/i18n/frame";
 import { home } from "@/parts/home";
-import { Page, sharedSearch, text } from "@/parts/page";
+import { Page, sharedKeys, sharedSearch, text } from "@/parts/page";
 import { Empty, Failure } from "@/ui/Feedback";
 import { Frame } from "./Frame";
 
@@ -32,7 +32,7 @@ const root = createRootRoute({
   component: Frame,
   validateSearch: sharedSearch,
   // The time range goes along from page to page.
-  search: { middlewares: [retainSearchParams(["from", "to", "refresh", "compare"])] },
+  search: { middlewares: [retainSearchParams([...sharedKeys])] },
   notFoundComponent: () => (
     <Page title={m.notFound}>
       <Empty title={m.noPage} action={<Link to="/">{m.toOverview}</Link>} />

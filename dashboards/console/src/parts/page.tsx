@@ -24,6 +24,9 @@ export interface SharedSearch {
   readonly compare?: string;
 }
 
+/** These go along from page to page. */
+export const sharedKeys = ["from", "to", "refresh", "compare"] as const;
+
 export const sharedSearch = (raw: Record<string, unknown>): SharedSearch => ({
   ...text(raw, "from"),
   ...text(raw, "to"),

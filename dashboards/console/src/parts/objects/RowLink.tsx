@@ -1,12 +1,10 @@
 import { type NavigateOptions, useRouter } from "@tanstack/react-router";
 import type { MouseEvent } from "react";
+import { type SharedSearch, sharedKeys } from "@/parts/page";
 import { Middle } from "@/ui/Middle";
 
-/** What goes along from page to page, as the root route keeps it. */
-const kept = ["from", "to", "refresh", "compare"] as const;
-
-function shared(search: Partial<Record<(typeof kept)[number], string>>): string {
-  const along = kept.flatMap((k) => (search[k] === undefined ? [] : [[k, search[k]]]));
+function shared(search: SharedSearch): string {
+  const along = sharedKeys.flatMap((k) => (search[k] === undefined ? [] : [[k, search[k]]]));
   return along.length === 0 ? "" : `?${new URLSearchParams(along).toString()}`;
 }
 
