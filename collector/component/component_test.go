@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -489,4 +490,53 @@ func ownAddress(t *testing.T) string {
 	}
 	t.Skip("this machine has loopback alone")
 	return ""
+}
+
+// 10,000 label values in one answer: what is summed up costs nothing however many
+// there are; a histogram that has them as bounds is left out, said and counted, and
+// everything else is as it is without.
+func Test10000LabelValuesInOneScrape(t *testing.T) {
+	var labels, bounds strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&labels, "apiserver_request_total{code=\"200\",resource=\"odd%d\",verb=\"GET\"} 0\n", i)
+		fmt.Fprintf(&labels, "apiserver_request_total{code=\"200\",resource=\"x\",verb=\"ODD%d\"} 9\n", i)
+		fmt.Fprintf(&bounds, "apiserver_request_duration_seconds_bucket{verb=\"GET\",le=\"%d.5\"} 1\n", i)
+	}
+	read := func(body string) (figures, error) {
+		var f figures
+		err := f.parse(strings.NewReader(body), at)
+		return f, err
+	}
+	want, err := read(apiMetrics)
+	if err != nil || len(want.requests) == 0 || len(want.latency) == 0 {
+		t.Fatalf("%+v, %v", want, err)
+	}
+	if got, err := read(labels.String() + apiMetrics); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("10,000 values give %+v, %v, without them %+v", got, err, want)
+	}
+	got, err := read(bounds.String() + apiMetrics)
+	if !errors.Is(err, fault.ErrTooLarge) || !strings.Contains(err.Error(), latencyBuckets) {
+		t.Errorf("10,000 bounds give %v", err)
+	}
+	if len(got.latency) != 0 {
+		t.Errorf("a histogram of some of its bounds: %+v", got.latency)
+	}
+	if got.latency = want.latency; !reflect.DeepEqual(got, want) {
+		t.Errorf("the other figures are %+v, want %+v", got, want)
+	}
+	api := server(t, map[string]func(http.ResponseWriter){"/readyz": say(200, "ok"), "/readyz/etcd": say(200, "ok"), "/metrics": say(200, bounds.String()+apiMetrics)})
+	u, _ := url.Parse(api.URL)
+	s, err := New(Options{API: u, Client: api.Client(), Now: func() time.Time { return at }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := s.Read(t.Context(), at, &state.Snapshot{Synced: true})[0]
+	if !errors.Is(set.Err, fault.ErrTooLarge) { // what the collector counts reads by
+		t.Errorf("the source says %v", set.Err)
+	}
+	for _, c := range set.Components {
+		if c.Name == APIServer && (!c.Ready || c.Requests["read"].V != want.requests["read"].V) {
+			t.Errorf("the API server is %+v", c)
+		}
+	}
 }

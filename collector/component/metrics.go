@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
@@ -80,11 +82,11 @@ func (f *figures) read(ctx context.Context, client *http.Client, base *url.URL, 
 		// Sums over a part are no sums: a counter would go back and forth with what
 		// happened to fit.
 		return fmt.Errorf("%w: more than %d bytes", fault.ErrTooLarge, maxBody)
-	case err != nil:
+	case err != nil && !errors.Is(err, errBuckets):
 		return err
 	}
 	*f = got
-	return nil
+	return err
 }
 
 // parse reads exposition text line by line and adds up what is needed over all
@@ -99,6 +101,7 @@ func (f *figures) parse(r io.Reader, at time.Time) error {
 		}
 	}
 	pending, hasPending := 0.0, false
+	odd := map[string]bool{} // histograms with too many bounds
 	sc := bufio.NewScanner(r)
 	sc.Buffer(make([]byte, 0, maxLine), maxLine)
 	sc.Split(wholeLines)
@@ -110,7 +113,7 @@ func (f *figures) parse(r io.Reader, at time.Time) error {
 		}
 		var into map[float64]float64
 		switch string(line[:end]) {
-		case "apiserver_request_duration_seconds_bucket":
+		case latencyBuckets:
 			group := groupOf(attribute(line, `verb="`))
 			if group == "" {
 				continue
@@ -119,9 +122,9 @@ func (f *figures) parse(r io.Reader, at time.Time) error {
 				latency[group] = map[float64]float64{}
 			}
 			into = latency[group]
-		case "etcd_disk_wal_fsync_duration_seconds_bucket":
+		case fsyncBuckets:
 			into = fsync
-		case "scheduler_scheduling_attempt_duration_seconds_bucket":
+		case schedulingBuckets:
 			into = scheduling
 		case "apiserver_request_total", "apiserver_storage_size_bytes", "apiserver_storage_db_total_size_in_bytes",
 			"etcd_mvcc_db_total_size_in_bytes", "etcd_server_leader_changes_seen_total", "scheduler_pending_pods":
@@ -134,9 +137,14 @@ func (f *figures) parse(r io.Reader, at time.Time) error {
 		}
 		if into != nil {
 			bound, err := strconv.ParseFloat(string(attribute(line, `le="`)), 64)
-			if err == nil && bound == bound && (len(into) < maxBuckets || into[bound] > 0) {
-				into[bound] += v
+			if err != nil || bound != bound {
+				continue
 			}
+			if _, known := into[bound]; !known && len(into) >= maxBuckets {
+				odd[string(line[:end])] = true
+				continue
+			}
+			into[bound] += v
 			continue
 		}
 		switch string(line[:end]) {
@@ -165,12 +173,32 @@ func (f *figures) parse(r io.Reader, at time.Time) error {
 	for group, v := range requests {
 		f.requests[group], f.errors[group] = reading.Value{V: v, At: at}, reading.Value{V: failed[group], At: at}
 	}
-	for group, buckets := range latency {
-		f.latency[group] = histogram(buckets, at)
+	if !odd[latencyBuckets] {
+		for group, buckets := range latency {
+			f.latency[group] = histogram(buckets, at)
+		}
 	}
-	f.fsync, f.scheduling = histogram(fsync, at), histogram(scheduling, at)
+	if !odd[fsyncBuckets] {
+		f.fsync = histogram(fsync, at)
+	}
+	if !odd[schedulingBuckets] {
+		f.scheduling = histogram(scheduling, at)
+	}
+	if len(odd) > 0 {
+		return fmt.Errorf("%w: %s", errBuckets, strings.Join(slices.Sorted(maps.Keys(odd)), ", "))
+	}
 	return nil
 }
+
+// The histograms that are read.
+const (
+	latencyBuckets    = "apiserver_request_duration_seconds_bucket"
+	fsyncBuckets      = "etcd_disk_wal_fsync_duration_seconds_bucket"
+	schedulingBuckets = "scheduler_scheduling_attempt_duration_seconds_bucket"
+)
+
+// errBuckets is of a histogram that makes no sense; everything else is read.
+var errBuckets = fmt.Errorf("%w: a histogram with more than %d bounds", fault.ErrTooLarge, maxBuckets)
 
 // wholeLines splits into lines. A last one without its end is an error: a number
 // without its last digits is another number.

@@ -69,8 +69,14 @@ const (
 	// maxLine bounds a line of exposition text.
 	maxLine = 64 << 10
 	// maxSeries bounds the series that are remembered of one kubelet: 110 pods
-	// have some 5,000 of the needed families.
-	maxSeries = 50_000
+	// have some 5,000 of the needed families. maxPodSeries bounds those of one pod: one
+	// of 64 containers has fewer than 4,000. maxGroupSeries bounds those of one cgroup,
+	// of which processors, devices and interfaces have some each, so that a sandbox with
+	// too many leaves the pod's containers their room. The node itself, whose
+	// interfaces are all that there are, has a pod's.
+	maxSeries      = 50_000
+	maxPodSeries   = 5_000
+	maxGroupSeries = 1_000
 	// forgetAfter is after how many answers without it a series is forgotten.
 	forgetAfter = 4
 )
@@ -87,8 +93,26 @@ const (
 // refusals lists every reason.
 var refusals = []string{refusedLong, refusedMalformed, refusedNumber, refusedNegative, refusedMany}
 
+// room bounds what is kept of one answer. What the API server does not know has half
+// of it, so that whatever else an answer tells of, what runs finds its place.
+type room struct {
+	most    int
+	knows   func(uid, namespace, pod string) bool // nil: everything is known
+	refused map[string]int                        // by reason
+}
+
+// takes says whether there is room beside what is kept, and counts what is refused.
+func (r room) takes(kept int, uid, namespace, pod string) bool {
+	if kept < r.most/2 || kept < r.most && (r.knows == nil || r.knows(uid, namespace, pod)) {
+		return true
+	}
+	r.refused[refusedMany]++
+	return false
+}
+
 // cgroup is what cAdvisor tells of one cgroup.
 type cgroup struct {
+	path, of                  string // what it counts under in cadvisor.held: itself, and its pod
 	uid, id                   string // from the path; empty outside of pods
 	namespace, pod, container string // from labels
 	name                      string // the runtime's name, which is the ID with CRI runtimes
@@ -109,7 +133,7 @@ type figures struct {
 	packetsIn, packetsOut, wrong reading.Value
 }
 
-// whole leaves of an answer that broke off what stands on one line. A sum over
+// whole leaves of an answer that broke off, or told more than fits, what stands on one line. A sum over
 // devices, interfaces or processors of which some lines are missing is no counter:
 // when all of them come again, it has grown by all that the missing ones ever counted.
 func (f *figures) whole() figures {
@@ -145,9 +169,13 @@ type series struct {
 // takes is bounded by maxSeries and maxLine, however long it is.
 type cadvisor struct {
 	nics   *regexp.Regexp
+	most   int                                   // series
+	knows  func(uid, namespace, pod string) bool // whether the API server knows a pod; nil: all of them
 	seed   maphash.Seed
 	series map[uint64]*series // by the hash of the line up to its value
 	groups map[string]*cgroup // by path
+	held   map[string]int     // series of each cgroup and of each pod
+	short  map[string]bool    // those of which the present answer has more than is remembered
 	pass   uint64
 	at     time.Time // of series without a time of their own
 	ls     labels.Labels
@@ -205,13 +233,17 @@ func (s *splitter) rest() {
 }
 
 func newCadvisor(nics *regexp.Regexp) *cadvisor {
-	return &cadvisor{nics: nics, seed: maphash.MakeSeed(), series: map[uint64]*series{}, groups: map[string]*cgroup{}}
+	return &cadvisor{
+		nics: nics, most: maxSeries, seed: maphash.MakeSeed(), series: map[uint64]*series{}, groups: map[string]*cgroup{},
+		held: map[string]int{}, short: map[string]bool{},
+	}
 }
 
 // begin starts an answer.
 func (r *cadvisor) begin(at time.Time) {
 	r.pass++
 	r.at = at
+	clear(r.short)
 	r.reset()
 }
 
@@ -272,15 +304,12 @@ func (r *cadvisor) line(line []byte) {
 	hash := maphash.Bytes(r.seed, text)
 	s := r.series[hash]
 	if s == nil {
-		if len(r.series) >= maxSeries {
-			r.refused[refusedMany]++
-			return
-		}
 		if s = r.begun(text, what); s == nil {
-			r.refused[refusedMalformed]++
 			return
 		}
 		r.series[hash] = s
+		r.held[s.group.of]++
+		r.held[s.group.path]++
 	}
 	if s.pass == r.pass {
 		return // the same series again in one answer: the first counts
@@ -292,26 +321,57 @@ func (r *cadvisor) line(line []byte) {
 }
 
 // begun reads the labels of a series that was not seen before; nil when they
-// cannot be read.
+// cannot be read, or when there is no room for it.
 func (r *cadvisor) begun(text []byte, what family) *series {
 	if !utf8.Valid(text) {
+		r.refused[refusedMalformed]++
 		return nil
 	}
 	p := textparse.NewPromParser(append(bytes.Clone(text), " 0\n"...), labels.NewSymbolTable(), false)
 	if entry, err := p.Next(); err != nil || entry != textparse.EntrySeries {
+		r.refused[refusedMalformed]++
 		return nil
 	}
 	p.Labels(&r.ls)
 	ls := r.ls
 	path := ls.Get("id")
 	if path == "" {
-		return &series{what: needless}
+		return nil // of nothing in particular
 	}
 	g := r.groups[path]
-	if g == nil || g.namespace != ls.Get("namespace") || g.pod != ls.Get("pod") || g.container != ls.Get("container") || g.name != ls.Get("name") {
-		// A cgroup that got its labels late is taken anew, with them.
+	fresh := g == nil || g.namespace != ls.Get("namespace") || g.pod != ls.Get("pod") || g.container != ls.Get("container") || g.name != ls.Get("name")
+	if fresh { // one that got its labels late is taken anew, with them
 		g = &cgroup{root: path == "/", namespace: ls.Get("namespace"), pod: ls.Get("pod"), container: ls.Get("container"), name: ls.Get("name")}
 		g.uid, g.id = cgroups.Of(path)
+		g.path = "cgroup " + path
+		switch {
+		case g.uid != "":
+			g.of = g.uid
+		case g.pod != "":
+			g.of = g.namespace + "/" + g.pod
+		default:
+			g.of = path
+		}
+	}
+	knows, most := r.knows, maxGroupSeries
+	if g.root {
+		knows, most = nil, maxPodSeries
+	}
+	for _, one := range []struct {
+		of   string
+		most int
+	}{{g.path, most}, {g.of, maxPodSeries}} {
+		if r.held[one.of] >= one.most {
+			r.refused[refusedMany]++
+			r.short[one.of] = true
+			return nil
+		}
+	}
+	if !(room{r.most, knows, r.refused}).takes(len(r.series), g.uid, g.namespace, g.pod) {
+		r.short[g.path] = true
+		return nil
+	}
+	if fresh {
 		r.groups[path] = g
 	}
 	s := &series{group: g, what: what}
@@ -385,9 +445,11 @@ func (s *series) take(v reading.Value, pass uint64) {
 // while is forgotten.
 func (r *cadvisor) end(broken bool) {
 	r.rest()
-	if broken {
+	if broken || len(r.short) > 0 {
 		for _, g := range r.groups {
-			g.figures = g.whole()
+			if broken || r.short[g.of] || r.short[g.path] {
+				g.figures = g.whole()
+			}
 		}
 	}
 	if r.pass%forgetAfter != 0 {
@@ -396,6 +458,11 @@ func (r *cadvisor) end(broken bool) {
 	for hash, s := range r.series {
 		if s.pass+forgetAfter < r.pass {
 			delete(r.series, hash)
+			for _, of := range []string{s.group.path, s.group.of} {
+				if r.held[of]--; r.held[of] == 0 {
+					delete(r.held, of)
+				}
+			}
 		}
 	}
 	for path, g := range r.groups {

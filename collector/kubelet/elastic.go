@@ -39,7 +39,7 @@ func (s *Source) readVirtual(ctx context.Context, n *object.Node, want *expected
 		return reading.Set{Node: n.Name, Source: catalogue.StatsSummary, Err: fmt.Errorf("%s; it is asked again in %d intervals", m.left, recheck-m.skipped+1)}
 	}
 	m.skipped = 0
-	set := s.readSummary(ctx, n)
+	set := s.readSummary(ctx, n, want)
 	if containers, _ := delivered(set, want); want.count == 0 || containers > 0 {
 		m.blind, m.left = 0, ""
 		if set.Err == nil {
@@ -98,19 +98,24 @@ func tells(sets []reading.Set, want *expected) bool {
 	return false
 }
 
-// podMetrics is what is needed of metrics.k8s.io's PodMetricsList.
+// podMetricsList is what is needed of metrics.k8s.io's PodMetricsList.
+type podMetricsList struct {
+	Items each[podMetrics] `json:"items"`
+}
+
 type podMetrics struct {
-	Items []struct {
-		Metadata struct {
-			Namespace string `json:"namespace"`
-			Name      string `json:"name"`
-		} `json:"metadata"`
-		Timestamp  time.Time `json:"timestamp"` // end of the window that usage is a mean over
-		Containers []struct {
-			Name  string            `json:"name"`
-			Usage map[string]string `json:"usage"`
-		} `json:"containers"`
-	} `json:"items"`
+	Metadata struct {
+		Namespace string `json:"namespace"`
+		Name      string `json:"name"`
+	} `json:"metadata"`
+	Timestamp  time.Time `json:"timestamp"` // end of the window that usage is a mean over
+	Containers few[struct {
+		Name  string `json:"name"`
+		Usage struct {
+			CPU    string `json:"cpu"`
+			Memory string `json:"memory"`
+		} `json:"usage"`
+	}] `json:"containers"`
 }
 
 // readPodMetrics gives a set for each of the nodes, of one answer for all.
@@ -118,20 +123,9 @@ func (s *Source) readPodMetrics(ctx context.Context, poor map[string]*expected, 
 	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
 	defer cancel()
 	began := s.now()
-	var list podMetrics
-	buf := &limited{most: MaxBodyBytes}
-	err := s.o.PodMetrics(ctx, buf)
-	if err == nil {
-		if err = json.Unmarshal(buf.Bytes(), &list); err != nil {
-			err = fmt.Errorf("read metrics.k8s.io: %w: %v", fault.ErrMalformed, err)
-		}
-	}
 	sets := map[string]*reading.Set{}
 	for node := range poor {
-		sets[node] = &reading.Set{Node: node, Source: catalogue.MetricsAPI, Err: err}
-		if err == nil {
-			sets[node].Lacking = untold(catalogue.MetricsAPI, "metrics.k8s.io tells of CPU and memory alone, and neither the virtual nodes nor the pods themselves tell more")
-		}
+		sets[node] = &reading.Set{Node: node, Source: catalogue.MetricsAPI}
 	}
 	pods := map[string]*object.Pod{}
 	for _, p := range now.Pods {
@@ -139,18 +133,38 @@ func (s *Source) readPodMetrics(ctx context.Context, poor map[string]*expected, 
 			pods[p.Namespace+"/"+p.Name] = p
 		}
 	}
-	for _, item := range list.Items {
-		p := pods[item.Metadata.Namespace+"/"+item.Metadata.Name]
+	var list podMetricsList
+	refused := map[string]int{}
+	list.Items.take = func(item *podMetrics) {
+		name := item.Metadata.Namespace + "/" + item.Metadata.Name
+		p := pods[name]
 		if p == nil || item.Timestamp.IsZero() {
-			continue
+			return
 		}
+		delete(pods, name) // told twice, the first counts
+		refused[refusedMany] += item.Containers.over
 		set := sets[p.Node]
-		for _, c := range item.Containers {
-			r := reading.Container{PodUID: p.UID, Namespace: p.Namespace, Pod: p.Name, Name: c.Name, CPUCores: quantity(c.Usage["cpu"], item.Timestamp), WorkingSetBytes: quantity(c.Usage["memory"], item.Timestamp)}
-			if r.CPUCores.OK() || r.WorkingSetBytes.OK() {
+		for _, c := range item.Containers.all {
+			r := reading.Container{PodUID: p.UID, Namespace: p.Namespace, Pod: p.Name, Name: c.Name, CPUCores: quantity(c.Usage.CPU, item.Timestamp), WorkingSetBytes: quantity(c.Usage.Memory, item.Timestamp)}
+			if poor[p.Node].names[containerName{p.Namespace, p.Name, c.Name}] && (r.CPUCores.OK() || r.WorkingSetBytes.OK()) {
 				set.Containers = append(set.Containers, r)
 			}
 		}
+	}
+	buf := &limited{most: MaxBodyBytes}
+	err := s.o.PodMetrics(ctx, buf)
+	if err == nil {
+		if err = json.Unmarshal(buf.Bytes(), &list); err != nil {
+			err = fmt.Errorf("read metrics.k8s.io: %w: %v", fault.ErrMalformed, err)
+		}
+	}
+	s.refuse(refused)
+	for _, set := range sets {
+		if set.Err = err; err != nil {
+			set.Containers = nil
+			continue
+		}
+		set.Lacking = untold(catalogue.MetricsAPI, "metrics.k8s.io tells of CPU and memory alone, and neither the virtual nodes nor the pods themselves tell more")
 	}
 	out := make([]reading.Set, 0, len(sets))
 	for _, set := range sets {
@@ -252,9 +266,11 @@ func (s *Source) askPods(ctx context.Context, pods []*object.Pod, set *reading.S
 			ctx, cancel := context.WithTimeout(ctx, endpointPatience)
 			defer cancel()
 			r := newCadvisor(s.o.NICs)
+			r.most, r.knows = maxPodSeries, ownOf(p)
 			r.begin(s.now())
 			err := s.o.PodEndpoint(ctx, p, r)
 			r.end(err != nil)
+			s.refuse(r.refused)
 			own := ofPod(r.set(p.Node), p)
 			mu.Lock()
 			defer mu.Unlock()
@@ -271,11 +287,16 @@ func (s *Source) askPods(ctx context.Context, pods []*object.Pod, set *reading.S
 	return nil
 }
 
-// ofPod leaves of a set what is of the pod.
-func ofPod(set reading.Set, p *object.Pod) reading.Set {
-	own := func(uid, namespace, name string) bool {
+// ownOf says whether something is of the pod.
+func ownOf(p *object.Pod) func(uid, namespace, name string) bool {
+	return func(uid, namespace, name string) bool {
 		return (namespace == p.Namespace && name == p.Name) || (namespace == "" && name == "" && (uid == p.UID || uid == ""))
 	}
+}
+
+// ofPod leaves of a set what is of the pod.
+func ofPod(set reading.Set, p *object.Pod) reading.Set {
+	own := ownOf(p)
 	set.Containers = slices.DeleteFunc(set.Containers, func(c reading.Container) bool {
 		return !own(c.PodUID, c.Namespace, c.Pod) || c.Name == "" && c.ID == ""
 	})

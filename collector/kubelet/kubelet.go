@@ -130,7 +130,7 @@ func New(o Options) (*Source, error) {
 		o.Now = time.Now
 	}
 	lines := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "crowsnest_kubelet_lines_refused_total", Help: "Lines of kubelets' answers that were left out, by reason.",
+		Name: "crowsnest_kubelet_lines_refused_total", Help: "Lines and entries of kubelets' answers that were left out, by reason.",
 	}, []string{"reason"})
 	for _, reason := range refusals {
 		lines.WithLabelValues(reason)
@@ -211,6 +211,16 @@ type expected struct {
 	names      map[containerName]bool
 	count      int
 	networks   map[string]bool // UIDs of running pods with a network of their own
+	pods       map[string]bool // that have not ended: UIDs, and namespace/name
+}
+
+// knows says whether a pod is one that has not ended. Sources that tell no UID are
+// known by name.
+func (e *expected) knows(uid, namespace, pod string) bool {
+	if uid != "" {
+		return e.pods[uid]
+	}
+	return e.pods[namespace+"/"+pod]
 }
 
 // containerName names a container for sources that know no IDs.
@@ -224,13 +234,14 @@ func expectations(now *state.Snapshot) map[string]*expected {
 		}
 		e := out[p.Node]
 		if e == nil {
-			e = &expected{containers: map[string]bool{}, names: map[containerName]bool{}, networks: map[string]bool{}}
+			e = &expected{containers: map[string]bool{}, names: map[containerName]bool{}, networks: map[string]bool{}, pods: map[string]bool{}}
 			out[p.Node] = e
 		}
 		uid := p.UID
 		if p.Mirror != "" {
 			uid = p.Mirror
 		}
+		e.pods[uid], e.pods[p.UID], e.pods[p.Namespace+"/"+p.Name] = true, true, true
 		runs := false
 		for _, c := range p.Containers {
 			if c.State == "running" {
@@ -260,7 +271,7 @@ func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m
 		return []reading.Set{s.readVirtual(ctx, n, want, m)}
 	}
 	if m.silent {
-		probe := s.readResource(ctx, n)
+		probe := s.readResource(ctx, n, want)
 		if silent(probe) {
 			sets := []reading.Set{{Node: n.Name, Source: catalogue.CadvisorLabels, Err: fmt.Errorf("the kubelet does not answer: %w", probe.Err)}, probe}
 			s.say(n.Name, sets, m)
@@ -272,13 +283,13 @@ func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m
 	usage, network := false, false // what is still wanted
 	blind := false                 // cAdvisor told of nothing of what runs
 	if before := s.relieved(want); before != nil {
-		set := s.readResource(ctx, n)
+		set := s.readResource(ctx, n, want)
 		set.Partial = true // that the kubelet answers is what is asked
 		sets = append(sets, set)
 		s.choose(n.Name, []reading.Set{*before}, want, m)
 	} else if m.left == "" || m.skipped >= recheck {
 		m.skipped = 0
-		set := s.readCadvisor(ctx, n, m.cadvisor)
+		set := s.readCadvisor(ctx, n, want, m.cadvisor)
 		containers, networks := delivered(set, want)
 		if want.count > 0 && containers == 0 {
 			if set.Err == nil {
@@ -300,11 +311,11 @@ func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m
 			Err: fmt.Errorf("%s; it is asked again in %d intervals", m.left, recheck-m.skipped+1)})
 	}
 	if usage {
-		sets = append(sets, s.readResource(ctx, n))
+		sets = append(sets, s.readResource(ctx, n, want))
 	}
 	slow := s.now().Sub(m.slowAt) >= slowEvery-5*time.Second
 	if usage || network || slow || s.o.Host {
-		set := s.readSummary(ctx, n)
+		set := s.readSummary(ctx, n, want)
 		set.Partial = !usage && !network
 		if set.Err == nil {
 			m.slowAt, m.slow = s.now(), onlySlow(set.Pods)
@@ -334,7 +345,7 @@ func (s *Source) readNode(ctx context.Context, n *object.Node, want *expected, m
 	if !sets[0].Partial {
 		s.choose(n.Name, sets, want, m)
 	}
-	s.readProbes(ctx, n, m, &sets[0])
+	s.readProbes(ctx, n, want, m, &sets[0])
 	if errors.Is(m.probesErr, fault.ErrTooLarge) {
 		// A kubelet that does not tell of probes is no trouble, one that tells without
 		// end is.
@@ -439,15 +450,14 @@ func (s *Source) say(node string, sets []reading.Set, m *memory) {
 	m.said = text
 }
 
-func (s *Source) readCadvisor(ctx context.Context, n *object.Node, r *cadvisor) reading.Set {
+func (s *Source) readCadvisor(ctx context.Context, n *object.Node, want *expected, r *cadvisor) reading.Set {
 	began := s.now()
+	r.knows = want.knows
 	r.begin(began)
 	off, err := s.fetch(ctx, n, pathCadvisor, r)
 	r.end(err != nil)
 	set := r.set(n.Name) // of an answer that broke off, what came
-	for reason, lines := range r.refused {
-		s.lines.WithLabelValues(reason).Add(float64(lines))
-	}
+	s.refuse(r.refused)
 	set.Shift(-off)
 	if !s.o.Host {
 		set.Host = nil
@@ -464,29 +474,39 @@ func (s *Source) readCadvisor(ctx context.Context, n *object.Node, r *cadvisor) 
 	return set
 }
 
-func (s *Source) readSummary(ctx context.Context, n *object.Node) reading.Set {
+func (s *Source) readSummary(ctx context.Context, n *object.Node, want *expected) reading.Set {
 	return s.readWhole(ctx, n, pathSummary, catalogue.StatsSummary, func(body []byte, _ time.Time) (reading.Set, error) {
-		return summarySet(n.Name, body, s.o.NICs)
+		fits := room{maxEntries, want.knows, map[string]int{}}
+		defer s.refuse(fits.refused)
+		return summarySet(n.Name, body, s.o.NICs, fits)
 	})
 }
 
-func (s *Source) readResource(ctx context.Context, n *object.Node) reading.Set {
+func (s *Source) readResource(ctx context.Context, n *object.Node, want *expected) reading.Set {
 	return s.readWhole(ctx, n, pathResource, catalogue.ResourceAPI, func(body []byte, at time.Time) (reading.Set, error) {
-		return resourceSet(n.Name, body, at)
+		fits := room{maxEntries, want.knows, map[string]int{}}
+		defer s.refuse(fits.refused)
+		return resourceSet(n.Name, body, at, fits)
 	})
+}
+
+// refuse counts what was left out of an answer.
+func (s *Source) refuse(refused map[string]int) {
+	for reason, n := range refused {
+		s.lines.WithLabelValues(reason).Add(float64(n))
+	}
 }
 
 // readProbes adds to a set how often the kubelet probed containers, as it was told
 // last. A kubelet that does not tell is no trouble: everything else goes on.
-func (s *Source) readProbes(ctx context.Context, n *object.Node, m *memory, into *reading.Set) {
+func (s *Source) readProbes(ctx context.Context, n *object.Node, want *expected, m *memory, into *reading.Set) {
 	if began := s.now(); began.Sub(m.probesAt) >= slowEvery-5*time.Second {
 		m.probesAt, m.probesErr = began, nil
 		r := newProbes(began)
+		r.knows = want.knows
 		off, err := s.fetch(ctx, n, pathProbes, r)
 		r.rest()
-		for reason, lines := range r.refused {
-			s.lines.WithLabelValues(reason).Add(float64(lines))
-		}
+		s.refuse(r.refused)
 		if err != nil {
 			m.probesErr = err
 		} else {

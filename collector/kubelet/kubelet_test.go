@@ -41,6 +41,9 @@ func recorded(t testing.TB, name string) []byte {
 	return raw
 }
 
+// roomy has room for all that is recorded.
+func roomy() room { return room{maxEntries, nil, map[string]int{}} }
+
 // bare is what the same kubelet tells when it does not know its containerd's
 // socket: paths only, and no traffic but the node's.
 func bare(labelled []byte) []byte {
@@ -274,7 +277,7 @@ func TestAnswersAreReadHoweverTheyAreCutUp(t *testing.T) {
 }
 
 func TestSummaryOfARealKubelet(t *testing.T) {
-	set, err := summarySet("n", recorded(t, "summary_v1.json"), DefaultNICs)
+	set, err := summarySet("n", recorded(t, "summary_v1.json"), DefaultNICs, roomy())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +308,7 @@ func TestSummaryOfARealKubelet(t *testing.T) {
 func TestSummaryWithImagesOnTheirOwnDevice(t *testing.T) {
 	const fs = `{"time":"2026-11-23T20:00:00Z","availableBytes":%d,"capacityBytes":%d,"usedBytes":%d}`
 	body := fmt.Sprintf(`{"node":{"fs":`+fs+`,"runtime":{"imageFs":`+fs+`}}}`, 60, 100, 30, 150, 200, 5)
-	set, err := summarySet("n", []byte(body), DefaultNICs)
+	set, err := summarySet("n", []byte(body), DefaultNICs, roomy())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +316,7 @@ func TestSummaryWithImagesOnTheirOwnDevice(t *testing.T) {
 	if len(got) != 2 || got[0].UsedBytes.V != 30 || got[1].Mountpoint != "imagefs" || got[1].UsedBytes.V != 50 || got[1].AvailableBytes.V != 150 {
 		t.Errorf("got %+v", got)
 	}
-	if _, err := summarySet("n", []byte("{"), DefaultNICs); !errors.Is(err, fault.ErrMalformed) {
+	if _, err := summarySet("n", []byte("{"), DefaultNICs, roomy()); !errors.Is(err, fault.ErrMalformed) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -796,12 +799,12 @@ func FuzzCadvisor(f *testing.F) {
 
 func FuzzResource(f *testing.F) {
 	f.Add(recorded(f, "resource.txt"))
-	f.Fuzz(func(_ *testing.T, body []byte) { _, _ = resourceSet("n", body, at) })
+	f.Fuzz(func(_ *testing.T, body []byte) { _, _ = resourceSet("n", body, at, roomy()) })
 }
 
 func FuzzSummary(f *testing.F) {
 	f.Add([]byte(`{"node":{"fs":{}},"pods":[{"containers":[{}]}]}`))
-	f.Fuzz(func(_ *testing.T, body []byte) { _, _ = summarySet("n", body, DefaultNICs) })
+	f.Fuzz(func(_ *testing.T, body []byte) { _, _ = summarySet("n", body, DefaultNICs, roomy()) })
 }
 
 // BenchmarkCadvisor reads a whole answer of a node with 110 pods, of which the

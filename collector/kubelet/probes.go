@@ -29,8 +29,9 @@ var (
 // the counters matter: most are histograms of how long probes took.
 type probes struct {
 	splitter
-	at  time.Time // of the answer; its lines have no time
-	out []reading.Probe
+	at    time.Time // of the answer; its lines have no time
+	knows func(uid, namespace, pod string) bool
+	out   []reading.Probe
 }
 
 func newProbes(at time.Time) *probes {
@@ -52,9 +53,6 @@ func (r *probes) line(line []byte) {
 	switch {
 	case len(line) > maxLine:
 		r.refused[refusedLong]++
-		return
-	case len(r.out) >= maxProbes:
-		r.refused[refusedMany]++
 		return
 	case !utf8.Valid(line):
 		r.refused[refusedMalformed]++
@@ -85,5 +83,7 @@ func (r *probes) line(line []byte) {
 		r.refused[refusedMalformed]++
 		return
 	}
-	r.out = append(r.out, probe)
+	if (room{maxProbes, r.knows, r.refused}).takes(len(r.out), probe.PodUID, probe.Namespace, probe.Pod) {
+		r.out = append(r.out, probe)
+	}
 }

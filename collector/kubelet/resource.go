@@ -18,7 +18,7 @@ import (
 // resourceSet reads the exposition text of /metrics/resource: CPU and working
 // set of containers by name, of pods and of the node, stamped in milliseconds.
 // What is malformed ends the reading; what came before it counts.
-func resourceSet(node string, body []byte, at time.Time) (reading.Set, error) {
+func resourceSet(node string, body []byte, at time.Time, fits room) (reading.Set, error) {
 	set := reading.Set{Node: node, Source: catalogue.ResourceAPI, Host: &reading.Node{}}
 	containers := map[containerName]int{}
 	pods := map[containerName]int{}
@@ -54,7 +54,7 @@ func resourceSet(node string, body []byte, at time.Time) (reading.Set, error) {
 			k := containerName{ls.Get("namespace"), ls.Get("pod"), ls.Get("container")}
 			i, known := containers[k]
 			if !known {
-				if len(containers) >= maxSeries {
+				if !fits.takes(len(containers), "", k.namespace, k.pod) {
 					continue
 				}
 				i = len(set.Containers)
@@ -72,7 +72,7 @@ func resourceSet(node string, body []byte, at time.Time) (reading.Set, error) {
 		case "pod_cpu_usage_seconds_total":
 			p.Labels(&ls)
 			k := containerName{namespace: ls.Get("namespace"), pod: ls.Get("pod")}
-			if _, known := pods[k]; !known && len(pods) < maxSeries {
+			if _, known := pods[k]; !known && fits.takes(len(pods), "", k.namespace, k.pod) {
 				pods[k] = len(set.Pods)
 				set.Pods = append(set.Pods, reading.Pod{Namespace: k.namespace, Name: k.pod, CPUSeconds: r})
 			}

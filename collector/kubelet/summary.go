@@ -24,30 +24,36 @@ type summary struct {
 			ContainerFS *fsStats `json:"containerFs"`
 		} `json:"runtime"`
 	} `json:"node"`
-	Pods []struct {
-		PodRef struct {
-			Name      string `json:"name"`
-			Namespace string `json:"namespace"`
-			UID       string `json:"uid"`
-		} `json:"podRef"`
-		Containers []struct {
-			Name      string      `json:"name"`
-			StartTime time.Time   `json:"startTime"`
-			CPU       cpuStats    `json:"cpu"`
-			Memory    memoryStats `json:"memory"`
-			Rootfs    *fsStats    `json:"rootfs"`
-		} `json:"containers"`
-		CPU       cpuStats     `json:"cpu"`
-		Network   networkStats `json:"network"`
-		Ephemeral *fsStats     `json:"ephemeral-storage"`
-		Volumes   []struct {
-			fsStats
-			PVC *struct {
-				Name      string `json:"name"`
-				Namespace string `json:"namespace"`
-			} `json:"pvcRef"`
-		} `json:"volume"`
-	} `json:"pods"`
+	Pods each[podStats] `json:"pods"`
+}
+
+type podStats struct {
+	PodRef struct {
+		Name      string `json:"name"`
+		Namespace string `json:"namespace"`
+		UID       string `json:"uid"`
+	} `json:"podRef"`
+	Containers few[containerStats] `json:"containers"`
+	CPU        cpuStats            `json:"cpu"`
+	Network    networkStats        `json:"network"`
+	Ephemeral  *fsStats            `json:"ephemeral-storage"`
+	Volumes    few[volumeStats]    `json:"volume"`
+}
+
+type containerStats struct {
+	Name      string      `json:"name"`
+	StartTime time.Time   `json:"startTime"`
+	CPU       cpuStats    `json:"cpu"`
+	Memory    memoryStats `json:"memory"`
+	Rootfs    *fsStats    `json:"rootfs"`
+}
+
+type volumeStats struct {
+	fsStats
+	PVC *struct {
+		Name      string `json:"name"`
+		Namespace string `json:"namespace"`
+	} `json:"pvcRef"`
 }
 
 type cpuStats struct {
@@ -62,14 +68,16 @@ type memoryStats struct {
 }
 
 type networkStats struct {
-	Time       time.Time `json:"time"`
-	Interfaces []struct {
-		Name    string  `json:"name"`
-		RxBytes *uint64 `json:"rxBytes"`
-		TxBytes *uint64 `json:"txBytes"`
-		RxErrs  *uint64 `json:"rxErrors"`
-		TxErrs  *uint64 `json:"txErrors"`
-	} `json:"interfaces"`
+	Time       time.Time           `json:"time"`
+	Interfaces few[interfaceStats] `json:"interfaces"`
+}
+
+type interfaceStats struct {
+	Name    string  `json:"name"`
+	RxBytes *uint64 `json:"rxBytes"`
+	TxBytes *uint64 `json:"txBytes"`
+	RxErrs  *uint64 `json:"rxErrors"`
+	TxErrs  *uint64 `json:"txErrors"`
 }
 
 type fsStats struct {
@@ -111,7 +119,10 @@ func (m memoryStats) usage() reading.Value {
 }
 
 func (n networkStats) values(nics *regexp.Regexp) (in, out, errors reading.Value) {
-	for _, i := range n.Interfaces {
+	if n.Interfaces.over > 0 {
+		return in, out, errors // a sum over some is none
+	}
+	for _, i := range n.Interfaces.all {
 		if i.Name == "lo" || i.RxBytes == nil || i.TxBytes == nil || n.Time.IsZero() || (nics != nil && !nics.MatchString(i.Name)) {
 			continue
 		}
@@ -127,12 +138,22 @@ func (n networkStats) values(nics *regexp.Regexp) (in, out, errors reading.Value
 // summarySet reads the body of /stats/summary. The file systems are named as the
 // kubelet names them, since it does not tell where they are mounted: nodefs
 // holds its own folder, imagefs the images, if they are not the same.
-func summarySet(node string, body []byte, nics *regexp.Regexp) (reading.Set, error) {
+func summarySet(node string, body []byte, nics *regexp.Regexp, fits room) (reading.Set, error) {
 	set := reading.Set{Node: node, Source: catalogue.StatsSummary}
 	var s summary
-	if err := json.Unmarshal(body, &s); err != nil {
-		return set, fmt.Errorf("read /stats/summary: %w: %v", fault.ErrMalformed, err)
+	kept := 0 // of pods, containers and volumes
+	s.Pods.take = func(p *podStats) {
+		if !fits.takes(kept, p.PodRef.UID, p.PodRef.Namespace, p.PodRef.Name) {
+			return
+		}
+		fits.refused[refusedMany] += p.Containers.over + p.Volumes.over + p.Network.Interfaces.over
+		kept += 1 + len(p.Containers.all) + len(p.Volumes.all)
+		p.addTo(&set)
 	}
+	if err := json.Unmarshal(body, &s); err != nil {
+		return reading.Set{Node: node, Source: catalogue.StatsSummary}, fmt.Errorf("read /stats/summary: %w: %v", fault.ErrMalformed, err)
+	}
+	fits.refused[refusedMany] += s.Node.Network.Interfaces.over
 	set.Host = &reading.Node{CPUBusySeconds: s.Node.CPU.value(), MemUsedBytes: s.Node.Memory.value()}
 	set.Host.ReceiveBytes, set.Host.TransmitBytes, set.Host.NetworkErrors = s.Node.Network.values(nics)
 	addFS := func(name string, f *fsStats) {
@@ -158,36 +179,37 @@ func summarySet(node string, body []byte, nics *regexp.Regexp) (reading.Set, err
 	if image := s.Node.Runtime.ImageFS; image != nil && (s.Node.FS == nil || !sameDevice(image, s.Node.FS)) {
 		addFS("imagefs", image)
 	}
-	for i := range s.Pods {
-		p := &s.Pods[i]
-		pod := reading.Pod{UID: p.PodRef.UID, Namespace: p.PodRef.Namespace, Name: p.PodRef.Name, CPUSeconds: p.CPU.value()}
-		pod.ReceiveBytes, pod.TransmitBytes, pod.NetworkErrors = p.Network.values(nil)
-		if p.Ephemeral != nil {
-			pod.EphemeralBytes = p.Ephemeral.at(p.Ephemeral.UsedBytes)
-		}
-		for _, c := range p.Containers {
-			set.Containers = append(set.Containers, reading.Container{
-				PodUID: p.PodRef.UID, Namespace: p.PodRef.Namespace, Pod: p.PodRef.Name, Name: c.Name, StartedAt: c.StartTime,
-				CPUSeconds: c.CPU.value(), WorkingSetBytes: c.Memory.value(), UsageBytes: c.Memory.usage(),
-			})
-			if c.Rootfs != nil {
-				if used := c.Rootfs.at(c.Rootfs.UsedBytes); used.OK() {
-					add(&pod.RootfsBytes, used)
-				}
-				pod.RootfsDeviceBytes = c.Rootfs.at(c.Rootfs.CapacityBytes)
-			}
-		}
-		for j := range p.Volumes {
-			if v := &p.Volumes[j]; v.PVC != nil {
-				pod.Volumes = append(pod.Volumes, reading.Volume{
-					Namespace: v.PVC.Namespace, Claim: v.PVC.Name, UsedBytes: v.at(v.UsedBytes), AvailableBytes: v.at(v.AvailableBytes),
-					UsedInodes: v.at(v.InodesUsed), FreeInodes: v.at(v.InodesFree),
-				})
-			}
-		}
-		set.Pods = append(set.Pods, pod)
-	}
 	return set, nil
+}
+
+// addTo adds what is needed of a pod to a set.
+func (p *podStats) addTo(set *reading.Set) {
+	pod := reading.Pod{UID: p.PodRef.UID, Namespace: p.PodRef.Namespace, Name: p.PodRef.Name, CPUSeconds: p.CPU.value()}
+	pod.ReceiveBytes, pod.TransmitBytes, pod.NetworkErrors = p.Network.values(nil)
+	if p.Ephemeral != nil {
+		pod.EphemeralBytes = p.Ephemeral.at(p.Ephemeral.UsedBytes)
+	}
+	for _, c := range p.Containers.all {
+		set.Containers = append(set.Containers, reading.Container{
+			PodUID: p.PodRef.UID, Namespace: p.PodRef.Namespace, Pod: p.PodRef.Name, Name: c.Name, StartedAt: c.StartTime,
+			CPUSeconds: c.CPU.value(), WorkingSetBytes: c.Memory.value(), UsageBytes: c.Memory.usage(),
+		})
+		if c.Rootfs != nil {
+			if used := c.Rootfs.at(c.Rootfs.UsedBytes); used.OK() && p.Containers.over == 0 {
+				add(&pod.RootfsBytes, used)
+			}
+			pod.RootfsDeviceBytes = c.Rootfs.at(c.Rootfs.CapacityBytes)
+		}
+	}
+	for i := range p.Volumes.all {
+		if v := &p.Volumes.all[i]; v.PVC != nil {
+			pod.Volumes = append(pod.Volumes, reading.Volume{
+				Namespace: v.PVC.Namespace, Claim: v.PVC.Name, UsedBytes: v.at(v.UsedBytes), AvailableBytes: v.at(v.AvailableBytes),
+				UsedInodes: v.at(v.InodesUsed), FreeInodes: v.at(v.InodesFree),
+			})
+		}
+	}
+	set.Pods = append(set.Pods, pod)
 }
 
 // sameDevice compares capacities: two readings of one device may be seconds

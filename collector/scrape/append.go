@@ -23,6 +23,9 @@ import (
 // end with a stale marker.
 const forgetAfter = 15 * time.Minute
 
+// upMetric says whether a scrape succeeded.
+const upMetric = "up"
+
 // series is one that targets expose.
 type series struct {
 	ref    storage.SeriesRef
@@ -224,14 +227,14 @@ func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, _, t int64, v
 			a.drop(droppedReserved)
 			return 0, nil
 		}
-		if !a.s.series.room(len(a.fresh) + 1) {
+		if !a.report(name, ls) && !a.s.series.room(len(a.fresh)+1) {
 			a.drop(droppedBudget)
 			return 0, nil
 		}
 		s = a.make(name, ls)
 		a.fresh = append(a.fresh, s)
 	}
-	if s.name == "up" && v == 0 && a.target != nil {
+	if s.name == upMetric && v == 0 && a.target != nil {
 		a.failed = reasonOf(a.target.LastError())
 	}
 	if stale {
@@ -240,6 +243,26 @@ func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, _, t int64, v
 	s.last.Store(t)
 	a.samples = append(a.samples, compute.Sample{Metric: s.name, Labels: s.labels, At: time.UnixMilli(t).UTC(), V: v})
 	return s.ref, nil
+}
+
+// report says whether a series is of the scrape itself and not of what the target
+// exposes. Those have room always, or nobody would see that a target is down that came
+// after the budget was used up: they are as many as Limits.Targets, five times.
+func (a *appender) report(name string, ls labels.Labels) bool {
+	switch name {
+	case upMetric, "scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling", "scrape_series_added":
+	default:
+		return false
+	}
+	if a.target == nil {
+		return false
+	}
+	n, same := 1, true // the name
+	a.target.LabelsRange(func(l labels.Label) {
+		n++
+		same = same && ls.Get(l.Name) == l.Value
+	})
+	return same && ls.Len() == n
 }
 
 // reserved: what the catalogue declares is ours alone; a target that exposes

@@ -290,7 +290,7 @@ func TestAJobHasItsFiveSeriesAndEndsStale(t *testing.T) {
 
 func TestTheSeriesBudgetAndReservedNames(t *testing.T) {
 	addr := serve(t, text("a{x=\"1\"} 1\na{x=\"2\"} 1\na{x=\"3\"} 1\nk8s_pod_cpu_core_used{pod=\"p\"} 99\n"))
-	s, g, stop := run(t, Options{Series: 7}, job("shop", addr, nil)) // five of them are up and scrape_*
+	s, g, stop := run(t, Options{Series: 2}, job("shop", addr, nil)) // up and scrape_* have room beside it
 	until(t, "two scrapes", func() bool { n, _ := g.count("up", "shop"); return n >= 2 })
 	stop()
 	if n, _ := g.count("k8s_pod_cpu_core_used", "shop"); n != 0 {
@@ -298,6 +298,73 @@ func TestTheSeriesBudgetAndReservedNames(t *testing.T) {
 	}
 	if testutil.ToFloat64(s.metrics.dropped.WithLabelValues(droppedReserved)) < 2 || testutil.ToFloat64(s.metrics.dropped.WithLabelValues(droppedBudget)) < 1 {
 		t.Error("what was dropped is not counted")
+	}
+}
+
+// 10,000 label values in one scrape: of a user's target one value more than the limit
+// fails the scrape, of one that we read ourselves (the raw tier) what is beyond the
+// budget is left out. Either is counted under its reason, costs no series beyond the
+// budget, and leaves the targets beside it as they are: what was there goes on, and
+// also of one that comes later it is seen whether it is up.
+func Test10000LabelValuesInOneScrape(t *testing.T) {
+	const values, budget = 10_000, 6_000
+	many := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "odd{id=\"%d\"} 1\n", i)
+		}
+		return b.String()
+	}
+	good, users, later := serve(t, text("requests_total 5\n")), serve(t, text(many(values+1))), serve(t, text("later_total 1\n"))
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := dead.Addr().String()
+	dead.Close()
+	jobs := &fixed{jobs: []Job{job("good", good, nil)}}
+	s, g, stop := run(t, Options{Sources: []Source{jobs}, Series: budget})
+	add := func(more ...Job) {
+		jobs.mu.Lock()
+		defer jobs.mu.Unlock()
+		jobs.jobs = append(jobs.jobs[:len(jobs.jobs):len(jobs.jobs)], more...)
+	}
+	until(t, "a good scrape", func() bool { n, _ := g.count("requests_total", "good"); return n >= 1 })
+	ours := job("ours", "", nil)
+	ours.Groups[0].Targets[0][model.AddressLabel] = "apiserver"
+	ours.Limits = &Limits{BodyBytes: 64 << 20, Samples: 300_000}
+	ours.Fetch = func(_ context.Context, _ string, into io.Writer) error {
+		_, err := io.WriteString(into, many(values))
+		return err
+	}
+	add(ours, job("users", users, nil))
+	until(t, "both were refused", func() bool {
+		return testutil.ToFloat64(s.metrics.failures.WithLabelValues("static", failedSamples)) >= 1 && testutil.ToFloat64(s.metrics.dropped.WithLabelValues(droppedBudget)) >= values-budget
+	})
+	add(job("later", later, nil), job("nobody", nobody, nil))
+	before, _ := g.count("requests_total", "good")
+	until(t, "the others go on, and those that came later are seen", func() bool {
+		n, _ := g.count("requests_total", "good")
+		up, _ := g.count("up", "later")
+		down, _ := g.count("up", "nobody")
+		return n >= before+3 && up > 0 && down > 0
+	})
+	cost, down := s.Cost(), testutil.ToFloat64(s.metrics.failures.WithLabelValues("static", failedConnect))
+	stop()
+	if n := cost.Series["static"]; n > budget+5*5 {
+		t.Errorf("%d series count, with a budget of %d", n, budget)
+	}
+	if n, _ := g.count("odd", "users"); n != 0 {
+		t.Errorf("%d samples of a scrape that failed", n)
+	}
+	if _, up := g.count("up", "later"); up != 1 {
+		t.Error("the target that came later is not said to be up")
+	}
+	if _, up := g.count("up", "nobody"); up != 0 || down == 0 {
+		t.Errorf("the target that is down: up is %v, counted %v times", up, down)
+	}
+	if _, up := g.count("up", "ours"); up != 1 {
+		t.Error("what fits of our own target is not read")
 	}
 }
 
