@@ -225,6 +225,19 @@ type LogRules struct {
 	LinesPerSecond int64    `json:"lines_per_second,omitempty" doc:"What one container may log; the rest is dropped and told in its log."`
 	BytesPerSecond int64    `json:"bytes_per_second,omitempty"`
 	RecordBytes    int      `json:"record_bytes,omitempty" doc:"Longer records are cut."`
+
+	Multiline []Multiline `json:"multiline,omitempty" doc:"How lines become records: the first rule that matches a container decides. A pod's annotation logs.crowsnest.dev/multiline-start wins; where none matches, stack traces and what is indented below a line are joined. At most 32."`
+}
+
+// Multiline is wire.Multiline as the API has it.
+type Multiline struct {
+	Namespaces  []string `json:"namespaces,omitempty" doc:"Patterns of namespaces; every part that is given must match, and what is left out matches all."`
+	Workloads   []string `json:"workloads,omitempty" doc:"Patterns of workloads, as deployment/cart or !*/noisy."`
+	Containers  []string `json:"containers,omitempty" doc:"Patterns of containers' names, as app or !istio-*."`
+	Selector    string   `json:"selector,omitempty" doc:"Selector of the pods' labels."`
+	Annotations string   `json:"annotations,omitempty" doc:"Selector of the pods' annotations that begin with logs.crowsnest.dev/."`
+	Start       string   `json:"start,omitempty" doc:"Regular expression (RE2, at most 512 bytes): a line that matches begins a record, any other continues one."`
+	Off         bool     `json:"off,omitempty" doc:"Instead of start: every line is a record."`
 }
 
 func toWire(in Settings) wire.Settings {
@@ -233,8 +246,14 @@ func toWire(in Settings) wire.Settings {
 		out.Families = append(out.Families, catalogue.Family(f))
 	}
 	if in.LogRules != nil {
-		r := wire.LogRules(*in.LogRules)
-		out.LogRules = &r
+		r := in.LogRules
+		out.LogRules = &wire.LogRules{
+			Namespaces: r.Namespaces, Workloads: r.Workloads, Services: r.Services, Selector: r.Selector, Annotations: r.Annotations,
+			Mask: r.Mask, LinesPerSecond: r.LinesPerSecond, BytesPerSecond: r.BytesPerSecond, RecordBytes: r.RecordBytes,
+		}
+		for _, m := range r.Multiline {
+			out.LogRules.Multiline = append(out.LogRules.Multiline, wire.Multiline(m))
+		}
 	}
 	if in.Raw != nil {
 		r := wire.Raw(*in.Raw)
@@ -249,8 +268,14 @@ func fromWire(in wire.Settings) Settings {
 		out.Families = append(out.Families, string(f))
 	}
 	if in.LogRules != nil {
-		r := LogRules(*in.LogRules)
-		out.LogRules = &r
+		r := in.LogRules
+		out.LogRules = &LogRules{
+			Namespaces: r.Namespaces, Workloads: r.Workloads, Services: r.Services, Selector: r.Selector, Annotations: r.Annotations,
+			Mask: r.Mask, LinesPerSecond: r.LinesPerSecond, BytesPerSecond: r.BytesPerSecond, RecordBytes: r.RecordBytes,
+		}
+		for _, m := range r.Multiline {
+			out.LogRules.Multiline = append(out.LogRules.Multiline, Multiline(m))
+		}
 	}
 	if in.Raw != nil {
 		r := Raw(*in.Raw)

@@ -151,6 +151,7 @@ type API struct {
 	metrics   *metrics
 	shaper    shaper
 	selects   selection
+	joins     joining
 	next      next // rules of the next Run
 	slots     chan struct{}
 	pace      *rate.Limiter // of the bytes of all answers
@@ -205,7 +206,11 @@ func NewAPI(o APIOptions) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pod log API: %w", err)
 	}
-	return &API{opts: o, now: o.Now, log: o.Logger, counts: newCounters(m), metrics: m, shaper: shaper, selects: selects,
+	joins, err := newJoining(o.Rules.Join)
+	if err != nil {
+		return nil, fmt.Errorf("pod log API: %w", err)
+	}
+	return &API{opts: o, now: o.Now, log: o.Logger, counts: newCounters(m), metrics: m, shaper: shaper, selects: selects, joins: joins,
 		slots: make(chan struct{}, o.MaxConnections), pace: rate.NewLimiter(rate.Limit(o.MaxBytesPerSecond), max(o.MaxBytesPerSecond, readBytes)), lines: make(chan apiChunk)}, nil
 }
 
@@ -236,7 +241,7 @@ func (a *API) Run(ctx context.Context, sink Sink) error {
 // live follows until ctx ends, or gives what makes a new beginning necessary.
 func (a *API) live(ctx context.Context, sink Sink) error {
 	if u := a.next.take(); u != nil {
-		a.opts.Rules, a.shaper, a.selects = u.Rules, u.shaper, u.selects
+		a.opts.Rules, a.shaper, a.selects, a.joins = u.Rules, u.shaper, u.selects, u.joins
 	}
 	a.started, a.finished, a.askAgain, a.askWait = a.now(), map[string]int{}, time.Time{}, 0
 	a.journal, a.stale = openMemory[apiPos](), make(chan error, 1)
@@ -877,7 +882,7 @@ func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLog
 
 	stream := streamOf(f.id, pod, "")
 	stream.Stream = streams[0]
-	joiner, err := newJoiner(f.a.opts.Rules.Join, f.id, pod)
+	joiner, err := f.a.joins.of(f.id, pod)
 	if err != nil {
 		f.a.log.Warn("pod's annotation on multi-line records", "namespace", f.id.Namespace, "pod", f.id.Pod, "container", f.id.Container, "err", err)
 	}

@@ -101,6 +101,7 @@ type Files struct {
 	pods    pods
 	shaper  shaper
 	selects selection
+	joins   joining
 	next    next // rules of the next Run
 
 	// What follows belongs to the goroutine of Run.
@@ -173,7 +174,11 @@ func NewFiles(o FilesOptions) (*Files, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log files: %w", err)
 	}
-	return &Files{opts: o, now: o.Now, log: o.Logger, grace: o.Grace, journal: j, counts: newCounters(m), metrics: m, pods: pods{state: o.State}, shaper: shaper, selects: selects,
+	joins, err := newJoining(o.Rules.Join)
+	if err != nil {
+		return nil, fmt.Errorf("log files: %w", err)
+	}
+	return &Files{opts: o, now: o.Now, log: o.Logger, grace: o.Grace, journal: j, counts: newCounters(m), metrics: m, pods: pods{state: o.State}, shaper: shaper, selects: selects, joins: joins,
 		containers: map[string]*container{}, touched: map[*file]bool{}, buf: make([]byte, readBytes)}, nil
 }
 
@@ -192,7 +197,7 @@ func (r *Files) Counts() map[Container]Count { return r.counts.all() }
 // files cannot be watched at all.
 func (r *Files) Run(ctx context.Context, sink Sink) error {
 	if u := r.next.take(); u != nil {
-		r.opts.Rules, r.shaper, r.selects = u.Rules, u.shaper, u.selects
+		r.opts.Rules, r.shaper, r.selects, r.joins = u.Rules, u.shaper, u.selects, u.joins
 	}
 	w, err := newWatch()
 	if err != nil {
@@ -611,9 +616,9 @@ func (r *Files) rejudge() {
 	}
 }
 
-// joinerOf says how a container's lines are joined, by its pod's annotation.
+// joinerOf says how a container's lines are joined, by its pod's annotation or a rule.
 func (r *Files) joinerOf(id Container, pod *object.Pod) joiner {
-	j, err := newJoiner(r.opts.Rules.Join, id, pod)
+	j, err := r.joins.of(id, pod)
 	if err != nil {
 		r.log.Warn("pod's annotation on multi-line records", "namespace", id.Namespace, "pod", id.Pod, "container", id.Container, "err", err)
 	}

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -13,9 +14,18 @@ import (
 // JoinOptions say how lines that belong together become one record.
 type JoinOptions struct {
 	Off   bool          // every line is a record
+	Rules []JoinRule    // the first that matches a container decides, not Off
 	Lines int           // of a record; default 1,000. What follows is a record of its own
 	Bytes int           // of a record; default and at most wire.MaxLogLineBytes
 	Hold  time.Duration // how long a record waits for a further line; default 500 ms
+}
+
+// JoinRule says how the lines of the containers that it selects become records.
+type JoinRule struct {
+	Select     SelectOptions // without Services: they come and go while a record is open
+	Containers []string      // patterns of names, as SelectOptions has them
+	Start      string        // regular expression: a line that matches begins a record, any other continues one
+	Off        bool          // instead of Start: every line is a record
 }
 
 func (o *JoinOptions) complete() error {
@@ -83,34 +93,73 @@ type joiner struct {
 	start *regexp.Regexp // a line that matches begins a record, any other continues one
 }
 
-// maxPattern bounds a pod's own pattern.
-const maxPattern = 512
+// joining is a JoinOptions that was understood.
+type joining struct {
+	off   bool
+	rules []joinRule
+}
 
-// newJoiner follows a pod's annotation for all of its containers or, with a dot
-// and a name behind it, for one. With one that cannot be used, the error says
-// why, and lines are joined as if there were none.
-func newJoiner(o JoinOptions, id Container, pod *object.Pod) (joiner, error) {
-	j := joiner{off: o.Off}
-	if pod == nil {
-		return j, nil
+type joinRule struct {
+	selects    selection
+	containers []string
+	ofPod      bool // asks for more than the names that a container's log has
+	joiner     joiner
+}
+
+func newJoining(o JoinOptions) (joining, error) {
+	j := joining{off: o.Off}
+	for i, r := range o.Rules {
+		start, err := startOf(r.Start)
+		if (r.Start != "") == r.Off {
+			err = errors.New("needs either a start or to be off")
+		}
+		selects, serr := newSelection(r.Select)
+		if err = errors.Join(err, serr, checkPatterns(r.Containers)); err != nil {
+			return joining{}, fmt.Errorf("rule %d on multi-line records: %w", i+1, err)
+		}
+		j.rules = append(j.rules, joinRule{selects, r.Containers, len(r.Select.Workloads) > 0 || r.Select.Labels != "" || r.Select.Annotations != "", joiner{off: r.Off, start: start}})
 	}
-	value, ok := pod.Annotations[object.AnnotationMultiline+"."+id.Container]
-	if !ok {
-		value = pod.Annotations[object.AnnotationMultiline]
+	return j, nil
+}
+
+// startOf understands the expression of a record's first line; nil for none.
+func startOf(pattern string) (*regexp.Regexp, error) {
+	if pattern == "" {
+		return nil, nil
 	}
-	switch {
-	case value == "":
-		return j, nil
-	case value == "off":
-		return joiner{off: true}, nil
-	case len(value) > maxPattern:
-		return j, fmt.Errorf("%s has %d bytes, at most %d are taken", object.AnnotationMultiline, len(value), maxPattern)
+	if len(pattern) > wire.MaxMultilineBytes {
+		return nil, fmt.Errorf("the pattern has %d bytes, at most %d are taken", len(pattern), wire.MaxMultilineBytes)
 	}
-	start, err := regexp.Compile(value)
-	if err != nil {
-		return j, fmt.Errorf("%s must be a regular expression or off: %w", object.AnnotationMultiline, err)
+	return regexp.Compile(pattern)
+}
+
+// of follows a pod's annotation for all of its containers or, with a dot and a name
+// behind it, for one; without any, the first rule that matches, and without that, how
+// lines are joined by default. With an annotation that cannot be used, the error says
+// why, and lines are joined as if there were none. A pod that is not known yet, nil, is
+// matched only by rules that do not ask for it.
+func (j joining) of(id Container, pod *object.Pod) (joiner, error) {
+	var err error
+	if pod != nil {
+		value, ok := pod.Annotations[object.AnnotationMultiline+"."+id.Container]
+		if !ok {
+			value = pod.Annotations[object.AnnotationMultiline]
+		}
+		var start *regexp.Regexp
+		if value == "off" {
+			return joiner{off: true}, nil
+		} else if start, err = startOf(value); err != nil {
+			err = fmt.Errorf("%s must be a regular expression or off: %w", object.AnnotationMultiline, err)
+		} else if start != nil {
+			return joiner{start: start}, nil
+		}
 	}
-	return joiner{start: start}, nil
+	for _, r := range j.rules {
+		if (pod != nil || !r.ofPod) && matches(r.containers, id.Container) && r.selects.takes(id, pod) {
+			return r.joiner, err
+		}
+	}
+	return joiner{off: j.off}, err
 }
 
 // begin is the state of a record that begins with line. rest says that more of

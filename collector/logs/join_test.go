@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -94,15 +95,108 @@ func TestJoinByAnnotation(t *testing.T) {
 		"of another":       {map[string]string{object.AnnotationMultiline + ".sidecar": "^# "}, 5, ""},
 		"off":              {map[string]string{object.AnnotationMultiline: "off"}, 6, ""},
 		"no expression":    {map[string]string{object.AnnotationMultiline: "("}, 5, "must be a regular expression"},
-		"too long":         {map[string]string{object.AnnotationMultiline: strings.Repeat("a", maxPattern+1)}, 5, "at most"},
+		"too long":         {map[string]string{object.AnnotationMultiline: strings.Repeat("a", wire.MaxMultilineBytes+1)}, 5, "at most"},
 	} {
-		j, err := newJoiner(JoinOptions{}, id, &object.Pod{Annotations: tc.annotations})
+		j, err := joining{}.of(id, &object.Pod{Annotations: tc.annotations})
 		if (err != nil) != (tc.wrong != "") || err != nil && !strings.Contains(err.Error(), tc.wrong) {
 			t.Errorf("%s: %v, want %q", name, err, tc.wrong)
 		}
 		if got := joined(j, lines); len(got) != tc.records {
 			t.Errorf("%s: %d records, want %d: %q", name, len(got), tc.records, got)
 		}
+	}
+}
+
+// A pod's annotation wins over a rule, the first rule that matches over the others, and any
+// rule over what is done without.
+func TestJoinByRules(t *testing.T) {
+	shop := func(r JoinRule) JoinRule {
+		r.Select.Namespaces = []string{"shop"}
+		return r
+	}
+	marked := JoinRule{Start: "^# "} // two records
+	pod := object.Pod{
+		Meta:        object.Meta{Namespace: "shop", Labels: map[string]string{"tier": "web"}},
+		Workload:    object.WorkloadRef{Type: "deployment", Name: "cart"},
+		Annotations: map[string]string{object.AnnotationLogs + "team": "a"},
+	}
+	off, broken := pod, pod
+	off.Annotations = map[string]string{object.AnnotationMultiline: "off"}
+	broken.Annotations = map[string]string{object.AnnotationMultiline: "("}
+	lines := []string{"# one", "a", "{}", "", "# two", "  b"}
+	for name, tc := range map[string]struct {
+		off     bool
+		rules   []JoinRule
+		pod     *object.Pod
+		records int
+	}{
+		"none":                       {false, nil, &pod, 5},
+		"none, joining off":          {true, nil, &pod, 6},
+		"for all":                    {false, []JoinRule{marked}, &pod, 2},
+		"over joining off":           {true, []JoinRule{marked}, &pod, 2},
+		"the first decides":          {false, []JoinRule{shop(JoinRule{Off: true}), marked}, &pod, 6},
+		"the first that matches":     {false, []JoinRule{{Off: true, Select: SelectOptions{Namespaces: []string{"!shop"}}}, shop(marked)}, &pod, 2},
+		"the container":              {false, []JoinRule{{Start: "^# ", Containers: []string{"a*"}}}, &pod, 2},
+		"another container":          {false, []JoinRule{{Start: "^# ", Containers: []string{"!app"}}}, &pod, 5},
+		"the workload":               {false, []JoinRule{{Start: "^# ", Select: SelectOptions{Workloads: []string{"deployment/cart"}}}}, &pod, 2},
+		"another workload":           {false, []JoinRule{{Start: "^# ", Select: SelectOptions{Workloads: []string{"!*/cart"}}}}, &pod, 5},
+		"the labels":                 {false, []JoinRule{{Start: "^# ", Select: SelectOptions{Labels: "tier=web"}}}, &pod, 2},
+		"other labels":               {false, []JoinRule{{Start: "^# ", Select: SelectOptions{Labels: "tier=db"}}}, &pod, 5},
+		"the annotations":            {false, []JoinRule{{Start: "^# ", Select: SelectOptions{Annotations: "logs.crowsnest.dev/team=a"}}}, &pod, 2},
+		"the pod's own wins":         {false, []JoinRule{marked}, &off, 6},
+		"not one that is broken":     {false, []JoinRule{marked}, &broken, 2},
+		"unknown pod, by its names":  {false, []JoinRule{shop(marked)}, nil, 2},
+		"unknown pod, by its labels": {false, []JoinRule{{Start: "^# ", Select: SelectOptions{Labels: "!tier"}}}, nil, 5},
+	} {
+		ways, err := newJoining(JoinOptions{Off: tc.off, Rules: tc.rules})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		j, err := ways.of(Container{Namespace: "shop", Container: "app"}, tc.pod)
+		if (err != nil) != (tc.pod == &broken) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := joined(j, lines); len(got) != tc.records {
+			t.Errorf("%s: %d records, want %d: %q", name, len(got), tc.records, got)
+		}
+	}
+	for want, r := range map[string]JoinRule{"either": {}, "off": {Start: "a", Off: true}, "missing closing": {Start: "("}, "at most": {Start: strings.Repeat("a", wire.MaxMultilineBytes+1)}, "no pattern": {Off: true, Containers: []string{"["}}} {
+		if _, err := newJoining(JoinOptions{Rules: []JoinRule{marked, r}}); err == nil || !strings.Contains(err.Error(), "rule 2") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want the rule and %q", r, err, want)
+		}
+	}
+}
+
+// What the server says is gone by from the next Run on; what it says wrongly changes nothing.
+func TestFilesJoinByRules(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	f, err := NewFiles(tr.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := tr.options().Rules
+	rules.Join.Rules = []JoinRule{{Select: SelectOptions{Workloads: []string{"deployment/cart"}}, Start: "^# "}}
+	if err := f.SetRules(rules); err != nil {
+		t.Fatal(err)
+	}
+	rules.Join.Rules = []JoinRule{{Start: "("}}
+	if err := f.SetRules(rules); err == nil {
+		t.Error("a pattern that is no expression is taken")
+	}
+	for i, line := range []string{"# one", "a", "", "# two", "b"} {
+		tr.raw("0.log", cri(i, "stdout", "F", line))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx, s) }()
+	got := s.await(key, 2)
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"# one\na", "# two\nb"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

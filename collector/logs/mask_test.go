@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 const jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
@@ -74,7 +76,7 @@ func TestMask(t *testing.T) {
 }
 
 func TestMaskPatternsAreChecked(t *testing.T) {
-	for _, p := range []string{"(", "", "a*", strings.Repeat("a", maxPattern+1)} {
+	for _, p := range []string{"(", "", "a*", strings.Repeat("a", wire.MaxMaskBytes+1)} {
 		if _, err := newMasker(MaskOptions{Patterns: []string{p}}, func(string) {}); err == nil {
 			t.Errorf("%.20q is taken", p)
 		}

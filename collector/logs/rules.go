@@ -88,6 +88,7 @@ type understood struct {
 	Rules
 	shaper  shaper
 	selects selection
+	joins   joining
 }
 
 func (n *next) set(r Rules, s Services, m *metrics) error {
@@ -102,9 +103,13 @@ func (n *next) set(r Rules, s Services, m *metrics) error {
 	if err != nil {
 		return err
 	}
+	joins, err := newJoining(r.Join)
+	if err != nil {
+		return err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.rules = &understood{r, shaper, selects}
+	n.rules = &understood{r, shaper, selects, joins}
 	return nil
 }
 
@@ -125,12 +130,7 @@ type selection struct {
 
 func newSelection(o SelectOptions) (selection, error) {
 	s := selection{namespaces: o.Namespaces, workloads: o.Workloads, labels: labels.Everything(), annotations: labels.Everything()}
-	var errs []error
-	for _, p := range slices.Concat(o.Namespaces, o.Workloads, o.Services) {
-		if _, err := path.Match(strings.TrimPrefix(p, "!"), ""); err != nil || strings.TrimPrefix(p, "!") == "" {
-			errs = append(errs, fmt.Errorf("log selection: %q is no pattern", p))
-		}
-	}
+	errs := []error{checkPatterns(slices.Concat(o.Namespaces, o.Workloads, o.Services))}
 	for _, p := range o.Workloads {
 		if !strings.Contains(p, "/") {
 			errs = append(errs, fmt.Errorf("log selection: workload %q must be type/name, as deployment/cart or */cart", p))
@@ -160,6 +160,16 @@ func newSelection(o SelectOptions) (selection, error) {
 		*c.to = sel
 	}
 	return s, errors.Join(errs...)
+}
+
+func checkPatterns(patterns []string) error {
+	var errs []error
+	for _, p := range patterns {
+		if _, err := path.Match(strings.TrimPrefix(p, "!"), ""); err != nil || strings.TrimPrefix(p, "!") == "" {
+			errs = append(errs, fmt.Errorf("log selection: %q is no pattern", p))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // takes says whether a container's lines are collected; pod is nil when it is not

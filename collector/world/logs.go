@@ -142,6 +142,11 @@ func (l containerLogs) SetRules(s *wire.LogRules) (overridden map[string]string,
 		list("services", &rules.Select.Services, s.Services)
 		selector("selector", &rules.Select.Labels, s.Selector)
 		selector("annotations", &rules.Select.Annotations, s.Annotations)
+		if rules.Join.Off && len(s.Multiline) > 0 {
+			overridden["log_rules.multiline"] = "off"
+		} else {
+			rules.Join.Rules = joinRules(s.Multiline)
+		}
 		rules.Mask.Patterns = append(slices.Clone(rules.Mask.Patterns), s.Mask...)
 		if rules.Mask.Off && len(s.Mask) > 0 {
 			overridden["log_rules.mask"] = "off"
@@ -151,4 +156,15 @@ func (l containerLogs) SetRules(s *wire.LogRules) (overridden map[string]string,
 		rules.Limit.LineBytes = int(number("record_bytes", int64(rules.Limit.LineBytes), int64(s.RecordBytes)))
 	}
 	return overridden, l.follower.SetRules(rules)
+}
+
+func joinRules(of []wire.Multiline) []logs.JoinRule {
+	var out []logs.JoinRule
+	for _, m := range of {
+		out = append(out, logs.JoinRule{
+			Select:     logs.SelectOptions{Namespaces: m.Namespaces, Workloads: m.Workloads, Labels: m.Selector, Annotations: m.Annotations},
+			Containers: m.Containers, Start: m.Start, Off: m.Off,
+		})
+	}
+	return out
 }

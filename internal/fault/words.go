@@ -210,6 +210,7 @@ const (
 	LogWorkload    Code = "log_workload"
 	LogMask        Code = "log_mask"
 	LogMaskEmpty   Code = "log_mask_empty"
+	LogMultiline   Code = "log_multiline"
 	ClusterID      Code = "cluster_id"
 	ClusterOfToken Code = "cluster_of_token"
 
@@ -447,6 +448,7 @@ var sentences = map[Code]string{
 	LogWorkload:    "must be type/name, as deployment/cart or !*/noisy",
 	LogMask:        "is no regular expression: {why}",
 	LogMaskEmpty:   "must not match an empty text",
+	LogMultiline:   "needs either start, a regular expression, or off",
 	ClusterID:      "must have 1 to 63 characters of a-z, 0-9 and -, beginning and ending with a letter or digit",
 	ClusterOfToken: "is for ingest tokens only",
 

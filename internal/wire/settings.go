@@ -38,6 +38,20 @@ type LogRules struct {
 	LinesPerSecond int64    `json:"lines_per_second,omitempty"` // of one container
 	BytesPerSecond int64    `json:"bytes_per_second,omitempty"`
 	RecordBytes    int      `json:"record_bytes,omitempty"` // longer records are cut
+
+	Multiline []Multiline `json:"multiline,omitempty"` // the first that matches a container decides
+}
+
+// Multiline says how the lines of some containers become records; a pod's own
+// annotation wins. Every part of the selection that is given must match.
+type Multiline struct {
+	Namespaces  []string `json:"namespaces,omitempty"`
+	Workloads   []string `json:"workloads,omitempty"`
+	Containers  []string `json:"containers,omitempty"`  // patterns of names, as app or !istio-*
+	Selector    string   `json:"selector,omitempty"`    // of the pods' labels
+	Annotations string   `json:"annotations,omitempty"` // selector, as LogRules has it
+	Start       string   `json:"start,omitempty"`       // regular expression: a line that matches begins a record, any other continues one
+	Off         bool     `json:"off,omitempty"`         // every line is a record
 }
 
 // Bounds of settings.
@@ -50,6 +64,8 @@ const (
 	maxPatternBytes    = 1000
 	MaxMasks           = 32 // each costs with every line
 	MaxMaskBytes       = 512
+	MaxMultiline       = 32  // each is tried once with every container
+	MaxMultilineBytes  = 512 // of a start
 )
 
 // Validate says all that is wrong, as fault.Fields.
@@ -78,54 +94,84 @@ func (s Settings) Validate() error {
 	return fs.Err()
 }
 
+// checked says of a list which of its patterns are wrong, and why.
+func checked(fs *fault.Fields, at string, patterns []string, most, bytes int, check func(string) (wrong fault.Reason, ok bool)) {
+	if len(patterns) > most {
+		fs.Say(at, fault.Say(fault.EntriesAtMost, most), len(patterns))
+		return
+	}
+	for i, p := range patterns {
+		wrong, ok := check(p)
+		if p == "" || len(p) > bytes {
+			wrong, ok = fault.Say(fault.BytesBetween, 1, bytes), false
+		}
+		if !ok {
+			fs.Say(fmt.Sprintf("%s[%d]", at, i), wrong, p)
+		}
+	}
+}
+
+func logPattern(p string) (fault.Reason, bool) {
+	_, err := path.Match(strings.TrimPrefix(p, "!"), "")
+	return fault.Say(fault.LogPattern), err == nil
+}
+
+func logWorkload(p string) (fault.Reason, bool) {
+	if !strings.Contains(p, "/") {
+		return fault.Say(fault.LogWorkload), false
+	}
+	return logPattern(p)
+}
+
+func checkSelector(fs *fault.Fields, at, s string) {
+	if len(s) > maxPatternBytes {
+		fs.Say(at, fault.Say(fault.BytesAtMost, maxPatternBytes), len(s))
+	} else if _, err := labels.Parse(s); err != nil {
+		fs.Say(at, fault.Say(fault.Selector, err.Error()), s)
+	}
+}
+
 func (r *LogRules) validate(fs *fault.Fields) {
-	list := func(at string, patterns []string, most, bytes int, check func(string) (wrong fault.Reason, ok bool)) {
-		if len(patterns) > most {
-			fs.Say(at, fault.Say(fault.EntriesAtMost, most), len(patterns))
-			return
-		}
-		for i, p := range patterns {
-			wrong, ok := check(p)
-			if p == "" || len(p) > bytes {
-				wrong, ok = fault.Say(fault.BytesBetween, 1, bytes), false
-			}
-			if !ok {
-				fs.Say(fmt.Sprintf("%s[%d]", at, i), wrong, p)
-			}
-		}
-	}
-	pattern := func(p string) (fault.Reason, bool) {
-		_, err := path.Match(strings.TrimPrefix(p, "!"), "")
-		return fault.Say(fault.LogPattern), err == nil
-	}
-	list("log_rules.namespaces", r.Namespaces, maxPatterns, maxPatternBytes, pattern)
-	list("log_rules.workloads", r.Workloads, maxPatterns, maxPatternBytes, func(p string) (fault.Reason, bool) {
-		if !strings.Contains(p, "/") {
-			return fault.Say(fault.LogWorkload), false
-		}
-		return pattern(p)
-	})
-	list("log_rules.services", r.Services, maxPatterns, maxPatternBytes, func(p string) (fault.Reason, bool) {
-		wrong, ok := pattern(p)
+	checked(fs, "log_rules.namespaces", r.Namespaces, maxPatterns, maxPatternBytes, logPattern)
+	checked(fs, "log_rules.workloads", r.Workloads, maxPatterns, maxPatternBytes, logWorkload)
+	checked(fs, "log_rules.services", r.Services, maxPatterns, maxPatternBytes, func(p string) (fault.Reason, bool) {
+		wrong, ok := logPattern(p)
 		return wrong, ok && strings.Count(p, "/") <= 1
 	})
-	list("log_rules.mask", r.Mask, MaxMasks, MaxMaskBytes, func(p string) (fault.Reason, bool) {
+	checked(fs, "log_rules.mask", r.Mask, MaxMasks, MaxMaskBytes, func(p string) (fault.Reason, bool) {
 		re, err := regexp.Compile(p)
 		if err != nil {
 			return fault.Say(fault.LogMask, err.Error()), false
 		}
 		return fault.Say(fault.LogMaskEmpty), !re.MatchString("")
 	})
-	for at, s := range map[string]string{"log_rules.selector": r.Selector, "log_rules.annotations": r.Annotations} {
-		if len(s) > maxPatternBytes {
-			fs.Say(at, fault.Say(fault.BytesAtMost, maxPatternBytes), len(s))
-		} else if _, err := labels.Parse(s); err != nil {
-			fs.Say(at, fault.Say(fault.Selector, err.Error()), s)
-		}
-	}
+	checkSelector(fs, "log_rules.selector", r.Selector)
+	checkSelector(fs, "log_rules.annotations", r.Annotations)
 	for at, n := range map[string]int64{"log_rules.lines_per_second": r.LinesPerSecond, "log_rules.bytes_per_second": r.BytesPerSecond, "log_rules.record_bytes": int64(r.RecordBytes)} {
 		if n < 0 || n > 1<<40 {
 			fs.Say(at, fault.Say(fault.NotNegativeNorOver, "2^40"), n)
 		}
+	}
+	if n := len(r.Multiline); n > MaxMultiline {
+		fs.Say("log_rules.multiline", fault.Say(fault.EntriesAtMost, MaxMultiline), n)
+		return
+	}
+	for i, m := range r.Multiline {
+		m.validate(fs, fmt.Sprintf("log_rules.multiline[%d]", i))
+	}
+}
+
+func (m Multiline) validate(fs *fault.Fields, at string) {
+	checked(fs, at+".namespaces", m.Namespaces, maxPatterns, maxPatternBytes, logPattern)
+	checked(fs, at+".workloads", m.Workloads, maxPatterns, maxPatternBytes, logWorkload)
+	checked(fs, at+".containers", m.Containers, maxPatterns, maxPatternBytes, logPattern)
+	checkSelector(fs, at+".selector", m.Selector)
+	checkSelector(fs, at+".annotations", m.Annotations)
+	if (m.Start != "") == m.Off {
+		fs.Say(at, fault.Say(fault.LogMultiline), m.Start)
+	} else if len(m.Start) > MaxMultilineBytes {
+		fs.Say(at+".start", fault.Say(fault.BytesAtMost, MaxMultilineBytes), len(m.Start))
+	} else if _, err := regexp.Compile(m.Start); err != nil {
+		fs.Say(at+".start", fault.Say(fault.LogMask, err.Error()), m.Start)
 	}
 }

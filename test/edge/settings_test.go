@@ -38,13 +38,16 @@ func TestSettingsReachCollectorsAndLast(t *testing.T) {
 		for i := range patterns {
 			patterns[i] = fmt.Sprintf("!%d%s", i, strings.Repeat("x", 900))
 		}
-		change := map[string]any{"settings": map[string]any{"interval_seconds": 10, "families": []string{"core"}, "queue_age_seconds": 3600, "queue_bytes": 32 << 20, "log_rules": map[string]any{"namespaces": patterns}}}
+		change := map[string]any{"settings": map[string]any{"interval_seconds": 10, "families": []string{"core"}, "queue_age_seconds": 3600, "queue_bytes": 32 << 20, "log_rules": map[string]any{"namespaces": patterns, "multiline": []map[string]any{{"workloads": []string{"deployment/cart"}, "start": "^# "}, {"off": true}}}}}
 		if status := s.ask("PUT", path, change, &got); status != http.StatusOK || got.Version != 1 {
 			t.Fatalf("change: %d %+v", status, got)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		s.ask("GET", path, nil, &got)
+		if r := got.Settings.LogRules; r == nil || len(r.Namespaces) != 100 || len(r.Multiline) != 2 || r.Multiline[0].Start != "^# " || r.Multiline[0].Workloads[0] != "deployment/cart" || !r.Multiline[1].Off {
+			t.Errorf("the log rules are %+v", r)
+		}
 		for _, c := range got.Collectors {
 			e := c.Effective
 			if c.AppliedVersion != 1 || c.Error != "" || e == nil || len(e.Families) != 1 || e.QueueAgeSeconds != 3600 || e.QueueBytes != 32<<20 {
@@ -68,8 +71,8 @@ func TestSettingsReachCollectorsAndLast(t *testing.T) {
 		var problem struct {
 			Errors []struct{ Location, Message string }
 		}
-		wrong := map[string]any{"settings": map[string]any{"interval_seconds": 7, "log_rules": map[string]any{"mask": []string{"("}}}}
-		if status := s.ask("PUT", path, wrong, &problem); status != http.StatusUnprocessableEntity || len(problem.Errors) != 2 || !strings.Contains(problem.Errors[1].Location+problem.Errors[0].Location, "log_rules.mask[0]") {
+		wrong := map[string]any{"settings": map[string]any{"interval_seconds": 7, "log_rules": map[string]any{"mask": []string{"("}, "multiline": []map[string]any{{"start": "[a"}}}}}
+		if status := s.ask("PUT", path, wrong, &problem); status != http.StatusUnprocessableEntity || len(problem.Errors) != 3 || !strings.Contains(fmt.Sprint(problem.Errors), "log_rules.mask[0]") || !strings.Contains(fmt.Sprint(problem.Errors), "log_rules.multiline[0].start") {
 			t.Errorf("wrong settings: %d %+v", status, problem)
 		}
 		change["version"] = 0

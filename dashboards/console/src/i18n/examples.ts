@@ -4,6 +4,7 @@ export const examples = {
   contentType: "application/json",
   selector: "tier in (web,api)",
   logRules: { namespaces: "shop\n!kube-system", workloads: "deployment/cart\n!*/noisy", services: "shop/*", selector: "tier in (web,api)", annotations: "logs.crowsnest.dev/team=shop", mask: "card=\\d{4}" },
+  multiline: { namespaces: "shop, !kube-*", workloads: "deployment/cart", containers: "app, !istio-*", selector: "tier in (web,api)", annotations: "logs.crowsnest.dev/team=shop", start: "^\\d{4}-\\d{2}-\\d{2} " },
   dimensions: "mountpoint=/var",
   matcher: 'namespace="shop"',
   logsql: 'level:error and "payment provider"',

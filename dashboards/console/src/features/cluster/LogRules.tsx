@@ -1,4 +1,5 @@
-import { Button, Checkbox, Textarea, TextInput } from "@mantine/core";
+import { ActionIcon, Button, Checkbox, Textarea, TextInput } from "@mantine/core";
+import { IconArrowUp, IconPlus, IconTrash } from "@tabler/icons-react";
 import { Link } from "@tanstack/react-router";
 import { type SyntheticEvent, useState } from "react";
 import { RequestError } from "@/api/problem";
@@ -9,7 +10,7 @@ import { Card, Section } from "@/ui/Bits";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { StateLabel } from "@/ui/state";
 import classes from "./cluster.module.css";
-import { entries, formOf, isLimit, limits, type LogForm, placed, type RuleField, selectors, settingsOf } from "./rules";
+import { entries, formOf, isLimit, limits, type LogForm, multilineAt, multilineBlank, type MultilineField, type MultilineForm, multilineLists, multilineMost, placed, type RuleField, selectors, settingsOf } from "./rules";
 import { useChangeSettings, useSettings } from "./queries";
 
 type ClusterSettings = components["schemas"]["ClusterSettings"];
@@ -71,6 +72,11 @@ function Form({ cluster, start, present, onStart }: FormProps) {
   const set = (change: Partial<LogForm>) => {
     setForm({ ...form, ...change });
   };
+  // What was said of a rule by its place is said of another once they move.
+  const setRules = (multiline: readonly MultilineForm[]) => {
+    save.reset();
+    set({ multiline });
+  };
   const shared = (name: RuleField) => ({
     label: m.fields[name].label,
     description: m.fields[name].text,
@@ -109,13 +115,32 @@ function Form({ cluster, start, present, onStart }: FormProps) {
               .slice(0, 32)
               .map((p, i) => (
                 <li key={i}>
-                  <Link to="/logs" search={{ q: `cluster:=${JSON.stringify(cluster)} ~${JSON.stringify(p)}` }} target="_blank">
-                    {m.try(p)}
-                  </Link>
+                  <Try cluster={cluster} pattern={p} />
                 </li>
               ))}
           </ul>
         ) : null}
+      </fieldset>
+      <fieldset disabled={!form.follow}>
+        <legend>{m.multiline.title}</legend>
+        <p className={classes.quiet}>{m.multiline.text}</p>
+        {form.multiline.map((rule, i) => (
+          <MultilineRule
+            key={i}
+            cluster={cluster}
+            rule={rule}
+            index={i}
+            at={at}
+            onChange={(change) => set({ multiline: form.multiline.with(i, { ...rule, ...change }) })}
+            onRemove={() => setRules(form.multiline.filter((_, other) => other !== i))}
+            onEarlier={() => setRules(form.multiline.with(i - 1, rule).with(i, form.multiline[i - 1] ?? rule))}
+          />
+        ))}
+        <div>
+          <Button size="compact-sm" variant="default" leftSection={<IconPlus size={14} />} disabled={form.multiline.length >= multilineMost} onClick={() => setRules([...form.multiline, multilineBlank])}>
+            {m.multiline.add}
+          </Button>
+        </div>
       </fieldset>
       <fieldset disabled={!form.follow}>
         <legend>{m.limits}</legend>
@@ -145,5 +170,70 @@ function Form({ cluster, start, present, onStart }: FormProps) {
         <span className={classes.quiet}>{m.saveText}</span>
       </div>
     </form>
+  );
+}
+
+/** Opens the lines in which a pattern matches. */
+function Try({ cluster, pattern }: { cluster: string; pattern: string }) {
+  return (
+    <Link to="/logs" search={{ q: `cluster:=${JSON.stringify(cluster)} ~${JSON.stringify(pattern)}` }} target="_blank">
+      {m.try(pattern)}
+    </Link>
+  );
+}
+
+interface MultilineProps {
+  readonly cluster: string;
+  readonly rule: MultilineForm;
+  readonly index: number;
+  readonly at: Readonly<Record<string, string>>;
+  readonly onChange: (change: Partial<MultilineForm>) => void;
+  readonly onRemove: () => void;
+  readonly onEarlier: () => void;
+}
+
+/** How the lines of the containers that a rule selects become records. */
+function MultilineRule({ cluster, rule, index, at, onChange, onRemove, onEarlier }: MultilineProps) {
+  const text = (name: MultilineField) => (
+    <TextInput
+      label={m.multiline.fields[name]}
+      value={rule[name]}
+      error={at[multilineAt(index, name)]}
+      placeholder={examples.multiline[name]}
+      spellCheck={false}
+      autoComplete="off"
+      onChange={(e) => onChange({ [name]: e.currentTarget.value })}
+      classNames={{ input: classes.code, error: classes.wrong }}
+    />
+  );
+  return (
+    <div role="group" aria-label={m.multiline.rule(index + 1)} className={classes.rule}>
+      <div className={classes.ruleHead}>
+        <b>{m.multiline.rule(index + 1)}</b>
+        {index > 0 ? (
+          <ActionIcon variant="default" aria-label={m.multiline.earlier(index + 1)} title={m.multiline.earlier(index + 1)} onClick={onEarlier}>
+            <IconArrowUp size={14} />
+          </ActionIcon>
+        ) : null}
+        <ActionIcon variant="default" aria-label={m.multiline.remove(index + 1)} title={m.multiline.remove(index + 1)} onClick={onRemove}>
+          <IconTrash size={14} />
+        </ActionIcon>
+      </div>
+      <div className={classes.ruleFields}>
+        {multilineLists.map((name) => (
+          <div key={name}>{text(name)}</div>
+        ))}
+        {selectors.map((name) => (
+          <div key={name}>{text(name)}</div>
+        ))}
+      </div>
+      <Checkbox label={m.multiline.off} checked={rule.off} onChange={(e) => onChange({ off: e.currentTarget.checked })} />
+      {rule.off ? null : text("start")}
+      {rule.off || rule.start === "" ? null : (
+        <div className={classes.tries}>
+          <Try cluster={cluster} pattern={rule.start} />
+        </div>
+      )}
+    </div>
   );
 }

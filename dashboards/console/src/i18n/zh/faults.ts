@@ -179,6 +179,7 @@ const sentences: Record<string, string> = {
   log_workload: "必须是 类型/名称，如 deployment/cart 或 !*/noisy",
   log_mask: "不是正则表达式：{why}",
   log_mask_empty: "不能匹配空文本",
+  log_multiline: "需要填写起始表达式，或设为每行一条记录，二者择一",
   cluster_id: "必须是 1 到 63 个 a-z、0-9 或 -，以字母或数字开头和结尾",
   cluster_of_token: "仅用于接入令牌",
   // Lists, backtests
