@@ -33,7 +33,7 @@ done
 # The first object of a kind whose name fits, by the API.
 first() { curl -sf "$full/apis/crowsnest.dev/v1/clusters/simulated/$1" | node -e 'const { items } = JSON.parse(require("node:fs").readFileSync(0)); console.log(items.find((o) => new RegExp(process.argv[1]).test(o.name))?.name ?? "")' "$2"; }
 for ((i = 0; i < 60; i++)); do
-  pod=$(first "pods?namespace=shop" '^cart-[a-z0-9]+-[a-z0-9]+$' || true)
+  pod=$(first "pods?namespace=shop" '^cart-[a-z0-9]+-[a-z0-9]+$' 2>/dev/null || true) # nothing is said before the cluster is known
   if [[ -n $pod ]]; then break; fi
   sleep 1
 done
