@@ -115,7 +115,7 @@ func (m *Metrics) sumBehind(ctx context.Context, e parser.Expr, at time.Time, kn
 func since(at time.Time) int64 { return at.Add(-lookback).UnixMilli() + 1 }
 
 func (m *Metrics) sum(ctx context.Context, q storage.Querier, b behind, at time.Time, known memberships) (promql.Vector, error) {
-	asked := (&parser.AggregateExpr{Op: parser.SUM, Expr: b.members, Grouping: append(slices.Clone(b.by), b.on...)}).String()
+	asked := b.asked()
 	who := known[asked]
 	if who == nil {
 		var err error
@@ -212,6 +212,206 @@ func readMembers(ctx context.Context, q storage.Querier, b behind, at time.Time)
 		}
 	})
 	return who, err
+}
+
+// times are those of a range, at equal distances.
+type times struct {
+	from, step int64 // Unix milliseconds
+	n          int
+}
+
+func (t times) at(i int) int64 { return t.from + int64(i)*t.step }
+
+// overtime are members over a range.
+type overtime struct {
+	keys   map[string]int // of what counts
+	groups []labels.Labels
+	all    []membership
+}
+
+// membership says how often something counts in a group, at each time.
+type membership struct {
+	key, group int
+	times      []float64
+}
+
+// maxValues bounds what is held of each side of a join over a range; of more, PromQL
+// would hold more, too.
+const maxValues = 4 << 20
+
+// absent stands where a series has no value, as which no value can be.
+var absent = math.Float64frombits(value.StaleNaN)
+
+// sumBehindOver is sumBehind at each time of a range; false leaves it to PromQL.
+func (m *Metrics) sumBehindOver(ctx context.Context, e parser.Expr, over times, known map[string]*overtime) (_ promql.Matrix, ok bool, err error) {
+	if m.elsewhere {
+		return nil, false, nil
+	}
+	b, ok := behindOf(e)
+	if !ok {
+		return nil, false, nil
+	}
+	of, plain := b.of.(*parser.VectorSelector)
+	if !plain || !ofNow(of) {
+		return nil, false, nil
+	}
+	q, err := m.opts.Store.Querier(since(time.UnixMilli(over.from)), over.at(over.n-1))
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { err = errors.Join(err, q.Close()) }()
+	asked := b.asked()
+	who := known[asked]
+	if who == nil {
+		if who, err = readOver(ctx, q, b, over); err == nil {
+			known[asked] = who
+		}
+	}
+	var matrix promql.Matrix
+	if err == nil && len(who.keys) > 0 {
+		matrix, err = who.total(ctx, q, b, of, over)
+	}
+	if errors.Is(err, errHistogramInJoin) {
+		return nil, false, nil
+	}
+	return matrix, err == nil, err
+}
+
+// asked names the members that an expression needs.
+func (b behind) asked() string {
+	return (&parser.AggregateExpr{Op: parser.SUM, Expr: b.members, Grouping: append(slices.Clone(b.by), b.on...)}).String()
+}
+
+func readOver(ctx context.Context, q storage.Querier, b behind, over times) (*overtime, error) {
+	who := &overtime{keys: map[string]int{}}
+	groups := map[string]int{}
+	var buf []byte
+	index := func(ls labels.Labels, names []string, known map[string]int) (i int, is bool) {
+		buf = keyOf(buf[:0], ls, names)
+		if i, is = known[string(buf)]; !is {
+			i = len(known)
+			known[string(buf)] = i
+		}
+		return i, is
+	}
+	err := eachOver(ctx, q, b.members.LabelMatchers, over, func(ls labels.Labels) func([]float64) error {
+		return func(values []float64) error {
+			if (len(who.all)+1)*over.n > maxValues {
+				return promql.ErrTooManySamples("sum up what is behind something")
+			}
+			group, known := index(ls, b.by, groups)
+			if !known {
+				who.groups = append(who.groups, labels.NewBuilder(ls).Keep(b.by...).Labels())
+			}
+			key, _ := index(ls, b.on, who.keys)
+			who.all = append(who.all, membership{key, group, slices.Clone(values)})
+			return nil
+		}
+	})
+	return who, err
+}
+
+// total reads the values of what counts, and sums them up by group.
+func (who *overtime) total(ctx context.Context, q storage.Querier, b behind, of *parser.VectorSelector, over times) (promql.Matrix, error) {
+	if len(who.keys)*over.n > maxValues {
+		return nil, promql.ErrTooManySamples("sum up what is behind something")
+	}
+	greatest := make([]float64, len(who.keys)*over.n)
+	for i := range greatest {
+		greatest[i] = absent
+	}
+	var key []byte
+	err := eachOver(ctx, q, of.LabelMatchers, over, func(ls labels.Labels) func([]float64) error {
+		key = keyOf(key[:0], ls, b.on)
+		i, found := who.keys[string(key)]
+		if !found {
+			return nil
+		}
+		return func(values []float64) error {
+			have := greatest[i*over.n:][:over.n]
+			for n, v := range values {
+				if !value.IsStaleNaN(v) && (math.IsNaN(have[n]) || have[n] < v) {
+					have[n] = v
+				}
+			}
+			return nil
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	sums, rest, some := make([]float64, len(who.groups)*over.n), make([]float64, len(who.groups)*over.n), make([]bool, len(who.groups)*over.n)
+	for _, one := range who.all {
+		values, at := greatest[one.key*over.n:][:over.n], one.group*over.n
+		for n, times := range one.times {
+			if value.IsStaleNaN(times) || value.IsStaleNaN(values[n]) {
+				continue
+			}
+			sums[at+n], rest[at+n] = kahansum.Inc(times*values[n], sums[at+n], rest[at+n])
+			some[at+n] = true
+		}
+	}
+	matrix := make(promql.Matrix, 0, len(who.groups))
+	for g, ls := range who.groups {
+		series := promql.Series{Metric: ls}
+		for n := range over.n {
+			if i := g*over.n + n; some[i] {
+				series.Floats = append(series.Floats, promql.FPoint{T: over.at(n), F: sums[i] + rest[i]})
+			}
+		}
+		if len(series.Floats) > 0 {
+			matrix = append(matrix, series)
+		}
+	}
+	return matrix, nil
+}
+
+// eachOver gives the values of each series that has some, at the times of a range:
+// absent where there is none. They are the visitor's until it returns. Of series for
+// which visit returns nil no sample is read.
+func eachOver(ctx context.Context, q storage.Querier, matchers []*labels.Matcher, over times, visit func(labels.Labels) func([]float64) error) error {
+	from, to := since(time.UnixMilli(over.from)), over.at(over.n-1)
+	set := q.Select(ctx, false, &storage.SelectHints{Start: from, End: to}, matchers...)
+	values := make([]float64, over.n)
+	var it chunkenc.Iterator
+	for n := 0; set.Next(); n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s := set.At()
+		take := visit(s.Labels())
+		if take == nil {
+			continue
+		}
+		it = s.Iterator(it)
+		last, v, next, some := int64(math.MinInt64), absent, 0, false
+		until := func(t int64) { // the times before t have the value that was last
+			for ; next < over.n && over.at(next) < t; next++ {
+				values[next] = absent
+				if last >= since(time.UnixMilli(over.at(next))) && !value.IsStaleNaN(v) {
+					values[next], some = v, true
+				}
+			}
+		}
+		for typ := it.Seek(from); typ != chunkenc.ValNone && it.AtT() <= to; typ = it.Next() {
+			if typ != chunkenc.ValFloat {
+				return errHistogramInJoin
+			}
+			t, now := it.At()
+			until(t)
+			last, v = t, now
+		}
+		if err := it.Err(); err != nil {
+			return err
+		}
+		until(math.MaxInt64)
+		if some {
+			if err := take(values); err != nil {
+				return err
+			}
+		}
+	}
+	return set.Err()
 }
 
 // keyOf appends the values of labels to a buffer, such that others give another key.

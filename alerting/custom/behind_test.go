@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +100,83 @@ func TestBehindIsWhatPromQLGives(t *testing.T) {
 				if ok && text(got) != text(want) {
 					t.Errorf("%s after %v gives\n%s, PromQL\n%s", expr, after, text(got), text(want))
 				}
+			}
+		}
+	}
+}
+
+// Over a range, too: what comes late, goes, comes again, and is told of less often than
+// it is asked for.
+func TestBehindOverARangeIsWhatPromQLGives(t *testing.T) {
+	b := newBench(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	stale := math.Float64frombits(value.StaleNaN)
+	for i := range 40 {
+		name, service := fmt.Sprint("p", i%12), fmt.Sprint("s", i%5)
+		for _, of := range [][]string{
+			{labels.MetricName, "k8s_service_pod", "cluster", "c1", "namespace", "shop", "service", service, "pod", name},
+			{labels.MetricName, "cpu", "cluster", "c1", "namespace", "shop", "pod", name, "node", fmt.Sprint("n", i)},
+		} {
+			there := random.IntN(3) > 0
+			for at := -6 * time.Minute; at <= 20*time.Minute; at += 30 * time.Second {
+				switch n := random.IntN(30); {
+				case n == 0 && there:
+					b.put(t0.Add(at), stale, of...)
+					there = false
+				case n == 1:
+					there = !there // without saying so
+				case n == 2 && there && of[1] == "cpu":
+					b.put(t0.Add(at), math.NaN(), of...)
+				case there && n < 24:
+					v := float64(1)
+					if of[1] == "cpu" {
+						v = math.Round(random.Float64()*1000) / 8 // sums up without a rest
+					}
+					b.put(t0.Add(at-time.Duration(n%3)*time.Second), v, of...)
+				}
+			}
+		}
+	}
+	over := func(m promql.Matrix) string {
+		slices.SortFunc(m, func(a, b promql.Series) int { return cmp.Compare(a.Metric.String(), b.Metric.String()) })
+		return m.String()
+	}
+	for expr, summed := range map[string]bool{
+		"sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () max by (cluster, namespace, pod) (cpu))":                          true,
+		"sum (k8s_service_pod{service!=\"s1\"} * on (pod) group_left () max by (pod) (cpu))":                                                                         true,
+		"sum by (service) (none * on (pod) group_left () max by (pod) (cpu))":                                                                                        true,
+		"sum by (namespace, service) (k8s_service_pod * on (cluster, namespace, pod) group_left () max by (cluster, namespace, pod) (cpu - min_over_time(cpu[5m])))": false,
+		"avg by (service) (k8s_service_pod * on (pod) group_left () max by (pod) (cpu))":                                                                             false,
+	} {
+		for _, step := range []time.Duration{10 * time.Second, 30 * time.Second, time.Minute} {
+			for _, n := range []int{2, 7, 61} {
+				from := t0.Add(-time.Minute)
+				e, err := selective(expr, "c1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				q, err := b.m.engine.NewRangeQuery(t.Context(), b.m.opts.Store, nil, e.String(), from, from.Add(time.Duration(n-1)*step), step)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want, err := q.Exec(t.Context()).Matrix()
+				if err != nil {
+					t.Fatal(err)
+				}
+				known := map[string]*overtime{}
+				for range 2 {
+					got, ok, err := b.m.sumBehindOver(t.Context(), e, times{from.UnixMilli(), step.Milliseconds(), n}, known)
+					if ok != summed || err != nil {
+						t.Fatalf("%s: %v, %v", expr, ok, err)
+					}
+					if ok && over(got) != over(want) {
+						t.Errorf("%s at %d times each %v gives\n%s, PromQL\n%s", expr, n, step, over(got), over(want))
+					}
+				}
+				if summed && expr[:8] == "sum by (" && !strings.Contains(expr, "none") && len(want) == 0 {
+					t.Error("nothing is compared")
+				}
+				q.Close()
 			}
 		}
 	}
