@@ -86,7 +86,7 @@ e2e: build ## tests on a real cluster and in a browser; root on Debian; E2E="-ru
 e2e-alone: build ## what breaks the whole cluster on purpose: its kubelet killed, cAdvisor without labels, replicas killed; root on Debian, some 20 minutes
 	go test -tags e2e -count 1 -timeout 40m -v ./test/e2e/alone $(E2E)
 
-broken: build ## the console's pages on a server that answers 500, hangs, restarts, is empty, has odd names (some 10 minutes); BROKEN="--only names,empty" for a part
+broken: build ## the console's pages on a server that answers 500, hangs, restarts, is empty, has odd names, targets that fail (some 10 minutes); BROKEN="--only names,empty" for a part
 	bash dashboards/console/e2e/broken.sh $(BROKEN)
 
 remote: ## the storage test-suites on VictoriaMetrics, Thanos and VictoriaLogs, built from their modules (some 15 minutes the first time)

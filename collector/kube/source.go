@@ -324,11 +324,16 @@ func (s *Source) Changes(ctx context.Context, fn func(state.Change)) {
 func (s *Source) Health() map[object.Kind]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[object.Kind]string{}
+	by := map[object.Kind][]string{}
 	for _, w := range s.kinds {
-		if w.trouble != "" && w.only == nil {
-			out[w.kind] = strings.TrimPrefix(out[w.kind]+"; "+w.trouble, "; ")
+		// Where the API server is away, that is all that there is to say of any.
+		if w.trouble != "" && w.only == nil && !slices.Contains(by[w.kind], w.trouble) {
+			by[w.kind] = append(by[w.kind], w.trouble)
 		}
+	}
+	out := map[object.Kind]string{}
+	for kind, troubles := range by {
+		out[kind] = strings.Join(troubles, "; ")
 	}
 	return out
 }

@@ -309,6 +309,11 @@ func TestAnAPIServerThatIsAwayIsNamedOnceAndLeftAtOnce(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	eventually(t, s, "the trouble", func(*state.Snapshot) bool { return len(s.Health()) == 5 })
+	for kind, why := range s.Health() {
+		if strings.Count(why, a.srv.URL) != 1 {
+			t.Errorf("%s says it more than once: %s", kind, why)
+		}
+	}
 	cancel()
 	select {
 	case err := <-done:

@@ -3,11 +3,14 @@
 // notice, and the page must recover by itself. The server itself is left alone: a proxy stands before it.
 //
 //   node e2e/broken.mjs --base http://127.0.0.1:7420 --cluster ID --namespace NS --workload TYPE/NAME
-//     --pod POD --node NODE --out DIR [--empty http://127.0.0.1:7520] [--only errors,hangs,restarts,names,empty]
+//     --pod POD --node NODE --out DIR [--empty http://127.0.0.1:7520] [--collector crowsnest-collector]
+//     [--only errors,hangs,restarts,names,empty,targets]
 //     [--views desktop-light,…] [--chromium PATH] [--timeout SECONDS]
-import { mkdir } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { once } from "node:events";
 import { createServer, request as ask } from "node:http";
+import { tmpdir } from "node:os";
 import { parseArgs } from "node:util";
 import { accessibility, launch, undisturbed, views } from "./browser.mjs";
 
@@ -22,6 +25,8 @@ const { values: args } = parseArgs({
     out: { type: "string" },
     /** A server without any cluster. */
     empty: { type: "string" },
+    /** The collector's program: one with a scrape target that is down joins the server. */
+    collector: { type: "string" },
     only: { type: "string" },
     views: { type: "string", default: "desktop-light,phone-dark,wide-light" },
     chromium: { type: "string", default: "/usr/bin/chromium" },
@@ -235,6 +240,43 @@ async function look(p, found, file) {
   await p.screenshot({ path: file, fullPage: true });
 }
 
+async function post(path, body) {
+  const answer = await fetch(`${args.base}/apis/crowsnest.dev/v1/${path}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  if (!answer.ok) throw new Error(`POST ${path}: ${answer.status} ${await answer.text()}`);
+  return answer.json();
+}
+
+/** A target of notifications that answers 500, and a cluster one of whose two scrape targets is down, while run runs. */
+async function withTargetsThatFail(run) {
+  const hook = createServer((from, to) => {
+    from.resume();
+    to.writeHead(500).end("the pager is on fire");
+  });
+  await once(hook.listen(0, "127.0.0.1"), "listening");
+  const nobody = createServer(); // a port that is free, and stays so for as long as this takes
+  await once(nobody.listen(0, "127.0.0.1"), "listening");
+  const closed = `127.0.0.1:${nobody.address().port}`;
+  nobody.close();
+  const dir = await mkdtemp(`${tmpdir()}/targets-`);
+  await post("targets", { apiVersion: "crowsnest.dev/v1", kind: "Target", metadata: { name: "pager" }, spec: { type: "webhook", url: `http://127.0.0.1:${hook.address().port}/` } });
+  await post("targets/pager/test", {});
+  const { token } = await post("tokens", { name: "edge", kind: "ingest", cluster: "edge" });
+  // What scrapes needs no Kubernetes: its objects are listed from nowhere.
+  const kubeconfig = { apiVersion: "v1", kind: "Config", "current-context": "edge", clusters: [{ name: "edge", cluster: { server: `http://${closed}` } }], users: [{ name: "nobody", user: {} }], contexts: [{ name: "edge", context: { cluster: "edge", user: "nobody" } }] };
+  const job = (name, at) => ({ job_name: name, scrape_interval: "5s", scrape_timeout: "4s", static_configs: [{ targets: [at] }] });
+  for (const [name, text] of Object.entries({ token, kubeconfig: JSON.stringify(kubeconfig), scrape: JSON.stringify({ scrape_configs: [job("payments", closed), job("server", target.host)] }) })) await writeFile(`${dir}/${name}`, text);
+  const collector = spawn(args.collector, ["--role", "cluster", "--kubeconfig", `${dir}/kubeconfig`, "--server", args.base, "--token-file", `${dir}/token`, "--scrape-config", `${dir}/scrape`, "--data", `${dir}/data`, "--listen", ""], { stdio: "ignore" });
+  const ended = once(collector, "exit");
+  try {
+    await run();
+  } finally {
+    collector.kill();
+    await ended;
+    hook.close();
+    await rm(dir, { recursive: true });
+  }
+}
+
 try {
   for (const view of args.views.split(",")) {
     const context = await browser.newContext(views[view]);
@@ -280,6 +322,33 @@ try {
       }
     }
     await context.close();
+  }
+  // The last, as the cluster that it adds stays.
+  if (does("targets") && args.collector) {
+    await withTargetsThatFail(async () => {
+      for (const view of args.views.split(",")) {
+        const context = await browser.newContext(views[view]);
+        const hidden = async (p, words) => {
+          await p.goto(`${base}${quick("/")}`, { waitUntil: "domcontentloaded", timeout });
+          const line = p.getByRole("listitem").getByRole("link", { name: words });
+          await line.waitFor({ timeout });
+          return line;
+        };
+        await on(context, `targets: of notifications ${view}`, async (p, found) => {
+          const line = await hidden(p, /1 target takes no notification: pager: answered 500/);
+          await look(p, found, `${args.out}/targets-overview-${view}.png`);
+          await line.click();
+          await p.getByRole("row").filter({ hasText: "pager" }).getByText(/failing|last failed/).waitFor({ timeout });
+          await look(p, found, `${args.out}/targets-notifications-${view}.png`);
+        });
+        await on(context, `targets: of scrapes ${view}`, async (p, found) => {
+          await (await hidden(p, "1 scrape target fails: static (edge)")).click();
+          await p.getByRole("row").filter({ hasText: "scrape/static" }).getByText("1 of 2", { exact: true }).waitFor({ timeout });
+          await look(p, found, `${args.out}/targets-sources-${view}.png`);
+        });
+        await context.close();
+      }
+    });
   }
 } finally {
   await browser.close();

@@ -39,4 +39,4 @@ for ((i = 0; i < 60; i++)); do
 done
 node=$(first nodes .)
 cd "$root/dashboards/console"
-node e2e/broken.mjs --base "$full" --empty "$empty" --cluster simulated --namespace shop --workload deployment/cart --pod "$pod" --node "$node" --out "$out" "$@"
+node e2e/broken.mjs --base "$full" --empty "$empty" --cluster simulated --namespace shop --workload deployment/cart --pod "$pod" --node "$node" --out "$out" --collector "$root/bin/crowsnest-collector" "$@"

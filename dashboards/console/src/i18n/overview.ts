@@ -67,7 +67,8 @@ export const overview = messages("overview", {
     silences: (n: number, until: string) => `${plural(n, "silence")} active${until === "" ? "" : `, the last until ${until}`}`,
     windows: (n: number, until: string) => `${plural(n, "maintenance window")} open${until === "" ? "" : `, the last until ${until}`}`,
     idle: (n: number, names: string) => `${plural(n, "policy sees", "policies see")} nothing: ${names}`,
-    targets: (n: number, names: string) => `${plural(n, "target")} cannot be reached: ${names}`,
+    targets: (n: number, names: string) => `${plural(n, "target takes", "targets take")} no notification: ${names}`,
+    scrapes: (n: number, names: string) => `${plural(n, "scrape target fails", "scrape targets fail")}: ${names}`,
     sources: (n: number, names: string) => `${plural(n, "data source")} silent: ${names}`,
   },
 });

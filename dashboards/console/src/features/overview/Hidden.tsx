@@ -10,7 +10,8 @@ import { Card, Section } from "@/ui/Bits";
 import { overview as m } from "@/i18n/overview";
 import { clock, instant } from "@/ui/format";
 import { useNow } from "@/ui/now";
-import { StateLabel } from "@/ui/state";
+import { type State, StateLabel } from "@/ui/state";
+import { failingScrapes, silentSources, type Trouble, troubleNames } from "./model";
 import classes from "./overview.module.css";
 
 const useSilences = () =>
@@ -43,8 +44,10 @@ export function Hidden({ clusters }: { clusters: readonly Cluster[] }) {
   const names = (all: readonly string[]) => `${all.slice(0, 3).join(", ")}${all.length > 3 ? " …" : ""}`;
   const idle = (policies.data ?? []).filter((p) => p.status?.state === "idle");
   const failing = (targets.data ?? []).filter((t) => t.status?.lastError);
-  const down = clusters.flatMap((c) => c.sources.filter((s) => !s.up).map((s) => ({ cluster: c, source: s })));
-  const lines: { key: string; text: ReactNode }[] = [
+  const [scrapes, silent] = [failingScrapes(clusters), silentSources(clusters)];
+  const sum = (all: readonly Trouble[]) => all.reduce((n, t) => n + t.n, 0);
+  const namesOf = (all: readonly Trouble[]) => names(troubleNames(all, clusters.length > 1));
+  const lines: { key: string; text: ReactNode; state?: State }[] = [
     ...(active.length > 0
       ? [
           {
@@ -81,19 +84,17 @@ export function Hidden({ clusters }: { clusters: readonly Cluster[] }) {
           },
         ]
       : []),
-    ...(failing.length > 0 ? [{ key: "targets", text: <Link to="/notifications">{m.hidden.targets(failing.length, names(failing.map((t) => t.metadata.name)))}</Link> }] : []),
-    ...(down.length > 0
+    ...(failing.length > 0
       ? [
           {
-            key: "sources",
-            text: (
-              <Link to="/clusters/$cluster" params={{ cluster: down[0]?.cluster.id ?? "" }} search={{ tab: "sources" }}>
-                {m.hidden.sources(down.length, names(down.map((d) => d.source.name)))}
-              </Link>
-            ),
+            key: "targets",
+            state: "warning" as const, // whoever should hear of an incident does not
+            text: <Link to="/notifications">{m.hidden.targets(failing.length, failing.length === 1 ? `${failing[0]?.metadata.name ?? ""}: ${failing[0]?.status?.lastError ?? ""}` : names(failing.map((t) => t.metadata.name)))}</Link>,
           },
         ]
       : []),
+    ...(scrapes.length > 0 ? [{ key: "scrapes", state: "warning" as const, text: <Where troubles={scrapes}>{m.hidden.scrapes(sum(scrapes), namesOf(scrapes))}</Where> }] : []),
+    ...(silent.length > 0 ? [{ key: "sources", text: <Where troubles={silent}>{m.hidden.sources(sum(silent), namesOf(silent))}</Where> }] : []),
   ];
   // As long as one of these is not there, nothing can be said to be hidden or not.
   const known = policies.data !== undefined && targets.data !== undefined && silences.data !== undefined;
@@ -107,12 +108,25 @@ export function Hidden({ clusters }: { clusters: readonly Cluster[] }) {
           <ul className={classes.hidden}>
             {lines.map((l) => (
               <li key={l.key}>
-                <StateLabel state="stale">{l.text}</StateLabel>
+                <StateLabel state={l.state ?? "stale"}>{l.text}</StateLabel>
               </li>
             ))}
           </ul>
         )}
       </Card>
     </Section>
+  );
+}
+
+/** Leads to the sources of the cluster that has all of the troubles, else to the clusters. */
+function Where({ troubles, children }: { troubles: readonly Trouble[]; children: ReactNode }) {
+  const ids = new Set(troubles.map((t) => t.cluster.id));
+  const [id] = ids;
+  return id !== undefined && ids.size === 1 ? (
+    <Link to="/clusters/$cluster" params={{ cluster: id }} search={{ tab: "sources" }}>
+      {children}
+    </Link>
+  ) : (
+    <Link to="/clusters">{children}</Link>
   );
 }

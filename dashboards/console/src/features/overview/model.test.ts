@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { Cluster, Incident } from "@/api/types";
-import { overallState, overviewSentence, phaseParts, worstFirst } from "./model";
+import { failingScrapes, overallState, overviewSentence, phaseParts, silentSources, troubleNames, worstFirst } from "./model";
 
 const cluster = (name: string, state: Cluster["state"], over: Partial<Cluster> = {}): Cluster => ({
   id: name,
@@ -40,3 +40,15 @@ it.each([
 
 it("gives unknown and failed pods their tone", () =>
   expect(phaseParts({ running: 3, failed: 1 }).map((p) => `${p.name} ${p.n} ${p.tone ?? ""}`)).toEqual(["running 3 strong", "pending 0 warning", "failed 1 critical", "unknown 0 critical", "succeeded 0 quiet"]));
+
+it("tells scrape targets that fail from sources that are silent", () => {
+  const source = (name: string, up: boolean, measured: number, expected: number, error?: string) => ({ sender: "cluster", name, up, measured, expected, last_success_at: null, ...(error !== undefined && { error }) });
+  const all = [
+    cluster("a", "ok", { sources: [source("scrape/static", true, 1, 3, "2 of 3 targets"), source("scrape/monitors", true, 2, 3), source("scrape/refused", false, 0, 4, "4 cannot be scraped"), source("objects", false, 0, 0), source("cadvisor/n1", true, 3, 9)] }),
+    cluster("b", "ok", { sources: [source("scrape/annotations", false, 0, 1, "1 of 1 targets"), source("events", true, 0, 0)] }),
+  ];
+  expect(failingScrapes(all).map((t) => [t.cluster.id, t.name, t.n])).toEqual([["a", "static", 2], ["a", "refused", 4], ["b", "annotations", 1]]);
+  expect(silentSources(all).map((t) => [t.cluster.id, t.name, t.n])).toEqual([["a", "objects", 1]]);
+  expect(troubleNames(failingScrapes(all), true)).toEqual(["static (a)", "refused (a)", "annotations (b)"]);
+  expect(troubleNames(silentSources(all), false)).toEqual(["objects"]);
+});

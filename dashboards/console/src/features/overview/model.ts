@@ -1,4 +1,4 @@
-import type { Cluster, Incident } from "@/api/types";
+import type { Cluster, ClusterSource, Incident } from "@/api/types";
 import { overview as m } from "@/i18n/overview";
 import type { Part } from "@/ui/Bars";
 import { rank, type State, stateOf } from "@/ui/state";
@@ -49,3 +49,27 @@ export const phaseParts = (pods: Readonly<Record<string, number>>): Part[] =>
     const tone = tones[name];
     return { name: m.phases[name], n: pods[name] ?? 0, ...(tone ? { tone } : {}) };
   });
+
+/** What the collector calls the sources that are users' own targets, each by the family that they are of. */
+const scraped = "scrape/";
+
+/** A source of a cluster that is in trouble, by a name for people, and how much of it. */
+export interface Trouble {
+  readonly cluster: Cluster;
+  readonly name: string;
+  readonly n: number;
+}
+
+const troubles = (clusters: readonly Cluster[], of: (s: ClusterSource) => { name: string; n: number }): Trouble[] =>
+  clusters.flatMap((cluster) => cluster.sources.map((s) => ({ cluster, ...of(s) })).filter((t) => t.n > 0));
+
+/** Scrape targets that do not answer as they should or cannot be read at all, by family. */
+export const failingScrapes = (clusters: readonly Cluster[]): Trouble[] =>
+  troubles(clusters, (s) => ({ name: s.name.slice(scraped.length), n: s.name.startsWith(scraped) && s.error ? s.expected - s.measured : 0 }));
+
+/** Sources of readings that are silent. */
+export const silentSources = (clusters: readonly Cluster[]): Trouble[] =>
+  troubles(clusters, (s) => ({ name: s.name, n: s.up || s.name.startsWith(scraped) ? 0 : 1 }));
+
+/** Names of troubles, with their clusters where there are several to choose from. */
+export const troubleNames = (all: readonly Trouble[], several: boolean): string[] => all.map((t) => (several ? `${t.name} (${t.cluster.name})` : t.name));

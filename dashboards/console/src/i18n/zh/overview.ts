@@ -67,7 +67,8 @@ export const zh: typeof overview = {
     silences: (v, until) => `${n(v)} 个静默生效${until === "" ? "" : `，最晚至 ${until}`}`,
     windows: (v, until) => `${n(v)} 个维护窗口进行中${until === "" ? "" : `，最晚至 ${until}`}`,
     idle: (v, names) => `${n(v)} 个策略没有对象：${names}`,
-    targets: (v, names) => `${n(v)} 个目标不可达：${names}`,
+    targets: (v, names) => `${n(v)} 个通知目标收不到通知：${names}`,
+    scrapes: (v, names) => `${n(v)} 个抓取目标失败：${names}`,
     sources: (v, names) => `${n(v)} 个数据源静默：${names}`,
   },
 };
