@@ -246,7 +246,15 @@ func selective(expr, cluster string) (parser.Expr, error) {
 	if t := e.Type(); t != parser.ValueTypeVector && t != parser.ValueTypeScalar {
 		return nil, fmt.Errorf("gives a %s; it must give one value for each object", parser.DocumentedType(t))
 	}
-	selectors := 0
+	if Bind(e, cluster) == 0 {
+		return nil, fmt.Errorf("selects no series")
+	}
+	return e, nil
+}
+
+// Bind has each selector of an expression select series of one cluster only,
+// and gives how many selectors there are.
+func Bind(e parser.Expr, cluster string) (selectors int) {
 	parser.Inspect(e, func(n parser.Node, _ []parser.Node) error {
 		if v, ok := n.(*parser.VectorSelector); ok {
 			selectors++
@@ -254,10 +262,7 @@ func selective(expr, cluster string) (parser.Expr, error) {
 		}
 		return nil
 	})
-	if selectors == 0 {
-		return nil, fmt.Errorf("selects no series")
-	}
-	return e, nil
+	return selectors
 }
 
 // Of gives a stored object.

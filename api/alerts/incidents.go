@@ -75,7 +75,10 @@ type Alert struct {
 type ObjectRef incident.Object
 
 // AlertCondition is one condition of the policy with its newest value.
-type AlertCondition incident.Condition
+type AlertCondition struct {
+	incident.Condition
+	Drawn *Drawn `json:"drawn,omitempty" doc:"Of expr: what a chart of it draws."`
+}
 
 // AlertPolicy names the policy of an alert.
 type AlertPolicy struct {
@@ -253,7 +256,7 @@ func (h *handlers) showAlert(r meta.Alert) (Alert, error) {
 		Explanation: v.Explanation, Annotations: v.Annotations, Evidence: Evidence{Series: [][]any{}},
 	}
 	for i, c := range v.Conditions {
-		out.Conditions[i] = AlertCondition(c)
+		out.Conditions[i] = AlertCondition{c, drawnOf(c, v.Object.Cluster)}
 	}
 	for _, p := range a.Series {
 		out.Evidence.Series = append(out.Evidence.Series, []any{p.T, p.V})

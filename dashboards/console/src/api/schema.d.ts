@@ -1357,6 +1357,8 @@ export interface components {
             state: "firing" | "ended";
         };
         AlertCondition: {
+            /** @description Of expr: what a chart of it draws. */
+            drawn?: components["schemas"]["Drawn"];
             /** @description In place of metric and statistic. */
             expr?: string;
             holds: boolean;
@@ -1846,6 +1848,17 @@ export interface components {
             /** @description What it is about, as the incident was called then. */
             title: string;
             type: string;
+        };
+        Drawn: {
+            /** @enum {string} */
+            op?: ">" | ">=" | "<" | "<=" | "==" | "!=";
+            /** @description The expression on the series of the alert's cluster alone. Of a comparison with a number, which gives nothing while it does not hold, the side that is compared. */
+            promql: string;
+            /**
+             * Format: double
+             * @description The number that its values are compared with; left out when there is none.
+             */
+            threshold?: number;
         };
         Drop: {
             /** Format: date-time */

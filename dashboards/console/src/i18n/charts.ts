@@ -16,6 +16,7 @@ export const charts = messages("charts", {
   /** Followed by a length of time. */
   statistics: statisticsWords,
   each: (statistic: string, step: string) => `${statistic} each ${step}`,
+  every: (step: string) => `value every ${step}`,
   readFrom: (each: string, buckets: string) => `${each}, from ${buckets} values`,
   of: (title: string) => `chart of ${title}`,
   lacking: "Not available on this cluster",

@@ -1,5 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { useLocation, useSearch } from "@tanstack/react-router";
+import { createContext, useContext } from "react";
 import { body, client } from "@/api/client";
 import { keys } from "@/api/keys";
 import { instant } from "@/ui/format";
@@ -23,7 +24,11 @@ export function rangeSince(since: string | undefined, nowSeconds: number): TimeR
 /** Whether a page shows log lines or events, which may be older than the first sample: containers wrote before anybody measured them. */
 export const showsLines = (pathname: string, tab: string | undefined): boolean => /^\/(logs|events)\/?$/.test(pathname) || (pathname.startsWith("/clusters/") && (tab === "logs" || tab === "events"));
 
+/** Of a page that is about a time of its own, as an incident's: its range where the URL names none. */
+export const OwnRange = createContext<TimeRange | undefined>(undefined);
+
 export function useDefaultRange(): TimeRange {
+  const own = useContext(OwnRange);
   const { pathname } = useLocation();
   const { tab } = useSearch({ strict: false });
   const status = useQuery({
@@ -32,5 +37,5 @@ export function useDefaultRange(): TimeRange {
     staleTime: 60_000,
     select: ({ stores, now }) => rangeSince(stores.find((s) => s.name === "metrics")?.since, (instant(now) ?? 0)),
   });
-  return showsLines(pathname, tab) ? defaultRange : (status.data ?? defaultRange);
+  return own ?? (showsLines(pathname, tab) ? defaultRange : (status.data ?? defaultRange));
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { alignRange, around, parseTime, resolveRange, stepFor, widen } from "./time";
+import { alignRange, around, parseTime, resolveRange, seconds, stepFor, widen } from "./time";
 
 const now = 1_795_428_000; // 2026-11-23T10:00:00Z
 
@@ -48,3 +48,10 @@ describe("widen", () => {
   it("does not reach into the future", () =>
     expect(widen({ from: "2026-11-23T08:00:00Z", to: "2026-11-23T09:50:00Z" }, now)).toEqual({ from: "2026-11-23T07:05:00Z", to: "2026-11-23T10:00:00Z" }));
 });
+
+it.each([
+  ["1h30m", 5400],
+  ["30s", 30],
+  ["5", undefined],
+  ["", undefined],
+])("reads %j as %s seconds", (text, want) => expect(seconds(text)).toBe(want));

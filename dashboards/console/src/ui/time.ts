@@ -44,6 +44,15 @@ export function parseTime(text: string, nowSeconds: number): number | undefined 
   return Number.isNaN(millis) ? undefined : millis / 1000;
 }
 
+/** Seconds of a duration as Prometheus writes it ("1h30m"); undefined when it is none. */
+export function seconds(text: string): number | undefined {
+  if (!/^(\d+(ms|[smhdwy]))+$/.test(text)) return undefined;
+  const unit: Record<string, number> = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86400, w: 604800, y: 31536000 };
+  let total = 0;
+  for (const [, n = "0", u = "s"] of text.matchAll(/(\d+)(ms|[smhdwy])/g)) total += Number(n) * (unit[u] ?? 0);
+  return total;
+}
+
 /** What a range means now. A range that cannot be read, or that runs backwards, is the default one. */
 export function resolveRange(range: TimeRange, nowSeconds: number): ResolvedRange {
   const start = parseTime(range.from, nowSeconds);

@@ -4,9 +4,6 @@ import { useMemo, useState } from "react";
 import type { Alert } from "@/api/types";
 import { incidents as m } from "@/i18n/incidents";
 import { server } from "@/i18n/server";
-import { ChartPanel } from "@/parts/charts/ChartPanel";
-import { chartStep } from "@/parts/charts/queries";
-import type { Mark } from "@/parts/charts/Plot";
 import { DeliveryTable } from "@/parts/deliveries/DeliveryTable";
 import { LogLines } from "@/parts/logs/LogLines";
 import { keyed, logsQuery, message, rowTime } from "@/parts/logs/model";
@@ -15,8 +12,8 @@ import { causeWords, incidentState, mutedWords } from "@/parts/incidents/model";
 import { ClusterLink, NodeLink, PodLink, WorkloadLink } from "@/parts/objects/links";
 import { ofPromql, whyDimensions, whyObject } from "@/parts/policies/model";
 import { WhyView } from "@/parts/policies/WhyView";
-import { Page, useRange } from "@/parts/page";
-import { useCatalogue, useClusters } from "@/parts/queries";
+import { OwnRange } from "@/parts/defaultRange";
+import { Page } from "@/parts/page";
 import { Card, Fact, Facts, Section } from "@/ui/Bits";
 import { byUnit, clock, instant, lineTime } from "@/ui/format";
 import { Empty, Failure } from "@/ui/Feedback";
@@ -24,9 +21,10 @@ import { useNow } from "@/ui/now";
 import { StateIcon, StateLabel, stateOf } from "@/ui/state";
 import { toRFC3339 } from "@/ui/time";
 import { Actions } from "./Actions";
+import { Evidence } from "./Evidence";
 import classes from "./incidents.module.css";
 import { useTimeline } from "@/parts/incidents/actions";
-import { alertLabels, eventFilter, evidenceMetric, evidenceRange, logScope, objectWords, timeline, type TimelineEntry, whenWords } from "./model";
+import { eventFilter, evidenceRange, firstOfEach, judgedSeconds, logScope, objectWords, timeline, type TimelineEntry, whenWords } from "./model";
 import { useIncident } from "./queries";
 import { Similar } from "./Similar";
 
@@ -44,142 +42,97 @@ export function IncidentPage() {
   const told = useTimeline(id);
   const steps = useMemo(() => (d ? timeline(d, told.data ?? noEntries) : []), [d, told.data]);
   const state = d ? incidentState(d.incident) : undefined;
+  const { started_at: from, ended_at: to } = d?.incident ?? {};
+  const judged = Math.max(0, ...alerts.map(judgedSeconds));
+  const own = useMemo(() => (from === undefined ? undefined : evidenceRange(from, to, judged)), [from, to, judged]);
   return (
-    <Page
-      crumbs={[
-        <Link key="i" to="/incidents">
-          {m.title}
-        </Link>,
-      ]}
-      title={d ? server.alert(d.incident.title) : m.one}
-      state={state === "idle" ? "ok" : state}
-      loading={!d && !detail.error}
-      sentence={
-        d
-          ? m.detail.sentence(d.incident.ended_at ? m.detail.was(severityWord(d.incident.severity)) : m.detail.is(severityWord(d.incident.severity)), whenWords(d.incident.started_at, d.incident.ended_at, now, (s) => clock(s, now)), causeWords(d.incident.cause))
-          : undefined
-      }
-      aside={d ? <Actions incident={d.incident} /> : undefined}
-    >
-      {detail.error && !d ? (
-        <Failure what={m.theIncident} error={detail.error} onRetry={() => void detail.refetch()} />
-      ) : !d ? (
-        <Skeleton height={320} radius={8} />
-      ) : (
-        <div className={classes.columns}>
-          <div className={classes.left}>
-            <Card>
-              <Facts>
-                <Fact label={m.detail.severity}>
-                  <StateLabel state={stateOf(d.incident.severity)}>{severityWord(d.incident.severity)}</StateLabel>
-                </Fact>
-                <Fact label={m.detail.cluster}>
-                  <ClusterLink cluster={d.incident.cluster.id}>{d.incident.cluster.name || d.incident.cluster.id}</ClusterLink>
-                </Fact>
-                <Fact label={m.detail.acknowledged}>{d.incident.acknowledged_by ?? m.detail.byNobody}</Fact>
-                {d.incident.assignee ? <Fact label={m.detail.assigned}>{d.incident.assignee}</Fact> : null}
-                {d.incident.muted_by.length > 0 ? (
-                  <Fact label={m.detail.muted}>
-                    <StateLabel state="stale">{mutedWords(d.incident.muted_by, now)}</StateLabel>
-                  </Fact>
-                ) : null}
-                {d.incident.reopened > 0 ? <Fact label={m.detail.reopened}>{m.detail.times(d.incident.reopened)}</Fact> : null}
-              </Facts>
-            </Card>
-            <Section title={m.detail.happened}>
+    <OwnRange value={own}>
+      <Page
+        crumbs={[
+          <Link key="i" to="/incidents">
+            {m.title}
+          </Link>,
+        ]}
+        title={d ? server.alert(d.incident.title) : m.one}
+        state={state === "idle" ? "ok" : state}
+        loading={!d && !detail.error}
+        sentence={
+          d
+            ? m.detail.sentence(d.incident.ended_at ? m.detail.was(severityWord(d.incident.severity)) : m.detail.is(severityWord(d.incident.severity)), whenWords(d.incident.started_at, d.incident.ended_at, now, (s) => clock(s, now)), causeWords(d.incident.cause))
+            : undefined
+        }
+        aside={d ? <Actions incident={d.incident} /> : undefined}
+      >
+        {detail.error && !d ? (
+          <Failure what={m.theIncident} error={detail.error} onRetry={() => void detail.refetch()} />
+        ) : !d ? (
+          <Skeleton height={320} radius={8} />
+        ) : (
+          <div className={classes.columns}>
+            <div className={classes.left}>
               <Card>
-                <ol className={classes.timeline}>
-                  {steps.map((s, i) => (
-                    <li key={`${s.at} ${s.title} ${i}`}>
-                      <StateIcon state={s.state} />
-                      <span className={classes.when} title={lineTime(s.at)}>
-                        {clock(s.at, now, true)}
-                      </span>
-                      <span>
-                        {s.title}
-                        {s.text === "" ? null : <span className={classes.quiet}> · {s.text}</span>}
-                      </span>
-                    </li>
-                  ))}
-                </ol>
-                {d.deliveries.length === 0 ? (
-                  <p className={classes.quiet}>{m.detail.noneTold}</p>
-                ) : null}
+                <Facts>
+                  <Fact label={m.detail.severity}>
+                    <StateLabel state={stateOf(d.incident.severity)}>{severityWord(d.incident.severity)}</StateLabel>
+                  </Fact>
+                  <Fact label={m.detail.cluster}>
+                    <ClusterLink cluster={d.incident.cluster.id}>{d.incident.cluster.name || d.incident.cluster.id}</ClusterLink>
+                  </Fact>
+                  <Fact label={m.detail.acknowledged}>{d.incident.acknowledged_by ?? m.detail.byNobody}</Fact>
+                  {d.incident.assignee ? <Fact label={m.detail.assigned}>{d.incident.assignee}</Fact> : null}
+                  {d.incident.muted_by.length > 0 ? (
+                    <Fact label={m.detail.muted}>
+                      <StateLabel state="stale">{mutedWords(d.incident.muted_by, now)}</StateLabel>
+                    </Fact>
+                  ) : null}
+                  {d.incident.reopened > 0 ? <Fact label={m.detail.reopened}>{m.detail.times(d.incident.reopened)}</Fact> : null}
+                </Facts>
               </Card>
-            </Section>
+              <Section title={m.detail.happened}>
+                <Card>
+                  <ol className={classes.timeline}>
+                    {steps.map((s, i) => (
+                      <li key={`${s.at} ${s.title} ${i}`}>
+                        <StateIcon state={s.state} />
+                        <span className={classes.when} title={lineTime(s.at)}>
+                          {clock(s.at, now, true)}
+                        </span>
+                        <span>
+                          {s.title}
+                          {s.text === "" ? null : <span className={classes.quiet}> · {s.text}</span>}
+                        </span>
+                      </li>
+                    ))}
+                  </ol>
+                  {d.deliveries.length === 0 ? (
+                    <p className={classes.quiet}>{m.detail.noneTold}</p>
+                  ) : null}
+                </Card>
+              </Section>
+            </div>
+            <div className={classes.right}>
+              {alerts.length === 0 ? <Empty title={m.detail.noAlert} /> : null}
+              <Evidence alerts={firstOfEach(alerts)} />
+              {first ? <Explained alert={first} /> : null}
+              {first ? <Around alert={first} /> : null}
+              <Section title={m.detail.alerts} note={alerts.length > 1 ? String(alerts.length) : undefined}>
+                {alerts.map((a) => (
+                  <AlertCard key={a.id} alert={a} />
+                ))}
+              </Section>
+              <Section title={m.detail.notifications} note={String(d.deliveries.length)}>
+                <DeliveryTable deliveries={d.deliveries} sort={sort} onSort={setSort} withIncident={false} empty={m.detail.noneTold} />
+              </Section>
+              {first ? <Similar incident={d.incident.id} alert={first} /> : null}
+            </div>
           </div>
-          <div className={classes.right}>
-            {alerts.length === 0 ? <Empty title={m.detail.noAlert} /> : null}
-            {first ? <Evidence alert={first} /> : null}
-            {first ? <Explained alert={first} /> : null}
-            {first ? <Around alert={first} /> : null}
-            <Section title={m.detail.alerts} note={alerts.length > 1 ? String(alerts.length) : undefined}>
-              {alerts.map((a) => (
-                <AlertCard key={a.id} alert={a} />
-              ))}
-            </Section>
-            <Section title={m.detail.notifications} note={String(d.deliveries.length)}>
-              <DeliveryTable deliveries={d.deliveries} sort={sort} onSort={setSort} withIncident={false} empty={m.detail.noneTold} />
-            </Section>
-            {first ? <Similar incident={d.incident.id} alert={first} /> : null}
-          </div>
-        </div>
-      )}
-    </Page>
+        )}
+      </Page>
+    </OwnRange>
   );
 }
 
 const severityWord = (severity: string): string => m.severity[severity] ?? severity;
-
-/** The chart of the first condition with its threshold, and the time of firing marked. */
-function Evidence({ alert: a }: { alert: Alert }) {
-  const catalogue = useCatalogue();
-  const clusters = useClusters();
-  const range = useRange();
-  const now = useNow();
-  const labels = useMemo(() => alertLabels(a), [a]);
-  const metric = evidenceMetric(a, catalogue.data ?? []);
-  const panel = useMemo(() => (metric ? { group: metric.chart.group, title: metric.title, unit: metric.unit, metrics: [metric] } : undefined), [metric]);
-  const condition = a.conditions[0];
-  const wanted = evidenceRange(a.started_at, a.ended_at);
-  const interval = clusters.data?.find((c) => c.id === a.object.cluster)?.interval_seconds ?? 30;
-  if (!panel || !condition) return null;
-  const state = a.severity === "critical" || a.severity === "warning" ? a.severity : "info";
-  const start = instant(a.started_at);
-  const marks: Mark[] = start === undefined ? [] : [{ from: start, to: instant(a.ended_at) ?? now, state }];
-  return (
-    <Section
-      title={m.detail.evidence}
-      right={
-        <>
-          <Button size="compact-xs" variant="default" renderRoot={(props) => <Link to="." search={(old) => ({ ...old, ...wanted })} {...props} />}>
-            {m.detail.itsTime}
-          </Button>
-          <Button
-            size="compact-xs"
-            variant="default"
-            renderRoot={(props) => (
-              <Link to="/logs" search={{ cluster: a.object.cluster, ...(a.object.namespace ? { namespace: a.object.namespace } : {}), ...(a.object.pod ? { pod: a.object.pod } : a.object.workload ? { workload: a.object.workload } : {}), ...wanted }} {...props} />
-            )}
-          >
-            {m.detail.itsLogs}
-          </Button>
-        </>
-      }
-    >
-      <ChartPanel
-        cluster={a.object.cluster}
-        panel={panel}
-        title={m.detail.chart(panel.title, objectWords(a))}
-        object={labels}
-        stepSeconds={chartStep(range, interval)}
-        height={220}
-        marks={marks}
-        thresholds={[{ value: condition.threshold, state }]}
-      />
-    </Section>
-  );
-}
 
 /** Why the first alert began, judged again as of that time. */
 function Explained({ alert: a }: { alert: Alert }) {

@@ -1,19 +1,26 @@
+import type { Row } from "@/api/logsql";
 import { quote } from "@/api/prometheus";
 import type { components } from "@/api/schema";
 import { incidents as m } from "@/i18n/incidents";
 import type { Alert, Delivery, IncidentDetail, Metric } from "@/api/types";
 import { causeWords } from "@/parts/incidents/model";
+import { logsQuery, rowTime } from "@/parts/logs/model";
 import { duration, instant } from "@/ui/format";
 import { deliveryState, typeWords } from "@/parts/deliveries/DeliveryTable";
 import { type State, stateOf } from "@/ui/state";
-import { type TimeRange, toRFC3339 } from "@/ui/time";
+import { seconds, type TimeRange, toRFC3339 } from "@/ui/time";
+
+export type AlertCondition = Alert["conditions"][number];
 
 /** The labels that name an alert's object and dimensions in the store. */
 export function alertLabels(a: Alert): Record<string, string> {
-  const { cluster, namespace, workload_type, workload, pod, container, node, level } = a.object;
+  const { cluster, namespace, workload_type, workload, pod, container, node, service, volume, component, level } = a.object;
   const byLevel: Record<string, Record<string, string | undefined>> = {
     cluster: { cluster },
+    component: { cluster, component },
     node: { cluster, node },
+    service: { cluster, namespace, service },
+    volume: { cluster, namespace, persistentvolumeclaim: volume },
     workload: { cluster, namespace, workload_type, workload },
     pod: { cluster, namespace, pod },
     container: { cluster, namespace, pod, container },
@@ -32,19 +39,56 @@ export function objectWords(a: Alert): string {
   return m.detail.object(m.levels[o.level] ?? o.level, name ?? "", o.level === "namespace" ? "" : (o.namespace ?? ""), dimensions.join(", "));
 }
 
-/** The time around an incident: some before it began, and until it ended or now. */
-export function evidenceRange(startedAt: string, endedAt: string | null | undefined): TimeRange {
+/** The time around an incident: some before it began, as many periods as are judged at the least, and until it ended or now. */
+export function evidenceRange(startedAt: string, endedAt: string | null | undefined, judgedSeconds = 0): TimeRange {
   const start = instant(startedAt);
   if (start === undefined) return { from: "now-1h", to: "now" };
   const end = instant(endedAt);
   const length = end === undefined ? 1800 : end - start;
-  const margin = Math.max(600, length / 2);
+  const margin = Math.max(600, length / 2, 2 * judgedSeconds);
   return { from: toRFC3339(Math.floor(start - margin)), to: end === undefined ? "now" : toRFC3339(Math.ceil(end + margin / 2)) };
 }
 
-/** The catalogue's entry of an alert's first condition. */
-export const evidenceMetric = (a: Alert, catalogue: readonly Metric[]): Metric | undefined =>
-  catalogue.find((entry) => entry.name === a.conditions[0]?.metric);
+/** The first alert of each policy: those of one policy show the same of other objects. */
+export const firstOfEach = (alerts: readonly Alert[]): Alert[] => alerts.filter((a, i) => alerts.findIndex((b) => b.policy.name === a.policy.name) === i);
+
+/** How long an alert's conditions look back, in seconds. */
+export const judgedSeconds = (a: Alert): number => Math.max(0, ...a.conditions.map((c) => (seconds(c.period) ?? 0) * c.of));
+
+/** The catalogue's entry of a condition. */
+export const evidenceMetric = (c: AlertCondition, catalogue: readonly Metric[]): Metric | undefined => (c.metric === "" ? undefined : catalogue.find((entry) => entry.name === c.metric));
+
+/** What an expression gives for one object, by the labels that name it: PromQL has no filter for labels of results. */
+export function ofObject(promql: string, labels: Readonly<Record<string, string>>): string {
+  const named = Object.entries(labels).filter(([name]) => name !== "cluster");
+  if (named.length === 0) return promql;
+  const text = (s: string) => quote(s.replaceAll("$", "$$$$"));
+  const one = named.reduce((v, [name, value]) => `label_replace(${v}, ${quote(name)}, ${text(value)}, "", "")`, "vector(1)");
+  return `(${promql}) and on (${named.map(([name]) => (/^[a-z_]\w*$/i.test(name) ? name : quote(name))).join(", ")}) ${one}`;
+}
+
+/** Distance of the points of what is counted for each period: the period, or so many of them that a chart has room. */
+export const countStep = (period: number, rangeSeconds: number): number => period * Math.max(1, Math.ceil(rangeSeconds / period / 240));
+
+/** LogsQL that counts what a condition counts about an object, for each step. An event counts as often as it says that it occurred. */
+export function countQuery(a: Alert, query: string, what: "logs" | "events", stepSeconds: number): string {
+  // Behind a line's end, as a filter may end in a comment.
+  const found = logsQuery(alertLabels(a), "", what, `${query}\n`);
+  const each = `by (_time:${stepSeconds}s)`;
+  return what === "events" ? `${found} | stats ${each} count() rows, count(occurrences) told, sum(occurrences) n` : `${found} | stats ${each} count() n`;
+}
+
+/** Rows of a count on the grid of its steps, each at its step's end. What has no row was counted, and is none. */
+export function counted(rows: readonly Row[], start: number, end: number, stepSeconds: number): { times: number[]; values: number[] } {
+  const length = Math.max(0, Math.round((end - start) / stepSeconds));
+  const values = new Array<number>(length).fill(0);
+  const number = (text: string | undefined) => (Number.isFinite(Number(text)) ? Number(text) : 0);
+  for (const row of rows) {
+    const i = Math.round((rowTime(row) - start) / stepSeconds);
+    if (i >= 0 && i < length) values[i] = number(row.n) + number(row.rows) - number(row.told);
+  }
+  return { times: values.map((_, i) => start + (i + 1) * stepSeconds), values };
+}
 
 export interface Step {
   readonly at: number;

@@ -1,9 +1,13 @@
 import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { body, client } from "@/api/client";
-import { keys } from "@/api/keys";
+import { type ClusterId, keys } from "@/api/keys";
+import { queryLogs } from "@/api/logsql";
+import { queryRange } from "@/api/prometheus";
 import type { Incident } from "@/api/types";
 import { silenceMatchers, silenceName } from "@/parts/incidents/actions";
-import { useRefresh } from "@/parts/page";
+import { useRange, useRefresh } from "@/parts/page";
+import { alignRange, isLive, resolveRange } from "@/ui/time";
+import { counted } from "./model";
 
 export const useIncident = (id: string) =>
   useQuery({
@@ -11,6 +15,43 @@ export const useIncident = (id: string) =>
     queryFn: ({ signal }) => body(client.GET("/apis/crowsnest.dev/v1/incidents/{id}", { params: { path: { id } }, signal })),
     refetchInterval: useRefresh(),
   });
+
+/** What an expression gave over the page's range. */
+export function useExpression(cluster: ClusterId, promql: string, stepSeconds: number) {
+  const range = useRange();
+  const refresh = useRefresh();
+  return useQuery({
+    queryKey: keys.range(cluster, promql, range.from, range.to, stepSeconds),
+    queryFn: ({ signal }) => {
+      const { start, end } = alignRange(resolveRange(range, nowSeconds()), stepSeconds);
+      return queryRange(promql, start, end, stepSeconds, signal);
+    },
+    refetchInterval: isLive(range) ? refresh : false,
+    placeholderData: keepPreviousData,
+    retry: false,
+  });
+}
+
+/** How many lines or events a query counts in each step of the page's range. */
+export function useCounts(cluster: ClusterId, query: string, stepSeconds: number, enabled: boolean) {
+  const range = useRange();
+  const refresh = useRefresh();
+  return useQuery({
+    queryKey: keys.hits(cluster, query, range.from, range.to, ""),
+    queryFn: async ({ signal }) => {
+      const resolved = resolveRange(range, nowSeconds());
+      const { start } = alignRange(resolved, stepSeconds);
+      const end = Math.ceil(resolved.end / stepSeconds) * stepSeconds;
+      return counted(await queryLogs(query, start, end, Math.round((end - start) / stepSeconds) + 1, signal), start, end, stepSeconds);
+    },
+    refetchInterval: isLive(range) ? refresh : false,
+    placeholderData: keepPreviousData,
+    retry: false,
+    enabled,
+  });
+}
+
+const nowSeconds = () => Math.floor(Date.now() / 1000);
 
 export const states = ["active", "acknowledged", "resolved", "all"] as const;
 export type IncidentState = (typeof states)[number];

@@ -2,13 +2,13 @@ import { Button } from "@mantine/core";
 import { lazy, Suspense, useState } from "react";
 import type { components } from "@/api/schema";
 import { policies as m } from "@/i18n/policies";
+import { useHistory } from "@/parts/policies/queries";
 import { Card, Section } from "@/ui/Bits";
 import { age, count } from "@/ui/format";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { yaml } from "./model";
 import classes from "./policies.module.css";
-import { useHistory } from "./queries";
 
 const Diff = lazy(async () => ({ default: (await import("./Diff")).Diff }));
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Metric } from "@/api/types";
-import { type Condition, conditionOf, conditionQuery, type Draft, draftProblems, globRegex, newDraft, newLinesDraft, objectLevel, parseQuantity, quantityText, seconds, severityOf, suggestName, withGroup, withLines, withMetric, withObjects, withThreshold } from "./draft";
+import { type Condition, conditionOf, conditionQuery, type Draft, draftProblems, globRegex, newDraft, newLinesDraft, objectLevel, parseQuantity, quantityText, severityOf, suggestName, withGroup, withLines, withMetric, withObjects, withThreshold } from "./draft";
 import { diff, draftText, readText } from "./text";
 
 const metric = (m: Partial<Metric>): Metric => ({ name: "k8s_x", title: "CPU of limit", help: "", level: "pod", unit: "%", kind: "gauge", core: true, dimensions: [], labels: [], place: "node", from: [], statistic: "avg", chart: { group: "cpu" }, ...m });
@@ -31,12 +31,6 @@ describe("parseQuantity", () => {
   ])("reads what it writes of %s %s", (value, unit) => expect(parseQuantity(quantityText(value, unit), unit)).toBe(value));
 });
 
-it.each([
-  ["1h30m", 5400],
-  ["30s", 30],
-  ["5", undefined],
-  ["", undefined],
-])("reads %j as %s seconds", (text, want) => expect(seconds(text)).toBe(want));
 
 it("makes a glob a regular expression, and nothing else of it", () => expect(globRegex("a.b-*?(x)")).toBe("a\\.b-.*.\\(x\\)"));
 

@@ -2,6 +2,7 @@ import type { components } from "@/api/schema";
 import { policies as m } from "@/i18n/policies";
 import { quote } from "@/api/prometheus";
 import type { Metric } from "@/api/types";
+import { seconds } from "@/ui/time";
 
 // A policy while it is being written. The draft is the server's own spec: what the form has no
 // control for is kept as it is, and a text view of it loses nothing.
@@ -18,15 +19,6 @@ export interface Draft {
   /** Of the policy that is changed; undefined for a new one. */
   readonly revision: number | undefined;
   readonly spec: Spec;
-}
-
-/** Seconds of a duration as Prometheus writes it ("1h30m"); undefined when it is none. */
-export function seconds(text: string): number | undefined {
-  if (!/^(\d+(ms|[smhdwy]))+$/.test(text)) return undefined;
-  const unit: Record<string, number> = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86400, w: 604800, y: 31536000 };
-  let total = 0;
-  for (const [, n = "0", u = "s"] of text.matchAll(/(\d+)(ms|[smhdwy])/g)) total += Number(n) * (unit[u] ?? 0);
-  return total;
 }
 
 /** Seconds as Prometheus writes a duration, in the largest unit that fits. */

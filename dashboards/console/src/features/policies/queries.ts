@@ -1,13 +1,13 @@
 import { useDebouncedValue } from "@mantine/hooks";
 import { keepPreviousData, useMutation, useQueries, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useMemo } from "react";
-import { body, client, items } from "@/api/client";
+import { body, client } from "@/api/client";
 import { everyCluster, keys } from "@/api/keys";
 import { queryInstant, queryRange, quote, type RangeResult, type Sample } from "@/api/prometheus";
 import type { Metric, Policy } from "@/api/types";
 import { useRange, useRefresh } from "@/parts/page";
-import { alignRange, isLive, resolveRange, type TimeRange } from "@/ui/time";
-import { type Condition, conditionQuery, type Draft, identity, lowIsBad, nameLabel, seconds, severities, type Severity, type Spec, toPolicy } from "./draft";
+import { alignRange, isLive, resolveRange, seconds, type TimeRange } from "@/ui/time";
+import { type Condition, conditionQuery, type Draft, identity, lowIsBad, nameLabel, severities, type Severity, type Spec, toPolicy } from "./draft";
 import { type Bin, binned, binsFor, givenThresholds, highestOf, spreadQuery } from "./spread";
 
 export const usePolicy = (name: string) =>
@@ -74,13 +74,6 @@ export function useDeletePolicy() {
     },
   });
 }
-
-/** Every version that a policy had, the newest first. */
-export const useHistory = (name: string) =>
-  useQuery({
-    queryKey: keys.history(name),
-    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/policies/{name}/history", { params: { path: { name } }, signal }))),
-  });
 
 /** What the server says of a draft without keeping it: what is wrong with it, or what it would do at this moment. */
 export function useTrial(draft: Draft) {

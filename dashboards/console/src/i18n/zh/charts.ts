@@ -10,6 +10,7 @@ export const zh: typeof charts = {
   memoryCapacity: "内存容量",
   statistics: { increase: "增量，", avg: "平均，", max: "最大，", min: "最小，", last: "最后，", sum: "求和，" },
   each: (statistic, step) => `${statistic}每 ${step}`,
+  every: (step) => `每 ${step} 一个值`,
   readFrom: (each, buckets) => `${each}，读自 ${buckets} 聚合值`,
   of: (title) => `${title}图表`,
   lacking: "此集群没有该指标",

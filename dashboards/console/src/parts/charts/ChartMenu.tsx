@@ -1,7 +1,7 @@
 import { ActionIcon, Menu } from "@mantine/core";
 import { IconCode, IconDots, IconFileSpreadsheet, IconLink, IconPhoto, IconPin, IconShieldPlus, IconTag, IconZoomQuestion } from "@tabler/icons-react";
 import { Link } from "@tanstack/react-router";
-import type { RefObject } from "react";
+import type { ReactNode, RefObject } from "react";
 import type { Metric } from "@/api/types";
 import type { BoardPanel } from "@/parts/boards/model";
 import { pin } from "@/parts/boards/pinStore";
@@ -12,24 +12,34 @@ import { resolveRange, toRFC3339 } from "@/ui/time";
 import { type Caption, fileName, picture, save } from "./export";
 import type { ObjectLabels } from "./model";
 
+/** What a chart is made of. */
+export interface Taken {
+  /** Of the catalogue; none of an expression. */
+  readonly metrics: readonly Metric[];
+  /** In PromQL; none of what is counted in lines. */
+  readonly queries: readonly string[];
+  readonly object: ObjectLabels;
+  /** The same chart as a panel of a board, where a board can have it. */
+  readonly panel?: BoardPanel;
+  /** Where else it can be looked at. */
+  readonly elsewhere?: ReactNode;
+}
+
 interface Props {
   readonly title: string;
   readonly section: RefObject<HTMLElement | null>;
-  readonly metrics: readonly Metric[];
-  readonly queries: readonly string[];
-  readonly object: ObjectLabels;
-  /** The same chart as a panel of a board. */
-  readonly panel: BoardPanel;
+  readonly taken: Taken;
   readonly csv: () => string;
   /** What its picture says around the chart. */
   readonly caption: () => Caption;
 }
 
 /** What can be taken from a chart: its picture, values, query, link, and a policy on it. */
-export function ChartMenu({ title, section, metrics, queries, object, panel, csv, caption }: Props) {
+export function ChartMenu({ title, section, taken: { metrics, queries, object, panel, elsewhere }, csv, caption }: Props) {
   const range = useRange();
   const now = useNow();
   const [first] = metrics;
+  const [query] = queries;
   const copy = (text: string) => void navigator.clipboard.writeText(text);
   const link = () => {
     // A link shows to others what is shown here, whenever they open it.
@@ -54,24 +64,33 @@ export function ChartMenu({ title, section, metrics, queries, object, panel, csv
         </ActionIcon>
       </Menu.Target>
       <Menu.Dropdown>
-        <Menu.Item leftSection={<IconZoomQuestion size={14} />} renderRoot={(props) => <Link to="/explore" search={{ q: queries[0] ?? "" }} {...props} />}>
-          {m.menu.explore}
-        </Menu.Item>
+        {query === undefined ? null : (
+          <Menu.Item leftSection={<IconZoomQuestion size={14} />} renderRoot={(props) => <Link to="/explore" search={{ q: query }} {...props} />}>
+            {m.menu.explore}
+          </Menu.Item>
+        )}
+        {elsewhere}
         {first ? (
           <Menu.Item leftSection={<IconShieldPlus size={14} />} renderRoot={(props) => <Link to="/new/policy" search={{ ...object, metric: first.name }} {...props} />}>
             {m.menu.policy}
           </Menu.Item>
         ) : null}
-        <Menu.Item leftSection={<IconPin size={14} />} onClick={() => pin(panel)}>
-          {m.menu.pin}
-        </Menu.Item>
+        {panel === undefined ? null : (
+          <Menu.Item leftSection={<IconPin size={14} />} onClick={() => pin(panel)}>
+            {m.menu.pin}
+          </Menu.Item>
+        )}
         <Menu.Divider />
-        <Menu.Item leftSection={<IconCode size={14} />} onClick={() => copy(queries.join("\n"))}>
-          {m.menu.promql}
-        </Menu.Item>
-        <Menu.Item leftSection={<IconTag size={14} />} onClick={() => copy(metrics.map((x) => x.name).join("\n"))}>
-          {m.menu.name}
-        </Menu.Item>
+        {query === undefined ? null : (
+          <Menu.Item leftSection={<IconCode size={14} />} onClick={() => copy(queries.join("\n"))}>
+            {m.menu.promql}
+          </Menu.Item>
+        )}
+        {first ? (
+          <Menu.Item leftSection={<IconTag size={14} />} onClick={() => copy(metrics.map((x) => x.name).join("\n"))}>
+            {m.menu.name}
+          </Menu.Item>
+        ) : null}
         <Menu.Item leftSection={<IconLink size={14} />} onClick={link}>
           {m.menu.link}
         </Menu.Item>

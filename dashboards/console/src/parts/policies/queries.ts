@@ -121,3 +121,10 @@ export const useStatistics = (days: number, cluster?: string) =>
       ),
     staleTime: 60_000,
   });
+
+/** Every version that a policy had, the newest first. */
+export const useHistory = (name: string) =>
+  useQuery({
+    queryKey: keys.history(name),
+    queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/policies/{name}/history", { params: { path: { name } }, signal }))),
+  });

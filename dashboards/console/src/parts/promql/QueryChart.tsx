@@ -6,7 +6,7 @@ import { everyCluster, keys } from "@/api/keys";
 import { queryRange } from "@/api/prometheus";
 import { charts } from "@/i18n/charts";
 import { explore } from "@/i18n/explore";
-import { Legend } from "@/parts/charts/ChartPanel";
+import { Legend } from "@/parts/charts/ChartFrame";
 import { CursorStore } from "@/parts/charts/cursor";
 import { save } from "@/parts/charts/export";
 import { axisTop, csv, statistics } from "@/parts/charts/model";
