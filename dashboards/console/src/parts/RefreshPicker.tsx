@@ -1,14 +1,15 @@
 import { Menu, UnstyledButton } from "@mantine/core";
 import { IconRefresh, IconRefreshOff } from "@tabler/icons-react";
 import { useIsFetching, useQueryClient } from "@tanstack/react-query";
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useSearch } from "@tanstack/react-router";
 import { frame as m } from "@/i18n/frame";
-import { defaultRefresh, refreshes } from "./page";
+import { defaultRefresh, refreshes, type SharedSearch } from "./page";
 import classes from "./pickers.module.css";
+import { useSetSearch } from "./search";
 
 export function RefreshPicker() {
   const { refresh = defaultRefresh } = useSearch({ strict: false });
-  const navigate = useNavigate();
+  const set = useSetSearch<SharedSearch>();
   const queries = useQueryClient();
   const fetching = useIsFetching() > 0;
   const label = refreshes.find((r) => r.value === refresh)?.label ?? refresh;
@@ -36,13 +37,7 @@ export function RefreshPicker() {
               key={r.value}
               data-selected={r.value === refresh || undefined}
               className={classes.item}
-              onClick={() =>
-                void navigate({
-                  to: ".",
-                  search: (old) => ({ ...old, refresh: r.value === defaultRefresh ? undefined : r.value }),
-                  resetScroll: false,
-                })
-              }
+              onClick={() => set({ refresh: r.value === defaultRefresh ? undefined : r.value })}
             >
               {r.label}
             </Menu.Item>

@@ -1,4 +1,4 @@
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useSearch } from "@tanstack/react-router";
 import { IconChevronRight, IconSearch } from "@tabler/icons-react";
 import { Kbd, Skeleton, UnstyledButton } from "@mantine/core";
 import { type ReactNode, useSyncExternalStore } from "react";
@@ -15,6 +15,7 @@ import { openDialog } from "./dialogs";
 import { useDefaultRange } from "./defaultRange";
 import { RefreshPicker } from "./RefreshPicker";
 import { RangePicker } from "./RangePicker";
+import { useSetSearch } from "./search";
 
 /** What every page's URL has: the time range and how often the page refreshes. */
 export interface SharedSearch {
@@ -48,9 +49,8 @@ export function useRange(): TimeRange {
 
 /** Sets the range of this page and of those that are opened from it. */
 export function useSetRange(): (range: TimeRange) => void {
-  const navigate = useNavigate();
-  return (range) =>
-    void navigate({ to: ".", search: (old) => ({ ...old, from: range.from, to: range.to }), resetScroll: false });
+  const set = useSetSearch<SharedSearch>();
+  return ({ from, to }) => set({ from, to });
 }
 
 /** What charts can be held against. */
@@ -66,8 +66,8 @@ export function useCompare(): (typeof comparisons)[number] {
 }
 
 export function useSetCompare(): (value: string) => void {
-  const navigate = useNavigate();
-  return (value) => void navigate({ to: ".", search: (old) => ({ ...old, compare: value === "" ? undefined : value }), resetScroll: false, replace: true });
+  const set = useSetSearch<SharedSearch>();
+  return (value) => set({ compare: value === "" ? undefined : value });
 }
 
 export const refreshes = [

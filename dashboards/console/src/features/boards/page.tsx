@@ -6,6 +6,7 @@ import { type Board, imported, nameOf } from "@/parts/boards/model";
 import { useBoards, useCreateBoard } from "@/parts/boards/queries";
 import { boards as m } from "@/i18n/boards";
 import { Page } from "@/parts/page";
+import { useSetSearch } from "@/parts/search";
 import { type Column, DataTable } from "@/ui/DataTable";
 import { age, count, instant } from "@/ui/format";
 import { Empty, Loaded, TableSkeleton } from "@/ui/Feedback";
@@ -20,6 +21,7 @@ const key = (b: Board) => b.metadata.name;
 export function BoardsPage() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
+  const set = useSetSearch<typeof search>();
   const boards = useBoards();
   const create = useCreateBoard();
   const now = useNow();
@@ -86,7 +88,7 @@ export function BoardsPage() {
           list.length === 0 ? (
             <Empty title={m.none}>{m.noneText}</Empty>
           ) : (
-            <DataTable label={m.label} columns={columns} rows={list} rowKey={key} sort={parseSort(search.sort, { column: "title", descending: false })} onSort={(s) => void navigate({ search: (old) => ({ ...old, sort: sortText(s) }), replace: true, resetScroll: false })} />
+            <DataTable label={m.label} columns={columns} rows={list} rowKey={key} sort={parseSort(search.sort, { column: "title", descending: false })} onSort={(s) => set({ sort: sortText(s) })} />
           )
         }
       </Loaded>

@@ -4,6 +4,7 @@ import { getRouteApi, Link } from "@tanstack/react-router";
 import { ClusterTable } from "@/parts/clusters/ClusterTable";
 import { Page } from "@/parts/page";
 import { useClusters } from "@/parts/queries";
+import { useSetSearch } from "@/parts/search";
 import { objects as m } from "@/i18n/objects";
 import { Empty, Loaded, TableSkeleton } from "@/ui/Feedback";
 
@@ -11,7 +12,7 @@ const route = getRouteApi("/clusters");
 
 export function ClustersPage() {
   const search = route.useSearch();
-  const navigate = route.useNavigate();
+  const set = useSetSearch<typeof search>();
   const clusters = useClusters();
   return (
     <Page
@@ -29,7 +30,7 @@ export function ClustersPage() {
           list.length === 0 ? (
             <Empty title={m.list.noneYet} action={<Link to="/settings">{m.list.how}</Link>} />
           ) : (
-            <ClusterTable clusters={list} sort={search.sort} onSort={(sort) => void navigate({ search: (old) => ({ ...old, sort }), replace: true })} />
+            <ClusterTable clusters={list} sort={search.sort} onSort={(sort) => set({ sort })} />
           )
         }
       </Loaded>

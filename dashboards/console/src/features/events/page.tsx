@@ -4,16 +4,15 @@ import { EventView } from "@/parts/logs/EventView";
 import { Scope } from "@/parts/logs/Scope";
 import { Page } from "@/parts/page";
 import { useClusters } from "@/parts/queries";
+import { useSetSearch } from "@/parts/search";
 
 const route = getRouteApi("/events");
 
 export function EventsPage() {
   const search = route.useSearch();
-  const navigate = route.useNavigate();
   const { cluster, namespace } = search;
   const clusters = useClusters();
-  const set = (change: Partial<typeof search>) =>
-    void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
+  const set = useSetSearch<typeof search>();
   return (
     <Page title={m.events.title} sentence={m.events.sentence}>
       <Scope search={{ cluster, namespace }} set={set} />

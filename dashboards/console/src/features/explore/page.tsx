@@ -7,6 +7,7 @@ import { PinButton } from "@/parts/boards/PinButton";
 import { Page, useRange } from "@/parts/page";
 import { QueryChart } from "@/parts/promql/QueryChart";
 import { QueryTable } from "@/parts/promql/QueryTable";
+import { useSetSearch } from "@/parts/search";
 import { Card, Copy } from "@/ui/Bits";
 import { Empty } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
@@ -22,7 +23,6 @@ const route = getRouteApi("/explore");
 
 export function ExplorePage() {
   const search = route.useSearch();
-  const navigate = route.useNavigate();
   const asked = queriesOf(search);
   // A query that is being written and was not asked yet.
   const [blank, setBlank] = useState(false);
@@ -30,7 +30,7 @@ export function ExplorePage() {
   const editors = useRef<(PromEditorHandle | null)[]>([]);
   const [focused, setFocused] = useState(0);
   const current = Math.min(focused, queries.length - 1);
-  const set = (change: Partial<typeof search>) => void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false });
+  const set = useSetSearch<typeof search>();
   const ask = (all: readonly string[]) => {
     setBlank(false);
     set(toSearch(all));

@@ -58,7 +58,7 @@ export function Evidence({ alerts }: { alerts: readonly Alert[] }) {
       title={m.detail.evidence}
       right={
         <>
-          <Button size="compact-xs" variant="default" renderRoot={(props) => <Link to="." search={(old) => ({ ...old, ...wanted })} {...props} />}>
+          <Button size="compact-xs" variant="default" renderRoot={(props) => <Link to="." replace resetScroll={false} search={(old) => ({ ...old, ...wanted })} {...props} />}>
             {m.detail.itsTime}
           </Button>
           <Button

@@ -6,6 +6,7 @@ import { incidents as m } from "@/i18n/incidents";
 import { IncidentTable } from "@/parts/incidents/IncidentTable";
 import { Page } from "@/parts/page";
 import { useClusters } from "@/parts/queries";
+import { useSetSearch } from "@/parts/search";
 import { duration } from "@/ui/format";
 import { Failure } from "@/ui/Feedback";
 import { SearchField } from "@/ui/SearchField";
@@ -22,8 +23,7 @@ const lengths = [3600, 4 * 3600, 86_400];
 /** Incidents by their state, searched by the server; or what they were over some time. */
 export function IncidentsPage() {
   const search = route.useSearch();
-  const navigate = route.useNavigate();
-  const set = (change: Partial<typeof search>) => void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
+  const set = useSetSearch<typeof search>();
   const statistics = search.view === "statistics";
   const choice = (
     <SegmentedControl

@@ -2,6 +2,7 @@ import { getRouteApi } from "@tanstack/react-router";
 import { logs as m } from "@/i18n/logs";
 import { Page } from "@/parts/page";
 import { useClusters } from "@/parts/queries";
+import { useSetSearch } from "@/parts/search";
 import { Scope } from "@/parts/logs/Scope";
 import { LogView } from "@/parts/logs/LogView";
 
@@ -9,12 +10,10 @@ const route = getRouteApi("/logs");
 
 export function LogsPage() {
   const search = route.useSearch();
-  const navigate = route.useNavigate();
   const { cluster, namespace, workload_type, workload, pod, node, container } = search;
   const clusters = useClusters();
   const severalClusters = cluster === undefined && (clusters.data?.length ?? 0) > 1;
-  const set = (change: Partial<typeof search>) =>
-    void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
+  const set = useSetSearch<typeof search>();
   return (
     <Page title={m.title} sentence={m.sentence}>
       <Scope search={{ cluster, namespace, workload_type, workload, pod, container, node }} set={set} />

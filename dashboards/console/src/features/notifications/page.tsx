@@ -7,6 +7,7 @@ import { DeliveryTable } from "@/parts/deliveries/DeliveryTable";
 import { Page } from "@/parts/page";
 import { FirstUse } from "@/parts/policies/FirstUse";
 import { useTargets } from "@/parts/queries";
+import { useSetSearch } from "@/parts/search";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { SearchField } from "@/ui/SearchField";
 import { useTyped } from "@/ui/typed";
@@ -22,10 +23,9 @@ const tabs = ["targets", "routes", "deliveries", "silences", "maintenance", "inh
 
 export function NotificationsPage() {
   const search = route.useSearch();
-  const navigate = route.useNavigate();
   const tab = tabs.find((t) => t === search.tab) ?? "targets";
   const targets = useTargets();
-  const set = (change: Partial<typeof search>) => void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true });
+  const set = useSetSearch<typeof search>();
   const failing = (targets.data ?? []).filter((t) => targetState(t) !== "ok").length;
   const table = { sort: search.sort, onSort: (sort: string) => set({ sort }) };
   return (

@@ -6,6 +6,7 @@ import { IncidentTable } from "@/parts/incidents/IncidentTable";
 import { AddCluster } from "@/parts/clusters/AddCluster";
 import { Page } from "@/parts/page";
 import { useClusters, useIncidents } from "@/parts/queries";
+import { useSetSearch } from "@/parts/search";
 import { frame } from "@/i18n/frame";
 import { overview as m } from "@/i18n/overview";
 import { Section } from "@/ui/Bits";
@@ -25,7 +26,7 @@ export function OverviewPage() {
   const clusters = useClusters();
   const incidents = useIncidents("active");
   const { sort } = route.useSearch();
-  const navigate = route.useNavigate();
+  const set = useSetSearch<{ sort?: string }>();
   const known = clusters.data ?? [];
   // The clusters are what is looked for: they are on the screen before the rest is drawn.
   const drawn = useDeferredValue(clusters.data !== undefined, false);
@@ -68,7 +69,7 @@ export function OverviewPage() {
                     <IncidentTable
                       incidents={list}
                       sort={sort}
-                      onSort={(s) => void navigate({ search: (old) => ({ ...old, sort: s }), resetScroll: false })}
+                      onSort={(s) => set({ sort: s })}
                       empty={m.noIncident}
                     />
                   )}

@@ -8,6 +8,7 @@ import { whyDimensions, whyObject } from "@/parts/policies/model";
 import type { WhyQuestion } from "@/parts/policies/queries";
 import { WhyView } from "@/parts/policies/WhyView";
 import { useAlerts, useClusters } from "@/parts/queries";
+import { useSetSearch } from "@/parts/search";
 import { Card, Section } from "@/ui/Bits";
 import { useNow } from "@/ui/now";
 import { parseTime, toRFC3339 } from "@/ui/time";
@@ -19,7 +20,7 @@ const route = getRouteApi("/policies/$name");
 /** Asks of one object at one time. What is asked is in the URL, so that the answer can be sent to somebody. */
 export function Why({ policy: p }: { policy: Policy }) {
   const search = route.useSearch();
-  const navigate = route.useNavigate();
+  const set = useSetSearch<typeof search>();
   const clusters = useClusters();
   const alerts = useAlerts("all", p.metadata.name);
   const trial = useTrial({ name: p.metadata.name, labels: p.metadata.labels ?? {}, revision: p.metadata.revision, spec: p.spec });
@@ -52,7 +53,7 @@ export function Why({ policy: p }: { policy: Policy }) {
             e.preventDefault();
             if (seconds === undefined) return;
             const asked = at.trim() === "" ? undefined : toRFC3339(Math.floor(seconds));
-            void navigate({ search: (old) => ({ ...old, cluster: chosen, object: object === "" ? undefined : object, dimensions: dimensions === "" ? undefined : dimensions, at: asked }), resetScroll: false, replace: true });
+            set({ cluster: chosen, object: object === "" ? undefined : object, dimensions: dimensions === "" ? undefined : dimensions, at: asked });
           }}
         >
           {ids.length > 1 ? <NativeSelect size="xs" label={m.why.cluster} value={chosen} onChange={(e) => setCluster(e.currentTarget.value)} data={ids} /> : null}

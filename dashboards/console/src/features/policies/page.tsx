@@ -8,6 +8,7 @@ import { FirstUse } from "@/parts/policies/FirstUse";
 import { useStatistics } from "@/parts/policies/queries";
 import { Page } from "@/parts/page";
 import { useCatalogue, usePolicies } from "@/parts/queries";
+import { useSetSearch } from "@/parts/search";
 import { type Column, DataTable } from "@/ui/DataTable";
 import { age, count, instant } from "@/ui/format";
 import { Empty, Loaded, TableSkeleton } from "@/ui/Feedback";
@@ -35,7 +36,6 @@ const newPolicy = (
 
 export function PoliciesPage() {
   const search = route.useSearch();
-  const navigate = route.useNavigate();
   const policies = usePolicies();
   const catalogue = useCatalogue();
   const enable = useEnablePolicy();
@@ -53,7 +53,7 @@ export function PoliciesPage() {
     () => searchIn(policies.data ?? noPolicies, (p) => [p.metadata.name, policyWord(p), subjectWords(dict(p.spec)), targetWords(dict(p.spec)), conditionsWords(dict(p.spec), catalogue.data ?? noMetrics)].join(" ")),
     [policies.data, catalogue.data],
   );
-  const set = (change: Partial<typeof search>) => void navigate({ search: (old) => ({ ...old, ...change }), replace: true, resetScroll: false });
+  const set = useSetSearch<typeof search>();
   const typed = useTyped(search.filter ?? "", (filter) => set({ filter: filter === "" ? undefined : filter }));
   const rows = useMemo(() => find(typed.search), [find, typed.search]);
   return (

@@ -10,6 +10,7 @@ import { help } from "@/i18n/help";
 import { settings as m } from "@/i18n/settings";
 import { AddCluster } from "@/parts/clusters/AddCluster";
 import { Page, useRefresh } from "@/parts/page";
+import { useSetSearch } from "@/parts/search";
 import { Card, Command, Fact, Facts, Section } from "@/ui/Bits";
 import { type Column, DataTable } from "@/ui/DataTable";
 import { age, bytes, count, instant, unknown } from "@/ui/format";
@@ -83,7 +84,7 @@ export function SettingsPage() {
 
 function Tokens() {
   const search = route.useSearch();
-  const navigate = route.useNavigate();
+  const set = useSetSearch<typeof search>();
   const tokens = useTokens();
   const queries = useQueryClient();
   const now = useNow();
@@ -136,7 +137,7 @@ function Tokens() {
             rows={all}
             rowKey={(t) => t.id}
             sort={parseSort(search.sort, { column: "name", descending: false })}
-            onSort={(s) => void navigate({ search: (old) => ({ ...old, sort: sortText(s) }), replace: true, resetScroll: false })}
+            onSort={(s) => set({ sort: sortText(s) })}
             empty={m.tokens.none}
           />
         )}

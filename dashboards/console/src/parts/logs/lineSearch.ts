@@ -1,4 +1,5 @@
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useSearch } from "@tanstack/react-router";
+import { useSetSearch } from "@/parts/search";
 
 /** What of a search of lines or events stands in the URL. */
 export interface LineSearch {
@@ -9,22 +10,16 @@ export interface LineSearch {
   readonly live: boolean;
 }
 
-/** The search of the page, and how to change it. What is searched for is a step that Back takes back; how it is shown is none. */
+/** The search of the page, and how to change it. */
 export function useLineSearch(): [LineSearch, (change: Partial<LineSearch>) => void] {
   const { q, form, wrap, live } = useSearch({ strict: false });
-  const navigate = useNavigate();
+  const setSearch = useSetSearch<Record<string, string>>();
   const set = (change: Partial<LineSearch>) =>
-    void navigate({
-      to: ".",
-      search: (old) => ({
-        ...old,
-        ...(change.typed === undefined ? {} : { q: change.typed === "" ? undefined : change.typed }),
-        ...flag("form", change.form),
-        ...flag("wrap", change.wrap),
-        ...flag("live", change.live),
-      }),
-      resetScroll: false,
-      replace: change.typed === undefined,
+    setSearch({
+      ...(change.typed === undefined ? {} : { q: change.typed === "" ? undefined : change.typed }),
+      ...flag("form", change.form),
+      ...flag("wrap", change.wrap),
+      ...flag("live", change.live),
     });
   return [{ typed: q ?? "", form: form === "1", wrap: wrap === "1", live: live === "1" }, set];
 }

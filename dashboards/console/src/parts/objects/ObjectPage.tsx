@@ -1,5 +1,5 @@
 import { Tabs } from "@mantine/core";
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useSearch } from "@tanstack/react-router";
 import { lazy, type ReactNode, type RefObject, Suspense, useCallback, useLayoutEffect, useMemo, useRef } from "react";
 import type { Row } from "@/api/logsql";
 import { objects as m } from "@/i18n/objects";
@@ -8,6 +8,7 @@ import { EventView } from "@/parts/logs/EventView";
 import { LogView } from "@/parts/logs/LogView";
 import { Page } from "@/parts/page";
 import { useCluster, useIncidents } from "@/parts/queries";
+import { useSetSearch } from "@/parts/search";
 import { Section } from "@/ui/Bits";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { count } from "@/ui/format";
@@ -72,9 +73,7 @@ type ObjectChange = { readonly [K in keyof ObjectSearch]?: string | undefined };
 /** The search of an object's page and how to change it; undefined takes a part away. */
 export function useObjectSearch(): [ObjectSearch, (change: ObjectChange) => void] {
   const search = useSearch({ strict: false });
-  const navigate = useNavigate();
-  const set = useCallback((change: ObjectChange) => void navigate({ to: ".", search: (old) => ({ ...old, ...change }), resetScroll: false, replace: true }), [navigate]);
-  return [search, set];
+  return [search, useSetSearch<ObjectSearch>()];
 }
 
 /** How the table of an object's page is searched and sorted. What it is given stays the same from key to key, so that only what changed is drawn anew. */
