@@ -235,6 +235,7 @@ func shortPair(b []byte) (name, value string, ok bool) {
 type message2 struct {
 	of         []row
 	symbols    []string
+	table      []byte // the symbols as they were sent; nil where something stands between them
 	refs       []uint32
 	floats     []float
 	histograms []writev2.Histogram
@@ -244,22 +245,41 @@ type message2 struct {
 // decode is message1's.
 func (m *message2) decode(raw []byte, series int) error {
 	m.of, m.symbols, m.refs, m.floats, m.histograms, m.exemplars = m.of[:0], m.symbols[:0], m.refs[:0], m.floats[:0], m.histograms[:0], m.exemplars[:0]
-	return eachField(raw, func(f field) error {
-		if f.number != 4 && f.number != 5 {
-			return nil
-		}
-		if err := f.is(protowire.BytesType); err != nil {
+	from, to, apart := 0, 0, false // where the symbols are
+	for b := raw; len(b) > 0; {
+		f, rest, err := next(b)
+		if err != nil {
 			return err
 		}
-		if f.number == 4 {
+		if f.number == 4 || f.number == 5 {
+			if err := f.is(protowire.BytesType); err != nil {
+				return err
+			}
+		}
+		switch f.number {
+		case 4:
+			at := len(raw) - len(b)
+			if len(m.symbols) == 0 {
+				from = at
+			} else {
+				apart = apart || at != to
+			}
+			to = len(raw) - len(rest)
 			m.symbols = append(m.symbols, f.text())
-			return nil
+		case 5:
+			if len(m.of) == series {
+				return tooManySeries(series)
+			}
+			if err := m.decodeSeries(f.bytes); err != nil {
+				return err
+			}
 		}
-		if len(m.of) == series {
-			return tooManySeries(series)
-		}
-		return m.decodeSeries(f.bytes)
-	})
+		b = rest
+	}
+	if m.table = raw[from:to]; apart {
+		m.table = nil
+	}
+	return nil
 }
 
 func (m *message2) decodeSeries(b []byte) (err error) {

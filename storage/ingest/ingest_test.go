@@ -32,6 +32,7 @@ import (
 	"github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -939,5 +940,70 @@ func TestSeriesInAnyOrder(t *testing.T) {
 	active(5)
 	if n := g.everything(); n != want {
 		t.Errorf("%d samples, sent %d", n, want)
+	}
+}
+
+// What a sender calls a series by, references to symbols, means what the symbols are now:
+// the same references to others, others to the same, and symbols among the series are
+// read anew.
+func TestReferencesMeanTheSymbolsOfTheirRequest(t *testing.T) {
+	g := newRig(t, Limits{})
+	value, at := 0.0, t0
+	want := map[string]float64{}
+	send := func(symbols []string, rows ...[]uint32) []byte {
+		t.Helper()
+		at = at.Add(step)
+		g.now = at
+		req := &writev2.Request{Symbols: symbols}
+		for _, refs := range rows {
+			value++
+			req.Timeseries = append(req.Timeseries, writev2.TimeSeries{LabelsRefs: refs, Samples: []writev2.Sample{{Value: value, Timestamp: at.UnixMilli()}}})
+			if len(refs) == 4 {
+				want[symbols[refs[1]]+" "+symbols[refs[3]]] = value
+			}
+		}
+		raw, err := req.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	take := func(raw []byte) {
+		t.Helper()
+		if a := g.post(v2, snappy.Encode(nil, raw)); a.status != http.StatusNoContent {
+			t.Fatalf("%+v", a)
+		}
+		for of, v := range want {
+			name, pod, _ := strings.Cut(of, " ")
+			if got := g.query(fmt.Sprintf("sum(%s{pod=%q})", name, pod), at); got != fmt.Sprintf("{} %g", v) {
+				t.Errorf("%s is %s, want %g", of, got, v)
+			}
+		}
+		clear(want)
+	}
+	symbols := []string{"", "__name__", "cpu", "pod", "a", "b", "c"}
+	a, b, c := []uint32{1, 2, 3, 4}, []uint32{1, 2, 3, 5}, []uint32{1, 2, 3, 6}
+	for range 3 {
+		take(send(symbols, a, b, c))
+	}
+	take(send([]string{"", "__name__", "cpu", "pod", "a", "x", "c"}, a, b, c)) // behind the same first one
+	take(send([]string{"", "__name__", "cpu", "pod", "b", "c", "d"}, a, b, c))
+	take(send([]string{"", "__name__", "mem", "pod", "a", "b", "c"}, a, b, c))
+	take(send(symbols, b, a, c))
+	take(send(symbols, a, c))
+	take(send(symbols, a, b, c))
+	// The last symbol stands behind the series that means it.
+	for range 2 {
+		for _, last := range []string{"y", "z"} {
+			raw := send([]string{"", "__name__", "cpu", "pod", "a", last}, a, b)
+			tail := protowire.AppendString(protowire.AppendTag(nil, 4, protowire.BytesType), last)
+			if !bytes.Contains(raw, tail) {
+				t.Fatal("the body has no such symbol")
+			}
+			take(append(bytes.Replace(raw, tail, nil, 1), tail...))
+		}
+	}
+	if n := g.refused(reasonConflict); n != 0 {
+		t.Errorf("%v samples met another one", n)
 	}
 }

@@ -121,6 +121,7 @@ func (m *message2) append(a *appender) error {
 		}
 		return m.symbols[ref], true
 	}
+	table := a.q.i.hash.key(m.table)
 	for _, of := range m.of {
 		refs, floats, histograms := m.refs[of.labels.from:of.labels.to], m.floats[of.floats.from:of.floats.to], m.histograms[of.histograms.from:of.histograms.to]
 		n := len(floats) + len(histograms)
@@ -129,23 +130,41 @@ func (m *message2) append(a *appender) error {
 			a.q.refuse(1, reasonInvalid, func() string { return "a series without samples" })
 			continue
 		}
-		ok := len(refs)%2 == 0
-		a.pairs = a.pairs[:0]
-		for r := 0; ok && r < len(refs); r += 2 {
-			name, there := symbol(refs[r])
-			v, too := symbol(refs[r+1])
-			ok = there && too
-			a.pairs = append(a.pairs, labels.Label{Name: name, Value: v})
+		var (
+			s   *series
+			no  verdict
+			row seriesKey
+		)
+		if m.table != nil {
+			row = a.q.i.hash.row(table, refs)
+			s = a.again(row)
 		}
-		if !ok {
-			a.q.refuse(n, reasonInvalid, func() string {
-				return fmt.Sprintf("label references %v, beyond the %d symbols or not in pairs", refs[:min(len(refs), 32)], len(m.symbols))
-			})
-			continue
-		}
-		s, no, err := a.series(revives(floats))
-		if err != nil {
-			return err
+		if s != nil {
+			if revives(floats) && s.stale.Load() {
+				no = a.revive(s)
+			}
+		} else {
+			ok := len(refs)%2 == 0
+			a.pairs = a.pairs[:0]
+			for r := 0; ok && r < len(refs); r += 2 {
+				name, there := symbol(refs[r])
+				v, too := symbol(refs[r+1])
+				ok = there && too
+				a.pairs = append(a.pairs, labels.Label{Name: name, Value: v})
+			}
+			if !ok {
+				a.q.refuse(n, reasonInvalid, func() string {
+					return fmt.Sprintf("label references %v, beyond the %d symbols or not in pairs", refs[:min(len(refs), 32)], len(m.symbols))
+				})
+				continue
+			}
+			var err error
+			if s, no, err = a.series(revives(floats)); err != nil {
+				return err
+			}
+			if s != nil && m.table != nil {
+				s.call(row)
+			}
 		}
 		if no.reason != "" {
 			a.refuseSeries(n, no)
