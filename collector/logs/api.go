@@ -124,21 +124,51 @@ func (o *APIOptions) complete() error {
 }
 
 // apiPos is the last line of a container that was taken: the API has no offsets,
-// so a line is known by its time and its content.
+// so a line is known by its time and its content. File says it where a node's
+// collector took lines, and what was taken since are none but those that it left open.
 type apiPos struct {
-	Time int64  `json:"time"`
-	Hash uint64 `json:"hash"` // of the line with its time
-	Seen int    `json:"seen"` // lines with this time and content so far
+	Time int64  `json:"time,omitzero"`
+	Hash uint64 `json:"hash,omitzero"` // of the line with its time
+	Seen int    `json:"seen,omitzero"` // lines with this time and content so far
 	// Taken is how many lines of the container were taken with this one.
 	Taken int64 `json:"-"` // the wire has it
 	// Recent are the hashes of the last lines, the newest last: stdout and stderr
 	// may be a little out of order.
-	Recent   [8]uint64 `json:"recent"`
-	Restarts int       `json:"restarts"` // of the container, when the line was written
+	Recent   [8]uint64 `json:"recent,omitzero"`
+	Restarts int       `json:"restarts,omitzero"` // of the container, when the line was written
+	File     *reached  `json:"file,omitzero"`
 }
 
 // same says whether both are the same line.
-func (p apiPos) same(q apiPos) bool { return p.Time == q.Time && p.Hash == q.Hash && p.Seen == q.Seen }
+func (p apiPos) same(q apiPos) bool {
+	return p.Time == q.Time && p.Hash == q.Hash && p.Seen == q.Seen && p.File == q.File
+}
+
+// since is the time of the first line that is to be seen again.
+func (p apiPos) since() int64 {
+	if p.File != nil {
+		return p.File.begins()
+	}
+	return sinceFor(p.Time)
+}
+
+// readPosition reads what the server keeps.
+func readPosition(p wire.LogPosition) (apiPos, error) {
+	var pos apiPos
+	if err := json.Unmarshal([]byte(p.State), &pos); err != nil {
+		return apiPos{Taken: p.Taken}, err
+	}
+	pos.Taken = p.Taken
+	if f := pos.File; f != nil {
+		if f.At == 0 {
+			f.At = p.Taken - f.Lag
+		}
+		if pos.Time == 0 {
+			pos.Time = f.At
+		}
+	}
+	return pos, nil
+}
 
 // API follows containers through the API server. It is a collector.Logs. What it
 // cannot know is whether a line is of stdout or stderr: all are called stdout.
@@ -416,12 +446,10 @@ func (a *API) position(ctx context.Context, fs []*follower) bool {
 		if f == nil {
 			continue
 		}
-		var pos apiPos
-		if err := json.Unmarshal([]byte(known[i].State), &pos); err != nil {
+		pos, err := readPosition(known[i])
+		if err != nil {
 			a.log.Warn("position of a container cannot be read, it is read anew", "namespace", f.id.Namespace, "pod", f.id.Pod, "container", f.id.Container, "err", err)
-			pos = apiPos{}
 		}
-		pos.Taken = known[i].Taken
 		f.pos, f.known = pos, pos.Time > 0
 		a.journal.set(f.key, pos)
 	}
@@ -856,8 +884,7 @@ func (f *follower) since(o *corev1.PodLogOptions, pod *object.Pod) {
 	o.Container, o.Timestamps = f.id.Container, true
 	switch {
 	case f.known && f.pos.Time > 0:
-		// The API knows whole seconds.
-		t := metav1.NewTime(time.Unix(0, f.pos.Time).Truncate(time.Second))
+		t := metav1.NewTime(time.Unix(0, f.pos.since()))
 		o.SinceTime = &t
 	case !f.known && pod != nil && !pod.StartedAt.IsZero() && pod.StartedAt.Before(f.a.horizon()):
 		t := metav1.NewTime(f.a.horizon())
@@ -1110,13 +1137,20 @@ func readLine(r *bufio.Reader) (line string, whole bool, err error) {
 	}
 }
 
-// seek finds the first line that is new in an answer that begins with lines that
-// may have been taken before.
+// seek finds the lines that are new in an answer that begins with lines that may have
+// been taken before.
 type seek struct {
 	from    apiPos
 	passed  bool // the last line that was taken has gone by
 	matches int  // lines like it so far
 	pos     apiPos
+
+	like map[uint64]int // how often a line came of the time of the last one, by hash
+	time int64          // of those
+
+	// Of an answer that begins with lines that a node's collector took.
+	at  spot
+	new bool // the last line
 }
 
 func newSeek(from apiPos, known bool) *seek {
@@ -1133,30 +1167,64 @@ func (s *seek) next(text string, restarts int) (at int64, message string, p apiP
 	if !timed {
 		// The kubelet's own words ("unable to retrieve container logs for …"), or the
 		// rest of a line that was too long, which belongs to the line before.
-		if s.pos.Time == 0 || !s.passed {
+		if s.pos.Time == 0 || !s.passed && !s.new {
 			return 0, "", p, false
 		}
 		at, message = s.pos.Time, text
 	}
 	h := xxhash.Sum64String(text)
-	if !s.passed {
-		switch {
-		case at == s.from.Time && h == s.from.Hash:
-			if s.matches++; s.matches >= s.from.Seen {
-				s.passed = true
-			}
-			return 0, "", p, false
-		case at <= s.from.Time, slices.Contains(s.from.Recent[:], h):
-			return 0, "", p, false
-		}
-		s.passed = true // that line is gone: this one is newer
-	}
 	p = apiPos{Time: at, Hash: h, Seen: 1, Taken: s.pos.Taken + 1, Restarts: restarts}
-	if s.pos.Time == at && s.pos.Hash == h {
+	if timed {
+		p.Seen = s.alike(at, h)
+	} else if s.pos.Time == at && s.pos.Hash == h {
 		p.Seen = s.pos.Seen + 1
 	}
-	copy(p.Recent[:], s.pos.Recent[1:])
-	p.Recent[len(p.Recent)-1] = h
+	switch file := s.from.File; {
+	case s.passed:
+	case file != nil:
+		if timed {
+			s.at = s.at.next(at)
+			s.new = !file.taken(s.at)
+			s.passed = file.passed(s.at)
+		}
+		if !s.new {
+			s.pos.Recent = p.after(s.pos.Recent).Recent
+			return 0, "", p, false
+		}
+		if !s.passed {
+			p.File = file.after(s.at)
+		}
+	case at == s.from.Time && h == s.from.Hash:
+		if s.matches++; s.matches >= s.from.Seen {
+			s.passed = true
+		}
+		return 0, "", p, false
+	case at <= s.from.Time, slices.Contains(s.from.Recent[:], h):
+		return 0, "", p, false
+	default:
+		s.passed = true // that line is gone: this one is newer
+	}
+	p = p.after(s.pos.Recent)
 	s.pos = p
 	return at, message, p, true
+}
+
+// alike counts a line among those of its time.
+func (s *seek) alike(at int64, hash uint64) int {
+	if s.like == nil {
+		s.like = map[uint64]int{}
+	}
+	if s.time != at {
+		clear(s.like)
+		s.time = at
+	}
+	s.like[hash]++
+	return s.like[hash]
+}
+
+// after has the position follow on lines of which the last ones are known.
+func (p apiPos) after(recent [8]uint64) apiPos {
+	copy(p.Recent[:], recent[1:])
+	p.Recent[len(p.Recent)-1] = p.Hash
+	return p
 }

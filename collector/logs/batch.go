@@ -37,11 +37,12 @@ type batch[C any] struct {
 	ofLines    int
 	from       map[string]C // by source, before the first line of it
 	to         map[string]C // after the last
-	resent     bool         // it was sent before a restart, perhaps
+	reached    map[Container]handOn
+	resent     bool // it was sent before a restart, perhaps
 }
 
 func newBatch[C any](sender string) *batch[C] {
-	return &batch[C]{wire: wire.LogBatch{Sender: sender}, groups: map[wire.LogStream]int{}, drops: map[dropKey]*drop{}, lineCounts: map[Container]int{}, from: map[string]C{}, to: map[string]C{}}
+	return &batch[C]{wire: wire.LogBatch{Sender: sender}, groups: map[wire.LogStream]int{}, drops: map[dropKey]*drop{}, lineCounts: map[Container]int{}, from: map[string]C{}, to: map[string]C{}, reached: map[Container]handOn{}}
 }
 
 // full says that no further line should go in.

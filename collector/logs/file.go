@@ -55,6 +55,9 @@ type filePos struct {
 	// 0 if that was not known then.
 	End  bool  `json:"end,omitempty"`
 	Next int64 `json:"next,omitempty"`
+	// Mark is the position for who reads through the API server; nil where an earlier
+	// version left it.
+	Mark *reached `json:"mark,omitempty"`
 }
 
 // through is the time before which nothing of the file is left to be sent.
@@ -97,6 +100,7 @@ type file struct {
 	last    int64    // time of the last line, for lines that have none
 	sent    int64    // lines of it that are in batches
 	resumed filePos  // where an earlier run left it
+	spots   spots    // of what was read
 	next    int64    // time of the first line of the file after it, once it was read to its end
 	marked  filePos
 	hasMark bool
@@ -148,9 +152,11 @@ type pending struct {
 	seen    time.Time
 	partial bool // the last line is not complete
 	join    join
-	text    string // of the first piece
-	more    []byte // of all pieces, once there are several
-	owned   bool   // text is not part of what was read with it
+	lines   []stretch // its lines, as the API server knows them
+	number  int64     // of the last of them, in its file
+	text    string    // of the first piece
+	more    []byte    // of all pieces, once there are several
+	owned   bool      // text is not part of what was read with it
 }
 
 func (w *pending) size() int { return max(len(w.text), len(w.more)) }
@@ -168,6 +174,16 @@ func (w *pending) append(text, between string) {
 		w.more = append(w.more, w.text...)
 	}
 	w.more = append(append(w.more, between...), text...)
+}
+
+// has notes that the record has a piece of the line that a file is at.
+func (w *pending) has(f *file, at spots) {
+	if n := len(w.lines); n > 0 && w.in == f && at.number <= w.number+1 {
+		w.lines[n-1].to = at.at
+	} else {
+		w.lines = append(w.lines, stretch{at.at, at.at})
+	}
+	w.number = at.number
 }
 
 // streams are the names of stdout and stderr, in the order of their numbers.
@@ -213,7 +229,31 @@ func (c *container) pos(f *file) filePos {
 			p.Open = w.at
 		}
 	}
+	if f.spots.at.Time == 0 {
+		return p
+	}
+	newest := f == c.newest()
+	var open []stretch
+	for _, w := range c.pending {
+		if w != nil && (newest || w.file == f || w.in == f) {
+			open = append(open, w.lines...)
+		}
+	}
+	p.Mark = reachedAt(f.spots.at, open)
+	if newest {
+		p.Mark.Lag = max(0, c.taken-p.Mark.At)
+	}
 	return p
+}
+
+// newest is the last file of which anything was read, nil if there is none.
+func (c *container) newest() *file {
+	for _, f := range slices.Backward(c.files) {
+		if f.spots.at.Time != 0 {
+			return f
+		}
+	}
+	return nil
 }
 
 // resume sets the file to where a position left it.
@@ -225,6 +265,13 @@ func (f *file) resume(p filePos) {
 	}
 	f.began = f.offset
 	f.marked, f.hasMark = p, true
+	f.spots = spots{}
+	if p.Mark != nil && f.offset > 0 {
+		f.spots.at = p.Mark.spot()
+		if first, ok := p.Mark.first(); ok && p.Scan != 0 {
+			f.spots.at = first.before()
+		}
+	}
 }
 
 // identify reads the file's identity from its descriptor. It keeps what was
@@ -310,8 +357,9 @@ type container struct {
 	packed  map[packedID]bool // compressed files of its folder that were looked at
 	joiner  joiner
 	limiter limiter
-	wrote   int  // bytes of lines that are not counted yet
-	off     bool // its lines are not wanted
+	wrote   int   // bytes of lines that are not counted yet
+	taken   int64 // of the last position that a batch has
+	off     bool  // its lines are not wanted
 	// elsewhere says that they are not because of its pod's Services.
 	elsewhere bool
 	lost      []loss
@@ -616,10 +664,10 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 		if f.first == 0 {
 			f.first = p.at
 		}
-		start, end := f.offset+int64(consumed), f.offset+int64(consumed+length)
+		start, end, at := f.offset+int64(consumed), f.offset+int64(consumed+length), f.spots.after(p, ok)
 		stream := streamNumber(p.stream)
 		if start < f.skip[stream] || until != nil && start >= until[stream] {
-			f.last = p.at
+			f.last, f.spots = p.at, at
 			consumed += length
 			continue
 		}
@@ -644,7 +692,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 		if fresh {
 			if w == nil {
 				w = c.fresh()
-				*w = pending{file: f, start: start, at: p.at, join: c.joiner.begin(p.text, p.partial)}
+				*w = pending{file: f, start: start, at: p.at, join: c.joiner.begin(p.text, p.partial), lines: w.lines[:0]}
 			}
 			if !ok {
 				w.join.whole = true
@@ -661,8 +709,9 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 				w.append(p.text, "\n")
 			}
 		}
+		w.has(f, at)
 		w.in, w.end, w.last, w.seen, w.partial = f, end, p.at, now, p.partial
-		f.last = p.at
+		f.last, f.spots = p.at, at
 		if !ok {
 			malformed++
 		}
@@ -789,7 +838,7 @@ func (c *container) fresh() *pending {
 
 // free keeps a record to be filled again, without the text that it was part of.
 func (c *container) free(w *pending) {
-	*w = pending{}
+	*w = pending{lines: w.lines[:0]}
 	c.spare = w
 }
 
@@ -803,6 +852,10 @@ func (c *container) release() {
 
 // mark notes in the batch how far its files have come.
 func (r *Files) mark(c *container, b *batch[filePos]) {
+	if newest := c.newest(); newest != nil && len(r.touched) > 0 {
+		c.taken = max(c.taken+1, newest.spots.at.Time)
+		b.reached[c.id] = handOn{newest.instance, c.pos(newest).Mark}
+	}
 	for f := range r.touched {
 		k := f.key()
 		if _, ok := b.to[k]; !ok && f.hasMark {
@@ -918,7 +971,7 @@ func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
 		f.before = f.before[1:]
 	}
 	f.gen++
-	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.sent, f.resumed, f.written = 0, [2]int64{}, 0, 0, 0, 0, 0, filePos{}, syscall.Timespec{}
+	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.sent, f.resumed, f.written, f.spots = 0, [2]int64{}, 0, 0, 0, 0, 0, filePos{}, syscall.Timespec{}, spots{}
 	if i >= 0 {
 		o := c.files[i]
 		o.copyOf, o.offset, o.began, o.skip = nil, was.offset, was.offset, was.skip

@@ -36,9 +36,9 @@ type FilesOptions struct {
 	// Services is required where rules select by Service.
 	Services Services
 
-	// Positions asks the server how far containers were taken through the API server, some
-	// hundred at a time; push.Client has it. It is asked once, at a node's first start.
-	// Nil reads all files from their beginnings.
+	// Positions asks the server how far others took containers, some hundred at a time;
+	// push.Client has it. It is asked once, at a node's first start. Nil reads all files
+	// from their beginnings.
 	Positions func(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error)
 	// HandOver is how long who followed containers so far may take to hear of this
 	// collector and let go; default 20 s.
@@ -264,10 +264,13 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 		return true
 	}
 	b := newBatch[filePos](r.opts.Sender)
-	b.day = was.Day
+	b.day, b.wire.Positions = was.Day, positionsBy(r.handedOn(was.To))
 	sent := map[*file]filePos{}
 	for _, c := range r.order {
 		r.nameStream(c, true)
+		for _, f := range c.files {
+			c.taken = max(c.taken, was.To[f.key()].taken())
+		}
 		r.replayed = map[*file]*[2]int64{}
 		for _, f := range c.files {
 			if f.fd == nil {
@@ -411,6 +414,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 		case <-ctx.Done():
 			return
 		case <-want:
+			b.wire.Positions = positionsBy(b.reached)
 			b.seal(r.marks())
 			r.taken, r.marked = now, now
 			if !ship.give(ctx, b) {
@@ -925,6 +929,7 @@ func (r *Files) adopt(c *container, f *file) {
 		p, ok = r.atStart[f.key()]
 	}
 	if ok {
+		c.taken = max(c.taken, p.taken())
 		if h, full := f.headHash(p.Len); full && fmt.Sprintf("%x", h) == p.Print {
 			f.resume(p)
 			if size, _, err := f.identify(); err == nil && f.suffix != "" && p.Scan == 0 && size == p.Offset {
@@ -960,6 +965,7 @@ func (r *Files) adopt(c *container, f *file) {
 		}
 	}
 	if h := r.handed[c.id.key()]; h != nil {
+		c.taken = max(c.taken, h.taken)
 		r.takeOver(f, h)
 		if f.offset > 0 {
 			r.journal.set(f.key(), c.pos(f)) // a start before the first batch goes on there, too

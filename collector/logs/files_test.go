@@ -46,13 +46,14 @@ type server struct {
 	changed chan struct{}
 	// positions of containers, which batches may bring.
 	positions map[string]wire.LogPosition
+	claimed   map[string]int64
 	conflicts int
 }
 
 var _ Sink = (*server)(nil)
 
 func newServer(t testing.TB) *server {
-	return &server{t: t, seen: map[string]bool{}, lines: map[string][]string{}, groups: map[string]wire.LogStream{}, lost: -1, changed: make(chan struct{}, 1), positions: map[string]wire.LogPosition{}}
+	return &server{t: t, seen: map[string]bool{}, lines: map[string][]string{}, groups: map[string]wire.LogStream{}, lost: -1, changed: make(chan struct{}, 1), positions: map[string]wire.LogPosition{}, claimed: map[string]int64{}}
 }
 
 func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
@@ -86,13 +87,18 @@ func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
 		s.again++
 	} else {
 		for _, p := range b.Positions {
-			if p.From < s.positions[p.Key].Taken {
+			if p.Claims() && p.From < s.claimed[p.Key] {
 				s.conflicts++
 				return fmt.Errorf("line %d of %s: %w", s.positions[p.Key].Taken, p.Key, fault.ErrConflict)
 			}
 		}
 		for _, p := range b.Positions {
-			s.positions[p.Key] = p
+			if p.Taken >= s.positions[p.Key].Taken {
+				s.positions[p.Key] = p
+			}
+			if p.Claims() {
+				s.claimed[p.Key] = p.Taken
+			}
 		}
 		s.batches++
 		s.seen[b.ID] = true

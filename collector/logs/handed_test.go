@@ -2,8 +2,11 @@ package logs
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -93,10 +96,226 @@ func TestWhereAnotherReadersLinesEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := &handed{to: apiPos{Time: at, Hash: xxhash.Sum64String(tc.last), Seen: tc.seen}}
-		offset, err := h.after(f)
-		if err != nil || tc.file[offset:] != tc.want {
-			t.Errorf("%s: %q is left, %v; want %q", name, tc.file[offset:], err, tc.want)
+		skip, _, err := h.after(f)
+		if err != nil || tc.file[skip[0]:] != tc.want || skip[0] != skip[1] {
+			t.Errorf("%s: %q is left, %v; want %q", name, tc.file[skip[0]:], err, tc.want)
 		}
 		_ = f.Close()
+	}
+}
+
+// script is what a container writes: lines of both streams, some of one time or a little
+// out of order, some of which belong together, and some in parts. Each has its number.
+type script struct {
+	rng   *rand.Rand
+	at    time.Time
+	next  int
+	trace [2]int // further lines of the record that a stream is at
+}
+
+// write gives some more as a runtime has it in a file, and as the API server gives it.
+func (w *script) write(lines int) (file string, answer []string) {
+	for range lines {
+		if w.rng.IntN(3) > 0 {
+			w.at = w.at.Add(time.Duration(w.rng.IntN(300)) * time.Millisecond)
+		}
+		at := w.at
+		if w.rng.IntN(9) == 0 {
+			at = at.Add(-time.Duration(w.rng.IntN(3)) * time.Millisecond)
+		}
+		stream, stamp := w.rng.IntN(2), at.Format("2006-01-02T15:04:05.000000000Z07:00")
+		text := fmt.Sprintf("line #%d# of %s", w.next, streams[stream])
+		switch {
+		case w.trace[stream] > 0:
+			w.trace[stream]--
+			text = fmt.Sprintf("\tat a.B.c(D.java:7) #%d#", w.next)
+		case w.rng.IntN(6) == 0:
+			w.trace[stream] = 1 + w.rng.IntN(5)
+			text = fmt.Sprintf("java.lang.Error: #%d#", w.next)
+		case w.rng.IntN(8) == 0:
+			text = "alike"
+			w.next-- // without a number
+		case w.rng.IntN(10) == 0:
+			first := fmt.Sprintf("the first part of #%d# ", w.next)
+			file += fmt.Sprintf("%s %s P %s\n", stamp, streams[stream], first)
+			file += fmt.Sprintf("%s %s F %s\n", at.Add(time.Microsecond).Format("2006-01-02T15:04:05.000000000Z07:00"), streams[stream], "the last")
+			answer = append(answer, stamp+" "+first+"the last\n")
+			w.next++
+			continue
+		}
+		file += fmt.Sprintf("%s %s F %s\n", stamp, streams[stream], text)
+		answer = append(answer, stamp+" "+text+"\n")
+		w.next++
+	}
+	return file, answer
+}
+
+// counted gives how often each number came.
+func (s *server) counted() map[int]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[int]int{}
+	for _, lines := range s.lines {
+		for _, l := range lines {
+			for i, part := range strings.Split(l, "#") {
+				if n, err := strconv.Atoi(part); err == nil && i%2 == 1 {
+					out[n]++
+				}
+			}
+			out[-1] += strings.Count(l, "alike")
+		}
+	}
+	return out
+}
+
+// stuck says whether an answer to a batch was lost.
+func (s *server) stuck() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lost >= 0 && s.batches > s.lost
+}
+
+// Readers of the API and collectors of the node take containers from one another,
+// wherever the one before was when it was killed: whether the server had its last batch or
+// not, and whether it heard of that or not, with records open in both streams.
+func TestReadersTakeContainersFromOneAnother(t *testing.T) {
+	for seed := range uint64(24) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			c, s, tr := newCluster(t), newServer(t), newTree(t)
+			w := &script{rng: rand.New(rand.NewPCG(seed, 1)), at: c.started.UTC()}
+			tr.dir = filepath.Join(tr.root, "shop_cart-1_uid-cart-1", "app")
+			if err := os.MkdirAll(tr.dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			instance, alike := 0, 0
+			write := func(n int) {
+				file, answer := w.write(n)
+				alike += strings.Count(file, "alike")
+				tr.raw(fmt.Sprintf("%d.log", instance), file)
+				c.set(func() { c.lines[instance] = append(c.lines[instance], answer...) })
+			}
+			files := tr.options()
+			files.State, files.Positions, files.HandOver, files.Linger = c, s.ask, time.Millisecond, time.Millisecond
+			hold := time.Hour // what is open stays so
+			if seed%3 == 0 {
+				hold = 5 * time.Millisecond
+			}
+			files.Rules.Join.Hold = hold
+			api := c.options(s)
+			for turn := range 4 {
+				last := turn == 3
+				s.set(func() { s.lost = -1 })
+				if w.rng.IntN(2) == 0 && !last {
+					s.set(func() { s.lost = s.batches + w.rng.IntN(3) })
+				}
+				had := len(s.counted())
+				var stop func()
+				if turn%2 == 0 {
+					files.Dir = t.TempDir()
+					_, stop = tr.runWith(files, s)
+				} else {
+					_, stop = c.run(api, s)
+				}
+				enough, written := had+2+w.rng.IntN(40), 0
+				waitFor(t, func() bool { // writing on
+					if written < 150 {
+						n := 1 + w.rng.IntN(6)
+						written += n
+						write(n)
+					}
+					return s.stuck() || len(s.counted()) >= enough
+				})
+				if last {
+					waitFor(t, func() bool { return len(s.counted()) > w.next && s.counted()[-1] >= alike })
+					stop()
+					break
+				}
+				silence(s, stop)
+				if w.rng.IntN(3) == 0 && instance == 0 {
+					instance++
+					w.trace, w.at = [2]int{}, w.at.Add(time.Second) // no instance writes before the one before has ended
+					c.restart()
+				}
+			}
+			for n, times := range s.counted() {
+				if n >= 0 && times != 1 || n < 0 && times != alike {
+					t.Errorf("line %d came %d times", n, times)
+				}
+			}
+		})
+	}
+}
+
+// A reader of the API goes on after a node's collector, and another after it, wherever
+// they were: between the lines that the first one left open, too.
+func TestSeekAfterANodesCollector(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		w := &script{rng: rng, at: clock}
+		file, answer := w.write(80)
+		var at spots
+		var places []spot // of the answer's lines
+		for line := range strings.Lines(file) {
+			p, ok := parsePiece(strings.TrimSuffix(line, "\n"))
+			if !at.within {
+				places = append(places, spot{})
+			}
+			at = at.after(p, ok)
+			places[len(places)-1] = at.at
+		}
+		if len(places) != len(answer) {
+			t.Fatalf("seed %d: %d lines have %d places", seed, len(answer), len(places))
+		}
+		got := make([]int, len(answer))
+		n := 1 + rng.IntN(len(answer)) // lines that the node's collector read
+		var open []stretch
+		for i := range n {
+			if got[i] = 1; i >= n-15 && rng.IntN(2) == 0 {
+				got[i] = 0
+				open = append(open, stretch{places[i], places[i]})
+			}
+		}
+		rng.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
+		mark := reachedAt(places[n-1], open)
+		mark.Lag = int64(rng.IntN(3))
+		p := handOn{mark: mark}.position(Container{UID: "u", Container: "app"})
+		for turn := range 3 {
+			pos, err := readPosition(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := newSeek(pos, true)
+			left := rng.IntN(8) // that this reader takes
+			if turn == 2 {
+				left = len(answer)
+			}
+			for i, l := range answer {
+				if stamp, _, _ := strings.Cut(l, " "); left > 0 {
+					if at, _ := parseTime(stamp); at < pos.since() {
+						continue
+					}
+					if _, _, _, ok := s.next(strings.TrimSuffix(l, "\n"), 0); ok {
+						got[i]++
+						left--
+					}
+				}
+			}
+			p = positionsOf(&batch[apiPos]{to: map[string]apiPos{"k": s.pos}, from: map[string]apiPos{}}, nil)[0]
+		}
+		if i := slices.IndexFunc(got, func(n int) bool { return n != 1 }); i >= 0 {
+			t.Errorf("seed %d: line %d, of which the node's collector read %d, came %d times: %s", seed, i, n, got[i], answer[i])
+		}
+	}
+}
+
+func TestSpotsOfLinesThatAreOutOfOrder(t *testing.T) {
+	second := clock.UnixNano()
+	before := spot{}.next(second + 500)
+	after := before.next(second - 900)
+	if after.compare(before) <= 0 || after.before().next(second-900) != after || after.since() > second-900 {
+		t.Errorf("a line of the second before is at %+v, after %+v; read again from %d", after, before, after.since())
+	}
+	if s := before.next(second - int64(2*clockSet)); s.Time != second-int64(2*clockSet) {
+		t.Errorf("a line after the clock was set back is at %+v", s)
 	}
 }

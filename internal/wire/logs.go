@@ -126,8 +126,8 @@ type LogBatch struct {
 	// Complete says up to when the sender's nodes are complete with this batch
 	// and what was acknowledged before. A batch that says it may hold no lines.
 	Complete []LogMark `json:"complete,omitempty"`
-	// Positions say how far the batch brings its containers, where several processes
-	// may read the same ones; see LogPosition.
+	// Positions say how far the batch brings its containers, for who goes on with them;
+	// see LogPosition.
 	Positions []LogPosition `json:"positions,omitempty"`
 
 	disposable bool
@@ -139,12 +139,19 @@ type LogBatch struct {
 // or another replica, asks for it (PathLogPositions), and each batch says where it
 // begins: one that begins before what the server has is refused as a whole
 // (fault.ErrConflict), since somebody else went on meanwhile.
+//
+// A node's collector, which has the files and asks nobody, says how far it came with
+// From and Taken alike: that is kept, and refused by nothing.
 type LogPosition struct {
 	LogSource
 	From  int64  `json:"from,omitempty"` // Taken before this batch
-	Taken int64  `json:"taken"`          // what was taken of the container so far; it never falls
+	Taken int64  `json:"taken"`          // what was taken of the container so far, in lines or, of a node's collector, in Unix nanoseconds; it never falls
 	State string `json:"state"`          // what the sender needs to go on; the server keeps it as it is
 }
+
+// Claims says whether the batch may be refused for where it begins, and others for
+// where it ends.
+func (p *LogPosition) Claims() bool { return p.From < p.Taken }
 
 // LogSource is a container whose log somebody reads.
 type LogSource struct {

@@ -23,11 +23,17 @@ import (
 // A batch says where it begins, and one that begins before what is stored, or on its
 // way to be, is refused as a whole: it is of a replica that was silent for so long
 // that another took over, and knows nothing of it.
+//
+// A node's collector has its files, and shares with nobody: what it says of a position
+// (wire.LogPosition.Claims) is kept for who comes after it, and refuses nothing. As it
+// says so with nearly each row where little is written, its positions are counted from
+// the time of the row, which makes one short value of nearly all of them.
 
 const (
 	fieldSource   = hiddenPrefix + "source"
 	fieldTaken    = hiddenPrefix + "taken"
 	fieldPosition = hiddenPrefix + "position"
+	fieldAhead    = hiddenPrefix + "ahead" // in place of taken where that is a time: by how much it is after the row's
 
 	// maxPositions bounds the memory of all; what is forgotten is asked for again.
 	maxPositions = 100_000
@@ -35,6 +41,10 @@ const (
 	positionsAtOnce = 100
 	// positionSlack is by how much a container's later lines may have earlier times.
 	positionSlack = 10 * time.Minute
+	// positionRowsOf is among how many of the newest rows that bear positions of a
+	// container the newest position is: it may be that of an older row, by as long as a
+	// record may be open while another of the container is written.
+	positionRowsOf = 256
 )
 
 // positionSpans are how far back it is looked for a container's last position, one
@@ -53,7 +63,8 @@ type positions struct {
 type position struct {
 	taken   int64
 	state   string
-	known   bool   // the two are what is durable; taken is 0 where nothing is
+	claimed int64  // taken by who claims it; what begins before that is refused
+	known   bool   // the three are what is durable; taken is 0 where nothing is
 	pending *group // that makes the newest durable
 	next    wire.LogPosition
 	failed  time.Time // when a group was lost; an engine elsewhere may still show it
@@ -95,11 +106,11 @@ func (p *positions) check(cluster string, ps []wire.LogPosition, now time.Time) 
 	defer p.mu.Unlock()
 	for i := range ps {
 		e := p.ofLocked(positionKey{cluster, ps[i].Key}, now)
-		have := e.taken
-		if e.pending != nil {
+		have := e.claimed
+		if e.pending != nil && e.next.Claims() {
 			have = max(have, e.next.Taken)
 		}
-		if ps[i].From < have {
+		if ps[i].Claims() && ps[i].From < have {
 			return fmt.Errorf("lines of %s/%s, container %s, were taken up to line %d by somebody else, and the batch begins after line %d: %w",
 				ps[i].Namespace, ps[i].Pod, ps[i].Container, have, ps[i].From, fault.ErrConflict)
 		}
@@ -113,7 +124,9 @@ func (p *positions) begin(cluster string, ps []wire.LogPosition, g *group, now t
 	defer p.mu.Unlock()
 	for i := range ps {
 		e := p.ofLocked(positionKey{cluster, strings.Clone(ps[i].Key)}, now)
-		e.pending, e.next = g, ps[i]
+		if ps[i].Claims() || e.pending == nil || !e.next.Claims() {
+			e.pending, e.next = g, ps[i]
+		}
 	}
 }
 
@@ -125,17 +138,26 @@ func (p *positions) settle(cluster string, ps []wire.LogPosition, g *group, err 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range ps {
-		e := p.byK[positionKey{cluster, ps[i].Key}]
+		k := positionKey{cluster, ps[i].Key}
+		e := p.byK[k]
 		if e == nil {
 			continue
 		}
 		if err != nil {
 			e.known, e.failed = false, now
-		} else if ps[i].Taken >= e.taken {
-			e.taken, e.state = ps[i].Taken, ps[i].State
+		} else {
+			if ps[i].Taken >= e.taken {
+				e.taken, e.state = ps[i].Taken, ps[i].State
+			}
+			if ps[i].Claims() {
+				e.claimed = max(e.claimed, ps[i].Taken)
+			}
 		}
 		if e.pending == g && e.next.Taken == ps[i].Taken {
 			e.pending = nil
+		}
+		if !ps[i].Claims() && !e.known && e.pending == nil && e.failed.IsZero() {
+			delete(p.byK, k) // nobody asks for it, mostly: then the rows say it
 		}
 	}
 }
@@ -143,12 +165,14 @@ func (p *positions) settle(cluster string, ps []wire.LogPosition, g *group, err 
 // checkPositions refuses a batch that begins before what is stored. A container
 // belongs to one sender, whose lock the caller holds until begin.
 func (s *Store) checkPositions(ctx context.Context, cluster string, b *wire.LogBatch) error {
-	if len(b.Positions) == 0 {
-		return nil
-	}
-	sources := make([]wire.LogSource, len(b.Positions))
+	var sources []wire.LogSource
 	for i := range b.Positions {
-		sources[i] = b.Positions[i].LogSource
+		if b.Positions[i].Claims() {
+			sources = append(sources, b.Positions[i].LogSource)
+		}
+	}
+	if len(sources) == 0 {
+		return nil
 	}
 	if err := s.findPositions(ctx, cluster, sources); err != nil {
 		return err
@@ -231,7 +255,7 @@ func (s *Store) findPositions(ctx context.Context, cluster string, sources []wir
 	}
 	for from := 0; from < len(missing); from += positionsAtOnce {
 		some := missing[from:min(from+positionsAtOnce, len(missing))]
-		found, err := s.readPositions(ctx, cluster, some, now)
+		found, claimed, err := s.readPositions(ctx, cluster, some, now)
 		if err != nil {
 			return fmt.Errorf("read back positions of %d containers: %w", len(some), err)
 		}
@@ -242,6 +266,7 @@ func (s *Store) findPositions(ctx context.Context, cluster string, sources []wir
 				if p := found[some[i].Key]; p.Taken >= e.taken {
 					e.taken, e.state = p.Taken, p.State
 				}
+				e.claimed = max(e.claimed, claimed[some[i].Key])
 				e.known = true
 			}
 		}
@@ -250,8 +275,10 @@ func (s *Store) findPositions(ctx context.Context, cluster string, sources []wir
 	return nil
 }
 
-func (s *Store) readPositions(ctx context.Context, cluster string, sources []wire.LogSource, now time.Time) (map[string]wire.LogPosition, error) {
-	found := map[string]wire.LogPosition{}
+// readPositions gives what the rows say: the newest positions, and how far containers
+// were claimed.
+func (s *Store) readPositions(ctx context.Context, cluster string, sources []wire.LogSource, now time.Time) (found map[string]wire.LogPosition, claimed map[string]int64, err error) {
+	found, claimed = map[string]wire.LogPosition{}, map[string]int64{}
 	left := slices.Clone(sources)
 	spans := append(slices.Clone(positionSpans), s.retentionOf(cluster))
 	for i, span := range spans {
@@ -266,32 +293,56 @@ func (s *Store) readPositions(ctx context.Context, cluster string, sources []wir
 			fmt.Fprintf(&streams, "%s=%q,%s=%q,%s=%q", wire.FieldNamespace, left[k].Namespace, wire.FieldPod, left[k].Pod, wire.FieldContainer, left[k].Container)
 			keys.WriteString(strconv.Quote(left[k].Key))
 		}
-		text := fmt.Sprintf("{%s} %s:in(%s) | stats by (%s) row_max(%s, _time, %s, %s) p", streams.String(), fieldSource, keys.String(), fieldSource, fieldTaken, fieldTaken, fieldPosition)
 		var bad error
-		err := s.ask(ctx, cluster, text, begin.Add(-positionSlack).UnixNano(), now.Add(aheadLimit).UnixNano(), func(r Row) {
+		before := map[string]bool{} // whose newest row may not be the newest of all
+		take := func(source string, row func(name string) string) {
+			at, _ := time.Parse(time.RFC3339Nano, row("_time"))
+			ahead, p := row(fieldAhead), wire.LogPosition{State: row(fieldPosition)}
+			var err error
+			if ahead != "" {
+				p.Taken, err = strconv.ParseInt(ahead, 10, 64)
+				p.Taken += at.UnixNano()
+			} else {
+				p.Taken, err = strconv.ParseInt(row(fieldTaken), 10, 64)
+			}
+			if err != nil {
+				return
+			}
+			source, p.State = strings.Clone(source), strings.Clone(p.State)
+			if ahead == "" {
+				claimed[source] = p.Taken
+			}
+			if p.Taken >= found[source].Taken {
+				found[source], before[source] = p, !last && at.Before(begin)
+			}
+		}
+		of, from, until := fmt.Sprintf("{%s} %s:in(%s)", streams.String(), fieldSource, keys.String()), begin.Add(-positionSlack).UnixNano(), now.Add(aheadLimit).UnixNano()
+		err = s.ask(ctx, cluster, fmt.Sprintf("%s %s:* | stats by (%s) row_max(%s, _time, %s, %s) p", of, fieldTaken, fieldSource, fieldTaken, fieldTaken, fieldPosition), from, until, func(r Row) {
 			var row map[string]string
 			if err := json.Unmarshal([]byte(r.Get("p")), &row); err != nil {
 				bad = fmt.Errorf("position of %s: %w", r.Get(fieldSource), err)
 				return
 			}
-			at, _ := time.Parse(time.RFC3339Nano, row["_time"])
-			taken, err := strconv.ParseInt(row[fieldTaken], 10, 64)
-			if err == nil && (last || !at.Before(begin)) {
-				found[strings.Clone(r.Get(fieldSource))] = wire.LogPosition{Taken: taken, State: strings.Clone(row[fieldPosition])}
-			}
+			take(r.Get(fieldSource), func(name string) string { return row[name] })
 		})
 		if err == nil {
 			err = bad
 		}
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = s.ask(ctx, cluster, fmt.Sprintf("%s %s:* | fields _time, %s, %s, %s | last %d by (_time) partition by (%s)", of, fieldAhead, fieldSource, fieldAhead, fieldPosition, positionRowsOf, fieldSource), from, until, func(r Row) {
+				take(r.Get(fieldSource), r.Get)
+			})
 		}
+		if err != nil {
+			return nil, nil, err
+		}
+		maps.DeleteFunc(found, func(source string, _ wire.LogPosition) bool { return before[source] })
 		left = slices.DeleteFunc(left, func(l wire.LogSource) bool { _, ok := found[l.Key]; return ok })
 		if len(left) == 0 {
 			break
 		}
 	}
-	return found, nil
+	return found, claimed, nil
 }
 
 // positionRows says which groups' last rows carry positions: of each container the

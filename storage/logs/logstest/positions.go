@@ -118,3 +118,55 @@ func (f fixture) positionsOfTwoAtOnce(t *testing.T) {
 		t.Errorf("%d lines, batch %d was stored", got, stored)
 	}
 }
+
+// A node's collector says how far it came, is refused by nobody's position and refuses
+// nobody; who comes after it learns the newest, over a restart too.
+func (f fixture) positionsOfNodes(t *testing.T) {
+	open := f.engine(t)
+	s := open()
+	at := time.Now().UTC().Add(-2 * time.Second)
+	if at.Truncate(day) != at.Add(3*time.Second).Truncate(day) {
+		at = at.Add(-time.Minute)
+	}
+	source := []wire.LogSource{{Key: "k/app", Namespace: "shop", Pod: "cart-1", Container: "app"}}
+	said := func(id string, row time.Time, taken int64) *wire.LogBatch {
+		b := Batch(id, row, "line "+id)
+		b.Sender = "node/n1"
+		b.Positions = []wire.LogPosition{{LogSource: source[0], From: taken, Taken: taken, State: fmt.Sprintf(`{"line":%d}`, taken)}}
+		return b
+	}
+	check := func(s *logs.Store, want int64) {
+		t.Helper()
+		got, err := s.Positions(t.Context(), "prod", source)
+		if err != nil || len(got) != 1 || got[0].Taken != want || got[0].State != fmt.Sprintf(`{"line":%d}`, want) {
+			t.Errorf("got %+v, %v; want %d", got, err, want)
+		}
+	}
+	appendOK(t, s, "prod", taken("1", "k/app", at, 0, 12))
+	appendOK(t, s, "prod", said("2", at.Add(10*time.Millisecond), at.Add(10*time.Millisecond).UnixNano()))
+	appendOK(t, s, "prod", said("3", at.Add(time.Millisecond), at.Add(10*time.Millisecond).UnixNano()+1)) // a record that was open for longer
+	newest := at.Add(10*time.Millisecond).UnixNano() + 1
+	check(s, newest)
+	if err := s.Append(t.Context(), "prod", taken("4", "k/app", at, 3, 7)); !errors.Is(err, fault.ErrConflict) {
+		t.Errorf("a batch from before what others claimed: %v", err)
+	}
+	appendOK(t, s, "prod", taken("5", "k/app", at, 12, 13)) // of one who did not hear of the node's collector
+	check(s, newest)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open()
+	check(s, newest)
+	appendOK(t, s, "prod", taken("6", "k/app", at.Add(20*time.Millisecond), newest, newest+2))
+	check(s, newest+2)
+	appendOK(t, s, "prod", said("7", at.Add(30*time.Millisecond), at.Add(30*time.Millisecond).UnixNano()))
+	check(s, at.Add(30*time.Millisecond).UnixNano())
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open()
+	check(s, at.Add(30*time.Millisecond).UnixNano())
+	if got := count(t, s, "prod"); got != 12+2+1+2+1 {
+		t.Errorf("%d lines, want 18", got)
+	}
+}

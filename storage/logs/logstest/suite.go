@@ -32,6 +32,7 @@ func Run(t *testing.T, engine Engine, soon time.Duration) {
 	t.Run("events not committed yet", f.eventsNotCommittedYet)
 	t.Run("positions are kept with the lines", f.positionsAreKeptWithTheLines)
 	t.Run("positions of two at once", f.positionsOfTwoAtOnce)
+	t.Run("positions of nodes", f.positionsOfNodes)
 	t.Run("delete cluster", f.deleteCluster)
 	t.Run("a closed store says so", f.aClosedStoreSaysSo)
 	t.Run("clusters are apart", f.clustersAreApart)
