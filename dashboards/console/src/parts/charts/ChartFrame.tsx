@@ -188,7 +188,7 @@ function caption(title: string, object: string, range: { start: number; end: num
   };
 }
 
-/** Min, average, max and last of each line, or the value under the cursor. */
+/** Min, average, max and last of each line, or the value under the cursor. Roles, since a narrow one is laid out as no table. */
 export function Legend({ lines, unit, times, cursor, left }: { lines: readonly Line[]; unit: string; times: readonly number[]; cursor: CursorStore; left: number }) {
   const scheme = useComputedColorScheme("light");
   const index = useSyncExternalStore(cursor.subscribe, cursor.get);
@@ -198,35 +198,34 @@ export function Legend({ lines, unit, times, cursor, left }: { lines: readonly L
   const at = index === null ? undefined : times[index];
   return (
     <div className={classes.legend} data-many={lines.length > 4 || undefined} {...(lines.length > 4 ? { tabIndex: 0, role: "region", "aria-label": m.legend } : {})}>
-      <table>
-        <thead>
-          <tr>
-            <th />
-            <th className={classes.optional}>{m.min}</th>
-            <th className={classes.optional}>{m.avg}</th>
-            <th>{m.max}</th>
-            <th className={classes.at}>{at === undefined ? m.last : clock(at, now, true)}</th>
+      <table role="table">
+        <thead role="rowgroup">
+          <tr role="row">
+            <th role="columnheader" />
+            <th role="columnheader" className={classes.optional}>{m.min}</th>
+            <th role="columnheader" className={classes.optional}>{m.avg}</th>
+            <th role="columnheader">{m.max}</th>
+            <th role="columnheader" className={classes.at}>{at === undefined ? m.last : clock(at, now, true)}</th>
           </tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           {legendOrder(lines).map((i) => {
             const l = lines[i];
             if (!l) return null;
             const s = lineStroke(lines, i, scheme);
             const value = index === null ? (all[i]?.last ?? null) : (l.values[index] ?? null);
             return (
-              // A narrow chart has room for two of the four.
-              <tr key={`${l.metric} ${l.name}`} title={`${m.min} ${byUnit(all[i]?.min, unit)} · ${m.avg} ${average(all[i]?.avg, unit)} · ${m.max} ${byUnit(all[i]?.max, unit)} · ${m.last} ${byUnit(all[i]?.last, unit)}`}>
-                <td className={classes.name} title={l.name}>
+              <tr role="row" key={`${l.metric} ${l.name}`} title={`${m.min} ${byUnit(all[i]?.min, unit)} · ${m.avg} ${average(all[i]?.avg, unit)} · ${m.max} ${byUnit(all[i]?.max, unit)} · ${m.last} ${byUnit(all[i]?.last, unit)}`}>
+                <td role="cell" className={classes.name} title={l.name}>
                   <svg width="14" height="8" aria-hidden>
                     <line x1="0" y1="4" x2="14" y2="4" stroke={s.colour} strokeWidth="2.5" strokeDasharray={s.dash?.join(" ")} />
                   </svg>
                   <span>{l.past?.when ?? names[i]}</span>
                 </td>
-                <td className={classes.optional}>{byUnit(all[i]?.min, unit)}</td>
-                <td className={classes.optional}>{average(all[i]?.avg, unit)}</td>
-                <td>{byUnit(all[i]?.max, unit)}</td>
-                <td className={classes.at}>{byUnit(value, unit)}</td>
+                <td role="cell" className={classes.optional}>{byUnit(all[i]?.min, unit)}</td>
+                <td role="cell" className={classes.optional}>{average(all[i]?.avg, unit)}</td>
+                <td role="cell">{byUnit(all[i]?.max, unit)}</td>
+                <td role="cell" className={classes.at}>{byUnit(value, unit)}</td>
               </tr>
             );
           })}
