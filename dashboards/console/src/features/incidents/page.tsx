@@ -1,6 +1,6 @@
 import { Button, Menu, SegmentedControl, Select, Skeleton } from "@mantine/core";
 import { IconBellOff, IconCheck, IconUserCheck, IconX } from "@tabler/icons-react";
-import { getRouteApi } from "@tanstack/react-router";
+import { getRouteApi, Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { incidents as m } from "@/i18n/incidents";
 import { IncidentTable } from "@/parts/incidents/IncidentTable";
@@ -8,7 +8,7 @@ import { Page } from "@/parts/page";
 import { useClusters } from "@/parts/queries";
 import { useSetSearch } from "@/parts/search";
 import { duration } from "@/ui/format";
-import { Failure } from "@/ui/Feedback";
+import { Empty, Failure } from "@/ui/Feedback";
 import { SearchField } from "@/ui/SearchField";
 import { StateLabel } from "@/ui/state";
 import { useTyped } from "@/ui/typed";
@@ -23,7 +23,7 @@ const lengths = [3600, 4 * 3600, 86_400];
 /** Incidents by their state, searched by the server; or what they were over some time. */
 export function IncidentsPage() {
   const search = route.useSearch();
-  const set = useSetSearch<typeof search>();
+  const set = useSetSearch<Search>();
   const statistics = search.view === "statistics";
   const choice = (
     <SegmentedControl
@@ -37,10 +37,16 @@ export function IncidentsPage() {
   return statistics ? <Statistics choice={choice} cluster={search.cluster} days={search.days} onDays={(days) => set({ days })} /> : <List choice={choice} set={set} />;
 }
 
-function List({ choice, set }: { choice: React.ReactNode; set: (change: Partial<ReturnType<typeof route.useSearch>>) => void }) {
+type Search = Readonly<Partial<Record<"state" | "severity" | "cluster" | "policy" | "filter" | "sort" | "view" | "days", string>>>;
+type Set = ReturnType<typeof useSetSearch<Search>>;
+
+const stateOf = (search: Search) => states.find((s) => s === search.state) ?? "active";
+const severityOf = (search: Search) => severities.find((s) => s === search.severity);
+
+function List({ choice, set }: { choice: React.ReactNode; set: Set }) {
   const search = route.useSearch();
-  const state = states.find((s) => s === search.state) ?? "active";
-  const severity = severities.find((s) => s === search.severity);
+  const state = stateOf(search);
+  const severity = severityOf(search);
   const clusters = useClusters();
   const typed = useTyped(search.filter ?? "", (text) => set({ filter: text === "" ? undefined : text }));
   const found = useIncidentSearch({ state, severity, cluster: search.cluster, policy: search.policy, text: search.filter });
@@ -60,13 +66,14 @@ function List({ choice, set }: { choice: React.ReactNode; set: (change: Partial<
     }),
     [chosen],
   );
-  const narrowed = severity !== undefined || search.cluster !== undefined || search.policy !== undefined || search.filter !== undefined;
   const n = all.length;
+  const looked = useLooked(search);
+  const narrowed = looked.length > 0;
   return (
     <Page
       title={m.title}
       loading={found.data === undefined && !found.error}
-      {...(found.data && { sentence: state === "active" && n === 0 ? m.list.nothing : m.list[state](n, found.hasNextPage) })}
+      {...(found.data && { sentence: n > 0 ? m.list[state](n, found.hasNextPage) : ((narrowed ? m.list.noMatch[state] : m.list.empty[state]) ?? "") })}
       aside={choice}
     >
       <div className={classes.filters}>
@@ -96,9 +103,11 @@ function List({ choice, set }: { choice: React.ReactNode; set: (change: Partial<
         <Failure what={m.title} error={found.error} onRetry={() => void found.refetch()} />
       ) : !found.data ? (
         <Skeleton height={240} radius={8} />
+      ) : n === 0 ? (
+        <None state={state} looked={looked} set={set} />
       ) : (
         <>
-          <IncidentTable incidents={all} sort={search.sort} onSort={(sort) => set({ sort })} selection={selection} empty={narrowed ? m.list.noMatch : state === "active" ? m.list.noActive : m.list.none} />
+          <IncidentTable incidents={all} sort={search.sort} onSort={(sort) => set({ sort })} selection={selection} empty="" />
           {found.hasNextPage ? (
             <div>
               <Button size="xs" variant="default" loading={found.isFetchingNextPage} onClick={() => void found.fetchNextPage()}>
@@ -109,6 +118,42 @@ function List({ choice, set }: { choice: React.ReactNode; set: (change: Partial<
         </>
       )}
     </Page>
+  );
+}
+
+/** By what the list is narrowed, in words. */
+function useLooked({ cluster, policy, filter, ...search }: Search): readonly string[] {
+  const clusters = useClusters();
+  const severity = severityOf(search);
+  return [
+    ...(severity === undefined ? [] : [m.list.lookedSeverity(m.severity[severity] ?? severity)]),
+    ...(cluster === undefined ? [] : [m.list.lookedCluster(clusters.data?.find((c) => c.id === cluster)?.name ?? cluster)]),
+    ...(policy === undefined ? [] : [m.list.lookedPolicy(policy)]),
+    ...(filter === undefined ? [] : [m.list.lookedText(filter)]),
+  ];
+}
+
+/** Why a list is empty, which does not say that another one is, and what can be done about it. */
+function None({ state, looked, set }: { state: ReturnType<typeof stateOf>; looked: readonly string[]; set: Set }) {
+  const choose = (words: string, change: Parameters<Set>[0]) => (
+    <Button size="xs" variant="default" onClick={() => set(change)}>
+      {words}
+    </Button>
+  );
+  if (looked.length === 0) {
+    const toPolicies = <Link to="/policies">{m.list.toPolicies}</Link>;
+    return <Empty title={m.list.emptyText[state] ?? ""} action={state === "active" || state === "all" ? toPolicies : choose(m.list.toActive, { state: undefined })} />;
+  }
+  return (
+    <Empty
+      title={m.list.looked(looked)}
+      action={
+        <div className={classes.filters}>
+          {choose(m.list.unfiltered, { severity: undefined, cluster: undefined, policy: undefined, filter: undefined })}
+          {state === "all" ? null : choose(m.list.amongAll, { state: "all" })}
+        </div>
+      }
+    />
   );
 }
 
