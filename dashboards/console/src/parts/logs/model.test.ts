@@ -63,6 +63,9 @@ it.each([
   ['{"a":1}', '{\n  "a": 1\n}'],
   ["{not json", "{not json"],
   ["plain [x]", "plain [x]"],
+  // As they were written: a number of JavaScript would change them.
+  ['{"id":12345678901234567890,"t":1.50}', '{\n  "id": 12345678901234567890,\n  "t": 1.50\n}'],
+  ['[{}, [], {"a, b":"x: \\"[y]\\""}]', '[\n  {},\n  [],\n  {\n    "a, b": "x: \\"[y]\\""\n  }\n]'],
 ])("expands %j", (text, want) => expect(expanded(text)).toBe(want));
 
 it.each([

@@ -41,15 +41,31 @@ export const message = (row: Row): string =>
 /** What a level is called. */
 export const levelName = (level: Level): string => m.levels[level] ?? level;
 
+// A text in quotes, or what stands between signs and room. Numbers stay as they were written: an id may be longer than a number here is exact.
+const jsonParts = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
+
 /** A line of JSON on lines of its own; every other line as it is. */
 export function expanded(text: string): string {
   const own = text.trim();
   if (!/^[[{]/.test(own)) return text;
   try {
-    return JSON.stringify(JSON.parse(own), null, 2);
+    JSON.parse(own);
   } catch {
     return text;
   }
+  const parts = own.match(jsonParts) ?? [];
+  let depth = 0;
+  const line = () => `\n${"  ".repeat(depth)}`;
+  return parts
+    .map((part, i) => {
+      const opens = part === "{" || part === "[";
+      const closes = part === "}" || part === "]";
+      // Nothing within it: it stays on its line.
+      if (opens) return /^[}\]]/.test(parts[i + 1] ?? "") ? part : `${part}${(depth++, line())}`;
+      if (closes) return /^[{[]$/.test(parts[i - 1] ?? "") ? part : `${(depth--, line())}${part}`;
+      return part === "," ? `,${line()}` : part === ":" ? ": " : part;
+    })
+    .join("");
 }
 
 /** Seconds since the epoch of a row. */
