@@ -654,6 +654,44 @@ func TestReplicasReadEachLineOnceOverKills(t *testing.T) {
 	t.Logf("%d lines of each of %d writers, %d kills: 0 lost, 0 split, 0 doubled", lines, writers, kills)
 }
 
+// A node's collector and one that reads through the API server take containers from one
+// another, each killed without a word and begun on an empty disk: what one took, the
+// other hears from the server, by the lines of a real kubelet and a real runtime.
+func TestReadersTakeContainersFromOneAnother(t *testing.T) {
+	ctx := t.Context()
+	r := setUp(t)
+	const namespace, writers, perSecond, turns, turn = "alone", 4, 20, 4, 45 * time.Second
+	lines := int((turns * turn).Seconds()) * perSecond
+	manifest := ""
+	for i := range writers {
+		manifest += fmt.Sprintf(testbed.CountedPod, fmt.Sprint("handed-", i+1), namespace, lines, perSecond)
+	}
+	if err := r.cluster.Apply(ctx, manifest); err != nil {
+		t.Fatal(err)
+	}
+	for n := range turns {
+		args := []string{"--role", "all"}
+		if n%2 == 0 {
+			args = []string{"--role", "node", "--node", testbed.Node, "--kubelet-insecure-skip-verify", "--no-peers"}
+		}
+		collector := r.collect(append(args, "--no-logs=false", "--data", t.TempDir())...)
+		if n == turns-1 {
+			break // it reads to the end
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal(ctx.Err())
+		case <-time.After(turn): // a node's first collector waits for 20 s of it
+		}
+		collector.Kill()
+	}
+	for i := range writers {
+		pod := fmt.Sprint("handed-", i+1)
+		r.await(turns*turn+3*time.Minute, pod, func(ctx context.Context) error { return r.server.CountLines(ctx, namespace, pod, lines) })
+	}
+	t.Logf("%d lines of each of %d writers, %d readers: 0 lost, 0 split, 0 doubled", lines, writers, turns)
+}
+
 // replica is what kubectl tells of a collector's pod.
 type replica struct {
 	Metadata struct{ Name, DeletionTimestamp string }
