@@ -97,6 +97,8 @@ async function rootCause(p) {
   await first.waitFor({ timeout: patience });
   await first.getByRole("link").click();
   await p.getByRole("region", { name: "What happened" }).waitFor();
+  // Whatever the policy asks, metric, expression or lines, its incident shows it.
+  await p.getByRole("region", { name: "Evidence" }).getByRole("img", { name: /^chart of / }).first().waitFor();
   const title = await p.getByRole("heading", { level: 1 }).innerText();
   await p.getByRole("button", { name: "Explain step by step" }).click();
   await p.getByText(/judged as of/).waitFor();
@@ -120,6 +122,16 @@ async function rootCause(p) {
   await p.waitForURL((url) => url.pathname.startsWith("/clusters/"));
   await settled(p, timeout);
   await shot(p, "4-object");
+  // Back goes from tab to tab before it leaves the object.
+  for (const name of ["Logs", "Events"]) {
+    await p.getByRole("tab", { name, exact: true }).click();
+    await p.waitForURL((url) => url.searchParams.get("tab") === name.toLowerCase());
+    await settled(p, timeout);
+  }
+  await p.goBack();
+  await p.getByRole("tab", { name: "Logs", exact: true, selected: true }).waitFor();
+  await p.goBack();
+  await p.waitForURL((url) => url.pathname.startsWith("/clusters/") && !url.searchParams.has("tab"));
   await p.goBack();
   await p.getByRole("button", { name: "Take the acknowledgement back" }).click();
   await p.getByRole("button", { name: "Acknowledge", exact: true }).waitFor();
