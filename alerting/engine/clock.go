@@ -49,6 +49,7 @@ func (e *Engine) watchClock(ctx context.Context, now time.Time) {
 		e.savedAt[id] = at.Add(by)
 	}
 	e.born = e.born.Add(by)
+	clear(e.rests) // they hold for a time by the clock as it was
 	e.pausedUntil = mono + missedIntervals*max(longest, defaultInterval)
 	err := e.write(ctx, func(tx *meta.Tx) error { return e.book.Shift(tx, by) })
 	e.report("store", "move deadlines with the clock", err)

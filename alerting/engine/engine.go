@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -90,6 +91,9 @@ type Options struct {
 	PromQL    func(promql.QueryEngine) promql.QueryEngine
 	Inventory Inventory // required
 	Meta      *meta.DB  // required
+	// Changed tells which objects changed; nil: that is never known, and rounds for
+	// changes of state judge everything.
+	Changed Objects
 	// Archive gives objects as they were; nil: nothing past is explained.
 	Archive Archive
 	// Hours give the calendar of a target, for backtests, and who is told while it
@@ -202,6 +206,7 @@ type Engine struct {
 		sync.Mutex
 		rounds  []round
 		changes map[sourceKey]round // waiting for changeGap
+		news    map[sourceKey]*news
 		reload  bool
 		skipped []meta.SkippedRound // to be journalled
 	}
@@ -226,6 +231,8 @@ type Engine struct {
 	clusters map[string]meta.ClusterRow
 	rosters  map[rosterKey]*roster
 	memory   *memory
+	news     map[sourceKey]*news
+	rests    map[string]map[string]*rest // by cluster and sender
 	targets  []incident.Target
 	routing  *routing.Set
 	applying []*incident.Alert // by the present commit
@@ -255,11 +262,12 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		opts: o, log: o.Logger, metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1),
 		byID: map[string]*compiled{}, clusters: map[string]meta.ClusterRow{}, rosters: map[rosterKey]*roster{}, memory: newMemory(maxMemory), sources: map[sourceKey]*source{},
+		news: map[sourceKey]*news{}, rests: map[string]map[string]*rest{},
 		calls: make(chan call), muzzled: map[alertKey]bool{}, routing: &routing.Set{},
 		promql: o.PromQL(newPromQL(o.Logger)), changes: map[alertKey][]time.Time{}, few: map[alertKey]time.Time{},
 		alerts: map[alertKey]*incident.Alert{}, ended: map[alertKey]time.Time{}, savedAt: map[string]time.Time{}, failing: map[string]bool{},
 	}
-	e.queue.changes = map[sourceKey]round{}
+	e.queue.changes, e.queue.news = map[sourceKey]round{}, map[sourceKey]*news{}
 	e.evidence.done, e.evidence.budget = make(chan collected, collectors), evidenceBudget
 	e.gap.done = make(chan *history, 1)
 	e.view.reset()
@@ -281,7 +289,8 @@ func New(o Options) (*Engine, error) {
 
 // Arrived tells that samples of a sender were stored. It never blocks.
 func (e *Engine) Arrived(a ingest.Arrival) {
-	if _, ok := scopeOf(a.Sender); !ok {
+	s, ok := scopeOf(a.Sender)
+	if !ok {
 		return
 	}
 	key := sourceKey{a.Cluster, a.Sender}
@@ -289,7 +298,18 @@ func (e *Engine) Arrived(a ingest.Arrival) {
 	if r.received.IsZero() {
 		r.received = e.opts.Now()
 	}
+	var brought news
+	named := s.node == "" && a.Through.IsZero() // a node's own rounds are about little
+	if named {
+		brought = newsOf(a, r.received)
+	}
 	e.queue.Lock()
+	if named {
+		if e.queue.news[key] == nil {
+			e.queue.news[key] = &news{}
+		}
+		e.queue.news[key].add(brought)
+	}
 	if a.Through.IsZero() {
 		// Backlog is history; what changed meanwhile comes with the live data.
 		if !a.Backlog {
@@ -392,6 +412,7 @@ func (e *Engine) next(now time.Time) (rounds []round, reload bool, wait time.Dur
 	defer e.queue.Unlock()
 	rounds, e.queue.rounds = e.queue.rounds, nil
 	reload, e.queue.reload = e.queue.reload, false
+	e.hearLocked()
 	wait = tickEvery
 	for key, r := range e.queue.changes {
 		if s := e.sources[key]; s != nil {
@@ -549,6 +570,7 @@ func (e *Engine) restore(ctx context.Context) error {
 		return err
 	}
 	e.alerts, e.ended, e.changes, e.muzzled = alerts, ended, changes, muzzled
+	clear(e.rests) // another engine may have judged meanwhile
 	for _, a := range alerts {
 		e.savedAt[a.ID] = now
 		if a.Collecting && len(e.evidence.waiting) < maxCollecting {
@@ -588,6 +610,7 @@ func (e *Engine) load(ctx context.Context, now time.Time) error {
 	e.view.setRoutes(set.HasRoutes())
 	e.loadedAt = now
 	byID := make(map[string]*compiled, len(policies))
+	before, labelsBefore := e.policies, e.clusters
 	e.policies, e.counts = e.policies[:0:0], false
 	for _, r := range policies {
 		c := e.byID[r.ID]
@@ -619,6 +642,10 @@ func (e *Engine) load(ctx context.Context, now time.Time) error {
 	for _, c := range clusters {
 		e.clusters[c.ID] = c
 	}
+	if !slices.Equal(before, e.policies) || !maps.EqualFunc(labelsBefore, e.clusters, func(a, b meta.ClusterRow) bool { return maps.Equal(a.Labels, b.Labels) }) {
+		clear(e.rests) // what others are about, or elsewhere, was not judged yet
+	}
+	maps.DeleteFunc(e.news, func(of sourceKey, _ *news) bool { return e.clusters[of.cluster].ID == "" })
 	maps.DeleteFunc(e.rosters, func(of rosterKey, _ *roster) bool { return e.clusters[of.cluster].ID == "" })
 	for _, r := range e.rosters {
 		r.forget(e.policies)

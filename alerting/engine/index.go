@@ -32,6 +32,7 @@ type index struct {
 type numbered struct {
 	roster   *roster
 	subjects []subject
+	numbers  []int32   // by place: that of the object
 	first    []int32   // by number: a place in subjects; -1: the metric has none of it
 	next     []int32   // by place: that of another subject of the same object; -1: there is none
 	outside  []subject // what is not the inventory's
@@ -41,7 +42,7 @@ type numbered struct {
 
 // reset empties the lists and keeps their memory.
 func (n *numbered) reset() {
-	*n = numbered{subjects: n.subjects[:0], first: n.first[:0], next: n.next[:0], outside: n.outside[:0], all: n.all[:0]}
+	*n = numbered{subjects: n.subjects[:0], numbers: n.numbers[:0], first: n.first[:0], next: n.next[:0], outside: n.outside[:0], all: n.all[:0]}
 }
 
 // newIndex makes the index of a round of policies.
@@ -77,7 +78,16 @@ func (x *index) selected(c *compiled, metric string, visit func(subject)) {
 	for _, sub := range of.outside {
 		visit(sub)
 	}
-	of.roster.pick(c).each(func(number int32) {
+	picked := of.roster.pick(c)
+	if len(of.subjects) < len(picked.bits) { // of a few it is quicker to ask which are
+		for i, sub := range of.subjects {
+			if picked.has(of.numbers[i]) {
+				visit(sub)
+			}
+		}
+		return
+	}
+	picked.each(func(number int32) {
 		if int(number) >= len(of.first) {
 			return // another metric has it
 		}
@@ -96,7 +106,7 @@ func (x *index) numbered(level catalogue.Level, metric string) *numbered {
 	out.roster = x.roster(level)
 	x.byPick[metric] = out
 	of := x.data.metrics[metric]
-	out.subjects, out.next = slices.Grow(out.subjects, len(of)), slices.Grow(out.next, len(of))
+	out.subjects, out.next, out.numbers = slices.Grow(out.subjects, len(of)), slices.Grow(out.next, len(of)), slices.Grow(out.numbers, len(of))
 	for sub := range of {
 		k := x.ct.resolve(sub)
 		switch {
@@ -112,7 +122,7 @@ func (x *index) numbered(level catalogue.Level, metric string) *numbered {
 		}
 		out.next = append(out.next, out.first[number])
 		out.first[number] = int32(len(out.subjects))
-		out.subjects = append(out.subjects, sub)
+		out.subjects, out.numbers = append(out.subjects, sub), append(out.numbers, number)
 	}
 	return out
 }

@@ -594,6 +594,21 @@ func (q *leanQuerier) Select(ctx context.Context, sorted bool, h *storage.Select
 	for t := (out.from + step - 1) / step * step; t <= q.maxt; t += step {
 		out.samples = append(out.samples, fleetSample{t, q.f.value(0)})
 	}
+	for _, m := range ms {
+		if m.Name != "pod" {
+			continue
+		}
+		out.named = true // as a store does: it looks up each name
+		names := m.SetMatches()
+		if m.Type == labels.MatchEqual {
+			names = []string{m.Value}
+		}
+		for _, name := range names {
+			if i, ok := q.s.byName[name]; ok {
+				out.places = append(out.places, i)
+			}
+		}
+	}
 	return out
 }
 
@@ -601,8 +616,20 @@ func (q *leanQuerier) Select(ctx context.Context, sorted bool, h *storage.Select
 type leanSet struct {
 	*settledSet
 	samples leanSamples
+	named   bool
+	places  []int // that are named
 }
 
+func (s *leanSet) Next() bool {
+	if !s.named {
+		return s.settledSet.Next()
+	}
+	if len(s.places) == 0 {
+		return false
+	}
+	s.i, s.places = s.places[0], s.places[1:]
+	return true
+}
 func (s *leanSet) At() storage.Series { return s }
 func (s *leanSet) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 	return storage.NewListSeriesIterator(s.samples)
@@ -633,6 +660,49 @@ func BenchmarkRound(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				next()
+			}
+		})
+	}
+}
+
+// A round for changes of state of so many pods among 30,000, by 1,020 policies on states;
+// all: it is not told of which.
+func BenchmarkChangeRound(b *testing.B) {
+	var specs []string
+	for i, spec := range patternSpecs(1000, 20) {
+		of := []struct{ metric, statistic, op string }{{catalogue.PodReady, "max", "<"}, {catalogue.PodRestarts, "increase", ">"}}[i%2]
+		var s map[string]any
+		if err := json.Unmarshal([]byte(spec), &s); err != nil {
+			b.Fatal(err)
+		}
+		c := s["conditions"].([]any)[0].(map[string]any)
+		c["metric"], c["statistic"], c["op"], c["thresholds"] = of.metric, of.statistic, of.op, map[string]any{"warning": 0.5}
+		raw, err := json.Marshal(s)
+		if err != nil {
+			b.Fatal(err)
+		}
+		specs = append(specs, string(raw))
+	}
+	now := epoch.Add(24 * time.Hour)
+	f := settle(&fleet{pods: 30_000, nodes: 1000, value: func(int) float64 { return 1 }})
+	e := engineOf(b, f.fleet, func() time.Time { return now }, specs)
+	e.opts.Queryable, e.opts.Inventory = lean{f}, f
+	e.opts.Changed = func(string, inventory.Position) ([]object.Key, inventory.Position, bool) {
+		return nil, inventory.Position{}, false
+	}
+	source := sourceKey{"prod-1", "cluster"}
+	e.evaluate(context.Background(), round{source: source, trigger: triggerInterval, at: now, interval: interval, received: now})
+	for _, changed := range []int{1, 10, 300, 0} {
+		b.Run(map[bool]string{true: strconv.Itoa(changed), false: "all"}[changed > 0], func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				now = now.Add(time.Millisecond)
+				a := ingest.Arrival{Newest: now}
+				for i := range changed {
+					a.Changed = append(a.Changed, labels.NewBuilder(f.series[i*100]).Set(labels.MetricName, catalogue.PodReady).Labels())
+				}
+				e.hear(source, newsOf(a, now))
+				e.evaluate(context.Background(), round{source: source, trigger: triggerChange, at: now, interval: interval, received: now})
 			}
 		})
 	}

@@ -36,6 +36,7 @@ type memory struct {
 type scratchKey struct {
 	cluster, trigger string
 	sender           string // "node" for that of any node
+	few              bool   // it reads some objects only
 }
 
 // scratch is the memory of one kind of rounds. What it gives is its own again once the
@@ -63,7 +64,7 @@ func newMemory(limit int) *memory {
 }
 
 // scratch gives a round its memory, which is to be given back by release.
-func (m *memory) scratch(r round, node string, now time.Time) *scratch {
+func (m *memory) scratch(r round, node string, few bool, now time.Time) *scratch {
 	if now.Sub(m.turned) >= namesEvery || now.Before(m.turned) {
 		clear(m.before)
 		m.names, m.before, m.turned = m.before, m.names, now
@@ -74,7 +75,7 @@ func (m *memory) scratch(r round, node string, now time.Time) *scratch {
 			}
 		}
 	}
-	key := scratchKey{r.source.cluster, r.trigger, r.source.sender}
+	key := scratchKey{r.source.cluster, r.trigger, r.source.sender, few}
 	if node != "" {
 		key.sender = "node"
 	}
@@ -124,7 +125,7 @@ func (s *scratch) release() {
 		clear(t.values)
 	}
 	for name, n := range s.lists {
-		if size := cap(n.subjects) + cap(n.outside) + cap(n.all); n.roster == nil || oversized(size, len(n.subjects)+len(n.outside)+len(n.all)) || !keep(size*listedBytes+cap(n.first)*numberBytes) {
+		if size := cap(n.subjects) + cap(n.outside) + cap(n.all); n.roster == nil || oversized(size, len(n.subjects)+len(n.outside)+len(n.all)) || !keep(size*listedBytes+(cap(n.first)+cap(n.numbers))*numberBytes) {
 			delete(s.lists, name)
 			continue
 		}

@@ -201,6 +201,7 @@ type reader struct {
 	cluster   string
 	node      string           // only this node's; empty: all
 	only      map[subject]bool // only these; nil: all
+	few       few              // only these; nil: all
 	lines     Lines
 	known     completeness // of lines
 	scratch   *scratch     // nil: what is read may be kept
@@ -253,7 +254,7 @@ func (rd reader) piece(ctx context.Context, at time.Time, metrics map[string]tim
 	coverage := false
 	for name, back := range metrics {
 		m, ok := catalogue.Get(name)
-		if !ok {
+		if roots, some := rd.few[name]; !ok || some && len(roots) == 0 {
 			continue
 		}
 		if m.Place == catalogue.ByServer && !coverage {
@@ -283,20 +284,40 @@ func matchers(name, cluster, node string) []*labels.Matcher {
 }
 
 func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.Metric, mint, maxt int64) (values, error) {
-	hints := &storage.SelectHints{Start: mint, End: maxt}
 	node := rd.node
 	if !hasNode(m) {
 		node = ""
 	}
-	set := q.Select(ctx, false, hints, matchers(m.Name, rd.cluster, node)...)
-	out, pile, names := rd.scratch.of(m.Name), rd.scratch.heap(), m.Level.ObjectLabels()
+	of := matchers(m.Name, rd.cluster, node)
+	out := rd.scratch.of(m.Name)
+	roots, some := rd.few[m.Name]
+	if !some {
+		return out, rd.readSeries(ctx, q, m, mint, maxt, of, nil, out)
+	}
+	names, err := namedBy(m.Level, roots)
+	if err != nil {
+		return nil, err
+	}
+	for _, named := range names {
+		if err := rd.readSeries(ctx, q, m, mint, maxt, append(slices.Clip(of), named), roots, out); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// readSeries adds the samples of the series that are selected to out; of those of some
+// objects only, if roots are given.
+func (rd reader) readSeries(ctx context.Context, q storage.Querier, m catalogue.Metric, mint, maxt int64, of []*labels.Matcher, roots map[string]bool, out values) error {
+	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt}, of...)
+	pile, names := rd.scratch.heap(), m.Level.ObjectLabels()
 	var it chunkenc.Iterator
 	var samples []evaluate.Sample // of one series
 	for set.Next() {
 		series := set.At()
 		lset := series.Labels()
 		key := rd.scratch.subject(m, names, lset.Get)
-		if rd.only != nil && !rd.only[key] {
+		if rd.only != nil && !rd.only[key] || roots != nil && !roots[rootOf(m.Level, key.object)] {
 			continue
 		}
 		before := out[key]
@@ -313,14 +334,14 @@ func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.
 			samples = append(samples, evaluate.Sample{T: t, V: v})
 		}
 		if err := it.Err(); err != nil {
-			return nil, err
+			return err
 		}
 		if len(before) > 0 { // the object's labels changed, as when a pod got its node
 			samples = merged(samples)
 		}
 		out[key] = pile.keep(samples)
 	}
-	return out, set.Err()
+	return set.Err()
 }
 
 // samplePile keeps the samples of many series close together: of a million

@@ -23,8 +23,12 @@ const maxPoints = 60
 // object that it can concern.
 func (e *Engine) evaluate(ctx context.Context, r round) {
 	now, began := e.opts.Now(), time.Now()
+	e.disturb(r.source)
 	s, ok := e.admit(&r, now)
 	if !ok {
+		if r.trigger == triggerInterval && s.node == "" { // what it brought is there all the same
+			e.hear(r.source, news{untold: r.at.UnixMilli()})
+		}
 		return
 	}
 	if _, known := e.clusters[r.source.cluster]; !known {
@@ -38,6 +42,12 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	}
 	e.view.begins(r.source.cluster, r.at)
 	ct := e.court(r)
+	about, left := e.fewOf(r, s, ct, policies)
+	if about == nil {
+		left = e.resting(r, s)
+		e.unrest(r.source) // until all of it was judged
+	}
+	ct.rest = left
 	w := newWant()
 	for _, c := range policies {
 		var least time.Duration
@@ -47,10 +57,10 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 		}
 		w.add(c, r.interval, least)
 	}
-	scratch := e.memory.scratch(r, s.node, now)
+	scratch := e.memory.scratch(r, s.node, about != nil, now)
 	defer scratch.release()
 	ct.known = scratch.known
-	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: r.source.cluster, node: s.node, scratch: scratch}
+	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: r.source.cluster, node: s.node, few: about, scratch: scratch}
 	data, err := rd.read(ctx, r.at, w)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -68,6 +78,9 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	for _, c := range policies {
 		ch, qu, n, err := e.judge(ct, r, s, c, data, now)
 		changed, quiet = append(changed, ch...), append(quiet, qu...)
+		if about != nil {
+			n = someSubjects
+		}
 		e.view.evaluated(c.ref.ID, r.source.cluster, r.at, n, err)
 	}
 	for _, c := range counts {
@@ -82,6 +95,7 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	if !e.commit(ctx, now, changed, quiet) {
 		return
 	}
+	e.rested(r, left)
 	e.view.ended(r.source.cluster, r.at)
 	done := e.opts.Now()
 	took := done.Sub(now)
@@ -323,10 +337,22 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 	if valueless {
 		found = inOrder(found)
 	}
+	rest, settles, own := ct.rest, false, false
+	if sends := (scope{places: s.places, changes: true}); rest != nil && c.concerns(sends) {
+		settles, own = c.rests(sends), c.own(sends)
+	}
 	for _, sub := range found {
 		a := firing[sub]
 		remembers := ct.remembers(c, sub)
-		if a == nil && !remembers && c.calm(sub, data) {
+		calm := c.calm(sub, data)
+		if settles && !(calm && own) && !rest.has(c, sub) {
+			if !c.settled(ct, s, sub, data, rest.until) {
+				rest.add(c, sub)
+			} else {
+				calm = true
+			}
+		}
+		if a == nil && !remembers && calm {
 			e.metrics.judged.Inc()
 			continue
 		}

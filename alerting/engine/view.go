@@ -91,10 +91,17 @@ func (v *view) newest(cluster string) time.Time {
 	return v.at[cluster]
 }
 
+// someSubjects were judged only: how many there are is what it was.
+const someSubjects = -1
+
 func (v *view) evaluated(policyID, cluster string, at time.Time, subjects int, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.done[[2]string{policyID, cluster}] = evaluation{at, subjects, err}
+	key := [2]string{policyID, cluster}
+	if subjects == someSubjects {
+		subjects = v.done[key].subjects
+	}
+	v.done[key] = evaluation{at, subjects, err}
 }
 
 func (v *view) firing(alerts map[alertKey]*incident.Alert) {

@@ -69,7 +69,7 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 		return nil, fmt.Errorf("make the folder of backtests: %w", err)
 	}
 	eng, err := engine.New(engine.Options{
-		Queryable: a.metrics, PromQL: a.promQL, Inventory: a.inventory, Meta: a.meta, Lines: a.logs, Archive: a.inventory, ScratchDir: scratch, Told: outbox.Wake, PublicURL: a.publicURL(),
+		Queryable: a.metrics, PromQL: a.promQL, Inventory: a.inventory, Changed: a.inventory.ChangedSince, Meta: a.meta, Lines: a.logs, Archive: a.inventory, ScratchDir: scratch, Told: outbox.Wake, PublicURL: a.publicURL(),
 		Tickets: tickets(keyring), Holder: holder, Hours: hoursOf,
 		Evidence:    &evidence.Collector{Lines: a.logs, Objects: a.inventory},
 		Unavailable: a.unavailable, Logger: a.logger.With("part", partAlerting), Registerer: a.registry,

@@ -46,6 +46,8 @@ type request struct {
 
 	stored, floats, histograms, exemplars int
 	feed                                  []rollup.Sample
+	named                                 []labels.Labels // series that were written to between two grid points; see Arrival
+	newest                                int64           // Unix milliseconds of the newest of their samples
 	refused                               []refusal
 }
 
@@ -375,6 +377,7 @@ func (a *appender) float(s *series, t int64, v float64) error {
 	}
 	a.q.floats++
 	a.q.stored++
+	a.q.name(s, t)
 	switch {
 	case stale:
 		if s.stale.CompareAndSwap(false, true) {
@@ -384,6 +387,18 @@ func (a *appender) float(s *series, t int64, v float64) error {
 		a.q.feed = append(a.q.feed, rollup.Sample{Feed: s.feed, At: t, V: v})
 	}
 	return nil
+}
+
+// name notes a series that was written to, for whoever looks at what changed between
+// two grid points.
+func (q *request) name(s *series, t int64) {
+	if q.sender == "" || !q.through.IsZero() || q.history {
+		return
+	}
+	q.newest = max(q.newest, t)
+	if len(q.named) <= maxNamed { // one more says that there are too many
+		q.named = append(q.named, s.lset)
+	}
 }
 
 // histogram takes one native histogram, of one of both kinds.

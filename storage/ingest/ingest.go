@@ -23,6 +23,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -49,7 +50,16 @@ type Arrival struct {
 	Interval   time.Duration // the sender's; zero when unknown
 	Backlog    bool          // it waited in the sender's queue: it completes history
 	ReceivedAt time.Time     // by the server's clock
+	// Changed are the series that were written to, some twice, when Through is zero and
+	// they are not more than maxNamed; nil: any of the sender's may have been. Newest is
+	// the time of the newest sample then.
+	Changed []labels.Labels
+	Newest  time.Time
 }
+
+// maxNamed series are named by an Arrival: more than change between two grid points,
+// unless nearly all do.
+const maxNamed = 1000
 
 // Options of an ingester.
 type Options struct {
@@ -494,9 +504,16 @@ func (i *Ingester) after(q *request) {
 	q.c.activeGauge.Set(float64(q.c.active.Load()))
 	q.c.sweep(q.now, i.opts.Rollups)
 	if (q.stored > 0 || !q.through.IsZero()) && !q.history {
-		i.opts.Arrived(Arrival{
+		a := Arrival{
 			Cluster: q.c.id, Sender: q.sender, Through: q.through, Interval: q.interval, Backlog: q.backlog, ReceivedAt: q.now,
-		})
+		}
+		if q.through.IsZero() && q.newest > 0 {
+			a.Newest = time.UnixMilli(q.newest).UTC()
+			if len(q.named) <= maxNamed {
+				a.Changed = q.named
+			}
+		}
+		i.opts.Arrived(a)
 	}
 }
 

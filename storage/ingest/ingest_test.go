@@ -10,6 +10,8 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -266,10 +268,54 @@ func TestRoundTripWithTheClusterOfTheCredential(t *testing.T) {
 		if got := g.query(`sum by (cluster) (x)`, t0.Add(time.Minute)); got != `{cluster="prod"} 4` {
 			t.Errorf("got %s", got)
 		}
-		if len(g.arrivals) != 1 || g.arrivals[0] != (Arrival{Cluster: "prod", ReceivedAt: t0}) {
+		if len(g.arrivals) != 1 || !reflect.DeepEqual(g.arrivals[0], Arrival{Cluster: "prod", ReceivedAt: t0}) {
 			t.Errorf("arrivals %+v", g.arrivals)
 		}
 	})
+}
+
+// Between two points of the grid it is told which series were written to, unless they
+// are many; at a point of the grid nobody needs to know.
+func TestChangedSeriesAreNamed(t *testing.T) {
+	g := newRig(t, Limits{})
+	post := func(through string, samples ...sample) Arrival {
+		t.Helper()
+		header := []string{wire.HeaderSender, "cluster", wire.HeaderInterval, "30"}
+		if through != "" {
+			header = append(header, wire.HeaderComplete, through)
+		}
+		if a := g.post(v2, bodyV2(t, samples...), header...); a.status != http.StatusNoContent {
+			t.Fatal(a)
+		}
+		return g.arrivals[len(g.arrivals)-1]
+	}
+	at := t0.Add(7 * time.Second)
+	a := post("", smp(1, t0, "__name__", "x", "pod", "a"), smp(2, at, "__name__", "x", "pod", "b"))
+	want := []labels.Labels{labels.FromStrings("__name__", "x", "cluster", "prod", "pod", "a"), labels.FromStrings("__name__", "x", "cluster", "prod", "pod", "b")}
+	if !a.Newest.Equal(at) || !slices.EqualFunc(a.Changed, want, labels.Equal) {
+		t.Errorf("%v, %v", a.Newest, a.Changed)
+	}
+	if a := post("", smp(3, at, "__name__", "x", "pod", "b"), smp(4, t0.Add(time.Second), "__name__", "x", "pod", "a")); len(a.Changed) != 1 || !a.Newest.Equal(t0.Add(time.Second)) {
+		t.Errorf("what is not stored is named: %v, %v", a.Newest, a.Changed)
+	}
+	if a := post(strconv.FormatInt(t0.UnixMilli(), 10), smp(1, t0, "__name__", "x", "pod", "c")); a.Changed != nil || !a.Newest.IsZero() {
+		t.Errorf("at a point of the grid: %v, %v", a.Newest, a.Changed)
+	}
+	var many []sample
+	for i := range maxNamed {
+		many = append(many, smp(1, at, "__name__", "y", "pod", strconv.Itoa(i)))
+	}
+	if a := post("", many...); len(a.Changed) != maxNamed {
+		t.Errorf("%d of %d are named", len(a.Changed), maxNamed)
+	}
+	at = at.Add(time.Second)
+	many = append(many, smp(1, at, "__name__", "y", "pod", "one more"))
+	for i := range many {
+		many[i].at = at
+	}
+	if a := post("", many...); a.Changed != nil || !a.Newest.Equal(at) {
+		t.Errorf("%d of %d are named, the newest of %v", len(a.Changed), len(many), a.Newest)
+	}
 }
 
 func TestAcknowledgedSamplesSurviveARestart(t *testing.T) {
@@ -694,7 +740,8 @@ func TestRollupsFromTheStreamAndArrivals(t *testing.T) {
 		full := Arrival{Cluster: "prod", Sender: "all", Through: t0, Interval: step, ReceivedAt: t0}
 		change := full
 		change.Through = time.Time{}
-		if len(g.arrivals) != 3 || g.arrivals[0] != full || g.arrivals[1] != full || g.arrivals[2] != change {
+		change.Changed, change.Newest = []labels.Labels{labels.FromStrings("__name__", catalogue.PodReady, "cluster", "prod", "pod", "cart-1")}, t0.Add(7*time.Second)
+		if !reflect.DeepEqual(g.arrivals, []Arrival{full, full, change}) {
 			t.Errorf("arrivals %+v", g.arrivals)
 		}
 	})

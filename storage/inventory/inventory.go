@@ -75,6 +75,9 @@ const maxOlder = 5 * time.Minute
 // maxTombstones bounds what Gone remembers of one cluster; the oldest go first.
 const maxTombstones = 50_000
 
+// maxRecent bounds what ChangedSince remembers of one cluster.
+const maxRecent = 8192
+
 // Store is an open inventory. All methods may be called concurrently. Objects
 // and slices that it hands out are shared: they must not be changed.
 type Store struct {
@@ -114,6 +117,8 @@ type cluster struct {
 	byNode   map[string]map[object.Key]*object.Pod
 	gone     map[object.Key]Tombstone
 	nodeList []string
+	recent   []object.Key // that changed last, at least maxRecent of them
+	counted  uint64       // how many there were before and with these
 }
 
 // entry is an object with what is needed to find out whether it changed.
@@ -279,6 +284,7 @@ func (s *Store) reload(ctx context.Context, c *cluster) error {
 	c.id, c.session, c.sequence, c.complete, c.seen, c.doubtful, c.newest = fresh.id, fresh.session, fresh.sequence, fresh.complete, nil, false, fresh.newest
 	c.mu.Lock()
 	c.info, c.present, c.lists, c.byNode, c.gone, c.nodeList = fresh.info, fresh.present, fresh.lists, fresh.byNode, fresh.gone, fresh.nodeList
+	c.recent, c.counted = nil, c.counted+1 // what differs is not known
 	c.mu.Unlock()
 	s.announce()
 	return nil
@@ -688,6 +694,7 @@ func (c *cluster) swap(changes []change, info Info, forget time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, ch := range changes {
+		c.recent = append(c.recent, ch.key)
 		before, _ := ch.before.o.(*object.Pod)
 		after, _ := ch.after.o.(*object.Pod)
 		c.setNode(ch.key, before, after)
@@ -698,6 +705,10 @@ func (c *cluster) swap(changes []change, info Info, forget time.Time) {
 		}
 		c.present[ch.key] = ch.after
 		delete(c.gone, ch.key)
+	}
+	c.counted += uint64(len(changes))
+	if n := len(c.recent); n > 2*maxRecent {
+		c.recent = slices.Clone(c.recent[n-maxRecent:])
 	}
 	maps.Copy(c.lists, lists)
 	if _, ok := touched[object.KindNode]; ok {
@@ -775,6 +786,31 @@ func (s *Store) Changed() <-chan struct{} {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.changed
+}
+
+// Position is how far somebody has followed the changes of a cluster's objects; the
+// zero value has followed none.
+type Position struct {
+	of *cluster
+	at uint64
+}
+
+// ChangedSince gives the objects of a cluster that came, changed or went since a
+// position, in order, some twice, and the position now. whole: that is not known any
+// more, and any of them may have.
+func (s *Store) ChangedSince(clusterName string, since Position) (keys []object.Key, now Position, whole bool) {
+	c := s.get(clusterName)
+	if c == nil {
+		return nil, Position{}, true
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	now = Position{c, c.counted}
+	came := c.counted - since.at
+	if since.of != c || came > uint64(len(c.recent)) {
+		return nil, now, true
+	}
+	return slices.Clone(c.recent[len(c.recent)-int(came):]), now, false
 }
 
 // Clusters lists the clusters that have ever reported, by name.

@@ -625,3 +625,50 @@ func TestMergedLists(t *testing.T) {
 		}
 	}
 }
+
+// Whoever follows the changes of a cluster is told each, or that some were missed.
+func TestChangedSince(t *testing.T) {
+	c := &clock{now: t0}
+	s := open(t, filepath.Join(t.TempDir(), "inventory.db"), c)
+	x := &session{t: t, s: s, cluster: "prod", id: "a", at: t0}
+	if _, _, whole := s.ChangedSince("prod", Position{}); !whole {
+		t.Error("it knows of a cluster that it has not heard of")
+	}
+	x.apply(snapshot(pod("a", "1", "n", object.PhaseRunning), pod("b", "2", "n", object.PhaseRunning)))
+	_, at, whole := s.ChangedSince("prod", Position{})
+	if !whole {
+		t.Error("who has followed nothing is told what came since")
+	}
+	x.apply(changed(pod("a", "1", "n", object.PhaseRunning))) // as it was
+	if keys, now, whole := s.ChangedSince("prod", at); whole || len(keys) > 0 || now != at {
+		t.Errorf("nothing changed: %v, %v", keys, whole)
+	}
+	x.apply(changed(pod("b", "2", "other", object.PhaseRunning), pod("c", "3", "n", object.PhaseRunning)))
+	x.apply(&wire.InventoryBatch{Deleted: []wire.Deleted{{Key: key("a"), UID: "1"}}})
+	keys, now, whole := s.ChangedSince("prod", at)
+	if want := []object.Key{key("b"), key("c"), key("a")}; whole || !slices.Equal(keys, want) {
+		t.Errorf("got %v, %v, want %v", keys, whole, want)
+	}
+	if keys, _, whole := s.ChangedSince("prod", now); whole || len(keys) > 0 {
+		t.Errorf("told twice: %v, %v", keys, whole)
+	}
+	for n := range 2*maxRecent/500 + 1 {
+		var many []object.Object
+		for i := range 500 {
+			many = append(many, pod(fmt.Sprint("d", n, "-", i), "u", "n", object.PhaseRunning))
+		}
+		x.apply(changed(many...))
+	}
+	if keys, _, whole := s.ChangedSince("prod", now); !whole {
+		t.Errorf("%d changes are all since long ago", len(keys))
+	}
+	_, now, _ = s.ChangedSince("prod", Position{})
+	if err := s.DeleteCluster(t.Context(), "prod"); err != nil {
+		t.Fatal(err)
+	}
+	x.id, x.seq = "b", 0
+	x.apply(snapshot(pod("a", "1", "n", object.PhaseRunning)))
+	if _, _, whole := s.ChangedSince("prod", now); !whole {
+		t.Error("a cluster that was deleted goes on")
+	}
+}

@@ -1,0 +1,766 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
+	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+	"github.com/crowsnest-dev/crowsnest/storage/ingest"
+	"github.com/crowsnest-dev/crowsnest/storage/inventory"
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
+)
+
+// ledger is a store of samples in memory.
+type ledger struct {
+	series []*ledgerSeries
+	byName map[string]*ledgerSeries
+	broken bool
+}
+
+type ledgerSeries struct {
+	labels  labels.Labels
+	samples leanSamples
+}
+
+func (l *ledger) put(of labels.Labels, at time.Time, v float64) {
+	name := of.String()
+	s := l.byName[name]
+	if s == nil {
+		s = &ledgerSeries{labels: of}
+		l.byName[name], l.series = s, append(l.series, s)
+	}
+	t := at.UnixMilli()
+	i, found := slices.BinarySearchFunc(s.samples, t, func(x chunks.Sample, t int64) int { return cmp.Compare(x.T(), t) })
+	if !found { // the first one stays
+		s.samples = slices.Insert(s.samples, i, chunks.Sample(fleetSample{t, v}))
+	}
+}
+
+func (l *ledger) Querier(mint, maxt int64) (storage.Querier, error) {
+	if l.broken {
+		return nil, errors.New("it is broken")
+	}
+	return &ledgerQuerier{l, mint, maxt}, nil
+}
+
+type ledgerQuerier struct {
+	l          *ledger
+	mint, maxt int64
+}
+
+func (q *ledgerQuerier) Select(_ context.Context, _ bool, _ *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	out := &ledgerSet{i: -1}
+	for _, s := range q.l.series {
+		if slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches(s.labels.Get(m.Name)) }) {
+			continue
+		}
+		var in leanSamples
+		for _, x := range s.samples {
+			if x.T() >= q.mint && x.T() <= q.maxt {
+				in = append(in, x)
+			}
+		}
+		if len(in) > 0 {
+			out.series = append(out.series, ledgerSeries{s.labels, in})
+		}
+	}
+	return out
+}
+
+func (q *ledgerQuerier) LabelValues(context.Context, string, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return nil, nil, nil
+}
+
+func (q *ledgerQuerier) LabelNames(context.Context, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return nil, nil, nil
+}
+func (q *ledgerQuerier) Close() error { return nil }
+
+type ledgerSet struct {
+	series []ledgerSeries
+	i      int
+}
+
+func (s *ledgerSet) Next() bool                        { s.i++; return s.i < len(s.series) }
+func (s *ledgerSet) At() storage.Series                { return s }
+func (s *ledgerSet) Err() error                        { return nil }
+func (s *ledgerSet) Warnings() annotations.Annotations { return nil }
+func (s *ledgerSet) Labels() labels.Labels             { return s.series[s.i].labels }
+func (s *ledgerSet) Iterator(chunkenc.Iterator) chunkenc.Iterator {
+	return storage.NewListSeriesIterator(s.series[s.i].samples)
+}
+
+// commotion is a cluster in which states change, two engines on it, one of which is told
+// what, and all else that may happen to it.
+type commotion struct {
+	t      *testing.T
+	random *rand.Rand
+	wild   float64 // how many of the policies are so
+	now    time.Time
+	grid   time.Time
+	ledger *ledger
+	inv    *inventory.Store
+	seq    uint64
+	pods   []*object.Pod // nil: there is none of the place now
+	nodes  []*object.Node
+	values map[string]float64 // by series
+	named  *Engine
+	whole  *Engine
+}
+
+const (
+	podUnschedulable  = "k8s_pod_unschedulable"
+	podWaiting        = "k8s_pod_waiting_reason"
+	containerRestarts = "k8s_container_restart_total"
+	nodeCondition     = "k8s_node_condition"
+	clusterNodes      = "k8s_cluster_node_num"
+)
+
+func (w *commotion) one(of ...string) string { return of[w.random.IntN(len(of))] }
+
+// spec is some policy, as a rule on what collectors that watch objects send.
+func (w *commotion) spec() string {
+	level := w.one("pod", "pod", "pod", "container", "node", "workload", "component", "cluster")
+	metrics := map[string][]string{
+		"pod": {catalogue.PodReady, catalogue.PodReady, catalogue.PodRestarts, podUnschedulable, catalogue.PodCPULimitPercent}, "container": {containerRestarts}, "node": {catalogue.NodeReady, catalogue.NodeCPUPercent},
+		"workload": {"k8s_workload_replicas_ready", catalogue.WorkloadCPU}, "component": {catalogue.ComponentReady}, "cluster": {clusterNodes},
+	}[level]
+	wild := w.random.Float64() < w.wild
+	if !wild { // it is about what its sender says of it, and hardly ever bad
+		metrics = slices.DeleteFunc(metrics, func(name string) bool {
+			m, _ := catalogue.Get(name)
+			return m.Place != catalogue.ByCluster
+		})
+	}
+	var conditions []map[string]any
+	for range 1 + w.random.IntN(2) {
+		metric := w.one(metrics...)
+		c := map[string]any{
+			"metric": metric, "statistic": w.one("avg", "min", "max", "last", "last"), "period": w.one("30s", "1m", "2m"), "op": "<", "thresholds": map[string]any{w.one("warning", "critical"): w.one2(0.5, 1)},
+			"need": 1, "of": 1 + w.random.IntN(2),
+		}
+		switch metric {
+		case catalogue.PodRestarts, containerRestarts:
+			c["statistic"], c["op"], c["thresholds"] = "increase", ">", map[string]any{"warning": float64(w.random.IntN(2))}
+		case podUnschedulable:
+			c["op"], c["thresholds"] = ">", map[string]any{"warning": w.one2(0, 0.5)}
+		}
+		if wild {
+			c["op"], c["thresholds"] = w.one("<", "<=", ">", ">=", "==", "!="), map[string]any{w.one("warning", "critical"): w.one2(0, 0.5, 1)}
+		}
+		if wild && w.random.IntN(5) == 0 {
+			c["change"] = map[string]any{"against": "1m", "as": "absolute"}
+		}
+		conditions = append(conditions, c)
+	}
+	if level == "pod" && w.random.IntN(6) == 0 { // one by a dimension that others lack
+		conditions = append(conditions, map[string]any{
+			"metric": podWaiting, "where": map[string]any{"reason": []string{w.one("Crash*", "Image*")}}, "statistic": "max", "period": "30s", "op": ">", "thresholds": map[string]any{"warning": 0.0}, "need": 1, "of": 1,
+		})
+	}
+	objects := map[string]any{}
+	switch w.random.IntN(7) {
+	case 0:
+		objects["namespaces"] = []string{"sh*"}
+	case 1:
+		objects["names"] = []string{"*" + w.one("1", "2", "3")}
+	case 2:
+		objects["selector"] = "tier=web"
+	case 3:
+		objects["selector"] = "tier"
+		objects["exclude"] = map[string]any{"names": []string{"*" + w.one("4", "5")}}
+	case 4:
+		objects["workloads"] = []string{"deployment/cart-1"}
+	case 5:
+		objects["atLeast"] = 2 + w.random.IntN(3)
+		objects["selector"] = "tier=web"
+	}
+	if level == "cluster" || level == "component" || level == "node" || level == "workload" {
+		delete(objects, "namespaces")
+		delete(objects, "workloads")
+	}
+	if level == "cluster" {
+		objects = nil
+	}
+	spec := map[string]any{
+		"level": level, "objects": objects, "conditions": conditions, "combine": w.one("all", "all", "any"), "recoverAfter": 1 + w.random.IntN(2), "minAge": w.one("0s", "0s", "1m"),
+		"noData": map[string]any{"action": w.one("keep", "keep", "resolve", "alert"), "after": w.one("1m", "2m"), "severity": "warning"}, "group": map[string]any{"by": []string{w.one("policy", "pod")}, "interval": "5m"},
+	}
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(raw)
+}
+
+func (w *commotion) one2(of ...float64) float64 { return of[w.random.IntN(len(of))] }
+
+func newCommotion(t *testing.T, seed uint64, specs ...string) *commotion {
+	w := &commotion{t: t, random: rand.New(rand.NewPCG(seed, 9)), wild: []float64{0, 0, 0.05, 0.5}[seed%4], grid: epoch.Add(24 * time.Hour), ledger: &ledger{byName: map[string]*ledgerSeries{}}, values: map[string]float64{}}
+	w.now = w.grid.Add(300 * time.Millisecond)
+	var err error
+	if w.inv, err = inventory.Open(inventory.Options{Path: filepath.Join(t.TempDir(), "inventory.db"), Now: w.clock}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.inv.Close() })
+	for range []int{12, 2 * indexFrom}[seed/4%2] - len(specs) {
+		specs = append(specs, w.spec())
+	}
+	engineFor := func() *Engine {
+		e := engineOf(t, &fleet{}, w.clock, specs)
+		e.opts.Queryable, e.opts.Inventory = w.ledger, w.inv
+		return e
+	}
+	w.named, w.whole = engineFor(), engineFor()
+	w.named.opts.Changed = w.inv.ChangedSince
+	first := &wire.InventoryBatch{Snapshot: true, Last: true, ClusterKind: "managed"}
+	for i := range 3 {
+		n := &object.Node{Meta: object.Meta{UID: fmt.Sprint("n", i), Name: fmt.Sprint("n-", i), Labels: w.tier(), CreatedAt: epoch}, Ready: true}
+		w.nodes = append(w.nodes, n)
+		first.Put(n)
+		ref := object.WorkloadRef{Type: "deployment", Name: fmt.Sprint("cart-", i)}
+		first.Put(&object.Workload{Meta: object.Meta{UID: "w" + ref.Name, Namespace: w.namespace(i), Name: ref.Name, Labels: w.tier(), CreatedAt: epoch}, Ref: ref, Desired: 3, Revision: "r1"})
+	}
+	for i := range 14 {
+		p := w.pod(i, epoch)
+		w.pods = append(w.pods, p)
+		first.Put(p)
+	}
+	w.apply(first)
+	return w
+}
+
+func (w *commotion) clock() time.Time { return w.now }
+
+func (w *commotion) apply(b *wire.InventoryBatch) {
+	w.seq++
+	b.Session, b.Sequence, b.Time = "s", w.seq, w.now
+	if err := w.inv.Apply(w.t.Context(), "prod-1", b); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *commotion) tier() map[string]string {
+	return []map[string]string{nil, {"tier": "web"}, {"tier": "db"}}[w.random.IntN(3)]
+}
+
+func (w *commotion) namespace(i int) string { return []string{"shop", "pay"}[i%2] }
+
+func (w *commotion) pod(i int, created time.Time) *object.Pod {
+	return &object.Pod{
+		Meta:     object.Meta{UID: fmt.Sprint("u", i, created.UnixMilli()), Namespace: w.namespace(i), Name: fmt.Sprint("cart-", i), CreatedAt: created, Labels: w.tier()},
+		Node:     fmt.Sprint("n-", i%3),
+		Workload: object.WorkloadRef{Type: "deployment", Name: fmt.Sprint("cart-", i%2)}, Phase: object.PhaseRunning, Ready: true, Limits: object.Resources{HasCPU: true, HasMemory: true},
+		Containers: []object.Container{{Name: "app", State: "running"}, {Name: "side", State: "running"}},
+	}
+}
+
+// all are the series that the sender of a place writes at a point of the grid.
+func (w *commotion) all(place catalogue.Place, node string) (out []labels.Labels) {
+	add := func(metric string, pairs ...string) {
+		out = append(out, labels.FromStrings(append([]string{"__name__", metric, "cluster", "prod-1"}, pairs...)...))
+	}
+	for _, p := range w.pods {
+		if p == nil || node != "" && p.Node != node {
+			continue
+		}
+		of := []string{"namespace", p.Namespace, "workload_type", "deployment", "workload", p.Workload.Name, "pod", p.Name, "node", p.Node}
+		if place == catalogue.ByNode {
+			add(catalogue.PodCPULimitPercent, of...)
+			continue
+		}
+		for _, metric := range []string{catalogue.PodReady, catalogue.PodRestarts, podUnschedulable} {
+			add(metric, of...)
+		}
+		add(podWaiting, append(slices.Clone(of), "reason", "CrashLoopBackOff")...)
+		for _, c := range p.Containers {
+			add(containerRestarts, append(slices.Clone(of), "container", c.Name)...)
+		}
+	}
+	if place == catalogue.ByNode {
+		add(catalogue.NodeCPUPercent, "node", node)
+		return out
+	}
+	for _, n := range w.nodes {
+		add(catalogue.NodeReady, "node", n.Name)
+		add(nodeCondition, "node", n.Name, "condition", "DiskPressure")
+	}
+	for i := range 3 {
+		add("k8s_workload_replicas_ready", "namespace", w.namespace(i), "workload_type", "deployment", "workload", fmt.Sprint("cart-", i))
+	}
+	for _, c := range []string{"etcd", "scheduler"} {
+		add(catalogue.ComponentReady, "component", c)
+	}
+	add(clusterNodes)
+	return out
+}
+
+// well is a series' value while nothing is wrong.
+func (w *commotion) well(l labels.Labels) float64 {
+	switch l.Get("__name__") {
+	case podUnschedulable, podWaiting, nodeCondition:
+		return 0
+	case catalogue.PodRestarts, containerRestarts:
+		return float64(len(l.Get("pod")) % 2) // some were restarted before
+	}
+	return 1
+}
+
+// level gives a series' value.
+func (w *commotion) level(l labels.Labels) float64 {
+	name := l.String()
+	if _, ok := w.values[name]; !ok {
+		w.values[name] = w.well(l)
+	}
+	return w.values[name]
+}
+
+// turn changes a series' value.
+func (w *commotion) turn(l labels.Labels) {
+	switch v := w.level(l); l.Get("__name__") {
+	case catalogue.PodRestarts, containerRestarts:
+		w.values[l.String()] = v + 1
+	default:
+		w.values[l.String()] = 1 - v
+	}
+}
+
+// tell has an arrival judged by both engines, of which one does not hear its names.
+func (w *commotion) tell(a ingest.Arrival) {
+	a.Cluster, a.Interval, a.ReceivedAt = "prod-1", interval, w.now
+	w.named.Arrived(a)
+	a.Changed = nil
+	w.whole.Arrived(a)
+	w.judge()
+}
+
+func (w *commotion) judge() {
+	for _, e := range []*Engine{w.named, w.whole} {
+		rounds, _, _ := e.next(w.now)
+		slices.SortFunc(rounds, func(a, b round) int {
+			return cmp.Or(cmp.Compare(a.trigger, b.trigger), cmp.Compare(a.source.sender, b.source.sender))
+		})
+		e.evaluateAll(context.Background(), rounds)
+		for _, s := range e.sources {
+			s.changeTook = 0 // which is of the machine
+		}
+	}
+}
+
+// happens has one thing happen and says what.
+func (w *commotion) happens() string {
+	w.now = w.now.Add(time.Duration(1001+w.random.IntN(6000)) * time.Millisecond)
+	if next := w.grid.Add(interval); w.now.After(next) {
+		w.grid = next
+		w.now = next.Add(time.Duration(100+w.random.IntN(400)) * time.Millisecond)
+		return w.tick()
+	}
+	series := w.all(catalogue.ByCluster, "")
+	var turned []labels.Labels
+	for _, l := range series {
+		if v, ok := w.values[l.String()]; ok && v != w.well(l) && l.Get("__name__") != catalogue.PodRestarts && l.Get("__name__") != containerRestarts {
+			turned = append(turned, l)
+		}
+	}
+	some := func() (out []labels.Labels) {
+		for range 1 + w.random.IntN(3) {
+			from := series
+			if len(turned) > 0 && w.random.IntN(5) < 3 {
+				from = turned
+			}
+			if l := from[w.random.IntN(len(from))]; !slices.ContainsFunc(out, func(o labels.Labels) bool { return labels.Equal(o, l) }) {
+				out = append(out, l)
+			}
+		}
+		return out
+	}
+	alive := func() int {
+		for {
+			if i := w.random.IntN(len(w.pods)); w.pods[i] != nil {
+				return i
+			}
+		}
+	}
+	write := func(of []labels.Labels, at time.Time) {
+		for _, l := range of {
+			w.turn(l)
+			w.ledger.put(l, at, w.level(l))
+		}
+	}
+	switch n := w.random.IntN(40); n {
+	case 0: // the sender's clock is ahead
+		of, at := some(), w.now.Add(time.Duration(w.random.IntN(40_000))*time.Millisecond)
+		write(of, at)
+		w.tell(ingest.Arrival{Sender: "cluster", Changed: of, Newest: at})
+		return "ahead"
+	case 1: // more than can be named
+		of := some()
+		write(of, w.now)
+		w.tell(ingest.Arrival{Sender: "cluster", Newest: w.now})
+		return "unnamed"
+	case 2: // what waited in the sender's queue
+		of, at := some(), w.now.Add(-time.Duration(w.random.IntN(90_000))*time.Millisecond)
+		for _, l := range of {
+			w.ledger.put(l, at, float64(w.random.IntN(2)))
+		}
+		w.tell(ingest.Arrival{Sender: "cluster", Backlog: true, Changed: of, Newest: at})
+		return "backlog"
+	case 3: // somebody else, who sends the same
+		of := some()
+		write(of, w.now)
+		w.tell(ingest.Arrival{Sender: "all", Changed: of, Newest: w.now})
+		return "another sender"
+	case 4: // labels change, and no sample says so
+		p := *w.pods[alive()]
+		p.Labels = w.tier()
+		w.replace(&p)
+		return "labels of " + p.Name
+	case 5: // one goes
+		i := alive()
+		p := w.pods[i]
+		var of []labels.Labels
+		for _, l := range series {
+			if l.Get("pod") == p.Name && l.Get("namespace") == p.Namespace {
+				w.ledger.put(l, w.now, math.Float64frombits(value.StaleNaN))
+				delete(w.values, l.String())
+				of = append(of, l)
+			}
+		}
+		w.pods[i] = nil
+		if slices.IndexFunc(w.pods, func(p *object.Pod) bool { return p != nil }) < 0 {
+			w.pods[i] = p
+			return "nothing"
+		}
+		b := &wire.InventoryBatch{Deleted: []wire.Deleted{{Key: object.KeyOf(p), UID: p.UID}}}
+		w.apply(b)
+		w.tell(ingest.Arrival{Sender: "cluster", Changed: of, Newest: w.now})
+		return "gone " + p.Name
+	case 6, 7: // one comes, or comes anew
+		i := w.random.IntN(len(w.pods))
+		w.pods[i] = w.pod(i, w.now)
+		before := w.random.IntN(2) == 0 // samples come before the object, or after it
+		if !before {
+			w.replace(w.pods[i])
+		}
+		var of []labels.Labels
+		for _, l := range w.all(catalogue.ByCluster, "") {
+			if l.Get("pod") == w.pods[i].Name && l.Get("namespace") == w.pods[i].Namespace {
+				of = append(of, l)
+			}
+		}
+		write(of, w.now)
+		w.tell(ingest.Arrival{Sender: "cluster", Changed: of, Newest: w.now})
+		if before {
+			w.replace(w.pods[i])
+		}
+		return "new " + w.pods[i].Name
+	case 8: // an alert is ended by hand
+		var keys []alertKey
+		for key := range w.named.alerts {
+			if !isCount(key.key) {
+				keys = append(keys, key)
+			}
+		}
+		if len(keys) == 0 {
+			return "nothing"
+		}
+		slices.SortFunc(keys, func(a, b alertKey) int { return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+		key := keys[w.random.IntN(len(keys))]
+		for _, e := range []*Engine{w.named, w.whole} {
+			id, done := e.alerts[key].IncidentID, make(chan error, 1)
+			go func() { done <- e.Resolve(context.Background(), id, "somebody", "") }()
+			c := <-e.calls // as Run does
+			c.done <- e.act(context.Background(), c)
+			if err := <-done; err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		return "by hand"
+	case 9: // samples cannot be read for a moment
+		w.ledger.broken = true
+		of := some()
+		write(of, w.now)
+		w.tell(ingest.Arrival{Sender: "cluster", Changed: of, Newest: w.now})
+		w.ledger.broken = false
+		return "broken"
+	case 10:
+		for _, e := range []*Engine{w.named, w.whole} {
+			e.silence(context.Background(), w.now)
+		}
+		return "silence"
+	default:
+		of := some()
+		write(of, w.now)
+		w.tell(ingest.Arrival{Sender: "cluster", Changed: of, Newest: w.now})
+		return fmt.Sprint("changed ", of)
+	}
+}
+
+func (w *commotion) replace(p *object.Pod) {
+	for i, old := range w.pods {
+		if old != nil && old.Name == p.Name && old.Namespace == p.Namespace {
+			w.pods[i] = p
+		}
+	}
+	b := &wire.InventoryBatch{}
+	b.Put(p)
+	w.apply(b)
+}
+
+// tick is a point of the grid.
+func (w *commotion) tick() string {
+	silent := w.random.IntN(4) == 0
+	for _, n := range w.nodes {
+		if w.random.IntN(10) == 0 {
+			continue
+		}
+		for _, l := range w.all(catalogue.ByNode, n.Name) {
+			w.ledger.put(l, w.grid, float64(w.random.IntN(2)*w.random.IntN(2)))
+		}
+		w.tell(ingest.Arrival{Sender: "node/" + n.Name, Through: w.grid})
+	}
+	if silent {
+		return "a sender is silent"
+	}
+	for _, l := range w.all(catalogue.ByCluster, "") {
+		if w.random.IntN(12) > 0 {
+			w.ledger.put(l, w.grid, w.level(l))
+		}
+	}
+	through := w.grid
+	if w.random.IntN(15) == 0 {
+		through = through.Add(-5 * interval) // as if all of it came late
+	}
+	w.ledger.broken = w.random.IntN(15) == 0
+	w.tell(ingest.Arrival{Sender: "cluster", Through: through})
+	w.ledger.broken = false
+	for i := range 3 {
+		w.ledger.put(labels.FromStrings("__name__", catalogue.WorkloadCPU, "cluster", "prod-1", "namespace", w.namespace(i), "workload_type", "deployment", "workload", fmt.Sprint("cart-", i)), w.grid, float64(w.random.IntN(2)))
+	}
+	coverage := w.one2(1, 1, 0.5)
+	w.ledger.put(labels.FromStrings("__name__", rollup.CoverageRatio, "cluster", "prod-1"), w.grid, coverage)
+	for _, e := range []*Engine{w.named, w.whole} {
+		e.RolledUp(rollup.Written{Cluster: "prod-1", At: w.grid, Coverage: coverage})
+	}
+	w.judge()
+	return "tick"
+}
+
+// told is all that an engine knows of what fires, fired or may.
+func (w *commotion) knows(e *Engine) (out []string) {
+	text := func(a incident.Alert) string {
+		a.ID, a.IncidentID = "", "" // random
+		raw, err := json.Marshal(a)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return string(raw)
+	}
+	for key, a := range e.alerts {
+		out = append(out, fmt.Sprintf("%v fires: %s", key, text(*a)))
+	}
+	for key, at := range e.ended {
+		out = append(out, fmt.Sprintf("%v ended %s", key, at))
+	}
+	for key, at := range e.changes {
+		out = append(out, fmt.Sprintf("%v changed %s", key, at))
+	}
+	for key := range e.muzzled {
+		out = append(out, fmt.Sprintf("%v is held", key))
+	}
+	for key, at := range e.few {
+		out = append(out, fmt.Sprintf("%v are few since %s", key, at))
+	}
+	for key, done := range e.view.done {
+		out = append(out, fmt.Sprintf("%v: %s %v", key, done.at, done.err))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// An engine that is told what changed knows after each round what one does that judges
+// everything at the same times, whatever the policies are and whatever happens.
+func TestChangesByNameAreJudgedAsAllAre(t *testing.T) {
+	fired, spared := 0, 0
+	for seed := range uint64(8) {
+		w := newCommotion(t, seed)
+		judged := func(e *Engine) float64 { return testutil.ToFloat64(e.metrics.judged) }
+		for n := range 60 {
+			before, beforeWhole := judged(w.named), judged(w.whole)
+			what := w.happens()
+			named, whole := w.knows(w.named), w.knows(w.whole)
+			if !slices.Equal(named, whole) {
+				for _, line := range named {
+					if !slices.Contains(whole, line) {
+						t.Errorf("told: %s", line)
+					}
+				}
+				for _, line := range whole {
+					if !slices.Contains(named, line) {
+						t.Errorf("all:  %s", line)
+					}
+				}
+				t.Fatalf("seed %d, %d: %s", seed, n, what)
+			}
+			fired += len(w.named.alerts)
+			if judged(w.named)-before < judged(w.whole)-beforeWhole {
+				spared++
+			}
+		}
+	}
+	if fired < 1000 || spared < 100 {
+		t.Errorf("%d alerts fired, summed over all steps, and in %d steps less was judged: that is no test", fired, spared)
+	}
+}
+
+// An object that comes to be selected is judged with the next changes, though nobody
+// looked at it before and they are not its own.
+func TestWhatComesToBeSelectedIsJudgedWithChanges(t *testing.T) {
+	var specs []string
+	for range 2 * indexFrom { // among so many, nobody looks at what is not selected
+		specs = append(specs, `{"level":"pod","objects":{"selector":"watched"},"conditions":[{"metric":"k8s_pod_status_ready","statistic":"last","period":"30s","op":"<","thresholds":{"warning":1},"need":1,"of":1}],"recoverAfter":1,"noData":{"action":"keep","after":"5m","severity":"warning"},"group":{"interval":"5m"}}`)
+	}
+	w := newCommotion(t, 4, specs...)
+	series := w.all(catalogue.ByCluster, "")
+	bad := slices.IndexFunc(series, func(l labels.Labels) bool { return l.Get("__name__") == catalogue.PodReady })
+	w.turn(series[bad])
+	for _, l := range series {
+		w.ledger.put(l, w.grid, w.level(l))
+	}
+	w.tell(ingest.Arrival{Sender: "cluster", Through: w.grid})
+	p := *w.pods[0]
+	if len(w.named.alerts) > 0 || p.Name != series[bad].Get("pod") {
+		t.Fatalf("%d fire, and %s is bad", len(w.named.alerts), series[bad])
+	}
+	p.Labels = map[string]string{"watched": "yes"}
+	w.replace(&p)
+	other := series[len(series)-1]
+	w.now = w.now.Add(2 * time.Second)
+	w.ledger.put(other, w.now, w.level(other))
+	w.tell(ingest.Arrival{Sender: "cluster", Changed: []labels.Labels{other}, Newest: w.now})
+	if len(w.named.alerts) != len(specs) || len(w.whole.alerts) != len(specs) {
+		t.Errorf("%d fire, %d by the engine that judges everything; want %d", len(w.named.alerts), len(w.whole.alerts), len(specs))
+	}
+}
+
+// Metrics that policies have together, each with some other, are one group.
+func TestMetricsAreGroupedByPolicies(t *testing.T) {
+	var policies []*compiled
+	for _, of := range [][]string{{"a", "b"}, {"c"}, {"d", "e"}, {"b", "e"}, {"f", "f"}} {
+		c := &compiled{}
+		for _, name := range of {
+			c.conditions = append(c.conditions, condition{&policy.Condition{Metric: name}, catalogue.Metric{Name: name}})
+		}
+		policies = append(policies, c)
+	}
+	groups := grouped(policies)
+	for name, g := range groups {
+		for other, h := range groups {
+			together := name == other || name != "c" && name != "f" && other != "c" && other != "f"
+			if (g == h) != together {
+				t.Errorf("%s and %s: %t, want %t", name, other, g == h, together)
+			}
+		}
+	}
+	if len(groups) != 6 {
+		t.Errorf("%d metrics are grouped", len(groups))
+	}
+}
+
+// What was judged does not rest any more when policies or what they are about are others.
+func TestOtherPoliciesAreJudgedWhole(t *testing.T) {
+	w := newCommotion(t, 0)
+	w.tick()
+	w.named.rests["prod-1"] = map[string]*rest{"cluster": {}}
+	if err := w.named.load(t.Context(), w.now); err != nil { // the database has none
+		t.Fatal(err)
+	}
+	if len(w.named.rests) > 0 {
+		t.Error("it still rests")
+	}
+	w.named.rests["prod-1"] = map[string]*rest{"cluster": {}}
+	if err := w.named.load(t.Context(), w.now); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.named.rests) == 0 {
+		t.Error("nothing changed, and it does not rest any more")
+	}
+}
+
+// What a sender left to its rounds for changes does not hold once somebody else sends the
+// same, what it sent could not be judged, or it is long ago.
+func TestRestEnds(t *testing.T) {
+	for name, end := range map[string]func(w *commotion){
+		"another sender": func(w *commotion) { w.named.hear(sourceKey{"prod-1", "all"}, news{untold: w.now.UnixMilli()}) },
+		"unnamed":        func(w *commotion) { w.named.hear(sourceKey{"prod-1", "cluster"}, news{untold: w.now.UnixMilli()}) },
+		"long ago":       func(w *commotion) { w.now = w.now.Add(2*interval + time.Second) },
+		"the clock is set": func(w *commotion) {
+			w.named.watchClock(t.Context(), w.now)
+			w.named.watchClock(t.Context(), w.now.Add(time.Hour))
+		},
+		"nothing": func(*commotion) {},
+	} {
+		w := newCommotion(t, 0)
+		if name == "the clock is set" {
+			w.named.opts.Monotonic = func() time.Duration { return 0 }
+		}
+		for _, l := range w.all(catalogue.ByCluster, "") {
+			w.ledger.put(l, w.grid, 1)
+		}
+		w.tell(ingest.Arrival{Sender: "cluster", Through: w.grid})
+		w.now = w.now.Add(time.Second)
+		w.named.hear(sourceKey{"prod-1", "cluster"}, news{})
+		end(w)
+		r := round{source: sourceKey{"prod-1", "cluster"}, trigger: triggerChange, at: w.now, interval: interval, received: w.now}
+		s, _ := scopeOf("cluster")
+		if about, _ := w.named.fewOf(r, s, w.named.court(r), w.named.policies); (about != nil) != (name == "nothing") {
+			t.Errorf("%s: it is about some only: %t", name, about != nil)
+		}
+	}
+}
+
+// Of a policy by which nothing rests the metric is read whole, and that of others is not.
+func TestWhatNeverRestsIsReadWhole(t *testing.T) {
+	spec := func(level, more, metric string) string {
+		return fmt.Sprintf(`{"level":%q,"conditions":[%s],"recoverAfter":1,"noData":{"action":"keep","after":"5m","severity":"warning"},"group":{"interval":"5m"}}`, level, fmt.Sprintf(
+			`{"metric":%q,"statistic":"last","period":"30s","op":"<","thresholds":{"warning":1},"need":1,"of":1%s}`, metric, more))
+	}
+	specs := []string{spec("pod", `,"change":{"against":"1h","as":"absolute"}`, catalogue.PodReady), spec("component", "", catalogue.ComponentReady)}
+	for len(specs) < 12 {
+		specs = append(specs, spec("component", "", catalogue.ComponentReady))
+	}
+	w := newCommotion(t, 0, specs...)
+	w.tell(ingest.Arrival{Sender: "cluster", Through: w.grid})
+	w.now = w.now.Add(time.Second)
+	w.named.hear(sourceKey{"prod-1", "cluster"}, news{})
+	r := round{source: sourceKey{"prod-1", "cluster"}, trigger: triggerChange, at: w.now, interval: interval, received: w.now}
+	s, _ := scopeOf("cluster")
+	about, _ := w.named.fewOf(r, s, w.named.court(r), w.named.policies)
+	if _, some := about[catalogue.PodReady]; some {
+		t.Error("what is compared with the past is judged of some only")
+	}
+	if _, some := about[catalogue.ComponentReady]; !some {
+		t.Error("what rests is read whole beside it")
+	}
+}
