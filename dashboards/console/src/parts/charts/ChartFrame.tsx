@@ -205,7 +205,7 @@ export function Legend({ lines, unit, times, cursor, left }: { lines: readonly L
             <th role="columnheader" className={classes.optional}>{m.min}</th>
             <th role="columnheader" className={classes.optional}>{m.avg}</th>
             <th role="columnheader">{m.max}</th>
-            <th role="columnheader" className={classes.at}>{at === undefined ? m.last : clock(at, now, true)}</th>
+            <th role="columnheader" className={classes.at}>{at === undefined ? m.last : clock(at, now, ((times[1] ?? 0) - (times[0] ?? 0)) % 60 !== 0)}</th>
           </tr>
         </thead>
         <tbody role="rowgroup">
