@@ -18,7 +18,7 @@ export const objects = messages("objects", {
   clusterKind: (kind: string, version: string) => `${kind} cluster ${version}`.trim(),
   tab: (name: string, namespace: string) => `${name} in ${namespace}`,
   clusters: "Clusters",
-  list: { add: "Add a cluster", none: "No cluster sends data yet.", send: (n: number) => `${plural(n, "cluster sends", "clusters send")} data here.`, noneYet: "No cluster yet", how: "How to add one" },
+  list: { add: "Add a cluster", none: "No cluster sends data yet.", send: (n: number) => `${plural(n, "cluster sends", "clusters send")} data here.` },
   theCluster: "The cluster",
   theCatalogue: "The catalogue of metrics",
   named: (kind: string, name: string) => `${kind.charAt(0).toUpperCase()}${kind.slice(1)} ${name}`,
@@ -137,6 +137,7 @@ export const objects = messages("objects", {
   unavailable: {
     title: "Not available here",
     none: "Every metric of the catalogue is filled on this cluster.",
+    unknown: "Not known while the cluster’s objects are not.",
     name: "the metric's name",
     why: (title: string, reason: string) => `${title}: ${reason}`,
   },

@@ -63,10 +63,21 @@ export function Copy({ value, what }: { value: string; what: string }) {
 }
 
 /** A command to type, with a button that copies it. */
+/** A name in a table, with what is wrong below it where there is no room for a column that says so. */
+export function Named({ why, children }: { why: string | undefined; children: ReactNode }) {
+  return (
+    <>
+      {children}
+      {why ? <span className={classes.why}>{why}</span> : null}
+    </>
+  );
+}
+
 export function Command({ children }: { children: string }) {
   return (
     <div className={classes.command}>
-      <code>{children}</code>
+      {/* It scrolls where it is longer than the page is wide. */}
+      <code tabIndex={0}>{children}</code>
       <Copy value={children} what={m.theCommand} />
     </div>
   );

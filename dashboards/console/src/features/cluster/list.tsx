@@ -1,12 +1,13 @@
 import { Button } from "@mantine/core";
 import { IconPlus } from "@tabler/icons-react";
 import { getRouteApi, Link } from "@tanstack/react-router";
+import { AddCluster } from "@/parts/clusters/AddCluster";
 import { ClusterTable } from "@/parts/clusters/ClusterTable";
 import { Page } from "@/parts/page";
 import { useClusters } from "@/parts/queries";
 import { useSetSearch } from "@/parts/search";
 import { objects as m } from "@/i18n/objects";
-import { Empty, Loaded, TableSkeleton } from "@/ui/Feedback";
+import { Loaded, TableSkeleton } from "@/ui/Feedback";
 
 const route = getRouteApi("/clusters");
 
@@ -28,7 +29,7 @@ export function ClustersPage() {
       <Loaded query={clusters} what={m.clusters} skeleton={<TableSkeleton rows={4} />}>
         {(list) =>
           list.length === 0 ? (
-            <Empty title={m.list.noneYet} action={<Link to="/settings">{m.list.how}</Link>} />
+            <AddCluster />
           ) : (
             <ClusterTable clusters={list} sort={search.sort} onSort={(sort) => set({ sort })} />
           )

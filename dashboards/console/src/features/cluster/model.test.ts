@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { ClusterSource } from "@/api/types";
-import { sourceState } from "./model";
+import { knowsItsObjects, sourceState } from "./model";
 
 const source = (change: Partial<ClusterSource>): ClusterSource => ({
   sender: "node/n1",
@@ -22,4 +22,10 @@ it.each([
   ["answers, and went blind", { up: false, measured: 0, error: "it tells of none of 20 running containers" }, "critical"],
 ] as const)("shows a source that %s", (_, change, want) => {
   expect(sourceState(source(change))).toBe(want);
+});
+
+it("knows its objects once they are listed", () => {
+  expect(knowsItsObjects({ sources: [] })).toBe(false);
+  expect(knowsItsObjects({ sources: [source({ name: "objects", up: false }), source({ name: "objects/pod" })] })).toBe(false);
+  expect(knowsItsObjects({ sources: [source({ name: "objects" })] })).toBe(true);
 });

@@ -1,4 +1,4 @@
-import type { ClusterSource, Metric } from "@/api/types";
+import type { Cluster, ClusterSource, Metric } from "@/api/types";
 
 export interface LackingMetrics {
   readonly reason: string;
@@ -21,3 +21,6 @@ export function byReason(
 /** A source is blind when it measured less than it should have. */
 export const sourceState = (s: ClusterSource): "ok" | "warning" | "critical" =>
   !s.up ? "critical" : s.measured < s.expected ? "warning" : "ok";
+
+/** Whether what a cluster lacks is known: nothing is, before its objects are. */
+export const knowsItsObjects = (c: Pick<Cluster, "sources">): boolean => c.sources.some((s) => s.name === "objects" && s.up);

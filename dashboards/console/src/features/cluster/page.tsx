@@ -2,7 +2,7 @@ import { getRouteApi } from "@tanstack/react-router";
 import { lazy, Suspense, useMemo } from "react";
 import type { Cluster } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
-import { PinButton } from "@/parts/boards/PinButton";
+import { PinTable } from "@/parts/boards/PinButton";
 import { ChartGrid } from "@/parts/charts/ChartGrid";
 import { NamespaceTable } from "@/parts/objects/NamespaceTable";
 import { NodeTable } from "@/parts/objects/NodeTable";
@@ -175,7 +175,7 @@ function Workloads({ id }: TableProps) {
       right={
         <>
           <FilterInput typed={typed} what={m.tabs.workloads.toLowerCase()} />
-          <PinButton panel={{ title: `${m.tabs.workloads}: ${id}`, kind: "table", of: "workloads", object: { cluster: id }, ...(typed.text === "" ? {} : { filter: typed.text }), ...(sort === undefined ? {} : { sort }) }} />
+          <PinTable title={`${m.tabs.workloads}: ${id}`} of="workloads" object={{ cluster: id }} filter={typed.text} sort={sort} />
         </>
       }
     >
@@ -196,7 +196,7 @@ function Nodes({ id }: TableProps) {
       right={
         <>
           <FilterInput typed={typed} what={m.tabs.nodes.toLowerCase()} />
-          <PinButton panel={{ title: `${m.tabs.nodes}: ${id}`, kind: "table", of: "nodes", object: { cluster: id }, ...(typed.text === "" ? {} : { filter: typed.text }), ...(sort === undefined ? {} : { sort }) }} />
+          <PinTable title={`${m.tabs.nodes}: ${id}`} of="nodes" object={{ cluster: id }} filter={typed.text} sort={sort} />
         </>
       }
     >

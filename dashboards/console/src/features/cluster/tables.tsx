@@ -2,7 +2,7 @@ import { useMemo } from "react";
 import type { Cluster, ClusterSource, Collector } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
 import { useCatalogue } from "@/parts/queries";
-import { Card, Copy, Section } from "@/ui/Bits";
+import { Card, Copy, Named, Section } from "@/ui/Bits";
 import { Loaded, TableSkeleton } from "@/ui/Feedback";
 import { type Column, DataTable } from "@/ui/DataTable";
 import { age, bytes, count, instant, number, percent } from "@/ui/format";
@@ -10,7 +10,7 @@ import { useNow } from "@/ui/now";
 import { rank, StateLabel } from "@/ui/state";
 import { parseSort, sortText } from "@/ui/table";
 import classes from "./cluster.module.css";
-import { byReason, sourceState } from "./model";
+import { byReason, knowsItsObjects, sourceState } from "./model";
 import { useCollectors, useSourceChanges } from "./queries";
 
 const worstFirst = { column: "state", descending: false };
@@ -23,7 +23,7 @@ export function Unavailable({ cluster }: { cluster: Cluster }) {
     <Section title={m.unavailable.title}>
       <div className={classes.lacking}>
         {reasons.length === 0 ? (
-          <p>{m.unavailable.none}</p>
+          <p>{knowsItsObjects(cluster) ? m.unavailable.none : m.unavailable.unknown}</p>
         ) : (
           reasons.map((r) => (
             <div key={r.reason} className={classes.reason}>
@@ -60,7 +60,7 @@ export function Sources({ sources, sort, onSort }: { sources: readonly ClusterSo
           <StateLabel state={sourceState(s)}>{{ ok: m.sources.up, warning: m.sources.blind, critical: m.sources.down }[sourceState(s)]}</StateLabel>
         ),
       },
-      { id: "name", header: m.columns.source, width: "minmax(160px, 1.5fr)", phoneWidth: "minmax(0, 1fr)", sort: (s) => s.name, cell: (s) => s.name },
+      { id: "name", header: m.columns.source, width: "minmax(160px, 1.5fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (s) => s.name, cell: (s) => <Named why={s.error}>{s.name}</Named> },
       { id: "sender", header: m.columns.collector, width: "minmax(110px, 1fr)", wide: true, sort: (s) => s.sender, cell: (s) => s.sender },
       {
         id: "measured",

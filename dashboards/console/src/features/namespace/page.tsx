@@ -6,6 +6,7 @@ import { ChartGrid } from "@/parts/charts/ChartGrid";
 import { namespaceSentence, namespaceState, shortPodName } from "@/parts/objects/model";
 import { LackingCharts, ObjectCharts } from "@/parts/objects/ObjectCharts";
 import { FilterInput, ObjectPage, Stack, useTableSearch } from "@/parts/objects/ObjectPage";
+import { PinTable } from "@/parts/boards/PinButton";
 import { PodTable } from "@/parts/objects/PodTable";
 import { ServiceTable } from "@/parts/objects/ServiceTable";
 import { WorkloadTable } from "@/parts/objects/WorkloadTable";
@@ -94,7 +95,16 @@ function Workloads({ cluster, ns }: Props) {
   const { typed, sort, onSort } = useTableSearch();
   const workloads = useWorkloads(cluster, false, true, ns);
   return (
-    <Section title={m.tabs.workloads} note={workloads.data ? count(workloads.data.items.length) : undefined} right={<FilterInput typed={typed} what={m.tabs.workloads.toLowerCase()} />}>
+    <Section
+      title={m.tabs.workloads}
+      note={workloads.data ? count(workloads.data.items.length) : undefined}
+      right={
+        <>
+          <FilterInput typed={typed} what={m.tabs.workloads.toLowerCase()} />
+          <PinTable title={`${m.tabs.workloads}: ${ns}`} of="workloads" object={{ cluster, namespace: ns }} filter={typed.text} sort={sort} />
+        </>
+      }
+    >
       <Loaded query={workloads} what={m.tabs.workloads} skeleton={<TableSkeleton />}>
         {(list) => <WorkloadTable cluster={cluster} workloads={list.items} inNamespace filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
@@ -106,7 +116,16 @@ function Pods({ cluster, ns }: Props) {
   const { typed, sort, onSort } = useTableSearch();
   const pods = usePods(cluster, { namespace: ns });
   return (
-    <Section title={m.tabs.pods} note={pods.data ? count(pods.data.length) : undefined} right={<FilterInput typed={typed} what={m.tabs.pods.toLowerCase()} />}>
+    <Section
+      title={m.tabs.pods}
+      note={pods.data ? count(pods.data.length) : undefined}
+      right={
+        <>
+          <FilterInput typed={typed} what={m.tabs.pods.toLowerCase()} />
+          <PinTable title={`${m.tabs.pods}: ${ns}`} of="pods" object={{ cluster, namespace: ns }} filter={typed.text} sort={sort} />
+        </>
+      }
+    >
       <Loaded query={pods} what={m.tabs.pods} skeleton={<TableSkeleton />}>
         {(list) => <PodTable cluster={cluster} pods={list} of="namespace" filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>

@@ -2,7 +2,7 @@ import { getRouteApi } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { Node } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
-import { PinButton } from "@/parts/boards/PinButton";
+import { PinTable } from "@/parts/boards/PinButton";
 import { ChartGrid } from "@/parts/charts/ChartGrid";
 import { nodeSentence, nodeState } from "@/parts/objects/model";
 import { LackingCharts, ObjectCharts } from "@/parts/objects/ObjectCharts";
@@ -65,7 +65,7 @@ function Pods({ cluster, node }: { cluster: string; node: string }) {
       right={
         <>
           <FilterInput typed={typed} what={m.tabs.pods.toLowerCase()} />
-          <PinButton panel={{ title: `${m.tabs.pods}: ${node}`.slice(0, 120), kind: "table", of: "pods", object: { cluster, node }, ...(sort === undefined ? {} : { sort }) }} />
+          <PinTable title={`${m.tabs.pods}: ${node}`} of="pods" object={{ cluster, node }} filter={typed.text} sort={sort} />
         </>
       }
     >

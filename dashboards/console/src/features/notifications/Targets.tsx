@@ -2,7 +2,7 @@ import { Button } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import { notifications as m } from "@/i18n/notifications";
 import { useTargets } from "@/parts/queries";
-import { Command } from "@/ui/Bits";
+import { Command, Named } from "@/ui/Bits";
 import type { Column } from "@/ui/DataTable";
 import { count } from "@/ui/format";
 import { type State, StateLabel } from "@/ui/state";
@@ -19,7 +19,7 @@ export function targetState(t: Target): State {
 
 const columns: Column<Target>[] = [
   { id: "state", header: m.state, width: "120px", phoneWidth: "86px", sort: targetState, cell: (t) => <StateLabel state={targetState(t)}>{m.targets.states[targetState(t)]}</StateLabel> },
-  { id: "name", header: m.targets.target, width: "minmax(120px, 1fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (t) => t.metadata.name, cell: (t) => t.metadata.name },
+  { id: "name", header: m.targets.target, width: "minmax(120px, 1fr)", phoneWidth: "minmax(0, 1fr)", wraps: true, sort: (t) => t.metadata.name, cell: (t) => <Named why={t.status?.lastError}>{t.metadata.name}</Named> },
   { id: "type", header: m.targets.channel, wide: true, width: "110px", sort: (t) => t.spec.type, cell: (t) => m.targets.channels[t.spec.type] ?? t.spec.type },
   { id: "url", header: m.targets.address, wide: true, width: "minmax(120px, 1.5fr)", cell: (t) => <span title={address(t.spec)}>{address(t.spec)}</span> },
   { id: "pending", header: m.targets.waiting, numeric: true, wide: true, width: "70px", sort: (t) => t.status?.pending, cell: (t) => count(t.status?.pending) },

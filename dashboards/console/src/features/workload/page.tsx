@@ -8,6 +8,7 @@ import { NamespaceLink } from "@/parts/objects/links";
 import { shortPodName, workloadSentence, workloadState } from "@/parts/objects/model";
 import { LackingCharts, ObjectCharts } from "@/parts/objects/ObjectCharts";
 import { FilterInput, ObjectPage, Stack, useTableSearch } from "@/parts/objects/ObjectPage";
+import { PinTable } from "@/parts/boards/PinButton";
 import { PodTable } from "@/parts/objects/PodTable";
 import { useCluster, usePods } from "@/parts/queries";
 import { Card, Fact, Facts, Section } from "@/ui/Bits";
@@ -48,7 +49,7 @@ export function WorkloadPage() {
             <ObjectCharts cluster={owner.data} level="pod" choice={podGroups} by={byPod} place={place} titled={m.byPod} />
             <ObjectCharts cluster={owner.data} level="workload" choice={workloadGroups} place={place} first={2} />
           </ChartGrid>
-          <Pods cluster={cluster} query={pods} />
+          <Pods place={place} query={pods} />
           <WorstEnd cluster={cluster} pods={pods.data ?? []} />
           <Section title={m.moreCharts}>
             <ChartGrid>
@@ -62,12 +63,21 @@ export function WorkloadPage() {
   );
 }
 
-function Pods({ cluster, query }: { cluster: string; query: ReturnType<typeof usePods> }) {
+function Pods({ place, query }: { place: { readonly cluster: string; readonly namespace: string; readonly workload_type: string; readonly workload: string }; query: ReturnType<typeof usePods> }) {
   const { typed, sort, onSort } = useTableSearch();
   return (
-    <Section title={m.tabs.pods} note={query.data ? count(query.data.length) : undefined} right={<FilterInput typed={typed} what={m.tabs.pods.toLowerCase()} />}>
+    <Section
+      title={m.tabs.pods}
+      note={query.data ? count(query.data.length) : undefined}
+      right={
+        <>
+          <FilterInput typed={typed} what={m.tabs.pods.toLowerCase()} />
+          <PinTable title={`${m.tabs.pods}: ${place.workload}`} of="pods" object={place} filter={typed.text} sort={sort} />
+        </>
+      }
+    >
       <Loaded query={query} what={m.tabs.pods} skeleton={<TableSkeleton rows={3} />}>
-        {(list) => <PodTable cluster={cluster} pods={list} of="workload" filter={typed.search} sort={sort} onSort={onSort} />}
+        {(list) => <PodTable cluster={place.cluster} pods={list} of="workload" filter={typed.search} sort={sort} onSort={onSort} />}
       </Loaded>
     </Section>
   );

@@ -12,7 +12,7 @@ export const zh: typeof objects = {
   clusterKind: (kind, version) => `${kind} 集群 ${version}`.trim(),
   tab: (name, namespace) => `${name}（${namespace}）`,
   clusters: "集群",
-  list: { add: "添加集群", none: "还没有集群发送数据。", send: (v) => `${n(v)} 个集群在此发送数据。`, noneYet: "还没有集群", how: "如何添加" },
+  list: { add: "添加集群", none: "还没有集群发送数据。", send: (v) => `${n(v)} 个集群在此发送数据。` },
   theCluster: "集群",
   theCatalogue: "指标目录",
   named: (kind, name) => `${kinds[kind] ?? kind} ${name}`,
@@ -126,7 +126,7 @@ export const zh: typeof objects = {
   },
   facts_: { title: "服务器所知", what: "详情", note: "Kubernetes 的描述与最近的测量值" },
 
-  unavailable: { title: "此处不可用", none: "目录中的所有指标在此集群都有数据。", name: "指标名", why: (title, reason) => `${title}：${reason}` },
+  unavailable: { title: "此处不可用", none: "目录中的所有指标在此集群都有数据。", unknown: "集群的对象尚不可知，因此无法判断。", name: "指标名", why: (title, reason) => `${title}：${reason}` },
   sources: {
     what: "数据源",
     title: "数据源",

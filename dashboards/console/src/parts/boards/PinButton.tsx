@@ -10,3 +10,16 @@ export const PinButton = ({ panel }: { panel: BoardPanel }) => (
     {m.pin.button}
   </Button>
 );
+
+interface PinTableProps {
+  readonly title: string;
+  readonly of: NonNullable<BoardPanel["of"]>;
+  readonly object: NonNullable<BoardPanel["object"]>;
+  readonly filter: string;
+  readonly sort: string | undefined;
+}
+
+/** Puts the table beside it on a board, narrowed and sorted as it is. */
+export const PinTable = ({ title, of, object, filter, sort }: PinTableProps) => (
+  <PinButton panel={{ title: title.slice(0, 120), kind: "table", of, object, ...(filter === "" ? {} : { filter }), ...(sort === undefined ? {} : { sort }) }} />
+);

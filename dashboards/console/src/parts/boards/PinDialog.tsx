@@ -4,7 +4,7 @@ import { type SyntheticEvent, useState } from "react";
 import { boards as m } from "@/i18n/boards";
 import { StateLabel } from "@/ui/state";
 import classes from "./boards.module.css";
-import type { BoardPanel } from "./model";
+import { type BoardPanel, lastChanged } from "./model";
 import { closePin } from "./pinStore";
 import { useBoards, usePin } from "./queries";
 
@@ -19,11 +19,13 @@ export default function PinDialog({ panel }: { panel: BoardPanel }) {
   const [chosen, setChosen] = useState<string | undefined>();
   const [boardTitle, setBoardTitle] = useState("");
   const known = boards.data ?? [];
-  const to = chosen ?? known[0]?.metadata.name ?? another;
+  // Until the boards are known, none is offered: a field for a new one would go away under whoever types.
+  const waits = boards.data === undefined && !boards.error;
+  const to = chosen ?? lastChanged(known)?.metadata.name ?? (waits ? null : another);
   const submit = (e: SyntheticEvent) => {
     e.preventDefault();
     pin.mutate({
-      to: to === another ? { title: boardTitle.trim() } : { name: to },
+      to: to === null || to === another ? { title: boardTitle.trim() } : { name: to },
       taken: known.map((b) => b.metadata.name),
       panel: { ...panel, title: title.trim(), ...(panel.query === undefined ? {} : { query: query.trim() }) },
     });
@@ -51,6 +53,7 @@ export default function PinDialog({ panel }: { panel: BoardPanel }) {
           <Select
             label={m.pin.board}
             allowDeselect={false}
+            disabled={waits}
             value={to}
             onChange={(v) => setChosen(v ?? undefined)}
             data={[...known.map((b) => ({ value: b.metadata.name, label: b.spec.title })), { value: another, label: m.pin.another }]}
@@ -61,7 +64,7 @@ export default function PinDialog({ panel }: { panel: BoardPanel }) {
             <Button size="xs" variant="default" onClick={closePin}>
               {m.cancel}
             </Button>
-            <Button size="xs" type="submit" loading={pin.isPending} disabled={boards.data === undefined && !boards.error}>
+            <Button size="xs" type="submit" loading={pin.isPending} disabled={waits}>
               {m.pin.button}
             </Button>
           </div>

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Metric } from "@/api/types";
-import { type Board, type BoardPanel, changed, chartPanel, drawn, exported, imported, moved, nameOf, without } from "./model";
+import { type Board, type BoardPanel, changed, chartPanel, drawn, exported, imported, lastChanged, moved, nameOf, without } from "./model";
 
 const metric = (name: string, m: Partial<Metric> = {}): Metric => ({ name, title: name, help: "", level: "node", unit: "%", kind: "gauge", core: true, dimensions: [], labels: [], place: "node", from: [], statistic: "avg", chart: { group: "cpu" }, ...m });
 const panel = (title: string): BoardPanel => ({ title, kind: "logs", query: "error" });
@@ -36,4 +36,10 @@ describe("a file", () => {
     expect(imported(file, ["shop"])).toEqual({ apiVersion: "crowsnest.dev/v1", kind: "Board", metadata: { name: "shop-2" }, spec: board.spec });
   });
   it.each(["", "{", "[]", "null", '{"kind":"Policy","spec":{}}'])("of something else is refused: %s", (text) => expect(() => imported(text, [])).toThrow(/no JSON|no board/));
+});
+
+it("takes the board that was changed last", () => {
+  const at = (name: string, updatedAt?: string): Board => ({ ...board, metadata: { name, ...(updatedAt === undefined ? {} : { updatedAt }) } });
+  expect(lastChanged([at("a", "2026-11-23T09:00:00Z"), at("b", "2026-11-23T11:00:00Z"), at("c", "2026-11-23T10:00:00Z"), at("d")])?.metadata.name).toBe("b");
+  expect(lastChanged([])).toBeUndefined();
 });

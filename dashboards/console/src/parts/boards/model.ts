@@ -3,6 +3,7 @@ import type { Metric } from "@/api/types";
 import { boards as m } from "@/i18n/boards";
 import type { ObjectLabels, Panel } from "@/parts/charts/model";
 import { resourceUnit } from "@/parts/charts/model";
+import { instant } from "@/ui/format";
 
 // What a board holds, and what can be done with it. Pure: a board in, a board out.
 
@@ -73,3 +74,7 @@ export function imported(text: string, taken: readonly string[]): Board {
   const wanted = typeof board.metadata === "object" && typeof board.metadata.name === "string" ? board.metadata.name : "board";
   return { apiVersion: board.apiVersion, kind: "Board", metadata: { name: nameOf(wanted, taken), ...(board.metadata.labels ? { labels: board.metadata.labels } : {}) }, spec: board.spec };
 }
+
+/** The board that was changed last: whoever pins one thing after another means the same board again. */
+export const lastChanged = (boards: readonly Board[]): Board | undefined =>
+  boards.reduce<Board | undefined>((last, b) => (last === undefined || (instant(b.metadata.updatedAt) ?? 0) > (instant(last.metadata.updatedAt) ?? 0) ? b : last), undefined);

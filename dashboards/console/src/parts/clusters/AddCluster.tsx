@@ -1,7 +1,8 @@
 import { Button, Loader, TextInput } from "@mantine/core";
-import { useMutation } from "@tanstack/react-query";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { type SyntheticEvent, useState } from "react";
 import { body, client } from "@/api/client";
+import { keys } from "@/api/keys";
 import { clusters } from "@/i18n/clusters";
 import { useClusters } from "@/parts/queries";
 import { Card, Command } from "@/ui/Bits";
@@ -14,11 +15,14 @@ const m = clusters.add;
 const simulate = ["crowsnest", "run", "--simulate"].join(" ");
 
 /** An ingest token of the cluster. The server shows it once. */
-const useNewIngestToken = () =>
-  useMutation({
+const useNewIngestToken = () => {
+  const queries = useQueryClient();
+  return useMutation({
+    onSuccess: () => queries.invalidateQueries({ queryKey: keys.tokens() }),
     mutationFn: (cluster: string) =>
       body(client.POST("/apis/crowsnest.dev/v1/tokens", { body: { kind: "ingest", cluster, name: m.token(cluster) } })),
   });
+};
 
 /** Waits for a cluster's first data, and says when it is there. */
 function Arrival({ cluster }: { cluster: string }) {
