@@ -38,8 +38,9 @@ type filePos struct {
 	Len    int    `json:"len"`
 	Offset int64  `json:"offset"`
 	// Scan is where to begin reading when a record that began before Offset may
-	// still go on; 0 when there is none, -1 for the beginning of the file. Done
-	// says then, for stdout and stderr, through where lines were sent.
+	// still go on, or when lines of one stream were sent beyond it; 0 when there is
+	// none, -1 for the beginning of the file. Done says then, for stdout and stderr,
+	// through where lines were sent.
 	Scan int64     `json:"scan,omitempty"`
 	Done *[2]int64 `json:"done,omitempty"`
 	// First and Last are the times of the file's first line and of the last one that
@@ -196,12 +197,14 @@ func streamNumber(name string) int {
 	return 0
 }
 
-// begins says where in the file the lines of a stream begin that are pending; it
-// is the file's offset when there are none.
+// begins says where in the file the lines of a stream begin that are not sent: those
+// that are pending or, when there are none, those from the file's offset on, of which
+// the first may have been sent before a restart.
 func (c *container) begins(f *file, stream int) int64 {
+	unread := max(f.offset, f.skip[stream])
 	w := c.pending[stream]
 	if w == nil {
-		return f.offset
+		return unread
 	}
 	if w.file == f {
 		return w.start
@@ -211,14 +214,14 @@ func (c *container) begins(f *file, stream int) int64 {
 	if i := slices.Index(c.files, f); i > slices.Index(c.files, w.file) && i <= slices.Index(c.files, w.in) {
 		return 0
 	}
-	return f.offset
+	return unread
 }
 
 // pos is where the file stands, given what is pending of it.
 func (c *container) pos(f *file) filePos {
 	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset, First: f.first, Last: f.last, Lines: f.sent, End: f.done, Next: f.next}
 	done := [2]int64{c.begins(f, 0), c.begins(f, 1)}
-	if scan := min(done[0], done[1]); scan < f.offset {
+	if scan := min(done[0], done[1]); scan < max(done[0], done[1], f.offset) {
 		p.Scan, p.Done = scan, &done
 		if scan == 0 {
 			p.Scan = -1

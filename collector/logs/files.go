@@ -967,7 +967,7 @@ func (r *Files) adopt(c *container, f *file) {
 	if h := r.handed[c.id.key()]; h != nil {
 		c.taken = max(c.taken, h.taken)
 		r.takeOver(f, h)
-		if f.offset > 0 {
+		if max(f.skip[0], f.skip[1]) > 0 {
 			r.journal.set(f.key(), c.pos(f)) // a start before the first batch goes on there, too
 		}
 		return

@@ -126,7 +126,7 @@ func (r *Files) askHanded(ctx context.Context) {
 	r.handed = known
 	var wait time.Duration // who read the files is not there any more
 	for _, h := range known {
-		if h.to.File == nil {
+		if f := h.to.File; f == nil || f.Since != nil {
 			wait = r.opts.HandOver
 		}
 	}

@@ -1,6 +1,8 @@
 package logs
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // inFile gives lines of the API as the runtime has them in a file.
@@ -239,6 +243,85 @@ func TestReadersTakeContainersFromOneAnother(t *testing.T) {
 			}
 			for n, times := range s.counted() {
 				if n >= 0 && times != 1 || n < 0 && times != alike {
+					t.Errorf("line %d came %d times", n, times)
+				}
+			}
+		})
+	}
+}
+
+// Who reads through the API server is given the time to let go, also while it has sent
+// only what a node's collector had left open.
+func TestWhoIsGivenTheTimeToLetGo(t *testing.T) {
+	mark := reachedAt(spot{Time: clock.UnixNano(), Same: 1}, []stretch{{spot{Time: 5, Same: 1}, spot{Time: 9, Same: 1}}})
+	for name, tc := range map[string]struct {
+		to   apiPos
+		asks int
+	}{
+		"nobody":                              {apiPos{File: mark}, 1},
+		"a reader of the API":                 {apiPos{Time: 5, Hash: 1, Seen: 1}, 2},
+		"one that sent some of what was open": {apiPos{Time: 5, File: mark.after(spot{Time: 5, Same: 1})}, 2},
+	} {
+		state, err := json.Marshal(tc.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := newTree(t)
+		tr.raw("0.log", clock.Format(time.RFC3339Nano)+" stdout F a\n")
+		o, asks := tr.options(), 0
+		o.HandOver = time.Millisecond
+		o.Positions = func(_ context.Context, sources []wire.LogSource) (out []wire.LogPosition, err error) {
+			asks++
+			for _, source := range sources {
+				out = append(out, wire.LogPosition{LogSource: source, Taken: clock.UnixNano(), State: string(state)})
+			}
+			return out, nil
+		}
+		r, err := NewFiles(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.firstStart = true
+		if r.askHanded(t.Context()); asks != tc.asks || len(r.handed) != 1 {
+			t.Errorf("%s: the server was asked %d times, want %d; it knows %d containers", name, asks, tc.asks, len(r.handed))
+		}
+	}
+}
+
+// A collector of the node that was stopped with its first batch on its way leaves out what
+// the one before it sent of one stream beyond a record that was open in the other.
+func TestFilesGoOnBeyondAnOpenRecordOverAStop(t *testing.T) {
+	for name, head := range map[string]string{"at the beginning": "", "later": clock.Format(time.RFC3339Nano) + " stdout F first\n"} {
+		t.Run(name, func(t *testing.T) {
+			s, tr := newServer(t), newTree(t)
+			line := func(i int, stream, text string) {
+				tr.raw("0.log", clock.Add(time.Duration(i)*time.Millisecond).Format(time.RFC3339Nano)+" "+stream+" F "+text+"\n")
+			}
+			tr.raw("0.log", head)
+			line(1, "stdout", "java.lang.Error: #0#")
+			line(2, "stderr", "panic of #1#")
+			line(3, "stderr", "it ended #2#")
+			o := tr.options()
+			o.Positions, o.HandOver, o.Rules.Join.Hold = s.ask, time.Millisecond, time.Hour
+			o.Dir = t.TempDir()
+			_, stop := tr.runWith(o, s)
+			waitFor(t, func() bool { return s.counted()[1] == 1 })
+			silence(s, stop)
+
+			line(4, "stdout", "\tat a.B.c(D.java:7) #3#")
+			line(5, "stdout", "then #4#")
+			line(6, "stdout", "and #5#")
+			o.Dir = t.TempDir()
+			waiting := &cut{server: s, holds: make(chan struct{}), held: make(chan struct{}, 1)}
+			_, stop = tr.runWith(o, waiting)
+			<-waiting.held
+			stop()
+			o.Rules.Join.Hold = time.Millisecond
+			_, stop = tr.runWith(o, s)
+			waitFor(t, func() bool { return s.counted()[5] > 0 && s.counted()[2] > 0 })
+			stop()
+			for n := range 6 {
+				if times := s.counted()[n]; times != 1 {
 					t.Errorf("line %d came %d times", n, times)
 				}
 			}
