@@ -66,6 +66,7 @@ it.each([
   // As they were written: a number of JavaScript would change them.
   ['{"id":12345678901234567890,"t":1.50}', '{\n  "id": 12345678901234567890,\n  "t": 1.50\n}'],
   ['[{}, [], {"a, b":"x: \\"[y]\\""}]', '[\n  {},\n  [],\n  {\n    "a, b": "x: \\"[y]\\""\n  }\n]'],
+  ["[".repeat(5000) + "]".repeat(5000), "[".repeat(5000) + "]".repeat(5000)],
 ])("expands %j", (text, want) => expect(expanded(text)).toBe(want));
 
 it.each([

@@ -44,6 +44,9 @@ export const levelName = (level: Level): string => m.levels[level] ?? level;
 // A text in quotes, or what stands between signs and room. Numbers stay as they were written: an id may be longer than a number here is exact.
 const jsonParts = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
 
+/** How deep what is expanded may be nested: what is indented takes the square of that. */
+const deepest = 100;
+
 /** A line of JSON on lines of its own; every other line as it is. */
 export function expanded(text: string): string {
   const own = text.trim();
@@ -54,18 +57,19 @@ export function expanded(text: string): string {
     return text;
   }
   const parts = own.match(jsonParts) ?? [];
+  const out: string[] = [];
   let depth = 0;
   const line = () => `\n${"  ".repeat(depth)}`;
-  return parts
-    .map((part, i) => {
-      const opens = part === "{" || part === "[";
-      const closes = part === "}" || part === "]";
-      // Nothing within it: it stays on its line.
-      if (opens) return /^[}\]]/.test(parts[i + 1] ?? "") ? part : `${part}${(depth++, line())}`;
-      if (closes) return /^[{[]$/.test(parts[i - 1] ?? "") ? part : `${(depth--, line())}${part}`;
-      return part === "," ? `,${line()}` : part === ":" ? ": " : part;
-    })
-    .join("");
+  for (const [i, part] of parts.entries()) {
+    const opens = part === "{" || part === "[";
+    const closes = part === "}" || part === "]";
+    // Nothing within it: it stays on its line.
+    if (opens) out.push(/^[}\]]/.test(parts[i + 1] ?? "") ? part : `${part}${(depth++, line())}`);
+    else if (closes) out.push(/^[{[]$/.test(parts[i - 1] ?? "") ? part : `${(depth--, line())}${part}`);
+    else out.push(part === "," ? `,${line()}` : part === ":" ? ": " : part);
+    if (depth > deepest) return text;
+  }
+  return out.join("");
 }
 
 /** Seconds since the epoch of a row. */
