@@ -695,7 +695,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 		if fresh {
 			if w == nil {
 				w = c.fresh()
-				*w = pending{file: f, start: start, at: p.at, join: c.joiner.begin(p.text, p.partial), lines: w.lines[:0]}
+				w.file, w.start, w.at, w.join = f, start, p.at, c.joiner.begin(p.text, p.partial)
 			}
 			if !ok {
 				w.join.whole = true
