@@ -13,7 +13,7 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { isComplaint, launch, settled, views } from "./browser.mjs";
+import { accessibility, isComplaint, launch, settled, views } from "./browser.mjs";
 
 const { values: args } = parseArgs({
   options: {
@@ -218,6 +218,23 @@ async function charts(p) {
   await until(async () => /k8s_cluster_.*_over_time|_over_time\(k8s_cluster_/.test(await clipboard()), "the query in the clipboard");
   await menu("Copy a link to this time");
   await until(async () => /from=\d{4}.*to=\d{4}/.test(decodeURIComponent(await clipboard())), "the link in the clipboard");
+  // By keyboard: the first item has the focus, arrows walk from end to end, Escape gives the focus back.
+  const button = section.getByRole("button", { name: /^take from the chart/ });
+  const items = p.getByRole("menuitem");
+  await button.focus();
+  await p.keyboard.press("Enter");
+  await focused(items.first(), "the menu's first item");
+  const serious = await accessibility(p);
+  if (serious.length > 0) throw new Error(`with a chart's menu open:\n${serious.join("\n")}`);
+  await p.keyboard.press("ArrowDown");
+  await focused(items.nth(1), "the menu's second item");
+  await p.keyboard.press("ArrowUp");
+  await p.keyboard.press("ArrowUp");
+  await focused(items.last(), "the menu's last item");
+  await p.keyboard.press("Escape");
+  await items.first().waitFor({ state: "detached" });
+  await focused(button, "the menu's button");
+
   // The range's button says what it is held against, and a chart why it shows nothing of it.
   await p.getByRole("button", { name: /^time range/ }).click();
   await p.getByText("yesterday", { exact: true }).click();
@@ -390,6 +407,10 @@ async function pick(p, dialog, label, option) {
   await dialog.getByRole("combobox", { name: label }).or(dialog.getByLabel(label)).first().click({ force: true }); // its frame lies over the field
   await p.locator("[data-combobox-option]:visible").filter({ hasText: option }).first().click();
   await p.keyboard.press("Tab");
+}
+
+async function focused(locator, what) {
+  await until(() => locator.evaluate((e) => e === document.activeElement), `the focus on ${what}`);
 }
 
 function shot(p, what) {

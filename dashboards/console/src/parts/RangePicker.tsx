@@ -38,7 +38,7 @@ export function RangePicker() {
           <UnstyledButton className={classes.button} onClick={() => setOpen(!open)} aria-label={m.range.label(against === undefined ? shown : `${shown} ${against}`)}>
             <IconCalendarTime size={15} aria-hidden />
             <span className={classes.rangeLabel}>{shown}</span>
-            {against === undefined ? null : <span className={`${classes.against} ${classes.wideOnly}`}>{against}</span>}
+            {against === undefined ? null : <> <span className={`${classes.against} ${classes.wideOnly}`}>{against}</span></>}
           </UnstyledButton>
         </Popover.Target>
         <Popover.Dropdown>

@@ -43,6 +43,8 @@ export const theme = createTheme({
     Button: { defaultProps: { variant: "filled" } },
     // A cross alone says nothing to a reader who does not see it.
     Modal: { defaultProps: { closeButtonProps: { "aria-label": m.close } } },
+    // The first item has the focus, not a placeholder before it, which no menu may have among its items.
+    Menu: { defaultProps: { withInitialFocusPlaceholder: false } },
   },
 });
 
