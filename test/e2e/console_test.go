@@ -26,7 +26,7 @@ func TestConsoleStories(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := &testbed.Server{URL: "http://" + address, Cluster: "simulated"}
-	p, err := testbed.Start(bed.artifacts, "stories", filepath.Join(bed.cluster.Root, "bin/crowsnest"), "run", "--simulate", "--history", "6h", "--data", filepath.Join(t.TempDir(), "data"), "--listen", address)
+	p, err := testbed.Start(bed.artifacts, "stories", filepath.Join(bed.cluster.Root, "bin/crowsnest"), "run", "--simulate", "--history", "26h", "--data", filepath.Join(t.TempDir(), "data"), "--listen", address)
 	if err != nil {
 		t.Fatal(err)
 	}

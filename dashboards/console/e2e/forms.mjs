@@ -1,6 +1,6 @@
 // What operators keep on a server, made and used by clicks only: a target with a preview of its messages,
 // a route, an inhibition, a silence, a maintenance window with its calendar; a message that is sent again;
-// a policy's history; what can be taken from a chart, and of lines; another time zone; a metric found and asked; a board that is exported and imported; a page as home;
+// a policy's history; what can be taken from a chart, what it is held against, and of lines; another time zone; a metric found and asked; a board that is exported and imported; a page as home;
 // incidents taken care of together; a cluster that is added by the command as shown. Fails on any console error.
 //
 //   node e2e/forms.mjs --base http://127.0.0.1:7420 --cluster ID --out DIR [--program bin/crowsnest]
@@ -40,6 +40,7 @@ const added = "e2e-added";
 // What was deleted keeps its history, under its name: each run has a policy of its own.
 const policy = `${name}-${Date.now().toString(36)}`;
 const comment = "by the forms";
+const day = 86_400;
 const kinds = ["routes", "inhibitions", "maintenances", "boards", "targets"];
 
 await mkdir(args.out, { recursive: true });
@@ -235,14 +236,42 @@ async function charts(p) {
   await items.first().waitFor({ state: "detached" });
   await focused(button, "the menu's button");
 
-  // The range's button says what it is held against, and a chart why it shows nothing of it.
+  // An hour that stands, so that the API can be asked for the same one.
+  const end = Math.floor(Date.now() / 60_000) * 60 - 600;
+  await p.goto(`${base}/clusters/${encodeURIComponent(args.cluster)}?${new URLSearchParams({ from: rfc3339(end - 3600), to: rfc3339(end) })}`);
+  await p.locator("[aria-label^='chart of'] canvas").first().waitFor();
   await p.getByRole("button", { name: /^time range/ }).click();
   await p.getByText("yesterday", { exact: true }).click();
   await p.waitForURL((url) => url.searchParams.get("compare") === "1d");
   await p.keyboard.press("Escape");
+  // The range's button says what it is held against.
   await p.getByText("and yesterday").waitFor();
-  await p.getByText(/, a day before|no values a day before/).first().waitFor();
+  const past = section.getByRole("row").filter({ hasText: "a day before" });
+  await past.first().waitFor();
+  await settled(p, timeout);
   await shot(p, "9-compared");
+  const [head, ...rows] = (await download("Save as CSV")).toString().trim().split("\n").map((l) => l.split(/,(?! )/).map((cell) => cell.replace(/^"|"$/g, "")));
+  await menu("Copy PromQL");
+  const queries = await clipboard().then((text) => text.split("\n"));
+  const columns = head.flatMap((name, i) => (name.endsWith(", a day before") ? [i] : []));
+  if (columns.length !== queries.length) throw new Error(`of ${queries.length} queries ${columns.length} are there a day before: ${head}`);
+  const [first, second] = rows.map(([time]) => Date.parse(time) / 1000);
+  for (const [k, query] of queries.entries()) {
+    const name = head[columns[k]];
+    const asked = new URLSearchParams({ query, start: first - day, end: Date.parse(rows.at(-1)[0]) / 1000 - day, step: second - first });
+    const { data } = await (await fetch(`${base}/api/v1/query_range?${asked}`)).json();
+    const values = data.result[0].values.map(([t, v]) => [t + day, Number(v)]);
+    const shown = new Map(rows.map((r) => [Date.parse(r[0]) / 1000, r[columns[k]]]));
+    const other = values.filter(([t, v]) => Math.abs(Number(shown.get(t)) - v) > 1e-9 * Math.abs(v) || shown.get(t) === "");
+    if (values.length < 20 || other.length > 0) throw new Error(`${name}: of ${values.length} values of the API ${other.length} are others, first ${other[0]}, shown as ${shown.get(other[0]?.[0])}`);
+    const numbers = values.map(([, v]) => v);
+    const title = await past.nth(k).getAttribute("title");
+    for (const [word, v] of [["min", Math.min(...numbers)], ["max", Math.max(...numbers)], ["last", numbers.at(-1)]]) {
+      const text = new RegExp(`${word} ([\\d.,]+)`).exec(title)?.[1].replaceAll(",", "") ?? "";
+      const exact = 10 ** -(text.split(".")[1]?.length ?? 0);
+      if (!(Math.abs(Number(text) - v) <= exact / 2 + 1e-9)) throw new Error(`${name}: the legend says ${title}, where ${word} is ${v}`);
+    }
+  }
 }
 
 /** Lines of a range, as files. */
@@ -411,6 +440,10 @@ async function pick(p, dialog, label, option) {
 
 async function focused(locator, what) {
   await until(() => locator.evaluate((e) => e === document.activeElement), `the focus on ${what}`);
+}
+
+function rfc3339(seconds) {
+  return new Date(seconds * 1000).toISOString();
 }
 
 function shot(p, what) {
