@@ -1,6 +1,6 @@
 // What operators keep on a server, made and used by clicks only: a target with a preview of its messages,
 // a route, an inhibition, a silence, a maintenance window with its calendar; a message that is sent again;
-// a policy's history; what can be taken from a chart, what it is held against, and of lines; another time zone; a metric found and asked; a board that is exported and imported; a page as home;
+// a policy's history; what can be taken from a chart, what it is held against, and of lines; how lines become records; another time zone; a metric found and asked; a board that is exported and imported; a page as home;
 // incidents taken care of together; a cluster that is added by the command as shown. Fails on any console error.
 //
 //   node e2e/forms.mjs --base http://127.0.0.1:7420 --cluster ID --out DIR [--program bin/crowsnest]
@@ -58,7 +58,7 @@ const receiver = createServer((request, response) => {
 });
 await new Promise((done) => receiver.listen(0, "127.0.0.1", done));
 
-const stories = { told, history, charts, lines, zone, explore, boards, home, together, adding };
+const stories = { told, history, charts, lines, rules, zone, explore, boards, home, together, adding };
 const browser = await launch(args.chromium);
 const failures = [];
 try {
@@ -82,11 +82,12 @@ async function story(what, tell) {
   context.setDefaultTimeout(timeout);
   const p = await context.newPage();
   const found = [];
-  p.on("console", (m) => isComplaint(m) && found.push(`console: ${m.text()}`));
+  const pardoned = [];
+  p.on("console", (m) => isComplaint(m) && !pardoned.some((words) => m.text().includes(words)) && found.push(`console: ${m.text()}`));
   p.on("pageerror", (e) => found.push(`error: ${e.message}`));
   p.on("dialog", (d) => void d.accept());
   try {
-    await tell(p);
+    await tell(p, (words) => pardoned.push(words));
   } catch (e) {
     found.push(e instanceof Error ? e.message : String(e));
     await p.screenshot({ path: `${args.out}/forms-${what}-failed.png`, fullPage: true });
@@ -291,6 +292,44 @@ async function lines(p) {
   const json = await download("All lines of the range as JSON lines");
   const rows = json.text.trim().split("\n").map((l) => JSON.parse(l));
   if (!/^logs-.*\.jsonl$/.test(json.name) || rows.some((r) => r._time === undefined || r._msg === undefined || r.cluster !== args.cluster)) throw new Error(`${json.name} has records without time, text or cluster`);
+}
+
+/** How lines become records, said for some containers. */
+async function rules(p, pardon) {
+  pardon("status of 422"); // to which Chromium objects, and which is asked for below
+  const page = `${base}/clusters/${encodeURIComponent(args.cluster)}?tab=log-rules`;
+  const settings = `${api}/clusters/${encodeURIComponent(args.cluster)}/settings`;
+  const { settings: before } = await (await fetch(settings)).json();
+  const save = p.getByRole("button", { name: "Save", exact: true });
+  const rule = p.getByRole("group", { name: /^Rule \d+$/ }).last();
+  const field = (label) => rule.getByLabel(label, { exact: true });
+  const begins = "A record begins with a line that matches (RE2)";
+  try {
+    await p.goto(page);
+    await p.getByRole("button", { name: "Add a rule" }).click();
+    await field("Namespaces").fill("no-such-namespace, !kube-*");
+    await field("Containers").fill("app");
+    await field(begins).fill("^(\\d");
+    await save.click();
+    // What is wrong is said at the field that it is wrong in, and nothing of it was kept.
+    await until(async () => (await field(begins).getAttribute("aria-invalid")) === "true", "the refusal of a pattern that is none");
+    await rule.getByText(/missing closing \)/).waitFor();
+    await shot(p, "16-rule-refused");
+    const kept = async () => (await (await fetch(settings)).json()).settings.log_rules?.multiline ?? [];
+    if ((await kept()).length !== (before.log_rules?.multiline ?? []).length) throw new Error("the rule that was refused was kept");
+    await field(begins).fill("^\\d{4}-");
+    await save.click();
+    await until(async () => (await kept()).some((m) => m.start === "^\\d{4}-"), "the rule on the server");
+    if ((await field(begins).getAttribute("aria-invalid")) === "true") throw new Error("the rule is still refused where it was taken");
+    await p.reload();
+    await until(async () => (await field(begins).inputValue()) === "^\\d{4}-", "the rule after a reload");
+    const shown = await Promise.all(["Namespaces", "Workloads", "Containers"].map((label) => field(label).inputValue()));
+    if (shown.join("|") !== "no-such-namespace, !kube-*||app") throw new Error(`the rule came back as ${shown.join("|")}`);
+    await shot(p, "17-rule");
+  } finally {
+    const { version } = await (await fetch(settings)).json();
+    await fetch(settings, { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ version, settings: before }) });
+  }
 }
 
 /** Times in another zone than the browser's, all over the page. */
