@@ -3,6 +3,7 @@ package custom
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -33,11 +34,11 @@ type behind struct {
 
 // behindOf takes an expression apart; false when it is another one.
 func behindOf(e parser.Expr) (behind, bool) {
-	total, ok := bare(e).(*parser.AggregateExpr)
+	total, ok := Bare(e).(*parser.AggregateExpr)
 	if !ok || total.Op != parser.SUM || total.Without {
 		return behind{}, false
 	}
-	join, ok := bare(total.Expr).(*parser.BinaryExpr)
+	join, ok := Bare(total.Expr).(*parser.BinaryExpr)
 	if !ok || join.Op != parser.MUL || join.VectorMatching == nil {
 		return behind{}, false
 	}
@@ -45,18 +46,19 @@ func behindOf(e parser.Expr) (behind, bool) {
 	if !how.On || how.Card != parser.CardManyToOne || len(how.Include) > 0 || how.FillValues.LHS != nil || how.FillValues.RHS != nil {
 		return behind{}, false
 	}
-	members, ok := bare(join.LHS).(*parser.VectorSelector)
+	members, ok := Bare(join.LHS).(*parser.VectorSelector)
 	if !ok || !ofNow(members) || members.Name == "" {
 		return behind{}, false
 	}
-	each, ok := bare(join.RHS).(*parser.AggregateExpr)
+	each, ok := Bare(join.RHS).(*parser.AggregateExpr)
 	if !ok || each.Op != parser.MAX || each.Without || !slices.Equal(each.Grouping, how.MatchingLabels) {
 		return behind{}, false
 	}
-	return behind{by: total.Grouping, members: members, on: how.MatchingLabels, of: bare(each.Expr)}, true
+	return behind{by: total.Grouping, members: members, on: how.MatchingLabels, of: Bare(each.Expr)}, true
 }
 
-func bare(e parser.Expr) parser.Expr {
+// Bare takes parentheses off.
+func Bare(e parser.Expr) parser.Expr {
 	for {
 		p, ok := e.(*parser.ParenExpr)
 		if !ok {
@@ -277,10 +279,9 @@ func (m *Metrics) sumBehindOver(ctx context.Context, e parser.Expr, over times, 
 	return matrix, err == nil, err
 }
 
-// asked names the members that an expression needs.
-func (b behind) asked() string {
-	return (&parser.AggregateExpr{Op: parser.SUM, Expr: b.members, Grouping: append(slices.Clone(b.by), b.on...)}).String()
-}
+// asked names the members that an expression needs, and how: others that are grouped or
+// matched by other labels are of no use to it.
+func (b behind) asked() string { return fmt.Sprintf("%s by %q on %q", b.members, b.by, b.on) }
 
 func readOver(ctx context.Context, q storage.Querier, b behind, over times) (*overtime, error) {
 	who := &overtime{keys: map[string]int{}}

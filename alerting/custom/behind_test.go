@@ -105,6 +105,41 @@ func TestBehindIsWhatPromQLGives(t *testing.T) {
 	}
 }
 
+// Members that were read for one expression are another's only where both group and match
+// them by the same labels.
+func TestMembersOfOthersAreNotTakenForOnesOwn(t *testing.T) {
+	b := newBench(t)
+	for i, name := range []string{"a", "b", "c"} {
+		namespace := []string{"shop", "shop", "pay"}[i]
+		b.put(t0, 1, labels.MetricName, "k8s_service_pod", "cluster", "c1", "namespace", namespace, "service", "web", "pod", name)
+		b.put(t0, float64(i+1), labels.MetricName, "cpu", "cluster", "c1", "namespace", namespace, "pod", name)
+	}
+	known, over := memberships{}, map[string]*overtime{}
+	for _, by := range [][2]string{{"service, namespace", "pod"}, {"service", "namespace, pod"}, {"", "service, namespace, pod"}, {"service, namespace, pod", "pod"}} {
+		expr := fmt.Sprintf("sum by (%s) (k8s_service_pod * on (%s) group_left () max by (%s) (cpu))", by[0], by[1], by[1])
+		e, err := selective(expr, "c1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := b.m.ask(t.Context(), e, t0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok, err := b.m.sumBehind(t.Context(), e, t0, known)
+		if !ok || err != nil || text(got) != text(want) {
+			t.Errorf("%s gives\n%s, %v, PromQL\n%s", expr, text(got), err, text(want))
+		}
+		matrix, ok, err := b.m.sumBehindOver(t.Context(), e, times{t0.UnixMilli(), 1, 1}, over)
+		var last promql.Vector
+		for _, s := range matrix {
+			last = append(last, promql.Sample{T: s.Floats[0].T, F: s.Floats[0].F, Metric: s.Metric})
+		}
+		if !ok || err != nil || text(last) != text(want) {
+			t.Errorf("%s gives over a range\n%s, %v, PromQL\n%s", expr, text(last), err, text(want))
+		}
+	}
+}
+
 // Over a range, too: what comes late, goes, comes again, and is told of less often than
 // it is asked for.
 func TestBehindOverARangeIsWhatPromQLGives(t *testing.T) {

@@ -33,7 +33,7 @@ func drawnOf(c incident.Condition, cluster string) *Drawn {
 		return out
 	}
 	for left := e; ; {
-		b, ok := bare(left).(*parser.BinaryExpr)
+		b, ok := custom.Bare(left).(*parser.BinaryExpr)
 		if !ok {
 			return out
 		}
@@ -46,7 +46,7 @@ func drawnOf(c incident.Condition, cluster string) *Drawn {
 			return out
 		}
 		if out.Op, out.Threshold = op, &threshold; left == e {
-			out.PromQL = bare(side).String()
+			out.PromQL = custom.Bare(side).String()
 		}
 		return out
 	}
@@ -74,7 +74,7 @@ func compared(b *parser.BinaryExpr) (side parser.Expr, op string, threshold floa
 
 // constant is the value of an expression that reads no series, as 5 * 1024^2.
 func constant(e parser.Expr) (float64, bool) {
-	switch e := bare(e).(type) {
+	switch e := custom.Bare(e).(type) {
 	case *parser.NumberLiteral:
 		return e.Val, true
 	case *parser.UnaryExpr:
@@ -103,15 +103,4 @@ func constant(e parser.Expr) (float64, bool) {
 		}
 	}
 	return 0, false
-}
-
-// bare takes parentheses off.
-func bare(e parser.Expr) parser.Expr {
-	for {
-		p, ok := e.(*parser.ParenExpr)
-		if !ok {
-			return e
-		}
-		e = p.Expr
-	}
 }
