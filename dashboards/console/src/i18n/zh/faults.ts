@@ -206,7 +206,7 @@ const sentences: Record<string, string> = {
   managed: '{kind} "{name}" 由 {manager} 管理；请在那里更改，或强制更改',
   target_used: '通知目标 "{name}" 被策略 "{policy}" 使用；请先在策略中移除',
   settings_stale: '集群 "{cluster}" 的设置已是版本 {current}，而更改基于版本 {given}：请重新读取后再改',
-  incident_resolved: "故障 {id} 已解决",
+  incident_resolved: "故障 {id} 已恢复",
   incident_quiet: "故障 {id} 没有正在触发的告警",
   link_broken: "此链接不完整或被改动",
   link_foreign: "此链接不属于这个服务器，或被改动",
