@@ -1,6 +1,10 @@
 package settings
 
 import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"regexp"
 	"testing"
 
 	"github.com/crowsnest-dev/crowsnest/api/control"
@@ -33,5 +37,28 @@ func TestARawTierThatCannotBeIsRefusedByName(t *testing.T) {
 	fs, ok := err.(fault.Fields)
 	if !ok || len(fs) != 2 || fs[0].Path != "raw.families[1]" || fs[1].Path != "raw.series" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What the guide shows would be taken.
+func TestTheGuidesRulesAreTaken(t *testing.T) {
+	page, err := os.ReadFile("../../docs/logs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?ms)^```json\n(.*?)^```$").FindAllSubmatch(page, -1)
+	if len(blocks) == 0 {
+		t.Fatal("the guide shows no rules")
+	}
+	for _, b := range blocks {
+		var s Settings
+		d := json.NewDecoder(bytes.NewReader(b[1]))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&s); err != nil {
+			t.Fatalf("%v in\n%s", err, b[1])
+		}
+		if err := toWire(s).Validate(); err != nil {
+			t.Errorf("%v in\n%s", err, b[1])
+		}
 	}
 }

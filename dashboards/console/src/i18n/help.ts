@@ -14,6 +14,7 @@ export const help = messages("help", {
     webhooks: "Notifications",
     rules: "Prometheus' rules",
     "custom-metrics": "Metrics of your own",
+    logs: "Logs",
     operations: "Operations",
     troubleshooting: "Troubleshooting",
     "remote-engine": "Another engine",

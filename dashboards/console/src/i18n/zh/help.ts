@@ -13,6 +13,7 @@ export const zh: typeof help = {
     webhooks: "通知",
     rules: "Prometheus 规则",
     "custom-metrics": "自定义指标",
+    logs: "日志",
     operations: "运维",
     troubleshooting: "故障排查",
     "remote-engine": "外部引擎",
