@@ -159,7 +159,7 @@ conditions:
 `)
 	w.step("node/n-1", cpu(45))
 	w.untilFiring(1)
-	if a := w.firing()[0]; !strings.Contains(string(a.Data), "the change of the avg over 1m against 1h ago was 125 %") {
+	if a := w.firing()[0]; !strings.Contains(string(a.Data), "the change of the avg over 1m against 1h ago was 125 %") || !strings.Contains(string(a.Data), `"change":{"against":"1h","as":"percent"}`) {
 		t.Errorf("got %s", a.Data)
 	}
 	w.policy(`
@@ -172,7 +172,7 @@ conditions:
 		w.step("node/n-1", map[string]float64{catalogue.PodMemLimitPercent: 50 + float64(i)})
 	}
 	w.untilFiring(1)
-	if a := w.firing()[0]; a.Severity != "critical" || !strings.Contains(string(a.Data), "the forecast for 1h later was") {
+	if a := w.firing()[0]; a.Severity != "critical" || !strings.Contains(string(a.Data), "the forecast for 1h later was") || !strings.Contains(string(a.Data), `"forecast":{"within":"1h","from":"5m"}`) {
 		t.Errorf("got %+v %s", a, a.Data)
 	}
 }

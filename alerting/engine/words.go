@@ -24,7 +24,7 @@ func conditionsView(c *compiled, rank int, windows [][]evaluate.Window) []incide
 		threshold, _, _ := c.rule.Conditions[i].Threshold(rank)
 		out[i] = incident.Condition{
 			Metric: cond.Metric, Statistic: cond.Statistic, Period: cond.Period.String(), Op: cond.Op, Threshold: threshold,
-			Need: cond.Need, Of: cond.Of, Unit: cond.unit(), Expr: cond.Expr, Query: cond.Query,
+			Need: cond.Need, Of: cond.Of, Unit: cond.unit(), Expr: cond.Expr, Query: cond.Query, Change: cond.Change, Forecast: cond.Forecast,
 		}
 		if cond.Query != "" {
 			out[i].Statistic = "count"

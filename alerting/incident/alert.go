@@ -48,6 +48,9 @@ type Condition struct {
 	Holds     bool     `json:"holds"`
 	Expr      string   `json:"expr,omitempty" doc:"In place of metric and statistic."`
 	Query     string   `json:"query,omitempty" doc:"In place of metric and statistic: whose matching lines or events are counted."`
+
+	Change   *policy.Change   `json:"change,omitempty" doc:"Value and threshold are of the difference to the same time earlier, not of the metric itself."`
+	Forecast *policy.Forecast `json:"forecast,omitempty" doc:"Value and threshold are of the linear forecast, not of the metric itself."`
 }
 
 // Point is one value of a series: its time and value.

@@ -11,4 +11,5 @@ type External struct {
 	EndsAt       time.Time         `json:"ends_at,omitzero"` // past: it ended; future: it ends then unless it is received again; zero: until told
 	UpdatedAt    time.Time         `json:"updated_at,omitzero"`
 	GeneratorURL string            `json:"generator_url,omitempty"`
+	Expr         string            `json:"expr,omitempty"` // of the rule, when it is ours and so about series that are here
 }

@@ -334,7 +334,7 @@ func (m *Manager) send(ctx context.Context, expr string, alerts ...*rules.Alert)
 		if !a.ResolvedAt.IsZero() {
 			ends = a.ResolvedAt
 		}
-		out = append(out, incident.External{Labels: a.Labels.Map(), Annotations: a.Annotations.Map(), StartsAt: a.FiredAt, EndsAt: ends, UpdatedAt: now, GeneratorURL: link})
+		out = append(out, incident.External{Labels: a.Labels.Map(), Annotations: a.Annotations.Map(), StartsAt: a.FiredAt, EndsAt: ends, UpdatedAt: now, GeneratorURL: link, Expr: expr})
 		others = append(others, &notifier.Alert{Labels: a.Labels, Annotations: a.Annotations, StartsAt: a.FiredAt, EndsAt: ends, GeneratorURL: link})
 	}
 	if err := m.opts.Receiver.Received(ctx, out); err != nil && ctx.Err() == nil {

@@ -11,7 +11,7 @@ import (
 
 // Drawn is what a chart of an expression draws.
 type Drawn struct {
-	PromQL    string   `json:"promql" doc:"The expression on the series of the alert's cluster alone. Of a comparison with a number, which gives nothing while it does not hold, the side that is compared."`
+	PromQL    string   `json:"promql" doc:"The expression on the series of the alert's cluster alone, if it is of one. Of a comparison with a number, which gives nothing while it does not hold, the side that is compared."`
 	Op        string   `json:"op,omitempty" enum:">,>=,<,<=,==,!="`
 	Threshold *float64 `json:"threshold,omitempty" doc:"The number that its values are compared with; left out when there is none."`
 }
@@ -26,7 +26,9 @@ func drawnOf(c incident.Condition, cluster string) *Drawn {
 	if err != nil {
 		return nil
 	}
-	custom.Bind(e, cluster)
+	if cluster != "" { // a rule may be about all of them
+		custom.Bind(e, cluster)
+	}
 	out := &Drawn{PromQL: e.String()}
 	if c.Op != "" {
 		out.Op, out.Threshold = c.Op, &c.Threshold

@@ -33,9 +33,25 @@ func TestWhatAChartOfAnExpressionDraws(t *testing.T) {
 			}
 		})
 	}
+	if got := drawnOf(incident.Condition{Expr: `sum(up) < 3`}, ""); got == nil || got.PromQL != `sum(up)` || got.Op != "<" {
+		t.Errorf("of no cluster: %+v", got)
+	}
 	for _, c := range []incident.Condition{{Metric: "k8s_pod_ready"}, {Query: "error"}, {Expr: "sum("}} {
 		if got := drawnOf(c, "c"); got != nil {
 			t.Errorf("%+v is drawn as %+v", c, got)
+		}
+	}
+}
+
+func TestAnAlertOfARuleIsDrawnByItsExpression(t *testing.T) {
+	for expr, want := range map[string]string{`load > 5`: `load{cluster="c"}`, "": ""} {
+		row, err := (&incident.Alert{ID: "alt_1", Firing: true, Data: incident.Data{Object: incident.Object{Cluster: "c"}, External: &incident.External{GeneratorURL: "http://prometheus/graph?g0.expr=load", Expr: expr}}}).Row()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := (&handlers{}).showAlert(row)
+		if err != nil || got.Expr != expr || (got.Drawn == nil) != (want == "") || got.Drawn != nil && (got.Drawn.PromQL != want || *got.Drawn.Threshold != 5) {
+			t.Errorf("%q: %+v, %v", expr, got, err)
 		}
 	}
 }

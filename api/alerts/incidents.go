@@ -66,6 +66,8 @@ type Alert struct {
 	Object      ObjectRef         `json:"object"`
 	Dimensions  map[string]string `json:"dimensions" nullable:"false"`
 	Conditions  []AlertCondition  `json:"conditions" nullable:"false"`
+	Expr        string            `json:"expr,omitempty" doc:"Of a Prometheus rule, which has no conditions: its expression."`
+	Drawn       *Drawn            `json:"drawn,omitempty" doc:"Of expr: what a chart of it draws."`
 	Explanation string            `json:"explanation"`
 	Annotations map[string]string `json:"annotations" nullable:"false"`
 	Evidence    Evidence          `json:"evidence"`
@@ -257,6 +259,9 @@ func (h *handlers) showAlert(r meta.Alert) (Alert, error) {
 	}
 	for i, c := range v.Conditions {
 		out.Conditions[i] = AlertCondition{c, drawnOf(c, v.Object.Cluster)}
+	}
+	if a.External != nil {
+		out.Expr, out.Drawn = a.External.Expr, drawnOf(incident.Condition{Expr: a.External.Expr}, v.Object.Cluster)
 	}
 	for _, p := range a.Series {
 		out.Evidence.Series = append(out.Evidence.Series, []any{p.T, p.V})

@@ -1339,10 +1339,14 @@ export interface components {
             dimensions: {
                 [key: string]: string;
             };
+            /** @description Of expr: what a chart of it draws. */
+            drawn?: components["schemas"]["Drawn"];
             /** Format: date-time */
             ended_at: string | null;
             evidence: components["schemas"]["Evidence"];
             explanation: string;
+            /** @description Of a Prometheus rule, which has no conditions: its expression. */
+            expr?: string;
             id: string;
             incident: string;
             object: components["schemas"]["ObjectRef"];
@@ -1357,10 +1361,14 @@ export interface components {
             state: "firing" | "ended";
         };
         AlertCondition: {
+            /** @description Value and threshold are of the difference to the same time earlier, not of the metric itself. */
+            change?: components["schemas"]["Change"];
             /** @description Of expr: what a chart of it draws. */
             drawn?: components["schemas"]["Drawn"];
             /** @description In place of metric and statistic. */
             expr?: string;
+            /** @description Value and threshold are of the linear forecast, not of the metric itself. */
+            forecast?: components["schemas"]["Forecast"];
             holds: boolean;
             metric: string;
             /** Format: int64 */
@@ -1852,7 +1860,7 @@ export interface components {
         Drawn: {
             /** @enum {string} */
             op?: ">" | ">=" | "<" | "<=" | "==" | "!=";
-            /** @description The expression on the series of the alert's cluster alone. Of a comparison with a number, which gives nothing while it does not hold, the side that is compared. */
+            /** @description The expression on the series of the alert's cluster alone, if it is of one. Of a comparison with a number, which gives nothing while it does not hold, the side that is compared. */
             promql: string;
             /**
              * Format: double

@@ -147,6 +147,8 @@ export const incidents = messages("incidents", {
     itsTime: "Time of the incident",
     itsLogs: "Logs of that time",
     chart: (metric: string, object: string) => `${metric}: ${object}`,
+    notDrawn: (what: string, op: string, threshold: string) => `Not drawn: the threshold, ${op} ${threshold}, is for the value ${what}.`,
+    increase: (period: string) => `as its increase in ${period}`,
     exprNone: "The expression gave nothing for the object in this range.",
     counted: byName({ logs: "Lines", events: "Events" }),
     matching: (what: string, query: string) => (query.trim() === "*" ? what : `${what} matching ${query}`),

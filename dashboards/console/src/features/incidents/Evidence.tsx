@@ -16,10 +16,10 @@ import { useHistory } from "@/parts/policies/queries";
 import { linesOf, unitOf } from "@/parts/promql/model";
 import { useCatalogue, useClusters } from "@/parts/queries";
 import { Section } from "@/ui/Bits";
-import { duration, instant } from "@/ui/format";
+import { duration, exactly, instant } from "@/ui/format";
 import { useNow } from "@/ui/now";
 import { resolveRange, seconds, toRFC3339 } from "@/ui/time";
-import { type AlertCondition, alertLabels, countQuery, countStep, evidenceMetric, evidenceRange, judgedSeconds, logScope, objectWords, ofObject } from "./model";
+import { type AlertCondition, alertLabels, comparedWords, countQuery, countStep, evidenceMetric, evidenceRange, judgedSeconds, logScope, objectWords, ofObject } from "./model";
 import { useCounts, useExpression } from "./queries";
 
 const height = 220;
@@ -28,8 +28,11 @@ const maxCharts = 6;
 
 interface Of {
   readonly alert: Alert;
-  readonly condition: AlertCondition;
   readonly marks: readonly Mark[];
+}
+
+interface OfCondition extends Of {
+  readonly condition: AlertCondition;
 }
 
 const stateOf = (a: Alert): Mark["state"] => (a.severity === "critical" || a.severity === "warning" ? a.severity : "info");
@@ -48,7 +51,7 @@ export function Evidence({ alerts }: { alerts: readonly Alert[] }) {
       if (metric) return [<OfMetric key={key} {...of} metric={metric} />];
       if (condition.drawn) return [<OfExpression key={key} {...of} drawn={condition.drawn} />];
       return condition.query ? [<OfLines key={key} {...of} query={condition.query} />] : [];
-    });
+    }).concat(alert.drawn ? [<OfExpression key={alert.id} alert={alert} marks={marks} drawn={alert.drawn} />] : []);
   });
   const [a] = alerts;
   if (!a || drawn.length === 0) return null;
@@ -78,33 +81,35 @@ export function Evidence({ alerts }: { alerts: readonly Alert[] }) {
   );
 }
 
-function OfMetric({ alert: a, condition, marks, metric }: Of & { metric: Metric }) {
+function OfMetric({ alert: a, condition, marks, metric }: OfCondition & { metric: Metric }) {
   const clusters = useClusters();
   const range = useRange();
   const labels = useMemo(() => alertLabels(a), [a]);
   const panel = useMemo(() => ({ group: metric.chart.group, title: metric.title, unit: metric.unit, metrics: [metric] }), [metric]);
   const interval = clusters.data?.find((c) => c.id === a.object.cluster)?.interval_seconds ?? 30;
+  const step = chartStep(range, interval);
+  const other = comparedWords(condition, step);
   return (
     <ChartPanel
       cluster={a.object.cluster}
       panel={panel}
       title={m.detail.chart(metric.title, objectWords(a))}
       object={labels}
-      stepSeconds={chartStep(range, interval)}
+      stepSeconds={step}
       height={height}
       marks={marks}
-      thresholds={[{ value: condition.threshold, state: stateOf(a) }]}
+      {...(other === "" ? { thresholds: [{ value: condition.threshold, state: stateOf(a) }] } : { remark: m.detail.notDrawn(other, condition.op, exactly(condition.threshold, condition.unit)) })}
     />
   );
 }
 
-/** What an expression gave for the alert's object, as it stood in the policy when the alert last changed. */
-function OfExpression({ alert: a, condition, marks, drawn }: Of & { drawn: NonNullable<AlertCondition["drawn"]> }) {
+/** What an expression gave for the alert's object, as it stood in the policy, or in the Prometheus rule, when the alert last changed. */
+function OfExpression({ alert: a, condition, marks, drawn }: Of & { condition?: AlertCondition; drawn: NonNullable<AlertCondition["drawn"]> }) {
   const catalogue = useCatalogue();
   const clusters = useClusters();
   const range = useRange();
   const { promql } = drawn;
-  const expression = condition.expr ?? promql;
+  const expression = condition?.expr ?? a.expr ?? promql;
   const step = chartStep(range, clusters.data?.find((c) => c.id === a.object.cluster)?.interval_seconds ?? 30);
   const query = useMemo(() => ofObject(promql, alertLabels(a)), [promql, a]);
   const answer = useExpression(a.object.cluster, query, step);
@@ -117,11 +122,11 @@ function OfExpression({ alert: a, condition, marks, drawn }: Of & { drawn: NonNu
   const title = m.detail.chart(expression.replace(/\s+/g, " "), object);
   return (
     <Frame
-      of={{ alert: a, condition, marks }}
+      of={{ alert: a, marks }}
       title={title}
       help={<code>{expression}</code>}
       note={charts.every(duration(step))}
-      unit={condition.unit || unitOf(promql, catalogue.data ?? [])}
+      unit={condition?.unit || unitOf(promql, catalogue.data ?? [])}
       drawing="line"
       threshold={drawn.threshold}
       found={found}
@@ -133,7 +138,7 @@ function OfExpression({ alert: a, condition, marks, drawn }: Of & { drawn: NonNu
 }
 
 /** How many lines or events a condition counted, for each of its periods. */
-function OfLines({ alert: a, condition, marks, query }: Of & { query: string }) {
+function OfLines({ alert: a, condition, marks, query }: OfCondition & { query: string }) {
   const history = useHistory(a.policy.name);
   const range = useRange();
   const now = useNow();
@@ -149,7 +154,7 @@ function OfLines({ alert: a, condition, marks, query }: Of & { query: string }) 
   const there = { from: toRFC3339(Math.floor(start)), to: toRFC3339(Math.ceil(end)), q: query };
   return (
     <Frame
-      of={{ alert: a, condition, marks }}
+      of={{ alert: a, marks }}
       title={m.detail.chart(m.detail.matching(name, query), objectWords(a))}
       help={<code>{query}</code>}
       note={charts.each(m.detail.count, duration(step))}

@@ -19,12 +19,12 @@ import { byUnit, clock, instant, lineTime } from "@/ui/format";
 import { Empty, Failure } from "@/ui/Feedback";
 import { useNow } from "@/ui/now";
 import { StateIcon, StateLabel, stateOf } from "@/ui/state";
-import { toRFC3339 } from "@/ui/time";
+import { seconds, toRFC3339 } from "@/ui/time";
 import { Actions } from "./Actions";
 import { Evidence } from "./Evidence";
 import classes from "./incidents.module.css";
 import { useTimeline } from "@/parts/incidents/actions";
-import { eventFilter, evidenceRange, firstOfEach, judgedSeconds, logScope, objectWords, timeline, type TimelineEntry, whenWords } from "./model";
+import { comparedWords, eventFilter, evidenceRange, firstOfEach, judgedSeconds, logScope, objectWords, timeline, type TimelineEntry, whenWords } from "./model";
 import { useIncident } from "./queries";
 import { Similar } from "./Similar";
 
@@ -237,7 +237,7 @@ function AlertCard({ alert: a }: { alert: Alert }) {
         <p className={classes.explanation}>{server.alert(a.explanation)}</p>
         {a.conditions.map((c) => (
           <p key={c.metric || c.expr || c.query} className={classes.quiet}>
-            {c.expr || c.query ? m.detail.exprCondition(c.expr || c.query || "", byUnit(c.value, c.unit)) : m.detail.condition(c.statistic, c.period, c.metric, byUnit(c.value, c.unit), c.op, byUnit(c.threshold, c.unit), c.need, c.of)}
+            {c.expr || c.query ? m.detail.exprCondition(c.expr || c.query || "", byUnit(c.value, c.unit)) : m.detail.condition(c.statistic, c.period, [c.metric, comparedWords(c, seconds(c.period) ?? 0)].filter(Boolean).join(" "), byUnit(c.value, c.unit), c.op, byUnit(c.threshold, c.unit), c.need, c.of)}
           </p>
         ))}
         {Object.entries(a.annotations).map(([name, value]) => (

@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { describe, expect, it } from "vitest";
 import type { Alert } from "@/api/types";
-import { alertLabels, counted, countQuery, countStep, evidenceRange, judgedSeconds, ofObject } from "./model";
+import { type AlertCondition, alertLabels, comparedWords, counted, countQuery, countStep, evidenceRange, judgedSeconds, ofObject } from "./model";
 
 const alert = (object: Partial<Alert["object"]>, rest: Partial<Alert> = {}) => ({ object: { level: "pod", cluster: "c", ...object }, dimensions: {}, ...rest }) as Alert;
 
@@ -21,6 +21,16 @@ describe("what an expression gives for one object", () => {
       '(a > 1 or b) and on (namespace, pod) label_replace(label_replace(vector(1), "namespace", "shop", "", ""), "pod", "cart-1", "", "")',
     ));
   it("takes any name and value", () => expect(ofObject("a", { "k8s.pod": '$1 "x"' })).toBe('(a) and on ("k8s.pod") label_replace(vector(1), "k8s.pod", "$$1 \\"x\\"", "", "")'));
+});
+
+it("says what a condition compares when it is not what its metric's chart shows", () => {
+  const words = (c: Partial<AlertCondition>) => comparedWords({ metric: "m", statistic: "avg", period: "5m", ...c } as AlertCondition, 60);
+  expect(words({})).toBe("");
+  expect(words({ change: { against: "1d", as: "percent" } })).toBe("compared with 1 d before in per cent");
+  expect(words({ change: { against: "1h" } })).toBe("compared with 1 h before");
+  expect(words({ forecast: { within: "4h" } })).toBe("as forecast for 4 h ahead");
+  expect(words({ statistic: "increase" })).toBe("as its increase in 5 min");
+  expect(words({ statistic: "increase", period: "1m" })).toBe("");
 });
 
 describe("what a condition counts", () => {

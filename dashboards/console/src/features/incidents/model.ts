@@ -2,6 +2,7 @@ import type { Row } from "@/api/logsql";
 import { quote } from "@/api/prometheus";
 import type { components } from "@/api/schema";
 import { incidents as m } from "@/i18n/incidents";
+import { policies } from "@/i18n/policies";
 import type { Alert, Delivery, IncidentDetail, Metric } from "@/api/types";
 import { causeWords } from "@/parts/incidents/model";
 import { logsQuery, rowTime } from "@/parts/logs/model";
@@ -57,6 +58,14 @@ export const judgedSeconds = (a: Alert): number => Math.max(0, ...a.conditions.m
 
 /** The catalogue's entry of a condition. */
 export const evidenceMetric = (c: AlertCondition, catalogue: readonly Metric[]): Metric | undefined => (c.metric === "" ? undefined : catalogue.find((entry) => entry.name === c.metric));
+
+/** What a condition compares when it is not what a chart of its metric with such steps shows; empty when it is. */
+export function comparedWords(c: AlertCondition, stepSeconds: number): string {
+  const length = (text: string) => duration(seconds(text) ?? 0);
+  if (c.change) return policies.say.change(length(c.change.against), c.change.as === "percent");
+  if (c.forecast) return policies.say.forecast(length(c.forecast.within));
+  return c.statistic === "increase" && seconds(c.period) !== stepSeconds ? m.detail.increase(length(c.period)) : "";
+}
 
 /** What an expression gives for one object, by the labels that name it: PromQL has no filter for labels of results. */
 export function ofObject(promql: string, labels: Readonly<Record<string, string>>): string {

@@ -149,6 +149,8 @@ export const zh: typeof incidents = {
     itsTime: "故障的时间",
     itsLogs: "当时的日志",
     chart: (metric, object) => `${metric}：${object}`,
+    notDrawn: (what, op, threshold) => `未绘出阈值：${op} ${threshold} 针对的不是该值本身，而是“${what}”。`,
+    increase: (period) => `${period} 内的增量`,
     exprNone: "该表达式在此范围内对该对象没有结果。",
     counted: { logs: "日志行", events: "事件" },
     matching: (what, query) => (query.trim() === "*" ? what : `匹配 ${query} 的${what}`),

@@ -38,12 +38,14 @@ export interface ChartFrameProps {
   readonly taken: Taken;
   readonly marks?: readonly Mark[] | undefined;
   readonly thresholds?: readonly Threshold[] | undefined;
+  /** What is to be known of the chart besides. */
+  readonly remark?: string | undefined;
   /** Links to the logs and events of a minute. */
   readonly at?: ((range: TimeRange) => { readonly logs: ReactNode; readonly events: ReactNode }) | undefined;
 }
 
 /** A chart with its title, what can be taken from it, its legend and its marks. What it draws was asked for elsewhere. */
-export function ChartFrame({ section, title, help, note, of, unit, drawing, height, top = 0, reach = nothing, drawn, instead, bare = false, taken, marks, thresholds, at }: ChartFrameProps) {
+export function ChartFrame({ section, title, help, note, of, unit, drawing, height, top = 0, reach = nothing, drawn, instead, bare = false, taken, marks, thresholds, remark, at }: ChartFrameProps) {
   const range = useRange();
   const setRange = useSetRange();
   const now = useNow();
@@ -108,6 +110,7 @@ export function ChartFrame({ section, title, help, note, of, unit, drawing, heig
         <>
           <Legend lines={drawn.lines} unit={unit} times={drawn.times} cursor={cursor} left={drawn.left} />
           {drawn.compared === undefined ? null : <div className={classes.marksHere}>{drawn.compared}</div>}
+          {remark === undefined ? null : <div className={classes.remark}>{remark}</div>}
           <MarksHere marks={marks ?? noMarks} thresholds={thresholds ?? noThresholds} times={drawn.times} cursor={cursor} />
         </>
       ) : (

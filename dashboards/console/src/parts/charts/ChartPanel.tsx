@@ -25,6 +25,8 @@ export interface ChartPanelProps {
   readonly lacking?: ReadonlyMap<string, string>;
   readonly marks?: readonly Mark[];
   readonly thresholds?: readonly Threshold[];
+  /** What is to be known of the chart besides. */
+  readonly remark?: string;
   /** Links to the logs and events of a minute. */
   readonly at?: (range: TimeRange) => { readonly logs: ReactNode; readonly events: ReactNode };
 }
@@ -34,7 +36,7 @@ const none: readonly string[] = [];
 
 /** A chart with its title, its legend, and the reason when there is nothing to draw. */
 export function ChartPanel(props: ChartPanelProps) {
-  const { cluster, panel, object, by = none, stepSeconds, title = panel.title, height = 160, lacking, marks, thresholds, at } = props;
+  const { cluster, panel, object, by = none, stepSeconds, title = panel.title, height = 160, lacking, marks, thresholds, remark, at } = props;
   const section = useRef<HTMLElement>(null);
   const seen = useSeen(section);
   const answer = usePanel(cluster, panel, object, by, stepSeconds, 0, seen);
@@ -98,6 +100,7 @@ export function ChartPanel(props: ChartPanelProps) {
       }}
       marks={marks}
       thresholds={thresholds}
+      remark={remark}
       at={at}
     />
   );
