@@ -17,6 +17,7 @@ export interface PodFilter {
 
 export const keys = {
   catalogue: () => ["catalogue", everyCluster] as const,
+  soughtMetrics: (names: readonly string[]) => ["sought-metrics", everyCluster, names] as const,
   objectSearch: (words: string) => ["search", everyCluster, words] as const,
   changes: () => ["changes", everyCluster] as const,
   status: () => ["status", everyCluster] as const,

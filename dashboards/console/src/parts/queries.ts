@@ -1,4 +1,4 @@
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { keepPreviousData, useQuery, useQueryClient } from "@tanstack/react-query";
 import { body, client, items } from "@/api/client";
 import { type ClusterId, everyCluster, keys, type PodFilter } from "@/api/keys";
 import type { Metric } from "@/api/types";
@@ -18,9 +18,26 @@ export const useCatalogue = () =>
   useQuery({
     queryKey: keys.catalogue(),
     queryFn: async ({ signal }) => items(await body(client.GET("/apis/crowsnest.dev/v1/catalogue", { signal }))).map(told),
-    // It changes with the server's version only.
+    // It changes with the server's version, and with the metrics that users make, which is rare.
+    staleTime: 600_000,
+  });
+
+/** Whether these metrics are as known as they can be: for those that the catalogue lacks it is read again, once, since somebody may have made them meanwhile. */
+export function useSought(names: readonly string[]): boolean {
+  const queries = useQueryClient();
+  const { data } = useCatalogue();
+  const unknown = data ? names.filter((name) => name !== "" && !data.some((metric) => metric.name === name)) : [];
+  const again = useQuery({
+    queryKey: keys.soughtMetrics(unknown),
+    queryFn: async () => {
+      await queries.refetchQueries({ queryKey: keys.catalogue() });
+      return true;
+    },
+    enabled: unknown.length > 0,
     staleTime: Infinity,
   });
+  return data !== undefined && (unknown.length === 0 || again.isFetched);
+}
 
 export const useClusters = (every?: number) => {
   const refresh = useRefresh();

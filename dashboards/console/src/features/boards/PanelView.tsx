@@ -16,7 +16,7 @@ import { WorkloadTable } from "@/parts/objects/WorkloadTable";
 import { useRange } from "@/parts/page";
 import { QueryChart } from "@/parts/promql/QueryChart";
 import { QueryTable } from "@/parts/promql/QueryTable";
-import { useCatalogue, useClusters, useIncidents, useNodes, usePods, useWorkloads } from "@/parts/queries";
+import { useCatalogue, useClusters, useIncidents, useNodes, usePods, useSought, useWorkloads } from "@/parts/queries";
 import { Empty, Loaded, TableSkeleton } from "@/ui/Feedback";
 import { filterRows } from "@/ui/table";
 import classes from "./boards.module.css";
@@ -84,12 +84,15 @@ function Sorted({ panel, onSort, fallback, children }: Props & { fallback?: stri
   return children(onSort ? (panel.sort ?? fallback) : (own ?? panel.sort ?? fallback), onSort ?? setOwn);
 }
 
+const none: readonly string[] = [];
+
 function Chart({ panel }: { panel: BoardPanel }) {
   const catalogue = useCatalogue();
   const clusters = useClusters();
   const range = useRange();
   const what = useMemo(() => drawn(panel, catalogue.data ?? []), [panel, catalogue.data]);
-  if (!catalogue.data && !catalogue.error) return <Skeleton height={238} radius={8} />;
+  const isSought = useSought(panel.metrics ?? none);
+  if (!catalogue.error && !what && !isSought) return <Skeleton height={238} radius={8} />;
   if (!what) {
     return (
       <Box title={panel.title}>

@@ -14,7 +14,7 @@ import { chartStep } from "@/parts/charts/queries";
 import { useRange } from "@/parts/page";
 import { useHistory } from "@/parts/policies/queries";
 import { linesOf, unitOf } from "@/parts/promql/model";
-import { useCatalogue, useClusters } from "@/parts/queries";
+import { useCatalogue, useClusters, useSought } from "@/parts/queries";
 import { Section } from "@/ui/Bits";
 import { duration, exactly, instant } from "@/ui/format";
 import { useNow } from "@/ui/now";
@@ -40,6 +40,7 @@ const stateOf = (a: Alert): Mark["state"] => (a.severity === "critical" || a.sev
 /** A chart of each condition of the alerts with its threshold, and the time of firing marked. */
 export function Evidence({ alerts }: { alerts: readonly Alert[] }) {
   const catalogue = useCatalogue();
+  useSought(alerts.flatMap((a) => a.conditions.map((c) => c.metric)));
   const now = useNow();
   const drawn = alerts.flatMap((alert) => {
     const start = instant(alert.started_at);

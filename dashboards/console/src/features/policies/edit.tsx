@@ -5,7 +5,7 @@ import { RequestError } from "@/api/problem";
 import type { Metric, Policy } from "@/api/types";
 import { policies as m } from "@/i18n/policies";
 import { Page } from "@/parts/page";
-import { useCatalogue, useClusters, usePolicies } from "@/parts/queries";
+import { useCatalogue, useClusters, usePolicies, useSought } from "@/parts/queries";
 import { Card, Section } from "@/ui/Bits";
 import { Failure } from "@/ui/Feedback";
 import { StateLabel } from "@/ui/state";
@@ -34,6 +34,7 @@ export function NewPolicyPage() {
   const search = newRoute.useSearch();
   const catalogue = useCatalogue();
   const clusters = useClusters();
+  const isSought = useSought(search.metric === undefined ? [] : [search.metric]);
   const start = useMemo((): Draft | undefined => {
     const metrics = catalogue.data;
     if (isLinesLevel(search.level) && search.query !== undefined) {
@@ -60,7 +61,7 @@ export function NewPolicyPage() {
     <Page crumbs={[policiesCrumb]} title={m.edit.newTitle} sentence={m.edit.newSentence}>
       {catalogue.error ? (
         <Failure what={m.theCatalogue} error={catalogue.error} onRetry={() => void catalogue.refetch()} />
-      ) : !start || !catalogue.data || clusters.isLoading ? (
+      ) : !start || !catalogue.data || !isSought || clusters.isLoading ? (
         <Skeleton height={420} radius={8} />
       ) : (
         <Editor start={start} catalogue={catalogue.data} />
@@ -81,6 +82,7 @@ export function EditPolicyPage() {
   const [first, setFirst] = useState<Policy | undefined>();
   if (policy.data && !first) setFirst(policy.data);
   const p = first;
+  useSought(p?.spec.conditions?.flatMap((c) => c.metric ?? []) ?? []);
   const start = useMemo((): Draft | undefined => {
     if (!p) return undefined;
     const draft = draftOf(p);
