@@ -98,6 +98,10 @@ func (o Options) complete() (Options, error) {
 
 const (
 	day = 24 * time.Hour
+
+	// closeAfterMerges is how long Close waits for merges: they take less, but for those of
+	// parts of gigabytes, which are broken off then.
+	closeAfterMerges = 2 * time.Second
 	// aheadLimit is how far ahead of the server's clock a line may be.
 	aheadLimit = day
 	// adders is the number of Appends that may hand rows to the library at once;
@@ -249,7 +253,25 @@ func (s *Store) Close() error {
 		s.far.client.Close()
 		return nil
 	}
+	s.awaitMerges()
 	return guard("close the log store", func() error { s.lib.MustClose(); return nil })
+}
+
+// awaitMerges lets the merges end that run while nothing is added any more, in bounded
+// time: MustClose takes a day's index away from under one that still reads of it.
+func (s *Store) awaitMerges() {
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(closeAfterMerges); s.merging() && time.Now().Before(deadline); {
+		<-look.C
+	}
+}
+
+// merging says whether the library writes parts anew.
+func (s *Store) merging() bool {
+	var st logstorage.StorageStats
+	s.lib.UpdateStats(&st)
+	return st.ActiveInmemoryMerges+st.ActiveSmallMerges+st.ActiveBigMerges > 0
 }
 
 // use keeps the store open until the returned function is called.

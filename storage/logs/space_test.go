@@ -114,7 +114,7 @@ func TestAFullDisk(t *testing.T) {
 	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(60 * time.Millisecond) {
 		var st logstorage.StorageStats
 		s.lib.UpdateStats(&st)
-		if st.ActiveInmemoryMerges+st.ActiveSmallMerges+st.ActiveBigMerges+st.InmemoryRowsCount == 0 {
+		if !s.merging() && st.InmemoryRowsCount == 0 {
 			break
 		}
 		if time.Now().After(deadline) {
