@@ -144,6 +144,7 @@ export const incidents = messages("incidents", {
     alerts: "Alerts",
     notifications: "Notifications",
     evidence: "Evidence",
+    moreCharts: (n: number) => `Show ${plural(n, "more chart")}`,
     itsTime: "Time of the incident",
     itsLogs: "Logs of that time",
     chart: (metric: string, object: string) => `${metric}: ${object}`,

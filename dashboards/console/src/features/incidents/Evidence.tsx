@@ -1,7 +1,7 @@
 import { Button, Menu, Skeleton } from "@mantine/core";
 import { IconFileText, IconListDetails } from "@tabler/icons-react";
 import { Link } from "@tanstack/react-router";
-import { type ReactNode, useMemo, useRef } from "react";
+import { type ReactNode, useMemo, useRef, useState } from "react";
 import type { Alert, Metric } from "@/api/types";
 import { charts } from "@/i18n/charts";
 import { incidents as m } from "@/i18n/incidents";
@@ -24,7 +24,7 @@ import { useCounts, useExpression } from "./queries";
 
 const height = 220;
 const maxLines = 24;
-const maxCharts = 6;
+const chartsAtOnce = 6;
 
 interface Of {
   readonly alert: Alert;
@@ -42,6 +42,7 @@ export function Evidence({ alerts }: { alerts: readonly Alert[] }) {
   const catalogue = useCatalogue();
   useSought(alerts.flatMap((a) => a.conditions.map((c) => c.metric)));
   const now = useNow();
+  const [shown, setShown] = useState(chartsAtOnce);
   const drawn = alerts.flatMap((alert) => {
     const start = instant(alert.started_at);
     const marks: Mark[] = start === undefined ? [] : [{ from: start, to: instant(alert.ended_at) ?? now, state: stateOf(alert) }];
@@ -77,7 +78,12 @@ export function Evidence({ alerts }: { alerts: readonly Alert[] }) {
         </>
       }
     >
-      {drawn.slice(0, maxCharts)}
+      {drawn.slice(0, shown)}
+      {drawn.length > shown && (
+        <Button variant="default" size="xs" mt="sm" onClick={() => setShown(shown + chartsAtOnce)}>
+          {m.detail.moreCharts(drawn.length - shown)}
+        </Button>
+      )}
     </Section>
   );
 }

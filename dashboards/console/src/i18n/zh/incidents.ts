@@ -146,6 +146,7 @@ export const zh: typeof incidents = {
     alerts: "告警",
     notifications: "通知",
     evidence: "证据",
+    moreCharts: (n) => `再显示 ${digits(n)} 个图表`,
     itsTime: "故障的时间",
     itsLogs: "当时的日志",
     chart: (metric, object) => `${metric}：${object}`,
