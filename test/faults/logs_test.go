@@ -169,6 +169,8 @@ type writer struct {
 	every   time.Duration          // between two writes
 	times   []time.Time            // of the lines
 	stored  atomic.Bool            // the server has some of its lines
+	begun   *atomic.Bool           // it has some of each writer's: rotation takes nothing before
+	first   int                    // how often it had rotated by then
 	seen    func(path string) bool // says whether the collector has a file open, or none runs
 }
 
@@ -313,7 +315,17 @@ func (w *writer) rotate() error {
 	return w.remove()
 }
 
+// remove takes the oldest file, but none of those that a collector had to begin with: a
+// machine that is busy may not come to them, and of a copy that it never saw it can tell
+// nothing.
 func (w *writer) remove() error {
+	if !w.begun.Load() {
+		w.first = w.rotated
+		return nil
+	}
+	if w.rotated-keepRotated <= w.first {
+		return nil
+	}
 	old := w.path(w.rotatedName(w.rotated - keepRotated))
 	for _, p := range []string{old, old + ".gz"} {
 		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -527,6 +539,7 @@ type counting struct {
 	agent   *child
 	pid     atomic.Int64 // of the collector; 0 while there is none
 	writers []*writer
+	begun   atomic.Bool // the server has something of each
 	done    sync.WaitGroup
 	failed  atomic.Pointer[error]
 }
@@ -589,7 +602,7 @@ func (c *counting) write(pods int, kinds []int, whole time.Duration) (context.Co
 	ctx, stop := context.WithCancel(c.t.Context())
 	for n := range pods {
 		pod := "pod-" + strconv.Itoa(n)
-		w := &writer{dir: filepath.Join(c.dir, "pods", "shop_"+pod+"_uid-"+strconv.Itoa(n), "app"), pod: pod, seen: c.seen}
+		w := &writer{dir: filepath.Join(c.dir, "pods", "shop_"+pod+"_uid-"+strconv.Itoa(n), "app"), pod: pod, seen: c.seen, begun: &c.begun}
 		// One of each kind, and as many of the long ones; all together write some 10,000
 		// lines a second, which the machine can also read and store.
 		w.every = time.Duration(max(10, pods)) * time.Millisecond
@@ -632,6 +645,7 @@ func (c *counting) stored() {
 			}
 		}
 		if missing == 0 {
+			c.begun.Store(true)
 			return
 		}
 		if time.Now().After(deadline) {
