@@ -18,6 +18,11 @@ import (
 // this process began. The store is asked about an hour of the past at a time, from
 // the moment on that samples of it are watched here: a point of which it has any is
 // left to it. So whatever was stored before a kill is counted, and counted once.
+//
+// What is left to the store is read for many intervals at once: the senders of a site
+// are minutes apart, so that a kill finds hundreds half filled, which then become
+// complete one by one. To read each by itself is to decode an hour of every series for
+// one sample of it, and took as long as the other half of the backlog.
 
 const (
 	// windowSpan is how much of the past the store is asked about at a time.
@@ -29,6 +34,9 @@ const (
 	// backlogAge is how long an interval of the past is summed as it passes. Ingest
 	// keeps a series for longer, and with it the memory of what it has added.
 	backlogAge = 20 * time.Minute
+	// gatherFor is how long intervals of the past that are read from the store wait
+	// for others, when they are not as many as are read at once.
+	gatherFor = 20 * time.Second
 )
 
 // window is an hour of the past of which samples are watched.
@@ -86,6 +94,56 @@ func (c *cluster) wholeLocked(r *Rollups, iv *span) bool {
 	}
 	_, had := w.had[iv.at]
 	return !had
+}
+
+// gathersLocked says whether an interval that is due may wait for others, because the
+// store is read for it. One that is newer than all that was written may not: which
+// rollups ended is told from one interval to the next.
+func (c *cluster) gathersLocked(r *Rollups, iv *span, now time.Time) bool {
+	passed := iv.tapped && (iv.own == nil || c.wholeLocked(r, iv))
+	if passed || !r.late(iv.at, now) || iv.at > c.written {
+		iv.ready = time.Time{}
+		return false
+	}
+	if iv.ready.IsZero() {
+		iv.ready = now
+	}
+	return true
+}
+
+// gatheredLocked gives the oldest of the intervals that wait for each other, in their
+// order, if they are enough or one has waited for long, and says when to look again.
+// It gives those of one reading only, so that live ones come between.
+func (c *cluster) gatheredLocked(r *Rollups, waiting []*span, now time.Time) (due []*span, next time.Time) {
+	next = now.Add(time.Hour)
+	if len(waiting) == 0 {
+		return nil, next
+	}
+	for _, iv := range waiting {
+		next = earlier(next, iv.ready.Add(gatherFor))
+	}
+	n := c.togetherLocked(r, waiting)
+	if n < c.readAtOnceLocked(r) && now.Before(next) {
+		return nil, next
+	}
+	return waiting[:n], now
+}
+
+// readAtOnceLocked is for how many intervals the store is read at once.
+func (c *cluster) readAtOnceLocked(r *Rollups) int {
+	return max(1, min(readIntervals, r.backlogBytes/(max(c.ids, 1)*sumBytes)))
+}
+
+// togetherLocked says how many of the intervals, from the first on, are read from the
+// store together.
+func (c *cluster) togetherLocked(r *Rollups, due []*span) (n int) {
+	most := min(len(due), c.readAtOnceLocked(r))
+	for n = 1; n < most && !due[n].tapped; n++ {
+		if d := due[n].at - due[0].at; d <= 0 || d >= readSpan {
+			break
+		}
+	}
+	return n
 }
 
 // leaveLocked leaves an interval to the store.

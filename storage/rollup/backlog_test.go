@@ -82,12 +82,13 @@ func TestBacklogIsSummedAsItPasses(t *testing.T) {
 				}
 				next[node]++
 				left--
-				g.now = g.now.Add(100 * time.Millisecond)
+				g.now = g.now.Add(500 * time.Millisecond) // what gathers is read before one from long before comes
 				if rng.IntN(3) == 0 {
 					g.advance()
 				}
 			}
 			g.at(g.now.Add(graceLate + time.Second))
+			g.settle()
 			if n := len(g.r.cluster(test).open); n > 0 {
 				t.Fatalf("%s: %d intervals are open after %v failures", how, n, testutil.ToFloat64(g.r.metrics.failures))
 			}
@@ -142,6 +143,7 @@ func TestBacklogThatStandsStillIsReadFromTheStore(t *testing.T) {
 		}
 	}
 	g.at(g.now.Add(time.Second))
+	g.settle()
 	if v := g.cpu("cart")[7200]; v != 6 {
 		t.Errorf("the sum is %v, want 6", v)
 	}
@@ -173,4 +175,48 @@ func TestBacklogOfAnotherInterval(t *testing.T) {
 	}
 	g.at(g.now.Add(graceLate + time.Minute))
 	equal(t, "cart", g.cpu("cart"), want)
+}
+
+// A kill finds many intervals half filled, which become complete one by one: they are
+// read from the store by few readings, while live ones wait for none of them.
+func TestWhatAKillFindsHalfFilledIsReadTogether(t *testing.T) {
+	t.Parallel()
+	g := backlogRig(t)
+	const points = 150
+	send := func(node string, n int) {
+		g.sendEvery(step, t0.Add(time.Duration(n)*step), nodeSender(node), true, pod(catalogue.PodCPU, "cart", node, float64(n)))
+	}
+	for n := 1; n <= points; n++ {
+		send("n0", n)
+		send("n1", n)
+		g.advance()
+	}
+	g.restart()
+	want := map[int64]float64{0: 3, 6 * 3600: 3}
+	readings := 0
+	for n := 1; n <= points; n++ {
+		send("n2", n)
+		want[int64(n*30)] = 3 * float64(n)
+		before := len(g.written)
+		g.at(g.now.Add(300 * time.Millisecond))
+		if len(g.written) > before {
+			readings++
+		}
+	}
+	live := g.now.Truncate(step).Add(step)
+	g.now = live
+	for _, n := range g.nodes {
+		g.send(live, nodeSender(n), pod(catalogue.PodCPU, "cart", n, 1))
+	}
+	before := len(g.written)
+	g.advance()
+	if n := len(g.written); n == before || !g.written[before].At.Equal(live) {
+		t.Errorf("the live interval is not written first: %v", g.written[before:])
+	}
+	want[live.Sub(t0).Milliseconds()/1000] = 3
+	g.settle()
+	equal(t, "cart", g.cpu("cart"), want)
+	if rebuilt := testutil.ToFloat64(g.r.metrics.rebuilt); rebuilt < points || readings > 4 {
+		t.Errorf("%v intervals were read from the store, by %d readings while they came", rebuilt, readings)
+	}
 }

@@ -69,6 +69,7 @@ type span struct {
 	own      []sum // of one of the past, by the groups' numbers; nil: the slots
 
 	look     time.Time // not worth a look before, unless enough senders report
+	ready    time.Time // since when it waits for others that are read from the store with it
 	coverage float64
 	complete bool
 	outcome  string
@@ -270,6 +271,7 @@ func (c *cluster) dueLocked(r *Rollups, now time.Time, nodes []string) (due []*s
 	if len(c.open) > 100 {
 		again = 30 * time.Second
 	}
+	var reads []*span
 	for _, iv := range c.open {
 		if iv.own != nil && now.Sub(iv.opened) > backlogAge {
 			c.leaveLocked(iv)
@@ -311,10 +313,17 @@ func (c *cluster) dueLocked(r *Rollups, now time.Time, nodes []string) (due []*s
 			next = earlier(next, iv.look)
 			continue
 		}
-		due = append(due, iv)
+		if c.gathersLocked(r, iv, now) {
+			reads = append(reads, iv)
+		} else {
+			due = append(due, iv)
+		}
 	}
-	slices.SortFunc(due, func(a, b *span) int { return cmp.Compare(a.at, b.at) })
-	return due, next
+	byTime := func(a, b *span) int { return cmp.Compare(a.at, b.at) }
+	slices.SortFunc(due, byTime)
+	slices.SortFunc(reads, byTime)
+	gathered, more := c.gatheredLocked(r, reads, now)
+	return append(due, gathered...), earlier(next, more)
 }
 
 // expectation is what an interval waits for, in senders.

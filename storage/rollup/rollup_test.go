@@ -178,6 +178,15 @@ func (g *rig) at(now time.Time) {
 	g.advance()
 }
 
+// settle lets intervals of the past that are read from the store be together, and read.
+func (g *rig) settle() {
+	g.at(g.now.Add(gatherFor))
+	for c, before := g.r.cluster(test), -1; before != len(c.open); {
+		before = len(c.open)
+		g.advance()
+	}
+}
+
 // get reads a series of a metric by a label ("" for the first): seconds after t0
 // → value; stale markers are told as -1.
 func (g *rig) get(metric, label, want string) map[int64]float64 {
@@ -549,6 +558,7 @@ func TestBacklogCompletesHistory(t *testing.T) {
 			want[int64(at.Sub(t0).Seconds())] = 3
 		}
 		g.advance()
+		g.settle()
 		equal(t, "all of it", g.cpu("cart"), want)
 		for _, w := range g.written {
 			if !w.Complete {
@@ -914,10 +924,12 @@ func TestTheSlowestOfASiteThatIsBackIsWaitedFor(t *testing.T) {
 		send(t0.Add(2*step), true, 0, 19)
 		g.at(back.Add(90 * time.Second))
 		send(t0.Add(step), true, 19, 20)
+		g.advance()
 		g.at(back.Add(119 * time.Second))
 		want := map[int64]float64{0: 20, 30: 20, int64(back.Sub(t0) / time.Second): 20}
 		equal(t, "when the slowest was there", g.cpu("cart"), want)
 		g.at(back.Add(121 * time.Second)) // it does not tell of the other interval
+		g.settle()
 		want[60] = 19
 		equal(t, "when nobody tells more", g.cpu("cart"), want)
 	})

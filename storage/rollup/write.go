@@ -16,7 +16,7 @@ import (
 // Intervals read from the store at once: enough that a chunk is decoded for
 // several of them, few enough that their sums fit into memory.
 const (
-	readIntervals = 20
+	readIntervals = 60
 	readSpan      = int64(time.Hour / time.Millisecond)
 	retryAfter    = 5 * time.Second
 )
@@ -53,27 +53,34 @@ func (r *Rollups) write(ctx context.Context, c *cluster, due []*span) error {
 			errs = append(errs, err)
 		}
 		n := 1
-		for !due[0].tapped && n < len(due) && n < readIntervals && !due[n].tapped && due[n].at-due[0].at < readSpan {
-			n++
+		c.mu.Lock()
+		if !due[0].tapped {
+			n = c.togetherLocked(r, due)
+			c.taken += n
 		}
+		c.mu.Unlock()
 		batch := due[:n]
 		due = due[n:]
-		totals, err := []sums{tapped[batch[0]]}, error(nil)
-		if mine, has := own[batch[0]]; has { // as maps, one after the other: a site brings many at once
-			c.mu.Lock()
-			totals[0] = c.ownLocked(mine)
-			delete(own, batch[0])
-			c.taken--
-			c.mu.Unlock()
-		}
+		var err error
 		if !batch[0].tapped {
-			totals, err = r.read(ctx, c, batch)
+			var read [][]sum
+			read, err = r.read(ctx, c, batch)
+			for i := range read {
+				own[batch[i]] = read[i]
+			}
 			r.metrics.rebuilt.Add(float64(n))
 		}
-		for i, iv := range batch {
-			werr := err
+		for _, iv := range batch {
+			totals, werr := tapped[iv], err
+			if mine, has := own[iv]; has || !iv.tapped { // as maps, one after the other: a site brings many at once
+				c.mu.Lock()
+				totals = c.ownLocked(mine)
+				delete(own, iv)
+				c.taken--
+				c.mu.Unlock()
+			}
 			if werr == nil {
-				werr = r.writeOne(ctx, c, iv, totals[i])
+				werr = r.writeOne(ctx, c, iv, totals)
 			}
 			if werr == nil {
 				continue
@@ -104,16 +111,12 @@ func (c *cluster) tappedLocked(at int64) sums {
 	return out
 }
 
-// read sums intervals up from the store.
-func (r *Rollups) read(ctx context.Context, c *cluster, batch []*span) (out []sums, err error) {
+// read sums intervals up from the store, by the groups' numbers.
+func (r *Rollups) read(ctx context.Context, c *cluster, batch []*span) (out [][]sum, err error) {
 	at := make(map[int64]int, len(batch))
-	out = make([]sums, len(batch))
+	out = make([][]sum, len(batch))
 	for i, iv := range batch {
 		at[iv.at] = i
-		out[i] = make(sums, len(r.plan.tallies))
-		for t := range out[i] {
-			out[i][t] = map[*group]sum{}
-		}
 	}
 	mint, maxt := batch[0].at, batch[len(batch)-1].at
 	q, err := r.opts.Store.Querier(mint, maxt)
@@ -122,10 +125,7 @@ func (r *Rollups) read(ctx context.Context, c *cluster, batch []*span) (out []su
 	}
 	defer func() { err = errors.Join(err, q.Close()) }()
 	var it chunkenc.Iterator
-	var targets []struct {
-		tally int
-		g     *group
-	}
+	var targets []int // numbers of groups
 	var buf [128]byte
 	for of, tallies := range r.plan.readBy {
 		set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt},
@@ -137,10 +137,7 @@ func (r *Rollups) read(ctx context.Context, c *cluster, batch []*span) (out []su
 			c.mu.Lock()
 			for _, t := range tallies {
 				if key, ok := r.plan.tallies[t].key(buf[:0], s.Labels()); ok {
-					targets = append(targets, struct {
-						tally int
-						g     *group
-					}{t, c.groupLocked(t, string(key))})
+					targets = append(targets, c.groupLocked(t, string(key)).id)
 				}
 			}
 			c.mu.Unlock()
@@ -154,11 +151,11 @@ func (r *Rollups) read(ctx context.Context, c *cluster, batch []*span) (out []su
 				if !wanted {
 					continue
 				}
-				for _, target := range targets {
-					total := out[i][target.tally][target.g]
-					if total.add(v) {
-						out[i][target.tally][target.g] = total
+				for _, id := range targets {
+					if id >= len(out[i]) {
+						out[i] = append(out[i], make([]sum, id+1-len(out[i]))...)
 					}
+					out[i][id].add(v)
 				}
 			}
 			if err := it.Err(); err != nil {
