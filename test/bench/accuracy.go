@@ -104,9 +104,11 @@ spec: {selector: {app: download}, ports: [{port: 8080}]}
 		accuracyDeployment("restarting", `while :; do `+fmt.Sprintf(spin, 10000)+`sleep 1; done`, "100m", "32Mi")
 }
 
-// accuracyOOM is started when its turn comes, so that nothing is killed before.
+// accuracyOOM is started when its turn comes, so that nothing is killed before. It holds
+// so much that two instances counted as one are over its limit: dd fills a buffer, and
+// cannot write it to the end.
 func accuracyOOM() string {
-	return accuracyDeployment("oom", `sleep 40; held=$(head -c 60000000 /dev/zero | tr '\0' x); sleep 600`, "100m", "32Mi")
+	return accuracyDeployment("oom", `dd if=/dev/zero bs=20000000 count=1 | sleep 600 & sleep 40; held=$(head -c 60000000 /dev/zero | tr '\0' x); sleep 600`, "100m", "32Mi")
 }
 
 // accuracyPod is a pod of a workload as the API has it.
@@ -474,24 +476,42 @@ func compareWithKernel(ctx context.Context, b *bench, c *testbed.Cluster, server
 // next instance runs. One that ended by itself, again and again, would be left to wait
 // for minutes, and there would be nothing to see.
 func restartContainer(ctx context.Context, c *testbed.Cluster, app string) error {
+	return restartBy(ctx, c, app, func(_, container testbed.Cgroup) error {
+		_, err := endProcesses(container)
+		return err
+	})
+}
+
+// restartBy ends processes of a workload's pod, and waits until its container runs again.
+func restartBy(ctx context.Context, c *testbed.Cluster, app string, end func(pod, container testbed.Cgroup) error) error {
 	before, err := podOf(ctx, c, app)
 	if err != nil {
 		return err
 	}
-	_, container, err := groupsOf(before)
+	pod, container, err := groupsOf(before)
 	if err != nil {
 		return err
 	}
-	pids, err := container.PIDs()
-	if err != nil {
-		return fmt.Errorf("processes of %s: %w", app, err)
-	}
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("end a process of %s: %w", app, err)
-		}
+	if err := end(pod, container); err != nil {
+		return fmt.Errorf("end processes of %s: %w", app, err)
 	}
 	return awaitRestart(ctx, c, app, before.Status.ContainerStatuses[0].RestartCount)
+}
+
+func endProcesses(of testbed.Cgroup) (ended int, err error) {
+	pids, err := of.PIDs()
+	if err != nil {
+		return 0, err
+	}
+	for _, pid := range pids {
+		switch err := syscall.Kill(pid, syscall.SIGKILL); {
+		case err == nil:
+			ended++
+		case !errors.Is(err, syscall.ESRCH):
+			return ended, err
+		}
+	}
+	return ended, nil
 }
 
 // awaitRestart waits until a workload's container runs again that was restarted so often.
@@ -511,39 +531,28 @@ func awaitRestart(ctx context.Context, c *testbed.Cluster, app string, restarts 
 // restartSandbox kills the process that holds the network of a workload's pod. The pod
 // stays, with another sandbox.
 func restartSandbox(ctx context.Context, c *testbed.Cluster, app string) error {
-	before, err := podOf(ctx, c, app)
-	if err != nil {
-		return err
-	}
-	pod, container, err := groupsOf(before)
-	if err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(pod.CPU)
-	if err != nil {
-		return err
-	}
-	killed := 0
-	for _, e := range entries {
-		group := testbed.Cgroup{CPU: filepath.Join(pod.CPU, e.Name())}
-		if !e.IsDir() || group.CPU == container.CPU {
-			continue
-		}
-		pids, err := group.PIDs()
+	return restartBy(ctx, c, app, func(pod, container testbed.Cgroup) error {
+		entries, err := os.ReadDir(pod.CPU)
 		if err != nil {
 			return err
 		}
-		for _, pid := range pids {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				return fmt.Errorf("end the sandbox of %s: %w", app, err)
+		ended := 0
+		for _, e := range entries {
+			group := testbed.Cgroup{CPU: filepath.Join(pod.CPU, e.Name())}
+			if !e.IsDir() || group.CPU == container.CPU {
+				continue
 			}
-			killed++
+			n, err := endProcesses(group)
+			if err != nil {
+				return err
+			}
+			ended += n
 		}
-	}
-	if killed != 1 {
-		return fmt.Errorf("%d processes in %s beside its container's, want the sandbox's", killed, pod.CPU)
-	}
-	return awaitRestart(ctx, c, app, before.Status.ContainerStatuses[0].RestartCount)
+		if ended != 1 {
+			return fmt.Errorf("%d in %s beside its container's, want the sandbox's", ended, pod.CPU)
+		}
+		return nil
+	})
 }
 
 // restartKubelet ends the kubelet and has the cluster's script start it again.
