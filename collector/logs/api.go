@@ -144,6 +144,9 @@ func (p apiPos) same(q apiPos) bool {
 	return p.Time == q.Time && p.Hash == q.Hash && p.Seen == q.Seen && p.File == q.File
 }
 
+// byFile says that it was left by who reads files, and nobody read on since.
+func (p apiPos) byFile() bool { return p.File != nil && p.File.Since == nil }
+
 // since is the time of the first line that is to be seen again.
 func (p apiPos) since() int64 {
 	if p.File != nil {

@@ -37,8 +37,7 @@ type FilesOptions struct {
 	Services Services
 
 	// Positions asks the server how far others took containers, some hundred at a time;
-	// push.Client has it. It is asked once, at a node's first start. Nil reads all files
-	// from their beginnings.
+	// push.Client has it. It is asked at a start. Nil takes what this collector knows.
 	Positions func(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error)
 	// HandOver is how long who followed containers so far may take to hear of this
 	// collector and let go; default 20 s.
@@ -125,7 +124,7 @@ type Files struct {
 	freed       int                // kept files that are gone again
 	keepFailed  string             // why the last file was not kept
 	firstStart  bool               // no position is known: leftovers of rotations are not ours
-	handed      map[string]*handed // how far others took the containers that were there at a first start
+	handed      map[string]*handed // how far others took containers that were there at a start
 	started     bool
 }
 
@@ -965,11 +964,7 @@ func (r *Files) adopt(c *container, f *file) {
 		}
 	}
 	if h := r.handed[c.id.key()]; h != nil {
-		c.taken = max(c.taken, h.taken)
-		r.takeOver(f, h)
-		if max(f.skip[0], f.skip[1]) > 0 {
-			r.journal.set(f.key(), c.pos(f)) // a start before the first batch goes on there, too
-		}
+		r.takeOver(c, f, h)
 		return
 	}
 	if r.firstStart && f.suffix != "" {

@@ -5,10 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,7 +17,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
-// A node's first collector may find containers that were followed until now, through the
+// A node's collector may find at a start containers that were followed until now, through the
 // API server or by a collector whose folder is gone. How far that went lies with the
 // lines, and their files are read from there on.
 //
@@ -71,11 +69,9 @@ func (r *Files) handedOn(to map[string]filePos) map[Container]handOn {
 	out := map[Container]handOn{}
 	newest := map[Container]int64{}
 	for _, p := range to {
-		dir := filepath.Dir(p.Path)
-		c, ok := podOfPath(filepath.Base(filepath.Dir(dir)))
-		c.Container = filepath.Base(dir)
+		c, ok := r.containerOf(p)
 		name := strings.TrimSuffix(filepath.Base(p.Path), packedSuffix)
-		if instance, _, named := nameOf(name); ok && named && p.Mark != nil && p.taken() > newest[c] && filepath.Dir(filepath.Dir(dir)) == filepath.Clean(r.opts.Root) {
+		if instance, _, named := nameOf(name); ok && named && p.Mark != nil && p.taken() > newest[c] {
 			newest[c], out[c] = p.taken(), handOn{instance, p.Mark}
 		}
 	}
@@ -112,28 +108,106 @@ func (h *handed) has(at int64, forms ...string) bool {
 	return false
 }
 
-// askHanded asks, at a node's first start, how far others took its containers. Where
-// somebody did, they are given the time to let go, and asked again.
+// askHanded asks, at a start, how far others took the node's containers since they were
+// followed here. Where somebody who reads through the API server did, they are given the
+// time to let go, and asked again.
 func (r *Files) askHanded(ctx context.Context) {
 	r.handed = nil
-	if r.opts.Positions == nil || !r.firstStart {
+	if r.opts.Positions == nil {
 		return
 	}
-	known := r.positions(ctx, r.sources())
+	own := r.owned()
+	known := r.readOn(r.positions(ctx, r.sources()), own)
 	if len(known) == 0 {
 		return
 	}
-	r.handed = known
 	var wait time.Duration // who read the files is not there any more
 	for _, h := range known {
-		if f := h.to.File; f == nil || f.Since != nil {
+		if !h.to.byFile() {
 			wait = r.opts.HandOver
 		}
 	}
 	r.log.Info("containers were followed by another collector until now; their files are read from there on", "containers", len(known), "wait_seconds", wait.Seconds())
 	if wait > 0 && sleep(ctx, wait) {
-		maps.Copy(known, r.positions(ctx, r.sources())) // of pods that came meanwhile, too
+		maps.Copy(known, r.readOn(r.positions(ctx, r.sources()), own)) // of pods that came meanwhile, too
 	}
+	r.handed = known
+	r.disown()
+}
+
+// owned is how far this collector took a container, by what it knows itself.
+type owned struct {
+	taken int64 // of the newest position that the server has acknowledged
+	sent  int64 // of the one that was on its way
+	last  int64 // the time of the newest line
+}
+
+// owned gives it for each container that was followed here.
+func (r *Files) owned() map[string]owned {
+	out := map[string]owned{}
+	note := func(of map[string]filePos, taken func(*owned) *int64) {
+		for _, p := range of {
+			if id, ok := r.containerOf(p); ok {
+				o := out[id.key()]
+				*taken(&o) = max(*taken(&o), p.taken())
+				o.last = max(o.last, p.Last)
+				out[id.key()] = o
+			}
+		}
+	}
+	note(r.atStart, func(o *owned) *int64 { return &o.taken })
+	if was := r.journal.inFlight; was != nil {
+		note(was.From, func(o *owned) *int64 { return &o.taken })
+		note(was.To, func(o *owned) *int64 { return &o.sent })
+	}
+	return out
+}
+
+// readOn leaves those of what the server knows that somebody else took further than
+// this collector did.
+func (r *Files) readOn(known map[string]*handed, own map[string]owned) map[string]*handed {
+	maps.DeleteFunc(known, func(key string, h *handed) bool {
+		o, ok := own[key]
+		switch {
+		case !ok:
+			return false
+		case o.taken == 0 && o.sent == 0: // an earlier version did not note it
+			return h.to.Time <= o.last
+		}
+		return h.taken <= o.taken || h.taken == o.sent && h.to.byFile()
+	})
+	return known
+}
+
+// disown forgets what was known here of containers that others took further. Of the
+// batch that was on its way, the server has their lines already, or those who went on
+// have taken them.
+func (r *Files) disown() {
+	others := func(_ string, p filePos) bool {
+		id, ok := r.containerOf(p)
+		return ok && r.handed[id.key()] != nil
+	}
+	for k, p := range r.atStart {
+		if others(k, p) {
+			r.journal.forget(k)
+		}
+	}
+	maps.DeleteFunc(r.atStart, others)
+	if was := r.journal.inFlight; was != nil {
+		left := *was
+		left.From, left.To = maps.Clone(was.From), maps.Clone(was.To)
+		maps.DeleteFunc(left.From, others)
+		maps.DeleteFunc(left.To, others)
+		r.journal.replaceInFlight(&left)
+	}
+}
+
+// containerOf gives the container of a position's file.
+func (r *Files) containerOf(p filePos) (Container, bool) {
+	dir := filepath.Dir(p.Path)
+	id, ok := podOfPath(filepath.Base(filepath.Dir(dir)))
+	id.Container = filepath.Base(dir)
+	return id, ok && filepath.Dir(filepath.Dir(dir)) == filepath.Clean(r.opts.Root)
 }
 
 // sources are the containers that have a folder.
@@ -149,9 +223,13 @@ func (r *Files) sources() (out []wire.LogSource) {
 }
 
 // positions asks the server; what it does not say after some attempts is taken as
-// nothing.
+// nothing. Who has positions of its own does not wait for long: rotation goes on, and
+// where the server is away, others could send it nothing either.
 func (r *Files) positions(ctx context.Context, sources []wire.LogSource) map[string]*handed {
-	out := map[string]*handed{}
+	out, patience, instead := map[string]*handed{}, 5*time.Second, "from their beginnings"
+	if !r.firstStart {
+		patience, instead = time.Second, "from where this collector was"
+	}
 	for some := range slices.Chunk(sources, askAtOnce) {
 		var answer []wire.LogPosition
 		var err error
@@ -159,12 +237,15 @@ func (r *Files) positions(ctx context.Context, sources []wire.LogSource) map[str
 			askCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
 			answer, err = r.opts.Positions(askCtx, some)
 			cancel()
-			if err == nil || wait > 5*time.Second || !sleep(ctx, wait) {
+			if err == nil || wait > patience || !sleep(ctx, wait) {
 				break
 			}
 		}
 		if err != nil {
-			r.log.Warn("ask the server how far logs were taken; the files are read from their beginnings", "err", err)
+			r.log.Warn("ask the server how far logs were taken; the files are read "+instead, "err", err)
+			if !r.firstStart {
+				return out
+			}
 			continue
 		}
 		for _, p := range answer {
@@ -178,9 +259,10 @@ func (r *Files) positions(ctx context.Context, sources []wire.LogSource) map[str
 
 // takeOver has a file that nobody has read here begin after what another reader took.
 // Files come in the order in which they were written.
-func (r *Files) takeOver(f *file, h *handed) {
+func (r *Files) takeOver(c *container, f *file, h *handed) {
+	c.taken = max(c.taken, h.taken)
 	if f.instance < h.to.Restarts {
-		if size, _, err := f.identify(); err == nil {
+		if size, ok := f.wholeSize(); ok {
 			f.offset = size // an instance before the one that the other reader was at
 		}
 	} else if f.instance > h.to.Restarts {
@@ -188,19 +270,25 @@ func (r *Files) takeOver(f *file, h *handed) {
 	}
 	f.skip = [2]int64{f.offset, f.offset}
 	if f.offset == 0 && !h.passed {
-		var err error
-		if f.skip, f.spots, err = h.after(f.fd); err != nil {
+		text, err := f.whole()
+		if err == nil {
+			f.skip, f.spots, err = h.after(text)
+		}
+		if err != nil {
 			r.log.Warn("look how far a log file was taken; it is read from there", "path", f.path, "offset", f.skip, "err", err)
 		}
 		f.offset = min(f.skip[0], f.skip[1])
 	}
 	f.began = f.offset
+	if max(f.skip[0], f.skip[1]) > 0 {
+		r.journal.set(f.key(), c.pos(f)) // a start before the first batch goes on there, too
+	}
 }
 
 // after gives where in a file the first records of stdout and stderr begin that the
 // other reader has not, and where the file is before the first of these.
-func (h *handed) after(from *os.File) (skip [2]int64, before spots, err error) {
-	in := bufio.NewReaderSize(io.NewSectionReader(from, 0, 1<<62), readBytes)
+func (h *handed) after(from io.Reader) (skip [2]int64, before spots, err error) {
+	in := bufio.NewReaderSize(from, readBytes)
 	var begun [2]struct { // records of stdout and stderr that came in parts
 		open  bool
 		at    int64
@@ -234,7 +322,7 @@ func (h *handed) after(from *os.File) (skip [2]int64, before spots, err error) {
 			return skip, before, nil // a line that is not complete is nobody's yet
 		}
 		if err != nil {
-			return skip, before, fmt.Errorf("read %s: %w", from.Name(), err)
+			return skip, before, err
 		}
 		p, ok := parsePiece(strings.TrimSuffix(line, "\n"))
 		if !ok || !whole {

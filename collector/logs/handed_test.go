@@ -181,9 +181,10 @@ func (s *server) stuck() bool {
 
 // Readers of the API and collectors of the node take containers from one another,
 // wherever the one before was when it was killed: whether the server had its last batch or
-// not, and whether it heard of that or not, with records open in both streams.
+// not, and whether it heard of that or not, with records open in both streams. A
+// collector of the node has a folder of its own, or that of the one before it.
 func TestReadersTakeContainersFromOneAnother(t *testing.T) {
-	for seed := range uint64(24) {
+	for seed := range uint64(48) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			c, s, tr := newCluster(t), newServer(t), newTree(t)
 			w := &script{rng: rand.New(rand.NewPCG(seed, 1)), at: c.started.UTC()}
@@ -206,8 +207,12 @@ func TestReadersTakeContainersFromOneAnother(t *testing.T) {
 			}
 			files.Rules.Join.Hold = hold
 			api := c.options(s)
-			for turn := range 4 {
-				last := turn == 3
+			turns, keeps := 4+int(seed/12%2), seed >= 24
+			for turn := range turns {
+				last := turn == turns-1
+				if last {
+					files.Rules.Join.Hold = 5 * time.Millisecond
+				}
 				s.set(func() { s.lost = -1 })
 				if w.rng.IntN(2) == 0 && !last {
 					s.set(func() { s.lost = s.batches + w.rng.IntN(3) })
@@ -215,7 +220,9 @@ func TestReadersTakeContainersFromOneAnother(t *testing.T) {
 				had := len(s.counted())
 				var stop func()
 				if turn%2 == 0 {
-					files.Dir = t.TempDir()
+					if !keeps {
+						files.Dir = t.TempDir()
+					}
 					_, stop = tr.runWith(files, s)
 				} else {
 					_, stop = c.run(api, s)
@@ -415,5 +422,64 @@ func TestSpotsOfLinesThatAreOutOfOrder(t *testing.T) {
 	}
 	if s := before.next(second - int64(2*clockSet)); s.Time != second-int64(2*clockSet) {
 		t.Errorf("a line after the clock was set back is at %+v", s)
+	}
+}
+
+// A collector of the node that comes back with its folder goes on after another reader in
+// what was compressed meanwhile, and sends the rest of the batch that was on its way.
+func TestFilesComeBackAfterAnotherReader(t *testing.T) {
+	for name, stored := range map[string]bool{"the server has the batch on its way": true, "it has not": false} {
+		t.Run(name, func(t *testing.T) {
+			s, tr := newServer(t), newTree(t)
+			other := filepath.Join(tr.root, "shop_cart-2_uid-2", "app")
+			if err := os.MkdirAll(other, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			tr.write("0.log", 10)
+			if err := os.WriteFile(filepath.Join(other, "0.log"), []byte(cri(0, "stdout", "F", "another")), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			o := tr.options()
+			o.Positions, o.HandOver, o.Linger = s.ask, time.Millisecond, time.Second
+			if stored {
+				s.set(func() { s.lost = 0 })
+				_, stop := tr.runWith(o, s)
+				s.await(key, 10)
+				silence(s, stop)
+				s.set(func() { s.lost = -1 })
+			} else {
+				waiting := &cut{server: s, holds: make(chan struct{}), held: make(chan struct{}, 1)}
+				_, stop := tr.runWith(o, waiting)
+				<-waiting.held
+				stop()
+			}
+			tr.write("0.log", 7)
+			tr.rotate(1)
+			tr.write("0.log", 4)
+			tr.rotate(2) // 17 lines are compressed, 4 are not
+			tr.write("0.log", 2)
+			// Up to line 13, by the API server.
+			stamp, _, _ := strings.Cut(cri(13, "stdout", "F", "line 13"), " ")
+			at, _ := parseTime(stamp)
+			state, err := json.Marshal(apiPos{Time: at, Hash: xxhash.Sum64String(stamp + " line 13"), Seen: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.set(func() {
+				s.positions["uid-1/app"] = wire.LogPosition{LogSource: wire.LogSource{Key: "uid-1/app"}, Taken: s.positions["uid-1/app"].Taken + 14, State: string(state)}
+				s.lines[key] = nil
+				for n := range 14 {
+					s.lines[key] = append(s.lines[key], fmt.Sprintf("line %d", n))
+				}
+			})
+			_, stop := tr.runWith(o, s)
+			s.await(key, 23)
+			s.await("cart-2/app/stdout", 1)
+			stop()
+			numbered(t, s.got(key), 23)
+			if got := s.got("cart-2/app/stdout"); len(got) != 1 {
+				t.Errorf("of the other container came %q", got)
+			}
+		})
 	}
 }

@@ -121,6 +121,13 @@ func (j *journal[C]) amend(source string, change func(C) C) {
 	}
 }
 
+// replaceInFlight has another batch be on its way, as it is to be made anew.
+func (j *journal[C]) replaceInFlight(b *inFlight[C]) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.inFlight = b
+}
+
 // settled says that no batch is on its way.
 func (j *journal[C]) settled() bool {
 	j.mu.Lock()

@@ -79,6 +79,28 @@ func (f *file) packedSize() (size int64, ok bool) {
 	return int64(binary.LittleEndian.Uint32(tail[:])), true
 }
 
+// whole reads a file from its beginning, unpacked.
+func (f *file) whole() (io.Reader, error) {
+	text := io.NewSectionReader(f.fd, 0, 1<<62)
+	if !f.packed {
+		return text, nil
+	}
+	z, err := gzip.NewReader(bufio.NewReaderSize(text, 32<<10))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.path, err)
+	}
+	return io.LimitReader(z, maxUnpacked), nil
+}
+
+// wholeSize is the size of a file, unpacked.
+func (f *file) wholeSize() (size int64, ok bool) {
+	if f.packed {
+		return f.packedSize()
+	}
+	size, _, err := f.identify()
+	return size, err == nil
+}
+
 // packedID tells compressed files apart, whatever their names.
 type packedID struct {
 	ino, size uint64
@@ -221,6 +243,10 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 			continue
 		case at[i] != nil:
 			f.done = !f.goOn(r, c, *at[i])
+		case r.handed[c.id.key()] != nil:
+			r.takeOver(c, f, r.handed[c.id.key()])
+			size, ok := f.packedSize()
+			f.done = ok && size == min(f.skip[0], f.skip[1])
 		case onWay[i]: // all that the server may have of it is in the batch that is made anew
 		case r.firstStart:
 			if size, ok := f.packedSize(); ok {
