@@ -6,7 +6,6 @@ package ingest
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -111,8 +109,7 @@ type Ingester struct {
 	zstd                 sync.Pool // of *zstd.Decoder
 
 	requests chan struct{} // a place for each request worked on
-	backlog  chan struct{}
-	waiting  atomic.Int64 // for a place in backlog
+	backlog  *turns
 
 	mu       sync.Mutex
 	clusters map[string]*cluster
@@ -125,7 +122,7 @@ func New(o Options) (*Ingester, error) {
 	}
 	i := &Ingester{
 		opts: o, limits: o.Limits, metrics: newMetrics(o.Registerer), log: o.Logger, hash: newHasher(),
-		requests: make(chan struct{}, o.Limits.Requests), backlog: make(chan struct{}, o.Limits.BacklogRequests),
+		requests: make(chan struct{}, o.Limits.Requests), backlog: newTurns(o.Limits.BacklogRequests, o.Limits.BacklogWaiting),
 		clusters: map[string]*cluster{},
 	}
 	var err error
@@ -391,16 +388,16 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 		return nil, nil, refuse(w, http.StatusBadRequest, resultMalformed, err.Error())
 	}
 	c := i.cluster(clusterID)
-	comeAgain := func(why string, places chan struct{}, what string) string {
+	comeAgain := func(why string, places int, what string) string {
 		c.throttled[why].add(1)
-		return refuse(w, http.StatusTooManyRequests, resultLimited, fmt.Sprintf("%d %s are worked on already", cap(places), what))
+		return refuse(w, http.StatusTooManyRequests, resultLimited, fmt.Sprintf("%d %s are worked on already", places, what))
 	}
 	done = func() {}
 	if head.backlog || history {
-		if !i.awaitBacklog(r.Context()) {
-			return nil, nil, comeAgain(throttledBacklog, i.backlog, "writes of backlog")
+		if !i.backlog.take(r.Context(), i.limits.BacklogWait, head.through) {
+			return nil, nil, comeAgain(throttledBacklog, i.limits.BacklogRequests, "writes of backlog")
 		}
-		done = func() { <-i.backlog }
+		done = i.backlog.give
 	}
 	select {
 	case i.requests <- struct{}{}:
@@ -408,7 +405,7 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 		done = func() { <-i.requests; giveBack() }
 	default:
 		done()
-		return nil, nil, comeAgain(throttledBusy, i.requests, "writes")
+		return nil, nil, comeAgain(throttledBusy, i.limits.Requests, "writes")
 	}
 	if !c.knows(head.sender, i.limits.SendersPerCluster) {
 		done()
@@ -419,29 +416,6 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 		i: i, c: c, about: head, now: now, store: store, history: history, behind: behind,
 		minTime: now.Add(-behind).UnixMilli(), maxTime: now.Add(i.limits.Ahead).UnixMilli(),
 	}, done, ""
-}
-
-// awaitBacklog takes a place among the writes of backlog, in the order of coming: those
-// of a site that comes back bring their hours alike, not some far ahead of others as
-// with tries by chance, and an interval is soon complete.
-func (i *Ingester) awaitBacklog(ctx context.Context) bool {
-	select {
-	case i.backlog <- struct{}{}:
-		return true
-	default:
-	}
-	defer i.waiting.Add(-1)
-	if i.waiting.Add(1) > int64(i.limits.BacklogWaiting) {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, i.limits.BacklogWait)
-	defer cancel()
-	select {
-	case i.backlog <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // buffer gives memory for a body.

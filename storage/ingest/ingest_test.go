@@ -664,7 +664,7 @@ func TestBacklogWaitsForItsTurn(t *testing.T) {
 			t.Errorf("the one that waited: %+v", a)
 		}
 	})
-	for deadline := time.Now().Add(time.Minute); g.i.waiting.Load() != 1; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); g.i.backlog.length() != 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("nobody waits")
 		}
@@ -674,7 +674,7 @@ func TestBacklogWaitsForItsTurn(t *testing.T) {
 	}
 	close(b.release)
 	working.Wait()
-	if n := g.i.waiting.Load(); n != 0 {
+	if n := g.i.backlog.length(); n != 0 {
 		t.Errorf("%d still wait", n)
 	}
 }
