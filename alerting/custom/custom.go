@@ -233,8 +233,7 @@ func (m *Metrics) Run(ctx context.Context) error {
 		m.mu.Unlock()
 		switch {
 		case len(next) == 1:
-			m.interval(ctx, next[0], all)
-			m.opts.Next(next[0])
+			m.alone(ctx, next[0], all)
 		case len(next) > 1:
 			m.run(ctx, next, all)
 		default:
@@ -265,8 +264,7 @@ func (m *Metrics) nextLocked(due bool) []rollup.Written {
 	if len(m.waiting) == 0 {
 		return nil
 	}
-	live := m.opts.Now().Add(-liveFor)
-	if i := slices.IndexFunc(m.waiting, func(w rollup.Written) bool { return w.At.After(live) }); i >= 0 {
+	if i := slices.IndexFunc(m.waiting, m.live); i >= 0 {
 		first := m.waiting[i]
 		m.waiting = slices.Delete(m.waiting, i, i+1)
 		return []rollup.Written{first}
@@ -278,6 +276,9 @@ func (m *Metrics) nextLocked(due bool) []rollup.Written {
 	m.waiting = rest
 	return next
 }
+
+// live says whether somebody waits for an interval.
+func (m *Metrics) live(w rollup.Written) bool { return w.At.After(m.opts.Now().Add(-liveFor)) }
 
 // interval evaluates all metrics of a cluster at one time.
 func (m *Metrics) interval(ctx context.Context, w rollup.Written, all []evaluated) {

@@ -59,6 +59,7 @@ func stepOf(next []rollup.Written) time.Duration { return next[1].At.Sub(next[0]
 // more than the budget waits again, to be evaluated in smaller parts, so that live
 // intervals are not held up.
 func (m *Metrics) run(ctx context.Context, next []rollup.Written, all []evaluated) {
+	began := m.opts.Now()
 	if !m.within(ctx, next, all) {
 		m.atOnce = len(next) / 2
 		m.mu.Lock()
@@ -66,10 +67,26 @@ func (m *Metrics) run(ctx context.Context, next []rollup.Written, all []evaluate
 		m.mu.Unlock()
 		return
 	}
-	m.atOnce = min(maxAtOnce, m.atOnce+1)
+	// Twice as many take less than twice as long: most of it is to find the series.
+	more := 1
+	if m.opts.Now().Sub(began) < budget/2 {
+		more = len(next)
+	}
+	m.atOnce = min(maxAtOnce, max(m.atOnce, len(next)+more))
 	for _, w := range next {
 		m.opts.Next(w)
 	}
+}
+
+// alone evaluates all metrics of a cluster at a time that none follows, or where two
+// were too much for a while: those of the past are tried together again, or a busy
+// start would have each of a day's find its series by itself.
+func (m *Metrics) alone(ctx context.Context, w rollup.Written, all []evaluated) {
+	m.interval(ctx, w, all)
+	if !m.live(w) {
+		m.atOnce = max(m.atOnce, 2)
+	}
+	m.opts.Next(w)
 }
 
 // within says whether everything was evaluated in the budget.

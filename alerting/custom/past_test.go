@@ -200,7 +200,37 @@ func TestARunThatIsTooMuchWaitsAgainInParts(t *testing.T) {
 		t.Errorf("next is %v", next)
 	}
 	m.run(t.Context(), m.nextLocked(true), nil)
-	if m.atOnce != 3 || len(m.waiting) != 2 || len(b.after) != 2 {
+	if m.atOnce != 4 || len(m.waiting) != 2 || len(b.after) != 2 {
 		t.Errorf("at once %d, waiting %v, told of %v", m.atOnce, m.waiting, b.after)
+	}
+}
+
+// One interval of the past by itself is no reason to go on one by one.
+func TestWhatWasTooMuchOnceIsTriedTogetherAgain(t *testing.T) {
+	b := newBench(t, orders)
+	m := &Metrics{opts: b.m.opts, log: b.m.log, engine: b.m.engine, failed: b.m.failed, state: map[string]map[string]MetricClusterStatus{}, last: map[string]map[string]newest{}, atOnce: 2}
+	for n := range 8 {
+		m.waiting = append(m.waiting, ago("c1", time.Hour-time.Duration(n)*time.Minute)...)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	m.run(ctx, m.nextLocked(true), nil)
+	m.alone(t.Context(), rollup.Written{Cluster: "c1", At: t0}, nil)
+	if m.atOnce != 1 {
+		t.Fatalf("at once %d after two were too much, and after a live one", m.atOnce)
+	}
+	for _, want := range []int{1, 2, 4, 1} {
+		next := m.nextLocked(true)
+		if len(next) != want {
+			t.Fatalf("%d at once, want %d", len(next), want)
+		}
+		if want == 1 {
+			m.alone(t.Context(), next[0], nil)
+		} else {
+			m.run(t.Context(), next, nil)
+		}
+	}
+	if m.atOnce != 8 {
+		t.Errorf("at once %d in the end", m.atOnce)
 	}
 }
