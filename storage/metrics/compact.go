@@ -32,6 +32,7 @@ type compaction struct {
 	mu      sync.Mutex   // one compaction, and nothing else that holds the TSDB's lock long
 	commits sync.RWMutex // held for reading by each commit
 
+	trimmed   int64                  // samples out of order before it may have gone from the log
 	head      atomic.Bool            // the head may be written
 	collected atomic.Pointer[func()] // called when the first block is written
 }
@@ -53,6 +54,35 @@ func (db *DB) compactLateLocked(ctx context.Context) error {
 	c.collected.Store(&goOn)
 	defer c.collected.Store(nil)
 	return db.tsdb.CompactOOOHead(ctx)
+}
+
+// trimStep is less than any distance of samples in time that matters.
+const trimStep = int64(1 << 20)
+
+// trimLog drops the samples from the older part of the log that are out of order:
+// blocks and the out-of-order log have them, and who starts after a kill leaves them
+// alone once it has read each of them, which for a day of a site is a minute. The TSDB
+// does so when it has written a block of the head, some hours after it was new. It
+// does it once for each time up to which samples may go, so that each time is a little
+// later, and all are before the oldest sample in order that there is or will be: what is
+// older than the newest by half a block is out of order.
+func (db *DB) trimLog() error {
+	db.compaction.mu.Lock()
+	defer db.compaction.mu.Unlock()
+	head := db.tsdb.Head()
+	db.compaction.commits.Lock()
+	mint, maxt := head.MinTime(), head.MaxTime()
+	db.compaction.commits.Unlock()
+	if mint > maxt {
+		return nil // there is none in order
+	}
+	most := min(mint, maxt-db.opts.BlockRange.Milliseconds()/2)
+	before := max(most-trimStep, db.compaction.trimmed+1)
+	if before > most {
+		return nil
+	}
+	db.compaction.trimmed = before
+	return head.Truncate(before)
 }
 
 // compact writes what of the head is due, and merges blocks.

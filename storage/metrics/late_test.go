@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -318,5 +321,59 @@ func TestCommitsWaitForTheCollectionOfLateSamples(t *testing.T) {
 	put(t, db, x, t0.Add(-19*time.Hour), 3)
 	if got := values(t, db, "x"); len(got) != 3 {
 		t.Errorf("%v", got)
+	}
+}
+
+// The log does not hold for hours what blocks have already, and a kill at any time
+// leaves all samples there: in order and not, of series that live and that are over.
+func TestTheLogIsTrimmedOfLateSamples(t *testing.T) {
+	dir := t.TempDir()
+	db := still(t, dir)
+	db.opts.OutOfOrderLogBytes = 1
+	live, over := labels.FromStrings(labels.MetricName, "live"), func(n int) labels.Labels {
+		return labels.FromStrings(labels.MetricName, "over", "n", fmt.Sprint(n))
+	}
+	wantLive, wantOver := map[int64]float64{}, map[int64]float64{}
+	one := func(lset labels.Labels, want map[int64]float64, at time.Time, v float64) {
+		put(t, db, lset, at, v)
+		want[int64(at.Sub(t0).Seconds())] = v
+	}
+	checkpoints := func() (n int) {
+		entries, err := os.ReadDir(filepath.Join(dir, "wal"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), "checkpoint.") {
+				n++
+			}
+		}
+		return n
+	}
+	const rounds = 8
+	for n := range rounds {
+		one(live, wantLive, t0.Add(time.Duration(n)*time.Minute), float64(n))
+		one(live, wantLive, t0.Add(time.Duration(n-600)*time.Minute), float64(n))
+		one(over(n), wantOver, t0.Add(time.Duration(n-600)*time.Minute), float64(n))
+		if err := db.compactOutOfOrder(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		one(live, wantLive, t0.Add(time.Duration(n-300)*time.Minute), float64(n)) // in no block yet
+		one(over(n), wantOver, t0.Add(time.Duration(n-300)*time.Minute), float64(n))
+	}
+	if n := checkpoints(); n != 1 {
+		t.Fatalf("%d checkpoints of the log after %d rounds", n, rounds)
+	}
+	for range 2 {
+		dir = killed(t, dir)
+		db = still(t, dir)
+		for name, want := range map[string]map[int64]float64{"live": wantLive, "over": wantOver} {
+			if got := values(t, db, name); !maps.Equal(got, want) {
+				t.Errorf("%s: got %v, want %v", name, got, want)
+			}
+		}
+	}
+	if mint := time.UnixMilli(db.tsdb.Head().MinTime()); mint.Before(t0.Add(-597 * time.Minute)) {
+		t.Errorf("the log still has what is in blocks since long: %s", mint.Sub(t0))
 	}
 }

@@ -400,6 +400,9 @@ func (db *DB) compactOutOfOrder(ctx context.Context) error {
 	if err := db.compactLate(ctx); err != nil {
 		return err
 	}
+	if err := db.trimLog(); err != nil {
+		return fmt.Errorf("trim the log: %w", err)
+	}
 	db.metrics.outOfOrderCompactions.Inc()
 	db.opts.Logger.Info("compacted out-of-order samples", "log_bytes", size, "took_seconds", db.opts.Now().Sub(began).Seconds())
 	return nil
