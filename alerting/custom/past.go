@@ -24,13 +24,13 @@ import (
 const (
 	// maxAtOnce intervals of the past are evaluated together at most; fewer when
 	// these took too long or too much.
-	maxAtOnce = 60
+	maxAtOnce = 120
 	// pastEvery is how long those of the past gather when they are not as many: what
 	// it takes to find and read the series is the same for five as for fifty, of which
-	// a site of 100 nodes brings as many in that time.
-	pastEvery = 15 * time.Second
+	// a site of 100 nodes brings a hundred in that time.
+	pastEvery = 30 * time.Second
 	// crowded is how many wait, of whatever clusters, that none gathers any longer.
-	crowded = 128
+	crowded = 256
 	// maxStep is the longest interval of a collector.
 	maxStep = time.Minute
 	// samplesAtOnce are committed together.
