@@ -694,6 +694,7 @@ func (c *Collector) hello() wire.Hello {
 	return wire.Hello{
 		WireVersion: wire.Version, ProductVersion: c.o.Version, Role: c.o.Role, Sender: c.sender, Node: c.o.Node,
 		Time: c.helloAt.UTC(), SettingsVersion: c.settings, HealthAddress: c.o.HealthAddress,
+		Logs: c.o.Role == wire.RoleNode && len(c.o.World.Logs) > 0,
 	}
 }
 

@@ -69,7 +69,7 @@ type Control interface {
 	Serve(w http.ResponseWriter, r *http.Request, cluster string)
 }
 
-// Options of a Handler. All but Peers, Readers, Seen, Concurrency, Registerer and Now are
+// Options of a Handler. All but Peers, Readers, LogReaders, Seen, Concurrency, Registerer and Now are
 // required to serve.
 type Options struct {
 	Metrics   Metrics
@@ -81,6 +81,8 @@ type Options struct {
 	Peers func(cluster, node string) []wire.Peer
 	// Readers gives those of some nodes whose own collectors are heard; nil gives none.
 	Readers func(cluster string, nodes []string) []string
+	// LogReaders gives those whose own collectors follow logs, too; nil gives none.
+	LogReaders func(cluster string, nodes []string) []string
 	// Seen is told of each cluster that something came from, with every request.
 	// It must be quick. An error refuses the request.
 	Seen func(ctx context.Context, cluster string) error
@@ -301,9 +303,12 @@ func (h *Handler) ServeReaders(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, "readers", err)
 		return
 	}
-	out := wire.ReadersResponse{Nodes: []string{}}
-	if h.opts.Readers != nil {
-		out.Nodes = h.opts.Readers(cluster, nodes)
+	out, heard := wire.ReadersResponse{Nodes: []string{}}, h.opts.Readers
+	if r.URL.Query().Get("logs") == "true" {
+		heard = h.opts.LogReaders
+	}
+	if heard != nil {
+		out.Nodes = heard(cluster, nodes)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(out) // the client is gone; it asks again

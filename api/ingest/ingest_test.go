@@ -282,7 +282,10 @@ func TestServices(t *testing.T) {
 }
 
 func TestReaders(t *testing.T) {
-	h, err := New(Options{Readers: func(cluster string, nodes []string) []string { return append(nodes[:1], cluster) }})
+	h, err := New(Options{
+		Readers:    func(cluster string, nodes []string) []string { return append(nodes[:1], cluster) },
+		LogReaders: func(_ string, nodes []string) []string { return nodes },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,6 +297,9 @@ func TestReaders(t *testing.T) {
 	var got wire.ReadersResponse
 	if rec := ask("?node=v1&node=v2"); json.Unmarshal(rec.Body.Bytes(), &got) != nil || !slices.Equal(got.Nodes, []string{"v1", sender.Cluster}) {
 		t.Errorf("got %d %s", rec.Code, rec.Body)
+	}
+	if rec := ask("?logs=true&node=v1&node=v2"); json.Unmarshal(rec.Body.Bytes(), &got) != nil || !slices.Equal(got.Nodes, []string{"v1", "v2"}) {
+		t.Errorf("of those that follow logs, got %d %s", rec.Code, rec.Body)
 	}
 	for _, query := range []string{"", "?" + strings.Repeat("node=x&", wire.MaxReaderNodes+1)} {
 		if rec := ask(query); rec.Code != 422 {

@@ -150,6 +150,14 @@ func (s *Service) Heard(cluster string, nodes []string) []string {
 	return out
 }
 
+// FollowLogs gives those of some nodes whose own collectors are heard and follow logs.
+func (s *Service) FollowLogs(cluster string, nodes []string) []string {
+	return slices.DeleteFunc(s.Heard(cluster, nodes), func(node string) bool {
+		e, _ := s.opts.Sender(cluster, wire.Sender(wire.RoleNode, node))
+		return !e.Hello.Logs && e.Health.Logs.Containers == 0 // earlier versions do not say it as they come
+	})
+}
+
 // hears says whether a collector is there now.
 func hears(e control.Sender, now time.Time) bool {
 	return e.Connected && now.Sub(e.LastSeenAt) <= patience(e)

@@ -228,6 +228,18 @@ func TestWhoseCollectorsAreHeard(t *testing.T) {
 	}
 }
 
+// Of those, some follow logs: they say so as they come, or have containers.
+func TestWhoseCollectorsFollowLogs(t *testing.T) {
+	f := newFleet("a", "b", "c", "d")
+	says, earlier, gone := f.senders["node/a"], f.senders["node/b"], f.senders["node/d"]
+	says.Hello.Logs, gone.Hello.Logs, gone.Connected = true, true, false
+	earlier.Health.Logs.Containers = 3
+	f.senders["node/a"], f.senders["node/b"], f.senders["node/d"] = says, earlier, gone
+	if got := f.service(t).FollowLogs("main", []string{"a", "b", "c", "d"}); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("%v follow logs", got)
+	}
+}
+
 func TestTheSite(t *testing.T) {
 	f := newFleet("a", "b", "c")
 	all := "node kubelet collector"

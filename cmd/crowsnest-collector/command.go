@@ -233,7 +233,7 @@ func run(ctx context.Context, s settings) error {
 	}
 	opened, err := world.Open(ctx, world.Options{
 		Kube: kube.Config{Kubeconfig: s.kubeconfig, Context: s.context, UserAgent: "crowsnest-collector/" + version},
-		Role: s.role, Node: s.node, Owners: client.Owners, Peers: askPeers, VirtualNodes: s.virtualNodes, Readers: client.Readers, LogPositions: client.LogPositions, Services: client.Services, ShareLogs: s.leaderElect, ClusterKind: s.clusterKind, Dir: s.data,
+		Role: s.role, Node: s.node, Owners: client.Owners, Peers: askPeers, VirtualNodes: s.virtualNodes, Readers: client.Readers, LogReaders: client.LogReaders, LogPositions: client.LogPositions, Services: client.Services, ShareLogs: s.leaderElect, ClusterKind: s.clusterKind, Dir: s.data,
 		LogPath: s.logPath, NoLogs: s.noLogs, LogRules: s.logRules, LogKeep: s.logKeep, LogConnections: s.logConnections, LogReadBytes: s.logReadBytes, HostProc: s.hostProc, HostSys: s.hostSys, HostRoot: s.hostRoot,
 		KubeletCAFile: s.kubeletCAFile, KubeletInsecureSkipVerify: s.kubeletInsecure, KubeletPort: s.kubeletPort, NodeInterfaces: nics,
 		Components: s.components, ComponentCAFile: s.componentCAFile, ComponentCertFile: s.componentCertFile, ComponentKeyFile: s.componentKeyFile,

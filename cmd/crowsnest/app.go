@@ -458,7 +458,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		Databases: []string{"meta.db", "inventory.db"}, Files: []string{"FORMAT"}, Version: version, Keep: a.settings.backupsKept,
 	}, a.logger.With("part", "backup"), a.registry)
 	gate, err := apiingest.New(apiingest.Options{
-		Metrics: ingester, Logs: a.logs, Inventory: a.inventory, Control: a.hub, Peers: a.peers.Of, Readers: a.peers.Heard, Seen: a.seen, Registerer: a.registry,
+		Metrics: ingester, Logs: a.logs, Inventory: a.inventory, Control: a.hub, Peers: a.peers.Of, Readers: a.peers.Heard, LogReaders: a.peers.FollowLogs, Seen: a.seen, Registerer: a.registry,
 	})
 	if err != nil {
 		return nil, err

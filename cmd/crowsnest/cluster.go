@@ -27,7 +27,7 @@ func realCluster(config kube.Config, cluster *clusterID) (subject, error) {
 			// An API server that does not answer must not hold up what works without it.
 			ask, cancel := context.WithTimeout(ctx, 15*time.Second)
 			defer cancel()
-			w, err := world.Open(ask, world.Options{Kube: config, Role: wire.RoleAll, Dir: dir, Owners: client.Owners, LogPositions: client.LogPositions, Logger: logger})
+			w, err := world.Open(ask, world.Options{Kube: config, Role: wire.RoleAll, Dir: dir, Owners: client.Owners, LogPositions: client.LogPositions, LogReaders: client.LogReaders, Logger: logger})
 			if err != nil {
 				return collector.World{}, err
 			}

@@ -56,8 +56,12 @@ type APIOptions struct {
 	// begins with a container, on whatever disk, goes on where the lines end.
 	Positions func(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error)
 	Share     Share // with others; nil follows all
-	// Reads says of which nodes the pods are followed; nil means all.
-	Reads  func(*object.Node) bool
+	// Reads says of which nodes the pods are followed; nil means all. Of one that is not
+	// listed it is given the name alone.
+	Reads func(*object.Node) bool
+	// Quiet says whether nodes' collectors would have been heard by now if they were
+	// there: before, what one of them followed last is left alone. Nil means yes.
+	Quiet  func() bool
 	Sender string // of the batches, wire.Sender(role, node); required
 
 	// MaxConnections bounds the containers that are followed at once; default 200.
@@ -197,6 +201,8 @@ type API struct {
 	// finished holds the restart count of containers that ended and were read to
 	// their end in this run. It belongs to the goroutine of Run, as what follows does.
 	finished map[string]int
+	// later is when containers are looked at again that a node's collector followed last.
+	later    map[string]time.Time
 	askAgain time.Time // the server did not say positions
 	askWait  time.Duration
 }
@@ -260,16 +266,24 @@ func (a *API) Counts() map[Container]Count { return a.counts.all() }
 // Run follows until ctx ends. When another process went on with a container, it
 // begins anew with what the server says.
 func (a *API) Run(ctx context.Context, sink Sink) error {
-	for ctx.Err() == nil {
+	for wait := time.Second; ctx.Err() == nil; {
+		began := a.now()
 		err := a.live(ctx, sink)
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}
-		a.log.Warn("follows containers anew", "err", err)
-		sleep(ctx, time.Second)
+		if a.now().Sub(began) > 2*maxAnew {
+			wait = time.Second
+		}
+		a.log.Warn("follows containers anew", "wait_seconds", wait.Seconds(), "err", err)
+		sleep(ctx, wait)
+		wait = min(2*wait, maxAnew) // somebody who is not heard reads them, too
 	}
 	return nil
 }
+
+// maxAnew bounds the wait before containers are followed anew.
+const maxAnew = 30 * time.Second
 
 // live follows until ctx ends, or gives what makes a new beginning necessary.
 func (a *API) live(ctx context.Context, sink Sink) error {
@@ -277,6 +291,7 @@ func (a *API) live(ctx context.Context, sink Sink) error {
 		a.opts.Rules, a.shaper, a.selects, a.joins = u.Rules, u.shaper, u.selects, u.joins
 	}
 	a.started, a.finished, a.askAgain, a.askWait = a.now(), map[string]int{}, time.Time{}, 0
+	a.later = map[string]time.Time{}
 	a.journal, a.stale = openMemory[apiPos](), make(chan error, 1)
 	a.heard.Store(nil)
 	ctx, cancel := context.WithCancel(ctx)
@@ -330,10 +345,16 @@ func (a *API) beginAnew(err error) {
 
 func (a *API) owns(key string) bool { return a.opts.Share == nil || a.opts.Share.Owns(key) }
 
-// reads says whether the pods of a node are followed, which has to be known.
+// reads says whether the pods of a node are followed.
 func (a *API) reads(s *state.Snapshot, node string) bool {
+	if a.opts.Reads == nil {
+		return true
+	}
 	n := s.Nodes[node]
-	return a.opts.Reads == nil || n != nil && a.opts.Reads(n)
+	if n == nil { // not listed, or gone
+		n = &object.Node{Meta: object.Meta{Name: node}}
+	}
+	return a.opts.Reads(n)
 }
 
 // follows says whether a container on a node goes on being followed: of a node that
@@ -354,6 +375,7 @@ func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, all map[string]*fo
 		h.own, h.parts = a.opts.Share.Parts()
 	}
 	var begin []*follower
+	quiet := true // nothing is left to a node's collector that is not heard yet
 	for k, run := range all {
 		uid, _, _ := strings.Cut(k, "/")
 		if pod := s.Pods[uid]; pod != nil && !run.stopped && !a.follows(s, k, pod.Node) {
@@ -367,6 +389,10 @@ func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, all map[string]*fo
 		}
 		for _, c := range pod.Containers {
 			k := uid + "/" + c.Name
+			if a.now().Before(a.later[k]) {
+				h.deaf[pod.Node], quiet = true, false
+				continue
+			}
 			if all[k] != nil || !hasLog(c) || c.State != "running" && a.drained(k, c) || !a.owns(k) {
 				continue
 			}
@@ -399,6 +425,10 @@ func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, all map[string]*fo
 			break // they stay deaf
 		}
 		for _, f := range some {
+			if a.waits(f) {
+				quiet = false
+				continue
+			}
 			if c := f.begun; !f.known && c.State != "running" && c.Last != nil && c.Last.FinishedAt.Before(a.horizon()) {
 				a.finished[f.key] = c.RestartCount // from before our time
 				continue
@@ -406,16 +436,30 @@ func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, all map[string]*fo
 			a.start(ctx, wg, all, f, ended)
 		}
 	}
-	if h != nil && len(begin) == 0 {
+	if h != nil && len(begin) == 0 && quiet {
 		clear(h.deaf) // each has a follower now, which knows whether it has caught up
 	}
 	a.heard.Store(h)
+	maps.DeleteFunc(a.later, func(k string, at time.Time) bool { return !a.now().Before(at) })
 	for k := range a.journal.sources() {
 		uid, _, _ := strings.Cut(k, "/")
 		if s.Pods[uid] == nil && all[k] == nil {
 			a.journal.forget(k)
 		}
 	}
+}
+
+// askLater is how long a container is left to a node's collector that is not heard yet.
+const askLater = 5 * time.Second
+
+// waits says whether a container is left to the collector of its node for now.
+func (a *API) waits(f *follower) bool {
+	delete(a.later, f.key)
+	if a.opts.Quiet == nil || !f.pos.byFile() || a.opts.Quiet() {
+		return false
+	}
+	a.later[f.key] = a.now().Add(askLater)
+	return true
 }
 
 // askAtOnce is of how many containers the server is asked at a time.

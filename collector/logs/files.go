@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -42,6 +43,10 @@ type FilesOptions struct {
 	// HandOver is how long who followed containers so far may take to hear of this
 	// collector and let go; default 20 s.
 	HandOver time.Duration
+	// Unheard is after how long without an answer to a batch Positions are asked again:
+	// less than until others follow the containers of a collector that the server does
+	// not hear. Default 45 s.
+	Unheard time.Duration
 
 	// Rescan is how often everything is looked at whatever inotify said; default 10 s.
 	Rescan time.Duration
@@ -66,7 +71,7 @@ func (o *FilesOptions) complete() error {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 400 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}, {&o.HandOver, 20 * time.Second}} {
+	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 400 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}, {&o.HandOver, 20 * time.Second}, {&o.Unheard, 45 * time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.def
 		}
@@ -195,6 +200,19 @@ func (r *Files) Counts() map[Container]Count { return r.counts.all() }
 // again by the next Run of a Files with the same folder. An error means that the
 // files cannot be watched at all.
 func (r *Files) Run(ctx context.Context, sink Sink) error {
+	for {
+		lifeCtx, end := context.WithCancelCause(ctx)
+		err := r.live(lifeCtx, end, sink)
+		over := errors.Is(context.Cause(lifeCtx), fault.ErrConflict)
+		end(nil)
+		if err != nil || !over || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// live follows until ctx ends, which end does when somebody else read on.
+func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink) error {
 	if u := r.next.take(); u != nil {
 		r.opts.Rules, r.shaper, r.selects, r.joins = u.Rules, u.shaper, u.selects, u.joins
 	}
@@ -209,6 +227,13 @@ func (r *Files) Run(ctx context.Context, sink Sink) error {
 	r.atStart = r.journal.sources()
 	r.firstStart = r.journal.made && len(r.atStart) == 0 && r.journal.settled()
 	ship := newShipper(r.journal, r.counts, r.metrics, r.log)
+	if r.opts.Positions != nil {
+		ship.overtaken, ship.unheard, ship.now = r.overtaken, r.opts.Unheard, r.now
+		ship.conflict = func(err error) {
+			r.log.Warn("follows containers anew", "err", err)
+			end(err)
+		}
+	}
 	shipCtx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { ship.run(shipCtx, sink) })

@@ -46,14 +46,13 @@ type server struct {
 	changed chan struct{}
 	// positions of containers, which batches may bring.
 	positions map[string]wire.LogPosition
-	claimed   map[string]int64
 	conflicts int
 }
 
 var _ Sink = (*server)(nil)
 
 func newServer(t testing.TB) *server {
-	return &server{t: t, seen: map[string]bool{}, lines: map[string][]string{}, groups: map[string]wire.LogStream{}, lost: -1, changed: make(chan struct{}, 1), positions: map[string]wire.LogPosition{}, claimed: map[string]int64{}}
+	return &server{t: t, seen: map[string]bool{}, lines: map[string][]string{}, groups: map[string]wire.LogStream{}, lost: -1, changed: make(chan struct{}, 1), positions: map[string]wire.LogPosition{}}
 }
 
 func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
@@ -87,7 +86,7 @@ func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
 		s.again++
 	} else {
 		for _, p := range b.Positions {
-			if p.Claims() && p.From < s.claimed[p.Key] {
+			if p.Claims() && p.From < s.positions[p.Key].Taken {
 				s.conflicts++
 				return fmt.Errorf("line %d of %s: %w", s.positions[p.Key].Taken, p.Key, fault.ErrConflict)
 			}
@@ -95,9 +94,6 @@ func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
 		for _, p := range b.Positions {
 			if p.Taken >= s.positions[p.Key].Taken {
 				s.positions[p.Key] = p
-			}
-			if p.Claims() {
-				s.claimed[p.Key] = p.Taken
 			}
 		}
 		s.batches++

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -116,14 +118,16 @@ func (r *Files) askHanded(ctx context.Context) {
 	if r.opts.Positions == nil {
 		return
 	}
-	own := r.owned()
+	own := r.owned(r.atStart)
 	known := r.readOn(r.positions(ctx, r.sources()), own)
 	if len(known) == 0 {
 		return
 	}
-	var wait time.Duration // who read the files is not there any more
+	// Who read the files is not there any more. Where it was before this collector's
+	// folder was made, others may have taken its containers, and have had no line yet.
+	var wait time.Duration
 	for _, h := range known {
-		if !h.to.byFile() {
+		if r.firstStart || !h.to.byFile() {
 			wait = r.opts.HandOver
 		}
 	}
@@ -142,8 +146,9 @@ type owned struct {
 	last  int64 // the time of the newest line
 }
 
-// owned gives it for each container that was followed here.
-func (r *Files) owned() map[string]owned {
+// owned gives it for each container that was followed here, by the positions that the
+// server has acknowledged and those that are on their way.
+func (r *Files) owned(acknowledged map[string]filePos) map[string]owned {
 	out := map[string]owned{}
 	note := func(of map[string]filePos, taken func(*owned) *int64) {
 		for _, p := range of {
@@ -155,11 +160,10 @@ func (r *Files) owned() map[string]owned {
 			}
 		}
 	}
-	note(r.atStart, func(o *owned) *int64 { return &o.taken })
-	if was := r.journal.inFlight; was != nil {
-		note(was.From, func(o *owned) *int64 { return &o.taken })
-		note(was.To, func(o *owned) *int64 { return &o.sent })
-	}
+	from, to := r.journal.onItsWay()
+	note(acknowledged, func(o *owned) *int64 { return &o.taken })
+	note(from, func(o *owned) *int64 { return &o.taken })
+	note(to, func(o *owned) *int64 { return &o.sent })
 	return out
 }
 
@@ -210,6 +214,21 @@ func (r *Files) containerOf(p filePos) (Container, bool) {
 	return id, ok && filepath.Dir(filepath.Dir(dir)) == filepath.Clean(r.opts.Root)
 }
 
+// overtaken is a conflict when somebody else read on since.
+func (r *Files) overtaken(ctx context.Context) error {
+	own := r.owned(r.journal.sources())
+	for some := range slices.Chunk(r.sources(), askAtOnce) {
+		known, err := r.ask(ctx, some)
+		if err != nil {
+			return err
+		}
+		if n := len(r.readOn(known, own)); n > 0 {
+			return fmt.Errorf("%d containers were followed by another collector while the server did not hear this one: %w", n, fault.ErrConflict)
+		}
+	}
+	return nil
+}
+
 // sources are the containers that have a folder.
 func (r *Files) sources() (out []wire.LogSource) {
 	dirs, _ := filepath.Glob(filepath.Join(r.opts.Root, "*", "*")) // the pattern is good
@@ -231,12 +250,10 @@ func (r *Files) positions(ctx context.Context, sources []wire.LogSource) map[str
 		patience, instead = time.Second, "from where this collector was"
 	}
 	for some := range slices.Chunk(sources, askAtOnce) {
-		var answer []wire.LogPosition
+		var known map[string]*handed
 		var err error
 		for wait := 200 * time.Millisecond; ; wait *= 2 {
-			askCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
-			answer, err = r.opts.Positions(askCtx, some)
-			cancel()
+			known, err = r.ask(ctx, some)
 			if err == nil || wait > patience || !sleep(ctx, wait) {
 				break
 			}
@@ -248,13 +265,23 @@ func (r *Files) positions(ctx context.Context, sources []wire.LogSource) map[str
 			}
 			continue
 		}
-		for _, p := range answer {
-			if to, err := readPosition(p); err == nil && to.Time > 0 {
-				out[p.Key] = &handed{to: to, taken: p.Taken}
-			}
-		}
+		maps.Copy(out, known)
 	}
 	return out
+}
+
+// ask asks the server once.
+func (r *Files) ask(ctx context.Context, some []wire.LogSource) (map[string]*handed, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	answer, err := r.opts.Positions(ctx, some)
+	out := map[string]*handed{}
+	for _, p := range answer {
+		if to, err := readPosition(p); err == nil && to.Time > 0 {
+			out[p.Key] = &handed{to: to, taken: p.Taken}
+		}
+	}
+	return out, err
 }
 
 // takeOver has a file that nobody has read here begin after what another reader took.

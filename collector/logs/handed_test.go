@@ -3,6 +3,7 @@ package logs
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -265,7 +267,7 @@ func TestWhoIsGivenTheTimeToLetGo(t *testing.T) {
 		to   apiPos
 		asks int
 	}{
-		"nobody":                              {apiPos{File: mark}, 1},
+		"perhaps one that had no line yet":    {apiPos{File: mark}, 2},
 		"a reader of the API":                 {apiPos{Time: 5, Hash: 1, Seen: 1}, 2},
 		"one that sent some of what was open": {apiPos{Time: 5, File: mark.after(spot{Time: 5, Same: 1})}, 2},
 	} {
@@ -481,5 +483,85 @@ func TestFilesComeBackAfterAnotherReader(t *testing.T) {
 				t.Errorf("of the other container came %q", got)
 			}
 		})
+	}
+}
+
+// A node's collector that the server did not hear for long asks before it sends what
+// waited: somebody may have read on through the API server.
+func TestFilesAskWhetherSomebodyReadOnWhileTheyWereNotHeard(t *testing.T) {
+	for seed := range uint64(6) {
+		c, s, tr := newCluster(t), newServer(t), newTree(t)
+		w := &script{rng: rand.New(rand.NewPCG(seed, 3)), at: c.started.UTC()}
+		tr.dir = filepath.Join(tr.root, "shop_cart-1_uid-cart-1", "app")
+		if err := os.MkdirAll(tr.dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		alike := 0
+		write := func(n int) {
+			file, answer := w.write(n)
+			alike += strings.Count(file, "alike")
+			tr.raw("0.log", file)
+			c.set(func() { c.lines[0] = append(c.lines[0], answer...) })
+		}
+		all := func() bool { return len(s.counted()) > w.next && s.counted()[-1] >= alike }
+		o := tr.options()
+		o.State, o.Positions, o.HandOver, o.Linger, o.Unheard = c, s.ask, time.Millisecond, time.Millisecond, time.Nanosecond
+		way := &cutOff{server: s}
+		_, stop := tr.runWith(o, way)
+		write(10 + w.rng.IntN(20))
+		waitFor(t, all)
+		way.away.Store(true)
+		write(10 + w.rng.IntN(20))
+		_, stopAPI := c.run(c.options(s), s)
+		waitFor(t, all)
+		stopAPI()
+		write(10 + w.rng.IntN(20))
+		way.away.Store(false)
+		waitFor(t, all)
+		stop()
+		for n, times := range s.counted() {
+			if n >= 0 && times != 1 || n < 0 && times != alike {
+				t.Errorf("seed %d: line %d came %d times", seed, n, times)
+			}
+		}
+	}
+}
+
+// cutOff is a way to a server that others reach.
+type cutOff struct {
+	*server
+	away atomic.Bool
+}
+
+func (c *cutOff) Send(ctx context.Context, b *wire.LogBatch) error {
+	if c.away.Load() {
+		return errors.New("the way is cut")
+	}
+	return c.server.Send(ctx, b)
+}
+
+// What a node's collector followed last is left to it until it would have been heard.
+func TestAPILeavesWhatANodesCollectorFollowed(t *testing.T) {
+	c, s := newCluster(t), newServer(t)
+	c.write(30)
+	var quiet atomic.Bool
+	o := c.options(s)
+	o.Quiet = quiet.Load
+	stamp, _, _ := strings.Cut(c.lines[0][11], " ")
+	at, _ := parseTime(stamp)
+	s.positions["uid-cart-1/app"] = handOn{mark: reachedAt(spot{Time: at, Same: 3}, nil)}.position(Container{UID: "uid-cart-1", Container: "app"})
+	c.set(func() { c.pods = 2 })
+	_, stop := c.run(o, s)
+	s.await("cart-2/app/stdout", 30) // nobody followed it
+	if got := s.got(key); len(got) > 0 {
+		t.Errorf("%d lines came of what a node's collector followed", len(got))
+	}
+	stop()
+	quiet.Store(true)
+	_, stop = c.run(o, s)
+	s.await(key, 18)
+	stop()
+	if got := s.got(key); got[0] != "line 12" {
+		t.Errorf("it went on with %q", got[0])
 	}
 }

@@ -128,6 +128,16 @@ func (j *journal[C]) replaceInFlight(b *inFlight[C]) {
 	j.inFlight = b
 }
 
+// onItsWay gives how far the batch that is on its way brings its sources, and from where.
+func (j *journal[C]) onItsWay() (from, to map[string]C) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.inFlight == nil {
+		return nil, nil
+	}
+	return maps.Clone(j.inFlight.From), maps.Clone(j.inFlight.To)
+}
+
 // settled says that no batch is on its way.
 func (j *journal[C]) settled() bool {
 	j.mu.Lock()

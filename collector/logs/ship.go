@@ -21,6 +21,13 @@ type shipper[C any] struct {
 	// conflict is told that somebody else had taken the batch's sources further. Nothing
 	// is sent any more then.
 	conflict func(error)
+	// overtaken asks, before a batch is sent after the server was not heard for unheard,
+	// whether somebody read on meanwhile; nil for a sender whose batches say where they
+	// begin.
+	overtaken func(context.Context) error
+	unheard   time.Duration
+	now       func() time.Time
+	heard     time.Time // when the server took something last
 }
 
 func newShipper[C any](j *journal[C], c *counters, m *metrics, log *slog.Logger) *shipper[C] {
@@ -29,6 +36,9 @@ func newShipper[C any](j *journal[C], c *counters, m *metrics, log *slog.Logger)
 
 // run sends until ctx ends.
 func (s *shipper[C]) run(ctx context.Context, sink Sink) {
+	if s.overtaken != nil {
+		s.heard = s.now()
+	}
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	defer timer.Stop()
@@ -95,7 +105,30 @@ func (s *shipper[C]) tell(ctx context.Context, sink Sink, b *batch[C]) {
 	defer stop()
 	if err := sink.Send(ctx, &b.wire); err != nil {
 		s.log.Debug("send log watermarks", "err", err)
+		return
 	}
+	s.hears()
+}
+
+// hears notes that the server took something.
+func (s *shipper[C]) hears() {
+	if s.overtaken != nil {
+		s.heard = s.now()
+	}
+}
+
+// sendOnce sends a batch, unless somebody read on.
+func (s *shipper[C]) sendOnce(ctx context.Context, sink Sink, b *batch[C]) error {
+	if s.overtaken != nil && s.now().Sub(s.heard) >= s.unheard {
+		if err := s.overtaken(ctx); err != nil {
+			return err
+		}
+	}
+	err := sink.Send(ctx, &b.wire)
+	if err == nil {
+		s.hears()
+	}
+	return err
 }
 
 func (s *shipper[C]) write(err error) {
@@ -113,7 +146,7 @@ func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
 	b.wire.Dispose()
 	wait := 200 * time.Millisecond
 	for {
-		err := sink.Send(ctx, &b.wire)
+		err := s.sendOnce(ctx, sink, b)
 		switch {
 		case err == nil:
 			s.counts.sent(b.counted())

@@ -344,10 +344,21 @@ func (c *Client) LogPositions(ctx context.Context, sources []wire.LogSource) ([]
 // Readers asks the server which of some nodes are read by collectors of their own. It
 // tries once.
 func (c *Client) Readers(ctx context.Context, nodes []string) ([]string, error) {
+	return c.readers(ctx, nodes, url.Values{})
+}
+
+// LogReaders asks the server of which of some nodes a collector of their own follows the
+// logs. It tries once.
+func (c *Client) LogReaders(ctx context.Context, nodes []string) ([]string, error) {
+	return c.readers(ctx, nodes, url.Values{"logs": {"true"}})
+}
+
+func (c *Client) readers(ctx context.Context, nodes []string, q url.Values) ([]string, error) {
 	var out []string
 	for some := range slices.Chunk(nodes, wire.MaxReaderNodes) {
 		u := c.URL(wire.PathReaders)
-		u.RawQuery = url.Values{"node": some}.Encode()
+		q["node"] = some
+		u.RawQuery = q.Encode()
 		_, body, err := c.do(ctx, http.MethodGet, u, nil, nil)
 		if err != nil {
 			return nil, fmt.Errorf("ask for nodes' collectors: %w", err)

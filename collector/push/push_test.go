@@ -564,6 +564,12 @@ func TestLogsAndOwners(t *testing.T) {
 	if got := rx.all(); got[len(got)-1].path != wire.PathServices+"?namespace=shop&namespace=pay" {
 		t.Errorf("asked %s", got[len(got)-1].path)
 	}
+	if _, err := c.LogReaders(t.Context(), []string{"v1"}); err != nil {
+		t.Errorf("LogReaders: %v", err)
+	}
+	if got := rx.all(); got[len(got)-1].path != wire.PathReaders+"?logs=true&node=v1" {
+		t.Errorf("asked %s", got[len(got)-1].path)
+	}
 	before := len(rx.all())
 	if nodes, err := c.Readers(t.Context(), slices.Repeat([]string{"v1"}, wire.MaxReaderNodes+1)); err != nil || !slices.Equal(nodes, []string{"v1", "v1"}) || len(rx.all()) != before+2 {
 		t.Errorf("%v, %v, of %d questions", nodes, err, len(rx.all())-before)

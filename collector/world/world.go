@@ -51,6 +51,9 @@ type Options struct {
 	// Readers asks the server which of some nodes have collectors of their own, which
 	// VirtualNodes leaves to them; push.Client has it. Nil leaves none.
 	Readers func(ctx context.Context, nodes []string) ([]string, error)
+	// LogReaders asks the server of which of some nodes a collector of their own follows
+	// the logs, which role all leaves to it; push.Client has it. Nil leaves none.
+	LogReaders func(ctx context.Context, nodes []string) ([]string, error)
 	// LogPositions asks the server how far logs were taken; push.Client has it. Required
 	// where logs are followed through the API server, unless NoLogs.
 	LogPositions func(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error)
@@ -308,12 +311,19 @@ func outsideSources(o Options, client *kube.Client, sender string, source *kube.
 	if o.NoLogs {
 		return nil
 	}
+	var others *logNodes
+	follows := reads
+	var quiet func() bool
+	if only == nil && o.LogReaders != nil {
+		others = newLogNodes(o, source)
+		follows, quiet = others.Reads, others.Quiet
+	}
 	var share logs.Share
 	if o.ShareLogs {
 		share = logShare{out.Members, out.leads}
 	}
 	followed, err := logs.NewAPI(logs.APIOptions{
-		Pods: client, State: source, Services: &watchedServices{state: source}, Positions: o.LogPositions, Share: share, Reads: reads, Rules: o.LogRules, Sender: sender, MaxConnections: o.LogConnections, MaxBytesPerSecond: o.LogReadBytes, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
+		Pods: client, State: source, Services: &watchedServices{state: source}, Positions: o.LogPositions, Share: share, Reads: follows, Quiet: quiet, Rules: o.LogRules, Sender: sender, MaxConnections: o.LogConnections, MaxBytesPerSecond: o.LogReadBytes, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now,
 	})
 	if err != nil {
 		return err
@@ -321,6 +331,9 @@ func outsideSources(o Options, client *kube.Client, sender string, source *kube.
 	lines := containerLogs{follower: followed, local: o.LogRules, shared: o.ShareLogs}
 	if only != nil {
 		lines.beside = only.keep
+	}
+	if others != nil {
+		lines.beside = others.keep
 	}
 	out.World.Logs = append(out.World.Logs, lines)
 	out.World.Readings = append(out.World.Readings, logReadings{followed.Counts, "", o.Now})

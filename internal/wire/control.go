@@ -91,6 +91,8 @@ type Hello struct {
 	// HealthAddress is where other nodes' collectors may ask for its health
 	// (host:port); empty where they cannot.
 	HealthAddress string `json:"health_address,omitempty"`
+	// Logs says, in role node, that it follows the logs of its node's containers.
+	Logs bool `json:"logs,omitempty"`
 }
 
 // Welcome accepts a collector.

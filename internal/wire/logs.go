@@ -141,7 +141,7 @@ type LogBatch struct {
 // (fault.ErrConflict), since somebody else went on meanwhile.
 //
 // A node's collector, which has the files and asks nobody, says how far it came with
-// From and Taken alike: that is kept, and refused by nothing.
+// From and Taken alike: that is kept, and never refused.
 type LogPosition struct {
 	LogSource
 	From  int64  `json:"from,omitempty"` // Taken before this batch
@@ -149,8 +149,7 @@ type LogPosition struct {
 	State string `json:"state"`          // what the sender needs to go on; the server keeps it as it is
 }
 
-// Claims says whether the batch may be refused for where it begins, and others for
-// where it ends.
+// Claims says whether the batch may be refused for where it begins.
 func (p *LogPosition) Claims() bool { return p.From < p.Taken }
 
 // LogSource is a container whose log somebody reads.

@@ -117,7 +117,8 @@ type Service struct {
 const MaxServiceNamespaces = 500
 
 // ReadersResponse answers PathReaders?node=A&node=B: those of the nodes whose own
-// collectors the server hears, so that nobody else need read them.
+// collectors the server hears, so that nobody else need read them. With logs=true they
+// are those whose collectors follow logs.
 type ReadersResponse struct {
 	Nodes []string `json:"nodes"`
 }

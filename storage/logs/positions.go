@@ -25,7 +25,8 @@ import (
 // that another took over, and knows nothing of it.
 //
 // A node's collector has its files, and shares with nobody: what it says of a position
-// (wire.LogPosition.Claims) is kept for who comes after it, and refuses nothing. As it
+// (wire.LogPosition.Claims) is kept for who comes after it, and is never refused; what
+// begins before it is, of a reader of the API that did not hear of the collector. As it
 // says so with nearly each row where little is written, its positions are counted from
 // the time of the row, which makes one short value of nearly all of them.
 
@@ -63,8 +64,7 @@ type positions struct {
 type position struct {
 	taken   int64
 	state   string
-	claimed int64  // taken by who claims it; what begins before that is refused
-	known   bool   // the three are what is durable; taken is 0 where nothing is
+	known   bool   // the two are what is durable; taken is 0 where nothing is
 	pending *group // that makes the newest durable
 	next    wire.LogPosition
 	failed  time.Time // when a group was lost; an engine elsewhere may still show it
@@ -106,8 +106,8 @@ func (p *positions) check(cluster string, ps []wire.LogPosition, now time.Time) 
 	defer p.mu.Unlock()
 	for i := range ps {
 		e := p.ofLocked(positionKey{cluster, ps[i].Key}, now)
-		have := e.claimed
-		if e.pending != nil && e.next.Claims() {
+		have := e.taken
+		if e.pending != nil {
 			have = max(have, e.next.Taken)
 		}
 		if ps[i].Claims() && ps[i].From < have {
@@ -124,7 +124,7 @@ func (p *positions) begin(cluster string, ps []wire.LogPosition, g *group, now t
 	defer p.mu.Unlock()
 	for i := range ps {
 		e := p.ofLocked(positionKey{cluster, strings.Clone(ps[i].Key)}, now)
-		if ps[i].Claims() || e.pending == nil || !e.next.Claims() {
+		if e.pending == nil || ps[i].Taken >= e.next.Taken {
 			e.pending, e.next = g, ps[i]
 		}
 	}
@@ -145,13 +145,8 @@ func (p *positions) settle(cluster string, ps []wire.LogPosition, g *group, err 
 		}
 		if err != nil {
 			e.known, e.failed = false, now
-		} else {
-			if ps[i].Taken >= e.taken {
-				e.taken, e.state = ps[i].Taken, ps[i].State
-			}
-			if ps[i].Claims() {
-				e.claimed = max(e.claimed, ps[i].Taken)
-			}
+		} else if ps[i].Taken >= e.taken {
+			e.taken, e.state = ps[i].Taken, ps[i].State
 		}
 		if e.pending == g && e.next.Taken == ps[i].Taken {
 			e.pending = nil
@@ -255,7 +250,7 @@ func (s *Store) findPositions(ctx context.Context, cluster string, sources []wir
 	}
 	for from := 0; from < len(missing); from += positionsAtOnce {
 		some := missing[from:min(from+positionsAtOnce, len(missing))]
-		found, claimed, err := s.readPositions(ctx, cluster, some, now)
+		found, err := s.readPositions(ctx, cluster, some, now)
 		if err != nil {
 			return fmt.Errorf("read back positions of %d containers: %w", len(some), err)
 		}
@@ -266,7 +261,6 @@ func (s *Store) findPositions(ctx context.Context, cluster string, sources []wir
 				if p := found[some[i].Key]; p.Taken >= e.taken {
 					e.taken, e.state = p.Taken, p.State
 				}
-				e.claimed = max(e.claimed, claimed[some[i].Key])
 				e.known = true
 			}
 		}
@@ -275,10 +269,9 @@ func (s *Store) findPositions(ctx context.Context, cluster string, sources []wir
 	return nil
 }
 
-// readPositions gives what the rows say: the newest positions, and how far containers
-// were claimed.
-func (s *Store) readPositions(ctx context.Context, cluster string, sources []wire.LogSource, now time.Time) (found map[string]wire.LogPosition, claimed map[string]int64, err error) {
-	found, claimed = map[string]wire.LogPosition{}, map[string]int64{}
+// readPositions gives the newest positions that the rows say.
+func (s *Store) readPositions(ctx context.Context, cluster string, sources []wire.LogSource, now time.Time) (found map[string]wire.LogPosition, err error) {
+	found = map[string]wire.LogPosition{}
 	left := slices.Clone(sources)
 	spans := append(slices.Clone(positionSpans), s.retentionOf(cluster))
 	for i, span := range spans {
@@ -309,9 +302,6 @@ func (s *Store) readPositions(ctx context.Context, cluster string, sources []wir
 				return
 			}
 			source, p.State = strings.Clone(source), strings.Clone(p.State)
-			if ahead == "" {
-				claimed[source] = p.Taken
-			}
 			if p.Taken >= found[source].Taken {
 				found[source], before[source] = p, !last && at.Before(begin)
 			}
@@ -334,7 +324,7 @@ func (s *Store) readPositions(ctx context.Context, cluster string, sources []wir
 			})
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		maps.DeleteFunc(found, func(source string, _ wire.LogPosition) bool { return before[source] })
 		left = slices.DeleteFunc(left, func(l wire.LogSource) bool { _, ok := found[l.Key]; return ok })
@@ -342,7 +332,7 @@ func (s *Store) readPositions(ctx context.Context, cluster string, sources []wir
 			break
 		}
 	}
-	return found, claimed, nil
+	return found, nil
 }
 
 // positionRows says which groups' last rows carry positions: of each container the

@@ -660,7 +660,7 @@ func TestReplicasReadEachLineOnceOverKills(t *testing.T) {
 func TestReadersTakeContainersFromOneAnother(t *testing.T) {
 	ctx := t.Context()
 	r := setUp(t)
-	const namespace, writers, perSecond, turns, turn = "alone", 4, 20, 4, 45 * time.Second
+	const namespace, writers, perSecond, turns, turn = "alone", 4, 20, 4, 135 * time.Second
 	lines := int((turns * turn).Seconds()) * perSecond
 	manifest := ""
 	for i := range writers {
@@ -681,7 +681,7 @@ func TestReadersTakeContainersFromOneAnother(t *testing.T) {
 		select {
 		case <-ctx.Done():
 			t.Fatal(ctx.Err())
-		case <-time.After(turn): // a node's first collector waits for 20 s of it
+		case <-time.After(turn): // a node's first collector waits for 20 s of it, a reader of the API server for 90 s
 		}
 		collector.Kill()
 	}
