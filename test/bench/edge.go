@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -95,21 +94,31 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 	if err := os.WriteFile(tokenFile, []byte(benchToken+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	start := func(ctx context.Context, name string) (*testbed.Process, error) {
-		p, err := testbed.Start(b.dir, name, filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, "site-server"),
-			"--listen", address, "--ingest-token-file", benchCluster+"="+tokenFile)
-		if err != nil {
-			return nil, err
-		}
-		return p, p.WaitReady(ctx, server, 3*time.Minute)
-	}
-	p, err := start(ctx, "site-server")
+	admin, err := testbed.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
 	var mu sync.Mutex
-	current := p
-	defer func() { _ = current.Stop(20 * time.Second) }()
+	var current *testbed.Process
+	start := func(ctx context.Context, name string) error {
+		p, err := testbed.Start(b.dir, name, filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, "site-server"),
+			"--listen", address, "--admin-listen", admin, "--ingest-token-file", benchCluster+"="+tokenFile)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		current = p
+		mu.Unlock()
+		return p.WaitReady(ctx, server, 3*time.Minute)
+	}
+	defer func() {
+		if current != nil {
+			_ = current.Stop(20 * time.Second)
+		}
+	}()
+	if err := start(ctx, "site-server"); err != nil {
+		return nil, err
+	}
 	client := &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
 
 	// Live data: every interval, by each sender, until the backlog is gone.
@@ -171,7 +180,7 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	before, err := testbed.UsageOf(p.PID())
+	before, err := testbed.UsageOf(current.PID())
 	if err != nil {
 		return nil, err
 	}
@@ -182,6 +191,7 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 	b.say("the site is back")
 	requests := s.requests()
 	var done, busy atomic.Int64
+	halves := halves{begin: moment{cpu: before.CPU}}
 	senders, err := testbed.UsageOf(os.Getpid())
 	if err != nil {
 		return nil, err
@@ -207,7 +217,9 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 						return fmt.Errorf("backlog of %s: %w", sender, err)
 					}
 					if retry == 0 {
-						done.Add(1)
+						mu.Lock()
+						halves.taken(done.Add(1), current)
+						mu.Unlock()
 						if err := pause(backlogCtx, max(20*time.Millisecond, time.Since(attempt))); err != nil {
 							return err
 						}
@@ -226,35 +238,34 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 	defer stopLive()
 	var helpers errgroup.Group
 	helpers.Go(func() error { return goLive(liveCtx) })
-	var most, cpuBefore, killed float64
+	if b.profiles != "" {
+		helpers.Go(func() error { return keepProfiles(liveCtx, b.profiles, admin) })
+	}
+	var most float64
 	helpers.Go(func() error { // memory, and the kill in the middle
 		for pause(liveCtx, time.Second) == nil {
 			mu.Lock()
 			now := current
 			mu.Unlock()
-			if u, err := testbed.UsageOf(now.PID()); err == nil {
-				most = max(most, float64(u.Anonymous)/mib)
-				cpuBefore = u.CPU.Seconds()
+			u, err := testbed.UsageOf(now.PID())
+			if err != nil {
+				continue
 			}
-			if killed == 0 && done.Load() > int64(requests)/2 {
-				b.say("kill -9 after %d of %d requests", done.Load(), requests)
-				mu.Lock()
-				killed = max(cpuBefore, 0.001)
-				mu.Unlock()
-				now.Kill()
-				<-now.Done()
-				again, err := start(liveCtx, "site-server-again")
-				if again != nil {
-					mu.Lock()
-					current = again
-					mu.Unlock()
-				}
-				if err != nil {
-					cancel()
-					return fmt.Errorf("start after the kill: %w", err)
-				}
-				b.say("the server is back after %s of the backlog", time.Since(began).Round(time.Second))
+			most = max(most, float64(u.Anonymous)/mib)
+			if !halves.killed.at.IsZero() || done.Load() <= int64(requests)/2 {
+				continue
 			}
+			b.say("kill -9 after %d of %d requests", done.Load(), requests)
+			mu.Lock()
+			halves.killed, halves.victim = moment{at: time.Now(), cpu: u.CPU, done: done.Load()}, now
+			mu.Unlock()
+			now.Kill()
+			<-now.Done()
+			if err := start(liveCtx, "site-server-again"); err != nil {
+				cancel()
+				return fmt.Errorf("start after the kill: %w", err)
+			}
+			b.say("the server is back after %s of the backlog", time.Since(began).Round(time.Second))
 		}
 		return nil
 	})
@@ -264,10 +275,10 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 		senders.CPU = u.CPU - senders.CPU
 	}
 	mu.Lock()
-	cpu, now := killed-before.CPU.Seconds(), current // of both servers
+	now := current
 	mu.Unlock()
 	if u, err := testbed.UsageOf(now.PID()); err == nil {
-		cpu += u.CPU.Seconds()
+		halves.end = moment{at: began.Add(took), cpu: u.CPU, done: done.Load()}
 	}
 	if err == nil {
 		err = pause(ctx, 2*siteInterval) // late ones of the live data
@@ -277,9 +288,14 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 		return nil, err
 	}
 	b.say("backlog gone after %s, counting", took.Round(time.Second))
-	lost, twice, err := s.compare(ctx, server, shift)
+	counting := time.Now()
+	lost, twice, err := s.compare(ctx, server, shift, b.say)
 	if err != nil {
 		return nil, err
+	}
+	b.say("counted in %s", time.Since(counting).Round(time.Second))
+	perSample := func(cpu time.Duration, requests int64, of int) float64 {
+		return cpu.Seconds() * 1e6 / (float64(s.total) * float64(requests) / float64(of))
 	}
 	slices.Sort(live.took)
 	p99 := live.took[len(live.took)*99/100]
@@ -294,37 +310,67 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 		return text
 	}
 	return []Result{
-		{Name: "edge_backlog_cpu", Unit: "µs/sample", Ours: cpu * 1e6 / float64(s.total), Command: command,
+		{Name: "edge_backlog_cpu", Unit: "µs/sample", Ours: perSample(halves.cpu(), int64(requests), requests), Command: command,
 			Note: fmt.Sprintf("Of the server, its start after the kill and the live data meanwhile included; the senders, on the same machine, took %.2f. %s", senders.CPU.Seconds()*1e6/float64(s.total), note)},
+		{Name: "edge_backlog_cpu_before_kill", Unit: "µs/sample", Ours: perSample(halves.killed.cpu-halves.begin.cpu, halves.killed.done, requests), Command: command,
+			Note: fmt.Sprintf("Of the server until the kill, %.1f min, live data included. %s", halves.killed.at.Sub(began).Minutes(), note)},
+		{Name: "edge_backlog_cpu_after_kill", Unit: "µs/sample", Ours: perSample(halves.end.cpu-halves.again.cpu, halves.end.done-halves.again.done, requests), Command: command,
+			Note: fmt.Sprintf("Of the server from the first request of the backlog that it took again, %.1f min, live data included. %s", halves.end.at.Sub(halves.again.at).Minutes(), note)},
+		{Name: "edge_backlog_again", Unit: "s", Ours: halves.again.at.Sub(halves.killed.at).Seconds(), Command: command,
+			Note: fmt.Sprintf("From the kill to the first request of the backlog that was acknowledged again, for which the server took %.1f s of CPU. %s", halves.again.cpu.Seconds(), note)},
 		{Name: "edge_backlog", Unit: "min", Ours: took.Minutes(), Bar: bar("<= 15"), Command: command, Note: "Until the last request was acknowledged. " + note},
 		{Name: "edge_backlog_memory", Unit: "MiB", Ours: most - float64(before.Anonymous)/mib, Bar: bar("<= 1024"), Command: command,
 			Note: fmt.Sprintf("Anonymous memory of the server, the most that was seen, above the %.0f MiB that it had with live data alone. %s", float64(before.Anonymous)/mib, note)},
 		{Name: "edge_backlog_live_p99", Unit: "s", Ours: p99.Seconds(), Bar: "<= 2", Command: command,
 			Note: fmt.Sprintf("Live requests meanwhile until they were acknowledged, the slowest %.2f s, without the %d that met the kill. %s", live.took[len(live.took)-1].Seconds(), live.restarts.Load(), note)},
-		{Name: "edge_backlog_lost", Unit: "samples", Ours: float64(lost), Bar: "<= 0", Command: command, Note: "Missing in queries afterwards, by metric and hour. " + note},
+		{Name: "edge_backlog_lost", Unit: "samples", Ours: float64(lost), Bar: "<= 0", Command: command, Note: "Missing in queries afterwards, by series and hour. " + note},
 		{Name: "edge_backlog_twice", Unit: "samples", Ours: float64(twice), Bar: "<= 0", Command: command, Note: "More than were sent, the same way. " + note},
 	}, nil
 }
 
-// compare counts what the server has of each metric and hour.
-func (s *site) compare(ctx context.Context, server *testbed.Server, shift time.Duration) (lost, twice int, err error) {
-	for _, name := range slices.Sorted(maps.Keys(s.samples)) {
-		for hour, want := range s.samples[name] {
-			at := time.UnixMilli(hour).Add(shift).UTC()
-			series, err := server.Instant(ctx, fmt.Sprintf("sum(count_over_time(%s{cluster=%q}[1h]))", name, benchCluster), at)
-			if err != nil {
-				return 0, 0, err
-			}
-			got := 0
-			if len(series) > 0 {
-				got = int(series[0].Last())
-			}
-			if d := want - got; d > 0 {
-				lost += d
-			} else {
-				twice -= d
-			}
-		}
+// moment is how far the backlog was at a time.
+type moment struct {
+	at   time.Time
+	cpu  time.Duration // of the process that was there then
+	done int64         // requests
+}
+
+// halves are the two parts of a backlog in the middle of which the server was killed.
+type halves struct {
+	begin, killed, again, end moment
+	victim                    *testbed.Process
+}
+
+// taken notes the first request that is taken after the kill.
+func (h *halves) taken(done int64, by *testbed.Process) {
+	if h.victim == nil || by == h.victim || !h.again.at.IsZero() {
+		return
 	}
-	return lost, twice, nil
+	h.again = moment{at: time.Now(), done: done}
+	if u, err := testbed.UsageOf(by.PID()); err == nil {
+		h.again.cpu = u.CPU
+	}
+}
+
+// cpu is what both servers took.
+func (h *halves) cpu() time.Duration { return h.killed.cpu - h.begin.cpu + h.end.cpu }
+
+// keepProfiles keeps CPU profiles of a server, one after the other, until ctx ends.
+func keepProfiles(ctx context.Context, dir, admin string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	for n := 1; ctx.Err() == nil; {
+		name := fmt.Sprintf("cpu-%03d-%s.pb.gz", n, time.Now().Format("150405"))
+		raw, err := (&testbed.Server{URL: "http://" + admin}).Do(ctx, http.MethodGet, "/debug/pprof/profile?seconds=20", nil)
+		if err != nil { // it is being killed, or starts
+			_ = pause(ctx, time.Second)
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), raw, 0o640); err != nil {
+			return err
+		}
+		n++
+	}
+	return nil
 }

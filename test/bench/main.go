@@ -94,6 +94,7 @@ type bench struct {
 
 	siteNodes int           // of edge_backlog
 	siteFor   time.Duration // that it was away
+	profiles  string        // folder for profiles of its server; none when empty
 	nodes     int           // of a long history
 
 	kills int // of outbox_kills
@@ -127,6 +128,7 @@ func main() {
 	flag.DurationVar(&b.churnFor, "churn-for", 4*time.Hour, "how much of its 90 days inventory_versions writes, in whole minutes")
 	flag.IntVar(&b.siteNodes, "site-nodes", 100, "nodes of the site that comes back, of edge_backlog")
 	flag.DurationVar(&b.siteFor, "site-for", 24*time.Hour, "how long it was away")
+	flag.StringVar(&b.profiles, "profiles", "", "folder in which edge_backlog keeps CPU profiles of its server, of 20 s each, named by the time at which they began")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each comparison")
 	flag.IntVar(&b.series, "series", 1_000_000, "series of what measures a large store")
 	flag.IntVar(&b.kills, "kills", 1000, "kills of outbox_kills")

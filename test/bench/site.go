@@ -210,7 +210,7 @@ func writePart(ctx context.Context, path string, nodes int, from, to time.Time) 
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			hour := at.Add(time.Hour - 1).Truncate(time.Hour).UnixMilli()
+			hour := hourOf(at.UnixMilli())
 			bySender := f.interval(ctx, at)
 			for sender, samples := range bySender {
 				for _, one := range samples {
