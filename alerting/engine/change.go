@@ -19,7 +19,7 @@ import (
 
 const (
 	// maxNews changes of a sender wait to be judged by name; of more, everything is.
-	maxNews = 2000
+	maxNews = 20_000
 	// maxFew objects of a metric are read by name; of more, the whole metric is.
 	maxFew = 2000
 	// maxRestless objects of a sender are remembered; with more, everything is judged.
@@ -29,6 +29,47 @@ const (
 	// namesAtOnce are asked for by one Select: of so few the store looks up each name.
 	namesAtOnce = 200
 )
+
+// parts are those that came of an interval whose last part did not come yet. What is
+// judged in the middle of them is judged of half an interval, and all of it; so changes
+// of their sender wait for the last one, though not for long.
+type parts struct {
+	first  time.Time // when the first one came, by our clock
+	last   round     // the newest one
+	newest time.Time // of its samples
+}
+
+const (
+	// partsPause without a further part, or partsFor after the first one, changes wait no longer.
+	partsPause = 2 * time.Second
+	partsFor   = 10 * time.Second
+)
+
+func (p parts) with(newest time.Time, r round) parts {
+	if p.first.IsZero() {
+		p.first = r.received
+	}
+	if p.last = r; newest.After(p.newest) {
+		p.newest = newest
+	}
+	return p
+}
+
+// partsLocked takes for changes what came of intervals of which no more comes, and says
+// when to look again. A clock that was set back makes nobody wait for longer.
+func (e *Engine) partsLocked(now time.Time) (wait time.Duration) {
+	wait = partsFor
+	for key, p := range e.queue.parts {
+		left := min(partsPause-now.Sub(p.last.received), partsFor-now.Sub(p.first))
+		if left <= 0 || left > partsPause {
+			delete(e.queue.parts, key)
+			e.changedLocked(p.last)
+			continue
+		}
+		wait = min(wait, left)
+	}
+	return wait
+}
 
 // Objects tells which of a cluster's objects came, changed or went since a position;
 // whole: any may have. May be called concurrently.

@@ -125,8 +125,16 @@ type commotion struct {
 	pods   []*object.Pod // nil: there is none of the place now
 	nodes  []*object.Node
 	values map[string]float64 // by series
+	owed   owed
 	named  *Engine
 	whole  *Engine
+}
+
+// owed is what is still to come of a point of the grid that comes in parts.
+type owed struct {
+	at     time.Time
+	series []labels.Labels
+	values []float64
 }
 
 const (
@@ -370,11 +378,18 @@ func (w *commotion) judge() {
 
 // happens has one thing happen and says what.
 func (w *commotion) happens() string {
-	w.now = w.now.Add(time.Duration(1001+w.random.IntN(6000)) * time.Millisecond)
+	step := time.Duration(1001+w.random.IntN(6000)) * time.Millisecond
+	if len(w.owed.series) > 0 {
+		step /= 4 // parts come soon after one another, and what changes between them is not judged before the next step
+	}
+	w.now = w.now.Add(step)
 	if next := w.grid.Add(interval); w.now.After(next) {
 		w.grid = next
 		w.now = next.Add(time.Duration(100+w.random.IntN(400)) * time.Millisecond)
 		return w.tick()
+	}
+	if len(w.owed.series) > 0 && w.random.IntN(2) == 0 {
+		return w.goOn()
 	}
 	series := w.all(catalogue.ByCluster, "")
 	var turned []labels.Labels
@@ -408,7 +423,7 @@ func (w *commotion) happens() string {
 			w.ledger.put(l, at, w.level(l))
 		}
 	}
-	switch n := w.random.IntN(40); n {
+	switch n := w.random.IntN(41); n {
 	case 0: // the sender's clock is ahead
 		of, at := some(), w.now.Add(time.Duration(w.random.IntN(40_000))*time.Millisecond)
 		write(of, at)
@@ -509,6 +524,9 @@ func (w *commotion) happens() string {
 			e.silence(context.Background(), w.now)
 		}
 		return "silence"
+	case 11: // the server is killed
+		w.named, w.whole = w.again(w.named), w.again(w.whole)
+		return "a kill"
 	default:
 		of := some()
 		write(of, w.now)
@@ -543,10 +561,25 @@ func (w *commotion) tick() string {
 	if silent {
 		return "a sender is silent"
 	}
+	if w.random.IntN(3) == 0 { // of the one before the rest never comes, if it did not yet
+		w.owed = owed{at: w.grid}
+	}
+	inParts := w.owed.at.Equal(w.grid)
 	for _, l := range w.all(catalogue.ByCluster, "") {
-		if w.random.IntN(12) > 0 {
+		if inParts && w.random.IntN(20) == 0 { // and no change says so
+			w.turn(l)
+		}
+		switch {
+		case w.random.IntN(12) == 0:
+		case inParts && w.random.IntN(3) > 0:
+			w.owed.series, w.owed.values = append(w.owed.series, l), append(w.owed.values, w.level(l))
+		default:
 			w.ledger.put(l, w.grid, w.level(l))
 		}
+	}
+	if inParts {
+		w.tell(ingest.Arrival{Sender: "cluster", Part: true, Newest: w.grid})
+		return "the first part"
 	}
 	through := w.grid
 	if w.random.IntN(15) == 0 {
@@ -565,6 +598,37 @@ func (w *commotion) tick() string {
 	}
 	w.judge()
 	return "tick"
+}
+
+// goOn has more come of what is owed.
+func (w *commotion) goOn() string {
+	n, a, what := len(w.owed.series), ingest.Arrival{Sender: "cluster", Through: w.owed.at}, "the last part"
+	switch w.random.IntN(6) {
+	case 0: // what had no answer comes again
+		n, a, what = 0, ingest.Arrival{Sender: "cluster", Part: true, Newest: w.owed.at}, "a part again"
+	case 1, 2, 3:
+		n, a, what = w.random.IntN(n), ingest.Arrival{Sender: "cluster", Part: true, Newest: w.owed.at}, "a part"
+	}
+	for i, l := range w.owed.series[:n] {
+		w.ledger.put(l, w.owed.at, w.owed.values[i])
+	}
+	w.owed.series, w.owed.values = w.owed.series[n:], w.owed.values[n:]
+	w.tell(a)
+	return what
+}
+
+// again is an engine as it is after a kill: it knows what is stored.
+func (w *commotion) again(old *Engine) *Engine {
+	e, err := New(old.opts)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := e.restore(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	// Of these the database has none.
+	e.policies, e.byID, e.clusters, e.born, e.loadedAt = old.policies, old.byID, old.clusters, w.now, w.now
+	return e
 }
 
 // told is all that an engine knows of what fires, fired or may.
@@ -602,13 +666,18 @@ func (w *commotion) knows(e *Engine) (out []string) {
 // An engine that is told what changed knows after each round what one does that judges
 // everything at the same times, whatever the policies are and whatever happens.
 func TestChangesByNameAreJudgedAsAllAre(t *testing.T) {
-	fired, spared := 0, 0
+	fired, spared, between := 0, 0, 0
 	for seed := range uint64(8) {
 		w := newCommotion(t, seed)
 		judged := func(e *Engine) float64 { return testutil.ToFloat64(e.metrics.judged) }
 		for n := range 60 {
 			before, beforeWhole := judged(w.named), judged(w.whole)
+			rounds := func() float64 { return testutil.ToFloat64(w.named.metrics.rounds.WithLabelValues(triggerChange)) }
+			waited, judgedBetween := len(w.named.queue.parts) > 0, rounds()
 			what := w.happens()
+			if waited && what != "a kill" && rounds() > judgedBetween {
+				between++
+			}
 			named, whole := w.knows(w.named), w.knows(w.whole)
 			if !slices.Equal(named, whole) {
 				for _, line := range named {
@@ -629,8 +698,8 @@ func TestChangesByNameAreJudgedAsAllAre(t *testing.T) {
 			}
 		}
 	}
-	if fired < 1000 || spared < 100 {
-		t.Errorf("%d alerts fired, summed over all steps, and in %d steps less was judged: that is no test", fired, spared)
+	if fired < 1000 || spared < 100 || between < 5 {
+		t.Errorf("%d alerts fired, summed over all steps, in %d steps less was judged, and %d times changes waited no longer for the rest of an interval: that is no test", fired, spared, between)
 	}
 }
 
@@ -762,5 +831,84 @@ func TestWhatNeverRestsIsReadWhole(t *testing.T) {
 	}
 	if _, some := about[catalogue.ComponentReady]; !some {
 		t.Error("what rests is read whole beside it")
+	}
+}
+
+// What changes while an interval comes in parts is judged together with the interval when
+// its last part is there, and the parts are no changes. Nobody waits for long: neither
+// when no further part comes nor when parts go on coming.
+func TestChangesWaitForTheRestOfAnInterval(t *testing.T) {
+	rounds := func(w *commotion) (out [2]float64) {
+		for i, trigger := range []string{triggerInterval, triggerChange} {
+			out[i] = testutil.ToFloat64(w.named.metrics.rounds.WithLabelValues(trigger))
+		}
+		return out
+	}
+	part := func(w *commotion) ingest.Arrival {
+		return ingest.Arrival{Sender: "cluster", Part: true, Newest: w.grid}
+	}
+	change := func(w *commotion) ingest.Arrival {
+		return ingest.Arrival{Sender: "cluster", Changed: w.all(catalogue.ByCluster, "")[:1], Newest: w.now}
+	}
+	for name, of := range map[string]struct {
+		happens func(w *commotion, tell func(after time.Duration, a ingest.Arrival))
+		want    [2]float64
+	}{
+		"all of it": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
+			tell(0, part(w))
+			tell(time.Second, part(w))
+			tell(time.Second, ingest.Arrival{Sender: "cluster", Through: w.grid})
+			tell(time.Minute/2, change(w))
+		}, [2]float64{1, 1}},
+		"a change between two parts": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
+			tell(0, part(w))
+			tell(1500*time.Millisecond, change(w))
+			tell(100*time.Millisecond, part(w))
+			tell(1500*time.Millisecond, ingest.Arrival{Sender: "cluster", Through: w.grid})
+		}, [2]float64{1, 1}},
+		"a part before the pause is over": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
+			tell(0, part(w))
+			tell(partsPause-1, part(w))
+			tell(partsPause-1, change(w))
+		}, [2]float64{0, 0}},
+		"no further part": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
+			tell(0, part(w))
+			tell(time.Second, change(w))
+			tell(time.Second, ingest.Arrival{Sender: "node/n-1"})
+		}, [2]float64{0, 2}}, // that of the node, too
+		"no further part, and no change": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
+			tell(0, part(w))
+			tell(partsPause, ingest.Arrival{Sender: "cluster", Backlog: true})
+		}, [2]float64{0, 1}},
+		"parts without an end": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
+			for range 11 {
+				tell(time.Second, part(w))
+			}
+			tell(time.Second, ingest.Arrival{Sender: "cluster", Backlog: true})
+		}, [2]float64{0, 1}},
+		"an older interval's end": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
+			tell(0, part(w))
+			tell(time.Second, ingest.Arrival{Sender: "cluster", Through: w.grid.Add(-interval)})
+			tell(500*time.Millisecond, change(w))
+		}, [2]float64{1, 0}},
+		"the clock is set back": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
+			tell(0, part(w))
+			tell(-time.Minute, change(w))
+		}, [2]float64{0, 1}},
+		"parts of a backlog": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
+			tell(0, ingest.Arrival{Sender: "cluster", Part: true, Backlog: true, Newest: w.grid.Add(-interval)})
+			tell(time.Second, change(w))
+		}, [2]float64{0, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newCommotion(t, 0)
+			of.happens(w, func(after time.Duration, a ingest.Arrival) {
+				w.now = w.now.Add(after)
+				w.tell(a)
+			})
+			if got := rounds(w); got != of.want {
+				t.Errorf("%v rounds for intervals and changes, want %v", got, of.want)
+			}
+		})
 	}
 }

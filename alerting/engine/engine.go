@@ -206,6 +206,7 @@ type Engine struct {
 		sync.Mutex
 		rounds  []round
 		changes map[sourceKey]round // waiting for changeGap
+		parts   map[sourceKey]parts
 		news    map[sourceKey]*news
 		reload  bool
 		skipped []meta.SkippedRound // to be journalled
@@ -267,7 +268,7 @@ func New(o Options) (*Engine, error) {
 		promql: o.PromQL(newPromQL(o.Logger)), changes: map[alertKey][]time.Time{}, few: map[alertKey]time.Time{},
 		alerts: map[alertKey]*incident.Alert{}, ended: map[alertKey]time.Time{}, savedAt: map[string]time.Time{}, failing: map[string]bool{},
 	}
-	e.queue.changes, e.queue.news = map[sourceKey]round{}, map[sourceKey]*news{}
+	e.queue.changes, e.queue.parts, e.queue.news = map[sourceKey]round{}, map[sourceKey]parts{}, map[sourceKey]*news{}
 	e.evidence.done, e.evidence.budget = make(chan collected, collectors), evidenceBudget
 	e.gap.done = make(chan *history, 1)
 	e.view.reset()
@@ -310,20 +311,29 @@ func (e *Engine) Arrived(a ingest.Arrival) {
 		}
 		e.queue.news[key].add(brought)
 	}
-	if a.Through.IsZero() {
-		// Backlog is history; what changed meanwhile comes with the live data.
-		if !a.Backlog {
-			r.trigger, r.at = triggerChange, r.received
-			if waiting, ok := e.queue.changes[key]; ok {
-				r.received = waiting.received
-			}
-			e.queue.changes[key] = r
+	switch {
+	case !a.Through.IsZero():
+		if p, ok := e.queue.parts[key]; ok && !p.newest.After(a.Through) {
+			delete(e.queue.parts, key)
 		}
-	} else {
 		e.enqueueLocked(r)
+	case a.Backlog: // history; what changed meanwhile comes with the live data
+	case a.Part:
+		e.queue.parts[key] = e.queue.parts[key].with(a.Newest, r)
+	default:
+		e.changedLocked(r)
 	}
 	e.queue.Unlock()
 	e.poke()
+}
+
+// changedLocked has a change judged; of those that wait already it is one.
+func (e *Engine) changedLocked(r round) {
+	r.trigger, r.at = triggerChange, r.received
+	if waiting, ok := e.queue.changes[r.source]; ok {
+		r.received, r.at = waiting.received, later(r.at, waiting.at)
+	}
+	e.queue.changes[r.source] = r
 }
 
 // RolledUp tells that the rollups of an interval were written. It never blocks.
@@ -413,8 +423,11 @@ func (e *Engine) next(now time.Time) (rounds []round, reload bool, wait time.Dur
 	rounds, e.queue.rounds = e.queue.rounds, nil
 	reload, e.queue.reload = e.queue.reload, false
 	e.hearLocked()
-	wait = tickEvery
+	wait = min(tickEvery, e.partsLocked(now))
 	for key, r := range e.queue.changes {
+		if _, ok := e.queue.parts[key]; ok {
+			continue
+		}
 		if s := e.sources[key]; s != nil {
 			gap := max(changeGap, min(changeShare*s.changeTook, s.interval))
 			if left := gap - now.Sub(s.changeAt); left > 0 {

@@ -48,6 +48,7 @@ type request struct {
 	feed                                  []rollup.Sample
 	named                                 []labels.Labels // series that were written to between two grid points; see Arrival
 	newest                                int64           // Unix milliseconds of the newest of their samples
+	between                               bool            // some of their samples lie off the grid
 	refused                               []refusal
 }
 
@@ -396,6 +397,7 @@ func (q *request) name(s *series, t int64) {
 		return
 	}
 	q.newest = max(q.newest, t)
+	q.between = q.between || q.interval > 0 && t%q.interval.Milliseconds() != 0
 	if len(q.named) <= maxNamed { // one more says that there are too many
 		q.named = append(q.named, s.lset)
 	}

@@ -48,9 +48,12 @@ type Arrival struct {
 	Interval   time.Duration // the sender's; zero when unknown
 	Backlog    bool          // it waited in the sender's queue: it completes history
 	ReceivedAt time.Time     // by the server's clock
-	// Changed are the series that were written to, some twice, when Through is zero and
-	// they are not more than maxNamed; nil: any of the sender's may have been. Newest is
-	// the time of the newest sample then.
+	// Part says of a request without Through that all of it lies on the interval's grid:
+	// it is no change, and more of its interval is on the way.
+	Part bool
+	// Changed are the series that were written to, some twice, when Through is zero, it is
+	// no Part and they are not more than maxNamed; nil: any of the sender's may have been.
+	// Newest is the time of the newest sample when Through is zero.
 	Changed []labels.Labels
 	Newest  time.Time
 }
@@ -482,8 +485,8 @@ func (i *Ingester) after(q *request) {
 			Cluster: q.c.id, Sender: q.sender, Through: q.through, Interval: q.interval, Backlog: q.backlog, ReceivedAt: q.now,
 		}
 		if q.through.IsZero() && q.newest > 0 {
-			a.Newest = time.UnixMilli(q.newest).UTC()
-			if len(q.named) <= maxNamed {
+			a.Newest, a.Part = time.UnixMilli(q.newest).UTC(), q.interval > 0 && !q.between
+			if !a.Part && len(q.named) <= maxNamed {
 				a.Changed = q.named
 			}
 		}

@@ -301,6 +301,12 @@ func TestChangedSeriesAreNamed(t *testing.T) {
 	if a := post(strconv.FormatInt(t0.UnixMilli(), 10), smp(1, t0, "__name__", "x", "pod", "c")); a.Changed != nil || !a.Newest.IsZero() {
 		t.Errorf("at a point of the grid: %v, %v", a.Newest, a.Changed)
 	}
+	if a.Part {
+		t.Error("what has a sample off the grid is taken for a part of an interval")
+	}
+	if a := post("", smp(1, t0, "__name__", "x", "pod", "d"), smp(1, t0, "__name__", "x", "pod", "e")); !a.Part || a.Changed != nil || !a.Newest.Equal(t0) {
+		t.Errorf("a part of an interval: %+v", a)
+	}
 	var many []sample
 	for i := range maxNamed {
 		many = append(many, smp(1, at, "__name__", "y", "pod", strconv.Itoa(i)))
