@@ -754,31 +754,28 @@ func (b *replay) chunk(ctx context.Context, db *meta.DB, from, to time.Time, bac
 	c := b.c
 	only := map[subject]bool{}
 	var subs []subject
-	add := func(sub subject) error {
+	add := func(sub subject) {
 		if only[sub] {
-			return nil
+			return
 		}
 		only[sub] = true
 		subs = append(subs, sub)
 		if sub.dimensions != "" {
 			only[subject{level: sub.level, object: sub.object}] = true
 		}
-		return b.past.load(ctx, sub)
 	}
 	for sub, h := range b.hot {
 		if n, ok := h.next(from.UnixMilli()); ok && n <= to.UnixMilli() && c.possible(sub) {
-			if err := add(sub); err != nil {
-				return err
-			}
+			add(sub)
 		}
 	}
 	for _, a := range b.shadow.alerts {
-		if isCount(a.Key) {
-			continue
+		if !isCount(a.Key) {
+			add(parseSubject(a.Key))
 		}
-		if err := add(parseSubject(a.Key)); err != nil {
-			return err
-		}
+	}
+	if err := b.past.load(ctx, subs...); err != nil {
+		return err
 	}
 	slices.SortFunc(subs, compareSubjects)
 	w := newWant()

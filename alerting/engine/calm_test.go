@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -172,11 +173,24 @@ func TestObjectKeyIsOfItsLabels(t *testing.T) {
 }
 
 // asked is an archive that counts what it is asked.
-type asked struct{ versions, histories int }
+type asked struct{ versions, queries, histories int }
 
-func (a *asked) Versions(_ context.Context, _ string, key object.Key, _, _ time.Time) ([]inventory.Version, error) {
-	a.versions++
-	return []inventory.Version{{Object: &object.Pod{Meta: object.Meta{Name: key.Name}}}}, nil
+func (a *asked) Versions(context.Context, string, object.Key, time.Time, time.Time) ([]inventory.Version, error) {
+	return nil, errors.New("it is asked for one object")
+}
+
+func (a *asked) VersionsOf(_ context.Context, _ string, _ object.Kind, keys []object.Key, _, _ time.Time, fn func(inventory.Version) error) error {
+	a.queries++
+	for _, key := range keys {
+		a.versions++
+		if strings.HasPrefix(key.Name, "none") {
+			continue
+		}
+		if err := fn(inventory.Version{Object: &object.Pod{Meta: object.Meta{Namespace: key.Namespace, Name: key.Name}}}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *asked) History(_ context.Context, _ string, kind object.Kind, _, _ time.Time, fn func(inventory.Version) error) error {
@@ -190,11 +204,16 @@ func TestRememberingAsksOnce(t *testing.T) {
 	ctx := context.Background()
 	for range 3 {
 		for n := range 5 {
-			key := object.Key{Kind: object.KindPod, Namespace: "shop", Name: fmt.Sprint("p", n)}
+			keys := []object.Key{{Kind: object.KindPod, Namespace: "shop", Name: fmt.Sprint("p", n)}, {Kind: object.KindPod, Namespace: "shop", Name: fmt.Sprint("none", n)}, {Kind: object.KindPod, Namespace: "shop", Name: "p0"}}
 			for _, from := range []time.Time{epoch, epoch.Add(time.Hour)} {
-				v, err := r.Versions(ctx, "prod-1", key, from, epoch.Add(2*time.Hour))
-				if err != nil || len(v) != 1 || v[0].Object.GetMeta().Name != key.Name {
-					t.Fatalf("%v, %v", v, err)
+				var got []object.Key
+				err := r.VersionsOf(ctx, "prod-1", object.KindPod, keys[:min(len(keys), n+2)], from, epoch.Add(2*time.Hour), func(v inventory.Version) error {
+					got = append(got, object.KeyOf(v.Object))
+					return nil
+				})
+				slices.SortFunc(got, func(a, b object.Key) int { return strings.Compare(b.Name, a.Name) })
+				if want := slices.Delete(slices.Clone(keys[:min(len(keys), n+2)]), 1, 2); err != nil || !slices.Equal(got, want) {
+					t.Fatalf("%v, %v, want %v", got, err, want)
 				}
 			}
 		}
@@ -209,13 +228,15 @@ func TestRememberingAsksOnce(t *testing.T) {
 			}
 		}
 	}
-	if a.versions != 10 || a.histories != 4 { // the histories of pods are too large to be kept
-		t.Errorf("asked for %d objects and %d histories, want 10 and 4", a.versions, a.histories)
+	if a.versions != 20 || a.queries != 10 || a.histories != 4 { // the histories of pods are too large to be kept
+		t.Errorf("asked for %d objects by %d queries and %d histories, want 20, 10 and 4", a.versions, a.queries, a.histories)
 	}
+	var many []object.Key
 	for n := range maxRemembered {
-		if _, err := r.Versions(ctx, "prod-1", object.Key{Kind: object.KindPod, Name: fmt.Sprint("q", n)}, epoch, epoch); err != nil {
-			t.Fatal(err)
-		}
+		many = append(many, object.Key{Kind: object.KindPod, Name: fmt.Sprint("q", n)})
+	}
+	if err := r.VersionsOf(ctx, "prod-1", object.KindPod, many, epoch, epoch, func(inventory.Version) error { return nil }); err != nil {
+		t.Fatal(err)
 	}
 	if len(r.versions) > maxRemembered {
 		t.Errorf("%d objects are kept", len(r.versions))

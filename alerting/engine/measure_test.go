@@ -369,6 +369,21 @@ func (a archive) Versions(_ context.Context, cluster string, key object.Key, _, 
 	return []inventory.Version{{From: time.Unix(0, 0), Object: o}}, nil
 }
 
+func (a archive) VersionsOf(ctx context.Context, cluster string, _ object.Kind, keys []object.Key, from, to time.Time, fn func(inventory.Version) error) error {
+	for _, key := range keys {
+		versions, err := a.Versions(ctx, cluster, key, from, to)
+		for _, v := range versions {
+			if err := fn(v); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (a archive) History(context.Context, string, object.Kind, time.Time, time.Time, func(inventory.Version) error) error {
 	return nil
 }

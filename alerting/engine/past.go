@@ -17,6 +17,8 @@ type Archive interface {
 	// Versions lists the states that an object had within a time range, the
 	// oldest first.
 	Versions(ctx context.Context, cluster string, key object.Key, from, to time.Time) ([]inventory.Version, error)
+	// VersionsOf calls fn with those of some objects of a kind, each named once.
+	VersionsOf(ctx context.Context, cluster string, kind object.Kind, keys []object.Key, from, to time.Time, fn func(inventory.Version) error) error
 	// History calls fn with the states that all objects of a kind had, object by
 	// object, the oldest first.
 	History(ctx context.Context, cluster string, kind object.Kind, from, to time.Time, fn func(inventory.Version) error) error
@@ -50,20 +52,39 @@ func remember(a Archive) *remembering {
 	return &remembering{Archive: a, versions: map[versionsOf][]inventory.Version{}, history: map[historyOf][]inventory.Version{}}
 }
 
-func (r *remembering) Versions(ctx context.Context, cluster string, key object.Key, from, to time.Time) ([]inventory.Version, error) {
-	of := versionsOf{cluster, key, from.UnixMilli(), to.UnixMilli()}
-	if v, ok := r.versions[of]; ok {
-		return v, nil
+func (r *remembering) VersionsOf(ctx context.Context, cluster string, kind object.Kind, keys []object.Key, from, to time.Time, fn func(inventory.Version) error) error {
+	of := func(key object.Key) versionsOf { return versionsOf{cluster, key, from.UnixMilli(), to.UnixMilli()} }
+	var unknown []object.Key
+	for _, key := range keys {
+		known, ok := r.versions[of(key)]
+		if !ok {
+			unknown = append(unknown, key)
+		}
+		for _, v := range known {
+			if err := fn(v); err != nil {
+				return err
+			}
+		}
 	}
-	v, err := r.Archive.Versions(ctx, cluster, key, from, to)
+	if len(unknown) == 0 {
+		return nil
+	}
+	found := map[object.Key][]inventory.Version{}
+	err := r.Archive.VersionsOf(ctx, cluster, kind, unknown, from, to, func(v inventory.Version) error {
+		key := object.KeyOf(v.Object)
+		found[key] = append(found[key], v)
+		return fn(v)
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if len(r.versions) >= maxRemembered {
-		clear(r.versions)
+	for _, key := range unknown {
+		if len(r.versions) >= maxRemembered {
+			clear(r.versions)
+		}
+		r.versions[of(key)] = found[key]
 	}
-	r.versions[of] = v
-	return v, nil
+	return nil
 }
 
 // History remembers namespaces, which every replay asks for and which are few.
@@ -109,40 +130,52 @@ func newPast(now Inventory, archive Archive, cluster string, from, to time.Time)
 	return &past{now: now, archive: archive, cluster: cluster, from: from.Add(-tombstoneFor), to: to, at: to, versions: map[object.Key][]inventory.Version{}}
 }
 
-// load reads what is to be known of a subject: its object, and the workloads
-// that this had.
-func (p *past) load(ctx context.Context, sub subject) error {
-	key, _, ok := objectKey(sub.level, sub.object)
-	if !ok {
-		return nil
+// load reads what is to be known of subjects: their objects, and the workloads that
+// these had.
+func (p *past) load(ctx context.Context, subs ...subject) error {
+	var keys, workloads []object.Key
+	for _, sub := range subs {
+		if key, _, ok := objectKey(sub.level, sub.object); ok {
+			keys = append(keys, key)
+		}
 	}
-	versions, err := p.fetch(ctx, key)
-	if err != nil {
+	if err := p.fetch(ctx, keys); err != nil {
 		return err
 	}
-	seen := map[object.WorkloadRef]bool{}
-	for _, v := range versions {
-		pod, ok := v.Object.(*object.Pod)
-		if !ok || seen[pod.Workload] {
-			continue
+	for _, key := range keys {
+		for _, v := range p.versions[key] {
+			if pod, ok := v.Object.(*object.Pod); ok {
+				workloads = append(workloads, object.Key{Kind: object.KindWorkload, Namespace: pod.Namespace, Name: pod.Workload.String()})
+			}
 		}
-		seen[pod.Workload] = true
-		if _, err := p.fetch(ctx, object.Key{Kind: object.KindWorkload, Namespace: pod.Namespace, Name: pod.Workload.String()}); err != nil {
+	}
+	return p.fetch(ctx, workloads)
+}
+
+// fetch reads the objects that are not known yet, all of a kind at once: a replay can be
+// about 150,000.
+func (p *past) fetch(ctx context.Context, keys []object.Key) error {
+	unknown := map[object.Kind][]object.Key{}
+	for _, key := range keys {
+		if _, ok := p.versions[key]; !ok {
+			p.versions[key] = nil
+			unknown[key.Kind] = append(unknown[key.Kind], key)
+		}
+	}
+	for kind, of := range unknown {
+		err := p.archive.VersionsOf(ctx, p.cluster, kind, of, p.from, knownBy(p.to, p.began), func(v inventory.Version) error {
+			key := object.KeyOf(v.Object)
+			p.versions[key] = append(p.versions[key], v)
+			return nil
+		})
+		if err != nil {
+			for _, key := range of {
+				delete(p.versions, key)
+			}
 			return err
 		}
 	}
 	return nil
-}
-
-func (p *past) fetch(ctx context.Context, key object.Key) ([]inventory.Version, error) {
-	if v, ok := p.versions[key]; ok {
-		return v, nil
-	}
-	v, err := p.archive.Versions(ctx, p.cluster, key, p.from, knownBy(p.to, p.began))
-	if err == nil {
-		p.versions[key] = v
-	}
-	return v, err
 }
 
 // version gives the newest state that began by the present time.

@@ -85,7 +85,7 @@ type Store struct {
 	log     *slog.Logger
 	metrics *metrics
 	db      *sql.DB
-	its     *sql.Stmt // itsStates: it is asked for one object after another, and parsing it takes as long as answering
+	their   *sql.Stmt // theirStates: it is asked for one object after another, and parsing it takes as long as answering
 	packer  *packer
 
 	mu       sync.RWMutex
@@ -164,18 +164,18 @@ func Open(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open inventory: %w", err)
 	}
-	its, err := db.Prepare(itsStates)
+	their, err := db.Prepare(theirStates)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open inventory: %w", err), db.Close())
 	}
 	packer, err := newPacker()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open inventory: %w", err), its.Close(), db.Close())
+		return nil, errors.Join(fmt.Errorf("open inventory: %w", err), their.Close(), db.Close())
 	}
-	s := &Store{opts: opts, log: opts.Logger, metrics: m, db: db, its: its, packer: packer, clusters: map[string]*cluster{}, changed: make(chan struct{})}
+	s := &Store{opts: opts, log: opts.Logger, metrics: m, db: db, their: their, packer: packer, clusters: map[string]*cluster{}, changed: make(chan struct{})}
 	if err := s.load(context.Background()); err != nil {
 		packer.close()
-		return nil, errors.Join(fmt.Errorf("open inventory: %w", err), its.Close(), db.Close())
+		return nil, errors.Join(fmt.Errorf("open inventory: %w", err), their.Close(), db.Close())
 	}
 	return s, nil
 }
@@ -183,7 +183,7 @@ func Open(opts Options) (*Store, error) {
 // Close closes the file. It may be called twice.
 func (s *Store) Close() error {
 	s.metrics.forget()
-	err := errors.Join(s.its.Close(), s.db.Close())
+	err := errors.Join(s.their.Close(), s.db.Close())
 	s.packer.close()
 	return err
 }
@@ -939,11 +939,26 @@ func (s *Store) At(ctx context.Context, clusterName string, kind object.Kind, t 
 // Versions lists the states that an object had within a time range, oldest first.
 func (s *Store) Versions(ctx context.Context, clusterName string, key object.Key, from, to time.Time) ([]Version, error) {
 	var out []Version
-	err := s.states(ctx, clusterName, key.Kind, &key, from, to, func(v Version) error { out = append(out, v); return nil })
+	err := s.states(ctx, clusterName, key.Kind, []object.Key{key}, from, to, func(v Version) error { out = append(out, v); return nil })
 	if err != nil {
 		return nil, fmt.Errorf("list versions of %s in cluster %s: %w", key, clusterName, err)
 	}
 	return out, nil
+}
+
+// keysAtOnce are asked for by one query.
+const keysAtOnce = 1000
+
+// VersionsOf calls fn with the states that some objects of a kind, each named once, had
+// within a time range: the states of each are together, the oldest first. An error of fn
+// ends it and is returned.
+func (s *Store) VersionsOf(ctx context.Context, clusterName string, kind object.Kind, keys []object.Key, from, to time.Time, fn func(Version) error) error {
+	for some := range slices.Chunk(keys, keysAtOnce) {
+		if err := s.states(ctx, clusterName, kind, some, from, to, fn); err != nil {
+			return fmt.Errorf("list versions of %d %ss in cluster %s: %w", len(keys), kind, clusterName, err)
+		}
+	}
+	return nil
 }
 
 // History calls fn with every state that objects of a kind had within a time

@@ -180,12 +180,13 @@ UNION ALL SELECT 0, namespace, name, valid_from, valid_to, gone, body FROM versi
 UNION ALL SELECT 1, namespace, name, valid_from, valid_to, 0, body FROM lives INDEXED BY lives_ended
 	WHERE cluster = (SELECT id FROM clusters WHERE name = ?1) AND kind = ?2 AND valid_to > ?3 AND valid_from < ?4
 ORDER BY 2, 3, 4`
-	itsStates = `
-SELECT 0, namespace, name, valid_from, valid_to, gone, body FROM versions INDEXED BY versions_object
-	WHERE cluster = (SELECT id FROM clusters WHERE name = ?1) AND kind = ?2 AND namespace = ?5 AND name = ?6 AND (valid_to IS NULL OR valid_to > ?3) AND valid_from < ?4
-UNION ALL SELECT 1, namespace, name, valid_from, valid_to, 0, body FROM lives INDEXED BY lives_object
-	WHERE cluster = (SELECT id FROM clusters WHERE name = ?1) AND kind = ?2 AND namespace = ?5 AND name = ?6 AND valid_to > ?3 AND valid_from < ?4
-ORDER BY 4`
+	// theirStates are those of some objects, which ?5 lists as [namespace, name].
+	theirStates = `
+SELECT 0, of.namespace, of.name, valid_from, valid_to, gone, body FROM json_each(?5) AS one CROSS JOIN versions AS of INDEXED BY versions_object
+	WHERE cluster = (SELECT id FROM clusters WHERE name = ?1) AND kind = ?2 AND of.namespace = one.value ->> 0 AND of.name = one.value ->> 1 AND (valid_to IS NULL OR valid_to > ?3) AND valid_from < ?4
+UNION ALL SELECT 1, of.namespace, of.name, valid_from, valid_to, 0, body FROM json_each(?5) AS one CROSS JOIN lives AS of INDEXED BY lives_object
+	WHERE cluster = (SELECT id FROM clusters WHERE name = ?1) AND kind = ?2 AND of.namespace = one.value ->> 0 AND of.name = one.value ->> 1 AND valid_to > ?3 AND valid_from < ?4
+ORDER BY 2, 3, 4`
 )
 
 // statesAtOnce is how many rows are decoded together, on all processors: that is most of
@@ -239,8 +240,8 @@ func (s *Store) decodeRow(row *stateRow, kind object.Kind, begin, end int64) err
 }
 
 // states calls fn with the states of a range of time, object by object and the
-// oldest first; of one object if key names one.
-func (s *Store) states(ctx context.Context, clusterName string, kind object.Kind, key *object.Key, from, to time.Time, fn func(Version) error) error {
+// oldest first; of some objects only, if keys name any.
+func (s *Store) states(ctx context.Context, clusterName string, kind object.Kind, keys []object.Key, from, to time.Time, fn func(Version) error) error {
 	begin, end := from.UnixMilli(), to.UnixMilli()
 	var rows []stateRow
 	give := func() error {
@@ -273,10 +274,18 @@ func (s *Store) states(ctx context.Context, clusterName string, kind object.Kind
 	args := []any{clusterName, kind, begin, end}
 	var found *sql.Rows
 	var err error
-	if key == nil {
+	if keys == nil {
 		found, err = s.db.QueryContext(ctx, allStates, args...)
 	} else {
-		found, err = s.its.QueryContext(ctx, append(args, key.Namespace, key.Name)...)
+		names := make([][2]string, len(keys))
+		for i, k := range keys {
+			names[i] = [2]string{k.Namespace, k.Name}
+		}
+		var list []byte
+		if list, err = json.Marshal(names); err != nil {
+			return err
+		}
+		found, err = s.their.QueryContext(ctx, append(args, string(list))...)
 	}
 	if err != nil {
 		return err

@@ -1,11 +1,13 @@
 package inventory
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,12 +31,24 @@ func asked(t *testing.T, s *Store, times []time.Time, names []string) (out []str
 			t.Fatal(err)
 		}
 		out = append(out, fmt.Sprintf("at %s: %s", at, text(all)))
+		var keys []object.Key
+		var apart []Version
 		for _, name := range names {
 			vs, err := s.Versions(t.Context(), "prod", key(name), times[i/2], at)
 			if err != nil {
 				t.Fatal(err)
 			}
+			keys, apart = append(keys, key(name)), append(apart, vs...)
 			out = append(out, fmt.Sprintf("%s from %s to %s: %s", name, times[i/2], at, text(vs)))
+		}
+		keys = append(keys, key("never there"))
+		var together []Version
+		if err := s.VersionsOf(t.Context(), "prod", object.KindPod, keys, times[i/2], at, func(v Version) error { together = append(together, v); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		slices.SortStableFunc(apart, func(a, b Version) int { return cmp.Compare(a.Object.GetMeta().Name, b.Object.GetMeta().Name) })
+		if got, want := text(together), text(apart); got != want {
+			t.Errorf("of many at once from %s to %s: %s, want %s", times[i/2], at, got, want)
 		}
 		one := fmt.Sprintf("history from %s to %s:", times[i/2], at)
 		if err := s.History(t.Context(), "prod", object.KindPod, times[i/2], at, func(v Version) error { one += text(v); return nil }); err != nil {
