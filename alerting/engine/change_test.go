@@ -670,7 +670,7 @@ func TestChangesByNameAreJudgedAsAllAre(t *testing.T) {
 	for seed := range uint64(8) {
 		w := newCommotion(t, seed)
 		judged := func(e *Engine) float64 { return testutil.ToFloat64(e.metrics.judged) }
-		for n := range 60 {
+		for n := range whileRacing(20, 60) {
 			before, beforeWhole := judged(w.named), judged(w.whole)
 			rounds := func() float64 { return testutil.ToFloat64(w.named.metrics.rounds.WithLabelValues(triggerChange)) }
 			waited, judgedBetween := len(w.named.queue.parts) > 0, rounds()
@@ -698,7 +698,7 @@ func TestChangesByNameAreJudgedAsAllAre(t *testing.T) {
 			}
 		}
 	}
-	if fired < 1000 || spared < 100 || between < 5 {
+	if !racing && (fired < 1000 || spared < 100 || between < 5) {
 		t.Errorf("%d alerts fired, summed over all steps, in %d steps less was judged, and %d times changes waited no longer for the rest of an interval: that is no test", fired, spared, between)
 	}
 }

@@ -223,7 +223,7 @@ func (w *world) clock() time.Time {
 // open starts engine and outbox on what the folder holds.
 func (w *world) open() {
 	w.t.Helper()
-	db, err := meta.Open(filepath.Join(w.dir, "meta.db"))
+	db, err := meta.Open(database(w.t, w.dir))
 	if err != nil {
 		w.t.Fatal(err)
 	}

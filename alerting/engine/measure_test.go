@@ -170,7 +170,7 @@ func (s fleetSample) Copy() chunks.Sample           { return s }
 // engineOf makes an engine on a fleet with policies of its own.
 func engineOf(t testing.TB, f *fleet, now func() time.Time, specs []string) *Engine {
 	t.Helper()
-	db, err := meta.OpenScratch(filepath.Join(t.TempDir(), "meta.db"))
+	db, err := meta.OpenScratch(database(t, t.TempDir()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +302,7 @@ func TestMeasureWebhook(t *testing.T) {
 	const n, step = 500, 10 * time.Second
 	w := newWorld(t)
 	w.close()
-	db, err := meta.Open(filepath.Join(w.dir, "meta.db"))
+	db, err := meta.Open(database(t, w.dir))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func TestMemoryOfRounds(t *testing.T) {
 			engines[i].opts.Queryable, engines[i].opts.Inventory = f, f
 		}
 		fired := false
-		for n := range 12 {
+		for n := range whileRacing(7, 12) {
 			now = now.Add(interval)
 			f.fleet.pods = all
 			if n%6 > 3 {

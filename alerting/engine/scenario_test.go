@@ -73,7 +73,7 @@ func newScene(t *testing.T) *scene {
 	if s.store, err = tsdb.Open(tsdb.Options{Dir: filepath.Join(s.dir, "metrics"), MinFreeBytes: 1}); err != nil {
 		t.Fatal(err)
 	}
-	if s.meta, err = meta.Open(filepath.Join(s.dir, "meta.db")); err != nil {
+	if s.meta, err = meta.Open(database(t, s.dir)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.store.Close(); _ = s.meta.Close() })
