@@ -155,8 +155,11 @@ type replay struct {
 	peaks  map[string]float64 // by alert id
 	due    time.Time          // when something is to be told
 	always bool               // nothing can be left out
-	// complete: what came late counts as if it had come in time.
+	// complete: what came late counts as if it had come in time, and only what began then
+	// is asked for.
 	complete bool
+	// scanned is what a replay before this one scanned; nil: it is not kept.
+	scanned *scanned
 	// archive knows the objects; several replays can share one that remembers.
 	archive Archive
 	now     time.Time // when they began
@@ -203,14 +206,19 @@ func (b *replay) run(ctx context.Context) error {
 	})
 }
 
-// onScratch replays into a database that fn may then read.
-func (b *replay) onScratch(ctx context.Context, fn func(db *meta.DB) error) error {
-	c := b.c
+// begins is from when on it is stepped, to have warmed up by the time that is asked for.
+func (b *replay) begins() time.Time {
 	warm := time.Duration(0)
-	for i := range c.conditions {
-		warm = max(warm, c.span(i, b.interval))
+	for i := range b.c.conditions {
+		warm = max(warm, b.c.span(i, b.interval))
 	}
-	b.begin = b.from.Add(-min(warm, 24*time.Hour)).Truncate(b.interval)
+	return b.from.Add(-min(warm, 24*time.Hour)).Truncate(b.interval)
+}
+
+// onScratch replays into a database that fn may then read; of late data that cannot have
+// anything begin, there is none.
+func (b *replay) onScratch(ctx context.Context, fn func(db *meta.DB) error) error {
+	b.begin = b.begins()
 	b.hot, b.active, b.peaks = map[subject]*heat{}, map[string][]bool{}, map[string]float64{}
 	b.coverage, b.desks = map[int64]float64{}, map[string]*desk{}
 	b.waiting = map[[2]string]time.Time{}
@@ -223,10 +231,12 @@ func (b *replay) onScratch(ctx context.Context, fn func(db *meta.DB) error) erro
 		return err
 	}
 	b.progress(0.5)
-	if !b.complete {
-		if err := b.mask(ctx); err != nil {
-			return err
+	if b.complete {
+		if !b.finds() {
+			return nil
 		}
+	} else if err := b.mask(ctx); err != nil {
+		return err
 	}
 	b.count()
 	dir, err := os.MkdirTemp(b.live.opts.ScratchDir, "backtest-")
@@ -273,6 +283,9 @@ func (b *replay) scan(ctx context.Context) error {
 	if err := b.scanCount(ctx); err != nil {
 		return err
 	}
+	if b.scannedBefore() {
+		return nil
+	}
 	for i, cond := range c.conditions {
 		switch {
 		case cond.Expr != "":
@@ -289,8 +302,7 @@ func (b *replay) scan(ctx context.Context) error {
 		if i > 0 && slices.ContainsFunc(c.conditions[:i], func(o condition) bool { return o.Metric == cond.Metric }) {
 			total -= scanners
 		}
-		bad := c.suspects[i]
-		reach := (time.Duration(c.rule.Reach(i)+1)*cond.Period.D() + 3*b.interval).Milliseconds()
+		bad, reach := c.suspects[i], b.reach(i)
 		lone := len(c.dimensions) > 0 && len(cond.metric.Dimensions) == 0
 		n := b.to.Sub(b.begin) / scanners
 		errs := make([]error, scanners)
@@ -324,7 +336,21 @@ func (b *replay) scan(ctx context.Context) error {
 		}
 		h.merge()
 	}
+	b.keepScan()
 	return nil
+}
+
+// reach is for how long a bad sample of a condition can be found bad.
+func (b *replay) reach(i int) int64 {
+	return (time.Duration(b.c.rule.Reach(i)+1)*b.c.conditions[i].Period.D() + 3*b.interval).Milliseconds()
+}
+
+// silentAfter is how long nothing may come until that can be bad.
+func (b *replay) silentAfter() int64 {
+	if b.c.rule.NoData != policy.NoDataAlert {
+		return math.MaxInt64
+	}
+	return (b.c.rule.NoDataAfter + b.interval).Milliseconds()
 }
 
 func (b *replay) progressScan(done, total int64) {
@@ -360,10 +386,7 @@ func (b *replay) scanPart(ctx context.Context, cond condition, bad func(prev, v 
 	step := b.interval.Milliseconds()
 	begin := b.begin.UnixMilli()
 	first := (mint - begin + step - 1) / step // step of the part's first point of the grid
-	silentAfter := int64(math.MaxInt64)
-	if b.c.rule.NoData == policy.NoDataAlert {
-		silentAfter = (b.c.rule.NoDataAfter + b.interval).Milliseconds()
-	}
+	silentAfter := b.silentAfter()
 	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt}, matchers(m.Name, b.cluster.ID, "")...)
 	active := map[string][]bool{}
 	var it chunkenc.Iterator

@@ -34,7 +34,7 @@ func TestCalmIsNeverBad(t *testing.T) {
 	sub := subject{level: catalogue.Pod, object: "shop/cart-1"}
 	at := epoch.Add(24 * time.Hour)
 	calm, bad, stirred := 0, 0, 0
-	for range whileRacing(2000, 8000) {
+	for range whileRacing(4000, 8000) {
 		var conditions []map[string]any
 		for range 1 + random.IntN(2) {
 			metric := metrics[random.IntN(len(metrics))]

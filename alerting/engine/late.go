@@ -137,17 +137,23 @@ func (p *precedence) giveWay(ctx context.Context, most time.Duration) {
 // run beside live evaluation, and gives way to it from policy to policy.
 func (e *Engine) step(ctx context.Context, h *history) {
 	archive, now := remember(e.opts.Archive), e.opts.Now()
+	var replays []*replay
+	var before scanned
 	for _, c := range h.policies {
+		b := &replay{
+			live: e, archive: archive, now: now, c: c, row: meta.Resource{ID: c.ref.ID, Name: c.ref.Name, Project: c.ref.Project}, cluster: h.of, interval: h.interval, complete: true, scanned: &before,
+			from: h.From.Truncate(h.interval), to: h.until, out: &policy.Replay{BySeverity: map[string]int{}}, messages: map[[2]string]int{}, progress: func(float64) {},
+		}
+		if b.from.Before(b.to) {
+			replays = append(replays, b)
+		}
+	}
+	byScan(replays)
+	for i, b := range replays {
+		replays[i] = nil // what it read is large
 		e.present.giveWay(ctx, giveWayFor)
 		if ctx.Err() != nil {
 			return
-		}
-		b := &replay{
-			live: e, archive: archive, now: now, c: c, row: meta.Resource{ID: c.ref.ID, Name: c.ref.Name, Project: c.ref.Project}, cluster: h.of, interval: h.interval, complete: true,
-			from: h.From.Truncate(h.interval), to: h.until, out: &policy.Replay{BySeverity: map[string]int{}}, messages: map[[2]string]int{}, progress: func(float64) {},
-		}
-		if !b.from.Before(b.to) {
-			continue
 		}
 		err := b.onScratch(ctx, func(db *meta.DB) error {
 			return db.View(ctx, func(tx *meta.Tx) error {
@@ -157,7 +163,7 @@ func (e *Engine) step(ctx context.Context, h *history) {
 					if err != nil {
 						return err
 					}
-					if a.StartedAt.Before(later(h.From, c.created)) || a.StartedAt.After(h.To) {
+					if a.StartedAt.Before(later(h.From, b.c.created)) || a.StartedAt.After(h.To) {
 						continue
 					}
 					h.alerts = append(h.alerts, a)
@@ -166,7 +172,7 @@ func (e *Engine) step(ctx context.Context, h *history) {
 			})
 		})
 		if err != nil { // the others may be told of
-			h.err = errors.Join(h.err, fmt.Errorf("policy %q: %w", c.ref.Name, err))
+			h.err = errors.Join(h.err, fmt.Errorf("policy %q: %w", b.c.ref.Name, err))
 		}
 	}
 	slices.SortStableFunc(h.alerts, func(a, b *incident.Alert) int { return a.StartedAt.Compare(b.StartedAt) })
