@@ -372,19 +372,10 @@ func (who *overtime) total(ctx context.Context, q storage.Querier, b behind, of 
 // which visit returns nil no sample is read.
 func eachOver(ctx context.Context, q storage.Querier, matchers []*labels.Matcher, over times, visit func(labels.Labels) func([]float64) error) error {
 	from, to := since(time.UnixMilli(over.from)), over.at(over.n-1)
-	set := q.Select(ctx, false, &storage.SelectHints{Start: from, End: to}, matchers...)
 	values := make([]float64, over.n)
-	var it chunkenc.Iterator
-	for n := 0; set.Next(); n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		s := set.At()
-		take := visit(s.Labels())
-		if take == nil {
-			continue
-		}
-		it = s.Iterator(it)
+	var take func([]float64) error
+	visited := func(of labels.Labels) bool { take = visit(of); return take != nil }
+	return eachSeries(ctx, q, matchers, from, to, visited, func(it chunkenc.Iterator) error {
 		last, v, next, some := int64(math.MinInt64), absent, 0, false
 		until := func(t int64) { // the times before t have the value that was last
 			for ; next < over.n && over.at(next) < t; next++ {
@@ -405,11 +396,28 @@ func eachOver(ctx context.Context, q storage.Querier, matchers []*labels.Matcher
 		if err := it.Err(); err != nil {
 			return err
 		}
-		until(math.MaxInt64)
-		if some {
-			if err := take(values); err != nil {
-				return err
-			}
+		if until(math.MaxInt64); !some {
+			return nil
+		}
+		return take(values)
+	})
+}
+
+// eachSeries walks over the series of a range of time and reads those that are visited.
+func eachSeries(ctx context.Context, q storage.Querier, matchers []*labels.Matcher, from, to int64, visited func(labels.Labels) bool, read func(chunkenc.Iterator) error) error {
+	set := q.Select(ctx, false, &storage.SelectHints{Start: from, End: to}, matchers...)
+	var it chunkenc.Iterator
+	for n := 0; set.Next(); n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s := set.At()
+		if !visited(s.Labels()) {
+			continue
+		}
+		it = s.Iterator(it)
+		if err := read(it); err != nil {
+			return err
 		}
 	}
 	return set.Err()
@@ -428,18 +436,9 @@ func keyOf(buf []byte, ls labels.Labels, names []string) []byte {
 // visit returns nil no sample is read.
 func eachNow(ctx context.Context, q storage.Querier, matchers []*labels.Matcher, at time.Time, visit func(labels.Labels) func(float64)) error {
 	from, to := since(at), at.UnixMilli()
-	set := q.Select(ctx, false, &storage.SelectHints{Start: from, End: to}, matchers...)
-	var it chunkenc.Iterator
-	for n := 0; set.Next(); n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		s := set.At()
-		take := visit(s.Labels())
-		if take == nil {
-			continue
-		}
-		it = s.Iterator(it)
+	var take func(float64)
+	visited := func(of labels.Labels) bool { take = visit(of); return take != nil }
+	return eachSeries(ctx, q, matchers, from, to, visited, func(it chunkenc.Iterator) error {
 		newest, last := chunkenc.ValNone, 0.0
 		for typ := it.Seek(from); typ != chunkenc.ValNone && it.AtT() <= to; typ = it.Next() {
 			if newest = typ; typ == chunkenc.ValFloat {
@@ -457,6 +456,6 @@ func eachNow(ctx context.Context, q storage.Querier, matchers []*labels.Matcher,
 		case chunkenc.ValHistogram, chunkenc.ValFloatHistogram:
 			return errHistogramInJoin
 		}
-	}
-	return set.Err()
+		return nil
+	})
 }
