@@ -222,7 +222,12 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 		sent = was.To
 	}
 	newest, at, onWay := -1, make([]*filePos, len(fresh)), make([]bool, len(fresh))
-	begins := int64(0) // the latest first line of a known one
+	begins := int64(0) // the latest first line of a known one, that may be gone
+	for _, p := range known {
+		if p.begun() {
+			begins = max(begins, p.First)
+		}
+	}
 	for i, f := range fresh {
 		p, ok := known[f.key()]
 		if !ok || !f.beginsAs(p) {

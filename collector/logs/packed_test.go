@@ -211,6 +211,39 @@ func TestFilesRotatedAwayWhileNobodyRan(t *testing.T) {
 	}
 }
 
+// A compressed file that was read is older than the one that was read last, though that
+// one is gone: it is not read again.
+func TestFilesRotatedAwayBehindOlderOnes(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 100)
+	_, stop := tr.run(s)
+	s.await(key, 100)
+	for i := 1; i <= 2; i++ {
+		tr.rotate(i)
+		tr.write("0.log", 50)
+		s.await(key, tr.next)
+	}
+	stop()
+	for i := 3; i <= 5; i++ {
+		tr.rotate(i)
+		tr.write("0.log", 50)
+	}
+	for i := 2; i <= 3; i++ { // the first stays
+		if err := os.Remove(filepath.Join(tr.dir, fmt.Sprintf("0.log.20261123-1000%02d", i)+packedSuffix)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, stop = tr.run(s)
+	s.await(key, 200+1+150) // and what tells of the lost ones
+	stop()
+	times := map[string]int{}
+	for _, line := range s.got(key) {
+		if times[line]++; times[line] > 1 {
+			t.Errorf("%q is there %d times", line, times[line])
+		}
+	}
+}
+
 // What is in a compressed file is read as from any other: on from where it was, again
 // from a little before, and anew from the beginning.
 func TestUnpackingReadsAnywhere(t *testing.T) {

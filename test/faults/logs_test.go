@@ -315,18 +315,19 @@ func (w *writer) rotate() error {
 	return w.remove()
 }
 
-// remove takes the oldest file, but none of those that a collector had to begin with: a
-// machine that is busy may not come to them, and of a copy that it never saw it can tell
-// nothing.
+// remove takes the oldest file, when there are more than a collector that is away
+// misses and than there were for it to begin with: a machine that is busy may not come
+// to those at once, and of a copy that it never saw it can tell nothing.
 func (w *writer) remove() error {
 	if !w.begun.Load() {
 		w.first = w.rotated
 		return nil
 	}
-	if w.rotated-keepRotated <= w.first {
+	oldest := w.rotated - keepRotated - w.first
+	if oldest <= 0 {
 		return nil
 	}
-	old := w.path(w.rotatedName(w.rotated - keepRotated))
+	old := w.path(w.rotatedName(oldest))
 	for _, p := range []string{old, old + ".gz"} {
 		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
