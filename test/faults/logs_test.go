@@ -827,7 +827,6 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 				out.first += fmt.Sprintf("; %d lines of %s are told as lost from %s to %s, %d are", g.lines, w.pod, g.from, g.until, lost)
 			}
 		}
-		from := 0 // of lines of which there are as many
 		for n := range w.next {
 			switch seen[w.pod][n] {
 			case 0:
@@ -843,10 +842,14 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 				out.lines++
 				out.twice++
 			}
-			if n+1 < w.next && seen[w.pod][n+1] == seen[w.pod][n] {
+		}
+		from := 0 // of lines of which there are as many
+		for n := range w.next {
+			times := seen[w.pod][n]
+			if n+1 < w.next && seen[w.pod][n+1] == times {
 				continue
 			}
-			if times := seen[w.pod][n]; times != 1 && out.ranges < maxRanges {
+			if times != 1 && out.ranges < maxRanges {
 				out.ranges++
 				out.first += fmt.Sprintf("; lines %d to %d of %s (of its %d) are there %d times", from, n, w.pod, w.next, times)
 			}
