@@ -236,8 +236,10 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 		if ok {
 			at[i] = &p
 		}
-		_, onWay[i] = positionOf(f, sent)
-		if onWay[i] || ok && p.Offset > 0 { // a file that was only kept says nothing of those before it
+		var to filePos
+		to, onWay[i] = positionOf(f, sent)
+		// A file that was only kept, or told of, says nothing of those before it.
+		if to.Offset > 0 || ok && p.Offset > 0 {
 			newest, begins = i, max(begins, f.firstTime())
 		}
 	}

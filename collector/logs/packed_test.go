@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // pack compresses a file as the kubelet does: a new file, then the old one goes.
@@ -209,6 +211,46 @@ func TestFilesRotatedAwayWhileNobodyRan(t *testing.T) {
 	if h := f.Health(); len(h.Dropped) > 0 {
 		t.Errorf("the second start dropped %v", h.Dropped)
 	}
+}
+
+// A batch can be on its way that has nothing of a file but tells what is missing before
+// it, although there are files before that one that were not read: they are read then.
+func TestFilesBeforeOneThatWasOnlyToldOf(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 100)
+	_, stop := tr.run(s)
+	s.await(key, 100)
+	stop()
+	for i := 1; i <= 4; i++ {
+		tr.rotate(i)
+		tr.write("0.log", 50)
+	}
+	told := &file{path: filepath.Join(tr.dir, "0.log.20261123-100003"+packedSuffix)}
+	var err error
+	if told.fd, err = os.Open(told.path); err == nil {
+		err = told.identifyPacked(true)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer told.close()
+	j, err := openJournal[filePos](tr.positions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &container{}
+	at := clock.UnixNano()
+	j.inFlight = &inFlight[filePos]{
+		ID: "1", From: map[string]filePos{}, To: map[string]filePos{told.key(): c.pos(told)}, Day: dayOf(at),
+		Told: []tell{{Stream: wire.LogStream{Namespace: "shop", Pod: "cart-1", Container: "app", Stream: "stdout"}, Reason: DropRotated, From: at, Until: at}},
+	}
+	if err := j.write(); err != nil {
+		t.Fatal(err)
+	}
+	_, stop = tr.run(s)
+	s.await(key, tr.next+1) // with what tells
+	stop()
+	once(t, s.got(key), tr.next)
 }
 
 // A compressed file that was read is older than the one that was read last, though that
