@@ -73,6 +73,16 @@ func (p filePos) through() int64 {
 // it was, too.
 func (p filePos) begun() bool { return (p.Offset > 0 || p.End) && p.Last > 0 }
 
+// apart names the position of a file that is gone and whose inode another file has: a
+// start may need it to know what was compressed of it, until one of a younger file is
+// known.
+func apart(key string, was, now filePos) string {
+	if !was.begun() || was.First == 0 || was.First == now.First {
+		return ""
+	}
+	return key + "@" + strconv.FormatInt(was.First, 10)
+}
+
 // done says through where the lines of a stream were sent.
 func (p filePos) done(stream int) int64 {
 	if p.Scan != 0 && p.Done != nil {

@@ -169,6 +169,7 @@ func NewFiles(o FilesOptions) (*Files, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log files: %w", err)
 	}
+	j.apart = apart
 	m := newMetrics(o.Registerer)
 	shaper, err := newShaper(o.Rules, m)
 	if err != nil {
@@ -1101,7 +1102,7 @@ func (r *Files) drop() {
 	})
 }
 
-// prune forgets positions of files that are gone.
+// prune forgets positions of files that are gone, whatever name they have by now.
 func (r *Files) prune() {
 	live := map[string]bool{}
 	for _, c := range r.containers {

@@ -26,6 +26,9 @@ type journal[C any] struct {
 	mu       sync.Mutex
 	known    map[string]C // by source
 	inFlight *inFlight[C]
+	// apart, if set, gives the name under which a source's position is kept on that was
+	// there before one of another source that has its name now; "" if it need not be.
+	apart func(source string, was, now C) string
 }
 
 type inFlight[C any] struct {
@@ -94,15 +97,27 @@ func (j *journal[C]) begin(b *batch[C]) {
 func (j *journal[C]) acknowledged(b *batch[C]) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	maps.Copy(j.known, b.to)
+	for source, c := range b.to {
+		j.put(source, c)
+	}
 	j.inFlight = nil
+}
+
+// put sets what is known of a source.
+func (j *journal[C]) put(source string, c C) {
+	if was, ok := j.known[source]; ok && j.apart != nil {
+		if name := j.apart(source, was, c); name != "" {
+			j.known[name] = was
+		}
+	}
+	j.known[source] = c
 }
 
 // set notes a position that no batch brought.
 func (j *journal[C]) set(source string, c C) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.known[source] = c
+	j.put(source, c)
 }
 
 // amend changes what is known of a source's last position, whether the server has it
@@ -150,11 +165,14 @@ func (j *journal[C]) settled() bool {
 func (j *journal[C]) rename(old, name string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	maps := []map[string]C{j.known}
-	if j.inFlight != nil {
-		maps = append(maps, j.inFlight.From, j.inFlight.To)
+	if c, ok := j.known[old]; ok {
+		j.put(name, c)
+		delete(j.known, old)
 	}
-	for _, m := range maps {
+	if j.inFlight == nil {
+		return
+	}
+	for _, m := range []map[string]C{j.inFlight.From, j.inFlight.To} {
 		if c, ok := m[old]; ok {
 			m[name] = c
 			delete(m, old)

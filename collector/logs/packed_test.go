@@ -253,6 +253,42 @@ func TestFilesBeforeOneThatWasOnlyToldOf(t *testing.T) {
 	once(t, s.got(key), tr.next)
 }
 
+// The inode of a file that was read and compressed may be that of the file which comes
+// next. What is known of the one is not forgotten for the other, of which nothing was read.
+func TestFilesCompressedWhoseInodeIsAnothers(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 100)
+	_, stop := tr.run(s)
+	s.await(key, 100)
+	stop()
+	j, err := openJournal[filePos](tr.positions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(j.known) != 1 {
+		t.Fatalf("%d positions are known, want that of one file", len(j.known))
+	}
+	j.apart = apart
+	for inode, p := range j.known {
+		j.acknowledged(&batch[filePos]{to: map[string]filePos{inode: {Path: p.Path, Dev: p.Dev, Ino: p.Ino}}})
+	}
+	if err := j.write(); err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i <= 3; i++ {
+		tr.rotate(i)
+		tr.write("0.log", 50)
+	}
+	for range 2 {
+		_, stop = tr.run(s)
+		s.await(key, tr.next)
+		tr.write("0.log", 1)
+		s.await(key, tr.next)
+		stop()
+	}
+	numbered(t, s.got(key), tr.next)
+}
+
 // A compressed file that was read is older than the one that was read last, though that
 // one is gone: it is not read again.
 func TestFilesRotatedAwayBehindOlderOnes(t *testing.T) {
