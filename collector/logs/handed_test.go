@@ -505,8 +505,8 @@ func TestFilesAskWhetherSomebodyReadOnWhileTheyWereNotHeard(t *testing.T) {
 		}
 		all := func() bool { return len(s.counted()) > w.next && s.counted()[-1] >= alike }
 		o := tr.options()
-		o.State, o.Positions, o.HandOver, o.Linger, o.Unheard = c, s.ask, time.Millisecond, time.Millisecond, time.Nanosecond
 		way := &cutOff{server: s}
+		o.State, o.Positions, o.HandOver, o.Linger, o.Unheard = c, way.ask, time.Millisecond, time.Millisecond, time.Nanosecond
 		_, stop := tr.runWith(o, way)
 		write(10 + w.rng.IntN(20))
 		waitFor(t, all)
@@ -538,6 +538,13 @@ func (c *cutOff) Send(ctx context.Context, b *wire.LogBatch) error {
 		return errors.New("the way is cut")
 	}
 	return c.server.Send(ctx, b)
+}
+
+func (c *cutOff) ask(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error) {
+	if c.away.Load() {
+		return nil, errors.New("the way is cut")
+	}
+	return c.server.ask(ctx, sources)
 }
 
 // What a node's collector followed last is left to it until it would have been heard.
