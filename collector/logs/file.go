@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,14 +74,27 @@ func (p filePos) through() int64 {
 // it was, too.
 func (p filePos) begun() bool { return (p.Offset > 0 || p.End) && p.Last > 0 }
 
-// apart names the position of a file that is gone and whose inode another file has: a
-// start may need it to know what was compressed of it, until one of a younger file is
-// known.
+// apart names the position of a file that is gone and whose inode another file has, of
+// this container or of another one: a start needs it to know what was compressed of it,
+// or is missing, until one of a younger file of its container is known.
 func apart(key string, was, now filePos) string {
-	if !was.begun() || was.First == 0 || was.First == now.First {
+	same := filepath.Dir(was.Path) == filepath.Dir(now.Path) && (was.First == now.First || was.First == 0)
+	if same || !was.begun() {
 		return ""
 	}
 	return key + "@" + strconv.FormatInt(was.First, 10)
+}
+
+// addTo adds positions to known ones.
+func addTo(known, more map[string]filePos) {
+	for key, p := range more {
+		if was, ok := known[key]; ok {
+			if name := apart(key, was, p); name != "" {
+				known[name] = was
+			}
+		}
+		known[key] = p
+	}
 }
 
 // done says through where the lines of a stream were sent.

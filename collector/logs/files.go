@@ -294,7 +294,7 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 	for _, c := range r.order {
 		r.nameStream(c, true)
 		for _, f := range c.files {
-			c.taken = max(c.taken, was.To[f.key()].taken())
+			c.note(was.To[f.key()])
 		}
 		r.replayed = map[*file]*[2]int64{}
 		for _, f := range c.files {
@@ -945,6 +945,14 @@ func (c *container) insert(f *file) {
 	c.files = slices.Insert(c.files, i, f)
 }
 
+// note has the container be taken at least as far as by a position, if it is of a file
+// of its own: an inode may have been another container's.
+func (c *container) note(p filePos) {
+	if filepath.Dir(p.Path) == c.dir {
+		c.taken = max(c.taken, p.taken())
+	}
+}
+
 // adopt takes a file in that was not known in this run.
 func (r *Files) adopt(c *container, f *file) {
 	c.insert(f)
@@ -954,7 +962,7 @@ func (r *Files) adopt(c *container, f *file) {
 		p, ok = r.atStart[f.key()]
 	}
 	if ok {
-		c.taken = max(c.taken, p.taken())
+		c.note(p)
 		if h, full := f.headHash(p.Len); full && fmt.Sprintf("%x", h) == p.Print {
 			f.resume(p)
 			if size, _, err := f.identify(); err == nil && f.suffix != "" && p.Scan == 0 && size == p.Offset {

@@ -61,7 +61,7 @@ func (r *Files) tellLost(c *container, b *batch[filePos]) bool {
 func (r *Files) findGaps() {
 	known := maps.Clone(r.atStart)
 	if was := r.journal.inFlight; was != nil {
-		maps.Copy(known, was.To)
+		addTo(known, was.To)
 	}
 	folders := map[string]map[string]filePos{}
 	for k, p := range known {

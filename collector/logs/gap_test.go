@@ -67,6 +67,57 @@ func (tr *tree) remove(name string) {
 	}
 }
 
+// What is missing of a container is told, though the inode of its last file has become
+// that of another container's, which the batch on its way is of.
+func TestFilesGoneWhoseInodeIsAnothers(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	other := *tr
+	other.dir = filepath.Join(tr.root, "shop_cart-1_uid-1", "side")
+	if err := os.MkdirAll(other.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tr.write("0.log", 100)
+	_, stop := tr.run(s)
+	s.await(key, 100)
+	stop()
+	lastRead := clock.Add(99 * time.Millisecond)
+	tr.remove("0.log")
+	tr.next += 50 // in files that came and went
+	tr.write("0.log", 10)
+	other.write("0.log", 10)
+	j, err := openJournal[filePos](tr.positions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(j.known) != 1 {
+		t.Fatalf("%d positions are known, want that of one file", len(j.known))
+	}
+	f := &file{path: filepath.Join(other.dir, "0.log")}
+	if f.fd, err = os.Open(f.path); err == nil {
+		_, _, err = f.identify()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	size, _ := f.wholeSize()
+	for inode, p := range j.known {
+		to := filePos{Path: f.path, Dev: p.Dev, Ino: p.Ino, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: size, First: clock.UnixNano(), Last: clock.UnixNano(), Lines: 10}
+		j.inFlight = &inFlight[filePos]{ID: "1", From: map[string]filePos{}, To: map[string]filePos{inode: to}, Day: dayOf(clock.UnixNano())}
+	}
+	if err := j.write(); err != nil {
+		t.Fatal(err)
+	}
+	_, stop = tr.run(s)
+	s.await(key, 100+1+10)
+	s.await("cart-1/side/stdout", 10)
+	stop()
+	first := clock.Add(150 * time.Millisecond)
+	if gaps := s.gaps(); len(gaps) != 1 || !gaps[0].from.Equal(lastRead) || !gaps[0].until.Equal(first) {
+		t.Errorf("told %v, want once the range from %s to %s", gaps, lastRead, first)
+	}
+}
+
 // A file that was removed ends with a collector that is killed while it has it open.
 // What the server has not got of it is told: the lines of the batch on its way by their
 // number, if the server has not stored that, what came after it by its range of time.
