@@ -35,20 +35,22 @@ const (
 // of their sender wait for the last one, though not for long.
 type parts struct {
 	first  time.Time // when the first one came, by our clock
+	seen   time.Time // when the newest one did, which is not when its request began: it may be long on its way
 	last   round     // the newest one
 	newest time.Time // of its samples
 }
 
 const (
 	// partsPause without a further part, or partsFor after the first one, changes wait no longer.
-	partsPause = 2 * time.Second
+	partsPause = 4 * time.Second
 	partsFor   = 10 * time.Second
 )
 
-func (p parts) with(newest time.Time, r round) parts {
+func (p parts) with(newest time.Time, r round, now time.Time) parts {
 	if p.first.IsZero() {
-		p.first = r.received
+		p.first = now
 	}
+	p.seen = now
 	if p.last = r; newest.After(p.newest) {
 		p.newest = newest
 	}
@@ -60,7 +62,7 @@ func (p parts) with(newest time.Time, r round) parts {
 func (e *Engine) partsLocked(now time.Time) (wait time.Duration) {
 	wait = partsFor
 	for key, p := range e.queue.parts {
-		left := min(partsPause-now.Sub(p.last.received), partsFor-now.Sub(p.first))
+		left := min(partsPause-now.Sub(p.seen), partsFor-now.Sub(p.first))
 		if left <= 0 || left > partsPause {
 			delete(e.queue.parts, key)
 			e.changedLocked(p.last)

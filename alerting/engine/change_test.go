@@ -356,7 +356,10 @@ func (w *commotion) turn(l labels.Labels) {
 
 // tell has an arrival judged by both engines, of which one does not hear its names.
 func (w *commotion) tell(a ingest.Arrival) {
-	a.Cluster, a.Interval, a.ReceivedAt = "prod-1", interval, w.now
+	a.Cluster, a.Interval = "prod-1", interval
+	if a.ReceivedAt.IsZero() {
+		a.ReceivedAt = w.now
+	}
 	w.named.Arrived(a)
 	a.Changed = nil
 	w.whole.Arrived(a)
@@ -874,7 +877,7 @@ func TestChangesWaitForTheRestOfAnInterval(t *testing.T) {
 		"no further part": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
 			tell(0, part(w))
 			tell(time.Second, change(w))
-			tell(time.Second, ingest.Arrival{Sender: "node/n-1"})
+			tell(partsPause-time.Second, ingest.Arrival{Sender: "node/n-1"})
 		}, [2]float64{0, 2}}, // that of the node, too
 		"no further part, and no change": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
 			tell(0, part(w))
@@ -895,6 +898,14 @@ func TestChangesWaitForTheRestOfAnInterval(t *testing.T) {
 			tell(0, part(w))
 			tell(-time.Minute, change(w))
 		}, [2]float64{0, 1}},
+		"parts that are long on their way": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
+			long := part(w)
+			long.ReceivedAt = w.now // all their requests began together
+			for range 3 {
+				tell(partsPause-1, long)
+			}
+			tell(1, change(w))
+		}, [2]float64{0, 0}},
 		"parts of a backlog": {func(w *commotion, tell func(time.Duration, ingest.Arrival)) {
 			tell(0, ingest.Arrival{Sender: "cluster", Part: true, Backlog: true, Newest: w.grid.Add(-interval)})
 			tell(time.Second, change(w))

@@ -46,7 +46,7 @@ const (
 	// changeShare is how many times as long as judging took the last time the next
 	// evaluation for changes waits, though not longer than the sender's interval is.
 	changeShare = 5
-	// maxWaiting rounds of one sender; beyond that the oldest are overtaken.
+	// maxWaiting rounds of one sender; beyond that the oldest are left out.
 	maxWaiting = 4
 	// slowRound is counted.
 	slowRound = time.Second
@@ -319,7 +319,7 @@ func (e *Engine) Arrived(a ingest.Arrival) {
 		e.enqueueLocked(r)
 	case a.Backlog: // history; what changed meanwhile comes with the live data
 	case a.Part:
-		e.queue.parts[key] = e.queue.parts[key].with(a.Newest, r)
+		e.queue.parts[key] = e.queue.parts[key].with(a.Newest, r, e.opts.Now())
 	default:
 		e.changedLocked(r)
 	}
@@ -355,24 +355,29 @@ func (e *Engine) PoliciesChanged() {
 }
 
 // enqueueLocked bounds what waits of one source: when the engine cannot follow,
-// the newest matter.
+// the newest matter, in whatever order they come. What was late when it came would
+// not have been judged live: it is late data like any other.
 func (e *Engine) enqueueLocked(r round) {
+	e.queue.rounds = append(e.queue.rounds, r)
 	waiting, oldest := 0, -1
 	for i, w := range e.queue.rounds {
 		if w.source == r.source {
 			waiting++
-			if oldest < 0 {
+			if oldest < 0 || w.at.Before(e.queue.rounds[oldest].at) {
 				oldest = i
 			}
 		}
 	}
-	if waiting >= maxWaiting {
-		overtaken := e.queue.rounds[oldest]
-		e.queue.rounds = append(e.queue.rounds[:oldest], e.queue.rounds[oldest+1:]...)
-		e.metrics.skipped.WithLabelValues("overtaken").Inc()
-		e.journalLocked(overtaken, "overtaken")
+	if waiting <= maxWaiting {
+		return
 	}
-	e.queue.rounds = append(e.queue.rounds, r)
+	left, reason := e.queue.rounds[oldest], "overtaken"
+	if left.received.Sub(left.at) > maxLate {
+		reason = meta.ReasonLate
+	}
+	e.queue.rounds = slices.Delete(e.queue.rounds, oldest, oldest+1)
+	e.metrics.skipped.WithLabelValues(reason).Inc()
+	e.journalLocked(left, reason)
 }
 
 // maxJournalled rounds wait to be stored; more are not told from evaluated ones.

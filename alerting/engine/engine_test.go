@@ -800,6 +800,54 @@ notify: {targets: [hook]}`)
 	r.nothing(t)
 }
 
+// A site that is back brings hundreds of intervals of the past at once, in whatever
+// order. The live one is not pushed out by them, and they are late data though the
+// queue had no room for them.
+func TestLiveRoundsAreNotPushedOutByLateOnes(t *testing.T) {
+	now := epoch.Add(24 * time.Hour)
+	e := engineOf(t, &fleet{}, func() time.Time { return now }, nil)
+	live := now.Truncate(interval)
+	e.RolledUp(rollup.Written{Cluster: "prod-1", At: live})
+	const past = 120
+	for n := range past {
+		e.RolledUp(rollup.Written{Cluster: "prod-1", At: live.Add(-6*time.Hour + time.Duration(n)*interval)})
+	}
+	e.saveJournal(t.Context())
+	rounds, _, _ := e.next(now)
+	if len(rounds) != maxWaiting || !slices.ContainsFunc(rounds, func(r round) bool { return r.at.Equal(live) }) {
+		t.Errorf("what waits is %v", rounds)
+	}
+	var ranges []meta.LateRange
+	var left []meta.SkippedRound
+	if err := e.opts.Meta.View(t.Context(), func(tx *meta.Tx) (err error) {
+		if left, err = tx.SkippedRounds("prod-1", epoch, now); err != nil {
+			return err
+		}
+		ranges, err = tx.LateRanges()
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	const out = past + 1 - maxWaiting
+	if len(left) != out || len(ranges) != 1 || !ranges[0].From.Equal(live.Add(-6*time.Hour)) || !ranges[0].To.Equal(live.Add(-6*time.Hour+(out-1)*interval)) {
+		t.Errorf("%d are left out, late ones of %v", len(left), ranges)
+	}
+	if n := testutil.ToFloat64(e.metrics.skipped.WithLabelValues(meta.ReasonLate)); n != out {
+		t.Errorf("%v late ones are counted", n)
+	}
+	// What was not late is told from it, and one that is older than all that wait is left out itself.
+	for n := range maxWaiting {
+		e.RolledUp(rollup.Written{Cluster: "prod-1", At: live.Add(time.Duration(n-1) * interval / 2)})
+	}
+	e.RolledUp(rollup.Written{Cluster: "prod-1", At: live.Add(-interval)})
+	if rounds, _, _ = e.next(now); len(rounds) != maxWaiting || !rounds[0].at.Equal(live.Add(-interval/2)) {
+		t.Errorf("what waits is %v", rounds)
+	}
+	if n := testutil.ToFloat64(e.metrics.skipped.WithLabelValues("overtaken")); n != 1 {
+		t.Errorf("%v overtaken ones are counted", n)
+	}
+}
+
 func TestRollupsAreJudgedWhenWritten(t *testing.T) {
 	w := newWorld(t)
 	r := newReceiver(t)
