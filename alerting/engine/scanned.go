@@ -47,7 +47,11 @@ func (b *replay) scanOf() scanOf {
 
 // scannedBefore takes over what was scanned already.
 func (b *replay) scannedBefore() bool {
-	if b.scanned == nil || b.scanned.hot == nil || b.scanned.of != b.scanOf() {
+	if b.scanned == nil || b.scanned.hot == nil {
+		return false
+	}
+	if b.scanned.of != b.scanOf() {
+		*b.scanned = scanned{} // nobody asks for it any more: replays go by what they scan for
 		return false
 	}
 	b.hot, b.active, b.coverage = b.scanned.hot, maps.Clone(b.scanned.active), maps.Clone(b.scanned.coverage)
