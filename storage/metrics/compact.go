@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/fileutil"
+	"github.com/prometheus/prometheus/tsdb/wlog"
 )
 
 // errHeadFirst ends a compaction of blocks that met a head which is due.
@@ -33,6 +35,7 @@ type compaction struct {
 	commits sync.RWMutex // held for reading by each commit
 
 	trimmed   int64                  // samples out of order before it may have gone from the log
+	untrimmed int64                  // about the bytes that samples out of order took in the log since
 	head      atomic.Bool            // the head may be written
 	collected atomic.Pointer[func()] // called when the first block is written
 }
@@ -47,17 +50,29 @@ func (db *DB) compactLate(ctx context.Context) error {
 
 func (db *DB) compactLateLocked(ctx context.Context) error {
 	c := &db.compaction
+	size, err := logBytes(filepath.Join(db.opts.Dir, wlog.WblDirName))
+	if err != nil {
+		return err
+	}
 	c.commits.Lock()
 	var once sync.Once
 	goOn := func() { once.Do(c.commits.Unlock) }
 	defer goOn()
 	c.collected.Store(&goOn)
 	defer c.collected.Store(nil)
-	return db.tsdb.CompactOOOHead(ctx)
+	if err := db.tsdb.CompactOOOHead(ctx); err != nil {
+		return err
+	}
+	c.untrimmed += size // the other log has them, too
+	return nil
 }
 
 // trimStep is less than any distance of samples in time that matters.
 const trimStep = int64(1 << 20)
+
+// trimShare is which part of the log samples out of order make up at least when it is
+// trimmed of them.
+const trimShare = 4
 
 // trimLog drops the samples from the older part of the log that are out of order:
 // blocks and the out-of-order log have them, and who starts after a kill leaves them
@@ -65,10 +80,18 @@ const trimStep = int64(1 << 20)
 // does so when it has written a block of the head, some hours after it was new. It
 // does it once for each time up to which samples may go, so that each time is a little
 // later, and all are before the oldest sample in order that there is or will be: what is
-// older than the newest by half a block is out of order.
+// older than the newest by half a block is out of order. Each time costs the reading
+// and writing of what else is in the log, too, so it waits until it is worth that.
 func (db *DB) trimLog() error {
 	db.compaction.mu.Lock()
 	defer db.compaction.mu.Unlock()
+	size, err := fileutil.DirSize(filepath.Join(db.opts.Dir, "wal"))
+	if err != nil {
+		return err
+	}
+	if db.compaction.untrimmed <= size/trimShare {
+		return nil
+	}
 	head := db.tsdb.Head()
 	db.compaction.commits.Lock()
 	mint, maxt := head.MinTime(), head.MaxTime()
@@ -81,7 +104,7 @@ func (db *DB) trimLog() error {
 	if before > most {
 		return nil
 	}
-	db.compaction.trimmed = before
+	db.compaction.trimmed, db.compaction.untrimmed = before, 0
 	return head.Truncate(before)
 }
 
@@ -128,7 +151,7 @@ func (db *DB) compactHead(ctx context.Context) (wrote bool, err error) {
 		if err := db.tsdb.CompactHead(r); err != nil {
 			return wrote, err
 		}
-		wrote = true
+		wrote, db.compaction.untrimmed = true, 0 // the TSDB trims its log then
 	}
 }
 

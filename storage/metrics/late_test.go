@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -351,7 +352,23 @@ func TestTheLogIsTrimmedOfLateSamples(t *testing.T) {
 		return n
 	}
 	const rounds = 8
+	wantMany := map[int64]float64{}
+	random := rand.New(rand.NewPCG(1, 2)) // or they take no room when compressed
+	many := func(from time.Time) {
+		app := db.Appender(t.Context())
+		for i := range 3000 {
+			at, v := from.Add(time.Duration(i)*time.Second), random.Float64()
+			if _, err := app.Append(0, labels.FromStrings(labels.MetricName, "many"), at.UnixMilli(), v); err != nil {
+				t.Fatal(err)
+			}
+			wantMany[int64(at.Sub(t0).Seconds())] = v
+		}
+		if err := app.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for n := range rounds {
+		many(t0.Add(time.Duration(n-11) * 50 * time.Minute))
 		one(live, wantLive, t0.Add(time.Duration(n)*time.Minute), float64(n))
 		one(live, wantLive, t0.Add(time.Duration(n-600)*time.Minute), float64(n))
 		one(over(n), wantOver, t0.Add(time.Duration(n-600)*time.Minute), float64(n))
@@ -367,13 +384,42 @@ func TestTheLogIsTrimmedOfLateSamples(t *testing.T) {
 	for range 2 {
 		dir = killed(t, dir)
 		db = still(t, dir)
-		for name, want := range map[string]map[int64]float64{"live": wantLive, "over": wantOver} {
+		for name, want := range map[string]map[int64]float64{"live": wantLive, "over": wantOver, "many": wantMany} {
 			if got := values(t, db, name); !maps.Equal(got, want) {
-				t.Errorf("%s: got %v, want %v", name, got, want)
+				t.Errorf("%s: got %d samples, want %d: %.300s", name, len(got), len(want), fmt.Sprint(got))
 			}
 		}
 	}
 	if mint := time.UnixMilli(db.tsdb.Head().MinTime()); mint.Before(t0.Add(-597 * time.Minute)) {
 		t.Errorf("the log still has what is in blocks since long: %s", mint.Sub(t0))
+	}
+}
+
+// Few of them are not worth that all else in the log is read and written again.
+func TestTheLogIsNotTrimmedOfFewLateSamples(t *testing.T) {
+	db := still(t, t.TempDir())
+	db.opts.OutOfOrderLogBytes = 1
+	random := rand.New(rand.NewPCG(1, 2))
+	late := labels.FromStrings(labels.MetricName, "late")
+	for n := range 5 {
+		app := db.Appender(t.Context())
+		for i := range 3000 {
+			if _, err := app.Append(0, labels.FromStrings(labels.MetricName, "live"), t0.Add(time.Duration(3000*n+i)*100*time.Millisecond).UnixMilli(), random.Float64()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := app.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		put(t, db, late, t0.Add(time.Duration(n-600)*time.Minute), 1)
+		if err := db.compactOutOfOrder(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if db.compaction.trimmed != 0 {
+		t.Errorf("the log is trimmed up to %s", time.UnixMilli(db.compaction.trimmed))
+	}
+	if got := len(values(t, db, "late")); got != 5 {
+		t.Errorf("%d late samples, want 5", got)
 	}
 }

@@ -400,8 +400,8 @@ func (db *DB) compactOutOfOrder(ctx context.Context) error {
 	if err := db.compactLate(ctx); err != nil {
 		return err
 	}
-	if err := db.trimLog(); err != nil {
-		return fmt.Errorf("trim the log: %w", err)
+	if err := db.trimLog(); err != nil { // the blocks are written all the same
+		db.opts.Logger.Warn("trim the log of out-of-order samples that are in blocks", "err", err)
 	}
 	db.metrics.outOfOrderCompactions.Inc()
 	db.opts.Logger.Info("compacted out-of-order samples", "log_bytes", size, "took_seconds", db.opts.Now().Sub(began).Seconds())
