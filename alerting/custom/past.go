@@ -80,10 +80,12 @@ func (m *Metrics) run(ctx context.Context, next []rollup.Written, all []evaluate
 
 // alone evaluates all metrics of a cluster at a time that none follows, or where two
 // were too much for a while: those of the past are tried together again, or a busy
-// start would have each of a day's find its series by itself.
+// start would have each of a day's find its series by itself. Not while one takes so
+// much of the budget that two will not do.
 func (m *Metrics) alone(ctx context.Context, w rollup.Written, all []evaluated) {
+	began := m.opts.Now()
 	m.interval(ctx, w, all)
-	if !m.live(w) {
+	if !m.live(w) && m.opts.Now().Sub(began) < budget/2 {
 		m.atOnce = max(m.atOnce, 2)
 	}
 	m.opts.Next(w)

@@ -234,3 +234,23 @@ func TestWhatWasTooMuchOnceIsTriedTogetherAgain(t *testing.T) {
 		t.Errorf("at once %d in the end", m.atOnce)
 	}
 }
+
+// Two are not tried again and again where one takes most of the budget by itself.
+func TestWhatIsTooMuchGoesOnOneByOne(t *testing.T) {
+	b := newBench(t, orders)
+	now, took := t0, budget/2
+	o := b.m.opts
+	o.Next = func(rollup.Written) {}
+	o.Now = func() time.Time { now = now.Add(took); return now } // each look is as much later
+	m := &Metrics{opts: o, log: b.m.log, engine: b.m.engine, failed: b.m.failed, state: map[string]map[string]MetricClusterStatus{}, last: map[string]map[string]newest{}, atOnce: 1}
+	past := ago("c1", time.Hour)[0]
+	m.alone(t.Context(), past, nil)
+	if m.atOnce != 1 {
+		t.Fatalf("%d at once after one took half of the budget", m.atOnce)
+	}
+	took = budget / 8
+	m.alone(t.Context(), past, nil)
+	if m.atOnce != 2 {
+		t.Errorf("%d at once after one took little", m.atOnce)
+	}
+}
