@@ -142,7 +142,7 @@ func (i *Ingester) cluster(id string) *cluster {
 		return c
 	}
 	c := &cluster{
-		id: id, senders: map[string]struct{}{}, swept: i.opts.Now(), refused: map[string]*counter{},
+		id: id, senders: map[string]time.Time{}, swept: i.opts.Now(), refused: map[string]*counter{},
 		samples: &counter{metric: i.metrics.samples.WithLabelValues(id)}, bytes: &counter{metric: i.metrics.bytes.WithLabelValues(id)},
 		created: &counter{metric: i.metrics.created.WithLabelValues(id)}, unreported: &counter{metric: i.metrics.unreported.WithLabelValues(id)},
 		wrongClock:  &counter{metric: i.metrics.wrongClock.WithLabelValues(id)},
@@ -220,20 +220,34 @@ func (i *Ingester) readHeaders(h http.Header, now time.Time) (a about, err error
 	return a, nil
 }
 
-// knows says whether a sender is one of the cluster's, or may become one.
-func (c *cluster) knows(sender string, limit int) bool {
-	if sender == "" {
+// knows says whether the sender of a request is one of the cluster's, or may become
+// one, and notes how far its backlog is.
+func (c *cluster) knows(a about, limit int) bool {
+	if a.sender == "" {
 		return true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.senders[sender]; !ok {
-		if len(c.senders) >= limit {
-			return false
-		}
-		c.senders[sender] = struct{}{}
+	far, ok := c.senders[a.sender]
+	if !ok && len(c.senders) >= limit {
+		return false
 	}
+	if a.backlog && !a.through.IsZero() {
+		far = a.through
+	}
+	c.senders[a.sender] = far
 	return true
+}
+
+// far is up to when a request of backlog goes: where an interval comes in parts, only
+// the last of them says so, and the others go by the interval before it.
+func (c *cluster) far(a about) time.Time {
+	if !a.through.IsZero() {
+		return a.through
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.senders[a.sender]
 }
 
 // ServeWrite takes a remote write request, 1.0 or 2.0, for the cluster that the
@@ -397,7 +411,7 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 	}
 	done = func() {}
 	if head.backlog || history {
-		if !i.backlog.take(r.Context(), i.limits.BacklogWait, head.through) {
+		if !i.backlog.take(r.Context(), i.limits.BacklogWait, c.far(head)) {
 			return nil, nil, comeAgain(throttledBacklog, i.limits.BacklogRequests, "writes of backlog")
 		}
 		done = i.backlog.give
@@ -410,7 +424,7 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 		done()
 		return nil, nil, comeAgain(throttledBusy, i.limits.Requests, "writes")
 	}
-	if !c.knows(head.sender, i.limits.SendersPerCluster) {
+	if !c.knows(head, i.limits.SendersPerCluster) {
 		done()
 		return nil, nil, refuse(w, http.StatusBadRequest, resultMalformed,
 			fmt.Sprintf("cluster %q has the limit of %d senders already; %q is refused", clusterID, i.limits.SendersPerCluster, head.sender))

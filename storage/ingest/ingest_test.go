@@ -685,6 +685,70 @@ func TestBacklogWaitsForItsTurn(t *testing.T) {
 	}
 }
 
+// Where an interval comes in parts, those before the last do not say how far they go:
+// they have the turn of the one before.
+func TestPartsOfBacklogGoByTheIntervalBefore(t *testing.T) {
+	g := newRig(t, Limits{SendersPerCluster: 2, BacklogRequests: 1, BacklogWaiting: 1, BacklogWait: time.Minute})
+	good := bodyV1(t, smp(1, t0, "__name__", "x"))
+	far := func(sender string, through time.Time) time.Time {
+		return g.i.cluster("prod").far(about{sender: sender, through: through})
+	}
+	send := func(status int, sender string, through time.Time, backlog string) {
+		t.Helper()
+		headers := []string{wire.HeaderSender, sender, wire.HeaderInterval, "30", wire.HeaderBacklog, backlog}
+		if !through.IsZero() {
+			headers = append(headers, wire.HeaderComplete, wire.FormatMillis(through))
+		}
+		if a := g.post(v1, good, headers...); a.status != status {
+			t.Fatalf("%s: %+v", sender, a)
+		}
+	}
+	first, second := t0.Add(-time.Hour), t0.Add(-time.Hour+30*time.Second)
+	send(http.StatusNoContent, "all", time.Time{}, "true")
+	if got := far("all", time.Time{}); !got.IsZero() {
+		t.Errorf("goes up to %s before it said so", got)
+	}
+	send(http.StatusNoContent, "all", first, "true")
+	send(http.StatusNoContent, "all", t0, "false") // live, beside it
+	send(http.StatusNoContent, "all", time.Time{}, "true")
+	if got := far("all", time.Time{}); !got.Equal(first) {
+		t.Errorf("goes up to %s, want %s", got, first)
+	}
+	if got := far("all", second); !got.Equal(second) {
+		t.Errorf("goes up to %s, but says %s", got, second)
+	}
+	send(http.StatusNoContent, "node/a", first, "true")
+	send(http.StatusBadRequest, "node/b", first, "true")
+	if got := far("node/b", time.Time{}); !got.IsZero() || len(g.i.cluster("prod").senders) != 2 {
+		t.Errorf("one that is refused is remembered: %s", got)
+	}
+	b := &slowBody{reading: make(chan struct{}), release: make(chan struct{})}
+	var working sync.WaitGroup
+	working.Go(func() {
+		r := httptest.NewRequest(http.MethodPost, "/", b)
+		r.Header.Set(wire.HeaderBacklog, "true")
+		g.i.ServeWrite(httptest.NewRecorder(), r, "prod")
+	})
+	<-b.reading
+	working.Go(func() {
+		if a := g.post(v1, good, wire.HeaderSender, "all", wire.HeaderBacklog, "true"); a.status != http.StatusNoContent {
+			t.Errorf("the one that waited: %+v", a)
+		}
+	})
+	for deadline := time.Now().Add(time.Minute); g.i.backlog.length() != 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody waits")
+		}
+	}
+	g.i.backlog.mu.Lock()
+	if got := g.i.backlog.waiting[0].through; !got.Equal(first) {
+		t.Errorf("waits as one that goes up to %s, want %s", got, first)
+	}
+	g.i.backlog.mu.Unlock()
+	close(b.release)
+	working.Wait()
+}
+
 func TestSenderLimit(t *testing.T) {
 	g := newRig(t, Limits{SendersPerCluster: 1})
 	good := bodyV1(t, smp(1, t0, "__name__", "x"))

@@ -37,7 +37,7 @@ type cluster struct {
 	origins origins
 
 	mu      sync.Mutex
-	senders map[string]struct{}
+	senders map[string]time.Time // with up to when the backlog of each has come; zero when it did not say
 	swept   time.Time
 	rate    rate
 

@@ -23,7 +23,7 @@ type turns struct {
 }
 
 type turn struct {
-	through time.Time // up to here its sender has sent everything; zero when it did not say
+	through time.Time // up to here its sender has sent everything; zero when it never said
 	given   chan struct{}
 }
 
