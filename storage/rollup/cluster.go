@@ -251,8 +251,9 @@ func (c *cluster) paceLocked() {
 	c.unseen = c.passed // what was off the old grid may be on the new one
 }
 
-// dueLocked picks the intervals to write now, oldest first, and says when the
-// next decision is due.
+// dueLocked picks the intervals to write now, and says when the next decision is
+// due. Those of the past that gathered to be read together come last; before and
+// among them the oldest is first.
 func (c *cluster) dueLocked(r *Rollups, now time.Time, nodes []string) (due []*span, next time.Time) {
 	next = now.Add(time.Hour)
 	if c.interval == 0 {

@@ -24,7 +24,8 @@ const (
 // sums are the sums of one interval by tally and group.
 type sums []map[*group]sum
 
-// write writes intervals, oldest first. Those that fail are open again.
+// write writes intervals in the order given: those that gathered last. Those that fail
+// are open again.
 func (r *Rollups) write(ctx context.Context, c *cluster, due []*span) error {
 	tapped, own := map[*span]sums{}, map[*span][]sum{}
 	c.mu.Lock()

@@ -549,7 +549,7 @@ func restartSandbox(ctx context.Context, c *testbed.Cluster, app string) error {
 			ended += n
 		}
 		if ended != 1 {
-			return fmt.Errorf("%d in %s beside its container's, want the sandbox's", ended, pod.CPU)
+			return fmt.Errorf("%d processes in %s beside its container's, want the sandbox's", ended, pod.CPU)
 		}
 		return nil
 	})

@@ -307,7 +307,8 @@ func (s *site) compare(ctx context.Context, server *testbed.Server, shift time.D
 			return nil
 		})
 	}
-	return lost, twice, g.Wait()
+	err = g.Wait() // before lost and twice are read
+	return lost, twice, err
 }
 
 // differences gives how many samples of the hours are missing, and how many there are

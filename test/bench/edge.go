@@ -287,6 +287,9 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 	if err = errors.Join(err, helpers.Wait()); err != nil {
 		return nil, err
 	}
+	if halves.again.at.IsZero() || halves.end.done <= halves.again.done {
+		return nil, errors.New("the backlog was gone before the server was killed and back: use a longer --site-for")
+	}
 	b.say("backlog gone after %s, counting", took.Round(time.Second))
 	counting := time.Now()
 	lost, twice, err := s.compare(ctx, server, shift, b.say)
