@@ -405,6 +405,11 @@ func (e *Engine) saveJournal(ctx context.Context) {
 	rounds := e.queue.skipped
 	e.queue.skipped = nil
 	e.queue.Unlock()
+	for _, r := range rounds {
+		if r.Sender == senderRollup && r.Reason == meta.ReasonLate { // which goes along with the next ones
+			e.missedExpressions(round{source: sourceKey{r.Cluster, r.Sender}, at: r.At, received: r.ArrivedAt})
+		}
+	}
 	if len(rounds) == 0 {
 		return
 	}

@@ -147,9 +147,6 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 	if (late && !e.trails(src, *r, now)) || r.at.Sub(now) > maxAhead {
 		e.metrics.skipped.WithLabelValues("late").Inc()
 		e.journal(*r, meta.ReasonLate)
-		if r.trigger == triggerRollup {
-			e.missedExpressions(*r)
-		}
 		return s, false
 	}
 	switch {
