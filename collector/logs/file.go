@@ -882,6 +882,9 @@ func (r *Files) mark(c *container, b *batch[filePos]) {
 	if newest := c.newest(); newest != nil && len(r.touched) > 0 {
 		c.taken = max(c.taken+1, newest.spots.at.Time)
 		b.reached[c.id] = handOn{newest.instance, c.pos(newest).Mark}
+		if !newest.barredFrom(b) {
+			r.touched[newest] = true // a start knows by it what the server was told
+		}
 	}
 	for f := range r.touched {
 		k := f.key()

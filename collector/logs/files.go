@@ -47,6 +47,9 @@ type FilesOptions struct {
 	// less than until others follow the containers of a collector that the server does
 	// not hear. Default 45 s.
 	Unheard time.Duration
+	// Try is how long the sink may try a batch by itself before that is looked at again;
+	// default 20 s, more than one attempt takes.
+	Try time.Duration
 
 	// Rescan is how often everything is looked at whatever inotify said; default 10 s.
 	Rescan time.Duration
@@ -71,7 +74,7 @@ func (o *FilesOptions) complete() error {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 400 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}, {&o.HandOver, 20 * time.Second}, {&o.Unheard, 45 * time.Second}} {
+	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 400 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}, {&o.HandOver, 20 * time.Second}, {&o.Unheard, 45 * time.Second}, {&o.Try, 20 * time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.def
 		}
@@ -197,16 +200,19 @@ func (r *Files) SetRules(rules Rules) error { return r.next.set(rules, r.opts.Se
 // Counts gives the lines of each container that is followed.
 func (r *Files) Counts() map[Container]Count { return r.counts.all() }
 
-// Run follows until ctx ends; it may be called again after that. Lines that were not acknowledged by then are read
-// again by the next Run of a Files with the same folder. An error means that the
-// files cannot be watched at all.
+// betweenLives is the wait after a conflict.
+const betweenLives = time.Second
+
+// Run follows until ctx ends; it may be called again after that. Lines that were not
+// acknowledged by then are read again by the next Run of a Files with the same folder.
+// An error means that the files cannot be watched at all.
 func (r *Files) Run(ctx context.Context, sink Sink) error {
 	for {
 		lifeCtx, end := context.WithCancelCause(ctx)
 		err := r.live(lifeCtx, end, sink)
 		over := errors.Is(context.Cause(lifeCtx), fault.ErrConflict)
 		end(nil)
-		if err != nil || !over || ctx.Err() != nil {
+		if err != nil || !over || !sleep(ctx, betweenLives) {
 			return err
 		}
 	}
@@ -229,7 +235,7 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 	r.firstStart = r.journal.made && len(r.atStart) == 0 && r.journal.settled()
 	ship := newShipper(r.journal, r.counts, r.metrics, r.log)
 	if r.opts.Positions != nil {
-		ship.overtaken, ship.unheard, ship.now = r.overtaken, r.opts.Unheard, r.now
+		ship.overtaken, ship.unheard, ship.try, ship.now = r.overtaken, r.opts.Unheard, r.opts.Try, r.now
 		ship.conflict = func(err error) {
 			r.log.Warn("follows containers anew", "err", err)
 			end(err)
@@ -237,7 +243,6 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 	}
 	shipCtx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { ship.run(shipCtx, sink) })
 	wg.Go(w.run)
 	defer func() {
 		stop()
@@ -250,7 +255,10 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 		}
 	}()
 	r.waitForState(ctx)
-	r.askHanded(ctx)
+	if r.askHanded(ctx) {
+		ship.hears()
+	}
+	wg.Go(func() { ship.run(shipCtx, sink) })
 	r.scanRoot()
 	r.findGaps()
 	r.started, r.handed = true, nil

@@ -112,16 +112,17 @@ func (h *handed) has(at int64, forms ...string) bool {
 
 // askHanded asks, at a start, how far others took the node's containers since they were
 // followed here. Where somebody who reads through the API server did, they are given the
-// time to let go, and asked again.
-func (r *Files) askHanded(ctx context.Context) {
+// time to let go, and asked again. It is false where the server left a question open.
+func (r *Files) askHanded(ctx context.Context) (answered bool) {
 	r.handed = nil
 	if r.opts.Positions == nil {
-		return
+		return true
 	}
 	own := r.owned(r.atStart)
-	known := r.readOn(r.positions(ctx, r.sources()), own)
+	said, answered := r.positions(ctx, r.sources())
+	known := r.readOn(said, own)
 	if len(known) == 0 {
-		return
+		return answered
 	}
 	// Who read the files is not there any more. Where it was before this collector's
 	// folder was made, others may have taken its containers, and have had no line yet.
@@ -133,10 +134,12 @@ func (r *Files) askHanded(ctx context.Context) {
 	}
 	r.log.Info("containers were followed by another collector until now; their files are read from there on", "containers", len(known), "wait_seconds", wait.Seconds())
 	if wait > 0 && sleep(ctx, wait) {
-		maps.Copy(known, r.readOn(r.positions(ctx, r.sources()), own)) // of pods that came meanwhile, too
+		said, answered = r.positions(ctx, r.sources())
+		maps.Copy(known, r.readOn(said, own)) // of pods that came meanwhile, too
 	}
 	r.handed = known
 	r.disown()
+	return answered
 }
 
 // owned is how far this collector took a container, by what it knows itself.
@@ -242,9 +245,10 @@ func (r *Files) sources() (out []wire.LogSource) {
 }
 
 // positions asks the server; what it does not say after some attempts is taken as
-// nothing. Who has positions of its own does not wait for long: rotation goes on, and
-// where the server is away, others could send it nothing either.
-func (r *Files) positions(ctx context.Context, sources []wire.LogSource) map[string]*handed {
+// nothing, and asked again before the first batch goes. Who has positions of its own does
+// not wait for long: rotation goes on.
+func (r *Files) positions(ctx context.Context, sources []wire.LogSource) (out map[string]*handed, answered bool) {
+	answered = true
 	out, patience, instead := map[string]*handed{}, 5*time.Second, "from their beginnings"
 	if !r.firstStart {
 		patience, instead = time.Second, "from where this collector was"
@@ -260,14 +264,15 @@ func (r *Files) positions(ctx context.Context, sources []wire.LogSource) map[str
 		}
 		if err != nil {
 			r.log.Warn("ask the server how far logs were taken; the files are read "+instead, "err", err)
+			answered = false
 			if !r.firstStart {
-				return out
+				return out, false
 			}
 			continue
 		}
 		maps.Copy(out, known)
 	}
-	return out
+	return out, answered
 }
 
 // ask asks the server once.
@@ -307,6 +312,7 @@ func (r *Files) takeOver(c *container, f *file, h *handed) {
 		f.offset = min(f.skip[0], f.skip[1])
 	}
 	f.began = f.offset
+	f.marked, f.hasMark = c.pos(f), true
 	if max(f.skip[0], f.skip[1]) > 0 {
 		r.journal.set(f.key(), c.pos(f)) // a start before the first batch goes on there, too
 	}

@@ -264,12 +264,15 @@ func TestReadersTakeContainersFromOneAnother(t *testing.T) {
 func TestWhoIsGivenTheTimeToLetGo(t *testing.T) {
 	mark := reachedAt(spot{Time: clock.UnixNano(), Same: 1}, []stretch{{spot{Time: 5, Same: 1}, spot{Time: 9, Same: 1}}})
 	for name, tc := range map[string]struct {
-		to   apiPos
-		asks int
+		to    apiPos
+		first bool // start of this folder
+		asks  int
 	}{
-		"perhaps one that had no line yet":    {apiPos{File: mark}, 2},
-		"a reader of the API":                 {apiPos{Time: 5, Hash: 1, Seen: 1}, 2},
-		"one that sent some of what was open": {apiPos{Time: 5, File: mark.after(spot{Time: 5, Same: 1})}, 2},
+		"perhaps one that had no line yet":    {apiPos{File: mark}, true, 2},
+		"a reader of the API":                 {apiPos{Time: 5, Hash: 1, Seen: 1}, true, 2},
+		"one that sent some of what was open": {apiPos{Time: 5, File: mark.after(spot{Time: 5, Same: 1})}, true, 2},
+		"a reader of the API meanwhile":       {apiPos{Time: 5, Hash: 1, Seen: 1}, false, 2},
+		"a collector of the node meanwhile":   {apiPos{File: mark}, false, 1},
 	} {
 		state, err := json.Marshal(tc.to)
 		if err != nil {
@@ -290,7 +293,7 @@ func TestWhoIsGivenTheTimeToLetGo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.firstStart = true
+		r.firstStart = tc.first
 		if r.askHanded(t.Context()); asks != tc.asks || len(r.handed) != 1 {
 			t.Errorf("%s: the server was asked %d times, want %d; it knows %d containers", name, asks, tc.asks, len(r.handed))
 		}
@@ -487,9 +490,10 @@ func TestFilesComeBackAfterAnotherReader(t *testing.T) {
 }
 
 // A node's collector that the server did not hear for long asks before it sends what
-// waited: somebody may have read on through the API server.
+// waited, and one that starts while it cannot ask does before its first batch: somebody
+// may have read on through the API server.
 func TestFilesAskWhetherSomebodyReadOnWhileTheyWereNotHeard(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(4) {
 		c, s, tr := newCluster(t), newServer(t), newTree(t)
 		w := &script{rng: rand.New(rand.NewPCG(seed, 3)), at: c.started.UTC()}
 		tr.dir = filepath.Join(tr.root, "shop_cart-1_uid-cart-1", "app")
@@ -504,17 +508,29 @@ func TestFilesAskWhetherSomebodyReadOnWhileTheyWereNotHeard(t *testing.T) {
 			c.set(func() { c.lines[0] = append(c.lines[0], answer...) })
 		}
 		all := func() bool { return len(s.counted()) > w.next && s.counted()[-1] >= alike }
-		o := tr.options()
 		way := &cutOff{server: s}
-		o.State, o.Positions, o.HandOver, o.Linger, o.Unheard = c, way.ask, time.Millisecond, time.Millisecond, time.Nanosecond
+		o := tr.options()
+		o.State, o.Positions, o.HandOver, o.Linger = c, way.ask, time.Millisecond, time.Millisecond
+		o.Unheard, o.Try = 200*time.Millisecond, 20*time.Millisecond
+		restarts := seed%2 == 1
+		if restarts {
+			o.Unheard = time.Hour
+		}
 		_, stop := tr.runWith(o, way)
 		write(10 + w.rng.IntN(20))
 		waitFor(t, all)
+		if restarts {
+			stop()
+		}
 		way.away.Store(true)
 		write(10 + w.rng.IntN(20))
 		_, stopAPI := c.run(c.options(s), s)
 		waitFor(t, all)
 		stopAPI()
+		if restarts {
+			_, stop = tr.runWith(o, way)
+		}
+		waitFor(t, func() bool { return way.asked.Load() > 4 }) // in vain; at a start it does four times
 		write(10 + w.rng.IntN(20))
 		way.away.Store(false)
 		waitFor(t, all)
@@ -527,21 +543,26 @@ func TestFilesAskWhetherSomebodyReadOnWhileTheyWereNotHeard(t *testing.T) {
 	}
 }
 
-// cutOff is a way to a server that others reach.
+// cutOff is a way to a server that others reach. A batch is tried until it gets through,
+// as collectors do.
 type cutOff struct {
 	*server
-	away atomic.Bool
+	away  atomic.Bool
+	asked atomic.Int64 // in vain
 }
 
 func (c *cutOff) Send(ctx context.Context, b *wire.LogBatch) error {
-	if c.away.Load() {
-		return errors.New("the way is cut")
+	for c.away.Load() {
+		if !sleep(ctx, time.Millisecond) {
+			return ctx.Err()
+		}
 	}
 	return c.server.Send(ctx, b)
 }
 
 func (c *cutOff) ask(ctx context.Context, sources []wire.LogSource) ([]wire.LogPosition, error) {
 	if c.away.Load() {
+		c.asked.Add(1)
 		return nil, errors.New("the way is cut")
 	}
 	return c.server.ask(ctx, sources)

@@ -1,12 +1,17 @@
 package logs
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // kept gives the files that are kept of the tree's container.
@@ -54,7 +59,9 @@ func TestWhatRotationTakesWhileTheServerIsAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tr, s := newTree(t), newServer(t)
 			tr.write("0.log", 50)
-			_, stop := tr.runWith(tr.keeping(Keep{First: first, Bytes: 1 << 30}), s)
+			o := tr.keeping(Keep{First: first, Bytes: 1 << 30})
+			o.Positions = s.ask
+			_, stop := tr.runWith(o, s)
 			s.await(key, 50)
 			s.set(func() { s.away = true })
 			tr.write("0.log", 1) // for a batch that is on its way
@@ -64,7 +71,7 @@ func TestWhatRotationTakesWhileTheServerIsAway(t *testing.T) {
 			}
 			waitFor(t, func() bool { return len(tr.kept()) == 3 })
 			stop()
-			_, stop = tr.runWith(tr.keeping(Keep{First: first, Bytes: 1 << 30}), s)
+			_, stop = tr.runWith(o, s)
 			for i := range 2 {
 				tr.rotateAway(10+i, 30)
 			}
@@ -74,7 +81,7 @@ func TestWhatRotationTakesWhileTheServerIsAway(t *testing.T) {
 			}
 			stop()
 			s.set(func() { s.away = false })
-			_, stop = tr.runWith(tr.keeping(Keep{First: first, Bytes: 1 << 30}), s)
+			_, stop = tr.runWith(o, s)
 			defer stop()
 			numbered(t, s.await(key, 201), 201)
 			waitFor(t, func() bool { return len(tr.kept()) == 0 })
@@ -85,6 +92,53 @@ func TestWhatRotationTakesWhileTheServerIsAway(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A collector that is stopped while it sends what was kept, with the newest first, goes on
+// there: what the server says of its container's newest lines is its own.
+func TestKeptFilesAreSentOverRestarts(t *testing.T) {
+	const files, lines = 40, 2000
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 10)
+	o := tr.keeping(Keep{First: NewestFirst, Bytes: 1 << 30})
+	o.Positions = s.ask
+	_, stop := tr.runWith(o, s)
+	s.await(key, 10)
+	s.set(func() { s.away = true })
+	tr.write("0.log", 1)
+	waitFor(t, func() bool { return hasInFlight(tr) })
+	for i := range files {
+		tr.rotateAway(i, lines)
+	}
+	waitFor(t, func() bool { return len(tr.kept()) == files })
+	tr.write("0.log", 10)
+	stop()
+	s.set(func() { s.away = false })
+	way := &few{server: s}
+	way.left.Store(4) // the one on its way, what is in the folder, and two for what is kept
+	_, stop = tr.runWith(o, way)
+	waitFor(t, func() bool { return way.left.Load() < 0 })
+	stop()
+	if got := len(s.got(key)); got >= tr.next {
+		t.Fatalf("%d lines came before it was stopped, want a part of %d", got, tr.next)
+	}
+	_, stop = tr.runWith(o, s)
+	s.await(key, tr.next)
+	stop()
+	once(t, s.got(key), tr.next)
+}
+
+// few takes as many batches as are left, and is away then.
+type few struct {
+	*server
+	left atomic.Int64
+}
+
+func (f *few) Send(ctx context.Context, b *wire.LogBatch) error {
+	if b.Lines() > 0 && f.left.Add(-1) < 0 {
+		return errors.New("server is away")
+	}
+	return f.server.Send(ctx, b)
 }
 
 func hasInFlight(tr *tree) bool {

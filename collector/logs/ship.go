@@ -26,8 +26,9 @@ type shipper[C any] struct {
 	// begin.
 	overtaken func(context.Context) error
 	unheard   time.Duration
+	try       time.Duration // how long the sink may try a batch by itself before somebody asks again
 	now       func() time.Time
-	heard     time.Time // when the server took something last
+	heard     time.Time // when the server took something last, or said how far others are; never: the first batch asks
 }
 
 func newShipper[C any](j *journal[C], c *counters, m *metrics, log *slog.Logger) *shipper[C] {
@@ -36,9 +37,6 @@ func newShipper[C any](j *journal[C], c *counters, m *metrics, log *slog.Logger)
 
 // run sends until ctx ends.
 func (s *shipper[C]) run(ctx context.Context, sink Sink) {
-	if s.overtaken != nil {
-		s.heard = s.now()
-	}
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	defer timer.Stop()
@@ -107,7 +105,9 @@ func (s *shipper[C]) tell(ctx context.Context, sink Sink, b *batch[C]) {
 		s.log.Debug("send log watermarks", "err", err)
 		return
 	}
-	s.hears()
+	if s.overtaken != nil && s.now().Sub(s.heard) < s.unheard { // else the next lines ask first
+		s.hears()
+	}
 }
 
 // hears notes that the server took something.
@@ -117,12 +117,18 @@ func (s *shipper[C]) hears() {
 	}
 }
 
-// sendOnce sends a batch, unless somebody read on.
+// sendOnce sends a batch, unless somebody read on. A sink tries again by itself for as
+// long as it may, and others can read on meanwhile.
 func (s *shipper[C]) sendOnce(ctx context.Context, sink Sink, b *batch[C]) error {
-	if s.overtaken != nil && s.now().Sub(s.heard) >= s.unheard {
-		if err := s.overtaken(ctx); err != nil {
-			return err
+	if s.overtaken != nil {
+		if s.now().Sub(s.heard) >= s.unheard {
+			if err := s.overtaken(ctx); err != nil {
+				return err
+			}
 		}
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, s.try)
+		defer stop()
 	}
 	err := sink.Send(ctx, &b.wire)
 	if err == nil {

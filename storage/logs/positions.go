@@ -157,8 +157,9 @@ func (p *positions) settle(cluster string, ps []wire.LogPosition, g *group, err 
 	}
 }
 
-// checkPositions refuses a batch that begins before what is stored. A container
-// belongs to one sender, whose lock the caller holds until begin.
+// checkPositions refuses a batch that begins before what is stored. Those who claim a
+// container are one sender, whose lock the caller holds until begin; a batch of the
+// node's collector, which claims nothing, can begin in between.
 func (s *Store) checkPositions(ctx context.Context, cluster string, b *wire.LogBatch) error {
 	var sources []wire.LogSource
 	for i := range b.Positions {
