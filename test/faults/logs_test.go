@@ -721,7 +721,7 @@ type counted struct {
 	wrong                    int // ranges that say a number of lines of which fewer are lost
 	frames, wantFrames       int
 	bytes, wantBytes         int // of long lines, without their beginnings
-	ranges                   int // told in first
+	ranges, again            int // told in first, of lost lines and of doubled ones
 	first                    string
 }
 
@@ -849,8 +849,13 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 			if n+1 < w.next && seen[w.pod][n+1] == times {
 				continue
 			}
-			if times != 1 && out.ranges < maxRanges {
-				out.ranges++
+			// There are many that have not come yet when the first is seen twice.
+			if times == 0 && out.ranges < maxRanges || times > 1 && out.again < maxRanges {
+				if times == 0 {
+					out.ranges++
+				} else {
+					out.again++
+				}
 				out.first += fmt.Sprintf("; lines %d to %d of %s (of its %d) are there %d times", from, n, w.pod, w.next, times)
 			}
 			from = n + 1
