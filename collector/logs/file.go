@@ -82,7 +82,22 @@ func apart(key string, was, now filePos) string {
 	if same || !was.begun() {
 		return ""
 	}
-	return key + "@" + strconv.FormatInt(was.First, 10)
+	return besides(key, was.First)
+}
+
+// besides names the position of a file by its inode and its first line, where the inode
+// alone names that of another one.
+func besides(key string, first int64) string { return key + "@" + strconv.FormatInt(first, 10) }
+
+// of gives the position of a file, by whichever name it has.
+func of(f *file, first int64, position func(name string) (filePos, bool)) (filePos, bool) {
+	p, ok := position(f.key())
+	if other := first != 0 && p.First != first; !ok || other {
+		if own, found := position(besides(f.key(), first)); found {
+			return own, true
+		}
+	}
+	return p, ok
 }
 
 // addTo adds positions to known ones.

@@ -965,10 +965,11 @@ func (c *container) note(p filePos) {
 func (r *Files) adopt(c *container, f *file) {
 	c.insert(f)
 	// The same file as before a restart?
-	p, ok := r.journal.position(f.key())
+	position := r.journal.position
 	if !r.started {
-		p, ok = r.atStart[f.key()]
+		position = func(name string) (filePos, bool) { p, ok := r.atStart[name]; return p, ok }
 	}
+	p, ok := of(f, f.firstTime(), position)
 	if ok {
 		c.note(p)
 		if h, full := f.headHash(p.Len); full && fmt.Sprintf("%x", h) == p.Print {
@@ -1123,7 +1124,7 @@ func (r *Files) prune() {
 	live := map[string]bool{}
 	for _, c := range r.containers {
 		for _, f := range c.files {
-			live[f.key()] = true
+			live[f.key()], live[besides(f.key(), f.first)] = true, true
 		}
 	}
 	known := r.journal.sources()

@@ -231,7 +231,7 @@ func (r *Files) tidy() {
 				r.giveUp(c, f, DropOld)
 				continue
 			}
-			p, ok := r.journal.position(f.key())
+			p, ok := of(f, f.first, r.journal.position)
 			if !f.done || !ok || p.Offset < f.offset || p.Scan != 0 || !c.gone && !r.hasLater(c, i) {
 				continue
 			}
@@ -251,7 +251,7 @@ func (r *Files) tidy() {
 // does a start know that what the kubelet compressed of the i-th was read.
 func (r *Files) hasLater(c *container, i int) bool {
 	return slices.ContainsFunc(c.files[i+1:], func(f *file) bool {
-		p, ok := r.journal.position(f.key())
+		p, ok := of(f, f.first, r.journal.position)
 		return ok && p.Offset > 0
 	})
 }

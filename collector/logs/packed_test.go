@@ -289,6 +289,41 @@ func TestFilesCompressedWhoseInodeIsAnothers(t *testing.T) {
 	numbered(t, s.got(key), tr.next)
 }
 
+// What tells of a lost file, or is left of one that is gone, goes under an inode that may be
+// another file's by now. That one's own position stays for as long as it is there.
+func TestFilesWhoseInodeWasALostOnes(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 100)
+	f, stop := tr.run(s)
+	s.await(key, 100)
+	tr.rename("0.log", "0.log.20261123-100001")
+	tr.write("0.log", 50)
+	s.await(key, 150)
+	stop()
+	name, own := "", filePos{}
+	for k, p := range f.journal.sources() {
+		if own.Last == 0 || p.Last < own.Last {
+			name, own = k, p // of the older file
+		}
+	}
+	f, stop = tr.run(s)
+	f.journal.set(name, filePos{Path: filepath.Join(tr.root, "shop_cart-2_uid-2", "app", "0.log"), Offset: 10 * own.Offset, First: 1, Last: own.Last + 1})
+	f.journal.set("gone", filePos{Path: own.Path})
+	waitFor(t, func() bool { _, there := f.journal.position("gone"); return !there }) // positions were looked through
+	stop()
+	if p, ok := f.journal.position(besides(name, own.First)); !ok || p.Offset != own.Offset || own.Offset == 0 {
+		t.Errorf("the file stands at %+v, want %+v", p, own)
+	}
+	if err := f.journal.write(); err != nil {
+		t.Fatal(err)
+	}
+	tr.write("0.log", 50)
+	_, stop = tr.run(s)
+	s.await(key, 200)
+	stop()
+	numbered(t, s.got(key), 200)
+}
+
 // A compressed file that was read is older than the one that was read last, though that
 // one is gone: it is not read again.
 func TestFilesRotatedAwayBehindOlderOnes(t *testing.T) {
