@@ -100,18 +100,6 @@ func of(f *file, first int64, position func(name string) (filePos, bool)) (fileP
 	return p, ok
 }
 
-// addTo adds positions to known ones.
-func addTo(known, more map[string]filePos) {
-	for key, p := range more {
-		if was, ok := known[key]; ok {
-			if name := apart(key, was, p); name != "" {
-				known[name] = was
-			}
-		}
-		known[key] = p
-	}
-}
-
 // done says through where the lines of a stream were sent.
 func (p filePos) done(stream int) int64 {
 	if p.Scan != 0 && p.Done != nil {

@@ -61,7 +61,9 @@ func (r *Files) tellLost(c *container, b *batch[filePos]) bool {
 func (r *Files) findGaps() {
 	known := maps.Clone(r.atStart)
 	if was := r.journal.inFlight; was != nil {
-		addTo(known, was.To)
+		for source, p := range was.To {
+			putApart(known, source, p, apart)
+		}
 	}
 	folders := map[string]map[string]filePos{}
 	for k, p := range known {

@@ -314,7 +314,7 @@ func (r *Files) takeOver(c *container, f *file, h *handed) {
 	f.began = f.offset
 	f.marked, f.hasMark = c.pos(f), true
 	if max(f.skip[0], f.skip[1]) > 0 {
-		r.journal.set(f.key(), c.pos(f)) // a start before the first batch goes on there, too
+		r.journal.set(f.key(), f.marked) // a start before the first batch goes on there, too
 	}
 }
 

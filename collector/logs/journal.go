@@ -104,13 +104,17 @@ func (j *journal[C]) acknowledged(b *batch[C]) {
 }
 
 // put sets what is known of a source.
-func (j *journal[C]) put(source string, c C) {
-	if was, ok := j.known[source]; ok && j.apart != nil {
-		if name := j.apart(source, was, c); name != "" {
-			j.known[name] = was
+func (j *journal[C]) put(source string, c C) { putApart(j.known, source, c, j.apart) }
+
+// putApart sets a source's position; that of another source of its name is kept apart, where
+// apart is given and says how.
+func putApart[C any](known map[string]C, source string, c C, apart func(source string, was, now C) string) {
+	if was, ok := known[source]; ok && apart != nil {
+		if name := apart(source, was, c); name != "" {
+			known[name] = was
 		}
 	}
-	j.known[source] = c
+	known[source] = c
 }
 
 // set notes a position that no batch brought.
