@@ -631,15 +631,8 @@ func (b *slowBody) Close() error { return nil }
 
 func TestMoreRequestsThanPlacesAreToldToComeAgain(t *testing.T) {
 	g := newRig(t, Limits{Requests: 2, BacklogRequests: 1, BacklogWait: time.Millisecond})
-	b := &slowBody{reading: make(chan struct{}), release: make(chan struct{})}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r := httptest.NewRequest(http.MethodPost, "/", b)
-		r.Header.Set(wire.HeaderBacklog, "true")
-		g.i.ServeWrite(httptest.NewRecorder(), r, "prod")
-	}()
-	<-b.reading
+	var working sync.WaitGroup
+	b := g.occupy(&working)
 	good := bodyV1(t, smp(1, t0, "__name__", "x"))
 	if a := g.post(v1, good, wire.HeaderBacklog, "true"); a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" || !strings.Contains(a.text, "backlog") {
 		t.Errorf("a second backlog: %+v", a)
@@ -648,22 +641,28 @@ func TestMoreRequestsThanPlacesAreToldToComeAgain(t *testing.T) {
 		t.Errorf("live beside a backlog: %+v", a)
 	}
 	close(b.release)
-	<-done
+	working.Wait()
 	if a := g.post(v1, good, wire.HeaderBacklog, "true"); a.status != http.StatusNoContent {
 		t.Errorf("afterwards: %+v", a)
 	}
 }
 
-func TestBacklogWaitsForItsTurn(t *testing.T) {
-	g := newRig(t, Limits{BacklogRequests: 1, BacklogWaiting: 1, BacklogWait: time.Minute})
+// occupy has a request of backlog take a place until its body is let go.
+func (g *rig) occupy(working *sync.WaitGroup) *slowBody {
 	b := &slowBody{reading: make(chan struct{}), release: make(chan struct{})}
-	var working sync.WaitGroup
 	working.Go(func() {
 		r := httptest.NewRequest(http.MethodPost, "/", b)
 		r.Header.Set(wire.HeaderBacklog, "true")
 		g.i.ServeWrite(httptest.NewRecorder(), r, "prod")
 	})
 	<-b.reading
+	return b
+}
+
+func TestBacklogWaitsForItsTurn(t *testing.T) {
+	g := newRig(t, Limits{BacklogRequests: 1, BacklogWaiting: 1, BacklogWait: time.Minute})
+	var working sync.WaitGroup
+	b := g.occupy(&working)
 	good := bodyV1(t, smp(1, t0, "__name__", "x"))
 	working.Go(func() {
 		if a := g.post(v1, good, wire.HeaderBacklog, "true"); a.status != http.StatusNoContent {
@@ -722,14 +721,8 @@ func TestPartsOfBacklogGoByTheIntervalBefore(t *testing.T) {
 	if got := far("node/b", time.Time{}); !got.IsZero() || len(g.i.cluster("prod").senders) != 2 {
 		t.Errorf("one that is refused is remembered: %s", got)
 	}
-	b := &slowBody{reading: make(chan struct{}), release: make(chan struct{})}
 	var working sync.WaitGroup
-	working.Go(func() {
-		r := httptest.NewRequest(http.MethodPost, "/", b)
-		r.Header.Set(wire.HeaderBacklog, "true")
-		g.i.ServeWrite(httptest.NewRecorder(), r, "prod")
-	})
-	<-b.reading
+	b := g.occupy(&working)
 	working.Go(func() {
 		if a := g.post(v1, good, wire.HeaderSender, "all", wire.HeaderBacklog, "true"); a.status != http.StatusNoContent {
 			t.Errorf("the one that waited: %+v", a)
