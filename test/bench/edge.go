@@ -358,22 +358,25 @@ func (h *halves) taken(done int64, by *testbed.Process) {
 // cpu is what both servers took.
 func (h *halves) cpu() time.Duration { return h.killed.cpu - h.begin.cpu + h.end.cpu }
 
-// keepProfiles keeps CPU profiles of a server, one after the other, until ctx ends.
+// keepProfiles keeps CPU profiles of a server, one after the other, each with what then
+// lives on its heap, until ctx ends.
 func keepProfiles(ctx context.Context, dir, admin string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
-	for n := 1; ctx.Err() == nil; {
-		name := fmt.Sprintf("cpu-%03d-%s.pb.gz", n, time.Now().Format("150405"))
-		raw, err := (&testbed.Server{URL: "http://" + admin}).Do(ctx, http.MethodGet, "/debug/pprof/profile?seconds=20", nil)
-		if err != nil { // it is being killed, or starts
-			_ = pause(ctx, time.Second)
-			continue
+	server := &testbed.Server{URL: "http://" + admin}
+	for n := 1; ctx.Err() == nil; n++ {
+		began := time.Now().Format("150405")
+		for _, kind := range []struct{ name, path string }{{"cpu", "profile?seconds=20"}, {"heap", "heap"}} {
+			raw, err := server.Do(ctx, http.MethodGet, "/debug/pprof/"+kind.path, nil)
+			if err != nil { // it is being killed, or starts
+				_ = pause(ctx, time.Second)
+				break
+			}
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%03d-%s.pb.gz", kind.name, n, began)), raw, 0o640); err != nil {
+				return err
+			}
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), raw, 0o640); err != nil {
-			return err
-		}
-		n++
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func main() {
 	flag.DurationVar(&b.churnFor, "churn-for", 4*time.Hour, "how much of its 90 days inventory_versions writes, in whole minutes")
 	flag.IntVar(&b.siteNodes, "site-nodes", 100, "nodes of the site that comes back, of edge_backlog")
 	flag.DurationVar(&b.siteFor, "site-for", 24*time.Hour, "how long it was away")
-	flag.StringVar(&b.profiles, "profiles", "", "folder in which edge_backlog keeps CPU profiles of its server, of 20 s each, named by the time at which they began")
+	flag.StringVar(&b.profiles, "profiles", "", "folder in which measurements of the server keep CPU profiles of it, of 20 s each, and of its heap, named by the time at which they began")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each comparison")
 	flag.IntVar(&b.series, "series", 1_000_000, "series of what measures a large store")
 	flag.IntVar(&b.kills, "kills", 1000, "kills of outbox_kills")

@@ -21,8 +21,12 @@ func (b *bench) startServer(ctx context.Context, name string, env ...string) (se
 	if err := os.WriteFile(tokenFile, []byte(benchToken+"\n"), 0o600); err != nil {
 		return nil, "", nil, err
 	}
+	admin, err := testbed.FreeAddress()
+	if err != nil {
+		return nil, "", nil, err
+	}
 	args := append(env, filepath.Join(b.root, "bin/crowsnest"), "server", "--data", filepath.Join(b.dir, name+"-server"),
-		"--listen", address, "--ingest-token-file", benchCluster+"="+tokenFile)
+		"--listen", address, "--admin-listen", admin, "--ingest-token-file", benchCluster+"="+tokenFile)
 	p, err = testbed.Start(b.dir, name+"-server", "/usr/bin/env", args...)
 	if err != nil {
 		return nil, "", nil, err
@@ -30,6 +34,18 @@ func (b *bench) startServer(ctx context.Context, name string, env ...string) (se
 	if err := p.WaitReady(ctx, server, time.Minute); err != nil {
 		p.Stop(20 * time.Second)
 		return nil, "", nil, err
+	}
+	if b.profiles != "" {
+		ctx, cancel := context.WithCancel(ctx)
+		go func() {
+			<-p.Done()
+			cancel()
+		}()
+		go func() {
+			if err := keepProfiles(ctx, filepath.Join(b.profiles, name), admin); err != nil {
+				b.say("no profiles of %s: %v", name, err)
+			}
+		}()
 	}
 	return server, tokenFile, p, nil
 }
