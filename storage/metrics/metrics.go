@@ -262,7 +262,7 @@ func Open(o Options) (*DB, error) {
 func (db *DB) open(opts *tsdb.Options) error {
 	o := db.opts
 	for again := true; ; again = false {
-		if err := errors.Join(keepLogs(o.Dir), forgetMarkers(o.Dir)); err != nil {
+		if err := errors.Join(keepLogs(o.Dir), forgetMarkers(o.Dir), db.keepNumbers()); err != nil {
 			return fmt.Errorf("look for damage: %w", err)
 		}
 		inner, err := tsdb.Open(o.Dir, o.Logger, db.registry, opts, db.stats)
