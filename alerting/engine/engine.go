@@ -371,13 +371,19 @@ func (e *Engine) enqueueLocked(r round) {
 	if waiting <= maxWaiting {
 		return
 	}
-	left, reason := e.queue.rounds[oldest], "overtaken"
-	if left.received.Sub(left.at) > maxLate {
-		reason = meta.ReasonLate
-	}
+	left := e.queue.rounds[oldest]
+	reason := left.leftOut()
 	e.queue.rounds = slices.Delete(e.queue.rounds, oldest, oldest+1)
 	e.metrics.skipped.WithLabelValues(reason).Inc()
 	e.journalLocked(left, reason)
+}
+
+// leftOut is why a round that waited was not evaluated.
+func (r round) leftOut() string {
+	if r.received.Sub(r.at) > maxLate {
+		return meta.ReasonLate
+	}
+	return "overtaken"
 }
 
 // maxJournalled rounds wait to be stored; more are not told from evaluated ones.
@@ -405,11 +411,6 @@ func (e *Engine) saveJournal(ctx context.Context) {
 	rounds := e.queue.skipped
 	e.queue.skipped = nil
 	e.queue.Unlock()
-	for _, r := range rounds {
-		if r.Sender == senderRollup && r.Reason == meta.ReasonLate { // which goes along with the next ones
-			e.missedExpressions(round{source: sourceKey{r.Cluster, r.Sender}, at: r.At, received: r.ArrivedAt})
-		}
-	}
 	if len(rounds) == 0 {
 		return
 	}
@@ -417,6 +418,35 @@ func (e *Engine) saveJournal(ctx context.Context) {
 	if ctx.Err() == nil {
 		e.report("store", "journal rounds that were left out", err)
 	}
+	if err != nil { // tried again
+		e.queue.Lock()
+		e.queue.skipped = append(rounds, e.queue.skipped...)
+		e.queue.skipped = e.queue.skipped[:min(len(e.queue.skipped), maxJournalled)]
+		e.queue.Unlock()
+		return
+	}
+	for _, r := range rounds {
+		if r.Sender == senderRollup && r.Reason == meta.ReasonLate { // which goes along with the next ones
+			e.missedExpressions(round{source: sourceKey{r.Cluster, r.Sender}, at: r.At, received: r.ArrivedAt})
+		}
+	}
+}
+
+// leave journals what waits and will not be evaluated any more, and lets another engine
+// go on at once. What is late and not in the journal, nobody would ever look at.
+func (e *Engine) leave(ctx context.Context) {
+	e.queue.Lock()
+	for _, r := range e.queue.rounds {
+		e.journalLocked(r, r.leftOut())
+	}
+	e.queue.rounds = nil
+	e.queue.Unlock()
+	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	for range 2 { // the second time the expressions that go along
+		e.saveJournal(saving)
+	}
+	e.releaseLease(ctx)
 }
 
 func (e *Engine) poke() {
@@ -457,7 +487,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer e.workers.Wait()
 	for e.awaitLease(ctx) {
 		if err := e.run(ctx); err != nil || ctx.Err() != nil {
-			e.releaseLease(ctx)
+			e.leave(ctx)
 			return err
 		}
 	}
@@ -546,8 +576,11 @@ func (e *Engine) evaluateAll(ctx context.Context, rounds []round) {
 	}
 	e.present.begin()
 	defer e.present.end()
-	for _, r := range rounds {
+	for i, r := range rounds {
 		if ctx.Err() != nil {
+			e.queue.Lock()
+			e.queue.rounds = append(rounds[i:], e.queue.rounds...)
+			e.queue.Unlock()
 			return
 		}
 		e.evaluate(ctx, r)

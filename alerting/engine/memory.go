@@ -10,8 +10,11 @@ const (
 	// maxMemory is about how many bytes are kept between rounds; what a round needs
 	// beyond that it makes anew.
 	maxMemory = 192 << 20
-	// maxNames of objects are kept, twice.
-	maxNames = 1 << 18
+	// maxNames of objects are kept, twice: more than the pods and containers of 5,000
+	// nodes with thirty pods of two containers each, and of 1 % of them replaced a minute
+	// for as long as names are kept. Of what goes beyond, each metric of a round has
+	// names of its own.
+	maxNames = 1 << 19
 	// namesEvery is how long the name of an object is kept at least after it was read.
 	namesEvery = 2 * time.Minute
 	// scratchKept is how long the memory of rounds is kept that are not made any more.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -75,5 +76,24 @@ func TestMemoryOfRounds(t *testing.T) {
 		if !fired {
 			t.Error("nothing fired")
 		}
+	}
+}
+
+// The pods and containers of the largest cluster that this is made for have their names
+// from the round before, with those that were replaced while names are kept.
+func TestNamesOfALargeClusterAreKept(t *testing.T) {
+	const pods = 150_000
+	m, text := newMemory(maxMemory), []byte(nil)
+	round := func() {
+		for pod := range pods + pods/100*int(2*namesEvery/time.Minute) {
+			for _, container := range []string{"", "/app", "/sidecar"} {
+				text = append(strconv.AppendInt(append(text[:0], "shop/cart-"...), int64(pod), 10), container...)
+				m.name(text)
+			}
+		}
+	}
+	round()
+	if made := testing.AllocsPerRun(1, round); made > 0 {
+		t.Errorf("%v names are made again", made)
 	}
 }

@@ -65,6 +65,8 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	if err != nil {
 		if ctx.Err() == nil {
 			e.report("read", "read samples", err)
+		} else {
+			e.journal(r, r.leftOut())
 		}
 		return
 	}
@@ -93,6 +95,9 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	}
 	tells := len(changed) > 0
 	if !e.commit(ctx, now, changed, quiet) {
+		if ctx.Err() != nil {
+			e.journal(r, r.leftOut())
+		}
 		return
 	}
 	e.rested(r, left)
