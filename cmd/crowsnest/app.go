@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
@@ -221,15 +220,6 @@ func buildInfo() prometheus.Collector {
 	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "crowsnest_build_info", Help: "1, with the version of the program."}, []string{"version"})
 	g.WithLabelValues(version).Set(1)
 	return g
-}
-
-// boundMemory has Go collect garbage before the container's limit is reached,
-// and leaves room for what is not on its heap: the mapped blocks of the stores.
-func boundMemory(logger *slog.Logger) {
-	_, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithRatio(0.8), memlimit.WithProvider(memlimit.FromCgroup), memlimit.WithLogger(quiet(logger)))
-	if err != nil && !errors.Is(err, memlimit.ErrNoLimit) && !errors.Is(err, memlimit.ErrNoCgroup) && !errors.Is(err, memlimit.ErrCgroupsNotSupported) {
-		logger.Warn("memory limit not found", "error", err)
-	}
 }
 
 // URL is where the server can be reached from its own machine.

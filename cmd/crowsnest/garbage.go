@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
 // Go lets the heap grow to twice what lives (GOGC=100) before it collects. Of a
@@ -19,6 +23,29 @@ const (
 
 	gcEvery = 5 * time.Second
 )
+
+// roomBeside is the most that a container keeps free beside Go's memory: for pages of the
+// stores' files, which are given up when they are in the way, and for what comes between
+// two looks of the collector.
+const roomBeside = 768 << 20
+
+// goMemory is how much of a container's memory Go may have: four fifths, of a large one
+// all but roomBeside. The heap of a large cluster fills all of it, and each byte that it
+// lacks has millions of series looked through more often.
+func goMemory(container uint64) uint64 {
+	return container - min(container/5, roomBeside)
+}
+
+// boundMemory has Go collect garbage before the container's limit is reached.
+func boundMemory(logger *slog.Logger) {
+	_, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithRatio(1), memlimit.WithLogger(quiet(logger)), memlimit.WithProvider(func() (uint64, error) {
+		container, err := memlimit.FromCgroup()
+		return goMemory(container), err
+	}))
+	if err != nil && !errors.Is(err, memlimit.ErrNoLimit) && !errors.Is(err, memlimit.ErrNoCgroup) && !errors.Is(err, memlimit.ErrCgroupsNotSupported) {
+		logger.Warn("memory limit not found", "error", err)
+	}
+}
 
 // gcPercent is the GOGC for a heap of which that many bytes live.
 func gcPercent(live uint64) int {

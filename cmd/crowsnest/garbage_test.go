@@ -21,3 +21,11 @@ func TestGCPercent(t *testing.T) {
 		})
 	}
 }
+
+func TestGoMemory(t *testing.T) {
+	for container, want := range map[uint64]uint64{0: 0, 512 << 20: 512<<20 - 512<<20/5, 1 << 30: 1<<30 - 1<<30/5, 8 << 30: 8<<30 - roomBeside} {
+		if got := goMemory(container); got != want {
+			t.Errorf("of %d MiB Go may have %d bytes, want %d", container>>20, got, want)
+		}
+	}
+}

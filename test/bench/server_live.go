@@ -65,7 +65,7 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		var env []string
 		in := ""
 		if l.nodes == 5000 && !l.whole {
-			env = []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", containerMiB*8/10)}
+			env = []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", containerMiB-containerFreeMiB)}
 			in = fmt.Sprintf(", with the memory limit that it sets for itself in a container of %d MiB", containerMiB)
 		}
 		server, tokenFile, p, err := b.startServer(ctx, l.name, env...)
