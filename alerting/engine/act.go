@@ -145,11 +145,18 @@ func (e *Engine) gather() []routing.Facts {
 			out = append(out, a.Facts())
 		}
 	}
+	known := make(map[*incident.Alert]routing.Facts, len(e.alerts))
 	for _, a := range e.alerts {
+		facts, ok := e.factsOf[a]
+		if !ok {
+			facts = a.Facts()
+		}
+		known[a] = facts
 		if !fresh[a.ID] {
-			out = append(out, a.Facts())
+			out = append(out, facts)
 		}
 	}
+	e.factsOf = known
 	return out
 }
 

@@ -160,6 +160,8 @@ type replay struct {
 	complete bool
 	// scanned is what a replay before this one scanned; nil: it is not kept.
 	scanned *scanned
+	// recorded is what a replay before this one read of all alerts; nil: it is not kept.
+	recorded *recorded
 	// archive knows the objects; several replays can share one that remembers.
 	archive Archive
 	now     time.Time // when they began

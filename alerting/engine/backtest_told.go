@@ -42,20 +42,36 @@ type desk struct {
 // others are the alerts of other policies as live evaluation recorded them, for
 // inhibitions.
 type others struct {
-	coming []*incident.Alert // in order of their beginnings
+	coming []other // in order of their beginnings
 	active endings
 	facts  []routing.Facts
 }
 
+// other is an alert as far as it can mute.
+type other struct {
+	began, ended  time.Time
+	policyID      string
+	name, project string // of the policy
+	facts         routing.Facts
+}
+
+// recorded are all policies' alerts on a cluster within a range. Of late data there is a
+// replay for each policy, and what a thousand of them read would be the same.
+type recorded struct {
+	cluster    string
+	begin, end time.Time
+	alerts     []other // in order of their beginnings
+}
+
 // endings is a heap of alerts by their ends.
-type endings []*incident.Alert
+type endings []other
 
 func (h endings) Len() int           { return len(h) }
-func (h endings) Less(i, j int) bool { return h[i].EndedAt.Before(h[j].EndedAt) }
+func (h endings) Less(i, j int) bool { return h[i].ended.Before(h[j].ended) }
 func (h endings) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 
 // Push and Pop are heap.Interface's.
-func (h *endings) Push(x any) { *h = append(*h, x.(*incident.Alert)) }
+func (h *endings) Push(x any) { *h = append(*h, x.(other)) }
 
 // Pop takes the last.
 func (h *endings) Pop() any {
@@ -68,25 +84,46 @@ func (h *endings) Pop() any {
 // at gives the facts of what fires at a time, which never goes back.
 func (o *others) at(t time.Time) []routing.Facts {
 	changed := false
-	for len(o.coming) > 0 && !o.coming[0].StartedAt.After(t) {
+	for len(o.coming) > 0 && !o.coming[0].began.After(t) {
 		heap.Push(&o.active, o.coming[0])
 		o.coming, changed = o.coming[1:], true
 	}
-	for len(o.active) > 0 && !o.active[0].EndedAt.After(t) {
+	for len(o.active) > 0 && !o.active[0].ended.After(t) {
 		heap.Pop(&o.active)
 		changed = true
 	}
 	if changed {
 		o.facts = o.facts[:0:0]
 		for _, a := range o.active {
-			o.facts = append(o.facts, a.Facts())
+			o.facts = append(o.facts, a.facts)
 		}
 	}
 	return o.facts
 }
 
-// loadOthers reads what other policies' alerts were on the cluster.
+// loadOthers takes what other policies' alerts were on the cluster.
 func (b *replay) loadOthers(ctx context.Context) error {
+	r := b.recorded
+	if r == nil {
+		r = &recorded{}
+	}
+	if r.cluster != b.cluster.ID || !r.begin.Equal(b.begin) || !r.end.Equal(b.to) {
+		if err := b.read(ctx, r); err != nil {
+			return err
+		}
+	}
+	for _, a := range r.alerts {
+		// Its own fire as this replay finds, and a draft takes its policy's place.
+		if a.policyID != b.row.ID && (a.name != b.row.Name || a.project != b.row.Project) {
+			b.others.coming = append(b.others.coming, a)
+		}
+	}
+	return nil
+}
+
+// read reads what all policies' alerts were on the cluster.
+func (b *replay) read(ctx context.Context, r *recorded) error {
+	*r = recorded{}
 	var rows []meta.Alert
 	err := b.live.opts.Meta.View(ctx, func(tx *meta.Tx) (err error) {
 		rows, err = tx.AlertsWithin(b.cluster.ID, b.begin, b.to, maxOthers)
@@ -95,24 +132,19 @@ func (b *replay) loadOthers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range rows {
-		if r.PolicyID == b.row.ID {
-			continue // it fires as this replay finds
-		}
-		a, err := incident.FromRow(r)
+	alerts := make([]other, 0, len(rows))
+	for _, row := range rows {
+		a, err := incident.FromRow(row)
 		if err != nil {
 			return err
-		}
-		if a.Policy.Name == b.row.Name && a.Policy.Project == b.row.Project {
-			continue // a draft takes its place
 		}
 		if a.EndedAt.IsZero() {
 			a.EndedAt = b.to.Add(time.Hour)
 		}
-		a.Data.Series, a.Data.Annotations = nil, nil
-		b.others.coming = append(b.others.coming, a)
+		alerts = append(alerts, other{a.StartedAt, a.EndedAt, row.PolicyID, a.Policy.Name, a.Policy.Project, a.Facts()})
 	}
-	slices.SortFunc(b.others.coming, func(x, y *incident.Alert) int { return x.StartedAt.Compare(y.StartedAt) })
+	slices.SortFunc(alerts, func(x, y other) int { return x.began.Compare(y.began) })
+	*r = recorded{b.cluster.ID, b.begin, b.to, alerts}
 	return nil
 }
 

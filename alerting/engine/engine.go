@@ -236,10 +236,11 @@ type Engine struct {
 	rests    map[string]map[string]*rest // by cluster and sender
 	targets  []incident.Target
 	routing  *routing.Set
-	applying []*incident.Alert // by the present commit
-	gathered []routing.Facts   // of all that fires, for the present commit
-	muzzled  map[alertKey]bool // ended by hand: they fire again after they were good once
-	lifted   []alertKey        // of these, what is good now; the next commit stores it
+	applying []*incident.Alert                 // by the present commit
+	gathered []routing.Facts                   // of all that fires, for the present commit
+	factsOf  map[*incident.Alert]routing.Facts // of those of e.alerts that were asked for the last time; an alert that changes is another one
+	muzzled  map[alertKey]bool                 // ended by hand: they fire again after they were good once
+	lifted   []alertKey                        // of these, what is good now; the next commit stores it
 	sources  map[sourceKey]*source
 	alerts   map[alertKey]*incident.Alert
 	ended    map[alertKey]time.Time   // recently: nothing older may fire again
@@ -558,9 +559,13 @@ func (e *Engine) run(ctx context.Context) error {
 		case c := <-e.calls:
 			c.done <- e.act(ctx, c)
 		case f := <-e.evidence.done:
-			e.evidence.working--
+			found := []collected{f}
+			for range len(e.evidence.done) { // at once what is there at once
+				found = append(found, <-e.evidence.done)
+			}
+			e.evidence.working -= len(found)
 			e.collect(ctx)
-			e.foundLate(ctx, f)
+			e.foundLate(ctx, found...)
 		case h := <-e.gap.done:
 			e.keepHistory(ctx, h, e.opts.Now())
 		case <-timer.C:

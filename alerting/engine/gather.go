@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/evidence"
@@ -95,9 +96,7 @@ func (e *Engine) gatherEvidence(ctx context.Context, changed []*incident.Alert) 
 		}
 		break
 	}
-	for _, f := range late {
-		e.foundLate(ctx, f)
-	}
+	e.foundLate(ctx, late...)
 }
 
 // collect starts collectors for what waits.
@@ -117,38 +116,47 @@ func (e *Engine) collect(ctx context.Context) {
 	}
 }
 
-// foundLate keeps evidence that came after its alert was told.
-func (e *Engine) foundLate(ctx context.Context, f collected) {
-	var key alertKey
-	for k, a := range e.alerts {
-		if a.ID == f.alert.ID {
-			key = k
-		}
+// foundLate keeps evidence that came after its alerts were told.
+func (e *Engine) foundLate(ctx context.Context, found ...collected) {
+	// Alerts that ended meanwhile, or were never stored, need none.
+	found = slices.DeleteFunc(found, func(f collected) bool {
+		a := e.alerts[keyOf(f.alert)]
+		return a == nil || a.ID != f.alert.ID
+	})
+	if len(found) == 0 || ctx.Err() != nil {
+		return
 	}
-	a := e.alerts[key]
-	if a == nil || ctx.Err() != nil {
-		return // it ended meanwhile, or was never stored
-	}
-	after := *a
-	after.Collecting = false
 	told := false
 	e.gathered = nil
+	complete := make([]*incident.Alert, len(found))
 	err := e.write(ctx, func(tx *meta.Tx) error {
-		row, err := after.Row()
-		if err != nil {
-			return err
+		told = false
+		for i, f := range found {
+			after := *e.alerts[keyOf(f.alert)]
+			after.Collecting = false
+			complete[i] = &after
+			row, err := after.Row()
+			if err != nil {
+				return err
+			}
+			if err := tx.PutAlert(row); err != nil {
+				return err
+			}
+			now, err := e.book.Evidence(tx, e.opts.Now(), after.IncidentID, after.ID, f.around)
+			if err != nil {
+				return err
+			}
+			told = told || now
 		}
-		if err := tx.PutAlert(row); err != nil {
-			return err
-		}
-		told, err = e.book.Evidence(tx, e.opts.Now(), a.IncidentID, a.ID, f.around)
-		return err
+		return nil
 	})
 	e.report("store", "store evidence", err)
 	if err != nil {
 		return
 	}
-	e.alerts[key] = &after
+	for _, a := range complete {
+		e.alerts[keyOf(a)] = a
+	}
 	if told {
 		e.opts.Told()
 	}

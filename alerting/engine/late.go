@@ -139,9 +139,10 @@ func (e *Engine) step(ctx context.Context, h *history) {
 	archive, now := remember(e.opts.Archive), e.opts.Now()
 	var replays []*replay
 	var before scanned
+	var read recorded
 	for _, c := range h.policies {
 		b := &replay{
-			live: e, archive: archive, now: now, c: c, row: meta.Resource{ID: c.ref.ID, Name: c.ref.Name, Project: c.ref.Project}, cluster: h.of, interval: h.interval, complete: true, scanned: &before,
+			live: e, archive: archive, now: now, c: c, row: meta.Resource{ID: c.ref.ID, Name: c.ref.Name, Project: c.ref.Project}, cluster: h.of, interval: h.interval, complete: true, scanned: &before, recorded: &read,
 			from: h.From.Truncate(h.interval), to: h.until, out: &policy.Replay{BySeverity: map[string]int{}}, messages: map[[2]string]int{}, progress: func(float64) {},
 		}
 		if b.from.Before(b.to) {
