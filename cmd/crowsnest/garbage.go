@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -84,4 +85,19 @@ func (c *common) paceGarbage(ctx context.Context) (stop func()) {
 		cancel()
 		<-done
 	}
+}
+
+// scarcePercent of the memory limit: what lives, and what becomes garbage of that before
+// it is collected (half of it), come near the limit from there on.
+const scarcePercent = 60
+
+// memoryScarce says that so much lives on the heap that the limit comes near.
+func memoryScarce() bool {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	return scarce(live[0].Value.Uint64(), debug.SetMemoryLimit(-1))
+}
+
+func scarce(live uint64, limit int64) bool {
+	return limit != math.MaxInt64 && live > uint64(limit)/100*scarcePercent
 }
