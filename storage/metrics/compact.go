@@ -178,8 +178,13 @@ func (c *compactor) Write(dest string, b tsdb.BlockReader, mint, maxt int64, bas
 	if goOn := c.db.compaction.collected.Load(); goOn != nil {
 		(*goOn)()
 	}
-	if _, head := b.(*tsdb.RangeHead); head && !c.db.compaction.head.Load() {
-		return nil, errHeadFirst
+	switch of := b.(type) {
+	case *tsdb.RangeHead:
+		if !c.db.compaction.head.Load() {
+			return nil, errHeadFirst
+		}
+	case *tsdb.OOOCompactionHead:
+		b = lateHead{of}
 	}
 	return c.Compactor.Write(dest, b, mint, maxt, base)
 }
