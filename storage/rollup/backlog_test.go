@@ -149,6 +149,33 @@ func TestBacklogThatStandsStillIsReadFromTheStore(t *testing.T) {
 	}
 }
 
+// A server that knows a site's senders by what they send live does not take the first of
+// them that brings a backlog for all there are.
+func TestTheFirstOfABacklogIsNotAllOfIt(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, false)
+	g.now = t0.Add(6 * time.Hour)
+	names := []string{"n0", "n1", "n2"}
+	for _, n := range names {
+		g.send(g.now, nodeSender(n), pod(catalogue.PodCPU, "cart", n, 1))
+	}
+	g.advance()
+	want := map[int64]float64{6 * 3600: 3}
+	for i, n := range names { // some seconds apart
+		for at := range int64(100) { // more than are read at once
+			g.sendEvery(step, t0.Add(time.Duration(at)*step), nodeSender(n), true, pod(catalogue.PodCPU, "cart", n, 1))
+			want[at*30] = 3
+		}
+		g.at(g.now.Add(time.Duration(i+1) * 5 * time.Second))
+	}
+	g.at(g.now.Add(heardFor))
+	g.settle()
+	equal(t, "cart", g.cpu("cart"), want)
+	if late := testutil.ToFloat64(g.r.metrics.skipped.WithLabelValues(reasonLate)); late != 0 {
+		t.Errorf("%v samples came after their interval was written", late)
+	}
+}
+
 // Another grid: what series have added is told by intervals of the old one.
 func TestBacklogOfAnotherInterval(t *testing.T) {
 	t.Parallel()
@@ -164,7 +191,7 @@ func TestBacklogOfAnotherInterval(t *testing.T) {
 		send(t0.Add(2*time.Hour+time.Duration(n)*step), step)
 		want[int64(7200+n*30)] = 6
 	}
-	g.advance()
+	g.at(g.now.Add(heardFor))
 	for n := 1; n <= 40; n++ {
 		send(t0.Add(75*time.Minute+time.Duration(n)*time.Minute), time.Minute) // before those
 		if n == 1 {

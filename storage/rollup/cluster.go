@@ -48,6 +48,8 @@ type cluster struct {
 	windows    map[int64]*window // by their begin
 	lateNewest int64             // newest point that had sums of its own
 	lateUnseen int64             // up to here what series have added is not known
+	lateBegan  time.Time         // the first of those that followed each other was opened
+	lateOpened time.Time         // the newest was
 	askAfter   time.Time         // the store failed to say what it has
 }
 
@@ -145,6 +147,10 @@ func (c *cluster) openLocked(r *Rollups, at int64, now time.Time) *span {
 	// Its samples all pass here if it is newer than anything that may have
 	// passed before this process began, and its slot holds nothing newer.
 	if r.late(at, now) {
+		if now.Sub(c.lateOpened) > graceLate {
+			c.lateBegan = now
+		}
+		c.lateOpened = now
 		c.tapLateLocked(r, iv)
 	} else {
 		iv.tapped = c.sinceBornLocked(r, at) && at > c.newest-slots*c.interval
@@ -285,6 +291,13 @@ func (c *cluster) dueLocked(r *Rollups, now time.Time, nodes []string) (due []*s
 		if iv.opened.Sub(time.UnixMilli(iv.at)) > r.opts.MaxOpen {
 			// Senders of a site that is back are minutes apart, and nobody waits for its sums.
 			wait, deadline = r.opts.MaxLate, iv.progress.Add(graceLate)
+			// Who else brings a backlog nobody has said: of a server that knows the senders
+			// by their live data only, the first of them would be all that there are.
+			if all := c.lateBegan.Add(heardFor); now.Before(all) {
+				iv.look = all
+				next = earlier(next, all)
+				continue
+			}
 		}
 		e := c.expectedLocked(iv, now, wait)
 		iv.coverage = 0

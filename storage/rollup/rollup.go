@@ -51,6 +51,9 @@ const (
 	// graceLate is how long after its last report an interval of the past that has
 	// enough waits for the rest.
 	graceLate = 2 * time.Minute
+	// heardFor is how long after the first interval of a backlog none of it is written:
+	// by then who else brings one has begun with it.
+	heardFor = 30 * time.Second
 	// maxAhead is how far ahead of the server samples are taken by ingest.
 	maxAhead = 2 * time.Minute
 	// missedIntervals a sender may miss before it is waited for no more.

@@ -557,7 +557,7 @@ func TestBacklogCompletesHistory(t *testing.T) {
 			g.sendEvery(step, at, nodeSender("n2"), true, pod(catalogue.PodCPU, "cart", "n2", 2))
 			want[int64(at.Sub(t0).Seconds())] = 3
 		}
-		g.advance()
+		g.at(g.now.Add(heardFor))
 		g.settle()
 		equal(t, "all of it", g.cpu("cart"), want)
 		for _, w := range g.written {
