@@ -3,8 +3,6 @@ package world
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -21,20 +19,25 @@ const silentFor = 90 * time.Second
 // logNodes are those whose logs role all leaves to collectors on the nodes, as the server
 // hears them. Before its first answer, that is all.
 type logNodes struct {
-	ask   func(ctx context.Context, nodes []string) ([]string, error)
-	state interface{ Snapshot() *state.Snapshot }
-	log   *slog.Logger
-	now   func() time.Time
+	readers readers
+	state   interface{ Snapshot() *state.Snapshot }
+	now     func() time.Time
 
 	mu     sync.Mutex
 	since  time.Time            // when the server began to answer; zero while it does not
 	told   bool                 // it answered once
 	others map[string]time.Time // nodes with collectors, and since when those are not heard
-	said   string               // last trouble that was logged
 }
 
 func newLogNodes(o Options, s interface{ Snapshot() *state.Snapshot }) *logNodes {
-	return &logNodes{ask: o.LogReaders, state: s, log: o.Logger, now: o.Now, others: map[string]time.Time{}}
+	ask := func(ctx context.Context, nodes []string) ([]string, error) {
+		heard, err := o.LogReaders(ctx, nodes)
+		if errors.Is(err, fault.ErrNotFound) {
+			return nil, nil // a server that does not know hears nobody
+		}
+		return heard, err
+	}
+	return &logNodes{readers: readers{ask: ask, of: "nodes have collectors that follow logs", log: o.Logger}, state: s, now: o.Now, others: map[string]time.Time{}}
 }
 
 // Reads says whether the logs of a node's containers are followed here.
@@ -64,17 +67,7 @@ func (l *logNodes) refresh(ctx context.Context) {
 	for name := range s.Nodes {
 		nodes = append(nodes, name)
 	}
-	slices.Sort(nodes)
-	askCtx, cancel := context.WithTimeout(ctx, readersPatience)
-	defer cancel()
-	var heard []string
-	var err error
-	if len(nodes) > 0 {
-		heard, err = l.ask(askCtx, nodes)
-	}
-	if errors.Is(err, fault.ErrNotFound) {
-		heard, err = nil, nil // a server that does not know hears nobody
-	}
+	heard, err := l.readers.heard(ctx, nodes)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
@@ -82,14 +75,10 @@ func (l *logNodes) refresh(ctx context.Context) {
 		for n := range l.others {
 			l.others[n] = time.Time{}
 		}
-		if text := err.Error(); text != l.said && ctx.Err() == nil {
-			l.said = text
-			l.log.Warn("ask which nodes have collectors that follow logs; as before until the server says", "err", err)
-		}
 		return
 	}
 	now := l.now()
-	if l.said, l.told = "", true; l.since.IsZero() {
+	if l.told = true; l.since.IsZero() {
 		l.since = now
 	}
 	for n, silent := range l.others {
@@ -107,20 +96,13 @@ func (l *logNodes) refresh(ctx context.Context) {
 
 // keep refreshes until ctx ends.
 func (l *logNodes) keep(ctx context.Context) {
-	for {
+	keepAsking(ctx, func() time.Duration {
 		l.refresh(ctx)
-		wait := readersEvery
 		l.mu.Lock()
+		defer l.mu.Unlock()
 		if !l.told {
-			wait = time.Second // nothing is followed before
+			return time.Second // nothing is followed before
 		}
-		l.mu.Unlock()
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return
-		case <-t.C:
-		}
-	}
+		return readersEvery
+	})
 }
