@@ -197,7 +197,8 @@ type API struct {
 	started   time.Time
 	followers sync.Map // by key: what runs at this moment, for what is complete
 	heard     atomic.Pointer[hearing]
-	stale     chan error // another process went on with a container; 1 slot
+	stale     chan error // another process went on with containers, and it is not known with which; 1 slot
+	contests  contests
 	// finished holds the restart count of containers that ended and were read to
 	// their end in this run. It belongs to the goroutine of Run, as what follows does.
 	finished map[string]int
@@ -216,6 +217,7 @@ type hearing struct {
 
 // apiChunk is some lines of one container, in order.
 type apiChunk struct {
+	of     *follower
 	key    string
 	id     Container
 	stream wire.LogStream
@@ -263,8 +265,8 @@ func (a *API) SetRules(rules Rules) error { return a.next.set(rules, a.opts.Serv
 // Counts gives the lines of each container that is followed.
 func (a *API) Counts() map[Container]Count { return a.counts.all() }
 
-// Run follows until ctx ends. When another process went on with a container, it
-// begins anew with what the server says.
+// Run follows until ctx ends. When another process went on with containers of a node, it
+// begins those anew with what the server says, or all of them where it does not say which.
 func (a *API) Run(ctx context.Context, sink Sink) error {
 	for wait := time.Second; ctx.Err() == nil; {
 		began := a.now()
@@ -285,6 +287,37 @@ func (a *API) Run(ctx context.Context, sink Sink) error {
 // maxAnew bounds the wait before containers are followed anew.
 const maxAnew = 30 * time.Second
 
+// contests are the nodes of which somebody else, who is not heard, reads containers, too.
+type contests struct {
+	mu     sync.Mutex
+	byNode map[string]contest
+}
+
+type contest struct {
+	until time.Time // when its containers are followed again
+	wait  time.Duration
+}
+
+// lost has a node be left alone for a while, for longer each time.
+func (c *contests) lost(node string, now time.Time) (wait time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byNode == nil {
+		c.byNode = map[string]contest{}
+	}
+	maps.DeleteFunc(c.byNode, func(_ string, n contest) bool { return now.Sub(n.until) > 2*maxAnew })
+	wait = min(max(2*c.byNode[node].wait, time.Second), maxAnew)
+	c.byNode[node] = contest{now.Add(wait), wait}
+	return wait
+}
+
+// rests says whether a node is left alone.
+func (c *contests) rests(node string, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return now.Before(c.byNode[node].until)
+}
+
 // live follows until ctx ends, or gives what makes a new beginning necessary.
 func (a *API) live(ctx context.Context, sink Sink) error {
 	if u := a.next.take(); u != nil {
@@ -300,7 +333,7 @@ func (a *API) live(ctx context.Context, sink Sink) error {
 	defer wg.Wait()
 	defer cancel()
 	ship := newShipper(a.journal, a.counts, a.metrics, a.log)
-	ship.conflict = a.beginAnew
+	ship.conflict, ship.without = a.beginAnew, a.without
 	wg.Go(func() { ship.run(ctx, sink) })
 	wg.Go(func() { a.build(ctx, ship) })
 
@@ -321,7 +354,7 @@ func (a *API) live(ctx context.Context, sink Sink) error {
 			if f.ended {
 				a.finished[f.key] = f.endedAt
 			}
-			if s := a.opts.State.Snapshot(); s != nil && !a.follows(s, f.key, f.node) {
+			if s := a.opts.State.Snapshot(); f.contested.Load() || s != nil && !a.follows(s, f.key, f.node) {
 				a.journal.forget(f.key) // another goes on; if it comes back, the server knows
 			}
 		case <-tick.C:
@@ -331,6 +364,7 @@ func (a *API) live(ctx context.Context, sink Sink) error {
 
 // following is a container that is followed.
 type following struct {
+	by      *follower
 	stop    context.CancelFunc
 	stopped bool
 }
@@ -341,6 +375,88 @@ func (a *API) beginAnew(err error) {
 	case a.stale <- err:
 	default: // it ends already
 	}
+}
+
+// without takes out of a refused batch what somebody else took further, and has the
+// containers of those nodes be followed anew. It is false when that is not known.
+func (a *API) without(ctx context.Context, b *batch[apiPos], refused error) bool {
+	from := map[string]int64{}
+	var sources []wire.LogSource
+	for _, p := range b.wire.Positions {
+		from[p.Key] = p.From
+		sources = append(sources, p.LogSource)
+	}
+	theirs, nodes := map[Container]bool{}, map[string]bool{}
+	s := a.opts.State.Snapshot()
+	for some := range slices.Chunk(sources, askAtOnce) {
+		askCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		known, err := a.opts.Positions(askCtx, some)
+		cancel()
+		if err != nil {
+			return false
+		}
+		for _, p := range known {
+			if p.Taken <= from[p.Key] {
+				continue
+			}
+			uid, name, _ := strings.Cut(p.Key, "/")
+			theirs[Container{Namespace: p.Namespace, Pod: p.Pod, UID: uid, Container: name}] = true
+			if f, ok := a.followers.Load(p.Key); ok {
+				nodes[f.(*follower).node] = true //nolint:forcetypeassert // nothing else is stored
+			} else if s != nil && s.Pods[uid] != nil {
+				nodes[s.Pods[uid].Node] = true
+			}
+		}
+	}
+	if len(theirs) == 0 || b.wire.Reopen() != nil {
+		return false
+	}
+	for _, k := range strip(b, theirs) {
+		if f, ok := a.followers.Load(k); ok {
+			f.(*follower).contested.Store(true) //nolint:forcetypeassert // nothing else is stored
+		}
+	}
+	b.seal(slices.DeleteFunc(b.wire.Complete, func(m wire.LogMark) bool { return nodes[m.Node] }))
+	for node := range nodes {
+		a.log.Warn("follows containers of a node anew", "node", node, "wait_seconds", a.contests.lost(node, a.now()).Seconds(), "err", refused)
+	}
+	a.followers.Range(func(_, v any) bool {
+		if f := v.(*follower); nodes[f.node] { //nolint:forcetypeassert // nothing else is stored
+			f.contested.Store(true)
+		}
+		return true
+	})
+	return true
+}
+
+// strip takes containers out of a batch that has its positions; it gives their keys. Those
+// of the same name go with them, as the lines do not say of which they are.
+func strip(b *batch[apiPos], theirs map[Container]bool) (keys []string) {
+	type names struct{ namespace, pod, container string }
+	out := map[names]bool{}
+	for c := range theirs {
+		out[names{c.Namespace, c.Pod, c.Container}] = true
+	}
+	b.wire.Groups = slices.DeleteFunc(b.wire.Groups, func(g wire.LogGroup) bool {
+		return out[names{g.Stream.Namespace, g.Stream.Pod, g.Stream.Container}]
+	})
+	b.lines, b.group = 0, 0
+	clear(b.groups)
+	for i, g := range b.wire.Groups {
+		b.groups[g.Stream] = i
+		b.lines += len(g.Lines)
+	}
+	maps.DeleteFunc(b.counted(), func(c Container, _ int) bool { return out[names{c.Namespace, c.Pod, c.Container}] })
+	b.wire.Positions = slices.DeleteFunc(b.wire.Positions, func(p wire.LogPosition) bool {
+		gone := out[names{p.Namespace, p.Pod, p.Container}]
+		if gone {
+			keys = append(keys, p.Key)
+			delete(b.from, p.Key)
+			delete(b.to, p.Key)
+		}
+		return gone
+	})
+	return keys
 }
 
 func (a *API) owns(key string) bool { return a.opts.Share == nil || a.opts.Share.Owns(key) }
@@ -378,7 +494,7 @@ func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, all map[string]*fo
 	quiet := true // nothing is left to a node's collector that is not heard yet
 	for k, run := range all {
 		uid, _, _ := strings.Cut(k, "/")
-		if pod := s.Pods[uid]; pod != nil && !run.stopped && !a.follows(s, k, pod.Node) {
+		if pod := s.Pods[uid]; !run.stopped && (run.by.contested.Load() || pod != nil && !a.follows(s, k, pod.Node)) {
 			run.stopped = true
 			run.stop()
 		}
@@ -389,7 +505,7 @@ func (a *API) follow(ctx context.Context, wg *sync.WaitGroup, all map[string]*fo
 		}
 		for _, c := range pod.Containers {
 			k := uid + "/" + c.Name
-			if a.now().Before(a.later[k]) {
+			if a.now().Before(a.later[k]) || a.contests.rests(pod.Node, a.now()) {
 				h.deaf[pod.Node], quiet = true, false
 				continue
 			}
@@ -506,9 +622,13 @@ func (a *API) position(ctx context.Context, fs []*follower) bool {
 // start runs a follower.
 func (a *API) start(ctx context.Context, wg *sync.WaitGroup, all map[string]*following, f *follower, ended chan<- *follower) {
 	fctx, stop := context.WithCancel(ctx)
-	all[f.key] = &following{stop: stop}
+	all[f.key] = &following{by: f, stop: stop}
 	a.followers.Store(f.key, f)
 	f.take = func(c apiChunk) bool {
+		if f.contested.Load() {
+			return false
+		}
+		c.of = f
 		select {
 		case a.lines <- c:
 			return true
@@ -543,14 +663,37 @@ func (a *API) drained(k string, c object.Container) bool {
 // build makes batches of what the followers bring.
 func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 	b := newBatch[apiPos](a.opts.Sender)
-	var rest apiChunk             // what did not fit
-	ids := map[string]Container{} // of the batch's sources
+	var rest apiChunk                 // what did not fit
+	sources := map[string]*follower{} // of the batch
+	// What came before it was known that somebody else reads it, too, is not sent.
+	drop := func() {
+		ids, theirs := map[string]Container{}, map[Container]bool{}
+		for k, f := range sources {
+			if ids[k] = f.id; f.contested.Load() {
+				theirs[f.id] = true
+			}
+		}
+		b.wire.Positions = positionsOf(b, ids)
+		if len(theirs) == 0 {
+			return
+		}
+		for _, k := range strip(b, theirs) {
+			sources[k].contested.Store(true)
+			delete(sources, k)
+		}
+	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	due, told := false, a.now()
 	tick := time.NewTicker(marksEvery)
 	defer tick.Stop()
 	for {
+		if rest.of != nil && rest.of.contested.Load() {
+			rest.lines = nil
+		}
+		if f := sources[rest.key]; f != nil && f != rest.of && f.contested.Load() {
+			drop()
+		}
 		for len(rest.lines) > 0 && !b.full() && b.takes(rest.lines[0].line.Time) {
 			l := rest.lines[0]
 			rest.lines = rest.lines[1:]
@@ -566,7 +709,7 @@ func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 			}
 			b.add(rest.stream, l.line)
 			b.lineCounts[rest.id] += l.lines
-			ids[rest.key] = rest.id
+			sources[rest.key] = rest.of
 			b.to[rest.key], rest.from = l.pos, l.pos
 		}
 		lines, want := a.lines, chan struct{}(nil)
@@ -588,14 +731,14 @@ func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 			if len(rest.lines) == 0 {
 				marks = a.marks()
 			}
-			b.wire.Positions = positionsOf(b, ids)
+			drop()
 			b.seal(marks)
 			told = a.now()
 			if !ship.give(ctx, b) {
 				return
 			}
 			b, due = newBatch[apiPos](a.opts.Sender), false
-			clear(ids)
+			clear(sources)
 		}
 	}
 }
@@ -635,7 +778,7 @@ func (a *API) marks() []wire.LogMark {
 	now := a.now()
 	least := map[string]int64{}
 	for name := range s.Nodes {
-		if a.reads(s, name) && !heard.deaf[name] {
+		if a.reads(s, name) && !heard.deaf[name] && !a.contests.rests(name, now) {
 			least[name] = now.Add(-apiDelay).UnixNano()
 		}
 	}
@@ -677,6 +820,8 @@ type follower struct {
 	// pod is as it was last seen, and whole says that its log was read to the end then.
 	pod   *object.Pod
 	whole bool
+	// contested says that somebody else took the container further: nothing is sent any more.
+	contested atomic.Bool
 }
 
 func newFollower(a *API, pod *object.Pod, container string) *follower {

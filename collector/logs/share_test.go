@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -236,4 +237,64 @@ func TestAPITellsOfPodsThatAreGone(t *testing.T) {
 	waitFor(t, func() bool { return !follows("uid-cart-1/app") })
 	stop()
 	numbered(t, s.got(key), 25)
+}
+
+// nodesOf has each pod of a cluster be on a node of its own.
+type nodesOf struct{ *cluster }
+
+func (n nodesOf) Snapshot() *state.Snapshot {
+	s := n.cluster.Snapshot()
+	for _, p := range s.Pods {
+		p.Node = "of-" + p.Name
+	}
+	return s
+}
+
+// Somebody who is not heard reads the containers of one node, too: those are followed anew,
+// again and again, and the others go on as if nothing had happened.
+func TestAPIConflictsConcernTheirNodeAlone(t *testing.T) {
+	c, s := newCluster(t), newServer(t)
+	c.pods = 2
+	o := c.options(s)
+	o.State = nodesOf{c}
+	a, stop := c.run(o, s)
+	defer stop()
+	const other = "cart-2/app/stdout"
+	c.write(10)
+	s.await(key, 10)
+	s.await(other, 10)
+	follower := func(key string) any {
+		f, _ := a.followers.Load(key)
+		return f
+	}
+	goesOn := follower("uid-cart-2/app")
+	for round := range 2 {
+		was := follower("uid-cart-1/app")
+		had := len(s.got(key))
+		s.set(func() { // the other reader went on
+			p := s.positions["uid-cart-1/app"]
+			p.Taken += 1000
+			s.positions["uid-cart-1/app"] = p
+		})
+		c.write(10)
+		s.await(other, c.next)
+		s.set(func() {
+			if s.conflicts != round+1 {
+				t.Errorf("%d conflicts, want %d", s.conflicts, round+1)
+			}
+		})
+		if !a.contests.rests("of-cart-1", time.Now()) || a.contests.rests("of-cart-2", time.Now()) {
+			t.Error("not the one node alone is left alone for a while")
+		}
+		s.await(key, had+10)
+		if follower("uid-cart-1/app") == was {
+			t.Error("the contested container is not followed anew")
+		}
+		if follower("uid-cart-2/app") != goesOn {
+			t.Error("the other node's container is followed anew")
+		}
+	}
+	stop()
+	numbered(t, s.got(key), c.next)
+	numbered(t, s.got(other), c.next)
 }

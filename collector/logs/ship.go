@@ -21,6 +21,9 @@ type shipper[C any] struct {
 	// conflict is told that somebody else had taken the batch's sources further. Nothing
 	// is sent any more then.
 	conflict func(error)
+	// without, if set, takes those sources out of a batch that was refused for them, so that
+	// the rest is sent; false when it cannot be told which they are.
+	without func(ctx context.Context, b *batch[C], refused error) bool
 	// overtaken asks, before a batch is sent after the server was not heard for unheard,
 	// whether somebody read on meanwhile; nil for a sender whose batches say where they
 	// begin.
@@ -166,6 +169,12 @@ func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
 			return false
 		case s.conflict != nil && errors.Is(err, fault.ErrConflict):
 			s.metrics.batches.WithLabelValues("conflict").Inc()
+			if s.without != nil && s.without(ctx, b, err) {
+				if b.lines == 0 {
+					return true
+				}
+				continue
+			}
 			s.conflict(err)
 			return false
 		case errors.Is(err, fault.ErrInvalid), errors.Is(err, fault.ErrTooLarge), errors.Is(err, fault.ErrMalformed):

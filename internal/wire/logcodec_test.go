@@ -160,3 +160,24 @@ func TestEncode(t *testing.T) {
 		}
 	}
 }
+
+// A batch that keeps only what was encoded gets its lines back, to be changed and encoded
+// again.
+func TestLogBatchIsReopened(t *testing.T) {
+	stream := LogStream{Namespace: "shop", Pod: "cart-1", Container: "app", Stream: "stdout"}
+	b := &LogBatch{Sender: "all", ID: "1", Groups: []LogGroup{{stream, []LogLine{{Time: 1_800_000_000_000_000_000, Message: "m", Fields: FieldsOf(map[string]string{"level": "info"})}}}}}
+	whole, err := MarshalLogBatch(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Dispose()
+	if _, err := b.Encode(); err != nil || b.Groups != nil {
+		t.Fatalf("%d groups are left, %v", len(b.Groups), err)
+	}
+	if err := b.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := b.Encode(); err != nil || string(again) != string(whole) {
+		t.Errorf("it is encoded as %d bytes, %v; it was %d", len(again), err, len(whole))
+	}
+}

@@ -313,6 +313,19 @@ func (b *LogBatch) Encode() ([]byte, error) {
 	return raw, err
 }
 
+// Reopen gives a batch of which Encode kept nothing else its lines again, to be changed.
+func (b *LogBatch) Reopen() error {
+	if b.encoded == nil {
+		return nil
+	}
+	was, err := UnmarshalLogBatch(b.encoded)
+	if err != nil {
+		return err
+	}
+	b.Groups, b.encoded = was.Groups, nil
+	return nil
+}
+
 // UnmarshalLogBatch reads and validates what MarshalLogBatch wrote, or the same
 // as JSON. A body that cannot be read is fault.ErrMalformed, one that breaks a
 // rule fault.ErrInvalid. Messages and fields are parts of one copy of the body;
