@@ -141,6 +141,48 @@ type apiPos struct {
 	Recent   [8]uint64 `json:"recent,omitzero"`
 	Restarts int       `json:"restarts,omitzero"` // of the container, when the line was written
 	File     *reached  `json:"file,omitzero"`
+	// Missed are lines that the API server did not have any more, and that are told as
+	// lost; the files may be on the node still. The newest last.
+	Missed []missed `json:"missed,omitempty"`
+}
+
+// missed are lines between two that were taken.
+type missed struct {
+	After int64    `json:"after"`          // time of the one before them
+	File  *reached `json:"file,omitempty"` // where a node's collector took that one
+	Until int64    `json:"until"`          // time of the one after them
+}
+
+// Bounds of what a position says to be missed, of which the server takes some KiB: the
+// oldest go first, and what was left open by a node's collector is not told apart.
+const (
+	maxMissed     = 4
+	maxMissedOpen = 4
+)
+
+// has says whether a line is among them.
+func (m missed) has(s spot, at int64) bool {
+	if m.File != nil {
+		return at < m.Until && !m.File.taken(s)
+	}
+	return at > m.After && at < m.Until
+}
+
+// missing is the position once what lies before a line is known to be gone.
+func (p apiPos) missing(until int64) (after apiPos, d drop) {
+	m := missed{After: p.Time, Until: until}
+	d = drop{from: p.Time, until: until}
+	if p.File != nil {
+		if first, open := p.File.first(); open {
+			d.from = first.Time
+		}
+		if f := *p.File; len(f.Open) <= maxMissedOpen {
+			m.File = &f
+		}
+	}
+	p.Missed = append(slices.Clone(p.Missed[max(0, len(p.Missed)-maxMissed+1):]), m)
+	p.Taken++
+	return p, d
 }
 
 // same says whether both are the same line.
@@ -149,7 +191,7 @@ func (p apiPos) same(q apiPos) bool {
 }
 
 // byFile says that it was left by who reads files, and nobody read on since.
-func (p apiPos) byFile() bool { return p.File != nil && p.File.Since == nil }
+func (p apiPos) byFile() bool { return p.File != nil && p.File.Since == nil && len(p.Missed) == 0 }
 
 // since is the time of the first line that is to be seen again.
 func (p apiPos) since() int64 {
@@ -613,7 +655,7 @@ func (a *API) position(ctx context.Context, fs []*follower) bool {
 		if err != nil {
 			a.log.Warn("position of a container cannot be read, it is read anew", "namespace", f.id.Namespace, "pod", f.id.Pod, "container", f.id.Container, "err", err)
 		}
-		f.pos, f.known = pos, pos.Time > 0
+		f.pos, f.known, f.in = pos, pos.Time > 0, pos.Restarts
 		a.journal.set(f.key, pos)
 	}
 	return true
@@ -812,6 +854,7 @@ type follower struct {
 	caught  atomic.Int64
 	pos     apiPos
 	known   bool
+	in      int                 // the instance of the container that pos is a line of
 	take    func(apiChunk) bool // hands lines on; false ends the answer
 	limiter limiter
 	// ended says that the container ended, with so many restarts, and was read.
@@ -1105,7 +1148,7 @@ func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLog
 	if err != nil {
 		f.a.log.Warn("pod's annotation on multi-line records", "namespace", f.id.Namespace, "pod", f.id.Pod, "container", f.id.Container, "err", err)
 	}
-	g := &gatherer{a: f.a, joiner: joiner, limiter: &f.limiter, seek: newSeek(f.pos, f.known), chunk: apiChunk{key: f.key, id: f.id, stream: stream, from: f.pos}}
+	g := &gatherer{a: f.a, joiner: joiner, limiter: &f.limiter, seek: newSeek(f.pos, f.known, restarts == f.in), chunk: apiChunk{key: f.key, id: f.id, stream: stream, from: f.pos}}
 	hand := func() bool {
 		g.tellDrops()
 		if len(g.chunk.lines) == 0 {
@@ -1120,7 +1163,7 @@ func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLog
 		}
 		f.a.counts.read(f.id, n, 0)
 		lines += n
-		f.pos, f.known = g.chunk.lines[len(g.chunk.lines)-1].pos, true
+		f.pos, f.known, f.in = g.chunk.lines[len(g.chunk.lines)-1].pos, true, restarts
 		g.chunk.lines, g.chunk.from = nil, f.pos
 		return true
 	}
@@ -1237,6 +1280,12 @@ type gatherer struct {
 
 func (g *gatherer) line(text string, restarts int) {
 	at, message, pos, ok := g.seek.next(text, restarts)
+	if d := g.seek.gap; d.until != 0 {
+		g.seek.gap = drop{}
+		g.a.counts.dropped(g.chunk.id, DropRotated, 0)
+		g.a.log.Warn("log files were rotated away before they were read", "namespace", g.chunk.id.Namespace, "pod", g.chunk.id.Pod, "container", g.chunk.id.Container, "from", time.Unix(0, d.from).UTC(), "until", time.Unix(0, d.until).UTC())
+		g.chunk.lines = append(g.chunk.lines, apiLine{line: d.line(dropKey{g.chunk.stream, DropRotated}), pos: g.seek.gapPos})
+	}
 	if !ok {
 		return
 	}
@@ -1337,6 +1386,10 @@ type seek struct {
 	matches int  // lines like it so far
 	pos     apiPos
 
+	begun  bool // a line of the answer was seen, or it need not be looked for what is missing
+	gap    drop // what is missing before the line, once
+	gapPos apiPos
+
 	like map[uint64]int // how often a line came of the time of the last one, by hash
 	time int64          // of those
 
@@ -1345,10 +1398,33 @@ type seek struct {
 	new bool // the last line
 }
 
-func newSeek(from apiPos, known bool) *seek {
+// newSeek begins an answer; same says that it is of the instance of the container that from
+// is of.
+func newSeek(from apiPos, known, same bool) *seek {
 	s := &seek{from: from, passed: !known || from.Time == 0}
+	s.begun = s.passed || !same
 	s.pos = from
 	return s
+}
+
+// begin looks at the first line of an answer. Each answer begins before what is to be seen
+// again: one that does not is of a file after that one.
+func (s *seek) begin(at int64, hash uint64) {
+	s.begun = true
+	last := s.from.Time
+	if s.from.File != nil {
+		if first, open := s.from.File.first(); open {
+			last = min(last, first.Time)
+		}
+	}
+	if at <= last || slices.Contains(s.from.Recent[:], hash) {
+		return
+	}
+	if n := len(s.from.Missed); n > 0 && s.from.Missed[n-1].After == s.from.Time {
+		return // it was told, and nothing came since
+	}
+	s.pos, s.gap = s.pos.missing(at)
+	s.gapPos = s.pos
 }
 
 // next takes one line of an answer. ok is false for one that was taken before, or
@@ -1365,7 +1441,10 @@ func (s *seek) next(text string, restarts int) (at int64, message string, p apiP
 		at, message = s.pos.Time, text
 	}
 	h := xxhash.Sum64String(text)
-	p = apiPos{Time: at, Hash: h, Seen: 1, Taken: s.pos.Taken + 1, Restarts: restarts}
+	if timed && !s.begun {
+		s.begin(at, h)
+	}
+	p = apiPos{Time: at, Hash: h, Seen: 1, Taken: s.pos.Taken + 1, Restarts: restarts, Missed: s.pos.Missed}
 	if timed {
 		p.Seen = s.alike(at, h)
 	} else if s.pos.Time == at && s.pos.Hash == h {

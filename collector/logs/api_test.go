@@ -399,9 +399,9 @@ func TestSeek(t *testing.T) {
 			}
 			return out
 		}
-		first := newSeek(apiPos{}, false)
+		first := newSeek(apiPos{}, false, true)
 		feed(first, tc.before)
-		if got := strings.Join(feed(newSeek(first.pos, tc.before != ""), tc.answer), "|"); got != tc.want {
+		if got := strings.Join(feed(newSeek(first.pos, tc.before != "", true), tc.answer), "|"); got != tc.want {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)
 		}
 	}

@@ -87,6 +87,22 @@ type handed struct {
 	taken   int64 // what the server calls so
 	passed  bool  // that line has gone by
 	matches int   // lines like it so far
+	begun   bool  // a line of its instance was seen in a file
+	gap     drop  // what lies between that line and the first that there is
+	left    bool  // of the file that was looked at, lines that the other reader missed
+}
+
+// missed says whether the other reader could not have a line.
+func (h *handed) missed(s spot, at int64) bool {
+	return slices.ContainsFunc(h.to.Missed, func(m missed) bool { return m.has(s, at) })
+}
+
+// begins notes the first line of the instance of the other's last line.
+func (h *handed) begins(at int64) {
+	if !h.begun && at > h.to.Time {
+		h.gap = drop{from: h.to.Time, until: at}
+	}
+	h.begun = true
 }
 
 // has says whether the other reader took a record. forms are the texts as which the
@@ -289,16 +305,19 @@ func (r *Files) ask(ctx context.Context, some []wire.LogSource) (map[string]*han
 	return out, err
 }
 
-// takeOver has a file that nobody has read here begin after what another reader took.
-// Files come in the order in which they were written.
+// takeOver has a file that nobody has read here begin after what another reader took, or
+// with what that one missed, if it took nothing of the file after that. Files come in the
+// order in which they were written. What the oldest lacks is told.
 func (r *Files) takeOver(c *container, f *file, h *handed) {
 	c.taken = max(c.taken, h.taken)
-	if f.instance < h.to.Restarts {
+	h.left = false
+	if at := f.firstTime(); f.instance > h.to.Restarts && at > 0 {
+		h.begins(at)
+		h.passed = true
+	} else if f.instance < h.to.Restarts && len(h.to.Missed) == 0 {
 		if size, ok := f.wholeSize(); ok {
 			f.offset = size // an instance before the one that the other reader was at
 		}
-	} else if f.instance > h.to.Restarts {
-		h.passed = true
 	}
 	f.skip = [2]int64{f.offset, f.offset}
 	if f.offset == 0 && !h.passed {
@@ -313,8 +332,14 @@ func (r *Files) takeOver(c *container, f *file, h *handed) {
 	}
 	f.began = f.offset
 	f.marked, f.hasMark = c.pos(f), true
-	if max(f.skip[0], f.skip[1]) > 0 {
+	if max(f.skip[0], f.skip[1]) > 0 || h.left {
 		r.journal.set(f.key(), f.marked) // a start before the first batch goes on there, too
+	}
+	if d := h.gap; d.until > 0 {
+		h.gap = drop{}
+		r.counts.dropped(c.id, DropAway, 0)
+		r.log.Warn("log files are gone that nobody had read", "path", f.path, "from", time.Unix(0, d.from).UTC(), "until", time.Unix(0, d.until).UTC())
+		c.lost = append(c.lost, loss{file: f, reason: DropAway, drop: d})
 	}
 }
 
@@ -323,12 +348,15 @@ func (r *Files) takeOver(c *container, f *file, h *handed) {
 func (h *handed) after(from io.Reader) (skip [2]int64, before spots, err error) {
 	in := bufio.NewReaderSize(from, readBytes)
 	var begun [2]struct { // records of stdout and stderr that came in parts
-		open  bool
-		at    int64
-		stamp string
-		text  strings.Builder
+		open   bool
+		start  int64
+		missed bool
+		at     int64
+		stamp  string
+		text   strings.Builder
 	}
-	var found [2]bool // the first record that was left open
+	var found [2]bool                             // the first record that was left open
+	left, beforeLeft := [2]int64{-1, -1}, spots{} // where those begin that the other missed
 	var here, there spots
 	// All up to an offset are the other's, but for those.
 	through := func(offset int64, at spots) {
@@ -340,7 +368,18 @@ func (h *handed) after(from io.Reader) (skip [2]int64, before spots, err error) 
 		if !found[0] && !found[1] {
 			before = at
 		}
+		left = [2]int64{-1, -1} // between the other's, they cannot be sent alone
 	}
+	defer func() {
+		for i, at := range left {
+			if at >= 0 {
+				skip[i], h.left = at, true
+			}
+		}
+		if h.left {
+			before = beforeLeft
+		}
+	}()
 	for next := int64(0); ; {
 		start := next
 		slice, err := in.ReadSlice('\n')
@@ -363,6 +402,23 @@ func (h *handed) after(from io.Reader) (skip [2]int64, before spots, err error) 
 		}
 		stream := streamNumber(p.stream)
 		here, there = here.after(p, true), here
+		h.begins(p.at)
+		b := &begun[stream]
+		if !b.open {
+			stamp, _, _ := strings.Cut(line, " ")
+			b.open, b.start, b.at, b.stamp, b.missed = true, start, p.at, stamp, h.missed(here.at, p.at)
+			b.text.Reset()
+		}
+		b.open = p.partial
+		if b.missed {
+			if left[stream] < 0 {
+				left[stream] = b.start
+				if left[1-stream] < 0 {
+					beforeLeft = there
+				}
+			}
+			continue
+		}
 		if file := h.to.File; file != nil {
 			if h.passed = file.passed(here.at); h.passed {
 				return skip, before, nil
@@ -377,11 +433,6 @@ func (h *handed) after(from io.Reader) (skip [2]int64, before spots, err error) 
 			}
 			continue
 		}
-		b := &begun[stream]
-		if !b.open {
-			stamp, _, _ := strings.Cut(line, " ")
-			b.open, b.at, b.stamp = true, p.at, stamp
-		}
 		if b.text.Len() < maxAPILine {
 			b.text.WriteString(p.text)
 		}
@@ -393,8 +444,6 @@ func (h *handed) after(from io.Reader) (skip [2]int64, before spots, err error) 
 		if !h.has(b.at, b.stamp+" "+text, time.Unix(0, b.at).UTC().Format("2006-01-02T15:04:05.000000000Z07:00")+" "+text) {
 			return skip, before, nil
 		}
-		b.open = false
-		b.text.Reset()
 		if through(next, here); h.passed {
 			return skip, before, nil
 		}

@@ -394,7 +394,7 @@ func TestSeekAfterANodesCollector(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := newSeek(pos, true)
+			s := newSeek(pos, true, true)
 			left := rng.IntN(8) // that this reader takes
 			if turn == 2 {
 				left = len(answer)
@@ -591,5 +591,108 @@ func TestAPILeavesWhatANodesCollectorFollowed(t *testing.T) {
 	stop()
 	if got := s.got(key); got[0] != "line 12" {
 		t.Errorf("it went on with %q", got[0])
+	}
+}
+
+// Between a node's collector and a reader of the API after it, and between two connections of
+// that one, rotation took lines: the reader tells that, and the collector, when it comes back,
+// sends what is on the node of them still, with its folder or another one, over a stop.
+func TestFilesSendWhatAReaderOfTheAPIMissed(t *testing.T) {
+	for name, tc := range map[string]struct{ fresh, stopped bool }{
+		"with its folder": {}, "with another folder": {fresh: true}, "stopped with its first batch on its way": {stopped: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, s, tr := newCluster(t), newServer(t), newTree(t)
+			tr.dir = filepath.Join(tr.root, "shop_cart-1_uid-cart-1", "app")
+			if err := os.MkdirAll(tr.dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			write := func(n int) {
+				c.write(n)
+				c.set(func() { tr.raw("0.log", inFile(c.lines[0][len(c.lines[0])-n:])) })
+			}
+			rotated := 0
+			rotate := func() { // the API server has the newest file
+				rotated++
+				tr.rotate(rotated)
+				tr.raw("0.log", "")
+				c.set(func() { c.lines[0] = nil })
+			}
+			o := tr.options()
+			o.State, o.Positions, o.HandOver = c, s.ask, time.Millisecond
+			_, stop := tr.runWith(o, s)
+			write(21)
+			s.await(key, 21)
+			stop()
+			write(9)
+			rotate()
+			write(12)
+			rotate()
+			write(6) // up to here nobody else could read, but for these
+			_, stop = c.run(c.options(s), s)
+			s.await(key, 21+1+6)
+			silence(s, stop)
+			write(3)
+			rotate()
+			write(30)
+			rotate()
+			write(6)
+			_, stop = c.run(c.options(s), s)
+			s.await(key, 21+1+6+1+6)
+			stop()
+			write(3)
+			if tc.fresh {
+				o.Dir = t.TempDir()
+			}
+			if tc.stopped {
+				waiting := &cut{server: s, holds: make(chan struct{}), held: make(chan struct{}, 1)}
+				_, stop = tr.runWith(o, waiting)
+				<-waiting.held
+				stop()
+			}
+			_, stop = tr.runWith(o, s)
+			s.await(key, c.next+2)
+			stop()
+			once(t, s.got(key), c.next)
+			if gaps := s.gaps(); len(gaps) != 2 {
+				t.Errorf("told %v, want two ranges", gaps)
+			}
+			// It goes on from there.
+			_, stop = tr.runWith(o, s)
+			had := len(s.got(key))
+			write(3)
+			s.await(key, had+3)
+			stop()
+			if got := s.got(key); len(got) != had+3 {
+				t.Errorf("%d lines came after a further start, want 3: %q", len(got)-had, got[had:])
+			}
+		})
+	}
+}
+
+// What lies between the last line that another reader took and the oldest that is left is
+// told.
+func TestFilesTellWhatIsGoneAfterAnotherReader(t *testing.T) {
+	c, s, tr := newCluster(t), newServer(t), newTree(t)
+	tr.dir = filepath.Join(tr.root, "shop_cart-1_uid-cart-1", "app")
+	if err := os.MkdirAll(tr.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, stop := c.run(c.options(s), s)
+	c.write(30)
+	s.await(key, 30)
+	stop()
+	c.write(30) // rotated away
+	c.write(30)
+	tr.raw("0.log", inFile(c.lines[0][60:]))
+	o := tr.options()
+	o.State, o.Positions, o.HandOver = c, s.ask, time.Millisecond
+	for range 2 {
+		_, stop = tr.runWith(o, s)
+		s.await(key, 61)
+		stop()
+	}
+	if gaps, until := s.gaps(), c.started.Add(20*100*time.Millisecond); len(gaps) != 1 || gaps[0].reason != DropAway || !gaps[0].until.Equal(until) {
+		t.Errorf("told %v, want one range until %s", gaps, until)
 	}
 }
