@@ -57,6 +57,8 @@ type filePos struct {
 	// 0 if that was not known then.
 	End  bool  `json:"end,omitempty"`
 	Next int64 `json:"next,omitempty"`
+	// Behind says that what was written right before the file is lost.
+	Behind bool `json:"behind,omitempty"`
 	// Mark is the position for who reads through the API server; nil where an earlier
 	// version left it.
 	Mark *reached `json:"mark,omitempty"`
@@ -140,12 +142,14 @@ type file struct {
 	head        []byte     // of a compressed file: its first bytes, unpacked
 	keptPath    string
 	kept        bool      // a copy of ours of a file that rotation took
+	opens       bool      // of a kept one: a record of it goes on in the next file
 	keptAt      time.Time // when it was made
 	keptBytes   int64
 	noRoom      int       // one more than Files.freed when there was no room for it
 	twin        bool      // its folder has what was compressed of it
 	unlinked    bool      // no longer in its folder
 	done        bool      // read to its end, and nobody writes to it any more
+	behindGap   bool      // what was written right before it is gone: it goes on with nothing
 	ended       time.Time // since when it is known that nobody should
 	copyOf      *file     // a copy that was made before a truncation; read only after that
 	maybeCopyOf string    // key of the file that it was a copy of when it was found at a start
@@ -179,6 +183,7 @@ type pending struct {
 	last    int64 // time of its last
 	seen    time.Time
 	partial bool // the last line is not complete
+	cut     bool // what follows it is lost
 	join    join
 	lines   []stretch // its lines, as the API server knows them
 	number  int64     // of the last of them, in its file
@@ -246,7 +251,7 @@ func (c *container) begins(f *file, stream int) int64 {
 
 // pos is where the file stands, given what is pending of it.
 func (c *container) pos(f *file) filePos {
-	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset, First: f.first, Last: f.last, Lines: f.sent, End: f.done, Next: f.next}
+	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset, First: f.first, Last: f.last, Lines: f.sent, End: f.done, Next: f.next, Behind: f.behindGap}
 	done := [2]int64{c.begins(f, 0), c.begins(f, 1)}
 	if scan := min(done[0], done[1]); scan < max(done[0], done[1], f.offset) {
 		p.Scan, p.Done = scan, &done
@@ -255,7 +260,7 @@ func (c *container) pos(f *file) filePos {
 		}
 	}
 	for _, w := range c.pending {
-		if w != nil && (w.file == f || w.in == f) && (p.Open == 0 || w.at < p.Open) {
+		if w != nil && (p.Open == 0 || w.at < p.Open) && (w.file == f || w.in == f || w.file != w.in && slices.Contains(c.spanned(w), f)) {
 			p.Open = w.at
 		}
 	}
@@ -288,7 +293,7 @@ func (c *container) newest() *file {
 
 // resume sets the file to where a position left it.
 func (f *file) resume(p filePos) {
-	f.gen, f.offset, f.first, f.last, f.sent, f.next, f.resumed = p.Gen, p.Offset, p.First, p.Last, p.Lines, p.Next, p
+	f.gen, f.offset, f.first, f.last, f.sent, f.next, f.behindGap, f.resumed = p.Gen, p.Offset, p.First, p.Last, p.Lines, p.Next, p.Behind, p
 	f.skip = [2]int64{p.done(0), p.done(1)}
 	if p.Scan != 0 {
 		f.offset = max(0, p.Scan)
@@ -484,16 +489,41 @@ func (r *Files) read(c *container, b *batch[filePos], limit int) (more bool) {
 		}
 	}
 	// With the newest first, what was kept has its turn after what is in the folder.
-	if r.opts.Keep.First == NewestFirst && slices.ContainsFunc(c.files, func(f *file) bool { return f.kept && !f.done }) {
-		if r.readFiles(c, b, &limit, func(f *file) bool { return !f.kept }) {
+	if r.newestFirst() && slices.ContainsFunc(c.files, func(f *file) bool { return f.kept && !f.done }) {
+		if r.readFiles(c, b, &limit, c.comesFirst) || !r.flush(c, b) {
 			return true
 		}
 		if c.pending[0] != nil || c.pending[1] != nil {
 			return false // what is pending would be torn apart
 		}
+		for i, f := range c.files {
+			if f.readable() && c.comesFirst(f) && r.following(c, i) != nil {
+				return false // it waits for its writer
+			}
+		}
 		return r.readFiles(c, b, &limit, func(f *file) bool { return f.kept })
 	}
 	return r.readFiles(c, b, &limit, func(*file) bool { return true })
+}
+
+// comesFirst says, with the newest first, whether a file has its turn before those that
+// were kept: none of these, or one that was begun, as a record may be open in it, or whose
+// last record goes on in one that comes first.
+func (c *container) comesFirst(f *file) bool {
+	if !f.kept || f.unpacked != nil {
+		return true
+	}
+	i := slices.Index(c.files, f)
+	for _, w := range c.pending {
+		if w == nil {
+			continue
+		}
+		in := slices.Index(c.files, w.in)
+		if in == i || w.partial && in < i && !slices.ContainsFunc(c.files[max(0, in):i], (*file).readable) {
+			return true
+		}
+	}
+	return f.opens && (i+1 == len(c.files) || c.comesFirst(c.files[i+1]))
 }
 
 // readFiles reads those of a container's files that are wanted.
@@ -764,11 +794,15 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 
 // goesOn says whether a piece belongs to the record that is pending.
 func (r *Files) goesOn(c *container, f *file, w *pending, p piece, ok bool) bool {
-	if !ok || w.size()+len(p.text) > r.opts.Rules.Join.Bytes {
+	if !ok || w.cut || w.size()+len(p.text) > r.opts.Rules.Join.Bytes {
 		return false
 	}
-	if w.in != f && w.in != nil && slices.Index(c.files, f) < slices.Index(c.files, w.in) {
-		return false // an older file that was found late
+	if w.in != f && w.in != nil {
+		from, to := slices.Index(c.files, w.in), slices.Index(c.files, f)
+		// An older file that was found late, or one that is read before those between them.
+		if to < from || f.behindGap || r.replayed == nil && slices.ContainsFunc(c.files[max(0, from):to], (*file).readable) {
+			return false
+		}
 	}
 	if w.partial {
 		return true
@@ -888,6 +922,17 @@ func (r *Files) mark(c *container, b *batch[filePos]) {
 		if !newest.barredFrom(b) {
 			r.touched[newest] = true // a start knows by it what the server was told
 		}
+		// Nor does it take files for read of which nothing was sent because a record is open.
+		for _, w := range c.pending {
+			if w == nil || w.in == nil || w.file == newest {
+				continue
+			}
+			for _, f := range c.spanned(w) {
+				if !f.barredFrom(b) {
+					r.touched[f] = true
+				}
+			}
+		}
 	}
 	for f := range r.touched {
 		k := f.key()
@@ -900,6 +945,12 @@ func (r *Files) mark(c *container, b *batch[filePos]) {
 	}
 	r.touchNone()
 	r.wrote(c)
+}
+
+// spanned gives the files in which a record that may go on lies.
+func (c *container) spanned(w *pending) []*file {
+	from, to := max(0, slices.Index(c.files, w.file)), slices.Index(c.files, w.in)
+	return c.files[from:max(from, to+1)]
 }
 
 func (r *Files) touchNone() {
@@ -922,17 +973,10 @@ func (r *Files) finish(c *container, f, next *file, b *batch[filePos]) bool {
 	if !r.tail(c, f, b) {
 		return false
 	}
-	if next == nil || next.instance != f.instance {
-		for stream, w := range c.pending {
-			if w == nil {
-				continue
-			}
-			if b.full() || !r.admits(b, nil, w) {
-				return false
-			}
-			c.pending[stream] = nil
-			r.counts.read(c.id, r.emit(c, b, stream, w), 0)
-		}
+	over := next == nil || next.instance != f.instance || next.behindGap
+	early := r.newestFirst() && f.kept && next != nil && !next.kept // that one was read before
+	if !r.end(c, b, func(w *pending) bool { return over || early && !w.partial }) {
+		return false
 	}
 	f.done = true
 	f.close()
@@ -940,6 +984,22 @@ func (r *Files) finish(c *container, f, next *file, b *batch[filePos]) bool {
 		f.next = next.firstTime()
 	}
 	r.noteEnd(f, b)
+	return true
+}
+
+// end puts those of the records that may go on into the batch that cannot, after all. It
+// is false when the batch must be sent first.
+func (r *Files) end(c *container, b *batch[filePos], which func(*pending) bool) bool {
+	for stream, w := range c.pending {
+		if w == nil || !which(w) {
+			continue
+		}
+		if b.full() || !r.admits(b, nil, w) {
+			return false
+		}
+		c.pending[stream] = nil
+		r.counts.read(c.id, r.emit(c, b, stream, w), 0)
+	}
 	return true
 }
 
@@ -1029,16 +1089,29 @@ func (c *container) moveBefore(o, f *file) {
 }
 
 // abandon gives a file up that cannot be read. What is lost is counted, and told
-// in the next batch, which also says that the file is done with.
+// in the next batch, which also says that the file is done with. A record that was to go
+// on there ends with what was read of it: else it would go on with what follows the lost.
 func (r *Files) abandon(c *container, f *file, reason string) {
-	if d := f.rest(); d.lines > 0 {
+	if d, err := f.rest(); d.lines > 0 || err != nil {
 		if d.until == 0 { // not one has a time of its own
 			d.until = r.now().UnixNano()
+		}
+		if d.from == 0 {
+			d.from = f.last
+		}
+		for _, w := range c.pending {
+			if w != nil && slices.Index(c.files, w.in) <= slices.Index(c.files, f) {
+				w.cut = true
+			}
 		}
 		r.counts.read(c.id, d.lines, 0)
 		r.counts.dropped(c.id, reason, d.lines)
 		r.log.Warn("log lines lost", "path", f.path, "lines", d.lines, "from", f.offset)
-		c.lost = append(c.lost, loss{f, reason, d})
+		next := r.following(c, slices.Index(c.files, f))
+		if next != nil {
+			next.behindGap = true
+		}
+		c.lost = append(c.lost, loss{file: f, reason: reason, drop: d, next: next})
 		c.dirty = true
 		f.offset += d.bytes
 	}
@@ -1046,33 +1119,42 @@ func (r *Files) abandon(c *container, f *file, reason string) {
 	f.close()
 }
 
-// rest counts the lines that were not read.
-func (f *file) rest() (d drop) {
+// rest counts the lines that were not read; several parts are one line. An error means
+// that there may be more.
+func (f *file) rest() (d drop, err error) {
 	if f.fd == nil {
-		return d
+		return d, nil
 	}
 	var text io.Reader = io.NewSectionReader(f.fd, f.offset, 1<<62)
 	if f.compressed() {
 		z, err := gzip.NewReader(io.NewSectionReader(f.fd, 0, 1<<62))
 		if err != nil {
-			return d
+			return d, fmt.Errorf("read %s: %w", f.path, err)
 		}
 		if _, err := io.CopyN(io.Discard, z, f.offset); err != nil {
-			return d
+			return d, fmt.Errorf("read %s: %w", f.path, err)
 		}
 		text = io.LimitReader(z, maxUnpacked)
 	}
 	r := bufio.NewReaderSize(text, readBytes)
+	var within [2]bool // the last piece of a stream was partial
 	for begins := true; ; {
 		part, err := r.ReadSlice('\n')
 		if begins && len(part) > 0 {
-			stamp, _, _ := bytes.Cut(part[:min(len(part), 48)], []byte{' '})
-			at, _ := parseTime(string(stamp))
-			d.add(1, 0, at, at)
+			p, _ := parsePiece(string(part[:min(len(part), 48)])) // its time, stream and tag
+			stream, lines := streamNumber(p.stream), 1
+			if within[stream] {
+				lines = 0
+			}
+			within[stream] = p.partial
+			d.add(lines, 0, p.at, p.at)
 		}
 		d.bytes += int64(len(part))
 		if begins = err == nil; err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			return d
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return d, err
 		}
 	}
 }

@@ -261,6 +261,7 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 	wg.Go(func() { ship.run(shipCtx, sink) })
 	r.scanRoot()
 	r.findGaps()
+	r.findUntold()
 	r.started, r.handed = true, nil
 	if r.firstStart {
 		// Should it be killed before the server has anything, the next start is no
@@ -594,7 +595,7 @@ func (r *Files) fill(b *batch[filePos]) (blocked bool) {
 			if c.polled {
 				c.wakeAt(r.now().Add(500 * time.Millisecond))
 			}
-			r.settle(c)
+			c.forget()
 		}
 		r.drop()
 		if !left {
@@ -637,6 +638,9 @@ func (r *Files) nameStream(c *container, must bool) bool {
 	c.stream = streamOf(c.id, pod, r.opts.Node)
 	c.joiner, c.limiter = r.joinerOf(c.id, pod), newLimiter(r.opts.Rules.Limit, pod)
 	if c.off, c.elsewhere = v == refused || v == elsewhere, v == elsewhere; c.off {
+		for _, l := range c.lost {
+			r.journal.found(l.noted)
+		}
 		c.release()
 	}
 	c.known = v != undecided && (!must || pod != nil)
@@ -864,7 +868,7 @@ func (r *Files) scanContainer(c *container) {
 		f.unclear, c.dirty = time.Time{}, true
 	}
 	// Those that are read and gone are forgotten.
-	c.files = slices.DeleteFunc(c.files, forgettable)
+	c.forget()
 	held, deleted := 0, 0
 	for _, f := range slices.Backward(c.files) {
 		if f.done {
@@ -877,7 +881,7 @@ func (r *Files) scanContainer(c *container) {
 			r.abandon(c, f, DropRotated)
 		}
 	}
-	c.files = slices.DeleteFunc(c.files, forgettable) // those given up: another file may get their inode
+	c.forget() // those given up: another file may get their inode
 	if len(fresh) > 0 {
 		c.dirty = true
 	}
@@ -1090,14 +1094,20 @@ func (r *Files) stillThere(p filePos) bool {
 	return err == nil && ok && f.dev == p.Dev && f.ino == p.Ino && fmt.Sprintf("%x", h) == p.Print
 }
 
-// settle ends what is read to the end of a container that is gone.
-func (r *Files) settle(c *container) {
-	c.files = slices.DeleteFunc(c.files, forgettable)
+// forget lets go of the files that are read and gone; of a kept one, once tidy has removed
+// it. One in which a record is open is still needed: a start finds it by its position, or
+// by what was compressed of it, or that it is missing.
+func (c *container) forget() {
+	var open []*file
+	for _, w := range c.pending {
+		if w != nil && w.in != nil {
+			open = append(open, c.spanned(w)...)
+		}
+	}
+	c.files = slices.DeleteFunc(c.files, func(f *file) bool {
+		return f.done && f.unlinked && !f.kept && !slices.Contains(open, f)
+	})
 }
-
-// forgettable says that a file is read and gone. A kept one is, once tidy has
-// removed it.
-func forgettable(f *file) bool { return f.done && f.unlinked && !f.kept }
 
 // drop forgets containers whose folders are gone and whose files are read.
 func (r *Files) drop() {
@@ -1126,6 +1136,14 @@ func (r *Files) prune() {
 		for _, f := range c.files {
 			live[f.key()], live[besides(f.key(), f.first)] = true, true
 		}
+	}
+	// A batch that is made anew begins where the server was before it.
+	from, _ := r.journal.onItsWay()
+	for k := range from {
+		live[k] = true
+	}
+	for k := range r.filling.from {
+		live[k] = true
 	}
 	known := r.journal.sources()
 	newest := map[string]string{} // by folder

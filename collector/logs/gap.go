@@ -26,6 +26,8 @@ type tell struct {
 	Bytes  int64          `json:"bytes,omitempty"`
 	From   int64          `json:"from,omitempty"`
 	Until  int64          `json:"until"`
+	// Noted is the source under which the journal has it.
+	Noted string `json:"noted,omitempty"`
 }
 
 // loss is what a file had when it was given up.
@@ -33,21 +35,28 @@ type loss struct {
 	file   *file
 	reason string
 	drop   drop
+	next   *file  // the one after it, if it is known
+	noted  string // as what the journal has it
 }
 
-// tellLost puts into the batch what was lost. It is false when the batch must be
-// sent first.
+// tellLost puts into the batch what was lost, after what is left of the records that it
+// cut. It is false when the batch must be sent first.
 func (r *Files) tellLost(c *container, b *batch[filePos]) bool {
 	defer r.mark(c, b)
+	if !r.end(c, b, func(w *pending) bool { return w.cut }) {
+		return false
+	}
 	for len(c.lost) > 0 {
 		l := c.lost[0]
-		if b.full() || !b.takes(l.drop.until) || l.file.barredFrom(b) {
+		if b.full() || !b.takes(l.drop.until) || l.file.barredFrom(b) || l.next != nil && l.next.barredFrom(b) {
 			return false
 		}
 		s := c.stream
 		s.Stream = streams[0]
-		b.tell(tell{s, l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until})
-		r.touched[l.file] = true
+		b.tell(tell{s, l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until, l.noted})
+		if r.touched[l.file] = true; l.next != nil && !l.next.done {
+			r.touched[l.next] = true // that it is behind a gap
+		}
 		c.lost = c.lost[1:]
 	}
 	return true
@@ -79,24 +88,55 @@ func (r *Files) findGaps() {
 	for dir, positions := range folders {
 		r.findGap(dir, positions)
 	}
+	for _, c := range r.order {
+		r.findGapsBehindKept(c)
+	}
+}
+
+// findGapsBehindKept finds out what is gone between a kept file and the next one that is
+// there: it was open in the last run, and not kept.
+func (r *Files) findGapsBehindKept(c *container) {
+	for i, f := range c.files {
+		if !f.kept || f.next == 0 {
+			continue
+		}
+		from, until := f.next, r.now().UnixNano()
+		f.next = 0
+		n := r.following(c, i)
+		if n != nil {
+			if at := n.firstTime(); at > 0 {
+				f.next, until = at, at
+			}
+		}
+		if f.next == from {
+			continue
+		}
+		if n != nil {
+			n.behindGap = true
+		}
+		r.counts.dropped(c.id, DropAway, 0)
+		r.log.Warn("log files are gone that were not kept", "after", f.path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
+		c.lost = append(c.lost, loss{file: f, reason: DropAway, drop: drop{from: from, until: until}, next: n})
+	}
 }
 
 func (r *Files) findGap(dir string, positions map[string]filePos) {
 	c := r.containers[dir]
 	var gone filePos
-	var next *file // the first that is there and of which nothing was read
+	var open []filePos // of those that are gone, where a record was open
+	var next *file     // the first that is there and of which nothing was read
 	here := int64(0)
 	for k, p := range positions {
-		f := c.fileOf(k, p)
-		switch {
-		case f == nil && p.Last >= gone.Last:
-			gone = p
-		case f != nil:
+		if f := c.fileOf(k, p); f != nil {
 			here = max(here, p.Last, f.firstTime())
+			continue
 		}
-	}
-	if gone.Last == 0 || here >= gone.Last {
-		return // read on from what is here
+		if p.Last >= gone.Last {
+			gone = p
+		}
+		if p.Open != 0 && p.Scan != 0 {
+			open = append(open, p)
+		}
 	}
 	from, until := gone.through(), r.now().UnixNano()
 	if c != nil {
@@ -107,29 +147,99 @@ func (r *Files) findGap(dir string, positions map[string]filePos) {
 			}
 		}
 	}
+	between := gone.Last > 0 && here < gone.Last // else it is read on from what is here
 	if gone.End && (next == nil || gone.Next == until) || until <= from {
-		return // nothing was written between them
+		between = false // nothing was written between them
 	}
-	if c == nil { // its pod was deleted, and its logs with it
-		id, ok := podOfPath(filepath.Base(filepath.Dir(dir)))
-		if !ok {
-			return
+	if !between && len(open) == 0 {
+		return
+	}
+	if c = r.containerAt(dir); c == nil {
+		return
+	}
+	for _, p := range open {
+		if !between || p != gone { // its beginning cannot be read any more, and what follows it is no whole record
+			c.away(p, p.Open, max(p.Open, p.Last))
 		}
-		id.Container = filepath.Base(dir)
-		c = &container{id: id, dir: dir, seen: r.now(), gone: true, dirty: true}
-		r.containers[dir], r.order = c, append(r.order, c)
 	}
 	r.counts.dropped(c.id, DropAway, 0)
-	r.log.Warn("log files are gone that were not read to their ends", "path", gone.Path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
-	f := &file{path: gone.Path, dev: gone.Dev, ino: gone.Ino, printLen: gone.Len}
-	f.print, _ = strconv.ParseUint(gone.Print, 16, 64) // what is not one was none before
-	f.resume(gone)
-	// With this the server knows all that there is to know of it.
-	f.offset, f.skip, f.last, f.done = gone.Offset, [2]int64{gone.Offset, gone.Offset}, until, true
-	if next != nil {
-		f.next = until
+	if !between {
+		r.log.Warn("log files are gone in which records were open", "path", open[0].Path, "files", len(open))
+		return
 	}
-	c.lost = append(c.lost, loss{f, DropAway, drop{from: from, until: until}})
+	r.log.Warn("log files are gone that were not read to their ends", "path", gone.Path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
+	// With this the server knows all that there is to know of it.
+	f := c.away(gone, from, until)
+	f.last = until
+	if next != nil {
+		f.next, next.behindGap = until, true
+		c.lost[len(c.lost)-1].next = next
+	}
+}
+
+// away has it told that lines went with the file of a position. It gives the file as it is
+// then.
+func (c *container) away(p filePos, from, until int64) *file {
+	f := wasAt(p)
+	c.lost = append(c.lost, loss{file: f, reason: DropAway, drop: drop{from: from, until: until}})
+	return f
+}
+
+// wasAt is a file that is gone, read up to a position.
+func wasAt(p filePos) *file {
+	f := &file{path: p.Path, dev: p.Dev, ino: p.Ino, printLen: p.Len}
+	f.print, _ = strconv.ParseUint(p.Print, 16, 64) // what is not one was none before
+	f.resume(p)
+	f.offset, f.skip, f.done = p.Offset, [2]int64{p.Offset, p.Offset}, true
+	return f
+}
+
+// containerAt gives the container of a folder, which may be gone by now; nil if it is none.
+func (r *Files) containerAt(dir string) *container {
+	if c := r.containers[dir]; c != nil {
+		return c
+	}
+	id, ok := podOfPath(filepath.Base(filepath.Dir(dir)))
+	if !ok {
+		return nil
+	}
+	id.Container = filepath.Base(dir)
+	c := &container{id: id, dir: dir, seen: r.now(), gone: true, dirty: true}
+	r.containers[dir], r.order = c, append(r.order, c)
+	return c
+}
+
+// noteLost has the journal know of what c lost last, where a start could not find that out.
+func (r *Files) noteLost(c *container, as string) {
+	l := &c.lost[len(c.lost)-1]
+	l.noted = as
+	r.journal.lose(as, lostFile[filePos]{c.pos(l.file), l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until})
+	if err := r.journal.write(); err != nil {
+		r.log.Error("write log positions", "err", err)
+	}
+}
+
+// findUntold has it told at a start what was lost before, and is in no batch.
+func (r *Files) findUntold() {
+	for as, l := range r.journal.untold() {
+		c := r.containerAt(filepath.Dir(l.At.Path))
+		if c == nil {
+			continue
+		}
+		out := loss{reason: l.Reason, drop: drop{lines: l.Lines, bytes: l.Bytes, from: l.From, until: l.Until}, noted: as}
+		for _, f := range c.files {
+			if f.beginsAs(l.At) {
+				out.file = f // which is the next one
+			}
+			if at := f.firstTime(); out.next == nil && at >= l.Until {
+				out.next, f.behindGap = f, true
+			}
+		}
+		if out.file == nil {
+			out.file = wasAt(l.At)
+		}
+		c.lost = append(c.lost, out)
+	}
 }
 
 // fileOf gives the file of a position, as it is now or compressed, or nil.
@@ -212,7 +322,9 @@ func (r *Files) findGapNow(c *container, vanished *file, fresh []*file) {
 	}
 	r.counts.dropped(c.id, DropRotated, 0)
 	r.log.Warn("log files were rotated away before anybody looked", "path", vanished.path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
-	c.lost = append(c.lost, loss{fresh[i], DropRotated, drop{from: from, until: until}})
+	fresh[i].behindGap = true
+	c.lost = append(c.lost, loss{file: fresh[i], reason: DropRotated, drop: drop{from: from, until: until}})
+	r.noteLost(c, "before "+besides(fresh[i].key(), until))
 }
 
 // firstTime is the time of the file's first line that has one, 0 if there is none.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -242,5 +243,116 @@ func TestFilesRemovedAfterTheyWereRead(t *testing.T) {
 	}
 	if missing := s.missing(tr.next); len(missing) > 0 {
 		t.Errorf("lines %v are missing", missing)
+	}
+}
+
+// A record whose file is given up within it, as rotation took too many while the server was
+// away, ends with what was read of it: it does not go on with the first line of what is
+// left. Its rest is told.
+func TestRecordsWhoseFilesAreGivenUp(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 10)
+	o := tr.options()
+	o.Rescan = 50 * time.Millisecond
+	f, stop := tr.runWith(o, s)
+	s.await(key, 10)
+	waitFor(t, func() bool { return !hasInFlight(tr) })
+	s.set(func() { s.away = true })
+	tr.write("0.log", 1) // for a batch that is on its way
+	waitFor(t, func() bool { return hasInFlight(tr) })
+	const part = 16 << 10
+	for range 12 { // more than a batch holds
+		var b strings.Builder
+		fmt.Fprintf(&b, "%s", cri(tr.next, "stdout", "P", fmt.Sprintf("line %d ", tr.next)))
+		for range 63 {
+			b.WriteString(cri(tr.next, "stdout", "P", strings.Repeat("x", part)))
+		}
+		b.WriteString(cri(tr.next, "stdout", "F", "end"))
+		tr.raw("0.log", b.String())
+		tr.next++
+	}
+	read, same := int64(0), 0
+	waitFor(t, func() bool { // until it is full
+		if now := f.Health().Read; now != read || now <= 11 {
+			read, same = now, 0
+		}
+		same++
+		return same > 100
+	})
+	for i := range maxDeleted + 1 {
+		tr.rotateAway(i, 1)
+	}
+	waitFor(t, func() bool { return f.Health().Dropped[DropRotated] > 0 })
+	s.set(func() { s.away = false })
+	tr.write("0.log", 1)
+	waitFor(t, func() bool { return slices.Contains(s.got(key), fmt.Sprintf("line %d", tr.next-1)) })
+	stop()
+	came := map[int]bool{}
+	for _, l := range s.got(key) {
+		var n int
+		switch _, err := fmt.Sscanf(l, "line %d", &n); {
+		case err == nil:
+			came[n] = true
+		case strings.Trim(strings.TrimSuffix(l, "end"), "x") != "" && !strings.Contains(l, "dropped here"):
+			t.Errorf("a record of %d bytes goes on with another: %.20q … %q", len(l), l, l[max(0, len(l)-20):])
+		}
+	}
+	gaps := s.gaps()
+	for n := range tr.next {
+		if !came[n] && !slices.ContainsFunc(gaps, func(g toldGap) bool { return g.has(n) }) {
+			t.Errorf("line %d is missing and in no range that was told: %v", n, gaps)
+		}
+	}
+}
+
+// A record was open over the border of two files, of which the first is gone at the next
+// start: its beginning is told, though lines of the other stream were sent beyond it.
+func TestRecordsWhoseBeginningIsGone(t *testing.T) {
+	for name, successor := range map[string]bool{"with its rest in the next file": true, "at the end of all": false} {
+		t.Run(name, func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			tr.write("0.log", 10)
+			f, stop := tr.run(s)
+			s.await(key, 10)
+			tr.raw("0.log", cri(tr.next, "stdout", "P", "the beginning"))
+			tr.next++
+			tr.raw("0.log", cri(tr.next, "stderr", "F", "beside it"))
+			tr.rename("0.log", "0.log.20261123-100000")
+			tr.raw("0.log", "")
+			s.await("cart-1/app/stderr", 1)
+			if successor {
+				tr.raw("0.log", cri(tr.next+1, "stderr", "F", "after it"))
+				s.await("cart-1/app/stderr", 2)
+			}
+			waitFor(t, func() bool { // that is on disk
+				j, err := openJournal[filePos](tr.positions())
+				open := 0
+				for _, p := range j.known {
+					if p.Open != 0 {
+						open++
+					}
+				}
+				return err == nil && f.journal.settled() && j.inFlight == nil && open > 0
+			})
+			kill(t, s, tr.positions(), stop)
+			tr.remove("0.log.20261123-100000")
+			tr.raw("0.log", cri(tr.next+2, "stdout", "F", "and its rest")+cri(tr.next+3, "stdout", "F", "last"))
+			_, stop = tr.run(s)
+			waitFor(t, func() bool { return slices.Contains(s.got(key), "last") })
+			stop()
+			if gaps := s.gaps(); len(gaps) == 0 || !gaps[0].has(10) {
+				t.Errorf("told %v, want that what was written at %d is lost", gaps, 10)
+			}
+			for range 2 { // once
+				_, stop = tr.run(s)
+				tr.next += 10
+				tr.write("0.log", 1)
+				s.await(key, len(s.got(key))+1)
+				stop()
+			}
+			if gaps := s.gaps(); len(gaps) != 1 {
+				t.Errorf("told %v, want one range", gaps)
+			}
+		})
 	}
 }

@@ -26,6 +26,7 @@ type journal[C any] struct {
 	mu       sync.Mutex
 	known    map[string]C // by source
 	inFlight *inFlight[C]
+	lost     map[string]lostFile[C] // what no batch that the server has tells yet, by source
 	// apart, if set, gives the name under which a source's position is kept on that was
 	// there before one of another source that has its name now; "" if it need not be.
 	apart func(source string, was, now C) string
@@ -39,10 +40,21 @@ type inFlight[C any] struct {
 	Told []tell       `json:"told,omitempty"` // what it says to be lost
 }
 
+// lostFile is a source that was given up, and what was lost with it.
+type lostFile[C any] struct {
+	At     C      `json:"at"`
+	Reason string `json:"reason"`
+	Lines  int    `json:"lines,omitempty"`
+	Bytes  int64  `json:"bytes,omitempty"`
+	From   int64  `json:"from,omitempty"`
+	Until  int64  `json:"until"`
+}
+
 type journalFile[C any] struct {
-	Format   int          `json:"format"`
-	Known    map[string]C `json:"known"`
-	InFlight *inFlight[C] `json:"in_flight,omitempty"`
+	Format   int                    `json:"format"`
+	Known    map[string]C           `json:"known"`
+	InFlight *inFlight[C]           `json:"in_flight,omitempty"`
+	Lost     map[string]lostFile[C] `json:"lost,omitempty"`
 }
 
 const journalFormat = 1
@@ -50,7 +62,7 @@ const journalFormat = 1
 // openJournal reads the file, which may not be there yet. One that cannot be
 // read is an error: to begin anew would send everything twice.
 func openJournal[C any](path string) (*journal[C], error) {
-	j := &journal[C]{path: path, known: map[string]C{}}
+	j := &journal[C]{path: path, known: map[string]C{}, lost: map[string]lostFile[C]{}}
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		j.made = true
@@ -70,6 +82,7 @@ func openJournal[C any](path string) (*journal[C], error) {
 		j.known = f.Known
 	}
 	j.inFlight = f.InFlight
+	maps.Copy(j.lost, f.Lost)
 	return j, nil
 }
 
@@ -100,7 +113,37 @@ func (j *journal[C]) acknowledged(b *batch[C]) {
 	for source, c := range b.to {
 		j.put(source, c)
 	}
+	for _, t := range b.told {
+		delete(j.lost, t.Noted)
+	}
 	j.inFlight = nil
+}
+
+// lose notes what was lost with a source, until a batch that the server has tells it.
+func (j *journal[C]) lose(source string, l lostFile[C]) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.lost[source] = l
+}
+
+// found says that what was lost with a source need not be told any more.
+func (j *journal[C]) found(source string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.lost, source)
+}
+
+// untold gives what was lost and is in no batch, not in the one on its way either.
+func (j *journal[C]) untold() map[string]lostFile[C] {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	out := maps.Clone(j.lost)
+	if j.inFlight != nil {
+		for _, t := range j.inFlight.Told {
+			delete(out, t.Noted)
+		}
+	}
+	return out
 }
 
 // put sets what is known of a source.
@@ -214,7 +257,7 @@ func (j *journal[C]) write() (err error) {
 	j.writing.Lock()
 	defer j.writing.Unlock()
 	j.mu.Lock()
-	raw, err := json.Marshal(journalFile[C]{Format: journalFormat, Known: j.known, InFlight: j.inFlight})
+	raw, err := json.Marshal(journalFile[C]{Format: journalFormat, Known: j.known, InFlight: j.inFlight, Lost: j.lost})
 	j.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("write positions: %w", err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -52,8 +53,19 @@ const keptDir = "kept"
 // keepingName is of a file that is being made.
 const keepingName = "keeping-"
 
-// keptSuffix orders kept files among themselves.
-func keptSuffix(n int64) string { return fmt.Sprintf("00000000-%020d", n) }
+// keptSuffix orders kept files among themselves. It says, too, whether a record of the
+// file goes on in the next one.
+func keptSuffix(n int64, opens bool) string {
+	s := fmt.Sprintf("00000000-%020d", n)
+	if opens {
+		s += opensSuffix
+	}
+	return s
+}
+
+const opensSuffix = "-open"
+
+func (r *Files) newestFirst() bool { return r.opts.Keep.First == NewestFirst }
 
 func (r *Files) keptOf(c *container) string {
 	return filepath.Join(r.opts.Dir, keptDir, filepath.Base(filepath.Dir(c.dir)), filepath.Base(c.dir))
@@ -71,11 +83,14 @@ func (r *Files) keepAll(b *batch[filePos]) {
 		return
 	}
 	for _, c := range r.order {
-		for _, f := range c.files {
+		for i, f := range c.files {
+			if f.kept && !f.done && f.next == 0 {
+				r.noteNext(f, r.following(c, i), b)
+			}
 			if !f.unlinked || f.done || f.kept || f.compressed() || f.copyOf != nil || !f.unclear.IsZero() || f.noRoom == r.freed+1 {
 				continue
 			}
-			if err := r.keep(c, f, b); err != nil {
+			if err := r.keep(c, i, b); err != nil {
 				r.keepingFailed(f, err) // its descriptor has it for now
 				if !errors.Is(err, errNoRoom) {
 					return
@@ -93,8 +108,33 @@ func (r *Files) keepingFailed(f *file, err error) {
 	r.keepFailed = err.Error()
 }
 
-// keep writes the whole file, so that its beginning tells what it is.
-func (r *Files) keep(c *container, f *file, b *batch[filePos]) (err error) {
+// noteNext has the journal know when the file after a kept one begins: a start finds out by
+// it that files between it and what is there are gone, which were only open here.
+func (r *Files) noteNext(f, next *file, b *batch[filePos]) {
+	if next != nil && next.fd != nil {
+		f.next = next.firstTime()
+	}
+	r.noteNeighbours(f, b)
+}
+
+// noteNeighbours has the journal know what lies before and after a kept file.
+func (r *Files) noteNeighbours(f *file, b *batch[filePos]) {
+	note := func(p filePos) filePos {
+		p.Next, p.Behind = f.next, f.behindGap
+		return p
+	}
+	r.journal.amend(f.key(), note)
+	if b == nil {
+		return
+	}
+	if p, ok := b.to[f.key()]; ok {
+		b.to[f.key()] = note(p)
+	}
+}
+
+// keep writes the whole i-th file, so that its beginning tells what it is.
+func (r *Files) keep(c *container, i int, b *batch[filePos]) (err error) {
+	f := c.files[i]
 	if st, err := stat(f.fd); err != nil || st.Nlink > 0 {
 		return err // it was only renamed while we looked
 	}
@@ -133,8 +173,9 @@ func (r *Files) keep(c *container, f *file, b *batch[filePos]) (err error) {
 		err = errNoRoom
 		return err
 	}
+	opens := f.endsOpen(size)
 	r.keptLast = max(r.keptLast+1, r.now().UnixNano())
-	path := filepath.Join(dir, fmt.Sprintf("%d.log.%s%s", f.instance, keptSuffix(r.keptLast), packedSuffix))
+	path := filepath.Join(dir, fmt.Sprintf("%d.log.%s%s", f.instance, keptSuffix(r.keptLast, opens), packedSuffix))
 	if err = os.Rename(out.Name(), path); err != nil {
 		return fmt.Errorf("keep log file: %w", err)
 	}
@@ -145,18 +186,33 @@ func (r *Files) keep(c *container, f *file, b *batch[filePos]) (err error) {
 	if _, err = f.fd.ReadAt(head, 0); err != nil {
 		return fmt.Errorf("keep log file: %w", err)
 	}
-	f.kept, f.keptPath, f.keptBytes, f.keptAt = true, path, st.Size, r.now()
-	r.becomes(c, f, b, &file{fd: out, dev: uint64(st.Dev), ino: st.Ino, head: head}) //nolint:unconvert // Dev is narrower on some systems
+	f.kept, f.keptPath, f.keptBytes, f.keptAt, f.opens = true, path, st.Size, r.now(), opens
+	f.ended = r.now().Add(-r.grace) // what is written to it now is not in the copy
+	next := r.following(c, i)
+	r.becomes(c, f, b, &file{fd: out, dev: uint64(st.Dev), ino: st.Ino, head: head}, next) //nolint:unconvert // Dev is narrower on some systems
 	r.keepFailed = ""
 	r.metrics.kept.Inc()
 	r.log.Info("kept log file that rotation took", "path", path, "bytes", st.Size)
 	return nil
 }
 
+// endsOpen says whether the last piece of a stream, among the last of the file, is partial.
+func (f *file) endsOpen(size int64) bool {
+	tail := make([]byte, min(size, readBytes))
+	n, _ := f.fd.ReadAt(tail, size-int64(len(tail)))
+	var open [2]bool
+	for line := range strings.Lines(string(tail[:n])) { // the first may be a part of one, and is no piece then
+		if p, ok := parsePiece(strings.TrimSuffix(line, "\n")); ok {
+			open[streamNumber(p.stream)] = p.partial
+		}
+	}
+	return open[0] || open[1]
+}
+
 // becomes goes over from a file to what was compressed of it. From here on it is the
 // same file by another name: the positions of the batch that is on its way and of
 // the one that is being filled, b if there is one, go with it.
-func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed *file) {
+func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *file) {
 	old := f.key()
 	f.close()
 	f.fd, f.head, f.packed, f.dev, f.ino = packed.fd, packed.head, true, packed.dev, packed.ino
@@ -170,6 +226,7 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed *file) 
 	if b != nil {
 		b.rename(old, f.key())
 	}
+	r.noteNext(f, next, b)
 	if err := r.journal.write(); err != nil {
 		r.log.Error("write log positions", "err", err)
 	}
@@ -200,7 +257,7 @@ func (r *Files) makeRoom(size int64) bool {
 	}
 	slices.SortFunc(all, func(a, b of) int { return a.f.keptAt.Compare(b.f.keptAt) })
 	for used+size > r.opts.Keep.Bytes {
-		if r.opts.Keep.First != NewestFirst || len(all) == 0 {
+		if !r.newestFirst() || len(all) == 0 {
 			return false
 		}
 		used -= all[0].f.keptBytes
@@ -211,8 +268,19 @@ func (r *Files) makeRoom(size int64) bool {
 }
 
 // giveUp abandons a kept file; its lines are counted and told.
+// A start could not find that out any more, so it is noted before the file goes.
 func (r *Files) giveUp(c *container, f *file, reason string) {
-	r.abandon(c, f, reason)
+	i, before := slices.Index(c.files, f), len(c.lost)
+	if r.abandon(c, f, reason); len(c.lost) > before {
+		if i > 0 && c.files[i-1].kept && c.files[i-1].next > 0 {
+			c.files[i-1].next = f.next // it is told by itself
+			r.noteNeighbours(c.files[i-1], r.filling)
+		}
+		if next := c.lost[before].next; next != nil && next.kept {
+			r.noteNeighbours(next, r.filling)
+		}
+		r.noteLost(c, f.key())
+	}
 	if err := os.Remove(f.keptPath); err != nil {
 		r.log.Warn("remove kept log file", "err", err)
 	}
@@ -270,7 +338,7 @@ func (r *Files) keptFiles(c *container) (out []*file) {
 			continue
 		}
 		// Its path is what it was to the positions: one in the container's folder.
-		f := &file{path: filepath.Join(c.dir, e.Name()), instance: instance, suffix: suffix, packed: true, kept: true, keptPath: filepath.Join(dir, e.Name()), unlinked: true}
+		f := &file{path: filepath.Join(c.dir, e.Name()), instance: instance, suffix: suffix, packed: true, kept: true, opens: strings.HasSuffix(suffix, opensSuffix), keptPath: filepath.Join(dir, e.Name()), unlinked: true}
 		if f.fd, err = os.Open(f.keptPath); err == nil {
 			err = f.identifyPacked(true)
 		}

@@ -298,7 +298,7 @@ func (r *Files) toPacked(c *container, f *file, entries []fs.DirEntry) bool {
 		if err := p.identifyPacked(true); err == nil && p.print == f.print && p.printLen == f.printLen {
 			if n, ok := p.packedSize(); ok && n == size&(1<<32-1) {
 				f.path, f.suffix, f.unlinked = path, suffix, false
-				r.becomes(c, f, r.filling, p)
+				r.becomes(c, f, r.filling, p, nil)
 				return true
 			}
 		}
