@@ -53,26 +53,32 @@ func gcPercent(live uint64) int {
 	return int(min(gcSmall, max(gcLarge, 100*gcRoom/max(live, 1))))
 }
 
-// paceGarbage adapts GOGC to what lives on the heap until the returned function is
-// called, unless the user has set GOGC.
-func (c *common) paceGarbage(ctx context.Context) (stop func()) {
-	if _, set := c.lookup("GOGC"); set {
-		return func() {}
-	}
+// paceGarbage adapts to what lives on the heap, until the returned function is called:
+// GOGC, unless the user has set it, and the size of a large heap's pages.
+func (c *common) paceGarbage(ctx context.Context, logger *slog.Logger) (stop func()) {
+	_, paced := c.lookup("GOGC")
+	ask, huge := hugeOnAsking(hugeSetting), hugePages{}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+		sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 		now := gcSmall
 		tick := time.NewTicker(gcEvery)
 		defer tick.Stop()
 		for {
-			metrics.Read(live)
+			metrics.Read(sample)
+			live := sample[0].Value.Uint64()
 			// Setting it stops everything for a moment.
-			if want := gcPercent(live[0].Value.Uint64()); want > now+5 || want < now-5 {
+			if want := gcPercent(live); !paced && (want > now+5 || want < now-5) {
 				debug.SetGCPercent(want)
 				now = want
+			}
+			if ask && live >= hugeFrom {
+				if err := huge.give(); err != nil {
+					logger.Warn("a large heap without huge pages takes more CPU", "error", err)
+					ask = false
+				}
 			}
 			select {
 			case <-ctx.Done():

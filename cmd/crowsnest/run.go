@@ -53,8 +53,8 @@ func newRun(c *common) *cobra.Command {
   crowsnest run --kubeconfig ~/.kube/prod --context prod-1 --data ./prod-1
   crowsnest run --listen 0.0.0.0:7420 --api-token-file api.token`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			defer c.paceGarbage(cmd.Context())()
 			logger := c.logger(cmd.ErrOrStderr())
+			defer c.paceGarbage(cmd.Context(), logger)()
 			sub, err := choose(fake, kube.Config{Kubeconfig: kubeconfig, Context: context}, cluster, history.value)
 			if err != nil {
 				return err

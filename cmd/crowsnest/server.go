@@ -17,8 +17,9 @@ func newServer(c *common) *cobra.Command {
     --ingest-token-file prod-1=/etc/crowsnest/prod-1.token --tls-cert-file tls.crt --tls-key-file tls.key
   CROWSNEST_DATA=/var/lib/crowsnest crowsnest server --config /etc/crowsnest/config.yaml`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			defer c.paceGarbage(cmd.Context())()
-			a, err := newApp(s, appOptions{Logger: c.logger(cmd.ErrOrStderr())})
+			logger := c.logger(cmd.ErrOrStderr())
+			defer c.paceGarbage(cmd.Context(), logger)()
+			a, err := newApp(s, appOptions{Logger: logger})
 			if err != nil {
 				return err
 			}
