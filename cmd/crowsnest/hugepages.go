@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A heap of gigabytes is looked for all over: by the collector, and for each sample of a
+// A large heap is looked for all over: by the collector, and for each sample of a
 // series. With pages of 4 KiB most of these looks miss the processor's table of pages, which
 // was 30 % of the collector's time and a quarter of a random read's. Go leaves it to the
 // system whether a heap has pages of 2 MiB; on most it has none that it does not ask for.
 const (
 	// hugeFrom so many live bytes a heap has them. Of a smaller one what is free within
 	// such a page would matter.
-	hugeFrom = 1 << 30
+	hugeFrom = 256 << 20
 
 	hugeSetting = "/sys/kernel/mm/transparent_hugepage/enabled"
 )
