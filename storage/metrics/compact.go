@@ -178,13 +178,8 @@ func (c *compactor) Write(dest string, b tsdb.BlockReader, mint, maxt int64, bas
 	if goOn := c.db.compaction.collected.Load(); goOn != nil {
 		(*goOn)()
 	}
-	switch of := b.(type) {
-	case *tsdb.RangeHead:
-		if !c.db.compaction.head.Load() {
-			return nil, errHeadFirst
-		}
-	case *tsdb.OOOCompactionHead:
-		b = lateHead{of}
+	if _, head := b.(*tsdb.RangeHead); head && !c.db.compaction.head.Load() {
+		return nil, errHeadFirst
 	}
 	return c.Compactor.Write(dest, b, mint, maxt, base)
 }

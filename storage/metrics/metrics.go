@@ -53,7 +53,7 @@ type Options struct {
 	OutOfOrderWindow time.Duration // how far behind the newest sample others are taken; default 48 h, at most the retention
 	// OutOfOrderLogBytes is the size of the out-of-order log past which it is
 	// turned into blocks, so that a flood of old samples costs disk instead of
-	// memory and a long replay. Default 128 MiB.
+	// memory and a long replay. Default 256 MiB.
 	OutOfOrderLogBytes int64
 	// MinFreeBytes of the file system, under which the store turns read-only: a
 	// block can still be written and the log truncated then. Default 512 MiB.
@@ -109,7 +109,7 @@ func (o *Options) complete() error {
 		errs = append(errs, fmt.Errorf("metrics: OutOfOrderWindow must lie between 0 and the retention %v, not %v", o.Retention, o.OutOfOrderWindow))
 	}
 	if o.OutOfOrderLogBytes == 0 {
-		o.OutOfOrderLogBytes = 128 << 20
+		o.OutOfOrderLogBytes = 256 << 20
 	}
 	if o.MinFreeBytes == 0 {
 		o.MinFreeBytes = 512 << 20
@@ -228,7 +228,6 @@ func Open(o Options) (*DB, error) {
 	opts.MaxExemplars = o.MaxExemplars
 	opts.EnableOverlappingCompaction = true
 	opts.StripeSize = stripes
-	opts.OutOfOrderCapMax = lateChunk
 
 	db := &DB{
 		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}), settled: make(chan struct{}), headDue: make(chan struct{}, 1),

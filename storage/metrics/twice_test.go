@@ -41,7 +41,7 @@ func TestAStartHasLateSamplesOnce(t *testing.T) {
 	dir := t.TempDir()
 	db := still(t, dir)
 	x, y := labels.FromStrings(labels.MetricName, "x"), labels.FromStrings(labels.MetricName, "y")
-	const inOrder, late = 400, 100 // several chunks of each
+	const inOrder, late = 400, 100 // chunks of 120, and of 32
 	for n := range inOrder {
 		put(t, db, x, t0.Add(time.Duration(n)*time.Second), float64(n))
 		put(t, db, y, t0.Add(time.Duration(n)*time.Second), float64(n))
