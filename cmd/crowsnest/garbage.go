@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -91,19 +90,4 @@ func (c *common) paceGarbage(ctx context.Context, logger *slog.Logger) (stop fun
 		cancel()
 		<-done
 	}
-}
-
-// scarcePercent of the memory limit: what lives, and what becomes garbage of that before
-// it is collected (half of it), come near the limit from there on.
-const scarcePercent = 60
-
-// memoryScarce says that so much lives on the heap that the limit comes near.
-func memoryScarce() bool {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	return scarce(live[0].Value.Uint64(), debug.SetMemoryLimit(-1))
-}
-
-func scarce(live uint64, limit int64) bool {
-	return limit != math.MaxInt64 && live > uint64(limit)/100*scarcePercent
 }

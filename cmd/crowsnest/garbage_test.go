@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"testing"
 )
 
@@ -27,23 +26,6 @@ func TestGoMemory(t *testing.T) {
 	for container, want := range map[uint64]uint64{0: 0, 512 << 20: 512<<20 - 512<<20/5, 1 << 30: 1<<30 - 1<<30/5, 8 << 30: 8<<30 - roomBeside} {
 		if got := goMemory(container); got != want {
 			t.Errorf("of %d MiB Go may have %d bytes, want %d", container>>20, got, want)
-		}
-	}
-}
-
-func TestMemoryIsScarceNearItsLimit(t *testing.T) {
-	for _, c := range []struct {
-		live  uint64
-		limit int64
-		want  bool
-	}{
-		{3 << 30, 6 << 30, false},
-		{4 << 30, 6 << 30, true},
-		{4 << 30, 0, true},
-		{1 << 40, math.MaxInt64, false}, // there is none
-	} {
-		if got := scarce(c.live, c.limit); got != c.want {
-			t.Errorf("%d MiB of %d MiB: scarce is %v", c.live>>20, c.limit>>20, got)
 		}
 	}
 }

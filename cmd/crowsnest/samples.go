@@ -76,7 +76,7 @@ func (a *app) openSamples(replay *metrics.Progress) (store sampleStore, embedded
 		Metrics: metrics.Options{
 			Dir: a.dir.join("metrics"), Retention: s.metricsFor.value, MaxBytes: s.metricsMax.bytes,
 			Sync: s.metricsSync, OutOfOrderWindow: s.window.value, Logger: quiet(a.logger.With("part", partMetrics)), Registerer: a.registry,
-			Scarce: memoryScarce, Progress: replay, BlockRange: map[string]time.Duration{"1h": time.Hour, "2h": 2 * time.Hour}[s.metricsBlock.value],
+			Progress: replay, BlockRange: map[string]time.Duration{"1h": time.Hour, "2h": 2 * time.Hour}[s.metricsBlock.value],
 		},
 		Dir: a.dir.join(classesDir), Aggregates: a.dir.join(aggregatesDir), Raw: raw, Named: named, Clusters: s.classOf.by,
 		Declared: func(name string) bool {

@@ -36,8 +36,6 @@ type compaction struct {
 
 	trimmed   int64                  // samples out of order before it may have gone from the log
 	untrimmed int64                  // about the bytes that samples out of order took in the log since
-	ended     uint64                 // series that were over and stayed the last time that such went
-	least     uint64                 // that are over are worth blocks: endedLeast
 	head      atomic.Bool            // the head may be written
 	collected atomic.Pointer[func()] // called when the first block is written
 }
@@ -197,8 +195,7 @@ func (c *compactor) Plan(dir string) ([]string, error) {
 	late, mixed := int64(math.MinInt64), false
 	for _, m := range c.db.tsdb.BlockMetas() {
 		in := slices.ContainsFunc(plan, func(path string) bool { return filepath.Base(path) == m.ULID.String() })
-		// Of a block of series that are over the TSDB draws no such conclusion.
-		switch ofHead := !m.Compaction.FromOutOfOrder() && !m.Compaction.FromStaleSeries(); {
+		switch ofHead := !m.Compaction.FromOutOfOrder(); {
 		case ofHead:
 			stored = max(stored, m.MaxTime)
 			mixed = mixed || in

@@ -68,9 +68,6 @@ type Options struct {
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer // default none
 	Now          func() time.Time      // default time.Now
-	// Scarce says that memory is, so that what is in it and over is worth blocks of
-	// its own. Default never.
-	Scarce func() bool
 	// FreeBytes tells the free space of the file system of a folder; default
 	// the system's answer.
 	FreeBytes func(dir string) (uint64, error)
@@ -125,9 +122,6 @@ func (o *Options) complete() error {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
-	}
-	if o.Scarce == nil {
-		o.Scarce = func() bool { return false }
 	}
 	if o.FreeBytes == nil {
 		o.FreeBytes = freeBytes
@@ -233,7 +227,6 @@ func Open(o Options) (*DB, error) {
 		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}), settled: make(chan struct{}), headDue: make(chan struct{}, 1),
 		verified: map[ulid.ULID]struct{}{}, damaged: map[ulid.ULID]struct{}{}, registry: &registry{next: o.Registerer},
 	}
-	db.compaction.least = endedLeast
 	o.Progress.stats.Store(db.stats)
 	if o.Sync {
 		db.syncer = newSyncer(o.Dir)
@@ -401,9 +394,6 @@ func (db *DB) compactAll(ctx context.Context) {
 		err := db.compactOutOfOrder(ctx)
 		if err == nil {
 			err = db.compact(ctx)
-		}
-		if err == nil {
-			err = db.compactEnded()
 		}
 		if err != nil && ctx.Err() == nil && !said {
 			db.opts.Logger.Error("write or merge blocks; tried again", "err", err)

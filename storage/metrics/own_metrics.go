@@ -10,7 +10,6 @@ type ownMetrics struct {
 	free                  prometheus.Gauge
 	outOfOrderLog         prometheus.Gauge
 	outOfOrderCompactions prometheus.Counter
-	endedCompactions      prometheus.Counter
 	importedBlocks        prometheus.Counter
 	importedSamples       prometheus.Counter
 	quarantined           prometheus.Gauge
@@ -35,9 +34,6 @@ func newMetrics(reg prometheus.Registerer) *ownMetrics {
 		}),
 		outOfOrderCompactions: f.NewCounter(prometheus.CounterOpts{
 			Name: "crowsnest_metrics_out_of_order_compactions_total", Help: "Times that the out-of-order log was turned into blocks for its size.",
-		}),
-		endedCompactions: f.NewCounter(prometheus.CounterOpts{
-			Name: "crowsnest_metrics_ended_compactions_total", Help: "Times that series which are over went into blocks before their time, as memory was scarce.",
 		}),
 		toRewrite: f.NewGauge(prometheus.GaugeOpts{
 			Name: "crowsnest_metrics_rewrite_blocks", Help: "Blocks that still hold samples of deleted clusters, which are hidden.",
