@@ -37,43 +37,39 @@ const markerlessDir = "wbl.opening" // a segment while it is written anew
 
 // forgetMarkers writes each segment of the out-of-order log anew that has a
 // marker or cannot be read to its end, with what can be read of it. Segments that
-// were damaged keep their second name, by which keptLogs tells. Whole says that none
-// was but the last one, whose end a kill cuts off.
-func forgetMarkers(dir string) (whole bool, err error) {
+// were damaged keep their second name, by which keptLogs tells.
+func forgetMarkers(dir string) error {
 	log, tmp := filepath.Join(dir, wlog.WblDirName), filepath.Join(dir, markerlessDir)
 	if err := os.RemoveAll(tmp); err != nil {
-		return false, err
+		return err
 	}
 	first, last, err := wlog.Segments(log)
 	if errors.Is(err, os.ErrNotExist) || (err == nil && last < 0) {
-		return true, nil
+		return nil
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
-	whole = true
 	for n := first; n <= last; n++ {
 		path := wlog.SegmentName(log, n)
 		marked, damaged, err := readSegment(path, nil)
 		if err != nil {
-			return false, fmt.Errorf("read %s: %w", path, err)
+			return fmt.Errorf("read %s: %w", path, err)
 		}
 		if !marked && !damaged {
 			continue
 		}
 		if damaged, err = withoutMarkers(path, tmp); err != nil {
-			return false, fmt.Errorf("write %s anew: %w", path, err)
+			return fmt.Errorf("write %s anew: %w", path, err)
 		}
-		if damaged {
-			whole = whole && n == last
-			continue
-		}
-		kept := filepath.Join(dir, quarantineDir, openingLogs, wlog.WblDirName, filepath.Base(path))
-		if err := os.Remove(kept); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return false, err
+		if !damaged {
+			kept := filepath.Join(dir, quarantineDir, openingLogs, wlog.WblDirName, filepath.Base(path))
+			if err := os.Remove(kept); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
 		}
 	}
-	return whole, nil
+	return nil
 }
 
 // withoutMarkers replaces a segment by one that has the same samples.

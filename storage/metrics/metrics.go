@@ -268,18 +268,7 @@ func Open(o Options) (*DB, error) {
 func (db *DB) open(opts *tsdb.Options) error {
 	o := db.opts
 	for again := true; ; again = false {
-		err := keepLogs(o.Dir)
-		whole, ferr := forgetMarkers(o.Dir)
-		if err = errors.Join(err, ferr); err != nil {
-			return fmt.Errorf("look for damage: %w", err)
-		}
-		if whole {
-			err = forgetLateChunks(o.Dir, worthForgetting)
-		}
-		if err != nil { // a full disk, most likely
-			o.Logger.Warn("late samples are in memory twice until they are in blocks", "err", err)
-		}
-		if err := db.keepNumbers(); err != nil {
+		if err := errors.Join(keepLogs(o.Dir), forgetMarkers(o.Dir), db.keepNumbers()); err != nil {
 			return fmt.Errorf("look for damage: %w", err)
 		}
 		inner, err := tsdb.Open(o.Dir, o.Logger, db.registry, opts, db.stats)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/tsdb/tombstones"
@@ -55,7 +56,7 @@ func logNumber(log string, n chunks.HeadSeriesRef) error {
 // log have samples.
 func highestNumber(dir string) (highest chunks.HeadSeriesRef, err error) {
 	note := func(n chunks.HeadSeriesRef) { highest = max(highest, n) }
-	if err := chunkNumbers(filepath.Join(dir, headChunksDir), note); err != nil {
+	if err := chunkNumbers(filepath.Join(dir, "chunks_head"), note); err != nil {
 		return 0, fmt.Errorf("read the numbers of the head's chunks: %w", err)
 	}
 	if err := lateNumbers(filepath.Join(dir, wlog.WblDirName), note); err != nil {
@@ -68,15 +69,19 @@ func chunkNumbers(dir string, note func(chunks.HeadSeriesRef)) (err error) {
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	files, err := openHeadChunks(dir)
+	files, err := chunks.NewChunkDiskMapper(nil, dir, nil, chunks.DefaultWriteBufferSize, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, files.Close()) }()
-	_, err = eachHeadChunk(files, func(c headChunk, _ bool) error { // the TSDB drops what is behind a damaged one
-		note(c.series)
+	err = files.IterateAllChunks(func(n chunks.HeadSeriesRef, _ chunks.ChunkDiskMapperRef, _, _ int64, _ uint16, _ chunkenc.Encoding, _ bool) error {
+		note(n)
 		return nil
 	})
+	var damage *chunks.CorruptionErr
+	if errors.As(err, &damage) { // the TSDB drops what is behind it
+		return nil
+	}
 	return err
 }
 
