@@ -151,6 +151,12 @@ func (e *Engine) foundLate(ctx context.Context, found ...collected) {
 		return nil
 	})
 	e.report("store", "store evidence", err)
+	if err != nil && len(found) > 1 { // that of one must not be the loss of the others
+		for _, f := range found {
+			e.foundLate(ctx, f)
+		}
+		return
+	}
 	if err != nil {
 		return
 	}

@@ -61,20 +61,20 @@ func (c *common) paceGarbage(ctx context.Context, logger *slog.Logger) (stop fun
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+		samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/total:bytes"}, {Name: "/gc/gomemlimit:bytes"}}
 		now := gcSmall
 		tick := time.NewTicker(gcEvery)
 		defer tick.Stop()
 		for {
-			metrics.Read(sample)
-			live := sample[0].Value.Uint64()
+			metrics.Read(samples)
+			heap := heapSizes{samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64(), samples[3].Value.Uint64()}
 			// Setting it stops everything for a moment.
-			if want := gcPercent(live); !paced && (want > now+5 || want < now-5) {
+			if want := gcPercent(heap.live); !paced && (want > now+5 || want < now-5) {
 				debug.SetGCPercent(want)
 				now = want
 			}
-			if ask && live >= hugeFrom {
-				if err := huge.give(); err != nil {
+			if ask {
+				if err := huge.follow(heap); err != nil {
 					logger.Warn("a large heap without huge pages takes more CPU", "error", err)
 					ask = false
 				}

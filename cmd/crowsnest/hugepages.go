@@ -22,6 +22,12 @@ const (
 	hugeFrom = 256 << 20
 
 	hugeSetting = "/sys/kernel/mm/transparent_hugepage/enabled"
+
+	// The kernel fills such a page, also where Go has given parts of it back, which neither
+	// Go's memory limit nor the user sees. So a heap of which Go has given back more than an
+	// eighth loses them, and has them again below a sixteenth.
+	hugeUntil = 8
+	hugeAgain = 16
 )
 
 // hugeOnAsking tells whether programs get huge pages, but only those that they ask for.
@@ -35,40 +41,83 @@ type hugePages struct {
 	given []*procfs.ProcMap // mappings that have them
 }
 
+// heapSizes are what decides whether a heap has them, in bytes.
+type heapSizes struct {
+	live     uint64 // at the last collection
+	returned uint64 // of what is mapped, to the system
+	mapped   uint64 // by Go, for whatever
+	limit    uint64 // Go's
+}
+
+// fit says whether huge pages may be given, and whether those that were given may stay.
+// Were all that is mapped resident, it would still be within the limit.
+func (s heapSizes) fit() (give, stay bool) {
+	if s.live < hugeFrom || s.mapped > s.limit {
+		return false, false
+	}
+	return s.returned <= s.mapped/hugeAgain, s.returned <= s.mapped/hugeUntil
+}
+
+// follow gives the heap huge pages, or takes them away, by its sizes.
+func (h *hugePages) follow(s heapSizes) error {
+	give, stay := s.fit()
+	switch {
+	case give:
+		return h.give()
+	case !stay && len(h.given) > 0:
+		return h.take()
+	}
+	return nil
+}
+
 // give has the kernel put what is mapped of the heap since the last time into huge pages,
 // and what will be in such from the start.
 func (h *hugePages) give() error {
-	self, err := procfs.Self()
+	heap, err := mappedHeap()
 	if err != nil {
 		return err
 	}
+	for _, m := range heap {
+		// Mappings that have them are never one with those that have not.
+		if slices.ContainsFunc(h.given, func(g *procfs.ProcMap) bool { return g.StartAddr < m.EndAddr && m.StartAddr < g.EndAddr }) {
+			continue
+		}
+		if err := advise(m, unix.MADV_HUGEPAGE); err != nil {
+			return err
+		}
+		// Pages that are there would wait for a scan by the kernel that takes hours. It
+		// may find no room for one or the other, and older ones do not know how.
+		_ = advise(m, unix.MADV_COLLAPSE)
+	}
+	h.given = heap
+	return nil
+}
+
+// take has the kernel keep small pages small, and what Go gives back given back.
+func (h *hugePages) take() error {
+	h.given = nil
+	heap, err := mappedHeap()
+	for _, m := range heap {
+		err = errors.Join(err, advise(m, unix.MADV_NOHUGEPAGE))
+	}
+	return err
+}
+
+// mappedHeap gives what is mapped of the heap, without what is kept for later.
+func mappedHeap() ([]*procfs.ProcMap, error) {
+	self, err := procfs.Self()
+	if err != nil {
+		return nil, err
+	}
 	maps, err := self.ProcMaps()
 	if err != nil {
-		return fmt.Errorf("read mappings: %w", err)
+		return nil, fmt.Errorf("read mappings: %w", err)
 	}
 	heap := mappedAround(maps, reflect.ValueOf(new([1 << 10]byte)).Pointer())
 	if len(heap) == 0 {
-		return errors.New("the heap is not among the mappings")
+		return nil, errors.New("the heap is not among the mappings")
 	}
-	given := heap[:0:0]
-	for _, m := range heap {
-		if !m.Perms.Write {
-			continue // it is kept for later
-		}
-		// Mappings that have them are never one with those that have not. What Go has given
-		// back of the former stays given back.
-		if !slices.ContainsFunc(h.given, func(g *procfs.ProcMap) bool { return g.StartAddr <= m.StartAddr && m.StartAddr < g.EndAddr }) {
-			if err := advise(m, unix.MADV_HUGEPAGE); err != nil {
-				return err
-			}
-			// Pages that are there would wait for a scan by the kernel that takes hours. It
-			// may find no room for one or the other, and older ones do not know how.
-			_ = advise(m, unix.MADV_COLLAPSE)
-		}
-		given = append(given, m)
-	}
-	h.given = given
-	return nil
+	return slices.DeleteFunc(slices.Clone(heap), func(m *procfs.ProcMap) bool { return !m.Perms.Write }), nil
 }
 
 func advise(m *procfs.ProcMap, advice uintptr) error {

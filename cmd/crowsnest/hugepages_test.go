@@ -66,6 +66,42 @@ func TestTheHeapGetsHugePages(t *testing.T) {
 	}
 }
 
+// A heap of which Go has given back a good part loses its huge pages: what the kernel fills
+// of it is not Go's to give back any more.
+func TestTheHeapHasHugePagesWhileItIsFull(t *testing.T) {
+	for _, c := range []struct {
+		heapSizes
+		give, stay bool
+	}{
+		{heapSizes{live: 100 << 20, mapped: 200 << 20, limit: 1 << 30}, false, false}, // small
+		{heapSizes{live: 2 << 30, mapped: 4 << 30, limit: 1 << 62}, true, true},
+		{heapSizes{live: 2 << 30, returned: 400 << 20, mapped: 4 << 30, limit: 1 << 62}, false, true},
+		{heapSizes{live: 2 << 30, returned: 600 << 20, mapped: 4 << 30, limit: 1 << 62}, false, false},
+		{heapSizes{live: 2 << 30, mapped: 4 << 30, limit: 4<<30 - 1}, false, false}, // if all was there, it would be too much
+	} {
+		if give, stay := c.fit(); give != c.give || stay != c.stay {
+			t.Errorf("%+v: give %v, stay %v", c.heapSizes, give, stay)
+		}
+	}
+	if _, err := os.Stat(hugeSetting); err != nil {
+		t.Skip("this kernel has no huge pages")
+	}
+	var h hugePages
+	room := make([]byte, 96<<20)
+	full, empty := heapSizes{live: 2 << 30, mapped: 4 << 30, limit: 1 << 62}, heapSizes{live: 2 << 30, returned: 2 << 30, mapped: 4 << 30, limit: 1 << 62}
+	for _, step := range []struct {
+		heapSizes
+		flag string
+	}{{full, "hg"}, {empty, "nh"}, {full, "hg"}} {
+		if err := h.follow(step.heapSizes); err != nil {
+			t.Fatal(err)
+		}
+		if flags := flagsOf(t, reflect.ValueOf(room).Pointer()); !slices.Contains(flags, step.flag) {
+			t.Errorf("flags of the heap's mapping: %v, without %s", flags, step.flag)
+		}
+	}
+}
+
 // flagsOf gives the kernel's flags of the mapping of an address.
 func flagsOf(t *testing.T, at uintptr) []string {
 	t.Helper()

@@ -41,12 +41,13 @@ func logNumber(log string, n chunks.HeadSeriesRef) error {
 		return err
 	}
 	segment, _, err := w.LastSegmentAndOffset()
-	if err == nil {
+	known := err == nil
+	if known {
 		nothing := tombstones.Stone{Ref: storage.SeriesRef(n), Intervals: tombstones.Intervals{{Mint: 0, Maxt: 0}}}
 		var enc record.Encoder
 		err = w.Log(enc.Tombstones([]tombstones.Stone{nothing}, nil))
 	}
-	if err = errors.Join(err, w.Close()); err != nil { // half a record would be damage
+	if err = errors.Join(err, w.Close()); err != nil && known { // half a record would be damage
 		err = errors.Join(err, os.Remove(wlog.SegmentName(log, segment)))
 	}
 	return err
