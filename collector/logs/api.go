@@ -393,7 +393,7 @@ func (a *API) live(ctx context.Context, sink Sink) error {
 		case f := <-ended:
 			delete(following, f.key)
 			a.followers.CompareAndDelete(f.key, f)
-			if f.ended {
+			if f.ended && !f.contested.Load() { // that one's end may not have been read
 				a.finished[f.key] = f.endedAt
 			}
 			if s := a.opts.State.Snapshot(); f.contested.Load() || s != nil && !a.follows(s, f.key, f.node) {
@@ -453,15 +453,15 @@ func (a *API) without(ctx context.Context, b *batch[apiPos], refused error) bool
 	if len(theirs) == 0 || b.wire.Reopen() != nil {
 		return false
 	}
+	for node := range nodes { // first: nobody may say of it that it is complete
+		a.log.Warn("follows containers of a node anew", "node", node, "wait_seconds", a.contests.lost(node, a.now()).Seconds(), "err", refused)
+	}
 	for _, k := range strip(b, theirs) {
 		if f, ok := a.followers.Load(k); ok {
 			f.(*follower).contested.Store(true) //nolint:forcetypeassert // nothing else is stored
 		}
 	}
 	b.seal(slices.DeleteFunc(b.wire.Complete, func(m wire.LogMark) bool { return nodes[m.Node] }))
-	for node := range nodes {
-		a.log.Warn("follows containers of a node anew", "node", node, "wait_seconds", a.contests.lost(node, a.now()).Seconds(), "err", refused)
-	}
 	a.followers.Range(func(_, v any) bool {
 		if f := v.(*follower); nodes[f.node] { //nolint:forcetypeassert // nothing else is stored
 			f.contested.Store(true)
@@ -1420,8 +1420,16 @@ func (s *seek) begin(at int64, hash uint64) {
 	if at <= last || slices.Contains(s.from.Recent[:], hash) {
 		return
 	}
-	if n := len(s.from.Missed); n > 0 && s.from.Missed[n-1].After == s.from.Time {
-		return // it was told, and nothing came since
+	if n := len(s.from.Missed); n > 0 && s.from.Missed[n-1].After == s.from.Time { // nothing came since
+		until := s.from.Missed[n-1].Until
+		if at <= until {
+			return // it was told
+		}
+		s.pos.Missed = slices.Clone(s.from.Missed) // what was there then has gone, too
+		s.pos.Missed[n-1].Until = at
+		s.pos.Taken++
+		s.gap, s.gapPos = drop{from: until, until: at}, s.pos
+		return
 	}
 	s.pos, s.gap = s.pos.missing(at)
 	s.gapPos = s.pos

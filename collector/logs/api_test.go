@@ -407,6 +407,34 @@ func TestSeek(t *testing.T) {
 	}
 }
 
+// What rotation takes while the first line after a gap waits to be sent is told, too.
+func TestSeekTellsWhatGoesBehindAGap(t *testing.T) {
+	const ( // the seconds that lines are of
+		taken  = "2026-11-23T10:00:01Z a"
+		first  = "2026-11-23T10:00:05Z b"
+		second = "2026-11-23T10:00:09Z c"
+	)
+	at := func(line string) int64 { n, _ := parseTime(line[:len("2026-11-23T10:00:01Z")]); return n }
+	s := newSeek(apiPos{}, false, true)
+	_, _, from, _ := s.next(taken, 0)
+	s = newSeek(from, true, true)
+	if s.next(first, 0); s.gap.from != at(taken) || s.gap.until != at(first) {
+		t.Fatalf("the gap is from %d to %d", s.gap.from, s.gap.until)
+	}
+	told := s.gapPos // the server has it, and not the line
+	s = newSeek(told, true, true)
+	if s.next(first, 0); s.gap.until != 0 {
+		t.Errorf("a gap is told twice: from %d to %d", s.gap.from, s.gap.until)
+	}
+	s = newSeek(told, true, true)
+	if s.next(second, 0); s.gap.from != at(first) || s.gap.until != at(second) {
+		t.Errorf("the second gap is from %d to %d", s.gap.from, s.gap.until)
+	}
+	if m := s.gapPos.Missed; len(m) != 1 || m[0].After != at(taken) || m[0].Until != at(second) || told.Missed[0].Until != at(first) {
+		t.Errorf("missed are %+v, were %+v", m, told.Missed)
+	}
+}
+
 // Traces are joined, secrets masked, and no connection that breaks in the middle
 // of a record doubles or loses a line of it.
 func TestAPIJoinsAndMasks(t *testing.T) {

@@ -213,7 +213,10 @@ func (r *Files) containerAt(dir string) *container {
 func (r *Files) noteLost(c *container, as string) {
 	l := &c.lost[len(c.lost)-1]
 	l.noted = as
-	r.journal.lose(as, lostFile[filePos]{c.pos(l.file), l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until})
+	at := c.pos(l.file)
+	r.journal.lose(as, lostFile[filePos]{at, l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until}, func(o lostFile[filePos]) bool {
+		return filepath.Dir(o.At.Path) == filepath.Dir(at.Path) && o.Reason == l.reason && dayOf(o.Until) == dayOf(l.drop.until)
+	})
 	if err := r.journal.write(); err != nil {
 		r.log.Error("write log positions", "err", err)
 	}
@@ -329,6 +332,9 @@ func (r *Files) findGapNow(c *container, vanished *file, fresh []*file) {
 
 // firstTime is the time of the file's first line that has one, 0 if there is none.
 func (f *file) firstTime() int64 {
+	if !f.compressed() && f.fd == nil {
+		return f.first
+	}
 	head := f.head
 	if !f.compressed() {
 		head = make([]byte, fingerprintBytes)

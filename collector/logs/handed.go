@@ -330,6 +330,9 @@ func (r *Files) takeOver(c *container, f *file, h *handed) {
 		}
 		f.offset = min(f.skip[0], f.skip[1])
 	}
+	if f.instance < h.to.Restarts { // of where its instance begins this says nothing
+		h.begun, h.gap = false, drop{}
+	}
 	f.began = f.offset
 	f.marked, f.hasMark = c.pos(f), true
 	if max(f.skip[0], f.skip[1]) > 0 || h.left {

@@ -119,10 +119,23 @@ func (j *journal[C]) acknowledged(b *batch[C]) {
 	j.inFlight = nil
 }
 
-// lose notes what was lost with a source, until a batch that the server has tells it.
-func (j *journal[C]) lose(source string, l lostFile[C]) {
+// maxLost are noted one by one: all are written with each.
+const maxLost = 64
+
+// lose notes what was lost with a source, until a batch that the server has tells it. Once
+// there are many, those that are alike are noted with it: at worst, what the server was told
+// of these meanwhile is told once more.
+func (j *journal[C]) lose(source string, l lostFile[C], alike func(lostFile[C]) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if len(j.lost) >= maxLost {
+		for other, o := range j.lost {
+			if other != source && alike(o) {
+				l.Lines, l.Bytes, l.From, l.Until = l.Lines+o.Lines, l.Bytes+o.Bytes, min(l.From, o.From), max(l.Until, o.Until)
+				delete(j.lost, other)
+			}
+		}
+	}
 	j.lost[source] = l
 }
 

@@ -271,6 +271,7 @@ func (r *Files) makeRoom(size int64) bool {
 // A start could not find that out any more, so it is noted before the file goes.
 func (r *Files) giveUp(c *container, f *file, reason string) {
 	i, before := slices.Index(c.files, f), len(c.lost)
+	as := besides(f.key(), f.firstTime()) // the next file that is kept gets its inode
 	if r.abandon(c, f, reason); len(c.lost) > before {
 		if i > 0 && c.files[i-1].kept && c.files[i-1].next > 0 {
 			c.files[i-1].next = f.next // it is told by itself
@@ -279,7 +280,7 @@ func (r *Files) giveUp(c *container, f *file, reason string) {
 		if next := c.lost[before].next; next != nil && next.kept {
 			r.noteNeighbours(next, r.filling)
 		}
-		r.noteLost(c, f.key())
+		r.noteLost(c, as)
 	}
 	if err := os.Remove(f.keptPath); err != nil {
 		r.log.Warn("remove kept log file", "err", err)

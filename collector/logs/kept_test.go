@@ -191,3 +191,27 @@ func TestKeptFilesAreBounded(t *testing.T) {
 		})
 	}
 }
+
+// Of what was lost with many files all is noted, and bounded.
+func TestTheJournalBoundsWhatWasLost(t *testing.T) {
+	j, err := openJournal[filePos](filepath.Join(t.TempDir(), "positions.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const files = 1000
+	for n := range files {
+		pod := n % 2
+		at := filePos{Path: fmt.Sprintf("/pods/%d/app/0.log", pod)}
+		j.lose(besides("1:2", int64(n+1)), lostFile[filePos]{At: at, Reason: DropFull, Lines: 1, From: int64(n), Until: int64(n + 1)}, func(o lostFile[filePos]) bool { return o.At.Path == at.Path })
+	}
+	lines, from, until := 0, int64(files), int64(0)
+	for _, l := range j.untold() {
+		lines, from, until = lines+l.Lines, min(from, l.From), max(until, l.Until)
+	}
+	if lines != files || from != 0 || until != files {
+		t.Errorf("%d lines from %d to %d are noted, of %d", lines, from, until, files)
+	}
+	if n := len(j.untold()); n > maxLost {
+		t.Errorf("%d notes", n)
+	}
+}

@@ -115,7 +115,9 @@ func (r *Files) missed(c *container, entries []fs.DirEntry) (out []*file) {
 		return nil
 	}
 	present := map[packedID]bool{}
-	for _, e := range entries {
+	// Rotation takes the oldest first: from the newest on, none is gone before one that is
+	// older is, and no gap lies behind one that is there.
+	for _, e := range slices.Backward(entries) {
 		instance, suffix, ok := packedNameOf(e.Name())
 		if !ok || hasName(entries, strings.TrimSuffix(e.Name(), packedSuffix)) {
 			continue
