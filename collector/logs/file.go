@@ -827,12 +827,20 @@ func (r *Files) flush(c *container, b *batch[filePos]) bool {
 			c.wakeAt(due)
 			continue
 		}
-		if b.full() || !r.admits(b, nil, w) {
+		if !r.conclude(c, b, stream, w) {
 			return false
 		}
-		c.pending[stream] = nil
-		r.counts.read(c.id, r.emit(c, b, stream, w), 0)
 	}
+	return true
+}
+
+// conclude puts a record into the batch as it is, if that takes it.
+func (r *Files) conclude(c *container, b *batch[filePos], stream int, w *pending) bool {
+	if b.full() || !r.admits(b, nil, w) {
+		return false
+	}
+	c.pending[stream] = nil
+	r.counts.read(c.id, r.emit(c, b, stream, w), 0)
 	return true
 }
 
@@ -994,11 +1002,9 @@ func (r *Files) end(c *container, b *batch[filePos], which func(*pending) bool) 
 		if w == nil || !which(w) {
 			continue
 		}
-		if b.full() || !r.admits(b, nil, w) {
+		if !r.conclude(c, b, stream, w) {
 			return false
 		}
-		c.pending[stream] = nil
-		r.counts.read(c.id, r.emit(c, b, stream, w), 0)
 	}
 	return true
 }
