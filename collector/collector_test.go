@@ -25,6 +25,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/collector/push"
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
 	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
@@ -204,7 +205,7 @@ func begin(t *testing.T, o Options, logs ...Logs) *rig {
 }
 
 func TestSamplesStandOnTheGrid(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		time.Sleep(7 * time.Second) // away from the grid
 		r := begin(t, Options{Interval: 10 * time.Second})
 		synctest.Wait()
@@ -252,7 +253,7 @@ func TestSamplesStandOnTheGrid(t *testing.T) {
 }
 
 func TestChangesAreSentAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		r := begin(t, Options{Interval: 60 * time.Second})
 		time.Sleep(130 * time.Second)
 		before := len(r.server.all())
@@ -270,7 +271,7 @@ func TestChangesAreSentAtOnce(t *testing.T) {
 // What changes just before a grid point is due at that point: it belongs to the
 // interval, and no series has a sample that is later than one still to come.
 func TestAChangeAtTheGridPointBelongsToTheInterval(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		r := begin(t, Options{Interval: 10 * time.Second})
 		time.Sleep(20 * time.Second)
 		for i := range 40 {
@@ -301,7 +302,7 @@ func TestAChangeAtTheGridPointBelongsToTheInterval(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		r := begin(t, Options{})
 		time.Sleep(40 * time.Second)
 		no := false
@@ -330,7 +331,7 @@ func TestSettings(t *testing.T) {
 }
 
 func TestASlowSourceDoesNotStopTheGrid(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		r := begin(t, Options{Interval: 10 * time.Second})
 		r.readings.mu.Lock()
 		r.readings.slow = time.Hour
@@ -373,7 +374,7 @@ func TestPodsOnVirtualNodesAreToldToBeUnread(t *testing.T) {
 		"role all reads":    {wire.RoleAll, true, []*object.Pod{at("a", "v", "running")}, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Test(t, func(t *testing.T) {
 				r := begin(t, Options{Role: tc.role, Interval: 10 * time.Second})
 				now := &state.Snapshot{Synced: true, Pods: map[string]*object.Pod{}, Nodes: map[string]*object.Node{"v": {Meta: object.Meta{Name: "v"}, Virtual: true}}}
 				if tc.real {
@@ -484,7 +485,7 @@ func TestNextGrid(t *testing.T) {
 
 // What does not fit is counted where the collector is watched.
 func TestMisfitsAreCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		r := begin(t, Options{Interval: 30 * time.Second})
 		time.Sleep(61 * time.Second)
 		r.state.mu.Lock()

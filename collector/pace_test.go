@@ -2,10 +2,10 @@ package collector
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -47,7 +47,7 @@ func TestPace(t *testing.T) {
 }
 
 func TestAFlappingPodIsBoundedAndEndsInItsTrueState(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		r := begin(t, Options{Interval: 60 * time.Second})
 		time.Sleep(121 * time.Second) // just after a grid point
 		before := len(r.server.all())
@@ -75,7 +75,7 @@ func TestAFlappingPodIsBoundedAndEndsInItsTrueState(t *testing.T) {
 }
 
 func TestRestartsOfAPodThatWentBeforeTheGridCount(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		r := begin(t, Options{Interval: 30 * time.Second})
 		time.Sleep(60*time.Second - 20*time.Millisecond) // within the time that changes are gathered
 		p := thePod(true)

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -121,7 +121,7 @@ func TestLinesWaitForTheFirstSettings(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Test(t, func(t *testing.T) {
 				l := &ruledLogs{}
 				r := begin(t, Options{Interval: 10 * time.Second}, l)
 				r.server.answers(tc.clock)
@@ -149,7 +149,7 @@ func TestLastSettingsHoldForLinesAtOnce(t *testing.T) {
 			c.welcome(wire.Welcome{Cluster: "c", Time: time.Now(), SettingsVersion: new(int64)})
 		},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubbletest.Test(t, func(t *testing.T) {
 			dir := t.TempDir()
 			l := &ruledLogs{}
 			r := begin(t, Options{Interval: 10 * time.Second, QueueDir: dir}, l)
@@ -171,7 +171,7 @@ func TestLastSettingsHoldForLinesAtOnce(t *testing.T) {
 func TestDamagedSettingsOnTheDisk(t *testing.T) {
 	for name, text := range map[string]string{"torn": `{"version":4,"interval_sec`, "empty": "", "no settings": `[1]`, "wrong": `{"version":4,"interval_seconds":7}`} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Test(t, func(t *testing.T) {
 				dir := t.TempDir()
 				if err := os.WriteFile(filepath.Join(dir, settingsFile), []byte(text), 0o600); err != nil {
 					t.Fatal(err)

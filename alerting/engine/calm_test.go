@@ -10,13 +10,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/prometheus/model/value"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/storage/inventory"
@@ -245,7 +245,7 @@ func TestRememberingAsksOnce(t *testing.T) {
 
 // What looks at the past waits until the present was evaluated, but not for ever.
 func TestThePastGivesWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		var p precedence
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

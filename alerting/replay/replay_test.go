@@ -9,6 +9,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/alerting/engine"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
@@ -27,7 +28,7 @@ func (s slow) Backtest(ctx context.Context, r meta.Resource, g engine.Range) (po
 }
 
 func TestJobs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		runner := slow{make(chan error)}
 		j := New(runner, time.Now)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -95,7 +96,7 @@ func TestJobs(t *testing.T) {
 // Of several at once, one that cannot be replayed does not keep the others from
 // saying what they would have said.
 func TestOneThatCannotBeReplayedSaysSo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		runner := slow{make(chan error)}
 		j := New(runner, time.Now)
 		ctx, cancel := context.WithCancel(context.Background())

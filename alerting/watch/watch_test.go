@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -16,6 +15,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
@@ -162,7 +162,7 @@ func TestTargetsHearOfTheServer(t *testing.T) {
 }
 
 func TestAPartThatHangsIsInTrouble(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := &sender{}
 		hang := make(chan struct{})
 		w, err := New(Options{Rows: brokenRows{}, Keyring: &notify.Keyring{}, Sender: s, Checks: []Check{{Name: "evaluation", Ask: func(context.Context) error { <-hang; return nil }}}})

@@ -17,6 +17,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
@@ -101,7 +102,7 @@ func (s *touched) is(ids ...string) bool {
 }
 
 func TestUsageIsWrittenOnceAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := &touched{}
 		u := NewUsage(s, slog.New(slog.DiscardHandler), time.Now)
 		ctx, cancel := context.WithCancel(t.Context())

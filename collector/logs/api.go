@@ -1390,8 +1390,9 @@ type seek struct {
 	gap    drop // what is missing before the line, once
 	gapPos apiPos
 
-	like map[uint64]int // how often a line came of the time of the last one, by hash
-	time int64          // of those
+	// How often each of the newest lines came, by hash, and of those before them.
+	like, before map[uint64]int
+	newest       int64 // time of a line
 
 	// Of an answer that begins with lines that a node's collector took.
 	at  spot
@@ -1488,17 +1489,28 @@ func (s *seek) next(text string, restarts int) (at int64, message string, p apiP
 	return at, message, p, true
 }
 
-// alike counts a line among those of its time.
+// likeLines so many lines are told apart at least, of whatever time: stdout and stderr may
+// be a little out of order. All of the newest time are.
+const likeLines = 64
+
+// alike counts a line among those of its time and content.
 func (s *seek) alike(at int64, hash uint64) int {
 	if s.like == nil {
-		s.like = map[uint64]int{}
+		s.like, s.before = map[uint64]int{}, map[uint64]int{}
 	}
-	if s.time != at {
-		clear(s.like)
-		s.time = at
+	if at > s.newest {
+		s.newest = at
+		if len(s.like) >= likeLines {
+			s.like, s.before = s.before, s.like
+			clear(s.like)
+		}
 	}
-	s.like[hash]++
-	return s.like[hash]
+	n, ok := s.like[hash]
+	if !ok {
+		n = s.before[hash]
+	}
+	s.like[hash] = n + 1
+	return n + 1
 }
 
 // after has the position follow on lines of which the last ones are known.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -404,6 +405,32 @@ func TestSeek(t *testing.T) {
 		if got := strings.Join(feed(newSeek(first.pos, tc.before != "", true), tc.answer), "|"); got != tc.want {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)
 		}
+	}
+}
+
+// The second of two lines that are alike is known as such, whatever came between them.
+func TestSeekCountsLinesThatAreAlike(t *testing.T) {
+	const first, second = "2026-11-23T10:00:01.001Z", "2026-11-23T10:00:01Z"
+	for name, between := range map[string][]string{
+		"nothing":                 nil,
+		"another line":            {first + " b"},
+		"a line out of order":     {second + " b"},
+		"some lines out of order": slices.Repeat([]string{second + " b", first + " c"}, likeLines),
+	} {
+		s, last := newSeek(apiPos{}, false, true), apiPos{}
+		for _, l := range slices.Concat([]string{first + " a"}, between, []string{first + " a"}) {
+			_, _, last, _ = s.next(l, 0)
+		}
+		if last.Seen != 2 {
+			t.Errorf("%s: the last line was seen %d times, want 2", name, last.Seen)
+		}
+	}
+	s := newSeek(apiPos{}, false, true)
+	for i := range 10 * likeLines {
+		s.next(clock.Add(time.Duration(i)*time.Second).Format(time.RFC3339Nano)+" a", 0)
+	}
+	if n := len(s.like) + len(s.before); n > 2*likeLines {
+		t.Errorf("%d lines are told apart, want at most %d", n, 2*likeLines)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/collector/compute"
 	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -434,7 +434,7 @@ func newStore(t *testing.T) *store {
 }
 
 func TestHistoryAndLiveLogs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		dir, s := t.TempDir(), newStore(t)
 		start := time.Now().UTC()
 		for range 2 { // the second start goes on where the first ended

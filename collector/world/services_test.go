@@ -7,10 +7,10 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/collector/state"
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 )
 
@@ -48,7 +48,7 @@ func TestServicesThatAreWatched(t *testing.T) {
 }
 
 func TestServicesThatTheServerTells(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		asks := 0
 		var answer []*object.Service

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -135,7 +136,7 @@ func taken(box *Inbox, into *list[[]byte]) func(wire.Open) (Document, error) {
 func TestDocumentsArriveAsTheyWere(t *testing.T) {
 	for _, size := range []int{0, 1, pieceBytes - 1, pieceBytes, pieceBytes + 1, windowBytes, windowBytes + 1, 5*windowBytes + 17} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Test(t, func(t *testing.T) {
 				var got list[[]byte]
 				l := connect(t, 0, nil, taken(&Inbox{}, &got), nil)
 				want := document(size)
@@ -168,7 +169,7 @@ func (b *blocked) Done(context.Context) error { return nil }
 // A document that nobody reads holds up itself alone, in both directions, and
 // takes up no more than its window.
 func TestASlowDocumentHoldsUpNothingElse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		slow := &blocked{go_: make(chan struct{})}
 		var got, back list[[]byte]
 		var boxes [2]Inbox
@@ -210,7 +211,7 @@ func TestASlowDocumentHoldsUpNothingElse(t *testing.T) {
 
 // Whatever else is to be said waits for one piece of a document, not for all of it.
 func TestPiecesAreSmall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		var got list[[]byte]
 		var boxes [2]Inbox
 		l := connect(t, 0, nil, func(o wire.Open) (Document, error) { return taken(&boxes[o.Bytes%2], &got)(o) }, nil)
@@ -238,7 +239,7 @@ func TestPiecesAreSmall(t *testing.T) {
 // Over a line that breaks again and again a document comes in parts, and no part
 // twice.
 func TestADocumentGoesOnWhereItBrokeOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		var got list[[]byte]
 		var box Inbox
 		want := document(8*windowBytes + 5)
@@ -285,7 +286,7 @@ func TestWhatIsNotTaken(t *testing.T) {
 		"another's content": {taken(&Inbox{}, new(list[[]byte])), "abc", 10, "not what was offered"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Test(t, func(t *testing.T) {
 				l := connect(t, 0, nil, tc.accept, nil)
 				err := l.a.Send(t.Context(), "settings", tc.id, document(tc.size))
 				if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), tc.want) {
@@ -328,7 +329,7 @@ func TestAnEndThatBreaksTheRules(t *testing.T) {
 		"more than the window":        {[]wire.Frame{open(1, 1<<20), frame(1, wire.FrameData, document(windowBytes)), frame(1, wire.FrameData, document(windowBytes))}, "asked for"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Test(t, func(t *testing.T) {
 				slow := &blocked{go_: make(chan struct{})}
 				var answers list[wire.Frame]
 				m := New(Options{First: 2, Accept: func(wire.Open) (Document, error) { return slow, nil }, Write: func(_ context.Context, f wire.Frame) error {
@@ -356,7 +357,7 @@ func TestAnEndThatBreaksTheRules(t *testing.T) {
 		})
 	}
 	t.Run("too many channels", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubbletest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			var refused list[uint32]
 			m := New(Options{First: 2, Accept: func(wire.Open) (Document, error) { return &blocked{}, nil }, Write: func(_ context.Context, f wire.Frame) error {

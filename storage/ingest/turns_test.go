@@ -8,11 +8,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 )
 
 func TestTurnsGoByAgeAndByTheOrderOfComing(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		turns := newTurns(1, 5)
 		if !turns.take(t.Context(), 0, t0) {
 			t.Fatal("no place among none")
@@ -54,8 +55,7 @@ func TestTurnsGoByAgeAndByTheOrderOfComing(t *testing.T) {
 }
 
 func TestTurnThatDoesNotComeIsGivenUp(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		turns := newTurns(1, 5)
 		turns.take(t.Context(), 0, t0)
 		began := time.Now()

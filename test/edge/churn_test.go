@@ -7,11 +7,11 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -21,7 +21,7 @@ import (
 // hundred times, with the old and the new one overlapping, and asks at every
 // point of the grid who is there and what their workloads sum up to.
 func TestReplacedAndMovedPodsCountOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, stop := serve(t)
 		defer stop()
 		o := newObjects()

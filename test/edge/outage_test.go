@@ -11,6 +11,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/collector"
 	"github.com/crowsnest-dev/crowsnest/collector/queue"
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -21,7 +22,7 @@ import (
 // collector in the middle, lets it back while the server asks for patience, and
 // looks at every point of the grid.
 func TestHoursWithoutTheServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		const outage = 3 * time.Hour
 		s, stop := serve(t)
 		defer stop()
@@ -186,7 +187,7 @@ recoverAfter: 1`)
 // away, kills the collector in the middle, and asks the server afterwards for the
 // states that the pod had, and when.
 func TestTheInventoryOfAnOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, stop := serve(t)
 		defer stop()
 		o := newObjects()
@@ -246,7 +247,7 @@ func TestTheInventoryOfAnOutage(t *testing.T) {
 
 // TestAnOutageBeyondTheBounds keeps the newest and says what went, and of when.
 func TestAnOutageBeyondTheBounds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, stop := serve(t)
 		defer stop()
 		o := newObjects()
@@ -288,7 +289,7 @@ func TestAnOutageBeyondTheBounds(t *testing.T) {
 // TestAnOutageLongerThanTheServerTakes cuts a site off for six hours where the
 // server takes four by the ordinary way: what is older comes by the import way.
 func TestAnOutageLongerThanTheServerTakes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, stop := serveThatTakes(t, 4*time.Hour)
 		defer stop()
 		o := newObjects()
@@ -338,7 +339,7 @@ func TestAnOutageLongerThanTheServerTakes(t *testing.T) {
 // TestAWrongClock has a collector seven minutes ahead begin while the server is
 // away: further than the server takes samples from the future.
 func TestAWrongClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		const ahead = 7*time.Minute + 13*time.Second
 		s, stop := serve(t)
 		defer stop()

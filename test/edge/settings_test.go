@@ -10,6 +10,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/api/settings"
 	"github.com/crowsnest-dev/crowsnest/collector"
+	"github.com/crowsnest-dev/crowsnest/internal/bubbletest"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -18,7 +19,7 @@ import (
 // TestSettingsReachCollectorsAndLast changes settings while collectors run, asks
 // what became of them, and starts one again without the server.
 func TestSettingsReachCollectorsAndLast(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, stop := serve(t)
 		defer stop()
 		o := newObjects()
