@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -236,38 +237,49 @@ func (rd reader) read(ctx context.Context, at time.Time, w want) (d readings, er
 	return d, rd.readLines(ctx, at, w.lines, d.lines)
 }
 
-// piece reads metrics back from a time.
+// piece reads metrics back from a time, each only as far as it is needed: what the store
+// has out of order within a querier's time costs for each series, read or not.
 func (rd reader) piece(ctx context.Context, at time.Time, metrics map[string]time.Duration, put func(string, values), low map[int64]bool) error {
-	if len(metrics) == 0 {
-		return nil
+	spans := map[time.Duration][]catalogue.Metric{}
+	for name, back := range metrics {
+		m, ok := catalogue.Get(name)
+		if roots, some := rd.few[name]; ok && (!some || len(roots) > 0) {
+			spans[back] = append(spans[back], m)
+		}
 	}
-	var back time.Duration
-	for _, d := range metrics {
-		back = max(back, d)
+	covered := false
+	for _, back := range slices.Backward(slices.Sorted(maps.Keys(spans))) {
+		var into map[int64]bool
+		if !covered && slices.ContainsFunc(spans[back], func(m catalogue.Metric) bool { return m.Place == catalogue.ByServer }) {
+			covered, into = true, low // the longest of these spans has it for all
+		}
+		if err := rd.span(ctx, at, back, spans[back], put, into); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// span reads metrics of one span of time, and the coverage of rollups into low, unless it
+// is nil.
+func (rd reader) span(ctx context.Context, at time.Time, back time.Duration, metrics []catalogue.Metric, put func(string, values), low map[int64]bool) error {
 	mint, maxt := at.Add(-back).UnixMilli(), at.UnixMilli()
 	q, err := rd.queryable.Querier(mint, maxt)
 	if err != nil {
 		return fmt.Errorf("open querier: %w", err)
 	}
 	defer q.Close()
-	coverage := false
-	for name, back := range metrics {
-		m, ok := catalogue.Get(name)
-		if roots, some := rd.few[name]; !ok || some && len(roots) == 0 {
-			continue
+	if low != nil {
+		if err := rd.lowCoverage(ctx, q, mint, maxt, low); err != nil {
+			return err
 		}
-		if m.Place == catalogue.ByServer && !coverage {
-			coverage = true
-			if err := rd.lowCoverage(ctx, q, mint, maxt, low); err != nil {
-				return err
-			}
-		}
-		v, err := rd.readMetric(ctx, q, m, at.Add(-back).UnixMilli(), maxt)
+	}
+	for _, m := range metrics {
+		v, err := rd.readMetric(ctx, q, m, mint, maxt)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", name, err)
+			return fmt.Errorf("read %s: %w", m.Name, err)
 		}
-		put(name, v)
+		put(m.Name, v)
 	}
 	return nil
 }
@@ -309,7 +321,8 @@ func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.
 // readSeries adds the samples of the series that are selected to out; of those of some
 // objects only, if roots are given.
 func (rd reader) readSeries(ctx context.Context, q storage.Querier, m catalogue.Metric, mint, maxt int64, of []*labels.Matcher, roots map[string]bool, out values) error {
-	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt}, of...)
+	// To cut chunks at the ends costs half a kilobyte a series; what is beyond is left out below.
+	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt, DisableTrimming: true}, of...)
 	pile, names := rd.scratch.heap(), m.Level.ObjectLabels()
 	var it chunkenc.Iterator
 	var samples []evaluate.Sample // of one series
