@@ -522,7 +522,7 @@ func compareRuns(kind logKind, f *logFolder, runs [2][]logRun, version string) (
 	add("store_disk_young", "bytes per raw byte", "", "Before the merge, when both were quiet: parts of a commit of half a second compress less than those of the peer's 5 s.", func(r logRun) float64 { return float64(r.youngBytes) / float64(f.bytes) })
 	add("store_disk", "bytes per raw byte", "ratio <= 1.1", "Both merged by VictoriaLogs' /internal/force_merge, as parts are once they are older; queries are asked after that.", func(r logRun) float64 { return float64(r.diskBytes) / float64(f.bytes) })
 	for _, q := range logQueries {
-		add("query_"+q.name, "s", "ratio <= 1.1", fmt.Sprintf("`%s` by /select/logsql/%s over the hour, median of 9, warm.", q.query, q.path), func(r logRun) float64 { return r.queries[q.name] })
+		add("query_"+q.name, "s", "ratio <= 1.1", fmt.Sprintf("`%s` by /select/logsql/%s over the hour, median of %d, warm.", q.query, q.path, askings), func(r logRun) float64 { return r.queries[q.name] })
 	}
 	return results
 }
