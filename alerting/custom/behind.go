@@ -404,8 +404,10 @@ func eachOver(ctx context.Context, q storage.Querier, matchers []*labels.Matcher
 }
 
 // eachSeries walks over the series of a range of time and reads those that are visited.
+// What is read may begin before the range and end after it: to have chunks cut costs half
+// as much as all else.
 func eachSeries(ctx context.Context, q storage.Querier, matchers []*labels.Matcher, from, to int64, visited func(labels.Labels) bool, read func(chunkenc.Iterator) error) error {
-	set := q.Select(ctx, false, &storage.SelectHints{Start: from, End: to}, matchers...)
+	set := q.Select(ctx, false, &storage.SelectHints{Start: from, End: to, DisableTrimming: true}, matchers...)
 	var it chunkenc.Iterator
 	for n := 0; set.Next(); n++ {
 		if n%1024 == 0 && ctx.Err() != nil {

@@ -235,7 +235,7 @@ func (r *Rollups) had(ctx context.Context, c *cluster, mint, maxt int64) (had ma
 	had = map[int64]struct{}{}
 	var it chunkenc.Iterator
 	for of := range r.plan.readBy {
-		set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt},
+		set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt, DisableTrimming: true},
 			labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, of),
 			labels.MustNewMatcher(labels.MatchEqual, clusterLabel, c.id))
 		for set.Next() {

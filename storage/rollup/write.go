@@ -129,7 +129,7 @@ func (r *Rollups) read(ctx context.Context, c *cluster, batch []*span) (out [][]
 	var targets []int // numbers of groups
 	var buf [128]byte
 	for of, tallies := range r.plan.readBy {
-		set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt},
+		set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt, DisableTrimming: true}, // other times are passed over below
 			labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, of),
 			labels.MustNewMatcher(labels.MatchEqual, clusterLabel, c.id))
 		for set.Next() {
