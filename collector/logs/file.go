@@ -692,7 +692,10 @@ func (f *file) copyWaits(c *container) bool {
 func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (consumed int, fits bool) {
 	read, malformed := 0, 0
 	now := r.now()
+	var last opening
+	c.joiner.last = &last
 	defer func() {
+		c.joiner.last = nil
 		for _, w := range c.pending {
 			if w != nil && !w.owned { // it should not hold on to all of text
 				w.text, w.owned = strings.Clone(w.text), true

@@ -91,6 +91,24 @@ type join struct {
 type joiner struct {
 	off   bool
 	start *regexp.Regexp // a line that matches begins a record, any other continues one
+	last  *opening       // if set, what was found of the line that was asked about last
+}
+
+// opening is the kind of trace that a line begins. Most lines are asked about twice:
+// whether they go on with a record, and how their own begins.
+type opening struct {
+	line string
+	kind trace
+}
+
+func (j joiner) opens(line string) trace {
+	if j.last == nil {
+		return opens(line)
+	}
+	if j.last.line != line {
+		*j.last = opening{line, opens(line)}
+	}
+	return j.last.kind
 }
 
 // joining is a JoinOptions that was understood.
@@ -174,7 +192,7 @@ func (j joiner) begin(line string, rest bool) join {
 		s.whole = true
 	default:
 		s.indent = indentOf(line)
-		s.kind = opens(line)
+		s.kind = j.opens(line)
 		if s.kind == tracePlain && s.indent > 0 && isFrame(line[s.indent:]) {
 			s.kind = traceFrames
 		}
@@ -217,11 +235,9 @@ func (j joiner) next(s join, first, line string) (after join, ok bool) {
 	if isClosing(line) {
 		return after, s.indented
 	}
-	for _, p := range [...]string{"Caused by: ", "Suppressed: ", "Wrapped by: ", "--- End of ", "---> "} {
-		if line[0] == p[0] && strings.HasPrefix(line, p) {
-			after.kind = traceFrames
-			return after, true
-		}
+	if isCause(line) {
+		after.kind = traceFrames
+		return after, true
 	}
 	if line == "Stack trace:" || line == "[stacktrace]" || line == "PHP Stack trace:" {
 		after.kind = tracePHP
@@ -232,7 +248,7 @@ func (j joiner) next(s join, first, line string) (after join, ok bool) {
 		return after, true
 	}
 	// A trace right after the line that reports it is part of that report.
-	if k := opens(line); (k != tracePlain && k != tracePEM || isException(line)) && s.kind == tracePlain && reports(first) {
+	if k := j.opens(line); s.kind == tracePlain && (k != tracePlain && k != tracePEM || isException(line)) && reports(first) {
 		after.kind = k
 		if k == tracePlain {
 			after.kind = traceFrames
@@ -420,12 +436,27 @@ func isClosing(s string) bool {
 	return true
 }
 
+// isCause recognises what stands between the traces of an error and of its cause.
+func isCause(s string) bool {
+	switch s[0] {
+	case 'C':
+		return strings.HasPrefix(s, "Caused by: ")
+	case 'S':
+		return strings.HasPrefix(s, "Suppressed: ")
+	case 'W':
+		return strings.HasPrefix(s, "Wrapped by: ")
+	case '-':
+		return strings.HasPrefix(s, "--- End of ") || strings.HasPrefix(s, "---> ")
+	}
+	return false
+}
+
 // isException recognises "java.lang.IllegalStateException: text", "TypeError: text",
 // "Error [ERR_X]: text".
 func isException(s string) bool {
 	s = strings.TrimPrefix(s, "Uncaught ")
 	n := 0
-	for n < len(s) && (s[n] >= 'a' && s[n] <= 'z' || s[n] >= 'A' && s[n] <= 'Z' || s[n] >= '0' && s[n] <= '9' || strings.IndexByte("._$", s[n]) >= 0) {
+	for n < len(s) && (s[n] >= 'a' && s[n] <= 'z' || s[n] >= 'A' && s[n] <= 'Z' || s[n] >= '0' && s[n] <= '9' || s[n] == '.' || s[n] == '_' || s[n] == '$') {
 		n++
 	}
 	if n < len(s) && s[n] != ':' && !(s[n] == ' ' && strings.HasPrefix(s[n:], " [")) {

@@ -222,8 +222,13 @@ func FuzzJoin(f *testing.F) {
 			}
 		}
 		lines := strings.Split(text, "\n")
-		if got := strings.Join(joined(j, lines), "\n"); got != text {
+		records := joined(j, lines)
+		if got := strings.Join(records, "\n"); got != text {
 			t.Fatalf("got %q of %q", got, text)
+		}
+		j.last = &opening{}
+		if got := joined(j, lines); !slices.Equal(got, records) {
+			t.Fatalf("got %q, want %q, as without what is remembered of a line", got, records)
 		}
 	})
 }

@@ -61,16 +61,16 @@ var triggers = map[string]finder{
 	"hp_": {maskToken, findToken}, "ho_": {maskToken, findToken}, "hs_": {maskToken, findToken}, "hu_": {maskToken, findToken}, "hr_": {maskToken, findToken},
 	"_pa": {maskToken, findToken}, "glp": {maskToken, findToken}, "xox": {maskToken, findToken}, "iza": {maskToken, findToken}, "_li": {maskToken, findToken}, "pm_": {maskToken, findToken},
 	"swo": {maskNamed, findNamed}, "swd": {maskNamed, findNamed}, "pwd": {maskNamed, findNamed}, "sph": {maskNamed, findNamed}, "cre": {maskNamed, findNamed}, "oke": {maskNamed, findNamed},
-	"ike": {maskNamed, findNamed}, "i_k": {maskNamed, findNamed}, "i-k": {maskNamed, findNamed}, "s_k": {maskNamed, findNamed}, "s-k": {maskNamed, findNamed}, "ssk": {maskNamed, findNamed},
+	"pik": {maskNamed, findNamed}, "i_k": {maskNamed, findNamed}, "i-k": {maskNamed, findNamed}, "s_k": {maskNamed, findNamed}, "s-k": {maskNamed, findNamed}, "ssk": {maskNamed, findNamed},
 	"e_k": {maskNamed, findNamed}, "e-k": {maskNamed, findNamed}, "tek": {maskNamed, findNamed}, "t_k": {maskNamed, findNamed}, "riz": {maskNamed, findNamed},
 }
 
 // masker takes secrets out of texts. It is for concurrent use.
 type masker struct {
 	off bool
-	// pairs has a bit for each pair of bytes that a trigger begins or ends with:
-	// looking at every second pair finds all of them.
-	pairs   [1 << 16 / 8]byte
+	// pairs says of each pair of bytes, as word has them, whether a trigger begins or ends
+	// with it: looking at every second pair finds all of them.
+	pairs   [1 << 16]uint8
 	slots   [4096]uint8 // by the hash of three bytes: index in finders, 0 for none
 	keys    [][3]byte
 	finders []finder
@@ -89,8 +89,8 @@ func newMasker(o MaskOptions, count func(rule string)) (*masker, error) {
 		m.slots[h] = uint8(len(m.finders) - 1)
 		for _, upper := range [...]bool{false, true} { // each half in either case
 			for _, upper2 := range [...]bool{false, true} {
-				for k := range 2 {
-					m.set(cased(t[k], upper), cased(t[k+1], upper2))
+				for k, part := range [...]uint8{triggerBegins, triggerEnds} {
+					m.pairs[pairOf(cased(t[k], upper), cased(t[k+1], upper2))] |= part
 				}
 			}
 		}
@@ -127,10 +127,13 @@ func lower(c byte) byte {
 	return c
 }
 
-func (m *masker) set(a, b byte) {
-	i := uint(a)<<8 | uint(b)
-	m.pairs[i>>3] |= 1 << (i & 7)
-}
+// What masker.pairs says.
+const (
+	triggerBegins uint8 = 1 << iota
+	triggerEnds
+)
+
+func pairOf(a, b byte) uint16 { return uint16(a) | uint16(b)<<8 }
 
 func slotOf(a, b, c byte) uint32 {
 	return (uint32(a)<<16 | uint32(b)<<8 | uint32(c)) * 2654435769 >> 20
@@ -160,12 +163,12 @@ func (m *masker) mask(s string) string {
 func (m *masker) known(s string) string {
 	var out []byte
 	taken := 0 // of s, into out
-	for i := 1; i < len(s); i += 2 {
-		p := uint(s[i-1])<<8 | uint(s[i])
-		if m.pairs[p>>3]&(1<<(p&7)) == 0 {
-			continue
-		}
+	for i := m.next(s, 1); i < len(s); i = m.next(s, i+2) {
+		part := m.pairs[pairOf(s[i-1], s[i])]
 		for at := max(taken, i-2); at < i && at+3 <= len(s); at++ {
+			if at == i-2 && part&triggerEnds == 0 || at == i-1 && part&triggerBegins == 0 {
+				continue
+			}
 			f := m.finder(lower(s[at]), lower(s[at+1]), lower(s[at+2]))
 			if f == nil {
 				continue
@@ -186,6 +189,21 @@ func (m *masker) known(s string) string {
 		return s
 	}
 	return string(append(out, s[taken:]...))
+}
+
+// next finds the pair, from the one that ends at s[i] on and of each two the second, that a
+// trigger begins or ends with. It says where that ends, beyond s if there is none.
+func (m *masker) next(s string, i int) int {
+	for ; i+7 <= len(s); i += 8 {
+		w := word(s[i-1 : i+7])
+		if m.pairs[uint16(w)]|m.pairs[uint16(w>>16)]|m.pairs[uint16(w>>32)]|m.pairs[uint16(w>>48)] != 0 {
+			break
+		}
+	}
+	for i < len(s) && m.pairs[pairOf(s[i-1], s[i])] == 0 {
+		i += 2
+	}
+	return i
 }
 
 func (m *masker) pattern(re *regexp.Regexp, s string) string {
@@ -423,8 +441,12 @@ func findNamed(s string, i int) (from, to int, ok bool) {
 
 // secretName says whether a name ends as those of secrets do.
 func secretName(name string) bool {
+	if name == "" {
+		return false
+	}
+	last := lower(name[len(name)-1]) // tells most from the names of other things
 	for _, n := range named {
-		if len(name) >= len(n) && strings.EqualFold(name[len(name)-len(n):], n) {
+		if n[len(n)-1] == last && len(name) >= len(n) && strings.EqualFold(name[len(name)-len(n):], n) {
 			return true
 		}
 	}

@@ -50,6 +50,71 @@ func TestParseTimeAgreesWithTheLibrary(t *testing.T) {
 	}
 }
 
+// The usual form is read in another way than all others; both must agree.
+func FuzzParseTime(f *testing.F) {
+	for _, s := range []string{"2026-11-23T10:00:00.123456789Z", "2024-02-29T23:59:59.999999999Z", "2026-02-29T00:00:00.000000000Z", "1970-12-31T00:00:00.000000000Z", "2026-11-23T24:00:00.000000000Z",
+		"2026-11-23T10:60:00.000000000Z", "2026-11-23T10:00:60.000000000Z", "2026-00-23T10:00:00.000000000Z", "2026-11-00T10:00:00.000000000Z", "2026011-23T10:00:00.123456789Z", "2026-11-23T10:00:00.12345678:Z",
+		"2026-11-23T10:00:00,123456789Z", "2026-11-23T10:00:00.12345678\xb9Z", "2300-01-01T00:00:00.000000000Z"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		want, wantOK := parseAnyTime(s)
+		if got, ok := parseTime(s); got != want || ok != wantOK {
+			t.Errorf("%q is %d, %v, want %d, %v", s, got, ok, want, wantOK)
+		}
+		if got, ok := parseNanos(s); ok && (!wantOK || got != want) {
+			t.Errorf("%q is taken for %d, want %d, %v", s, got, want, wantOK)
+		}
+	})
+}
+
+func TestTheUsualTimeIsReadTheQuickWay(t *testing.T) {
+	for at := time.Date(1971, 6, 1, 3, 4, 5, 600, time.UTC); at.Year() < 2190; at = at.Add(1009*time.Hour + 7*time.Second + 1234567) {
+		s := at.Format("2006-01-02T15:04:05.000000000Z07:00")
+		if got, ok := parseNanos(s); !ok || got != at.UnixNano() {
+			t.Fatalf("%s: got %v, %v", s, time.Unix(0, got).UTC(), ok)
+		}
+	}
+}
+
+// guessLevelSlowly looks at each word.
+func guessLevelSlowly(s string) string {
+	if len(s) > 5 && strings.IndexByte("IWEF", s[0]) >= 0 {
+		if _, ok := digits(s[1:5]); ok && s[5] == ' ' {
+			return normalLevel(s[:1])
+		}
+	}
+	s = s[:min(len(s), 96)]
+	for i := 0; i < len(s); i++ {
+		j := i
+		for j < len(s) && isLetter(s[j]) {
+			j++
+		}
+		if word := s[i:j]; j-i >= 4 && j-i <= 9 {
+			boundary := (i == 0 || strings.IndexByte(" [|(<\t=:", s[i-1]) >= 0) && (j == len(s) || strings.IndexByte(" ]|)>:\t,", s[j]) >= 0)
+			upper := word[1] >= 'A' && word[1] <= 'Z'
+			bracketed := i > 0 && s[i-1] == '[' && j < len(s) && s[j] == ']'
+			if l := normalLevel(word); l != "" && boundary && (upper || bracketed) {
+				return l
+			}
+		}
+		i = j
+	}
+	return ""
+}
+
+func FuzzGuessLevel(f *testing.F) {
+	for _, s := range []string{"", "E1123 10:00:00 x", "2026-11-23 10:00:00,123 INFO  [worker-1] x", "[warn] x", "x [error", "WARN", "a ERR ERROR: b", "INFORMATION WARNING|", "(DEBUG)", "=FATAL,", "xINFO INFOx -INFO INFO- eINFO INFO",
+		strings.Repeat(".", 92) + "INFO", strings.Repeat(" ", 93) + "INFO", "abcINFO INFO", "ab INFO", "abc INFO", "abcd INFO", "abcde INFO"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if got, want := guessLevel(s), guessLevelSlowly(s); got != want {
+			t.Errorf("%q has the level %q, want %q", s, got, want)
+		}
+	})
+}
+
 func TestParse(t *testing.T) {
 	type m = map[string]string
 	at := time.Date(2026, 11, 23, 10, 0, 0, 987_654_321, time.UTC).UnixNano()

@@ -510,7 +510,7 @@ func normalLevel(s string) string {
 // guessLevel looks for a level at the beginning of a plain line: klog's first
 // letter, or a word in capitals or brackets among the first few.
 func guessLevel(s string) string {
-	if len(s) > 5 && strings.IndexByte("IWEF", s[0]) >= 0 {
+	if len(s) > 5 && (s[0] == 'I' || s[0] == 'W' || s[0] == 'E' || s[0] == 'F') {
 		if _, ok := digits(s[1:5]); ok && s[5] == ' ' {
 			return normalLevel(s[:1])
 		}
@@ -518,31 +518,32 @@ func guessLevel(s string) string {
 	if len(s) > 96 {
 		s = s[:96]
 	}
-	for i := 0; i < len(s); {
+	const least, most = 4, 9 // letters of a level
+	for i := least - 1; i < len(s); i += least {
 		if !isLetter(s[i]) {
-			i++
+			continue // and none of the words that could be here has a fourth letter
+		}
+		from, to := i, i+1
+		for from > 0 && isLetter(s[from-1]) {
+			from--
+		}
+		for to < len(s) && isLetter(s[to]) {
+			to++
+		}
+		i = to
+		if to-from < least || to-from > most {
 			continue
 		}
-		j := i + 1
-		for j < len(s) && isLetter(s[j]) {
-			j++
-		}
-		if j-i < 4 || j-i > 9 {
-			i = j
+		bracketed := from > 0 && s[from-1] == '[' && to < len(s) && s[to] == ']'
+		if upper := s[from+1] <= 'Z'; !upper && !bracketed {
 			continue
 		}
-		word := s[i:j]
-		boundary := (i == 0 || strings.IndexByte(" [|(<\t=:", s[i-1]) >= 0) && (j == len(s) || strings.IndexByte(" ]|)>:\t,", s[j]) >= 0)
+		boundary := (from == 0 || strings.IndexByte(" [|(<\t=:", s[from-1]) >= 0) && (to == len(s) || strings.IndexByte(" ]|)>:\t,", s[to]) >= 0)
 		if boundary {
-			upper := word[1] >= 'A' && word[1] <= 'Z'
-			bracketed := i > 0 && s[i-1] == '[' && j < len(s) && s[j] == ']'
-			if upper || bracketed {
-				if l := normalLevel(word); l != "" {
-					return l
-				}
+			if l := normalLevel(s[from:to]); l != "" {
+				return l
 			}
 		}
-		i = j
 	}
 	return ""
 }
