@@ -39,10 +39,12 @@ type batch[C any] struct {
 	to         map[string]C // after the last
 	reached    map[Container]handOn
 	resent     bool // it was sent before a restart, perhaps
+	memory     *memory
+	disposed   func([]wire.LogGroup) // if set, gives the memory back
 }
 
 func newBatch[C any](sender string) *batch[C] {
-	return &batch[C]{wire: wire.LogBatch{Sender: sender}, groups: map[wire.LogStream]int{}, drops: map[dropKey]*drop{}, lineCounts: map[Container]int{}, from: map[string]C{}, to: map[string]C{}, reached: map[Container]handOn{}}
+	return &batch[C]{wire: wire.LogBatch{Sender: sender}, groups: map[wire.LogStream]int{}, drops: map[dropKey]*drop{}, lineCounts: map[Container]int{}, from: map[string]C{}, to: map[string]C{}, reached: map[Container]handOn{}, memory: newMemory()}
 }
 
 // full says that no further line should go in.
@@ -63,7 +65,11 @@ func (b *batch[C]) add(s wire.LogStream, l wire.LogLine) {
 	}
 	g := &b.wire.Groups[b.group]
 	if len(g.Lines) == cap(g.Lines) {
-		g.Lines = slices.Grow(g.Lines, max(b.expect, groupLines))
+		n := max(b.expect, groupLines)
+		if g.Lines == nil {
+			g.Lines = b.memory.linesOf(n)
+		}
+		g.Lines = slices.Grow(g.Lines, n)
 	}
 	g.Lines = append(g.Lines, l)
 	b.day = dayOf(l.Time)

@@ -652,7 +652,7 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 			}
 		}
 		b.expect = bytes.Count(chunk[:last+1], []byte{'\n'})
-		consumed, fits := r.lines(c, f, b, string(chunk[:last+1]))
+		consumed, fits := r.lines(c, f, b, b.memory.copy(chunk[:last+1]))
 		f.offset += int64(consumed)
 		*limit -= consumed
 		if !fits {
@@ -879,7 +879,7 @@ func (r *Files) emit(c *container, b *batch[filePos], stream int, w *pending) in
 	}
 	b.count(c.id, w.join.lines)
 	r.counts.joined(w.join.lines)
-	r.shaper.each(w.whole(), w.at, &r.room, func(message string, fields wire.LogFields) {
+	r.shaper.each(w.whole(), w.at, &b.memory.room, func(message string, fields wire.LogFields) {
 		b.add(s, wire.LogLine{Time: w.at, Message: message, Fields: fields})
 	})
 	return w.join.lines

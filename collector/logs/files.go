@@ -119,7 +119,7 @@ type Files struct {
 	touched    map[*file]bool
 	// touchedLast is in touched, and the only file of the record that was last.
 	touchedLast *file
-	room        fieldRoom
+	memories    memories
 	buf         []byte
 	replayed    map[*file]*[2]int64 // while the last batch is made anew: through where each stream was in it
 	watch       *watch
@@ -297,7 +297,7 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 	if was == nil {
 		return true
 	}
-	b := newBatch[filePos](r.opts.Sender)
+	b := r.memories.lend(newBatch[filePos](r.opts.Sender))
 	b.day, b.wire.Positions = was.Day, positionsBy(r.handedOn(was.To))
 	sent := map[*file]filePos{}
 	for _, c := range r.order {
@@ -382,7 +382,7 @@ func (r *Files) hand(ctx context.Context, ship *shipper[filePos], b *batch[fileP
 }
 
 func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
-	b := newBatch[filePos](r.opts.Sender)
+	b := r.memories.lend(newBatch[filePos](r.opts.Sender))
 	r.filling = b
 	defer func() { r.filling = nil }()
 	r.taken = r.now()
@@ -454,7 +454,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			if !ship.give(ctx, b) {
 				return
 			}
-			b = newBatch[filePos](r.opts.Sender)
+			b = r.memories.lend(newBatch[filePos](r.opts.Sender))
 			r.filling = b
 		case first := <-told:
 			looked = r.now()

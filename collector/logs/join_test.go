@@ -213,6 +213,7 @@ func FuzzJoin(f *testing.F) {
 		}
 		f.Add(string(raw), "")
 	}
+	f.Add("ERROR boom boom\npanic: boom boo\n", "") // of the same length
 	f.Add("a\n\x00\xff\n{\n\t\n}\n", "^a")
 	f.Fuzz(func(t *testing.T, text, pattern string) {
 		j := joiner{}

@@ -46,7 +46,10 @@ func Parse(text string, at int64) (message string, fields wire.LogFields) {
 
 // fieldRoom is room for the fields of many lines, made at once. It is not for
 // concurrent use.
-type fieldRoom struct{ free []wire.LogField }
+type fieldRoom struct {
+	free []wire.LogField
+	more func() []wire.LogField // gives an empty slice for the fields of a line or more; nil: one is made
+}
 
 const fieldsAtOnce = 2048
 
@@ -54,7 +57,11 @@ func (r *fieldRoom) parse(text string, at int64) (message string, fields wire.Lo
 	trimmed := strings.TrimSpace(text)
 	x := extraction{valid: utf8.ValidString(trimmed), at: at}
 	if cap(r.free) < maxFields+2 { // level and time come besides
-		r.free = make([]wire.LogField, 0, fieldsAtOnce)
+		if r.more != nil {
+			r.free = r.more()
+		} else {
+			r.free = make([]wire.LogField, 0, fieldsAtOnce)
+		}
 	}
 	x.fields = r.free[:0]
 	defer func() {

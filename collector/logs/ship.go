@@ -32,6 +32,7 @@ type shipper[C any] struct {
 	try       time.Duration // how long the sink may try a batch by itself before somebody asks again
 	now       func() time.Time
 	heard     time.Time // when the server took something last, or said how far others are; never: the first batch asks
+	room      []byte    // that the batch before was encoded into, as long as one follows the other
 }
 
 func newShipper[C any](j *journal[C], c *counters, m *metrics, log *slog.Logger) *shipper[C] {
@@ -54,7 +55,7 @@ func (s *shipper[C]) run(ctx context.Context, sink Sink) {
 		case <-timer.C:
 			// No batch followed whose begin would have written it.
 			s.write(s.journal.write())
-			dirty = false
+			dirty, s.room = false, nil
 		case s.want <- struct{}{}:
 			timer.Stop()
 			var b *batch[C]
@@ -79,6 +80,7 @@ func (s *shipper[C]) run(ctx context.Context, sink Sink) {
 				return // it stays in the journal as on its way
 			}
 			s.journal.acknowledged(b)
+			s.room = b.wire.Encoded()
 			dirty = true
 			timer.Reset(s.idle)
 		}
@@ -102,6 +104,9 @@ func (s *shipper[C]) give(ctx context.Context, b *batch[C]) bool {
 // tell sends what a batch without lines says to be complete. It is tried for a
 // short time: the next one says more, and lines must not wait for it.
 func (s *shipper[C]) tell(ctx context.Context, sink Sink, b *batch[C]) {
+	if len(b.wire.Complete) == 0 {
+		return // all its lines were taken out of it again
+	}
 	ctx, stop := context.WithTimeout(ctx, marksEvery)
 	defer stop()
 	if err := sink.Send(ctx, &b.wire); err != nil {
@@ -152,7 +157,9 @@ func (s *shipper[C]) write(err error) {
 
 // send says whether the batch is settled: acknowledged, or refused for good.
 func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
-	b.wire.Dispose()
+	b.wire.Dispose(b.disposed)
+	b.wire.EncodeInto(s.room)
+	s.room = nil // a batch has it until it is settled
 	wait := 200 * time.Millisecond
 	for {
 		err := s.sendOnce(ctx, sink, b)

@@ -148,7 +148,7 @@ func TestEncode(t *testing.T) {
 	for _, disposed := range []bool{false, true} {
 		b := odd()
 		if disposed {
-			b.Dispose()
+			b.Dispose(nil)
 		}
 		for range 2 {
 			if got, err := b.Encode(); err != nil || !bytes.Equal(got, want) {
@@ -161,6 +161,45 @@ func TestEncode(t *testing.T) {
 	}
 }
 
+// What one batch was encoded into, the next one is, if it has room; and the lines' memory is
+// given back once, when they are encoded.
+func TestEncodeInto(t *testing.T) {
+	want, err := MarshalLogBatch(odd())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var room []byte
+	for round, size := range []int{10, -1, -1} {
+		b, given := odd(), 0
+		lines := b.Lines()
+		if size >= 0 {
+			room = make([]byte, size)
+		}
+		before := &room[:1][0]
+		b.EncodeInto(room)
+		b.Dispose(func(groups []LogGroup) {
+			given++
+			if (&LogBatch{Groups: groups}).Lines() != lines {
+				t.Errorf("round %d: %d groups are given back", round, len(groups))
+			}
+		})
+		for range 2 {
+			if got, err := b.Encode(); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("round %d: %d bytes, %v; want %d", round, len(got), err, len(want))
+			}
+		}
+		room = b.Encoded()
+		if same := &room[0] == before; same != (round > 0) || given != 1 {
+			t.Errorf("round %d: into the same room: %v; groups are given back %d times", round, same, given)
+		}
+	}
+	b := odd()
+	b.EncodeInto(room)
+	if got := b.Encoded(); len(got) != len(room) {
+		t.Errorf("a batch that was never encoded gives back %d bytes of %d", len(got), len(room))
+	}
+}
+
 // A batch that keeps only what was encoded gets its lines back, to be changed and encoded
 // again.
 func TestLogBatchIsReopened(t *testing.T) {
@@ -170,7 +209,7 @@ func TestLogBatchIsReopened(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Dispose()
+	b.Dispose(nil)
 	if _, err := b.Encode(); err != nil || b.Groups != nil {
 		t.Fatalf("%d groups are left, %v", len(b.Groups), err)
 	}

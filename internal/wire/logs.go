@@ -131,7 +131,9 @@ type LogBatch struct {
 	Positions []LogPosition `json:"positions,omitempty"`
 
 	disposable bool
+	disposed   func([]LogGroup)
 	encoded    []byte // what Encode kept in place of the groups
+	room       []byte // that Encode may write into
 }
 
 // LogPosition is how far a container's log was taken, kept by the server with the
@@ -292,12 +294,19 @@ func (r *LogPositionsRequest) Validate() error {
 
 // MarshalLogBatch gives the body of a log write, before compression (zstd), of
 // the media type LogBatchType.
-func MarshalLogBatch(b *LogBatch) ([]byte, error) {
-	return appendLogBatch(make([]byte, 0, encodedSize(b)), b), nil
+func MarshalLogBatch(b *LogBatch) ([]byte, error) { return marshalLogBatch(nil, b), nil }
+
+// marshalLogBatch writes into room if that is large enough.
+func marshalLogBatch(room []byte, b *LogBatch) []byte {
+	if n := encodedSize(b); cap(room) < n {
+		room = make([]byte, 0, n)
+	}
+	return appendLogBatch(room[:0], b)
 }
 
-// Dispose says that nobody needs the lines once they are encoded.
-func (b *LogBatch) Dispose() { b.disposable = true }
+// Dispose says that nobody needs the lines once they are encoded. Then disposed, if it is
+// not nil, has their groups; what they lie in may be used again.
+func (b *LogBatch) Dispose(disposed func([]LogGroup)) { b.disposable, b.disposed = true, disposed }
 
 // Encode gives what MarshalLogBatch gives, for one who sends the batch, perhaps several
 // times. Of a batch that is disposed of it keeps that in place of the lines, which take
@@ -306,11 +315,31 @@ func (b *LogBatch) Encode() ([]byte, error) {
 	if b.encoded != nil {
 		return b.encoded, nil
 	}
-	raw, err := MarshalLogBatch(b)
-	if err == nil && b.disposable {
-		b.encoded, b.Groups = raw, nil
+	if !b.disposable {
+		return MarshalLogBatch(b)
 	}
-	return raw, err
+	b.encoded, b.room = marshalLogBatch(b.room, b), nil
+	groups, disposed := b.Groups, b.disposed
+	b.Groups, b.disposed = nil, nil
+	if disposed != nil {
+		disposed(groups)
+	}
+	return b.encoded, nil
+}
+
+// EncodeInto has Encode write into room if that is large enough. It is the batch's until
+// Encoded gives it back.
+func (b *LogBatch) EncodeInto(room []byte) { b.room = room }
+
+// Encoded gives what Encode kept, or else what it was to write into, of a batch that is not
+// sent any more, to be used again.
+func (b *LogBatch) Encoded() (room []byte) {
+	room = b.encoded
+	if room == nil {
+		room = b.room
+	}
+	b.encoded, b.room = nil, nil
+	return room
 }
 
 // Reopen gives a batch of which Encode kept nothing else its lines again, to be changed.
