@@ -159,6 +159,7 @@ type Collector struct {
 	good     wire.Settings      // the newest that were applied
 	accept   time.Duration      // how far back the server takes samples; 0 while unknown
 	history  time.Duration      // the same by the import way; 0 for none
+	together bool               // the server takes several intervals of a backlog in one request
 	logs     bool               // container logs are followed
 	logRules int                // how often their rules changed
 	told     bool               // the server's settings are known, or that there are none
@@ -249,7 +250,7 @@ func (c *Collector) stream(folder, name string, most int64) (*queue.Queue, *push
 		return nil, nil, err
 	}
 	p, err := push.New(push.Options{
-		Client: c.client, Queue: q, ClockOffset: c.clock.offset, Accept: c.taken, Logger: c.o.Logger, Registerer: c.streamRegisterer(name), Now: c.serverTime,
+		Client: c.client, Queue: q, ClockOffset: c.clock.offset, Accept: c.taken, Together: c.takesTogether, Logger: c.o.Logger, Registerer: c.streamRegisterer(name), Now: c.serverTime,
 	})
 	return q, p, err
 }
@@ -263,6 +264,14 @@ func (c *Collector) taken() time.Duration {
 		return 0
 	}
 	return c.accept
+}
+
+// takesTogether says whether the server takes several intervals of a backlog in one
+// request.
+func (c *Collector) takesTogether() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.together
 }
 
 func (c *Collector) open(folder, stream string, most int64) (*queue.Queue, error) {
@@ -704,6 +713,7 @@ func (c *Collector) welcome(w wire.Welcome) {
 	none := !c.told && w.SettingsVersion != nil && *w.SettingsVersion == 0
 	c.told = c.told || none
 	c.accept, c.history = time.Duration(w.AcceptSeconds)*time.Second, time.Duration(w.HistorySeconds)*time.Second
+	c.together = w.Together
 	c.boundQueueLocked()
 	h, sent := c.health, c.helloAt
 	c.mu.Unlock()

@@ -232,7 +232,7 @@ func (h *Hub) stream(ctx context.Context, conn *websocket.Conn, cluster string) 
 		version = h.opts.Settings(cluster, hello.Sender).Version
 	}
 	if err := write(ctx, conn, wire.FrameWelcome, wire.Welcome{
-		WireVersion: wire.Version, SettingsVersion: &version, Cluster: cluster, Time: now, AcceptSeconds: int64(h.opts.Accept.Seconds()), HistorySeconds: int64(h.opts.History.Seconds()), Channels: true,
+		WireVersion: wire.Version, SettingsVersion: &version, Cluster: cluster, Time: now, AcceptSeconds: int64(h.opts.Accept.Seconds()), HistorySeconds: int64(h.opts.History.Seconds()), Channels: true, Together: true,
 	}); err != nil {
 		return err
 	}

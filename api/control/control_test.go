@@ -107,7 +107,7 @@ func TestStreamFromHelloToHealth(t *testing.T) {
 	c := dial(t, s)
 	say(t, c, wire.FrameHello, hello("all"))
 	w := hear[wire.Welcome](t, c, wire.FrameWelcome)
-	if w.Cluster != "prod-1" || w.AcceptSeconds != 48*3600 || !w.Time.Equal(t0) || w.SettingsVersion == nil || *w.SettingsVersion != 4 {
+	if w.Cluster != "prod-1" || w.AcceptSeconds != 48*3600 || !w.Together || !w.Time.Equal(t0) || w.SettingsVersion == nil || *w.SettingsVersion != 4 {
 		t.Errorf("got %+v", w)
 	}
 	if set := hear[wire.Settings](t, c, wire.FrameSettings); set.Version != 4 || set.IntervalSeconds != 15 {

@@ -118,12 +118,7 @@ func restamp(item queue.Item, body []byte, off time.Duration) (queue.Item, []byt
 	if err := req.Unmarshal(raw); err != nil {
 		return item, nil, fmt.Errorf("decode sealed batch: %w", err)
 	}
-	right := func(t time.Time) time.Time {
-		if item.Interval > 0 && t.Equal(t.Truncate(item.Interval)) {
-			return t.Add(-off).Truncate(item.Interval)
-		}
-		return t.Add(-off)
-	}
+	right := func(t time.Time) time.Time { return righted(t, item.Interval, off) }
 	for i := range req.Timeseries {
 		for j := range req.Timeseries[i].Samples {
 			s := &req.Timeseries[i].Samples[j]
@@ -138,6 +133,15 @@ func restamp(item queue.Item, body []byte, off time.Duration) (queue.Item, []byt
 		item.Through = right(item.Through)
 	}
 	return item, snappy.Encode(nil, raw), nil
+}
+
+// righted is the server's time for one of a clock that was ahead of it by off: for a point
+// of the grid the point before.
+func righted(t time.Time, interval, off time.Duration) time.Time {
+	if interval > 0 && t.Equal(t.Truncate(interval)) {
+		return t.Add(-off).Truncate(interval)
+	}
+	return t.Add(-off)
 }
 
 // toV1 makes a remote write 1.0 request of a sealed 2.0 one.

@@ -33,6 +33,9 @@ const (
 	// ageMargin is how long before the server finds them too old samples go the
 	// import way: its clock and the time of a request may differ from what is known.
 	ageMargin = 10 * time.Minute
+	// togetherFrom is how old a batch is at least that is sent together with others: no
+	// alert waits for it.
+	togetherFrom = 10 * time.Minute
 	// wrongClock is how far off a clock's samples are flagged.
 	wrongClock = time.Second
 
@@ -54,7 +57,10 @@ type Options struct {
 	// Accept is how far back the server takes samples by Path, where it takes
 	// older ones by wire.PathHistory; 0 where it does not or is not known.
 	// Default 0.
-	Accept     func() time.Duration
+	Accept func() time.Duration
+	// Together says whether the server takes several intervals of a backlog in one
+	// request; default never.
+	Together   func() bool
 	Registerer prometheus.Registerer
 	Now        func() time.Time // default time.Now
 }
@@ -69,6 +75,11 @@ type Pusher struct {
 	metrics *metrics
 	offset  func() (time.Duration, bool)
 	accept  func() time.Duration
+	// Of sendStored: what makes one request of several, and the last batch of one that
+	// was refused, up to which each is sent alone.
+	together func() bool
+	joint    *Together
+	alone    uint64
 
 	live   chan *sealed
 	stored chan struct{} // a batch went to disk
@@ -107,10 +118,13 @@ func New(o Options) (*Pusher, error) {
 	if o.Accept == nil {
 		o.Accept = func() time.Duration { return 0 }
 	}
+	if o.Together == nil {
+		o.Together = func() bool { return false }
+	}
 	calm := make(chan struct{})
 	close(calm)
 	return &Pusher{
-		client: o.Client, queue: o.Queue, path: o.Path, log: o.Logger, now: o.Now, metrics: newMetrics(o.Registerer), offset: o.ClockOffset, accept: o.Accept,
+		client: o.Client, queue: o.Queue, path: o.Path, log: o.Logger, now: o.Now, metrics: newMetrics(o.Registerer), offset: o.ClockOffset, accept: o.Accept, together: o.Together,
 		live: make(chan *sealed, liveBatches), stored: make(chan struct{}, 1), encoder: newEncoder(), calm: calm,
 	}, nil
 }
@@ -187,8 +201,8 @@ func (p *Pusher) sendOneLive(ctx context.Context, s *sealed) {
 	p.begin()
 	defer p.end()
 	done := make(chan error, 1)
-	item := s.item // store gives s another
-	go func() { done <- p.attempt(ctx, item, s.body, false) }()
+	one := shipment{Item: s.item, body: s.body} // store gives s another item
+	go func() { done <- p.attempt(ctx, one, false) }()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	var err error
@@ -248,6 +262,7 @@ func (p *Pusher) sendStored(ctx context.Context) {
 		began := p.now()
 		item, ok := p.queue.Next(began.Add(-lateFor))
 		if !ok {
+			p.joint = nil
 			select {
 			case <-ctx.Done():
 				return
@@ -279,12 +294,17 @@ func (p *Pusher) sendStored(ctx context.Context) {
 			continue
 		}
 		began = p.now()
-		err = p.attempt(ctx, item, body, history)
+		s, all := p.gather(item, body)
+		err = p.attempt(ctx, s, history)
 		pause := max(20*time.Millisecond, p.now().Sub(began))
 		switch {
 		case err == nil:
-			p.queue.Done(item)
+			for _, one := range all {
+				p.queue.Done(one)
+			}
 			wait = backoff{}
+		case final(err) && len(all) > 1:
+			p.alone = all[len(all)-1].Sequence // which of them it is about shows then
 		case final(err):
 			p.refuse(&sealed{item: item, onDisk: true}, err)
 		default:
@@ -296,17 +316,85 @@ func (p *Pusher) sendStored(ctx context.Context) {
 	}
 }
 
+// shipment is a request: a batch, or several with what all of them have.
+type shipment struct {
+	queue.Item
+	earlier []time.Time // points that it completes before Through
+	body    []byte
+}
+
+// gather makes a request of a batch of the backlog and those behind it, and says which
+// are in it.
+func (p *Pusher) gather(first queue.Item, body []byte) (s shipment, all []queue.Item) {
+	alone, all := shipment{Item: first, body: body}, []queue.Item{first}
+	border := p.now().Add(-togetherFrom)
+	fits := func(one queue.Item) bool {
+		return one.Sequence > p.alone && one.Last.Before(border) && one.Unchecked == first.Unchecked && one.Interval == first.Interval && p.way(one) == p.path
+	}
+	if !p.together() || p.path != wire.PathMetrics || !fits(first) {
+		return alone, all
+	}
+	if p.joint == nil {
+		p.joint = &Together{}
+	}
+	p.joint.Reset()
+	if _, err := p.joint.Add(body); err != nil {
+		return alone, all
+	}
+	s = alone
+	for {
+		next, ok := p.queue.After(all[len(all)-1])
+		if !ok || !fits(next) || !next.Through.IsZero() && !next.Through.After(s.Through) {
+			break
+		}
+		more, err := p.queue.Read(next)
+		if err != nil { // it is dropped, or was sent meanwhile
+			break
+		}
+		if ok, err = p.joint.Add(more); err != nil {
+			p.log.Warn("queued batch is sent alone", "err", err)
+			return alone, all[:1]
+		}
+		if !ok {
+			break
+		}
+		all = append(all, next)
+		s.add(next)
+	}
+	if len(all) > 1 {
+		s.body = p.joint.Body()
+	}
+	return s, all
+}
+
+// add notes what a batch brings that is sent, too.
+func (s *shipment) add(next queue.Item) {
+	if next.First.Before(s.First) {
+		s.First = next.First
+	}
+	if next.Last.After(s.Last) {
+		s.Last = next.Last
+	}
+	s.Samples += next.Samples
+	if !next.Through.IsZero() {
+		if !s.Through.IsZero() {
+			s.earlier = append(s.earlier, s.Through)
+		}
+		s.Through = next.Through
+	}
+}
+
 // attempt sends one request, in the older version if the server wants that.
-func (p *Pusher) attempt(ctx context.Context, item queue.Item, body []byte, backlog bool) error {
+func (p *Pusher) attempt(ctx context.Context, item shipment, backlog bool) error {
 	p.mu.Lock()
 	v1 := p.v1
 	p.mu.Unlock()
-	if err := p.check(ctx, item); err != nil {
-		p.note(item, err, 0, backlog)
+	if err := p.check(ctx, item.Item); err != nil {
+		p.note(item.Item, err, 0, backlog)
 		return err
 	}
 	began := p.now()
-	written, err := p.post(ctx, item, body, backlog, v1)
+	written, err := p.post(ctx, item, backlog, v1)
 	var r *refusal
 	switch {
 	case v1:
@@ -316,9 +404,9 @@ func (p *Pusher) attempt(ctx context.Context, item queue.Item, body []byte, back
 		p.v1 = true
 		p.mu.Unlock()
 		p.log.Info("server takes remote write 1.0 only", "server", p.client.Server())
-		_, err = p.post(ctx, item, body, backlog, true)
+		_, err = p.post(ctx, item, backlog, true)
 	}
-	p.note(item, err, p.now().Sub(began), backlog)
+	p.note(item.Item, err, p.now().Sub(began), backlog)
 	return err
 }
 
@@ -345,11 +433,16 @@ func (p *Pusher) check(ctx context.Context, item queue.Item) error {
 	return nil
 }
 
-func (p *Pusher) post(ctx context.Context, item queue.Item, body []byte, backlog, v1 bool) (written bool, err error) {
+func (p *Pusher) post(ctx context.Context, s shipment, backlog, v1 bool) (written bool, err error) {
 	h := http.Header{}
+	item, earlier, body := s.Item, s.earlier, s.body
 	if off, known := p.offset(); item.Unchecked && known && off.Abs() > wrongClock {
 		if item, body, err = restamp(item, body, off); err != nil {
 			return false, err
+		}
+		earlier = nil
+		for _, at := range s.earlier {
+			earlier = append(earlier, righted(at, item.Interval, off))
 		}
 		h.Set(wire.HeaderClockOffset, strconv.FormatFloat(off.Seconds(), 'f', 3, 64))
 	}
@@ -366,6 +459,9 @@ func (p *Pusher) post(ctx context.Context, item queue.Item, body []byte, backlog
 	h.Set(wire.HeaderInterval, strconv.Itoa(int(item.Interval/time.Second)))
 	if !item.Through.IsZero() {
 		h.Set(wire.HeaderComplete, wire.FormatMillis(item.Through))
+	}
+	if len(earlier) > 0 {
+		h.Set(wire.HeaderEarlier, wire.FormatEarlier(earlier))
 	}
 	if backlog {
 		h.Set(wire.HeaderBacklog, "true")
@@ -472,7 +568,7 @@ func (p *Pusher) drain(ctx context.Context) {
 	for {
 		select {
 		case s := <-p.live:
-			if ctx.Err() != nil || p.attempt(ctx, s.item, s.body, false) != nil {
+			if ctx.Err() != nil || p.attempt(ctx, shipment{Item: s.item, body: s.body}, false) != nil {
 				p.store(s)
 			}
 		default:

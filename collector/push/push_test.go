@@ -78,7 +78,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		if err == nil && v2.Unmarshal(plain) == nil {
 			for _, ts := range v2.Timeseries {
 				ls, _ := ts.ToLabels(&b, v2.Symbols)
-				got.series[fmt.Sprintf("%s@%d/%s", ls, ts.Samples[0].Timestamp, ts.Metadata.Type)] = ts.Samples[0].Value
+				for _, one := range ts.Samples {
+					got.series[fmt.Sprintf("%s@%d/%s", ls, one.Timestamp, ts.Metadata.Type)] = one.Value
+				}
 			}
 		}
 	case req.Header.Get("Content-Type") == contentTypeV1:

@@ -216,6 +216,20 @@ func (q *Queue) Next(young time.Time) (Item, bool) {
 	return q.items[next], true
 }
 
+// After gives the batch behind one, without removing it.
+func (q *Queue) After(item Item) (Item, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i, there := slices.BinarySearchFunc(q.items, item, func(a, b Item) int { return compare(a.Sequence, b.Sequence) })
+	if there {
+		i++
+	}
+	if i == len(q.items) {
+		return Item{}, false
+	}
+	return q.items[i], true
+}
+
 // Oldest gives the first batch, without removing it, for what must be sent in
 // order.
 func (q *Queue) Oldest() (Item, bool) {

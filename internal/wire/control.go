@@ -105,6 +105,7 @@ type Welcome struct {
 	// does not know it.
 	HistorySeconds int64 `json:"history_seconds,omitempty"`
 	Channels       bool  `json:"channels,omitempty"` // it knows others than 0
+	Together       bool  `json:"together,omitempty"` // it takes several intervals of a backlog in a request (HeaderEarlier)
 	// SettingsVersion is that of the Settings that follow; 0 when there are none. A
 	// server that does not know it leaves it out.
 	SettingsVersion *int64 `json:"settings_version,omitempty"`

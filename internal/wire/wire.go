@@ -8,7 +8,9 @@
 package wire
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -49,6 +51,13 @@ const (
 	// been sent. Rollups and alerts wait for it. A request of changes between
 	// two grid points does not carry it.
 	HeaderComplete = "Crowsnest-Complete-Through"
+	// HeaderEarlier are the points before HeaderComplete that a request of backlog
+	// completes, too, in their order, with commas between: it holds several intervals,
+	// and counts as one request for each. Only a server that said so in its Welcome
+	// (Together) heeds it.
+	HeaderEarlier = "Crowsnest-Complete-Earlier"
+	// MaxEarlier bounds how many these are.
+	MaxEarlier = 63
 	// HeaderBacklog is "true" on what waited in the queue while the server was
 	// away: it completes history.
 	HeaderBacklog = "Crowsnest-Backlog"
@@ -85,6 +94,33 @@ func ParseMillis(s string) (time.Time, error) {
 		return time.Time{}, err
 	}
 	return time.UnixMilli(ms).UTC(), nil
+}
+
+// FormatEarlier writes times as HeaderEarlier carries them.
+func FormatEarlier(all []time.Time) string {
+	out := make([]string, len(all))
+	for i, t := range all {
+		out[i] = FormatMillis(t)
+	}
+	return strings.Join(out, ",")
+}
+
+// ParseEarlier reads what FormatEarlier wrote; nothing where there is nothing.
+func ParseEarlier(s string) ([]time.Time, error) {
+	if s == "" {
+		return nil, nil
+	}
+	var out []time.Time
+	for one := range strings.SplitSeq(s, ",") {
+		t, err := ParseMillis(one)
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, t); len(out) > MaxEarlier {
+			return nil, fmt.Errorf("more than %d times", MaxEarlier)
+		}
+	}
+	return out, nil
 }
 
 // OwnersResponse answers PathOwners?node=NAME: the top workload of each pod that

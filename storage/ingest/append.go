@@ -480,28 +480,16 @@ func isHistogramError(err error) bool {
 // commit writes the request to the log, the sender's word that it is complete
 // included. Whatever it gives, the store's appender is done with.
 func (a *appender) commit() error {
-	// The store's newest sample is a little behind the clock, and with it what the
-	// store takes: it may take the word where all that it speaks of was refused.
-	if a.q.through.UnixMilli() < a.q.minTime {
-		a.q.through = time.Time{}
-	}
-	if !a.q.through.IsZero() {
-		word := labels.FromStrings(labels.MetricName, rollup.SenderInterval, clusterLabel, a.q.c.id, rollup.SenderLabel, a.q.sender)
-		_, err := a.store.Append(0, word, a.q.through.UnixMilli(), a.q.interval.Seconds())
-		switch {
-		case err == nil, errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
-		case errors.Is(err, storage.ErrTooOldSample), errors.Is(err, storage.ErrOutOfBounds):
-			a.q.through = time.Time{} // so is all that it speaks of
-		default:
-			a.q.failed = fmt.Errorf("append samples: %w", err)
-			return errors.Join(a.q.failed, a.store.Rollback())
-		}
+	if err := a.words(); err != nil {
+		return errors.Join(err, a.store.Rollback())
 	}
 	if a.q.clockAhead != 0 && !a.q.through.IsZero() {
 		// The collector's own series of that name has a sample wherever it knew.
 		flag := labels.FromStrings(labels.MetricName, clockOffset, clusterLabel, a.q.c.id, rollup.SenderLabel, a.q.sender)
-		if _, err := a.store.Append(0, flag, a.q.through.UnixMilli(), a.q.clockAhead.Seconds()); err != nil {
-			a.q.c.refused[reasonConflict].add(1) // it says so itself
+		for _, at := range append(a.q.earlier, a.q.through) {
+			if _, err := a.store.Append(0, flag, at.UnixMilli(), a.q.clockAhead.Seconds()); err != nil {
+				a.q.c.refused[reasonConflict].add(1) // it says so itself
+			}
 		}
 	}
 	if err := a.store.Commit(); err != nil {
@@ -509,6 +497,45 @@ func (a *appender) commit() error {
 		return err
 	}
 	a.q.committed = true
+	return nil
+}
+
+// words writes the sender's word for each point that the request completes. Of what is
+// too old to be stored it says nothing.
+func (a *appender) words() error {
+	all := a.q.earlier
+	if !a.q.through.IsZero() {
+		all = append(all, a.q.through)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	a.q.earlier, a.q.through = nil, time.Time{}
+	word := labels.FromStrings(labels.MetricName, rollup.SenderInterval, clusterLabel, a.q.c.id, rollup.SenderLabel, a.q.sender)
+	var ref storage.SeriesRef
+	for n, at := range all {
+		// The store's newest sample is a little behind the clock, and with it what the
+		// store takes: it may take the word where all that it speaks of was refused.
+		if at.UnixMilli() < a.q.minTime {
+			continue
+		}
+		given, err := a.store.Append(ref, word, at.UnixMilli(), a.q.interval.Seconds())
+		switch {
+		case err == nil:
+			ref = given
+		case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
+		case errors.Is(err, storage.ErrTooOldSample), errors.Is(err, storage.ErrOutOfBounds):
+			continue // so is all that it speaks of
+		default:
+			a.q.failed = fmt.Errorf("append samples: %w", err)
+			return a.q.failed
+		}
+		if n == len(all)-1 {
+			a.q.through = at
+		} else {
+			a.q.earlier = append(a.q.earlier, at)
+		}
+	}
 	return nil
 }
 

@@ -166,6 +166,7 @@ type about struct {
 	sender   string
 	interval time.Duration // 0 when there is none
 	through  time.Time     // zero when there is none
+	earlier  []time.Time   // points of a backlog before it that the request completes, too, in their order
 	backlog  bool
 	// clockAhead is by how much the sender's clock was ahead when it stamped the
 	// samples, where that was not corrected; 0 for a right one.
@@ -216,6 +217,18 @@ func (i *Ingester) readHeaders(h http.Header, now time.Time) (a about, err error
 		return a, malformed(wire.HeaderComplete, "must be a multiple of the interval")
 	case a.through.After(now.Add(i.limits.Ahead)):
 		return a, malformed(wire.HeaderComplete, fmt.Sprintf("is more than %v ahead of the server's clock", i.limits.Ahead))
+	}
+	if a.earlier, err = wire.ParseEarlier(h.Get(wire.HeaderEarlier)); err != nil {
+		return a, malformed(wire.HeaderEarlier, fmt.Sprintf("must be Unix milliseconds with commas between, at most %d", wire.MaxEarlier))
+	}
+	for n, at := range a.earlier {
+		next := a.through
+		if n+1 < len(a.earlier) {
+			next = a.earlier[n+1]
+		}
+		if !a.backlog || at.UnixMilli() <= 0 || at.UnixMilli()%a.interval.Milliseconds() != 0 || !at.Before(next) {
+			return a, malformed(wire.HeaderEarlier, fmt.Sprintf("must be multiples of the interval in ascending order, before %s, of a backlog", wire.HeaderComplete))
+		}
 	}
 	return a, nil
 }
@@ -478,6 +491,9 @@ func (i *Ingester) after(q *request) {
 	}
 	if i.opts.Rollups != nil && !q.history { // which is summed when its blocks are made
 		i.opts.Rollups.Add(q.c.id, q.interval, q.feed)
+		for _, at := range q.earlier { // the last one completes all before it
+			i.opts.Rollups.Report(rollup.Report{Cluster: q.c.id, Sender: q.sender, Through: at, Interval: q.interval})
+		}
 		if !q.through.IsZero() {
 			i.opts.Rollups.Report(rollup.Report{Cluster: q.c.id, Sender: q.sender, Through: q.through, Interval: q.interval, Backlog: q.backlog})
 		}
@@ -503,6 +519,11 @@ func (i *Ingester) after(q *request) {
 			if !a.Part && len(q.named) <= maxNamed {
 				a.Changed = q.named
 			}
+		}
+		for _, at := range q.earlier {
+			one := a
+			one.Through = at
+			i.opts.Arrived(one)
 		}
 		i.opts.Arrived(a)
 	}

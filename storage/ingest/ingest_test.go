@@ -810,6 +810,76 @@ func TestRollupsFromTheStreamAndArrivals(t *testing.T) {
 	})
 }
 
+// Several intervals of a backlog in one request are as one request for each.
+func TestIntervalsThatComeTogether(t *testing.T) {
+	at := func(n int) time.Time { return t0.Add(time.Duration(n) * step) }
+	samples := func(n int) []sample { return podSeries(at(n), "cart", "cart-1", float64(n)) }
+	headers := func(n int, earlier ...time.Time) []string {
+		return []string{
+			wire.HeaderSender, "node/n1", wire.HeaderInterval, "30", wire.HeaderBacklog, "true",
+			wire.HeaderComplete, wire.FormatMillis(at(n)), wire.HeaderEarlier, wire.FormatEarlier(earlier), wire.HeaderClockOffset, "45.000",
+		}
+	}
+	arrived := map[string][]Arrival{}
+	for _, how := range []string{"together", "one by one"} {
+		g := newRig(t, Limits{})
+		g.now = t0.Add(time.Hour)
+		if how == "together" {
+			ss := slices.Concat(samples(0), samples(1), samples(2), samples(4))
+			if a := g.post(v2, bodyV2(t, ss...), headers(4, at(0), at(1), at(2))...); a.status != http.StatusNoContent {
+				t.Fatal(a)
+			}
+		} else {
+			for _, n := range []int{0, 1, 2, 4} {
+				if a := g.post(v2, bodyV2(t, samples(n)...), headers(n)...); a.status != http.StatusNoContent {
+					t.Fatal(a)
+				}
+			}
+		}
+		arrived[how] = g.arrivals
+		q := fmt.Sprintf("count_over_time(%s[10m])", rollup.SenderInterval)
+		if got := g.query(q, at(5)); got != `{cluster="prod", sender="node/n1"} 4` {
+			t.Errorf("%s: words %s", how, got)
+		}
+		if got := g.query(fmt.Sprintf("sum_over_time(%s[10m])", clockOffset), at(5)); got != `{cluster="prod", sender="node/n1"} 180` {
+			t.Errorf("%s: clocks %s", how, got)
+		}
+	}
+	if len(arrived["together"]) != 4 || !reflect.DeepEqual(arrived["together"], arrived["one by one"]) {
+		t.Errorf("got %+v, want %+v", arrived["together"], arrived["one by one"])
+	}
+}
+
+func TestEarlierPointsThatMeanNothing(t *testing.T) {
+	g := newRig(t, Limits{})
+	g.now = t0.Add(time.Hour)
+	many := make([]time.Time, wire.MaxEarlier+1)
+	for n := range many {
+		many[n] = t0.Add(time.Duration(n-len(many)) * step)
+	}
+	live := wire.FormatMillis(t0.Add(-step))
+	for name, c := range map[string]struct{ earlier, through, backlog string }{
+		"no numbers":         {"a,b", wire.FormatMillis(t0), "true"},
+		"off the grid":       {wire.FormatMillis(t0.Add(-step + time.Second)), wire.FormatMillis(t0), "true"},
+		"not before":         {wire.FormatMillis(t0), wire.FormatMillis(t0), "true"},
+		"not in their order": {wire.FormatEarlier([]time.Time{t0.Add(-step), t0.Add(-2 * step)}), wire.FormatMillis(t0), "true"},
+		"before all time":    {"0", wire.FormatMillis(t0), "true"},
+		"too many":           {wire.FormatEarlier(many), wire.FormatMillis(t0), "true"},
+		"live":               {live, wire.FormatMillis(t0), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := g.post(v2, bodyV2(t, podSeries(t0, "cart", "cart-1", 1)...), wire.HeaderSender, "all", wire.HeaderInterval, "30",
+				wire.HeaderBacklog, c.backlog, wire.HeaderComplete, c.through, wire.HeaderEarlier, c.earlier)
+			if a.status != http.StatusBadRequest || !strings.Contains(a.text, wire.HeaderEarlier) {
+				t.Errorf("got %+v", a)
+			}
+		})
+	}
+	if n := g.everything(); n != 0 {
+		t.Errorf("%d samples stored", n)
+	}
+}
+
 // What is older than the server takes comes again by the import way, which sums
 // what has no sums yet. So its sender must not count as having reported here,
 // though the store, whose newest sample is behind the clock, would still take its

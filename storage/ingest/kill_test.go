@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -90,9 +91,10 @@ func (k *killable) kill() {
 }
 
 type batch struct {
-	sender string
-	at     time.Time
-	body   []byte
+	sender  string
+	at      time.Time
+	earlier []time.Time // of a backlog that comes several intervals at a time
+	body    []byte
 }
 
 func (k *killable) send(b batch) {
@@ -102,6 +104,10 @@ func (k *killable) send(b batch) {
 	r.Header.Set(wire.HeaderSender, b.sender)
 	r.Header.Set(wire.HeaderInterval, "30")
 	r.Header.Set(wire.HeaderComplete, wire.FormatMillis(b.at))
+	if b.earlier != nil {
+		r.Header.Set(wire.HeaderBacklog, "true")
+		r.Header.Set(wire.HeaderEarlier, wire.FormatEarlier(b.earlier))
+	}
 	w := httptest.NewRecorder()
 	k.i.ServeWrite(w, r, "prod")
 	if w.Code != http.StatusNoContent {
@@ -151,7 +157,7 @@ func TestRollupsOfAKilledServerAreThoseOfAnUndisturbedOne(t *testing.T) {
 				for p := range pods {
 					ss = append(ss, podSeries(at, fmt.Sprint("w", p%2), fmt.Sprint("n", node, "-", p), r.Float64())...)
 				}
-				out = append(out, batch{fmt.Sprint("node/n", node), at, bodyV2(t, ss...)})
+				out = append(out, batch{sender: fmt.Sprint("node/n", node), at: at, body: bodyV2(t, ss...)})
 			}
 		}
 		return out
@@ -196,6 +202,86 @@ func TestRollupsOfAKilledServerAreThoseOfAnUndisturbedOne(t *testing.T) {
 			for key, v := range want {
 				if got[key] != v {
 					t.Errorf("%s: %v, undisturbed %v", key, math.Float64frombits(got[key]), math.Float64frombits(v))
+				}
+			}
+		})
+	}
+}
+
+// A backlog of which each request has several intervals, not the same of each node, gives
+// the sums of one interval after the other, whatever of it the server was killed after.
+func TestRollupsOfIntervalsThatComeTogetherOutliveKills(t *testing.T) {
+	const intervals, pods = 30, 6
+	samples := func(node, n int) (ss []sample) {
+		r, at := rand.New(rand.NewPCG(uint64(node), uint64(n))), t0.Add(time.Duration(n)*step)
+		if node == 0 {
+			ss = append(ss, smp(16, at, "__name__", catalogue.ClusterCPUTotal))
+		}
+		for p := range pods {
+			ss = append(ss, podSeries(at, fmt.Sprint("w", p%2), fmt.Sprint("n", node, "-", p), r.Float64())...)
+		}
+		return ss
+	}
+	request := func(node, from, to int) batch {
+		b := batch{sender: fmt.Sprint("node/n", node), at: t0.Add(time.Duration(to-1) * step), earlier: []time.Time{}}
+		var ss []sample
+		for n := from; n < to; n++ {
+			ss = append(ss, samples(node, n)...)
+			if n < to-1 {
+				b.earlier = append(b.earlier, t0.Add(time.Duration(n)*step))
+			}
+		}
+		b.body = bodyV2(t, ss...)
+		return b
+	}
+	run := func(t *testing.T, disturb *rand.Rand) map[string]uint64 {
+		k := &killable{t: t, dir: t.TempDir()}
+		k.now.Store(t0.Add(-10 * time.Minute).UnixMilli())
+		k.start()
+		defer func() { k.end() }()
+		k.now.Store(t0.UnixMilli())
+		for node := range 4 { // all are known
+			k.send(request(node, 0, 1))
+		}
+		k.now.Store(t0.Add(time.Hour).UnixMilli())
+		next := [4]int{1, 1, 1, 1}
+		for next != [4]int{intervals, intervals, intervals, intervals} {
+			node := slices.Index(next[:], slices.Min(next[:]))
+			to := next[node] + 1
+			if disturb != nil {
+				if node = disturb.IntN(4); next[node] == intervals {
+					continue
+				}
+				to = min(intervals, next[node]+1+disturb.IntN(8))
+			}
+			one := request(node, next[node], to)
+			k.send(one)
+			if disturb != nil && disturb.IntN(6) == 0 {
+				k.kill()
+				if disturb.IntN(2) == 0 { // the answer was lost
+					k.send(one)
+				}
+			}
+			next[node] = to
+		}
+		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			got := k.rollups()
+			if len(got) == intervals*(2+1+1) {
+				return got
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d values after a minute, want %d", len(got), intervals*4)
+			}
+			k.now.Add(100) // what is read from the store waits for others a while
+		}
+	}
+	want := run(t, nil)
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			got := run(t, rand.New(rand.NewPCG(seed, 7)))
+			for key, v := range want {
+				if got[key] != v {
+					t.Errorf("%s: %v, one by one %v", key, math.Float64frombits(got[key]), math.Float64frombits(v))
 				}
 			}
 		})

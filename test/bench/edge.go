@@ -19,12 +19,13 @@ import (
 	"github.com/golang/snappy"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/crowsnest-dev/crowsnest/collector/push"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
 
 // post sends one request and says how long to wait where it was sent away.
-func post(ctx context.Context, client *http.Client, url, sender string, at time.Time, backlog bool, body []byte) (retry time.Duration, err error) {
+func post(ctx context.Context, client *http.Client, url, sender string, at time.Time, backlog bool, earlier []time.Time, body []byte) (retry time.Duration, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+wire.PathMetrics, bytes.NewReader(body))
 	if err != nil {
 		return 0, err
@@ -38,6 +39,9 @@ func post(ctx context.Context, client *http.Client, url, sender string, at time.
 	}
 	if backlog {
 		req.Header.Set(wire.HeaderBacklog, "true")
+	}
+	if len(earlier) > 0 {
+		req.Header.Set(wire.HeaderEarlier, wire.FormatEarlier(earlier))
 	}
 	res, err := client.Do(req)
 	if err != nil {
@@ -70,7 +74,7 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // edgeBacklog has a site come back after a day: each of its collectors sends what
-// waited, one request at a time as the pusher does, while live data go on; in the
+// waited, several intervals in a request and one request at a time, as the pusher does, while live data go on; in the
 // middle the server is killed. In the end every sample must be there, once.
 func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 	s, err := b.site(ctx)
@@ -138,7 +142,7 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 			g.Go(func() error {
 				began, repeated := time.Now(), false
 				for {
-					retry, err := post(ctx, client, server.URL, sender, at, false, body)
+					retry, err := post(ctx, client, server.URL, sender, at, false, nil, body)
 					if err != nil {
 						return err
 					}
@@ -203,22 +207,24 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 	for sender, list := range s.batches {
 		g.Go(func() error {
 			var memory []byte
-			for _, one := range list {
-				body, kept, err := s.read(one, shift, memory)
+			joint := &push.Together{}
+			for len(list) > 0 {
+				body, earlier, err := s.together(joint, list, shift, &memory)
 				if err != nil {
 					return err
 				}
-				memory = kept
-				at := time.UnixMilli(one.At).Add(shift)
+				n := len(earlier) + 1
+				at := time.UnixMilli(list[n-1].At).Add(shift)
+				list = list[n:]
 				for {
 					attempt := time.Now()
-					retry, err := post(backlogCtx, client, server.URL, sender, at, true, body)
+					retry, err := post(backlogCtx, client, server.URL, sender, at, true, earlier, body)
 					if err != nil {
 						return fmt.Errorf("backlog of %s: %w", sender, err)
 					}
 					if retry == 0 {
 						mu.Lock()
-						halves.taken(done.Add(1), current)
+						halves.taken(done.Add(int64(n)), current)
 						mu.Unlock()
 						if err := pause(backlogCtx, max(20*time.Millisecond, time.Since(attempt))); err != nil {
 							return err
@@ -255,7 +261,7 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 			if !halves.killed.at.IsZero() || done.Load() <= int64(requests)/2 {
 				continue
 			}
-			b.say("kill -9 after %d of %d requests", done.Load(), requests)
+			b.say("kill -9 after %d of %d batches", done.Load(), requests)
 			mu.Lock()
 			halves.killed, halves.victim = moment{at: time.Now(), cpu: u.CPU, done: done.Load()}, now
 			mu.Unlock()
@@ -302,7 +308,7 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 	}
 	slices.Sort(live.took)
 	p99 := live.took[len(live.took)*99/100]
-	note := fmt.Sprintf("%s of a simulated site of %d nodes and %d pods at 30 s: %d samples in %d requests of %.0f MiB, each of %d senders with one at a time, the server killed with -9 in the middle; %d times it asked to come later. %s.",
+	note := fmt.Sprintf("%s of a simulated site of %d nodes and %d pods at 30 s: %d samples in %d batches of %.0f MiB, each of %d senders with one request at a time of as many as its collector sends together, the server killed with -9 in the middle; %d times it asked to come later. %s.",
 		b.siteFor, b.siteNodes, b.siteNodes*30, s.total, requests, float64(s.bytes)/mib, len(s.batches), busy.Load(), machine())
 	command := fmt.Sprintf("make bench BENCH=\"--only edge_backlog --site-nodes %d --site-for %s\"", b.siteNodes, b.siteFor)
 	full := b.siteNodes >= 100 && b.siteFor >= 24*time.Hour

@@ -22,6 +22,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/collector"
 	"github.com/crowsnest-dev/crowsnest/collector/compute"
+	"github.com/crowsnest-dev/crowsnest/collector/push"
 	"github.com/crowsnest-dev/crowsnest/collector/simulate"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -269,6 +270,29 @@ func (s *site) read(one siteBatch, shift time.Duration, buf []byte) (body, memor
 	}
 	body = buf[:one.Size]
 	return body, buf, restamp(body, buf[one.Size:], one.At+shift.Milliseconds())
+}
+
+// together gives the first of a sender's requests, with those behind it that its collector
+// sends in the same one, and the times of all but the last of these. The memory is used
+// again.
+func (s *site) together(joint *push.Together, list []siteBatch, shift time.Duration, memory *[]byte) (body []byte, earlier []time.Time, err error) {
+	joint.Reset()
+	for n, one := range list {
+		if body, *memory, err = s.read(one, shift, *memory); err != nil {
+			return nil, nil, err
+		}
+		ok, err := joint.Add(body)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !ok {
+			break
+		}
+		if n > 0 {
+			earlier = append(earlier, time.UnixMilli(list[n-1].At).Add(shift))
+		}
+	}
+	return joint.Body(), earlier, nil
 }
 
 // stampBytes is how many bytes a time stamp has as a varint, from 2004 to 2109.

@@ -66,12 +66,15 @@ recoverAfter: 1`)
 
 		// Back, and the server takes half a second for each request of the past and
 		// sends every third one away.
-		var n atomic.Int64
+		var n, together atomic.Int64 // requests of the past, and of several intervals
 		s.mu.Lock()
 		before := len(s.arrivals)
 		s.before = func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Header.Get(wire.HeaderBacklog) == "" {
 				return false
+			}
+			if r.Header.Get(wire.HeaderEarlier) != "" {
+				together.Add(1)
 			}
 			time.Sleep(500 * time.Millisecond)
 			if n.Add(1)%3 != 0 {
@@ -95,6 +98,9 @@ recoverAfter: 1`)
 		}
 		if drained < 5*interval {
 			t.Errorf("the backlog was gone after %v: too quick to show that live data go first", drained)
+		}
+		if all := n.Load(); together.Load() < all/2 {
+			t.Errorf("%d of %d requests of the past had several intervals", together.Load(), all)
 		}
 		time.Sleep(5 * time.Minute)
 		untilPast(10 * time.Second)
