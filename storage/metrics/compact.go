@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,6 +37,7 @@ type compaction struct {
 
 	trimmed   int64                  // samples out of order before it may have gone from the log
 	untrimmed int64                  // about the bytes that samples out of order took in the log since
+	flood     flood                  // of samples out of order; guarded by mu
 	head      atomic.Bool            // the head may be written
 	collected atomic.Pointer[func()] // called when the first block is written
 }
@@ -65,6 +67,47 @@ func (db *DB) compactLateLocked(ctx context.Context) error {
 	}
 	c.untrimmed += size // the other log has them, too
 	return nil
+}
+
+// While a site brings its backlog, a block of late samples is written every minute or so,
+// most of which overlap with the one before, and all of which are merged with others twice
+// or three times until they are as long as they may be. That costs a tenth of all that the
+// backlog does, and is worth nothing before the backlog is there; so merging waits.
+const (
+	// floodOver is how long after the log of late samples was full the last time that
+	// they have stopped coming.
+	floodOver = 5 * time.Minute
+	// mergesWait is how long merging waits at most, and unmergedBlocks how many blocks may
+	// be there by then: a query reads all that overlap.
+	mergesWait     = 30 * time.Minute
+	unmergedBlocks = 64
+)
+
+// flood of late samples.
+type flood struct {
+	since time.Time // merging waits
+	last  time.Time // their log was full the last time
+}
+
+// came notes that the log of late samples was full.
+func (f *flood) came(now time.Time) {
+	if now.Sub(f.last) >= floodOver {
+		f.since = now
+	}
+	f.last = now
+}
+
+// holds says whether merging of so many blocks waits for its end. When it has waited for
+// long enough, that begins anew.
+func (f *flood) holds(now time.Time, blocks int) bool {
+	if now.Sub(f.last) >= floodOver {
+		return false
+	}
+	if now.Sub(f.since) >= mergesWait {
+		f.since = now
+		return false
+	}
+	return blocks < unmergedBlocks
 }
 
 // trimStep is less than any distance of samples in time that matters.
@@ -112,6 +155,7 @@ func (db *DB) trimLog() error {
 func (db *DB) compact(ctx context.Context) error {
 	db.compaction.mu.Lock()
 	defer db.compaction.mu.Unlock()
+	waits := db.compaction.flood.holds(db.opts.Now(), len(db.tsdb.BlockMetas()))
 	for {
 		wrote, err := db.compactHead(ctx)
 		if err != nil {
@@ -121,6 +165,9 @@ func (db *DB) compact(ctx context.Context) error {
 			if err := db.compactLateLocked(ctx); err != nil {
 				return fmt.Errorf("out-of-order samples: %w", err)
 			}
+		}
+		if waits {
+			return nil
 		}
 		// The head is not due any more, so this merges blocks only.
 		if err := db.tsdb.Compact(ctx); !errors.Is(err, errHeadFirst) || ctx.Err() != nil {

@@ -409,6 +409,9 @@ func (db *DB) compactOutOfOrder(ctx context.Context) error {
 		return nil
 	}
 	began := db.opts.Now()
+	db.compaction.mu.Lock()
+	db.compaction.flood.came(began)
+	db.compaction.mu.Unlock()
 	if err := db.compactLate(ctx); err != nil {
 		return err
 	}

@@ -1,0 +1,71 @@
+package metrics
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// While late samples fill their log again and again, blocks of them are not merged; once
+// they have stopped coming they are, and after half an hour, and when they are many.
+func TestMergingWaitsForTheEndOfABacklog(t *testing.T) {
+	ctx := context.Background()
+	now := t0
+	db := open(t, Options{Dir: t.TempDir(), CheckEvery: time.Hour, OutOfOrderLogBytes: 1, Now: func() time.Time { return now }})
+	<-db.settled
+	x := labels.FromStrings(labels.MetricName, "x")
+	put(t, db, x, t0, 1)
+	samples := 1
+	bring := func() (blocks int) {
+		t.Helper()
+		put(t, db, x, t0.Add(-20*time.Hour+time.Duration(samples)*time.Second), 1)
+		samples++
+		if err := db.compactOutOfOrder(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.compact(ctx); err != nil {
+			t.Fatal(err)
+		}
+		metas, err := db.BlockMetas()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(values(t, db, "x")); got != samples {
+			t.Errorf("%d samples, want %d", got, samples)
+		}
+		return len(metas)
+	}
+	for want := 1; want <= 5; want++ {
+		if got := bring(); got != want {
+			t.Errorf("%d blocks, want %d", got, want)
+		}
+		now = now.Add(time.Minute)
+	}
+	now = t0.Add(floodOver + 10*time.Minute) // it had stopped
+	if err := db.compact(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if metas, _ := db.BlockMetas(); len(metas) != 1 {
+		t.Errorf("%d blocks after its end", len(metas))
+	}
+	began := now
+	for most := 0; ; now = now.Add(time.Minute) {
+		got := bring()
+		if now.Sub(began) >= mergesWait {
+			if most < 20 || got != 1 {
+				t.Errorf("%d blocks after at most %d", got, most)
+			}
+			break
+		}
+		most = max(most, got)
+	}
+	if got := bring(); got != 2 {
+		t.Errorf("%d blocks after those that were merged", got)
+	}
+	f := flood{since: now, last: now}
+	if !f.holds(now, unmergedBlocks-1) || f.holds(now, unmergedBlocks) {
+		t.Errorf("holds whatever their number")
+	}
+}
