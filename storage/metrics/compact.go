@@ -71,8 +71,8 @@ func (db *DB) compactLateLocked(ctx context.Context) error {
 
 // While a site brings its backlog, a block of late samples is written every minute or so,
 // most of which overlap with the one before, and all of which are merged with others twice
-// or three times until they are as long as they may be. That costs a tenth of all that the
-// backlog does, and is worth nothing before the backlog is there; so merging waits.
+// or three times until they are as long as they may be. That costs a fifteenth of all that
+// the backlog does, and is worth nothing before the backlog is there; so merging waits.
 const (
 	// floodOver is how long after the log of late samples was full the last time that
 	// they have stopped coming.

@@ -263,6 +263,39 @@ func TestManyLateSamplesAtOnce(t *testing.T) {
 	}
 }
 
+// Where series have several samples each, more go into a part, by series and by samples.
+func TestPartsOfManyLateSamplesEach(t *testing.T) {
+	db := still(t, t.TempDir())
+	put(t, db, labels.FromStrings(labels.MetricName, "newest"), t0, 1)
+	refs := make([]storage.SeriesRef, 300)
+	app := db.Appender(t.Context())
+	for i := range refs {
+		var err error
+		if refs[i], err = app.Append(0, labels.FromStrings(labels.MetricName, "x", "n", strconv.Itoa(i)), t0.Add(-time.Hour).UnixMilli(), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := app.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	for samples, want := range map[int]int{1: 2, 4: 2, 8: 4} { // full parts of 128 series, and of 512 samples
+		app := db.Appender(t.Context())
+		for _, ref := range refs {
+			for n := range samples {
+				if _, err := app.Append(ref, labels.EmptyLabels(), t0.Add(-time.Duration(samples)*time.Hour-time.Duration(n)*time.Second).UnixMilli(), 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := app.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(app.(*appender).full); got != want {
+			t.Errorf("%d samples each are committed in %d parts and one, want %d", samples, got, want)
+		}
+	}
+}
+
 // A late request of a large sender, each of whose series begins a chunk by it.
 func BenchmarkLateCommit(b *testing.B) {
 	db := open(b, Options{CheckEvery: time.Hour, Now: func() time.Time { return t0 }})

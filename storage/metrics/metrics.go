@@ -569,23 +569,29 @@ func (db *DB) introduce(app storage.GetRef, lset labels.Labels, at int64) storag
 	return ref
 }
 
-// lateAtOnce is how many late samples the TSDB commits at a time. It makes a list as
-// long as all series that begin a late chunk in a commit for each of them: of 10,000,
-// a gigabyte; of 500, a third of the garbage of a site's backlog. Fewer would not pay
-// for the commits. It is a power of two since another list grows by doubling.
-const lateAtOnce = 128
+// lateAtOnce is of how many series late samples are committed at a time. The TSDB makes a
+// list as long as all series that begin a late chunk in a commit for each of them: of
+// 10,000, a gigabyte; of 500, a third of the garbage of a site's backlog. Fewer would not
+// pay for the commits. lateSamples is how many these are at most, where a series has
+// several: another list grows by doubling up to there, and by less from there on.
+const (
+	lateAtOnce  = 128
+	lateSamples = 512
+)
 
 // appender is the TSDB's, and another one after so many late samples.
 type appender struct {
 	storage.Appender
-	db   *DB
-	ctx  context.Context // of all of them
-	full []storage.Appender
-	late int
+	db         *DB
+	ctx        context.Context // of all of them
+	full       []storage.Appender
+	late       int               // samples
+	lateSeries int               // that they are of, where each series' are together
+	of         storage.SeriesRef // the last one
 }
 
 func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
-	a.next(t)
+	a.next(ref, t)
 	if ref == 0 {
 		ref = a.db.introduce(a.Appender.(storage.GetRef), lset, t)
 	}
@@ -593,7 +599,7 @@ func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v 
 }
 
 func (a *appender) AppendHistogram(ref storage.SeriesRef, lset labels.Labels, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
-	a.next(t)
+	a.next(ref, t)
 	if ref == 0 {
 		ref = a.db.introduce(a.Appender.(storage.GetRef), lset, t)
 	}
@@ -603,12 +609,17 @@ func (a *appender) AppendHistogram(ref storage.SeriesRef, lset labels.Labels, t 
 // next goes on with another appender where this one has its share of late samples.
 // Which are, each series would have to say; what is older than the newest sample of
 // all may be.
-func (a *appender) next(t int64) {
+func (a *appender) next(ref storage.SeriesRef, t int64) {
 	if t >= a.db.tsdb.Head().MaxTime() {
 		return
 	}
-	if a.late++; a.late > lateAtOnce {
-		a.full, a.late = append(a.full, a.Appender), 1
+	a.late++
+	if ref == 0 || ref != a.of {
+		a.lateSeries++
+		a.of = ref
+	}
+	if a.lateSeries > lateAtOnce || a.late > lateSamples {
+		a.full, a.late, a.lateSeries = append(a.full, a.Appender), 1, 1
 		a.Appender = a.db.tsdb.Appender(a.ctx)
 	}
 }
