@@ -149,6 +149,8 @@ type file struct {
 	twin        bool      // its folder has what was compressed of it
 	unlinked    bool      // no longer in its folder
 	done        bool      // read to its end, and nobody writes to it any more
+	seen        time.Time // when it was found, or found to be written to after all
+	caught      bool      // it was read to its end, though more may come
 	behindGap   bool      // what was written right before it is gone: it goes on with nothing
 	ended       time.Time // since when it is known that nobody should
 	copyOf      *file     // a copy that was made before a truncation; read only after that
@@ -549,16 +551,21 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 		if left { // it grew meanwhile
 			return true
 		}
+		f.caught = true
 		if !r.flush(c, b) {
 			return true
 		}
-		// At its end. Others wait for it until its writer has surely let go.
+		// At its end. Others wait for it until its writer has surely let go, which is a
+		// while after there was the next one: of many that wait, each was read later.
 		if next == nil && !f.unlinked && !c.gone {
 			return false
 		}
 		now := r.now()
 		if f.ended.IsZero() {
 			f.ended = now
+			if next != nil && !f.seen.IsZero() {
+				f.ended = slices.MaxFunc([]time.Time{f.seen, next.seen}, time.Time.Compare)
+			}
 		}
 		if wait := f.ended.Add(r.grace).Sub(now); wait > 0 {
 			c.wakeAt(now.Add(wait))
@@ -577,6 +584,25 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 		}
 	}
 	return false
+}
+
+// unread gives a time before all lines of a file that nobody has read to its end yet;
+// false when there are none, for all that is known.
+func (f *file) unread() (before int64, some bool) {
+	if f.done || f.caught || f.copyOf != nil || f.fd == nil {
+		return 0, false
+	}
+	if size, ok := f.wholeSize(); ok && size <= f.offset {
+		return 0, false
+	}
+	before = f.firstTime() // 0 where no line has a time: before all
+	if f.last > 0 {
+		before = f.last
+	}
+	if open := f.resumed.Open; open > 0 {
+		before = min(before, open)
+	}
+	return before - 1, true
 }
 
 func (c *container) wakeAt(t time.Time) {
@@ -1073,6 +1099,7 @@ func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
 		f.before = f.before[1:]
 	}
 	f.gen++
+	f.caught = false
 	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.sent, f.resumed, f.written, f.spots = 0, [2]int64{}, 0, 0, 0, 0, 0, filePos{}, syscall.Timespec{}, spots{}
 	if i >= 0 {
 		o := c.files[i]

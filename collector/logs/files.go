@@ -486,8 +486,8 @@ const (
 )
 
 // noteComplete notes that all files were read to their ends by a look that began
-// at a time. What waits for further lines, or for its pod to be known, is not
-// complete yet.
+// at a time. What waits for further lines, for its pod to be known, or for the writer of
+// the file before it, is not complete yet.
 func (r *Files) noteComplete(began time.Time) {
 	through := began.Add(-completeAfter).UnixNano()
 	for _, c := range r.order {
@@ -500,6 +500,11 @@ func (r *Files) noteComplete(began time.Time) {
 		for _, w := range c.pending {
 			if w != nil {
 				through = min(through, w.at-1)
+			}
+		}
+		for _, f := range c.files {
+			if before, some := f.unread(); some {
+				through = min(through, before)
 			}
 		}
 	}
@@ -820,7 +825,7 @@ func (r *Files) scanContainer(c *container) {
 			}
 			if size, _, err := now.identify(); err == nil && size > f.offset { // somebody wrote on after all
 				f.fd, now.fd = now.fd, nil
-				f.done, f.ended = false, time.Time{}
+				f.done, f.ended, f.seen, f.caught = false, time.Time{}, r.now(), false
 				c.dirty = true
 			}
 		}
@@ -898,7 +903,7 @@ func (r *Files) openAll(c *container, entries []fs.DirEntry) map[[2]uint64]*file
 				continue
 			}
 		}
-		f := &file{path: path, instance: instance, suffix: suffix, packed: packed}
+		f := &file{path: path, instance: instance, suffix: suffix, packed: packed, seen: r.now()}
 		if e.Type()&fs.ModeSymlink != 0 {
 			c.polled = true
 		}

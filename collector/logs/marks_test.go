@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -38,6 +39,37 @@ func TestFilesSayWhatIsComplete(t *testing.T) {
 	}
 	tr.raw("0.log", at.Format("2006-01-02T15:04:05.000000000Z07:00")+" stdout F end\n")
 	waitFor(t, func() bool { return s.newest("n1").After(at) })
+}
+
+// Nor is it while a file waits until the writer of the one before it has let go.
+func TestFilesAreNotCompleteWhileOneWaits(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	began := time.Now().UTC().Add(-time.Hour)
+	write := func(name string, n int) {
+		tr.raw(name, fmt.Sprintf("%s stdout F line %d\n", began.Add(time.Duration(n)*time.Second).Format("2006-01-02T15:04:05.000000000Z07:00"), n))
+	}
+	write("0.log", 0)
+	o := tr.options()
+	_, stop := tr.runWith(o, s)
+	s.await(key, 1)
+	stop()
+	write("0.log", 1)
+	tr.rename("0.log", "0.log.20261123-100000")
+	write("0.log", 2)
+	s.set(func() { s.marks = nil })
+	o.Grace = time.Hour
+	_, stop = tr.runWith(o, s)
+	s.await(key, 2)
+	waitFor(t, func() bool { return s.newest("n1").After(began) })
+	stop()
+	if got := s.newest("n1"); !got.Before(began.Add(2 * time.Second)) {
+		t.Errorf("complete through %s, though a line of %s was not read", got, began.Add(2*time.Second))
+	}
+	o.Grace = time.Millisecond
+	_, stop = tr.runWith(o, s)
+	defer stop()
+	s.await(key, 3)
+	waitFor(t, func() bool { return s.newest("n1").After(began.Add(30 * time.Minute)) })
 }
 
 // Through the API a node is as complete as the container that was heard least.
