@@ -148,6 +148,7 @@ type file struct {
 	noRoom      int       // one more than Files.freed when there was no room for it
 	twin        bool      // its folder has what was compressed of it
 	unlinked    bool      // no longer in its folder
+	unlinkedAt  time.Time // when that was seen
 	done        bool      // read to its end, and nobody writes to it any more
 	seen        time.Time // when it was found, or found to be written to after all
 	caught      bool      // it was read to its end, though more may come

@@ -809,7 +809,11 @@ func (r *Files) scanContainer(c *container) {
 		if !f.unlinked && f.suffix == "" && now == nil {
 			vanished = f
 		}
+		was := f.unlinked
 		if f.unlinked = now == nil || now.packed && now.path != f.path; f.unlinked {
+			if !was {
+				f.unlinkedAt = r.now()
+			}
 			continue // or renamed between the list and the look: then the next one finds it
 		}
 		if now.packed {
