@@ -27,6 +27,8 @@ const (
 	// is taken in parts of this size.
 	maxRawLine = 1 << 20
 	readBytes  = 64 << 10
+	// stampTick is more than lies between two times that a file system can stamp with.
+	stampTick = 20 * time.Millisecond
 )
 
 // filePos is how far a file was read.
@@ -333,7 +335,11 @@ func (f *file) identify() (size int64, same bool, err error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, false, fmt.Errorf("read %s: %w", f.path, err)
 	}
-	f.written = st.Mtim
+	// The kernel stamps by its own clock, once a tick: what was written just now may be
+	// written over under the same stamp.
+	if time.Since(time.Unix(st.Mtim.Unix())) > stampTick {
+		f.written = st.Mtim
+	}
 	same = n >= f.printLen && (f.printLen == 0 || xxhash.Sum64(head[:f.printLen]) == f.print)
 	if same && n > f.printLen {
 		f.print, f.printLen = xxhash.Sum64(head[:n]), n

@@ -838,11 +838,15 @@ func (r *Files) scanContainer(c *container) {
 	}
 	if !r.started {
 		fresh = slices.DeleteFunc(fresh, func(f *file) bool { // compressed since the look before
-			made := f.packed && c.madeOf(f) != nil
-			if made {
+			if !f.packed {
+				return false
+			}
+			of := c.madeOf(f)
+			if of != nil {
+				of.twin = true
 				f.close()
 			}
-			return made
+			return of != nil
 		})
 		fresh = r.withKept(c, fresh)
 	}
