@@ -69,3 +69,39 @@ func TestMergingWaitsForTheEndOfABacklog(t *testing.T) {
 		t.Errorf("holds whatever their number")
 	}
 }
+
+// A kill in the middle of a backlog does not end the wait, and a start with little that is
+// late begins none.
+func TestMergingWaitsAfterAKillToo(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	x := labels.FromStrings(labels.MetricName, "x")
+	start := func(dir string, full int64) *DB {
+		t.Helper()
+		db := open(t, Options{Dir: dir, CheckEvery: time.Hour, OutOfOrderLogBytes: full, Now: func() time.Time { return t0 }})
+		<-db.settled
+		return db
+	}
+	db := start(dir, 1)
+	put(t, db, x, t0, 1)
+	for n := range 3 {
+		put(t, db, x, t0.Add(-20*time.Hour+time.Duration(n)*time.Second), 1)
+		if n < 2 {
+			if err := db.compactOutOfOrder(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for full, want := range map[int64]int{1: 3, 1 << 30: 1} {
+		again := start(killed(t, dir), full)
+		if err := again.compact(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if metas, _ := again.BlockMetas(); len(metas) != want {
+			t.Errorf("full at %d: %d blocks, want %d", full, len(metas), want)
+		}
+		if got := len(values(t, again, "x")); got != 4 {
+			t.Errorf("%d samples", got)
+		}
+	}
+}

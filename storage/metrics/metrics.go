@@ -367,6 +367,7 @@ func (db *DB) verifyAll(ctx context.Context) {
 // goes first: it is in memory twice then (forgetMarkers).
 func (db *DB) compactAll(ctx context.Context) {
 	if db.tsdb.Head().MinOOOTime() != math.MaxInt64 {
+		db.goOnWithFlood()
 		if err := db.compactLate(ctx); err != nil && ctx.Err() == nil {
 			db.opts.Logger.Warn("compact out-of-order samples of before the start", "err", err)
 		}
@@ -395,6 +396,18 @@ func (db *DB) compactAll(ctx context.Context) {
 		}
 		said = err != nil
 	}
+}
+
+// goOnWithFlood has merging wait where a start found much that is late: the process before
+// it was in the middle of a backlog, most likely.
+func (db *DB) goOnWithFlood() {
+	size, err := logBytes(filepath.Join(db.opts.Dir, wlog.WblDirName))
+	if err != nil || size < db.opts.OutOfOrderLogBytes/4 {
+		return
+	}
+	db.compaction.mu.Lock()
+	defer db.compaction.mu.Unlock()
+	db.compaction.flood.came(db.opts.Now())
 }
 
 // compactOutOfOrder writes blocks of the out-of-order samples when their log
