@@ -229,7 +229,7 @@ func (c *Client) do(ctx context.Context, method string, u *url.URL, header http.
 	sent := c.now()
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %v", fault.ErrUnavailable, err)
+		return nil, nil, fmt.Errorf("%w: %w", fault.ErrUnavailable, err)
 	}
 	defer resp.Body.Close()
 	if fn := c.timed.Load(); fn != nil {

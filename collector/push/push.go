@@ -75,11 +75,12 @@ type Pusher struct {
 	metrics *metrics
 	offset  func() (time.Duration, bool)
 	accept  func() time.Duration
-	// Of sendStored: what makes one request of several, and the last batch of one that
-	// was refused, up to which each is sent alone.
+	// Of sendStored: what makes one request of several, of how many, and the last one
+	// that it made, if that did not get through.
 	together func() bool
 	joint    *Together
-	alone    uint64
+	size     size
+	kept     gathered
 
 	live   chan *sealed
 	stored chan struct{} // a batch went to disk
@@ -262,7 +263,7 @@ func (p *Pusher) sendStored(ctx context.Context) {
 		began := p.now()
 		item, ok := p.queue.Next(began.Add(-lateFor))
 		if !ok {
-			p.joint = nil
+			p.joint, p.kept = nil, gathered{}
 			select {
 			case <-ctx.Done():
 				return
@@ -285,7 +286,13 @@ func (p *Pusher) sendStored(ctx context.Context) {
 			}
 			continue // by now it may have been sent
 		}
-		body, err := p.queue.Read(item)
+		if err := p.check(ctx, item, history); err != nil {
+			if !sleep(ctx, wait.next(err)) {
+				return
+			}
+			continue
+		}
+		g, err := p.again(item)
 		if errors.Is(err, fault.ErrNotFound) {
 			continue // a live attempt that had seemed to hang brought it after all
 		}
@@ -294,20 +301,26 @@ func (p *Pusher) sendStored(ctx context.Context) {
 			continue
 		}
 		began = p.now()
-		s, all := p.gather(item, body)
-		err = p.attempt(ctx, s, history)
-		pause := max(20*time.Millisecond, p.now().Sub(began))
+		err = p.attempt(ctx, g.shipment, history)
+		took := p.now().Sub(began)
+		pause := max(20*time.Millisecond, took)
+		if g.most > 0 {
+			p.size.after(len(g.all), took, err)
+		}
 		switch {
 		case err == nil:
-			for _, one := range all {
+			p.kept = gathered{}
+			for _, one := range g.all {
 				p.queue.Done(one)
 			}
 			wait = backoff{}
-		case final(err) && len(all) > 1:
-			p.alone = all[len(all)-1].Sequence // which of them it is about shows then
+		case final(err) && len(g.all) > 1: // which of them it is about shows when they come alone
 		case final(err):
 			p.refuse(&sealed{item: item, onDisk: true}, err)
 		default:
+			if len(g.all) > 1 {
+				p.kept = g
+			}
 			pause = wait.next(err)
 		}
 		if !sleep(ctx, pause) {
@@ -323,28 +336,52 @@ type shipment struct {
 	body    []byte
 }
 
-// gather makes a request of a batch of the backlog and those behind it, and says which
-// are in it.
-func (p *Pusher) gather(first queue.Item, body []byte) (s shipment, all []queue.Item) {
-	alone, all := shipment{Item: first, body: body}, []queue.Item{first}
+// gathered is a request of the backlog with the batches that are in it.
+type gathered struct {
+	shipment
+	all  []queue.Item
+	most int // batches that it might have had; 0 for one that is of its batch alone
+}
+
+// again gives the request that begins with a batch: the last one, if that did not get
+// through and would become the same, so that a server that is away costs no work.
+func (p *Pusher) again(first queue.Item) (gathered, error) {
+	k := &p.kept
+	if len(k.all) > 1 && k.all[0].Sequence == first.Sequence && k.most == p.size.batches() && !first.Unchecked && p.together() && p.way(k.Item) == p.path {
+		return *k, nil
+	}
+	body, err := p.queue.Read(first)
+	if err != nil {
+		return gathered{}, err
+	}
+	return p.gather(first, body), nil
+}
+
+// gather makes a request of a batch of the backlog and those behind it.
+func (p *Pusher) gather(first queue.Item, body []byte) gathered {
+	alone := gathered{shipment: shipment{Item: first, body: body}, all: []queue.Item{first}}
 	border := p.now().Add(-togetherFrom)
 	fits := func(one queue.Item) bool {
-		return one.Sequence > p.alone && one.Last.Before(border) && one.Unchecked == first.Unchecked && one.Interval == first.Interval && p.way(one) == p.path
+		return one.Last.Before(border) && one.Unchecked == first.Unchecked && one.Interval == first.Interval && p.way(one) == p.path
 	}
 	if !p.together() || p.path != wire.PathMetrics || !fits(first) {
-		return alone, all
+		return alone
+	}
+	alone.most = p.size.batches()
+	if alone.most == 1 {
+		return alone
 	}
 	if p.joint == nil {
 		p.joint = &Together{}
 	}
 	p.joint.Reset()
 	if _, err := p.joint.Add(body); err != nil {
-		return alone, all
+		return alone
 	}
-	s = alone
-	for {
-		next, ok := p.queue.After(all[len(all)-1])
-		if !ok || !fits(next) || !next.Through.IsZero() && !next.Through.After(s.Through) {
+	g := alone
+	for len(g.all) < g.most {
+		next, ok := p.queue.After(g.all[len(g.all)-1])
+		if !ok || !fits(next) || !next.Through.IsZero() && !next.Through.After(g.Through) {
 			break
 		}
 		more, err := p.queue.Read(next)
@@ -353,18 +390,18 @@ func (p *Pusher) gather(first queue.Item, body []byte) (s shipment, all []queue.
 		}
 		if ok, err = p.joint.Add(more); err != nil {
 			p.log.Warn("queued batch is sent alone", "err", err)
-			return alone, all[:1]
+			return alone
 		}
 		if !ok {
 			break
 		}
-		all = append(all, next)
-		s.add(next)
+		g.all = append(g.all, next)
+		g.add(next)
 	}
-	if len(all) > 1 {
-		s.body = p.joint.Body()
+	if len(g.all) > 1 {
+		g.body = p.joint.Body()
 	}
-	return s, all
+	return g
 }
 
 // add notes what a batch brings that is sent, too.
@@ -389,8 +426,7 @@ func (p *Pusher) attempt(ctx context.Context, item shipment, backlog bool) error
 	p.mu.Lock()
 	v1 := p.v1
 	p.mu.Unlock()
-	if err := p.check(ctx, item.Item); err != nil {
-		p.note(item.Item, err, 0, backlog)
+	if err := p.check(ctx, item.Item, backlog); err != nil {
 		return err
 	}
 	began := p.now()
@@ -412,7 +448,7 @@ func (p *Pusher) attempt(ctx context.Context, item shipment, backlog bool) error
 
 // check asks the server's time before the first samples that nobody held against
 // it are sent: from too far ahead they would be refused.
-func (p *Pusher) check(ctx context.Context, item queue.Item) error {
+func (p *Pusher) check(ctx context.Context, item queue.Item, backlog bool) error {
 	if _, known := p.offset(); known || !item.Unchecked {
 		return nil
 	}
@@ -423,6 +459,7 @@ func (p *Pusher) check(ctx context.Context, item queue.Item) error {
 		return nil
 	}
 	if err := p.client.askTime(ctx); err != nil {
+		p.note(item, err, 0, backlog)
 		return err
 	}
 	if _, known := p.offset(); !known {

@@ -339,9 +339,9 @@ func TestWhatIsGoneFromTheQueueEndsARequest(t *testing.T) {
 		items = append(items, s)
 	}
 	r.queue.Done(items[1].item)
-	s, all := r.gather(items[0].item, items[0].body)
-	if len(all) != 2 || s.Samples != 4 || len(s.earlier) != 1 {
-		t.Errorf("%d batches, %+v", len(all), s.Item)
+	g := r.gather(items[0].item, items[0].body)
+	if len(g.all) != 2 || g.Samples != 4 || len(g.earlier) != 1 {
+		t.Errorf("%d batches, %+v", len(g.all), g.Item)
 	}
 	if _, err := r.queue.Read(items[1].item); !errors.Is(err, fault.ErrNotFound) {
 		t.Errorf("got %v", err)
