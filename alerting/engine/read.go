@@ -247,11 +247,17 @@ func (rd reader) piece(ctx context.Context, at time.Time, metrics map[string]tim
 			spans[back] = append(spans[back], m)
 		}
 	}
-	covered := false
-	for _, back := range slices.Backward(slices.Sorted(maps.Keys(spans))) {
+	covered := time.Duration(-1) // the longest span of rollups: their coverage is read for it
+	for back, metrics := range spans {
+		if back > covered && slices.ContainsFunc(metrics, func(m catalogue.Metric) bool { return m.Place == catalogue.ByServer }) {
+			covered = back
+		}
+	}
+	// It comes last, as it is written last: what is read without it would be taken for whole.
+	for _, back := range slices.Sorted(maps.Keys(spans)) {
 		var into map[int64]bool
-		if !covered && slices.ContainsFunc(spans[back], func(m catalogue.Metric) bool { return m.Place == catalogue.ByServer }) {
-			covered, into = true, low // the longest of these spans has it for all
+		if back == covered {
+			into = low
 		}
 		if err := rd.span(ctx, at, back, spans[back], put, into); err != nil {
 			return err
@@ -269,11 +275,6 @@ func (rd reader) span(ctx context.Context, at time.Time, back time.Duration, met
 		return fmt.Errorf("open querier: %w", err)
 	}
 	defer q.Close()
-	if low != nil {
-		if err := rd.lowCoverage(ctx, q, mint, maxt, low); err != nil {
-			return err
-		}
-	}
 	for _, m := range metrics {
 		v, err := rd.readMetric(ctx, q, m, mint, maxt)
 		if err != nil {
@@ -281,7 +282,10 @@ func (rd reader) span(ctx context.Context, at time.Time, back time.Duration, met
 		}
 		put(m.Name, v)
 	}
-	return nil
+	if low == nil {
+		return nil
+	}
+	return rd.lowCoverage(ctx, q, mint, maxt, low)
 }
 
 func matchers(name, cluster, node string) []*labels.Matcher {

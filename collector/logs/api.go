@@ -1490,20 +1490,25 @@ func (s *seek) next(text string, restarts int) (at int64, message string, p apiP
 }
 
 // likeLines so many lines are told apart at least, of whatever time: stdout and stderr may
-// be a little out of order. All of the newest time are.
-const likeLines = 64
+// be a little out of order. All of the newest time are, up to mostLike.
+const (
+	likeLines = 64
+	mostLike  = 1 << 14
+)
 
 // alike counts a line among those of its time and content.
 func (s *seek) alike(at int64, hash uint64) int {
 	if s.like == nil {
 		s.like, s.before = map[uint64]int{}, map[uint64]int{}
 	}
-	if at > s.newest {
+	turn := len(s.like) >= mostLike
+	if at > s.newest || at < s.newest-int64(clockSet) {
 		s.newest = at
-		if len(s.like) >= likeLines {
-			s.like, s.before = s.before, s.like
-			clear(s.like)
-		}
+		turn = turn || len(s.like) >= likeLines
+	}
+	if turn {
+		s.like, s.before = s.before, s.like
+		clear(s.like)
 	}
 	n, ok := s.like[hash]
 	if !ok {

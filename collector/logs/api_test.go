@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -431,6 +432,18 @@ func TestSeekCountsLinesThatAreAlike(t *testing.T) {
 	}
 	if n := len(s.like) + len(s.before); n > 2*likeLines {
 		t.Errorf("%d lines are told apart, want at most %d", n, 2*likeLines)
+	}
+	for i := range 10 * likeLines { // the clock was set back
+		s.next(clock.Add(time.Duration(i-10*likeLines)*time.Second).Format(time.RFC3339Nano)+" a", 0)
+	}
+	if n := len(s.like) + len(s.before); n > 2*likeLines {
+		t.Errorf("%d lines are told apart after the clock was set back, want at most %d", n, 2*likeLines)
+	}
+	for i := range 3 * mostLike { // by a little
+		s.next(clock.Add(-time.Second).Format(time.RFC3339Nano)+" "+strconv.Itoa(i), 0)
+	}
+	if n := len(s.like) + len(s.before); n > 2*mostLike {
+		t.Errorf("%d lines a little back are told apart, want at most %d", n, 2*mostLike)
 	}
 }
 

@@ -16,7 +16,8 @@ import (
 const (
 	batchLines = 32_000
 	batchBytes = 8 << 20
-	groupLines = 16 // for which a group has room at least
+	heldBytes  = 4 * batchBytes // of text that was read
+	groupLines = 16             // for which a group has room at least
 )
 
 // batch is what goes to the server at once, and how far each source has come
@@ -47,8 +48,10 @@ func newBatch[C any](sender string) *batch[C] {
 	return &batch[C]{wire: wire.LogBatch{Sender: sender}, groups: map[wire.LogStream]int{}, drops: map[dropKey]*drop{}, lineCounts: map[Container]int{}, from: map[string]C{}, to: map[string]C{}, reached: map[Container]handOn{}, memory: newMemory()}
 }
 
-// full says that no further line should go in.
-func (b *batch[C]) full() bool { return b.lines >= batchLines || b.bytes >= batchBytes }
+// full says that no further line should go in. Text may be held of which most was left out.
+func (b *batch[C]) full() bool {
+	return b.lines >= batchLines || b.bytes >= batchBytes || b.memory.held >= heldBytes
+}
 
 // takes says whether a line of that time may go in.
 func (b *batch[C]) takes(nanos int64) bool { return b.empty() || b.day == dayOf(nanos) }

@@ -685,7 +685,11 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 			}
 		}
 		b.expect = bytes.Count(chunk[:last+1], []byte{'\n'})
-		consumed, fits := r.lines(c, f, b, b.memory.copy(chunk[:last+1]))
+		text, had := b.memory.copy(chunk[:last+1]), b.lines
+		consumed, fits := r.lines(c, f, b, text)
+		if b.lines == had { // what waits has been cloned
+			b.memory.uncopy(text)
+		}
 		f.offset += int64(consumed)
 		*limit -= consumed
 		if !fits {

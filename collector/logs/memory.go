@@ -17,6 +17,7 @@ type memory struct {
 	fields blocks[wire.LogField]
 	room   fieldRoom        // in fields
 	lines  [][]wire.LogLine // of groups of a batch before
+	held   int              // bytes of text
 }
 
 func newMemory() *memory {
@@ -70,7 +71,15 @@ func (m *memory) copy(text []byte) string {
 	}
 	from := len(m.text.used[last])
 	m.text.used[last] = append(m.text.used[last], text...)
+	m.held += len(text)
 	return unsafe.String(&m.text.used[last][from], len(text)) // nobody writes there before the reset
+}
+
+// uncopy takes back the last copy, of which the batch has nothing.
+func (m *memory) uncopy(text string) {
+	last := &m.text.used[len(m.text.used)-1]
+	*last = (*last)[:len(*last)-len(text)]
+	m.held -= len(text)
 }
 
 // linesOf gives an empty slice for a group with room for so many lines, if one is soon
@@ -91,10 +100,14 @@ func (m *memory) reset(groups []wire.LogGroup) {
 	m.text.reset()
 	m.fields.reset()
 	m.room.free = nil
+	m.held = 0
 	clear(m.lines)
 	m.lines = m.lines[:0]
 	for _, g := range groups {
-		m.lines = append(m.lines, g.Lines[:0])
+		// A quiet group may have had a loud one's, which has one of its own by now.
+		if cap(g.Lines) <= 8*(len(g.Lines)+groupLines) {
+			m.lines = append(m.lines, g.Lines[:0])
+		}
 	}
 }
 

@@ -1,8 +1,10 @@
 package logs
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -86,5 +88,32 @@ func TestMemory(t *testing.T) {
 		m.reset(nil)
 	}); n > 0 {
 		t.Errorf("a batch like the one before takes %v pieces of new memory", n)
+	}
+}
+
+// A batch does not hold the text of lines that are beyond their container's rate.
+func TestWhatIsLeftOutIsNotHeld(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	const lines = 40_000
+	tr.write("0.log", lines)
+	o := tr.options()
+	o.Rules.Limit = LimitOptions{Lines: 1}
+	f, err := NewFiles(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held atomic.Int64
+	f.memories.wipe = func(m *memory) { held.Store(max(held.Load(), int64(m.held))) }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx, s) }()
+	waitFor(t, func() bool { return f.Health().Read == lines })
+	s.await(key, 1)
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := held.Load(); n == 0 || n > 4*readBytes {
+		t.Errorf("a batch held %d bytes of text, want some, and at most %d", n, 4*readBytes)
 	}
 }

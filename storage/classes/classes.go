@@ -126,7 +126,6 @@ func Open(o Options) (_ *Store, err error) {
 		m := o.Metrics
 		if c.Name != Catalogue {
 			m.Dir, m.MaxBytes, m.Progress = dir, c.MaxBytes, nil
-			m.Isolated = true // users' metrics have histograms
 			if c.Retention != 0 {
 				m.Retention = c.Retention
 				m.OutOfOrderWindow = min(m.OutOfOrderWindow, c.Retention)

@@ -199,6 +199,11 @@ func (db *DB) compactHead(ctx context.Context) (wrote bool, err error) {
 			return wrote, err
 		}
 		wrote, db.compaction.untrimmed = true, 0 // the TSDB trims its log then
+		// After a kill in the middle of a backlog the head is as long as the backlog: its
+		// blocks take minutes, in which more comes late than memory should hold.
+		if _, err := db.compactFullLog(ctx); err != nil {
+			return wrote, fmt.Errorf("out-of-order samples: %w", err)
+		}
 	}
 }
 

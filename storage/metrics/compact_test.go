@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -103,5 +104,38 @@ func TestMergingWaitsAfterAKillToo(t *testing.T) {
 		if got := len(values(t, again, "x")); got != 4 {
 			t.Errorf("%d samples", got)
 		}
+	}
+}
+
+// A head of many hours is written block by block, and what comes late meanwhile is written
+// between them.
+func TestALongHeadLetsLateSamplesGo(t *testing.T) {
+	db := open(t, Options{Dir: t.TempDir(), CheckEvery: time.Hour, BlockRange: time.Hour})
+	<-db.settled
+	db.opts.OutOfOrderLogBytes = 1
+	for hour := range 6 {
+		put(t, db, labels.FromStrings(labels.MetricName, "x"), t0.Add(time.Duration(hour)*time.Hour), 1)
+	}
+	put(t, db, labels.FromStrings(labels.MetricName, "x"), t0.Add(5*time.Hour-time.Minute), 1) // late
+	if err := db.compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	metas, err := db.BlockMetas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var late, newest ulid.ULID
+	for _, m := range metas {
+		if m.Compaction.FromOutOfOrder() {
+			late = m.ULID
+		} else if m.ULID.Compare(newest) > 0 {
+			newest = m.ULID
+		}
+	}
+	if late == (ulid.ULID{}) || late.Compare(newest) > 0 {
+		t.Errorf("the block of late samples is %s, want it before the head's last one, %s", late, newest)
+	}
+	if got := len(values(t, db, "x")); got != 7 {
+		t.Errorf("%d samples, want 7", got)
 	}
 }

@@ -53,7 +53,7 @@ type Options struct {
 	OutOfOrderWindow time.Duration // how far behind the newest sample others are taken; default 48 h, at most the retention
 	// OutOfOrderLogBytes is the size of the out-of-order log past which it is
 	// turned into blocks, so that a flood of old samples costs disk instead of
-	// memory and a long replay. Default 256 MiB.
+	// memory and a long replay. Default 128 MiB.
 	OutOfOrderLogBytes int64
 	// MinFreeBytes of the file system, under which the store turns read-only: a
 	// block can still be written and the log truncated then. Default 512 MiB.
@@ -63,12 +63,7 @@ type Options struct {
 	CheckEvery time.Duration
 	// Sync has the system write the log to the disk before a commit returns, so
 	// that it survives a power cut too, and not only a kill.
-	Sync bool
-	// Isolated has a query see all samples of a commit or none, which histograms of several
-	// series want. Otherwise one that falls into a commit sees some series an interval
-	// further than others, as it does between two senders. It costs a ring for each
-	// series: a twentieth of the memory and a fifth of its objects. Default no.
-	Isolated     bool
+	Sync         bool
 	MaxExemplars int64 // kept in memory, the oldest dropped first; default 100,000
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer // default none
@@ -111,7 +106,7 @@ func (o *Options) complete() error {
 		errs = append(errs, fmt.Errorf("metrics: OutOfOrderWindow must lie between 0 and the retention %v, not %v", o.Retention, o.OutOfOrderWindow))
 	}
 	if o.OutOfOrderLogBytes == 0 {
-		o.OutOfOrderLogBytes = 256 << 20
+		o.OutOfOrderLogBytes = 128 << 20
 	}
 	if o.MinFreeBytes == 0 {
 		o.MinFreeBytes = 512 << 20
@@ -227,7 +222,6 @@ func Open(o Options) (*DB, error) {
 	opts.MaxExemplars = o.MaxExemplars
 	opts.EnableOverlappingCompaction = true
 	opts.StripeSize = stripes
-	opts.IsolationDisabled = !o.Isolated
 
 	db := &DB{
 		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}), settled: make(chan struct{}), headDue: make(chan struct{}, 1),
@@ -413,27 +407,36 @@ func (db *DB) goOnWithFlood() {
 // compactOutOfOrder writes blocks of the out-of-order samples when their log
 // has passed the bound.
 func (db *DB) compactOutOfOrder(ctx context.Context) error {
-	size, err := logBytes(filepath.Join(db.opts.Dir, wlog.WblDirName))
-	if err != nil {
-		return err
-	}
-	db.metrics.outOfOrderLog.Set(float64(size))
-	if size < db.opts.OutOfOrderLogBytes {
-		return nil
-	}
-	began := db.opts.Now()
 	db.compaction.mu.Lock()
-	db.compaction.flood.came(began)
+	wrote, err := db.compactFullLog(ctx)
 	db.compaction.mu.Unlock()
-	if err := db.compactLate(ctx); err != nil {
+	if err != nil || !wrote {
 		return err
 	}
 	if err := db.trimLog(); err != nil { // the blocks are written all the same
 		db.opts.Logger.Warn("trim the log of out-of-order samples that are in blocks", "err", err)
 	}
+	return nil
+}
+
+// compactFullLog is compactOutOfOrder for who holds compaction.mu.
+func (db *DB) compactFullLog(ctx context.Context) (wrote bool, err error) {
+	size, err := logBytes(filepath.Join(db.opts.Dir, wlog.WblDirName))
+	if err != nil {
+		return false, err
+	}
+	db.metrics.outOfOrderLog.Set(float64(size))
+	if size < db.opts.OutOfOrderLogBytes {
+		return false, nil
+	}
+	began := db.opts.Now()
+	db.compaction.flood.came(began)
+	if err := db.compactLateLocked(ctx); err != nil {
+		return false, err
+	}
 	db.metrics.outOfOrderCompactions.Inc()
 	db.opts.Logger.Info("compacted out-of-order samples", "log_bytes", size, "took_seconds", db.opts.Now().Sub(began).Seconds())
-	return nil
+	return true, nil
 }
 
 // logBytes sums up the segments of a log. A segment that is truncated away
