@@ -38,6 +38,7 @@ type compaction struct {
 	trimmed   int64                  // samples out of order before it may have gone from the log
 	untrimmed int64                  // about the bytes that samples out of order took in the log since
 	flood     flood                  // of samples out of order; guarded by mu
+	cut       bool                   // merging ended before it was done; guarded by mu
 	head      atomic.Bool            // the head may be written
 	collected atomic.Pointer[func()] // called when the first block is written
 }
@@ -97,18 +98,13 @@ func (f *flood) came(now time.Time) {
 	f.last = now
 }
 
-// holds says whether merging of so many blocks waits for its end. When it has waited for
-// long enough, that begins anew.
+// holds says whether merging of so many blocks waits for its end.
 func (f *flood) holds(now time.Time, blocks int) bool {
-	if now.Sub(f.last) >= floodOver {
-		return false
-	}
-	if now.Sub(f.since) >= mergesWait {
-		f.since = now
-		return false
-	}
-	return blocks < unmergedBlocks
+	return now.Sub(f.last) < floodOver && now.Sub(f.since) < mergesWait && blocks < unmergedBlocks
 }
+
+// merged notes that merging has gone through; it may wait again.
+func (f *flood) merged(now time.Time) { f.since = now }
 
 // trimStep is less than any distance of samples in time that matters.
 const trimStep = int64(1 << 20)
@@ -170,7 +166,12 @@ func (db *DB) compact(ctx context.Context) error {
 			return nil
 		}
 		// The head is not due any more, so this merges blocks only.
-		if err := db.tsdb.Compact(ctx); !errors.Is(err, errHeadFirst) || ctx.Err() != nil {
+		db.compaction.cut = false
+		err = db.tsdb.Compact(ctx)
+		if err == nil && !db.compaction.cut && !db.due() {
+			db.compaction.flood.merged(db.opts.Now())
+		}
+		if !errors.Is(err, errHeadFirst) || ctx.Err() != nil {
 			return err
 		}
 	}
@@ -242,6 +243,10 @@ func (c *compactor) Plan(dir string) ([]string, error) {
 	plan, err := c.Compactor.Plan(dir)
 	if err != nil || len(plan) < 2 {
 		return plan, err
+	}
+	if size, err := logBytes(filepath.Join(c.db.opts.Dir, wlog.WblDirName)); err == nil && size >= c.db.opts.OutOfOrderLogBytes {
+		c.db.compaction.cut = true // late samples go first: merges of a backlog take minutes
+		return nil, nil
 	}
 	stored := int64(math.MinInt64) // up to here the head is in blocks
 	late, mixed := int64(math.MinInt64), false

@@ -144,3 +144,56 @@ func TestALongHeadLetsLateSamplesGo(t *testing.T) {
 		t.Errorf("%d samples, want 7", got)
 	}
 }
+
+// Merges of a backlog that goes on let its late samples go first, and go on after that.
+func TestMergesWaitForAFullLog(t *testing.T) {
+	ctx, now := t.Context(), t0
+	db := open(t, Options{Dir: t.TempDir(), CheckEvery: time.Hour, Now: func() time.Time { return now }})
+	<-db.settled
+	x := labels.FromStrings(labels.MetricName, "x")
+	put(t, db, x, t0, 1)
+	blocks := func() int {
+		metas, err := db.BlockMetas()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(metas)
+	}
+	late := func(n int) { put(t, db, x, t0.Add(-20*time.Hour+time.Duration(n)*time.Second), 1) }
+	for n := range 4 {
+		late(n)
+		if err := db.compactLate(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.compaction.flood.came(now)
+	now = now.Add(mergesWait)
+	db.compaction.flood.last = now // it has gone on until now
+	late(4)
+	db.opts.OutOfOrderLogBytes = 1
+	if err := db.compact(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := blocks(); got != 4 {
+		t.Errorf("%d blocks while the log is full, want 4", got)
+	}
+	if err := db.compactOutOfOrder(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.compact(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := blocks(); got != 1 {
+		t.Errorf("%d blocks once it is not, want 1", got)
+	}
+	late(5)
+	if err := db.compactOutOfOrder(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.compact(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := blocks(); got != 2 {
+		t.Errorf("%d blocks, want 2: merging has waited, and waits anew", got)
+	}
+}
