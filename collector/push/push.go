@@ -202,8 +202,8 @@ func (p *Pusher) sendOneLive(ctx context.Context, s *sealed) {
 	p.begin()
 	defer p.end()
 	done := make(chan error, 1)
-	one := shipment{Item: s.item, body: s.body} // store gives s another item
-	go func() { done <- p.attempt(ctx, one, false) }()
+	one := s.item // store gives s another one
+	go func() { done <- p.bring(ctx, one, s.body) }()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	var err error
@@ -334,6 +334,19 @@ type shipment struct {
 	queue.Item
 	earlier []time.Time // points that it completes before Through
 	body    []byte
+	ahead   time.Duration // what its times are to be righted by; 0 for right ones
+	way     string        // the path that it goes
+}
+
+// ship makes a request of one batch. What it goes by is decided here, once: whatever is
+// learned of the server's time afterwards, its times and its way fit each other.
+func (p *Pusher) ship(item queue.Item, body []byte) shipment {
+	s := shipment{Item: item, body: body}
+	if off, known := p.offset(); item.Unchecked && known && off.Abs() > wrongClock {
+		s.ahead = off
+	}
+	s.way = p.way(item, s.ahead)
+	return s
 }
 
 // gathered is a request of the backlog with the batches that are in it.
@@ -347,7 +360,7 @@ type gathered struct {
 // through and would become the same, so that a server that is away costs no work.
 func (p *Pusher) again(first queue.Item) (gathered, error) {
 	k := &p.kept
-	if len(k.all) > 1 && k.all[0].Sequence == first.Sequence && k.most == p.size.batches() && !first.Unchecked && p.together() && p.way(k.Item) == p.path {
+	if len(k.all) > 1 && k.all[0].Sequence == first.Sequence && k.most == p.size.batches() && !first.Unchecked && p.together() && p.way(k.Item, 0) == k.way {
 		return *k, nil
 	}
 	body, err := p.queue.Read(first)
@@ -359,10 +372,10 @@ func (p *Pusher) again(first queue.Item) (gathered, error) {
 
 // gather makes a request of a batch of the backlog and those behind it.
 func (p *Pusher) gather(first queue.Item, body []byte) gathered {
-	alone := gathered{shipment: shipment{Item: first, body: body}, all: []queue.Item{first}}
+	alone := gathered{shipment: p.ship(first, body), all: []queue.Item{first}}
 	border := p.now().Add(-togetherFrom)
 	fits := func(one queue.Item) bool {
-		return one.Last.Before(border) && one.Unchecked == first.Unchecked && one.Interval == first.Interval && p.way(one) == p.path
+		return one.Last.Before(border) && one.Unchecked == first.Unchecked && one.Interval == first.Interval && p.way(one, alone.ahead) == p.path
 	}
 	if !p.together() || p.path != wire.PathMetrics || !fits(first) {
 		return alone
@@ -421,14 +434,19 @@ func (s *shipment) add(next queue.Item) {
 	}
 }
 
+// bring sends a batch that did not wait.
+func (p *Pusher) bring(ctx context.Context, item queue.Item, body []byte) error {
+	if err := p.check(ctx, item, false); err != nil {
+		return err
+	}
+	return p.attempt(ctx, p.ship(item, body), false)
+}
+
 // attempt sends one request, in the older version if the server wants that.
 func (p *Pusher) attempt(ctx context.Context, item shipment, backlog bool) error {
 	p.mu.Lock()
 	v1 := p.v1
 	p.mu.Unlock()
-	if err := p.check(ctx, item.Item, backlog); err != nil {
-		return err
-	}
 	began := p.now()
 	written, err := p.post(ctx, item, backlog, v1)
 	var r *refusal
@@ -473,15 +491,15 @@ func (p *Pusher) check(ctx context.Context, item queue.Item, backlog bool) error
 func (p *Pusher) post(ctx context.Context, s shipment, backlog, v1 bool) (written bool, err error) {
 	h := http.Header{}
 	item, earlier, body := s.Item, s.earlier, s.body
-	if off, known := p.offset(); item.Unchecked && known && off.Abs() > wrongClock {
-		if item, body, err = restamp(item, body, off); err != nil {
+	if s.ahead != 0 {
+		if item, body, err = restamp(item, body, s.ahead); err != nil {
 			return false, err
 		}
 		earlier = nil
 		for _, at := range s.earlier {
-			earlier = append(earlier, righted(at, item.Interval, off))
+			earlier = append(earlier, righted(at, item.Interval, s.ahead))
 		}
-		h.Set(wire.HeaderClockOffset, strconv.FormatFloat(off.Seconds(), 'f', 3, 64))
+		h.Set(wire.HeaderClockOffset, strconv.FormatFloat(s.ahead.Seconds(), 'f', 3, 64))
 	}
 	h.Set("Content-Encoding", "snappy")
 	h.Set("Content-Type", contentTypeV2)
@@ -503,14 +521,18 @@ func (p *Pusher) post(ctx context.Context, s shipment, backlog, v1 bool) (writte
 	if backlog {
 		h.Set(wire.HeaderBacklog, "true")
 	}
-	answer, _, err := p.client.do(ctx, http.MethodPost, p.client.URL(p.way(item)), h, body)
+	answer, _, err := p.client.do(ctx, http.MethodPost, p.client.URL(s.way), h, body)
 	return answer.Get(headerWritten) != "", err
 }
 
-// way is the path by which the server takes samples of a time: for what it is
-// about to find too old, the import way.
-func (p *Pusher) way(item queue.Item) string {
-	if accept := p.accept(); accept > 0 && p.now().Sub(item.First) > accept-min(ageMargin, accept/10) {
+// way is the path by which the server takes samples of a time, which is righted by
+// ahead: for what it is about to find too old, the import way.
+func (p *Pusher) way(item queue.Item, ahead time.Duration) string {
+	first := item.First
+	if ahead != 0 {
+		first = righted(first, item.Interval, ahead)
+	}
+	if accept := p.accept(); accept > 0 && p.now().Sub(first) > accept-min(ageMargin, accept/10) {
 		return wire.PathHistory
 	}
 	return p.path
@@ -605,7 +627,7 @@ func (p *Pusher) drain(ctx context.Context) {
 	for {
 		select {
 		case s := <-p.live:
-			if ctx.Err() != nil || p.attempt(ctx, shipment{Item: s.item, body: s.body}, false) != nil {
+			if ctx.Err() != nil || p.bring(ctx, s.item, s.body) != nil {
 				p.store(s)
 			}
 		default:

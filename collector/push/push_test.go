@@ -284,7 +284,7 @@ func TestWhatIsTooOldGoesTheImportWay(t *testing.T) {
 		{48 * time.Hour, 100 * time.Hour, wire.PathHistory},
 	} {
 		p.accept = func() time.Duration { return tc.accept }
-		if got := p.way(queue.Item{First: p.now().Add(-tc.age)}); got != tc.want {
+		if got := p.way(queue.Item{First: p.now().Add(-tc.age)}, 0); got != tc.want {
 			t.Errorf("what is %v old where %v is taken goes to %s", tc.age, tc.accept, got)
 		}
 	}

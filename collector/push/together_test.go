@@ -255,6 +255,76 @@ func TestATogetherOfAWrongClock(t *testing.T) {
 	}
 }
 
+// What is too old for the ordinary way by the server's time goes by the other, and alone,
+// however young the wrong clock has it; what is young enough does not.
+func TestTheWayIsThatOfTheServersTime(t *testing.T) {
+	for _, tc := range []struct {
+		ahead, age time.Duration // by the wrong clock
+		path       string
+		requests   int
+	}{
+		{8 * time.Hour, 40*time.Hour - 9*time.Minute, wire.PathHistory, 3},
+		{8 * time.Hour, 40*time.Hour - 12*time.Minute, wire.PathMetrics, 1},
+		{-8 * time.Hour, 56*time.Hour - 12*time.Minute, wire.PathMetrics, 1},
+		{-8 * time.Hour, 56*time.Hour - 9*time.Minute, wire.PathHistory, 3},
+	} {
+		rx := newReceiver(t, written)
+		r := newRig(t, rx.URL, false)
+		r.queue.SetMaxAge(90 * 24 * time.Hour)
+		takesTogether(r)
+		r.offset = func() (time.Duration, bool) { return tc.ahead, true }
+		r.accept = func() time.Duration { return 48 * time.Hour }
+		at := time.Now().UTC().Add(-tc.age).Truncate(30 * time.Second)
+		for n := range 3 {
+			s := seal(t, r.encoder, at.Add(time.Duration(n)*30*time.Second), "p")
+			s.item.Unchecked = true
+			if _, err := r.queue.Put(s.item, s.body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.start(t)
+		eventually(t, "an empty queue", func() bool { n, _, _, _ := r.queue.Stats(); return n == 0 })
+		got := rx.all()
+		for _, one := range got {
+			if one.path != tc.path {
+				t.Errorf("%+v: went to %s, points %s and %s", tc, one.path, one.header.Get(wire.HeaderEarlier), one.header.Get(wire.HeaderComplete))
+			}
+		}
+		if len(got) != tc.requests {
+			t.Errorf("%+v: %d requests", tc, len(got))
+		}
+		r.stop()
+	}
+}
+
+// The server's time that is learned between the making of a request and its sending
+// changes neither its times nor its way.
+func TestWhatIsLearnedLaterChangesNoRequest(t *testing.T) {
+	rx := newReceiver(t, written)
+	r := newRig(t, rx.URL, false)
+	takesTogether(r)
+	r.accept = func() time.Duration { return 48 * time.Hour }
+	at := time.Now().UTC().Truncate(30 * time.Second).Add(-41 * time.Hour)
+	var items []*sealed
+	for n := range 3 {
+		s := seal(t, r.encoder, at.Add(time.Duration(n)*30*time.Second), "p")
+		s.item.Unchecked = true
+		var err error
+		if s.item, err = r.queue.Put(s.item, s.body); err != nil {
+			t.Fatal(err)
+		}
+		items = append(items, s)
+	}
+	g := r.gather(items[0].item, items[0].body)
+	r.offset = func() (time.Duration, bool) { return 8 * time.Hour, true }
+	if err := r.attempt(t.Context(), g.shipment, true); err != nil {
+		t.Fatal(err)
+	}
+	if got := rx.all()[0]; got.path != wire.PathMetrics || got.header.Get(wire.HeaderComplete) != wire.FormatMillis(at.Add(time.Minute)) || got.header.Get(wire.HeaderClockOffset) != "" {
+		t.Errorf("%s, %v", got.path, got.header)
+	}
+}
+
 // queueTimes is what a request says of several batches.
 type queueTimes struct {
 	through time.Time

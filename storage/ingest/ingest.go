@@ -499,6 +499,9 @@ func (i *Ingester) after(q *request) {
 		}
 	}
 	if i.opts.Rollups != nil && q.history && !q.through.IsZero() {
+		for _, at := range q.earlier {
+			i.opts.Rollups.Imported(q.c.id, at)
+		}
 		i.opts.Rollups.Imported(q.c.id, q.through)
 	}
 	q.c.samples.add(q.stored)

@@ -850,6 +850,67 @@ func TestIntervalsThatComeTogether(t *testing.T) {
 	}
 }
 
+// What comes of a point by the import way is summed when its block is made, whatever
+// others reported of it here: of each of the points of a request.
+func TestEachIntervalThatIsImportedIsLeftToItsBlock(t *testing.T) {
+	at := func(n int) time.Time { return t0.Add(time.Duration(n) * step) }
+	g := newRig(t, Limits{})
+	g.i.opts.History = guarded{g.db, g}
+	send := func(history, backlog bool, sender string, ns ...int) {
+		t.Helper()
+		var ss []sample
+		var points []time.Time
+		for _, n := range ns {
+			ss, points = append(ss, podSeries(at(n), "cart", sender, 1)...), append(points, at(n))
+		}
+		r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(bodyV2(t, ss...)))
+		r.Header.Set("Content-Type", v2)
+		r.Header.Set(wire.HeaderSender, "node/"+sender)
+		r.Header.Set(wire.HeaderInterval, "30")
+		r.Header.Set(wire.HeaderBacklog, fmt.Sprint(backlog))
+		r.Header.Set(wire.HeaderComplete, wire.FormatMillis(points[len(points)-1]))
+		if len(points) > 1 {
+			r.Header.Set(wire.HeaderEarlier, wire.FormatEarlier(points[:len(points)-1]))
+		}
+		w := httptest.NewRecorder()
+		if g.i.serveTo(w, r, "prod", history); w.Code != http.StatusNoContent {
+			t.Fatal(w.Code, w.Body)
+		}
+	}
+	coverage := func(n int) string { return g.query(fmt.Sprintf("max_over_time(%s[1s])", rollup.CoverageRatio), at(n)) }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- g.rollups.Run(ctx) }()
+	send(false, false, "a", 0)
+	send(false, false, "b", 0)
+	for deadline := time.Now().Add(60 * time.Second); coverage(0) == ""; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no rollup within a minute")
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	g.now = t0.Add(time.Hour)
+	send(false, true, "a", 1, 2)
+	send(true, true, "b", 1, 2)
+	send(false, true, "a", 3)
+	send(false, true, "b", 3)
+	for range 5 {
+		g.now = g.now.Add(time.Minute)
+		g.rollups.Advance(t.Context())
+	}
+	if got := coverage(3); got != `{cluster="prod"} 1` {
+		t.Errorf("what came by the ordinary way: %q", got)
+	}
+	for _, n := range []int{1, 2} {
+		if got := coverage(n); got != "" {
+			t.Errorf("point %d was written without what was imported: %s", n, got)
+		}
+	}
+}
+
 func TestEarlierPointsThatMeanNothing(t *testing.T) {
 	g := newRig(t, Limits{})
 	g.now = t0.Add(time.Hour)
