@@ -236,7 +236,7 @@ func New(o Options) (*Collector, error) {
 func (c *Collector) controlled(hello func() wire.Hello) (*control.Client, error) {
 	return control.New(control.Options{
 		URL: c.client.URL(wire.PathControl).String(), HTTP: c.client.HTTP1(), Header: c.client.Authorize,
-		Hello: hello, Welcome: c.welcome, Apply: c.apply, Logger: c.o.Logger,
+		Hello: hello, Welcome: c.welcome, Parted: c.parted, Apply: c.apply, Logger: c.o.Logger,
 	})
 }
 
@@ -726,6 +726,14 @@ func (c *Collector) welcome(w wire.Welcome) {
 	if !h.Time.IsZero() {
 		c.control.Report(h)
 	}
+}
+
+// parted takes no word of a server for that of the next one, which may be older: what it
+// does not know of a request it would not tell.
+func (c *Collector) parted() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.together = false
 }
 
 // Health is what the collector knew about itself at the last interval.

@@ -105,6 +105,62 @@ func TestAReplicaThatStandsByFollowsItsPart(t *testing.T) {
 	}
 }
 
+// What one server takes is not held of the next one, which may be older.
+func TestANextServerIsNotTakenForTheLast(t *testing.T) {
+	conns := make(chan *websocket.Conn)
+	done := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		select {
+		case conns <- conn:
+			<-done
+		case <-done:
+		}
+		_ = conn.CloseNow()
+	}))
+	defer srv.Close()
+	defer close(done)
+	c, err := New(Options{Role: wire.RoleAll, Server: srv.URL, QueueDir: t.TempDir(), World: World{State: &fakeState{now: &state.Snapshot{Synced: true}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.control.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := wait(t, ended); err != nil {
+			t.Error(err)
+		}
+	}()
+	until := func(want bool) {
+		t.Helper()
+		for deadline := time.Now().Add(60 * time.Second); c.takesTogether() != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("several intervals in a request: not %v within a minute", want)
+			}
+		}
+	}
+	conn := wait(t, conns)
+	f, err := wire.NewFrame(wire.FrameWelcome, wire.Welcome{Cluster: "c", Time: time.Now(), Together: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Write(t.Context(), websocket.MessageText, raw); err != nil {
+		t.Fatal(err)
+	}
+	until(true)
+	_ = conn.CloseNow()
+	until(false)
+}
+
 func wait[T any](t *testing.T, from <-chan T) T {
 	t.Helper()
 	select {

@@ -39,6 +39,7 @@ type Options struct {
 	Header  func(http.Header) error          // adds the credential; may be nil
 	Hello   func() wire.Hello                // required
 	Welcome func(wire.Welcome)               // may be nil
+	Parted  func()                           // a stream of which there was a welcome ended; may be nil
 	Apply   func(wire.Settings) wire.Applied // required
 	Logger  *slog.Logger
 }
@@ -86,6 +87,9 @@ func (c *Client) Run(ctx context.Context) error {
 	wait, said := time.Duration(0), ""
 	for ctx.Err() == nil {
 		welcomed, err := c.connect(ctx)
+		if welcomed && c.o.Parted != nil {
+			c.o.Parted()
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
