@@ -338,7 +338,17 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 	case err != nil:
 		return refuse(w, http.StatusBadRequest, resultMalformed, fmt.Sprintf("the body is no %s: %v", kind, err))
 	}
-	if wait := q.c.take(now, m.samples(), i.limits.SamplesPerSecond); wait > 0 {
+	later := q.backlog || history
+	if most := i.limits.SamplesPerSecond * rateBacklog; most > 0 && later && len(q.earlier) > 0 && m.samples() > most {
+		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge,
+			fmt.Sprintf("%d samples of several intervals are more than cluster %q, with the limit of %d samples a second, may bring at once: %d; send fewer intervals in one request",
+				m.samples(), clusterID, i.limits.SamplesPerSecond, most))
+	}
+	take := q.c.take
+	if later {
+		take = q.c.takeSpare
+	}
+	if wait := take(now, m.samples(), i.limits.SamplesPerSecond); wait > 0 {
 		q.c.throttled[throttledRate].add(1)
 		return refuseFor(w, wait, http.StatusTooManyRequests, resultLimited,
 			fmt.Sprintf("cluster %q has the limit of %d samples a second, and has used it up", clusterID, i.limits.SamplesPerSecond))
@@ -482,6 +492,16 @@ func (c *cluster) take(now time.Time, n, perSecond int) (wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.rate.take(now, n, perSecond)
+}
+
+// takeSpare is take for samples that nobody waits for.
+func (c *cluster) takeSpare(now time.Time, n, perSecond int) (wait time.Duration) {
+	if perSecond == 0 {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rate.takeSpare(now, n, perSecond)
 }
 
 // after tells rollups and whoever waits for arrivals.

@@ -24,7 +24,8 @@ type Limits struct {
 	SeriesPerNamespace int
 	SeriesPerWorkload  int
 	// SamplesPerSecond of one cluster, over a few seconds; a request beyond it is
-	// told to come again before anything of it is stored. Default 0, no bound.
+	// told to come again before anything of it is stored. Backlog and history get what
+	// live samples leave. Default 0, no bound.
 	SamplesPerSecond int
 	// SamplesPerNamespace and SamplesPerWorkload bound the samples a second of
 	// series that carry the same namespace label, or the same workload's, over a few

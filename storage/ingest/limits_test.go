@@ -220,6 +220,54 @@ func TestRateIsDecidedBeforeAnythingIsStored(t *testing.T) {
 	})
 }
 
+// Backlog takes no more of the rate than what is left, so that what is live need not wait
+// until it is made up for; several intervals that could not but do are to come alone.
+func TestBacklogLeavesTheRateToWhatIsLive(t *testing.T) {
+	g := newRig(t, Limits{SamplesPerSecond: 10})
+	g.now = t0.Add(time.Hour)
+	post := func(of string, n int, headers ...string) answer {
+		t.Helper()
+		var ss []sample
+		for m := range n {
+			ss = append(ss, smp(1, t0, "__name__", of, "n", fmt.Sprint(m)))
+		}
+		return g.post(v2, bodyV2(t, ss...), append(headers, wire.HeaderSender, "node/n1", wire.HeaderInterval, "30")...)
+	}
+	backlog := []string{wire.HeaderBacklog, "true", wire.HeaderComplete, wire.FormatMillis(t0)}
+	several := append(slices.Clone(backlog), wire.HeaderEarlier, wire.FormatEarlier([]time.Time{t0.Add(-step)}))
+	for n, step := range []struct {
+		after   time.Duration
+		of      string
+		samples int
+		headers []string
+		status  int
+		again   string // Retry-After
+	}{
+		{0, "live", 200, nil, 204, ""}, // of 300
+		{0, "together", 150, several, 429, "5"},
+		{0, "alone", 150, backlog, 429, "5"},
+		{0, "live", 1, nil, 204, ""},
+		{6 * time.Second, "together", 150, several, 204, ""},
+		{0, "live", 1, nil, 204, ""},
+		{time.Minute, "more", 271, several, 413, ""},
+		{0, "live", 1, nil, 204, ""}, // from which the bucket is not quite full
+		{0, "more", 290, backlog, 204, ""},
+		{0, "live", 1, nil, 204, ""},
+		{0, "most", 400, backlog, 429, "27"},
+		{27 * time.Second, "most", 400, backlog, 204, ""}, // or it never would be
+		{0, "live", 1, nil, 429, "13"},
+	} {
+		g.now = g.now.Add(step.after)
+		a := post(step.of, step.samples, step.headers...)
+		if a.status != step.status || a.header.Get("Retry-After") != step.again {
+			t.Errorf("request %d, %+v: %d %s, again after %s", n, step, a.status, a.text, a.header.Get("Retry-After"))
+		}
+	}
+	if got := g.query("count({__name__=\"more\"})", t0); got != "{} 290" {
+		t.Errorf("stored %s", got)
+	}
+}
+
 func TestAgeLimitHoldsInAnEmptyStoreToo(t *testing.T) {
 	g := newRig(t, Limits{Behind: time.Hour})
 	a := g.post(v1, bodyV1(t, smp(1, t0.Add(-time.Hour-time.Millisecond), "__name__", "x"), smp(1, t0.Add(-time.Hour), "__name__", "x")))

@@ -212,8 +212,9 @@ func appendPair(buf []byte, name, value string) []byte {
 	return append(buf, value...)
 }
 
-// rate bounds samples per second by a bucket that a request may overdraw: it is
-// let in while there is something left, whatever its size.
+// rate bounds samples per second by a bucket that what is live may overdraw: it is let
+// in while there is something left, whatever its size. Backlog is let in for what is left
+// alone, so that nothing live has to wait until it is made up for.
 type rate struct {
 	left float64 // may be negative
 	last time.Time
@@ -223,12 +224,38 @@ type rate struct {
 	current, past float64
 }
 
-// rateBurst is what a cluster may bring at once, in seconds of its rate: more
-// than an interval's samples of all senders at one moment.
-const rateBurst = 30
+const (
+	// rateBurst is what a cluster may bring at once, in seconds of its rate: more
+	// than an interval's samples of all senders at one moment.
+	rateBurst = 30
+	// rateBacklog of that is as good as all of it to backlog: small live requests keep
+	// it from being quite full.
+	rateBacklog = rateBurst - 3
+)
 
 // take asks for n samples; wait is how long until it is worth asking again.
 func (r *rate) take(now time.Time, n, perSecond int) (wait time.Duration) {
+	r.fill(now, perSecond)
+	if r.left <= 0 {
+		return r.until(0, perSecond)
+	}
+	r.left -= float64(n)
+	return 0
+}
+
+// takeSpare asks for n samples of a backlog. More than there can ever be overdraws what
+// is as good as full.
+func (r *rate) takeSpare(now time.Time, n, perSecond int) (wait time.Duration) {
+	r.fill(now, perSecond)
+	need := float64(min(n, perSecond*rateBacklog))
+	if r.left < need {
+		return r.until(need, perSecond)
+	}
+	r.left -= float64(n)
+	return 0
+}
+
+func (r *rate) fill(now time.Time, perSecond int) {
 	full := float64(perSecond) * rateBurst
 	if r.last.IsZero() {
 		r.left = full
@@ -236,11 +263,10 @@ func (r *rate) take(now time.Time, n, perSecond int) (wait time.Duration) {
 		r.left = min(full, r.left+d*float64(perSecond))
 	}
 	r.last = now
-	if r.left <= 0 {
-		return max(time.Second, time.Duration(-r.left/float64(perSecond)*float64(time.Second)))
-	}
-	r.left -= float64(n)
-	return 0
+}
+
+func (r *rate) until(need float64, perSecond int) time.Duration {
+	return max(time.Second, time.Duration((need-r.left)/float64(perSecond)*float64(time.Second)))
 }
 
 // count notes what was stored.
