@@ -692,16 +692,20 @@ func (c *counting) count(patience time.Duration, what string) *counted {
 		err = fmt.Errorf("%s after the last line the server has all that was written up to %s before it, which is too slow to be counted", patience, ended.Sub(through).Round(time.Millisecond))
 	}
 	took := time.Since(ended).Round(time.Millisecond)
-	var found *counted
-	if err == nil {
-		found, err = lookAt(c.address, c.writers)
-	}
+	found, looked := lookAt(c.address, c.writers)
 	c.server.kill() // what they said is whole then
 	c.killCollector()
+	if looked != nil {
+		t.Fatalf("%v\n%s\n%s", errors.Join(err, looked), c.server.log.String(), c.agent.log.String())
+	}
+	there := "all there"
+	if err != nil {
+		there = "not all there" // but how much of it belongs to what is told of a run that failed
+	}
+	t.Logf("%d lines of %d containers, %d frames, %d bytes of long lines; %s, %s %s after the last: %s", total, len(c.writers), found.wantFrames, found.wantBytes, what, there, took, found)
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, c.server.log.String(), c.agent.log.String())
 	}
-	t.Logf("%d lines of %d containers, %d frames, %d bytes of long lines; %s, all there %s after the last: %s", total, len(c.writers), found.wantFrames, found.wantBytes, what, took, found)
 	if found.lost+found.twice+found.torn+found.wrong+found.short > 0 {
 		t.Errorf("lines are lost, doubled or torn: %s; %d of %d frames, %d of %d bytes\n%s", found, found.frames, found.wantFrames, found.bytes, found.wantBytes, c.agent.log.String())
 	}
