@@ -594,9 +594,10 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 }
 
 // unread gives a time before all lines of a file that nobody has read to its end yet;
-// false when there are none, for all that is known.
-func (f *file) unread() (before int64, some bool) {
-	if f.done || f.caught || f.copyOf != nil || f.fd == nil {
+// false when there are none, for all that is known. waits says that it has its turn after
+// another one, which may have been written to after all when this one was read to its end.
+func (f *file) unread(waits bool) (before int64, some bool) {
+	if f.done || f.caught && !waits || f.copyOf != nil || f.fd == nil {
 		return 0, false
 	}
 	if size, ok := f.wholeSize(); ok && size <= f.offset {

@@ -502,10 +502,12 @@ func (r *Files) noteComplete(began time.Time) {
 				through = min(through, w.at-1)
 			}
 		}
+		waits := false
 		for _, f := range c.files {
-			if before, some := f.unread(); some {
+			if before, some := f.unread(waits); some {
 				through = min(through, before)
 			}
+			waits = waits || f.readable()
 		}
 	}
 	r.complete = max(r.complete, through)
