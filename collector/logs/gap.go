@@ -371,11 +371,8 @@ func (r *Files) findGapNow(c *container, vanished *file, fresh []*file) {
 	if until <= from {
 		return
 	}
-	r.counts.dropped(c.id, DropRotated, 0)
-	r.log.Warn("log files were rotated away before anybody looked", "path", vanished.path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
 	fresh[i].behindGap = true
-	c.lost = append(c.lost, loss{file: fresh[i], reason: DropRotated, drop: drop{from: from, until: until}})
-	r.noteLost(c, "before "+besides(fresh[i].key(), until))
+	r.lostBetween(c, loss{file: fresh[i], reason: DropRotated, drop: drop{from: from, until: until}})
 }
 
 // firstTime is the time of the file's first line that has one, 0 if there is none.
