@@ -117,3 +117,21 @@ func TestFilesCutWithoutCopyIsTold(t *testing.T) {
 		stop()
 	}
 }
+
+// A file that is kept gets the inode of one that was read and is gone: what the batch on its
+// way had of that one is still known.
+func TestJournalRenamesApart(t *testing.T) {
+	j := openMemory[filePos]()
+	j.apart = apart
+	gone := filePos{Path: "/pods/p/c/0.log.1", First: 1, Last: 2, Offset: 100}
+	kept := filePos{Path: "/pods/p/c/0.log.2", First: 3, Last: 4, Offset: 200}
+	b := newBatch[filePos]("node/n1")
+	b.from["1:7"] = filePos{Path: gone.Path, First: 1, Last: 1, Offset: 50}
+	b.to["1:7"], b.to["1:8"] = gone, kept
+	j.begin(b)
+	j.rename("1:8", "1:7")
+	from, to := j.onItsWay()
+	if to["1:7"] != kept || to[besides("1:7", 1)] != gone || from[besides("1:7", 1)].Offset != 50 || len(to) != 2 || len(from) != 1 {
+		t.Errorf("the batch is from %v to %v", from, to)
+	}
+}

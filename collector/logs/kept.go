@@ -236,7 +236,7 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 	}
 	r.journal.rename(old, f.key())
 	if b != nil {
-		b.rename(old, f.key())
+		b.rename(old, f.key(), apart)
 	}
 	r.noteNext(f, next, b)
 	if err := r.journal.write(); err != nil {
