@@ -562,17 +562,15 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 		if !r.flush(c, b) {
 			return true
 		}
-		// At its end. Others wait for it until its writer has surely let go, which is a
-		// while after there was the next one: of many that wait, each was read later.
+		// At its end. Others wait for it until its writer has surely let go. Of many that wait
+		// this is a while for each: with one for all, lines of copies of cut files were sent
+		// twice after a kill, in place of others.
 		if next == nil && !f.unlinked && !c.gone {
 			return false
 		}
 		now := r.now()
 		if f.ended.IsZero() {
 			f.ended = now
-			if next != nil && !f.seen.IsZero() {
-				f.ended = slices.MaxFunc([]time.Time{f.seen, next.seen}, time.Time.Compare)
-			}
 		}
 		if wait := f.ended.Add(r.grace).Sub(now); wait > 0 {
 			c.wakeAt(now.Add(wait))

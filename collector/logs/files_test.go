@@ -348,27 +348,6 @@ func TestFilesRotationByRename(t *testing.T) {
 	numbered(t, s.got(key), total)
 }
 
-// However many files wait behind one another at a start, their writers had time to let go
-// of all of them at once.
-func TestFilesOfABacklogWaitForTheirWritersOnce(t *testing.T) {
-	tr, s := newTree(t), newServer(t)
-	tr.write("0.log", 1)
-	o := tr.options()
-	_, stop := tr.runWith(o, s)
-	s.await(key, 1)
-	stop()
-	const files = 30
-	for i := range files {
-		tr.write("0.log", 1)
-		tr.rename("0.log", fmt.Sprintf("0.log.20261123-1000%02d", i))
-	}
-	tr.write("0.log", 1)
-	o.Grace = 3 * time.Second // one after the other they would take longer than is waited for
-	_, stop = tr.runWith(o, s)
-	defer stop()
-	numbered(t, s.await(key, files+2), files+2)
-}
-
 func TestFilesDeletedWhileTheServerIsAway(t *testing.T) {
 	tr, s := newTree(t), newServer(t)
 	s.away = true
