@@ -161,12 +161,16 @@ func (e *Engine) gather() []routing.Facts {
 }
 
 // Routing gives what routes and mutes now, and the facts of all that fires.
-func (e *Engine) Routing(ctx context.Context) (set *routing.Set, firing []routing.Facts, err error) {
-	err = e.do(ctx, func(context.Context, time.Time) error {
+func (e *Engine) Routing(ctx context.Context) (*routing.Set, []routing.Facts, error) {
+	var set *routing.Set
+	var firing []routing.Facts
+	if err := e.do(ctx, func(context.Context, time.Time) error {
 		set, firing = e.routing, e.gather()
 		return nil
-	})
-	return set, firing, err
+	}); err != nil {
+		return nil, nil, err // the engine may be at it still
+	}
+	return set, firing, nil
 }
 
 // Received stores alerts that others judged, as new, changed or ended.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,5 +111,23 @@ func TestAnAnnotationThatFails(t *testing.T) {
 	got := s.bodies("hook")[0].Alerts[0].Annotations
 	if !strings.HasPrefix(got["summary"], "(this annotation cannot be shown: ") || !strings.Contains(got["summary"], "index") || got["description"] != "cart-1 is slow" {
 		t.Errorf("told %q", got)
+	}
+}
+
+// Who does not wait any longer for what routes leaves the engine at it.
+func TestRoutingThatIsNotWaitedFor(t *testing.T) {
+	e := &Engine{calls: make(chan call), opts: Options{Now: time.Now}}
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var engine sync.WaitGroup
+		engine.Go(func() {
+			c := <-e.calls
+			cancel()
+			_ = e.act(ctx, c)
+		})
+		if _, _, err := e.Routing(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		engine.Wait()
 	}
 }
