@@ -253,7 +253,8 @@ func (rd reader) piece(ctx context.Context, at time.Time, metrics map[string]tim
 			covered = back
 		}
 	}
-	// It comes last, as it is written last: what is read without it would be taken for whole.
+	// It comes after all that it covers, as it is written last: sums that are read without
+	// theirs would be taken for whole.
 	for _, back := range slices.Sorted(maps.Keys(spans)) {
 		var into map[int64]bool
 		if back == covered {

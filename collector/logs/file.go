@@ -563,8 +563,8 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 			return true
 		}
 		// At its end. Others wait for it until its writer has surely let go. Of many that wait
-		// this is a while for each: with one for all, lines of copies of cut files were sent
-		// twice after a kill, in place of others.
+		// this is a while for each. With one for all, batches came to hold several copies of
+		// cut files, and after kills lines of one were sent in place of another's.
 		if next == nil && !f.unlinked && !c.gone {
 			return false
 		}

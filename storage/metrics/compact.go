@@ -151,7 +151,6 @@ func (db *DB) trimLog() error {
 func (db *DB) compact(ctx context.Context) error {
 	db.compaction.mu.Lock()
 	defer db.compaction.mu.Unlock()
-	waits := db.compaction.flood.holds(db.opts.Now(), len(db.tsdb.BlockMetas()))
 	for {
 		wrote, err := db.compactHead(ctx)
 		if err != nil {
@@ -162,7 +161,7 @@ func (db *DB) compact(ctx context.Context) error {
 				return fmt.Errorf("out-of-order samples: %w", err)
 			}
 		}
-		if waits {
+		if db.compaction.flood.holds(db.opts.Now(), len(db.tsdb.BlockMetas())) {
 			return nil
 		}
 		// The head is not due any more, so this merges blocks only.
