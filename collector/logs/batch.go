@@ -130,9 +130,14 @@ func (b *batch[C]) tellDrops() {
 	clear(b.drops)
 }
 
-// rename moves the positions of a source to another name, as renameIn does.
-func (b *batch[C]) rename(old, name string, apart func(source string, was, now C) string) {
-	renameIn(b.from, b.to, old, name, apart)
+// rename moves the positions of a source to another name.
+func (b *batch[C]) rename(old, name string) {
+	for _, m := range []map[string]C{b.from, b.to} {
+		if c, ok := m[old]; ok {
+			m[name] = c
+			delete(m, old)
+		}
+	}
 }
 
 // seal gives the batch its id, which follows from the positions alone: a batch

@@ -27,8 +27,6 @@ const (
 	// is taken in parts of this size.
 	maxRawLine = 1 << 20
 	readBytes  = 64 << 10
-	// stampTick is more than lies between two times that a file system can stamp with.
-	stampTick = 20 * time.Millisecond
 )
 
 // filePos is how far a file was read.
@@ -150,17 +148,21 @@ type file struct {
 	noRoom      int       // one more than Files.freed when there was no room for it
 	twin        bool      // its folder has what was compressed of it
 	unlinked    bool      // no longer in its folder
-	unlinkedAt  time.Time // when that was seen
 	done        bool      // read to its end, and nobody writes to it any more
-	seen        time.Time // when it was found, or found to be written to after all
-	caught      bool      // it was read to its end, though more may come
 	behindGap   bool      // what was written right before it is gone: it goes on with nothing
 	ended       time.Time // since when it is known that nobody should
 	copyOf      *file     // a copy that was made before a truncation; read only after that
 	maybeCopyOf string    // key of the file that it was a copy of when it was found at a start
 	unclear     time.Time // since when it may be a copy that is not written yet
-	before      []filePos // where it was before truncations whose copies were not seen, the newest last
-	unnoted     bool      // a copy that goes on where a file was read to: no batch has its position yet
+	before      []former  // what it was before its last truncations, the newest last
+}
+
+// former is what a file was before a truncation, and how far it was read.
+type former struct {
+	print    uint64
+	printLen int
+	offset   int64
+	skip     [2]int64
 }
 
 // readable says whether the file has its turn: it is neither read, nor a copy of
@@ -328,11 +330,7 @@ func (f *file) identify() (size int64, same bool, err error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, false, fmt.Errorf("read %s: %w", f.path, err)
 	}
-	// The kernel stamps by its own clock, once a tick: what was written just now may be
-	// written over under the same stamp.
-	if time.Since(time.Unix(st.Mtim.Unix())) > stampTick {
-		f.written = st.Mtim
-	}
+	f.written = st.Mtim
 	same = n >= f.printLen && (f.printLen == 0 || xxhash.Sum64(head[:f.printLen]) == f.print)
 	if same && n > f.printLen {
 		f.print, f.printLen = xxhash.Sum64(head[:n]), n
@@ -412,7 +410,6 @@ type container struct {
 	rescan    bool
 	gone      bool // its folder is gone
 	scanned   bool // once in this run
-	blank     bool // its current file had nothing in it at the last look at its folder
 }
 
 // nameOf takes the name of a log file apart that is neither compressed nor on the
@@ -483,9 +480,6 @@ func sortFiles(files []*file) {
 // read puts what the container's files have into b, until b is full, a line does
 // not belong into it, or limit bytes were read. more says that something is left.
 func (r *Files) read(c *container, b *batch[filePos], limit int) (more bool) {
-	if c.copied() && len(c.cutFiles()) > 0 {
-		r.scanContainer(c) // what is read next may be of after that
-	}
 	if !r.tellLost(c, b) {
 		return true
 	}
@@ -540,9 +534,6 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 		}
 		next := r.following(c, i)
 		left, stopped, err := r.readFile(c, f, b, limit, -1)
-		if f.unnoted && !f.barredFrom(b) {
-			r.touched[f], f.unnoted = true, false // else a start would not know it from one that nobody read
-		}
 		r.mark(c, b)
 		if err != nil {
 			r.log.Warn("read log file", "path", f.path, "err", err)
@@ -558,13 +549,10 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 		if left { // it grew meanwhile
 			return true
 		}
-		f.caught = true
 		if !r.flush(c, b) {
 			return true
 		}
-		// At its end. Others wait for it until its writer has surely let go. Of many that wait
-		// this is a while for each. With one for all, batches came to hold several copies of
-		// cut files, and after kills lines of one were sent in place of another's.
+		// At its end. Others wait for it until its writer has surely let go.
 		if next == nil && !f.unlinked && !c.gone {
 			return false
 		}
@@ -589,26 +577,6 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 		}
 	}
 	return false
-}
-
-// unread gives a time before all lines of a file that nobody has read to its end yet;
-// false when there are none, for all that is known. waits says that it has its turn after
-// another one, which may have been written to after all when this one was read to its end.
-func (f *file) unread(waits bool) (before int64, some bool) {
-	if f.done || f.caught && !waits || f.copyOf != nil || f.fd == nil {
-		return 0, false
-	}
-	if size, ok := f.wholeSize(); ok && size <= f.offset {
-		return 0, false
-	}
-	before = f.firstTime() // 0 where no line has a time: before all
-	if f.last > 0 {
-		before = f.last
-	}
-	if open := f.resumed.Open; open > 0 {
-		before = min(before, open)
-	}
-	return before - 1, true
 }
 
 func (c *container) wakeAt(t time.Time) {
@@ -638,9 +606,15 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 		return false, false, err
 	}
 	if size < f.offset || !same {
-		r.mark(c, b)
-		r.scanContainer(c)
-		return true, false, nil // its copy comes first
+		if !r.truncated(c, f, b) {
+			return true, true, nil
+		}
+		if size, _, err = f.identify(); err != nil {
+			return false, false, err
+		}
+		if f.copyWaits(c) {
+			return true, false, nil // its copy comes first
+		}
 	}
 	if f.barredFrom(b) {
 		return true, true, nil
@@ -662,11 +636,7 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 			return false, false, nil
 		}
 		if size, same, err := f.identify(); err != nil || !same || size < f.offset+int64(got) {
-			if err == nil { // it was cut meanwhile: this may be of what was written after that
-				r.mark(c, b)
-				r.scanContainer(c)
-			}
-			return true, false, err
+			return true, false, err // it was cut meanwhile: this may be of what was written after that
 		}
 		chunk := r.buf[:got]
 		last := bytes.LastIndexByte(chunk, '\n')
@@ -705,11 +675,21 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 // would come a second time in the next one.
 func (f *file) barredFrom(b *batch[filePos]) bool {
 	_, taken := b.to[f.key()]
-	return taken && !b.empty() && !f.isIn(b)
+	return taken && (f.inBatch != b || f.inGen != f.gen)
 }
 
-// isIn says that the position that a batch has by the file's name is of what it is now.
-func (f *file) isIn(b *batch[filePos]) bool { return f.inBatch == b && f.inGen == f.gen }
+// copyWaits says whether a copy of what the file was is still to be read.
+func (f *file) copyWaits(c *container) bool {
+	for _, o := range c.files {
+		if o == f {
+			return false
+		}
+		if o.readable() {
+			return true
+		}
+	}
+	return false
+}
 
 // lines takes whole lines, which may lack the last newline. It says how many
 // bytes it took, and whether that was all.
@@ -753,7 +733,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 		}
 		start, end, at := f.offset+int64(consumed), f.offset+int64(consumed+length), f.spots.after(p, ok)
 		stream := streamNumber(p.stream)
-		if start < f.skip[stream] || until != nil && start >= until.through[stream] {
+		if start < f.skip[stream] || until != nil && start >= until[stream] {
 			f.last, f.spots = p.at, at
 			consumed += length
 			continue
@@ -971,10 +951,8 @@ func (r *Files) mark(c *container, b *batch[filePos]) {
 	}
 	for f := range r.touched {
 		k := f.key()
-		if !f.isIn(b) {
-			if delete(b.from, k); f.hasMark {
-				b.from[k] = f.marked
-			}
+		if _, ok := b.to[k]; !ok && f.hasMark {
+			b.from[k] = f.marked
 		}
 		f.marked, f.hasMark = c.pos(f), true
 		f.inBatch, f.inGen = b, f.gen
@@ -1056,8 +1034,8 @@ func (r *Files) noteEnd(f *file, b *batch[filePos]) {
 // tail takes what is left of a file, newline or not. It is false when the batch
 // must be sent first.
 func (r *Files) tail(c *container, f *file, b *batch[filePos]) bool {
-	size, same, err := f.identify()
-	if err != nil || !same || size <= f.offset {
+	size, _, err := f.identify()
+	if err != nil || size <= f.offset {
 		return true
 	}
 	rest := make([]byte, min(size-f.offset, maxRawLine))
@@ -1068,6 +1046,44 @@ func (r *Files) tail(c *container, f *file, b *batch[filePos]) bool {
 	consumed, fits := r.lines(c, f, b, string(rest[:n]))
 	f.offset += int64(consumed)
 	return fits
+}
+
+// truncated begins a file anew that was cut to nothing, copytruncate's way. It is
+// false when the batch must be sent first.
+func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
+	i := slices.IndexFunc(c.files, func(o *file) bool { return o.copyOf == f })
+	for stream, w := range c.pending {
+		if w == nil || w.partial || w.file == f && i >= 0 || w.file != f && w.in != f {
+			continue
+		}
+		// Its position is of what was there: it goes before there is another.
+		if b.full() && r.replayed == nil || !r.admits(b, nil, w) {
+			return false
+		}
+		c.pending[stream] = nil
+		r.counts.read(c.id, r.emit(c, b, stream, w), 0)
+	}
+	r.mark(c, b)
+	r.log.Info("log file truncated", "path", f.path, "offset", f.offset)
+	was := former{f.print, f.printLen, f.offset, [2]int64{f.offset, f.offset}}
+	for stream, w := range c.pending {
+		if w != nil && w.file == f { // the copy has it, if anything has
+			was.offset, was.skip[stream] = min(was.offset, w.start), w.start
+			c.pending[stream] = nil
+		}
+	}
+	f.before = append(f.before, was)
+	if len(f.before) > 8 {
+		f.before = f.before[1:]
+	}
+	f.gen++
+	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.sent, f.resumed, f.written, f.spots = 0, [2]int64{}, 0, 0, 0, 0, 0, filePos{}, syscall.Timespec{}, spots{}
+	if i >= 0 {
+		o := c.files[i]
+		o.copyOf, o.offset, o.began, o.skip = nil, was.offset, was.offset, was.skip
+		c.moveBefore(o, f)
+	}
+	return true
 }
 
 // moveBefore puts a copy in front of the file that it was made of.

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -122,7 +121,7 @@ type Files struct {
 	touchedLast *file
 	memories    memories
 	buf         []byte
-	replayed    map[*file]*replay // while the last batch is made anew: what it had
+	replayed    map[*file]*[2]int64 // while the last batch is made anew: through where each stream was in it
 	watch       *watch
 	busy        int                // containers that are looked at in one's own time
 	complete    int64              // what was written before is in this batch or one before it
@@ -303,32 +302,37 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 	sent := map[*file]filePos{}
 	for _, c := range r.order {
 		r.nameStream(c, true)
-		if c.lacks(was.To) || len(c.cutFiles()) > 0 {
-			r.scanContainer(c) // it was copied and cut after the look before
-		}
 		for _, f := range c.files {
 			c.note(was.To[f.key()])
 		}
-		r.replayed = map[*file]*replay{}
+		r.replayed = map[*file]*[2]int64{}
 		for _, f := range c.files {
-			if to, ok := r.wasSent(f, was.To); ok {
-				r.replayed[f] = &replay{to: to, through: [2]int64{to.done(0), to.done(1)}}
+			if f.fd == nil {
+				continue
 			}
-		}
-		for f := c.toReplay(r.replayed); f != nil; f = c.toReplay(r.replayed) {
-			p := r.replayed[f]
-			limit := int(p.to.Offset)
-			if _, _, err := r.readFile(c, f, b, &limit, p.to.Offset); err != nil {
+			to, ok := was.To[f.key()]
+			if ok {
+				h, full := f.headHash(to.Len)
+				ok = full && fmt.Sprintf("%x", h) == to.Print
+			}
+			if !ok && f.copyOf == nil && f.unclear.IsZero() {
+				// Compressed, or copied and cut to nothing, while nobody looked.
+				to, ok = positionOf(f, was.To)
+				ok = ok && (f.packed || !r.stillThere(to))
+			}
+			if !ok {
+				continue
+			}
+			sent[f] = to
+			r.replayed[f] = &[2]int64{to.done(0), to.done(1)}
+			limit := int(to.Offset)
+			if _, _, err := r.readFile(c, f, b, &limit, to.Offset); err != nil {
 				r.log.Warn("read log file again", "path", f.path, "err", err)
 			}
-			if r.replayed[f] != p {
-				continue // it was cut just now: its copy has the rest
-			}
-			if f.offset < p.to.Offset { // a last line without its newline
+			if f.offset < to.Offset { // a last line without its newline
 				r.tail(c, f, b)
 			}
 			f.repack()
-			p.read = true
 		}
 		for stream, w := range c.pending {
 			if w == nil {
@@ -340,9 +344,8 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 		}
 		r.touchNone()
 		r.wrote(c)
-		for f, p := range r.replayed {
-			sent[f] = p.to
-			f.resume(p.to)
+		for f := range r.replayed {
+			f.resume(sent[f])
 		}
 	}
 	r.replayed = nil
@@ -366,52 +369,6 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 		return true
 	}
 	return r.hand(ctx, ship, b)
-}
-
-// replay is what a batch had of a file that is made anew.
-type replay struct {
-	to      filePos
-	through [2]int64 // where each stream was in it
-	read    bool
-}
-
-// toReplay gives the next file of the container that is to be read again, nil if there
-// is none.
-func (c *container) toReplay(of map[*file]*replay) *file {
-	for _, f := range c.files {
-		if p := of[f]; p != nil && !p.read {
-			return f
-		}
-	}
-	return nil
-}
-
-// lacks says whether any of the container's files of these positions is not there, for
-// all that is known.
-func (c *container) lacks(among map[string]filePos) bool {
-	for _, p := range among {
-		if filepath.Dir(p.Path) == c.dir && !slices.ContainsFunc(c.files, func(f *file) bool { return f.fd != nil && f.beginsAs(p) }) {
-			return true
-		}
-	}
-	return false
-}
-
-// wasSent says through where a file was in the batch that is made anew, if it was.
-func (r *Files) wasSent(f *file, to map[string]filePos) (p filePos, ok bool) {
-	if f.fd == nil {
-		return p, false
-	}
-	if p, ok = to[f.key()]; ok {
-		h, full := f.headHash(p.Len)
-		ok = full && fmt.Sprintf("%x", h) == p.Print
-	}
-	if !ok && f.copyOf == nil && f.unclear.IsZero() {
-		// Compressed, or copied and cut to nothing, while nobody looked.
-		p, ok = positionOf(f, to)
-		ok = ok && (f.packed || !r.stillThere(p))
-	}
-	return p, ok
 }
 
 // hand gives a batch to the shipper; it is false when ctx ended.
@@ -491,19 +448,9 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 		case <-ctx.Done():
 			return
 		case <-want:
-			r.taken, r.marked = now, now
-			if b.empty() {
-				// What it knows of files without new lines goes with the next lines.
-				marks := newBatch[filePos](r.opts.Sender)
-				marks.wire.Positions = positionsBy(b.reached)
-				marks.seal(r.marks())
-				if !ship.give(ctx, marks) {
-					return
-				}
-				break
-			}
 			b.wire.Positions = positionsBy(b.reached)
 			b.seal(r.marks())
+			r.taken, r.marked = now, now
 			if !ship.give(ctx, b) {
 				return
 			}
@@ -539,8 +486,8 @@ const (
 )
 
 // noteComplete notes that all files were read to their ends by a look that began
-// at a time. What waits for further lines, for its pod to be known, or for the writer of
-// the file before it, is not complete yet.
+// at a time. What waits for further lines, or for its pod to be known, is not
+// complete yet.
 func (r *Files) noteComplete(began time.Time) {
 	through := began.Add(-completeAfter).UnixNano()
 	for _, c := range r.order {
@@ -554,13 +501,6 @@ func (r *Files) noteComplete(began time.Time) {
 			if w != nil {
 				through = min(through, w.at-1)
 			}
-		}
-		waits := false
-		for _, f := range c.files {
-			if before, some := f.unread(waits); some {
-				through = min(through, before)
-			}
-			waits = waits || f.readable()
 		}
 	}
 	r.complete = max(r.complete, through)
@@ -834,9 +774,6 @@ func (r *Files) addContainer(dir string) {
 // scanContainer finds new files, renamed and deleted ones.
 func (r *Files) scanContainer(c *container) {
 	c.rescan = false
-	chain := c.chain()
-	chain.blank = c.blank
-	cut := c.cutFiles() // whose copies are there by now
 	entries, err := os.ReadDir(c.dir)
 	c.gone = errors.Is(err, fs.ErrNotExist)
 	if err != nil && !c.gone {
@@ -867,11 +804,7 @@ func (r *Files) scanContainer(c *container) {
 		if !f.unlinked && f.suffix == "" && now == nil {
 			vanished = f
 		}
-		was := f.unlinked
 		if f.unlinked = now == nil || now.packed && now.path != f.path; f.unlinked {
-			if !was {
-				f.unlinkedAt = r.now()
-			}
 			continue // or renamed between the list and the look: then the next one finds it
 		}
 		if now.packed {
@@ -887,7 +820,7 @@ func (r *Files) scanContainer(c *container) {
 			}
 			if size, _, err := now.identify(); err == nil && size > f.offset { // somebody wrote on after all
 				f.fd, now.fd = now.fd, nil
-				f.done, f.ended, f.seen, f.caught = false, time.Time{}, r.now(), false
+				f.done, f.ended = false, time.Time{}
 				c.dirty = true
 			}
 		}
@@ -896,15 +829,11 @@ func (r *Files) scanContainer(c *container) {
 	}
 	if !r.started {
 		fresh = slices.DeleteFunc(fresh, func(f *file) bool { // compressed since the look before
-			if !f.packed {
-				return false
-			}
-			of := c.madeOf(f)
-			if of != nil {
-				of.twin = true
+			made := f.packed && c.madeOf(f) != nil
+			if made {
 				f.close()
 			}
-			return of != nil
+			return made
 		})
 		fresh = r.withKept(c, fresh)
 	}
@@ -915,8 +844,6 @@ func (r *Files) scanContainer(c *container) {
 		slices.SortStableFunc(came, older)
 		r.findGapNow(c, vanished, came)
 	}
-	came := len(fresh) > 0
-	fresh = r.settleCut(c, cut, fresh, chain)
 	for _, f := range r.adoptPacked(c, fresh) {
 		r.adopt(c, f)
 	}
@@ -925,15 +852,10 @@ func (r *Files) scanContainer(c *container) {
 			continue
 		}
 		// Of what is there unchanged: it counts if that is cut before it is read.
-		i := slices.IndexFunc(c.files, func(o *file) bool { return o != f && o.fd != nil && o.key() == f.maybeCopyOf })
-		switch {
-		case i < 0:
-			r.skip(c, f)
-		case c.files[i].printLen >= knownHead && f.beginsLike(c.files[i]):
+		if i := slices.IndexFunc(c.files, func(o *file) bool { return o != f && o.fd != nil && o.key() == f.maybeCopyOf }); i >= 0 {
 			f.copyOf = c.files[i]
-		default: // that was cut since
-			f.resume(r.atStart[f.maybeCopyOf])
-			f.unnoted = true
+		} else {
+			r.skip(c, f)
 		}
 		f.maybeCopyOf = ""
 	}
@@ -960,10 +882,9 @@ func (r *Files) scanContainer(c *container) {
 		}
 	}
 	c.forget() // those given up: another file may get their inode
-	if came {
+	if len(fresh) > 0 {
 		c.dirty = true
 	}
-	c.blank = c.chain().blank
 }
 
 // openAll opens the log files among a folder's entries, by device and inode.
@@ -977,7 +898,7 @@ func (r *Files) openAll(c *container, entries []fs.DirEntry) map[[2]uint64]*file
 				continue
 			}
 		}
-		f := &file{path: path, instance: instance, suffix: suffix, packed: packed, seen: r.now()}
+		f := &file{path: path, instance: instance, suffix: suffix, packed: packed}
 		if e.Type()&fs.ModeSymlink != 0 {
 			c.polled = true
 		}
@@ -1064,11 +985,6 @@ func (r *Files) adopt(c *container, f *file) {
 			return
 		}
 		f.gen, f.marked, f.hasMark = p.Gen+1, p, true // truncated, or the inode is another file's now
-		if f.suffix == "" && !f.packed && filepath.Dir(p.Path) == c.dir {
-			f.before = []filePos{p}
-			f.print, f.printLen, f.written = 0, 0, syscall.Timespec{} // it may have been cut since it was opened
-			_, _, _ = f.identify()                                    // else the next look does
-		}
 	}
 	if f.suffix != "" && c.current(f) != nil {
 		f.unclear = r.now()
@@ -1090,7 +1006,7 @@ func (r *Files) adopt(c *container, f *file) {
 				return
 			}
 			f.resume(p)
-			f.unnoted = true
+			f.gen, f.hasMark = 0, false
 			return
 		}
 	}
@@ -1123,19 +1039,26 @@ func (r *Files) place(c *container, f *file) bool {
 			continue
 		}
 		o.printMore()
-		may := o.suffix == "" && f.mayBecome(o)
-		if f.beginsLike(o) { // read only if the other is truncated before it is read
-			f.copyOf, f.unclear = o, time.Time{}
-			return false
-		}
-		short = short || may
-		for _, was := range o.before {
-			if f.beginsAs(was) {
-				f.resume(was)
-				f.unclear, f.unnoted = time.Time{}, true
-				c.moveBefore(f, o)
+		for _, was := range append([]former{{print: o.print, printLen: o.printLen, offset: -1}}, o.before...) {
+			if was.printLen < 32 {
+				continue
+			}
+			h, ok := f.headHash(was.printLen)
+			if !ok {
+				short = true // perhaps it is being written
+				continue
+			}
+			if h != was.print {
+				continue
+			}
+			f.unclear = time.Time{}
+			if was.offset < 0 { // read only if the other is truncated before it is read
+				f.copyOf = o
 				return false
 			}
+			f.offset, f.began, f.skip = was.offset, was.offset, was.skip
+			c.moveBefore(f, o)
+			return false
 		}
 	}
 	if wait := f.unclear.Add(r.grace).Sub(r.now()); short && wait > 0 {

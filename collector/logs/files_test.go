@@ -490,37 +490,6 @@ func TestFilesKilledAgainAndAgain(t *testing.T) {
 	numbered(t, s.got(key), total)
 }
 
-// A file that is cut and written again within one of the kernel's ticks has the time stamp
-// that it had, and perhaps the size.
-func TestFilesCutAndWrittenWithinATick(t *testing.T) {
-	tr := newTree(t)
-	tr.next = 10 // as wide as what is written over it
-	tr.write("0.log", 20)
-	f := &file{path: filepath.Join(tr.dir, "0.log")}
-	var err error
-	if f.fd, err = os.Open(f.path); err != nil {
-		t.Fatal(err)
-	}
-	defer f.close()
-	stamp := time.Now().Add(time.Hour) // later than the machine can be held up here
-	for _, again := range []bool{false, true} {
-		if again {
-			if err := os.Truncate(f.path, 0); err != nil {
-				t.Fatal(err)
-			}
-			tr.next = 50
-			tr.write("0.log", 20)
-		}
-		if err := os.Chtimes(f.path, stamp, stamp); err != nil {
-			t.Fatal(err)
-		}
-		size, same, err := f.identify()
-		if err != nil || same == again {
-			t.Errorf("of %d bytes, written again %v: the same %v, %v", size, again, same, err)
-		}
-	}
-}
-
 func TestFilesCopyTruncate(t *testing.T) {
 	tr, s := newTree(t), newServer(t)
 	_, stop := tr.run(s)

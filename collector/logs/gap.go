@@ -1,9 +1,7 @@
 package logs
 
 import (
-	"bufio"
 	"bytes"
-	"errors"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -91,80 +89,34 @@ func (r *Files) findGaps() {
 		r.findGap(dir, positions)
 	}
 	for _, c := range r.order {
-		r.findGapsBehindKept(c, folders[c.dir])
+		r.findGapsBehindKept(c)
 	}
 }
 
 // findGapsBehindKept finds out what is gone between a kept file and the next one that is
-// there: it was open in the last run, and not kept. Of what was read before what is kept, as
-// positions say, findGap tells what is missing behind it.
-func (r *Files) findGapsBehindKept(c *container, positions map[string]filePos) {
+// there: it was open in the last run, and not kept.
+func (r *Files) findGapsBehindKept(c *container) {
 	for i, f := range c.files {
-		if !f.kept {
+		if !f.kept || f.next == 0 {
 			continue
 		}
+		from, until := f.next, r.now().UnixNano()
+		f.next = 0
 		n := r.following(c, i)
-		if f.next == 0 && (n == nil || n.kept) {
-			continue // nothing says that there was another one, or that one was kept
-		}
-		at, until := int64(0), r.now().UnixNano()
 		if n != nil {
-			at = n.firstTime()
+			if at := n.firstTime(); at > 0 {
+				f.next, until = at, at
+			}
 		}
-		if at > 0 {
-			until = at
-		}
-		from := f.next
-		if from == 0 { // a kill came before it was known when the one after it begins, or whether there is one
-			from = f.endsAt()
-		}
-		if f.next != 0 && f.next == at || c.readBetween(positions, from, until) {
-			f.next = at
+		if f.next == from {
 			continue
 		}
-		f.next = at
 		if n != nil {
 			n.behindGap = true
 		}
 		r.counts.dropped(c.id, DropAway, 0)
 		r.log.Warn("log files are gone that were not kept", "after", f.path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
 		c.lost = append(c.lost, loss{file: f, reason: DropAway, drop: drop{from: from, until: until}, next: n})
-	}
-}
-
-// readBetween says whether anything was read of a file that was not kept and begins within
-// a time.
-func (c *container) readBetween(positions map[string]filePos, from, until int64) bool {
-	for k, p := range positions {
-		if f := c.fileOf(k, p); (f == nil || !f.kept) && p.First >= from && p.First < until {
-			return true
-		}
-	}
-	return false
-}
-
-// endsAt is the time of a kept file's last line, or of its first where that has none.
-func (f *file) endsAt() int64 {
-	at := max(f.firstTime(), f.last)
-	if f.done {
-		return at // which was read
-	}
-	text, err := f.whole()
-	if err != nil {
-		return at
-	}
-	lines := bufio.NewReaderSize(text, readBytes)
-	for {
-		line, err := lines.ReadSlice('\n')
-		if p, ok := parsePiece(strings.TrimSuffix(string(line), "\n")); ok {
-			at = max(at, p.at)
-		}
-		for errors.Is(err, bufio.ErrBufferFull) {
-			_, err = lines.ReadSlice('\n')
-		}
-		if err != nil {
-			return at
-		}
 	}
 }
 
@@ -371,8 +323,11 @@ func (r *Files) findGapNow(c *container, vanished *file, fresh []*file) {
 	if until <= from {
 		return
 	}
+	r.counts.dropped(c.id, DropRotated, 0)
+	r.log.Warn("log files were rotated away before anybody looked", "path", vanished.path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
 	fresh[i].behindGap = true
-	r.lostBetween(c, loss{file: fresh[i], reason: DropRotated, drop: drop{from: from, until: until}})
+	c.lost = append(c.lost, loss{file: fresh[i], reason: DropRotated, drop: drop{from: from, until: until}})
+	r.noteLost(c, "before "+besides(fresh[i].key(), until))
 }
 
 // firstTime is the time of the file's first line that has one, 0 if there is none.

@@ -232,30 +232,11 @@ func (j *journal[C]) rename(old, name string) {
 	if j.inFlight == nil {
 		return
 	}
-	renameIn(j.inFlight.From, j.inFlight.To, old, name, j.apart)
-}
-
-// renameIn moves the positions that a batch has of a source to another name. Those of another
-// source that had the name are kept apart, where apart is given and says how.
-func renameIn[C any](from, to map[string]C, old, name string, apart func(source string, was, now C) string) {
-	c, ok := to[old]
-	if !ok || old == name {
-		return
-	}
-	if was, taken := to[name]; taken && apart != nil {
-		if other := apart(name, was, c); other != "" {
-			to[other] = was
-			if f, ok := from[name]; ok {
-				from[other] = f
-			}
+	for _, m := range []map[string]C{j.inFlight.From, j.inFlight.To} {
+		if c, ok := m[old]; ok {
+			m[name] = c
+			delete(m, old)
 		}
-	}
-	to[name] = c
-	delete(to, old)
-	delete(from, name)
-	if f, ok := from[old]; ok {
-		from[name] = f
-		delete(from, old)
 	}
 }
 

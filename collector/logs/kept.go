@@ -90,10 +90,6 @@ func (r *Files) keepAll(b *batch[filePos]) {
 			if !f.unlinked || f.done || f.kept || f.compressed() || f.copyOf != nil || !f.unclear.IsZero() || f.noRoom == r.freed+1 {
 				continue
 			}
-			if wait := c.letsGo(f, r.following(c, i)).Add(r.grace).Sub(r.now()); wait > 0 {
-				c.wakeAt(r.now().Add(wait)) // what is written to it now would not be in the copy
-				continue
-			}
 			if err := r.keep(c, i, b); err != nil {
 				r.keepingFailed(f, err) // its descriptor has it for now
 				if !errors.Is(err, errNoRoom) {
@@ -103,14 +99,6 @@ func (r *Files) keepAll(b *batch[filePos]) {
 			}
 		}
 	}
-}
-
-// letsGo says since when nobody should write to a file any more whose name is gone.
-func (c *container) letsGo(f, next *file) time.Time {
-	if next == nil {
-		return f.unlinkedAt
-	}
-	return slices.MaxFunc([]time.Time{f.seen, next.seen}, time.Time.Compare)
 }
 
 func (r *Files) keepingFailed(f *file, err error) {
@@ -236,7 +224,7 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 	}
 	r.journal.rename(old, f.key())
 	if b != nil {
-		b.rename(old, f.key(), apart)
+		b.rename(old, f.key())
 	}
 	r.noteNext(f, next, b)
 	if err := r.journal.write(); err != nil {

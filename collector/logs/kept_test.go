@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -145,83 +144,6 @@ func (f *few) Send(ctx context.Context, b *wire.LogBatch) error {
 func hasInFlight(tr *tree) bool {
 	j, err := openJournal[filePos](tr.positions())
 	return err == nil && j.inFlight != nil
-}
-
-// What was written behind a kept file is told where that went with a collector that was
-// killed before anybody knew that there was anything; what was read of it is not.
-func TestWhatIsGoneBehindAKeptFileThatWasTheLast(t *testing.T) {
-	for _, read := range []bool{false, true} {
-		t.Run(fmt.Sprintf("read %v", read), func(t *testing.T) {
-			tr, s := newTree(t), newServer(t)
-			tr.write("0.log", 50)
-			o := tr.keeping(Keep{Bytes: 1 << 30})
-			_, stop := tr.runWith(o, s)
-			s.await(key, 50)
-			s.set(func() { s.away = true })
-			tr.write("0.log", 1)
-			waitFor(t, func() bool { return hasInFlight(tr) })
-			tr.write("0.log", 30)
-			tr.remove("0.log")
-			waitFor(t, func() bool { return len(tr.kept()) == 1 })
-			stop()
-			tr.write("0.log", 20)
-			gone := 20
-			if read {
-				s.set(func() { s.away = false })
-				f, stop := tr.runWith(o, s)
-				waitFor(t, func() bool { return len(s.missing(tr.next)) == 0 && f.journal.settled() })
-				stop()
-				gone = 0
-			}
-			tr.remove("0.log")
-			tr.write("0.log", 10)
-			s.set(func() { s.away = false })
-			_, stop = tr.runWith(o, s)
-			defer stop()
-			waitFor(t, func() bool { return !slices.Contains(s.missing(tr.next), tr.next-1) })
-			missing := s.missing(tr.next)
-			if len(missing) != gone {
-				t.Errorf("%d lines are missing, want %d", len(missing), gone)
-			}
-			for _, n := range missing {
-				if !slices.ContainsFunc(s.gaps(), func(g toldGap) bool { return g.has(n) }) {
-					t.Errorf("line %d is missing and not told: %v", n, s.gaps())
-				}
-			}
-		})
-	}
-}
-
-// A file whose name is gone is kept once its writer had time to let go of it: what that
-// writes meanwhile is kept, too.
-func TestKeptFilesHaveWhatWasWrittenLast(t *testing.T) {
-	tr, s := newTree(t), newServer(t)
-	tr.write("0.log", 50)
-	o := tr.keeping(Keep{Bytes: 1 << 30})
-	o.Grace = 3 * time.Second
-	_, stop := tr.runWith(o, s)
-	defer stop()
-	s.await(key, 50)
-	s.set(func() { s.away = true })
-	tr.write("0.log", 1)
-	waitFor(t, func() bool { return hasInFlight(tr) })
-	writer, err := os.OpenFile(filepath.Join(tr.dir, "0.log"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = writer.Close() }()
-	tr.remove("0.log")
-	tr.raw("0.log", "")
-	gone := time.Now()
-	waitFor(t, func() bool { return len(tr.kept()) > 0 || time.Since(gone) > 300*time.Millisecond })
-	if _, err := writer.WriteString(cri(tr.next, "stdout", "F", fmt.Sprintf("line %d", tr.next))); err != nil {
-		t.Fatal(err)
-	}
-	tr.next++
-	tr.write("0.log", 1)
-	waitFor(t, func() bool { return len(tr.kept()) == 1 })
-	s.set(func() { s.away = false })
-	numbered(t, s.await(key, tr.next), tr.next)
 }
 
 // What has no room is counted, and told with its range in the container's stream:

@@ -1,9 +1,6 @@
 package logs
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -41,74 +38,6 @@ func TestFilesSayWhatIsComplete(t *testing.T) {
 	}
 	tr.raw("0.log", at.Format("2006-01-02T15:04:05.000000000Z07:00")+" stdout F end\n")
 	waitFor(t, func() bool { return s.newest("n1").After(at) })
-}
-
-// Nor is it while a file waits until the writer of the one before it has let go.
-func TestFilesAreNotCompleteWhileOneWaits(t *testing.T) {
-	tr, s := newTree(t), newServer(t)
-	began := time.Now().UTC().Add(-time.Hour)
-	write := func(name string, n int) {
-		tr.raw(name, fmt.Sprintf("%s stdout F line %d\n", began.Add(time.Duration(n)*time.Second).Format("2006-01-02T15:04:05.000000000Z07:00"), n))
-	}
-	write("0.log", 0)
-	o := tr.options()
-	_, stop := tr.runWith(o, s)
-	s.await(key, 1)
-	stop()
-	write("0.log", 1)
-	tr.rename("0.log", "0.log.20261123-100000")
-	write("0.log", 2)
-	s.set(func() { s.marks = nil })
-	o.Grace = time.Hour
-	_, stop = tr.runWith(o, s)
-	s.await(key, 2)
-	waitFor(t, func() bool { return s.newest("n1").After(began) })
-	stop()
-	if got := s.newest("n1"); !got.Before(began.Add(2 * time.Second)) {
-		t.Errorf("complete through %s, though a line of %s was not read", got, began.Add(2*time.Second))
-	}
-	o.Grace = time.Millisecond
-	_, stop = tr.runWith(o, s)
-	defer stop()
-	s.await(key, 3)
-	waitFor(t, func() bool { return s.newest("n1").After(began.Add(30 * time.Minute)) })
-}
-
-// Nor is it while a file that was read to its end waits for one that was written to after
-// all, whatever comes to it meanwhile.
-func TestFilesAreNotCompleteWhileOneWaitsForOneThatIsOpenAgain(t *testing.T) {
-	tr := newTree(t)
-	tr.write("0.log.20261123-100000", 1)
-	tr.write("0.log", 1)
-	f, err := NewFiles(tr.options())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &container{dir: tr.dir, known: true}
-	for _, name := range []string{"0.log.20261123-100000", "0.log"} {
-		of := &file{path: filepath.Join(tr.dir, name), caught: true}
-		if of.fd, err = os.Open(of.path); err != nil {
-			t.Fatal(err)
-		}
-		defer of.close()
-		if of.offset, _, err = of.identify(); err != nil {
-			t.Fatal(err)
-		}
-		of.last = of.firstTime()
-		c.files = append(c.files, of)
-	}
-	f.order = []*container{c}
-	began := clock.Add(time.Hour)
-	f.noteComplete(began)
-	if want := began.Add(-completeAfter).UnixNano(); f.complete != want {
-		t.Errorf("complete through %d, want %d", f.complete, want)
-	}
-	f.complete = 0
-	tr.write("0.log", 1)
-	f.noteComplete(began)
-	if next := clock.Add(2 * time.Millisecond); f.complete >= next.UnixNano() {
-		t.Errorf("complete through %s, though a line of %s was not read", time.Unix(0, f.complete).UTC(), next)
-	}
 }
 
 // Through the API a node is as complete as the container that was heard least.
