@@ -222,13 +222,10 @@ func TestABacklogIsSentTogether(t *testing.T) {
 	}
 }
 
-// What a wrong clock stamped is brought to the server's time in all that is sent together.
-func TestATogetherOfAWrongClock(t *testing.T) {
-	rx := newReceiver(t, written)
-	r := newRig(t, rx.URL, false)
-	takesTogether(r)
-	r.offset = func() (time.Duration, bool) { return 45 * time.Second, true }
-	at := time.Now().UTC().Truncate(30 * time.Second).Add(-time.Hour)
+// sendUnchecked sends three batches in a row, of a clock that was not held against the
+// server's.
+func sendUnchecked(t *testing.T, r *rig, at time.Time) {
+	t.Helper()
 	for n := range 3 {
 		s := seal(t, r.encoder, at.Add(time.Duration(n)*30*time.Second), "p")
 		s.item.Unchecked = true
@@ -238,6 +235,16 @@ func TestATogetherOfAWrongClock(t *testing.T) {
 	}
 	r.start(t)
 	eventually(t, "an empty queue", func() bool { n, _, _, _ := r.queue.Stats(); return n == 0 })
+}
+
+// What a wrong clock stamped is brought to the server's time in all that is sent together.
+func TestATogetherOfAWrongClock(t *testing.T) {
+	rx := newReceiver(t, written)
+	r := newRig(t, rx.URL, false)
+	takesTogether(r)
+	r.offset = func() (time.Duration, bool) { return 45 * time.Second, true }
+	at := time.Now().UTC().Truncate(30 * time.Second).Add(-time.Hour)
+	sendUnchecked(t, r, at)
 	got := rx.all()
 	if len(got) != 1 {
 		t.Fatalf("%d requests", len(got))
@@ -275,15 +282,7 @@ func TestTheWayIsThatOfTheServersTime(t *testing.T) {
 		r.offset = func() (time.Duration, bool) { return tc.ahead, true }
 		r.accept = func() time.Duration { return 48 * time.Hour }
 		at := time.Now().UTC().Add(-tc.age).Truncate(30 * time.Second)
-		for n := range 3 {
-			s := seal(t, r.encoder, at.Add(time.Duration(n)*30*time.Second), "p")
-			s.item.Unchecked = true
-			if _, err := r.queue.Put(s.item, s.body); err != nil {
-				t.Fatal(err)
-			}
-		}
-		r.start(t)
-		eventually(t, "an empty queue", func() bool { n, _, _, _ := r.queue.Stats(); return n == 0 })
+		sendUnchecked(t, r, at)
 		got := rx.all()
 		for _, one := range got {
 			if one.path != tc.path {

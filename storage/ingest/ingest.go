@@ -344,11 +344,7 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 			fmt.Sprintf("%d samples of several intervals are more than cluster %q, with the limit of %d samples a second, may bring at once: %d; send fewer intervals in one request",
 				m.samples(), clusterID, i.limits.SamplesPerSecond, most))
 	}
-	take := q.c.take
-	if later {
-		take = q.c.takeSpare
-	}
-	if wait := take(now, m.samples(), i.limits.SamplesPerSecond); wait > 0 {
+	if wait := q.c.take(now, m.samples(), i.limits.SamplesPerSecond, later); wait > 0 {
 		q.c.throttled[throttledRate].add(1)
 		return refuseFor(w, wait, http.StatusTooManyRequests, resultLimited,
 			fmt.Sprintf("cluster %q has the limit of %d samples a second, and has used it up", clusterID, i.limits.SamplesPerSecond))
@@ -484,24 +480,18 @@ func (i *Ingester) body(w http.ResponseWriter, r *http.Request, c *cluster, buf 
 	return body, ""
 }
 
-// take asks for n samples of the cluster's rate; wait is 0 when it has them.
-func (c *cluster) take(now time.Time, n, perSecond int) (wait time.Duration) {
+// take asks for n samples of the cluster's rate, which are spare if nobody waits for them;
+// wait is 0 when it has them.
+func (c *cluster) take(now time.Time, n, perSecond int, spare bool) (wait time.Duration) {
 	if perSecond == 0 {
 		return 0
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if spare {
+		return c.rate.takeSpare(now, n, perSecond)
+	}
 	return c.rate.take(now, n, perSecond)
-}
-
-// takeSpare is take for samples that nobody waits for.
-func (c *cluster) takeSpare(now time.Time, n, perSecond int) (wait time.Duration) {
-	if perSecond == 0 {
-		return 0
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.rate.takeSpare(now, n, perSecond)
 }
 
 // after tells rollups and whoever waits for arrivals.

@@ -141,6 +141,38 @@ func (k *killable) rollups() map[string]uint64 {
 	return out
 }
 
+// await gives the rollups once there are n values.
+func (k *killable) await(n int) map[string]uint64 {
+	k.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		got := k.rollups()
+		if len(got) == n {
+			return got
+		}
+		if time.Now().After(deadline) {
+			k.t.Fatalf("%d values after a minute, want %d", len(got), n)
+		}
+		k.now.Add(100) // what is read from the store waits for others a while
+	}
+}
+
+// sameDisturbed holds what runs that are disturbed give against what one gives that is
+// not, and is called so.
+func sameDisturbed(t *testing.T, called string, run func(t *testing.T, disturb *rand.Rand) map[string]uint64) {
+	t.Helper()
+	want := run(t, nil)
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			got := run(t, rand.New(rand.NewPCG(seed, 7)))
+			for key, v := range want {
+				if got[key] != v {
+					t.Errorf("%s: %v, %s %v", key, math.Float64frombits(got[key]), called, math.Float64frombits(v))
+				}
+			}
+		})
+	}
+}
+
 // Every batch sent twice, in any order, with kills in mid-interval, gives the
 // sums of an undisturbed run, to the last bit.
 func TestRollupsOfAKilledServerAreThoseOfAnUndisturbedOne(t *testing.T) {
@@ -184,28 +216,9 @@ func TestRollupsOfAKilledServerAreThoseOfAnUndisturbedOne(t *testing.T) {
 				k.kill()
 			}
 		}
-		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			got := k.rollups()
-			if len(got) == intervals*(2+1+1) {
-				return got
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%d values after a minute, want %d", len(got), intervals*4)
-			}
-			k.now.Add(100) // what is read from the store waits for others a while
-		}
+		return k.await(intervals * (2 + 1 + 1))
 	}
-	want := run(t, nil)
-	for seed := range uint64(3) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			got := run(t, rand.New(rand.NewPCG(seed, 7)))
-			for key, v := range want {
-				if got[key] != v {
-					t.Errorf("%s: %v, undisturbed %v", key, math.Float64frombits(got[key]), math.Float64frombits(v))
-				}
-			}
-		})
-	}
+	sameDisturbed(t, "undisturbed", run)
 }
 
 // A backlog of which each request has several intervals, not the same of each node, gives
@@ -264,26 +277,7 @@ func TestRollupsOfIntervalsThatComeTogetherOutliveKills(t *testing.T) {
 			}
 			next[node] = to
 		}
-		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			got := k.rollups()
-			if len(got) == intervals*(2+1+1) {
-				return got
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%d values after a minute, want %d", len(got), intervals*4)
-			}
-			k.now.Add(100) // what is read from the store waits for others a while
-		}
+		return k.await(intervals * (2 + 1 + 1))
 	}
-	want := run(t, nil)
-	for seed := range uint64(3) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			got := run(t, rand.New(rand.NewPCG(seed, 7)))
-			for key, v := range want {
-				if got[key] != v {
-					t.Errorf("%s: %v, one by one %v", key, math.Float64frombits(got[key]), math.Float64frombits(v))
-				}
-			}
-		})
-	}
+	sameDisturbed(t, "one by one", run)
 }

@@ -193,7 +193,7 @@ func (a *otlpAppender) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64,
 
 // Commit writes the request to the log, unless the cluster's rate is used up.
 func (a *otlpAppender) Commit() error {
-	if wait := a.q.c.take(a.q.now, a.q.stored, a.q.i.limits.SamplesPerSecond); wait > 0 {
+	if wait := a.q.c.take(a.q.now, a.q.stored, a.q.i.limits.SamplesPerSecond, false); wait > 0 {
 		a.q.wait = wait
 		return a.rollback()
 	}

@@ -214,7 +214,8 @@ func appendPair(buf []byte, name, value string) []byte {
 
 // rate bounds samples per second by a bucket that what is live may overdraw: it is let
 // in while there is something left, whatever its size. Backlog is let in for what is left
-// alone, so that nothing live has to wait until it is made up for.
+// alone: what is live never waits until that is made up for, but a burst of it may find
+// nothing left.
 type rate struct {
 	left float64 // may be negative
 	last time.Time

@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/fileutil"
-	"github.com/prometheus/prometheus/tsdb/wlog"
 )
 
 // errHeadFirst ends a compaction of blocks that met a head which is due.
@@ -53,7 +52,7 @@ func (db *DB) compactLate(ctx context.Context) error {
 
 func (db *DB) compactLateLocked(ctx context.Context) error {
 	c := &db.compaction
-	size, err := logBytes(filepath.Join(db.opts.Dir, wlog.WblDirName))
+	size, err := db.lateLogBytes()
 	if err != nil {
 		return err
 	}
@@ -243,7 +242,7 @@ func (c *compactor) Plan(dir string) ([]string, error) {
 	if err != nil || len(plan) < 2 {
 		return plan, err
 	}
-	if size, err := logBytes(filepath.Join(c.db.opts.Dir, wlog.WblDirName)); err == nil && size >= c.db.opts.OutOfOrderLogBytes {
+	if size, err := c.db.lateLogBytes(); err == nil && size >= c.db.opts.OutOfOrderLogBytes {
 		c.db.compaction.cut = true // late samples go first: merges of a backlog take minutes
 		return nil, nil
 	}

@@ -395,7 +395,7 @@ func (db *DB) compactAll(ctx context.Context) {
 // goOnWithFlood has merging wait where a start found much that is late: the process before
 // it was in the middle of a backlog, most likely.
 func (db *DB) goOnWithFlood() {
-	size, err := logBytes(filepath.Join(db.opts.Dir, wlog.WblDirName))
+	size, err := db.lateLogBytes()
 	if err != nil || size < db.opts.OutOfOrderLogBytes/4 {
 		return
 	}
@@ -421,7 +421,7 @@ func (db *DB) compactOutOfOrder(ctx context.Context) error {
 
 // compactFullLog is compactOutOfOrder for who holds compaction.mu.
 func (db *DB) compactFullLog(ctx context.Context) (wrote bool, err error) {
-	size, err := logBytes(filepath.Join(db.opts.Dir, wlog.WblDirName))
+	size, err := db.lateLogBytes()
 	if err != nil {
 		return false, err
 	}
@@ -437,6 +437,11 @@ func (db *DB) compactFullLog(ctx context.Context) (wrote bool, err error) {
 	db.metrics.outOfOrderCompactions.Inc()
 	db.opts.Logger.Info("compacted out-of-order samples", "log_bytes", size, "took_seconds", db.opts.Now().Sub(began).Seconds())
 	return true, nil
+}
+
+// lateLogBytes is the size of the log of samples out of order.
+func (db *DB) lateLogBytes() (int64, error) {
+	return logBytes(filepath.Join(db.opts.Dir, wlog.WblDirName))
 }
 
 // logBytes sums up the segments of a log. A segment that is truncated away
