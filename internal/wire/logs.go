@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -156,7 +157,7 @@ func (p *LogPosition) Claims() bool { return p.From < p.Taken }
 
 // LogSource is a container whose log somebody reads.
 type LogSource struct {
-	Key       string `json:"key"` // tells it from others of the same name: "UID/container"
+	Key       string `json:"key"` // tells it from others of the same name, without spaces: "UID/container"
 	Namespace string `json:"namespace"`
 	Pod       string `json:"pod"`
 	Container string `json:"container"`
@@ -271,8 +272,8 @@ func (b *LogBatch) Validate() error {
 }
 
 func (s *LogSource) validate() error {
-	if s.Key == "" || len(s.Key) > maxLogKey || len(s.Namespace) > 253 || len(s.Pod) > 253 || len(s.Container) > 253 {
-		return fmt.Errorf("needs a key of 1 to %d characters, and names of at most 253", maxLogKey)
+	if s.Key == "" || len(s.Key) > maxLogKey || strings.Contains(s.Key, " ") || len(s.Namespace) > 253 || len(s.Pod) > 253 || len(s.Container) > 253 {
+		return fmt.Errorf("needs a key of 1 to %d characters without spaces, and names of at most 253", maxLogKey)
 	}
 	return nil
 }

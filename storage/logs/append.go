@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -329,12 +328,12 @@ func (s *Store) fill(to *rowsTaken, cluster string, b *wire.LogBatch) (rows int)
 			}
 			o.own = append(o.own[:0], logstorage.Field{Name: "_msg", Value: l.Message})
 			o.own = s.lineFields(o.own, l.Fields)
-			if p := positions[n]; p != nil && i == len(g.Lines)-1 {
-				how := logstorage.Field{Name: fieldTaken, Value: strconv.FormatInt(p.Taken, 10)}
-				if !p.Claims() {
-					how = logstorage.Field{Name: fieldAhead, Value: strconv.FormatInt(p.Taken-l.Time, 10)}
+			if len(b.Positions) > 0 {
+				position := noPosition
+				if p := positions[n]; p != nil && i == len(g.Lines)-1 {
+					position = positionValue(p, l.Time)
 				}
-				o.own = append(o.own, logstorage.Field{Name: fieldSource, Value: p.Key}, how, logstorage.Field{Name: fieldPosition, Value: p.State})
+				o.own = append(o.own, logstorage.Field{Name: fieldPosition, Value: position})
 			}
 			row.Timestamp, row.Fields = l.Time, o.sorted()
 			if !to.take(&row) {

@@ -31,13 +31,35 @@ func jsonBatch(r *rand.Rand, n, lines int, at time.Time) *wire.LogBatch {
 	return b
 }
 
-// BenchmarkSustained stores 200,000 lines in batches as one collector sends them.
+// positioned has a batch say how far it takes its containers, as a node's collector does.
+func positioned(b *wire.LogBatch) *wire.LogBatch {
+	for _, g := range b.Groups {
+		last := g.Lines[len(g.Lines)-1].Time
+		b.Positions = append(b.Positions, wire.LogPosition{
+			LogSource: wire.LogSource{Key: fmt.Sprintf("%s-uid/%s", g.Stream.Pod, g.Stream.Container), Namespace: g.Stream.Namespace, Pod: g.Stream.Pod, Container: g.Stream.Container},
+			From:      last, Taken: last, State: `{"file":{"same":1}}`,
+		})
+	}
+	return b
+}
+
+// BenchmarkSustained stores 200,000 lines in batches as one collector sends them, without
+// positions and with them.
 func BenchmarkSustained(b *testing.B) {
+	for _, with := range []bool{false, true} {
+		b.Run(fmt.Sprintf("positions=%v", with), func(b *testing.B) { sustained(b, with) })
+	}
+}
+
+func sustained(b *testing.B, positions bool) {
 	const batches, lines = 20, 10_000
 	all := make([]*wire.LogBatch, batches)
 	r, start := rand.New(rand.NewPCG(1, 2)), dayStart()
 	for n := range all {
 		all[n] = jsonBatch(r, n, lines, start.Add(time.Duration(n)*100*time.Second))
+		if positions {
+			positioned(all[n])
+		}
 	}
 	var used time.Duration
 	var disk uint64

@@ -24,17 +24,30 @@ import (
 // way to be, is refused as a whole: it is of a replica that was silent for so long
 // that another took over, and knows nothing of it.
 //
+// All rows of a batch that says positions have the field, those without one noPosition:
+// the library puts rows into columns far cheaper where all of a block have the same fields.
+//
 // A node's collector has its files, and shares with nobody: what it says of a position
 // (wire.LogPosition.Claims) is kept for who comes after it, and is never refused; what
 // begins before it is, of a reader of the API that did not hear of the collector. As it
 // says so with nearly each row where little is written, its positions are counted from
-// the time of the row, which makes one short value of nearly all of them.
+// the time of the row, which makes nearly all of them alike.
 
 const (
-	fieldSource   = hiddenPrefix + "source"
-	fieldTaken    = hiddenPrefix + "taken"
+	// fieldPosition has a kind, a number, a source and a state with spaces between them, or
+	// noPosition.
 	fieldPosition = hiddenPrefix + "position"
-	fieldAhead    = hiddenPrefix + "ahead" // in place of taken where that is a time: by how much it is after the row's
+	noPosition    = "-"
+
+	// kinds of positions
+	kindTaken = "taken" // the number is wire.LogPosition.Taken
+	kindAhead = "ahead" // it is that less the row's time
+
+	// what a query calls the parts
+	partKind   = hiddenPrefix + "kind"
+	partNumber = hiddenPrefix + "number"
+	partSource = hiddenPrefix + "source"
+	partState  = hiddenPrefix + "state"
 
 	// maxPositions bounds the memory of all; what is forgotten is asked for again.
 	maxPositions = 100_000
@@ -289,39 +302,39 @@ func (s *Store) readPositions(ctx context.Context, cluster string, sources []wir
 		}
 		var bad error
 		before := map[string]bool{} // whose newest row may not be the newest of all
-		take := func(source string, row func(name string) string) {
+		take := func(kind, source string, row func(name string) string) {
 			at, _ := time.Parse(time.RFC3339Nano, row("_time"))
-			ahead, p := row(fieldAhead), wire.LogPosition{State: row(fieldPosition)}
-			var err error
-			if ahead != "" {
-				p.Taken, err = strconv.ParseInt(ahead, 10, 64)
-				p.Taken += at.UnixNano()
-			} else {
-				p.Taken, err = strconv.ParseInt(row(fieldTaken), 10, 64)
-			}
+			taken, err := strconv.ParseInt(row(partNumber), 10, 64)
 			if err != nil {
 				return
 			}
-			source, p.State = strings.Clone(source), strings.Clone(p.State)
+			if kind == kindAhead {
+				taken += at.UnixNano()
+			}
+			source, p := strings.Clone(source), wire.LogPosition{Taken: taken, State: strings.Clone(row(partState))}
 			if p.Taken >= found[source].Taken {
 				found[source], before[source] = p, !last && at.Before(begin)
 			}
 		}
-		of, from, until := fmt.Sprintf("{%s} %s:in(%s)", streams.String(), fieldSource, keys.String()), begin.Add(-positionSlack).UnixNano(), now.Add(aheadLimit).UnixNano()
-		err = s.ask(ctx, cluster, fmt.Sprintf("%s %s:* | stats by (%s) row_max(%s, _time, %s, %s) p", of, fieldTaken, fieldSource, fieldTaken, fieldTaken, fieldPosition), from, until, func(r Row) {
+		from, until := begin.Add(-positionSlack).UnixNano(), now.Add(aheadLimit).UnixNano()
+		of := func(kind string) string {
+			return fmt.Sprintf(`{%s} %s:contains_any(%s) | fields _time, %s | extract "<%s> <%s> <%s> <plain:%s>" from %s | filter %s:=%s %s:in(%s)`, streams.String(), fieldPosition, keys.String(),
+				fieldPosition, partKind, partNumber, partSource, partState, fieldPosition, partKind, kind, partSource, keys.String())
+		}
+		err = s.ask(ctx, cluster, fmt.Sprintf("%s | stats by (%s) row_max(%s, _time, %s, %s) p", of(kindTaken), partSource, partNumber, partNumber, partState), from, until, func(r Row) {
 			var row map[string]string
 			if err := json.Unmarshal([]byte(r.Get("p")), &row); err != nil {
-				bad = fmt.Errorf("position of %s: %w", r.Get(fieldSource), err)
+				bad = fmt.Errorf("position of %s: %w", r.Get(partSource), err)
 				return
 			}
-			take(r.Get(fieldSource), func(name string) string { return row[name] })
+			take(kindTaken, r.Get(partSource), func(name string) string { return row[name] })
 		})
 		if err == nil {
 			err = bad
 		}
 		if err == nil {
-			err = s.ask(ctx, cluster, fmt.Sprintf("%s %s:* | fields _time, %s, %s, %s | last %d by (_time) partition by (%s)", of, fieldAhead, fieldSource, fieldAhead, fieldPosition, positionRowsOf, fieldSource), from, until, func(r Row) {
-				take(r.Get(fieldSource), r.Get)
+			err = s.ask(ctx, cluster, fmt.Sprintf("%s | fields _time, %s, %s, %s | last %d by (_time) partition by (%s)", of(kindAhead), partSource, partNumber, partState, positionRowsOf, partSource), from, until, func(r Row) {
+				take(kindAhead, r.Get(partSource), r.Get)
 			})
 		}
 		if err != nil {
@@ -334,6 +347,15 @@ func (s *Store) readPositions(ctx context.Context, cluster string, sources []wir
 		}
 	}
 	return found, nil
+}
+
+// positionValue gives a position as a row of a time, in Unix nanoseconds, carries it.
+func positionValue(p *wire.LogPosition, at int64) string {
+	kind, number := kindTaken, p.Taken
+	if !p.Claims() {
+		kind, number = kindAhead, p.Taken-at
+	}
+	return kind + " " + strconv.FormatInt(number, 10) + " " + p.Key + " " + p.State
 }
 
 // positionRows says which groups' last rows carry positions: of each container the
