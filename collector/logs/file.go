@@ -27,6 +27,8 @@ const (
 	// is taken in parts of this size.
 	maxRawLine = 1 << 20
 	readBytes  = 64 << 10
+	// stampTick is more than lies between two times that a file system can stamp with.
+	stampTick = 20 * time.Millisecond
 )
 
 // filePos is how far a file was read.
@@ -330,12 +332,18 @@ func (f *file) identify() (size int64, same bool, err error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, false, fmt.Errorf("read %s: %w", f.path, err)
 	}
-	f.written = st.Mtim
-	same = n >= f.printLen && (f.printLen == 0 || xxhash.Sum64(head[:f.printLen]) == f.print)
-	if same && n > f.printLen {
+	if n < f.printLen || f.printLen > 0 && xxhash.Sum64(head[:f.printLen]) != f.print {
+		return st.Size, false, nil // and is that still when it is asked again, by whomever
+	}
+	// The kernel stamps by its own clock, once a tick: what was written just now may be
+	// written over under the same stamp.
+	if time.Since(time.Unix(st.Mtim.Unix())) > stampTick {
+		f.written = st.Mtim
+	}
+	if n > f.printLen {
 		f.print, f.printLen = xxhash.Sum64(head[:n]), n
 	}
-	return st.Size, same, nil
+	return st.Size, true, nil
 }
 
 // printMore takes more of a file's beginning into its fingerprint that was short

@@ -490,6 +490,43 @@ func TestFilesKilledAgainAndAgain(t *testing.T) {
 	numbered(t, s.got(key), total)
 }
 
+// A file that was cut and written again is another one, though its time stamp and perhaps
+// its size are what they were, as within one of the kernel's ticks, and however often it is
+// asked for: who asks first may not be who begins it anew.
+func TestFilesCutAndWrittenAgainIsAnother(t *testing.T) {
+	for name, stamps := range map[string][2]time.Time{
+		"within a tick": {time.Now().Add(time.Hour), time.Now().Add(time.Hour)}, // later than the machine can be held up here
+		"long after":    {time.Now().Add(-2 * time.Hour), time.Now().Add(-time.Hour)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := newTree(t)
+			f := &file{path: filepath.Join(tr.dir, "0.log")}
+			for i, stamp := range stamps {
+				tr.next = 10 + 40*i // as wide as what is written over
+				tr.write("0.log", 20)
+				if err := os.Chtimes(f.path, stamp, stamp); err != nil {
+					t.Fatal(err)
+				}
+				if i == 0 {
+					var err error
+					if f.fd, err = os.Open(f.path); err != nil {
+						t.Fatal(err)
+					}
+					defer f.close()
+				}
+				for n := range 2 {
+					if size, same, err := f.identify(); err != nil || same != (i == 0) {
+						t.Errorf("of %d bytes, written %d times, asked %d times: the same %v, %v", size, i+1, n+1, same, err)
+					}
+				}
+				if err := os.Truncate(f.path, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func TestFilesCopyTruncate(t *testing.T) {
 	tr, s := newTree(t), newServer(t)
 	_, stop := tr.run(s)
