@@ -165,6 +165,17 @@ type former struct {
 	printLen int
 	offset   int64
 	skip     [2]int64
+	first    int64
+}
+
+// formerAt is what a file was as of a position.
+func formerAt(p filePos) former {
+	was := wasAt(p)
+	f := former{print: was.print, printLen: was.printLen, offset: p.Offset, skip: [2]int64{p.done(0), p.done(1)}, first: p.First}
+	if p.Scan != 0 {
+		f.offset = max(0, p.Scan)
+	}
+	return f
 }
 
 // readable says whether the file has its turn: it is neither read, nor a copy of
@@ -300,6 +311,7 @@ func (f *file) resume(p filePos) {
 	if p.Scan != 0 {
 		f.offset = max(0, p.Scan)
 	}
+	f.asCopy()
 	f.began = f.offset
 	f.marked, f.hasMark = p, true
 	f.spots = spots{}
@@ -614,6 +626,9 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 		return false, false, err
 	}
 	if size < f.offset || !same {
+		if r.replayed != nil {
+			return true, false, errCut
+		}
 		if !r.truncated(c, f, b) {
 			return true, true, nil
 		}
@@ -644,6 +659,9 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 			return false, false, nil
 		}
 		if size, same, err := f.identify(); err != nil || !same || size < f.offset+int64(got) {
+			if err == nil && r.replayed != nil {
+				err = errCut
+			}
 			return true, false, err // it was cut meanwhile: this may be of what was written after that
 		}
 		chunk := r.buf[:got]
@@ -1042,13 +1060,16 @@ func (r *Files) noteEnd(f *file, b *batch[filePos]) {
 // tail takes what is left of a file, newline or not. It is false when the batch
 // must be sent first.
 func (r *Files) tail(c *container, f *file, b *batch[filePos]) bool {
-	size, _, err := f.identify()
-	if err != nil || size <= f.offset {
+	size, same, err := f.identify()
+	if err != nil || !same || size <= f.offset {
 		return true
 	}
 	rest := make([]byte, min(size-f.offset, maxRawLine))
 	n, err := f.text().ReadAt(rest, f.offset)
 	if n == 0 || err != nil && !errors.Is(err, io.EOF) {
+		return true
+	}
+	if f.wasCut() { // meanwhile
 		return true
 	}
 	consumed, fits := r.lines(c, f, b, string(rest[:n]))
@@ -1060,8 +1081,12 @@ func (r *Files) tail(c *container, f *file, b *batch[filePos]) bool {
 // false when the batch must be sent first.
 func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
 	i := slices.IndexFunc(c.files, func(o *file) bool { return o.copyOf == f })
+	copied := int64(0) // through which the copy has what is pending
+	if i >= 0 {
+		copied, _ = c.files[i].wholeSize()
+	}
 	for stream, w := range c.pending {
-		if w == nil || w.partial || w.file == f && i >= 0 || w.file != f && w.in != f {
+		if w == nil || w.partial || w.file == f && w.end <= copied || w.file != f && w.in != f {
 			continue
 		}
 		// Its position is of what was there: it goes before there is another.
@@ -1073,7 +1098,7 @@ func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
 	}
 	r.mark(c, b)
 	r.log.Info("log file truncated", "path", f.path, "offset", f.offset)
-	was := former{f.print, f.printLen, f.offset, [2]int64{f.offset, f.offset}}
+	was := former{f.print, f.printLen, f.offset, [2]int64{f.offset, f.offset}, f.first}
 	for stream, w := range c.pending {
 		if w != nil && w.file == f { // the copy has it, if anything has
 			was.offset, was.skip[stream] = min(was.offset, w.start), w.start
@@ -1084,14 +1109,30 @@ func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
 	if len(f.before) > 8 {
 		f.before = f.before[1:]
 	}
-	f.gen++
-	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.sent, f.resumed, f.written, f.spots = 0, [2]int64{}, 0, 0, 0, 0, 0, filePos{}, syscall.Timespec{}, spots{}
 	if i >= 0 {
 		o := c.files[i]
-		o.copyOf, o.offset, o.began, o.skip = nil, was.offset, was.offset, was.skip
+		o.copyOf, o.offset, o.skip, o.first, o.last = nil, was.offset, was.skip, f.first, f.last
+		o.asCopy()
+		o.began = o.offset
 		c.moveBefore(o, f)
 	}
+	f.anew()
 	return true
+}
+
+// anew begins a file that was cut to nothing.
+func (f *file) anew() {
+	f.gen++
+	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.sent, f.resumed, f.written, f.spots = 0, [2]int64{}, 0, 0, 0, 0, 0, filePos{}, syscall.Timespec{}, spots{}
+}
+
+// wasCut says whether a file was cut since its beginning was looked at.
+func (f *file) wasCut() bool {
+	if f.fd == nil || f.compressed() {
+		return false
+	}
+	size, same, err := f.identify()
+	return err == nil && (!same || size < f.offset)
 }
 
 // moveBefore puts a copy in front of the file that it was made of.

@@ -300,56 +300,11 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 	b := r.memories.lend(newBatch[filePos](r.opts.Sender))
 	b.day, b.wire.Positions = was.Day, positionsBy(r.handedOn(was.To))
 	sent := map[*file]filePos{}
+	begun := map[filePos]filePos{}
 	for _, c := range r.order {
-		r.nameStream(c, true)
-		for _, f := range c.files {
-			c.note(was.To[f.key()])
-		}
-		r.replayed = map[*file]*[2]int64{}
-		for _, f := range c.files {
-			if f.fd == nil {
-				continue
-			}
-			to, ok := was.To[f.key()]
-			if ok {
-				h, full := f.headHash(to.Len)
-				ok = full && fmt.Sprintf("%x", h) == to.Print
-			}
-			if !ok && f.copyOf == nil && f.unclear.IsZero() {
-				// Compressed, or copied and cut to nothing, while nobody looked.
-				to, ok = positionOf(f, was.To)
-				ok = ok && (f.packed || !r.stillThere(to))
-			}
-			if !ok {
-				continue
-			}
-			sent[f] = to
-			r.replayed[f] = &[2]int64{to.done(0), to.done(1)}
-			limit := int(to.Offset)
-			if _, _, err := r.readFile(c, f, b, &limit, to.Offset); err != nil {
-				r.log.Warn("read log file again", "path", f.path, "err", err)
-			}
-			if f.offset < to.Offset { // a last line without its newline
-				r.tail(c, f, b)
-			}
-			f.repack()
-		}
-		for stream, w := range c.pending {
-			if w == nil {
-				continue
-			}
-			r.admits(b, nil, w)
-			c.pending[stream] = nil
-			r.counts.read(c.id, r.emit(c, b, stream, w), 0)
-		}
-		r.touchNone()
-		r.wrote(c)
-		for f := range r.replayed {
-			f.resume(sent[f])
-		}
+		r.replay(c, b, was.To, sent, begun)
 	}
-	r.replayed = nil
-	r.tellGone(b, was, sent)
+	r.tellGone(b, was, sent, begun)
 	b.tellDrops()
 	b.from, b.to, b.wire.ID, b.resent = was.From, maps.Clone(was.To), was.ID, true
 	b.day, b.told = was.Day, was.Told
@@ -852,10 +807,15 @@ func (r *Files) scanContainer(c *container) {
 			continue
 		}
 		// Of what is there unchanged: it counts if that is cut before it is read.
-		if i := slices.IndexFunc(c.files, func(o *file) bool { return o != f && o.fd != nil && o.key() == f.maybeCopyOf }); i >= 0 {
-			f.copyOf = c.files[i]
-		} else {
+		i := slices.IndexFunc(c.files, func(o *file) bool { return o != f && o.fd != nil && o.key() == f.maybeCopyOf })
+		switch p := r.atStart[f.maybeCopyOf]; {
+		case i < 0:
 			r.skip(c, f)
+		case c.files[i].beginsAs(p):
+			f.copyOf = c.files[i]
+		default: // cut since
+			f.resume(p)
+			f.gen, f.hasMark = 0, false
 		}
 		f.maybeCopyOf = ""
 	}
@@ -978,13 +938,20 @@ func (r *Files) adopt(c *container, f *file) {
 		c.note(p)
 		if h, full := f.headHash(p.Len); full && fmt.Sprintf("%x", h) == p.Print {
 			f.resume(p)
-			if size, _, err := f.identify(); err == nil && f.suffix != "" && p.Scan == 0 && size == p.Offset {
+			if size, _, err := f.identify(); err == nil && f.suffix != "" && p.Scan == 0 && size <= p.Offset {
 				f.done = true // read to its end; should anybody write to it after all, that is seen
 				f.close()
 			}
 			return
 		}
 		f.gen, f.marked, f.hasMark = p.Gen+1, p, true // truncated, or the inode is another file's now
+		if f.suffix == "" && !f.packed && filepath.Dir(p.Path) == c.dir {
+			f.before = []former{formerAt(p)} // whose copy may not be found yet
+			if f.wasCut() {                  // since it was opened
+				f.print, f.printLen = 0, 0
+				_, _, _ = f.identify() // else the next look does
+			}
+		}
 	}
 	if f.suffix != "" && c.current(f) != nil {
 		f.unclear = r.now()
@@ -1056,7 +1023,9 @@ func (r *Files) place(c *container, f *file) bool {
 				f.copyOf = o
 				return false
 			}
-			f.offset, f.began, f.skip = was.offset, was.offset, was.skip
+			f.offset, f.skip, f.first = was.offset, was.skip, was.first
+			f.asCopy()
+			f.began = f.offset
 			c.moveBefore(f, o)
 			return false
 		}
@@ -1155,8 +1124,12 @@ func (r *Files) prune() {
 	}
 	for k, p := range known {
 		dir := filepath.Dir(p.Path)
-		if live[k] || newest[dir] == k && r.containers[dir] != nil {
+		c := r.containers[dir]
+		if live[k] || newest[dir] == k && c != nil {
 			continue // by the newest of a container, a start finds out what it missed
+		}
+		if c != nil && slices.ContainsFunc(c.files, func(f *file) bool { return known[f.key()].First != f.first && f.goesOnAt(p) }) {
+			continue // of a copy that has none of its own
 		}
 		r.journal.forget(k)
 	}

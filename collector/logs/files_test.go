@@ -537,16 +537,7 @@ func TestFilesCopyTruncate(t *testing.T) {
 		if i%2 == 0 {
 			s.await(key, total)
 		}
-		data, err := os.ReadFile(filepath.Join(tr.dir, "0.log"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(tr.dir, fmt.Sprintf("0.log.2026112310000%d", i)), data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(filepath.Join(tr.dir, "0.log"), 0); err != nil {
-			t.Fatal(err)
-		}
+		tr.copyTruncate(fmt.Sprintf("0.log.2026112310000%d", i))
 	}
 	tr.write("0.log", 20)
 	total += 20

@@ -251,7 +251,7 @@ func (c *container) fileOf(key string, p filePos) *file {
 		return nil
 	}
 	for _, f := range c.files {
-		if f.beginsAs(p) || f.fd == nil && f.key() == key && f.printLen >= p.Len {
+		if f.beginsAs(p) || f.fd == nil && (f.key() == key && f.printLen >= p.Len || f.goesOnAt(p)) {
 			return f
 		}
 	}
@@ -260,8 +260,8 @@ func (c *container) fileOf(key string, p filePos) *file {
 
 // tellGone says in a batch that is made anew what it had of files that are gone. Did
 // the server get it, this is not stored, and nothing is lost of it. sent are the files
-// that are there.
-func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*file]filePos) {
+// that are there, and begun says how far those are that are so for a part.
+func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*file]filePos, begun map[filePos]filePos) {
 	for _, t := range was.Told {
 		b.drop(t.Stream, t.Reason, t.Lines, int(t.Bytes), t.From, t.Until)
 	}
@@ -274,12 +274,18 @@ func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*fi
 		return false
 	}
 	for k, to := range was.To {
-		from, ok := was.From[k]
+		from, ok := begun[to]
+		if !ok {
+			if there(to) {
+				continue
+			}
+			from, ok = was.From[k]
+		}
 		if !ok || from.Gen != to.Gen {
 			from = filePos{Last: to.First}
 		}
 		lines, bytes := to.Lines-from.Lines, to.Offset-min(from.done(0), from.done(1))
-		if there(to) || lines <= 0 && (to.Lines > 0 || bytes <= 0) {
+		if lines <= 0 && (to.Lines > 0 || bytes <= 0) {
 			continue
 		}
 		dir := filepath.Dir(to.Path)

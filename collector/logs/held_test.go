@@ -164,16 +164,7 @@ func TestFilesCopyTruncateAndKill(t *testing.T) {
 		at := f.Health().Read
 		tr.write("0.log", 50)
 		waitFor(t, func() bool { return f.Health().Read >= at+50 })
-		data, err := os.ReadFile(filepath.Join(tr.dir, "0.log"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(tr.dir, fmt.Sprintf("0.log.2026112310000%d", i)), data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(filepath.Join(tr.dir, "0.log"), 0); err != nil {
-			t.Fatal(err)
-		}
+		tr.copyTruncate(fmt.Sprintf("0.log.2026112310000%d", i))
 		tr.write("0.log", 50)
 		s.await(key, tr.next-100+1)
 		kill(t, s, tr.positions(), stop)

@@ -388,16 +388,7 @@ func TestFilesJoinOverCopyTruncate(t *testing.T) {
 		if i%2 == 0 {
 			s.await(key, i+1) // else it may still be held
 		}
-		copied, err := os.ReadFile(filepath.Join(tr.dir, "0.log"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(tr.dir, fmt.Sprintf("0.log.2026112310000%d", i)), copied, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(filepath.Join(tr.dir, "0.log"), 0); err != nil {
-			t.Fatal(err)
-		}
+		tr.copyTruncate(fmt.Sprintf("0.log.2026112310000%d", i))
 	}
 	got := s.await(key, 6)
 	stop()

@@ -1,0 +1,176 @@
+package logs
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Where rotation copies a file and then cuts it to nothing, a position is of what the
+// file was, and so is what a batch on its way had of it: a start reads that in the copy,
+// which is whole before the file is cut. A file may be cut at any moment, also while the
+// batch is being made anew.
+
+// errCut says of a file that is read again for a batch that it was cut meanwhile.
+var errCut = errors.New("it was cut")
+
+// goesOnAt says whether a file is a copy of the one of a position, as far as its first line
+// tells.
+func (f *file) goesOnAt(p filePos) bool {
+	return f.suffix != "" && p.First != 0 && f.first == p.First && filepath.Dir(f.path) == filepath.Dir(p.Path)
+}
+
+// asCopy has a rotated file go on at its end at most: it may be a copy, and what was written
+// to the file itself after it was copied, and read, is not in it.
+func (f *file) asCopy() {
+	if size, ok := f.wholeSize(); ok && f.suffix != "" {
+		f.offset = min(f.offset, size)
+	}
+}
+
+// maxCuts bounds how often the files of a container may be cut while a batch is made anew.
+const maxCuts = 20
+
+// replay puts into b what the batch that is made anew had of a container's files, by their
+// positions in it. Those that are there go into sent. Where the rest of one is gone, begun
+// has how far it was there.
+func (r *Files) replay(c *container, b *batch[filePos], had map[string]filePos, sent map[*file]filePos, begun map[filePos]filePos) {
+	r.nameStream(c, true)
+	if c.lacks(had) {
+		r.scanContainer(c) // it may have been copied and cut since
+	}
+	for _, f := range c.files {
+		c.note(had[f.key()])
+	}
+	r.replayed = map[*file]*[2]int64{}
+	defer func() { r.replayed = nil }()
+	looked := map[*file]bool{}
+	for cuts := 0; ; {
+		i := slices.IndexFunc(c.files, func(f *file) bool { return !looked[f] })
+		if i < 0 {
+			break
+		}
+		f := c.files[i]
+		looked[f] = true
+		if cuts < maxCuts && f.wasCut() {
+			cuts++
+			r.scanContainer(c)
+			if i := slices.IndexFunc(c.files, func(o *file) bool { return o.copyOf == f }); i >= 0 {
+				o := c.files[i]
+				r.standIn(c, f, o)
+				if to, ok := sent[f]; ok {
+					sent[o] = to
+					delete(sent, f)
+				}
+				looked[f], looked[o] = false, false
+			}
+			continue // without a copy nothing is left of it
+		}
+		to, ok := sent[f]
+		if !ok {
+			to, ok = r.hadOf(f, had)
+		}
+		if !ok {
+			continue
+		}
+		sent[f] = to
+		r.replayed[f] = &[2]int64{to.done(0), to.done(1)}
+		limit := int(to.Offset)
+		if _, _, err := r.readFile(c, f, b, &limit, to.Offset); err != nil && !errors.Is(err, errCut) {
+			r.log.Warn("read log file again", "path", f.path, "err", err)
+		}
+		if f.offset < to.Offset { // a last line without its newline
+			r.tail(c, f, b)
+		}
+		if f.offset < to.Offset && f.wasCut() {
+			looked[f] = false
+			continue
+		}
+		f.repack()
+	}
+	for stream, w := range c.pending {
+		if w == nil {
+			continue
+		}
+		r.admits(b, nil, w)
+		c.pending[stream] = nil
+		r.counts.read(c.id, r.emit(c, b, stream, w), 0)
+	}
+	r.touchNone()
+	r.wrote(c)
+	for f := range r.replayed {
+		to := sent[f]
+		if at := c.pos(f); at.Offset < to.Offset {
+			at.Gen = to.Gen // of which it is, by whatever name
+			begun[to] = at
+		}
+		f.resume(to)
+	}
+}
+
+// hadOf says through where a file was in the batch that is made anew, if it was.
+func (r *Files) hadOf(f *file, had map[string]filePos) (to filePos, ok bool) {
+	if f.fd == nil {
+		return to, false
+	}
+	if to, ok = had[f.key()]; ok {
+		h, full := f.headHash(to.Len)
+		ok = full && fmt.Sprintf("%x", h) == to.Print
+	}
+	if !ok && f.copyOf == nil && f.unclear.IsZero() {
+		// Compressed, or copied and cut to nothing, while nobody looked.
+		to, ok = positionOf(f, had)
+		ok = ok && (f.packed || !r.stillThere(to))
+	}
+	return to, ok
+}
+
+// lacks says whether any of the container's files of these positions is not there, for all
+// that is known.
+func (c *container) lacks(among map[string]filePos) bool {
+	for _, p := range among {
+		if filepath.Dir(p.Path) == c.dir && !slices.ContainsFunc(c.files, func(f *file) bool { return f.fd != nil && f.beginsAs(p) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// standIn has a copy go on where the file is that it was made of, which was cut.
+func (r *Files) standIn(c *container, f, o *file) {
+	r.log.Info("log file truncated", "path", f.path, "offset", f.offset)
+	o.copyOf, o.unclear = nil, time.Time{}
+	o.gen, o.offset, o.skip, o.first, o.last, o.sent = f.gen, f.offset, f.skip, f.first, f.last, f.sent
+	o.resumed, o.spots, o.behindGap, o.marked, o.hasMark = f.resumed, f.spots, f.behindGap, f.marked, f.hasMark
+	o.asCopy()
+	o.began = min(f.began, o.offset)
+	if slices.Index(c.files, o) > slices.Index(c.files, f) {
+		c.moveBefore(o, f)
+	}
+	for _, w := range c.pending {
+		if w == nil {
+			continue
+		}
+		if w.file == f {
+			w.file = o
+		}
+		if w.in == f {
+			w.in = o
+		}
+	}
+	for i := range c.lost {
+		if c.lost[i].file == f {
+			c.lost[i].file = o
+		}
+		if c.lost[i].next == f {
+			c.lost[i].next = o
+		}
+	}
+	if through := r.replayed[f]; through != nil {
+		r.replayed[o] = through
+		delete(r.replayed, f)
+	}
+	f.anew()
+}
