@@ -426,6 +426,10 @@ type container struct {
 	writes    int       // that inotify told since the last look
 	hushed    bool      // inotify does not tell of writes: it is looked at in one's own time
 	grew      time.Time // when something was read last; of a hushed one
+	turn      *file     // that was read to its end, and whose writer may go on
+	waits     bool      // others have lines that are not read: their turn comes once that writer let go
+	unread    int64     // a time before all of these
+	complete  int64     // before which all lines are in a batch
 	dirty     bool
 	rescan    bool
 	gone      bool // its folder is gone
@@ -500,6 +504,7 @@ func sortFiles(files []*file) {
 // read puts what the container's files have into b, until b is full, a line does
 // not belong into it, or limit bytes were read. more says that something is left.
 func (r *Files) read(c *container, b *batch[filePos], limit int) (more bool) {
+	c.turn = nil
 	if !r.tellLost(c, b) {
 		return true
 	}
@@ -573,6 +578,7 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 			return true
 		}
 		// At its end. Others wait for it until its writer has surely let go.
+		c.turn = f
 		if next == nil && !f.unlinked && !c.gone {
 			return false
 		}
@@ -597,6 +603,43 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 		}
 	}
 	return false
+}
+
+// earliestUnread gives a time before all lines that are in files which wait for their
+// turn, or for it to be known what they are; false when there are none.
+func (c *container) earliestUnread() (before int64, some bool) {
+	for _, f := range c.files {
+		if f.done || f.copyOf != nil || f == c.turn || !f.holdsMore() {
+			continue
+		}
+		at := f.firstTime() // 0 where no line has a time: before all
+		if f.last > 0 {
+			at = f.last
+			if open := f.resumed.Open; open > 0 {
+				at = min(at, open)
+			}
+		}
+		if at -= int64(completeAfter); !some || at < before {
+			before, some = at, true
+		}
+	}
+	return before, some
+}
+
+// holdsMore says whether a file has more than was read of it, or may have. What identify
+// knows it leaves alone: a file that was cut is found out by that.
+func (f *file) holdsMore() bool {
+	switch {
+	case f.fd == nil:
+		return false
+	case f.unpacked != nil:
+		return f.unpacked.size > f.offset
+	case f.packed:
+		size, ok := f.packedSize()
+		return !ok || size > f.offset
+	}
+	st, err := stat(f.fd)
+	return err != nil || st.Size != f.offset
 }
 
 func (c *container) wakeAt(t time.Time) {

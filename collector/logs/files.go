@@ -441,24 +441,37 @@ const (
 )
 
 // noteComplete notes that all files were read to their ends by a look that began
-// at a time. What waits for further lines, or for its pod to be known, is not
-// complete yet.
+// at a time. What waits for further lines, for its pod to be known, or for the writer of
+// the file before it, is not complete yet.
 func (r *Files) noteComplete(began time.Time) {
 	through := began.Add(-completeAfter).UnixNano()
 	for _, c := range r.order {
 		if c.dirty && c.known {
 			return
 		}
-		if !c.known {
-			through = min(through, c.seen.Add(-completeAfter).UnixNano())
-		}
-		for _, w := range c.pending {
-			if w != nil {
-				through = min(through, w.at-1)
-			}
-		}
+		through = min(through, c.completeBy(began))
 	}
 	r.complete = max(r.complete, through)
+}
+
+// completeBy gives up to when the container's lines are in this batch or one before it,
+// by a look that began at a time and found nothing more to be read at once.
+func (c *container) completeBy(began time.Time) int64 {
+	through := began.Add(-completeAfter).UnixNano()
+	if !c.known {
+		c.unread, c.waits = c.earliestUnread()
+		through = min(through, c.seen.Add(-completeAfter).UnixNano())
+	}
+	if c.waits { // what was there when it waited for nothing was read
+		through = min(through, max(c.unread, c.complete))
+	}
+	for _, w := range c.pending {
+		if w != nil {
+			through = min(through, w.at-1)
+		}
+	}
+	c.complete = max(c.complete, through)
+	return through
 }
 
 func (r *Files) marks() []wire.LogMark {
@@ -547,6 +560,7 @@ func (r *Files) fill(b *batch[filePos]) (blocked bool) {
 				continue
 			}
 			c.dirty = false
+			c.unread, c.waits = c.earliestUnread()
 			if c.polled {
 				c.wakeAt(r.now().Add(500 * time.Millisecond))
 			}

@@ -1,6 +1,10 @@
 package logs
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -38,6 +42,161 @@ func TestFilesSayWhatIsComplete(t *testing.T) {
 	}
 	tr.raw("0.log", at.Format("2006-01-02T15:04:05.000000000Z07:00")+" stdout F end\n")
 	waitFor(t, func() bool { return s.newest("n1").After(at) })
+}
+
+// byHand is a collector of a tree that looks when it is told to, at a time of its own.
+type byHand struct {
+	*Files
+	tr *tree
+	at time.Time // by its clock
+	b  *batch[filePos]
+}
+
+func (tr *tree) byHand(t *testing.T) *byHand {
+	t.Helper()
+	h := &byHand{tr: tr, at: clock.Add(time.Hour)}
+	o := tr.options()
+	o.Now, o.Grace = func() time.Time { return h.at }, 10*completeAfter
+	var err error
+	if h.Files, err = NewFiles(o); err != nil {
+		t.Fatal(err)
+	}
+	h.watch, h.b = startWatch(t), newBatch[filePos](o.Sender)
+	h.scanRoot()
+	h.started = true
+	t.Cleanup(func() {
+		for _, c := range h.order {
+			c.release()
+		}
+	})
+	return h
+}
+
+// lookAfter looks after a while, and says up to when it is complete then.
+func (h *byHand) lookAfter(d time.Duration) time.Time {
+	h.tr.t.Helper()
+	h.at = h.at.Add(d)
+	if h.look(nil, h.at) {
+		h.tr.t.Fatal("events were missed")
+	}
+	for _, c := range h.order {
+		if !c.wake.IsZero() && !h.at.Before(c.wake) {
+			c.wake, c.dirty = time.Time{}, true
+		}
+	}
+	for h.fill(h.b) { // it was sent
+		h.b = newBatch[filePos](h.opts.Sender)
+	}
+	h.noteComplete(h.at)
+	return time.Unix(0, h.complete).UTC()
+}
+
+// settled is up to when it is complete once whatever waits had its turn.
+func (h *byHand) settled() time.Time {
+	h.tr.t.Helper()
+	for range 10 {
+		h.lookAfter(h.grace + h.opts.Rules.Join.Hold)
+	}
+	got := h.lookAfter(0)
+	if want := h.at.Add(-completeAfter); !got.Equal(want) {
+		h.tr.t.Fatalf("complete through %s once all was read, want %s", got, want)
+	}
+	return got
+}
+
+// line appends a line of that moment to a file, and gives its time.
+func (h *byHand) line(name, text string) time.Time {
+	h.tr.t.Helper()
+	h.tr.raw(name, h.at.Format("2006-01-02T15:04:05.000000000Z07:00")+" stdout F "+text+"\n")
+	return h.at
+}
+
+// A node is not complete while a file waits until the writer of the one before it has let
+// go: at a start, up to where those begin that wait, and later up to when all was read.
+func TestFilesAreNotCompleteWhileOneWaits(t *testing.T) {
+	const old = "0.log.20261123-100000"
+	tr := newTree(t)
+	tr.write(old, 1)
+	tr.raw("0.log", cri(int(10*time.Minute/time.Millisecond), "stdout", "F", "one that waits"))
+	h := tr.byHand(t)
+	h.lookAfter(0)
+	h.lookAfter(h.grace / 2) // the record before has waited
+	if got, waits := h.lookAfter(0), clock.Add(10*time.Minute); !got.Equal(waits.Add(-completeAfter)) {
+		t.Errorf("at a start complete through %s, though a line of %s waits", got, waits)
+	}
+	h.settled()
+
+	h.at = h.at.Add(10 * time.Minute)
+	was := h.lookAfter(0)
+	tr.rename("0.log", "0.log.20261123-110000")
+	at := h.line("0.log", "behind a rotation")
+	if got := h.lookAfter(h.grace / 2); got.Before(was) || !got.Before(at) {
+		t.Errorf("after a rotation complete through %s, want from %s to %s", got, was, at)
+	}
+	h.settled()
+
+	// One that was read to its end is written to after all, and the next one has to wait.
+	h.at = h.at.Add(10 * time.Minute)
+	was = h.lookAfter(0)
+	h.line("0.log.20261123-110000", "late")
+	h.scanRoot()
+	h.lookAfter(0)
+	at = h.line("0.log", "behind one that is open again")
+	if got := h.lookAfter(h.grace / 2); got.Before(was) || !got.Before(at) {
+		t.Errorf("behind a file that is open again complete through %s, want from %s to %s", got, was, at)
+	}
+	h.settled()
+}
+
+// Nor is it while it is not known whether a file is a copy of another one; what is one is
+// not waited for.
+func TestFilesAreNotCompleteWhileOneMayBeACopy(t *testing.T) {
+	tr := newTree(t)
+	h := tr.byHand(t)
+	var text strings.Builder
+	for i := range 20 {
+		text.WriteString(cri(i, "stdout", "F", fmt.Sprintf("a line that is told by its beginning, %d", i)))
+	}
+	tr.raw("0.log", text.String())
+	was := h.settled()
+	tr.raw("0.log.1", text.String()[:100])
+	h.at = h.at.Add(time.Minute)
+	if got := h.lookAfter(0); !got.Equal(was) {
+		t.Errorf("complete through %s while a copy is made, want %s", got, was)
+	}
+	tr.raw("0.log.1", text.String()[100:])
+	got := h.lookAfter(h.grace / 2)
+	if want := h.at.Add(-completeAfter); !got.Equal(want) {
+		t.Errorf("complete through %s beside a copy, want %s", got, want)
+	}
+}
+
+// A file that is cut while it waits is read from its beginning: that it is looked at does
+// not hide it.
+func TestFilesThatAreCutWhileTheyWait(t *testing.T) {
+	const old = "0.log.20261123-100000"
+	tr := newTree(t)
+	tr.write(old, 1)
+	h := tr.byHand(t)
+	tr.write("0.log", 20)
+	h.settled()
+	h.line(old, "late")
+	h.scanRoot()
+	for range 2 {
+		h.lookAfter(h.grace / 8)
+	}
+	if err := os.Truncate(filepath.Join(tr.dir, "0.log"), 0); err != nil {
+		t.Fatal(err)
+	}
+	before := h.Health().Read
+	tr.write("0.log", 40)
+	for range 2 {
+		h.lookAfter(h.grace / 8)
+	}
+	h.settled()
+	if got := h.Health().Read - before; got != 40 {
+		t.Errorf("%d lines were read of a file that was cut, want 40", got)
+	}
 }
 
 // Through the API a node is as complete as the container that was heard least.
