@@ -47,6 +47,7 @@ type request struct {
 	stored, floats, histograms, exemplars int
 	feed                                  []rollup.Sample
 	named                                 []labels.Labels // series that were written to between two grid points; see Arrival
+	unnamed                               bool            // they are too many to name them
 	newest                                int64           // Unix milliseconds of the newest of their samples
 	between                               bool            // some of their samples lie off the grid
 	refused                               []refusal
@@ -398,9 +399,11 @@ func (q *request) name(s *series, t int64) {
 	}
 	q.newest = max(q.newest, t)
 	q.between = q.between || q.interval > 0 && t%q.interval.Milliseconds() != 0
-	if len(q.named) <= maxNamed { // one more says that there are too many
-		q.named = append(q.named, s.lset)
+	if len(q.named) >= maxNamed || !q.between && len(q.named) >= maxOnGrid {
+		q.unnamed = true
+		return
 	}
+	q.named = append(q.named, s.lset)
 }
 
 // histogram takes one native histogram, of one of both kinds.

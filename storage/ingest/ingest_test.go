@@ -322,6 +322,22 @@ func TestChangedSeriesAreNamed(t *testing.T) {
 	if a := post("", many...); a.Changed != nil || !a.Newest.Equal(at) {
 		t.Errorf("%d of %d are named, the newest of %v", len(a.Changed), len(many), a.Newest)
 	}
+	grid, off := t0.Add(30*time.Second), t0.Add(31*time.Second)
+	many = many[:maxOnGrid+1]
+	for i := range many {
+		many[i].at = grid
+	}
+	many[maxOnGrid].at = off
+	if a := post("", many[1:]...); len(a.Changed) != maxOnGrid || a.Part {
+		t.Errorf("%d of %d are named behind those that lie on the grid", len(a.Changed), maxOnGrid)
+	}
+	grid, off = grid.Add(30*time.Second), off.Add(30*time.Second)
+	for i := range many {
+		many[i].at = grid
+	}
+	if a := post("", append(many, smp(1, off, "__name__", "y", "pod", "last"))...); a.Changed != nil || a.Part {
+		t.Errorf("%d are named where some are not", len(a.Changed))
+	}
 }
 
 func TestAcknowledgedSamplesSurviveARestart(t *testing.T) {
