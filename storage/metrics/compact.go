@@ -34,6 +34,7 @@ type compaction struct {
 	mu      sync.Mutex   // one compaction, and nothing else that holds the TSDB's lock long
 	commits sync.RWMutex // held for reading by each commit
 
+	begin     int64                  // samples before it are late, as the process before this one said; 0 when it did not
 	trimmed   int64                  // samples out of order before it may have gone from the log
 	untrimmed int64                  // about the bytes that samples out of order took in the log since
 	flood     flood                  // of samples out of order; guarded by mu
@@ -143,7 +144,10 @@ func (db *DB) trimLog() error {
 		return nil
 	}
 	db.compaction.trimmed, db.compaction.untrimmed = before, 0
-	return head.Truncate(before)
+	if err := head.Truncate(before); err != nil {
+		return err
+	}
+	return db.noteBegin(before)
 }
 
 // compact writes what of the head is due, and merges blocks.
@@ -246,19 +250,17 @@ func (c *compactor) Plan(dir string) ([]string, error) {
 		c.db.compaction.cut = true // late samples go first: merges of a backlog take minutes
 		return nil, nil
 	}
-	stored := int64(math.MinInt64) // up to here the head is in blocks
 	late, mixed := int64(math.MinInt64), false
 	for _, m := range c.db.tsdb.BlockMetas() {
 		in := slices.ContainsFunc(plan, func(path string) bool { return filepath.Base(path) == m.ULID.String() })
 		switch ofHead := !m.Compaction.FromOutOfOrder(); {
 		case ofHead:
-			stored = max(stored, m.MaxTime)
 			mixed = mixed || in
 		case in:
 			late = max(late, m.MaxTime)
 		}
 	}
-	if mixed && late > stored {
+	if mixed && late > c.db.storedInOrder() {
 		return nil, nil
 	}
 	return plan, nil

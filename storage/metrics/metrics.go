@@ -243,7 +243,11 @@ func Open(o Options) (*DB, error) {
 		cancel()
 		return nil, fmt.Errorf("open metrics store in %s: %w", o.Dir, err)
 	}
-	if _, err := readDeletions(o.Dir); err != nil {
+	err := db.readBegin()
+	if err == nil {
+		_, err = readDeletions(o.Dir)
+	}
+	if err != nil {
 		cancel()
 		return nil, errors.Join(fmt.Errorf("open metrics store in %s: %w", o.Dir, err), db.tsdb.Close())
 	}
@@ -358,10 +362,16 @@ func (db *DB) verifyAll(ctx context.Context) {
 
 // compactAll writes what of the head is due and merges blocks, and turns the
 // out-of-order log into blocks when it is long. What a start found out of order
-// goes first: it is in memory twice then (forgetMarkers).
+// goes first: it is in memory twice then (forgetMarkers, dropLate).
 func (db *DB) compactAll(ctx context.Context) {
-	if db.tsdb.Head().MinOOOTime() != math.MaxInt64 {
+	late := db.tsdb.Head().MinOOOTime() != math.MaxInt64
+	if late {
 		db.goOnWithFlood()
+	}
+	if err := db.dropLate(); err != nil { // the head is written block by block then
+		db.opts.Logger.Warn("drop late samples from the head", "err", err)
+	}
+	if late {
 		if err := db.compactLate(ctx); err != nil && ctx.Err() == nil {
 			db.opts.Logger.Warn("compact out-of-order samples of before the start", "err", err)
 		}

@@ -95,7 +95,7 @@ func quarantineClosed(o Options) error {
 		if err := os.WriteFile(filepath.Join(dir, reasonFile), []byte(why.Error()+"\n"), 0o640); err != nil {
 			return err
 		}
-		if err := fileutil.Replace(dir, to); err != nil {
+		if err := errors.Join(forgetBegin(o.Dir), fileutil.Replace(dir, to)); err != nil {
 			return err
 		}
 		o.Logger.Error("block is damaged and was taken out; the rest is served", "block", e.Name(), "quarantine", to, "err", why)
@@ -266,6 +266,9 @@ func (db *DB) keptLogs() (repaired bool, err error) {
 			o.Logger.Warn("the last write was cut off, and the machine was started anew since: what was acknowledged in the last seconds before may be missing, as it was not written through to the disk (--metrics-sync)", "kept_bytes", cut, "quarantine", to)
 		}
 	} else {
+		if err := forgetBegin(o.Dir); err != nil {
+			return false, err
+		}
 		o.Logger.Error("log was damaged: what could be read of it is kept, the segments as they were are in the quarantine",
 			"segments", strings.Join(changed, " "), "quarantine", to)
 	}
