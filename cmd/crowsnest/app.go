@@ -270,6 +270,16 @@ func (a *app) drain() {
 	}
 }
 
+// flooded says whether a backlog of samples comes.
+func (a *app) flooded() bool {
+	select {
+	case <-a.opened:
+		return a.embedded != nil && a.embedded.Flooded()
+	default:
+		return false
+	}
+}
+
 // open opens the stores, which may take a while, and then serves everything. It
 // gives what is to be run.
 func (a *app) open(ctx context.Context) (runs []func(context.Context) error, err error) {

@@ -15,9 +15,13 @@ import (
 // server with millions of series that is gigabytes, so a large heap is collected at
 // half of that. A small one is not: what is added to it comes by the second, and
 // collecting it twice as often was a third of the CPU of storing log lines.
+//
+// While a backlog comes, most of what lives is there for some minutes only. It is held by a
+// machine that was chosen for live data, so it is collected at half of that again.
 const (
 	gcSmall = 100
 	gcLarge = 50
+	gcFlood = 25
 	// gcRoom is what may become garbage of a heap between the two.
 	gcRoom = 192 << 20
 
@@ -48,13 +52,18 @@ func boundMemory(logger *slog.Logger) {
 }
 
 // gcPercent is the GOGC for a heap of which that many bytes live.
-func gcPercent(live uint64) int {
-	return int(min(gcSmall, max(gcLarge, 100*gcRoom/max(live, 1))))
+func gcPercent(live uint64, flooded bool) int {
+	least := uint64(gcLarge)
+	if flooded {
+		least = gcFlood
+	}
+	return int(min(gcSmall, max(least, 100*gcRoom/max(live, 1))))
 }
 
 // paceGarbage adapts to what lives on the heap, until the returned function is called:
-// GOGC, unless the user has set it, and the size of a large heap's pages.
-func (c *common) paceGarbage(ctx context.Context, logger *slog.Logger) (stop func()) {
+// GOGC, unless the user has set it, and the size of a large heap's pages. flooded says
+// whether a backlog comes.
+func (c *common) paceGarbage(ctx context.Context, logger *slog.Logger, flooded func() bool) (stop func()) {
 	_, paced := c.lookup("GOGC")
 	ask, huge := hugeOnAsking(hugeSetting), hugePages{}
 	ctx, cancel := context.WithCancel(ctx)
@@ -69,7 +78,7 @@ func (c *common) paceGarbage(ctx context.Context, logger *slog.Logger) (stop fun
 			metrics.Read(samples)
 			heap := heapSizes{samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64(), samples[3].Value.Uint64()}
 			// Setting it stops everything for a moment.
-			if want := gcPercent(heap.live); !paced && (want > now+5 || want < now-5) {
+			if want := gcPercent(heap.live, flooded()); !paced && (want > now+5 || want < now-5) {
 				debug.SetGCPercent(want)
 				now = want
 			}

@@ -6,16 +6,18 @@ import (
 )
 
 func TestGCPercent(t *testing.T) {
-	for live, want := range map[uint64]int{
-		0:         100,
-		64 << 20:  100,
-		192 << 20: 100,
-		256 << 20: 75,
-		384 << 20: 50,
-		5 << 30:   50,
+	for live, want := range map[uint64][2]int{ // ordinarily, and while a backlog comes
+		0:         {100, 100},
+		64 << 20:  {100, 100},
+		192 << 20: {100, 100},
+		256 << 20: {75, 75},
+		384 << 20: {50, 50},
+		480 << 20: {50, 40},
+		768 << 20: {50, 25},
+		5 << 30:   {50, 25},
 	} {
 		t.Run(fmt.Sprint(live>>20), func(t *testing.T) {
-			if got := gcPercent(live); got != want {
+			if got := [2]int{gcPercent(live, false), gcPercent(live, true)}; got != want {
 				t.Errorf("GOGC is %d, want %d", got, want)
 			}
 		})

@@ -54,7 +54,6 @@ func newRun(c *common) *cobra.Command {
   crowsnest run --listen 0.0.0.0:7420 --api-token-file api.token`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger := c.logger(cmd.ErrOrStderr())
-			defer c.paceGarbage(cmd.Context(), logger)()
 			sub, err := choose(fake, kube.Config{Kubeconfig: kubeconfig, Context: context}, cluster, history.value)
 			if err != nil {
 				return err
@@ -64,6 +63,7 @@ func newRun(c *common) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer c.paceGarbage(cmd.Context(), logger, t.app.flooded)()
 			t.welcome(cmd.OutOrStdout())
 			return t.Run(cmd.Context())
 		},

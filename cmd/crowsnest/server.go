@@ -18,11 +18,11 @@ func newServer(c *common) *cobra.Command {
   CROWSNEST_DATA=/var/lib/crowsnest crowsnest server --config /etc/crowsnest/config.yaml`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger := c.logger(cmd.ErrOrStderr())
-			defer c.paceGarbage(cmd.Context(), logger)()
 			a, err := newApp(s, appOptions{Logger: logger})
 			if err != nil {
 				return err
 			}
+			defer c.paceGarbage(cmd.Context(), logger, a.flooded)()
 			fmt.Fprintf(cmd.OutOrStdout(), "Crowsnest %s\n  Console  %s\n  Data     %s\n", version, a.URL(), s.data)
 			return a.Run(cmd.Context())
 		},

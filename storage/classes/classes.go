@@ -278,6 +278,9 @@ func (s *Store) Series() (n uint64) {
 	return n
 }
 
+// Flooded says whether a backlog comes to any of them.
+func (s *Store) Flooded() bool { return slices.ContainsFunc(s.each(), (*metrics.DB).Flooded) }
+
 // ToRewrite is how many blocks still hold what was deleted.
 func (s *Store) ToRewrite() (blocks int) {
 	for _, db := range s.each() {

@@ -38,6 +38,7 @@ type compaction struct {
 	trimmed   int64                  // samples out of order before it may have gone from the log
 	untrimmed int64                  // about the bytes that samples out of order took in the log since
 	flood     flood                  // of samples out of order; guarded by mu
+	flooded   atomic.Int64           // until when it lasts at least, Unix milliseconds
 	cut       bool                   // merging ended before it was done; guarded by mu
 	head      atomic.Bool            // the head may be written
 	collected atomic.Pointer[func()] // called when the first block is written
@@ -105,6 +106,16 @@ func (f *flood) holds(now time.Time, blocks int) bool {
 
 // merged notes that merging has gone through; it may wait again.
 func (f *flood) merged(now time.Time) { f.since = now }
+
+// floodCame notes, for who holds compaction.mu, that the log of late samples was full.
+func (db *DB) floodCame() {
+	now := db.opts.Now()
+	db.compaction.flood.came(now)
+	db.compaction.flooded.Store(now.Add(floodOver).UnixMilli())
+}
+
+// Flooded says whether a backlog comes, of which much is held in memory. It never waits.
+func (db *DB) Flooded() bool { return db.opts.Now().UnixMilli() < db.compaction.flooded.Load() }
 
 // trimStep is less than any distance of samples in time that matters.
 const trimStep = int64(1 << 20)

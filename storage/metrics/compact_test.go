@@ -45,7 +45,13 @@ func TestMergingWaitsForTheEndOfABacklog(t *testing.T) {
 		}
 		now = now.Add(time.Minute)
 	}
+	if !db.Flooded() {
+		t.Error("no backlog is said to come")
+	}
 	now = t0.Add(floodOver + 10*time.Minute) // it had stopped
+	if db.Flooded() {
+		t.Error("a backlog is said to come still")
+	}
 	if err := db.compact(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +102,9 @@ func TestMergingWaitsAfterAKillToo(t *testing.T) {
 	}
 	for full, want := range map[int64]int{1: 3, 1 << 30: 1} {
 		again := start(killed(t, dir), full)
+		if got := again.Flooded(); got != (full == 1) {
+			t.Errorf("full at %d: a backlog is said to come: %v", full, got)
+		}
 		if err := again.compact(ctx); err != nil {
 			t.Fatal(err)
 		}

@@ -411,7 +411,7 @@ func (db *DB) goOnWithFlood() {
 	}
 	db.compaction.mu.Lock()
 	defer db.compaction.mu.Unlock()
-	db.compaction.flood.came(db.opts.Now())
+	db.floodCame()
 }
 
 // compactOutOfOrder writes blocks of the out-of-order samples when their log
@@ -440,7 +440,7 @@ func (db *DB) compactFullLog(ctx context.Context) (wrote bool, err error) {
 		return false, nil
 	}
 	began := db.opts.Now()
-	db.compaction.flood.came(began)
+	db.floodCame()
 	if err := db.compactLateLocked(ctx); err != nil {
 		return false, err
 	}
