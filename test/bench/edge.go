@@ -248,7 +248,8 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 		helpers.Go(func() error { return keepProfiles(liveCtx, b.profiles, admin) })
 	}
 	var most float64
-	helpers.Go(func() error { // memory, and the kill in the middle
+	var mostAfter time.Duration
+	helpers.Go(func() error { // its start after the kill included
 		for pause(liveCtx, time.Second) == nil {
 			mu.Lock()
 			now := current
@@ -257,8 +258,22 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 			if err != nil {
 				continue
 			}
-			most = max(most, float64(u.Anonymous)/mib)
+			if has := float64(u.Anonymous) / mib; has > most {
+				most, mostAfter = has, time.Since(began)
+			}
+		}
+		return nil
+	})
+	helpers.Go(func() error { // the kill in the middle
+		for pause(liveCtx, time.Second) == nil {
 			if !halves.killed.at.IsZero() || done.Load() <= int64(requests)/2 {
+				continue
+			}
+			mu.Lock()
+			now := current
+			mu.Unlock()
+			u, err := testbed.UsageOf(now.PID())
+			if err != nil {
 				continue
 			}
 			b.say("kill -9 after %d of %d batches", done.Load(), requests)
@@ -329,7 +344,7 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 			Note: fmt.Sprintf("From the kill to the first request of the backlog that was acknowledged again, for which the server took %.1f s of CPU. %s", halves.again.cpu.Seconds(), note)},
 		{Name: "edge_backlog", Unit: "min", Ours: took.Minutes(), Bar: bar("<= 15"), Command: command, Note: "Until the last request was acknowledged. " + note},
 		{Name: "edge_backlog_memory", Unit: "MiB", Ours: most - float64(before.Anonymous)/mib, Bar: bar("<= 1024"), Command: command,
-			Note: fmt.Sprintf("Anonymous memory of the server, the most that was seen, above the %.0f MiB that it had with live data alone. %s", float64(before.Anonymous)/mib, note)},
+			Note: fmt.Sprintf("Anonymous memory of the server, the most that was seen (after %s, its start after the kill included), above the %.0f MiB that it had with live data alone. %s", mostAfter.Round(time.Second), float64(before.Anonymous)/mib, note)},
 		{Name: "edge_backlog_live_p99", Unit: "s", Ours: p99.Seconds(), Bar: "<= 2", Command: command,
 			Note: fmt.Sprintf("Live requests meanwhile until they were acknowledged, the slowest %.2f s, without the %d that met the kill. %s", live.took[len(live.took)-1].Seconds(), live.restarts.Load(), note)},
 		{Name: "edge_backlog_lost", Unit: "samples", Ours: float64(lost), Bar: "<= 0", Command: command, Note: "Missing in queries afterwards, by series and hour. " + note},
