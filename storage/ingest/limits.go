@@ -25,7 +25,7 @@ type Limits struct {
 	SeriesPerWorkload  int
 	// SamplesPerSecond of one cluster, over a few seconds; a request beyond it is
 	// told to come again before anything of it is stored. Backlog and history get what
-	// live samples leave. Default 0, no bound.
+	// live samples leave, less a reserve for these. Default 0, no bound.
 	SamplesPerSecond int
 	// SamplesPerNamespace and SamplesPerWorkload bound the samples a second of
 	// series that carry the same namespace label, or the same workload's, over a few

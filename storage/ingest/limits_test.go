@@ -244,17 +244,17 @@ func TestBacklogLeavesTheRateToWhatIsLive(t *testing.T) {
 		again   string // Retry-After
 	}{
 		{0, "live", 200, nil, 204, ""}, // of 300
-		{0, "together", 150, several, 429, "5"},
-		{0, "alone", 150, backlog, 429, "5"},
+		{0, "together", 100, several, 429, "15"},
+		{0, "alone", 100, backlog, 429, "15"},
 		{0, "live", 1, nil, 204, ""},
-		{6 * time.Second, "together", 150, several, 204, ""},
+		{16 * time.Second, "together", 100, several, 204, ""},
 		{0, "live", 1, nil, 204, ""},
-		{time.Minute, "more", 271, several, 413, ""},
+		{time.Minute, "more", 121, several, 413, ""},
 		{0, "live", 1, nil, 204, ""}, // from which the bucket is not quite full
-		{0, "more", 290, backlog, 204, ""},
-		{0, "live", 1, nil, 204, ""},
-		{0, "most", 400, backlog, 429, "27"},
-		{27 * time.Second, "most", 400, backlog, 204, ""}, // or it never would be
+		{0, "more", 121, backlog, 204, ""},
+		{0, "live", 151, nil, 204, ""},
+		{0, "most", 400, backlog, 429, "25"},
+		{25 * time.Second, "most", 400, backlog, 204, ""}, // or it never would be
 		{0, "live", 1, nil, 429, "13"},
 	} {
 		g.now = g.now.Add(step.after)
@@ -263,8 +263,47 @@ func TestBacklogLeavesTheRateToWhatIsLive(t *testing.T) {
 			t.Errorf("request %d, %+v: %d %s, again after %s", n, step, a.status, a.text, a.header.Get("Retry-After"))
 		}
 	}
-	if got := g.query("count({__name__=\"more\"})", t0); got != "{} 290" {
+	if got := g.query("count({__name__=\"more\"})", t0); got != "{} 121" {
 		t.Errorf("stored %s", got)
+	}
+}
+
+// However much of a backlog waits, the senders of a cluster that sends half of what it may
+// all find room at the moment at which they send.
+func TestBacklogLeavesAReserveToWhatIsLive(t *testing.T) {
+	g := newRig(t, Limits{SamplesPerSecond: 10})
+	g.now = t0.Add(time.Hour)
+	send := func(sender string, n int, at time.Time, headers ...string) (status int) {
+		t.Helper()
+		var ss []sample
+		for m := range n {
+			ss = append(ss, smp(1, at, "__name__", "x", "of", sender, "n", fmt.Sprint(m)))
+		}
+		return g.post(v2, bodyV2(t, ss...), append(headers, wire.HeaderSender, sender, wire.HeaderInterval, "30")...).status
+	}
+	const senders = 50
+	for round := range 3 {
+		through := t0.Add(-time.Duration(round) * time.Hour)
+		taken := 0
+		for n := 0; ; n++ {
+			status := send("node/back", 10, through.Add(time.Duration(n)*step), wire.HeaderBacklog, "true")
+			if status == http.StatusTooManyRequests {
+				break
+			}
+			if status != http.StatusNoContent || n == 100 {
+				t.Fatalf("request %d of backlog: %d", n, status)
+			}
+			taken += 10
+		}
+		if taken < 100 {
+			t.Errorf("%d samples of backlog are taken", taken)
+		}
+		for n := range senders {
+			if status := send(fmt.Sprintf("node/live%d", n), 10*30/2/senders, g.now); status != http.StatusNoContent {
+				t.Errorf("round %d, live request %d: %d", round+1, n+1, status)
+			}
+		}
+		g.now = g.now.Add(30 * time.Second)
 	}
 }
 

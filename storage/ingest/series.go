@@ -214,8 +214,7 @@ func appendPair(buf []byte, name, value string) []byte {
 
 // rate bounds samples per second by a bucket that what is live may overdraw: it is let
 // in while there is something left, whatever its size. Backlog is let in for what is left
-// alone: what is live never waits until that is made up for, but a burst of it may find
-// nothing left.
+// above a reserve, so that what is live finds that whenever it comes.
 type rate struct {
 	left float64 // may be negative
 	last time.Time
@@ -229,9 +228,15 @@ const (
 	// rateBurst is what a cluster may bring at once, in seconds of its rate: more
 	// than an interval's samples of all senders at one moment.
 	rateBurst = 30
-	// rateBacklog of that is as good as all of it to backlog: small live requests keep
-	// it from being quite full.
-	rateBacklog = rateBurst - 3
+	// rateFull of that is as good as all of it: small live requests keep it from being
+	// quite full.
+	rateFull = rateBurst - 3
+	// rateReserve is what backlog leaves: collectors send what is live all at the same
+	// moment, and of a cluster that sends half of what it may, that is so much.
+	rateReserve = rateBurst / 2
+	// rateBacklog is the most that backlog may bring at once, but for an interval that
+	// alone is more.
+	rateBacklog = rateFull - rateReserve
 )
 
 // take asks for n samples; wait is how long until it is worth asking again.
@@ -248,7 +253,7 @@ func (r *rate) take(now time.Time, n, perSecond int) (wait time.Duration) {
 // is as good as full.
 func (r *rate) takeSpare(now time.Time, n, perSecond int) (wait time.Duration) {
 	r.fill(now, perSecond)
-	need := float64(min(n, perSecond*rateBacklog))
+	need := float64(min(n+perSecond*rateReserve, perSecond*rateFull))
 	if r.left < need {
 		return r.until(need, perSecond)
 	}
