@@ -343,7 +343,7 @@ func (a *appender) outside(s *series, t int64) bool {
 
 // tooMany says whether the series' workload or namespace has used up its rate.
 func (a *appender) tooMany(s *series) bool {
-	if s.owner == nil || a.q.backlog || a.q.history {
+	if s.owner == nil || a.q.later() {
 		return false
 	}
 	l := &a.q.i.limits

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -322,7 +323,7 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 	packed, buf := i.buffer(), i.buffer()
 	defer i.buffers.Put(packed)
 	defer i.buffers.Put(buf)
-	body, result := i.body(w, r, q.c, *packed)
+	body, result := i.body(w, r, q, *packed)
 	if body == nil {
 		return result
 	}
@@ -343,7 +344,7 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 	case err != nil:
 		return refuse(w, http.StatusBadRequest, resultMalformed, fmt.Sprintf("the body is no %s: %v", kind, err))
 	}
-	later := q.backlog || history
+	later := q.later()
 	if most := i.limits.SamplesPerSecond * rateBacklog; most > 0 && later && len(q.earlier) > 0 && m.samples() > most {
 		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge,
 			fmt.Sprintf("%d samples of several intervals are more than cluster %q, with the limit of %d samples a second, may bring at once: %d; send fewer intervals in one request",
@@ -459,6 +460,10 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 	}, done, ""
 }
 
+// later says whether a request brings what has waited, which takes one of the few places for
+// that.
+func (q *request) later() bool { return q.backlog || q.history }
+
 // buffer gives memory for a body.
 func (i *Ingester) buffer() *[]byte {
 	if b, ok := i.buffers.Get().(*[]byte); ok {
@@ -468,9 +473,14 @@ func (i *Ingester) buffer() *[]byte {
 }
 
 // body reads a body as sent into buf's memory, or answers; it is nil then.
-func (i *Ingester) body(w http.ResponseWriter, r *http.Request, c *cluster, buf []byte) (body []byte, result string) {
+func (i *Ingester) body(w http.ResponseWriter, r *http.Request, q *request, buf []byte) (body []byte, result string) {
 	into := bytes.NewBuffer(buf[:0])
+	control := http.NewResponseController(w)
+	timed := q.later() && control.SetReadDeadline(time.Now().Add(i.limits.BacklogUpload)) == nil
 	_, err := into.ReadFrom(http.MaxBytesReader(w, r.Body, i.limits.CompressedBytes))
+	if timed && err == nil { // else the rest of the body would be waited for
+		_ = control.SetReadDeadline(time.Time{})
+	}
 	if body = into.Bytes(); body == nil {
 		body = []byte{}
 	}
@@ -478,10 +488,13 @@ func (i *Ingester) body(w http.ResponseWriter, r *http.Request, c *cluster, buf 
 	switch {
 	case errors.As(err, &tooBig):
 		return nil, refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, fmt.Sprintf("the body is larger than the limit of %d bytes", i.limits.CompressedBytes))
+	case timed && errors.Is(err, os.ErrDeadlineExceeded):
+		q.c.throttled[throttledUpload].add(1)
+		return nil, refuse(w, http.StatusRequestTimeout, resultLimited, fmt.Sprintf("the body of a write of backlog did not arrive within %v; send less in one request", i.limits.BacklogUpload))
 	case err != nil:
 		return nil, refuse(w, http.StatusBadRequest, resultMalformed, "the body ended too early: "+err.Error())
 	}
-	c.bytes.add(len(body))
+	q.c.bytes.add(len(body))
 	return body, ""
 }
 

@@ -700,6 +700,41 @@ func TestBacklogWaitsForItsTurn(t *testing.T) {
 	}
 }
 
+// An upload that stalls does not keep its place from others.
+func TestAStalledUploadOfBacklogGivesItsPlaceBack(t *testing.T) {
+	g := newRig(t, Limits{BacklogRequests: 1, BacklogWait: time.Minute, BacklogUpload: 50 * time.Millisecond})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.i.ServeWrite(w, r, "prod") }))
+	defer server.Close()
+	good := bodyV1(t, smp(1, t0, "__name__", "x"))
+	send := func(body io.Reader) (status int, text string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ContentLength = int64(len(good))
+		r.Header.Set("Content-Type", v1)
+		r.Header.Set(wire.HeaderBacklog, "true")
+		res, err := server.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		raw, _ := io.ReadAll(res.Body)
+		return res.StatusCode, string(raw)
+	}
+	part, more := io.Pipe()
+	defer more.Close()
+	go func() { _, _ = more.Write(good[:1]) }()
+	if status, text := send(part); status != http.StatusRequestTimeout || !strings.Contains(text, "did not arrive within 50ms") ||
+		testutil.ToFloat64(g.i.metrics.throttled.WithLabelValues("prod", throttledUpload)) != 1 {
+		t.Errorf("got %d %s", status, text)
+	}
+	if status, text := send(bytes.NewReader(good)); status != http.StatusNoContent {
+		t.Errorf("the next one: %d %s", status, text)
+	}
+}
+
 // Where an interval comes in parts, those before the last do not say how far they go:
 // they have the turn of the one before.
 func TestPartsOfBacklogGoByTheIntervalBefore(t *testing.T) {

@@ -42,10 +42,12 @@ type Limits struct {
 	// BacklogRequests bounds those that bring what waited in a queue, so that
 	// live samples are not delayed by them; default 4. BacklogWaiting more wait for
 	// their turn, default 256, and BacklogWait at most, default 3 s, before they are
-	// told to come again.
+	// told to come again. Who has a place must have sent its body within BacklogUpload;
+	// default 20 s, as a collector gives up after 15.
 	BacklogRequests int
 	BacklogWaiting  int
 	BacklogWait     time.Duration
+	BacklogUpload   time.Duration
 	// Ahead is how far samples may be ahead of the server; default and at most
 	// 2 min, since one sample from the future turns all normal data into
 	// out-of-order data.
@@ -102,11 +104,17 @@ func (l *Limits) complete() error {
 	if l.DecompressedBytes < 1 || l.DecompressedBytes > maxDecompressed {
 		errs = append(errs, fmt.Errorf("ingest: limit DecompressedBytes must lie between 1 and %d, not %d", maxDecompressed, l.DecompressedBytes))
 	}
-	if l.BacklogWait == 0 {
-		l.BacklogWait = 3 * time.Second
-	}
-	if l.BacklogWait < 0 {
-		errs = append(errs, fmt.Errorf("ingest: limit BacklogWait must be positive, not %v", l.BacklogWait))
+	for _, d := range []struct {
+		name string
+		v    *time.Duration
+		def  time.Duration
+	}{{"BacklogWait", &l.BacklogWait, 3 * time.Second}, {"BacklogUpload", &l.BacklogUpload, 20 * time.Second}} {
+		if *d.v == 0 {
+			*d.v = d.def
+		}
+		if *d.v < 0 {
+			errs = append(errs, fmt.Errorf("ingest: limit %s must be positive, not %v", d.name, *d.v))
+		}
 	}
 	if l.Ahead == 0 {
 		l.Ahead = maxAhead

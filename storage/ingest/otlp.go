@@ -69,7 +69,7 @@ func (i *Ingester) serveOTLP(w http.ResponseWriter, r *http.Request, clusterID s
 		return result
 	}
 	defer done()
-	body, result := i.body(w, r, q.c, nil)
+	body, result := i.body(w, r, q, nil)
 	if body == nil {
 		return result
 	}

@@ -28,9 +28,10 @@ const (
 	throttledBusy    = "busy"    // as many requests as there are places
 	throttledBacklog = "backlog" // as many of backlog
 	throttledRate    = "rate"    // the cluster's samples per second
+	throttledUpload  = "upload"  // of backlog, whose body did not come in time
 )
 
-var throttleReasons = []string{throttledBusy, throttledBacklog, throttledRate}
+var throttleReasons = []string{throttledBusy, throttledBacklog, throttledRate, throttledUpload}
 
 // Results of a request.
 const (
@@ -38,7 +39,7 @@ const (
 	resultPartial     = "partial"     // 400, the rest is stored
 	resultMalformed   = "malformed"   // 400, 405, 415
 	resultTooLarge    = "too_large"   // 413
-	resultLimited     = "limited"     // 429
+	resultLimited     = "limited"     // 429, 408
 	resultUnavailable = "unavailable" // 503, 500
 )
 
