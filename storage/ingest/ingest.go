@@ -475,12 +475,8 @@ func (i *Ingester) buffer() *[]byte {
 // body reads a body as sent into buf's memory, or answers; it is nil then.
 func (i *Ingester) body(w http.ResponseWriter, r *http.Request, q *request, buf []byte) (body []byte, result string) {
 	into := bytes.NewBuffer(buf[:0])
-	control := http.NewResponseController(w)
-	timed := q.later() && control.SetReadDeadline(time.Now().Add(i.limits.BacklogUpload)) == nil
+	timed := q.later() && http.NewResponseController(w).SetReadDeadline(time.Now().Add(i.limits.BacklogUpload)) == nil // until its end
 	_, err := into.ReadFrom(http.MaxBytesReader(w, r.Body, i.limits.CompressedBytes))
-	if timed && err == nil { // else the rest of the body would be waited for
-		_ = control.SetReadDeadline(time.Time{})
-	}
 	if body = into.Bytes(); body == nil {
 		body = []byte{}
 	}
