@@ -128,6 +128,7 @@ type Files struct {
 	marked      time.Time          // when a batch with that was handed on
 	atStart     map[string]filePos // positions as they were: those of new files go by the same inodes
 	taken       time.Time          // when the shipper took a batch last
+	heard       time.Time          // what was written before is read, or told of to be
 	keptLast    int64              // orders the kept files
 	freed       int                // kept files that are gone again
 	keepFailed  string             // why the last file was not kept
@@ -259,6 +260,7 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 		ship.hears()
 	}
 	wg.Go(func() { ship.run(shipCtx, sink) })
+	r.heard = r.now()
 	r.scanRoot()
 	r.findGaps()
 	r.findUntold()
@@ -355,10 +357,12 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 		nextLook := looked.Add(linger)
 		// Before anything is said to be complete.
 		if r.busy > 0 && !began.Before(nextLook) {
-			if r.look(nil, began) {
+			if r.look(began) {
 				nextRescan, overflowed = began, began
 			}
 			looked, nextLook = began, began.Add(linger)
+		} else if began.Sub(r.heard) > hearAfter && r.look(began) { // this process may have stood still
+			nextRescan, overflowed = began, began
 		}
 		blocked := r.fill(b)
 		if !blocked {
@@ -411,15 +415,16 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			}
 			b = r.memories.lend(newBatch[filePos](r.opts.Sender))
 			r.filling = b
-		case first := <-told:
+		case <-told:
 			looked = r.now()
-			if r.look(first, looked) {
+			if r.look(looked) {
 				nextRescan, overflowed = looked, looked
 			}
 		case <-timer.C:
 		}
 		if now = r.now(); !now.Before(nextRescan) {
 			r.scanRoot()
+			r.heard = now
 			r.rejudge()
 			r.tidy()
 			r.prune()
@@ -436,14 +441,20 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 const (
 	// marksEvery is how often it is said what is complete when there are no lines.
 	marksEvery = 5 * time.Second
-	// completeAfter is how long inotify may take to tell of a line, with room.
+	// completeAfter is how long a line may be on its way into its file, with room.
 	completeAfter = time.Second
+	// hearAfter is for how long the next events are left where they are at most before it
+	// is said what is complete.
+	hearAfter = completeAfter / 2
 )
 
 // noteComplete notes that all files were read to their ends by a look that began
 // at a time. What waits for further lines, for its pod to be known, or for the writer of
 // the file before it, is not complete yet.
 func (r *Files) noteComplete(began time.Time) {
+	if heard := r.heard.Add(hearAfter); heard.Before(began) {
+		began = heard // of what was written since then nobody has told
+	}
 	through := began.Add(-completeAfter).UnixNano()
 	for _, c := range r.order {
 		if c.dirty && c.known {
@@ -481,12 +492,13 @@ func (r *Files) marks() []wire.LogMark {
 	return []wire.LogMark{{Node: r.opts.Node, Through: r.complete}}
 }
 
-// look takes the events that wait, of which the first may have been told, so that a
-// burst is one look, and has the busy containers read. It is true when events were
-// missed.
-func (r *Files) look(first []byte, now time.Time) (missed bool) {
-	if missed = r.watch.take(first, r.event); missed {
+// look takes the events that wait, so that a burst is one look, and has the busy
+// containers read. It is true when events were missed.
+func (r *Files) look(now time.Time) (missed bool) {
+	if missed = r.watch.take(r.event); missed {
 		r.log.Warn("more happened to log files than inotify has room for; all are looked at")
+	} else {
+		r.heard = now
 	}
 	r.busy = 0
 	for _, c := range r.order {

@@ -27,7 +27,9 @@ func TestFilesSayWhatIsComplete(t *testing.T) {
 	tr, s := newTree(t), newServer(t)
 	began := time.Now()
 	tr.write("0.log", 10)
-	f, stop := tr.run(s)
+	o := tr.options()
+	o.Rescan = time.Hour // nothing but events tells of lines
+	f, stop := tr.runWith(o, s)
 	defer stop()
 	s.await(key, 10)
 	waitFor(t, func() bool { return s.newest("n1").After(began) })
@@ -76,7 +78,7 @@ func (tr *tree) byHand(t *testing.T) *byHand {
 func (h *byHand) lookAfter(d time.Duration) time.Time {
 	h.tr.t.Helper()
 	h.at = h.at.Add(d)
-	if h.look(nil, h.at) {
+	if h.look(h.at) {
 		h.tr.t.Fatal("events were missed")
 	}
 	for _, c := range h.order {
@@ -144,6 +146,22 @@ func TestFilesAreNotCompleteWhileOneWaits(t *testing.T) {
 	at = h.line("0.log", "behind one that is open again")
 	if got := h.lookAfter(h.grace / 2); got.Before(was) || !got.Before(at) {
 		t.Errorf("behind a file that is open again complete through %s, want from %s to %s", got, was, at)
+	}
+	h.settled()
+}
+
+// Nor is it, where its process stood still, beyond the time at which it took events last.
+func TestFilesAreNotCompleteBeyondWhatWasTold(t *testing.T) {
+	tr := newTree(t)
+	h := tr.byHand(t)
+	h.line("0.log", "one")
+	h.settled()
+	h.at = h.at.Add(10 * time.Second)
+	at := h.line("0.log", "while it stands still")
+	h.at = h.at.Add(10 * time.Second)
+	h.noteComplete(h.at)
+	if got := time.Unix(0, h.complete).UTC(); !got.Before(at) {
+		t.Errorf("complete through %s, though nobody has told of a line of %s", got, at)
 	}
 	h.settled()
 }

@@ -17,10 +17,8 @@ const (
 	changes = unix.IN_CREATE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
 	writes  = unix.IN_MODIFY | unix.IN_ATTRIB
 
-	// firstBytes is what is read of events to learn that there are some; lookBytes is
-	// what is read of the others at once.
-	firstBytes = 4 << 10
-	lookBytes  = 64 << 10
+	// lookBytes is what is read of events at once.
+	lookBytes = 64 << 10
 	// maxLooks bounds how much of them is read before files are: more than the kernel
 	// has room for by default.
 	maxLooks = 64
@@ -35,7 +33,8 @@ const (
 type watch struct {
 	file  *os.File
 	fd    int
-	told  chan []byte // the first events; what follows is had by take
+	told  chan struct{} // some wait, which are had by take
+	taken chan struct{} // take was called since
 	ended chan struct{}
 	dirs  map[int32]string // by the kernel's number
 	buf   []byte
@@ -46,23 +45,41 @@ func newWatch() (*watch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
 	}
-	return &watch{file: os.NewFile(uintptr(fd), "inotify"), fd: fd, told: make(chan []byte), ended: make(chan struct{}), dirs: map[int32]string{}, buf: make([]byte, lookBytes)}, nil
+	return &watch{file: os.NewFile(uintptr(fd), "inotify"), fd: fd, told: make(chan struct{}), taken: make(chan struct{}, 1), ended: make(chan struct{}), dirs: map[int32]string{}, buf: make([]byte, lookBytes)}, nil
 }
 
-// run waits for events until close. What it has read is valid until the next receive.
+// run waits for events until close. It leaves them where they are: what take does not find
+// did not happen yet.
 func (w *watch) run() {
-	var bufs [2][firstBytes]byte
-	for i := 0; ; i ^= 1 {
-		n, err := w.file.Read(bufs[i][:])
-		if err != nil {
+	raw, err := w.file.SyscallConn()
+	if err != nil {
+		return // closed
+	}
+	for {
+		if err := raw.Read(waiting); err != nil {
 			return
 		}
 		select {
-		case w.told <- bufs[i][:n]:
+		case <-w.taken: // what was told of before
+		default:
+		}
+		select {
+		case w.told <- struct{}{}:
+		case <-w.ended:
+			return
+		}
+		select {
+		case <-w.taken:
 		case <-w.ended:
 			return
 		}
 	}
+}
+
+// waiting says whether there is anything to be read, or that may be.
+func waiting(fd uintptr) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return err != nil || n > 0
 }
 
 // close ends run.
@@ -85,15 +102,19 @@ func (w *watch) add(dir string, quiet bool) error {
 	return nil
 }
 
-// take gives what waits, beginning with what was told. It is true when something was
-// missed, as more came than the kernel has room for.
-func (w *watch) take(first []byte, each func(path string, mask uint32)) (missed bool) {
-	missed = w.events(first, each)
+// take gives what waits. It is true when something was missed, as more came than the
+// kernel has room for.
+func (w *watch) take(each func(path string, mask uint32)) (missed bool) {
 	select {
-	case more := <-w.told:
-		missed = w.events(more, each) || missed
+	case <-w.told: // of what is taken now
 	default:
 	}
+	defer func() {
+		select {
+		case w.taken <- struct{}{}:
+		default:
+		}
+	}()
 	for range maxLooks {
 		n, err := unix.Read(w.fd, w.buf)
 		if errors.Is(err, unix.EINTR) {

@@ -16,7 +16,7 @@ import (
 // happened gives what a watch tells, without the run that waits for it.
 func happened(w *watch) (paths []string, masks map[string]uint32, missed bool) {
 	masks = map[string]uint32{}
-	missed = w.take(nil, func(path string, mask uint32) {
+	missed = w.take(func(path string, mask uint32) {
 		if masks[path] |= mask; !slices.Contains(paths, path) {
 			paths = append(paths, path)
 		}
@@ -165,7 +165,7 @@ func TestFilesLookAtBusyContainersInTheirOwnTime(t *testing.T) {
 	}
 	look := func(hushed bool) {
 		t.Helper()
-		if f.look(nil, now) {
+		if f.look(now) {
 			t.Fatal("events were missed")
 		}
 		if c.hushed != hushed {
@@ -198,7 +198,7 @@ func TestFilesLookAtBusyContainersInTheirOwnTime(t *testing.T) {
 	tr.rename("0.log", "0.log.20261123-100000")
 	write(1)
 	now = now.Add(o.Grace)
-	f.look(nil, now)
+	f.look(now)
 	f.fill(b)
 	now = now.Add(o.Grace) // the one before is read to its end
 	look(true)
