@@ -189,14 +189,16 @@ func (f *file) key() string {
 // pending is a record that may go on.
 type pending struct {
 	file    *file
-	start   int64 // of its first piece, in file
-	in      *file // that has its last piece so far
-	end     int64 // of that piece
-	at      int64 // time of its first line
-	last    int64 // time of its last
-	seen    time.Time
-	partial bool // the last line is not complete
-	cut     bool // what follows it is lost
+	start   int64     // of its first piece, in file
+	in      *file     // that has its last piece so far
+	end     int64     // of that piece
+	at      int64     // time of its first line
+	last    int64     // time of its last
+	since   time.Time // when its first piece was read
+	seen    time.Time // when its last one was
+	partial bool      // the last line is not complete
+	let     bool      // its end is not waited for before the node is said to be complete
+	cut     bool      // what follows it is lost
 	join    join
 	lines   []stretch // its lines, as the API server knows them
 	number  int64     // of the last of them, in its file
@@ -430,6 +432,7 @@ type container struct {
 	waits     bool      // others have lines that are not read: their turn comes once that writer let go
 	unread    int64     // a time before all of these
 	complete  int64     // before which all lines are in a batch
+	letGo     bool      // one of its lines was without an end for too long
 	dirty     bool
 	rescan    bool
 	gone      bool // its folder is gone
@@ -836,7 +839,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 			if !p.partial && w.join.whole && !r.admits(b, f, w) {
 				return consumed, false
 			}
-			w.text = p.text
+			w.text, w.since = p.text, now
 		} else {
 			if w.partial {
 				w.append(p.text, "")
@@ -952,6 +955,9 @@ func (r *Files) emit(c *container, b *batch[filePos], stream int, w *pending) in
 	}
 	b.count(c.id, w.join.lines)
 	r.counts.joined(w.join.lines)
+	if w.at <= r.said {
+		r.metrics.late.Add(float64(w.join.lines))
+	}
 	r.shaper.each(w.whole(), w.at, &b.memory.room, func(message string, fields wire.LogFields) {
 		b.add(s, wire.LogLine{Time: w.at, Message: message, Fields: fields})
 	})

@@ -125,7 +125,8 @@ type Files struct {
 	watch       *watch
 	busy        int                // containers that are looked at in one's own time
 	complete    int64              // what was written before is in this batch or one before it
-	marked      time.Time          // when a batch with that was handed on
+	said        int64              // what of that the batches say that were handed on
+	marked      time.Time          // when the last of these was
 	atStart     map[string]filePos // positions as they were: those of new files go by the same inodes
 	taken       time.Time          // when the shipper took a batch last
 	heard       time.Time          // what was written before is read, or told of to be
@@ -230,7 +231,7 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 	}
 	r.watch = w
 	// A second Run begins where the journal is, like the first one of a process.
-	r.containers, r.order, r.started, r.complete, r.busy = map[string]*container{}, nil, false, 0, 0
+	r.containers, r.order, r.started, r.complete, r.said, r.busy = map[string]*container{}, nil, false, 0, 0, 0
 	r.touchNone()
 	r.atStart = r.journal.sources()
 	r.firstStart = r.journal.made && len(r.atStart) == 0 && r.journal.settled()
@@ -441,6 +442,9 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 const (
 	// marksEvery is how often it is said what is complete when there are no lines.
 	marksEvery = 5 * time.Second
+	// openFor is how long the end of a line is waited for of which there is a piece: it may
+	// never come, as of what a program writes last without a newline.
+	openFor = 15 * time.Second
 	// completeAfter is how long a line may be on its way into its file, with room.
 	completeAfter = time.Second
 	// hearAfter is for how long the next events are left where they are at most before it
@@ -463,6 +467,26 @@ func (r *Files) noteComplete(began time.Time) {
 		through = min(through, c.completeBy(began))
 	}
 	r.complete = max(r.complete, through)
+	r.noteOpen()
+}
+
+// noteOpen counts the lines without an end that are not waited for.
+func (r *Files) noteOpen() {
+	open := 0
+	for _, c := range r.order {
+		here := 0
+		for _, w := range c.pending {
+			if w != nil && w.let {
+				here++
+			}
+		}
+		if here > 0 && !c.letGo {
+			r.log.Info("a line has no end; the node is said to be complete without it", "namespace", c.id.Namespace, "pod", c.id.Pod, "container", c.id.Container)
+		}
+		c.letGo = c.letGo || here > 0
+		open += here
+	}
+	r.metrics.open.Set(float64(open))
 }
 
 // completeBy gives up to when the container's lines are in this batch or one before it,
@@ -477,7 +501,12 @@ func (c *container) completeBy(began time.Time) int64 {
 		through = min(through, max(c.unread, c.complete))
 	}
 	for _, w := range c.pending {
-		if w != nil {
+		if w == nil {
+			continue
+		}
+		// Its end may be in what waits.
+		w.let = w.let || w.partial && !c.waits && began.Sub(w.since) >= openFor
+		if !w.let {
 			through = min(through, w.at-1)
 		}
 	}
@@ -489,6 +518,7 @@ func (r *Files) marks() []wire.LogMark {
 	if r.complete <= 0 {
 		return nil
 	}
+	r.said = r.complete
 	return []wire.LogMark{{Node: r.opts.Node, Through: r.complete}}
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -109,7 +111,12 @@ func (h *byHand) settled() time.Time {
 // line appends a line of that moment to a file, and gives its time.
 func (h *byHand) line(name, text string) time.Time {
 	h.tr.t.Helper()
-	h.tr.raw(name, h.at.Format("2006-01-02T15:04:05.000000000Z07:00")+" stdout F "+text+"\n")
+	return h.piece(name, "F", text)
+}
+
+func (h *byHand) piece(name, tag, text string) time.Time {
+	h.tr.t.Helper()
+	h.tr.raw(name, h.at.Format("2006-01-02T15:04:05.000000000Z07:00")+" stdout "+tag+" "+text+"\n")
 	return h.at
 }
 
@@ -215,6 +222,60 @@ func TestFilesThatAreCutWhileTheyWait(t *testing.T) {
 	if got := h.Health().Read - before; got != 40 {
 		t.Errorf("%d lines were read of a file that was cut, want 40", got)
 	}
+}
+
+// A line without an end holds a node up for a while, not for as long as its pod is there,
+// and is whole when its end comes after all; that it was late is counted. Where its end may
+// be in a file that waits, that is waited for.
+func TestFilesAreCompleteWithoutALineThatHasNoEnd(t *testing.T) {
+	const old = "0.log.20261123-100000"
+	tr := newTree(t)
+	h := tr.byHand(t)
+	counted := func(open, late float64) {
+		t.Helper()
+		if got, were := testutil.ToFloat64(h.metrics.open), testutil.ToFloat64(h.metrics.late); got != open || were != late {
+			t.Errorf("%v lines are without an end and %v were late, want %v and %v", got, were, open, late)
+		}
+	}
+	h.line("0.log", "before")
+	h.settled()
+	at := h.piece("0.log", "P", "begun, ")
+	h.lookAfter(0)
+	h.piece("0.log", "P", "goes on, ")
+	if got := h.lookAfter(openFor - 1); !got.Before(at) {
+		t.Errorf("complete through %s, though a line of %s has no end yet", got, at)
+	}
+	counted(0, 0)
+	got := h.lookAfter(1)
+	if want := h.at.Add(-completeAfter); !got.Equal(want) {
+		t.Errorf("complete through %s, want %s: a line of %s has no end", got, want, at)
+	}
+	h.marks()
+	counted(1, 0)
+	h.piece("0.log", "F", "ended")
+	was := h.lookAfter(0)
+	for range 2 {
+		h.lookAfter(h.opts.Rules.Join.Hold)
+	}
+	counted(0, 1)
+	lines := h.b.wire.Groups[0].Lines
+	if l := lines[len(lines)-1]; l.Message != "begun, goes on, ended" || l.Time != at.UnixNano() {
+		t.Errorf("it is %+v, want it whole and of %s", l, at)
+	}
+	h.settled()
+
+	at = h.piece("0.log", "P", "begun before ")
+	h.lookAfter(0)
+	tr.rename("0.log", old)
+	h.at = h.at.Add(5 * time.Second)
+	h.piece("0.log", "F", "a rotation")
+	h.grace = 2 * openFor
+	h.lookAfter(0)
+	if got := h.lookAfter(openFor + time.Second); got.Before(was) || !got.Before(at) {
+		t.Errorf("complete through %s, though the end of a line of %s waits", got, at)
+	}
+	h.settled()
+	counted(0, 1)
 }
 
 // Through the API a node is as complete as the container that was heard least.
