@@ -134,6 +134,7 @@ type file struct {
 	resumed filePos  // where an earlier run left it
 	spots   spots    // of what was read
 	next    int64    // time of the first line of the file after it, once it was read to its end
+	noted   int64    // of a kept one: next as the journal has it
 	marked  filePos
 	hasMark bool
 	inBatch *batch[filePos] // that has its position last, as what it was in inGen
@@ -308,7 +309,7 @@ func (c *container) newest() *file {
 
 // resume sets the file to where a position left it.
 func (f *file) resume(p filePos) {
-	f.gen, f.offset, f.first, f.last, f.sent, f.next, f.behindGap, f.resumed = p.Gen, p.Offset, p.First, p.Last, p.Lines, p.Next, p.Behind, p
+	f.gen, f.offset, f.first, f.last, f.sent, f.next, f.noted, f.behindGap, f.resumed = p.Gen, p.Offset, p.First, p.Last, p.Lines, p.Next, p.Next, p.Behind, p
 	f.skip = [2]int64{p.done(0), p.done(1)}
 	if p.Scan != 0 {
 		f.offset = max(0, p.Scan)

@@ -84,8 +84,14 @@ func (r *Files) keepAll(b *batch[filePos]) {
 	}
 	for _, c := range r.order {
 		for i, f := range c.files {
-			if f.kept && !f.done && f.next == 0 {
-				r.noteNext(f, r.following(c, i), b)
+			if f.kept && f.next == 0 {
+				f.noteNext(r.following(c, i))
+			}
+			if f.kept && f.next != f.noted { // a kill would leave nothing by which to find that it is gone
+				r.noteNeighbours(f, b)
+				if err := r.journal.write(); err != nil {
+					r.log.Error("write log positions", "err", err)
+				}
 			}
 			if !f.unlinked || f.done || f.kept || f.compressed() || f.copyOf != nil || !f.unclear.IsZero() || f.noRoom == r.freed+1 {
 				continue
@@ -108,17 +114,17 @@ func (r *Files) keepingFailed(f *file, err error) {
 	r.keepFailed = err.Error()
 }
 
-// noteNext has the journal know when the file after a kept one begins: a start finds out by
-// it that files between it and what is there are gone, which were only open here.
-func (r *Files) noteNext(f, next *file, b *batch[filePos]) {
+// noteNext notes when the file after a kept one begins: a start finds out by it that files
+// between it and what is there are gone, which were only open here.
+func (f *file) noteNext(next *file) {
 	if next != nil && next.fd != nil {
 		f.next = next.firstTime()
 	}
-	r.noteNeighbours(f, b)
 }
 
 // noteNeighbours has the journal know what lies before and after a kept file.
 func (r *Files) noteNeighbours(f *file, b *batch[filePos]) {
+	f.noted = f.next
 	note := func(p filePos) filePos {
 		p.Next, p.Behind = f.next, f.behindGap
 		return p
@@ -226,7 +232,8 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 	if b != nil {
 		b.rename(old, f.key())
 	}
-	r.noteNext(f, next, b)
+	f.noteNext(next)
+	r.noteNeighbours(f, b)
 	if err := r.journal.write(); err != nil {
 		r.log.Error("write log positions", "err", err)
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -144,6 +146,49 @@ func (f *few) Send(ctx context.Context, b *wire.LogBatch) error {
 func hasInFlight(tr *tree) bool {
 	j, err := openJournal[filePos](tr.positions())
 	return err == nil && j.inFlight != nil
+}
+
+// What was written behind a kept file is told where that went while a collector was dead that
+// had seen it begin, and only there.
+func TestWhatIsGoneBehindAKeptFileAfterAKill(t *testing.T) {
+	for name, gone := range map[string]int{"gone": 20, "there": 0} {
+		t.Run(name, func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			tr.write("0.log", 50)
+			o := tr.keeping(Keep{Bytes: 1 << 30})
+			_, stop := tr.runWith(o, s)
+			s.await(key, 50)
+			s.set(func() { s.away = true })
+			tr.write("0.log", 1)
+			waitFor(t, func() bool { return hasInFlight(tr) })
+			tr.write("0.log", 30)
+			tr.remove("0.log")
+			waitFor(t, func() bool { return len(tr.kept()) == 1 }) // of one behind it nobody knows
+			next := clock.Add(time.Duration(tr.next) * time.Millisecond).UnixNano()
+			tr.write("0.log", 20)
+			waitFor(t, func() bool {
+				j, err := openJournal[filePos](tr.positions())
+				return err == nil && j.inFlight != nil && slices.ContainsFunc(slices.Collect(maps.Values(j.inFlight.To)), func(p filePos) bool { return p.Next == next })
+			})
+			kill(t, s, tr.positions(), stop)
+			if gone > 0 {
+				tr.remove("0.log")
+			}
+			tr.write("0.log", 10)
+			s.set(func() { s.away = false })
+			f, stop := tr.runWith(o, s)
+			defer stop()
+			waitFor(t, func() bool { return len(s.missing(tr.next)) == gone && f.journal.settled() })
+			for _, n := range s.missing(tr.next) {
+				if !slices.ContainsFunc(s.gaps(), func(g toldGap) bool { return g.has(n) }) {
+					t.Errorf("line %d is missing and not told: %v", n, s.gaps())
+				}
+			}
+			if gaps := s.gaps(); gone == 0 && len(gaps) > 0 {
+				t.Errorf("told as lost, though all lines are there: %v", gaps)
+			}
+		})
+	}
 }
 
 // What has no room is counted, and told with its range in the container's stream:
