@@ -971,9 +971,10 @@ func (b *replay) known(d readings, node string, t time.Time) readings {
 		if len(late) == 0 {
 			continue
 		}
-		for sub, samples := range v {
+		for _, r := range v.rows {
+			samples := v.by(r.number)
 			if slices.ContainsFunc(samples, func(s evaluate.Sample) bool { return late[s.T] > now }) {
-				v[sub] = slices.DeleteFunc(slices.Clone(samples), func(s evaluate.Sample) bool { return late[s.T] > now })
+				v.put(r.number, slices.DeleteFunc(slices.Clone(samples), func(s evaluate.Sample) bool { return late[s.T] > now }))
 			}
 		}
 	}
@@ -1116,7 +1117,7 @@ func (b *replay) distribution(ctx context.Context) error {
 				continue
 			}
 			series := cond.series(b.interval, time.Time{}, 0)
-			for sub := range data.metrics[cond.Metric] {
+			for sub := range data.metrics[cond.Metric].subjects() {
 				dims := parseDimensions(sub.dimensions)
 				if !cond.WhereMatches(func(k string) string { return dims[k] }) {
 					continue

@@ -76,16 +76,32 @@ func (c *compiled) possible(sub subject) bool {
 // remembered, would find nothing, without making it: no sample is such that a window
 // could be bad. Nearly all are, and looking costs a small part of judging.
 func (c *compiled) calm(sub subject, data readings) bool {
-	if c.rule.NoData == policy.NoDataAlert {
-		return false
-	}
-	for i, cond := range c.conditions {
-		calm := cond.Expr == "" && cond.Query == "" && c.suspects[i] != nil && !suspected(c.suspects[i], data.metrics[cond.Metric][cond.about(sub)])
-		if calm != c.rule.Any {
-			return calm // of all that must hold this cannot, or this may hold
+	return c.rule.NoData != policy.NoDataAlert && c.combined(func(i int) bool {
+		cond := c.conditions[i]
+		return cond.Expr == "" && cond.Query == "" && c.suspects[i] != nil && !suspected(c.suspects[i], data.metrics[cond.Metric].get(cond.about(sub)))
+	})
+}
+
+// calmBy is calm of the subject of a number, by the tables of the conditions.
+func (c *compiled) calmBy(tables []*values, of *register, number int32) bool {
+	return c.rule.NoData != policy.NoDataAlert && c.combined(func(i int) bool {
+		if cond := c.conditions[i].Condition; cond.Expr != "" || cond.Query != "" || c.suspects[i] == nil {
+			return false
 		}
+		if tables[i] != nil && tables[i].of != of {
+			return !suspected(c.suspects[i], tables[i].get(c.conditions[i].about(of.subjects[number])))
+		}
+		return !suspected(c.suspects[i], tables[i].by(number))
+	})
+}
+
+// tables gives the values of each condition, in a list of which nothing is kept.
+func (c *compiled) tables(data readings, into []*values) []*values {
+	into = into[:0]
+	for _, cond := range c.conditions {
+		into = append(into, data.metrics[cond.Metric])
 	}
-	return c.rule.Any
+	return into
 }
 
 // suspected tells whether some sample is suspicious. None is told which came before:

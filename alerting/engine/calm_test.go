@@ -64,7 +64,7 @@ func TestCalmIsNeverBad(t *testing.T) {
 		}
 		pod.CreatedAt = at.Add(-time.Duration(random.IntN(600)) * time.Second)
 		inv.put(pod)
-		data := readings{metrics: map[string]values{}}
+		data := readings{metrics: map[string]*values{}}
 		for _, m := range metrics {
 			var samples []evaluate.Sample
 			least := random.IntN(3) // so that many are all alike
@@ -78,7 +78,7 @@ func TestCalmIsNeverBad(t *testing.T) {
 				}
 				samples = append(samples, evaluate.Sample{T: at.Add(-time.Duration(back) * interval).UnixMilli(), V: v})
 			}
-			data.metrics[m] = values{sub: samples}
+			data.metrics[m] = valuesOf(sub, samples)
 		}
 		ct := &court{inventory: inv, cluster: "prod-1", at: at, interval: interval, silent: func(catalogue.Place, string) bool { return false }}
 		v, ok := ct.judge(c, sub, nil, evaluate.State{}, data)

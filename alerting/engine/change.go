@@ -369,7 +369,7 @@ func (c *compiled) settled(ct *court, s scope, sub subject, data readings, until
 		if c.suspects[i] == nil || !slices.Contains(s.places, cond.metric.Place) {
 			return false
 		}
-		samples := data.metrics[cond.Metric][cond.about(sub)]
+		samples := data.metrics[cond.Metric].get(cond.about(sub))
 		return !suspected(c.suspects[i], samples) || catalogue.Statistic(cond.Statistic) == catalogue.Increase && c.flat(ct, i, sub, samples)
 	})
 }
@@ -379,7 +379,7 @@ func (c *compiled) settled(ct *court, s scope, sub subject, data readings, until
 func (c *compiled) heardOf(sub subject, data readings, since time.Time) bool {
 	for _, cond := range c.conditions {
 		heard := false
-		for _, s := range slices.Backward(data.metrics[cond.Metric][cond.about(sub)]) {
+		for _, s := range slices.Backward(data.metrics[cond.Metric].get(cond.about(sub))) {
 			if !s.Stale() {
 				heard = s.T > since.UnixMilli()
 				break

@@ -181,15 +181,24 @@ func (ct *court) resolve(sub subject) known {
 	if k, ok := ct.known[n]; ok {
 		return k
 	}
+	k := ct.look(sub)
+	if k.object != nil {
+		k = ct.know(k.object, k.container)
+	}
+	if ct.known != nil {
+		ct.known[n] = k
+	}
+	return k
+}
+
+// look finds an object by its name, without what belongs to it.
+func (ct *court) look(sub subject) known {
 	key, container, listed := objectKey(sub.level, sub.object)
 	k := known{listed: listed}
 	if listed {
 		if o, ok := ct.inventory.Get(ct.cluster, key); ok {
-			k = ct.know(o, container)
+			k.object, k.container = o, container
 		}
-	}
-	if ct.known != nil {
-		ct.known[n] = k
 	}
 	return k
 }

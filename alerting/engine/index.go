@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"slices"
-
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
@@ -21,28 +19,17 @@ type trait struct{ kind, value string }
 type index struct {
 	ct      *court
 	data    readings
-	metrics map[string]map[trait][]subject
-	byPick  map[string]*numbered
+	metrics map[string]*indexed
+	asked   map[*register]bool
 	roster  func(catalogue.Level) *roster
 	held    map[string][]subject // by policy: ended by hand, and to be looked at
-	scratch *scratch             // nil: everything is made anew
 }
 
-// numbered are the subjects of a metric by the numbers of their objects on the roster.
-type numbered struct {
-	roster   *roster
-	subjects []subject
-	numbers  []int32   // by place: that of the object
-	first    []int32   // by number: a place in subjects; -1: the metric has none of it
-	next     []int32   // by place: that of another subject of the same object; -1: there is none
-	outside  []subject // what is not the inventory's
-	all      []subject // subjects and outside, in order; made when it is asked for
-	ordered  bool      // all is made
-}
-
-// reset empties the lists and keeps their memory.
-func (n *numbered) reset() {
-	*n = numbered{subjects: n.subjects[:0], numbers: n.numbers[:0], first: n.first[:0], next: n.next[:0], outside: n.outside[:0], all: n.all[:0]}
+// indexed are the values of a metric, of each of which the place is known.
+type indexed struct {
+	*values
+	outside []int32           // what is not the inventory's
+	traits  map[trait][]int32 // made when it is asked for
 }
 
 // newIndex makes the index of a round of policies.
@@ -52,7 +39,7 @@ func newIndex(ct *court, data readings, policies []*compiled, r func(catalogue.L
 			r(c.level).enlist(c)
 		}
 	}
-	return &index{ct: ct, data: data, metrics: map[string]map[trait][]subject{}, byPick: map[string]*numbered{}, roster: r, held: held}
+	return &index{ct: ct, data: data, metrics: map[string]*indexed{}, asked: map[*register]bool{}, roster: r, held: held}
 }
 
 // patterned tells whether what a policy selects is found by asking its selection.
@@ -60,103 +47,133 @@ func (c *compiled) patterned() bool {
 	return !c.hinted && !c.selection.Everything() && !c.promql() && !c.lines()
 }
 
-// selected visits the subjects of a metric that a policy selects, and what is not the
-// inventory's: whoever judges knows about that. Some may be visited twice.
-func (x *index) selected(c *compiled, metric string, visit func(subject)) {
-	of := x.numbered(c.level, metric)
+// Places of subjects that are not on the roster.
+const (
+	nobodyAsked = iota
+	isGone
+	isOutside // of the inventory
+	onRoster  // this and more: the object's number there
+)
+
+// place tells where the object of a subject is on the roster. It is looked for once a
+// round, whatever is read of it.
+func (x *index) place(r *register, number int32) int32 {
+	if p := r.places[number]; p != nobodyAsked {
+		return p
+	}
+	sub := r.subjects[number]
+	k := x.ct.look(sub)
+	switch {
+	case !k.listed:
+		r.places[number] = isOutside
+	case k.object == nil:
+		r.places[number] = isGone
+	default:
+		n := x.roster(r.level).number(named{sub.level, sub.object}, k)
+		for int(n) >= len(r.first) {
+			r.first = append(r.first, 0)
+		}
+		r.next[number], r.first[n] = r.first[n], number+1
+		r.places[number] = onRoster + n
+	}
+	return r.places[number]
+}
+
+// metric gives the values of a metric; nil: there are none.
+func (x *index) metric(name string) *indexed {
+	m, ok := x.metrics[name]
+	if ok {
+		return m
+	}
+	if v := x.data.metrics[name]; v.len() > 0 {
+		if !x.asked[v.of] {
+			x.asked[v.of] = true
+			v.of.ask()
+		}
+		m = &indexed{values: v}
+		for _, r := range v.rows {
+			if x.place(v.of, r.number) == isOutside {
+				m.outside = append(m.outside, r.number)
+			}
+		}
+	}
+	x.metrics[name] = m
+	return m
+}
+
+// selected visits the numbers of a metric's subjects that a policy selects, and what is
+// not the inventory's: whoever judges knows about that. Some may be visited twice.
+func (x *index) selected(c *compiled, metric string, visit func(number int32)) {
+	m := x.metric(metric)
+	if m == nil {
+		return
+	}
 	for _, sub := range x.held[c.ref.ID] {
-		if _, ok := x.data.metrics[metric][sub]; ok {
-			visit(sub)
+		if number, ok := m.of.find(sub); ok && m.has(number) {
+			visit(number)
 		}
 	}
 	if !c.patterned() {
-		for _, sub := range of.inOrder() {
-			visit(sub)
+		for _, r := range m.rows {
+			if m.of.places[r.number] != isGone { // which is judged only while it fires
+				visit(r.number)
+			}
 		}
 		return
 	}
-	for _, sub := range of.outside {
-		visit(sub)
+	for _, number := range m.outside {
+		visit(number)
 	}
-	picked := of.roster.pick(c)
-	if len(of.subjects) < len(picked.bits) { // of a few it is quicker to ask which are
-		for i, sub := range of.subjects {
-			if picked.has(of.numbers[i]) {
-				visit(sub)
+	picked := x.roster(c.level).pick(c)
+	if len(m.rows) < len(picked.bits) { // of a few it is quicker to ask which are
+		for _, r := range m.rows {
+			if p := m.of.places[r.number]; p >= onRoster && picked.has(p-onRoster) {
+				visit(r.number)
 			}
 		}
 		return
 	}
 	picked.each(func(number int32) {
-		if int(number) >= len(of.first) {
+		if int(number) >= len(m.of.first) {
 			return // another metric has it
 		}
-		for i := of.first[number]; i >= 0; i = of.next[i] {
-			visit(of.subjects[i])
+		for n := m.of.first[number]; n > 0; n = m.of.next[n-1] {
+			if m.has(n - 1) {
+				visit(n - 1)
+			}
 		}
 	})
 }
 
-func (x *index) numbered(level catalogue.Level, metric string) *numbered {
-	out := x.byPick[metric]
-	if out != nil {
-		return out
+// each visits the numbers of a metric's subjects that may be selected.
+func (x *index) each(metric string, h policy.Hint, visit func(number int32)) {
+	m := x.metric(metric)
+	if m == nil {
+		return
 	}
-	out = x.scratch.numbered(metric)
-	out.roster = x.roster(level)
-	x.byPick[metric] = out
-	of := x.data.metrics[metric]
-	out.subjects, out.next, out.numbers = slices.Grow(out.subjects, len(of)), slices.Grow(out.next, len(of)), slices.Grow(out.numbers, len(of))
-	for sub := range of {
-		k := x.ct.resolve(sub)
-		switch {
-		case !k.listed:
-			out.outside = append(out.outside, sub)
-			continue
-		case k.object == nil: // what is gone is judged only while it fires
-			continue
-		}
-		number := out.roster.number(named{sub.level, sub.object}, k)
-		for int(number) >= len(out.first) {
-			out.first = append(out.first, -1)
-		}
-		out.next = append(out.next, out.first[number])
-		out.first[number] = int32(len(out.subjects))
-		out.subjects, out.numbers = append(out.subjects, sub), append(out.numbers, number)
-	}
-	return out
-}
-
-func (n *numbered) inOrder() []subject {
-	if !n.ordered {
-		n.all, n.ordered = inOrder(append(append(n.all, n.subjects...), n.outside...)), true
-	}
-	return n.all
-}
-
-// each visits the subjects of a metric that may be selected.
-func (x *index) each(metric string, h policy.Hint, visit func(subject)) {
-	by, ok := x.metrics[metric]
-	if !ok {
-		by = x.build(metric)
-		x.metrics[metric] = by
+	if m.traits == nil {
+		m.traits = x.traits(m)
 	}
 	for _, v := range h.Values {
-		for _, sub := range by[trait{h.Kind, v}] {
-			visit(sub)
+		for _, number := range m.traits[trait{h.Kind, v}] {
+			visit(number)
 		}
 	}
 }
 
-func (x *index) build(metric string) map[trait][]subject {
-	out := map[trait][]subject{}
-	for sub := range x.data.metrics[metric] {
+func (x *index) traits(m *indexed) map[trait][]int32 {
+	out := map[trait][]int32{}
+	for _, r := range m.rows {
 		add := func(kind, value string) {
 			t := trait{kind, value}
-			out[t] = append(out[t], sub)
+			out[t] = append(out[t], r.number)
 		}
-		k := x.ct.resolve(sub)
-		if !k.listed { // one that the inventory does not hold
+		p := m.of.places[r.number]
+		switch p {
+		case isGone:
+			continue // it is judged only while it fires
+		case isOutside:
+			sub := m.of.subjects[r.number]
 			l, _ := labelsOf(sub.level, sub.object)
 			names := sub.level.ObjectLabels()
 			add(policy.HintName, l[names[len(names)-1]])
@@ -164,26 +181,24 @@ func (x *index) build(metric string) map[trait][]subject {
 			add(policy.HintWorkload, l["workload_type"]+"/"+l["workload"])
 			continue
 		}
-		if k.object == nil {
-			continue // what is gone is judged only while it fires
-		}
-		m := k.object.GetMeta()
-		name, namespace, workload := m.Name, m.Namespace, object.WorkloadRef{}
-		switch o := k.object.(type) {
+		one := x.roster(m.of.level).members[p-onRoster]
+		meta := one.object.GetMeta()
+		name, namespace, workload := meta.Name, meta.Namespace, object.WorkloadRef{}
+		switch o := one.object.(type) {
 		case *object.Namespace:
-			namespace = m.Name
+			namespace = meta.Name
 		case *object.Workload:
 			workload = o.Ref
 		case *object.Pod:
 			workload = o.Workload
-			if k.container != "" {
-				name = k.container
+			if one.container != "" {
+				name = one.container
 			}
 		}
 		add(policy.HintName, name)
 		add(policy.HintNamespace, namespace)
 		add(policy.HintWorkload, workload.String())
-		for k, v := range m.Labels {
+		for k, v := range meta.Labels {
 			add(policy.HintLabel, k+"="+v)
 		}
 	}

@@ -655,12 +655,16 @@ type leanSamples []chunks.Sample
 func (s leanSamples) Len() int                { return len(s) }
 func (s leanSamples) Get(i int) chunks.Sample { return s[i] }
 
-// A round of a cluster whose collectors send as one, and one of a node that sends alone.
+// A round of a cluster whose collectors send as one, of one of the largest that this is
+// made for, and one of a node that sends alone.
 func BenchmarkRound(b *testing.B) {
-	for name, node := range map[string]string{"cluster": "", "node": "/n-7"} {
+	for name, of := range map[string]struct {
+		node  string
+		nodes int
+	}{"cluster": {"", 1000}, "large": {"", 5000}, "node": {"/n-7", 1000}} {
 		b.Run(name, func(b *testing.B) {
-			now := epoch.Add(24 * time.Hour)
-			f := settle(&fleet{pods: 30_000, nodes: 1000, value: func(int) float64 { return 50 }})
+			now, node := epoch.Add(24*time.Hour), of.node
+			f := settle(&fleet{pods: 30 * of.nodes, nodes: of.nodes, value: func(int) float64 { return 50 }})
 			e := engineOf(b, f.fleet, func() time.Time { return now }, patternSpecs(1000, 20))
 			e.opts.Queryable, e.opts.Inventory = lean{f}, f
 			sender := "all"

@@ -3,230 +3,229 @@ package engine
 import (
 	"time"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 )
 
 const (
 	// maxMemory is about how many bytes are kept between rounds; what a round needs
 	// beyond that it makes anew.
-	maxMemory = 192 << 20
-	// maxNames of objects are kept, twice: more than the pods and containers of 5,000
-	// nodes with thirty pods of two containers each, and of 1 % of them replaced a minute
-	// for as long as names are kept. Of what goes beyond, each metric of a round has
-	// names of its own.
-	maxNames = 1 << 19
-	// namesEvery is how long the name of an object is kept at least after it was read.
-	namesEvery = 2 * time.Minute
-	// scratchKept is how long the memory of rounds is kept that are not made any more.
-	scratchKept = 10 * time.Minute
+	maxMemory = 320 << 20
+	// maxKnown objects are looked at more closely without making the room for them anew.
+	maxKnown = 1 << 16
+	// keptFor is how long memory and the numbers of subjects are kept at least after
+	// they were used.
+	keptFor = 10 * time.Minute
 )
 
 // memory is what rounds leave to those that come after them: each reads about as much
 // as the one before of its kind, and to make room for that anew was most of the
-// engine's garbage. For one goroutine.
+// engine's garbage. What it gives is its own again once the round has ended. For one
+// goroutine.
 type memory struct {
-	scratches map[scratchKey]*scratch
-	limit     int       // bytes that all of them may keep; more is made anew
-	bytes     int       // that they keep
-	found     []subject // of one policy, until it is judged
+	limit     int // bytes that it may keep; more is made anew
+	bytes     int // that it keeps
+	turn      int32
+	turned    time.Time
+	registers map[registerKey]*register
+	tables    map[string]*values // by metric, each with all that any round reads of it
+	pile      samplePile
+	known     map[named]known // objects that were looked at
+	most      most            // of these
+	// Of one policy, until it is judged: what is found, what of it is looked at more
+	// closely, and the values of its conditions.
+	found      picked
+	stirred    []subject
+	conditions []*values
 
-	names, before map[string]string // see name
-	turned        time.Time
-	text          []byte
-}
-
-// scratchKey names rounds that read about as much as each other.
-type scratchKey struct {
-	cluster, trigger string
-	sender           string // "node" for that of any node
-	few              bool   // it reads some objects only
-}
-
-// scratch is the memory of one kind of rounds. What it gives is its own again once the
-// round has ended. A nil scratch gives everything anew.
-type scratch struct {
-	memory *memory
-	used   time.Time
-	bytes  int // that it keeps
-	values map[string]*table
-	lists  map[string]*numbered
-	known  map[named]known
-	most   int // objects known after any round
-	pile   samplePile
-}
-
-// table holds the values of one metric.
-type table struct {
-	values values
-	most   int  // it ever held: clearing it costs as much
-	lent   bool // to the present round
+	object, dimensions []byte
 }
 
 func newMemory(limit int) *memory {
-	return &memory{limit: limit, scratches: map[scratchKey]*scratch{}, names: map[string]string{}, before: map[string]string{}}
+	return &memory{limit: limit, registers: map[registerKey]*register{}, tables: map[string]*values{}, known: map[named]known{}}
 }
 
-// scratch gives a round its memory, which is to be given back by release.
-func (m *memory) scratch(r round, node string, few bool, now time.Time) *scratch {
-	if now.Sub(m.turned) >= namesEvery || now.Before(m.turned) {
-		clear(m.before)
-		m.names, m.before, m.turned = m.before, m.names, now
-		for key, s := range m.scratches {
-			if now.Sub(s.used) > scratchKept {
-				m.bytes -= s.bytes
-				delete(m.scratches, key)
-			}
+// begin tells the time before a round. What was not used for long is forgotten.
+func (m *memory) begin(now time.Time) {
+	if now.Sub(m.turned) < keptFor && !now.Before(m.turned) {
+		return
+	}
+	m.turned = now
+	m.turn++
+	for name, v := range m.tables {
+		if v.unused() {
+			delete(m.tables, name)
 		}
 	}
-	key := scratchKey{r.source.cluster, r.trigger, r.source.sender, few}
-	if node != "" {
-		key.sender = "node"
+	for key, r := range m.registers {
+		if r.forget(m.turn - 1); len(r.subjects) == 0 {
+			delete(m.registers, key)
+		}
 	}
-	s := m.scratches[key]
-	if s == nil {
-		s = &scratch{memory: m, values: map[string]*table{}, lists: map[string]*numbered{}, known: map[named]known{}}
-		s.pile.keeps = true
-		m.scratches[key] = s
+	m.pile.trim()
+	if m.most.turn(); m.most.kept() == 0 {
+		m.known = map[named]known{}
 	}
-	s.used = now
-	return s
 }
 
-// What an entry takes, about, with what a map leaves free.
-const (
-	valueBytes  = 110
-	knownBytes  = 130
-	listedBytes = 60
-	numberBytes = 4
-	sampleBytes = 16
-)
-
-// release takes everything back; nothing that the scratch gave may be used after it.
-func (s *scratch) release() {
-	m := s.memory
-	m.bytes -= s.bytes
-	s.bytes = 0
+// release takes everything back; nothing that was read may be used after it.
+func (m *memory) release() {
+	m.bytes = 0
 	keep := func(bytes int) bool {
 		if m.bytes+bytes > m.limit {
 			return false
 		}
 		m.bytes += bytes
-		s.bytes += bytes
 		return true
 	}
-	if s.most = max(s.most, len(s.known)); oversized(s.most, len(s.known)) || !keep(s.most*knownBytes) {
-		s.known, s.most = map[named]known{}, 0
+	for _, v := range m.tables {
+		v.reset()
 	}
-	clear(s.known)
-	for name, t := range s.values {
-		t.most = max(t.most, len(t.values))
-		if !t.lent || oversized(t.most, len(t.values)) || !keep(t.most*valueBytes) {
-			delete(s.values, name)
-			continue
+	m.found.reset()
+	clear(m.stirred)
+	clear(m.conditions)
+	m.most.use(len(m.known))
+	if len(m.known) > maxKnown || !keep(m.most.kept()*knownBytes) {
+		m.known, m.most = map[named]known{}, most{}
+	}
+	clear(m.known)
+	for key, r := range m.registers {
+		if !keep(cap(r.subjects) * registeredBytes) {
+			delete(m.registers, key)
 		}
-		t.lent = false
-		clear(t.values)
 	}
-	for name, n := range s.lists {
-		if size := cap(n.subjects) + cap(n.outside) + cap(n.all); n.roster == nil || oversized(size, len(n.subjects)+len(n.outside)+len(n.all)) || !keep(size*listedBytes+(cap(n.first)+cap(n.numbers))*numberBytes) {
-			delete(s.lists, name)
-			continue
+	for name, v := range m.tables {
+		if !keep(cap(v.rows)*rowBytes + cap(v.at)*numberBytes) {
+			delete(m.tables, name)
 		}
-		n.reset()
 	}
-	for i := range s.pile.kept {
-		// One more than were used, as rounds are not quite alike.
-		if i > s.pile.used || !keep(pileSize*sampleBytes) {
-			clear(s.pile.kept[i:])
-			s.pile.kept = s.pile.kept[:i]
+	m.pile.reset()
+	for i := range m.pile.pages {
+		if !keep(pileSize * sampleBytes) {
+			m.pile.cut(i)
 			break
 		}
 	}
-	s.pile.used, s.pile.free = 0, nil
 }
 
-// foundBy takes back the list of a policy's subjects.
-func (m *memory) foundBy(found []subject) {
-	if cap(found) <= maxNames {
-		m.found = found[:0]
+// What an entry takes, about, with what a map leaves free.
+const (
+	knownBytes      = 130
+	registeredBytes = 180
+	rowBytes        = 16
+	numberBytes     = 4
+	sampleBytes     = 16
+)
+
+// most is how much of something was used, in the present turn and the one before.
+type most struct{ now, before int }
+
+func (u *most) use(n int) { u.now = max(u.now, n) }
+
+// kept is how much of it may be used again.
+func (u *most) kept() int { return max(u.now, u.before) }
+
+func (u *most) turn() { u.before, u.now = u.now, 0 }
+
+// register gives the numbers of the subjects of a metric.
+func (m *memory) register(cluster string, of catalogue.Metric) *register {
+	key := registerOf(cluster, of)
+	r := m.registers[key]
+	if r == nil {
+		r = newRegister(of)
+		m.registers[key] = r
 	}
+	r.turn = m.turn
+	return r
 }
-
-// oversized tells whether memory for so many is more than it is worth to keep for few.
-func oversized(most, now int) bool { return most > 1024 && now < most/4 }
 
 // of gives an empty table for the values of a metric. A round that reads a metric twice
 // gets its second one anew.
-func (s *scratch) of(metric string) values {
-	if s == nil {
-		return values{}
+func (m *memory) of(cluster string, metric catalogue.Metric) *values {
+	v := m.tables[metric.Name]
+	if v == nil {
+		v = &values{}
+		m.tables[metric.Name] = v
 	}
-	t := s.values[metric]
-	if t == nil {
-		t = &table{values: values{}}
-		s.values[metric] = t
+	if v.of != nil {
+		v = &values{}
 	}
-	if t.lent {
-		return values{}
-	}
-	t.lent = true
-	return t.values
+	v.of, v.pile = m.register(cluster, metric), &m.pile
+	return v
 }
 
-// numbered gives empty lists for the subjects of a metric.
-func (s *scratch) numbered(metric string) *numbered {
-	if s == nil {
-		return &numbered{}
+// number gives the number of whose series it is by its labels.
+func (m *memory) number(r *register, get func(string) string) int32 {
+	m.object, m.dimensions = m.object[:0], m.dimensions[:0]
+	if len(r.names) > 1 {
+		m.object = appendObject(m.object, r.names, get)
 	}
-	n := s.lists[metric]
-	if n == nil {
-		n = &numbered{}
-		s.lists[metric] = n
+	if len(r.dimensions) > 0 {
+		m.dimensions = appendDimensions(m.dimensions, r.dimensions, get)
 	}
-	return n
+	return r.number(m.object, m.dimensions)
 }
 
-// heap gives where samples are kept.
-func (s *scratch) heap() *samplePile {
-	if s == nil {
-		return &samplePile{}
-	}
-	return &s.pile
+// samplePile keeps the samples of many series close together: of a million
+// objects, slices that grow one by one would be half air.
+type samplePile struct {
+	pages [][]evaluate.Sample // each of pileSize
+	large [][]evaluate.Sample // each of one series that has many; they are not kept
+	used  int                 // of pages
+	free  int                 // of the last one of these
+	most  most                // pages
 }
 
-// subject gives whose series it is by its labels; names are those of the level's
-// objects. Objects are called the same in each metric and each round, so what they were
-// called before is given again.
-func (s *scratch) subject(m catalogue.Metric, names []string, get func(string) string) subject {
-	if s == nil || len(names) < 3 && len(m.Dimensions) == 0 {
-		return subject{m.Level, objectOf(m.Level, get), dimensionsOf(m.Dimensions, get)}
+// pileSize is how many samples are allotted at once.
+const pileSize = 16 << 10
+
+// keep copies samples and says where they are.
+func (p *samplePile) keep(samples []evaluate.Sample) (page, from int32) {
+	n := len(samples)
+	if n == 0 {
+		return 0, 0
 	}
-	out := subject{level: m.Level}
-	if len(names) < 3 {
-		out.object = objectOf(m.Level, get)
-	} else {
-		text := appendObject(s.memory.text[:0], names, get)
-		out.object, s.memory.text = s.memory.name(text), text
+	if n > p.free {
+		if n > pileSize/4 {
+			p.large = append(p.large, append([]evaluate.Sample(nil), samples...))
+			return -int32(len(p.large)), 0
+		}
+		if p.used == len(p.pages) {
+			p.pages = append(p.pages, make([]evaluate.Sample, pileSize))
+		}
+		p.used++
+		p.free = pileSize
 	}
-	if len(m.Dimensions) > 0 {
-		text := appendDimensions(s.memory.text[:0], m.Dimensions, get)
-		out.dimensions, s.memory.text = s.memory.name(text), text
-	}
-	return out
+	page, from = int32(p.used-1), int32(pileSize-p.free)
+	copy(p.pages[page][from:], samples)
+	p.free -= n
+	return page, from
 }
 
-// name gives a text as a string: the one that was given for it before, if that was not
-// long ago.
-func (m *memory) name(text []byte) string {
-	if name, ok := m.names[string(text)]; ok {
-		return name
+// at gives samples that are kept; nobody may append to them.
+func (p *samplePile) at(page, from, n int32) []evaluate.Sample {
+	if n == 0 {
+		return nil
 	}
-	name, ok := m.before[string(text)]
-	if !ok {
-		name = string(text)
+	if page < 0 {
+		return p.large[-page-1]
 	}
-	if len(m.names) < maxNames {
-		m.names[name] = name
-	}
-	return name
+	return p.pages[page][from : from+n : from+n]
+}
+
+// reset takes all pages back.
+func (p *samplePile) reset() {
+	p.most.use(p.used)
+	p.used, p.free, p.large = 0, 0, nil
+}
+
+// trim lets pages go that were not used for long.
+func (p *samplePile) trim() {
+	p.cut(min(len(p.pages), p.most.kept()+1)) // one more, as rounds are not quite alike
+	p.most.turn()
+}
+
+func (p *samplePile) cut(n int) {
+	clear(p.pages[n:])
+	p.pages = p.pages[:n]
 }

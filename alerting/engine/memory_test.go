@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 )
@@ -65,35 +64,20 @@ func TestMemoryOfRounds(t *testing.T) {
 			if !slices.Equal(got[0], got[1]) {
 				t.Fatalf("round %d: %d alerts, want %d; the first are\n%.2000q\n%.2000q", n, len(got[0]), len(got[1]), got[0][:min(1, len(got[0]))], got[1][:min(1, len(got[1]))])
 			}
-			kept := 0
-			for _, s := range engines[0].memory.scratches {
-				kept += s.bytes
+			m := engines[0].memory
+			kept := len(m.pile.pages)*pileSize*sampleBytes + m.most.kept()*knownBytes
+			for _, v := range m.tables {
+				kept += cap(v.rows)*rowBytes + cap(v.at)*numberBytes
 			}
-			if m := engines[0].memory; m.bytes > limit || kept != m.bytes {
-				t.Fatalf("round %d: %d bytes are kept, %d by kinds of rounds; at most %d may be", n, m.bytes, kept, limit)
+			for _, r := range m.registers {
+				kept += cap(r.subjects) * registeredBytes
+			}
+			if m.bytes > limit || kept != m.bytes {
+				t.Fatalf("round %d: %d bytes are kept, %d of them are known of; at most %d may be", n, kept, m.bytes, limit)
 			}
 		}
 		if !fired {
 			t.Error("nothing fired")
 		}
-	}
-}
-
-// The pods and containers of the largest cluster that this is made for have their names
-// from the round before, with those that were replaced while names are kept.
-func TestNamesOfALargeClusterAreKept(t *testing.T) {
-	const pods = 150_000
-	m, text := newMemory(maxMemory), []byte(nil)
-	round := func() {
-		for pod := range pods + pods/100*int(2*namesEvery/time.Minute) {
-			for _, container := range []string{"", "/app", "/sidecar"} {
-				text = append(strconv.AppendInt(append(text[:0], "shop/cart-"...), int64(pod), 10), container...)
-				m.name(text)
-			}
-		}
-	}
-	round()
-	if made := testing.AllocsPerRun(1, round); made > 0 {
-		t.Errorf("%v names are made again", made)
 	}
 }

@@ -247,7 +247,7 @@ func (p *past) Gone(_ string, key object.Key) (inventory.Tombstone, bool) {
 
 // upTo shows readings as they were at a time: nothing later is there.
 func (d readings) upTo(at time.Time, sub subject, c *compiled) readings {
-	out := readings{metrics: map[string]values{}, past: map[pastKey]values{}, low: d.low, exprs: d.exprs, lines: d.lines}
+	out := readings{metrics: map[string]*values{}, past: map[pastKey]*values{}, low: d.low, exprs: d.exprs, lines: d.lines}
 	cut := func(samples []evaluate.Sample, end time.Time) []evaluate.Sample {
 		t := end.UnixMilli()
 		return samples[:sort.Search(len(samples), func(i int) bool { return samples[i].T > t })]
@@ -260,11 +260,11 @@ func (d readings) upTo(at time.Time, sub subject, c *compiled) readings {
 		if len(cond.metric.Dimensions) == 0 {
 			s.dimensions = ""
 		}
-		out.metrics[cond.Metric] = values{s: cut(d.metrics[cond.Metric][s], at)}
+		out.metrics[cond.Metric] = valuesOf(s, cut(d.metrics[cond.Metric].get(s), at))
 		if cond.Change != nil {
 			k := pastKey{cond.Metric, cond.Change.Against.D()}
-			if old := d.past[k][s]; len(old) > 0 {
-				out.past[k] = values{s: cut(old, at.Add(-k.ago))}
+			if old := d.past[k].get(s); len(old) > 0 {
+				out.past[k] = valuesOf(s, cut(old, at.Add(-k.ago)))
 			}
 		}
 	}

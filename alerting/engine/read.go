@@ -114,9 +114,6 @@ func parseDimensions(s string) map[string]string {
 	return out
 }
 
-// values are the samples of one metric by subject, in order of time.
-type values map[subject][]evaluate.Sample
-
 // pastKey names the samples of a metric as they were so much earlier.
 type pastKey struct {
 	metric string
@@ -125,8 +122,8 @@ type pastKey struct {
 
 // readings are what is judged by.
 type readings struct {
-	metrics map[string]values
-	past    map[pastKey]values
+	metrics map[string]*values
+	past    map[pastKey]*values
 	low     map[int64]bool // times of rollups that too few senders contributed to
 	exprs   map[exprKey]*exprResult
 	lines   map[linesKey]*linesResult
@@ -135,9 +132,9 @@ type readings struct {
 // of gives the samples of a condition's metric on a subject. Of a rollup of a
 // part nothing can be said, but that the whole is over what the part is over.
 func (d readings) of(c condition, rule evaluate.Condition, sub subject) []evaluate.Sample {
-	samples := d.metrics[c.Metric][sub]
+	samples := d.metrics[c.Metric].get(sub)
 	if c.Change != nil {
-		if past := d.past[pastKey{c.Metric, c.Change.Against.D()}][sub]; len(past) > 0 {
+		if past := d.past[pastKey{c.Metric, c.Change.Against.D()}].get(sub); len(past) > 0 {
 			samples = slices.Concat(past, samples)
 		}
 	}
@@ -205,14 +202,17 @@ type reader struct {
 	few       few              // only these; nil: all
 	lines     Lines
 	known     completeness // of lines
-	scratch   *scratch     // nil: what is read may be kept
+	memory    *memory      // nil: what is read may be kept
 }
 
 // read gets the samples that a judgement at a time needs: one Select a metric,
 // shared by all policies and objects, straight from the store.
 func (rd reader) read(ctx context.Context, at time.Time, w want) (d readings, err error) {
-	d = readings{metrics: make(map[string]values, len(w.metrics)), past: map[pastKey]values{}, low: map[int64]bool{}, exprs: map[exprKey]*exprResult{}, lines: map[linesKey]*linesResult{}}
-	if err := rd.piece(ctx, at, w.metrics, func(name string, v values) { d.metrics[name] = v }, d.low); err != nil {
+	d = readings{metrics: make(map[string]*values, len(w.metrics)), past: map[pastKey]*values{}, low: map[int64]bool{}, exprs: map[exprKey]*exprResult{}, lines: map[linesKey]*linesResult{}}
+	if rd.memory == nil {
+		rd.memory = newMemory(0)
+	}
+	if err := rd.piece(ctx, at, w.metrics, func(name string, v *values) { d.metrics[name] = v }, d.low); err != nil {
 		return d, err
 	}
 	agos := map[time.Duration]map[string]time.Duration{}
@@ -223,7 +223,7 @@ func (rd reader) read(ctx context.Context, at time.Time, w want) (d readings, er
 		agos[k.ago][k.metric] = back
 	}
 	for ago, metrics := range agos {
-		if err := rd.piece(ctx, at.Add(-ago), metrics, func(name string, v values) { d.past[pastKey{name, ago}] = v }, d.low); err != nil {
+		if err := rd.piece(ctx, at.Add(-ago), metrics, func(name string, v *values) { d.past[pastKey{name, ago}] = v }, d.low); err != nil {
 			return d, err
 		}
 	}
@@ -239,7 +239,7 @@ func (rd reader) read(ctx context.Context, at time.Time, w want) (d readings, er
 
 // piece reads metrics back from a time, each only as far as it is needed: what the store
 // has out of order within a querier's time costs for each series, read or not.
-func (rd reader) piece(ctx context.Context, at time.Time, metrics map[string]time.Duration, put func(string, values), low map[int64]bool) error {
+func (rd reader) piece(ctx context.Context, at time.Time, metrics map[string]time.Duration, put func(string, *values), low map[int64]bool) error {
 	spans := map[time.Duration][]catalogue.Metric{}
 	for name, back := range metrics {
 		m, ok := catalogue.Get(name)
@@ -269,7 +269,7 @@ func (rd reader) piece(ctx context.Context, at time.Time, metrics map[string]tim
 
 // span reads metrics of one span of time, and the coverage of rollups into low, unless it
 // is nil.
-func (rd reader) span(ctx context.Context, at time.Time, back time.Duration, metrics []catalogue.Metric, put func(string, values), low map[int64]bool) error {
+func (rd reader) span(ctx context.Context, at time.Time, back time.Duration, metrics []catalogue.Metric, put func(string, *values), low map[int64]bool) error {
 	mint, maxt := at.Add(-back).UnixMilli(), at.UnixMilli()
 	q, err := rd.queryable.Querier(mint, maxt)
 	if err != nil {
@@ -300,13 +300,13 @@ func matchers(name, cluster, node string) []*labels.Matcher {
 	return ms
 }
 
-func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.Metric, mint, maxt int64) (values, error) {
+func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.Metric, mint, maxt int64) (*values, error) {
 	node := rd.node
 	if !hasNode(m) {
 		node = ""
 	}
 	of := matchers(m.Name, rd.cluster, node)
-	out := rd.scratch.of(m.Name)
+	out := rd.memory.of(rd.cluster, m)
 	roots, some := rd.few[m.Name]
 	if !some {
 		return out, rd.readSeries(ctx, q, m, mint, maxt, of, nil, out)
@@ -325,20 +325,19 @@ func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.
 
 // readSeries adds the samples of the series that are selected to out; of those of some
 // objects only, if roots are given.
-func (rd reader) readSeries(ctx context.Context, q storage.Querier, m catalogue.Metric, mint, maxt int64, of []*labels.Matcher, roots map[string]bool, out values) error {
+func (rd reader) readSeries(ctx context.Context, q storage.Querier, m catalogue.Metric, mint, maxt int64, of []*labels.Matcher, roots map[string]bool, out *values) error {
 	// To cut chunks at the ends costs half a kilobyte a series; what is beyond is left out below.
 	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt, DisableTrimming: true}, of...)
-	pile, names := rd.scratch.heap(), m.Level.ObjectLabels()
 	var it chunkenc.Iterator
 	var samples []evaluate.Sample // of one series
 	for set.Next() {
 		series := set.At()
 		lset := series.Labels()
-		key := rd.scratch.subject(m, names, lset.Get)
-		if rd.only != nil && !rd.only[key] || roots != nil && !roots[rootOf(m.Level, key.object)] {
+		number := rd.memory.number(out.of, lset.Get)
+		if rd.only != nil && !rd.only[out.of.subjects[number]] || roots != nil && !roots[rootOf(m.Level, out.of.subjects[number].object)] {
 			continue
 		}
-		before := out[key]
+		before := out.by(number)
 		samples = append(samples[:0], before...)
 		it = series.Iterator(it)
 		for vt := it.Seek(mint); vt != chunkenc.ValNone; vt = it.Next() {
@@ -357,47 +356,9 @@ func (rd reader) readSeries(ctx context.Context, q storage.Querier, m catalogue.
 		if len(before) > 0 { // the object's labels changed, as when a pod got its node
 			samples = merged(samples)
 		}
-		out[key] = pile.keep(samples)
+		out.put(number, samples)
 	}
 	return set.Err()
-}
-
-// samplePile keeps the samples of many series close together: of a million
-// objects, slices that grow one by one would be half air.
-type samplePile struct {
-	free  []evaluate.Sample
-	keeps bool                // what it allots, for another round
-	kept  [][]evaluate.Sample // each of pileSize
-	used  int                 // of kept
-}
-
-// pileSize is how many samples are allotted at once.
-const pileSize = 16 << 10
-
-// keep copies samples; nobody may append to what it gives.
-func (p *samplePile) keep(samples []evaluate.Sample) []evaluate.Sample {
-	n := len(samples)
-	if n > len(p.free) {
-		if n > pileSize/4 {
-			return slices.Clone(samples)
-		}
-		p.free = p.allot()
-	}
-	out := p.free[:n:n]
-	p.free = p.free[n:]
-	copy(out, samples)
-	return out
-}
-
-func (p *samplePile) allot() []evaluate.Sample {
-	if !p.keeps {
-		return make([]evaluate.Sample, pileSize)
-	}
-	if p.used == len(p.kept) {
-		p.kept = append(p.kept, make([]evaluate.Sample, pileSize))
-	}
-	p.used++
-	return p.kept[p.used-1]
 }
 
 // merged puts the samples of one object's series into one order; of two at the

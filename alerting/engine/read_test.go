@@ -49,11 +49,11 @@ func BenchmarkRead(b *testing.B) {
 	m := newMemory(1 << 30)
 	b.ReportAllocs()
 	for b.Loop() {
-		s := m.scratch(round{source: sourceKey{"prod-1", "all"}}, "", false, epoch)
-		d, err := (reader{queryable: db, cluster: "prod-1", scratch: s}).read(b.Context(), epoch.Add((minutes-1)*time.Minute), w)
-		if err != nil || len(d.metrics[catalogue.PodCPU]) != pods || len(d.metrics[catalogue.WorkloadCPU]) != 1 {
-			b.Fatal(len(d.metrics[catalogue.PodCPU]), len(d.metrics[catalogue.WorkloadCPU]), err)
+		m.begin(epoch)
+		d, err := (reader{queryable: db, cluster: "prod-1", memory: m}).read(b.Context(), epoch.Add((minutes-1)*time.Minute), w)
+		if err != nil || d.metrics[catalogue.PodCPU].len() != pods || d.metrics[catalogue.WorkloadCPU].len() != 1 {
+			b.Fatal(d.metrics[catalogue.PodCPU].len(), d.metrics[catalogue.WorkloadCPU].len(), err)
 		}
-		s.release()
+		m.release()
 	}
 }

@@ -57,10 +57,10 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 		}
 		w.add(c, r.interval, least)
 	}
-	scratch := e.memory.scratch(r, s.node, about != nil, now)
-	defer scratch.release()
-	ct.known = scratch.known
-	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: r.source.cluster, node: s.node, few: about, scratch: scratch}
+	e.memory.begin(now)
+	defer e.memory.release()
+	ct.known = e.memory.known
+	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: r.source.cluster, node: s.node, few: about, memory: e.memory}
 	data, err := rd.read(ctx, r.at, w)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -74,7 +74,6 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	if len(policies) >= indexFrom {
 		e.cleanRosters(ct)
 		ct.index = newIndex(ct, data, policies, e.rosterOf(ct), e.heldOn(r.source.cluster))
-		ct.index.scratch = scratch
 	}
 	var changed, quiet []*incident.Alert
 	for _, c := range policies {
@@ -273,7 +272,7 @@ func (e *Engine) rosterOf(ct *court) func(catalogue.Level) *roster {
 func (e *Engine) cleanRosters(ct *court) {
 	for key, r := range e.rosters {
 		if key.cluster == ct.cluster {
-			r.clean(func(n named) bool { return ct.resolve(subject{level: n.level, object: n.name}).object != nil })
+			r.clean(func(n named) bool { return ct.look(subject{level: n.level, object: n.name}).object != nil })
 		}
 	}
 }
@@ -316,9 +315,9 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 		e.metrics.failures.WithLabelValues("read").Inc()
 		return nil, nil, 0, err
 	}
-	found := c.subjects(data, ct.index, e.memory.found)
-	defer func() { e.memory.foundBy(found) }()
-	subjects = len(found)
+	found := &e.memory.found
+	c.subjects(data, ct.index, found)
+	subjects = found.len()
 	firing := map[subject]*incident.Alert{}
 	room := maxFiring - len(ct.firing[c.ref.ID])
 	for _, a := range ct.firing[c.ref.ID] {
@@ -330,20 +329,38 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 		}
 		firing[parseSubject(a.Key)] = a
 	}
-	valueless := false
-	for sub := range firing {
-		if _, ok := slices.BinarySearchFunc(found[:subjects], sub, compareSubjects); !ok {
-			found, valueless = append(found, sub), true
-		}
-	}
-	if valueless {
-		found = inOrder(found)
-	}
 	rest, settles, own := ct.rest, false, false
 	if sends := (scope{places: s.places, changes: true}); rest != nil && c.concerns(sends) {
 		settles, own = c.rests(sends), c.own(sends)
 	}
-	for _, sub := range found {
+	// Nearly all are calm and neither fire nor are remembered: of those nothing is to be
+	// found, in whatever order.
+	look, close := append(e.memory.stirred[:0], found.named...), 0
+	for sub := range firing {
+		look = append(look, sub)
+		close += found.leave(sub)
+	}
+	for sub := range ct.remembered[c.ref.ID] {
+		if found.leave(sub) > 0 {
+			look = append(look, sub)
+			close++
+		}
+	}
+	tables, each := c.tables(data, e.memory.conditions), settles && !own
+	for _, number := range found.numbers {
+		if !found.has(number) {
+			continue
+		}
+		if each || !c.calmBy(tables, found.of, number) {
+			look = append(look, found.of.subjects[number])
+			close++
+		}
+	}
+	e.memory.conditions = tables
+	look = inOrder(look)
+	e.memory.stirred = look
+	e.metrics.judged.Add(float64(len(found.numbers) - close))
+	for _, sub := range look {
 		a := firing[sub]
 		remembers := ct.remembers(c, sub)
 		calm := c.calm(sub, data)
@@ -414,43 +431,101 @@ func (d readings) exprError(c *compiled) error {
 
 var errNotRead = errors.New("the expression was not read")
 
-// subjects of a policy that have values, in order. They are put into a list of which
-// nothing is kept.
-func (c *compiled) subjects(data readings, x *index, into []subject) []subject {
-	out := into[:0]
+// picked are the subjects of a policy that have values, each once: by their numbers, or
+// those of expressions by themselves.
+type picked struct {
+	of      *register
+	numbers []int32
+	named   []subject
+	taken   []uint64 // by number
+}
+
+func (p *picked) len() int { return len(p.numbers) + len(p.named) }
+
+// has tells whether a number is among them, and was not left out.
+func (p *picked) has(number int32) bool {
+	return int(number/64) < len(p.taken) && p.taken[number/64]&(1<<(number%64)) != 0
+}
+
+// leave leaves out a subject that is among them by its number, and says of how many it
+// was one.
+func (p *picked) leave(sub subject) int {
+	if p.of == nil {
+		return 0
+	}
+	n, ok := p.of.find(sub)
+	if !ok || !p.has(n) {
+		return 0
+	}
+	p.taken[n/64] &^= 1 << (n % 64)
+	return 1
+}
+
+func (p *picked) add(number int32) {
+	for int(number/64) >= len(p.taken) {
+		p.taken = append(p.taken, 0)
+	}
+	if !p.has(number) {
+		p.taken[number/64] |= 1 << (number % 64)
+		p.numbers = append(p.numbers, number)
+	}
+}
+
+// reset empties it and keeps its memory.
+func (p *picked) reset() {
+	for _, number := range p.numbers {
+		p.taken[number/64] = 0
+	}
+	clear(p.named)
+	p.of, p.numbers, p.named = nil, p.numbers[:0], p.named[:0]
+}
+
+// inOrder gives the subjects themselves.
+func (p *picked) inOrder() []subject {
+	out := slices.Clone(p.named)
+	for _, number := range p.numbers {
+		out = append(out, p.of.subjects[number])
+	}
+	return inOrder(out)
+}
+
+// subjects of a policy that have values.
+func (c *compiled) subjects(data readings, x *index, into *picked) {
+	into.reset()
 	for _, cond := range c.conditions {
 		if cond.Expr != "" {
-			out = slices.AppendSeq(out, maps.Keys(data.exprs[cond.exprKey()].values))
+			into.named = slices.AppendSeq(into.named, maps.Keys(data.exprs[cond.exprKey()].values))
 			continue
 		}
 		if len(c.dimensions) > 0 && len(cond.metric.Dimensions) == 0 {
 			continue // it is looked up for each subject of the others
 		}
-		visit := func(sub subject) {
-			if len(cond.Where) > 0 {
-				dims := parseDimensions(sub.dimensions)
-				if !cond.WhereMatches(func(k string) string { return dims[k] }) {
-					return
+		v := data.metrics[cond.Metric]
+		if v.len() == 0 {
+			continue
+		}
+		into.of = v.of // all of a policy's metrics that get here are of the same subjects
+		visit := into.add
+		if len(cond.Where) > 0 {
+			visit = func(number int32) {
+				dims := parseDimensions(v.of.subjects[number].dimensions)
+				if cond.WhereMatches(func(k string) string { return dims[k] }) {
+					into.add(number)
 				}
 			}
-			out = append(out, sub)
 		}
-		if x != nil && c.hinted {
+		switch {
+		case x == nil:
+			for _, r := range v.rows {
+				visit(r.number)
+			}
+		case c.hinted:
 			x.each(cond.Metric, c.hint, visit)
-			continue
-		}
-		if x != nil {
+		default:
 			x.selected(c, cond.Metric, visit)
-			continue
-		}
-		if len(out) == 0 { // there may be a million
-			out = slices.Grow(out, len(data.metrics[cond.Metric]))
-		}
-		for sub := range data.metrics[cond.Metric] {
-			visit(sub)
 		}
 	}
-	return inOrder(out)
+	into.named = inOrder(into.named)
 }
 
 // inOrder sorts subjects, each once.

@@ -77,7 +77,9 @@ func (e *Engine) try(ctx context.Context, c *compiled, cluster string, interval 
 		return out, nil
 	}
 	ct := &court{inventory: e.opts.Inventory, cluster: cluster, at: at, interval: interval, silent: func(catalogue.Place, string) bool { return false }}
-	subjects := c.subjects(data, nil, nil)
+	var has picked
+	c.subjects(data, nil, &has)
+	subjects := has.inOrder()
 	if c.lines() {
 		for sub := range c.linesSubjects(e.opts.Inventory, cluster, data, true) {
 			subjects = append(subjects, sub.subject)
