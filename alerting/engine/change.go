@@ -20,8 +20,9 @@ import (
 const (
 	// maxNews changes of a sender wait to be judged by name; of more, everything is.
 	maxNews = 20_000
-	// maxFew objects of a metric are read by name; of more, the whole metric is.
-	maxFew = 2000
+	// maxFew objects of a metric are read by name; of more, the whole metric is. By name a
+	// series costs about what it costs among all of them.
+	maxFew = 20_000
 	// maxRestless objects of a sender are remembered; with more, everything is judged.
 	maxRestless = 50_000
 	// restFor intervals after everything was judged, it is so again.
