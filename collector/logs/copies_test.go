@@ -203,3 +203,23 @@ func TestFilesCutWithARecordOpen(t *testing.T) {
 		t.Errorf("told as lost: %v", gaps)
 	}
 }
+
+// A copy may be there for a while before anything is in it.
+func TestFilesCopyThatIsEmptyAtFirst(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	o := tr.options()
+	_, stop := tr.runWith(o, s)
+	tr.write("0.log", 30)
+	s.await(key, 30)
+	name := "0.log.20261123-100001"
+	tr.raw(name, "")
+	sleep(t.Context(), 5*o.Grace)
+	tr.write("0.log", 1) // has the collector look again
+	s.await(key, tr.next)
+	tr.copyTruncate(name)
+	tr.write("0.log", 20)
+	s.await(key, tr.next)
+	sleep(t.Context(), 2*o.Rescan)
+	stop()
+	once(t, s.got(key), tr.next)
+}

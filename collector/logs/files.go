@@ -1056,6 +1056,10 @@ func (c *container) current(f *file) *file {
 // place finds out whether a new file is a copy that copytruncate made, and of
 // what. It is true once the file is known to be none.
 func (r *Files) place(c *container, f *file) bool {
+	if size, ok := f.wholeSize(); ok && size == 0 && !f.unlinked && !f.unclear.IsZero() {
+		f.unclear = r.now() // what it is it says with its first bytes, whenever they come
+		return false
+	}
 	short := false
 	for _, o := range c.files {
 		if o == f {
