@@ -8,6 +8,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 )
 
 // beginFile says where the samples in order begin that the log has, until a block of the
@@ -26,14 +28,24 @@ const beginFile = "begin.json"
 // The note holds as long as nothing older is taken as a sample in order. So a start that
 // relies on it has the TSDB take none, and one that does not removes it before it takes any:
 // where something is damaged, or the machine itself was started anew, the log may have what
-// blocks and the other log have lost.
+// blocks and the other log have lost. It goes as soon as that is seen, before anything is
+// changed by which it was: a kill right after must not let the next start believe it.
 type begin struct {
 	At int64 `json:"at"` // Unix milliseconds; all that is older is late
 }
 
+// beginNote is whether the note may stand while the server runs.
+type beginNote struct {
+	mu   sync.Mutex  // one change of the file at a time
+	void atomic.Bool // it may not, up to the end of this process
+	gone atomic.Bool // it was removed since
+}
+
 // noteBegin notes where the samples in order begin, unless a block of the head tells.
 func (db *DB) noteBegin(at int64) error {
-	if db.storedInOrder() != math.MinInt64 {
+	db.beginNote.mu.Lock()
+	defer db.beginNote.mu.Unlock()
+	if db.beginNote.void.Load() || db.storedInOrder() != math.MinInt64 {
 		return nil
 	}
 	raw, err := json.Marshal(begin{at})
@@ -54,13 +66,33 @@ func (db *DB) readBegin() error {
 	if err == nil {
 		err = json.Unmarshal(raw, &b)
 	}
-	if err != nil || !db.opened.killedOnly() || b.At <= db.storedInOrder() {
+	if err != nil || b.At <= db.storedInOrder() {
 		return forgetBegin(db.opts.Dir)
 	}
 	db.tsdb.Head().SetMinValidTime(b.At)
 	db.compaction.begin = b.At
 	return nil
 }
+
+// voidBegin removes the note while the server runs, and has none written any more: the
+// log may have what blocks and the other log lack from now on.
+func (db *DB) voidBegin() error {
+	n := &db.beginNote
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.void.Store(true)
+	if n.gone.Load() {
+		return nil
+	}
+	if err := forgetBegin(db.opts.Dir); err != nil {
+		return err
+	}
+	n.gone.Store(true)
+	return nil
+}
+
+// mustGo says that the note stands though it may not.
+func (n *beginNote) mustGo() bool { return n.void.Load() && !n.gone.Load() }
 
 // forgetBegin removes the note, for good.
 func forgetBegin(dir string) error {
@@ -75,11 +107,13 @@ func forgetBegin(dir string) error {
 }
 
 // dropLate drops from the head what the start took for samples in order though it is late.
+// It may be called only once all that the start found in the out-of-order log is in blocks:
+// the log forgets numbers then by which that one has samples.
 func (db *DB) dropLate() error {
 	c := &db.compaction
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.begin == 0 {
+	if c.begin == 0 || db.beginNote.void.Load() {
 		return nil
 	}
 	c.trimmed = c.begin

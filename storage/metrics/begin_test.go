@@ -1,10 +1,14 @@
 package metrics
 
 import (
+	"context"
 	"errors"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -98,18 +102,20 @@ func TestNothingOlderIsTakenAsInOrder(t *testing.T) {
 	}
 }
 
+// damageFile changes the first bytes of a file.
+func damageFile(path string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	for n := range min(len(raw), 16) {
+		raw[n] ^= 0x55
+	}
+	return os.WriteFile(path, raw, 0o600)
+}
+
 // The log is believed where what has the late samples besides may have lost some.
 func TestTheLogIsBelievedAfterDamage(t *testing.T) {
-	damageFile := func(path string) error {
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		for n := range min(len(raw), 16) {
-			raw[n] ^= 0x55
-		}
-		return os.WriteFile(path, raw, 0o600)
-	}
 	for name, damage := range map[string]func(dir string) error{
 		"the machine was started anew": func(dir string) error {
 			return errors.Join(os.RemoveAll(filepath.Join(dir, "wbl")), os.WriteFile(filepath.Join(dir, openedFile), []byte(`{"boot":"another"}`), 0o600))
@@ -142,4 +148,246 @@ func TestTheLogIsBelievedAfterDamage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// noteGone fails where the note still stands.
+func noteGone(t *testing.T, dir string) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(dir, beginFile)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the note is still there (%v)", err)
+	}
+}
+
+// What says that the note does not hold is not there any more when a start that was killed
+// is followed by another, so the note goes first.
+func TestTheLogIsBelievedAfterAKillWhileDamageIsLookedFor(t *testing.T) {
+	for name, begun := range map[string]func(dir string) error{
+		"the machine was started anew": func(dir string) error {
+			err := errors.Join(os.RemoveAll(filepath.Join(dir, "wbl")), os.WriteFile(filepath.Join(dir, openedFile), []byte(`{"boot":"another"}`), 0o600))
+			o := Options{Dir: dir}
+			if err = errors.Join(err, o.complete()); err != nil {
+				return err
+			}
+			_, err = noteOpened(o)
+			return err
+		},
+		"the other log is damaged": func(dir string) error {
+			return errors.Join(damageFile(lastSegment(t, filepath.Join(dir, "wbl"))), keepLogs(dir), forgetMarkers(dir))
+		},
+		"a log was repaired by the TSDB": func(dir string) error {
+			err := keepLogs(dir)
+			path := lastSegment(t, filepath.Join(dir, "wbl"))
+			if err = errors.Join(err, os.Remove(path), os.WriteFile(path, nil, 0o600)); err != nil {
+				return err
+			}
+			return keepLogs(dir) // as the next start does first
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := floodedStore(t)
+			if err := begun(dir); err != nil {
+				t.Fatal(err)
+			}
+			noteGone(t, dir)
+			holds(t, still(t, killed(t, dir)), "live", "stored", "logged", "too", "last")
+		})
+	}
+}
+
+// An end that a kill cut off is no damage: nothing that was acknowledged is in it.
+func TestTheNoteOutlivesAnEndThatWasCutOff(t *testing.T) {
+	dir := floodedStore(t)
+	path := lastSegment(t, filepath.Join(dir, "wbl"))
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, info.Size()-3); err != nil {
+		t.Fatal(err)
+	}
+	db := still(t, dir)
+	holds(t, db, "live", "stored", "logged", "too")
+	if head := db.tsdb.Head(); db.compaction.begin == 0 || head.MinTime() < db.compaction.begin {
+		t.Errorf("the head begins at %s", time.UnixMilli(head.MinTime()).Sub(t0))
+	}
+}
+
+// A block that is found damaged while the server runs may be the only one that has what
+// came late, but for the log.
+func TestTheLogIsBelievedAfterABlockIsFoundDamaged(t *testing.T) {
+	dir := t.TempDir()
+	db := still(t, dir)
+	db.opts.OutOfOrderLogBytes = 1
+	put(t, db, labels.FromStrings(labels.MetricName, "live"), t0, 1)
+	put(t, db, labels.FromStrings(labels.MetricName, "stored"), t0.Add(-20*time.Hour), 1)
+	if err := db.compactOutOfOrder(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, beginFile)); err != nil {
+		t.Fatal(err)
+	}
+	before := len(db.tsdb.BlockMetas())
+	put(t, db, labels.FromStrings(labels.MetricName, "late"), t0.Add(-10*time.Hour), 1)
+	if err := db.compactLate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	metas := db.tsdb.BlockMetas()
+	if len(metas) != before+1 {
+		t.Fatalf("%d blocks, want %d", len(metas), before+1)
+	}
+	if err := damageFile(filepath.Join(dir, metas[before].ULID.String(), "chunks", "000001")); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Verify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(db.Quarantined()) != 1 {
+		t.Fatalf("quarantined: %v", db.Quarantined())
+	}
+	noteGone(t, dir)
+	if err := db.noteBegin(t0.Add(-time.Hour).UnixMilli()); err != nil {
+		t.Fatal(err)
+	}
+	noteGone(t, dir)
+	holds(t, still(t, killed(t, dir)), "live", "stored", "late")
+}
+
+// killAt copies a folder, as a kill leaves it, when the TSDB says a sentence for the first time.
+type killAt struct {
+	slog.Handler
+	t    *testing.T
+	dir  string
+	said string
+	to   *string
+}
+
+func (killAt) Enabled(context.Context, slog.Level) bool { return true }
+func (k killAt) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == k.said && *k.to == "" {
+		*k.to = killed(k.t, k.dir)
+	}
+	return nil
+}
+func (k killAt) WithAttrs([]slog.Attr) slog.Handler { return k }
+func (k killAt) WithGroup(string) slog.Handler      { return k }
+
+// renumberedStore is a folder as a kill leaves it where the out-of-order log has samples of a
+// series by a number that is not the first one that the log of all has for it.
+func renumberedStore(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	db := still(t, dir)
+	db.opts.OutOfOrderLogBytes = 1
+	put(t, db, labels.FromStrings(labels.MetricName, "live"), t0, 1)
+	x := labels.FromStrings(labels.MetricName, "x")
+	put(t, db, x, t0.Add(-20*time.Hour), 1)
+	if err := db.compactOutOfOrder(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	put(t, db, x, t0.Add(-19*time.Hour), 1) // the head had forgotten it
+	return killed(t, dir)
+}
+
+// A kill while a start writes blocks of what it found late loses nothing: the log of all
+// knows the series by all their numbers up to the end of that.
+func TestASecondKillWhileAStartWritesBlocks(t *testing.T) {
+	dir, second := renumberedStore(t), ""
+	db := open(t, Options{Dir: dir, CheckEvery: time.Hour, Now: func() time.Time { return t0 },
+		Logger: slog.New(killAt{t: t, dir: dir, said: "out-of-order compaction started", to: &second})})
+	<-db.settled
+	if n := len(values(t, db, "x")); n != 2 {
+		t.Errorf("the start has %d samples, want 2", n)
+	}
+	if second == "" {
+		t.Fatal("there was no compaction")
+	}
+	if n := len(values(t, still(t, second), "x")); n != 2 {
+		t.Errorf("after a kill in that start's compaction: %d samples, want 2", n)
+	}
+}
+
+// Nor does it where these blocks cannot be written: nothing is dropped until they are.
+func TestNothingIsDroppedBeforeBlocksAreWritten(t *testing.T) {
+	db := still(t, renumberedStore(t))
+	put(t, db, labels.FromStrings(labels.MetricName, "x"), t0.Add(-18*time.Hour), 1)
+	for name, fail := range map[string]func(){
+		"the server ends": func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := db.settle(ctx, true); err == nil {
+				t.Error("it went through")
+			}
+		},
+		"the out-of-order log cannot be listed": func() {
+			wbl := filepath.Join(db.opts.Dir, "wbl")
+			if err := errors.Join(os.Rename(wbl, wbl+".away"), os.WriteFile(wbl, nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.settle(t.Context(), true); err == nil {
+				t.Error("it went through")
+			}
+			if err := errors.Join(os.Remove(wbl), os.Rename(wbl+".away", wbl)); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		db.compaction.trimmed = 0
+		fail()
+		if db.compaction.trimmed != 0 {
+			t.Errorf("%s: late samples were dropped", name)
+		}
+	}
+	if err := db.settle(t.Context(), true); err != nil || db.compaction.trimmed == 0 {
+		t.Errorf("they are not dropped after that: %v", err)
+	}
+	if n := len(values(t, still(t, killed(t, db.opts.Dir)), "x")); n != 3 {
+		t.Errorf("%d samples, want 3", n)
+	}
+}
+
+// A late sample that the out-of-order log could not take is acknowledged when it is sent
+// again, as the TSDB takes it for a duplicate: only the log of all has it.
+func TestTheLogIsBelievedAfterAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	db := still(t, dir)
+	put(t, db, labels.FromStrings(labels.MetricName, "live"), t0, 1)
+	for n := range 3000 { // the other log is longer than the segment that the log of all is in
+		put(t, db, labels.FromStrings(labels.MetricName, "x", "n", strconv.Itoa(n%100)), t0.Add(-20*time.Hour+time.Duration(n)*time.Second), 1)
+	}
+	if err := db.tsdb.Head().Truncate(t0.Add(-time.Hour).UnixMilli()); err != nil { // begins a segment
+		t.Fatal(err)
+	}
+	if err := db.noteBegin(t0.Add(-time.Hour).UnixMilli()); err != nil {
+		t.Fatal(err)
+	}
+	wbl, err := os.Stat(lastSegment(t, filepath.Join(dir, "wbl")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func() error {
+		app := db.Appender(t.Context())
+		if _, err := app.Append(0, labels.FromStrings(labels.MetricName, "late"), t0.Add(-19*time.Hour).UnixMilli(), 1); err != nil {
+			t.Fatal(err)
+		}
+		return app.Commit()
+	}
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: uint64(wbl.Size()), Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	err = send()
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err == nil {
+		t.Fatal("the commit went through")
+	}
+	noteGone(t, dir)
+	if err := send(); err != nil {
+		t.Fatal("sent again:", err)
+	}
+	holds(t, still(t, killed(t, dir)), "late")
 }

@@ -59,7 +59,14 @@ func forgetMarkers(dir string) error {
 		if !marked && !damaged {
 			continue
 		}
-		if damaged, err = withoutMarkers(path, tmp); err != nil {
+		mended := func() error {
+			rest, _, err := cutOff(path)
+			if err != nil || (n == last && len(rest) > 0) { // nothing acknowledged is missing
+				return err
+			}
+			return forgetBegin(dir)
+		}
+		if damaged, err = withoutMarkers(path, tmp, mended); err != nil {
 			return fmt.Errorf("write %s anew: %w", path, err)
 		}
 		if !damaged {
@@ -72,8 +79,9 @@ func forgetMarkers(dir string) error {
 	return nil
 }
 
-// withoutMarkers replaces a segment by one that has the same samples.
-func withoutMarkers(path, tmp string) (damaged bool, err error) {
+// withoutMarkers replaces a segment by one that has the same samples. Before one that is
+// damaged it calls mended.
+func withoutMarkers(path, tmp string, mended func() error) (damaged bool, err error) {
 	// One segment becomes one: far larger than any that the TSDB writes.
 	w, err := wlog.NewSize(nil, nil, tmp, 1<<30, compression.Snappy)
 	if err != nil {
@@ -94,6 +102,11 @@ func withoutMarkers(path, tmp string) (damaged bool, err error) {
 	}
 	if err = errors.Join(err, w.Close()); err != nil { // syncs
 		return damaged, errors.Join(err, os.RemoveAll(tmp))
+	}
+	if damaged {
+		if err := mended(); err != nil {
+			return damaged, errors.Join(err, os.RemoveAll(tmp))
+		}
 	}
 	if err := fileutil.Replace(wlog.SegmentName(tmp, 0), path); err != nil {
 		return damaged, err

@@ -161,6 +161,7 @@ type DB struct {
 
 	registry   *registry // what the TSDB registered
 	compaction compaction
+	beginNote  beginNote
 
 	// described is held for writing while what blocks say of themselves changes,
 	// which the TSDB does without a lock.
@@ -235,7 +236,10 @@ func Open(o Options) (*DB, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
 	opts.NewCompactorFunc = db.newCompactor(ctx)
-	db.opened = noteOpened(o)
+	var err error
+	if db.opened, err = noteOpened(o); err != nil {
+		return nil, fmt.Errorf("open metrics store in %s: %w", o.Dir, err)
+	}
 	if err := quarantineClosed(o); err != nil {
 		return nil, fmt.Errorf("open metrics store in %s: look for damage: %w", o.Dir, err)
 	}
@@ -243,8 +247,7 @@ func Open(o Options) (*DB, error) {
 		cancel()
 		return nil, fmt.Errorf("open metrics store in %s: %w", o.Dir, err)
 	}
-	err := db.readBegin()
-	if err == nil {
+	if err = db.readBegin(); err == nil {
 		_, err = readDeletions(o.Dir)
 	}
 	if err != nil {
@@ -362,19 +365,17 @@ func (db *DB) verifyAll(ctx context.Context) {
 
 // compactAll writes what of the head is due and merges blocks, and turns the
 // out-of-order log into blocks when it is long. What a start found out of order
-// goes first: it is in memory twice then (forgetMarkers, dropLate).
+// goes first: it is in memory twice then (forgetMarkers, dropLate). Nothing may shorten
+// the log of all before that is done.
 func (db *DB) compactAll(ctx context.Context) {
 	late := db.tsdb.Head().MinOOOTime() != math.MaxInt64
 	if late {
 		db.goOnWithFlood()
 	}
-	if err := db.dropLate(); err != nil { // the head is written block by block then
-		db.opts.Logger.Warn("drop late samples from the head", "err", err)
-	}
-	if late {
-		if err := db.compactLate(ctx); err != nil && ctx.Err() == nil {
-			db.opts.Logger.Warn("compact out-of-order samples of before the start", "err", err)
-		}
+	err := db.settle(ctx, late)
+	unsettled := err != nil
+	if unsettled && ctx.Err() == nil {
+		db.opts.Logger.Warn("compact out-of-order samples of before the start", "err", err)
 	}
 	close(db.settled)
 	tick := time.NewTicker(db.opts.CheckEvery)
@@ -391,7 +392,13 @@ func (db *DB) compactAll(ctx context.Context) {
 		case <-tick.C:
 		case <-wake:
 		}
-		err := db.compactOutOfOrder(ctx)
+		if unsettled {
+			err = db.settle(ctx, true)
+			unsettled = err != nil
+		}
+		if !unsettled {
+			err = db.compactOutOfOrder(ctx)
+		}
 		if err == nil {
 			err = db.compact(ctx)
 		}
@@ -400,6 +407,23 @@ func (db *DB) compactAll(ctx context.Context) {
 		}
 		said = err != nil
 	}
+}
+
+// settle writes blocks of what a start found late, if it found some, and leaves it out of
+// the head then.
+func (db *DB) settle(ctx context.Context, late bool) error {
+	if late {
+		if err := db.compactLate(ctx); err != nil {
+			return err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := db.dropLate(); err != nil { // the head is written block by block then
+		db.opts.Logger.Warn("drop late samples from the head", "err", err)
+	}
+	return nil
 }
 
 // goOnWithFlood has merging wait where a start found much that is late: the process before
@@ -714,9 +738,14 @@ func (db *DB) commit(do func() error) error {
 	db.compaction.commits.RLock()
 	failed := db.registry.lateFailed()
 	err := do()
-	if err == nil && db.registry.lateFailed() > failed {
+	unlogged := db.registry.lateFailed() > failed
+	if unlogged {
 		// The TSDB does not say whose it was; the others are sent again, too.
-		err = errors.New("the out-of-order log could not be written")
+		err = errors.Join(err, errors.New("the out-of-order log could not be written"))
+	}
+	if unlogged || db.beginNote.mustGo() {
+		// What is sent again it takes for a duplicate, which only the log of all has.
+		err = errors.Join(err, db.voidBegin())
 	}
 	db.compaction.commits.RUnlock()
 	if db.due() {

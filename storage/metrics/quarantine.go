@@ -95,7 +95,10 @@ func quarantineClosed(o Options) error {
 		if err := os.WriteFile(filepath.Join(dir, reasonFile), []byte(why.Error()+"\n"), 0o640); err != nil {
 			return err
 		}
-		if err := errors.Join(forgetBegin(o.Dir), fileutil.Replace(dir, to)); err != nil {
+		if err := forgetBegin(o.Dir); err != nil {
+			return err
+		}
+		if err := fileutil.Replace(dir, to); err != nil {
 			return err
 		}
 		o.Logger.Error("block is damaged and was taken out; the rest is served", "block", e.Name(), "quarantine", to, "err", why)
@@ -108,7 +111,7 @@ func quarantineClosed(o Options) error {
 func (db *DB) quarantineLive(ctx context.Context, id ulid.ULID, why error) error {
 	from, to := filepath.Join(db.opts.Dir, id.String()), filepath.Join(db.opts.Dir, quarantineDir, id.String())
 	db.opts.Logger.Error("block is damaged and is taken out; the rest is served", "block", id.String(), "quarantine", to, "err", why)
-	if err := linkTree(from, to); err != nil {
+	if err := errors.Join(db.voidBegin(), linkTree(from, to)); err != nil {
 		return fmt.Errorf("quarantine block %s: %w", id, err)
 	}
 	if err := os.WriteFile(filepath.Join(to, reasonFile), []byte(why.Error()+"\n"), 0o640); err != nil {
@@ -171,6 +174,9 @@ func mirror(from, to string, put func(file, as string) error) error {
 // segments behind that.
 func keepLogs(dir string) error {
 	keep := filepath.Join(dir, quarantineDir, openingLogs)
+	if err := forgetAfterRepair(dir, keep); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(keep); err != nil { // of an open that was interrupted
 		return err
 	}
@@ -195,6 +201,35 @@ func keepLogs(dir string) error {
 		}
 	}
 	return nil
+}
+
+// forgetAfterRepair removes the beginFile where an open that was interrupted had rewritten
+// or dropped segments of a log: they look whole now.
+func forgetAfterRepair(dir, keep string) error {
+	err := filepath.WalkDir(keep, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(keep, path)
+		if err != nil {
+			return err
+		}
+		before, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if now, err := os.Stat(filepath.Join(dir, rel)); err == nil && os.SameFile(before, now) {
+			return nil
+		}
+		if err := forgetBegin(dir); err != nil {
+			return err
+		}
+		return filepath.SkipAll
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // keptLogs drops the second names of what the TSDB left alone, and gives the
@@ -278,27 +313,13 @@ func (db *DB) keptLogs() (repaired bool, err error) {
 	return true, db.boundLogs()
 }
 
-// keepCutOff looks whether a log's last segment is whole up to a record that ends
-// with the file, as only a write leaves it that was cut off, and nothing else of it
-// is missing from the one that took its place. It keeps no more than that record
-// then. It gives the bytes kept, 0 where anything else is wrong.
+// keepCutOff looks whether a log's last segment has an end that was cut off, and nothing
+// else of it is missing from the one that took its place. It keeps no more than that
+// record then. It gives the bytes kept, 0 where anything else is wrong.
 func keepCutOff(path, now string) (kept int64, err error) {
-	f, err := os.Open(filepath.Clean(path))
-	if err != nil {
+	rest, missing, err := cutOff(path)
+	if err != nil || len(rest) == 0 {
 		return 0, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	in := &ending{r: bufio.NewReaderSize(f, 1<<20)}
-	r, dec := wlog.NewReader(in), record.NewDecoder(labels.NewSymbolTable(), nil)
-	end, missing := int64(0), 0
-	for r.Next() {
-		end = r.Offset()
-		if dec.Type(r.Record()) != record.MmapMarkers { // those were taken out
-			missing++
-		}
-	}
-	if !in.reached {
-		return 0, nil
 	}
 	_, damaged, err := readSegment(now, func([]byte) error { missing--; return nil })
 	if errors.Is(err, os.ErrNotExist) {
@@ -307,18 +328,42 @@ func keepCutOff(path, now string) (kept int64, err error) {
 	if err != nil || damaged || missing > 0 {
 		return 0, err
 	}
-	if _, err := f.Seek(end, io.SeekStart); err != nil {
-		return 0, err
-	}
-	rest, err := io.ReadAll(f) // of one commit at most
-	if err != nil || len(bytes.Trim(rest, "\x00")) == 0 || holdsRecord(rest[min(int64(len(rest)), r.Offset()-end):]) {
-		return 0, err
-	}
 	// Not into the file itself: it may have further names.
 	if err := os.WriteFile(path+".tmp", rest, 0o640); err != nil {
 		return 0, err
 	}
 	return int64(len(rest)), fileutil.Replace(path+".tmp", path)
+}
+
+// cutOff gives the end of a segment that is whole up to a record that ends with the file,
+// as only a write leaves it that was cut off, and how many records it has before that are
+// no markers; none where anything else is wrong.
+func cutOff(path string) (rest []byte, records int, err error) {
+	f, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	in := &ending{r: bufio.NewReaderSize(f, 1<<20)}
+	r, dec := wlog.NewReader(in), record.NewDecoder(labels.NewSymbolTable(), nil)
+	end := int64(0)
+	for r.Next() {
+		end = r.Offset()
+		if dec.Type(r.Record()) != record.MmapMarkers { // those are taken out
+			records++
+		}
+	}
+	if !in.reached {
+		return nil, 0, nil
+	}
+	if _, err := f.Seek(end, io.SeekStart); err != nil {
+		return nil, 0, err
+	}
+	rest, err = io.ReadAll(f) // of one commit at most
+	if err != nil || len(bytes.Trim(rest, "\x00")) == 0 || holdsRecord(rest[min(int64(len(rest)), r.Offset()-end):]) {
+		return nil, 0, err
+	}
+	return rest, records, nil
 }
 
 // holdsRecord says that there is a whole part of a record somewhere: what seems cut
@@ -399,8 +444,9 @@ type opened struct {
 	now  string // this start of the machine
 }
 
-// noteOpened gives what the process before left, and leaves the same of this one.
-func noteOpened(o Options) (was opened) {
+// noteOpened gives what the process before left, and leaves the same of this one. Where
+// more than a kill may have been between them, the beginFile goes before that is forgotten.
+func noteOpened(o Options) (was opened, err error) {
 	path := filepath.Join(o.Dir, openedFile)
 	if raw, err := os.ReadFile(path); err == nil {
 		_ = json.Unmarshal(raw, &was) // without it nothing is promised
@@ -408,8 +454,13 @@ func noteOpened(o Options) (was opened) {
 	if raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
 		was.now = strings.TrimSpace(string(raw))
 	}
+	if !was.killedOnly() {
+		if err := forgetBegin(o.Dir); err != nil {
+			return was, err
+		}
+	}
 	if was.Boot == was.now && was.Sync == o.Sync && was.Boot != "" {
-		return was
+		return was, nil
 	}
 	raw, err := json.Marshal(opened{Boot: was.now, Sync: o.Sync})
 	if err == nil {
@@ -418,7 +469,7 @@ func noteOpened(o Options) (was opened) {
 	if err != nil { // a full disk keeps nobody from opening, but the old word does not hold any more
 		o.Logger.Warn("note which start of the machine this is", "err", errors.Join(err, os.Remove(path)))
 	}
-	return was
+	return was, nil
 }
 
 // killedOnly says that whatever was acknowledged was in the log's files: the
