@@ -28,8 +28,9 @@ type rosterKey struct {
 // member is an object as policies were asked about it.
 type member struct {
 	named
-	object    object.Object // nil: it is another one now, or gone
+	object    object.Object
 	container string
+	replaced  bool // it is another one by now; a round that began before goes on with this one
 }
 
 // pick is what one selection said.
@@ -52,10 +53,10 @@ func (r *roster) number(n named, k known) int32 {
 			m.object = k.object
 			return num
 		}
-		m.object = nil
+		m.replaced = true
 	}
 	num := int32(len(r.members))
-	r.members = append(r.members, member{n, k.object, k.container})
+	r.members = append(r.members, member{named: n, object: k.object, container: k.container})
 	r.numbers[n] = num
 	return num
 }
@@ -108,7 +109,7 @@ func (r *roster) ask() {
 		for _, p := range r.picks {
 			for p.asked < from {
 				m := &r.members[p.asked]
-				p.add(m.object != nil && p.selection.Object(m.object, m.container))
+				p.add(p.selection.Object(m.object, m.container))
 			}
 		}
 	}
@@ -161,7 +162,7 @@ func (r *roster) clean(there func(named) bool) {
 	}
 	kept := r.members[:0:0]
 	for old, m := range r.members {
-		if m.object == nil || !there(m.named) {
+		if m.replaced || !there(m.named) {
 			delete(r.numbers, m.named)
 			continue
 		}

@@ -1,0 +1,327 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/object"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+	"github.com/crowsnest-dev/crowsnest/storage/inventory"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
+)
+
+// migration are two clusters whose pods come, go and come again by name for longer than
+// numbers of subjects are kept, and two engines on them, one of which has new memory for
+// each round.
+type migration struct {
+	t       *testing.T
+	random  *rand.Rand
+	now     time.Time
+	inv     *inventory.Store
+	seq     map[string]uint64
+	ledger  *ledger
+	pods    map[string]map[string]*object.Pod // by cluster and name
+	changed map[told]bool
+	kept    *Engine
+	anew    *Engine
+	values  map[string]float64
+}
+
+var migrants = []string{"prod-1", "prod-2"}
+
+func newMigration(t *testing.T, seed uint64, policies int) *migration {
+	m := &migration{
+		t: t, random: rand.New(rand.NewPCG(seed, 19)), now: epoch.Add(24 * time.Hour), ledger: &ledger{byName: map[string]*ledgerSeries{}},
+		seq: map[string]uint64{}, pods: map[string]map[string]*object.Pod{}, values: map[string]float64{},
+	}
+	var err error
+	if m.inv, err = inventory.Open(inventory.Options{Path: filepath.Join(t.TempDir(), "inventory.db"), Now: m.clock}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.inv.Close() })
+	var specs []string
+	for w := (&commotion{t: t, random: m.random, wild: 0.1}); len(specs) < policies; {
+		spec := w.spec()
+		if strings.Contains(spec, `"level":"pod"`) || strings.Contains(spec, `"level":"container"`) {
+			// Where missing data is bad, names are read for hours after they are gone.
+			spec = strings.Replace(spec, `"action":"alert"`, `"action":"resolve"`, 1)
+		}
+		specs = append(specs, spec)
+	}
+	for _, e := range []**Engine{&m.kept, &m.anew} {
+		*e = engineOf(t, &fleet{}, m.clock, specs)
+		(*e).opts.Queryable, (*e).opts.Inventory, (*e).opts.Changed = m.ledger, m.inv, m.inv.ChangedSince
+		(*e).opts.Archive, (*e).opts.ScratchDir = m.inv, t.TempDir()
+		(*e).clusters["prod-2"] = meta.ClusterRow{ID: "prod-2", Name: "prod-2"}
+	}
+	for _, cluster := range migrants {
+		m.pods[cluster] = map[string]*object.Pod{}
+		first := &wire.InventoryBatch{Snapshot: true, Last: true, ClusterKind: "managed"}
+		for i := range 3 {
+			first.Put(m.node(i))
+			ref := object.WorkloadRef{Type: "deployment", Name: fmt.Sprint("cart-", i)}
+			first.Put(&object.Workload{Meta: object.Meta{UID: "w" + ref.Name, Namespace: "shop", Name: ref.Name, Labels: m.tier(), CreatedAt: epoch}, Ref: ref, Desired: 3, Revision: "r1"})
+		}
+		m.apply(cluster, first)
+	}
+	return m
+}
+
+func (m *migration) clock() time.Time { return m.now }
+
+func (m *migration) tier() map[string]string {
+	return []map[string]string{nil, {"tier": "web"}, {"tier": "db"}}[m.random.IntN(3)]
+}
+
+func (m *migration) node(i int) *object.Node {
+	return &object.Node{Meta: object.Meta{UID: fmt.Sprint("n", i), Name: fmt.Sprint("n-", i), Labels: m.tier(), CreatedAt: epoch}, Ready: true}
+}
+
+func (m *migration) apply(cluster string, b *wire.InventoryBatch) {
+	m.seq[cluster]++
+	b.Session, b.Sequence, b.Time = "s"+cluster, m.seq[cluster], m.now
+	if err := m.inv.Apply(m.t.Context(), cluster, b); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// move has pods of a cluster come, go and change. Names are of one third of all there
+// are at a time; which one moves along.
+func (m *migration) move(cluster string, phase int) {
+	const names = 27
+	pods, batch := m.pods[cluster], &wire.InventoryBatch{}
+	for range 8 {
+		n := names/3*((phase+m.random.IntN(9)/8)%3) + m.random.IntN(names/3)
+		name := fmt.Sprint("cart-", n)
+		switch p := pods[name]; {
+		case p != nil && m.random.IntN(3) == 0: // it is another one, or what it was with other labels
+			next := *p
+			if next.Labels = m.tier(); m.random.IntN(2) == 0 {
+				next.UID, next.CreatedAt = fmt.Sprint("u", m.seq[cluster], "-", n), m.now
+			}
+			pods[name] = &next
+			batch.Put(&next)
+		case p == nil:
+			p = &object.Pod{
+				Meta: object.Meta{UID: fmt.Sprint("u", m.seq[cluster], "-", n), Namespace: "shop", Name: name, CreatedAt: m.now.Add(-time.Hour), Labels: m.tier()},
+				Node: fmt.Sprint("n-", m.random.IntN(3)), Workload: object.WorkloadRef{Type: "deployment", Name: fmt.Sprint("cart-", n%3)},
+				Phase: object.PhaseRunning, Ready: true, Limits: object.Resources{HasCPU: true, HasMemory: true},
+				Containers: []object.Container{{Name: "app", State: "running"}, {Name: "side", State: "running"}}[:1+n%2],
+			}
+			pods[name] = p
+			batch.Put(p)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(pods)) {
+		var n int
+		_, _ = fmt.Sscanf(name, "cart-%d", &n)
+		if away := n/(names/3) != phase%3; away && m.random.IntN(3) == 0 || m.random.IntN(20) == 0 {
+			batch.Deleted = append(batch.Deleted, wire.Deleted{Key: object.KeyOf(pods[name]), UID: pods[name].UID})
+			delete(pods, name)
+		}
+	}
+	if m.random.IntN(8) == 0 {
+		batch.Put(m.node(m.random.IntN(3)))
+	}
+	m.apply(cluster, batch)
+}
+
+// write has a cluster's metrics written, of some pods that are gone, too.
+func (m *migration) write(cluster string, at time.Time, share float64) {
+	m.changed = map[told]bool{}
+	put := func(metric string, pairs ...string) {
+		if m.random.Float64() >= share {
+			return
+		}
+		l := labels.FromStrings(append([]string{"__name__", metric, "cluster", cluster}, pairs...)...)
+		key, of := l.String(), mustGet(metric)
+		switch {
+		case of.Kind == catalogue.Counter:
+			m.values[key] += float64(m.random.IntN(12) / 11)
+		default:
+			m.values[key] = (&commotion{}).well(l)
+			if m.random.IntN(20) == 0 {
+				m.values[key] = 1 - m.values[key]
+			}
+		}
+		m.ledger.put(l, at, m.values[key])
+		m.changed[told{metric, rootOf(of.Level, objectOf(of.Level, l.Get))}] = true
+	}
+	pods := m.pods[cluster]
+	for _, name := range slices.Sorted(maps.Keys(pods)) {
+		p := pods[name]
+		of := []string{"namespace", p.Namespace, "workload_type", "deployment", "workload", p.Workload.Name, "pod", p.Name, "node", p.Node}
+		for _, metric := range []string{catalogue.PodReady, catalogue.PodRestarts, podUnschedulable, catalogue.PodCPULimitPercent} {
+			put(metric, of...)
+		}
+		for _, reason := range []string{"CrashLoopBackOff", "ImagePullBackOff"} {
+			put(podWaiting, append(slices.Clone(of), "reason", reason)...)
+		}
+		for _, c := range p.Containers {
+			put(containerRestarts, append(slices.Clone(of), "container", c.Name)...)
+		}
+	}
+	for i := range 3 {
+		put(catalogue.NodeReady, "node", fmt.Sprint("n-", i))
+		put(catalogue.NodeCPUPercent, "node", fmt.Sprint("n-", i))
+		of := []string{"namespace", "shop", "workload_type", "deployment", "workload", fmt.Sprint("cart-", i)}
+		put("k8s_workload_replicas_ready", of...)
+		put(catalogue.WorkloadCPU, of...)
+	}
+	put(catalogue.ComponentReady, "component", "etcd")
+	put(clusterNodes)
+	m.ledger.put(labels.FromStrings("__name__", rollup.CoverageRatio, "cluster", cluster), at, 1)
+}
+
+// replay begins a backtest and gives what waits for its end.
+func (m *migration) replay(policy int) (wait func()) {
+	row := meta.Resource{ID: fmt.Sprint("p", policy), Kind: meta.KindPolicy, Project: "default", Name: fmt.Sprint("p", policy), Revision: 1}
+	var err error
+	if row.Spec, err = json.Marshal(m.kept.policies[policy].spec); err != nil {
+		m.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := m.kept.Backtest(m.t.Context(), row, Range{From: m.now.Add(-10 * time.Minute), To: m.now})
+		done <- err
+	}()
+	return func() {
+		if err := <-done; err != nil {
+			m.t.Error(err)
+		}
+	}
+}
+
+func mustGet(metric string) catalogue.Metric {
+	m, _ := catalogue.Get(metric)
+	return m
+}
+
+// judge makes a round of both engines and compares what fires.
+func (m *migration) judge(r round) (fires int) {
+	var got [2][]string
+	for i, e := range []*Engine{m.kept, m.anew} {
+		if e == m.anew {
+			e.memory = newMemory(0)
+		}
+		if r.trigger == triggerChange {
+			n := news{told: map[told]int64{}}
+			for t := range m.changed {
+				n.told[t] = r.at.UnixMilli()
+			}
+			e.hear(r.source, n)
+		}
+		e.evaluate(context.Background(), r)
+		for key, a := range e.alerts {
+			of := *a
+			of.ID, of.IncidentID = "", "" // random
+			text, err := json.Marshal(of)
+			if err != nil {
+				m.t.Fatal(err)
+			}
+			got[i] = append(got[i], fmt.Sprintf("%v %s", key, text))
+		}
+		slices.Sort(got[i])
+	}
+	for i := range max(len(got[0]), len(got[1])) {
+		if i >= len(got[0]) || i >= len(got[1]) || got[0][i] != got[1][i] {
+			m.t.Fatalf("%s, %s of %v: %d alerts, want %d; the first that differ are\n%q\n%q", m.now.Format(time.TimeOnly), r.trigger, r.source, len(got[0]), len(got[1]), got[0][i:min(len(got[0]), i+1)], got[1][i:min(len(got[1]), i+1)])
+		}
+	}
+	return len(got[0])
+}
+
+// An engine fires for what one does that makes all of its memory anew, while subjects
+// come, go and come again in two clusters for so long that the numbers of those that
+// were away are given to others, and backtests are made in between.
+func TestNumbersAreGivenAnew(t *testing.T) {
+	for seed, policies := range []int{indexFrom + 5, indexFrom / 3} {
+		m := newMigration(t, uint64(seed), policies)
+		numbers := map[registerKey]map[subject]int32{}
+		renumbered, cameAgain, fired, byName, replayed := 0, 0, 0, 0, 0
+		away := map[registerKey]map[subject]bool{}
+		for n := range whileRacing(40, 52) {
+			step := interval
+			if n%4 == 3 {
+				step = 12 * interval
+			}
+			m.now = m.now.Truncate(interval).Add(step + 300*time.Millisecond)
+			at := m.now.Truncate(interval)
+			for i, cluster := range migrants {
+				if n/12%4 == 2 && i == 1 {
+					continue // it is silent until its numbers are forgotten
+				}
+				m.move(cluster, n/10)
+				m.write(cluster, at, 0.95)
+				sender := "all"
+				if n%7 == 3 {
+					sender = fmt.Sprint("node/n-", n%3)
+				}
+				source := sourceKey{cluster, sender}
+				replay := func() {}
+				if n%20 == 19 { // beside the rounds
+					replay = m.replay(n / 20)
+					replayed++
+				}
+				fired += m.judge(round{source: source, trigger: triggerInterval, at: at, interval: interval, received: m.now})
+				fired += m.judge(round{source: sourceKey{cluster, senderRollup}, trigger: triggerRollup, at: at, interval: interval, received: m.now})
+				replay()
+				if n%3 == 0 && sender == "all" {
+					m.now = m.now.Add(4 * time.Second)
+					m.move(cluster, n/10)
+					m.write(cluster, at.Add(4*time.Second), 0.1)
+					if m.kept.rests[cluster]["all"] != nil {
+						byName++
+					}
+					fired += m.judge(round{source: source, trigger: triggerChange, at: at.Add(4 * time.Second), interval: interval, received: m.now})
+				}
+			}
+			for key, r := range m.kept.memory.registers {
+				if len(r.numbers) != len(r.subjects) || len(r.used) != len(r.subjects) {
+					t.Fatalf("%v: %d numbers of %d subjects, %d of which were used", key, len(r.numbers), len(r.subjects), len(r.used))
+				}
+				now := map[subject]int32{}
+				for number, sub := range r.subjects {
+					if found, ok := r.find(sub); !ok || found != int32(number) {
+						t.Fatalf("%v: %v has the number %d, not %d", key, sub, found, number)
+					}
+					now[sub] = int32(number)
+				}
+				if away[key] == nil {
+					away[key] = map[subject]bool{}
+				}
+				for sub, number := range numbers[key] {
+					switch other, ok := now[sub]; {
+					case !ok:
+						away[key][sub] = true
+					case other != number:
+						renumbered++
+					}
+				}
+				for sub := range now {
+					if away[key][sub] {
+						cameAgain++
+						delete(away[key], sub)
+					}
+				}
+				numbers[key] = now
+			}
+		}
+		t.Logf("%d policies: %d alerts, %d renumbered, %d came again, %d rounds by name, %d backtests", policies, fired, renumbered, cameAgain, byName, replayed)
+		if fired == 0 || renumbered == 0 || cameAgain == 0 || byName == 0 || replayed == 0 {
+			t.Errorf("%d alerts fired, %d subjects got another number, %d came again after they were forgotten, %d rounds were by name, %d backtests were made", fired, renumbered, cameAgain, byName, replayed)
+		}
+	}
+}
