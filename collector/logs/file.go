@@ -676,15 +676,8 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 		if r.replayed != nil {
 			return true, false, errCut
 		}
-		if !r.truncated(c, f, b) {
-			return true, true, nil
-		}
-		if size, _, err = f.identify(); err != nil {
-			return false, false, err
-		}
-		if f.copyWaits(c) {
-			return true, false, nil // its copy comes first
-		}
+		r.scanContainer(c) // its copy is there, if it has one, and may not be known yet
+		return true, f.fd != nil && !r.truncated(c, f, b), nil
 	}
 	if f.barredFrom(b) {
 		return true, true, nil
@@ -749,19 +742,6 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 func (f *file) barredFrom(b *batch[filePos]) bool {
 	_, taken := b.to[f.key()]
 	return taken && (f.inBatch != b || f.inGen != f.gen)
-}
-
-// copyWaits says whether a copy of what the file was is still to be read.
-func (f *file) copyWaits(c *container) bool {
-	for _, o := range c.files {
-		if o == f {
-			return false
-		}
-		if o.readable() {
-			return true
-		}
-	}
-	return false
 }
 
 // lines takes whole lines, which may lack the last newline. It says how many
@@ -1148,7 +1128,7 @@ func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
 	}
 	r.mark(c, b)
 	r.log.Info("log file truncated", "path", f.path, "offset", f.offset)
-	was := former{f.print, f.printLen, f.offset, [2]int64{f.offset, f.offset}, f.first}
+	was := former{f.print, f.printLen, f.offset, [2]int64{max(f.offset, f.skip[0]), max(f.offset, f.skip[1])}, f.first}
 	for stream, w := range c.pending {
 		if w != nil && w.file == f { // the copy has it, if anything has
 			was.offset, was.skip[stream] = min(was.offset, w.start), w.start
@@ -1165,6 +1145,11 @@ func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
 		o.asCopy()
 		o.began = o.offset
 		c.moveBefore(o, f)
+		for _, w := range c.pending {
+			if w != nil && w.in == f {
+				w.in = o // else what follows in the copy would come before it
+			}
+		}
 	}
 	f.anew()
 	return true

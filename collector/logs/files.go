@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -840,7 +841,8 @@ func (r *Files) scanContainer(c *container) {
 	}
 	if !r.started {
 		fresh = slices.DeleteFunc(fresh, func(f *file) bool { // compressed since the look before
-			made := f.packed && c.madeOf(f) != nil
+			of := c.madeOf(f)
+			made := f.packed && of != nil && !of.wasCut()
 			if made {
 				f.close()
 			}
@@ -885,9 +887,16 @@ func (r *Files) scanContainer(c *container) {
 	}
 	// Those that are read and gone are forgotten.
 	c.forget()
-	held, deleted := 0, 0
+	held, deleted, copies := 0, 0, 0
 	for _, f := range slices.Backward(c.files) {
 		if f.done {
+			continue
+		}
+		if f.copyOf != nil { // nothing is lost with it as long as its file is not cut
+			if copies++; copies > maxHeld {
+				f.copyOf = nil
+				r.skip(c, f)
+			}
 			continue
 		}
 		if held++; f.unlinked && !f.kept {
@@ -1071,11 +1080,11 @@ func (r *Files) place(c *container, f *file) bool {
 				continue
 			}
 			h, ok := f.headHash(was.printLen)
-			if !ok {
+			if !ok && (was.offset >= 0 || !f.beginsLike(o)) {
 				short = true // perhaps it is being written
 				continue
 			}
-			if h != was.print {
+			if ok && h != was.print {
 				continue
 			}
 			f.unclear = time.Time{}
@@ -1099,6 +1108,18 @@ func (r *Files) place(c *container, f *file) bool {
 		c.moveBefore(f, o) // what was in it before anybody looked
 	}
 	return true
+}
+
+// beginsLike says whether what there is of a file, of which there is too little for a
+// fingerprint, is how another one begins: a copy that is being made.
+func (f *file) beginsLike(o *file) bool {
+	if f.compressed() || o.compressed() || f.fd == nil || o.fd == nil {
+		return false
+	}
+	var a, b [fingerprintBytes]byte
+	n, _ := f.fd.ReadAt(a[:], 0)
+	m, _ := o.fd.ReadAt(b[:], 0)
+	return n >= knownHead && n <= m && bytes.Equal(a[:n], b[:n])
 }
 
 // skip takes a file as read.

@@ -141,6 +141,9 @@ func (r *Files) missed(c *container, entries []fs.DirEntry) (out []*file) {
 			err = f.identifyPacked(true)
 		}
 		of, at := r.hadOpen(c, f)
+		if of != nil && of.wasCut() {
+			of = nil // what is compressed is a copy of it, which nobody has read
+		}
 		if of != nil {
 			of.twin = true
 		}
