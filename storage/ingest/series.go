@@ -232,7 +232,8 @@ const (
 	// quite full.
 	rateFull = rateBurst - 3
 	// rateReserve is what backlog leaves: collectors send what is live all at the same
-	// moment, and of a cluster that sends half of what it may, that is so much.
+	// moment, and of a cluster that sends half of what it may at an interval of 30 s, or a
+	// quarter at one of 60 s, that is so much.
 	rateReserve = rateBurst / 2
 	// rateBacklog is the most that backlog may bring at once, but for an interval that
 	// alone is more.
