@@ -149,17 +149,7 @@ func (r *Files) standIn(c *container, f, o *file) {
 	if slices.Index(c.files, o) > slices.Index(c.files, f) {
 		c.moveBefore(o, f)
 	}
-	for _, w := range c.pending {
-		if w == nil {
-			continue
-		}
-		if w.file == f {
-			w.file = o
-		}
-		if w.in == f {
-			w.in = o
-		}
-	}
+	c.moveRecords(f, o)
 	for i := range c.lost {
 		if c.lost[i].file == f {
 			c.lost[i].file = o

@@ -1145,11 +1145,7 @@ func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
 		o.asCopy()
 		o.began = o.offset
 		c.moveBefore(o, f)
-		for _, w := range c.pending {
-			if w != nil && w.in == f {
-				w.in = o // else what follows in the copy would come before it
-			}
-		}
+		c.moveRecords(f, o) // else what follows in the copy would come before them
 	}
 	f.anew()
 	return true
@@ -1168,6 +1164,22 @@ func (f *file) wasCut() bool {
 	}
 	size, same, err := f.identify()
 	return err == nil && (!same || size < f.offset)
+}
+
+// moveRecords has the records that may go on lie in a copy in place of the file that it was
+// made of.
+func (c *container) moveRecords(f, o *file) {
+	for _, w := range c.pending {
+		if w == nil {
+			continue
+		}
+		if w.file == f {
+			w.file = o
+		}
+		if w.in == f {
+			w.in = o
+		}
+	}
 }
 
 // moveBefore puts a copy in front of the file that it was made of.

@@ -206,19 +206,8 @@ func keepLogs(dir string) error {
 // forgetAfterRepair removes the beginFile where an open that was interrupted had rewritten
 // or dropped segments of a log: they look whole now.
 func forgetAfterRepair(dir, keep string) error {
-	err := filepath.WalkDir(keep, func(path string, e os.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		rel, err := filepath.Rel(keep, path)
-		if err != nil {
-			return err
-		}
-		before, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		if now, err := os.Stat(filepath.Join(dir, rel)); err == nil && os.SameFile(before, now) {
+	err := eachKept(dir, keep, func(_, _ string, _ int64, same bool) error {
+		if same {
 			return nil
 		}
 		if err := forgetBegin(dir); err != nil {
@@ -232,15 +221,10 @@ func forgetAfterRepair(dir, keep string) error {
 	return err
 }
 
-// keptLogs drops the second names of what the TSDB left alone, and gives the
-// segments that it rewrote or dropped their place in the quarantine: of a log that
-// ends within a record no more than that end. repaired says that there were such.
-func (db *DB) keptLogs() (repaired bool, err error) {
-	o := db.opts
-	keep := filepath.Join(o.Dir, quarantineDir, openingLogs)
-	var changed []string
-	last := map[string]string{} // the last segment of each log that is not empty
-	err = filepath.WalkDir(keep, func(path string, e os.DirEntry, err error) error {
+// eachKept calls fn for each segment of which keep has a second name, in their order: that
+// name, the segment below dir, its size, and whether dir still has it as it was.
+func eachKept(dir, keep string, fn func(path, rel string, size int64, same bool) error) error {
+	return filepath.WalkDir(keep, func(path string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
@@ -252,13 +236,24 @@ func (db *DB) keptLogs() (repaired bool, err error) {
 		if err != nil {
 			return err
 		}
-		if before.Size() > 0 { // they come in order
+		now, err := os.Stat(filepath.Join(dir, rel))
+		return fn(path, rel, before.Size(), err == nil && os.SameFile(before, now))
+	})
+}
+
+// keptLogs drops the second names of what the TSDB left alone, and gives the
+// segments that it rewrote or dropped their place in the quarantine: of a log that
+// ends within a record no more than that end. repaired says that there were such.
+func (db *DB) keptLogs() (repaired bool, err error) {
+	o := db.opts
+	keep := filepath.Join(o.Dir, quarantineDir, openingLogs)
+	var changed []string
+	last := map[string]string{} // the last segment of each log that is not empty
+	err = eachKept(o.Dir, keep, func(path, rel string, size int64, same bool) error {
+		if size > 0 {
 			last[filepath.Dir(rel)] = rel
 		}
-		if now, err := os.Stat(filepath.Join(o.Dir, rel)); err == nil && os.SameFile(before, now) {
-			return os.Remove(path)
-		}
-		if before.Size() == 0 {
+		if same || size == 0 {
 			return os.Remove(path)
 		}
 		changed = append(changed, rel)
