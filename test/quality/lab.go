@@ -68,7 +68,8 @@ type Lab struct {
 	Webhook *testbed.Webhook
 	Log     io.Writer
 	// Beside: several faults go on at the same time, so that only what is about a
-	// fault's own namespace is looked at.
+	// fault's own namespace is looked at, and a sample more is waited for: how soon
+	// each is found is measured with one at a time.
 	Beside bool
 
 	dir    string

@@ -237,10 +237,14 @@ func (l *Lab) concerns(p *part, a Alert) bool {
 	return p.Alone || a.Object["namespace"] == p.ns
 }
 
+// bar is the longest time from when a fault shows until its policy fires.
 func (l *Lab) bar(e Expect) time.Duration {
 	own := e.Own
 	if own == 0 {
 		own = l.own[e.Policy]
+	}
+	if l.Beside {
+		own += l.Interval
 	}
 	return own + l.Interval + slack
 }
