@@ -1028,19 +1028,14 @@ func (r *Files) adopt(c *container, f *file) {
 		return
 	}
 	// A copy of one that was truncated while nobody looked?
-	for key, p := range r.atStart {
-		if filepath.Dir(p.Path) != c.dir || p.Len < 32 {
-			continue
-		}
-		if h, ok := f.headHash(p.Len); ok && fmt.Sprintf("%x", h) == p.Print {
-			if r.stillThere(p) {
-				f.maybeCopyOf = key
-				return
-			}
-			f.resume(p)
-			f.gen, f.hasMark = 0, false
+	if p, ok := positionOf(f, r.atStart); ok {
+		if r.stillThere(p) {
+			f.maybeCopyOf = (&file{dev: p.Dev, ino: p.Ino}).key()
 			return
 		}
+		f.resume(p)
+		f.gen, f.hasMark = 0, false
+		return
 	}
 	if h := r.handed[c.id.key()]; h != nil {
 		r.takeOver(c, f, h)

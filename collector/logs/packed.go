@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -180,9 +179,7 @@ func (r *Files) hadOpen(c *container, f *file) (of *file, at *filePos) {
 	if of = c.madeOf(f); of != nil {
 		return of, nil
 	}
-	known := r.journal.sources()
-	maps.DeleteFunc(known, func(_ string, p filePos) bool { return filepath.Dir(p.Path) != c.dir })
-	if p, ok := positionOf(f, known); ok {
+	if p, ok := positionOf(f, r.journal.sources()); ok {
 		return nil, &p
 	}
 	return nil, nil
@@ -312,15 +309,24 @@ func (r *Files) toPacked(c *container, f *file, entries []fs.DirEntry) bool {
 	return false
 }
 
-// positionOf finds the position of a file by its beginning. Of several (a file
-// and what was made of it) the furthest counts.
+// positionOf finds the position of a file by its beginning, among those of its folder. Of
+// several (a file and what was made of it) the furthest counts.
 func positionOf(f *file, among map[string]filePos) (found filePos, ok bool) {
 	for _, p := range among {
-		if f.beginsAs(p) && (!ok || p.Offset > found.Offset || p.Offset == found.Offset && p.Scan == 0) {
+		if filepath.Dir(p.Path) == filepath.Dir(f.path) && f.beginsAs(p) && (!ok || p.further(found)) {
 			found, ok = p, true
 		}
 	}
 	return found, ok
+}
+
+// further says whether more lines were sent by a position than by another one of what
+// begins alike. By that of a copy that was left out, none were.
+func (p filePos) further(o filePos) bool {
+	if p.begun() != o.begun() {
+		return p.begun()
+	}
+	return p.done(0)+p.done(1) > o.done(0)+o.done(1)
 }
 
 // unpack makes a compressed file readable when its turn has come. What cannot be
