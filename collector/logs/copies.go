@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"time"
 )
 
 // Where rotation copies a file and then cuts it to nothing, a position is of what the
@@ -57,8 +56,7 @@ func (r *Files) replay(c *container, b *batch[filePos], had map[string]filePos, 
 		if cuts < maxCuts && f.wasCut() {
 			cuts++
 			r.scanContainer(c)
-			if i := slices.IndexFunc(c.files, func(o *file) bool { return o.copyOf == f }); i >= 0 {
-				o := c.files[i]
+			if o, _ := c.copyFor(f); o != nil {
 				r.standIn(c, f, o)
 				if to, ok := sent[f]; ok {
 					sent[o] = to
@@ -119,7 +117,7 @@ func (r *Files) hadOf(f *file, had map[string]filePos) (to filePos, ok bool) {
 		h, full := f.headHash(to.Len)
 		ok = full && fmt.Sprintf("%x", h) == to.Print
 	}
-	if !ok && f.copyOf == nil && f.unclear.IsZero() {
+	if !ok && f.copyOf == nil && !f.unclear {
 		// Compressed, or copied and cut to nothing, while nobody looked.
 		to, ok = positionOf(f, had)
 		ok = ok && (f.packed || !r.stillThere(to))
@@ -138,10 +136,60 @@ func (c *container) lacks(among map[string]filePos) bool {
 	return false
 }
 
+// settle finds out of what those files are copies of which that is not clear yet, and has
+// copies take the places of the files that were cut: before anything is read of what those
+// were after that, of which there may be a copy, too.
+func (r *Files) settle(c *container) {
+	for settled := false; !settled; {
+		for _, f := range slices.Clone(c.files) {
+			if f.unclear {
+				r.place(c, f)
+			}
+		}
+		settled = true
+		if r.replayed != nil {
+			return // replay has them take their places
+		}
+		for _, f := range c.files {
+			o, copied := c.copyFor(f)
+			// What is pending and in no copy has to be in a batch first.
+			if o != nil && f.wasCut() && !slices.ContainsFunc(c.pending[:], func(w *pending) bool { return w.beyond(f, copied) }) {
+				r.standIn(c, f, o)
+				settled = false
+				break
+			}
+		}
+	}
+}
+
+// copyFor gives the copy of a file that takes its place once it is cut, and how much of it
+// that has: of several the longest, as a file is cut right after it was copied.
+func (c *container) copyFor(f *file) (o *file, copied int64) {
+	for _, x := range c.files {
+		if x.copyOf != f {
+			continue
+		}
+		if size, ok := x.wholeSize(); ok && (o == nil || size > copied) {
+			o, copied = x, size
+		}
+	}
+	return o, copied
+}
+
+// beyond says whether a record is whole and ends in a file beyond what a copy has of it.
+func (w *pending) beyond(f *file, copied int64) bool {
+	return w != nil && !w.partial && w.in == f && w.end > copied
+}
+
 // standIn has a copy go on where the file is that it was made of, which was cut.
 func (r *Files) standIn(c *container, f, o *file) {
-	r.log.Info("log file truncated", "path", f.path, "offset", f.offset)
-	o.copyOf, o.unclear = nil, time.Time{}
+	r.log.Info("log file truncated", "path", f.path, "offset", f.offset, "copy", o.path)
+	for _, other := range c.files {
+		if other.copyOf == f { // of what that was
+			other.copyOf = o
+		}
+	}
+	o.copyOf, o.unclear = nil, false
 	o.gen, o.offset, o.skip, o.first, o.last, o.sent = f.gen, f.offset, f.skip, f.first, f.last, f.sent
 	o.resumed, o.spots, o.behindGap, o.marked, o.hasMark = f.resumed, f.spots, f.behindGap, f.marked, f.hasMark
 	o.asCopy()
@@ -162,5 +210,6 @@ func (r *Files) standIn(c *container, f, o *file) {
 		r.replayed[o] = through
 		delete(r.replayed, f)
 	}
-	f.anew()
+	f.anew(f.former())
+	c.dirty = true
 }

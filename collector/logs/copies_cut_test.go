@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -208,4 +210,266 @@ func TestFilesManyCopies(t *testing.T) {
 	if gaps := s.gaps(); len(gaps) > 0 {
 		t.Errorf("told as lost: %v", gaps)
 	}
+}
+
+// A file may be copied and cut several times before anybody looks: the oldest copy is what the
+// file was, and the others come after it. What the server has of them it has in their order,
+// so that what the collector says to have is not less than that.
+func TestFilesCutsBetweenTwoLooks(t *testing.T) {
+	for _, cuts := range []int{2, 3} {
+		for _, killed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d cuts, killed %v", cuts, killed), func(t *testing.T) {
+				tr, s := newTree(t), newServer(t)
+				tr.write("0.log", 20)
+				o := tr.options()
+				h := &holding{State: o.State}
+				o.State, o.Positions, o.HandOver, o.Try = h, s.ask, time.Millisecond, 50*time.Millisecond
+				_, stop := tr.runWith(o, s)
+				s.await(key, 20)
+				waitFor(t, func() bool { return !hasInFlight(tr) })
+				if killed {
+					s.set(func() { s.lost = s.batches })
+				}
+				h.while(tr, "other", func() {
+					for i := range cuts {
+						tr.write("0.log", 30)
+						tr.copyTruncate(fmt.Sprintf("0.log.20261123-10000%d", i))
+					}
+					tr.write("0.log", 5)
+				})
+				if killed {
+					waitFor(t, func() bool { return len(s.got(key)) > 20 && hasInFlight(tr) })
+					kill(t, s, tr.positions(), stop)
+					s.set(func() { s.lost = -1 })
+					_, stop = tr.runWith(o, s)
+					tr.write("0.log", 1)
+				}
+				s.await(key, tr.next)
+				stop()
+				numbered(t, s.got(key), tr.next)
+				if gaps := s.gaps(); len(gaps) > 0 {
+					t.Errorf("told as lost: %v", gaps)
+				}
+			})
+		}
+	}
+}
+
+// A record in parts goes on over all of them.
+func TestFilesRecordOverCutsBetweenTwoLooks(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	at := 0
+	line := func(tag, text string) { at++; tr.raw("0.log", cri(at, "stdout", tag, text)) }
+	for i := range 10 {
+		line("F", fmt.Sprintf("before %d, long enough to be known by", i))
+	}
+	o := tr.options()
+	h := &holding{State: o.State}
+	o.State = h
+	_, stop := tr.runWith(o, s)
+	s.await(key, 10)
+	h.while(tr, "other", func() {
+		line("P", "a ")
+		tr.copyTruncate("0.log.20261123-100001")
+		line("P", "b ")
+		tr.copyTruncate("0.log.20261123-100002")
+		line("P", "c ")
+		tr.copyTruncate("0.log.20261123-100003")
+		line("F", "d")
+		line("F", "after")
+	})
+	s.await(key, 12)
+	stop()
+	if out, want := strings.Join(s.got(key)[10:], "|"), "a b c d|after"; out != want {
+		t.Errorf("got  %s\nwant %s", out, want)
+	}
+}
+
+// copy copies the file and leaves it as it is.
+func (tr *tree) copy(name string) {
+	tr.t.Helper()
+	text, err := os.ReadFile(filepath.Join(tr.dir, "0.log"))
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	tr.raw(name, string(text))
+}
+
+// A file that was cut, unseen so far, may be copied again when the collector looks: that is
+// no file of its own.
+func TestFilesCopiedAgainAfterACut(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 20)
+	o := tr.options()
+	h := &holding{State: o.State}
+	o.State = h
+	_, stop := tr.runWith(o, s)
+	s.await(key, 20)
+	h.while(tr, "other", func() {
+		tr.write("0.log", 30)
+		tr.copyTruncate("0.log.20261123-100001")
+		tr.write("0.log", 30)
+		tr.copy("0.log.20261123-100002") // and is cut later
+	})
+	s.await(key, tr.next)
+	h.while(tr, "another", func() {
+		if err := os.Truncate(filepath.Join(tr.dir, "0.log"), 0); err != nil {
+			t.Fatal(err)
+		}
+		tr.write("0.log", 5)
+	})
+	s.await(key, tr.next)
+	stop()
+	numbered(t, s.got(key), tr.next)
+}
+
+// Of a file that is cut there may be other copies, which somebody made before: the one that
+// rotation made has the most of it, and none is one of what the file is after that.
+func TestFilesCutWithAnOlderCopy(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 20)
+	o := tr.options()
+	h := &holding{State: o.State}
+	o.State = h
+	_, stop := tr.runWith(o, s)
+	s.await(key, 20)
+	h.while(tr, "other", func() {
+		tr.copy("0.log.20261123-100001")
+		tr.write("0.log", 30)
+		tr.copyTruncate("0.log.20261123-100002")
+		tr.write("0.log", 5)
+	})
+	s.await(key, tr.next)
+	h.while(tr, "another", func() {
+		tr.write("0.log", 30)
+		tr.copyTruncate("0.log.20261123-100003")
+		tr.write("0.log", 5)
+	})
+	s.await(key, tr.next)
+	stop()
+	numbered(t, s.got(key), tr.next)
+}
+
+// A copy that is being made when a collector starts is none of what nobody has read, however
+// little there is of it and however long the rest takes.
+func TestFilesCopyThatIsBegunAtAStart(t *testing.T) {
+	for _, first := range []bool{false, true} {
+		for _, size := range []int{0, 20, 200, 512} {
+			t.Run(fmt.Sprintf("first start %v, %d bytes", first, size), func(t *testing.T) {
+				tr, s := newTree(t), newServer(t)
+				tr.write("0.log", 30)
+				if !first {
+					_, stop := tr.run(s)
+					s.await(key, 30)
+					waitFor(t, func() bool { return !hasInFlight(tr) })
+					stop()
+				}
+				text, err := os.ReadFile(filepath.Join(tr.dir, "0.log"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				tr.raw("0.log.20261123-100001", string(text[:size]))
+				o := tr.options()
+				_, stop := tr.runWith(o, s)
+				tr.write("0.log", 1)
+				s.await(key, tr.next)
+				sleep(t.Context(), 5*o.Grace)
+				if text, err = os.ReadFile(filepath.Join(tr.dir, "0.log")); err != nil {
+					t.Fatal(err)
+				}
+				tr.raw("0.log.20261123-100001", string(text[size:]))
+				sleep(t.Context(), 5*o.Grace)
+				if err := os.Truncate(filepath.Join(tr.dir, "0.log"), 0); err != nil {
+					t.Fatal(err)
+				}
+				tr.write("0.log", 5)
+				s.await(key, tr.next)
+				sleep(t.Context(), 2*o.Rescan)
+				stop()
+				numbered(t, s.got(key), tr.next)
+			})
+		}
+	}
+}
+
+// inLines gives a clock that does something once when it is asked by who takes lines, which
+// were read by then.
+func inLines(armed *atomic.Bool, then func()) func() time.Time {
+	return func() time.Time {
+		if armed.Load() {
+			pc := make([]uintptr, 8)
+			frames := runtime.CallersFrames(pc[:runtime.Callers(2, pc)])
+			if f, _ := frames.Next(); strings.HasSuffix(f.Function, "(*Files).lines") {
+				then()
+				armed.Store(false)
+			}
+		}
+		return time.Now()
+	}
+}
+
+// A file may be cut in the moment in which it is read.
+func TestFilesCutWhileItIsRead(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	at, n := 0, 0
+	line := func(tag, text string) { at++; tr.raw("0.log", cri(at, "stdout", tag, text)) }
+	for i := range 10 {
+		line("F", fmt.Sprintf("before %d, long enough to be known by", i))
+	}
+	o := tr.options()
+	h := &holding{State: o.State}
+	o.State = h
+	var armed atomic.Bool
+	o.Now = inLines(&armed, func() {
+		tr.copyTruncate(fmt.Sprintf("0.log.20261123-10000%d", n))
+		line("F", fmt.Sprintf("end %d", n))
+	})
+	_, stop := tr.runWith(o, s)
+	s.await(key, 10)
+	var want []string
+	for ; n < 6; n++ {
+		line("P", fmt.Sprintf("open %d ", n))
+		sleep(t.Context(), o.Rescan+o.Rescan/2) // it is read, though nothing tells of that
+		h.while(tr, fmt.Sprintf("other-%d", n), func() {
+			line("P", fmt.Sprintf("middle %d ", n))
+			armed.Store(true)
+		})
+		waitFor(t, func() bool { return !armed.Load() })
+		s.await(key, 10+len(want)+1)
+		line("F", fmt.Sprintf("next %d", n))
+		want = append(want, fmt.Sprintf("open %d middle %d end %d", n, n, n), fmt.Sprintf("next %d", n))
+		s.await(key, 10+len(want))
+	}
+	stop()
+	if out, want := strings.Join(s.got(key)[10:], "|"), strings.Join(want, "|"); out != want {
+		t.Errorf("\ngot  %s\nwant %s", out, want)
+	}
+}
+
+// So it may be between two reads of what it has.
+func TestFilesCutBetweenTwoReads(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 10)
+	o := tr.options()
+	h := &holding{State: o.State}
+	o.State = h
+	var armed atomic.Bool
+	n := 0
+	o.Now = inLines(&armed, func() {
+		tr.copyTruncate(fmt.Sprintf("0.log.20261123-10000%d", n))
+		tr.write("0.log", []int{5, 3000, 6000}[n])
+		n++
+	})
+	_, stop := tr.runWith(o, s)
+	s.await(key, 10)
+	for i := range 3 {
+		h.while(tr, fmt.Sprintf("other-%d", i), func() {
+			tr.write("0.log", 4000)
+			armed.Store(true)
+		})
+		waitFor(t, func() bool { return !armed.Load() })
+		s.await(key, tr.next)
+	}
+	stop()
+	numbered(t, s.got(key), tr.next)
 }

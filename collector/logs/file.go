@@ -156,7 +156,7 @@ type file struct {
 	ended       time.Time // since when it is known that nobody should
 	copyOf      *file     // a copy that was made before a truncation; read only after that
 	maybeCopyOf string    // key of the file that it was a copy of when it was found at a start
-	unclear     time.Time // since when it may be a copy that is not written yet
+	unclear     bool      // it may be a copy, and has too little to tell, or what it may be one of was not looked at
 	before      []former  // what it was before its last truncations, the newest last
 }
 
@@ -181,7 +181,7 @@ func formerAt(p filePos) former {
 
 // readable says whether the file has its turn: it is neither read, nor a copy of
 // one that is.
-func (f *file) readable() bool { return !f.done && f.copyOf == nil && f.unclear.IsZero() }
+func (f *file) readable() bool { return !f.done && f.copyOf == nil && !f.unclear }
 
 func (f *file) key() string {
 	return strconv.FormatUint(f.dev, 10) + ":" + strconv.FormatUint(f.ino, 10)
@@ -513,7 +513,7 @@ func (r *Files) read(c *container, b *batch[filePos], limit int) (more bool) {
 		return true
 	}
 	for _, f := range slices.Clone(c.files) {
-		if !f.unclear.IsZero() {
+		if f.unclear {
 			r.place(c, f)
 		}
 	}
@@ -643,7 +643,7 @@ func (f *file) holdsMore() bool {
 		return !ok || size > f.offset
 	}
 	st, err := stat(f.fd)
-	return err != nil || st.Size != f.offset
+	return err != nil || st.Size != f.offset && (!f.unclear || st.Size >= knownHead)
 }
 
 func (c *container) wakeAt(t time.Time) {
@@ -655,7 +655,7 @@ func (c *container) wakeAt(t time.Time) {
 // following gives the file after the i-th that is to be read.
 func (r *Files) following(c *container, i int) *file {
 	for _, f := range c.files[i+1:] {
-		if f.copyOf == nil && f.unclear.IsZero() {
+		if f.copyOf == nil && !f.unclear {
 			return f
 		}
 	}
@@ -676,8 +676,8 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 		if r.replayed != nil {
 			return true, false, errCut
 		}
-		r.scanContainer(c) // its copy is there, if it has one, and may not be known yet
-		return true, f.fd != nil && !r.truncated(c, f, b), nil
+		r.scanContainer(c) // its copy takes its place, if it has one, and may not be known yet
+		return true, f.wasCut() && !r.truncated(c, f, b), nil
 	}
 	if f.barredFrom(b) {
 		return true, true, nil
@@ -1107,16 +1107,13 @@ func (r *Files) tail(c *container, f *file, b *batch[filePos]) bool {
 	return fits
 }
 
-// truncated begins a file anew that was cut to nothing, copytruncate's way. It is
-// false when the batch must be sent first.
+// truncated begins a file anew that was cut to nothing, copytruncate's way, and of which
+// there is no copy, or one that has less than is pending of it. It is false when the batch
+// must be sent first.
 func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
-	i := slices.IndexFunc(c.files, func(o *file) bool { return o.copyOf == f })
-	copied := int64(0) // through which the copy has what is pending
-	if i >= 0 {
-		copied, _ = c.files[i].wholeSize()
-	}
+	o, copied := c.copyFor(f)
 	for stream, w := range c.pending {
-		if w == nil || w.partial || w.file == f && w.end <= copied || w.file != f && w.in != f {
+		if o != nil && !w.beyond(f, copied) || w == nil || w.partial || w.file != f && w.in != f {
 			continue
 		}
 		// Its position is of what was there: it goes before there is another.
@@ -1127,34 +1124,36 @@ func (r *Files) truncated(c *container, f *file, b *batch[filePos]) bool {
 		r.counts.read(c.id, r.emit(c, b, stream, w), 0)
 	}
 	r.mark(c, b)
-	r.log.Info("log file truncated", "path", f.path, "offset", f.offset)
-	was := former{f.print, f.printLen, f.offset, [2]int64{max(f.offset, f.skip[0]), max(f.offset, f.skip[1])}, f.first}
+	if o != nil {
+		r.standIn(c, f, o)
+		return true
+	}
+	r.log.Info("log file truncated without a copy", "path", f.path, "offset", f.offset)
+	was := f.former()
 	for stream, w := range c.pending {
 		if w != nil && w.file == f { // the copy has it, if anything has
 			was.offset, was.skip[stream] = min(was.offset, w.start), w.start
 			c.pending[stream] = nil
 		}
 	}
+	f.anew(was)
+	return true
+}
+
+// former is what the file is, before it is begun anew.
+func (f *file) former() former {
+	return former{f.print, f.printLen, f.offset, [2]int64{max(f.offset, f.skip[0]), max(f.offset, f.skip[1])}, f.first}
+}
+
+// anew begins a file that was cut to nothing. Another copy of what it was may be found later.
+func (f *file) anew(was former) {
 	f.before = append(f.before, was)
 	if len(f.before) > 8 {
 		f.before = f.before[1:]
 	}
-	if i >= 0 {
-		o := c.files[i]
-		o.copyOf, o.offset, o.skip, o.first, o.last = nil, was.offset, was.skip, f.first, f.last
-		o.asCopy()
-		o.began = o.offset
-		c.moveBefore(o, f)
-		c.moveRecords(f, o) // else what follows in the copy would come before them
-	}
-	f.anew()
-	return true
-}
-
-// anew begins a file that was cut to nothing.
-func (f *file) anew() {
 	f.gen++
 	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.sent, f.resumed, f.written, f.spots = 0, [2]int64{}, 0, 0, 0, 0, 0, filePos{}, syscall.Timespec{}, spots{}
+	f.began, f.behindGap = 0, false
 }
 
 // wasCut says whether a file was cut since its beginning was looked at.

@@ -857,7 +857,7 @@ func (r *Files) scanContainer(c *container) {
 		slices.SortStableFunc(came, older)
 		r.findGapNow(c, vanished, came)
 	}
-	for _, f := range r.adoptPacked(c, fresh) {
+	for _, f := range copiesLast(r.adoptPacked(c, fresh)) {
 		r.adopt(c, f)
 	}
 	for _, f := range c.files {
@@ -878,13 +878,10 @@ func (r *Files) scanContainer(c *container) {
 		f.maybeCopyOf = ""
 	}
 	for _, f := range missed {
+		f.unclear, c.dirty = true, true
 		c.insert(f)
-		if r.place(c, f) { // no copy, so its name says where it belongs
-			c.files = slices.DeleteFunc(c.files, func(o *file) bool { return o == f })
-			c.insert(f)
-		}
-		f.unclear, c.dirty = time.Time{}, true
 	}
+	r.settle(c)
 	// Those that are read and gone are forgotten.
 	c.forget()
 	held, deleted, copies := 0, 0, 0
@@ -1019,7 +1016,7 @@ func (r *Files) adopt(c *container, f *file) {
 		}
 	}
 	if f.suffix != "" && c.current(f) != nil {
-		f.unclear = r.now()
+		f.unclear = true
 		if !r.place(c, f) {
 			return
 		}
@@ -1060,11 +1057,9 @@ func (c *container) current(f *file) *file {
 // place finds out whether a new file is a copy that copytruncate made, and of
 // what. It is true once the file is known to be none.
 func (r *Files) place(c *container, f *file) bool {
-	if size, ok := f.wholeSize(); ok && size == 0 && !f.unlinked && !f.unclear.IsZero() {
-		f.unclear = r.now() // what it is it says with its first bytes, whenever they come
-		return false
+	if !f.packed && !f.unlinked && f.tooShort(c.current(f)) {
+		return false // what it is it says with its first bytes, whenever they come
 	}
-	short := false
 	for _, o := range c.files {
 		if o == f {
 			continue
@@ -1075,16 +1070,14 @@ func (r *Files) place(c *container, f *file) bool {
 				continue
 			}
 			h, ok := f.headHash(was.printLen)
-			if !ok && (was.offset >= 0 || !f.beginsLike(o)) {
-				short = true // perhaps it is being written
-				continue
+			if ok && h != was.print || !ok && (was.offset >= 0 || !f.beginsLike(o) || o.wasCut()) {
+				continue // what has less than a file before it was cut is no copy of that
 			}
-			if ok && h != was.print {
-				continue
-			}
-			f.unclear = time.Time{}
+			f.unclear = false
 			if was.offset < 0 { // read only if the other is truncated before it is read
-				f.copyOf = o
+				if f.copyOf = o; o.copyOf != nil { // that is one itself
+					f.copyOf = o.copyOf
+				}
 				return false
 			}
 			f.offset, f.skip, f.first = was.offset, was.skip, was.first
@@ -1094,27 +1087,53 @@ func (r *Files) place(c *container, f *file) bool {
 			return false
 		}
 	}
-	if wait := f.unclear.Add(r.grace).Sub(r.now()); short && wait > 0 {
-		c.wakeAt(r.now().Add(wait))
-		return false
+	o := c.current(f)
+	if o != nil && f.beginsLike(o) {
+		return false // it was cut, and this is a copy of what it is by now
 	}
-	f.unclear = time.Time{}
-	if o := c.current(f); o != nil {
+	f.unclear = false
+	if o != nil && !f.packed { // of a compressed one the name says where it belongs
 		c.moveBefore(f, o) // what was in it before anybody looked
 	}
 	return true
 }
 
-// beginsLike says whether what there is of a file, of which there is too little for a
-// fingerprint, is how another one begins: a copy that is being made.
-func (f *file) beginsLike(o *file) bool {
-	if f.compressed() || o.compressed() || f.fd == nil || o.fd == nil {
-		return false
+// copiesLast has files that may be copies of the current one be taken in after that: of one
+// that is being made, nothing else tells what it is.
+func copiesLast(files []*file) []*file {
+	var originals, copies []*file
+	for _, f := range files {
+		i := slices.IndexFunc(files, func(o *file) bool { return o.instance == f.instance && o.suffix == "" })
+		if i >= 0 && f.suffix != "" && (f.beginsLike(files[i]) || f.tooShort(files[i])) {
+			copies = append(copies, f)
+		} else {
+			originals = append(originals, f)
+		}
 	}
-	var a, b [fingerprintBytes]byte
-	n, _ := f.fd.ReadAt(a[:], 0)
-	m, _ := o.fd.ReadAt(b[:], 0)
-	return n >= knownHead && n <= m && bytes.Equal(a[:n], b[:n])
+	return append(originals, copies...)
+}
+
+// beginsLike says whether what there is of a file, as much as a fingerprint is of, is how
+// another one begins now, whatever is known of that: a copy of it, which may be being made.
+func (f *file) beginsLike(o *file) bool {
+	head := f.beginning()
+	return len(head) >= knownHead && bytes.HasPrefix(o.beginning(), head)
+}
+
+// tooShort says of a file that it has no line yet, and may become a copy of another one.
+func (f *file) tooShort(o *file) bool {
+	head := f.beginning()
+	return len(head) == 0 || o != nil && len(head) < knownHead && bytes.HasPrefix(o.beginning(), head)
+}
+
+// beginning gives what a fingerprint is of.
+func (f *file) beginning() []byte {
+	if f.compressed() {
+		return f.head
+	}
+	head := make([]byte, fingerprintBytes)
+	n, _ := f.fd.ReadAt(head, 0) // nothing of one that is closed
+	return head[:n]
 }
 
 // skip takes a file as read.

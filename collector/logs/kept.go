@@ -93,7 +93,7 @@ func (r *Files) keepAll(b *batch[filePos]) {
 					r.log.Error("write log positions", "err", err)
 				}
 			}
-			if !f.unlinked || f.done || f.kept || f.compressed() || f.copyOf != nil || !f.unclear.IsZero() || f.noRoom == r.freed+1 {
+			if !f.unlinked || f.done || f.kept || f.compressed() || f.copyOf != nil || f.unclear || f.noRoom == r.freed+1 {
 				continue
 			}
 			if err := r.keep(c, i, b); err != nil {

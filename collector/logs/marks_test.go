@@ -173,9 +173,8 @@ func TestFilesAreNotCompleteBeyondWhatWasTold(t *testing.T) {
 	h.settled()
 }
 
-// Nor is it while it is not known whether a file is a copy of another one; what is one is
-// not waited for.
-func TestFilesAreNotCompleteWhileOneMayBeACopy(t *testing.T) {
+// What is a copy of another file, or has no line yet and may become one, is not waited for.
+func TestFilesAreCompleteBesideACopy(t *testing.T) {
 	tr := newTree(t)
 	h := tr.byHand(t)
 	var text strings.Builder
@@ -183,16 +182,13 @@ func TestFilesAreNotCompleteWhileOneMayBeACopy(t *testing.T) {
 		text.WriteString(cri(i, "stdout", "F", fmt.Sprintf("a line that is told by its beginning, %d", i)))
 	}
 	tr.raw("0.log", text.String())
-	was := h.settled()
-	tr.raw("0.log.1", text.String()[:knownHead-1]) // too little to tell by
-	h.at = h.at.Add(time.Minute)
-	if got := h.lookAfter(0); !got.Equal(was) {
-		t.Errorf("complete through %s while a copy is made, want %s", got, was)
-	}
-	tr.raw("0.log.1", text.String()[knownHead-1:])
-	got := h.lookAfter(h.grace / 2)
-	if want := h.at.Add(-completeAfter); !got.Equal(want) {
-		t.Errorf("complete through %s beside a copy, want %s", got, want)
+	h.settled()
+	for _, part := range []string{text.String()[:knownHead-1], text.String()[knownHead-1:]} {
+		tr.raw("0.log.1", part)
+		got := h.lookAfter(h.grace / 2)
+		if want := h.at.Add(-completeAfter); !got.Equal(want) {
+			t.Errorf("complete through %s beside a copy, want %s", got, want)
+		}
 	}
 }
 

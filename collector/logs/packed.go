@@ -280,7 +280,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 // kubelet compressed of it, if that is there: it takes less of the disk, and a kill
 // does not lose it.
 func (r *Files) toPacked(c *container, f *file, entries []fs.DirEntry) bool {
-	if f.packed || f.unpacked != nil || f.copyOf != nil || !f.unclear.IsZero() {
+	if f.packed || f.unpacked != nil || f.copyOf != nil || f.unclear {
 		return false
 	}
 	size, same, err := f.identify()
