@@ -130,16 +130,6 @@ func (b *batch[C]) tellDrops() {
 	clear(b.drops)
 }
 
-// rename moves the positions of a source to another name.
-func (b *batch[C]) rename(old, name string) {
-	for _, m := range []map[string]C{b.from, b.to} {
-		if c, ok := m[old]; ok {
-			m[name] = c
-			delete(m, old)
-		}
-	}
-}
-
 // seal gives the batch its id, which follows from the positions alone: a batch
 // that is read and sent again after a crash has the same. The marks say what is
 // complete with this batch; one that says nothing else has an id of no meaning.

@@ -192,6 +192,7 @@ func (r *Files) standIn(c *container, f, o *file) {
 	o.copyOf, o.unclear = nil, false
 	o.gen, o.offset, o.skip, o.first, o.last, o.sent = f.gen, f.offset, f.skip, f.first, f.last, f.sent
 	o.resumed, o.spots, o.behindGap, o.marked, o.hasMark = f.resumed, f.spots, f.behindGap, f.marked, f.hasMark
+	o.inBatch = nil
 	o.asCopy()
 	o.began = min(f.began, o.offset)
 	if slices.Index(c.files, o) > slices.Index(c.files, f) {
@@ -209,6 +210,12 @@ func (r *Files) standIn(c *container, f, o *file) {
 	if through := r.replayed[f]; through != nil {
 		r.replayed[o] = through
 		delete(r.replayed, f)
+	}
+	if o.offset == f.offset { // else what batches had beyond the copy is told by number
+		if r.rename(r.filling, f.key(), o) {
+			o.inBatch, o.inGen = f.inBatch, f.inGen
+		}
+		f.marked, f.hasMark = filePos{}, false
 	}
 	f.anew(f.former())
 	c.dirty = true

@@ -221,23 +221,33 @@ func (j *journal[C]) settled() bool {
 }
 
 // rename moves what is known of a source to another name, in the batch that is on
-// its way, too.
-func (j *journal[C]) rename(old, name string) {
+// its way, too: those of the old name's positions that are of it.
+func (j *journal[C]) rename(old, name string, of func(C) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if c, ok := j.known[old]; ok {
+	if c, ok := j.known[old]; ok && of(c) {
 		j.put(name, c)
 		delete(j.known, old)
 	}
-	if j.inFlight == nil {
-		return
+	if j.inFlight != nil {
+		renameIn(j.inFlight.From, j.inFlight.To, old, name, of)
 	}
-	for _, m := range []map[string]C{j.inFlight.From, j.inFlight.To} {
+}
+
+// renameIn moves the positions of a source in a batch to another name, if it is what the
+// batch has by the old one, and the batch has nothing else by the other.
+func renameIn[C any](from, to map[string]C, old, name string, of func(C) bool) (done bool) {
+	c, ok := to[old]
+	if _, taken := to[name]; !ok || taken || !of(c) {
+		return false
+	}
+	for _, m := range []map[string]C{from, to} {
 		if c, ok := m[old]; ok {
 			m[name] = c
 			delete(m, old)
 		}
 	}
+	return true
 }
 
 func (j *journal[C]) forget(source string) {

@@ -228,15 +228,21 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 	if p, ok := r.journal.position(old); !ok || !f.beginsAs(p) {
 		r.journal.set(old, first) // else what had its inode before would be taken for it
 	}
-	r.journal.rename(old, f.key())
-	if b != nil {
-		b.rename(old, f.key())
+	if !r.rename(b, old, f) {
+		f.inBatch = nil
 	}
 	f.noteNext(next)
 	r.noteNeighbours(f, b)
 	if err := r.journal.write(); err != nil {
 		r.log.Error("write log positions", "err", err)
 	}
+}
+
+// rename has what is known of a file, and what batches have of it, go by the name that it has
+// now. b is the one that is being filled, if there is one; it says whether that has it.
+func (r *Files) rename(b *batch[filePos], old string, f *file) bool {
+	r.journal.rename(old, f.key(), f.beginsAs)
+	return b != nil && renameIn(b.from, b.to, old, f.key(), f.beginsAs)
 }
 
 var errNoRoom = errors.New("no room for kept log files")

@@ -260,3 +260,43 @@ func TestTheJournalBoundsWhatWasLost(t *testing.T) {
 		t.Errorf("%d notes", n)
 	}
 }
+
+// A copy that took the place of a file which was cut is kept as what that was: a start knows
+// how far the server has it, and what was on its way of it.
+func TestKeptCopyOfAFileThatWasCut(t *testing.T) {
+	for _, stored := range []bool{true, false} {
+		t.Run(fmt.Sprintf("stored %v", stored), func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			tr.write("0.log", 50)
+			o := tr.keeping(Keep{Bytes: 1 << 30})
+			_, stop := tr.runWith(o, s)
+			s.await(key, 50)
+			waitFor(t, func() bool { return !hasInFlight(tr) })
+			s.set(func() { s.lost, s.away = s.batches, !stored })
+			tr.write("0.log", 20)
+			waitFor(t, func() bool { return hasInFlight(tr) && (!stored || len(s.got(key)) > 50) })
+			name := "0.log.20261123-100001"
+			tr.copyTruncate(name)
+			tr.write("0.log", 5)
+			open := 0
+			waitFor(t, func() bool {
+				if open++; !isOpen(t, filepath.Join(tr.dir, name)) {
+					open = 0
+				}
+				return open > 20
+			})
+			tr.remove(name)
+			waitFor(t, func() bool { return len(tr.kept()) == 1 })
+			kill(t, s, tr.positions(), stop)
+			s.set(func() { s.lost, s.away = -1, false })
+			_, stop = tr.runWith(o, s)
+			tr.write("0.log", 1)
+			s.await(key, tr.next)
+			stop()
+			numbered(t, s.got(key), tr.next)
+			if gaps := s.gaps(); len(gaps) > 0 {
+				t.Errorf("told as lost: %v", gaps)
+			}
+		})
+	}
+}
