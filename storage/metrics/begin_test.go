@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -343,51 +342,4 @@ func TestNothingIsDroppedBeforeBlocksAreWritten(t *testing.T) {
 	if n := len(values(t, still(t, killed(t, db.opts.Dir)), "x")); n != 3 {
 		t.Errorf("%d samples, want 3", n)
 	}
-}
-
-// A late sample that the out-of-order log could not take is acknowledged when it is sent
-// again, as the TSDB takes it for a duplicate: only the log of all has it.
-func TestTheLogIsBelievedAfterAFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	db := still(t, dir)
-	put(t, db, labels.FromStrings(labels.MetricName, "live"), t0, 1)
-	for n := range 3000 { // the other log is longer than the segment that the log of all is in
-		put(t, db, labels.FromStrings(labels.MetricName, "x", "n", strconv.Itoa(n%100)), t0.Add(-20*time.Hour+time.Duration(n)*time.Second), 1)
-	}
-	if err := db.tsdb.Head().Truncate(t0.Add(-time.Hour).UnixMilli()); err != nil { // begins a segment
-		t.Fatal(err)
-	}
-	if err := db.noteBegin(t0.Add(-time.Hour).UnixMilli()); err != nil {
-		t.Fatal(err)
-	}
-	wbl, err := os.Stat(lastSegment(t, filepath.Join(dir, "wbl")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	send := func() error {
-		app := db.Appender(t.Context())
-		if _, err := app.Append(0, labels.FromStrings(labels.MetricName, "late"), t0.Add(-19*time.Hour).UnixMilli(), 1); err != nil {
-			t.Fatal(err)
-		}
-		return app.Commit()
-	}
-	var was syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: uint64(wbl.Size()), Max: was.Max}); err != nil {
-		t.Fatal(err)
-	}
-	err = send()
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
-		t.Fatal(err)
-	}
-	if err == nil {
-		t.Fatal("the commit went through")
-	}
-	noteGone(t, dir)
-	if err := send(); err != nil {
-		t.Fatal("sent again:", err)
-	}
-	holds(t, still(t, killed(t, dir)), "late")
 }

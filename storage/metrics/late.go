@@ -140,18 +140,21 @@ func readSegment(path string, keep func([]byte) error) (marked, damaged bool, er
 	return marked, r.Err() != nil, nil
 }
 
-// lateFailures is the TSDB's count of writes to the out-of-order log that failed.
-// It acknowledges such a commit all the same, and only logs and counts it.
-const lateFailures = "prometheus_tsdb_out_of_order_wbl_writes_failed_total"
+// The TSDB's counts of writes to its logs that failed. A commit whose late samples could not
+// be logged it acknowledges all the same, and only logs and counts it.
+const (
+	logFailures  = "prometheus_tsdb_wal_writes_failed_total"
+	lateFailures = "prometheus_tsdb_out_of_order_wbl_writes_failed_total"
+)
 
-// registry passes on what the TSDB registers, keeps hold of lateFailures, and can
+// registry passes on what the TSDB registers, keeps hold of the failures, and can
 // take everything back, so that the TSDB can be opened a second time.
 type registry struct {
 	next prometheus.Registerer // nil keeps it here
 
 	mu    sync.Mutex
 	all   []prometheus.Collector
-	watch prometheus.Collector
+	watch map[string]prometheus.Collector
 }
 
 var _ prometheus.Registerer = (*registry)(nil)
@@ -171,8 +174,13 @@ func (r *registry) Register(c prometheus.Collector) error {
 		close(described)
 	}()
 	for d := range described {
-		if strings.Contains(d.String(), `"`+lateFailures+`"`) {
-			r.watch = c
+		for _, name := range []string{logFailures, lateFailures} {
+			if strings.Contains(d.String(), `"`+name+`"`) {
+				if r.watch == nil {
+					r.watch = map[string]prometheus.Collector{}
+				}
+				r.watch[name] = c
+			}
 		}
 	}
 	return nil
@@ -199,10 +207,10 @@ func (r *registry) clear() {
 	r.all, r.watch = nil, nil
 }
 
-// lateFailed counts writes to the out-of-order log that failed since the start.
-func (r *registry) lateFailed() float64 {
+// count gives one of the counters that are kept hold of.
+func (r *registry) count(name string) float64 {
 	r.mu.Lock()
-	c := r.watch
+	c := r.watch[name]
 	r.mu.Unlock()
 	if c == nil {
 		return 0

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -202,13 +203,16 @@ func TestTwoWritersOfANewSeries(t *testing.T) {
 // The TSDB acknowledges a commit whose late samples it could not log.
 func TestLateSamplesThatWereNotLoggedAreNotAcknowledged(t *testing.T) {
 	db := still(t, t.TempDir())
-	if db.registry.watch == nil {
-		t.Fatalf("the TSDB has no counter %s any more", lateFailures)
+	for _, name := range []string{logFailures, lateFailures} {
+		if db.registry.watch[name] == nil {
+			t.Fatalf("the TSDB has no counter %s any more", name)
+		}
 	}
 	reg := &registry{}
 	failures := promauto.With(prometheus.WrapRegistererWithPrefix("prometheus_tsdb_out_of_order_wbl_", reg)).
 		NewCounter(prometheus.CounterOpts{Name: "writes_failed_total", Help: "As the TSDB's."})
 	db.registry = reg
+	db.space.minFree = math.MaxUint64 // so it is not mended
 	if err := db.commit(func() error { return nil }); err != nil {
 		t.Fatal(err)
 	}

@@ -167,7 +167,9 @@ type DB struct {
 	// which the TSDB does without a lock.
 	described sync.RWMutex
 
-	series sync.RWMutex // held while a series is made, until the log has it
+	series sync.RWMutex              // held while a series is made, until the log has it
+	lost   map[storage.SeriesRef]int // series that the log may lack, and the segment of then; guarded by series
+	mended atomic.Pointer[failures]  // writes to the logs that failed, of which nothing is left
 
 	importing sync.Mutex // one import at a time
 	deleting  sync.Mutex // one change of the deletions' file at a time
@@ -227,7 +229,9 @@ func Open(o Options) (*DB, error) {
 	db := &DB{
 		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}), settled: make(chan struct{}), headDue: make(chan struct{}, 1),
 		verified: map[ulid.ULID]struct{}{}, damaged: map[ulid.ULID]struct{}{}, registry: &registry{next: o.Registerer},
+		lost: map[storage.SeriesRef]int{},
 	}
+	db.mended.Store(&failures{})
 	o.Progress.stats.Store(db.stats)
 	if o.Sync {
 		db.syncer = newSyncer(o.Dir)
@@ -261,7 +265,7 @@ func Open(o Options) (*DB, error) {
 	db.countQuarantined()
 	db.countToRewrite()
 	db.setForecast()
-	db.space = newSpace(o, db.metrics)
+	db.space = newSpace(o, db.metrics, db.doubt)
 	if err := db.space.check(); err != nil {
 		o.Logger.Error("metrics store is read-only", "dir", o.Dir, "err", err)
 	}
@@ -392,11 +396,12 @@ func (db *DB) compactAll(ctx context.Context) {
 		case <-tick.C:
 		case <-wake:
 		}
-		if unsettled {
+		err = db.mend(ctx)
+		if err == nil && unsettled {
 			err = db.settle(ctx, true)
 			unsettled = err != nil
 		}
-		if !unsettled {
+		if err == nil {
 			err = db.compactOutOfOrder(ctx)
 		}
 		if err == nil {
@@ -603,25 +608,50 @@ func (db *DB) RetentionText() string {
 // new series to everybody at once, and logs it with the commit of whoever came
 // first: the samples of whoever commits before that would stand in the log ahead
 // of what they are of, and a start drops such.
-func (db *DB) introduce(app storage.GetRef, lset labels.Labels, at int64) storage.SeriesRef {
+func (db *DB) introduce(app storage.GetRef, lset labels.Labels, at int64) (storage.SeriesRef, error) {
 	hash := lset.Hash()
 	db.series.RLock()
 	ref, _ := app.GetRef(lset, hash)
+	_, lost := db.lost[ref]
 	db.series.RUnlock()
-	if ref != 0 {
-		return ref
+	if ref != 0 && !lost {
+		return ref, nil
 	}
 	db.series.Lock()
 	defer db.series.Unlock()
+	if err := db.doubt(); err != nil {
+		return 0, fmt.Errorf("begin a series: %w: %w", fault.ErrUnavailable, err)
+	}
 	first := db.tsdb.Appender(context.Background())
-	ref, err := first.Append(0, lset, at, 0)
-	if err != nil { // whoever appends now meets it again
+	ref, unfit := first.Append(0, lset, at, 0)
+	made, _ := first.(storage.GetRef).GetRef(lset, hash)
+	if err := first.Rollback(); err != nil { // which logs the series
+		if made != 0 {
+			_, segment, _ := wlog.Segments(filepath.Join(db.opts.Dir, "wal"))
+			db.lost[made] = segment
+		}
+		db.space.fail(err)
+		db.wake()
+		return 0, fmt.Errorf("log a series: %w: %w", fault.ErrUnavailable, err)
+	}
+	if _, lost = db.lost[made]; lost {
+		return 0, fmt.Errorf("a write to the log failed when this series began; it is taken again once the next block of the head is written: %w", fault.ErrUnavailable)
+	}
+	if unfit != nil { // whoever appends now meets it again
 		ref = 0
 	}
-	if err := first.Rollback(); err != nil { // which logs the series
-		db.space.fail(err)
+	return ref, nil
+}
+
+// known gives what the head has of a series, if the log has that.
+func (db *DB) known(app storage.GetRef, lset labels.Labels, hash uint64) (storage.SeriesRef, labels.Labels) {
+	db.series.RLock()
+	defer db.series.RUnlock()
+	ref, have := app.GetRef(lset, hash)
+	if _, lost := db.lost[ref]; lost {
+		return 0, labels.EmptyLabels()
 	}
-	return ref
+	return ref, have
 }
 
 // lateAtOnce is of how many series late samples are committed at a time. The TSDB makes a
@@ -648,7 +678,10 @@ type appender struct {
 func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
 	a.next(ref, t)
 	if ref == 0 {
-		ref = a.db.introduce(a.Appender.(storage.GetRef), lset, t)
+		var err error
+		if ref, err = a.db.introduce(a.Appender.(storage.GetRef), lset, t); err != nil {
+			return 0, err
+		}
 	}
 	return a.Appender.Append(ref, lset, t, v)
 }
@@ -656,7 +689,10 @@ func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v 
 func (a *appender) AppendHistogram(ref storage.SeriesRef, lset labels.Labels, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
 	a.next(ref, t)
 	if ref == 0 {
-		ref = a.db.introduce(a.Appender.(storage.GetRef), lset, t)
+		var err error
+		if ref, err = a.db.introduce(a.Appender.(storage.GetRef), lset, t); err != nil {
+			return 0, err
+		}
 	}
 	return a.Appender.AppendHistogram(ref, lset, t, h, fh)
 }
@@ -707,9 +743,7 @@ func rollback(all []storage.Appender) error {
 var _ storage.GetRef = (*appender)(nil)
 
 func (a *appender) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef, labels.Labels) {
-	a.db.series.RLock()
-	defer a.db.series.RUnlock()
-	return a.Appender.(storage.GetRef).GetRef(lset, hash)
+	return a.db.known(a.Appender.(storage.GetRef), lset, hash)
 }
 
 type appenderV2 struct {
@@ -722,46 +756,49 @@ var _ storage.GetRef = (*appenderV2)(nil)
 func (a *appenderV2) Commit() error { return a.db.commit(a.AppenderV2.Commit) }
 
 func (a *appenderV2) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef, labels.Labels) {
-	a.db.series.RLock()
-	defer a.db.series.RUnlock()
-	return a.AppenderV2.(storage.GetRef).GetRef(lset, hash)
+	return a.db.known(a.AppenderV2.(storage.GetRef), lset, hash)
 }
 
 func (a *appenderV2) Append(ref storage.SeriesRef, lset labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, o storage.AppendV2Options) (storage.SeriesRef, error) {
 	if ref == 0 {
-		ref = a.db.introduce(a.AppenderV2.(storage.GetRef), lset, t)
+		var err error
+		if ref, err = a.db.introduce(a.AppenderV2.(storage.GetRef), lset, t); err != nil {
+			return 0, err
+		}
 	}
 	return a.AppenderV2.Append(ref, lset, st, t, v, h, fh, o)
 }
 
 func (db *DB) commit(do func() error) error {
 	db.compaction.commits.RLock()
-	failed := db.registry.lateFailed()
 	err := do()
-	unlogged := db.registry.lateFailed() > failed
-	if unlogged {
-		// The TSDB does not say whose it was; the others are sent again, too.
-		err = errors.Join(err, errors.New("the out-of-order log could not be written"))
-	}
-	if unlogged || db.beginNote.mustGo() {
-		// What is sent again it takes for a duplicate, which only the log of all has.
-		err = errors.Join(err, db.voidBegin())
+	// The TSDB does not say whose a failed write was, and what comes behind it may be lost, too.
+	doubt := db.doubt()
+	if doubt != nil || db.beginNote.mustGo() {
+		err = errors.Join(err, doubt, db.voidBegin())
 	}
 	db.compaction.commits.RUnlock()
-	if db.due() {
-		select {
-		case db.headDue <- struct{}{}:
-		default: // it is told already
+	if err == nil && db.syncer != nil {
+		if err = db.syncer.sync(); err == nil {
+			err = db.doubt() // what lies before it in the log was not synced
 		}
 	}
-	if err == nil && db.syncer != nil {
-		err = db.syncer.sync()
+	if err != nil {
+		db.space.fail(err)
+		err = fmt.Errorf("commit samples: %w: %w", fault.ErrUnavailable, err)
 	}
-	if err == nil {
-		return nil
+	if err != nil || db.due() {
+		db.wake()
 	}
-	db.space.fail(err)
-	return fmt.Errorf("commit samples: %w: %w", fault.ErrUnavailable, err)
+	return err
+}
+
+// wake has the compaction look what is due, or to be mended.
+func (db *DB) wake() {
+	select {
+	case db.headDue <- struct{}{}:
+	default: // it is told already
+	}
 }
 
 // SnapshotBlocks writes all blocks into a new folder on the store's own file

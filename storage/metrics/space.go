@@ -28,6 +28,7 @@ type space struct {
 	minFree uint64
 	free    func(string) (uint64, error)
 	probe   func(string) error
+	doubt   func() error // why nothing is to be taken though there is room; nil when it may
 	now     func() time.Time
 	log     *slog.Logger
 	metrics *ownMetrics
@@ -41,8 +42,8 @@ type spaceState struct {
 	err error // nil when writable
 }
 
-func newSpace(o Options, m *ownMetrics) *space {
-	return &space{dir: o.Dir, minFree: o.MinFreeBytes, free: o.FreeBytes, probe: o.Probe, now: o.Now, log: o.Logger, metrics: m}
+func newSpace(o Options, m *ownMetrics, doubt func() error) *space {
+	return &space{dir: o.Dir, minFree: o.MinFreeBytes, free: o.FreeBytes, probe: o.Probe, doubt: doubt, now: o.Now, log: o.Logger, metrics: m}
 }
 
 // state gives the last answer, and asks again when it is old.
@@ -71,6 +72,17 @@ func (s *space) check() error {
 }
 
 func (s *space) ask() error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if err := s.doubt(); err != nil {
+		return fmt.Errorf("metrics store in %s: %w: %w", s.dir, fault.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// writable asks the file system alone.
+func (s *space) writable() error {
 	free, err := s.free(s.dir)
 	if err != nil {
 		return fmt.Errorf("metrics store: ask for the free space of %s: %w: %w", s.dir, fault.ErrUnavailable, err)

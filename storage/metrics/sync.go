@@ -18,6 +18,7 @@ import (
 type syncer struct {
 	dir     string
 	tickets atomic.Int64
+	failed  atomic.Int64 // goes
 
 	mu      sync.Mutex
 	covered int64 // tickets up to here are on the disk, or err says why not
@@ -42,7 +43,9 @@ func (s *syncer) sync() error {
 	for _, log := range []string{"wal", wlog.WblDirName} {
 		errs = append(errs, s.log(filepath.Join(s.dir, log)))
 	}
-	s.covered, s.err = through, errors.Join(errs...)
+	if s.covered, s.err = through, errors.Join(errs...); s.err != nil {
+		s.failed.Add(1)
+	}
 	return s.err
 }
 

@@ -1,0 +1,224 @@
+package metrics
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/record"
+	"github.com/prometheus/prometheus/tsdb/wlog"
+)
+
+// A log is written in pages. Where a write fails (a full disk), the TSDB keeps the page and
+// writes the rest of it with what is logged next, but leaves out all further pages of the
+// record that was logged. Acknowledging goes wrong after that in three ways:
+//   - A record whose first pages alone are there hides all that is logged behind it: a start
+//     reads up to there, takes the rest for damage and drops it.
+//   - What came late is in the head before it is logged. Sent again it is a duplicate, which
+//     the out-of-order log does not get any more.
+//   - A series is in the head before it is logged, and is not logged again.
+//
+// So nothing is acknowledged from such a failure on until all that is in memory is on the disk
+// again: records that are not whole are taken out of the log, and what came late is written to
+// blocks, by which the out-of-order log goes as far as it was written by then.
+
+// failures are writes to the logs that failed since the start.
+type failures struct{ log, late, synced float64 }
+
+func (db *DB) failures() failures {
+	f := failures{log: db.registry.count(logFailures), late: db.registry.count(lateFailures)}
+	if db.syncer != nil {
+		f.synced = float64(db.syncer.failed.Load())
+	}
+	return f
+}
+
+// errDoubt says why nothing is acknowledged though the disk can be written.
+var errDoubt = errors.New("a write to the log failed, and what was taken before is not all on the disk yet")
+
+// doubt is nil while what is logged is what a start will find.
+func (db *DB) doubt() error {
+	if db.failures() != *db.mended.Load() {
+		return errDoubt
+	}
+	return nil
+}
+
+// mend brings on the disk what is in memory, after a write to a log failed.
+func (db *DB) mend(ctx context.Context) error {
+	failed := db.failures() // those that come now are for the next time
+	was := *db.mended.Load()
+	if failed == was {
+		return nil
+	}
+	if err := db.space.writable(); err != nil { // the TSDB ends the process where chunks meet a full disk
+		return err
+	}
+	db.compaction.mu.Lock()
+	defer db.compaction.mu.Unlock()
+	torn, err := db.mendLog(ctx)
+	if err == nil && (failed.late != was.late || failed.synced != was.synced) {
+		err = db.compactLateLocked(ctx)
+	}
+	if err == nil && db.syncer != nil {
+		err = db.syncer.sync()
+	}
+	if err != nil {
+		return fmt.Errorf("bring on the disk what is in memory, after a write to the log failed: %w", err)
+	}
+	db.mended.Store(&failed)
+	db.opts.Logger.Warn("a write to the log had failed; all that is in memory is on the disk again", "records_cut_off", torn)
+	return db.space.check()
+}
+
+// mendLog takes the records out of the log of which only a part is there, and says how many.
+func (db *DB) mendLog(ctx context.Context) (torn int, err error) {
+	// The rest of the page that could not be written goes with what is logged next: the
+	// deletion of nothing.
+	nothing := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "\x00")
+	if err := db.tsdb.Head().Delete(ctx, math.MinInt64, math.MaxInt64, nothing); err != nil {
+		return 0, err
+	}
+	log := filepath.Join(db.opts.Dir, "wal")
+	first, last, err := wlog.Segments(log)
+	if err != nil {
+		return 0, err
+	}
+	for n := first; n <= last; n++ {
+		m, err := mendSegment(wlog.SegmentName(log, n), n == last)
+		if err != nil {
+			return torn, err
+		}
+		torn += m
+	}
+	return torn, db.findLost(log, first, last)
+}
+
+const (
+	logPage    = 32 << 10
+	partHeader = 7 // of a part of a record: its kind, two bytes of length, four of checksum
+
+	// Kinds of parts; 0 ends a page.
+	wholeRecord = 1
+	firstPart   = 2
+	middlePart  = 3
+	lastPart    = 4
+)
+
+// mendSegment overwrites the parts of records that do not go on with zeros, which end a page. Each
+// of them reaches to the end of its page. A segment that grows may end with a record that is
+// being written.
+func mendSegment(path string, grows bool) (torn int, err error) {
+	f, err := os.OpenFile(filepath.Clean(path), os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	cut, torn, err := tornParts(f, grows)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	if torn == 0 {
+		return 0, nil
+	}
+	for _, at := range cut {
+		if _, err := f.WriteAt(make([]byte, logPage-at%logPage), at); err != nil {
+			return 0, err
+		}
+	}
+	return torn, f.Sync()
+}
+
+// tornParts finds the parts of records in a segment that do not go on, and counts these.
+func tornParts(segment io.Reader, grows bool) (cut []int64, torn int, err error) {
+	var open []int64 // the parts of a record of which there may be more
+	cutOff := func() {
+		if len(open) > 0 {
+			cut, torn = append(cut, open...), torn+1
+		}
+		open = open[:0]
+	}
+	page, r := make([]byte, logPage), bufio.NewReaderSize(segment, 1<<20)
+	for at := int64(0); ; at += logPage {
+		size, err := io.ReadFull(r, page)
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, 0, err
+		}
+		for pos := 0; pos+partHeader <= size && page[pos]&7 != 0; {
+			kind, end := page[pos]&7, pos+partHeader+int(binary.BigEndian.Uint16(page[pos+1:]))
+			if end > size && grows && size < logPage {
+				return cut, torn, nil
+			}
+			if kind <= firstPart {
+				cutOff()
+			}
+			goesOn := kind == firstPart || kind == middlePart
+			if kind > lastPart || kind > firstPart && len(open) == 0 || end > size || goesOn && end+partHeader <= logPage {
+				return nil, 0, fmt.Errorf("what is at %d is no part of a record; the log is read anew at the next start of the server", at+int64(pos))
+			}
+			if open = append(open, at+int64(pos)); !goesOn {
+				open = open[:0]
+			}
+			pos = end
+		}
+		if size < logPage {
+			break
+		}
+	}
+	if !grows {
+		cutOff()
+	}
+	return cut, torn, nil
+}
+
+// findLost looks which series whose record could not be written are in the log by now. The
+// TSDB logs a series once, so what is not there will not be before the head has let the series
+// go, which has no samples; until then it is refused.
+func (db *DB) findLost(log string, first, last int) error {
+	db.series.RLock()
+	lost := maps.Clone(db.lost)
+	db.series.RUnlock()
+	if len(lost) == 0 {
+		return nil
+	}
+	first = max(first, slices.Min(slices.Collect(maps.Values(lost))))
+	dec := record.NewDecoder(labels.NewSymbolTable(), nil)
+	var series []record.RefSeries
+	var found []storage.SeriesRef
+	for n := first; n <= last; n++ {
+		_, _, err := readSegment(wlog.SegmentName(log, n), func(rec []byte) (err error) {
+			if dec.Type(rec) != record.Series {
+				return nil
+			}
+			series, err = dec.Series(rec, series[:0])
+			for _, s := range series {
+				if _, ok := lost[storage.SeriesRef(s.Ref)]; ok {
+					found = append(found, storage.SeriesRef(s.Ref))
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	db.series.Lock()
+	defer db.series.Unlock()
+	for _, ref := range found {
+		delete(db.lost, ref)
+	}
+	if n := len(db.lost); n > 0 {
+		db.opts.Logger.Error("series could not be logged when a write failed: they are refused until the next block of the head is written, or the server started anew", "series", n)
+	}
+	return nil
+}

@@ -1,0 +1,489 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/wlog"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
+)
+
+// upTo has the system refuse to write a file any further than to a size, as a full disk does,
+// while it works.
+func upTo(t *testing.T, size int64, work func()) {
+	t.Helper()
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: uint64(size), Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	work()
+}
+
+// sizeOf is that of a log's newest segment.
+func sizeOf(t *testing.T, log string) int64 {
+	t.Helper()
+	info, err := os.Stat(newest(t, log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// full has all writes to a log's newest segment fail, as with a full disk, while work works.
+func full(t *testing.T, log string, work func()) {
+	t.Helper()
+	device, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	open, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range open {
+		fd, err := strconv.Atoi(filepath.Base(path))
+		if file, _ := os.Readlink(path); err != nil || file != newest(t, log) {
+			continue
+		}
+		segment, err := syscall.Dup(fd)
+		if err == nil {
+			err = syscall.Dup3(int(device.Fd()), fd, syscall.O_CLOEXEC)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := errors.Join(syscall.Dup3(segment, fd, syscall.O_CLOEXEC), syscall.Close(segment)); err != nil {
+				t.Fatal(err)
+			}
+		}()
+	}
+	work()
+}
+
+// newest is the segment of a log that is written to.
+func newest(t *testing.T, log string) string {
+	t.Helper()
+	_, last, err := wlog.Segments(log)
+	if err != nil || last < 0 {
+		t.Fatal(last, err)
+	}
+	return wlog.SegmentName(log, last)
+}
+
+// killedNow gives the folder as a kill leaves it, in the middle of whatever a store does.
+func killedNow(t *testing.T, db *DB) string {
+	t.Helper()
+	db.compaction.mu.Lock() // a copy of what changes is not what a kill leaves
+	defer db.compaction.mu.Unlock()
+	db.compaction.commits.Lock()
+	defer db.compaction.commits.Unlock()
+	db.series.Lock()
+	defer db.series.Unlock()
+	return killed(t, db.opts.Dir)
+}
+
+func numbered(name string, n int) labels.Labels {
+	return labels.FromStrings(labels.MetricName, name, "n", strconv.Itoa(n))
+}
+
+// send sends one sample of each of so many series.
+func send(db *DB, name string, series int, at time.Time) error {
+	random := rand.New(rand.NewPCG(1, uint64(at.UnixNano()))) // or they take no room when compressed
+	app := db.Appender(context.Background())
+	for n := range series {
+		if _, err := app.Append(0, numbered(name, n), at.UnixMilli(), random.Float64()); err != nil {
+			return errors.Join(err, app.Rollback())
+		}
+	}
+	return app.Commit()
+}
+
+func sendOne(db *DB, lset labels.Labels, at time.Time) error {
+	app := db.Appender(context.Background())
+	if _, err := app.Append(0, lset, at.UnixMilli(), 1); err != nil {
+		return errors.Join(err, app.Rollback())
+	}
+	return app.Commit()
+}
+
+// sendUntilTaken sends the same again and again, as senders do.
+func sendUntilTaken(t *testing.T, what func() error) {
+	t.Helper()
+	began := time.Now()
+	for refused := 1; ; refused++ {
+		err := what()
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, fault.ErrUnavailable) || time.Since(began) > 20*time.Second {
+			t.Fatalf("after %d times: %v", refused, err)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// perTime counts the samples of a metric by their times.
+func perTime(t *testing.T, db *DB, name string) map[int64]int {
+	t.Helper()
+	q, err := db.Querier(math.MinInt64, math.MaxInt64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	out := map[int64]int{}
+	set := q.Select(t.Context(), false, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, name))
+	for set.Next() {
+		for it := set.At().Iterator(nil); it.Next() != chunkenc.ValNone; {
+			out[it.AtT()]++
+		}
+	}
+	if set.Err() != nil {
+		t.Fatal(set.Err())
+	}
+	return out
+}
+
+func samplesOf(t *testing.T, db *DB, name string, at time.Time) int {
+	t.Helper()
+	return perTime(t, db, name)[at.UnixMilli()]
+}
+
+// What the out-of-order log could not take is in the head, and a duplicate when it is sent
+// again: it is acknowledged once a block has it. So is what comes behind a record that was
+// written in part.
+func TestLateSamplesAreOnTheDiskOnceAcknowledged(t *testing.T) {
+	for name, series := range map[string]int{"less than a page": 1, "more than a page": 2000} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			db := still(t, dir)
+			late, later := t0.Add(-19*time.Hour), t0.Add(-18*time.Hour)
+			for _, name := range []string{"x", "y"} { // or the log of all has what is late as the oldest of its series
+				if err := send(db, name, series, t0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			db.compaction.mu.Lock() // nothing is mended while the disk is full
+			full(t, filepath.Join(dir, "wbl"), func() {
+				if err := send(db, "x", series, late); !errors.Is(err, fault.ErrUnavailable) {
+					t.Errorf("with a full disk: %v", err)
+				}
+			})
+			if err := send(db, "x", series, late); !errors.Is(err, fault.ErrUnavailable) {
+				t.Errorf("before it is mended: %v", err)
+			}
+			if err := db.ReadOnly(); !errors.Is(err, fault.ErrUnavailable) {
+				t.Errorf("before it is mended it is read-only: %v", err)
+			}
+			db.compaction.mu.Unlock()
+			sendUntilTaken(t, func() error { return send(db, "y", 1, later) }) // another sender
+			if n := samplesOf(t, still(t, killedNow(t, db)), "y", later); n != 1 {
+				t.Errorf("%d acknowledged samples of another sender are there after a kill, want 1", n)
+			}
+			sendUntilTaken(t, func() error { return send(db, "x", series, late) })
+			if n := samplesOf(t, still(t, killedNow(t, db)), "x", late); n != series {
+				t.Errorf("%d acknowledged samples are there after a kill, want %d", n, series)
+			}
+			if err := db.ReadOnly(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What the out-of-order log could not take only the log of all has until it is in a block, so
+// it is not said any more from when on that one has what is in order.
+func TestTheLogIsBelievedAfterAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	db := still(t, dir)
+	put(t, db, labels.FromStrings(labels.MetricName, "live"), t0, 1)
+	for n := range 3000 { // the other log is longer than the segment that the log of all is in
+		put(t, db, labels.FromStrings(labels.MetricName, "x", "n", strconv.Itoa(n%100)), t0.Add(-20*time.Hour+time.Duration(n)*time.Second), 1)
+	}
+	if err := db.tsdb.Head().Truncate(t0.Add(-time.Hour).UnixMilli()); err != nil { // begins a segment
+		t.Fatal(err)
+	}
+	if err := db.noteBegin(t0.Add(-time.Hour).UnixMilli()); err != nil {
+		t.Fatal(err)
+	}
+	wbl, err := os.Stat(lastSegment(t, filepath.Join(dir, "wbl")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func() error {
+		app := db.Appender(t.Context())
+		if _, err := app.Append(0, labels.FromStrings(labels.MetricName, "late"), t0.Add(-19*time.Hour).UnixMilli(), 1); err != nil {
+			t.Fatal(err)
+		}
+		return app.Commit()
+	}
+	upTo(t, wbl.Size(), func() { err = send() })
+	if err == nil {
+		t.Fatal("the commit went through")
+	}
+	noteGone(t, dir)
+	sendUntilTaken(t, send)
+	holds(t, still(t, killedNow(t, db)), "late")
+}
+
+// Of a record that a full disk let only in part into the log of all, the rest is never
+// written. What is acknowledged behind it must be there all the same, and the log be
+// shortened as ever.
+func TestTheLogIsWholeAfterAFullDisk(t *testing.T) {
+	for _, room := range []int64{0, 100, logPage + 100} {
+		t.Run(fmt.Sprint(room, " bytes"), func(t *testing.T) {
+			dir := t.TempDir()
+			db := still(t, dir)
+			wal := filepath.Join(dir, "wal")
+			const series = 8000
+			if err := send(db, "x", series, t0); err != nil {
+				t.Fatal(err)
+			}
+			at := t0.Add(15 * time.Second)
+			db.compaction.mu.Lock() // nothing is mended while the disk is full
+			before := sizeOf(t, wal)
+			upTo(t, before+room, func() {
+				if err := send(db, "x", series, at); !errors.Is(err, fault.ErrUnavailable) {
+					t.Errorf("with a full disk: %v", err)
+				}
+			})
+			if grown := sizeOf(t, wal) - before; grown < min(room, logPage) {
+				t.Fatalf("%d bytes were written", grown)
+			}
+			if err := send(db, "z", 1, at); !errors.Is(err, fault.ErrUnavailable) {
+				t.Errorf("before it is mended: %v", err)
+			}
+			db.compaction.mu.Unlock()
+			sendUntilTaken(t, func() error { return send(db, "y", 1, at) })
+			sendUntilTaken(t, func() error { return send(db, "x", series, at) })
+			after := still(t, killedNow(t, db))
+			if x, y := samplesOf(t, after, "x", at), samplesOf(t, after, "y", at); x != series || y != 1 {
+				t.Errorf("%d and %d acknowledged samples are there after a kill, want %d and 1", x, y, series)
+			}
+			if q := after.Quarantined(); len(q) > 0 {
+				t.Errorf("the log is damaged: %v", q)
+			}
+			if err := db.tsdb.Head().Truncate(t0.Add(-time.Minute).UnixMilli()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A series of which the record got lost is refused: the log would have samples of nothing.
+func TestASeriesThatCouldNotBeLoggedIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	db := still(t, dir)
+	wal := filepath.Join(dir, "wal")
+	text := make([]byte, 2000) // which is not compressed
+	for i, random := 0, rand.New(rand.NewPCG(1, 1)); i < len(text); i++ {
+		text[i] = byte('0' + random.IntN(64))
+	}
+	long := labels.FromStrings(labels.MetricName, "x", "long", string(text))
+	for n := 0; sizeOf(t, wal)%logPage < logPage-1000; n++ { // its record will not fit into the page
+		put(t, db, numbered("filling", n), t0, 1)
+	}
+	db.compaction.mu.Lock()
+	full(t, wal, func() {
+		if err := sendOne(db, long, t0); !errors.Is(err, fault.ErrUnavailable) {
+			t.Errorf("with a full disk: %v", err)
+		}
+	})
+	db.compaction.mu.Unlock()
+	sendUntilTaken(t, func() error { return send(db, "y", 1, t0) })
+	if len(db.lost) != 1 {
+		t.Fatalf("lost: %v", db.lost)
+	}
+	app := db.Appender(t.Context())
+	if ref, _ := app.(*appender).GetRef(long, long.Hash()); ref != 0 {
+		t.Error("it is given a number")
+	}
+	if _, err := app.Append(0, long, t0.UnixMilli(), 1); !errors.Is(err, fault.ErrUnavailable) {
+		t.Errorf("it is taken: %v", err)
+	}
+	if err := app.Rollback(); err != nil {
+		t.Error(err)
+	}
+	// The next block of the head.
+	for _, at := range []time.Duration{3, 6} {
+		if err := send(db, "y", 1, t0.Add(at*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	at := t0.Add(6 * time.Hour)
+	put(t, db, long, at, 1)
+	if n := samplesOf(t, still(t, killedNow(t, db)), "x", at); n != 1 {
+		t.Errorf("%d samples are there after a kill, want 1", n)
+	}
+}
+
+// A series whose record was only late is found in the log, and taken.
+func TestASeriesThatWasLoggedLaterIsTaken(t *testing.T) {
+	dir := t.TempDir()
+	db := still(t, dir)
+	put(t, db, numbered("y", 0), t0, 1)
+	x := labels.FromStrings(labels.MetricName, "x")
+	db.compaction.mu.Lock()
+	full(t, filepath.Join(dir, "wal"), func() {
+		if err := sendOne(db, x, t0); !errors.Is(err, fault.ErrUnavailable) {
+			t.Errorf("with a full disk: %v", err)
+		}
+	})
+	if len(db.lost) != 1 {
+		t.Errorf("lost: %v", db.lost)
+	}
+	db.compaction.mu.Unlock()
+	sendUntilTaken(t, func() error { return send(db, "x", 1, t0) })
+	sendUntilTaken(t, func() error { return sendOne(db, x, t0) })
+	if n := samplesOf(t, still(t, killedNow(t, db)), "x", t0); n != 2 || len(db.lost) != 0 {
+		t.Errorf("%d samples are there after a kill, want 2; lost: %v", n, db.lost)
+	}
+}
+
+// A log whose sync failed is not believed either: what came late is in a block before it is
+// acknowledged.
+func TestLateSamplesThatWereNotSyncedGoToABlock(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, Options{Dir: dir, Sync: true, CheckEvery: 5 * time.Millisecond})
+	<-db.settled
+	put(t, db, numbered("x", 0), t0, 1)
+	db.syncer.mu.Lock()
+	db.syncer.dir = filepath.Join(dir, "wal") // its "wal" is a file
+	db.syncer.mu.Unlock()
+	if err := os.WriteFile(filepath.Join(dir, "wal", "wal"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	late := t0.Add(-19 * time.Hour)
+	if err := send(db, "x", 1, late); !errors.Is(err, fault.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	db.syncer.mu.Lock()
+	db.syncer.dir = dir
+	db.syncer.mu.Unlock()
+	sendUntilTaken(t, func() error { return send(db, "x", 1, late) })
+	if len(db.tsdb.Blocks()) == 0 || samplesOf(t, db, "x", late) != 1 {
+		t.Errorf("%d blocks, %d samples", len(db.tsdb.Blocks()), samplesOf(t, db, "x", late))
+	}
+}
+
+// Whatever is acknowledged is there after a kill, while several senders write in order and late,
+// and the disk is full again and again.
+func TestAcknowledgedSamplesOutliveFullDisks(t *testing.T) {
+	dir := t.TempDir()
+	var mu sync.Mutex
+	var now error
+	db := open(t, Options{
+		Dir: dir, CheckEvery: 20 * time.Millisecond, Now: func() time.Time { return t0 },
+		Probe: func(string) error { mu.Lock(); defer mu.Unlock(); return now },
+	})
+	<-db.settled
+	acknowledged := map[string]map[int64]int{} // series by name and time
+	put(t, db, numbered("first", 0), t0, 1)
+	var wg sync.WaitGroup
+	ended := make(chan struct{})
+	for sender := range 3 {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(7, uint64(sender)))
+			for n := 1; ; n++ {
+				name, series := fmt.Sprint("sender_", sender), 1+random.IntN(150)
+				at := t0.Add(time.Duration(n) * time.Second)
+				if random.IntN(2) == 0 {
+					at = t0.Add(-20*time.Hour + time.Duration(random.IntN(3000))*time.Second)
+				}
+				if random.IntN(10) == 0 {
+					name = fmt.Sprint(name, "_", n)
+				}
+				for send(db, name, series, at) != nil {
+					select {
+					case <-ended:
+						return
+					case <-time.After(5 * time.Millisecond):
+					}
+				}
+				mu.Lock()
+				if acknowledged[name] == nil {
+					acknowledged[name] = map[int64]int{}
+				}
+				acknowledged[name][at.UnixMilli()] = max(acknowledged[name][at.UnixMilli()], series)
+				mu.Unlock()
+				select {
+				case <-ended:
+					return
+				case <-time.After(5 * time.Millisecond):
+				}
+			}
+		})
+	}
+	random, refused := rand.New(rand.NewPCG(7, 9)), 0
+	for range 4 {
+		db.compaction.mu.Lock()
+		mu.Lock()
+		now = errors.New("full")
+		mu.Unlock()
+		log := []string{"wal", "wbl"}[random.IntN(2)]
+		full(t, filepath.Join(dir, log), func() {
+			for began := time.Now(); db.doubt() == nil && time.Since(began) < 5*time.Second; {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+		})
+		if db.doubt() != nil {
+			refused++
+		}
+		mu.Lock()
+		now = nil
+		mu.Unlock()
+		db.compaction.mu.Unlock()
+		time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond)
+		mu.Lock()
+		want := map[string]map[int64]int{}
+		for name, of := range acknowledged {
+			want[name] = maps.Clone(of)
+		}
+		mu.Unlock()
+		after := still(t, killedNow(t, db))
+		for name, of := range want {
+			there := perTime(t, after, name)
+			for at, n := range of {
+				if there[at] < n {
+					t.Fatalf("%d of %d acknowledged samples of %s at %s are there after a kill; before it %d", there[at], n, name, time.UnixMilli(at).Sub(t0), perTime(t, db, name)[at])
+				}
+			}
+		}
+		if err := after.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(ended)
+	wg.Wait()
+	t.Logf("%d writes acknowledged, %d full disks met a write", len(acknowledged), refused)
+	if refused == 0 {
+		t.Error("no write failed")
+	}
+}
