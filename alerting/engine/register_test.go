@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
@@ -23,8 +25,9 @@ import (
 )
 
 // migration are two clusters whose pods come, go and come again by name for longer than
-// numbers of subjects are kept, and two engines on them, one of which has new memory for
-// each round.
+// numbers of subjects are kept, and engines on them: beside the one that is looked at one that
+// has new memory for each round, or some that have its policies between them and go through
+// everything.
 type migration struct {
 	t       *testing.T
 	random  *rand.Rand
@@ -36,12 +39,13 @@ type migration struct {
 	changed map[told]bool
 	kept    *Engine
 	anew    *Engine
+	plain   []*Engine
 	values  map[string]float64
 }
 
 var migrants = []string{"prod-1", "prod-2"}
 
-func newMigration(t *testing.T, seed uint64, policies int) *migration {
+func newMigration(t *testing.T, seed uint64, policies int, wild float64, plain bool) *migration {
 	m := &migration{
 		t: t, random: rand.New(rand.NewPCG(seed, 19)), now: epoch.Add(24 * time.Hour), ledger: &ledger{byName: map[string]*ledgerSeries{}},
 		seq: map[string]uint64{}, pods: map[string]map[string]*object.Pod{}, values: map[string]float64{},
@@ -52,7 +56,7 @@ func newMigration(t *testing.T, seed uint64, policies int) *migration {
 	}
 	t.Cleanup(func() { _ = m.inv.Close() })
 	var specs []string
-	for w := (&commotion{t: t, random: m.random, wild: 0.1}); len(specs) < policies; {
+	for w := (&commotion{t: t, random: m.random, wild: wild}); len(specs) < policies; {
 		spec := w.spec()
 		if strings.Contains(spec, `"level":"pod"`) || strings.Contains(spec, `"level":"container"`) {
 			// Where missing data is bad, names are read for hours after they are gone.
@@ -60,12 +64,24 @@ func newMigration(t *testing.T, seed uint64, policies int) *migration {
 		}
 		specs = append(specs, spec)
 	}
-	for _, e := range []**Engine{&m.kept, &m.anew} {
-		*e = engineOf(t, &fleet{}, m.clock, specs)
-		(*e).opts.Queryable, (*e).opts.Inventory, (*e).opts.Changed = m.ledger, m.inv, m.inv.ChangedSince
-		(*e).opts.Archive, (*e).opts.ScratchDir = m.inv, t.TempDir()
-		(*e).clusters["prod-2"] = meta.ClusterRow{ID: "prod-2", Name: "prod-2"}
+	m.kept = m.engine(specs)
+	if !plain {
+		m.anew = m.engine(specs)
+		return m.settle()
 	}
+	for few := range slices.Chunk(m.engine(specs).policies, indexFrom-1) { // without an index
+		e := m.engine(nil)
+		for _, c := range few {
+			c.suspects = make([]func(prev, v float64) bool, len(c.conditions)) // nothing is calm
+			e.policies, e.byID[c.ref.ID] = append(e.policies, c), c
+		}
+		m.plain = append(m.plain, e)
+	}
+	return m.settle()
+}
+
+// settle brings what the clusters have that stays.
+func (m *migration) settle() *migration {
 	for _, cluster := range migrants {
 		m.pods[cluster] = map[string]*object.Pod{}
 		first := &wire.InventoryBatch{Snapshot: true, Last: true, ClusterKind: "managed"}
@@ -77,6 +93,14 @@ func newMigration(t *testing.T, seed uint64, policies int) *migration {
 		m.apply(cluster, first)
 	}
 	return m
+}
+
+func (m *migration) engine(specs []string) *Engine {
+	e := engineOf(m.t, &fleet{}, m.clock, specs)
+	e.opts.Queryable, e.opts.Inventory, e.opts.Changed = m.ledger, m.inv, m.inv.ChangedSince
+	e.opts.Archive, e.opts.ScratchDir = m.inv, m.t.TempDir()
+	e.clusters["prod-2"] = meta.ClusterRow{ID: "prod-2", Name: "prod-2"}
+	return e
 }
 
 func (m *migration) clock() time.Time { return m.now }
@@ -209,11 +233,38 @@ func mustGet(metric string) catalogue.Metric {
 	return m
 }
 
-// judge makes a round of both engines and compares what fires.
+// judge makes a round of all engines and compares what fires.
 func (m *migration) judge(r round) (fires int) {
-	var got [2][]string
-	for i, e := range []*Engine{m.kept, m.anew} {
-		if e == m.anew {
+	others := m.plain
+	if m.anew != nil {
+		others = []*Engine{m.anew}
+	}
+	kept, got := m.fires(r, m.kept), m.fires(r, others...)
+	keys := maps.Clone(kept)
+	maps.Copy(keys, got)
+	for key := range keys {
+		one, other := kept[key], got[key]
+		if shared := min(len(one.Series), len(other.Series)); m.anew == nil { // how much is read depends on all policies of a round
+			one.Series, other.Series = one.Series[:shared], other.Series[:shared]
+			one.State.Newest, other.State.Newest = time.Time{}, time.Time{}
+		}
+		a, err := json.Marshal(one)
+		b, err2 := json.Marshal(other)
+		if err = errors.Join(err, err2); err != nil {
+			m.t.Fatal(err)
+		}
+		if string(a) != string(b) {
+			m.t.Fatalf("%s, %s of %v: %d alerts, want %d; %v is\n%s\nwant\n%s", m.now.Format(time.TimeOnly), r.trigger, r.source, len(kept), len(got), key, a, b)
+		}
+	}
+	return len(kept)
+}
+
+// fires makes a round of engines and tells what fires then.
+func (m *migration) fires(r round, engines ...*Engine) map[alertKey]incident.Alert {
+	out := map[alertKey]incident.Alert{}
+	for _, e := range engines {
+		if e != m.kept {
 			e.memory = newMemory(0)
 		}
 		if r.trigger == triggerChange {
@@ -221,26 +272,19 @@ func (m *migration) judge(r round) (fires int) {
 			for t := range m.changed {
 				n.told[t] = r.at.UnixMilli()
 			}
+			if slices.Contains(m.plain, e) {
+				n = news{untold: r.at.UnixMilli()}
+			}
 			e.hear(r.source, n)
 		}
 		e.evaluate(context.Background(), r)
 		for key, a := range e.alerts {
 			of := *a
 			of.ID, of.IncidentID = "", "" // random
-			text, err := json.Marshal(of)
-			if err != nil {
-				m.t.Fatal(err)
-			}
-			got[i] = append(got[i], fmt.Sprintf("%v %s", key, text))
-		}
-		slices.Sort(got[i])
-	}
-	for i := range max(len(got[0]), len(got[1])) {
-		if i >= len(got[0]) || i >= len(got[1]) || got[0][i] != got[1][i] {
-			m.t.Fatalf("%s, %s of %v: %d alerts, want %d; the first that differ are\n%q\n%q", m.now.Format(time.TimeOnly), r.trigger, r.source, len(got[0]), len(got[1]), got[0][i:min(len(got[0]), i+1)], got[1][i:min(len(got[1]), i+1)])
+			out[key] = of
 		}
 	}
-	return len(got[0])
+	return out
 }
 
 // An engine fires for what one does that makes all of its memory anew, while subjects
@@ -248,46 +292,13 @@ func (m *migration) judge(r round) (fires int) {
 // were away are given to others, and backtests are made in between.
 func TestNumbersAreGivenAnew(t *testing.T) {
 	for seed, policies := range []int{indexFrom + 5, indexFrom / 3} {
-		m := newMigration(t, uint64(seed), policies)
+		m := newMigration(t, uint64(seed), policies, 0.1, false)
 		numbers := map[registerKey]map[subject]int32{}
 		renumbered, cameAgain, fired, byName, replayed := 0, 0, 0, 0, 0
 		away := map[registerKey]map[subject]bool{}
 		for n := range whileRacing(40, 52) {
-			step := interval
-			if n%4 == 3 {
-				step = 12 * interval
-			}
-			m.now = m.now.Truncate(interval).Add(step + 300*time.Millisecond)
-			at := m.now.Truncate(interval)
-			for i, cluster := range migrants {
-				if n/12%4 == 2 && i == 1 {
-					continue // it is silent until its numbers are forgotten
-				}
-				m.move(cluster, n/10)
-				m.write(cluster, at, 0.95)
-				sender := "all"
-				if n%7 == 3 {
-					sender = fmt.Sprint("node/n-", n%3)
-				}
-				source := sourceKey{cluster, sender}
-				replay := func() {}
-				if n%20 == 19 { // beside the rounds
-					replay = m.replay(n / 20)
-					replayed++
-				}
-				fired += m.judge(round{source: source, trigger: triggerInterval, at: at, interval: interval, received: m.now})
-				fired += m.judge(round{source: sourceKey{cluster, senderRollup}, trigger: triggerRollup, at: at, interval: interval, received: m.now})
-				replay()
-				if n%3 == 0 && sender == "all" {
-					m.now = m.now.Add(4 * time.Second)
-					m.move(cluster, n/10)
-					m.write(cluster, at.Add(4*time.Second), 0.1)
-					if m.kept.rests[cluster]["all"] != nil {
-						byName++
-					}
-					fired += m.judge(round{source: source, trigger: triggerChange, at: at.Add(4 * time.Second), interval: interval, received: m.now})
-				}
-			}
+			f, named, again := m.live(n)
+			fired, byName, replayed = fired+f, byName+named, replayed+again
 			for key, r := range m.kept.memory.registers {
 				if len(r.numbers) != len(r.subjects) || len(r.used) != len(r.subjects) {
 					t.Fatalf("%v: %d numbers of %d subjects, %d of which were used", key, len(r.numbers), len(r.subjects), len(r.used))
@@ -322,6 +333,63 @@ func TestNumbersAreGivenAnew(t *testing.T) {
 		t.Logf("%d policies: %d alerts, %d renumbered, %d came again, %d rounds by name, %d backtests", policies, fired, renumbered, cameAgain, byName, replayed)
 		if fired == 0 || renumbered == 0 || cameAgain == 0 || byName == 0 || replayed == 0 {
 			t.Errorf("%d alerts fired, %d subjects got another number, %d came again after they were forgotten, %d rounds were by name, %d backtests were made", fired, renumbered, cameAgain, byName, replayed)
+		}
+	}
+}
+
+// live goes on by an interval or some, and tells how many alerts fired after the rounds, how
+// many of these were by name, and how many backtests were made beside them.
+func (m *migration) live(n int) (fired, byName, replayed int) {
+	step := interval
+	if n%4 == 3 {
+		step = 12 * interval
+	}
+	m.now = m.now.Truncate(interval).Add(step + 300*time.Millisecond)
+	at := m.now.Truncate(interval)
+	for i, cluster := range migrants {
+		if n/12%4 == 2 && i == 1 {
+			continue // it is silent until its numbers are forgotten
+		}
+		m.move(cluster, n/10)
+		m.write(cluster, at, 0.95)
+		sender := "all"
+		if n%7 == 3 {
+			sender = fmt.Sprint("node/n-", n%3)
+		}
+		source := sourceKey{cluster, sender}
+		replay := func() {}
+		if n%20 == 19 { // beside the rounds
+			replay = m.replay(n / 20)
+			replayed++
+		}
+		fired += m.judge(round{source: source, trigger: triggerInterval, at: at, interval: interval, received: m.now})
+		fired += m.judge(round{source: sourceKey{cluster, senderRollup}, trigger: triggerRollup, at: at, interval: interval, received: m.now})
+		replay()
+		if n%3 == 0 && sender == "all" {
+			m.now = m.now.Add(4 * time.Second)
+			m.move(cluster, n/10)
+			m.write(cluster, at.Add(4*time.Second), 0.1)
+			if m.kept.rests[cluster]["all"] != nil {
+				byName++
+			}
+			fired += m.judge(round{source: source, trigger: triggerChange, at: at.Add(4 * time.Second), interval: interval, received: m.now})
+		}
+	}
+	return fired, byName, replayed
+}
+
+// What is looked for by numbers, names, labels and patterns, and not judged where it is calm,
+// is all that fires: engines that do none of it find the same.
+func TestNothingThatFiresIsOverlooked(t *testing.T) {
+	for seed, wild := range []float64{0.1, 0.4} {
+		m, fired, byName := newMigration(t, uint64(seed), indexFrom+5, wild, true), 0, 0
+		for n := range whileRacing(6, 26) {
+			f, named, _ := m.live(n)
+			fired, byName = fired+f, byName+named
+		}
+		t.Logf("%d alerts, %d rounds by name", fired, byName)
+		if fired == 0 || byName == 0 || len(m.plain) < 2 {
+			t.Errorf("%d alerts fired, %d rounds were by name", fired, byName)
 		}
 	}
 }
