@@ -374,7 +374,7 @@ func (a *API) live(ctx context.Context, sink Sink) error {
 	defer a.followers.Clear()
 	defer wg.Wait()
 	defer cancel()
-	ship := newShipper(a.journal, a.counts, a.metrics, a.log)
+	ship := newShipper(a.journal, a.counts, a.metrics, a.log, a.now)
 	ship.conflict, ship.without = a.beginAnew, a.without
 	wg.Go(func() { ship.run(ctx, sink) })
 	wg.Go(func() { a.build(ctx, ship) })
@@ -826,8 +826,12 @@ func (a *API) marks() []wire.LogMark {
 	}
 	a.followers.Range(func(_, v any) bool {
 		f := v.(*follower) //nolint:forcetypeassert // nothing else is stored
+		caught := f.caught.Load()
+		if caught > now.UnixNano() && f.caught.CompareAndSwap(caught, 0) {
+			caught = 0 // by a clock that was ahead, and was set right
+		}
 		if at, ok := least[f.node]; ok {
-			least[f.node] = min(at, f.caught.Load())
+			least[f.node] = min(at, caught)
 		}
 		return true
 	})

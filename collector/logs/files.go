@@ -236,9 +236,9 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 	r.touchNone()
 	r.atStart = r.journal.sources()
 	r.firstStart = r.journal.made && len(r.atStart) == 0 && r.journal.settled()
-	ship := newShipper(r.journal, r.counts, r.metrics, r.log)
+	ship := newShipper(r.journal, r.counts, r.metrics, r.log, r.now)
 	if r.opts.Positions != nil {
-		ship.overtaken, ship.unheard, ship.try, ship.now = r.overtaken, r.opts.Unheard, r.opts.Try, r.now
+		ship.overtaken, ship.unheard, ship.try = r.overtaken, r.opts.Unheard, r.opts.Try
 		ship.conflict = func(err error) {
 			r.log.Warn("follows containers anew", "err", err)
 			end(err)
@@ -357,6 +357,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			linger /= hurryBy
 		}
 		nextLook := looked.Add(linger)
+		r.noteClock(began)
 		// Before anything is said to be complete.
 		if r.busy > 0 && !began.Before(nextLook) {
 			if r.look(began) {
@@ -469,6 +470,20 @@ func (r *Files) noteComplete(began time.Time) {
 	}
 	r.complete = max(r.complete, through)
 	r.noteOpen()
+}
+
+// noteClock takes back what is said to be complete by a clock that was ahead, and was set
+// right: lines of times before that are still to come.
+func (r *Files) noteClock(now time.Time) {
+	through := now.Add(-completeAfter).UnixNano()
+	if r.complete > through {
+		r.complete, r.said = 0, 0
+	}
+	for _, c := range r.order {
+		if c.complete > through {
+			c.complete = 0
+		}
+	}
 }
 
 // noteOpen counts the lines without an end that are not waited for.

@@ -1,7 +1,10 @@
 package logs
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,6 +83,7 @@ func (tr *tree) byHand(t *testing.T) *byHand {
 func (h *byHand) lookAfter(d time.Duration) time.Time {
 	h.tr.t.Helper()
 	h.at = h.at.Add(d)
+	h.noteClock(h.at)
 	if h.look(h.at) {
 		h.tr.t.Fatal("events were missed")
 	}
@@ -274,6 +278,89 @@ func TestFilesAreCompleteWithoutALineThatHasNoEnd(t *testing.T) {
 	counted(0, 1)
 }
 
+// What was said to be complete by a clock that was ahead does not hold once it is set right:
+// the server takes a time to come for now, and would take lines that are not there for none.
+func TestFilesTakeBackWhatAClockThatWasAheadSaid(t *testing.T) {
+	const old = "0.log.20261123-100000"
+	tr := newTree(t)
+	h := tr.byHand(t)
+	tr.write("0.log", 3)
+	h.settled()
+	right := h.at
+	ahead := h.lookAfter(time.Hour)
+	if len(h.marks()) != 1 || !ahead.After(right) {
+		t.Fatalf("complete through %s", ahead)
+	}
+	// Set right, and what was written since then waits: in a batch that is full, behind a
+	// record that is open, and behind the writer of another file.
+	h.at = right.Add(time.Second)
+	h.noteClock(h.at)
+	if got := h.marks(); len(got) != 0 {
+		t.Errorf("says %v before it has looked", got)
+	}
+	at := h.piece("0.log", "P", "an open record, ")
+	if got := h.lookAfter(5 * time.Second); !got.Before(at) {
+		t.Errorf("complete through %s, though a line of %s has no end yet", got, at)
+	}
+	h.piece("0.log", "F", "ended")
+	h.settled()
+
+	right = h.at
+	h.lookAfter(time.Hour)
+	h.at = right.Add(time.Second)
+	tr.rename("0.log", old)
+	h.lookAfter(0)
+	h.at = h.at.Add(time.Second)
+	at = h.line("0.log", "that waits")
+	h.at = h.at.Add(3 * time.Second)
+	if got := h.lookAfter(0); !got.Before(at) {
+		t.Errorf("complete through %s, though a line of %s waits for its turn", got, at)
+	}
+	h.settled()
+	if n := h.Health().Read; n != 5 {
+		t.Errorf("%d lines were read, want 5", n)
+	}
+}
+
+// refusal is a server that is away at first.
+type refusal struct {
+	away  func()
+	batch *wire.LogBatch // that it took then
+}
+
+func (s *refusal) Send(_ context.Context, b *wire.LogBatch) error {
+	if s.away != nil {
+		s.away()
+		s.away = nil
+		return errors.New("server is away")
+	}
+	body, err := b.Encode()
+	if err == nil {
+		s.batch, err = wire.UnmarshalLogBatch(body)
+	}
+	return err
+}
+
+// A batch that waits for the server while the clock is set right says nothing of what is
+// complete any more.
+func TestBatchesThatWaitWhileTheClockIsSetRight(t *testing.T) {
+	for name, ahead := range map[string]time.Duration{"it was ahead": time.Hour, "it was right": 0} {
+		now := clock
+		s := &refusal{away: func() { now = clock.Add(time.Minute) }}
+		m := newMetrics(nil)
+		ship := newShipper(openMemory[filePos](), newCounters(m), m, slog.New(slog.DiscardHandler), func() time.Time { return now })
+		b := newBatch[filePos]("node/n1")
+		b.add(wire.LogStream{Namespace: "shop", Pod: "cart-1", Container: "app", Stream: "stdout"}, wire.LogLine{Time: clock.UnixNano(), Message: "a line"})
+		b.seal([]wire.LogMark{{Node: "n1", Through: clock.Add(ahead).UnixNano()}})
+		if !ship.send(t.Context(), s, b) || s.batch == nil || s.batch.Lines() != 1 {
+			t.Fatalf("%s: %+v arrived", name, s.batch)
+		}
+		if says := len(s.batch.Complete) > 0; says != (ahead == 0) {
+			t.Errorf("%s: it says %v to be complete", name, s.batch.Complete)
+		}
+	}
+}
+
 // Through the API a node is as complete as the container that was heard least.
 func TestAPISaysWhatIsComplete(t *testing.T) {
 	now := time.Date(2026, 11, 28, 10, 0, 0, 0, time.UTC)
@@ -294,6 +381,16 @@ func TestAPISaysWhatIsComplete(t *testing.T) {
 	want := []wire.LogMark{{Node: "n1", Through: now.Add(-time.Minute).UnixNano(), Part: 1, Parts: 3}, {Node: "n3", Through: now.Add(-apiDelay).UnixNano(), Part: 1, Parts: 3}}
 	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
 		t.Errorf("got %v, want %v: of n2 a container was never heard, of n4 one is not followed", got, want)
+	}
+	// The clock was ahead when a was heard last, and is set right; that it passes the time by
+	// which a was heard then says nothing.
+	now = now.Add(-2 * time.Minute)
+	for range 2 {
+		a.started = now.Add(-time.Hour)
+		if got := a.marks(); len(got) != 1 || got[0].Node != "n3" {
+			t.Errorf("got %v, want n3 alone: a was not heard since the clock was set", got)
+		}
+		now = now.Add(time.Hour)
 	}
 	snapshot.Synced = false
 	if got := a.marks(); got != nil {

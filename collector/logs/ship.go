@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // shipper sends sealed batches one after the other and keeps the journal.
@@ -35,8 +37,8 @@ type shipper[C any] struct {
 	room      []byte    // that the batch before was encoded into, as long as one follows the other
 }
 
-func newShipper[C any](j *journal[C], c *counters, m *metrics, log *slog.Logger) *shipper[C] {
-	return &shipper[C]{want: make(chan struct{}), in: make(chan *batch[C]), journal: j, counts: c, metrics: m, log: log, idle: 100 * time.Millisecond}
+func newShipper[C any](j *journal[C], c *counters, m *metrics, log *slog.Logger, now func() time.Time) *shipper[C] {
+	return &shipper[C]{want: make(chan struct{}), in: make(chan *batch[C]), journal: j, counts: c, metrics: m, log: log, now: now, idle: 100 * time.Millisecond}
 }
 
 // run sends until ctx ends.
@@ -196,7 +198,17 @@ func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
 		if !sleep(ctx, wait) {
 			return false
 		}
+		s.unsay(b)
 		wait = min(2*wait, 30*time.Second)
+	}
+}
+
+// unsay takes out of a batch what it says to be complete, if the clock was ahead when it was
+// made and is set right: the server would take it for now, whenever the batch comes.
+func (s *shipper[C]) unsay(b *batch[C]) {
+	now := s.now().UnixNano()
+	if slices.ContainsFunc(b.wire.Complete, func(m wire.LogMark) bool { return m.Through > now }) && b.wire.Reopen() == nil {
+		b.wire.Complete = nil
 	}
 }
 

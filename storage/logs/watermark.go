@@ -101,12 +101,13 @@ func (w *watermarks) note(cluster string, marks []wire.LogMark, now time.Time) {
 		w.byNode[cluster] = nodes
 	}
 	for _, m := range marks {
+		m.Through = min(m.Through, now.UnixNano())
 		if m.Parts != 0 {
 			if m.Through = w.togetherLocked(cluster, m); m.Through == 0 {
 				continue
 			}
 		}
-		at := time.Unix(0, min(m.Through, now.UnixNano())).UTC()
+		at := time.Unix(0, m.Through).UTC()
 		old, known := nodes[m.Node]
 		if !known && len(nodes) >= maxWatermarks {
 			maps.DeleteFunc(nodes, func(_ string, o Watermark) bool { return now.Sub(o.SeenAt) > time.Hour })

@@ -29,10 +29,17 @@ func TestWatermarksOfReplicasThatShare(t *testing.T) {
 		{0, 0b011, 8, 6}, // the third is gone, as the first knows; the second may not read its share yet
 		{1, 0b011, 9, 8},
 		{2, 0b100, 5, 8}, // no way back
+		{0, 0b011, 20, 9},
+		{1, 0b011, 90, 20}, // its clock is ahead
 	} {
 		w.note("prod", []wire.LogMark{{Node: "n1", Through: now.Add(time.Duration(step.seconds) * time.Second).UnixNano(), Part: step.part, Parts: step.parts}}, now.Add(time.Minute))
 		if got := w.byNode["prod"]["n1"].CompleteThrough.Sub(now); got != time.Duration(step.want)*time.Second {
 			t.Errorf("step %d: complete through %s, want %d s", i, got, step.want)
 		}
+	}
+	// By when it said so its lines were there, and no later: its clock was ahead, or is still.
+	w.note("prod", []wire.LogMark{{Node: "n1", Through: now.Add(2 * time.Minute).UnixNano(), Part: 0, Parts: 0b011}}, now.Add(2*time.Minute))
+	if got := w.byNode["prod"]["n1"].CompleteThrough.Sub(now); got != time.Minute {
+		t.Errorf("complete through %s, want what the second said at the first minute, which was of the minute after", got)
 	}
 }
