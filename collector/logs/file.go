@@ -83,7 +83,7 @@ func (p filePos) begun() bool { return (p.Offset > 0 || p.End) && p.Last > 0 }
 // or is missing, until one of a younger file of its container is known.
 func apart(key string, was, now filePos) string {
 	same := filepath.Dir(was.Path) == filepath.Dir(now.Path) && (was.First == now.First || was.First == 0)
-	if same || !was.begun() {
+	if same || was.Offset == 0 && !was.begun() {
 		return ""
 	}
 	return besides(key, was.First)
@@ -149,7 +149,6 @@ type file struct {
 	keptAt      time.Time // when it was made
 	keptBytes   int64
 	noRoom      int       // one more than Files.freed when there was no room for it
-	twin        bool      // its folder has what was compressed of it
 	unlinked    bool      // no longer in its folder
 	done        bool      // read to its end, and nobody writes to it any more
 	behindGap   bool      // what was written right before it is gone: it goes on with nothing
@@ -410,9 +409,9 @@ type container struct {
 	id      Container
 	dir     string
 	seen    time.Time
-	files   []*file           // in the order in which they were written
-	pending [2]*pending       // of stdout and stderr
-	packed  map[packedID]bool // compressed files of its folder that were looked at
+	files   []*file            // in the order in which they were written
+	pending [2]*pending        // of stdout and stderr
+	packed  map[packedID]*file // compressed files of its folder that were looked at, and of what known one each was made
 	joiner  joiner
 	limiter limiter
 	wrote   int   // bytes of lines that are not counted yet

@@ -267,6 +267,7 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 	r.findGaps()
 	r.findUntold()
 	r.started, r.handed = true, nil
+	r.journal.remembers()
 	if r.firstStart {
 		// Should it be killed before the server has anything, the next start is no
 		// first one: what was rotated by then is to be read.
@@ -839,12 +840,12 @@ func (r *Files) scanContainer(c *container) {
 			fresh = slices.DeleteFunc(fresh, func(o *file) bool { return o == now })
 			continue
 		}
+		if f.done && r.reused(f, now) { // the inode belongs to another file by now
+			f.unlinked = true
+			continue
+		}
 		f.path, f.suffix = now.path, now.suffix
 		if f.done {
-			if r.reused(f, now) { // the inode belongs to another file by now
-				f.unlinked = true
-				continue
-			}
 			if size, _, err := now.identify(); err == nil && size > f.offset { // somebody wrote on after all
 				f.fd, now.fd = now.fd, nil
 				f.done, f.ended = false, time.Time{}
@@ -856,18 +857,21 @@ func (r *Files) scanContainer(c *container) {
 	}
 	if !r.started {
 		fresh = slices.DeleteFunc(fresh, func(f *file) bool { // compressed since the look before
-			of := c.madeOf(f)
-			made := f.packed && of != nil && !of.wasCut()
-			if made {
+			if !f.packed {
+				return false
+			}
+			of, _ := c.madeOf(f)
+			if of != nil {
+				c.notePacked(f, of)
 				f.close()
 			}
-			return made
+			return of != nil
 		})
 		fresh = r.withKept(c, fresh)
 	}
 	sortFiles(fresh)
 	missed := r.missed(c, entries)
-	if vanished != nil && !vanished.twin {
+	if vanished != nil && !c.hasPacked(vanished) {
 		came := append(slices.Clone(missed), fresh...)
 		slices.SortStableFunc(came, older)
 		r.findGapNow(c, vanished, came)
@@ -1151,12 +1155,14 @@ func (f *file) beginning() []byte {
 	return head[:n]
 }
 
-// skip takes a file as read.
+// skip takes a file as read. The next start must not take it for a new one, whatever
+// becomes of it.
 func (r *Files) skip(c *container, f *file) {
-	if size, _, err := f.identify(); err == nil {
-		f.offset, f.skip, f.done = size, [2]int64{size, size}, true
+	if size, ok := f.wholeSize(); ok {
+		f.offset, f.skip, f.first = size, [2]int64{size, size}, f.firstTime()
 		r.journal.set(f.key(), c.pos(f))
 	}
+	f.done = true
 	f.close()
 }
 
@@ -1175,7 +1181,8 @@ func (r *Files) stillThere(p filePos) bool {
 
 // forget lets go of the files that are read and gone; of a kept one, once tidy has removed
 // it. One in which a record is open is still needed: a start finds it by its position, or
-// by what was compressed of it, or that it is missing.
+// by what was compressed of it, or that it is missing. So is one of which something
+// compressed is there.
 func (c *container) forget() {
 	var open []*file
 	for _, w := range c.pending {
@@ -1184,7 +1191,7 @@ func (c *container) forget() {
 		}
 	}
 	c.files = slices.DeleteFunc(c.files, func(f *file) bool {
-		return f.done && f.unlinked && !f.kept && !slices.Contains(open, f)
+		return f.done && f.unlinked && !f.kept && !c.hasPacked(f) && !slices.Contains(open, f)
 	})
 }
 

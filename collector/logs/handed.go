@@ -333,7 +333,7 @@ func (r *Files) takeOver(c *container, f *file, h *handed) {
 	if f.instance < h.to.Restarts { // of where its instance begins this says nothing
 		h.begun, h.gap = false, drop{}
 	}
-	f.began = f.offset
+	f.began, f.first = f.offset, f.firstTime()
 	f.marked, f.hasMark = c.pos(f), true
 	if max(f.skip[0], f.skip[1]) > 0 || h.left {
 		r.journal.set(f.key(), f.marked) // a start before the first batch goes on there, too

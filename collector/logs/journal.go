@@ -20,6 +20,9 @@ import (
 type journal[C any] struct {
 	path string
 	made bool // there was no file
+	// forgot says that an earlier version wrote the file, which forgot how far it had read
+	// what was compressed since.
+	forgot bool
 
 	writing sync.Mutex // one at a time, so that none replaces a younger one
 
@@ -55,6 +58,7 @@ type journalFile[C any] struct {
 	Known    map[string]C           `json:"known"`
 	InFlight *inFlight[C]           `json:"in_flight,omitempty"`
 	Lost     map[string]lostFile[C] `json:"lost,omitempty"`
+	Packed   bool                   `json:"packed,omitempty"` // what was compressed and is there is known, too
 }
 
 const journalFormat = 1
@@ -81,7 +85,7 @@ func openJournal[C any](path string) (*journal[C], error) {
 	if f.Known != nil {
 		j.known = f.Known
 	}
-	j.inFlight = f.InFlight
+	j.inFlight, j.forgot = f.InFlight, !f.Packed
 	maps.Copy(j.lost, f.Lost)
 	return j, nil
 }
@@ -213,6 +217,13 @@ func (j *journal[C]) onItsWay() (from, to map[string]C) {
 	return maps.Clone(j.inFlight.From), maps.Clone(j.inFlight.To)
 }
 
+// remembers says that all is known from here on that was read and is there.
+func (j *journal[C]) remembers() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.forgot = false
+}
+
 // settled says that no batch is on its way.
 func (j *journal[C]) settled() bool {
 	j.mu.Lock()
@@ -280,7 +291,7 @@ func (j *journal[C]) write() (err error) {
 	j.writing.Lock()
 	defer j.writing.Unlock()
 	j.mu.Lock()
-	raw, err := json.Marshal(journalFile[C]{Format: journalFormat, Known: j.known, InFlight: j.inFlight, Lost: j.lost})
+	raw, err := json.Marshal(journalFile[C]{Format: journalFormat, Known: j.known, InFlight: j.inFlight, Lost: j.lost, Packed: !j.forgot})
 	j.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("write positions: %w", err)

@@ -393,11 +393,15 @@ func (r *Files) withKept(c *container, fresh []*file) []*file {
 		}
 	}
 	fresh = slices.DeleteFunc(fresh, func(f *file) bool {
-		twice := f.packed && slices.ContainsFunc(kept, func(k *file) bool { return k.print == f.print && k.printLen == f.printLen })
-		if twice {
+		i := -1
+		if f.packed {
+			i = slices.IndexFunc(kept, func(k *file) bool { return k.print == f.print && k.printLen == f.printLen })
+		}
+		if i >= 0 {
+			c.notePacked(f, kept[i])
 			f.close()
 		}
-		return twice
+		return i >= 0
 	})
 	return append(fresh, added...)
 }

@@ -106,14 +106,28 @@ type packedID struct {
 	written   int64
 }
 
+func packedIDOf(st *syscall.Stat_t) packedID {
+	return packedID{st.Ino, uint64(st.Size), syscall.TimespecToNsec(st.Mtim)}
+}
+
+// packedID is that of a compressed file that is open; of what cannot be looked at, one of none.
+func (f *file) packedID() packedID {
+	st, err := stat(f.fd)
+	if err != nil {
+		return packedID{}
+	}
+	return packedIDOf(&st)
+}
+
 // missed opens the compressed files that came since the last look and that nobody
 // has had open before. At a start it only notes which there are: adoptPacked has
 // those.
 func (r *Files) missed(c *container, entries []fs.DirEntry) (out []*file) {
 	if len(entries) == 0 {
+		c.packed = nil
 		return nil
 	}
-	present := map[packedID]bool{}
+	present := map[packedID]*file{}
 	// Rotation takes the oldest first: from the newest on, none is gone before one that is
 	// older is, and no gap lies behind one that is there.
 	for _, e := range slices.Backward(entries) {
@@ -129,28 +143,34 @@ func (r *Files) missed(c *container, entries []fs.DirEntry) (out []*file) {
 		if !ok {
 			continue
 		}
-		id := packedID{sys.Ino, uint64(sys.Size), st.ModTime().UnixNano()}
-		present[id] = true
+		id := packedIDOf(sys)
+		of, looked := c.packed[id]
+		present[id] = of
 		path := filepath.Join(c.dir, e.Name())
-		if c.packed[id] || !r.started || c.has(path) {
+		if looked || !r.started || c.has(path) {
 			continue
 		}
 		f := &file{path: path, instance: instance, suffix: suffix, packed: true}
 		if f.fd, err = os.Open(path); err == nil {
 			err = f.identifyPacked(true)
 		}
-		of, at := r.hadOpen(c, f)
-		if of != nil && of.wasCut() {
-			of = nil // what is compressed is a copy of it, which nobody has read
-		}
-		if of != nil {
-			of.twin = true
-		}
-		if err != nil || len(f.head) == 0 || of != nil || at != nil && !f.goOn(r, c, *at) {
+		if err != nil || len(f.head) == 0 {
 			if err != nil {
 				r.log.Warn("look at compressed log file", "path", path, "err", err)
 			}
 			f.close()
+			continue
+		}
+		of, cut := c.madeOf(f)
+		if of != nil {
+			present[id] = of
+			f.close()
+			continue
+		}
+		if at, ok := positionOf(f, r.journal.sources()); ok && !cut && !f.goOn(r, c, at) {
+			f.done = true
+			f.close()
+			c.insert(f)
 			continue
 		}
 		r.log.Info("log file was rotated and compressed before anybody looked", "path", path)
@@ -162,27 +182,48 @@ func (r *Files) missed(c *container, entries []fs.DirEntry) (out []*file) {
 	return out
 }
 
-// madeOf gives the file that a compressed one was made of, if it is known.
-func (c *container) madeOf(f *file) *file {
+// madeOf gives the file that a compressed one was made of, if it is known. What was compressed
+// of one that was cut is a copy, which nobody has read.
+func (c *container) madeOf(f *file) (of *file, cut bool) {
+	size, sized := f.packedSize()
 	for _, o := range c.files {
 		o.printMore()
-		if h, ok := f.headHash(o.printLen); o != f && ok && h == o.print {
-			return o
+		if h, ok := f.headHash(o.printLen); o == f || !ok || h != o.print {
+			continue
+		}
+		if o.copyOf != nil {
+			if n, ok := o.wholeSize(); ok && sized && n&(1<<32-1) == size && o.unlinked {
+				return o, false // it is of the copy itself
+			}
+			continue
+		}
+		if cut = cut || o.wasCut(); of == nil || o.offset > of.offset {
+			of = o
 		}
 	}
-	return nil
+	if cut {
+		return nil, true
+	}
+	return of, false
 }
 
-// hadOpen gives the file that a compressed one was made of or, if it is not known in
-// this run, its position.
-func (r *Files) hadOpen(c *container, f *file) (of *file, at *filePos) {
-	if of = c.madeOf(f); of != nil {
-		return of, nil
+// notePacked notes of what file a compressed one was made. That one stays known for as long
+// as it is there: a start knows by its position how far it was read.
+func (c *container) notePacked(f, of *file) {
+	if c.packed == nil {
+		c.packed = map[packedID]*file{}
 	}
-	if p, ok := positionOf(f, r.journal.sources()); ok {
-		return nil, &p
+	c.packed[f.packedID()] = of
+}
+
+// hasPacked says whether something is there that was compressed of a file.
+func (c *container) hasPacked(f *file) bool {
+	for _, of := range c.packed {
+		if of == f {
+			return true
+		}
 	}
-	return nil, nil
+	return false
 }
 
 // goOn has a compressed file go on where the one was of which it was made. It is
@@ -206,9 +247,9 @@ func (f *file) beginsAs(p filePos) bool {
 
 // adoptPacked takes in, at a start, the compressed ones among the new files of a
 // container, which are in their order; it gives the others. A compressed file
-// that begins as one whose position is known goes on there. Of those that are not
-// known, the ones before the newest that is were read and forgotten, and the ones
-// after it were written while nobody looked.
+// that begins as one whose position is known goes on there. The others were written
+// while nobody looked, whatever the clock was then. Only where an earlier version forgot
+// those that it had read, the ones before the newest that is known are taken for that.
 func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 	if !slices.ContainsFunc(fresh, func(f *file) bool { return f.packed }) {
 		return fresh
@@ -257,14 +298,8 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 			size, ok := f.packedSize()
 			f.done = ok && size == min(f.skip[0], f.skip[1])
 		case onWay[i]: // all that the server may have of it is in the batch that is made anew
-		case r.firstStart:
-			if size, ok := f.packedSize(); ok {
-				f.offset, f.skip = size, [2]int64{size, size}
-				r.journal.set(f.key(), c.pos(f)) // the next start must not take it for a new one
-			}
-			f.done = true
-		case i < newest || f.firstTime() > 0 && f.firstTime() < begins:
-			f.done = true
+		case r.firstStart, r.journal.forgot && (i < newest || f.firstTime() > 0 && f.firstTime() < begins):
+			r.skip(c, f)
 		}
 		if f.done {
 			f.close()

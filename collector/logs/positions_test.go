@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -83,5 +84,143 @@ func TestFilesGoOnAtTheFurthestPosition(t *testing.T) {
 	tr.write("0.log", 1)
 	s.await(key, tr.next)
 	stop()
+	numbered(t, s.got(key), tr.next)
+}
+
+// at writes numbered lines of a time, in milliseconds.
+func (tr *tree) at(name string, at, n int) {
+	tr.t.Helper()
+	for range n {
+		tr.raw(name, cri(at, "stdout", "F", fmt.Sprintf("line %d", tr.next)))
+		tr.next++
+		at++
+	}
+}
+
+// What was rotated and compressed while no collector ran is read, though the clock was set
+// back, so that it says to be older than what was read.
+func TestFilesCompressedAfterTheClockWasSetBack(t *testing.T) {
+	const minute = 60_000
+	tr, s := newTree(t), newServer(t)
+	tr.at("0.log", 0, 30)
+	_, stop := tr.run(s)
+	s.await(key, 30)
+	for i := range 3 { // what is compressed while it runs was read
+		tr.rotate(i)
+		tr.at("0.log", (i+1)*minute, 20)
+		s.await(key, tr.next)
+	}
+	stop()
+	for i := range 4 {
+		tr.at("0.log", (i-60)*minute, 20)
+		tr.rename("0.log", fmt.Sprintf("0.log.20261123-090%d00", i))
+		tr.pack(fmt.Sprintf("0.log.20261123-090%d00", i))
+	}
+	tr.at("0.log", -50*minute, 5)
+	for range 3 {
+		_, stop = tr.run(s)
+		s.await(key, tr.next)
+		tr.at("0.log", -49*minute, 1)
+		s.await(key, tr.next)
+		stop()
+	}
+	once(t, s.got(key), tr.next)
+}
+
+// positioned gives the names of those compressed files that a start would find a position of.
+func (tr *tree) positioned(f *Files) (names []string) {
+	tr.t.Helper()
+	paths, _ := filepath.Glob(filepath.Join(tr.dir, "*"+packedSuffix)) // the pattern is good
+	for _, path := range paths {
+		p := &file{path: path, packed: true}
+		var err error
+		if p.fd, err = os.Open(path); err == nil {
+			err = p.identifyPacked(true)
+		}
+		if err != nil {
+			tr.t.Fatal(err)
+		}
+		if at, ok := positionOf(p, f.journal.sources()); ok && at.begun() {
+			names = append(names, filepath.Base(path))
+		}
+		p.close()
+	}
+	return names
+}
+
+// How far a file was read stays known for as long as what was compressed of it is there,
+// whatever has its inode, and no longer.
+func TestFilesCompressedAreKnownWhileTheyAreThere(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	o := tr.options()
+	o.Rescan = 20 * time.Millisecond
+	f, stop := tr.runWith(o, s)
+	pruned := func() { // positions were looked through, twice at least
+		t.Helper()
+		for range 2 {
+			f.journal.set("gone", filePos{Path: filepath.Join(tr.dir, "gone")})
+			waitFor(t, func() bool { _, there := f.journal.position("gone"); return !there })
+		}
+	}
+	for i := range 5 {
+		tr.write("0.log", 20)
+		s.await(key, tr.next)
+		tr.rotate(i)
+		tr.write("0.log", 1)
+		s.await(key, tr.next)
+		pruned()
+		if got := tr.positioned(f); len(got) != i {
+			t.Fatalf("%q are known, want %d", got, i)
+		}
+	}
+	tr.remove("0.log.20261123-100001" + packedSuffix)
+	waitFor(t, func() bool { pruned(); return len(f.journal.sources()) <= 5 })
+	if got := tr.positioned(f); len(got) != 3 {
+		t.Errorf("%q are known, want 3", got)
+	}
+	for range 3 {
+		stop()
+		f, stop = tr.runWith(o, s)
+		tr.write("0.log", 1)
+		s.await(key, tr.next)
+		pruned()
+	}
+	stop()
+	numbered(t, s.got(key), tr.next)
+}
+
+// An earlier version forgot what it had read once it was compressed. That is told by its
+// age, at the first start after it.
+func TestFilesCompressedThatWereForgotten(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	f, stop := tr.run(s)
+	for i := range 4 {
+		tr.write("0.log", 20)
+		s.await(key, tr.next)
+		tr.rotate(i)
+	}
+	tr.write("0.log", 5)
+	s.await(key, tr.next)
+	stop()
+	newest := int64(0)
+	for _, p := range f.journal.sources() {
+		newest = max(newest, p.Last)
+	}
+	for k, p := range f.journal.sources() {
+		if p.Last < newest {
+			f.journal.forget(k)
+		}
+	}
+	f.journal.forgot = true
+	if err := f.journal.write(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		tr.rotate(4 + i)
+		tr.write("0.log", 5)
+		_, stop = tr.run(s)
+		s.await(key, tr.next)
+		stop()
+	}
 	numbered(t, s.got(key), tr.next)
 }
