@@ -140,23 +140,23 @@ type file struct {
 	inBatch *batch[filePos] // that has its position last, as what it was in inGen
 	inGen   int
 
-	packed      bool       // compressed, and not unpacked yet
-	unpacked    *unpacking // what is in a compressed file that is being read
-	head        []byte     // of a compressed file: its first bytes, unpacked
-	keptPath    string
-	kept        bool      // a copy of ours of a file that rotation took
-	opens       bool      // of a kept one: a record of it goes on in the next file
-	keptAt      time.Time // when it was made
-	keptBytes   int64
-	noRoom      int       // one more than Files.freed when there was no room for it
-	unlinked    bool      // no longer in its folder
-	done        bool      // read to its end, and nobody writes to it any more
-	behindGap   bool      // what was written right before it is gone: it goes on with nothing
-	ended       time.Time // since when it is known that nobody should
-	copyOf      *file     // a copy that was made before a truncation; read only after that
-	maybeCopyOf string    // key of the file that it was a copy of when it was found at a start
-	unclear     bool      // it may be a copy, and has too little to tell, or what it may be one of was not looked at
-	before      []former  // what it was before its last truncations, the newest last
+	packed    bool       // compressed, and not unpacked yet
+	unpacked  *unpacking // what is in a compressed file that is being read
+	head      []byte     // of a compressed file: its first bytes, unpacked
+	keptPath  string
+	kept      bool      // a copy of ours of a file that rotation took
+	opens     bool      // of a kept one: a record of it goes on in the next file
+	keptAt    time.Time // when it was made
+	keptBytes int64
+	noRoom    int       // one more than Files.freed when there was no room for it
+	unlinked  bool      // no longer in its folder
+	done      bool      // read to its end, and nobody writes to it any more
+	behindGap bool      // what was written right before it is gone: it goes on with nothing
+	ended     time.Time // since when it is known that nobody should
+	copyOf    *file     // a copy that was made before a truncation; read only after that
+	alike     *filePos  // of a file, at a start, that begins as one of this position: it is that one, or a copy
+	unclear   bool      // it may be a copy, and has too little to tell, or what it may be one of was not looked at
+	before    []former  // what it was before its last truncations, the newest last
 }
 
 // former is what a file was before a truncation, and how far it was read.

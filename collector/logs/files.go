@@ -880,21 +880,9 @@ func (r *Files) scanContainer(c *container) {
 		r.adopt(c, f)
 	}
 	for _, f := range c.files {
-		if f.maybeCopyOf == "" {
-			continue
+		if f.alike != nil {
+			r.goOnAlike(c, f)
 		}
-		// Of what is there unchanged: it counts if that is cut before it is read.
-		i := slices.IndexFunc(c.files, func(o *file) bool { return o != f && o.fd != nil && o.key() == f.maybeCopyOf })
-		switch p := r.atStart[f.maybeCopyOf]; {
-		case i < 0:
-			r.skip(c, f)
-		case c.files[i].beginsAs(p):
-			f.copyOf = c.files[i]
-		default: // cut since
-			f.resume(p)
-			f.gen, f.hasMark = 0, false
-		}
-		f.maybeCopyOf = ""
 	}
 	for _, f := range missed {
 		f.unclear, c.dirty = true, true
@@ -1045,12 +1033,7 @@ func (r *Files) adopt(c *container, f *file) {
 	}
 	// A copy of one that was truncated while nobody looked?
 	if p, ok := positionOf(f, r.atStart); ok {
-		if r.stillThere(p) {
-			f.maybeCopyOf = (&file{dev: p.Dev, ino: p.Ino}).key()
-			return
-		}
-		f.resume(p)
-		f.gen, f.hasMark = 0, false
+		f.alike = &p
 		return
 	}
 	if h := r.handed[c.id.key()]; h != nil {
@@ -1060,6 +1043,44 @@ func (r *Files) adopt(c *container, f *file) {
 	if r.firstStart && f.suffix != "" {
 		r.skip(c, f) // rotated before anybody collected here
 	}
+}
+
+// goOnAlike has a file go on at the position of which it begins alike, unless another one
+// does: that is what it is a copy of then, which counts if that one is cut before it is read.
+func (r *Files) goOnAlike(c *container, f *file) {
+	p := *f.alike
+	f.alike = nil
+	switch o := c.longestAt(p); {
+	case o == f && f.packed:
+		if f.done = !f.goOn(r, c, p); f.done {
+			f.close()
+		}
+	case o == f:
+		f.resume(p)
+		f.gen, f.hasMark = 0, false
+	case o.fd == nil: // all of it was read
+		r.skip(c, f)
+	default:
+		f.copyOf, f.first = o, f.firstTime()
+	}
+}
+
+// longestAt gives what has the most of the file of a position: the file itself, where it is
+// there and was not cut. What else has its inode by now may be one of its copies.
+func (c *container) longestAt(p filePos) (of *file) {
+	longest := int64(-1)
+	for _, o := range c.files {
+		size, ok := o.offset, o.resumed.Print == p.Print && o.resumed.Len == p.Len
+		if o.fd != nil {
+			if ok = o.beginsAs(p); ok {
+				size, ok = o.wholeSize()
+			}
+		}
+		if ok && (size > longest || size == longest && o.dev == p.Dev && o.ino == p.Ino) {
+			of, longest = o, size
+		}
+	}
+	return of
 }
 
 // current gives the file that a rotated one would have to be a copy of, were it
@@ -1097,6 +1118,7 @@ func (r *Files) place(c *container, f *file) bool {
 				if f.copyOf = o; o.copyOf != nil { // that is one itself
 					f.copyOf = o.copyOf
 				}
+				f.first = f.firstTime()
 				return false
 			}
 			f.offset, f.skip, f.first = was.offset, was.skip, was.first

@@ -292,7 +292,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 			plain = append(plain, f)
 			continue
 		case at[i] != nil:
-			f.done = !f.goOn(r, c, *at[i])
+			f.alike = at[i]
 		case r.handed[c.id.key()] != nil:
 			r.takeOver(c, f, r.handed[c.id.key()])
 			size, ok := f.packedSize()

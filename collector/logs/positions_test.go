@@ -224,3 +224,75 @@ func TestFilesCompressedThatWereForgotten(t *testing.T) {
 	}
 	numbered(t, s.got(key), tr.next)
 }
+
+// Somebody's copy of a log file beside it is none that rotation made: what is in both is read
+// once, whatever became of the file while no collector ran, and of the copy.
+func TestFilesCopyOfAFileThatWasRotatedWhileAway(t *testing.T) {
+	const old, copied = "0.log.20261123-100001", "0.log.bak"
+	for name, tc := range map[string]struct {
+		before        bool // it was copied while the collector ran
+		packed, packs bool // what was rotated is compressed, and so is the copy
+	}{
+		"copied before": {before: true}, "copied": {}, "rotated and compressed": {packed: true}, "a compressed copy": {packs: true}, "both compressed": {packed: true, packs: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			o := tr.options()
+			o.Rescan = 20 * time.Millisecond
+			tr.write("0.log", 30)
+			_, stop := tr.runWith(o, s)
+			s.await(key, 30)
+			copies := func() {
+				text, err := os.ReadFile(filepath.Join(tr.dir, "0.log"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				tr.raw(copied, string(text))
+			}
+			if tc.before {
+				copies()
+				tr.write("0.log", 10)
+				s.await(key, 40)
+			}
+			stop()
+			tr.write("0.log", 10)
+			if !tc.before {
+				copies()
+			}
+			tr.write("0.log", 10)
+			tr.rename("0.log", old)
+			if tc.packed {
+				tr.pack(old)
+			}
+			if tc.packs {
+				tr.pack(copied)
+			}
+			for i := range 4 {
+				tr.write("0.log", 10)
+				f, stop := tr.runWith(o, s)
+				s.await(key, tr.next)
+				if i == 1 {
+					tr.remove(filepath.Base(globbed(t, tr, old+"*")))
+				}
+				for range 2 { // what is gone is forgotten
+					f.journal.set("gone", filePos{Path: filepath.Join(tr.dir, "gone")})
+					waitFor(t, func() bool { _, there := f.journal.position("gone"); return !there })
+				}
+				stop()
+			}
+			once(t, s.got(key), tr.next)
+			if gaps := s.gaps(); len(gaps) > 0 {
+				t.Errorf("told as lost: %v", gaps)
+			}
+		})
+	}
+}
+
+func globbed(t *testing.T, tr *tree, pattern string) string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(tr.dir, pattern))
+	if err != nil || len(paths) != 1 {
+		t.Fatalf("%s: %q, %v", pattern, paths, err)
+	}
+	return paths[0]
+}
