@@ -40,9 +40,6 @@ func (r *Files) replay(c *container, b *batch[filePos], had map[string]filePos, 
 	if c.lacks(had) {
 		r.scanContainer(c) // it may have been copied and cut since
 	}
-	for _, f := range c.files {
-		c.note(had[f.key()])
-	}
 	r.replayed = map[*file]*[2]int64{}
 	defer func() { r.replayed = nil }()
 	looked := map[*file]bool{}

@@ -150,6 +150,7 @@ type file struct {
 	keptBytes int64
 	noRoom    int       // one more than Files.freed when there was no room for it
 	unlinked  bool      // no longer in its folder
+	beside    bool      // another file has its inode by now
 	done      bool      // read to its end, and nobody writes to it any more
 	behindGap bool      // what was written right before it is gone: it goes on with nothing
 	ended     time.Time // since when it is known that nobody should
@@ -183,7 +184,11 @@ func formerAt(p filePos) former {
 func (f *file) readable() bool { return !f.done && f.copyOf == nil && !f.unclear }
 
 func (f *file) key() string {
-	return strconv.FormatUint(f.dev, 10) + ":" + strconv.FormatUint(f.ino, 10)
+	k := strconv.FormatUint(f.dev, 10) + ":" + strconv.FormatUint(f.ino, 10)
+	if f.beside {
+		return besides(k, f.first)
+	}
+	return k
 }
 
 // pending is a record that may go on.
@@ -279,10 +284,14 @@ func (c *container) pos(f *file) filePos {
 			p.Open = w.at
 		}
 	}
+	if open := f.resumed.Open; open != 0 && f.offset < f.resumed.Offset && (p.Open == 0 || open < p.Open) {
+		p.Open = open // it is not read again yet
+	}
 	if f.spots.at.Time == 0 {
 		return p
 	}
-	newest := f == c.newest()
+	last := c.newest()
+	newest := f == last || last == nil // of one that is gone, and nothing was read of those that are there
 	var open []stretch
 	for _, w := range c.pending {
 		if w != nil && (newest || w.file == f || w.in == f) {

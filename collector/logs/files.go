@@ -264,8 +264,9 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 	wg.Go(func() { ship.run(shipCtx, sink) })
 	r.heard = r.now()
 	r.scanRoot()
-	r.findGaps()
 	r.findUntold()
+	r.findGaps()
+	r.noteTaken()
 	r.started, r.handed = true, nil
 	r.journal.remembers()
 	if r.firstStart {
@@ -829,6 +830,10 @@ func (r *Files) scanContainer(c *container) {
 	var vanished *file
 	for _, f := range c.files {
 		now := present[[2]uint64{f.dev, f.ino}]
+		if f.beside {
+			f.unlinked = true
+			continue
+		}
 		if !f.unlinked && f.suffix == "" && now == nil {
 			vanished = f
 		}
@@ -886,7 +891,7 @@ func (r *Files) scanContainer(c *container) {
 	}
 	for _, f := range missed {
 		f.unclear, c.dirty = true, true
-		c.insert(f)
+		r.insert(c, f)
 	}
 	r.settle(c)
 	// Those that are read and gone are forgotten.
@@ -978,12 +983,31 @@ func (r *Files) reused(f, now *file) bool {
 // insert puts a file before those that are newer, though they may be read already.
 // One that is gone from the folder is older than what is found there now, whatever
 // its last name was.
-func (c *container) insert(f *file) {
+func (r *Files) insert(c *container, f *file) {
+	r.takesInode(c, f)
 	i := len(c.files)
 	for i > 0 && (!c.files[i-1].unlinked || c.files[i-1].kept) && older(f, c.files[i-1]) < 0 {
 		i--
 	}
 	c.files = slices.Insert(c.files, i, f)
+}
+
+// takesInode has a file that was read, and in which a record is still open, go by another name
+// once its inode is that of a new one: the record may end there, and a batch has the positions
+// of both.
+func (r *Files) takesInode(c *container, f *file) {
+	for _, o := range c.files {
+		if o == f || !o.done || o.beside || o.first == 0 || o.dev != f.dev || o.ino != f.ino {
+			continue
+		}
+		old := o.key()
+		o.beside = true
+		is := func(p filePos) bool { return p.First == o.first && filepath.Dir(p.Path) == c.dir }
+		r.journal.rename(old, o.key(), is)
+		if r.filling != nil {
+			renameIn(r.filling.from, r.filling.to, old, o.key(), is)
+		}
+	}
 }
 
 // note has the container be taken at least as far as by a position, if it is of a file
@@ -994,9 +1018,23 @@ func (c *container) note(p filePos) {
 	}
 }
 
+// noteTaken has containers be taken at a start as far as any of their positions says, those of
+// files that are gone, too: once these are told of, the server's would be further than all that
+// is known here, and the next start would take that for another collector's.
+func (r *Files) noteTaken() {
+	from, to := r.journal.onItsWay()
+	for _, positions := range []map[string]filePos{r.atStart, from, to} {
+		for _, p := range positions {
+			if c := r.containers[filepath.Dir(p.Path)]; c != nil {
+				c.note(p)
+			}
+		}
+	}
+}
+
 // adopt takes a file in that was not known in this run.
 func (r *Files) adopt(c *container, f *file) {
-	c.insert(f)
+	r.insert(c, f)
 	// The same file as before a restart?
 	position := r.journal.position
 	if !r.started {

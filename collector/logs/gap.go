@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -117,6 +118,8 @@ func (r *Files) findGapsBehindKept(c *container) {
 		r.counts.dropped(c.id, DropAway, 0)
 		r.log.Warn("log files are gone that were not kept", "after", f.path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
 		c.lost = append(c.lost, loss{file: f, reason: DropAway, drop: drop{from: from, until: until}, next: n})
+		r.noteNeighbours(f, nil) // by which another start cannot find it out any more
+		r.noteLost(c, "after "+besides(f.key(), from))
 	}
 }
 
@@ -158,8 +161,16 @@ func (r *Files) findGap(dir string, positions map[string]filePos) {
 		return
 	}
 	for _, p := range open {
-		if !between || p != gone { // its beginning cannot be read any more, and what follows it is no whole record
-			c.away(p, p.Open, max(p.Open, p.Last))
+		if between && p == gone {
+			continue
+		}
+		// Its beginning cannot be read any more, and what follows it is no whole record, nor
+		// does one that began before it go on there.
+		c.away(p, p.Open, max(p.Open, p.Last))
+		i := slices.IndexFunc(c.files, func(f *file) bool { return f.firstTime() >= max(p.First, p.Last) })
+		if i >= 0 {
+			c.files[i].behindGap = true
+			c.lost[len(c.lost)-1].next = c.files[i]
 		}
 	}
 	r.counts.dropped(c.id, DropAway, 0)
@@ -191,6 +202,9 @@ func wasAt(p filePos) *file {
 	f.print, _ = strconv.ParseUint(p.Print, 16, 64) // what is not one was none before
 	f.resume(p)
 	f.offset, f.skip, f.done = p.Offset, [2]int64{p.Offset, p.Offset}, true
+	if p.Mark != nil { // the server goes on knowing it
+		f.spots.at = p.Mark.spot()
+	}
 	return f
 }
 
@@ -285,7 +299,8 @@ func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*fi
 			from = filePos{Last: to.First}
 		}
 		lines, bytes := to.Lines-from.Lines, to.Offset-min(from.done(0), from.done(1))
-		if lines <= 0 && (to.Lines > 0 || bytes <= 0) {
+		// A record that began in a file before it counts there.
+		if lines <= 0 && (bytes <= 0 || to.Lines > 0 && to.done(0) <= from.done(0) && to.done(1) <= from.done(1)) {
 			continue
 		}
 		dir := filepath.Dir(to.Path)
@@ -301,7 +316,7 @@ func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*fi
 			until = min(until, (was.Day+1)*int64(24*time.Hour)-1)
 		}
 		r.log.Warn("file of the last batch is gone; if the server did not get it, its lines are lost", "path", to.Path, "batch", was.ID, "lines", lines)
-		b.drop(s, DropAway, int(lines), int(bytes), from.through(), until)
+		b.drop(s, DropAway, int(max(0, lines)), int(bytes), cmp.Or(from.through(), min(to.First, until)), until)
 	}
 }
 

@@ -231,11 +231,27 @@ func (j *journal[C]) settled() bool {
 	return j.inFlight == nil
 }
 
+// become moves what is known of a source to another name as rename does. Where nothing of it
+// is known, that is first: found out and set at once, as its batch may be acknowledged
+// meanwhile.
+func (j *journal[C]) become(old, name string, first C, of func(C) bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if c, ok := j.known[old]; !ok || !of(c) {
+		j.put(old, first) // else what had its name before would be taken for it
+	}
+	j.renameLocked(old, name, of)
+}
+
 // rename moves what is known of a source to another name, in the batch that is on
 // its way, too: those of the old name's positions that are of it.
 func (j *journal[C]) rename(old, name string, of func(C) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.renameLocked(old, name, of)
+}
+
+func (j *journal[C]) renameLocked(old, name string, of func(C) bool) {
 	if c, ok := j.known[old]; ok && of(c) {
 		j.put(name, c)
 		delete(j.known, old)

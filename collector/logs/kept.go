@@ -222,13 +222,12 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 	old := f.key()
 	f.close()
 	f.fd, f.head, f.packed, f.dev, f.ino = packed.fd, packed.head, true, packed.dev, packed.ino
+	r.takesInode(c, f)
 	first := c.pos(f)
 	// If the server has nothing of it:
 	first.Offset, first.Scan, first.Done, first.Last, first.Open, first.Lines = f.began, 0, nil, f.resumed.Last, 0, f.resumed.Lines
-	if p, ok := r.journal.position(old); !ok || !f.beginsAs(p) {
-		r.journal.set(old, first) // else what had its inode before would be taken for it
-	}
-	if !r.rename(b, old, f) {
+	r.journal.become(old, f.key(), first, f.beginsAs)
+	if b == nil || !renameIn(b.from, b.to, old, f.key(), f.beginsAs) {
 		f.inBatch = nil
 	}
 	f.noteNext(next)

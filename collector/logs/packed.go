@@ -170,7 +170,7 @@ func (r *Files) missed(c *container, entries []fs.DirEntry) (out []*file) {
 		if at, ok := positionOf(f, r.journal.sources()); ok && !cut && !f.goOn(r, c, at) {
 			f.done = true
 			f.close()
-			c.insert(f)
+			r.insert(c, f)
 			continue
 		}
 		r.log.Info("log file was rotated and compressed before anybody looked", "path", path)
@@ -231,7 +231,11 @@ func (c *container) hasPacked(f *file) bool {
 func (f *file) goOn(r *Files, c *container, p filePos) bool {
 	f.resume(p)
 	f.gen, f.hasMark = 0, false
-	r.journal.set(f.key(), c.pos(f)) // the file that it was made of is gone, and will be forgotten
+	// The file that it was made of is gone, and will be forgotten. As it has not been read
+	// again, all that was known of that holds: what is open, and what the server knows.
+	at := c.pos(f)
+	p.Path, p.Dev, p.Ino, p.Gen, p.Print, p.Len = at.Path, at.Dev, at.Ino, at.Gen, at.Print, at.Len
+	r.journal.set(f.key(), p)
 	size, ok := f.packedSize()
 	return !ok || p.Scan != 0 || size != p.Offset
 }
@@ -306,7 +310,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 		} else {
 			f.ended = r.now().Add(-r.grace) // nobody writes to it
 		}
-		c.insert(f)
+		r.insert(c, f)
 	}
 	return plain
 }
