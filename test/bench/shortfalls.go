@@ -10,9 +10,8 @@ import (
 var shortfalls = map[string]string{
 	"logs_counted_kept_lost": "One in a thousand of the lines, where rotated files are kept and the machine has twice as much to do as it can (load 13). A shorter run with kept files after it (569,000 lines in 60 s, the server away for 20) lost none; " +
 		"copies that are compressed before the next look, which were lost then, are found since.",
-	"restart_2h":                           "It is not the default: with blocks of 1 h the same server is ready in time, and a snapshot at a clean stop is read in a quarter of it.",
-	"scale_5000_memory_peak":               "At a compaction the head holds 5 million series, half of them of pods that were replaced: some 800 bytes each that are in use, and what Go's collector leaves between its rounds.",
-	"store_peers_memory_steady_prometheus": "A hundredth over: a heap of this size is collected later than a large one. With 128 instead of 192 MiB of room it was 0.94, at 8 % more CPU beside VictoriaMetrics.",
+	"restart_2h":             "It is not the default: with blocks of 1 h the same server is ready in time, and a snapshot at a clean stop is read in a quarter of it.",
+	"scale_5000_memory_peak": "At a compaction the head holds 5 million series, half of them of pods that were replaced: some 800 bytes each that are in use, and what Go's collector leaves between its rounds.",
 }
 
 // belowBar is the part of the page that tells of what does not hold.
