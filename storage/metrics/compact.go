@@ -58,6 +58,7 @@ func (db *DB) compactLateLocked(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	db.floor() // it drops from the head what is older than that begins
 	c.commits.Lock()
 	var once sync.Once
 	goOn := func() { once.Do(c.commits.Unlock) }
@@ -143,9 +144,8 @@ func (db *DB) trimLog() error {
 		return nil
 	}
 	head := db.tsdb.Head()
-	db.compaction.commits.Lock()
-	mint, maxt := head.MinTime(), head.MaxTime()
-	db.compaction.commits.Unlock()
+	mint := db.floor()
+	maxt := head.MaxTime()
 	if mint > maxt {
 		return nil // there is none in order
 	}
@@ -196,6 +196,26 @@ func (db *DB) due() bool {
 	return mint <= maxt && maxt-mint > db.opts.BlockRange.Milliseconds()/2*3
 }
 
+// floor is when the samples in order of the head begin, none of which comes before it any
+// more. A write that began while the head was young, of an empty store for one, may bring in
+// order what is older than all there; whoever drops from the head what is older than where
+// it begins, or is in a block that begins there, would drop that, too. So from now on what
+// is older is late, and writes that began before are waited for. For who holds
+// compaction.mu, and not for who has a write open.
+func (db *DB) floor() int64 {
+	head := db.tsdb.Head()
+	valid, begun := head.AppendableMinValidTime()
+	if !begun {
+		return math.MaxInt64
+	}
+	mint := head.MinTime()
+	if valid < mint {
+		head.SetMinValidTime(mint)
+	}
+	head.WaitForAppendersOverlapping(mint - 1)
+	return head.MinTime()
+}
+
 // compactHead is what the TSDB's own compaction does with the head.
 func (db *DB) compactHead(ctx context.Context) (wrote bool, err error) {
 	db.compaction.head.Store(true)
@@ -205,7 +225,7 @@ func (db *DB) compactHead(ctx context.Context) (wrote bool, err error) {
 		if !db.due() || ctx.Err() != nil {
 			return wrote, ctx.Err()
 		}
-		mint := head.MinTime()
+		mint := db.floor()
 		border := mint/width*width + width
 		r := tsdb.NewRangeHeadWithIsolationDisabled(head, mint, border-1)
 		head.WaitForAppendersOverlapping(r.MaxTime())
