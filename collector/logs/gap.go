@@ -118,8 +118,8 @@ func (r *Files) findGapsBehindKept(c *container) {
 		r.counts.dropped(c.id, DropAway, 0)
 		r.log.Warn("log files are gone that were not kept", "after", f.path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
 		c.lost = append(c.lost, loss{file: f, reason: DropAway, drop: drop{from: from, until: until}, next: n})
-		r.noteNeighbours(f, nil) // by which another start cannot find it out any more
-		r.noteLost(c, "after "+besides(f.key(), from))
+		// By what is noted of it, another start cannot find it out any more.
+		r.noteLost(c, "after "+besides(f.key(), from), nil, f)
 	}
 }
 
@@ -223,14 +223,19 @@ func (r *Files) containerAt(dir string) *container {
 	return c
 }
 
-// noteLost has the journal know of what c lost last, where a start could not find that out.
-func (r *Files) noteLost(c *container, as string) {
+// noteLost has the journal know of what c lost last, where a start could not find that out,
+// and of what lies beside that now: kept files, which the batch that is being filled may have.
+func (r *Files) noteLost(c *container, as string, b *batch[filePos], beside ...*file) {
 	l := &c.lost[len(c.lost)-1]
 	l.noted = as
 	at := c.pos(l.file)
+	amends := map[string]func(filePos) filePos{}
+	for _, f := range beside {
+		amends[f.key()] = f.noteIn(b)
+	}
 	r.journal.lose(as, lostFile[filePos]{at, l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until}, func(o lostFile[filePos]) bool {
 		return filepath.Dir(o.At.Path) == filepath.Dir(at.Path) && o.Reason == l.reason && dayOf(o.Until) == dayOf(l.drop.until)
-	})
+	}, amends)
 	if err := r.journal.write(); err != nil {
 		r.log.Error("write log positions", "err", err)
 	}
@@ -348,7 +353,7 @@ func (r *Files) findGapNow(c *container, vanished *file, fresh []*file) {
 	r.log.Warn("log files were rotated away before anybody looked", "path", vanished.path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
 	fresh[i].behindGap = true
 	c.lost = append(c.lost, loss{file: fresh[i], reason: DropRotated, drop: drop{from: from, until: until}})
-	r.noteLost(c, "before "+besides(fresh[i].key(), until))
+	r.noteLost(c, "before "+besides(fresh[i].key(), until), nil)
 }
 
 // firstTime is the time of the file's first line that has one, 0 if there is none.

@@ -126,12 +126,16 @@ func (j *journal[C]) acknowledged(b *batch[C]) {
 // maxLost are noted one by one: all are written with each.
 const maxLost = 64
 
-// lose notes what was lost with a source, until a batch that the server has tells it. Once
-// there are many, those that are alike are noted with it: at worst, what the server was told
-// of these meanwhile is told once more.
-func (j *journal[C]) lose(source string, l lostFile[C], alike func(lostFile[C]) bool) {
+// lose notes what was lost with a source, until a batch that the server has tells it, and
+// amends the positions by which a start would have found it, which a kill must not leave
+// apart. Once there are many, those that are alike are noted with it: at worst, what the
+// server was told of these meanwhile is told once more.
+func (j *journal[C]) lose(source string, l lostFile[C], alike func(lostFile[C]) bool, amends map[string]func(C) C) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	for at, change := range amends {
+		j.amendLocked(at, change)
+	}
 	if len(j.lost) >= maxLost {
 		for other, o := range j.lost {
 			if other != source && alike(o) {
@@ -189,6 +193,10 @@ func (j *journal[C]) set(source string, c C) {
 func (j *journal[C]) amend(source string, change func(C) C) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.amendLocked(source, change)
+}
+
+func (j *journal[C]) amendLocked(source string, change func(C) C) {
 	if c, ok := j.known[source]; ok {
 		j.known[source] = change(c)
 	}

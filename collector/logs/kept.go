@@ -124,18 +124,23 @@ func (f *file) noteNext(next *file) {
 
 // noteNeighbours has the journal know what lies before and after a kept file.
 func (r *Files) noteNeighbours(f *file, b *batch[filePos]) {
+	r.journal.amend(f.key(), f.noteIn(b))
+}
+
+// noteIn has the batch that is being filled, nil for none, know what lies before and after
+// the file, and gives how a position is amended by it.
+func (f *file) noteIn(b *batch[filePos]) func(filePos) filePos {
 	f.noted = f.next
 	note := func(p filePos) filePos {
 		p.Next, p.Behind = f.next, f.behindGap
 		return p
 	}
-	r.journal.amend(f.key(), note)
-	if b == nil {
-		return
+	if b != nil {
+		if p, ok := b.to[f.key()]; ok {
+			b.to[f.key()] = note(p)
+		}
 	}
-	if p, ok := b.to[f.key()]; ok {
-		b.to[f.key()] = note(p)
-	}
+	return note
 }
 
 // keep writes the whole i-th file, so that its beginning tells what it is.
@@ -285,14 +290,15 @@ func (r *Files) giveUp(c *container, f *file, reason string) {
 	i, before := slices.Index(c.files, f), len(c.lost)
 	as := besides(f.key(), f.firstTime()) // the next file that is kept gets its inode
 	if r.abandon(c, f, reason); len(c.lost) > before {
+		var beside []*file
 		if i > 0 && c.files[i-1].kept && c.files[i-1].next > 0 {
 			c.files[i-1].next = f.next // it is told by itself
-			r.noteNeighbours(c.files[i-1], r.filling)
+			beside = append(beside, c.files[i-1])
 		}
 		if next := c.lost[before].next; next != nil && next.kept {
-			r.noteNeighbours(next, r.filling)
+			beside = append(beside, next)
 		}
-		r.noteLost(c, as)
+		r.noteLost(c, as, r.filling, beside...)
 	}
 	if err := os.Remove(f.keptPath); err != nil {
 		r.log.Warn("remove kept log file", "err", err)

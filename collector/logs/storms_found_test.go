@@ -183,6 +183,44 @@ func TestJournalKnowsWhatWasAcknowledgedMeanwhile(t *testing.T) {
 	}
 }
 
+// What is lost and what a start would have found it by are in the same journal: one that is
+// written between the two, by who sends, has both as they were or both as they are.
+func TestJournalKnowsWhatWasLostAndBesideWhatAtOnce(t *testing.T) {
+	j, err := openJournal[filePos](filepath.Join(t.TempDir(), "positions.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rounds = 200
+	j.set("kept", filePos{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := range rounds {
+			j.lose("gone", lostFile[filePos]{Until: int64(i + 1)}, nil, map[string]func(filePos) filePos{"kept": func(p filePos) filePos {
+				p.Next = int64(i + 1)
+				return p
+			}})
+		}
+	}()
+	for going := true; going; {
+		select {
+		case <-ended:
+			going = false
+		default:
+		}
+		if err := j.write(); err != nil {
+			t.Fatal(err)
+		}
+		was, err := openJournal[filePos](j.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next, until := was.known["kept"].Next, was.lost["gone"].Until; next != until {
+			t.Fatalf("the kept file goes on at %d, and what is lost ends at %d", next, until)
+		}
+	}
+}
+
 // A batch that is made anew tells what it had of a file that is gone also where that was the
 // rest of a record that began in the file before it, and from when on.
 func TestWhatABatchHadOfAFileThatIsGone(t *testing.T) {
