@@ -143,6 +143,7 @@ type file struct {
 	packed    bool       // compressed, and not unpacked yet
 	unpacked  *unpacking // what is in a compressed file that is being read
 	head      []byte     // of a compressed file: its first bytes, unpacked
+	id        packedID   // of a compressed file, as it was found
 	keptPath  string
 	kept      bool      // a copy of ours of a file that rotation took
 	opens     bool      // of a kept one: a record of it goes on in the next file

@@ -837,10 +837,11 @@ func (r *Files) scanContainer(c *container) {
 		if !f.unlinked && f.suffix == "" && now == nil {
 			vanished = f
 		}
-		if f.unlinked = now == nil || now.packed && now.path != f.path; f.unlinked {
+		if f.unlinked = now == nil || now.packed && !f.isPacked(now); f.unlinked {
 			continue // or renamed between the list and the look: then the next one finds it
 		}
 		if now.packed {
+			f.path, f.suffix = now.path, now.suffix
 			now.close()
 			fresh = slices.DeleteFunc(fresh, func(o *file) bool { return o == now })
 			continue
@@ -875,7 +876,7 @@ func (r *Files) scanContainer(c *container) {
 		fresh = r.withKept(c, fresh)
 	}
 	sortFiles(fresh)
-	missed := r.missed(c, entries)
+	missed := r.missed(c, entries, fresh)
 	if vanished != nil && !c.hasPacked(vanished) {
 		came := append(slices.Clone(missed), fresh...)
 		slices.SortStableFunc(came, older)
@@ -928,7 +929,7 @@ func (r *Files) openAll(c *container, entries []fs.DirEntry) map[[2]uint64]*file
 		path, packed := filepath.Join(c.dir, e.Name()), false
 		instance, suffix, ok := nameOf(e.Name())
 		if !ok {
-			if instance, suffix, packed = packedNameOf(e.Name()); !packed || r.started && !c.has(path) || hasName(entries, strings.TrimSuffix(e.Name(), packedSuffix)) {
+			if instance, suffix, packed = packedNameOf(e.Name()); !packed || hasName(entries, strings.TrimSuffix(e.Name(), packedSuffix)) {
 				continue
 			}
 		}
@@ -952,6 +953,10 @@ func (r *Files) openAll(c *container, entries []fs.DirEntry) map[[2]uint64]*file
 		if err != nil {
 			r.log.Warn("open log file", "path", f.path, "err", err)
 			f.close()
+			continue
+		}
+		if packed && r.started && !c.hadPacked(f) {
+			f.close() // missed has those that came since
 			continue
 		}
 		if twice := present[[2]uint64{f.dev, f.ino}]; twice != nil {

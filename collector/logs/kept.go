@@ -226,7 +226,7 @@ func (f *file) endsOpen(size int64) bool {
 func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *file) {
 	old := f.key()
 	f.close()
-	f.fd, f.head, f.packed, f.dev, f.ino = packed.fd, packed.head, true, packed.dev, packed.ino
+	f.fd, f.head, f.packed, f.dev, f.ino, f.id = packed.fd, packed.head, true, packed.dev, packed.ino, packed.id
 	r.takesInode(c, f)
 	first := c.pos(f)
 	// If the server has nothing of it:

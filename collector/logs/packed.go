@@ -48,6 +48,7 @@ func (f *file) identifyPacked(print bool) error {
 		return fmt.Errorf("stat %s: %w", f.path, err)
 	}
 	f.dev, f.ino = uint64(st.Dev), st.Ino //nolint:unconvert // Dev is narrower on some systems
+	f.id = packedIDOf(&st)
 	if !print {
 		return nil
 	}
@@ -110,19 +111,21 @@ func packedIDOf(st *syscall.Stat_t) packedID {
 	return packedID{st.Ino, uint64(st.Size), syscall.TimespecToNsec(st.Mtim)}
 }
 
-// packedID is that of a compressed file that is open; of what cannot be looked at, one of none.
-func (f *file) packedID() packedID {
-	st, err := stat(f.fd)
-	if err != nil {
-		return packedID{}
-	}
-	return packedIDOf(&st)
+// hadPacked says whether a compressed file that is found is one of those that are known, by
+// whatever name: rotation that counts gives each to the next one.
+func (c *container) hadPacked(f *file) bool {
+	return slices.ContainsFunc(c.files, func(o *file) bool { return o.isPacked(f) })
+}
+
+// isPacked says whether a known file is the compressed one that was found now.
+func (f *file) isPacked(now *file) bool {
+	return f.dev == now.dev && f.ino == now.ino && f.id == now.id
 }
 
 // missed opens the compressed files that came since the last look and that nobody
-// has had open before. At a start it only notes which there are: adoptPacked has
-// those.
-func (r *Files) missed(c *container, entries []fs.DirEntry) (out []*file) {
+// has had open before. At a start it only notes which of them are open: adoptPacked has
+// those. Another one may have come by a name that was there.
+func (r *Files) missed(c *container, entries []fs.DirEntry, fresh []*file) (out []*file) {
 	if len(entries) == 0 {
 		c.packed = nil
 		return nil
@@ -145,9 +148,12 @@ func (r *Files) missed(c *container, entries []fs.DirEntry) (out []*file) {
 		}
 		id := packedIDOf(sys)
 		of, looked := c.packed[id]
+		if !r.started && !looked && !slices.ContainsFunc(fresh, func(f *file) bool { return f.id == id }) {
+			continue
+		}
 		present[id] = of
 		path := filepath.Join(c.dir, e.Name())
-		if looked || !r.started || c.has(path) {
+		if looked || !r.started {
 			continue
 		}
 		f := &file{path: path, instance: instance, suffix: suffix, packed: true}
@@ -213,7 +219,7 @@ func (c *container) notePacked(f, of *file) {
 	if c.packed == nil {
 		c.packed = map[packedID]*file{}
 	}
-	c.packed[f.packedID()] = of
+	c.packed[f.id] = of
 }
 
 // hasPacked says whether something is there that was compressed of a file.
@@ -253,7 +259,8 @@ func (f *file) beginsAs(p filePos) bool {
 // container, which are in their order; it gives the others. A compressed file
 // that begins as one whose position is known goes on there. The others were written
 // while nobody looked, whatever the clock was then. Only where an earlier version forgot
-// those that it had read, the ones before the newest that is known are taken for that.
+// those that it had read, the ones that began before the newest that is known did are taken
+// for that: where somebody's copy of that one is in their order says nothing.
 func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 	if !slices.ContainsFunc(fresh, func(f *file) bool { return f.packed }) {
 		return fresh
@@ -268,7 +275,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 	if was := r.journal.inFlight; was != nil {
 		sent = was.To
 	}
-	newest, at, onWay := -1, make([]*filePos, len(fresh)), make([]bool, len(fresh))
+	at, onWay := make([]*filePos, len(fresh)), make([]bool, len(fresh))
 	begins := int64(0) // the latest first line of a known one, that may be gone
 	for _, p := range known {
 		if p.begun() {
@@ -287,7 +294,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 		to, onWay[i] = positionOf(f, sent)
 		// A file that was only kept, or told of, says nothing of those before it.
 		if to.Offset > 0 || ok && p.Offset > 0 {
-			newest, begins = i, max(begins, f.firstTime())
+			begins = max(begins, f.firstTime())
 		}
 	}
 	for i, f := range fresh {
@@ -302,7 +309,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 			size, ok := f.packedSize()
 			f.done = ok && size == min(f.skip[0], f.skip[1])
 		case onWay[i]: // all that the server may have of it is in the batch that is made anew
-		case r.firstStart, r.journal.forgot && (i < newest || f.firstTime() > 0 && f.firstTime() < begins):
+		case r.firstStart, r.journal.forgot && f.firstTime() > 0 && f.firstTime() < begins:
 			r.skip(c, f)
 		}
 		if f.done {

@@ -155,26 +155,19 @@ func TestFilesCompressedAreKnownWhileTheyAreThere(t *testing.T) {
 	o := tr.options()
 	o.Rescan = 20 * time.Millisecond
 	f, stop := tr.runWith(o, s)
-	pruned := func() { // positions were looked through, twice at least
-		t.Helper()
-		for range 2 {
-			f.journal.set("gone", filePos{Path: filepath.Join(tr.dir, "gone")})
-			waitFor(t, func() bool { _, there := f.journal.position("gone"); return !there })
-		}
-	}
 	for i := range 5 {
 		tr.write("0.log", 20)
 		s.await(key, tr.next)
 		tr.rotate(i)
 		tr.write("0.log", 1)
 		s.await(key, tr.next)
-		pruned()
+		tr.pruned(f)
 		if got := tr.positioned(f); len(got) != i {
 			t.Fatalf("%q are known, want %d", got, i)
 		}
 	}
 	tr.remove("0.log.20261123-100001" + packedSuffix)
-	waitFor(t, func() bool { pruned(); return len(f.journal.sources()) <= 5 })
+	waitFor(t, func() bool { tr.pruned(f); return len(f.journal.sources()) <= 5 })
 	if got := tr.positioned(f); len(got) != 3 {
 		t.Errorf("%q are known, want 3", got)
 	}
@@ -183,7 +176,7 @@ func TestFilesCompressedAreKnownWhileTheyAreThere(t *testing.T) {
 		f, stop = tr.runWith(o, s)
 		tr.write("0.log", 1)
 		s.await(key, tr.next)
-		pruned()
+		tr.pruned(f)
 	}
 	stop()
 	numbered(t, s.got(key), tr.next)
@@ -225,6 +218,148 @@ func TestFilesCompressedThatWereForgotten(t *testing.T) {
 	numbered(t, s.got(key), tr.next)
 }
 
+// Somebody's copy of the file that was read last comes after those that were compressed since,
+// by its name. At the first start after an earlier version, too, that says nothing of them.
+func TestFilesCompressedBesideACopyWithALaterName(t *testing.T) {
+	for _, forgot := range []bool{false, true} {
+		t.Run(fmt.Sprintf("after an earlier version %v", forgot), func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			tr.write("0.log", 30)
+			f, stop := tr.run(s)
+			s.await(key, 30)
+			waitFor(t, func() bool { return !hasInFlight(tr) })
+			stop()
+			tr.copied("0.log", "0.log.bak")
+			f.journal.forgot = forgot
+			if err := f.journal.write(); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 3 {
+				name := fmt.Sprintf("0.log.20261123-10000%d", i)
+				tr.write("0.log", 10)
+				tr.rename("0.log", name)
+				tr.pack(name)
+			}
+			tr.write("0.log", 5)
+			for range 2 {
+				_, stop = tr.run(s)
+				s.await(key, tr.next)
+				tr.write("0.log", 1)
+				s.await(key, tr.next)
+				stop()
+			}
+			numbered(t, s.got(key), tr.next)
+		})
+	}
+}
+
+// copied is what somebody's cp makes beside a log file.
+func (tr *tree) copied(from, to string) {
+	tr.t.Helper()
+	text, err := os.ReadFile(filepath.Join(tr.dir, from))
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	tr.raw(to, string(text))
+}
+
+// pruned waits until positions of what is gone were forgotten, twice at least.
+func (tr *tree) pruned(f *Files) {
+	tr.t.Helper()
+	for range 2 {
+		f.journal.set("gone", filePos{Path: filepath.Join(tr.dir, "gone")})
+		waitFor(tr.t, func() bool { _, there := f.journal.position("gone"); return !there })
+	}
+}
+
+// Somebody's copy of a log file is known as such once that was rotated and removed, too.
+func TestFilesCopyThatOutlivesItsFile(t *testing.T) {
+	const old = "0.log.20261123-100001"
+	for _, cut := range []bool{false, true} {
+		t.Run(fmt.Sprintf("copied and cut %v", cut), func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			o := tr.options()
+			o.Rescan = 20 * time.Millisecond
+			tr.write("0.log", 30)
+			f, stop := tr.runWith(o, s)
+			s.await(key, 30)
+			tr.copied("0.log", "0.log.bak")
+			tr.pruned(f) // and it was looked at
+			if cut {
+				tr.copyTruncate(old)
+			} else {
+				tr.rename("0.log", old)
+			}
+			tr.write("0.log", 10)
+			s.await(key, tr.next)
+			waitFor(t, func() bool { return !isOpen(t, filepath.Join(tr.dir, old)) })
+			tr.remove(old)
+			for range 3 {
+				tr.pruned(f)
+				tr.write("0.log", 1)
+				s.await(key, tr.next)
+				stop()
+				f, stop = tr.runWith(o, s)
+			}
+			tr.write("0.log", 1)
+			s.await(key, tr.next)
+			stop()
+			numbered(t, s.got(key), tr.next)
+		})
+	}
+}
+
+// Rotation that counts gives the name of each compressed file to the next one, also of those
+// that were there at a start: what has the name by now is another file, and what had it stays
+// known for as long as it is there.
+func TestFilesCompressedThatAreCounted(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		t.Run(fmt.Sprintf("copied and cut %v", cut), func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			o := tr.options()
+			o.Rescan = 20 * time.Millisecond
+			h := &holding{State: o.State}
+			o.State = h
+			rotate := func() {
+				for i := 3; i > 0; i-- { // of the last, the file before it is removed
+					if was := fmt.Sprintf("0.log.%d.gz", i); hasFile(tr, was) {
+						tr.rename(was, fmt.Sprintf("0.log.%d.gz", i+1))
+					}
+				}
+				if cut {
+					tr.copyTruncate("0.log.1")
+				} else {
+					tr.rename("0.log", "0.log.1")
+				}
+				tr.pack("0.log.1")
+				tr.write("0.log", 5)
+			}
+			tr.write("0.log", 30)
+			f, stop := tr.runWith(o, s)
+			s.await(key, 30)
+			for i := range 6 {
+				h.while(tr, fmt.Sprintf("other-%d", i), rotate) // between two looks
+				s.await(key, tr.next)
+				tr.pruned(f)
+				stop()
+				if i%2 == 1 {
+					tr.write("0.log", 5)
+					rotate()
+				}
+				f, stop = tr.runWith(o, s)
+				tr.write("0.log", 5)
+				s.await(key, tr.next)
+				waitFor(t, func() bool { return !hasInFlight(tr) })
+			}
+			stop()
+			once(t, s.got(key), tr.next)
+			if gaps := s.gaps(); len(gaps) > 0 {
+				t.Errorf("told as lost: %v", gaps)
+			}
+		})
+	}
+}
+
 // Somebody's copy of a log file beside it is none that rotation made: what is in both is read
 // once, whatever became of the file while no collector ran, and of the copy.
 func TestFilesCopyOfAFileThatWasRotatedWhileAway(t *testing.T) {
@@ -242,22 +377,15 @@ func TestFilesCopyOfAFileThatWasRotatedWhileAway(t *testing.T) {
 			tr.write("0.log", 30)
 			_, stop := tr.runWith(o, s)
 			s.await(key, 30)
-			copies := func() {
-				text, err := os.ReadFile(filepath.Join(tr.dir, "0.log"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				tr.raw(copied, string(text))
-			}
 			if tc.before {
-				copies()
+				tr.copied("0.log", copied)
 				tr.write("0.log", 10)
 				s.await(key, 40)
 			}
 			stop()
 			tr.write("0.log", 10)
 			if !tc.before {
-				copies()
+				tr.copied("0.log", copied)
 			}
 			tr.write("0.log", 10)
 			tr.rename("0.log", old)
@@ -274,10 +402,7 @@ func TestFilesCopyOfAFileThatWasRotatedWhileAway(t *testing.T) {
 				if i == 1 {
 					tr.remove(filepath.Base(globbed(t, tr, old+"*")))
 				}
-				for range 2 { // what is gone is forgotten
-					f.journal.set("gone", filePos{Path: filepath.Join(tr.dir, "gone")})
-					waitFor(t, func() bool { _, there := f.journal.position("gone"); return !there })
-				}
+				tr.pruned(f)
 				stop()
 			}
 			once(t, s.got(key), tr.next)
