@@ -87,6 +87,8 @@ type APIOptions struct {
 	Logger     *slog.Logger // default: discarded
 	Registerer prometheus.Registerer
 	Now        func() time.Time // default time.Now
+	// Monotonic is as of FilesOptions.
+	Monotonic func() time.Duration
 }
 
 func (o *APIOptions) complete() error {
@@ -222,8 +224,8 @@ func readPosition(p wire.LogPosition) (apiPos, error) {
 // API follows containers through the API server. It is a collector.Logs. What it
 // cannot know is whether a line is of stdout or stderr: all are called stdout.
 type API struct {
-	opts      APIOptions
-	now       func() time.Time
+	opts APIOptions
+	clocks
 	log       *slog.Logger
 	journal   *journal[apiPos]
 	counts    *counters
@@ -293,7 +295,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pod log API: %w", err)
 	}
-	return &API{opts: o, now: o.Now, log: o.Logger, counts: newCounters(m), metrics: m, shaper: shaper, selects: selects, joins: joins,
+	return &API{opts: o, clocks: clocks{o.Now, o.Monotonic}, log: o.Logger, counts: newCounters(m), metrics: m, shaper: shaper, selects: selects, joins: joins,
 		slots: make(chan struct{}, o.MaxConnections), pace: rate.NewLimiter(rate.Limit(o.MaxBytesPerSecond), max(o.MaxBytesPerSecond, readBytes)), lines: make(chan apiChunk)}, nil
 }
 
@@ -374,7 +376,7 @@ func (a *API) live(ctx context.Context, sink Sink) error {
 	defer a.followers.Clear()
 	defer wg.Wait()
 	defer cancel()
-	ship := newShipper(a.journal, a.counts, a.metrics, a.log, a.now)
+	ship := newShipper(a.journal, a.counts, a.metrics, a.log, a.clocks)
 	ship.conflict, ship.without = a.beginAnew, a.without
 	wg.Go(func() { ship.run(ctx, sink) })
 	wg.Go(func() { a.build(ctx, ship) })
@@ -461,7 +463,7 @@ func (a *API) without(ctx context.Context, b *batch[apiPos], refused error) bool
 			f.(*follower).contested.Store(true) //nolint:forcetypeassert // nothing else is stored
 		}
 	}
-	b.seal(slices.DeleteFunc(b.wire.Complete, func(m wire.LogMark) bool { return nodes[m.Node] }))
+	b.seal(slices.DeleteFunc(b.wire.Complete, func(m wire.LogMark) bool { return nodes[m.Node] }), b.said)
 	a.followers.Range(func(_, v any) bool {
 		if f := v.(*follower); nodes[f.node] { //nolint:forcetypeassert // nothing else is stored
 			f.contested.Store(true)
@@ -770,11 +772,12 @@ func (a *API) build(ctx context.Context, ship *shipper[apiPos]) {
 		case <-tick.C:
 		case <-want:
 			var marks []wire.LogMark
+			said := a.moment()
 			if len(rest.lines) == 0 {
 				marks = a.marks()
 			}
 			drop()
-			b.seal(marks)
+			b.seal(marks, said)
 			told = a.now()
 			if !ship.give(ctx, b) {
 				return
@@ -817,7 +820,8 @@ func (a *API) marks() []wire.LogMark {
 	if heard == nil {
 		return nil
 	}
-	now := a.now()
+	at := a.moment()
+	now := at.wall
 	least := map[string]int64{}
 	for name := range s.Nodes {
 		if a.reads(s, name) && !heard.deaf[name] && !a.contests.rests(name, now) {
@@ -826,12 +830,16 @@ func (a *API) marks() []wire.LogMark {
 	}
 	a.followers.Range(func(_, v any) bool {
 		f := v.(*follower) //nolint:forcetypeassert // nothing else is stored
-		caught := f.caught.Load()
-		if caught > now.UnixNano() && f.caught.CompareAndSwap(caught, 0) {
-			caught = 0 // by a clock that was ahead, and was set right
+		through := int64(0)
+		switch caught := f.caught.Load(); {
+		case caught == nil:
+		case at.setBackFrom(*caught):
+			f.caught.CompareAndSwap(caught, nil)
+		default:
+			through = caught.wall.UnixNano()
 		}
 		if at, ok := least[f.node]; ok {
-			least[f.node] = min(at, caught)
+			least[f.node] = min(at, through)
 		}
 		return true
 	})
@@ -853,9 +861,8 @@ type follower struct {
 	node string
 	// begun is the container as it was when it was found.
 	begun object.Container
-	// caught is up to when all lines of the container were handed on, in Unix
-	// nanoseconds.
-	caught  atomic.Int64
+	// caught is up to when all lines of the container were handed on; nil: never yet.
+	caught  atomic.Pointer[moment]
 	pos     apiPos
 	known   bool
 	in      int                 // the instance of the container that pos is a line of
@@ -874,6 +881,9 @@ type follower struct {
 func newFollower(a *API, pod *object.Pod, container string) *follower {
 	return &follower{a: a, pod: pod, limiter: newLimiter(a.opts.Rules.Limit, pod), key: pod.UID + "/" + container, id: Container{Namespace: pod.Namespace, Pod: pod.Name, UID: pod.UID, Container: container}}
 }
+
+// catches notes up to when all lines were handed on.
+func (f *follower) catches(through moment) { f.caught.Store(&through) }
 
 func (f *follower) source() wire.LogSource {
 	return wire.LogSource{Key: f.key, Namespace: f.id.Namespace, Pod: f.id.Pod, Container: f.id.Container}
@@ -931,7 +941,7 @@ func (f *follower) run(ctx context.Context) {
 // awaitRestart waits for another instance; it is false when there will be none.
 func (f *follower) awaitRestart(ctx context.Context, restarts int) bool {
 	for sleep(ctx, f.a.opts.Poll) {
-		f.caught.Store(f.a.now().UnixNano()) // it does not run
+		f.catches(f.a.moment()) // it does not run
 		pod, c, ok := f.current()
 		if !ok || pod.Ended() && c.State == "terminated" && c.RestartCount == restarts && f.settled() {
 			f.ended, f.endedAt = true, restarts
@@ -1175,17 +1185,17 @@ func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLog
 	defer hold.Stop()
 	quiet := time.NewTicker(completeAfter)
 	defer quiet.Stop()
-	since := f.a.now() // when nothing had come that is not handed on
+	since := f.a.moment() // when nothing had come that is not handed on
 	for {
 		select {
 		case <-quiet.C:
 			if o.Follow && !g.open && len(g.chunk.lines) == 0 {
-				f.caught.Store(since.UnixNano())
-				since = f.a.now()
+				f.catches(since)
+				since = f.a.moment()
 			}
 			continue
 		case t := <-texts:
-			since = f.a.now()
+			since = f.a.moment()
 			for _, text := range t.whole {
 				g.line(text, restarts)
 			}

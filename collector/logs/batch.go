@@ -39,7 +39,8 @@ type batch[C any] struct {
 	from       map[string]C // by source, before the first line of it
 	to         map[string]C // after the last
 	reached    map[Container]handOn
-	resent     bool // it was sent before a restart, perhaps
+	said       moment // what it says to be complete is as of
+	resent     bool   // it was sent before a restart, perhaps
 	memory     *memory
 	disposed   func([]wire.LogGroup) // if set, gives the memory back
 }
@@ -132,9 +133,10 @@ func (b *batch[C]) tellDrops() {
 
 // seal gives the batch its id, which follows from the positions alone: a batch
 // that is read and sent again after a crash has the same. The marks say what is
-// complete with this batch; one that says nothing else has an id of no meaning.
-func (b *batch[C]) seal(marks []wire.LogMark) {
-	b.wire.Complete = marks
+// complete with this batch, as of a moment; one that says nothing else has an id of no
+// meaning.
+func (b *batch[C]) seal(marks []wire.LogMark, said moment) {
+	b.wire.Complete, b.said = marks, said
 	b.tellDrops()
 	if b.lines == 0 {
 		b.wire.ID = "marks"

@@ -66,6 +66,9 @@ type FilesOptions struct {
 	Logger     *slog.Logger // default: discarded
 	Registerer prometheus.Registerer
 	Now        func() time.Time // default time.Now
+	// Monotonic is a clock that is never set; default: the one that Now's readings have, as
+	// time.Now's do.
+	Monotonic func() time.Duration
 }
 
 func (o *FilesOptions) complete() error {
@@ -99,8 +102,8 @@ func (o *FilesOptions) complete() error {
 
 // Files follows the log files of a node's containers. It is a collector.Logs.
 type Files struct {
-	opts    FilesOptions
-	now     func() time.Time
+	opts FilesOptions
+	clocks
 	log     *slog.Logger
 	grace   time.Duration
 	journal *journal[filePos]
@@ -128,6 +131,7 @@ type Files struct {
 	complete    int64              // what was written before is in this batch or one before it
 	said        int64              // what of that the batches say that were handed on
 	marked      time.Time          // when the last of these was
+	noted       moment             // when it was seen last that what is complete is not of a clock that was set back
 	atStart     map[string]filePos // positions as they were: those of new files go by the same inodes
 	taken       time.Time          // when the shipper took a batch last
 	heard       time.Time          // what was written before is read, or told of to be
@@ -189,7 +193,7 @@ func NewFiles(o FilesOptions) (*Files, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log files: %w", err)
 	}
-	return &Files{opts: o, now: o.Now, log: o.Logger, grace: o.Grace, journal: j, counts: newCounters(m), metrics: m, pods: pods{state: o.State}, shaper: shaper, selects: selects, joins: joins,
+	return &Files{opts: o, clocks: clocks{o.Now, o.Monotonic}, log: o.Logger, grace: o.Grace, journal: j, counts: newCounters(m), metrics: m, pods: pods{state: o.State}, shaper: shaper, selects: selects, joins: joins,
 		containers: map[string]*container{}, touched: map[*file]bool{}, buf: make([]byte, readBytes)}, nil
 }
 
@@ -236,7 +240,7 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 	r.touchNone()
 	r.atStart = r.journal.sources()
 	r.firstStart = r.journal.made && len(r.atStart) == 0 && r.journal.settled()
-	ship := newShipper(r.journal, r.counts, r.metrics, r.log, r.now)
+	ship := newShipper(r.journal, r.counts, r.metrics, r.log, r.clocks)
 	if r.opts.Positions != nil {
 		ship.overtaken, ship.unheard, ship.try = r.overtaken, r.opts.Unheard, r.opts.Try
 		ship.conflict = func(err error) {
@@ -353,13 +357,12 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 	defer timer.Stop()
 	nextRescan := r.now().Add(r.opts.Rescan)
 	for {
-		began := r.now()
+		began := r.noteClock()
 		linger := r.opts.Linger
 		if began.Sub(overflowed) < hurryFor {
 			linger /= hurryBy
 		}
 		nextLook := looked.Add(linger)
-		r.noteClock(began)
 		// Before anything is said to be complete.
 		if r.busy > 0 && !began.Before(nextLook) {
 			if r.look(began) {
@@ -413,7 +416,8 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			return
 		case <-want:
 			b.wire.Positions = positionsBy(b.reached)
-			b.seal(r.marks())
+			r.noteClock() // it waited for the shipper
+			b.seal(r.marks(), r.noted)
 			r.taken, r.marked = now, now
 			if !ship.give(ctx, b) {
 				return
@@ -475,17 +479,18 @@ func (r *Files) noteComplete(began time.Time) {
 }
 
 // noteClock takes back what is said to be complete by a clock that was ahead, and was set
-// right: lines of times before that are still to come.
-func (r *Files) noteClock(now time.Time) {
-	through := now.Add(-completeAfter).UnixNano()
-	if r.complete > through {
+// right since: lines of times before that are still to come. It gives the time.
+func (r *Files) noteClock() (now time.Time) {
+	before := r.noted
+	r.noted = r.moment()
+	if r.noted.setBackFrom(before) {
 		r.complete, r.said = 0, 0
-	}
-	for _, c := range r.order {
-		if c.complete > through {
+		r.heard = time.Unix(0, 0) // by this clock nobody was heard yet
+		for _, c := range r.order {
 			c.complete = 0
 		}
 	}
+	return r.noted.wall
 }
 
 // noteOpen counts the lines without an end that are not waited for.

@@ -56,7 +56,9 @@ type byHand struct {
 	*Files
 	tr *tree
 	at time.Time // by its clock
-	b  *batch[filePos]
+	// back is by how much that was set back.
+	back time.Duration
+	b    *batch[filePos]
 }
 
 func (tr *tree) byHand(t *testing.T) *byHand {
@@ -64,6 +66,7 @@ func (tr *tree) byHand(t *testing.T) *byHand {
 	h := &byHand{tr: tr, at: clock.Add(time.Hour)}
 	o := tr.options()
 	o.Now, o.Grace = func() time.Time { return h.at }, 10*completeAfter
+	o.Monotonic = func() time.Duration { return h.at.Sub(clock) + h.back }
 	var err error
 	if h.Files, err = NewFiles(o); err != nil {
 		t.Fatal(err)
@@ -83,7 +86,7 @@ func (tr *tree) byHand(t *testing.T) *byHand {
 func (h *byHand) lookAfter(d time.Duration) time.Time {
 	h.tr.t.Helper()
 	h.at = h.at.Add(d)
-	h.noteClock(h.at)
+	h.noteClock()
 	if h.look(h.at) {
 		h.tr.t.Fatal("events were missed")
 	}
@@ -294,7 +297,7 @@ func TestFilesTakeBackWhatAClockThatWasAheadSaid(t *testing.T) {
 	// Set right, and what was written since then waits: in a batch that is full, behind a
 	// record that is open, and behind the writer of another file.
 	h.at = right.Add(time.Second)
-	h.noteClock(h.at)
+	h.noteClock()
 	if got := h.marks(); len(got) != 0 {
 		t.Errorf("says %v before it has looked", got)
 	}
@@ -320,52 +323,150 @@ func TestFilesTakeBackWhatAClockThatWasAheadSaid(t *testing.T) {
 	if n := h.Health().Read; n != 5 {
 		t.Errorf("%d lines were read, want 5", n)
 	}
+
+	// Also where it stood still until that was right again.
+	right = h.at
+	h.back -= 15 * time.Second
+	h.lookAfter(15 * time.Second)
+	if len(h.marks()) != 1 {
+		t.Fatal("says nothing")
+	}
+	at = right.Add(10 * time.Second)
+	h.at, h.back = right.Add(20*time.Second), h.back+15*time.Second
+	h.noteClock()
+	if got := h.marks(); len(got) != 0 {
+		t.Errorf("says %v, and has not looked since what was written at %s", got, at)
+	}
+	// Nor did it take events since.
+	h.noteComplete(h.at)
+	if got := h.marks(); len(got) != 0 {
+		t.Errorf("says %v, and has not looked since what was written at %s", got, at)
+	}
+	h.settled()
 }
 
 // refusal is a server that is away at first.
 type refusal struct {
 	away  func()
 	batch *wire.LogBatch // that it took then
+	// invalid, if set, is told that nothing can be sent of the batch.
+	invalid func()
 }
 
+func (s *refusal) refuse(away func())   { s.away = away }
+func (s *refusal) took() *wire.LogBatch { return s.batch }
+
 func (s *refusal) Send(_ context.Context, b *wire.LogBatch) error {
+	body, err := b.Encode()
+	if err != nil {
+		if s.invalid != nil {
+			s.invalid()
+		}
+		return err
+	}
 	if s.away != nil {
 		s.away()
 		s.away = nil
 		return errors.New("server is away")
 	}
-	body, err := b.Encode()
-	if err == nil {
-		s.batch, err = wire.UnmarshalLogBatch(body)
-	}
+	s.batch, err = wire.UnmarshalLogBatch(body)
 	return err
+}
+
+// patient tries again until it may not any more, as push.Client does.
+type patient struct{ refusal }
+
+func (s *patient) Send(ctx context.Context, b *wire.LogBatch) error {
+	for {
+		if err := s.refusal.Send(ctx, b); err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 // A batch that waits for the server while the clock is set right says nothing of what is
 // complete any more.
 func TestBatchesThatWaitWhileTheClockIsSetRight(t *testing.T) {
-	for name, ahead := range map[string]time.Duration{"it was ahead": time.Hour, "it was right": 0} {
-		now := clock
-		s := &refusal{away: func() { now = clock.Add(time.Minute) }}
+	for name, c := range map[string]struct {
+		ahead time.Duration
+		waits time.Duration // by which time the clock is right
+		after bool          // it is set right while the batch waits for its turn
+	}{
+		"it was ahead":                         {ahead: time.Hour, waits: time.Minute},
+		"it was ahead by less than an attempt": {ahead: 15 * time.Second, waits: 20 * time.Second},
+		"it was ahead, and no attempt failed":  {ahead: 15 * time.Second, waits: 20 * time.Second, after: true},
+		"it was right":                         {waits: time.Minute},
+	} {
+		for _, sink := range []interface {
+			Sink
+			refuse(away func())
+			took() *wire.LogBatch
+		}{&refusal{}, &patient{}} {
+			at := moment{wall: clock.Add(c.ahead), monotonic: time.Hour}
+			by := clocks{func() time.Time { return at.wall }, func() time.Duration { return at.monotonic }}
+			goesOn := func() { at = moment{clock.Add(c.waits), at.monotonic + c.waits} }
+			m := newMetrics(nil)
+			ship := newShipper(openMemory[filePos](), newCounters(m), m, slog.New(slog.DiscardHandler), by)
+			b := newBatch[filePos]("node/n1")
+			b.add(wire.LogStream{Namespace: "shop", Pod: "cart-1", Container: "app", Stream: "stdout"}, wire.LogLine{Time: clock.UnixNano(), Message: "a line"})
+			b.seal([]wire.LogMark{{Node: "n1", Through: clock.Add(c.ahead - completeAfter).UnixNano()}}, at)
+			if c.after {
+				goesOn()
+			} else {
+				sink.refuse(goesOn)
+			}
+			if !ship.send(t.Context(), sink, b) || sink.took() == nil || sink.took().Lines() != 1 {
+				t.Fatalf("%s: %+v arrived", name, sink.took())
+			}
+			if says := len(sink.took().Complete) > 0; says != (c.ahead == 0) {
+				t.Errorf("%s, %T: it says %v to be complete", name, sink, sink.took().Complete)
+			}
+		}
+	}
+}
+
+// Nor does one that says nothing else go out after that.
+func TestMarksThatWaitWhileTheClockIsSetRight(t *testing.T) {
+	for _, ahead := range []time.Duration{0, time.Minute} {
+		at := moment{wall: clock.Add(ahead), monotonic: time.Hour}
 		m := newMetrics(nil)
-		ship := newShipper(openMemory[filePos](), newCounters(m), m, slog.New(slog.DiscardHandler), func() time.Time { return now })
+		ship := newShipper(openMemory[filePos](), newCounters(m), m, slog.New(slog.DiscardHandler), clocks{func() time.Time { return at.wall }, func() time.Duration { return at.monotonic }})
+		s := &patient{refusal{away: func() { at = moment{clock.Add(2 * time.Second), at.monotonic + 2*time.Second} }}}
 		b := newBatch[filePos]("node/n1")
-		b.add(wire.LogStream{Namespace: "shop", Pod: "cart-1", Container: "app", Stream: "stdout"}, wire.LogLine{Time: clock.UnixNano(), Message: "a line"})
-		b.seal([]wire.LogMark{{Node: "n1", Through: clock.Add(ahead).UnixNano()}})
-		if !ship.send(t.Context(), s, b) || s.batch == nil || s.batch.Lines() != 1 {
-			t.Fatalf("%s: %+v arrived", name, s.batch)
+		b.seal([]wire.LogMark{{Node: "n1", Through: at.wall.UnixNano()}}, at)
+		ctx, stop := context.WithCancel(t.Context())
+		s.invalid = stop
+		ship.tell(ctx, s, b)
+		stop()
+		if got := s.batch != nil; got != (ahead == 0) {
+			t.Errorf("%s ahead: %+v arrived", ahead, s.batch)
 		}
-		if says := len(s.batch.Complete) > 0; says != (ahead == 0) {
-			t.Errorf("%s: it says %v to be complete", name, s.batch.Complete)
+	}
+}
+
+// A clock is found to have been set back by what passed meanwhile.
+func TestClocksThatAreSet(t *testing.T) {
+	for _, c := range []struct {
+		wall, passed time.Duration
+		back         bool
+	}{{time.Minute, time.Minute, false}, {time.Hour, time.Minute, false}, {-time.Second, 0, true}, {time.Second, 2 * time.Second, true}, {time.Minute, time.Minute + setBackLeast, false}, {time.Minute, time.Minute + setBackLeast + 1, true}} {
+		before := moment{clock, time.Hour}
+		at := moment{clock.Add(c.wall), time.Hour + c.passed}
+		by := clocks{func() time.Time { return at.wall }, func() time.Duration { return at.monotonic }}
+		if got := by.setBackSince(before); got != c.back {
+			t.Errorf("%s later by the wall clock, and %s by the other: set back %v, want %v", c.wall, c.passed, got, c.back)
 		}
+	}
+	if by := (clocks{now: time.Now}); by.setBackSince(by.moment()) {
+		t.Error("the machine's clock was set back within a moment")
 	}
 }
 
 // Through the API a node is as complete as the container that was heard least.
 func TestAPISaysWhatIsComplete(t *testing.T) {
-	now := time.Date(2026, 11, 28, 10, 0, 0, 0, time.UTC)
+	now, passed := time.Date(2026, 11, 28, 10, 0, 0, 0, time.UTC), time.Hour
 	snapshot := &state.Snapshot{Synced: true, Nodes: map[string]*object.Node{"n1": {}, "n2": {}, "n3": {}, "n4": {}}}
-	a := &API{opts: APIOptions{State: fixedState{snapshot}}, now: func() time.Time { return now }, started: now.Add(-time.Hour), followers: sync.Map{}}
+	a := &API{opts: APIOptions{State: fixedState{snapshot}}, clocks: clocks{func() time.Time { return now }, func() time.Duration { return passed }}, started: now.Add(-time.Hour), followers: sync.Map{}}
 	a.heard.Store(&hearing{own: 1, parts: 3, deaf: map[string]bool{"n4": true}})
 	for k, v := range map[string]struct {
 		node   string
@@ -373,7 +474,7 @@ func TestAPISaysWhatIsComplete(t *testing.T) {
 	}{"a": {"n1", now.Add(-time.Second)}, "b": {"n1", now.Add(-time.Minute)}, "c": {"n2", time.Time{}}} {
 		f := &follower{key: k, node: v.node}
 		if !v.caught.IsZero() {
-			f.caught.Store(v.caught.UnixNano())
+			f.catches(moment{v.caught, passed + v.caught.Sub(now)})
 		}
 		a.followers.Store(k, f)
 	}
@@ -390,7 +491,20 @@ func TestAPISaysWhatIsComplete(t *testing.T) {
 		if got := a.marks(); len(got) != 1 || got[0].Node != "n3" {
 			t.Errorf("got %v, want n3 alone: a was not heard since the clock was set", got)
 		}
-		now = now.Add(time.Hour)
+		now, passed = now.Add(time.Hour), passed+time.Hour
+	}
+	// So it is where nobody asked between.
+	now, passed = now.Add(time.Hour), passed+time.Hour
+	for _, k := range []string{"a", "b"} {
+		f, _ := a.followers.Load(k)
+		f.(*follower).catches(a.moment()) //nolint:forcetypeassert // nothing else is stored
+	}
+	if got := a.marks(); len(got) != 2 || got[0].Node != "n1" {
+		t.Errorf("got %v, want n1 and n3", got)
+	}
+	now, passed = now.Add(5*time.Second), passed+20*time.Second
+	if got := a.marks(); len(got) != 1 || got[0].Node != "n3" {
+		t.Errorf("got %v, want n3 alone: it was heard by a clock that was ahead by 15 s", got)
 	}
 	snapshot.Synced = false
 	if got := a.marks(); got != nil {

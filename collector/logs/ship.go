@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
-	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 // shipper sends sealed batches one after the other and keeps the journal.
@@ -32,13 +30,13 @@ type shipper[C any] struct {
 	overtaken func(context.Context) error
 	unheard   time.Duration
 	try       time.Duration // how long the sink may try a batch by itself before somebody asks again
-	now       func() time.Time
-	heard     time.Time // when the server took something last, or said how far others are; never: the first batch asks
-	room      []byte    // that the batch before was encoded into, as long as one follows the other
+	clocks
+	heard time.Time // when the server took something last, or said how far others are; never: the first batch asks
+	room  []byte    // that the batch before was encoded into, as long as one follows the other
 }
 
-func newShipper[C any](j *journal[C], c *counters, m *metrics, log *slog.Logger, now func() time.Time) *shipper[C] {
-	return &shipper[C]{want: make(chan struct{}), in: make(chan *batch[C]), journal: j, counts: c, metrics: m, log: log, now: now, idle: 100 * time.Millisecond}
+func newShipper[C any](j *journal[C], c *counters, m *metrics, log *slog.Logger, by clocks) *shipper[C] {
+	return &shipper[C]{want: make(chan struct{}), in: make(chan *batch[C]), journal: j, counts: c, metrics: m, log: log, clocks: by, idle: 100 * time.Millisecond}
 }
 
 // run sends until ctx ends.
@@ -109,6 +107,7 @@ func (s *shipper[C]) tell(ctx context.Context, sink Sink, b *batch[C]) {
 	if len(b.wire.Complete) == 0 {
 		return // all its lines were taken out of it again
 	}
+	s.unsays(b)
 	ctx, stop := context.WithTimeout(ctx, marksEvery)
 	defer stop()
 	if err := sink.Send(ctx, &b.wire); err != nil {
@@ -159,6 +158,7 @@ func (s *shipper[C]) write(err error) {
 
 // send says whether the batch is settled: acknowledged, or refused for good.
 func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
+	s.unsays(b)
 	b.wire.Dispose(b.disposed)
 	b.wire.EncodeInto(s.room)
 	s.room = nil // a batch has it until it is settled
@@ -198,18 +198,15 @@ func (s *shipper[C]) send(ctx context.Context, sink Sink, b *batch[C]) bool {
 		if !sleep(ctx, wait) {
 			return false
 		}
-		s.unsay(b)
 		wait = min(2*wait, 30*time.Second)
 	}
 }
 
-// unsay takes out of a batch what it says to be complete, if the clock was ahead when it was
-// made and is set right: the server would take it for now, whenever the batch comes.
-func (s *shipper[C]) unsay(b *batch[C]) {
-	now := s.now().UnixNano()
-	if slices.ContainsFunc(b.wire.Complete, func(m wire.LogMark) bool { return m.Through > now }) && b.wire.Reopen() == nil {
-		b.wire.Complete = nil
-	}
+// unsays has what a batch says to be complete be taken out of it before an attempt to send
+// it, if the clock was ahead when it said so and was set right: the server would take it for
+// true once that time has come.
+func (s *shipper[C]) unsays(b *batch[C]) {
+	b.wire.Unsay(func() bool { return s.setBackSince(b.said) })
 }
 
 // sleep waits, and says whether ctx is still alive.

@@ -6,6 +6,7 @@ package push
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -392,15 +393,20 @@ func (c *Client) Peers(ctx context.Context, node string) ([]wire.Peer, error) {
 // refuses for good is an error of kind fault.ErrInvalid or fault.ErrTooLarge, one
 // that begins before what it has, fault.ErrConflict.
 func (c *Client) Send(ctx context.Context, b *wire.LogBatch) error {
-	raw, err := b.Encode()
-	if err != nil {
-		return fmt.Errorf("send logs: %w: %v", fault.ErrInvalid, err)
-	}
-	if len(raw) > wire.MaxLogBatchBytes {
-		return fmt.Errorf("send logs: %w: %d bytes", fault.ErrTooLarge, len(raw))
-	}
-	err = retry(ctx, func() error { return c.post(ctx, wire.PathLogs, wire.LogBatchType, raw) })
-	if err != nil {
+	var never error // it is not sent at all
+	err := retry(ctx, func() error {
+		raw, err := b.Encode() // each time: what it says to be complete may not hold any more
+		switch {
+		case err != nil:
+			never = fmt.Errorf("%w: %v", fault.ErrInvalid, err)
+			return nil
+		case len(raw) > wire.MaxLogBatchBytes:
+			never = fmt.Errorf("%w: %d bytes", fault.ErrTooLarge, len(raw))
+			return nil
+		}
+		return c.post(ctx, wire.PathLogs, wire.LogBatchType, raw)
+	})
+	if err = cmp.Or(never, err); err != nil {
 		return fmt.Errorf("send logs: %w", err)
 	}
 	return nil

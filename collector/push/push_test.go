@@ -534,15 +534,25 @@ func TestLogsAndOwners(t *testing.T) {
 	logs := func(text string) *wire.LogBatch {
 		return &wire.LogBatch{Sender: "node/n1", ID: "1", Groups: []wire.LogGroup{{Stream: wire.LogStream{Stream: "stdout"}, Lines: []wire.LogLine{{Time: 1, Message: text}}}}}
 	}
-	if err := c.Send(t.Context(), logs("hello")); err != nil {
+	hello := logs("hello")
+	hello.Complete = []wire.LogMark{{Node: "n1", Through: 1}}
+	hello.Unsay(func() bool { return len(rx.all()) > 0 }) // it does not hold by the second attempt
+	if err := c.Send(t.Context(), hello); err != nil {
 		t.Fatal(err)
 	}
 	got := rx.all()
 	if len(got) != 2 || got[1].path != wire.PathLogs {
 		t.Fatalf("got %d requests", len(got))
 	}
-	if b, err := wire.UnmarshalLogBatch(got[1].body); err != nil || b.Groups[0].Lines[0].Message != "hello" {
-		t.Errorf("got %+v, %v", b, err)
+	for i, r := range got {
+		if b, err := wire.UnmarshalLogBatch(r.body); err != nil || b.Groups[0].Lines[0].Message != "hello" || len(b.Complete) != 1-i {
+			t.Errorf("attempt %d: got %+v, %v", i, b, err)
+		}
+	}
+	marks := &wire.LogBatch{Sender: "node/n1", ID: "2", Complete: []wire.LogMark{{Through: 1}}}
+	marks.Unsay(func() bool { return true })
+	if err := c.Send(t.Context(), marks); !errors.Is(err, fault.ErrInvalid) || len(rx.all()) != 2 {
+		t.Errorf("a batch that has nothing left to say: %v, after %d requests", err, len(rx.all()))
 	}
 	if err := c.Send(t.Context(), logs("bad")); !errors.Is(err, fault.ErrInvalid) {
 		t.Errorf("a refused batch gave %v", err)

@@ -220,3 +220,26 @@ func TestLogBatchIsReopened(t *testing.T) {
 		t.Errorf("it is encoded as %d bytes, %v; it was %d", len(again), err, len(whole))
 	}
 }
+
+// What a batch says to be complete is taken out of it once that does not hold, also after it
+// was encoded.
+func TestLogBatchUnsays(t *testing.T) {
+	for _, outdated := range []int{0, 1, 2} {
+		b, asked := &LogBatch{Sender: "all", ID: "1", Complete: []LogMark{{Through: 8}}, Groups: []LogGroup{{LogStream{Stream: "stdout"}, []LogLine{{Time: 1, Message: "m"}}}}}, 0
+		want := len(b.Complete)
+		b.Dispose(nil)
+		b.Unsay(func() bool { asked++; return asked > outdated })
+		for attempt := range 3 {
+			raw, err := b.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if attempt == outdated {
+				want = 0
+			}
+			if got, err := UnmarshalLogBatch(raw); err != nil || len(got.Complete) != want || got.Lines() != 1 {
+				t.Errorf("outdated after %d, attempt %d: %+v, %v", outdated, attempt, got, err)
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -133,6 +134,7 @@ type LogBatch struct {
 
 	disposable bool
 	disposed   func([]LogGroup)
+	outdated   func() bool
 	encoded    []byte // what Encode kept in place of the groups
 	room       []byte // that Encode may write into
 }
@@ -309,10 +311,19 @@ func marshalLogBatch(room []byte, b *LogBatch) []byte {
 // not nil, has their groups; what they lie in may be used again.
 func (b *LogBatch) Dispose(disposed func([]LogGroup)) { b.disposable, b.disposed = true, disposed }
 
+// Unsay has Encode take out what the batch says to be complete once outdated says that it
+// does not hold any more: a batch may wait for its server for long.
+func (b *LogBatch) Unsay(outdated func() bool) { b.outdated = outdated }
+
 // Encode gives what MarshalLogBatch gives, for one who sends the batch, perhaps several
-// times. Of a batch that is disposed of it keeps that in place of the lines, which take
-// four times as much memory.
+// times, and asks before each. Of a batch that is disposed of it keeps that in place of the
+// lines, which take four times as much memory.
 func (b *LogBatch) Encode() ([]byte, error) {
+	if len(b.Complete) > 0 && b.outdated != nil && b.outdated() && b.Reopen() == nil {
+		if b.Complete = nil; b.Lines() == 0 {
+			return nil, errors.New("what it says to be complete does not hold any more, and it has no lines")
+		}
+	}
 	if b.encoded != nil {
 		return b.encoded, nil
 	}
