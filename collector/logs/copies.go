@@ -173,6 +173,23 @@ func (c *container) copyFor(f *file) (o *file, copied int64) {
 	return o, copied
 }
 
+// letCopiesGo lets go of copies that were removed and take nobody's place any more: their file
+// was read, or another copy of it has as much. They get no position: that would be as far as
+// they go, and their file may be read less far.
+func (c *container) letCopiesGo() {
+	for _, f := range c.files {
+		if f.done || f.copyOf == nil || !f.unlinked {
+			continue
+		}
+		of := f.copyOf
+		longest, _ := c.copyFor(of)
+		if of.done || !slices.Contains(c.files, of) || longest != nil && longest != f {
+			f.done = true
+			f.close()
+		}
+	}
+}
+
 // beyond says whether a record is whole and ends in a file beyond what a copy has of it.
 func (w *pending) beyond(f *file, copied int64) bool {
 	return w != nil && !w.partial && w.in == f && w.end > copied

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -209,6 +210,67 @@ func TestFilesManyCopies(t *testing.T) {
 	once(t, s.got(key), tr.next)
 	if gaps := s.gaps(); len(gaps) > 0 {
 		t.Errorf("told as lost: %v", gaps)
+	}
+}
+
+// Copies that were removed are not held open, except the longest of each file: what is to be
+// read of that is in it once it is cut.
+func TestFilesRemovedCopies(t *testing.T) {
+	tr := newTree(t)
+	h := tr.byHand(t)
+	looks := func() {
+		h.scanRoot()
+		h.lookAfter(time.Second)
+	}
+	held := func() (names []string) {
+		for i := range 10 {
+			if name := fmt.Sprintf("0.log.bak%d", i); isOpen(t, filepath.Join(tr.dir, name+" (deleted)")) {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	copied := func() {
+		for i := range 10 {
+			name := fmt.Sprintf("0.log.bak%d", i)
+			tr.copy(name)
+			looks()
+			tr.remove(name)
+			looks()
+		}
+	}
+	tr.write("0.log", 30)
+	h.settled()
+	copied()
+	if got := held(); len(got) != 1 {
+		t.Errorf("holds %v, want one of them", got)
+	}
+	// What waits to be read is in none but the one that was made last.
+	tr.write("0.log", 20)
+	tr.copy("0.log.bak7")
+	h.scanRoot()
+	tr.remove("0.log.bak7")
+	h.scanRoot()
+	if got := held(); !slices.Equal(got, []string{"0.log.bak7"}) {
+		t.Errorf("holds %v, want the longest", got)
+	}
+	if err := os.Truncate(filepath.Join(tr.dir, "0.log"), 0); err != nil {
+		t.Fatal(err)
+	}
+	tr.write("0.log", 5)
+	h.settled()
+	if n := h.Health().Read; n != int64(tr.next) {
+		t.Errorf("%d lines were read, want %d", n, tr.next)
+	}
+	copied()
+	tr.rename("0.log", "0.log.20261123-100000")
+	tr.write("0.log", 1)
+	h.settled()
+	if got := held(); len(got) > 0 {
+		t.Errorf("holds %v, though the file was read", got)
+	}
+	if n := h.Health().Read; n != int64(tr.next) {
+		t.Errorf("%d lines were read, want %d", n, tr.next)
 	}
 }
 

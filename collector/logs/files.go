@@ -902,13 +902,20 @@ func (r *Files) scanContainer(c *container) {
 	r.settle(c)
 	// Those that are read and gone are forgotten.
 	c.forget()
-	held, deleted, copies := 0, 0, 0
+	held, deleted, copies, gone := 0, 0, 0, 0
 	for _, f := range slices.Backward(c.files) {
 		if f.done {
 			continue
 		}
 		if f.copyOf != nil { // nothing is lost with it as long as its file is not cut
-			if copies++; copies > maxHeld {
+			if copies++; f.unlinked {
+				gone++
+			}
+			switch {
+			case f.unlinked && gone > maxDeleted: // of so many files
+				f.done = true
+				f.close()
+			case copies > maxHeld:
 				f.copyOf = nil
 				r.skip(c, f)
 			}
@@ -1260,6 +1267,7 @@ func (c *container) forget() {
 			open = append(open, c.spanned(w)...)
 		}
 	}
+	c.letCopiesGo()
 	c.files = slices.DeleteFunc(c.files, func(f *file) bool {
 		return f.done && f.unlinked && !f.kept && !c.hasPacked(f) && !slices.Contains(open, f)
 	})
