@@ -131,7 +131,7 @@ func mendSegment(path string, grows bool) (torn int, err error) {
 	if torn == 0 {
 		return 0, nil
 	}
-	for _, at := range cut {
+	for _, at := range slices.Backward(cut) { // what stands of a record then is its beginning, still
 		if _, err := f.WriteAt(make([]byte, logPage-at%logPage), at); err != nil {
 			return 0, err
 		}

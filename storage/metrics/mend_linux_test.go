@@ -1,7 +1,9 @@
 package metrics
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -336,6 +339,9 @@ func TestASeriesThatCouldNotBeLoggedIsRefused(t *testing.T) {
 	if err := db.compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if len(db.lost) != 0 {
+		t.Errorf("the head let it go, but it is held for lost: %v", db.lost)
+	}
 	at := t0.Add(6 * time.Hour)
 	put(t, db, long, at, 1)
 	if n := samplesOf(t, still(t, killedNow(t, db)), "x", at); n != 1 {
@@ -485,5 +491,35 @@ func TestAcknowledgedSamplesOutliveFullDisks(t *testing.T) {
 	t.Logf("%d writes acknowledged, %d full disks met a write", len(acknowledged), refused)
 	if refused == 0 {
 		t.Error("no write failed")
+	}
+}
+
+// page is one of a log, with one part of a record.
+func page(kind byte) []byte {
+	out := make([]byte, logPage)
+	out[0] = kind
+	binary.BigEndian.PutUint16(out[1:], logPage-partHeader)
+	return out
+}
+
+// A disk that is full again while a record of several pages is taken out leaves its beginning,
+// which goes the next time.
+func TestAMendThatFailsIsTriedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "00000000")
+	log := slices.Concat(page(wholeRecord), page(firstPart), page(middlePart), page(wholeRecord))
+	if err := os.WriteFile(path, log, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	upTo(t, 2*logPage, func() {
+		if _, err := mendSegment(path, true); err == nil {
+			t.Error("it is mended though it could not be written")
+		}
+	})
+	if torn, err := mendSegment(path, true); torn != 1 || err != nil {
+		t.Errorf("%d records were taken out: %v", torn, err)
+	}
+	want := slices.Concat(page(wholeRecord), make([]byte, 2*logPage), page(wholeRecord))
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+		t.Error("it is not what is left without that record", err)
 	}
 }

@@ -167,9 +167,10 @@ type DB struct {
 	// which the TSDB does without a lock.
 	described sync.RWMutex
 
-	series sync.RWMutex              // held while a series is made, until the log has it
-	lost   map[storage.SeriesRef]int // series that the log may lack, and the segment of then; guarded by series
-	mended atomic.Pointer[failures]  // writes to the logs that failed, of which nothing is left
+	series     sync.RWMutex                  // held while a series is made, until the log has it
+	lost       map[storage.SeriesRef]int     // series that the log may lack, and the segment of then; guarded by series
+	introduced atomic.Pointer[labels.Labels] // what series is being made
+	mended     atomic.Pointer[failures]      // writes to the logs that failed, of which nothing is left
 
 	importing sync.Mutex // one import at a time
 	deleting  sync.Mutex // one change of the deletions' file at a time
@@ -237,6 +238,7 @@ func Open(o Options) (*DB, error) {
 		db.syncer = newSyncer(o.Dir)
 	}
 	opts.BlocksToDelete = db.blocksToDelete
+	opts.SeriesLifecycleCallback = lifecycle{db}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
 	opts.NewCompactorFunc = db.newCompactor(ctx)
@@ -367,8 +369,8 @@ func (db *DB) verifyAll(ctx context.Context) {
 	}
 }
 
-// compactAll writes what of the head is due and merges blocks, and turns the
-// out-of-order log into blocks when it is long. What a start found out of order
+// compactAll mends what a failed write left, writes what of the head is due and merges blocks,
+// and turns the out-of-order log into blocks when it is long. What a start found out of order
 // goes first: it is in memory twice then (forgetMarkers, dropLate). Nothing may shorten
 // the log of all before that is done.
 func (db *DB) compactAll(ctx context.Context) {
@@ -527,8 +529,8 @@ func (db *DB) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerier, err
 	return db.tsdb.ExemplarQuerier(ctx)
 }
 
-// Appender begins a write. A commit that fails turns the store read-only until
-// a probe succeeds; its error is a fault.ErrUnavailable.
+// Appender begins a write. A commit that fails turns the store read-only until the disk
+// can be written and has all that was taken; its error is a fault.ErrUnavailable.
 func (db *DB) Appender(ctx context.Context) storage.Appender {
 	return &appender{Appender: db.tsdb.Appender(ctx), db: db, ctx: ctx}
 }
@@ -604,56 +606,6 @@ func (db *DB) RetentionText() string {
 	return s
 }
 
-// introduce has a series in the log before anybody can use it. The TSDB shows a
-// new series to everybody at once, and logs it with the commit of whoever came
-// first: the samples of whoever commits before that would stand in the log ahead
-// of what they are of, and a start drops such.
-func (db *DB) introduce(app storage.GetRef, lset labels.Labels, at int64) (storage.SeriesRef, error) {
-	hash := lset.Hash()
-	db.series.RLock()
-	ref, _ := app.GetRef(lset, hash)
-	_, lost := db.lost[ref]
-	db.series.RUnlock()
-	if ref != 0 && !lost {
-		return ref, nil
-	}
-	db.series.Lock()
-	defer db.series.Unlock()
-	if err := db.doubt(); err != nil {
-		return 0, fmt.Errorf("begin a series: %w: %w", fault.ErrUnavailable, err)
-	}
-	first := db.tsdb.Appender(context.Background())
-	ref, unfit := first.Append(0, lset, at, 0)
-	made, _ := first.(storage.GetRef).GetRef(lset, hash)
-	if err := first.Rollback(); err != nil { // which logs the series
-		if made != 0 {
-			_, segment, _ := wlog.Segments(filepath.Join(db.opts.Dir, "wal"))
-			db.lost[made] = segment
-		}
-		db.space.fail(err)
-		db.wake()
-		return 0, fmt.Errorf("log a series: %w: %w", fault.ErrUnavailable, err)
-	}
-	if _, lost = db.lost[made]; lost {
-		return 0, fmt.Errorf("a write to the log failed when this series began; it is taken again once the next block of the head is written: %w", fault.ErrUnavailable)
-	}
-	if unfit != nil { // whoever appends now meets it again
-		ref = 0
-	}
-	return ref, nil
-}
-
-// known gives what the head has of a series, if the log has that.
-func (db *DB) known(app storage.GetRef, lset labels.Labels, hash uint64) (storage.SeriesRef, labels.Labels) {
-	db.series.RLock()
-	defer db.series.RUnlock()
-	ref, have := app.GetRef(lset, hash)
-	if _, lost := db.lost[ref]; lost {
-		return 0, labels.EmptyLabels()
-	}
-	return ref, have
-}
-
 // lateAtOnce is of how many series late samples are committed at a time. The TSDB makes a
 // list as long as all series that begin a late chunk in a commit for each of them: of
 // 10,000, a gigabyte; of 500, a third of the garbage of a site's backlog. Fewer would not
@@ -677,24 +629,16 @@ type appender struct {
 
 func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
 	a.next(ref, t)
-	if ref == 0 {
-		var err error
-		if ref, err = a.db.introduce(a.Appender.(storage.GetRef), lset, t); err != nil {
-			return 0, err
-		}
-	}
-	return a.Appender.Append(ref, lset, t, v)
+	return a.db.append(a.Appender, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
+		return a.Appender.Append(ref, lset, t, v)
+	})
 }
 
 func (a *appender) AppendHistogram(ref storage.SeriesRef, lset labels.Labels, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
 	a.next(ref, t)
-	if ref == 0 {
-		var err error
-		if ref, err = a.db.introduce(a.Appender.(storage.GetRef), lset, t); err != nil {
-			return 0, err
-		}
-	}
-	return a.Appender.AppendHistogram(ref, lset, t, h, fh)
+	return a.db.append(a.Appender, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
+		return a.Appender.AppendHistogram(ref, lset, t, h, fh)
+	})
 }
 
 // next goes on with another appender where this one has its share of late samples.
@@ -760,13 +704,9 @@ func (a *appenderV2) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef,
 }
 
 func (a *appenderV2) Append(ref storage.SeriesRef, lset labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, o storage.AppendV2Options) (storage.SeriesRef, error) {
-	if ref == 0 {
-		var err error
-		if ref, err = a.db.introduce(a.AppenderV2.(storage.GetRef), lset, t); err != nil {
-			return 0, err
-		}
-	}
-	return a.AppenderV2.Append(ref, lset, st, t, v, h, fh, o)
+	return a.db.append(a.AppenderV2, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
+		return a.AppenderV2.Append(ref, lset, st, t, v, h, fh, o)
+	})
 }
 
 func (db *DB) commit(do func() error) error {

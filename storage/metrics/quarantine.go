@@ -364,13 +364,12 @@ func cutOff(path string) (rest []byte, records int, err error) {
 // holdsRecord says that there is a whole part of a record somewhere: what seems cut
 // off then only says of itself that it is longer than it is.
 func holdsRecord(raw []byte) bool {
-	const head = 7 // its kind, two bytes of length, four of checksum
-	for n := 0; n+head < len(raw); n++ {
+	for n := 0; n+partHeader < len(raw); n++ {
 		length := int(binary.BigEndian.Uint16(raw[n+1:]))
-		if kind := raw[n] & 7; kind < 1 || kind > 4 || length == 0 || n+head+length > len(raw) {
+		if kind := raw[n] & 7; kind < 1 || kind > 4 || length == 0 || n+partHeader+length > len(raw) {
 			continue
 		}
-		if crc32.Checksum(raw[n+head:n+head+length], castagnoli) == binary.BigEndian.Uint32(raw[n+3:]) {
+		if crc32.Checksum(raw[n+partHeader:n+partHeader+length], castagnoli) == binary.BigEndian.Uint32(raw[n+3:]) {
 			return true
 		}
 	}

@@ -18,7 +18,7 @@ import (
 type syncer struct {
 	dir     string
 	tickets atomic.Int64
-	failed  atomic.Int64 // goes
+	failed  atomic.Int64 // times that the disk did not take all
 
 	mu      sync.Mutex
 	covered int64 // tickets up to here are on the disk, or err says why not
