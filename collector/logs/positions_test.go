@@ -360,6 +360,42 @@ func TestFilesCompressedThatAreCounted(t *testing.T) {
 	}
 }
 
+// At a start, too, rotation can give the name of a compressed file to another one: after that
+// was opened, and before it is noted which there are. The next look has the other one.
+func TestFilesCompressedUnderANameThatWasThereAtAStart(t *testing.T) {
+	tr := newTree(t)
+	const name, second = "0.log.1", "0.log.2"
+	tr.write(name, 10)
+	tr.pack(name)
+	tr.write(second, 10)
+	tr.pack(second)
+	r, err := NewFiles(tr.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &container{dir: tr.dir}
+	entries, err := os.ReadDir(tr.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range r.openAll(c, entries) {
+		c.files = append(c.files, f)
+	}
+	t.Cleanup(c.release)
+	tr.rename(name+packedSuffix, second+packedSuffix)
+	tr.write(name, 10)
+	tr.pack(name)
+	r.missed(c, entries, c.files)
+	r.started = true
+	missed := r.missed(c, entries, nil)
+	for _, f := range missed {
+		defer f.close()
+	}
+	if len(missed) != 1 || missed[0].suffix != "1" {
+		t.Errorf("%d files are read, want the one that came", len(missed))
+	}
+}
+
 // Somebody's copy of a log file beside it is none that rotation made: what is in both is read
 // once, whatever became of the file while no collector ran, and of the copy.
 func TestFilesCopyOfAFileThatWasRotatedWhileAway(t *testing.T) {
