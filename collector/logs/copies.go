@@ -2,7 +2,6 @@ package logs
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 )
@@ -111,8 +110,7 @@ func (r *Files) hadOf(f *file, had map[string]filePos) (to filePos, ok bool) {
 		return to, false
 	}
 	if to, ok = had[f.key()]; ok {
-		h, full := f.headHash(to.Len)
-		ok = full && fmt.Sprintf("%x", h) == to.Print
+		ok = f.hasHeadOf(to)
 	}
 	if !ok && f.copyOf == nil && !f.unclear {
 		// Compressed, or copied and cut to nothing, while nobody looked.

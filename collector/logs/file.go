@@ -391,6 +391,12 @@ func (f *file) headHash(n int) (hash uint64, ok bool) {
 	return xxhash.Sum64(head[:n]), got == n
 }
 
+// hasHeadOf says whether the file begins as the one of a position did.
+func (f *file) hasHeadOf(p filePos) bool {
+	h, ok := f.headHash(p.Len)
+	return ok && strconv.FormatUint(h, 16) == p.Print
+}
+
 func stat(fd *os.File) (st syscall.Stat_t, err error) {
 	return st, syscall.Fstat(int(fd.Fd()), &st)
 }

@@ -1060,7 +1060,7 @@ func (r *Files) adopt(c *container, f *file) {
 	p, ok := of(f, f.firstTime(), position)
 	if ok {
 		c.note(p)
-		if h, full := f.headHash(p.Len); full && fmt.Sprintf("%x", h) == p.Print {
+		if f.hasHeadOf(p) {
 			f.resume(p)
 			if size, _, err := f.identify(); err == nil && f.suffix != "" && p.Scan == 0 && size <= p.Offset {
 				f.done = true // read to its end; should anybody write to it after all, that is seen
@@ -1161,7 +1161,7 @@ func (r *Files) place(c *container, f *file) bool {
 		}
 		o.printMore()
 		for _, was := range append([]former{{print: o.print, printLen: o.printLen, offset: -1}}, o.before...) {
-			if was.printLen < 32 {
+			if was.printLen < knownHead {
 				continue
 			}
 			h, ok := f.headHash(was.printLen)
@@ -1252,8 +1252,7 @@ func (r *Files) stillThere(p filePos) bool {
 	}
 	defer f.close()
 	_, _, err = f.identify()
-	h, ok := f.headHash(p.Len)
-	return err == nil && ok && f.dev == p.Dev && f.ino == p.Ino && fmt.Sprintf("%x", h) == p.Print
+	return err == nil && f.dev == p.Dev && f.ino == p.Ino && f.hasHeadOf(p)
 }
 
 // forget lets go of the files that are read and gone; of a kept one, once tidy has removed

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -246,14 +245,9 @@ func (f *file) goOn(r *Files, c *container, p filePos) bool {
 	return !ok || p.Scan != 0 || size != p.Offset
 }
 
-// beginsAs says whether the file begins as the one of a position did.
-func (f *file) beginsAs(p filePos) bool {
-	if p.Len < knownHead {
-		return false
-	}
-	h, ok := f.headHash(p.Len)
-	return ok && strconv.FormatUint(h, 16) == p.Print
-}
+// beginsAs says whether the file begins as the one of a position did, as far as that tells
+// it from others.
+func (f *file) beginsAs(p filePos) bool { return p.Len >= knownHead && f.hasHeadOf(p) }
 
 // adoptPacked takes in, at a start, the compressed ones among the new files of a
 // container, which are in their order; it gives the others. A compressed file
