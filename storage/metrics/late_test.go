@@ -213,10 +213,10 @@ func TestLateSamplesThatWereNotLoggedAreNotAcknowledged(t *testing.T) {
 		NewCounter(prometheus.CounterOpts{Name: "writes_failed_total", Help: "As the TSDB's."})
 	db.registry = reg
 	db.space.minFree = math.MaxUint64 // so it is not mended
-	if err := db.commit(func() error { return nil }); err != nil {
+	if err := db.commit(func() error { return nil }, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.commit(func() error { failures.Inc(); return nil }); !errors.Is(err, fault.ErrUnavailable) || db.ReadOnly() == nil {
+	if err := db.commit(func() error { failures.Inc(); return nil }, nil); !errors.Is(err, fault.ErrUnavailable) || db.ReadOnly() == nil {
 		t.Errorf("%v, read-only %v", err, db.ReadOnly())
 	}
 }
@@ -339,7 +339,7 @@ func TestCommitsWaitForTheCollectionOfLateSamples(t *testing.T) {
 	put(t, db, x, t0.Add(-20*time.Hour), 2)
 	inCommit, goOn, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
-		_ = db.commit(func() error { close(inCommit); <-goOn; return nil })
+		_ = db.commit(func() error { close(inCommit); <-goOn; return nil }, nil)
 	}()
 	<-inCommit
 	go func() { done <- db.compactLate(context.Background()) }()

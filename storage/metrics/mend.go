@@ -125,11 +125,8 @@ func mendSegment(path string, grows bool) (torn int, err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	cut, torn, err := tornParts(f, grows)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", path, err)
-	}
-	if torn == 0 {
-		return 0, nil
+	if err != nil || torn == 0 {
+		return 0, err
 	}
 	for _, at := range slices.Backward(cut) { // what stands of a record then is its beginning, still
 		if _, err := f.WriteAt(make([]byte, logPage-at%logPage), at); err != nil {
@@ -139,10 +136,12 @@ func mendSegment(path string, grows bool) (torn int, err error) {
 	return torn, f.Sync()
 }
 
-// tornParts finds the parts of records in a segment that do not go on, and counts these.
+// tornParts finds the parts of records in a segment that do not go on, and counts these. A failed
+// write leaves the beginning of a record. What else is no record is other damage, at which a start
+// stops anyway: it is left as it is, with the rest of its page and what of its record follows.
 func tornParts(segment io.Reader, grows bool) (cut []int64, torn int, err error) {
 	var open []int64 // the parts of a record of which there may be more
-	cutOff := func() {
+	interrupted := func() {
 		if len(open) > 0 {
 			cut, torn = append(cut, open...), torn+1
 		}
@@ -159,14 +158,18 @@ func tornParts(segment io.Reader, grows bool) (cut []int64, torn int, err error)
 			if end > size && grows && size < logPage {
 				return cut, torn, nil
 			}
-			if kind <= firstPart {
-				cutOff()
-			}
 			goesOn := kind == firstPart || kind == middlePart
-			if kind > lastPart || kind > firstPart && len(open) == 0 || end > size || goesOn && end+partHeader <= logPage {
-				return nil, 0, fmt.Errorf("what is at %d is no part of a record; the log is read anew at the next start of the server", at+int64(pos))
+			if kind > lastPart || end > size || goesOn && end+partHeader <= logPage {
+				open = open[:0]
+				break
 			}
-			if open = append(open, at+int64(pos)); !goesOn {
+			if kind <= firstPart {
+				interrupted()
+			}
+			if kind == firstPart || goesOn && len(open) > 0 {
+				open = append(open, at+int64(pos))
+			}
+			if !goesOn {
 				open = open[:0]
 			}
 			pos = end
@@ -176,7 +179,7 @@ func tornParts(segment io.Reader, grows bool) (cut []int64, torn int, err error)
 		}
 	}
 	if !grows {
-		cutOff()
+		interrupted()
 	}
 	return cut, torn, nil
 }

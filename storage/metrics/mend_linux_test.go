@@ -236,13 +236,7 @@ func TestTheLogIsBelievedAfterAFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	send := func() error {
-		app := db.Appender(t.Context())
-		if _, err := app.Append(0, labels.FromStrings(labels.MetricName, "late"), t0.Add(-19*time.Hour).UnixMilli(), 1); err != nil {
-			t.Fatal(err)
-		}
-		return app.Commit()
-	}
+	send := func() error { return sendOne(db, labels.FromStrings(labels.MetricName, "late"), t0.Add(-19*time.Hour)) }
 	upTo(t, wbl.Size(), func() { err = send() })
 	if err == nil {
 		t.Fatal("the commit went through")
@@ -521,5 +515,65 @@ func TestAMendThatFailsIsTriedAgain(t *testing.T) {
 	want := slices.Concat(page(wholeRecord), make([]byte, 2*logPage), page(wholeRecord))
 	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
 		t.Error("it is not what is left without that record", err)
+	}
+}
+
+// Damage that no failed write leaves keeps nobody from mending what one left.
+func TestOtherDamageIsLeftAlone(t *testing.T) {
+	for name, damaged := range map[string]byte{"no part of a record": 7, "a part of none": lastPart} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "00000000")
+			before := slices.Concat(page(firstPart), page(damaged), page(middlePart), page(lastPart), page(wholeRecord))
+			if err := os.WriteFile(path, slices.Concat(before, page(firstPart), page(wholeRecord)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if torn, err := mendSegment(path, true); torn != 1 || err != nil {
+				t.Errorf("%d records were taken out: %v", torn, err)
+			}
+			want := slices.Concat(before, make([]byte, logPage), page(wholeRecord))
+			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+				t.Error("it is not what is left without the record that was written in part", err)
+			}
+		})
+	}
+}
+
+// What is refused before the log is mended is not in the head either: sent again it is logged.
+func TestWhatIsRefusedInDoubtIsLoggedWhenSentAgain(t *testing.T) {
+	db := still(t, t.TempDir())
+	x := numbered("x", 0)
+	put(t, db, x, t0, 1)
+	before := len(perTime(t, db, "x"))
+	func() {
+		db.compaction.mu.Lock() // nothing is mended while the disk is full
+		defer db.compaction.mu.Unlock()
+		full(t, filepath.Join(db.opts.Dir, "wal"), func() {
+			if err := sendOne(db, numbered("y", 0), t0); !errors.Is(err, fault.ErrUnavailable) {
+				t.Errorf("with a full disk: %v", err)
+			}
+		})
+		if err := sendOne(db, x, t0.Add(time.Minute)); !errors.Is(err, fault.ErrUnavailable) {
+			t.Errorf("before it is mended: %v", err)
+		}
+		if n := len(perTime(t, db, "x")); n != before {
+			t.Errorf("the head has %d samples, want %d", n, before)
+		}
+	}()
+	sendUntilTaken(t, func() error { return sendOne(db, x, t0.Add(time.Minute)) })
+	if n := samplesOf(t, still(t, killedNow(t, db)), "x", t0.Add(time.Minute)); n != 1 {
+		t.Errorf("%d acknowledged samples are there after a kill, want 1", n)
+	}
+}
+
+// Nor is it acknowledged where the log is mended while it is taken back.
+func TestWhatWasTakenBackIsNotAcknowledged(t *testing.T) {
+	db := still(t, t.TempDir())
+	db.compaction.mu.Lock()
+	defer db.compaction.mu.Unlock()
+	none := db.failures()
+	db.mended.Store(&failures{log: -1})
+	do := func() error { t.Error("it is committed"); return nil }
+	if err := db.commit(do, func() error { db.mended.Store(&none); return nil }); !errors.Is(err, fault.ErrUnavailable) {
+		t.Errorf("got %v", err)
 	}
 }

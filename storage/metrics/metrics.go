@@ -670,7 +670,7 @@ func (a *appender) Commit() error {
 			}
 		}
 		return nil
-	})
+	}, a.Rollback)
 }
 
 // Rollback takes all of them back.
@@ -697,7 +697,7 @@ type appenderV2 struct {
 
 var _ storage.GetRef = (*appenderV2)(nil)
 
-func (a *appenderV2) Commit() error { return a.db.commit(a.AppenderV2.Commit) }
+func (a *appenderV2) Commit() error { return a.db.commit(a.AppenderV2.Commit, a.Rollback) }
 
 func (a *appenderV2) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef, labels.Labels) {
 	return a.db.known(a.AppenderV2.(storage.GetRef), lset, hash)
@@ -709,9 +709,15 @@ func (a *appenderV2) Append(ref storage.SeriesRef, lset labels.Labels, st, t int
 	})
 }
 
-func (db *DB) commit(do func() error) error {
+// commit does it, or undoes it where the log is in doubt: what is in the head then, and was not
+// logged in its turn, is a duplicate when it is sent again.
+func (db *DB) commit(do, undo func() error) error {
 	db.compaction.commits.RLock()
-	err := do()
+	refused := db.doubt()
+	if refused != nil {
+		do = undo
+	}
+	err := errors.Join(refused, do()) // though it may be mended by now
 	// The TSDB does not say whose a failed write was, and what comes behind it may be lost, too.
 	doubt := db.doubt()
 	if doubt != nil || db.beginNote.mustGo() {

@@ -232,7 +232,7 @@ func TestReadOnlyWhileSpaceIsShortAndBackByItself(t *testing.T) {
 	// A write that failed turns it read-only at once, until a probe succeeds.
 	broken := error(syscall.EIO)
 	probing.Store(&broken)
-	if err := db.commit(func() error { return syscall.EIO }); !errors.Is(err, fault.ErrUnavailable) || !errors.Is(err, syscall.EIO) {
+	if err := db.commit(func() error { return syscall.EIO }, nil); !errors.Is(err, fault.ErrUnavailable) || !errors.Is(err, syscall.EIO) {
 		t.Fatalf("got %v", err)
 	}
 	if db.ReadOnly() == nil {
