@@ -87,6 +87,7 @@ func (db *DB) mendLog(ctx context.Context) (torn int, err error) {
 	// deletion of nothing.
 	nothing := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "\x00")
 	if err := db.tsdb.Head().Delete(ctx, math.MinInt64, math.MaxInt64, nothing); err != nil {
+		db.space.fail(err) // there was less room than it seemed
 		return 0, err
 	}
 	log := filepath.Join(db.opts.Dir, "wal")

@@ -183,6 +183,7 @@ type DB struct {
 
 	stop    func()        // ends the maintenance
 	headDue chan struct{} // wakes the compaction; holds one
+	room    chan struct{} // wakes it when the disk can be written again, and has to be mended; holds one
 	settled chan struct{} // closed once what was late before the start is in blocks
 	done    chan struct{}
 }
@@ -228,7 +229,7 @@ func Open(o Options) (*DB, error) {
 	opts.StripeSize = stripes
 
 	db := &DB{
-		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}), settled: make(chan struct{}), headDue: make(chan struct{}, 1),
+		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}), settled: make(chan struct{}), headDue: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		verified: map[ulid.ULID]struct{}{}, damaged: map[ulid.ULID]struct{}{}, registry: &registry{next: o.Registerer},
 		lost: map[storage.SeriesRef]int{},
 	}
@@ -267,7 +268,7 @@ func Open(o Options) (*DB, error) {
 	db.countQuarantined()
 	db.countToRewrite()
 	db.setForecast()
-	db.space = newSpace(o, db.metrics, db.doubt)
+	db.space = newSpace(o, db.metrics, db.doubt, func() { wake(db.room) })
 	if err := db.space.check(); err != nil {
 		o.Logger.Error("metrics store is read-only", "dir", o.Dir, "err", err)
 	}
@@ -388,15 +389,16 @@ func (db *DB) compactAll(ctx context.Context) {
 	defer tick.Stop()
 	said := false // a repeated failure is told once
 	for {
-		wake := db.headDue
+		due := db.headDue
 		if said {
-			wake = nil // every commit would try again
+			due = nil // every commit would try again
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-wake:
+		case <-due:
+		case <-db.room:
 		}
 		err = db.mend(ctx)
 		if err == nil && unsettled {
@@ -740,9 +742,11 @@ func (db *DB) commit(do, undo func() error) error {
 }
 
 // wake has the compaction look what is due, or to be mended.
-func (db *DB) wake() {
+func (db *DB) wake() { wake(db.headDue) }
+
+func wake(c chan struct{}) {
 	select {
-	case db.headDue <- struct{}{}:
+	case c <- struct{}{}:
 	default: // it is told already
 	}
 }

@@ -29,6 +29,7 @@ type space struct {
 	free    func(string) (uint64, error)
 	probe   func(string) error
 	doubt   func() error // why nothing is to be taken though there is room; nil when it may
+	mend    func()       // called when there is room again, and doubt
 	now     func() time.Time
 	log     *slog.Logger
 	metrics *ownMetrics
@@ -38,12 +39,13 @@ type space struct {
 }
 
 type spaceState struct {
-	at  time.Time
-	err error // nil when writable
+	at   time.Time
+	err  error // nil when writable
+	room bool  // the file system can be written, whatever else there is
 }
 
-func newSpace(o Options, m *ownMetrics, doubt func() error) *space {
-	return &space{dir: o.Dir, minFree: o.MinFreeBytes, free: o.FreeBytes, probe: o.Probe, doubt: doubt, now: o.Now, log: o.Logger, metrics: m}
+func newSpace(o Options, m *ownMetrics, doubt func() error, mend func()) *space {
+	return &space{dir: o.Dir, minFree: o.MinFreeBytes, free: o.FreeBytes, probe: o.Probe, doubt: doubt, mend: mend, now: o.Now, log: o.Logger, metrics: m}
 }
 
 // state gives the last answer, and asks again when it is old.
@@ -65,20 +67,17 @@ func (s *space) state() error {
 func (s *space) check() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.ask()
-	before := s.current.Swap(&spaceState{at: s.now(), err: err})
+	err := s.writable()
+	room := err == nil
+	if doubt := s.doubt(); room && doubt != nil {
+		err = fmt.Errorf("metrics store in %s: %w: %w", s.dir, fault.ErrUnavailable, doubt)
+	}
+	before := s.current.Swap(&spaceState{at: s.now(), err: err, room: room})
 	s.changed(before, err)
+	if room && err != nil && (before == nil || !before.room) {
+		s.mend()
+	}
 	return err
-}
-
-func (s *space) ask() error {
-	if err := s.writable(); err != nil {
-		return err
-	}
-	if err := s.doubt(); err != nil {
-		return fmt.Errorf("metrics store in %s: %w: %w", s.dir, fault.ErrUnavailable, err)
-	}
-	return nil
 }
 
 // writable asks the file system alone.
