@@ -23,6 +23,14 @@ func (g toldGap) has(line int) bool {
 	return !at.Before(g.from) && !at.After(g.until)
 }
 
+// toldNothing fails if anything was told as lost.
+func (s *server) toldNothing() {
+	s.t.Helper()
+	if gaps := s.gaps(); len(gaps) > 0 {
+		s.t.Errorf("told as lost: %v", gaps)
+	}
+}
+
 func (s *server) gaps() (out []toldGap) {
 	s.t.Helper()
 	s.mu.Lock()

@@ -19,6 +19,14 @@ type holding struct {
 	waiting chan struct{} // closed when it waits
 }
 
+// heldUp gives options of a collector, and what lets it wait.
+func (tr *tree) heldUp() (FilesOptions, *holding) {
+	o := tr.options()
+	h := &holding{State: o.State}
+	o.State = h
+	return o, h
+}
+
 func (h *holding) Snapshot() *state.Snapshot {
 	h.mu.Lock()
 	hold, waiting := h.hold, h.waiting
@@ -78,9 +86,7 @@ func TestFilesHeldUpThroughRotations(t *testing.T) {
 		t.Run(fmt.Sprintf("answer lost %v", lost), func(t *testing.T) {
 			tr, s := newTree(t), newServer(t)
 			tr.write("0.log", 20)
-			o := tr.options()
-			h := &holding{State: o.State}
-			o.State = h
+			o, h := tr.heldUp()
 			_, stop := tr.runWith(o, s)
 			s.await(key, 20)
 			for round := range 3 {
@@ -122,9 +128,7 @@ func TestFilesHeldUpThroughRotations(t *testing.T) {
 func TestFilesRotatedAwayWhileHeldUp(t *testing.T) {
 	tr, s := newTree(t), newServer(t)
 	tr.write("0.log", 20)
-	o := tr.options()
-	h := &holding{State: o.State}
-	o.State = h
+	o, h := tr.heldUp()
 	_, stop := tr.runWith(o, s)
 	defer stop()
 	s.await(key, 20)
