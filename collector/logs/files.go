@@ -1112,7 +1112,7 @@ func (r *Files) goOnAlike(c *container, f *file) {
 		}
 	case o == f:
 		f.resume(p)
-		f.gen, f.hasMark = 0, false
+		f.gen, f.marked.Gen = 0, 0
 	case o.fd == nil: // all of it was read
 		r.skip(c, f)
 	default:

@@ -292,10 +292,16 @@ func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*fi
 		}
 		return false
 	}
+	names := map[filePos]string{} // that of what was made of a file has no beginning
+	for k, to := range was.To {
+		if _, ok := was.From[k]; ok || names[to.moved()] == "" {
+			names[to.moved()] = k
+		}
+	}
 	for k, to := range was.To {
 		from, ok := begun[to]
 		if !ok {
-			if there(to) {
+			if there(to) || names[to.moved()] != k {
 				continue
 			}
 			from, ok = was.From[k]
@@ -323,6 +329,12 @@ func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*fi
 		r.log.Warn("file of the last batch is gone; if the server did not get it, its lines are lost", "path", to.Path, "batch", was.ID, "lines", lines)
 		b.drop(s, DropAway, int(max(0, lines)), int(bytes), cmp.Or(from.through(), min(to.First, until)), until)
 	}
+}
+
+// moved is what a batch that was made anew has of a file by each of its names: that of what
+// was made of it, too.
+func (p filePos) moved() filePos {
+	return filePos{Path: p.Path, Dev: p.Dev, Ino: p.Ino, Gen: p.Gen, Print: p.Print, Len: p.Len, Offset: p.Offset, First: p.First, Last: p.Last, Lines: p.Lines}
 }
 
 // leftOut says that the lines of a container, by its folder, are not wanted any more:

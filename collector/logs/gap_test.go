@@ -2,6 +2,7 @@ package logs
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -360,6 +361,75 @@ func TestRecordsWhoseBeginningIsGone(t *testing.T) {
 			}
 			if gaps := s.gaps(); len(gaps) != 1 {
 				t.Errorf("told %v, want one range", gaps)
+			}
+		})
+	}
+}
+
+// What was on its way of a file that was compressed or copied meanwhile, and is gone, is told by the
+// number of those lines, not of all that were sent of the file before; nor by each of the two
+// names that the batch knows it by.
+func TestLinesOnTheirWayOfACompressedFileThatIsGone(t *testing.T) {
+	for name, tc := range map[string]struct{ onItsWay, copied bool }{
+		"read before the start":          {},
+		"copied before the start":        {copied: true},
+		"in the batch that is made anew": {onItsWay: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			o := tr.options()
+			tr.write("0.log", 100)
+			_, stop := tr.runWith(o, s)
+			s.await(key, 100)
+			waitFor(t, func() bool { // the server's answer is on disk
+				j, err := openJournal[filePos](tr.positions())
+				return err == nil && j.inFlight == nil && len(j.known) == 1 && positionsIn(j)[0].Lines == 100
+			})
+			s.set(func() { s.away = true })
+			if !tc.onItsWay {
+				stop()
+			}
+			tr.write("0.log", 5)
+			if tc.onItsWay {
+				waitFor(t, func() bool { return hasInFlight(tr) })
+				kill(t, s, tr.positions(), stop)
+			}
+			gone := "0.log.20261123-100000"
+			if tc.copied {
+				tr.copyTruncate(gone)
+			} else {
+				tr.rename("0.log", gone)
+				tr.pack(gone)
+				gone += packedSuffix
+			}
+			tr.write("0.log", 10)
+			tr.kills(o, s, func() bool { // that is on disk
+				j, err := openJournal[filePos](tr.positions())
+				if err != nil || j.inFlight == nil {
+					return false
+				}
+				if tc.onItsWay {
+					return len(j.inFlight.To) == 2 // it has both names then
+				}
+				return slices.ContainsFunc(slices.Collect(maps.Values(j.inFlight.To)), func(p filePos) bool { return filepath.Base(p.Path) == gone })
+			})
+			tr.remove(gone)
+			s.set(func() { s.away = false })
+			_, stop = tr.runWith(o, s)
+			waitFor(t, func() bool { return slices.Contains(s.got(key), "line "+strconv.Itoa(tr.next-1)) && len(s.gaps()) > 0 })
+			stop()
+			gaps, missing := s.gaps(), s.missing(tr.next)
+			numbered := 0
+			for _, g := range gaps {
+				numbered += g.lines
+			}
+			if len(missing) == 0 || numbered > len(missing) {
+				t.Errorf("%d lines are told as lost, %d are: %v", numbered, len(missing), gaps)
+			}
+			for _, n := range missing {
+				if !slices.ContainsFunc(gaps, func(g toldGap) bool { return g.has(n) }) {
+					t.Errorf("line %d is missing and in no range that was told: %v", n, gaps)
+				}
 			}
 		})
 	}

@@ -235,12 +235,13 @@ func (c *container) hasPacked(f *file) bool {
 // false when that was its end.
 func (f *file) goOn(r *Files, c *container, p filePos) bool {
 	f.resume(p)
-	f.gen, f.hasMark = 0, false
+	f.gen = 0
 	// The file that it was made of is gone, and will be forgotten. As it has not been read
 	// again, all that was known of that holds: what is open, and what the server knows.
 	at := c.pos(f)
 	p.Path, p.Dev, p.Ino, p.Gen, p.Print, p.Len = at.Path, at.Dev, at.Ino, at.Gen, at.Print, at.Len
 	r.journal.set(f.key(), p)
+	f.marked = p // where its lines in the next batch begin
 	size, ok := f.packedSize()
 	return !ok || p.Scan != 0 || size != p.Offset
 }
