@@ -162,7 +162,7 @@ func (r *Files) keep(c *container, i int, b *batch[filePos]) (err error) {
 		return fmt.Errorf("keep log file: %w", err)
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && f.fd != out {
 			err = errors.Join(err, out.Close(), os.Remove(out.Name()))
 		}
 	}()
@@ -187,20 +187,20 @@ func (r *Files) keep(c *container, i int, b *batch[filePos]) (err error) {
 	opens := f.endsOpen(size)
 	r.keptLast = max(r.keptLast+1, r.now().UnixNano())
 	path := filepath.Join(dir, fmt.Sprintf("%d.log.%s%s", f.instance, keptSuffix(r.keptLast, opens), packedSuffix))
-	if err = os.Rename(out.Name(), path); err != nil {
-		return fmt.Errorf("keep log file: %w", err)
-	}
-	if err = syncDir(dir); err != nil {
-		return err
-	}
 	head := make([]byte, f.printLen)
 	if _, err = f.fd.ReadAt(head, 0); err != nil {
 		return fmt.Errorf("keep log file: %w", err)
 	}
-	f.kept, f.keptPath, f.keptBytes, f.keptAt, f.opens = true, path, st.Size, r.now(), opens
 	f.ended = r.now().Add(-r.grace) // what is written to it now is not in the copy
-	next := r.following(c, i)
-	r.becomes(c, f, b, &file{fd: out, dev: uint64(st.Dev), ino: st.Ino, head: head}, next) //nolint:unconvert // Dev is narrower on some systems
+	// Noted before it has its name: a start that finds it must know what lies behind it.
+	r.becomes(c, f, b, &file{fd: out, dev: uint64(st.Dev), ino: st.Ino, head: head}, r.following(c, i)) //nolint:unconvert // Dev is narrower on some systems
+	if err = os.Rename(out.Name(), path); err != nil {
+		return errors.Join(fmt.Errorf("keep log file: %w", err), os.Remove(out.Name())) // it is read from what is open
+	}
+	f.kept, f.keptPath, f.keptBytes, f.keptAt, f.opens = true, path, st.Size, r.now(), opens
+	if err = syncDir(dir); err != nil {
+		return err
+	}
 	r.keepFailed = ""
 	r.metrics.kept.Inc()
 	r.log.Info("kept log file that rotation took", "path", path, "bytes", st.Size)

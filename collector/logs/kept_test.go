@@ -298,3 +298,72 @@ func TestKeptCopyOfAFileThatWasCut(t *testing.T) {
 		})
 	}
 }
+
+// A kill may come as soon as a kept file has its name, or right before: a start that finds it
+// knows what was behind it, and tells that where it is gone, and so does one that does not.
+func TestWhatIsGoneBehindAFileThatWasJustKept(t *testing.T) {
+	for name, named := range map[string]bool{"it has its name": true, "it is about to get it": false} {
+		t.Run(name, func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			tr.write("0.log", 50)
+			o := tr.keeping(Keep{Bytes: 1 << 30})
+			var then atomic.Pointer[[]byte] // the positions as they were at that moment
+			o.Now = func() time.Time {
+				if then.Load() == nil && len(tr.kept()) > 0 {
+					was, err := os.ReadFile(tr.positions())
+					if err != nil {
+						t.Error(err)
+					}
+					then.Store(&was)
+				}
+				return time.Now()
+			}
+			_, stop := tr.runWith(o, s)
+			s.await(key, 50)
+			waitFor(t, func() bool { return !hasInFlight(tr) })
+			s.set(func() { s.away = true })
+			tr.write("0.log", 1)
+			waitFor(t, func() bool { return hasInFlight(tr) })
+			tr.write("0.log", 30)
+			const rotated = "0.log.20261123-100001"
+			tr.rename("0.log", rotated)
+			tr.write("0.log", 20)
+			open := 0 // looks in a row
+			waitFor(t, func() bool {
+				if open++; !isOpen(t, filepath.Join(tr.dir, rotated)) || !isOpen(t, filepath.Join(tr.dir, "0.log")) {
+					open = 0
+				}
+				return open > 20
+			})
+			tr.remove(rotated)
+			waitFor(t, func() bool { return then.Load() != nil })
+			stop()
+			if err := os.WriteFile(tr.positions(), *then.Load(), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			want := 20
+			if !named {
+				want += 31 // and the one that was on its way
+				if err := os.Remove(tr.kept()[0]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tr.remove("0.log")
+			tr.write("0.log", 10)
+			s.set(func() { s.away = false })
+			o.Now = nil
+			_, stop = tr.runWith(o, s)
+			waitFor(t, func() bool { return slices.Contains(s.got(key), "line "+strconv.Itoa(tr.next-1)) })
+			stop()
+			gaps, missing := s.gaps(), s.missing(tr.next)
+			if len(missing) != want {
+				t.Errorf("%d lines are missing, want the %d that are gone", len(missing), want)
+			}
+			for _, n := range missing {
+				if !slices.ContainsFunc(gaps, func(g toldGap) bool { return g.has(n) }) {
+					t.Errorf("line %d is missing and not told: %v", n, gaps)
+				}
+			}
+		})
+	}
+}
