@@ -925,6 +925,10 @@ func (r *Files) scanContainer(c *container) {
 			deleted++
 		}
 		if held > maxHeld || f.unlinked && !f.kept && deleted > maxDeleted && !r.toPacked(c, f, entries) {
+			if r.filling == nil { // until the batch that was on its way is made anew, which may have lines of it
+				c.rescan = true
+				continue
+			}
 			r.abandon(c, f, DropRotated)
 		}
 	}

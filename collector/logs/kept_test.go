@@ -367,3 +367,42 @@ func TestWhatIsGoneBehindAFileThatWasJustKept(t *testing.T) {
 		})
 	}
 }
+
+// Of files of which there are too many at a start, and of which the batch on its way has lines,
+// those are told once, and only if the server has not got them.
+func TestFilesGivenUpAtAStartThatAreOnTheirWay(t *testing.T) {
+	for _, stored := range []bool{true, false} {
+		t.Run(fmt.Sprintf("stored %v", stored), func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			o := tr.options()
+			tr.write("0.log", 50)
+			_, stop := tr.runWith(o, s)
+			s.await(key, 50)
+			waitFor(t, func() bool {
+				j, err := openJournal[filePos](tr.positions())
+				return err == nil && j.inFlight == nil && len(j.known) == 1 && positionsIn(j)[0].Lines == 50
+			})
+			s.set(func() { s.lost, s.away = s.batches, !stored })
+			tr.write("0.log", 20)
+			waitFor(t, func() bool { return hasInFlight(tr) && (!stored || len(s.got(key)) > 50) })
+			kill(t, s, tr.positions(), stop)
+			for i := range maxHeld + 1 {
+				tr.rename("0.log", fmt.Sprintf("0.log.20261123-1%05d", i))
+				tr.write("0.log", 5)
+			}
+			s.set(func() { s.lost, s.away = -1, false })
+			f, stop := tr.runWith(o, s)
+			waitFor(t, func() bool {
+				return slices.Contains(s.got(key), "line "+strconv.Itoa(tr.next-1)) && f.journal.settled()
+			})
+			stop()
+			gaps, missing, told := s.gaps(), s.missing(tr.next), 0
+			for _, g := range gaps {
+				told += g.lines
+			}
+			if told != len(missing) {
+				t.Errorf("%d lines are told as lost, %d are: %v", told, len(missing), gaps)
+			}
+		})
+	}
+}
