@@ -179,7 +179,7 @@ func NewFiles(o FilesOptions) (*Files, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log files: %w", err)
 	}
-	j.apart = apart
+	j.apart, j.beside = apart, func(key string, p filePos) string { return besides(key, p.First) }
 	m := newMetrics(o.Registerer)
 	shaper, err := newShaper(o.Rules, m)
 	if err != nil {
@@ -316,10 +316,11 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 	}
 	r.tellGone(b, was, sent, begun)
 	b.tellDrops()
-	b.from, b.to, b.wire.ID, b.resent = was.From, maps.Clone(was.To), was.ID, true
+	b.from, b.to, b.wire.ID, b.resent = maps.Clone(was.From), maps.Clone(was.To), was.ID, true
 	b.day, b.told = was.Day, was.Told
-	for f, p := range sent {
-		b.to[f.key()] = p // a compressed one is another file by now
+	for f, p := range sent { // a compressed one is another file by now, and may have the inode of one that is gone
+		r.journal.makeWay(b.from, b.to, f.key(), func(had filePos) bool { return had == p })
+		b.to[f.key()] = p
 	}
 	if b.lines == 0 {
 		wanted := maps.Clone(was.To)
@@ -1017,7 +1018,11 @@ func (r *Files) insert(c *container, f *file) {
 // once its inode is that of a new one: the record may end there, and a batch has the positions
 // of both.
 func (r *Files) takesInode(c *container, f *file) {
-	for _, o := range c.files {
+	known := slices.Clone(c.files)
+	for _, l := range c.lost {
+		known = append(known, l.file)
+	}
+	for _, o := range known {
 		if o == f || !o.done || o.beside || o.first == 0 || o.dev != f.dev || o.ino != f.ino {
 			continue
 		}
@@ -1026,7 +1031,7 @@ func (r *Files) takesInode(c *container, f *file) {
 		is := func(p filePos) bool { return p.First == o.first && filepath.Dir(p.Path) == c.dir }
 		r.journal.rename(old, o.key(), is)
 		if r.filling != nil {
-			renameIn(r.filling.from, r.filling.to, old, o.key(), is)
+			r.journal.renameIn(r.filling.from, r.filling.to, old, o.key(), is)
 		}
 	}
 }

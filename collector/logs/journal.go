@@ -33,6 +33,8 @@ type journal[C any] struct {
 	// apart, if set, gives the name under which a source's position is kept on that was
 	// there before one of another source that has its name now; "" if it need not be.
 	apart func(source string, was, now C) string
+	// beside, if set, names the position of another source than the one that has its name by now.
+	beside func(source string, c C) string
 }
 
 type inFlight[C any] struct {
@@ -265,24 +267,40 @@ func (j *journal[C]) renameLocked(old, name string, of func(C) bool) {
 		delete(j.known, old)
 	}
 	if j.inFlight != nil {
-		renameIn(j.inFlight.From, j.inFlight.To, old, name, of)
+		j.renameIn(j.inFlight.From, j.inFlight.To, old, name, of)
 	}
 }
 
 // renameIn moves the positions of a source in a batch to another name, if it is what the
-// batch has by the old one, and the batch has nothing else by the other.
-func renameIn[C any](from, to map[string]C, old, name string, of func(C) bool) (done bool) {
+// batch has by the old one.
+func (j *journal[C]) renameIn(from, to map[string]C, old, name string, of func(C) bool) (done bool) {
+	j.makeWay(from, to, name, of)
 	c, ok := to[old]
 	if _, taken := to[name]; !ok || taken || !of(c) {
 		return false
 	}
+	move(from, to, old, name)
+	return true
+}
+
+// makeWay has what a batch has by a name, of a source that is gone, go by another one, unless
+// it is of the source that has the name now. Else the batch would bring the name the position
+// of the one that is gone, and what it has of the other would be found by no name.
+func (j *journal[C]) makeWay(from, to map[string]C, name string, of func(C) bool) {
+	if c, taken := to[name]; taken && j.beside != nil && !of(c) {
+		move(from, to, name, j.beside(name, c))
+	}
+}
+
+// move has positions of a batch go by another name.
+func move[C any](from, to map[string]C, old, name string) {
 	for _, m := range []map[string]C{from, to} {
+		delete(m, name)
 		if c, ok := m[old]; ok {
 			m[name] = c
 			delete(m, old)
 		}
 	}
-	return true
 }
 
 func (j *journal[C]) forget(source string) {

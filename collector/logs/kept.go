@@ -227,12 +227,12 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 	old := f.key()
 	f.close()
 	f.fd, f.head, f.packed, f.dev, f.ino, f.id = packed.fd, packed.head, true, packed.dev, packed.ino, packed.id
-	r.takesInode(c, f)
 	first := c.pos(f)
 	// If the server has nothing of it:
 	first.Offset, first.Scan, first.Done, first.Last, first.Open, first.Lines = f.began, 0, nil, f.resumed.Last, 0, f.resumed.Lines
+	r.letGo(f)
 	r.journal.become(old, f.key(), first, f.beginsAs)
-	if b == nil || !renameIn(b.from, b.to, old, f.key(), f.beginsAs) {
+	if b == nil || !r.journal.renameIn(b.from, b.to, old, f.key(), f.beginsAs) {
 		f.inBatch = nil
 	}
 	f.noteNext(next)
@@ -245,8 +245,17 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 // rename has what is known of a file, and what batches have of it, go by the name that it has
 // now. b is the one that is being filled, if there is one; it says whether that has it.
 func (r *Files) rename(b *batch[filePos], old string, f *file) bool {
+	r.letGo(f)
 	r.journal.rename(old, f.key(), f.beginsAs)
-	return b != nil && renameIn(b.from, b.to, old, f.key(), f.beginsAs)
+	return b != nil && r.journal.renameIn(b.from, b.to, old, f.key(), f.beginsAs)
+}
+
+// letGo has those that had the inode of a file before it, in whatever container, go by names
+// of their own: batches are about to have its positions by that.
+func (r *Files) letGo(f *file) {
+	for _, c := range r.order {
+		r.takesInode(c, f)
+	}
 }
 
 var errNoRoom = errors.New("no room for kept log files")

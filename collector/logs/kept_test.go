@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -402,6 +403,90 @@ func TestFilesGivenUpAtAStartThatAreOnTheirWay(t *testing.T) {
 			}
 			if told != len(missing) {
 				t.Errorf("%d lines are told as lost, %d are: %v", told, len(missing), gaps)
+			}
+		})
+	}
+}
+
+// What a file was kept as may get the inode of one that is gone, and which batches have. They
+// bring the position of each then, and a start goes on where the kept one is.
+func TestKeptFilesWithAnInodeThatBatchesHave(t *testing.T) {
+	for _, name := range []string{"on its way", "on its way without the kept one", "being filled", "of a file that is still known"} {
+		t.Run(name, func(t *testing.T) {
+			const lines = 30
+			tr, s := newTree(t), newServer(t)
+			h := tr.byHand(t)
+			h.filling = h.b
+			tr.write("0.log", lines)
+			h.settled()
+			c := h.containers[tr.dir]
+			f, sent := c.files[0], h.b
+			dir := h.keptOf(c)
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			tr.copied("0.log", "copy")
+			tr.pack("copy")
+			kept := filepath.Join(dir, "0.log."+keptSuffix(1, false)+packedSuffix)
+			if err := os.Rename(filepath.Join(tr.dir, "copy"+packedSuffix), kept); err != nil {
+				t.Fatal(err)
+			}
+			packed := &file{path: kept}
+			var err error
+			if packed.fd, err = os.Open(kept); err == nil {
+				err = packed.identifyPacked(true)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			gone := filePos{Path: filepath.Join(tr.root, "shop_cart-2_uid-2", "app", "0.log"), Dev: packed.dev, Ino: packed.ino, Print: "1", Len: knownHead, Offset: 700, First: 1, Last: 2, Lines: 7, End: true}
+			before := gone
+			before.Offset, before.Lines = 70, 1
+			sent.from[packed.key()], sent.to[packed.key()] = before, gone
+			if name == "on its way without the kept one" {
+				delete(sent.to, f.key())
+			}
+			if strings.HasPrefix(name, "on its way") {
+				h.journal.begin(sent)
+				h.b = newBatch[filePos](h.opts.Sender)
+				h.filling = h.b
+			}
+			other := &file{path: gone.Path, dev: gone.Dev, ino: gone.Ino, printLen: gone.Len, print: 1, offset: gone.Offset, first: gone.First, last: gone.Last, sent: gone.Lines, done: true, unlinked: true, inBatch: sent}
+			if name == "of a file that is still known" { // a record may be open in it
+				o := &container{dir: filepath.Dir(gone.Path), files: []*file{other}}
+				h.containers[o.dir], h.order = o, append(h.order, o)
+			}
+			tr.remove("0.log")
+			f.next = 5
+			h.becomes(c, f, h.filling, packed, nil)
+			f.kept = true
+			if name == "of a file that is still known" {
+				h.touched[other] = true
+				h.mark(h.containers[filepath.Dir(gone.Path)], h.filling)
+			}
+			h.journal.acknowledged(sent)
+			h.prune()
+			if p, ok := of(f, f.first, h.journal.position); !ok || !f.beginsAs(p) || name != "on its way without the kept one" && p.Offset != f.offset || p.Next != 5 {
+				t.Errorf("the kept file stands at %+v (%v), want %d", p, ok, f.offset)
+			}
+			if from := sent.from[besides(packed.key(), gone.First)]; from.Offset != before.Offset {
+				t.Errorf("the other one begins at %+v in the batch, want %+v", from, before)
+			}
+			if to := sent.to[besides(packed.key(), gone.First)]; to.Offset != gone.Offset || to.Next != 0 {
+				t.Errorf("the other one is at %+v in the batch, want %+v", to, gone)
+			}
+			if name == "on its way without the kept one" {
+				return
+			}
+			if err := h.journal.write(); err != nil {
+				t.Fatal(err)
+			}
+			tr.write("0.log", 10)
+			_, stop := tr.runWith(tr.keeping(Keep{Bytes: 1 << 30}), s)
+			waitFor(t, func() bool { return slices.Contains(s.got(key), "line "+strconv.Itoa(tr.next-1)) })
+			stop()
+			if got := s.got(key); slices.Contains(got, "line 0") {
+				t.Errorf("%d lines came, of which the server had %d", len(got), lines)
 			}
 		})
 	}
