@@ -276,9 +276,7 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 	if r.firstStart {
 		// Should it be killed before the server has anything, the next start is no
 		// first one: what was rotated by then is to be read.
-		if err := r.journal.write(); err != nil {
-			r.log.Error("write log positions", "err", err)
-		}
+		r.writeJournal()
 		r.journal.made = false
 	}
 	if !r.resend(ctx, ship) {

@@ -75,6 +75,13 @@ func (r *Files) findGaps() {
 			putApart(known, source, p, apart)
 		}
 	}
+	// What an earlier start found, and the server has not heard of, is in its place told: by
+	// what came since, this one might find it again, or only with what is not lost.
+	noted := r.journal.untold()
+	for as, p := range gonesIn(noted) {
+		maps.DeleteFunc(known, func(_ string, o filePos) bool { return o.isOf(p) })
+		known[as] = p
+	}
 	folders := map[string]map[string]filePos{}
 	for k, p := range known {
 		dir := filepath.Dir(p.Path)
@@ -87,11 +94,45 @@ func (r *Files) findGaps() {
 		folders[dir][k] = p
 	}
 	for dir, positions := range folders {
-		r.findGap(dir, positions)
+		r.findGap(dir, positions, noted)
 	}
 	for _, c := range r.order {
 		r.findGapsBehindKept(c)
 	}
+	if len(r.journal.untold()) > len(noted) {
+		r.writeJournal() // once for all: a kill before that leaves what they are found by
+	}
+}
+
+// As what the journal has losses that findGap found, followed by what file is gone: what was
+// behind it, until when, and a record that was open in it.
+const (
+	behindGone = "behind "
+	openInGone = "open in "
+)
+
+func (p filePos) openIn() string { return openInGone + besides(wasAt(p).key(), p.First) }
+
+func (p filePos) behind(until int64) string {
+	return behindGone + besides(wasAt(p).key(), p.First) + " until " + strconv.FormatInt(until, 10)
+}
+
+// gonesIn gives the files behind which something is lost, as they are once that is told.
+func gonesIn(lost map[string]lostFile[filePos]) map[string]filePos {
+	out := map[string]filePos{}
+	for as, l := range lost {
+		of, _, _ := strings.Cut(strings.TrimPrefix(as, behindGone), " until ")
+		if strings.HasPrefix(as, behindGone) && l.At.Last >= out[of].Last {
+			out[of] = l.At
+		}
+	}
+	return out
+}
+
+// isOf says whether two positions are of the same file, as far as its inode and its first line
+// tell.
+func (p filePos) isOf(o filePos) bool {
+	return p.Dev == o.Dev && p.Ino == o.Ino && p.First == o.First && filepath.Dir(p.Path) == filepath.Dir(o.Path)
 }
 
 // findGapsBehindKept finds out what is gone between a kept file and the next one that is
@@ -123,7 +164,7 @@ func (r *Files) findGapsBehindKept(c *container) {
 	}
 }
 
-func (r *Files) findGap(dir string, positions map[string]filePos) {
+func (r *Files) findGap(dir string, positions map[string]filePos, noted map[string]lostFile[filePos]) {
 	c := r.containers[dir]
 	var gone filePos
 	var open []filePos // of those that are gone, where a record was open
@@ -137,7 +178,7 @@ func (r *Files) findGap(dir string, positions map[string]filePos) {
 		if p.Last >= gone.Last {
 			gone = p
 		}
-		if p.Open != 0 && p.Scan != 0 {
+		if _, known := noted[p.openIn()]; p.Open != 0 && p.Scan != 0 && !known {
 			open = append(open, p)
 		}
 	}
@@ -172,6 +213,7 @@ func (r *Files) findGap(dir string, positions map[string]filePos) {
 			c.files[i].behindGap = true
 			c.lost[len(c.lost)-1].next = c.files[i]
 		}
+		r.noteLost(c, p.openIn(), nil)
 	}
 	r.counts.dropped(c.id, DropAway, 0)
 	if !between {
@@ -186,6 +228,7 @@ func (r *Files) findGap(dir string, positions map[string]filePos) {
 		f.next, next.behindGap = until, true
 		c.lost[len(c.lost)-1].next = next
 	}
+	r.noteLost(c, gone.behind(until), nil)
 }
 
 // away has it told that lines went with the file of a position. It gives the file as it is
@@ -223,8 +266,9 @@ func (r *Files) containerAt(dir string) *container {
 	return c
 }
 
-// noteLost has the journal know of what c lost last, where a start could not find that out,
-// and of what lies beside that now: kept files, which the batch that is being filled may have.
+// noteLost has the journal know of what c lost last, where a start could not find that out
+// once it is written, and of what lies beside that now: kept files, which the batch that is
+// being filled may have.
 func (r *Files) noteLost(c *container, as string, b *batch[filePos], beside ...*file) {
 	l := &c.lost[len(c.lost)-1]
 	l.noted = as
@@ -236,6 +280,10 @@ func (r *Files) noteLost(c *container, as string, b *batch[filePos], beside ...*
 	r.journal.lose(as, lostFile[filePos]{at, l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until}, func(o lostFile[filePos]) bool {
 		return filepath.Dir(o.At.Path) == filepath.Dir(at.Path) && o.Reason == l.reason && dayOf(o.Until) == dayOf(l.drop.until)
 	}, amends)
+}
+
+// writeJournal has what was noted be on the disk.
+func (r *Files) writeJournal() {
 	if err := r.journal.write(); err != nil {
 		r.log.Error("write log positions", "err", err)
 	}
@@ -247,6 +295,12 @@ func (r *Files) findUntold() {
 		c := r.containerAt(filepath.Dir(l.At.Path))
 		if c == nil {
 			continue
+		}
+		if strings.HasPrefix(as, behindGone) || strings.HasPrefix(as, openInGone) {
+			if c.fileOf("", l.At) != nil { // it has come back
+				r.journal.found(as)
+				continue
+			}
 		}
 		out := loss{reason: l.Reason, drop: drop{lines: l.Lines, bytes: l.Bytes, from: l.From, until: l.Until}, noted: as}
 		for _, f := range c.files {
@@ -366,6 +420,7 @@ func (r *Files) findGapNow(c *container, vanished *file, fresh []*file) {
 	fresh[i].behindGap = true
 	c.lost = append(c.lost, loss{file: fresh[i], reason: DropRotated, drop: drop{from: from, until: until}})
 	r.noteLost(c, "before "+besides(fresh[i].key(), until), nil)
+	r.writeJournal()
 }
 
 // firstTime is the time of the file's first line that has one, 0 if there is none.

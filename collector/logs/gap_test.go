@@ -434,3 +434,83 @@ func TestLinesOnTheirWayOfACompressedFileThatIsGone(t *testing.T) {
 		})
 	}
 }
+
+// What a start finds to be lost is told though it is killed before the server hears of that,
+// and though nothing is left by then by which it was found: once, and what was lost since then.
+func TestWhatAStartFindsToBeLostAndAKill(t *testing.T) {
+	at := func(line int) int64 { return clock.Add(time.Duration(line) * time.Millisecond).UnixNano() }
+	tr := newTree(t)
+	path := filepath.Join(tr.dir, "0.log")
+	open := filePos{Path: path + ".20261123-100000", Dev: 1, Ino: 1, Print: "1", Len: knownHead, Offset: 100, Scan: -1, Done: &[2]int64{}, First: at(0), Last: at(5), Open: at(3)}
+	gone := filePos{Path: path, Dev: 1, Ino: 2, Print: "2", Len: knownHead, Offset: 100, First: at(6), Last: at(9)}
+	start := func() []loss {
+		r := tr.started(t)
+		r.findUntold()
+		r.findGaps()
+		lost := slices.Clone(r.containerAt(tr.dir).lost)
+		slices.SortFunc(lost, func(a, b loss) int { return int(a.drop.from - b.drop.from) })
+		return lost
+	}
+	check := func(when string, want ...drop) {
+		t.Helper()
+		lost := start()
+		if !slices.EqualFunc(lost, want, func(l loss, d drop) bool { return l.drop == d && l.reason == DropAway }) {
+			t.Errorf("%s: %v are lost, want %v", when, lost, want)
+		}
+	}
+	change := func(fn func(j *journal[filePos])) {
+		t.Helper()
+		j, err := openJournal[filePos](tr.positions())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fn(j); j.write() != nil {
+			t.Fatal("the positions cannot be written")
+		}
+	}
+	change(func(j *journal[filePos]) { j.known["1:1"], j.known["1:2"] = open, gone })
+	tr.next = 20
+	tr.write("0.log", 5)
+	inOpen, behind := drop{from: at(3), until: at(5)}, drop{from: at(9), until: at(20)}
+	check("at the first start", inOpen, behind)
+	check("at the next one", inOpen, behind)
+	change(func(j *journal[filePos]) { delete(j.known, "1:1") }) // as it is gone
+	check("after one is forgotten", inOpen, behind)
+	tr.remove("0.log")
+	tr.next = 30
+	tr.write("0.log", 5)
+	since := drop{from: at(20), until: at(30)}
+	check("after another one went", inOpen, behind, since)
+	change(func(j *journal[filePos]) { // the first two are in a batch that is on its way
+		told := gone
+		told.Last, told.End, told.Next = at(20), true, at(20)
+		j.inFlight = &inFlight[filePos]{ID: "1", To: map[string]filePos{"1:2": told}}
+		for as, l := range j.lost {
+			if l.Until != at(30) {
+				j.inFlight.Told = append(j.inFlight.Told, tell{From: l.From, Until: l.Until, Noted: as})
+			}
+		}
+	})
+	check("with those on their way", since)
+	tr.raw("0.log.20261123-100000", "a line of the file that has come back, which was there before it went\n")
+	f := &file{path: path + ".20261123-100000"}
+	var err error
+	if f.fd, err = os.Open(f.path); err == nil {
+		_, _, err = f.identify()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	change(func(j *journal[filePos]) {
+		j.inFlight = nil
+		for as, l := range j.lost {
+			l.At.Print, l.At.Len = strconv.FormatUint(f.print, 16), f.printLen
+			j.lost[as] = l
+		}
+	})
+	r := tr.started(t)
+	if r.findUntold(); len(r.containers[tr.dir].lost) > 0 || len(r.journal.untold()) > 0 {
+		t.Errorf("%v are lost of what has come back", r.containers[tr.dir].lost)
+	}
+}

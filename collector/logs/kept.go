@@ -89,9 +89,7 @@ func (r *Files) keepAll(b *batch[filePos]) {
 			}
 			if f.kept && f.next != f.noted { // a kill would leave nothing by which to find that it is gone
 				r.noteNeighbours(f, b)
-				if err := r.journal.write(); err != nil {
-					r.log.Error("write log positions", "err", err)
-				}
+				r.writeJournal()
 			}
 			if !f.unlinked || f.done || f.kept || f.compressed() || f.copyOf != nil || f.unclear || f.noRoom == r.freed+1 {
 				continue
@@ -237,9 +235,7 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 	}
 	f.noteNext(next)
 	r.noteNeighbours(f, b)
-	if err := r.journal.write(); err != nil {
-		r.log.Error("write log positions", "err", err)
-	}
+	r.writeJournal()
 }
 
 // rename has what is known of a file, and what batches have of it, go by the name that it has
@@ -308,6 +304,7 @@ func (r *Files) giveUp(c *container, f *file, reason string) {
 			beside = append(beside, next)
 		}
 		r.noteLost(c, as, r.filling, beside...)
+		r.writeJournal()
 	}
 	if err := os.Remove(f.keptPath); err != nil {
 		r.log.Warn("remove kept log file", "err", err)
