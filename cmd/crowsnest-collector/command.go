@@ -150,7 +150,7 @@ that --config names (token-file: …). A flag wins over the environment, which w
 	f.Int64Var(&rules.Limit.Bytes, "log-bytes-per-second", 0, "the same in bytes (default any)")
 	f.IntVar(&s.logConnections, "log-connections", 0, "containers whose logs are followed at once through the API server, in role all and with --virtual-nodes; more take turns (default 200)")
 	f.IntVar(&s.logReadBytes, "log-read-bytes-per-second", 0, "what is read of logs through the API server, in role all and with --virtual-nodes (default 33554432)")
-	f.Int64Var(&s.logKeep.Bytes, "log-keep-bytes", 256<<20, "what is kept on disk, compressed, of log files that rotation takes while the server is away; 0 keeps nothing but what the files and their open descriptors hold")
+	f.Int64Var(&s.logKeep.Bytes, "log-keep-bytes", 256<<20, "what is kept on disk, compressed, of log files that rotation takes while the server is away, of the newest 64 files that are not sent of each container; 0 keeps nothing but what the files and their open descriptors hold")
 	f.DurationVar(&s.logKeep.Age, "log-keep-age", 0, "how long it is kept (default 24h)")
 	f.StringVar(&s.logKeep.First, "log-backlog", logs.OldestFirst, "oldest: kept log files are sent first, and what comes when they are full is dropped; newest: the oldest make room, and kept files are sent after those in the pods' folders")
 	f.IntVar(&rules.Limit.LineBytes, "log-record-bytes", 0, "longest record; the rest of a longer one is cut off (default 262144, and longer ones become several)")
