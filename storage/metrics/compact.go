@@ -31,17 +31,61 @@ var errHeadFirst = errors.New("the head is to be written first")
 // dropped, too, if that series had nothing when it was looked at, or nothing so
 // old or so young. So commits wait while it collects.
 type compaction struct {
-	mu      sync.Mutex   // one compaction, and nothing else that holds the TSDB's lock long
-	commits sync.RWMutex // held for reading by each commit
+	mu        sync.Mutex   // one compaction, and nothing else that holds the TSDB's lock long
+	commits   sync.RWMutex // held for reading by each commit
+	beginning sync.RWMutex // held for reading while a write begins
+	whole     mark         // what is before it in the log is of commits that went through; guarded by commits
 
+	cut       map[mark]struct{}      // pages of the log out of which records were taken, since the last mend; guarded by mu
 	begin     int64                  // samples before it are late, as the process before this one said; 0 when it did not
 	trimmed   int64                  // samples out of order before it may have gone from the log
 	untrimmed int64                  // about the bytes that samples out of order took in the log since
 	flood     flood                  // of samples out of order; guarded by mu
 	flooded   atomic.Int64           // until when it lasts at least, Unix milliseconds
-	cut       bool                   // merging ended before it was done; guarded by mu
+	postponed bool                   // merging ended before it was done; guarded by mu
 	head      atomic.Bool            // the head may be written
 	collected atomic.Pointer[func()] // called when the first block is written
+	merging   merging
+}
+
+// merging is the context of the TSDB's compactor: it ends with the store, and while blocks are
+// merged also when something more urgent waits for that.
+type merging struct {
+	context.Context
+	current atomic.Pointer[merge]
+}
+
+type merge struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+func (m *merging) now() context.Context {
+	if one := m.current.Load(); one != nil {
+		return one.ctx
+	}
+	return m.Context
+}
+
+func (m *merging) Done() <-chan struct{} { return m.now().Done() }
+
+func (m *merging) Err() error { return m.now().Err() }
+
+// begin begins a merge, one at a time, which who called it ends.
+func (m *merging) begin() (end func()) {
+	ctx, cancel := context.WithCancel(m.Context)
+	m.current.Store(&merge{ctx, cancel})
+	return func() {
+		m.current.Store(nil)
+		cancel()
+	}
+}
+
+// makeWay ends the merge that runs. What it was at is merged later, from the beginning.
+func (m *merging) makeWay() {
+	if one := m.current.Load(); one != nil {
+		one.end()
+	}
 }
 
 // compactLate writes blocks of what is out of order in the head, and reads the folder's
@@ -179,10 +223,14 @@ func (db *DB) compact(ctx context.Context) error {
 			return nil
 		}
 		// The head is not due any more, so this merges blocks only.
-		db.compaction.cut = false
+		db.compaction.postponed = false
 		err = db.tsdb.Compact(ctx)
-		if err == nil && !db.compaction.cut && !db.due() {
+		if err == nil && !db.compaction.postponed && !db.due() {
 			db.compaction.flood.merged(db.opts.Now())
+		}
+		if ctx.Err() == nil && errors.Is(err, context.Canceled) {
+			db.opts.Logger.Info("merging blocks waits until a write to the log that failed is mended")
+			return nil
 		}
 		if !errors.Is(err, errHeadFirst) || ctx.Err() != nil {
 			return err
@@ -212,8 +260,16 @@ func (db *DB) floor() int64 {
 	if valid < mint {
 		head.SetMinValidTime(mint)
 	}
-	head.WaitForAppendersOverlapping(mint - 1)
+	db.waitForWrites(mint - 1)
 	return head.MinTime()
+}
+
+// waitForWrites waits for those that may still bring, in order, what is that old.
+func (db *DB) waitForWrites(maxt int64) {
+	db.compaction.beginning.Lock()
+	head := db.tsdb.Head() // those that were about to begin are open now
+	db.compaction.beginning.Unlock()
+	head.WaitForAppendersOverlapping(maxt)
 }
 
 // compactHead is what the TSDB's own compaction does with the head.
@@ -228,7 +284,7 @@ func (db *DB) compactHead(ctx context.Context) (wrote bool, err error) {
 		mint := db.floor()
 		border := mint/width*width + width
 		r := tsdb.NewRangeHeadWithIsolationDisabled(head, mint, border-1)
-		head.WaitForAppendersOverlapping(r.MaxTime())
+		db.waitForWrites(r.MaxTime())
 		if err := db.tsdb.CompactHead(r); err != nil {
 			return wrote, err
 		}
@@ -244,7 +300,8 @@ func (db *DB) compactHead(ctx context.Context) (wrote bool, err error) {
 // newCompactor gives the TSDB its own compactor behind ours, which ends with ctx.
 func (db *DB) newCompactor(ctx context.Context) tsdb.NewCompactorFunc {
 	return func(_ context.Context, r prometheus.Registerer, l *slog.Logger, ranges []int64, pool chunkenc.Pool, o *tsdb.Options) (tsdb.Compactor, error) {
-		inner, err := tsdb.NewLeveledCompactorWithOptions(ctx, r, l, ranges, pool, tsdb.LeveledCompactorOptions{
+		db.compaction.merging.Context = ctx
+		inner, err := tsdb.NewLeveledCompactorWithOptions(&db.compaction.merging, r, l, ranges, pool, tsdb.LeveledCompactorOptions{
 			MaxBlockChunkSegmentSize: o.MaxBlockChunkSegmentSize, EnableOverlappingCompaction: o.EnableOverlappingCompaction,
 		})
 		return &compactor{inner, db}, err
@@ -268,6 +325,17 @@ func (c *compactor) Write(dest string, b tsdb.BlockReader, mint, maxt int64, bas
 	return c.Compactor.Write(dest, b, mint, maxt, base)
 }
 
+// Compact merges blocks, unless the log is to be mended: merging the largest takes minutes, in
+// which nothing would be taken.
+func (c *compactor) Compact(dest string, dirs []string, open []*tsdb.Block) ([]ulid.ULID, error) {
+	m := &c.db.compaction.merging
+	defer m.begin()()
+	if c.db.doubt() != nil {
+		m.makeWay()
+	}
+	return c.Compactor.Compact(dest, dirs, open)
+}
+
 // Plan does not merge a block of out-of-order samples that reaches further than
 // all blocks of the head with one of these. The merged block would count as the
 // head's, and the next start would take all that the log has up to its end for
@@ -278,7 +346,7 @@ func (c *compactor) Plan(dir string) ([]string, error) {
 		return plan, err
 	}
 	if size, err := c.db.lateLogBytes(); err == nil && size >= c.db.opts.OutOfOrderLogBytes {
-		c.db.compaction.cut = true // late samples go first: merges of a backlog take minutes
+		c.db.compaction.postponed = true // late samples go first: merges of a backlog take minutes
 		return nil, nil
 	}
 	late, mixed := int64(math.MinInt64), false

@@ -66,7 +66,7 @@ func forgetMarkers(dir string) error {
 			}
 			return forgetBegin(dir)
 		}
-		if damaged, err = withoutMarkers(path, tmp, mended); err != nil {
+		if damaged, err = withoutMarkers(path, tmp, nil, mended); err != nil {
 			return fmt.Errorf("write %s anew: %w", path, err)
 		}
 		if !damaged {
@@ -79,9 +79,9 @@ func forgetMarkers(dir string) error {
 	return nil
 }
 
-// withoutMarkers replaces a segment by one that has the same samples. Before one that is
-// damaged it calls mended.
-func withoutMarkers(path, tmp string, mended func() error) (damaged bool, err error) {
+// withoutMarkers replaces a segment by one that has the same records, and more, where these are
+// given. Before one that is damaged it calls mended.
+func withoutMarkers(path, tmp string, more []byte, mended func() error) (damaged bool, err error) {
 	// One segment becomes one: far larger than any that the TSDB writes.
 	w, err := wlog.NewSize(nil, nil, tmp, 1<<30, compression.Snappy)
 	if err != nil {
@@ -97,6 +97,9 @@ func withoutMarkers(path, tmp string, mended func() error) (damaged bool, err er
 		batch = batch[:0]
 		return err
 	})
+	if more != nil {
+		batch = append(batch, more)
+	}
 	if err == nil {
 		err = w.Log(batch...)
 	}
@@ -117,6 +120,11 @@ func withoutMarkers(path, tmp string, mended func() error) (damaged bool, err er
 // readSegment gives keep a copy of every record that is no marker, as far as the
 // segment can be read. Without keep it stops at the first marker.
 func readSegment(path string, keep func([]byte) error) (marked, damaged bool, err error) {
+	return readBehind(path, 0, keep)
+}
+
+// readBehind is readSegment for records that end behind from.
+func readBehind(path string, from int64, keep func([]byte) error) (marked, damaged bool, err error) {
 	f, err := os.Open(filepath.Clean(path))
 	if err != nil {
 		return false, false, err
@@ -131,7 +139,7 @@ func readSegment(path string, keep func([]byte) error) (marked, damaged bool, er
 			if keep == nil {
 				return marked, damaged, nil
 			}
-		case keep != nil:
+		case keep != nil && r.Offset() > from:
 			if err := keep(append([]byte(nil), rec...)); err != nil {
 				return marked, damaged, err
 			}
@@ -215,10 +223,14 @@ func (r *registry) count(name string) float64 {
 	if c == nil {
 		return 0
 	}
-	ch := make(chan prometheus.Metric, 1)
-	c.Collect(ch)
+	one, ok := c.(prometheus.Metric)
+	if !ok {
+		ch := make(chan prometheus.Metric, 1)
+		c.Collect(ch)
+		one = <-ch
+	}
 	var m dto.Metric
-	if err := (<-ch).Write(&m); err != nil {
+	if err := one.Write(&m); err != nil {
 		return 0
 	}
 	return m.GetCounter().GetValue()

@@ -13,24 +13,30 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 )
 
 // A log is written in pages. Where a write fails (a full disk), the TSDB keeps the page and
 // writes the rest of it with what is logged next, but leaves out all further pages of the
-// record that was logged. Acknowledging goes wrong after that in three ways:
+// record that was logged. Acknowledging goes wrong after that in four ways:
 //   - A record whose first pages alone are there hides all that is logged behind it: a start
 //     reads up to there, takes the rest for damage and drops it.
 //   - What came late is in the head before it is logged. Sent again it is a duplicate, which
 //     the out-of-order log does not get any more.
 //   - A series is in the head before it is logged, and is not logged again.
+//   - A commit that failed is not in the head, but what the page kept of it is logged all the
+//     same. What is older of its series the head takes in order later, and a start, which
+//     finds it behind what is newer, drops it.
 //
 // So nothing is acknowledged from such a failure on until all that is in memory is on the disk
-// again: records that are not whole are taken out of the log, and what came late is written to
-// blocks, by which the out-of-order log goes as far as it was written by then.
+// again, and the other way round: records that are not whole are taken out of the log, what came
+// late is written to blocks, by which the out-of-order log goes as far as it was written by
+// then, and the head takes what is newer in the log than what it has.
 
 // failures are writes to the logs that failed since the start.
 type failures struct{ log, late, synced float64 }
@@ -56,9 +62,7 @@ func (db *DB) doubt() error {
 
 // mend brings on the disk what is in memory, after a write to a log failed.
 func (db *DB) mend(ctx context.Context) error {
-	failed := db.failures() // those that come now are for the next time
-	was := *db.mended.Load()
-	if failed == was {
+	if db.doubt() == nil {
 		return nil
 	}
 	if err := db.space.writable(); err != nil { // the TSDB ends the process where chunks meet a full disk
@@ -66,19 +70,114 @@ func (db *DB) mend(ctx context.Context) error {
 	}
 	db.compaction.mu.Lock()
 	defer db.compaction.mu.Unlock()
+	was, failed := *db.mended.Load(), db.failures() // those that come now are for the next time
+	if failed == was {
+		return nil
+	}
 	torn, err := db.mendLog(ctx)
 	if err == nil && (failed.late != was.late || failed.synced != was.synced) {
 		err = db.compactLateLocked(ctx)
 	}
-	if err == nil && db.syncer != nil {
-		err = db.syncer.sync()
+	if err == nil {
+		err = db.agree(ctx, failed)
 	}
 	if err != nil {
 		return fmt.Errorf("bring on the disk what is in memory, after a write to the log failed: %w", err)
 	}
-	db.mended.Store(&failed)
 	db.opts.Logger.Warn("a write to the log had failed; all that is in memory is on the disk again", "records_cut_off", torn)
 	return db.space.check()
+}
+
+// agree has the head take what the log has of commits that failed, and believes both from then
+// on. Nobody commits meanwhile.
+func (db *DB) agree(ctx context.Context, failed failures) error {
+	db.compaction.commits.Lock()
+	defer db.compaction.commits.Unlock()
+	if db.failures() != failed {
+		wake(db.room) // another one failed meanwhile
+		return errDoubt
+	}
+	if err := db.takeRefused(ctx); err != nil {
+		return err
+	}
+	if db.syncer != nil {
+		if failed.synced != db.mended.Load().synced {
+			if err := db.syncer.writeAgain(db.cut); err != nil {
+				return err
+			}
+		}
+		if err := db.syncer.sync(); err != nil {
+			return err
+		}
+	}
+	if db.failures() != failed {
+		return errDoubt
+	}
+	clear(db.compaction.cut)
+	db.mended.Store(&failed)
+	return db.noteWhole()
+}
+
+// mark is a place in the log of all samples.
+type mark struct {
+	segment int
+	size    int64
+}
+
+// noteWhole notes, for who keeps others from committing, up to where the log has nothing but
+// what the head has.
+func (db *DB) noteWhole() error {
+	if db.doubt() != nil {
+		return nil
+	}
+	log := filepath.Join(db.opts.Dir, "wal")
+	_, last, err := wlog.Segments(log)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(wlog.SegmentName(log, last))
+	if err != nil {
+		return err
+	}
+	db.compaction.whole = mark{last, info.Size()}
+	return nil
+}
+
+// takeRefused appends to the head what the log has since it was whole, as far as that is newer
+// than what the head has of its series: it is logged once more, and whatever comes that is older
+// is late from then on, as it will be for a start.
+func (db *DB) takeRefused(ctx context.Context) error {
+	log := filepath.Join(db.opts.Dir, "wal")
+	first, last, err := wlog.Segments(log)
+	if err != nil {
+		return err
+	}
+	app := db.tsdb.AppenderV2(ctx)
+	// What the head does not take it never takes in order: it has what is newer. Series that it
+	// has let go begin anew, for a start as well.
+	take := func(ref chunks.HeadSeriesRef, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram) {
+		_, _ = app.Append(storage.SeriesRef(ref), labels.EmptyLabels(), 0, t, v, h, fh, storage.AppendV2Options{RejectOutOfOrder: true})
+	}
+	samples := samplesOfRecords{
+		float:     func(s record.RefSample) { take(s.Ref, s.T, s.V, nil, nil) },
+		histogram: func(s record.RefHistogramSample) { take(s.Ref, s.T, 0, s.H, nil) },
+		floats:    func(s record.RefFloatHistogramSample) { take(s.Ref, s.T, 0, nil, s.FH) },
+	}
+	keep := samples.reader()
+	for n := max(first, db.compaction.whole.segment); n <= last; n++ {
+		from := int64(0)
+		if n == db.compaction.whole.segment {
+			from = db.compaction.whole.size
+		}
+		if _, _, err := readBehind(wlog.SegmentName(log, n), from, keep); err != nil {
+			return errors.Join(err, app.Rollback())
+		}
+	}
+	if err := app.Commit(); err != nil {
+		db.space.fail(err)
+		return err
+	}
+	return nil
 }
 
 // mendLog takes the records out of the log of which only a part is there, and says how many.
@@ -96,7 +195,10 @@ func (db *DB) mendLog(ctx context.Context) (torn int, err error) {
 		return 0, err
 	}
 	for n := first; n <= last; n++ {
-		m, err := mendSegment(wlog.SegmentName(log, n), n == last)
+		cut, m, err := mendSegment(wlog.SegmentName(log, n), n == last)
+		for _, at := range cut {
+			db.compaction.cut[mark{n, at / logPage * logPage}] = struct{}{}
+		}
 		if err != nil {
 			return torn, err
 		}
@@ -119,22 +221,29 @@ const (
 // mendSegment overwrites the parts of records that do not go on with zeros, which end a page. Each
 // of them reaches to the end of its page. A segment that grows may end with a record that is
 // being written.
-func mendSegment(path string, grows bool) (torn int, err error) {
+func mendSegment(path string, grows bool) (cut []int64, torn int, err error) {
 	f, err := os.OpenFile(filepath.Clean(path), os.O_RDWR, 0)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	cut, torn, err := tornParts(f, grows)
+	cut, torn, err = tornParts(f, grows)
 	if err != nil || torn == 0 {
-		return 0, err
+		return nil, 0, err
 	}
 	for _, at := range slices.Backward(cut) { // what stands of a record then is its beginning, still
 		if _, err := f.WriteAt(make([]byte, logPage-at%logPage), at); err != nil {
-			return 0, err
+			return cut, 0, err
 		}
 	}
-	return torn, f.Sync()
+	return cut, torn, f.Sync()
+}
+
+// cut says whether a record was taken out of a page of the log, for who keeps others from
+// committing.
+func (db *DB) cut(segment int, page int64) bool {
+	_, is := db.compaction.cut[mark{segment, page}]
+	return is
 }
 
 // tornParts finds the parts of records in a segment that do not go on, and counts these. A failed
@@ -186,8 +295,7 @@ func tornParts(segment io.Reader, grows bool) (cut []int64, torn int, err error)
 }
 
 // findLost looks which series whose record could not be written are in the log by now. The
-// TSDB logs a series once, so what is not there will not be before the head has let the series
-// go, which has no samples; until then it is refused.
+// TSDB logs a series once, so what is not there will not be.
 func (db *DB) findLost(log string, first, last int) error {
 	db.series.RLock()
 	lost := maps.Clone(db.lost)
@@ -195,7 +303,11 @@ func (db *DB) findLost(log string, first, last int) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	first = max(first, slices.Min(slices.Collect(maps.Values(lost))))
+	from := last
+	for _, l := range lost {
+		from = min(from, l.segment)
+	}
+	first = max(first, from)
 	dec := record.NewDecoder(labels.NewSymbolTable(), nil)
 	var series []record.RefSeries
 	var found []storage.SeriesRef
@@ -221,8 +333,68 @@ func (db *DB) findLost(log string, first, last int) error {
 	for _, ref := range found {
 		delete(db.lost, ref)
 	}
-	if n := len(db.lost); n > 0 {
-		db.opts.Logger.Error("series could not be logged when a write failed: they are refused until the next block of the head is written, or the server started anew", "series", n)
-	}
 	return nil
+}
+
+// logLost puts the series that the log lacks into the segment before the one that is written to.
+// Nobody could append to them so far, so all that will be said of them comes behind that.
+func (db *DB) logLost() error {
+	db.series.RLock()
+	lost := maps.Clone(db.lost)
+	db.series.RUnlock()
+	if len(lost) == 0 {
+		return nil
+	}
+	db.compaction.mu.Lock() // nobody shortens the log meanwhile
+	defer db.compaction.mu.Unlock()
+	if err := db.doubt(); err != nil {
+		return err
+	}
+	series := make([]record.RefSeries, 0, len(lost))
+	for ref, l := range lost {
+		series = append(series, record.RefSeries{Ref: chunks.HeadSeriesRef(ref), Labels: l.lset})
+	}
+	log := filepath.Join(db.opts.Dir, "wal")
+	first, last, err := wlog.Segments(log)
+	if err != nil {
+		return err
+	}
+	if last == first { // firstSegment sees to it that there is one
+		return nil
+	}
+	db.compaction.commits.Lock()
+	if whole := &db.compaction.whole; whole.segment < last {
+		whole.size = 0 // its records get another place
+	}
+	db.compaction.commits.Unlock()
+	var enc record.Encoder
+	damaged := func() error { return errors.New("it is damaged") }
+	path := wlog.SegmentName(log, last-1)
+	if _, err := withoutMarkers(path, filepath.Join(db.opts.Dir, markerlessDir), enc.Series(series, nil), damaged); err != nil {
+		return fmt.Errorf("put series that the log lacks into %s: %w", path, err)
+	}
+	db.series.Lock()
+	defer db.series.Unlock()
+	for ref := range lost {
+		delete(db.lost, ref)
+	}
+	db.opts.Logger.Warn("series could not be logged when a write failed, and are logged now", "series", len(lost))
+	return nil
+}
+
+// firstSegment gives a new log a segment before the one that is written to.
+func firstSegment(dir string) error {
+	log := filepath.Join(dir, "wal")
+	if err := os.MkdirAll(log, 0o750); err != nil {
+		return err
+	}
+	_, last, err := wlog.Segments(log)
+	if err != nil || last >= 0 {
+		return err
+	}
+	s, err := wlog.CreateSegment(log, 0)
+	if err != nil {
+		return err
+	}
+	return s.Close()
 }

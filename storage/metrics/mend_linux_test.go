@@ -290,8 +290,9 @@ func TestTheLogIsWholeAfterAFullDisk(t *testing.T) {
 	}
 }
 
-// A series of which the record got lost is refused: the log would have samples of nothing.
-func TestASeriesThatCouldNotBeLoggedIsRefused(t *testing.T) {
+// A series of which the record got lost is logged once the log is mended: it would have samples
+// of nothing.
+func TestASeriesThatCouldNotBeLoggedIsLoggedThen(t *testing.T) {
 	dir := t.TempDir()
 	db := still(t, dir)
 	wal := filepath.Join(dir, "wal")
@@ -300,46 +301,37 @@ func TestASeriesThatCouldNotBeLoggedIsRefused(t *testing.T) {
 		text[i] = byte('0' + random.IntN(64))
 	}
 	long := labels.FromStrings(labels.MetricName, "x", "long", string(text))
-	for n := 0; sizeOf(t, wal)%logPage < logPage-1000; n++ { // its record will not fit into the page
-		put(t, db, numbered("filling", n), t0, 1)
+	filling := 0
+	for ; sizeOf(t, wal)%logPage < logPage-1000; filling++ { // its record will not fit into the page
+		put(t, db, numbered("filling", filling), t0, 1)
 	}
-	db.compaction.mu.Lock()
-	full(t, wal, func() {
-		if err := sendOne(db, long, t0); !errors.Is(err, fault.ErrUnavailable) {
-			t.Errorf("with a full disk: %v", err)
-		}
-	})
-	db.compaction.mu.Unlock()
-	sendUntilTaken(t, func() error { return send(db, "y", 1, t0) })
-	if len(db.lost) != 1 {
-		t.Fatalf("lost: %v", db.lost)
-	}
-	app := db.Appender(t.Context())
-	if ref, _ := app.(*appender).GetRef(long, long.Hash()); ref != 0 {
-		t.Error("it is given a number")
-	}
-	if _, err := app.Append(0, long, t0.UnixMilli(), 1); !errors.Is(err, fault.ErrUnavailable) {
-		t.Errorf("it is taken: %v", err)
-	}
-	if err := app.Rollback(); err != nil {
-		t.Error(err)
-	}
-	// The next block of the head.
-	for _, at := range []time.Duration{3, 6} {
-		if err := send(db, "y", 1, t0.Add(at*time.Hour)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := db.compact(t.Context()); err != nil {
+	fullDisk(t, db, "wal", func() { refused(t, sendOne(db, long, t0)) })
+	if err := db.mend(t.Context()); err != nil { // if nobody has yet
 		t.Fatal(err)
 	}
-	if len(db.lost) != 0 {
-		t.Errorf("the head let it go, but it is held for lost: %v", db.lost)
+	sendUntilTaken(t, func() error {
+		app := db.Appender(context.Background()) // with others, which must not wait for it for long
+		for _, lset := range []labels.Labels{numbered("y", 0), long} {
+			if _, err := app.Append(0, lset, t0.UnixMilli(), 1); err != nil {
+				return errors.Join(err, app.Rollback())
+			}
+		}
+		return app.Commit()
+	})
+	after := still(t, killedNow(t, db))
+	if x, y := samplesOf(t, after, "x", t0), samplesOf(t, after, "y", t0); x != 1 || y != 1 {
+		t.Errorf("%d and %d samples are there after a kill, want 1 of each", x, y)
 	}
-	at := t0.Add(6 * time.Hour)
-	put(t, db, long, at, 1)
-	if n := samplesOf(t, still(t, killedNow(t, db)), "x", at); n != 1 {
-		t.Errorf("%d samples are there after a kill, want 1", n)
+	if q := after.Quarantined(); len(q) > 0 {
+		t.Errorf("the log is damaged: %v", q)
+	}
+	db.series.RLock()
+	defer db.series.RUnlock()
+	if n := db.Series(); len(db.lost) != 0 || n != uint64(filling)+2 {
+		t.Errorf("held for lost: %v; %d series in the head", db.lost, n)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == markerlessDir }) {
+		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
 
@@ -392,8 +384,91 @@ func TestLateSamplesThatWereNotSyncedGoToABlock(t *testing.T) {
 	}
 }
 
-// Whatever is acknowledged is there after a kill, while several senders write in order and late,
-// and the disk is full again and again.
+// senders send in order and late, two ways of each, and again until it is taken.
+type senders struct {
+	db           *DB
+	mu           sync.Mutex
+	acknowledged map[string]map[int64]int // series by name and time
+	ended        chan struct{}
+	all          sync.WaitGroup
+}
+
+func startSenders(db *DB) *senders {
+	s := &senders{db: db, acknowledged: map[string]map[int64]int{}, ended: make(chan struct{})}
+	for sender := range 4 {
+		s.all.Go(func() { s.send(fmt.Sprint("sender_", sender/2), rand.New(rand.NewPCG(7, uint64(sender)))) })
+	}
+	return s
+}
+
+func (s *senders) send(as string, random *rand.Rand) {
+	for n := 1; ; n++ {
+		name, series, at := as, 1+random.IntN(150), t0.Add(time.Duration(n)*time.Second)
+		switch random.IntN(4) {
+		case 0, 1:
+			at = t0.Add(-20*time.Hour + time.Duration(random.IntN(3000))*time.Second)
+		case 2:
+			at = t0.Add(time.Duration(random.IntN(n)) * time.Second)
+		}
+		if random.IntN(10) == 0 {
+			name = fmt.Sprint(name, "_", n)
+		}
+		for send(s.db, name, series, at) != nil {
+			if s.endsWithin(5 * time.Millisecond) {
+				return
+			}
+		}
+		s.mu.Lock()
+		if s.acknowledged[name] == nil {
+			s.acknowledged[name] = map[int64]int{}
+		}
+		s.acknowledged[name][at.UnixMilli()] = max(s.acknowledged[name][at.UnixMilli()], series)
+		s.mu.Unlock()
+		if s.endsWithin(5 * time.Millisecond) {
+			return
+		}
+	}
+}
+
+func (s *senders) endsWithin(d time.Duration) bool {
+	select {
+	case <-s.ended:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
+
+// end has all end.
+func (s *senders) end() {
+	close(s.ended)
+	s.all.Wait()
+}
+
+// loseNothing looks whether a start finds what was acknowledged, in the folder that left gives.
+func (s *senders) loseNothing(t *testing.T, left func() string) {
+	t.Helper()
+	s.mu.Lock()
+	want := map[string]map[int64]int{}
+	for name, of := range s.acknowledged {
+		want[name] = maps.Clone(of)
+	}
+	s.mu.Unlock()
+	after := still(t, left())
+	for name, of := range want {
+		there := perTime(t, after, name)
+		for at, n := range of {
+			if there[at] < n {
+				t.Fatalf("%d of %d acknowledged samples of %s at %s are there after a kill; before it %d", there[at], n, name, time.UnixMilli(at).Sub(t0), perTime(t, s.db, name)[at])
+			}
+		}
+	}
+	if err := after.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever is acknowledged is there after a kill, while the disk is full again and again.
 func TestAcknowledgedSamplesOutliveFullDisks(t *testing.T) {
 	dir := t.TempDir()
 	var mu sync.Mutex
@@ -403,43 +478,8 @@ func TestAcknowledgedSamplesOutliveFullDisks(t *testing.T) {
 		Probe: func(string) error { mu.Lock(); defer mu.Unlock(); return now },
 	})
 	<-db.settled
-	acknowledged := map[string]map[int64]int{} // series by name and time
 	put(t, db, numbered("first", 0), t0, 1)
-	var wg sync.WaitGroup
-	ended := make(chan struct{})
-	for sender := range 3 {
-		wg.Go(func() {
-			random := rand.New(rand.NewPCG(7, uint64(sender)))
-			for n := 1; ; n++ {
-				name, series := fmt.Sprint("sender_", sender), 1+random.IntN(150)
-				at := t0.Add(time.Duration(n) * time.Second)
-				if random.IntN(2) == 0 {
-					at = t0.Add(-20*time.Hour + time.Duration(random.IntN(3000))*time.Second)
-				}
-				if random.IntN(10) == 0 {
-					name = fmt.Sprint(name, "_", n)
-				}
-				for send(db, name, series, at) != nil {
-					select {
-					case <-ended:
-						return
-					case <-time.After(5 * time.Millisecond):
-					}
-				}
-				mu.Lock()
-				if acknowledged[name] == nil {
-					acknowledged[name] = map[int64]int{}
-				}
-				acknowledged[name][at.UnixMilli()] = max(acknowledged[name][at.UnixMilli()], series)
-				mu.Unlock()
-				select {
-				case <-ended:
-					return
-				case <-time.After(5 * time.Millisecond):
-				}
-			}
-		})
-	}
+	all := startSenders(db)
 	random, refused := rand.New(rand.NewPCG(7, 9)), 0
 	for range 4 {
 		db.compaction.mu.Lock()
@@ -461,28 +501,10 @@ func TestAcknowledgedSamplesOutliveFullDisks(t *testing.T) {
 		mu.Unlock()
 		db.compaction.mu.Unlock()
 		time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond)
-		mu.Lock()
-		want := map[string]map[int64]int{}
-		for name, of := range acknowledged {
-			want[name] = maps.Clone(of)
-		}
-		mu.Unlock()
-		after := still(t, killedNow(t, db))
-		for name, of := range want {
-			there := perTime(t, after, name)
-			for at, n := range of {
-				if there[at] < n {
-					t.Fatalf("%d of %d acknowledged samples of %s at %s are there after a kill; before it %d", there[at], n, name, time.UnixMilli(at).Sub(t0), perTime(t, db, name)[at])
-				}
-			}
-		}
-		if err := after.Close(); err != nil {
-			t.Fatal(err)
-		}
+		all.loseNothing(t, func() string { return killedNow(t, db) })
 	}
-	close(ended)
-	wg.Wait()
-	t.Logf("%d writes acknowledged, %d full disks met a write", len(acknowledged), refused)
+	all.end()
+	t.Logf("%d writes acknowledged, %d full disks met a write", len(all.acknowledged), refused)
 	if refused == 0 {
 		t.Error("no write failed")
 	}
@@ -505,11 +527,11 @@ func TestAMendThatFailsIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	upTo(t, 2*logPage, func() {
-		if _, err := mendSegment(path, true); err == nil {
+		if _, _, err := mendSegment(path, true); err == nil {
 			t.Error("it is mended though it could not be written")
 		}
 	})
-	if torn, err := mendSegment(path, true); torn != 1 || err != nil {
+	if _, torn, err := mendSegment(path, true); torn != 1 || err != nil {
 		t.Errorf("%d records were taken out: %v", torn, err)
 	}
 	want := slices.Concat(page(wholeRecord), make([]byte, 2*logPage), page(wholeRecord))
@@ -527,7 +549,7 @@ func TestOtherDamageIsLeftAlone(t *testing.T) {
 			if err := os.WriteFile(path, slices.Concat(before, page(firstPart), page(wholeRecord)), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if torn, err := mendSegment(path, true); torn != 1 || err != nil {
+			if _, torn, err := mendSegment(path, true); torn != 1 || err != nil {
 				t.Errorf("%d records were taken out: %v", torn, err)
 			}
 			want := slices.Concat(before, make([]byte, logPage), page(wholeRecord))

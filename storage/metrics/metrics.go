@@ -168,7 +168,7 @@ type DB struct {
 	described sync.RWMutex
 
 	series     sync.RWMutex                  // held while a series is made, until the log has it
-	lost       map[storage.SeriesRef]int     // series that the log may lack, and the segment of then; guarded by series
+	lost       map[storage.SeriesRef]lost    // series that the log may lack; guarded by series
 	introduced atomic.Pointer[labels.Labels] // what series is being made
 	mended     atomic.Pointer[failures]      // writes to the logs that failed, of which nothing is left
 
@@ -231,9 +231,10 @@ func Open(o Options) (*DB, error) {
 	db := &DB{
 		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}), settled: make(chan struct{}), headDue: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		verified: map[ulid.ULID]struct{}{}, damaged: map[ulid.ULID]struct{}{}, registry: &registry{next: o.Registerer},
-		lost: map[storage.SeriesRef]int{},
+		lost: map[storage.SeriesRef]lost{},
 	}
 	db.mended.Store(&failures{})
+	db.compaction.cut = map[mark]struct{}{}
 	o.Progress.stats.Store(db.stats)
 	if o.Sync {
 		db.syncer = newSyncer(o.Dir)
@@ -257,6 +258,9 @@ func Open(o Options) (*DB, error) {
 	if err = db.readBegin(); err == nil {
 		_, err = readDeletions(o.Dir)
 	}
+	if err == nil && db.syncer != nil {
+		err = db.syncer.begin()
+	}
 	if err != nil {
 		cancel()
 		return nil, errors.Join(fmt.Errorf("open metrics store in %s: %w", o.Dir, err), db.tsdb.Close())
@@ -268,6 +272,9 @@ func Open(o Options) (*DB, error) {
 	db.countQuarantined()
 	db.countToRewrite()
 	db.setForecast()
+	if err := db.noteWhole(); err != nil {
+		o.Logger.Warn("look how long the log is; a mend of it would read all", "err", err)
+	}
 	db.space = newSpace(o, db.metrics, db.doubt, func() { wake(db.room) })
 	if err := db.space.check(); err != nil {
 		o.Logger.Error("metrics store is read-only", "dir", o.Dir, "err", err)
@@ -282,7 +289,7 @@ func Open(o Options) (*DB, error) {
 func (db *DB) open(opts *tsdb.Options) error {
 	o := db.opts
 	for again := true; ; again = false {
-		if err := errors.Join(keepLogs(o.Dir), forgetMarkers(o.Dir), db.keepNumbers()); err != nil {
+		if err := errors.Join(keepLogs(o.Dir), forgetMarkers(o.Dir), db.keepNumbers(), firstSegment(o.Dir)); err != nil {
 			return fmt.Errorf("look for damage: %w", err)
 		}
 		inner, err := tsdb.Open(o.Dir, o.Logger, db.registry, opts, db.stats)
@@ -342,6 +349,9 @@ func (db *DB) maintain(ctx context.Context, undone bool) {
 		case <-tick.C:
 			_ = db.space.check() // logs changes and keeps the gauge
 			db.setForecast()
+			db.compaction.commits.Lock()
+			_ = db.noteWhole() // a mend reads more of the log then
+			db.compaction.commits.Unlock()
 			undone = undone && db.deleteAgain(ctx) != nil
 		}
 	}
@@ -401,6 +411,9 @@ func (db *DB) compactAll(ctx context.Context) {
 		case <-db.room:
 		}
 		err = db.mend(ctx)
+		if err == nil {
+			err = db.logLost()
+		}
 		if err == nil && unsettled {
 			err = db.settle(ctx, true)
 			unsettled = err != nil
@@ -515,7 +528,11 @@ func (db *DB) ReadOnly() error { return db.space.state() }
 func (db *DB) Close() error {
 	db.stop()
 	<-db.done
-	return db.tsdb.Close()
+	err := db.tsdb.Close()
+	if db.syncer != nil {
+		err = errors.Join(err, db.syncer.close())
+	}
+	return err
 }
 
 // Querier reads samples between two times, both included, Unix milliseconds.
@@ -534,12 +551,23 @@ func (db *DB) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerier, err
 // Appender begins a write. A commit that fails turns the store read-only until the disk
 // can be written and has all that was taken; its error is a fault.ErrUnavailable.
 func (db *DB) Appender(ctx context.Context) storage.Appender {
-	return &appender{Appender: db.tsdb.Appender(ctx), db: db, ctx: ctx}
+	app, young := beginWrite(db, func() storage.Appender { return db.tsdb.Appender(ctx) })
+	return &appender{Appender: app, db: db, ctx: ctx, young: young}
+}
+
+// beginWrite begins a write. The TSDB first looks from when on it takes samples in order, and tells who
+// waits for open writes only then; in a young head, with the first sample.
+func beginWrite[A any](db *DB, do func() A) (app A, young bool) {
+	db.compaction.beginning.RLock()
+	defer db.compaction.beginning.RUnlock()
+	_, begun := db.tsdb.Head().AppendableMinValidTime()
+	return do(), !begun
 }
 
 // AppenderV2 is Appender by Prometheus' newer interface.
 func (db *DB) AppenderV2(ctx context.Context) storage.AppenderV2 {
-	return &appenderV2{AppenderV2: db.tsdb.AppenderV2(ctx), db: db}
+	app, young := beginWrite(db, func() storage.AppenderV2 { return db.tsdb.AppenderV2(ctx) })
+	return &appenderV2{AppenderV2: app, db: db, young: young}
 }
 
 // StartTime is that of the oldest sample, Unix milliseconds.
@@ -623,6 +651,7 @@ type appender struct {
 	storage.Appender
 	db         *DB
 	ctx        context.Context // of all of them
+	young      bool            // it began in a young head
 	full       []storage.Appender
 	late       int               // samples
 	lateSeries int               // that they are of, where each series' are together
@@ -632,6 +661,10 @@ type appender struct {
 func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
 	a.next(ref, t)
 	return a.db.append(a.Appender, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
+		if a.young {
+			a.db.compaction.beginning.RLock()
+			defer a.db.compaction.beginning.RUnlock()
+		}
 		return a.Appender.Append(ref, lset, t, v)
 	})
 }
@@ -639,6 +672,10 @@ func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v 
 func (a *appender) AppendHistogram(ref storage.SeriesRef, lset labels.Labels, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
 	a.next(ref, t)
 	return a.db.append(a.Appender, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
+		if a.young {
+			a.db.compaction.beginning.RLock()
+			defer a.db.compaction.beginning.RUnlock()
+		}
 		return a.Appender.AppendHistogram(ref, lset, t, h, fh)
 	})
 }
@@ -657,7 +694,7 @@ func (a *appender) next(ref storage.SeriesRef, t int64) {
 	}
 	if a.lateSeries > lateAtOnce || a.late > lateSamples {
 		a.full, a.late, a.lateSeries = append(a.full, a.Appender), 1, 1
-		a.Appender = a.db.tsdb.Appender(a.ctx)
+		a.Appender, a.young = beginWrite(a.db, func() storage.Appender { return a.db.tsdb.Appender(a.ctx) })
 	}
 }
 
@@ -694,7 +731,8 @@ func (a *appender) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef, l
 
 type appenderV2 struct {
 	storage.AppenderV2
-	db *DB
+	db    *DB
+	young bool
 }
 
 var _ storage.GetRef = (*appenderV2)(nil)
@@ -707,6 +745,10 @@ func (a *appenderV2) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef,
 
 func (a *appenderV2) Append(ref storage.SeriesRef, lset labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, o storage.AppendV2Options) (storage.SeriesRef, error) {
 	return a.db.append(a.AppenderV2, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
+		if a.young {
+			a.db.compaction.beginning.RLock()
+			defer a.db.compaction.beginning.RUnlock()
+		}
 		return a.AppenderV2.Append(ref, lset, st, t, v, h, fh, o)
 	})
 }
@@ -734,6 +776,9 @@ func (db *DB) commit(do, undo func() error) error {
 	if err != nil {
 		db.space.fail(err)
 		err = fmt.Errorf("commit samples: %w: %w", fault.ErrUnavailable, err)
+	}
+	if err != nil {
+		db.compaction.merging.makeWay()
 	}
 	if err != nil || db.due() {
 		db.wake()

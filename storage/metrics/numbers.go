@@ -94,35 +94,51 @@ func lateNumbers(dir string, note func(chunks.HeadSeriesRef)) error {
 	if err != nil {
 		return err
 	}
-	dec := record.NewDecoder(labels.NewSymbolTable(), nil)
-	var floats []record.RefSample
-	var ints []record.RefHistogramSample
-	var floatHistograms []record.RefFloatHistogramSample
-	// What cannot be decoded is the TSDB's to complain about.
-	keep := func(rec []byte) error {
-		switch dec.Type(rec) {
-		case record.Samples, record.SamplesV2:
-			floats, _ = dec.Samples(rec, floats[:0])
-			for _, s := range floats {
-				note(s.Ref)
-			}
-		case record.HistogramSamples, record.CustomBucketsHistogramSamples, record.HistogramSamplesV2:
-			ints, _ = dec.HistogramSamples(rec, ints[:0])
-			for _, s := range ints {
-				note(s.Ref)
-			}
-		case record.FloatHistogramSamples, record.CustomBucketsFloatHistogramSamples, record.FloatHistogramSamplesV2:
-			floatHistograms, _ = dec.FloatHistogramSamples(rec, floatHistograms[:0])
-			for _, s := range floatHistograms {
-				note(s.Ref)
-			}
-		}
-		return nil
+	samples := samplesOfRecords{
+		float:     func(s record.RefSample) { note(s.Ref) },
+		histogram: func(s record.RefHistogramSample) { note(s.Ref) },
+		floats:    func(s record.RefFloatHistogramSample) { note(s.Ref) },
 	}
+	keep := samples.reader()
 	for n := first; n <= last; n++ {
 		if _, _, err := readSegment(wlog.SegmentName(dir, n), keep); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// samplesOfRecords is what to do with the samples of a log.
+type samplesOfRecords struct {
+	float     func(record.RefSample)
+	histogram func(record.RefHistogramSample)
+	floats    func(record.RefFloatHistogramSample)
+}
+
+// reader is for readSegment. What cannot be decoded is the TSDB's to complain about.
+func (to samplesOfRecords) reader() func(rec []byte) error {
+	dec := record.NewDecoder(labels.NewSymbolTable(), nil)
+	var floats []record.RefSample
+	var ints []record.RefHistogramSample
+	var floatHistograms []record.RefFloatHistogramSample
+	return func(rec []byte) error {
+		switch dec.Type(rec) {
+		case record.Samples, record.SamplesV2:
+			floats, _ = dec.Samples(rec, floats[:0])
+			for _, s := range floats {
+				to.float(s)
+			}
+		case record.HistogramSamples, record.CustomBucketsHistogramSamples, record.HistogramSamplesV2:
+			ints, _ = dec.HistogramSamples(rec, ints[:0])
+			for _, s := range ints {
+				to.histogram(s)
+			}
+		case record.FloatHistogramSamples, record.CustomBucketsFloatHistogramSamples, record.FloatHistogramSamplesV2:
+			floatHistograms, _ = dec.FloatHistogramSamples(rec, floatHistograms[:0])
+			for _, s := range floatHistograms {
+				to.floats(s)
+			}
+		}
+		return nil
+	}
 }

@@ -49,8 +49,14 @@ func (db *DB) append(app any, ref storage.SeriesRef, lset labels.Labels, at int6
 	return 0, errLetGo
 }
 
+// lost is a series of which the record could not be written, and the segment of then.
+type lost struct {
+	segment int
+	lset    labels.Labels
+}
+
 // errLost is for samples of a series in db.lost.
-var errLost = fmt.Errorf("a write to the log failed when this series began; it is taken again once the next block of the head is written: %w", fault.ErrUnavailable)
+var errLost = fmt.Errorf("a write to the log failed when this series began; it is taken once the log is mended and has it: %w", fault.ErrUnavailable)
 
 func (db *DB) isLost(ref storage.SeriesRef) bool {
 	db.series.RLock()
@@ -68,9 +74,9 @@ func (db *DB) introduce(app storage.GetRef, lset labels.Labels, at int64) (stora
 	hash := lset.Hash()
 	db.series.RLock()
 	ref, _ := app.GetRef(lset, hash)
-	_, lost := db.lost[ref]
+	_, is := db.lost[ref]
 	db.series.RUnlock()
-	if ref != 0 && !lost {
+	if ref != 0 && !is {
 		return ref, nil
 	}
 	db.series.Lock()
@@ -86,13 +92,14 @@ func (db *DB) introduce(app storage.GetRef, lset labels.Labels, at int64) (stora
 	if err := first.Rollback(); err != nil { // which logs the series
 		if made != 0 {
 			_, segment, _ := wlog.Segments(filepath.Join(db.opts.Dir, "wal"))
-			db.lost[made] = segment
+			db.lost[made] = lost{segment, lset}
 		}
 		db.space.fail(err)
+		db.compaction.merging.makeWay()
 		db.wake()
 		return 0, fmt.Errorf("log a series: %w: %w", fault.ErrUnavailable, err)
 	}
-	if _, lost = db.lost[made]; lost {
+	if _, is = db.lost[made]; is {
 		return 0, errLost
 	}
 	if unfit != nil { // whoever appends now meets it again

@@ -126,10 +126,20 @@ func TestALostSeriesIsRefusedByAnOldReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.series.Lock()
-	db.lost[refs[0]] = 0
+	db.lost[refs[0]] = lost{0, numbered("x", 0)}
 	db.series.Unlock()
 	if err := sendBy(db, []storage.SeriesRef{old}, at.Add(2*time.Minute)); !errors.Is(err, errLost) {
 		t.Errorf("got %v", err)
+	}
+	app := db.Appender(t.Context())
+	if ref, _ := app.(*appender).GetRef(numbered("x", 0), numbered("x", 0).Hash()); ref != 0 {
+		t.Error("it is given a number")
+	}
+	if _, err := app.Append(0, numbered("x", 0), at.Add(2*time.Minute).UnixMilli(), 1); !errors.Is(err, errLost) {
+		t.Errorf("it is taken by its labels: %v", err)
+	}
+	if err := app.Rollback(); err != nil {
+		t.Error(err)
 	}
 	if err := db.compactLate(t.Context()); err != nil {
 		t.Fatal(err)
@@ -139,6 +149,41 @@ func TestALostSeriesIsRefusedByAnOldReference(t *testing.T) {
 	}
 	if err := sendBy(db, []storage.SeriesRef{old}, at.Add(2*time.Minute)); err != nil {
 		t.Error(err)
+	}
+}
+
+// A log that is written anew for a lost series has what it had, in another place.
+func TestALogWithALostSeriesHasTheOthersStill(t *testing.T) {
+	db := still(t, t.TempDir())
+	refs := make([]storage.SeriesRef, 3)
+	if err := sendBy(db, refs, t0); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.tsdb.Head().Truncate(t0.Add(-time.Hour).UnixMilli()); err != nil { // begins a segment
+		t.Fatal(err)
+	}
+	db.compaction.commits.Lock()
+	_, last, err := segments(filepath.Join(db.opts.Dir, "wal"))
+	db.compaction.whole = mark{last - 1, 1 << 20}
+	db.compaction.commits.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.series.Lock()
+	db.lost[1000] = lost{0, numbered("y", 0)}
+	db.series.Unlock()
+	if err := db.logLost(); err != nil {
+		t.Fatal(err)
+	}
+	if at := db.compaction.whole; at != (mark{last - 1, 0}) || len(db.lost) != 0 {
+		t.Errorf("the log is whole up to %v; lost: %v", at, db.lost)
+	}
+	after := still(t, killedNow(t, db))
+	if n := samplesOf(t, after, "x", t0); n != len(refs) {
+		t.Errorf("%d of %d samples are there", n, len(refs))
+	}
+	if n := after.tsdb.Head().NumSeries(); n != uint64(len(refs)) { // that one has no samples
+		t.Errorf("%d series", n)
 	}
 }
 

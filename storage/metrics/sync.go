@@ -1,12 +1,14 @@
 package metrics
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -17,20 +19,90 @@ import (
 // the same time share one go.
 type syncer struct {
 	dir     string
+	open    func(path string) (segmentFile, error)
 	tickets atomic.Int64
 	failed  atomic.Int64 // times that the disk did not take all
 
 	mu      sync.Mutex
 	covered int64 // tickets up to here are on the disk, or err says why not
 	err     error
-	newest  map[string]string // of each log, when its folder was synced
+	logs    map[string]*syncedLog
 }
 
-func newSyncer(dir string) *syncer { return &syncer{dir: dir, newest: map[string]string{}} }
+// segmentFile is that of a log.
+type segmentFile interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Stat() (os.FileInfo, error)
+	Sync() error
+}
+
+// syncedLog is what the syncer knows of a log.
+type syncedLog struct {
+	named int // the newest segment when its folder was synced; -1 for none
+	disk  mark
+	// files are the segments that are synced. The system says of a write behind that failed
+	// once to each file that was open then, and maybe to none that is opened later: the TSDB
+	// syncs segments, too.
+	files map[int]segmentFile
+}
+
+func newSyncer(dir string) *syncer {
+	return &syncer{dir: dir, logs: map[string]*syncedLog{}, open: func(path string) (segmentFile, error) {
+		return os.OpenFile(filepath.Clean(path), os.O_RDWR, 0)
+	}}
+}
+
+// begin notes what the logs have: nothing of it was acknowledged by this process.
+func (s *syncer) begin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, log := range []string{"wal", wlog.WblDirName} {
+		_, last, err := segments(filepath.Join(s.dir, log))
+		if err != nil {
+			return err
+		}
+		s.log(log).disk.segment = max(0, last)
+	}
+	return nil
+}
+
+func (s *syncer) log(name string) *syncedLog {
+	l := s.logs[name]
+	if l == nil {
+		l = &syncedLog{named: -1, files: map[int]segmentFile{}}
+		s.logs[name] = l
+	}
+	return l
+}
+
+// segments is wlog.Segments; -1 also where there is no log.
+func segments(dir string) (first, last int, err error) {
+	first, last, err = wlog.Segments(dir)
+	if errors.Is(err, fs.ErrNotExist) { // nothing was out of order yet
+		return -1, -1, nil
+	}
+	return first, last, err
+}
+
+// close closes the segments.
+func (s *syncer) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, l := range s.logs {
+		for n, f := range l.files {
+			errs = append(errs, f.Close())
+			delete(l.files, n)
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // sync returns once all that was written to the logs before the call is on the
 // disk. A failure is final for whoever waited for it: the system forgets what it
-// could not write, so that trying again would say nothing.
+// could not write, so that trying again would say nothing; writeAgain has it try.
 func (s *syncer) sync() error {
 	ticket := s.tickets.Add(1)
 	s.mu.Lock()
@@ -41,7 +113,7 @@ func (s *syncer) sync() error {
 	through := s.tickets.Load() // these were written before what follows
 	var errs []error
 	for _, log := range []string{"wal", wlog.WblDirName} {
-		errs = append(errs, s.log(filepath.Join(s.dir, log)))
+		errs = append(errs, s.syncLog(log))
 	}
 	if s.covered, s.err = through, errors.Join(errs...); s.err != nil {
 		s.failed.Add(1)
@@ -49,36 +121,136 @@ func (s *syncer) sync() error {
 	return s.err
 }
 
-// log syncs the newest two segments: a commit may end in the second one. The
-// TSDB itself syncs a segment some time after it began the next.
-func (s *syncer) log(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // nothing was out of order yet
-	}
-	if err != nil {
+// syncLog syncs what is not on the disk, and the newest two segments anyway: a commit may end in
+// the second one. The TSDB itself syncs a segment some time after it began the next.
+func (s *syncer) syncLog(name string) error {
+	dir, l := filepath.Join(s.dir, name), s.log(name)
+	first, last, err := segments(dir)
+	if err != nil || last < 0 {
 		return err
 	}
-	names := make([]string, 0, len(entries))
-	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err == nil && !e.IsDir() {
-			names = append(names, e.Name())
+	on := mark{segment: last}
+	for n := max(first, min(l.disk.segment, last-1)); n <= last; n++ {
+		f, err := l.file(s, dir, n)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
-	}
-	slices.Sort(names) // of equal length
-	if len(names) == 0 {
-		return nil
-	}
-	for _, name := range names[max(0, len(names)-2):] {
-		if err := syncFile(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
 			return err
 		}
+		info, err := f.Stat()
+		if err = errors.Join(err, f.Sync()); err != nil {
+			return err
+		}
+		on.size = info.Size()
 	}
-	if last := names[len(names)-1]; s.newest[dir] != last {
+	if l.named != last {
 		if err := syncFile(dir); err != nil { // the segment's name
 			return err
 		}
-		s.newest[dir] = last
+		l.named = last
+	}
+	l.disk = on
+	for n, f := range l.files {
+		if n < last-1 {
+			delete(l.files, n)
+			if err := f.Close(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (l *syncedLog) file(s *syncer, dir string, n int) (segmentFile, error) {
+	if f := l.files[n]; f != nil {
+		return f, nil
+	}
+	f, err := s.open(wlog.SegmentName(dir, n))
+	if err == nil {
+		l.files[n] = f
+	}
+	return f, err
+}
+
+// writeAgain writes once more what the log of all samples got since the last time that the disk
+// took all: the system takes what it could not write for written, so that a sync alone leaves it
+// out. What it has of that in memory it may have dropped, so it is looked at first; cut says in
+// which pages of a segment records were taken out.
+func (s *syncer) writeAgain(cut func(segment int, page int64) bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dir, l := filepath.Join(s.dir, "wal"), s.log("wal")
+	first, last, err := segments(dir)
+	if err != nil {
+		return err
+	}
+	for n := max(first, l.disk.segment); n <= last; n++ {
+		from := int64(0)
+		if n == l.disk.segment {
+			from = l.disk.size
+		}
+		f, err := l.file(s, dir, n)
+		if err == nil {
+			err = rewrite(f, from, func(page int64) bool { return cut(n, page) })
+		}
+		if err != nil {
+			return fmt.Errorf("write segment %d of the log once more: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// rewrite writes what a segment has from some place on once more, if it is all there.
+func rewrite(f segmentFile, from int64, cut func(page int64) bool) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	page := make([]byte, logPage)
+	for at := from / logPage * logPage; at < info.Size(); at += logPage {
+		size, err := f.ReadAt(page[:min(logPage, info.Size()-at)], at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if err := wholePage(page[:size], at+int64(size) == info.Size() || cut(at)); err != nil {
+			return fmt.Errorf("the page at %d: %w", at, err)
+		}
+		if _, err := f.WriteAt(page[:size], at); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}
+
+// errGone is for what was written and cannot be read any more.
+var errGone = errors.New("the system has dropped what it could not write; a server that is started anew has what was acknowledged")
+
+// wholePage says whether a page of a log is as it was written: the TSDB fills it with records, of
+// which the last may be one that is being written, unless it is the last one of its segment or one
+// was taken out.
+func wholePage(page []byte, endsAnywhere bool) error {
+	pos := 0
+	for pos+partHeader <= len(page) && page[pos]&7 != 0 {
+		end := pos + partHeader + int(binary.BigEndian.Uint16(page[pos+1:]))
+		if end > len(page) {
+			if len(page) < logPage {
+				return nil
+			}
+			return errGone
+		}
+		if crc32.Checksum(page[pos+partHeader:end], castagnoli) != binary.BigEndian.Uint32(page[pos+3:]) {
+			return errGone
+		}
+		pos = end
+	}
+	if pos+partHeader <= len(page) && !endsAnywhere {
+		return errGone
+	}
+	for _, b := range page[pos:] {
+		if b != 0 {
+			return errGone
+		}
 	}
 	return nil
 }

@@ -32,8 +32,8 @@ func TestCommitsWaitForTheDiskTogether(t *testing.T) {
 	}
 	wg.Wait()
 	put(t, db, labels.FromStrings(labels.MetricName, "x", "n", "0"), t0.Add(-time.Hour), 1) // out of order, in the other log
-	if db.syncer.covered != 161 || db.syncer.newest[filepath.Join(dir, "wal")] == "" || db.syncer.newest[filepath.Join(dir, "wbl")] == "" {
-		t.Errorf("synced through %d, segments %v", db.syncer.covered, db.syncer.newest)
+	if db.syncer.covered != 161 || db.syncer.log("wal").named < 0 || db.syncer.log("wbl").named < 0 {
+		t.Errorf("synced through %d, segments %v", db.syncer.covered, db.syncer.logs)
 	}
 	// What cannot be synced is not acknowledged, and nothing more is taken.
 	db.syncer.dir = filepath.Join(dir, "wal") // its "wal" is a file
