@@ -99,7 +99,7 @@ func (r *Files) findGaps() {
 	for _, c := range r.order {
 		r.findGapsBehindKept(c)
 	}
-	if len(r.journal.untold()) > len(noted) {
+	if slices.ContainsFunc(r.order, func(c *container) bool { return len(c.lost) > 0 }) {
 		r.writeJournal() // once for all: a kill before that leaves what they are found by
 	}
 }
@@ -192,8 +192,8 @@ func (r *Files) findGap(dir string, positions map[string]filePos, noted map[stri
 		}
 	}
 	between := gone.Last > 0 && here < gone.Last // else it is read on from what is here
-	if gone.End && (next == nil || gone.Next == until) || until <= from {
-		between = false // nothing was written between them
+	if gone.End && (next == nil && gone.Next == 0 || next != nil && gone.Next == until) || until <= from {
+		between = false // nothing was written between them, nor after it
 	}
 	if !between && len(open) == 0 {
 		return
@@ -277,8 +277,10 @@ func (r *Files) noteLost(c *container, as string, b *batch[filePos], beside ...*
 	for _, f := range beside {
 		amends[f.key()] = f.noteIn(b)
 	}
-	r.journal.lose(as, lostFile[filePos]{at, l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until}, func(o lostFile[filePos]) bool {
-		return filepath.Dir(o.At.Path) == filepath.Dir(at.Path) && o.Reason == l.reason && dayOf(o.Until) == dayOf(l.drop.until)
+	kind, _, _ := strings.Cut(as, " ") // a start looks for what was behind a file by that
+	r.journal.lose(as, lostFile[filePos]{at, l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until}, func(other string, o lostFile[filePos]) bool {
+		of, _, ok := strings.Cut(other, " ")
+		return filepath.Dir(o.At.Path) == filepath.Dir(at.Path) && o.Reason == l.reason && dayOf(o.Until) == dayOf(l.drop.until) && (kind == of || kind == as && !ok)
 	}, amends)
 }
 

@@ -481,6 +481,17 @@ func TestWhatAStartFindsToBeLostAndAKill(t *testing.T) {
 	tr.write("0.log", 5)
 	since := drop{from: at(20), until: at(30)}
 	check("after another one went", inOpen, behind, since)
+	told := tr.next
+	tr.remove("0.log")
+	tr.raw("0.log", "") // and what came after that has no line yet
+	if lost := start(); len(lost) != 4 || lost[3].drop.from != at(30) || lost[3].drop.until < at(told) {
+		t.Errorf("after the last went: %v are lost, want what was behind line 30, too", lost)
+	}
+	change(func(j *journal[filePos]) {
+		maps.DeleteFunc(j.lost, func(_ string, l lostFile[filePos]) bool { return l.From == at(30) })
+	})
+	tr.next = 30
+	tr.write("0.log", 5)
 	change(func(j *journal[filePos]) { // the first two are in a batch that is on its way
 		told := gone
 		told.Last, told.End, told.Next = at(20), true, at(20)

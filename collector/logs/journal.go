@@ -132,7 +132,7 @@ const maxLost = 64
 // amends the positions by which a start would have found it, which a kill must not leave
 // apart. Once there are many, those that are alike are noted with it: at worst, what the
 // server was told of these meanwhile is told once more.
-func (j *journal[C]) lose(source string, l lostFile[C], alike func(lostFile[C]) bool, amends map[string]func(C) C) {
+func (j *journal[C]) lose(source string, l lostFile[C], alike func(source string, l lostFile[C]) bool, amends map[string]func(C) C) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for at, change := range amends {
@@ -140,7 +140,7 @@ func (j *journal[C]) lose(source string, l lostFile[C], alike func(lostFile[C]) 
 	}
 	if len(j.lost) >= maxLost {
 		for other, o := range j.lost {
-			if other != source && alike(o) {
+			if other != source && alike(other, o) {
 				l.Lines, l.Bytes, l.From, l.Until = l.Lines+o.Lines, l.Bytes+o.Bytes, min(l.From, o.From), max(l.Until, o.Until)
 				delete(j.lost, other)
 			}
