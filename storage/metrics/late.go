@@ -162,7 +162,7 @@ type registry struct {
 
 	mu    sync.Mutex
 	all   []prometheus.Collector
-	watch map[string]prometheus.Collector
+	watch map[string]prometheus.Metric // by name, which never change: each new series asks for their values
 }
 
 var _ prometheus.Registerer = (*registry)(nil)
@@ -185,9 +185,11 @@ func (r *registry) Register(c prometheus.Collector) error {
 		for _, name := range []string{logFailures, lateFailures} {
 			if strings.Contains(d.String(), `"`+name+`"`) {
 				if r.watch == nil {
-					r.watch = map[string]prometheus.Collector{}
+					r.watch = map[string]prometheus.Metric{}
 				}
-				r.watch[name] = c
+				collected := make(chan prometheus.Metric, 1)
+				c.Collect(collected)
+				r.watch[name] = <-collected
 			}
 		}
 	}
@@ -218,19 +220,13 @@ func (r *registry) clear() {
 // count gives one of the counters that are kept hold of.
 func (r *registry) count(name string) float64 {
 	r.mu.Lock()
-	c := r.watch[name]
+	counter := r.watch[name]
 	r.mu.Unlock()
-	if c == nil {
+	if counter == nil {
 		return 0
 	}
-	one, ok := c.(prometheus.Metric)
-	if !ok {
-		ch := make(chan prometheus.Metric, 1)
-		c.Collect(ch)
-		one = <-ch
-	}
 	var m dto.Metric
-	if err := one.Write(&m); err != nil {
+	if err := counter.Write(&m); err != nil {
 		return 0
 	}
 	return m.GetCounter().GetValue()
