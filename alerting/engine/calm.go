@@ -2,37 +2,38 @@ package engine
 
 import (
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 )
 
-// suspicious gives a test that some sample passes wherever a window of a condition is
-// bad, of a sample and the one before it (NaN: that is not known); nil: there is none,
-// so that every sample is suspicious.
-func (c *compiled) suspicious(i int) func(prev, v float64) bool {
+// doubt says which samples some window of a condition must have to be bad.
+type doubt struct {
+	op    string // a comparison that such a sample passes
+	least float64
+	moves bool // instead of it: it is neither 0 nor what the sample before it was
+}
+
+// doubt gives that of a condition; false: every sample is such.
+func (c *compiled) doubt(i int) (d doubt, ok bool) {
 	cond, rule := c.conditions[i], c.rule.Conditions[i]
 	least, ok := rule.Least()
 	if !ok || cond.Change != nil || cond.Forecast != nil {
-		return nil
+		return doubt{}, false
 	}
 	up := cond.Op == ">" || cond.Op == ">="
 	switch catalogue.Statistic(cond.Statistic) {
 	case catalogue.Increase:
-		if up && (least > 0 || cond.Op == ">" && least == 0) {
-			return func(prev, v float64) bool { return v != prev && v != 0 } // what falls to 0, or begins there, adds nothing
-		}
-		return nil
+		return doubt{moves: true}, up && (least > 0 || cond.Op == ">" && least == 0) // what falls to 0, or begins there, adds nothing
 	case catalogue.Sum:
-		if up && (least > 0 || cond.Op == ">" && least == 0) {
-			return func(_, v float64) bool { return v > 0 }
-		}
-		return nil
+		return doubt{op: ">"}, up && (least > 0 || cond.Op == ">" && least == 0)
 	case catalogue.Avg, catalogue.P50, catalogue.P95, catalogue.P99:
 		if cond.Op == "==" || cond.Op == "!=" {
-			return nil // it can be equal to what none of its samples is
+			return doubt{}, false // it can be equal to what none of its samples is
 		}
 		// What is computed can lie beyond its samples by a rounding.
 		if slack := math.Abs(least) * 1e-9; up {
@@ -43,7 +44,22 @@ func (c *compiled) suspicious(i int) func(prev, v float64) bool {
 	}
 	// An average, an extreme or a percentile lies among its samples: it is bad
 	// only when one of them is.
-	switch cond.Op {
+	return doubt{op: cond.Op, least: least}, true
+}
+
+// suspicious gives a test that some sample passes wherever a window of a condition is
+// bad, of a sample and the one before it (NaN: that is not known); nil: there is none,
+// so that every sample is suspicious.
+func (c *compiled) suspicious(i int) func(prev, v float64) bool {
+	d, ok := c.doubt(i)
+	if !ok {
+		return nil
+	}
+	if d.moves {
+		return func(prev, v float64) bool { return v != prev && v != 0 }
+	}
+	least := d.least
+	switch d.op {
 	case ">":
 		return func(_, v float64) bool { return v > least }
 	case ">=":
@@ -53,7 +69,57 @@ func (c *compiled) suspicious(i int) func(prev, v float64) bool {
 	case "<=":
 		return func(_, v float64) bool { return v <= least }
 	}
+	rule := c.rule.Conditions[i]
 	return func(_, v float64) bool { return rule.Bad(v, least) }
+}
+
+// watchOf gives what arrivals are to tell of by name: all that is suspicious to some
+// policy.
+func watchOf(policies []*compiled) *ingest.Watch {
+	of := map[string]*ingest.Odd{}
+	for _, c := range policies {
+		for i, cond := range c.conditions {
+			d, ok := c.doubt(i)
+			if !ok || cond.Expr != "" || cond.Query != "" {
+				continue
+			}
+			if of[cond.Metric] == nil {
+				of[cond.Metric] = ingest.NewOdd()
+			}
+			d.add(of[cond.Metric])
+		}
+	}
+	for _, o := range of {
+		for _, values := range []*[]float64{&o.Equal, &o.Other} {
+			slices.Sort(*values)
+			if *values = slices.Compact(*values); len(*values) > maxCompared {
+				o.From, *values = math.Inf(-1), nil // all are
+			}
+		}
+	}
+	return ingest.NewWatch(of)
+}
+
+// maxCompared are compared with each sample of a metric, one by one.
+const maxCompared = 8
+
+func (d doubt) add(to *ingest.Odd) {
+	switch {
+	case d.moves:
+		to.Moves = true
+	case d.op == ">":
+		to.From = min(to.From, math.Nextafter(d.least, math.Inf(1)))
+	case d.op == ">=":
+		to.From = min(to.From, d.least)
+	case d.op == "<":
+		to.To = max(to.To, math.Nextafter(d.least, math.Inf(-1)))
+	case d.op == "<=":
+		to.To = max(to.To, d.least)
+	case d.op == "==":
+		to.Equal = append(to.Equal, d.least)
+	default:
+		to.Other = append(to.Other, d.least)
+	}
 }
 
 // possible tells whether a policy may be about a subject, by its names alone, which cost

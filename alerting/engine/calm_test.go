@@ -102,6 +102,58 @@ func TestCalmIsNeverBad(t *testing.T) {
 	}
 }
 
+// Whatever the policies are, arrivals tell of each sample that one of them is suspicious of,
+// and of few others.
+func TestWhatIsSuspiciousIsOdd(t *testing.T) {
+	random := rand.New(rand.NewPCG(11, 12))
+	one := func(of ...string) string { return of[random.IntN(len(of))] }
+	suspicious, odd, checked := 0, 0, 0
+	for range whileRacing(100, 600) {
+		var policies []*compiled
+		for i := range 1 + random.IntN(20) {
+			statistic := one("avg", "min", "max", "last", "sum", "p50", "increase")
+			metric := map[bool]string{true: catalogue.PodRestarts, false: catalogue.PodMem}[statistic == "increase"]
+			spec := fmt.Sprintf(`{"level":"pod","conditions":[{"metric":%q,"statistic":%q,"period":"1m","op":%q,"thresholds":{"warning":%d},"need":1,"of":1}],"recoverAfter":1,"noData":{"action":"keep","after":"5m","severity":"warning"},"group":{"interval":"5m"}}`,
+				metric, statistic, one(">", ">=", "<", "<=", "==", "!="), random.IntN(60))
+			c, err := compile(meta.Resource{ID: "p", Kind: meta.KindPolicy, Project: "default", Name: fmt.Sprint("p", i), Revision: 1, Spec: []byte(spec)})
+			if err != nil {
+				t.Fatalf("%v: %s", err, spec)
+			}
+			policies = append(policies, c)
+		}
+		watch := watchOf(policies)
+		for range 50 {
+			v := float64(random.IntN(62) - 1)
+			switch random.IntN(8) {
+			case 0:
+				v = math.Nextafter(v, math.Inf(1-2*random.IntN(2)))
+			case 1:
+				v = []float64{math.NaN(), math.Inf(1), math.Inf(-1), -0.5}[random.IntN(4)]
+			}
+			for _, c := range policies {
+				of := watch.Of(c.conditions[0].Metric)
+				is := of != nil && (of.Is(v) || of.IfMoved(v))
+				suspects := c.suspects[0] != nil && c.suspects[0](math.NaN(), v)
+				if suspects && !is {
+					t.Fatalf("%v is suspicious by %+v, and not odd by %+v", v, c.rule.Conditions[0], of)
+				}
+				if checked++; suspects {
+					suspicious++
+				}
+				if is {
+					odd++
+				}
+			}
+			if of := watch.Of(catalogue.PodMem); of != nil && of.Is(math.Float64frombits(value.StaleNaN)) {
+				t.Fatal("a stale marker is odd")
+			}
+		}
+	}
+	if suspicious < 1000 || checked-odd < 1000 {
+		t.Errorf("of %d samples %d were suspicious, %d odd: that is no test", checked, suspicious, odd)
+	}
+}
+
 // What a name rules out is not selected, whatever the object is.
 func TestImpossibleIsNotSelected(t *testing.T) {
 	globs := [][]string{nil, nil, {"a*"}, {"*b"}, {"ab", "b?"}}

@@ -20,13 +20,14 @@ import (
 const (
 	// maxNews changes of a sender wait to be judged by name; of more, everything is.
 	maxNews = 20_000
-	// maxFew objects of a metric are read by name; of more, the whole metric is. By name a
-	// series costs about what it costs among all of them.
+	// maxFew objects of a metric are remembered and read by name; of more, the whole metric
+	// is. By name a series costs about what it costs among all of them.
 	maxFew = 20_000
-	// maxRestless objects of a sender are remembered; with more, everything is judged.
-	maxRestless = 50_000
-	// restFor intervals after everything was judged, it is so again.
+	// restFor intervals after a point of the grid was judged, everything is.
 	restFor = 2
+	// wholeEvery is how long at most points of the grid are judged by what is odd. How many
+	// objects a policy is about is known anew when everything is judged.
+	wholeEvery = 5 * time.Minute
 	// namesAtOnce are asked for by one Select: of so few the store looks up each name.
 	namesAtOnce = 200
 )
@@ -82,14 +83,115 @@ type Objects func(cluster string, since inventory.Position) (keys []object.Key, 
 // containers go with their pod.
 type told struct{ metric, root string }
 
-// news is what a sender wrote between two points of the grid and nobody has judged yet.
+// news is what a sender wrote and nobody has judged yet. Times are those of the newest
+// sample, in Unix milliseconds; 0: there is none.
 type news struct {
-	told   map[told]int64 // with the time of the newest sample, Unix milliseconds
-	untold int64          // that of what came without a name; 0: nothing did
+	// Between two points of the grid, until a round for changes has judged it.
+	told   map[told]int64
+	untold int64 // of what came without a name, though it may be odd
+	// Of all that it wrote, until a round for an interval has.
+	odd     marks
+	watch   *ingest.Watch // by which it is odd
+	unknown int64         // of what may be odd, without a name
+	newest  int64
 }
 
-// newsOf reads an arrival of changes.
-func newsOf(a ingest.Arrival, received time.Time) news {
+// marks are roots of objects by metric, each with the time of the newest sample for which
+// it is there.
+type marks struct {
+	roots map[string]map[string]int64
+	many  map[string]int64 // metrics of which there are too many
+}
+
+func (m *marks) add(metric, root string, at int64) {
+	if before, ok := m.many[metric]; ok {
+		m.many[metric] = max(before, at)
+		return
+	}
+	of := m.roots[metric]
+	if of == nil {
+		if m.roots == nil {
+			m.roots, m.many = map[string]map[string]int64{}, map[string]int64{}
+		}
+		of = map[string]int64{}
+		m.roots[metric] = of
+	}
+	if of[root] = max(of[root], at); len(of) > maxFew {
+		m.crowd(metric, 0)
+	}
+}
+
+// crowd leaves out which objects of a metric it is.
+func (m *marks) crowd(metric string, at int64) {
+	for _, newest := range m.roots[metric] {
+		at = max(at, newest)
+	}
+	m.many[metric] = max(m.many[metric], at)
+	delete(m.roots, metric)
+}
+
+// join takes over what is not used any more.
+func (m *marks) join(more marks) {
+	if len(m.roots)+len(m.many) == 0 {
+		*m = more
+		return
+	}
+	for metric, at := range more.many {
+		m.crowd(metric, at)
+	}
+	for metric, of := range more.roots {
+		for root, at := range of {
+			m.add(metric, root, at)
+		}
+	}
+}
+
+// has tells whether an object is among them, maybe without its name.
+func (m *marks) has(metric, root string) bool {
+	if _, ok := m.many[metric]; ok {
+		return true
+	}
+	_, ok := m.roots[metric][root]
+	return ok
+}
+
+// judged leaves out what is not newer than a time.
+func (m *marks) judged(at int64) {
+	for metric, of := range m.roots {
+		if maps.DeleteFunc(of, func(_ string, newest int64) bool { return newest <= at }); len(of) == 0 {
+			delete(m.roots, metric)
+		}
+	}
+	maps.DeleteFunc(m.many, func(_ string, newest int64) bool { return newest <= at })
+}
+
+// newsOf reads an arrival, of which by is watched.
+func newsOf(a ingest.Arrival, received time.Time, by *ingest.Watch) news {
+	n := changesOf(a, received)
+	newest := later(later(a.Newest, a.Through), a.OddUntil)
+	if newest.IsZero() {
+		newest = received
+	}
+	n.newest, n.watch = newest.UnixMilli(), a.Watch
+	if a.Backlog || a.Watch == nil || a.Watch != by {
+		n.unknown = n.newest
+		return n
+	}
+	n.untold = 0 // nothing else of it could have anything found
+	for _, l := range a.Odd {
+		if m, ok := catalogue.Get(l.Get(labels.MetricName)); ok {
+			n.odd.add(m.Name, rootOf(m.Level, objectOf(m.Level, l.Get)), n.newest)
+		}
+	}
+	return n
+}
+
+// changesOf reads the changes of an arrival. A point of the grid is none: its own round
+// judges it.
+func changesOf(a ingest.Arrival, received time.Time) news {
+	if !a.Through.IsZero() {
+		return news{}
+	}
 	newest := a.Newest
 	if newest.IsZero() {
 		newest = received
@@ -110,6 +212,14 @@ func newsOf(a ingest.Arrival, received time.Time) news {
 // add takes in what came later.
 func (n *news) add(more news) {
 	n.untold = max(n.untold, more.untold)
+	if more.newest > 0 {
+		if n.newest > 0 && n.watch != more.watch { // of what is odd now nobody told
+			n.unknown, n.untold = max(n.unknown, n.newest), max(n.untold, n.newest)
+		}
+		n.watch, n.newest = more.watch, max(n.newest, more.newest)
+	}
+	n.unknown = max(n.unknown, more.unknown)
+	n.odd.join(more.odd)
 	if n.told == nil {
 		n.told = map[told]int64{}
 	}
@@ -122,10 +232,20 @@ func (n *news) add(more news) {
 	}
 }
 
-// judged leaves out what a round as of a time has seen.
-func (n *news) judged(at time.Time) {
+// judged leaves out what a round has seen.
+func (n *news) judged(r round) {
 	if n == nil {
 		return
+	}
+	at := r.at
+	if r.trigger == triggerInterval {
+		n.odd.judged(at.UnixMilli())
+		if n.unknown <= at.UnixMilli() {
+			n.unknown = 0
+		}
+		if n.newest <= at.UnixMilli() {
+			n.newest = 0
+		}
 	}
 	maps.DeleteFunc(n.told, func(_ told, newest int64) bool { return newest <= at.UnixMilli() })
 	if n.untold <= at.UnixMilli() {
@@ -139,6 +259,14 @@ func (e *Engine) hearLocked() {
 		e.hear(key, *n)
 	}
 	clear(e.queue.news)
+	for cluster, n := range e.queue.strange {
+		for key := range e.sources {
+			if s, ok := scopeOf(key.sender); ok && s.node == "" && key.cluster == cluster {
+				e.hear(key, n)
+			}
+		}
+	}
+	clear(e.queue.strange)
 }
 
 func (e *Engine) hear(key sourceKey, n news) {
@@ -149,38 +277,41 @@ func (e *Engine) hear(key sourceKey, n news) {
 	e.disturb(key)
 }
 
-// rest is what a round that judged everything of a sender leaves to those for changes
-// that follow it: all that can be bad after it without news of the sender, but by time
-// alone. Anything else they need not look at.
+// rest is what a round that judged everything of a sender leaves to those that follow it:
+// all that can be bad after it without news of the sender, but by time alone. Anything
+// else they need not look at.
 type rest struct {
+	grid     bool              // it is left to rounds for intervals, of all policies; else to those for changes
 	places   []catalogue.Place // that its sender computes
 	interval time.Duration
-	until    time.Time                  // that it holds for
-	objects  inventory.Position         // up to which changes of objects are judged
-	restless map[string]map[string]bool // roots by metric
-	size     int
+	heard    time.Time          // when a point of the grid, or everything, was judged last
+	until    time.Time          // that it holds for
+	objects  inventory.Position // up to which changes of objects are judged
+	restless marks
+}
+
+// restKey names a rest of a cluster.
+type restKey struct {
+	sender string
+	grid   bool
 }
 
 func (t *rest) add(c *compiled, sub subject) {
 	root := rootOf(sub.level, sub.object)
 	for _, cond := range c.conditions {
-		of := t.restless[cond.Metric]
-		if of == nil {
-			of = map[string]bool{}
-			t.restless[cond.Metric] = of
-		}
-		if !of[root] {
-			of[root] = true
-			t.size++
-		}
+		t.restless.add(cond.Metric, root, 0)
 	}
 }
 
 // has tells whether an object is among what is restless for a policy already: all metrics
 // that a policy has are read of the same objects.
 func (t *rest) has(c *compiled, sub subject) bool {
-	of := t.restless[c.conditions[0].Metric]
-	return len(of) > 0 && of[rootOf(sub.level, sub.object)]
+	return t.restless.has(c.conditions[0].Metric, rootOf(sub.level, sub.object))
+}
+
+// holds tells whether a round can rely on it.
+func (t *rest) holds(r round) bool {
+	return t != nil && t.interval == r.interval && !r.at.After(t.until) && !r.at.After(t.heard.Add(restFor*r.interval))
 }
 
 // disturb ends the rest of senders that are not alone with what they compute: what a
@@ -193,30 +324,41 @@ func (e *Engine) disturb(by sourceKey) {
 	if !ok {
 		return
 	}
-	maps.DeleteFunc(e.rests[by.cluster], func(sender string, t *rest) bool {
-		return sender != by.sender && slices.ContainsFunc(t.places, func(p catalogue.Place) bool { return slices.Contains(s.places, p) })
+	maps.DeleteFunc(e.rests[by.cluster], func(of restKey, t *rest) bool {
+		return of.sender != by.sender && slices.ContainsFunc(t.places, func(p catalogue.Place) bool { return slices.Contains(s.places, p) })
 	})
 }
 
-// unrest has the next round for changes of a sender judge everything.
-func (e *Engine) unrest(key sourceKey) { delete(e.rests[key.cluster], key.sender) }
+// unrest has the next round like one that judges everything do so, too.
+func (e *Engine) unrest(r round) {
+	delete(e.rests[r.source.cluster], restKey{r.source.sender, false})
+	if r.trigger == triggerInterval {
+		delete(e.rests[r.source.cluster], restKey{r.source.sender, true})
+	}
+}
 
 // few are the roots of the objects that a round is about, by metric; a metric that is
 // not there is read whole. Metrics that some policy has together have the same.
 type few map[string]map[string]bool
 
-// fewOf gives the objects that a round for changes of a sender can find anything of:
-// those of the news, those whose object changed, those that fire or are remembered, and
-// what is restless. nil: it judges everything.
-func (e *Engine) fewOf(r round, s scope, ct *court, policies []*compiled) (few, *rest) {
-	if r.trigger != triggerChange {
+// fewOf gives the objects that a round of a sender can find anything of: those of the
+// news, those whose object changed, those that fire or are remembered, and what is
+// restless. nil: it judges everything.
+func (e *Engine) fewOf(r round, s scope, ct *court, policies []*compiled) (few, []*rest) {
+	if r.trigger != triggerChange && r.trigger != triggerInterval {
 		return nil, nil
 	}
-	rest, n := e.rests[r.source.cluster][r.source.sender], e.news[r.source]
-	if rest == nil || n == nil || n.untold != 0 || rest.interval != r.interval || r.at.After(rest.until) {
+	grid := r.trigger == triggerInterval
+	base, n := e.rests[r.source.cluster][restKey{r.source.sender, grid}], e.news[r.source]
+	switch {
+	case n == nil || !base.holds(r), n.watch != e.watch.Load():
+		return nil, nil
+	case grid && (n.unknown != 0 || n.watch == nil):
+		return nil, nil
+	case !grid && n.untold != 0:
 		return nil, nil
 	}
-	keys, now, whole := e.opts.Changed(r.source.cluster, rest.objects)
+	keys, now, whole := e.opts.Changed(r.source.cluster, base.objects)
 	if whole {
 		return nil, nil
 	}
@@ -244,15 +386,10 @@ func (e *Engine) fewOf(r round, s scope, ct *court, policies []*compiled) (few, 
 		}
 	}
 	for t := range n.told {
-		if g := groups[t.metric]; g != nil {
-			g.roots[t.root] = true
-		}
+		groups.add(t.metric, t.root)
 	}
-	for metric, roots := range rest.restless {
-		if g := groups[metric]; g != nil && !g.whole {
-			maps.Copy(g.roots, roots)
-		}
-	}
+	groups.mark(base.restless)
+	groups.mark(n.odd)
 	for _, key := range keys {
 		for _, at := range levelsOf[key.Kind] {
 			for g := range byLevel[at] {
@@ -266,9 +403,19 @@ func (e *Engine) fewOf(r round, s scope, ct *court, policies []*compiled) (few, 
 			out[name] = g.roots
 		}
 	}
-	after := *rest
+	after := *base
 	after.objects = now
-	return out, &after
+	left := []*rest{&after}
+	if !grid {
+		return out, left
+	}
+	after.heard = r.at
+	if changes := e.rests[r.source.cluster][restKey{r.source.sender, false}]; changes.holds(r) {
+		also := *changes
+		also.objects, also.heard = now, r.at
+		left = append(left, &also)
+	}
+	return out, left
 }
 
 // group are metrics that policies have together, each with some other of them: what is
@@ -278,8 +425,34 @@ type group struct {
 	whole bool
 }
 
+// groups are those of metrics.
+type groups map[string]*group
+
+// add has an object read, if some policy has the metric.
+func (of groups) add(metric, root string) {
+	if g := of[metric]; g != nil {
+		g.roots[root] = true
+	}
+}
+
+// mark has objects read, or all of a metric.
+func (of groups) mark(some marks) {
+	for metric := range some.many {
+		if g := of[metric]; g != nil {
+			g.whole = true
+		}
+	}
+	for metric, roots := range some.roots {
+		if g := of[metric]; g != nil && !g.whole {
+			for root := range roots {
+				g.roots[root] = true
+			}
+		}
+	}
+}
+
 // grouped gives the group of each metric of some policies.
-func grouped(policies []*compiled) map[string]*group {
+func grouped(policies []*compiled) groups {
 	parent := map[string]string{}
 	var find func(string) string
 	find = func(name string) string {
@@ -308,32 +481,43 @@ func grouped(policies []*compiled) map[string]*group {
 	return out
 }
 
-// resting begins what a round leaves to those for changes; nil: nothing, as it is not
-// about all that a sender of the whole cluster sends.
-func (e *Engine) resting(r round, s scope) *rest {
+// resting begins what a round leaves to those that follow it; none: it is not about all
+// that a sender of the whole cluster sends.
+func (e *Engine) resting(r round, s scope, policies []*compiled) []*rest {
 	if e.opts.Changed == nil || s.node != "" || r.trigger != triggerInterval && r.trigger != triggerChange {
 		return nil
 	}
+	long := wholeEvery
+	for _, c := range policies {
+		if c.rule.NoData == policy.NoDataAlert {
+			long = min(long, c.rule.NoDataAfter) // for longer none would be settled that was heard just now
+		}
+	}
 	_, now, _ := e.opts.Changed(r.source.cluster, inventory.Position{})
-	return &rest{places: s.places, interval: r.interval, until: r.at.Add(restFor * r.interval), objects: now, restless: map[string]map[string]bool{}}
+	changes := rest{
+		places: s.places, interval: r.interval, heard: r.at, until: r.at.Add(max(long, restFor*r.interval)), objects: now,
+	}
+	left := []*rest{&changes}
+	if r.trigger == triggerInterval && e.watch.Load() != nil {
+		grid := changes
+		grid.grid = true
+		left = append(left, &grid)
+	}
+	return left
 }
 
 // rested notes that a round judged all that it is about.
-func (e *Engine) rested(r round, t *rest) {
-	e.news[r.source].judged(r.at)
-	switch {
-	case t == nil:
-	case t.size > maxRestless:
-		e.unrest(r.source)
-	default:
+func (e *Engine) rested(r round, left []*rest) {
+	e.news[r.source].judged(r)
+	for _, t := range left {
 		if e.rests[r.source.cluster] == nil {
-			e.rests[r.source.cluster] = map[string]*rest{}
+			e.rests[r.source.cluster] = map[restKey]*rest{}
 		}
-		e.rests[r.source.cluster][r.source.sender] = t
+		e.rests[r.source.cluster][restKey{r.source.sender, t.grid}] = t
 	}
 }
 
-// rests tells whether rounds for changes of a scope need not judge all that a policy is
+// rests tells whether rounds that follow one of a scope need not judge all that a policy is
 // about: whether there may be what is settled.
 func (c *compiled) rests(s scope) bool {
 	return c.combined(func(i int) bool {

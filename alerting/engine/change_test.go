@@ -33,9 +33,16 @@ import (
 
 // ledger is a store of samples in memory.
 type ledger struct {
-	series []*ledgerSeries
-	byName map[string]*ledgerSeries
-	broken bool
+	series  []*ledgerSeries
+	byName  map[string]*ledgerSeries
+	written []written // since somebody was told
+	broken  bool
+}
+
+type written struct {
+	of labels.Labels
+	at time.Time
+	v  float64
 }
 
 type ledgerSeries struct {
@@ -50,6 +57,7 @@ func (l *ledger) put(of labels.Labels, at time.Time, v float64) {
 		s = &ledgerSeries{labels: of}
 		l.byName[name], l.series = s, append(l.series, s)
 	}
+	l.written = append(l.written, written{of, at, v})
 	t := at.UnixMilli()
 	i, found := slices.BinarySearchFunc(s.samples, t, func(x chunks.Sample, t int64) int { return cmp.Compare(x.T(), t) })
 	if !found { // the first one stays
@@ -116,6 +124,7 @@ func (s *ledgerSet) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 type commotion struct {
 	t      *testing.T
 	random *rand.Rand
+	sender string  // of all that is of the cluster: its collector, or one that is also its nodes'
 	wild   float64 // how many of the policies are so
 	now    time.Time
 	grid   time.Time
@@ -125,6 +134,7 @@ type commotion struct {
 	pods   []*object.Pod // nil: there is none of the place now
 	nodes  []*object.Node
 	values map[string]float64 // by series
+	had    map[string]float64 // by series: what moved, as it was told last
 	owed   owed
 	named  *Engine
 	whole  *Engine
@@ -158,7 +168,7 @@ func (w *commotion) spec() string {
 	if !wild { // it is about what its sender says of it, and hardly ever bad
 		metrics = slices.DeleteFunc(metrics, func(name string) bool {
 			m, _ := catalogue.Get(name)
-			return m.Place != catalogue.ByCluster
+			return m.Place != catalogue.ByCluster && !(w.sender == "all" && m.Place == catalogue.ByNode)
 		})
 	}
 	var conditions []map[string]any
@@ -213,7 +223,7 @@ func (w *commotion) spec() string {
 	}
 	spec := map[string]any{
 		"level": level, "objects": objects, "conditions": conditions, "combine": w.one("all", "all", "any"), "recoverAfter": 1 + w.random.IntN(2), "minAge": w.one("0s", "0s", "1m"),
-		"noData": map[string]any{"action": w.one("keep", "keep", "resolve", "alert"), "after": w.one("1m", "2m"), "severity": "warning"}, "group": map[string]any{"by": []string{w.one("policy", "pod")}, "interval": "5m"},
+		"noData": map[string]any{"action": w.one("keep", "keep", "resolve", "alert"), "after": w.one("2m", "5m", "5m"), "severity": "warning"}, "group": map[string]any{"by": []string{w.one("policy", "pod")}, "interval": "5m"},
 	}
 	raw, err := json.Marshal(spec)
 	if err != nil {
@@ -225,7 +235,7 @@ func (w *commotion) spec() string {
 func (w *commotion) one2(of ...float64) float64 { return of[w.random.IntN(len(of))] }
 
 func newCommotion(t *testing.T, seed uint64, specs ...string) *commotion {
-	w := &commotion{t: t, random: rand.New(rand.NewPCG(seed, 9)), wild: []float64{0, 0, 0.05, 0.5}[seed%4], grid: epoch.Add(24 * time.Hour), ledger: &ledger{byName: map[string]*ledgerSeries{}}, values: map[string]float64{}}
+	w := &commotion{t: t, sender: []string{"cluster", "all"}[seed/8%2], random: rand.New(rand.NewPCG(seed, 9)), wild: []float64{0, 0, 0.05, 0.5}[seed%4], grid: epoch.Add(24 * time.Hour), ledger: &ledger{byName: map[string]*ledgerSeries{}}, values: map[string]float64{}, had: map[string]float64{}}
 	w.now = w.grid.Add(300 * time.Millisecond)
 	var err error
 	if w.inv, err = inventory.Open(inventory.Options{Path: filepath.Join(t.TempDir(), "inventory.db"), Now: w.clock}); err != nil {
@@ -242,6 +252,7 @@ func newCommotion(t *testing.T, seed uint64, specs ...string) *commotion {
 	}
 	w.named, w.whole = engineFor(), engineFor()
 	w.named.opts.Changed = w.inv.ChangedSince
+	w.named.watch.Store(watchOf(w.named.policies))
 	first := &wire.InventoryBatch{Snapshot: true, Last: true, ClusterKind: "managed"}
 	for i := range 3 {
 		n := &object.Node{Meta: object.Meta{UID: fmt.Sprint("n", i), Name: fmt.Sprint("n-", i), Labels: w.tier(), CreatedAt: epoch}, Ready: true}
@@ -324,6 +335,17 @@ func (w *commotion) all(place catalogue.Place, node string) (out []labels.Labels
 	return out
 }
 
+// sent are the series that the cluster's own sender writes.
+func (w *commotion) sent() []labels.Labels {
+	out := w.all(catalogue.ByCluster, "")
+	if w.sender == "all" {
+		for _, n := range w.nodes {
+			out = append(out, w.all(catalogue.ByNode, n.Name)...)
+		}
+	}
+	return out
+}
+
 // well is a series' value while nothing is wrong.
 func (w *commotion) well(l labels.Labels) float64 {
 	switch l.Get("__name__") {
@@ -360,8 +382,27 @@ func (w *commotion) tell(a ingest.Arrival) {
 	if a.ReceivedAt.IsZero() {
 		a.ReceivedAt = w.now
 	}
+	if a.Watch = w.named.Watched(); w.random.IntN(80) == 0 {
+		a.Watch = watchOf(w.named.policies) // it came as others were watched
+	}
+	for _, one := range w.ledger.written {
+		name := one.of.String()
+		odd := a.Watch.Of(one.of.Get("__name__"))
+		if odd == nil {
+			continue
+		}
+		v, known := w.had[name]
+		moved := odd.IfMoved(one.v) && !(known && v == one.v)
+		if moved {
+			w.had[name] = one.v
+		}
+		if moved || odd.Is(one.v) {
+			a.Odd, a.OddUntil = append(a.Odd, one.of), later(a.OddUntil, one.at)
+		}
+	}
+	w.ledger.written = nil
 	w.named.Arrived(a)
-	a.Changed = nil
+	a.Changed, a.Watch, a.Odd = nil, nil, nil
 	w.whole.Arrived(a)
 	w.judge()
 }
@@ -394,7 +435,7 @@ func (w *commotion) happens() string {
 	if len(w.owed.series) > 0 && w.random.IntN(2) == 0 {
 		return w.goOn()
 	}
-	series := w.all(catalogue.ByCluster, "")
+	series := w.sent()
 	var turned []labels.Labels
 	for _, l := range series {
 		if v, ok := w.values[l.String()]; ok && v != w.well(l) && l.Get("__name__") != catalogue.PodRestarts && l.Get("__name__") != containerRestarts {
@@ -430,24 +471,24 @@ func (w *commotion) happens() string {
 	case 0: // the sender's clock is ahead
 		of, at := some(), w.now.Add(time.Duration(w.random.IntN(40_000))*time.Millisecond)
 		write(of, at)
-		w.tell(ingest.Arrival{Sender: "cluster", Changed: of, Newest: at})
+		w.tell(ingest.Arrival{Sender: w.sender, Changed: of, Newest: at})
 		return "ahead"
 	case 1: // more than can be named
 		of := some()
 		write(of, w.now)
-		w.tell(ingest.Arrival{Sender: "cluster", Newest: w.now})
+		w.tell(ingest.Arrival{Sender: w.sender, Newest: w.now})
 		return "unnamed"
 	case 2: // what waited in the sender's queue
 		of, at := some(), w.now.Add(-time.Duration(w.random.IntN(90_000))*time.Millisecond)
 		for _, l := range of {
 			w.ledger.put(l, at, float64(w.random.IntN(2)))
 		}
-		w.tell(ingest.Arrival{Sender: "cluster", Backlog: true, Changed: of, Newest: at})
+		w.tell(ingest.Arrival{Sender: w.sender, Backlog: true, Changed: of, Newest: at})
 		return "backlog"
 	case 3: // somebody else, who sends the same
 		of := some()
 		write(of, w.now)
-		w.tell(ingest.Arrival{Sender: "all", Changed: of, Newest: w.now})
+		w.tell(ingest.Arrival{Sender: map[string]string{"cluster": "all", "all": "cluster"}[w.sender], Changed: of, Newest: w.now})
 		return "another sender"
 	case 4: // labels change, and no sample says so
 		p := *w.pods[alive()]
@@ -472,7 +513,7 @@ func (w *commotion) happens() string {
 		}
 		b := &wire.InventoryBatch{Deleted: []wire.Deleted{{Key: object.KeyOf(p), UID: p.UID}}}
 		w.apply(b)
-		w.tell(ingest.Arrival{Sender: "cluster", Changed: of, Newest: w.now})
+		w.tell(ingest.Arrival{Sender: w.sender, Changed: of, Newest: w.now})
 		return "gone " + p.Name
 	case 6, 7: // one comes, or comes anew
 		i := w.random.IntN(len(w.pods))
@@ -482,13 +523,13 @@ func (w *commotion) happens() string {
 			w.replace(w.pods[i])
 		}
 		var of []labels.Labels
-		for _, l := range w.all(catalogue.ByCluster, "") {
+		for _, l := range w.sent() {
 			if l.Get("pod") == w.pods[i].Name && l.Get("namespace") == w.pods[i].Namespace {
 				of = append(of, l)
 			}
 		}
 		write(of, w.now)
-		w.tell(ingest.Arrival{Sender: "cluster", Changed: of, Newest: w.now})
+		w.tell(ingest.Arrival{Sender: w.sender, Changed: of, Newest: w.now})
 		if before {
 			w.replace(w.pods[i])
 		}
@@ -519,7 +560,7 @@ func (w *commotion) happens() string {
 		w.ledger.broken = true
 		of := some()
 		write(of, w.now)
-		w.tell(ingest.Arrival{Sender: "cluster", Changed: of, Newest: w.now})
+		w.tell(ingest.Arrival{Sender: w.sender, Changed: of, Newest: w.now})
 		w.ledger.broken = false
 		return "broken"
 	case 10:
@@ -529,11 +570,18 @@ func (w *commotion) happens() string {
 		return "silence"
 	case 11: // the server is killed
 		w.named, w.whole = w.again(w.named), w.again(w.whole)
+		w.named.watch.Store(watchOf(w.named.policies))
+		clear(w.had)
 		return "a kill"
+	case 12: // somebody who is no collector
+		of := some()
+		write(of, w.now)
+		w.tell(ingest.Arrival{Changed: of, Newest: w.now})
+		return "a stranger"
 	default:
 		of := some()
 		write(of, w.now)
-		w.tell(ingest.Arrival{Sender: "cluster", Changed: of, Newest: w.now})
+		w.tell(ingest.Arrival{Sender: w.sender, Changed: of, Newest: w.now})
 		return fmt.Sprint("changed ", of)
 	}
 }
@@ -553,7 +601,7 @@ func (w *commotion) replace(p *object.Pod) {
 func (w *commotion) tick() string {
 	silent := w.random.IntN(4) == 0
 	for _, n := range w.nodes {
-		if w.random.IntN(10) == 0 {
+		if w.sender == "all" || w.random.IntN(10) == 0 {
 			continue
 		}
 		for _, l := range w.all(catalogue.ByNode, n.Name) {
@@ -568,7 +616,7 @@ func (w *commotion) tick() string {
 		w.owed = owed{at: w.grid}
 	}
 	inParts := w.owed.at.Equal(w.grid)
-	for _, l := range w.all(catalogue.ByCluster, "") {
+	for _, l := range w.sent() {
 		if inParts && w.random.IntN(20) == 0 { // and no change says so
 			w.turn(l)
 		}
@@ -581,7 +629,7 @@ func (w *commotion) tick() string {
 		}
 	}
 	if inParts {
-		w.tell(ingest.Arrival{Sender: "cluster", Part: true, Newest: w.grid})
+		w.tell(ingest.Arrival{Sender: w.sender, Part: true, Newest: w.grid})
 		return "the first part"
 	}
 	through := w.grid
@@ -589,7 +637,7 @@ func (w *commotion) tick() string {
 		through = through.Add(-5 * interval) // as if all of it came late
 	}
 	w.ledger.broken = w.random.IntN(15) == 0
-	w.tell(ingest.Arrival{Sender: "cluster", Through: through})
+	w.tell(ingest.Arrival{Sender: w.sender, Through: through})
 	w.ledger.broken = false
 	for i := range 3 {
 		w.ledger.put(labels.FromStrings("__name__", catalogue.WorkloadCPU, "cluster", "prod-1", "namespace", w.namespace(i), "workload_type", "deployment", "workload", fmt.Sprint("cart-", i)), w.grid, float64(w.random.IntN(2)))
@@ -599,18 +647,19 @@ func (w *commotion) tick() string {
 	for _, e := range []*Engine{w.named, w.whole} {
 		e.RolledUp(rollup.Written{Cluster: "prod-1", At: w.grid, Coverage: coverage})
 	}
+	w.ledger.written = nil // by the server
 	w.judge()
 	return "tick"
 }
 
 // goOn has more come of what is owed.
 func (w *commotion) goOn() string {
-	n, a, what := len(w.owed.series), ingest.Arrival{Sender: "cluster", Through: w.owed.at}, "the last part"
+	n, a, what := len(w.owed.series), ingest.Arrival{Sender: w.sender, Through: w.owed.at}, "the last part"
 	switch w.random.IntN(6) {
 	case 0: // what had no answer comes again
-		n, a, what = 0, ingest.Arrival{Sender: "cluster", Part: true, Newest: w.owed.at}, "a part again"
+		n, a, what = 0, ingest.Arrival{Sender: w.sender, Part: true, Newest: w.owed.at}, "a part again"
 	case 1, 2, 3:
-		n, a, what = w.random.IntN(n), ingest.Arrival{Sender: "cluster", Part: true, Newest: w.owed.at}, "a part"
+		n, a, what = w.random.IntN(n), ingest.Arrival{Sender: w.sender, Part: true, Newest: w.owed.at}, "a part"
 	}
 	for i, l := range w.owed.series[:n] {
 		w.ledger.put(l, w.owed.at, w.owed.values[i])
@@ -666,14 +715,14 @@ func (w *commotion) knows(e *Engine) (out []string) {
 	return out
 }
 
-// An engine that is told what changed knows after each round what one does that judges
-// everything at the same times, whatever the policies are and whatever happens.
+// An engine that is told what changed, and what is odd, knows after each round what one does
+// that judges everything at the same times, whatever the policies are and whatever happens.
 func TestChangesByNameAreJudgedAsAllAre(t *testing.T) {
-	fired, spared, between := 0, 0, 0
-	for seed := range uint64(8) {
+	fired, spared, between, points := 0, 0, 0, 0
+	for seed := range uint64(16) {
 		w := newCommotion(t, seed)
 		judged := func(e *Engine) float64 { return testutil.ToFloat64(e.metrics.judged) }
-		for n := range whileRacing(20, 60) {
+		for n := range whileRacing(20, 100) {
 			before, beforeWhole := judged(w.named), judged(w.whole)
 			rounds := func() float64 { return testutil.ToFloat64(w.named.metrics.rounds.WithLabelValues(triggerChange)) }
 			waited, judgedBetween := len(w.named.queue.parts) > 0, rounds()
@@ -698,11 +747,14 @@ func TestChangesByNameAreJudgedAsAllAre(t *testing.T) {
 			fired += len(w.named.alerts)
 			if judged(w.named)-before < judged(w.whole)-beforeWhole {
 				spared++
+				if what == "tick" || what == "the last part" {
+					points++
+				}
 			}
 		}
 	}
-	if !racing && (fired < 1000 || spared < 100 || between < 5) {
-		t.Errorf("%d alerts fired, summed over all steps, in %d steps less was judged, and %d times changes waited no longer for the rest of an interval: that is no test", fired, spared, between)
+	if !racing && (fired < 1000 || spared < 100 || between < 5 || points < 15) {
+		t.Errorf("%d alerts fired, summed over all steps, in %d steps less was judged, %d of them points of the grid, and %d times changes waited no longer for the rest of an interval: that is no test", fired, spared, points, between)
 	}
 }
 
@@ -736,6 +788,110 @@ func TestWhatComesToBeSelectedIsJudgedWithChanges(t *testing.T) {
 	}
 }
 
+// So is one at a point of the grid of which nothing odd came: what is bad came before.
+func TestWhatComesToBeSelectedIsJudgedAtTheNextPoint(t *testing.T) {
+	var specs []string
+	for range 2 * indexFrom {
+		specs = append(specs, `{"level":"pod","objects":{"selector":"watched"},"conditions":[{"metric":"k8s_pod_rate_cpu_core_used_limit","statistic":"min","period":"2m","op":"<","thresholds":{"warning":1},"need":1,"of":1}],"recoverAfter":1,"noData":{"action":"keep","after":"5m","severity":"warning"},"group":{"interval":"5m"}}`)
+	}
+	w := newCommotion(t, 12, specs...)
+	series := w.sent()
+	bad := slices.IndexFunc(series, func(l labels.Labels) bool { return l.Get("__name__") == catalogue.PodCPULimitPercent })
+	p := *w.pods[slices.IndexFunc(w.pods, func(p *object.Pod) bool { return p.Name == series[bad].Get("pod") })]
+	judged := func() float64 { return testutil.ToFloat64(w.named.metrics.judged) }
+	for n := range 3 {
+		w.grid, w.now = w.grid.Add(interval), w.now.Add(interval)
+		for i, l := range series {
+			v := 1.0
+			if i == bad && n == 0 {
+				v = 0
+			}
+			w.ledger.put(l, w.grid, v)
+		}
+		if n == 2 {
+			p.Labels = map[string]string{"watched": "yes"}
+			w.replace(&p)
+		}
+		before := judged()
+		w.tell(ingest.Arrival{Sender: w.sender, Through: w.grid})
+		if want := len(specs) * (n / 2); len(w.named.alerts) != want || len(w.whole.alerts) != want {
+			t.Fatalf("%d fire, %d by the engine that judges everything; want %d", len(w.named.alerts), len(w.whole.alerts), want)
+		}
+		if n == 1 && judged() != before {
+			t.Errorf("of what is not selected and not odd %g were judged", judged()-before)
+		}
+	}
+}
+
+// A point of the grid is judged whole after so long, and where too much is odd, of which
+// metric or at all; otherwise only what is odd is read.
+func TestPointsOfTheGridAreJudgedByWhatIsOdd(t *testing.T) {
+	var specs []string
+	for range 12 {
+		specs = append(specs, `{"level":"pod","conditions":[{"metric":"k8s_pod_rate_cpu_core_used_limit","statistic":"last","period":"30s","op":"<","thresholds":{"warning":1},"need":1,"of":1}],"recoverAfter":1,"noData":{"action":"keep","after":"5m","severity":"warning"},"group":{"interval":"5m"}}`)
+	}
+	w := newCommotion(t, 8, specs...)
+	of := func() few {
+		r := round{source: sourceKey{"prod-1", "all"}, trigger: triggerInterval, at: w.grid, interval: interval, received: w.now}
+		s, _ := scopeOf("all")
+		about, _ := w.named.fewOf(r, s, w.named.court(r), w.named.policies)
+		return about
+	}
+	point := func() {
+		w.grid, w.now = w.grid.Add(interval), w.now.Add(interval)
+		for _, l := range w.sent() {
+			w.ledger.put(l, w.grid, 1)
+		}
+	}
+	whole := 0
+	for range 30 {
+		point()
+		w.tell(ingest.Arrival{Sender: "all", Through: w.grid})
+		if w.named.rests["prod-1"][restKey{"all", true}].until.Equal(w.grid.Add(wholeEvery)) {
+			whole++
+		}
+	}
+	if whole != 3 {
+		t.Errorf("30 points, %d of which were judged whole", whole)
+	}
+	key := sourceKey{"prod-1", "all"}
+	hear := func(odd ...string) {
+		n := news{watch: w.named.Watched(), newest: w.grid.UnixMilli()}
+		for _, root := range odd {
+			n.odd.add(catalogue.PodCPULimitPercent, root, w.grid.UnixMilli())
+		}
+		w.named.hear(key, n)
+	}
+	point()
+	hear("shop/cart-2")
+	if about := of(); about == nil || len(about[catalogue.PodCPULimitPercent]) != 1 || !about[catalogue.PodCPULimitPercent]["shop/cart-2"] {
+		t.Errorf("it is about %v", about)
+	}
+	var many []string
+	for i := range maxFew + 1 {
+		many = append(many, fmt.Sprint("shop/other-", i))
+	}
+	hear(many...)
+	about := of()
+	if _, some := about[catalogue.PodCPULimitPercent]; about == nil || some {
+		t.Errorf("of a metric of which too much is odd it is about %d", len(about[catalogue.PodCPULimitPercent]))
+	}
+	w.named.news[key].judged(round{trigger: triggerInterval, at: w.grid})
+	if n := w.named.news[key]; len(n.odd.roots)+len(n.odd.many) > 0 {
+		t.Error("what is judged is still news")
+	}
+	w.named.strange(ingest.Arrival{Cluster: "prod-1", Watch: w.named.Watched()}, w.now, w.named.Watched())
+	w.named.next(w.now)
+	if of() == nil {
+		t.Error("a stranger who wrote nothing odd has everything judged")
+	}
+	w.named.strange(ingest.Arrival{Cluster: "prod-1", Watch: w.named.Watched(), Odd: w.sent()[:1]}, w.now, w.named.Watched())
+	w.named.next(w.now)
+	if of() != nil {
+		t.Error("what a stranger wrote is not looked for")
+	}
+}
+
 // Metrics that policies have together, each with some other, are one group.
 func TestMetricsAreGroupedByPolicies(t *testing.T) {
 	var policies []*compiled
@@ -764,14 +920,14 @@ func TestMetricsAreGroupedByPolicies(t *testing.T) {
 func TestOtherPoliciesAreJudgedWhole(t *testing.T) {
 	w := newCommotion(t, 0)
 	w.tick()
-	w.named.rests["prod-1"] = map[string]*rest{"cluster": {}}
+	w.named.rests["prod-1"] = map[restKey]*rest{{sender: "cluster"}: {}}
 	if err := w.named.load(t.Context(), w.now); err != nil { // the database has none
 		t.Fatal(err)
 	}
 	if len(w.named.rests) > 0 {
 		t.Error("it still rests")
 	}
-	w.named.rests["prod-1"] = map[string]*rest{"cluster": {}}
+	w.named.rests["prod-1"] = map[restKey]*rest{{sender: "cluster"}: {}}
 	if err := w.named.load(t.Context(), w.now); err != nil {
 		t.Fatal(err)
 	}

@@ -28,8 +28,8 @@ type court struct {
 	// known are the objects that were asked for, of a court that is held once; nil:
 	// each is asked for again.
 	known map[named]known
-	// rest takes what is not settled; nil: nobody asks.
-	rest *rest
+	// rests take what is not settled; none: nobody asks.
+	rests []*rest
 	// skew is by how much the wall clock was set since a time; nil: it was not.
 	skew func(since, until time.Time) time.Duration
 }

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -201,6 +202,7 @@ type Engine struct {
 	book    *incident.Book
 	promql  promql.QueryEngine
 	wake    chan struct{}
+	watch   atomic.Pointer[ingest.Watch] // what policies are suspicious of
 
 	queue struct {
 		sync.Mutex
@@ -208,6 +210,7 @@ type Engine struct {
 		changes map[sourceKey]round // waiting for changeGap
 		parts   map[sourceKey]parts
 		news    map[sourceKey]*news
+		strange map[string]news // by cluster: of what others than collectors of ours wrote
 		reload  bool
 		skipped []meta.SkippedRound // to be journalled
 	}
@@ -233,7 +236,7 @@ type Engine struct {
 	rosters  map[rosterKey]*roster
 	memory   *memory
 	news     map[sourceKey]*news
-	rests    map[string]map[string]*rest // by cluster and sender
+	rests    map[string]map[restKey]*rest // by cluster
 	targets  []incident.Target
 	routing  *routing.Set
 	applying []*incident.Alert                 // by the present commit
@@ -264,12 +267,12 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		opts: o, log: o.Logger, metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1),
 		byID: map[string]*compiled{}, clusters: map[string]meta.ClusterRow{}, rosters: map[rosterKey]*roster{}, memory: newMemory(maxMemory), sources: map[sourceKey]*source{},
-		news: map[sourceKey]*news{}, rests: map[string]map[string]*rest{},
+		news: map[sourceKey]*news{}, rests: map[string]map[restKey]*rest{},
 		calls: make(chan call), muzzled: map[alertKey]bool{}, routing: &routing.Set{},
 		promql: o.PromQL(newPromQL(o.Logger)), changes: map[alertKey][]time.Time{}, few: map[alertKey]time.Time{},
 		alerts: map[alertKey]*incident.Alert{}, ended: map[alertKey]time.Time{}, savedAt: map[string]time.Time{}, failing: map[string]bool{},
 	}
-	e.queue.changes, e.queue.parts, e.queue.news = map[sourceKey]round{}, map[sourceKey]parts{}, map[sourceKey]*news{}
+	e.queue.changes, e.queue.parts, e.queue.news, e.queue.strange = map[sourceKey]round{}, map[sourceKey]parts{}, map[sourceKey]*news{}, map[string]news{}
 	e.evidence.done, e.evidence.budget = make(chan collected, collectors), evidenceBudget
 	e.gap.done = make(chan *history, 1)
 	e.view.reset()
@@ -289,21 +292,28 @@ func New(o Options) (*Engine, error) {
 	return e, nil
 }
 
+// Watched gives what arrivals are to tell of by name: what policies are suspicious of. May
+// be called concurrently.
+func (e *Engine) Watched() *ingest.Watch { return e.watch.Load() }
+
 // Arrived tells that samples of a sender were stored. It never blocks.
 func (e *Engine) Arrived(a ingest.Arrival) {
+	received := a.ReceivedAt
+	if received.IsZero() {
+		received = e.opts.Now()
+	}
+	by := e.watch.Load()
 	s, ok := scopeOf(a.Sender)
 	if !ok {
+		e.strange(a, received, by)
 		return
 	}
 	key := sourceKey{a.Cluster, a.Sender}
-	r := round{source: key, trigger: triggerInterval, at: a.Through, interval: a.Interval, received: a.ReceivedAt}
-	if r.received.IsZero() {
-		r.received = e.opts.Now()
-	}
+	r := round{source: key, trigger: triggerInterval, at: a.Through, interval: a.Interval, received: received}
 	var brought news
-	named := s.node == "" && a.Through.IsZero() // a node's own rounds are about little
+	named := s.node == "" // a node's own rounds are about little
 	if named {
-		brought = newsOf(a, r.received)
+		brought = newsOf(a, r.received, by)
 	}
 	e.queue.Lock()
 	if named {
@@ -326,6 +336,20 @@ func (e *Engine) Arrived(a ingest.Arrival) {
 	}
 	e.queue.Unlock()
 	e.poke()
+}
+
+// strange notes what no collector of ours wrote, of which nobody judges anything at once: a
+// collector's next round would not look for it.
+func (e *Engine) strange(a ingest.Arrival, received time.Time, by *ingest.Watch) {
+	if by == nil || a.Watch == by && len(a.Odd) == 0 {
+		return
+	}
+	at := later(later(a.Newest, a.Through), later(a.OddUntil, received)).UnixMilli()
+	e.queue.Lock()
+	defer e.queue.Unlock()
+	n := e.queue.strange[a.Cluster]
+	n.unknown = max(n.unknown, at)
+	e.queue.strange[a.Cluster] = n
 }
 
 // changedLocked has a change judged; of those that wait already it is one.
@@ -705,6 +729,7 @@ func (e *Engine) load(ctx context.Context, now time.Time) error {
 	}
 	if !slices.Equal(before, e.policies) || !maps.EqualFunc(labelsBefore, e.clusters, func(a, b meta.ClusterRow) bool { return maps.Equal(a.Labels, b.Labels) }) {
 		clear(e.rests) // what others are about, or elsewhere, was not judged yet
+		e.watch.Store(watchOf(e.policies))
 	}
 	maps.DeleteFunc(e.news, func(of sourceKey, _ *news) bool { return e.clusters[of.cluster].ID == "" })
 	maps.DeleteFunc(e.rosters, func(of rosterKey, _ *roster) bool { return e.clusters[of.cluster].ID == "" })

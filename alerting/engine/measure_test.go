@@ -720,7 +720,7 @@ func BenchmarkChangeRound(b *testing.B) {
 				for i := range changed {
 					a.Changed = append(a.Changed, labels.NewBuilder(f.series[i*100]).Set(labels.MetricName, catalogue.PodReady).Labels())
 				}
-				e.hear(source, newsOf(a, now))
+				e.hear(source, newsOf(a, now, nil))
 				e.evaluate(context.Background(), round{source: source, trigger: triggerChange, at: now, interval: interval, received: now})
 			}
 		})

@@ -369,7 +369,7 @@ func (m *migration) live(n int) (fired, byName, replayed int) {
 			m.now = m.now.Add(4 * time.Second)
 			m.move(cluster, n/10)
 			m.write(cluster, at.Add(4*time.Second), 0.1)
-			if m.kept.rests[cluster]["all"] != nil {
+			if m.kept.rests[cluster][restKey{sender: "all"}] != nil {
 				byName++
 			}
 			fired += m.judge(round{source: source, trigger: triggerChange, at: at.Add(4 * time.Second), interval: interval, received: m.now})

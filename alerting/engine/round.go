@@ -44,10 +44,10 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	ct := e.court(r)
 	about, left := e.fewOf(r, s, ct, policies)
 	if about == nil {
-		left = e.resting(r, s)
-		e.unrest(r.source) // until all of it was judged
+		left = e.resting(r, s, policies)
+		e.unrest(r) // until all of it was judged
 	}
-	ct.rest = left
+	ct.rests = left
 	w := newWant()
 	for _, c := range policies {
 		var least time.Duration
@@ -329,10 +329,15 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 		}
 		firing[parseSubject(a.Key)] = a
 	}
-	rest, settles, own := ct.rest, false, false
-	if sends := (scope{places: s.places, changes: true}); rest != nil && c.concerns(sends) {
-		settles, own = c.rests(sends), c.own(sends)
+	var rests []*rest
+	var until time.Time
+	changes := c.concerns(scope{places: s.places, changes: true})
+	for _, t := range ct.rests {
+		if t.grid || changes {
+			rests, until = append(rests, t), later(until, t.until)
+		}
 	}
+	settles, own := len(rests) > 0 && c.rests(s), c.own(s)
 	// Nearly all are calm and neither fire nor are remembered: of those nothing is to be
 	// found, in whatever order.
 	look, close := append(e.memory.stirred[:0], found.named...), 0
@@ -364,9 +369,11 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 		a := firing[sub]
 		remembers := ct.remembers(c, sub)
 		calm := c.calm(sub, data)
-		if settles && !(calm && own) && !rest.has(c, sub) {
-			if !c.settled(ct, s, sub, data, rest.until) {
-				rest.add(c, sub)
+		if settles && !(calm && own) && slices.ContainsFunc(rests, func(t *rest) bool { return !t.has(c, sub) }) {
+			if !c.settled(ct, s, sub, data, until) {
+				for _, t := range rests {
+					t.add(c, sub)
+				}
 			} else {
 				calm = true
 			}

@@ -40,6 +40,7 @@ const toldFile = "self-watch.json"
 // alerting is the wired alert path, from samples that arrive to notifications.
 type alerting struct {
 	arrived  func(ingest.Arrival)
+	watched  func() *ingest.Watch
 	rolledUp func(rollup.Written)
 	runs     []func(context.Context) error
 	options  func(*api.Options)
@@ -113,7 +114,7 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 		return nil, err
 	}
 	return &alerting{
-		arrived: eng.Arrived, rolledUp: own.RolledUp, runs: []func(context.Context) error{own.Run, eng.Run, outbox.Run, groups.Run, jobs.Run, self.Run},
+		arrived: eng.Arrived, watched: eng.Watched, rolledUp: own.RolledUp, runs: []func(context.Context) error{own.Run, eng.Run, outbox.Run, groups.Run, jobs.Run, self.Run},
 		options: func(o *api.Options) {
 			o.Alerts = alerts.Options{
 				Store: a.meta, Engine: eng, Outbox: outbox, Keyring: keyring, Rules: groups, Custom: own, Backtests: jobs, Objects: a.inventory, PublicURL: a.publicURL(), CheckFilter: logs.CheckFilter,

@@ -443,7 +443,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	}
 	a.closer.add("history", a.history.Close)
 	ingester, err := ingest.New(ingest.Options{
-		Store: a.metrics, History: a.history, Rollups: a.rollups, Limits: a.settings.limits(), Arrived: alerting.arrived,
+		Store: a.metrics, History: a.history, Rollups: a.rollups, Limits: a.settings.limits(), Arrived: alerting.arrived, Watched: alerting.watched,
 		Logger: a.logger.With("part", "ingest"), Registerer: a.registry,
 	})
 	if err != nil {

@@ -50,6 +50,10 @@ type request struct {
 	unnamed                               bool            // they are too many to name them
 	newest                                int64           // Unix milliseconds of the newest of their samples
 	between                               bool            // some of their samples lie off the grid
+	watching                              *Watch          // nil: nobody hears of what is odd
+	noted                                 []noted         // what may be odd
+	unnoted                               bool            // it is too much to note it
+	oddest                                int64           // Unix milliseconds of the newest of these
 	refused                               []refusal
 }
 
@@ -380,6 +384,7 @@ func (a *appender) float(s *series, t int64, v float64) error {
 	a.q.floats++
 	a.q.stored++
 	a.q.name(s, t)
+	a.q.watch(s, t, v)
 	switch {
 	case stale:
 		if s.stale.CompareAndSwap(false, true) {
@@ -461,6 +466,7 @@ func (a *appender) took(s *series, ref storage.SeriesRef, t int64, err error) (o
 	case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
 		// The first one stays. To refuse it would make the sender send it for ever.
 		a.q.c.refused[reasonConflict].add(1)
+		a.q.conflict(s, t)
 		return false, nil
 	case errors.Is(err, storage.ErrTooOldSample), errors.Is(err, storage.ErrOutOfBounds), errors.Is(err, storage.ErrOutOfOrderSample):
 		a.q.refuse(1, reasonTooOld, func() string {

@@ -57,6 +57,12 @@ type Arrival struct {
 	// Newest is the time of the newest sample when Through is zero.
 	Changed []labels.Labels
 	Newest  time.Time
+	// Watch is what was watched when the request came, and Odd are the series that it
+	// brought something odd of, OddUntil the time of the newest such sample; a nil Watch:
+	// any may have been odd.
+	Watch    *Watch
+	Odd      []labels.Labels
+	OddUntil time.Time
 }
 
 const (
@@ -76,7 +82,10 @@ type Options struct {
 	Limits  Limits
 	// Arrived is called after the commit of each request that stored something,
 	// concurrently, and must not block.
-	Arrived    func(Arrival)
+	Arrived func(Arrival)
+	// Watched gives what arrivals tell of by name because it is odd; default nothing. It is
+	// asked once for each request.
+	Watched    func() *Watch
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time // default time.Now
@@ -90,6 +99,9 @@ func (o *Options) complete() error {
 	errs = append(errs, o.Limits.complete())
 	if o.Arrived == nil {
 		o.Arrived = func(Arrival) {}
+	}
+	if o.Watched == nil {
+		o.Watched = func() *Watch { return nil }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -157,6 +169,7 @@ func (i *Ingester) cluster(id string) *cluster {
 	for n := range c.shards {
 		c.shards[n].series = map[seriesKey]*series{}
 	}
+	c.moves.last = map[*series]had{}
 	for _, r := range sampleReasons {
 		c.refused[r] = &counter{metric: i.metrics.refused.WithLabelValues(id, r)}
 	}
@@ -454,8 +467,12 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 		return nil, nil, refuse(w, http.StatusBadRequest, resultMalformed,
 			fmt.Sprintf("cluster %q has the limit of %d senders already; %q is refused", clusterID, i.limits.SendersPerCluster, head.sender))
 	}
+	var watching *Watch
+	if !history { // of which no alert hears
+		watching = i.opts.Watched()
+	}
 	return &request{
-		i: i, c: c, about: head, now: now, store: store, history: history, behind: behind,
+		i: i, c: c, about: head, now: now, store: store, history: history, behind: behind, watching: watching,
 		minTime: now.Add(-behind).UnixMilli(), maxTime: now.Add(i.limits.Ahead).UnixMilli(),
 	}, done, ""
 }
@@ -546,6 +563,9 @@ func (i *Ingester) after(q *request) {
 			if !a.Part && !q.unnamed {
 				a.Changed = q.named
 			}
+		}
+		if odd, newest, ok := q.told(); ok {
+			a.Watch, a.Odd, a.OddUntil = q.watching, odd, newest
 		}
 		for _, at := range q.earlier {
 			one := a

@@ -29,6 +29,7 @@ type origin struct {
 	parent *origin // a workload's namespace
 	active atomic.Int64
 	due    atomic.Int64 // Unix nanoseconds by which its samples would have come at its rate
+	odd    atomic.Pointer[watchedOrigin]
 
 	// Guarded by the origins' lock: series that were new, by part.
 	born    [churnParts]uint32

@@ -35,6 +35,10 @@ type cluster struct {
 	shards  [shards]shard
 	active  atomic.Int64 // series that are not stale
 	origins origins
+	moves   struct { // of series of which somebody hears when they move
+		sync.Mutex
+		last map[*series]had
+	}
 
 	mu      sync.Mutex
 	senders map[string]time.Time // with up to when the backlog of each has come; zero when it did not say
@@ -162,6 +166,7 @@ func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
 	c.mu.Unlock()
 	border := now.Add(-idleAfter).Unix()
 	var feeds []*rollup.Feed
+	var gone []*series
 	for i := range c.shards {
 		sh := &c.shards[i]
 		sh.mu.Lock()
@@ -172,6 +177,7 @@ func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
 			delete(sh.series, k)
 			s.gone.Store(true)
 			s.follower.Store(nil) // or a chain of them would hold one another
+			gone = append(gone, s)
 			// Whoever found it before marks it stale too, or revives it: one of both.
 			if s.stale.CompareAndSwap(false, true) {
 				c.release(s)
@@ -182,6 +188,11 @@ func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
 		}
 		sh.mu.Unlock()
 	}
+	c.moves.Lock()
+	for _, s := range gone {
+		delete(c.moves.last, s)
+	}
+	c.moves.Unlock()
 	if rollups != nil && len(feeds) > 0 {
 		rollups.Release(c.id, feeds...)
 	}
