@@ -101,6 +101,7 @@ type bench struct {
 
 	liveFor   time.Duration // that live_* last
 	liveAfter time.Duration // that a cluster has been there before
+	liveNodes int           // of live_*, in place of their own; 0: theirs
 
 	peerNodes int           // of store_peers
 	peerFor   time.Duration // that its stream lasts
@@ -134,6 +135,7 @@ func main() {
 	flag.IntVar(&b.kills, "kills", 1000, "kills of outbox_kills")
 	flag.DurationVar(&b.liveFor, "live-for", 30*time.Minute, "how long live_* measure in real time")
 	flag.DurationVar(&b.liveAfter, "live-after", 5*time.Minute, "how long live_* let a new cluster be after its first three intervals; what that takes is told apart")
+	flag.IntVar(&b.liveNodes, "live-nodes", 0, "nodes of live_*, in place of what their names say; results are named by it")
 	flag.IntVar(&b.nodes, "nodes", 20, "nodes of the cluster whose 90 days are measured: 20 take about 3 GB and half an hour to build, once")
 	flag.IntVar(&b.peerNodes, "peer-nodes", 50, "nodes of store_peers, each with some 900 series")
 	flag.DurationVar(&b.peerFor, "peer-for", 200*time.Minute, "data time of store_peers; Prometheus writes its first block after 3 h")

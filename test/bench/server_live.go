@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
@@ -62,6 +63,12 @@ func livePolicy(n int) map[string]any {
 // thousand policies, beside the simulator that sends to it.
 func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 	return func(ctx context.Context, b *bench) (_ []Result, err error) {
+		l, command := l, ""
+		if b.liveNodes > 0 {
+			command = fmt.Sprintf("make bench BENCH=\"--only %s --live-nodes %d\"", l.name, b.liveNodes)
+			l.name = fmt.Sprintf("%s_%d", strings.TrimSuffix(l.name, fmt.Sprintf("_%d", l.nodes)), b.liveNodes)
+			l.nodes = b.liveNodes
+		}
 		var env []string
 		in := ""
 		if l.nodes == 5000 && !l.whole {
@@ -195,12 +202,16 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			"A round of the engine took %.2f s, from samples to what they made fire %.2f s on average. The simulator took %.2f cores beside it. %s.",
 			families, l.interval, l.nodes, l.nodes*peerPods, b.liveFor, starting.Round(time.Second), active, livePolicies, grown(3)/took.Minutes(), firing, grown(4)/max(grown(5), 1), grown(6)/max(grown(7), 1), cores[1], machine())
 		expected := float64(took / l.interval)
-		return []Result{
+		results := []Result{
 			{Name: l.name + "_cpu", Unit: "cores", Ours: cores[0], Bar: cpuBar, Note: note},
 			{Name: l.name + "_start_cpu", Unit: "cores", Ours: startCores, Note: "Of the time before: all series and objects are new, and a round of the engine that takes longer than an interval is judged again. " + note},
 			{Name: l.name + "_memory_peak", Unit: "MiB", Ours: memoryOf(p.PID()).peakMiB, Bar: memoryBar, Note: "The most resident memory since the start" + in + ". " + note},
 			{Name: l.name + "_memory_steady", Unit: "MiB", Ours: meanOfHalf(memory), Note: "Mean resident memory in the second half. " + note},
 			{Name: l.name + "_late", Unit: "intervals", Ours: max(0, expected-1-grown(0)) + grown(1) + grown(2), Bar: "<= 0", Note: fmt.Sprintf("Of %.0f: not complete; one may be on its way at the end. %s", expected, note)},
-		}, nil
+		}
+		for i := range results {
+			results[i].Command = command // empty: the usual one
+		}
+		return results, nil
 	}
 }
