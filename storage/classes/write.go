@@ -75,6 +75,25 @@ func (a *appender) Append(ref storage.SeriesRef, l labels.Labels, t int64, v flo
 	return joint(own, class), err
 }
 
+// AppendNewest is Append of a sample of which the caller believes that its series has none as
+// new.
+func (a *appender) AppendNewest(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+	app, own, class, err := a.to(ref, l)
+	if err != nil {
+		return 0, err
+	}
+	if to, ok := app.(newestAppender); ok {
+		own, err = to.AppendNewest(own, l, t, v)
+	} else {
+		own, err = app.Append(own, l, t, v)
+	}
+	return joint(own, class), err
+}
+
+type newestAppender interface {
+	AppendNewest(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error)
+}
+
 func (a *appender) AppendExemplar(ref storage.SeriesRef, l labels.Labels, e exemplar.Exemplar) (storage.SeriesRef, error) {
 	app, own, class, err := a.to(ref, l)
 	if err != nil {

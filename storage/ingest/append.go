@@ -91,7 +91,8 @@ func (q *request) explain() string {
 type appender struct {
 	q     *request
 	store storage.Appender
-	n     int // series seen
+	newer newestAppender // the same; nil: it does not ask which samples are late
+	n     int            // series seen
 
 	last    *series        // that was looked for
 	pairs   []labels.Label // of the series that is looked for; kept for its memory
@@ -100,7 +101,15 @@ type appender struct {
 }
 
 func (i *Ingester) newAppender(ctx context.Context, q *request) *appender {
-	return &appender{q: q, store: q.store.Appender(ctx), builder: labels.NewScratchBuilder(16)}
+	a := &appender{q: q, store: q.store.Appender(ctx), builder: labels.NewScratchBuilder(16)}
+	a.newer, _ = a.store.(newestAppender)
+	return a
+}
+
+// newestAppender is an appender of a store that commits late samples apart, which it need not
+// look for among those that are newer than all that their series have.
+type newestAppender interface {
+	AppendNewest(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error)
 }
 
 // verdict says why a series is refused; empty when it is not.
@@ -377,9 +386,19 @@ func (a *appender) float(s *series, t int64, v float64) error {
 	if a.outside(s, t) || !stale && a.tooMany(s) {
 		return nil
 	}
-	ref, err := a.store.Append(s.storeRef(), s.lset, t, v)
+	var ref storage.SeriesRef
+	var err error
+	newest := s.newest.Load()
+	if a.newer != nil && newest > 0 && t > newest {
+		ref, err = a.newer.AppendNewest(s.storeRef(), s.lset, t, v)
+	} else {
+		ref, err = a.store.Append(s.storeRef(), s.lset, t, v)
+	}
 	if ok, err := a.took(s, ref, t, err); !ok {
 		return err
+	}
+	if t > newest { // of two at once either may stay: it is no more than a hint
+		s.newest.Store(t)
 	}
 	a.q.floats++
 	a.q.stored++

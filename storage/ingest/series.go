@@ -75,14 +75,14 @@ type series struct {
 	owner  *origin       // its workload, else its namespace, else nil
 	ref    atomic.Uint64 // storage.SeriesRef; a stale one is found out by the store
 	seen   atomic.Int64  // Unix seconds of the last sample's arrival
+	newest atomic.Int64  // Unix milliseconds of about the newest sample that the store took; 0: not known
 	// stale: a stale marker was the last sample. The series is kept for a while,
-	// since samples before the marker may come again.
-	stale atomic.Bool
+	// since samples before the marker may come again. gone: it is in the map no more.
+	stale, gone atomic.Bool
 	// follower is the series that came after it in a request: a sender's next request
 	// has them in the same order, and is spared the look into a map that is larger
-	// than what a CPU keeps near. gone: it is in the map no more.
+	// than what a CPU keeps near.
 	follower atomic.Pointer[series]
-	gone     atomic.Bool
 	// row is of what a sender last called it by: its references and the table of
 	// symbols that they are of. The next request that has both alike means it.
 	row [2]atomic.Uint64

@@ -267,6 +267,40 @@ func TestManyLateSamplesAtOnce(t *testing.T) {
 	}
 }
 
+// Samples that are newer than all of their series are committed together, though another
+// series has one that is newer still; and where that is not so, they are kept all the same.
+func TestSamplesThatAreNotLateGoTogether(t *testing.T) {
+	dir := t.TempDir()
+	db := still(t, dir)
+	put(t, db, labels.FromStrings(labels.MetricName, "ahead"), t0.Add(time.Hour), 1)
+	at := []time.Time{t0, t0.Add(time.Second), t0.Add(-time.Hour)} // the last ones are late, whatever is said of them
+	for _, at := range at {
+		app := db.Appender(t.Context()).(*appender)
+		for i := range 3*lateAtOnce + 7 {
+			if _, err := app.AppendNewest(0, labels.FromStrings(labels.MetricName, "x", "n", strconv.Itoa(i)), at.UnixMilli(), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := app.Commit(); err != nil || len(app.full) != 0 {
+			t.Errorf("committed in %d parts and one: %v", len(app.full), err)
+		}
+	}
+	for where, db := range map[string]*DB{"store": db, "after a kill": still(t, killed(t, dir))} {
+		q, err := db.Querier(t0.Add(-time.Hour).UnixMilli(), t0.Add(time.Hour).UnixMilli())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for set := q.Select(t.Context(), false, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "x")); set.Next(); {
+			for it := set.At().Iterator(nil); it.Next() != chunkenc.ValNone; got++ {
+			}
+		}
+		if err := q.Close(); err != nil || got != len(at)*(3*lateAtOnce+7) {
+			t.Errorf("%s: %d samples: %v", where, got, err)
+		}
+	}
+}
+
 // Where series have several samples each, more go into a part, by series and by samples.
 func TestPartsOfManyLateSamplesEach(t *testing.T) {
 	db := still(t, t.TempDir())

@@ -660,6 +660,12 @@ type appender struct {
 
 func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
 	a.next(ref, t)
+	return a.AppendNewest(ref, lset, t, v)
+}
+
+// AppendNewest is Append of a sample of which the caller believes that its series has none as
+// new. Where that is wrong it only costs more.
+func (a *appender) AppendNewest(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
 	return a.db.append(a.Appender, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
 		if a.young {
 			a.db.compaction.beginning.RLock()
@@ -682,7 +688,8 @@ func (a *appender) AppendHistogram(ref storage.SeriesRef, lset labels.Labels, t 
 
 // next goes on with another appender where this one has its share of late samples.
 // Which are, each series would have to say; what is older than the newest sample of
-// all may be.
+// all may be, unless somebody knows better. All of an interval is, of a cluster in which
+// something always changes.
 func (a *appender) next(ref storage.SeriesRef, t int64) {
 	if t >= a.db.tsdb.Head().MaxTime() {
 		return
