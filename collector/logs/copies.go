@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"cmp"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -100,7 +101,9 @@ func (r *Files) replay(c *container, b *batch[filePos], had map[string]filePos, 
 			at.Gen = to.Gen // of which it is, by whatever name
 			begun[to] = at
 		}
+		began := f.began // nothing of the batch is known to be taken
 		f.resume(to)
+		f.began = min(began, f.began)
 	}
 }
 
@@ -136,11 +139,7 @@ func (c *container) lacks(among map[string]filePos) bool {
 // were after that, of which there may be a copy, too.
 func (r *Files) settle(c *container) {
 	for settled := false; !settled; {
-		for _, f := range slices.Clone(c.files) {
-			if f.unclear {
-				r.place(c, f)
-			}
-		}
+		r.placeAll(c)
 		settled = true
 		if r.replayed != nil {
 			return // replay has them take their places
@@ -154,6 +153,28 @@ func (r *Files) settle(c *container) {
 				break
 			}
 		}
+	}
+}
+
+// placeAll finds out what those files are that are not clear, where that can be told: the
+// longest first, as of those that begin alike the others are copies of that.
+func (r *Files) placeAll(c *container) {
+	var unclear []*file
+	for _, f := range c.files {
+		if f.unclear {
+			unclear = append(unclear, f)
+		}
+	}
+	if len(unclear) == 0 {
+		return
+	}
+	sizes := map[*file]int64{}
+	for _, f := range unclear {
+		sizes[f], _ = f.wholeSize()
+	}
+	slices.SortStableFunc(unclear, func(a, b *file) int { return cmp.Compare(sizes[b], sizes[a]) })
+	for _, f := range unclear {
+		r.place(c, f)
 	}
 }
 

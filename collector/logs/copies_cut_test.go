@@ -513,3 +513,60 @@ func TestFilesCutBetweenTwoReads(t *testing.T) {
 	stop()
 	numbered(t, s.got(key), tr.next)
 }
+
+// As TestFilesCutBetweenLookAndRead, but of a file that was empty when it was looked at
+// last, as each is after a cut: nothing tells that it was cut again. What came after would be
+// read first, and the node be said to be complete past what is in the copy.
+func TestEmptyFileCutBetweenLookAndRead(t *testing.T) {
+	tr := newTree(t)
+	h := tr.byHand(t)
+	tr.write("0.log", 20)
+	h.settled()
+	tr.copyTruncate("0.log.20261123-100001")
+	h.settled()
+	h.at = h.at.Add(time.Minute)
+	at := h.line("0.log", "that was not read before the cut")
+	h.at = h.at.Add(3 * time.Second)
+	h.look(h.at)
+	tr.copyTruncate("0.log.20261123-110000")
+	h.line("0.log", "after the cut")
+	for h.fill(h.b) {
+		h.b = newBatch[filePos](h.opts.Sender)
+	}
+	h.noteComplete(h.at)
+	if got := time.Unix(0, h.complete).UTC(); !got.Before(at) && h.Health().Read != 22 {
+		t.Errorf("complete through %s, %s past a line that is in a copy and was not read (%d of 22 lines are)", got, got.Sub(at), h.Health().Read)
+	}
+}
+
+// So a record in parts would be torn, and go on with what is not its own.
+func TestEmptyFileCutTearsNoRecord(t *testing.T) {
+	tr := newTree(t)
+	h := tr.byHand(t)
+	tr.write("0.log", 20)
+	h.settled()
+	h.piece("0.log", "P", "a ")
+	h.lookAfter(0)
+	tr.copyTruncate("0.log.20261123-100001")
+	h.lookAfter(time.Second)
+	h.lookAfter(h.grace + time.Second)
+	h.piece("0.log", "P", "b ")
+	h.at = h.at.Add(time.Second)
+	h.look(h.at)
+	tr.copyTruncate("0.log.20261123-110000")
+	h.piece("0.log", "F", "c")
+	var out []string
+	h.b = newBatch[filePos](h.opts.Sender)
+	h.fill(h.b) // as loop does after the look
+	for range 6 {
+		h.lookAfter(h.grace + time.Second)
+	}
+	for _, g := range h.b.wire.Groups {
+		for _, l := range g.Lines {
+			out = append(out, l.Message)
+		}
+	}
+	if got := strings.Join(out, "|"); got != "a b c" {
+		t.Errorf("got %q, want %q", got, "a b c")
+	}
+}

@@ -139,6 +139,7 @@ type file struct {
 	hasMark bool
 	inBatch *batch[filePos] // that has its position last, as what it was in inGen
 	inGen   int
+	blank   bool // it was empty when its folder was looked at last
 
 	packed    bool       // compressed, and not unpacked yet
 	unpacked  *unpacking // what is in a compressed file that is being read
@@ -436,6 +437,7 @@ type container struct {
 	// elsewhere says that they are not because of its pod's Services.
 	elsewhere bool
 	lost      []loss
+	ended     *file // that was read to its end last, if the one after it has no line yet
 	spare     *pending
 	stream    wire.LogStream
 	known     bool      // stream has the pod's workload, or will not get it
@@ -453,6 +455,7 @@ type container struct {
 	rescan    bool
 	gone      bool // its folder is gone
 	scanned   bool // once in this run
+	looks     int  // at its folder because a file was empty before
 }
 
 // nameOf takes the name of a log file apart that is neither compressed nor on the
@@ -527,11 +530,7 @@ func (r *Files) read(c *container, b *batch[filePos], limit int) (more bool) {
 	if !r.tellLost(c, b) {
 		return true
 	}
-	for _, f := range slices.Clone(c.files) {
-		if f.unclear {
-			r.place(c, f)
-		}
-	}
+	r.placeAll(c)
 	// With the newest first, what was kept has its turn after what is in the folder.
 	if r.newestFirst() && slices.ContainsFunc(c.files, func(f *file) bool { return f.kept && !f.done }) {
 		if r.readFiles(c, b, &limit, c.comesFirst) || !r.flush(c, b) {
@@ -687,6 +686,14 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 	if err != nil {
 		return false, false, err
 	}
+	if f.blank && size > 0 && r.replayed == nil {
+		// It may have been cut again since, and nothing tells: what was in it goes before
+		// what is.
+		f.blank = false
+		c.looks++
+		r.scanContainer(c)
+		return true, false, nil
+	}
 	if size < f.offset || !same {
 		if r.replayed != nil {
 			return true, false, errCut
@@ -798,6 +805,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 		}
 		if f.first == 0 {
 			f.first = p.at
+			r.noteBehind(c, f, b)
 		}
 		start, end, at := f.offset+int64(consumed), f.offset+int64(consumed+length), f.spots.after(p, ok)
 		stream := streamNumber(p.stream)
@@ -969,9 +977,8 @@ func (r *Files) touch(c *container, w *pending) {
 	if w.file == w.in {
 		r.touchedLast = w.in
 	}
-	first, last := max(0, slices.Index(c.files, w.file)), slices.Index(c.files, w.in)
-	for i := first; i <= last; i++ {
-		r.touched[c.files[i]] = true // what lies between moves, too
+	for _, f := range c.spanned(w) { // what lies between moves, too
+		r.touched[f] = true
 	}
 	r.touched[w.file] = true
 	r.touched[w.in] = true
@@ -997,7 +1004,7 @@ func (c *container) release() {
 	for _, f := range c.files {
 		f.close()
 	}
-	c.files, c.pending, c.lost = nil, [2]*pending{}, nil
+	c.files, c.pending, c.lost, c.ended = nil, [2]*pending{}, nil, nil
 }
 
 // mark notes in the batch how far its files have come.
@@ -1033,10 +1040,16 @@ func (r *Files) mark(c *container, b *batch[filePos]) {
 	r.wrote(c)
 }
 
-// spanned gives the files in which a record that may go on lies.
-func (c *container) spanned(w *pending) []*file {
+// spanned gives the files in which a record that may go on lies. Copies of one that is read
+// itself, and what may be some, are none of them: they have no position while they are that.
+func (c *container) spanned(w *pending) (out []*file) {
 	from, to := max(0, slices.Index(c.files, w.file)), slices.Index(c.files, w.in)
-	return c.files[from:max(from, to+1)]
+	for _, f := range c.files[from:max(from, to+1)] {
+		if f.copyOf == nil && !f.unclear {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 func (r *Files) touchNone() {
@@ -1066,11 +1079,26 @@ func (r *Files) finish(c *container, f, next *file, b *batch[filePos]) bool {
 	}
 	f.done = true
 	f.close()
-	if next != nil && next.fd != nil {
-		f.next = next.firstTime()
+	if next != nil && !next.blank { // else it is noted once anything is read of that
+		f.next = cmp.Or(next.begins(), f.next)
+	}
+	if c.ended = nil; f.next == 0 {
+		c.ended = f
 	}
 	r.noteEnd(f, b)
 	return true
+}
+
+// begins is when a file begins; 0 where that is not known, as of one that was cut since it was
+// looked at: what it was then comes first.
+func (f *file) begins() int64 {
+	if f.fd == nil {
+		return 0
+	}
+	if at := f.firstTime(); !f.wasCut() {
+		return at
+	}
+	return 0
 }
 
 // end puts those of the records that may go on into the batch that cannot, after all. It
@@ -1094,12 +1122,48 @@ func (r *Files) noteEnd(f *file, b *batch[filePos]) {
 		r.touched[f] = true
 		return
 	}
+	noted := false
 	r.journal.amend(f.key(), func(p filePos) filePos {
 		if p.Gen == f.gen && p.Offset == f.offset && p.Scan == 0 {
+			noted = noted || !p.End || p.Next != f.next
 			p.End, p.Next = true, f.next
 		}
 		return p
 	})
+	if noted && r.replayed == nil { // no batch may follow for long, and the file be removed
+		r.writeJournal()
+	}
+}
+
+// noteBehind has the journal know when a file begins that had no line yet when the one before
+// it was read to its end: once that is removed, a start would take what lies between them for
+// lost.
+func (r *Files) noteBehind(c *container, f *file, b *batch[filePos]) {
+	before := c.ended
+	if before == nil || before == f || r.replayed != nil || slices.Index(c.files, f) < slices.Index(c.files, before) {
+		return
+	}
+	c.ended = nil
+	if f.behindGap {
+		return
+	}
+	before.next = f.first
+	noted := false
+	note := func(p filePos) filePos {
+		if p.First == before.first && p.End && p.Next == 0 {
+			p.Next, noted = f.first, true
+		}
+		return p
+	}
+	for _, name := range [...]string{before.key(), besides(before.key(), before.first)} {
+		r.journal.amend(name, note)
+		if p, ok := b.to[name]; ok {
+			b.to[name] = note(p)
+		}
+	}
+	if noted {
+		r.writeJournal()
+	}
 }
 
 // tail takes what is left of a file, newline or not. It is false when the batch
@@ -1168,7 +1232,7 @@ func (f *file) anew(was former) {
 	}
 	f.gen++
 	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.sent, f.resumed, f.written, f.spots = 0, [2]int64{}, 0, 0, 0, 0, 0, filePos{}, syscall.Timespec{}, spots{}
-	f.began, f.behindGap = 0, false
+	f.began, f.behindGap, f.blank = 0, false, true
 }
 
 // wasCut says whether a file was cut since its beginning was looked at.

@@ -234,15 +234,8 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 	if err != nil {
 		return fmt.Errorf("log files: %w", err)
 	}
-	r.watch = w
-	// A second Run begins where the journal is, like the first one of a process.
-	r.containers, r.order, r.started, r.complete, r.said, r.busy = map[string]*container{}, nil, false, 0, 0, 0
-	r.touchNone()
-	r.atStart = r.journal.sources()
-	r.firstStart = r.journal.made && len(r.atStart) == 0 && r.journal.settled()
-	ship := newShipper(r.journal, r.counts, r.metrics, r.log, r.clocks)
+	ship := r.begin(w)
 	if r.opts.Positions != nil {
-		ship.overtaken, ship.unheard, ship.try = r.overtaken, r.opts.Unheard, r.opts.Try
 		ship.conflict = func(err error) {
 			r.log.Warn("follows containers anew", "err", err)
 			end(err)
@@ -261,11 +254,35 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 			}
 		}
 	}()
+	r.findOut(ctx, ship)
+	wg.Go(func() { ship.run(shipCtx, sink) })
+	if !r.resend(ctx, ship) {
+		return nil
+	}
+	r.loop(ctx, ship)
+	return nil
+}
+
+// begin begins where the journal is: a second Run does, like the first one of a process.
+func (r *Files) begin(w *watch) *shipper[filePos] {
+	r.watch = w
+	r.containers, r.order, r.started, r.complete, r.said, r.busy = map[string]*container{}, nil, false, 0, 0, 0
+	r.touchNone()
+	r.atStart = r.journal.sources()
+	r.firstStart = r.journal.made && len(r.atStart) == 0 && r.journal.settled()
+	ship := newShipper(r.journal, r.counts, r.metrics, r.log, r.clocks)
+	if r.opts.Positions != nil {
+		ship.overtaken, ship.unheard, ship.try = r.overtaken, r.opts.Unheard, r.opts.Try
+	}
+	return ship
+}
+
+// findOut finds out what became of the files since the last run, and what is lost.
+func (r *Files) findOut(ctx context.Context, ship *shipper[filePos]) {
 	r.waitForState(ctx)
 	if r.askHanded(ctx) {
 		ship.hears()
 	}
-	wg.Go(func() { ship.run(shipCtx, sink) })
 	r.heard = r.now()
 	r.scanRoot()
 	r.findUntold()
@@ -279,11 +296,6 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 		r.writeJournal()
 		r.journal.made = false
 	}
-	if !r.resend(ctx, ship) {
-		return nil
-	}
-	r.loop(ctx, ship)
-	return nil
 }
 
 // waitForState lets the first lists arrive, so that lines get their workloads.
@@ -313,10 +325,17 @@ func (r *Files) resend(ctx context.Context, ship *shipper[filePos]) bool {
 		r.replay(c, b, was.To, sent, begun)
 	}
 	r.tellGone(b, was, sent, begun)
+	for f, p := range sent { // a copy is another file by now, and so is a compressed one
+		for old, to := range was.To {
+			if to == p && old != f.key() {
+				r.rename(nil, old, f)
+			}
+		}
+	}
 	b.tellDrops()
 	b.from, b.to, b.wire.ID, b.resent = maps.Clone(was.From), maps.Clone(was.To), was.ID, true
 	b.day, b.told = was.Day, was.Told
-	for f, p := range sent { // a compressed one is another file by now, and may have the inode of one that is gone
+	for f, p := range sent { // by a name that may have been that of a file that is gone
 		r.journal.makeWay(b.from, b.to, f.key(), func(had filePos) bool { return had == p })
 		b.to[f.key()] = p
 	}
@@ -642,6 +661,7 @@ func (r *Files) fill(b *batch[filePos]) (blocked bool) {
 
 // progress is a number that changes when anything of the container was read.
 func (c *container) progress() (n int64) {
+	n = int64(c.looks) << 35
 	for i, f := range c.files {
 		n += f.offset + int64(f.gen)<<40
 		if f.done {
@@ -1058,6 +1078,7 @@ func (r *Files) noteTaken() {
 
 // adopt takes a file in that was not known in this run.
 func (r *Files) adopt(c *container, f *file) {
+	f.blank = f.printLen == 0
 	r.insert(c, f)
 	// The same file as before a restart?
 	position := r.journal.position
@@ -1163,7 +1184,7 @@ func (r *Files) place(c *container, f *file) bool {
 		return false // what it is it says with its first bytes, whenever they come
 	}
 	for _, o := range c.files {
-		if o == f {
+		if o == f || o.unclear { // what is not clear itself may be a copy of this one
 			continue
 		}
 		o.printMore()

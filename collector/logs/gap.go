@@ -94,7 +94,7 @@ func (r *Files) findGaps() {
 		folders[dir][k] = p
 	}
 	for dir, positions := range folders {
-		r.findGap(dir, positions, noted)
+		r.findGap(dir, furthest(positions), noted)
 	}
 	for _, c := range r.order {
 		r.findGapsBehindKept(c)
@@ -133,6 +133,21 @@ func gonesIn(lost map[string]lostFile[filePos]) map[string]filePos {
 // tell.
 func (p filePos) isOf(o filePos) bool {
 	return p.Dev == o.Dev && p.Ino == o.Ino && p.First == o.First && filepath.Dir(p.Path) == filepath.Dir(o.Path)
+}
+
+// furthest gives those of the positions of a folder that no other one of the same file is
+// further than: what was made of a file, or it by another name, goes on.
+func furthest(positions map[string]filePos) map[string]filePos {
+	out := maps.Clone(positions)
+	maps.DeleteFunc(out, func(_ string, p filePos) bool {
+		for _, o := range positions {
+			if p.First != 0 && o.First == p.First && o.further(p) {
+				return true
+			}
+		}
+		return false
+	})
+	return out
 }
 
 // findGapsBehindKept finds out what is gone between a kept file and the next one that is

@@ -115,8 +115,8 @@ func (r *Files) keepingFailed(f *file, err error) {
 // noteNext notes when the file after a kept one begins: a start finds out by it that files
 // between it and what is there are gone, which were only open here.
 func (f *file) noteNext(next *file) {
-	if next != nil && next.fd != nil {
-		f.next = next.firstTime()
+	if next != nil {
+		f.next = cmp.Or(next.begins(), f.next)
 	}
 }
 

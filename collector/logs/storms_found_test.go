@@ -294,3 +294,56 @@ func TestPositionsOfFilesThatAreNotReadAgainYet(t *testing.T) {
 		t.Errorf("open since %d, taken through %d, want 3 and 10", p.Open, p.taken())
 	}
 }
+
+// A batch on its way when a collector was killed is made anew of the copy of its file, which
+// was cut since. That is where its position goes: by the file's own name it would be of a file
+// in which a record is open, and which is gone once rotation removes the copy.
+func TestACutFilesPositionGoesWithItsCopyAtAStart(t *testing.T) {
+	for name, stored := range map[string]bool{"stored": true, "not stored": false} {
+		t.Run(name, func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			o := tr.options()
+			tr.write("0.log", 20)
+			_, stop := tr.runWith(o, s)
+			s.await(key, 20)
+			waitFor(t, func() bool { return !hasInFlight(tr) })
+			s.set(func() {
+				if s.away = !stored; stored {
+					s.lost = s.batches
+				}
+			})
+			tr.write("0.log", 5)
+			waitFor(t, func() bool { return hasInFlight(tr) })
+			kill(t, s, tr.positions(), stop)
+			s.set(func() { s.away, s.lost = false, -1 })
+			const copied = "0.log.20261123-100001"
+			tr.copyTruncate(copied)
+			tr.write("0.log", 5)
+			_, stop = tr.runWith(o, s)
+			s.await(key, tr.next)
+			sleep(t.Context(), 5*o.Grace)
+			stop()
+			j, err := openJournal[filePos](tr.positions())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for a, p := range j.known {
+				for b, q := range j.known {
+					if a < b && p.Len >= knownHead && p.Print == q.Print && p.Len == q.Len {
+						t.Errorf("%s and %s are positions of the same file: %+v and %+v", a, b, p, q)
+					}
+				}
+			}
+			tr.remove(copied)
+			tr.write("0.log", 1)
+			_, stop = tr.runWith(o, s)
+			s.await(key, tr.next)
+			sleep(t.Context(), 2*o.Rescan)
+			stop()
+			numbered(t, s.got(key), tr.next)
+			if gaps := s.gaps(); len(gaps) > 0 {
+				t.Errorf("told to be lost, though all arrived: %v", gaps)
+			}
+		})
+	}
+}

@@ -1,0 +1,194 @@
+package logs
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// What storms by steps found: TestFilesThroughSteps searches, these hold it.
+
+// byStep is a collector and a server that take the steps that they are told to, and no other.
+func byStep(t *testing.T, keep Keep) *steps {
+	w := newSteps(t, 1, rotationKind{}, keep)
+	w.calm = true
+	return w
+}
+
+// record writes a record of so many pieces of stdout, or the first of them.
+func (w *steps) record(pieces, written int) {
+	r := &record{left: pieces}
+	w.open[0], w.records = r, append(w.records, r)
+	for range written {
+		w.piece(0)
+	}
+}
+
+// lines writes records of one line.
+func (w *steps) lines(n int) {
+	for range n {
+		w.record(1, 1)
+	}
+}
+
+// looks lets time pass, and the collector look, until it has read what is there.
+func (w *steps) looks() {
+	for range 5 {
+		w.now = w.now.Add(30 * time.Millisecond)
+		w.look()
+	}
+}
+
+// sends has all that was read be sent, and that be written down.
+func (w *steps) sends() {
+	w.give()
+	for w.sending != nil || w.unsaid {
+		w.send()
+	}
+}
+
+// offers has what was read be on its way, and no more than that.
+func (w *steps) offers() {
+	w.give()
+	w.send()
+}
+
+func (w *steps) cut() {
+	if err := os.Truncate(filepath.Join(w.dir, "0.log"), 0); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// ends settles, and has everything be there once.
+func (w *steps) ends() {
+	w.settle()
+	w.dead()
+}
+
+// What is on its way of a file when that is kept is not taken for what the server has: one who is
+// killed then makes it anew again.
+func TestKeptFileOfABatchThatIsMadeAnewTwice(t *testing.T) {
+	w := byStep(t, Keep{Bytes: 1 << 30})
+	w.start()
+	w.lines(30)
+	w.looks()
+	w.offers()
+	w.dead()
+	w.start()
+	w.rename("0.log", "0.log.20261123-100001")
+	w.lines(5)
+	w.look()
+	w.remove("0.log.20261123-100001")
+	w.looks()
+	if len(w.kept()) != 1 {
+		t.Fatal("it is not kept")
+	}
+	w.dead()
+	w.start()
+	w.ends()
+}
+
+// A copy of which there were some bytes when it was looked at, and what was compressed of it since, are
+// both copies of the file, and not of each other.
+func TestFilesCopyAndWhatWasCompressedOfItAtOnce(t *testing.T) {
+	const name = "0.log.20261123-100001"
+	w := byStep(t, Keep{})
+	w.start()
+	w.lines(5)
+	w.looks()
+	w.sends()
+	w.lines(30) // that are not read before the cut
+	text, err := os.ReadFile(filepath.Join(w.dir, "0.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.raw(name, string(text[:knownHead/2]))
+	w.r.scanRoot()
+	w.raw(name, string(text[knownHead/2:]))
+	w.cut()
+	w.lines(2)
+	w.pack(name)
+	w.ends()
+}
+
+// A record that goes on in the next file leaves alone the copy of that which lies between them:
+// by a position of its own, that of the file could not become its one once the file is cut.
+func TestFilesCopyBetweenTwoFilesOfARecord(t *testing.T) {
+	w := byStep(t, Keep{})
+	w.start()
+	w.lines(10)
+	w.record(2, 1)
+	w.looks()
+	w.sends()
+	w.rename("0.log", "0.log.20261123-100001")
+	w.piece(0)
+	w.lines(10)
+	w.record(2, 1)
+	w.copy("0.log.20261123-100002")
+	w.looks()
+	if _, ok := w.r.filling.to[keyOf(t, filepath.Join(w.dir, "0.log.20261123-100002"))]; ok {
+		t.Error("the copy has a position")
+	}
+	w.cut()
+	w.piece(0)
+	w.looks()
+	w.sends()
+	w.ends()
+}
+
+// A position of a file by a name that it has no more, of when a record was open in it, says nothing
+// once another one of the same file is further: both are gone, and nothing with them.
+func TestPositionsOfAFileByTwoNames(t *testing.T) {
+	tr := newTree(t)
+	at := func(ms int) int64 { return clock.Add(time.Duration(ms) * time.Millisecond).UnixNano() }
+	tr.raw("0.log", cri(10, "stdout", "F", "what follows"))
+	r, err := NewFiles(tr.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := filePos{Path: filepath.Join(tr.dir, "0.log"), Dev: 1, Ino: 2, Print: "1", Len: 512, Offset: 600, Scan: 550, Done: &[2]int64{550, 600}, First: at(1), Last: at(9), Open: at(8), Lines: 8}
+	packed := filePos{Path: filepath.Join(tr.dir, "0.log.20261123-100001.gz"), Dev: 1, Ino: 3, Print: "1", Len: 512, Offset: 600, First: at(1), Last: at(9), Lines: 9, End: true, Next: at(10)}
+	r.journal.set("1:2", copied)
+	r.journal.set("1:3", packed)
+	r.begin(startWatch(t))
+	r.scanRoot()
+	r.findGaps()
+	for _, c := range r.order {
+		if len(c.lost) > 0 {
+			t.Errorf("told as lost: %+v", c.lost[0].drop)
+		}
+		c.release()
+	}
+}
+
+// A file that was read to its end may be removed before the next one has a line, or before the
+// server has that: nothing lies between them.
+func TestFilesRemovedBeforeTheNextLine(t *testing.T) {
+	for name, copied := range map[string]bool{"renamed": false, "copied and cut": true} {
+		t.Run(name, func(t *testing.T) {
+			const rotated = "0.log.20261123-100001"
+			w := byStep(t, Keep{})
+			w.start()
+			w.lines(10)
+			w.looks()
+			w.sends()
+			if copied {
+				w.copyTruncate(rotated)
+			} else {
+				w.rename("0.log", rotated)
+				w.raw("0.log", "")
+			}
+			w.looks()
+			w.remove(rotated)
+			w.looks()
+			w.lines(3)
+			w.looks()
+			w.dead()
+			w.start()
+			w.settle()
+			w.s.toldNothing()
+			w.dead()
+		})
+	}
+}
