@@ -64,6 +64,9 @@ func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
 		s.t.Errorf("batch of %d bytes cannot be read: %v", len(body), err)
 		return err
 	}
+	if err := b.Validate(); err != nil {
+		s.t.Errorf("invalid batch: %v", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.frozen {

@@ -91,7 +91,7 @@ func (r *Files) keepAll(b *batch[filePos]) {
 				r.noteNeighbours(f, b)
 				r.writeJournal()
 			}
-			if !f.unlinked || f.done || f.kept || f.compressed() || f.copyOf != nil || f.unclear || f.noRoom == r.freed+1 {
+			if !f.unlinked || f.done || f.kept || f.copyOf != nil || f.unclear || f.noRoom == r.freed+1 {
 				continue
 			}
 			if err := r.keep(c, i, b); err != nil {
@@ -144,10 +144,14 @@ func (f *file) noteIn(b *batch[filePos]) func(filePos) filePos {
 // keep writes the whole i-th file, so that its beginning tells what it is.
 func (r *Files) keep(c *container, i int, b *batch[filePos]) (err error) {
 	f := c.files[i]
-	if st, err := stat(f.fd); err != nil || st.Nlink > 0 {
+	was, err := stat(f.fd)
+	if err != nil || was.Nlink > 0 {
 		return err // it was only renamed while we looked
 	}
-	size, same, err := f.identify()
+	size, same := was.Size, true
+	if !f.compressed() {
+		size, same, err = f.identify()
+	}
 	if err != nil || !same || f.printLen < knownHead {
 		return err // too short to be known again; it stays open
 	}
@@ -164,14 +168,7 @@ func (r *Files) keep(c *container, i int, b *batch[filePos]) (err error) {
 			err = errors.Join(err, out.Close(), os.Remove(out.Name()))
 		}
 	}()
-	z, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
-	if err != nil {
-		return err
-	}
-	if _, err = io.Copy(z, io.NewSectionReader(f.fd, 0, size)); err != nil {
-		return fmt.Errorf("keep log file: %w", err)
-	}
-	if err = errors.Join(z.Close(), out.Sync()); err != nil {
+	if err = errors.Join(f.compressTo(out, size), out.Sync()); err != nil {
 		return fmt.Errorf("keep log file: %w", err)
 	}
 	st, err := stat(out)
@@ -185,9 +182,12 @@ func (r *Files) keep(c *container, i int, b *batch[filePos]) (err error) {
 	opens := f.endsOpen(size)
 	r.keptLast = max(r.keptLast+1, r.now().UnixNano())
 	path := filepath.Join(dir, fmt.Sprintf("%d.log.%s%s", f.instance, keptSuffix(r.keptLast, opens), packedSuffix))
-	head := make([]byte, f.printLen)
-	if _, err = f.fd.ReadAt(head, 0); err != nil {
-		return fmt.Errorf("keep log file: %w", err)
+	head := f.head
+	if !f.compressed() {
+		head = make([]byte, f.printLen)
+		if _, err = f.fd.ReadAt(head, 0); err != nil {
+			return fmt.Errorf("keep log file: %w", err)
+		}
 	}
 	f.ended = r.now().Add(-r.grace) // what is written to it now is not in the copy
 	// Noted before it has its name: a start that finds it must know what lies behind it.
@@ -205,12 +205,32 @@ func (r *Files) keep(c *container, i int, b *batch[filePos]) (err error) {
 	return nil
 }
 
+// compressTo writes so many bytes of a file, compressed; one that is already as it is.
+func (f *file) compressTo(out io.Writer, size int64) error {
+	text := io.NewSectionReader(f.fd, 0, size)
+	if f.compressed() {
+		_, err := io.Copy(out, text)
+		return err
+	}
+	z, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(z, text)
+	return errors.Join(err, z.Close())
+}
+
 // endsOpen says whether the last piece of a stream, among the last of the file, is partial.
 func (f *file) endsOpen(size int64) bool {
 	tail := make([]byte, min(size, readBytes))
-	n, _ := f.fd.ReadAt(tail, size-int64(len(tail)))
+	if f.compressed() {
+		tail = f.lastUnpacked()
+	} else {
+		n, _ := f.fd.ReadAt(tail, size-int64(len(tail)))
+		tail = tail[:n]
+	}
 	var open [2]bool
-	for line := range strings.Lines(string(tail[:n])) { // the first may be a part of one, and is no piece then
+	for line := range strings.Lines(string(tail)) { // the first may be a part of one, and is no piece then
 		if p, ok := parsePiece(strings.TrimSuffix(line, "\n")); ok {
 			open[streamNumber(p.stream)] = p.partial
 		}

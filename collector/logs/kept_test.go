@@ -491,3 +491,52 @@ func TestKeptFilesWithAnInodeThatBatchesHave(t *testing.T) {
 		})
 	}
 }
+
+// What was compressed before a start, while the server was away already, is kept like the rest
+// once rotation takes it, as it is: also one that is being read.
+func TestCompressedFilesThatRotationTakesAreKept(t *testing.T) {
+	for name, first := range map[string]string{"oldest first": OldestFirst, "newest first": NewestFirst} {
+		t.Run(name, func(t *testing.T) {
+			const files, lines = 4, 30
+			tr, s := newTree(t), newServer(t)
+			tr.write("0.log", 50)
+			o := tr.keeping(Keep{First: first, Bytes: 1 << 30})
+			_, stop := tr.runWith(o, s)
+			s.await(key, 50)
+			waitFor(t, func() bool { return !hasInFlight(tr) })
+			s.set(func() { s.away = true })
+			tr.write("0.log", 1)
+			waitFor(t, func() bool { return hasInFlight(tr) })
+			stop()
+			for i := range files {
+				tr.write("0.log", lines)
+				tr.rotate(i)
+			}
+			tr.raw("0.log", "")
+			_, stop = tr.runWith(o, s)
+			for i := range files - 1 { // the last one is not compressed yet
+				name := filepath.Join(tr.dir, fmt.Sprintf("0.log.20261123-1000%02d", i)+packedSuffix)
+				open := 0 // looks in a row: a scan also opens files that it lets go at once
+				waitFor(t, func() bool {
+					if open++; !isOpen(t, name) {
+						open = 0
+					}
+					return open > 20
+				})
+				if err := os.Remove(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			waitFor(t, func() bool { return len(tr.kept()) == files-1 })
+			kill(t, s, tr.positions(), stop)
+			s.set(func() { s.away = false })
+			_, stop = tr.runWith(o, s)
+			tr.write("0.log", 1)
+			s.await(key, tr.next)
+			waitFor(t, func() bool { return len(tr.kept()) == 0 })
+			stop()
+			once(t, s.got(key), tr.next)
+			s.toldNothing()
+		})
+	}
+}

@@ -78,6 +78,21 @@ func (f *file) packedSize() (size int64, ok bool) {
 	return int64(binary.LittleEndian.Uint32(tail[:])), true
 }
 
+// lastUnpacked gives the last of what is in a compressed file, as far as that can be read.
+func (f *file) lastUnpacked() (tail []byte) {
+	z, err := gzip.NewReader(bufio.NewReaderSize(io.NewSectionReader(f.fd, 0, 1<<62), 32<<10))
+	if err != nil {
+		return nil
+	}
+	text, buf := io.LimitReader(z, maxUnpacked), make([]byte, readBytes)
+	for err == nil {
+		var n int
+		n, err = io.ReadFull(text, buf)
+		tail = append(tail[max(0, len(tail)-readBytes+n):], buf[:n]...)
+	}
+	return tail
+}
+
 // whole reads a file from its beginning, unpacked.
 func (f *file) whole() (io.Reader, error) {
 	text := io.NewSectionReader(f.fd, 0, 1<<62)
