@@ -59,6 +59,8 @@ type filePos struct {
 	// 0 if that was not known then.
 	End  bool  `json:"end,omitempty"`
 	Next int64 `json:"next,omitempty"`
+	// After is which file comes after one that is kept, where that has no line yet.
+	After string `json:"after,omitempty"`
 	// Behind says that what was written right before the file is lost.
 	Behind bool `json:"behind,omitempty"`
 	// Mark is the position for who reads through the API server; nil where an earlier
@@ -134,7 +136,8 @@ type file struct {
 	resumed filePos  // where an earlier run left it
 	spots   spots    // of what was read
 	next    int64    // time of the first line of the file after it, once it was read to its end
-	noted   int64    // of a kept one: next as the journal has it
+	after   string   // of a kept one: which file that is, as long as it has no line
+	noted   behind   // of a kept one: next and after as the journal has them
 	marked  filePos
 	hasMark bool
 	inBatch *batch[filePos] // that has its position last, as what it was in inGen
@@ -160,6 +163,12 @@ type file struct {
 	alike     *filePos  // of a file, at a start, that begins as one of this position: it is that one, or a copy
 	unclear   bool      // it may be a copy, and has too little to tell, or what it may be one of was not looked at
 	before    []former  // what it was before its last truncations, the newest last
+}
+
+// behind is what is known of the file after a kept one.
+type behind struct {
+	next  int64
+	after string
 }
 
 // former is what a file was before a truncation, and how far it was read.
@@ -273,7 +282,7 @@ func (c *container) begins(f *file, stream int) int64 {
 
 // pos is where the file stands, given what is pending of it.
 func (c *container) pos(f *file) filePos {
-	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset, First: f.first, Last: f.last, Lines: f.sent, End: f.done, Next: f.next, Behind: f.behindGap}
+	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset, First: f.first, Last: f.last, Lines: f.sent, End: f.done, Next: f.next, After: f.after, Behind: f.behindGap}
 	done := [2]int64{c.begins(f, 0), c.begins(f, 1)}
 	if scan := min(done[0], done[1]); scan < max(done[0], done[1], f.offset) {
 		p.Scan, p.Done = scan, &done
@@ -319,7 +328,7 @@ func (c *container) newest() *file {
 
 // resume sets the file to where a position left it.
 func (f *file) resume(p filePos) {
-	f.gen, f.offset, f.first, f.last, f.sent, f.next, f.noted, f.behindGap, f.resumed = p.Gen, p.Offset, p.First, p.Last, p.Lines, p.Next, p.Next, p.Behind, p
+	f.gen, f.offset, f.first, f.last, f.sent, f.next, f.after, f.noted, f.behindGap, f.resumed = p.Gen, p.Offset, p.First, p.Last, p.Lines, p.Next, p.After, behind{p.Next, p.After}, p.Behind, p
 	f.skip = [2]int64{p.done(0), p.done(1)}
 	if p.Scan != 0 {
 		f.offset = max(0, p.Scan)
@@ -1277,8 +1286,13 @@ func (c *container) moveBefore(o, f *file) {
 
 // abandon gives a file up that cannot be read. What is lost is counted, and told
 // in the next batch, which also says that the file is done with. A record that was to go
-// on there ends with what was read of it: else it would go on with what follows the lost.
+// there ends with what was read of it: else it would go on with what follows the lost.
+// The journal has it from then on, as what is known of those beside it may be from then on as
+// if it had never been: a start would find nothing by that.
 func (r *Files) abandon(c *container, f *file, reason string) {
+	i, before := slices.Index(c.files, f), len(c.lost)
+	f.first = cmp.Or(f.first, f.firstTime())
+	as := besides(f.key(), f.first) // the next file that is kept gets its inode
 	if d, err := f.rest(); d.lines > 0 || err != nil {
 		if d.until == 0 { // not one has a time of its own
 			d.until = r.now().UnixNano()
@@ -1294,9 +1308,15 @@ func (r *Files) abandon(c *container, f *file, reason string) {
 		r.counts.read(c.id, d.lines, 0)
 		r.counts.dropped(c.id, reason, d.lines)
 		r.log.Warn("log lines lost", "path", f.path, "lines", d.lines, "from", f.offset)
-		next := r.following(c, slices.Index(c.files, f))
+		next := r.following(c, i)
 		if next != nil {
 			next.behindGap = true
+			f.noteNext(next)
+			if slices.ContainsFunc(c.lost, func(l loss) bool { return l.file == next }) { // the oldest is given up last
+				f.next, f.after = next.next, next.after
+			} else if f.next == 0 && next.fd == nil {
+				f.next = next.first // so was that, and it is told, or it was read
+			}
 		}
 		c.lost = append(c.lost, loss{file: f, reason: reason, drop: d, next: next})
 		c.dirty = true
@@ -1304,6 +1324,18 @@ func (r *Files) abandon(c *container, f *file, reason string) {
 	}
 	f.done = true
 	f.close()
+	if len(c.lost) == before {
+		return
+	}
+	var beside []*file
+	if i > 0 && c.files[i-1].kept && c.files[i-1].next > 0 {
+		c.files[i-1].next, c.files[i-1].after = f.next, f.after // it is told by itself
+		beside = append(beside, c.files[i-1])
+	}
+	if next := c.lost[before].next; next != nil && next.kept {
+		beside = append(beside, next)
+	}
+	r.noteLost(c, as, r.filling, beside...)
 }
 
 // rest counts the lines that were not read; several parts are one line. An error means

@@ -154,12 +154,22 @@ func furthest(positions map[string]filePos) map[string]filePos {
 // there: it was open in the last run, and not kept.
 func (r *Files) findGapsBehindKept(c *container) {
 	for i, f := range c.files {
-		if !f.kept || f.next == 0 {
+		if !f.kept || f.next == 0 && f.after == "" {
 			continue
 		}
-		from, until := f.next, r.now().UnixNano()
-		f.next = 0
 		n := r.following(c, i)
+		from, until := f.next, r.now().UnixNano()
+		if from == 0 {
+			if n == nil {
+				continue // nobody knows of a line there, as of a pod that was deleted
+			}
+			if n.fd != nil && n.born() == f.after {
+				f.noteNext(n)
+				continue
+			}
+			from = f.ends()
+		}
+		f.next, f.after = 0, ""
 		if n != nil {
 			if at := n.firstTime(); at > 0 {
 				f.next, until = at, at
@@ -380,6 +390,9 @@ func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*fi
 		if !ok || from.Gen != to.Gen {
 			from = filePos{Last: to.First}
 		}
+		if to.Last == 0 {
+			continue // nothing was read of it: it was given up, and what was lost with it is told
+		}
 		lines, bytes := to.Lines-from.Lines, to.Offset-min(from.done(0), from.done(1))
 		// A record that began in a file before it counts there.
 		if lines <= 0 && (bytes <= 0 || to.Lines > 0 && to.done(0) <= from.done(0) && to.done(1) <= from.done(1)) {
@@ -463,6 +476,14 @@ func (f *file) firstTime() int64 {
 	return 0
 }
 
+// ends is the time of the last line of a kept file.
+func (f *file) ends() int64 {
+	if f.done || f.fd == nil {
+		return f.last
+	}
+	return lastTimeIn(f.lastUnpacked())
+}
+
 // lastTime is the time of the last whole line of an open file, 0 if none is found.
 func (f *file) lastTime() int64 {
 	st, err := stat(f.fd)
@@ -471,7 +492,11 @@ func (f *file) lastTime() int64 {
 	}
 	tail := make([]byte, min(st.Size, readBytes))
 	n, _ := f.fd.ReadAt(tail, st.Size-int64(len(tail)))
-	text := strings.TrimRight(string(tail[:n]), "\n")
+	return lastTimeIn(tail[:n])
+}
+
+func lastTimeIn(tail []byte) int64 {
+	text := strings.TrimRight(string(tail), "\n")
 	p, _ := parsePiece(text[strings.LastIndexByte(text, '\n')+1:])
 	return p.at
 }

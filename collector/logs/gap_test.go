@@ -541,3 +541,89 @@ func keyOf(t *testing.T, path string) string {
 	defer f.close()
 	return f.key()
 }
+
+// What is lost with a file that is given up is known to a start though the one before it is, on
+// the disk, followed by the one after it by then; and told as what it is where that batch is
+// made anew.
+func TestFilesThatWereGivenUpAndAKill(t *testing.T) {
+	tr := newTree(t)
+	h := tr.byHand(t)
+	h.filling = h.b
+	tr.write("0.log", 10)
+	h.settled()
+	tr.rename("0.log", "0.log.20261123-100000")
+	tr.write("0.log", 5)
+	h.lookAfter(0)
+	tr.rename("0.log", "0.log.20261123-100001")
+	tr.write("0.log", 5)
+	h.scanRoot()
+	c := h.containers[tr.dir]
+	if len(c.files) != 3 {
+		t.Fatalf("%d files are known, want 3", len(c.files))
+	}
+	before, gone, next := c.files[0], c.files[1], c.files[2]
+	for stream := range c.pending {
+		c.pending[stream] = nil
+	}
+	h.journal.set(before.key(), c.pos(before))
+	gone.offset, gone.sent, gone.last, gone.hasMark, gone.inBatch = 0, 0, 0, false, nil // nothing was read of it
+	tr.remove("0.log.20261123-100001")
+	h.abandon(c, gone, DropRotated)
+	before.done, before.next = true, next.firstTime()
+	h.journal.set(before.key(), c.pos(before))
+	if err := h.journal.write(); err != nil {
+		t.Fatal(err)
+	}
+	at := func(line int) int64 { return clock.Add(time.Duration(line) * time.Millisecond).UnixNano() }
+	r := tr.started(t)
+	r.findUntold()
+	r.findGaps()
+	lost := r.containers[tr.dir].lost
+	if len(lost) != 1 || lost[0].drop.lines != 5 || lost[0].drop.from != at(10) || lost[0].drop.until != at(14) || lost[0].reason != DropRotated {
+		t.Errorf("%v are lost, want the 5 lines from 10 on", lost)
+	}
+	b := newBatch[filePos]("node/n1")
+	if !h.tellLost(c, b) || len(b.told) != 1 {
+		t.Fatalf("told %v", b.told)
+	}
+	h.journal.begin(b)
+	b = newBatch[filePos]("node/n1")
+	r.tellGone(b, h.journal.inFlight, nil, nil)
+	for k, d := range b.drops {
+		if k.reason != DropRotated || d.lines != 5 || d.until != at(14) {
+			t.Errorf("told %d lines until %s as %s", d.lines, time.Unix(0, d.until).UTC(), k.reason)
+		}
+	}
+	if len(b.drops) != 1 {
+		t.Errorf("told %d times, want once", len(b.drops))
+	}
+}
+
+// What is gone behind a kept file is what comes after the ones behind it that were given up:
+// those are told by themselves, and what is open behind them is found to be gone after a kill.
+func TestFilesThatWereGivenUpBehindAKeptOne(t *testing.T) {
+	tr := newTree(t)
+	tr.next = 1
+	names := []string{"0.log.20261123-100000", "0.log.20261123-100001", "0.log.20261123-100002", "0.log"}
+	for _, name := range names {
+		tr.write(name, 5)
+	}
+	r := tr.started(t)
+	r.started = true
+	c := r.containers[tr.dir]
+	if len(c.files) != 4 {
+		t.Fatalf("%d files are known, want 4", len(c.files))
+	}
+	kept := c.files[0]
+	kept.kept, kept.next = true, c.files[1].firstTime()
+	want := c.files[3].firstTime()
+	r.journal.set(kept.key(), c.pos(kept))
+	r.abandon(c, c.files[2], DropRotated) // as a look does that finds too many
+	r.abandon(c, c.files[1], DropRotated)
+	if p, _ := r.journal.position(kept.key()); p.Next != want {
+		t.Errorf("after the kept file comes what begins at %s, want %s", time.Unix(0, p.Next).UTC(), time.Unix(0, want).UTC())
+	}
+	if n := len(r.journal.untold()); n != 2 {
+		t.Errorf("%d are noted as lost, want both", n)
+	}
+}

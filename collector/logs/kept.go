@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // While the server takes no lines, they stay in their files. A rotated file whose
@@ -87,7 +89,7 @@ func (r *Files) keepAll(b *batch[filePos]) {
 			if f.kept && f.next == 0 {
 				f.noteNext(r.following(c, i))
 			}
-			if f.kept && f.next != f.noted { // a kill would leave nothing by which to find that it is gone
+			if f.kept && f.noted != (behind{f.next, f.after}) { // a kill would leave nothing by which to find that it is gone
 				r.noteNeighbours(f, b)
 				r.writeJournal()
 			}
@@ -112,12 +114,28 @@ func (r *Files) keepingFailed(f *file, err error) {
 	r.keepFailed = err.Error()
 }
 
-// noteNext notes when the file after a kept one begins: a start finds out by it that files
-// between it and what is there are gone, which were only open here.
+// noteNext notes when the file after a kept one begins, or which it is where it has no line
+// yet: a start finds out by it that files between it and what is there are gone, which were
+// only open here.
 func (f *file) noteNext(next *file) {
-	if next != nil {
-		f.next = cmp.Or(next.begins(), f.next)
+	if next == nil {
+		return
 	}
+	if at := next.begins(); at != 0 {
+		f.next, f.after = at, ""
+	} else if f.next == 0 && next.fd != nil {
+		f.after = next.born()
+	}
+}
+
+// born tells a file from those that had its inode before, where the file system says when it
+// was made.
+func (f *file) born() string {
+	var st unix.Statx_t
+	if err := unix.Statx(int(f.fd.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d.%09d", st.Ino, st.Btime.Sec, st.Btime.Nsec)
 }
 
 // noteNeighbours has the journal know what lies before and after a kept file.
@@ -128,9 +146,9 @@ func (r *Files) noteNeighbours(f *file, b *batch[filePos]) {
 // noteIn has the batch that is being filled, nil for none, know what lies before and after
 // the file, and gives how a position is amended by it.
 func (f *file) noteIn(b *batch[filePos]) func(filePos) filePos {
-	f.noted = f.next
+	f.noted = behind{f.next, f.after}
 	note := func(p filePos) filePos {
-		p.Next, p.Behind = f.next, f.behindGap
+		p.Next, p.After, p.Behind = f.next, f.after, f.behindGap
 		return p
 	}
 	if b != nil {
@@ -255,6 +273,10 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 	}
 	f.noteNext(next)
 	r.noteNeighbours(f, b)
+	if i := slices.Index(c.files, f); i > 0 && c.files[i-1].kept && c.files[i-1].next == 0 {
+		c.files[i-1].noteNext(f) // it is another file by now than the one that has no line
+		r.noteNeighbours(c.files[i-1], b)
+	}
 	r.writeJournal()
 }
 
@@ -312,18 +334,8 @@ func (r *Files) makeRoom(size int64) bool {
 // giveUp abandons a kept file; its lines are counted and told.
 // A start could not find that out any more, so it is noted before the file goes.
 func (r *Files) giveUp(c *container, f *file, reason string) {
-	i, before := slices.Index(c.files, f), len(c.lost)
-	as := besides(f.key(), f.firstTime()) // the next file that is kept gets its inode
+	before := len(c.lost)
 	if r.abandon(c, f, reason); len(c.lost) > before {
-		var beside []*file
-		if i > 0 && c.files[i-1].kept && c.files[i-1].next > 0 {
-			c.files[i-1].next = f.next // it is told by itself
-			beside = append(beside, c.files[i-1])
-		}
-		if next := c.lost[before].next; next != nil && next.kept {
-			beside = append(beside, next)
-		}
-		r.noteLost(c, as, r.filling, beside...)
 		r.writeJournal()
 	}
 	if err := os.Remove(f.keptPath); err != nil {

@@ -540,3 +540,54 @@ func TestCompressedFilesThatRotationTakesAreKept(t *testing.T) {
 		})
 	}
 }
+
+// Which file comes after a kept one is known while that has no line yet, too: where it is gone
+// at a start, whatever has its inode then, what was in it is told, and where it is there nothing
+// is.
+func TestWhatIsGoneBehindAKeptFileThatHadNoLineYet(t *testing.T) {
+	for name, gone := range map[string]int{"gone": 20, "there": 0, "there without a line": 0} {
+		t.Run(name, func(t *testing.T) {
+			tr, s := newTree(t), newServer(t)
+			tr.write("0.log", 50)
+			o := tr.keeping(Keep{Bytes: 1 << 30})
+			_, stop := tr.runWith(o, s)
+			s.await(key, 50)
+			waitFor(t, func() bool { return !hasInFlight(tr) })
+			s.set(func() { s.away = true })
+			tr.write("0.log", 1)
+			waitFor(t, func() bool { return hasInFlight(tr) })
+			tr.rotateAway(1, 30)
+			waitFor(t, func() bool { return len(tr.kept()) == 1 })
+			kill(t, s, tr.positions(), stop)
+			if name != "there without a line" {
+				tr.write("0.log", 20)
+			}
+			if gone > 0 {
+				tr.remove("0.log")
+				tr.write("0.log", 10)
+			}
+			s.set(func() { s.away = false })
+			f, stop := tr.runWith(o, s)
+			defer stop()
+			if name == "there without a line" {
+				waitFor(t, f.journal.settled)
+				tr.write("0.log", 1)
+			}
+			waitFor(t, func() bool {
+				return slices.Contains(s.got(key), "line "+strconv.Itoa(tr.next-1)) && f.journal.settled()
+			})
+			missing := s.missing(tr.next)
+			if len(missing) != gone {
+				t.Errorf("lines %v are missing, want the %d that are gone", missing, gone)
+			}
+			for _, n := range missing {
+				if !slices.ContainsFunc(s.gaps(), func(g toldGap) bool { return g.has(n) }) {
+					t.Errorf("line %d is missing and not told: %v", n, s.gaps())
+				}
+			}
+			if gaps := s.gaps(); gone == 0 && len(gaps) > 0 {
+				t.Errorf("told as lost, though all lines are there: %v", gaps)
+			}
+		})
+	}
+}
