@@ -168,6 +168,11 @@ func (r *Files) keep(c *container, i int, b *batch[filePos]) (err error) {
 	}
 	size, same := was.Size, true
 	if !f.compressed() {
+		// Its writer may not have let go yet: it was written to, or removed, not long ago.
+		if wait := time.Unix(was.Ctim.Unix()).Add(r.grace).Sub(r.now()); wait > 0 && wait <= r.grace {
+			c.wakeAt(r.now().Add(wait))
+			return nil
+		}
 		size, same, err = f.identify()
 	}
 	if err != nil || !same || f.printLen < knownHead {

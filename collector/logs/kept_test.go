@@ -591,3 +591,40 @@ func TestWhatIsGoneBehindAKeptFileThatHadNoLineYet(t *testing.T) {
 		})
 	}
 }
+
+// Who has a removed file open may write to it for a moment yet: that is kept, too.
+func TestWhatIsWrittenToAFileThatIsKept(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 50)
+	o := tr.keeping(Keep{Bytes: 1 << 30})
+	o.Grace = 2 * time.Second
+	_, stop := tr.runWith(o, s)
+	s.await(key, 50)
+	waitFor(t, func() bool { return !hasInFlight(tr) })
+	s.set(func() { s.away = true })
+	tr.write("0.log", 1)
+	waitFor(t, func() bool { return hasInFlight(tr) })
+	w, err := os.OpenFile(filepath.Join(tr.dir, "0.log"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Close() }()
+	tr.remove("0.log")
+	for i := range 4 { // each well within the time in which it may be, all together beyond it
+		sleep(t.Context(), o.Grace/3)
+		if n := len(tr.kept()); n > 0 {
+			t.Fatalf("it is kept after %d writes", i)
+		}
+		if _, err := w.WriteString(cri(tr.next, "stdout", "F", fmt.Sprintf("line %d", tr.next))); err != nil {
+			t.Fatal(err)
+		}
+		tr.next++
+	}
+	waitFor(t, func() bool { return len(tr.kept()) == 1 })
+	kill(t, s, tr.positions(), stop)
+	s.set(func() { s.away = false })
+	_, stop = tr.runWith(o, s)
+	s.await(key, tr.next)
+	stop()
+	numbered(t, s.got(key), tr.next)
+}
