@@ -17,6 +17,10 @@ import (
 // livePolicies are on while a live cluster is measured, beside the presets.
 const livePolicies = 1000
 
+// wholeSeriesPerNode is the bound that a cluster of the whole catalogue gets, above the some
+// 2,000 that a node and its pods have: the default is for the core metrics.
+const wholeSeriesPerNode = 4000
+
 // live is a cluster that is measured in real time.
 type live struct {
 	name     string
@@ -74,6 +78,9 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		if l.nodes == 5000 && !l.whole {
 			env = []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", containerMiB-containerFreeMiB)}
 			in = fmt.Sprintf(", with the memory limit that it sets for itself in a container of %d MiB", containerMiB)
+		}
+		if l.whole {
+			env = append(env, fmt.Sprintf("CROWSNEST_SERIES_PER_CLUSTER=%d", l.nodes*wholeSeriesPerNode))
 		}
 		server, tokenFile, p, err := b.startServer(ctx, l.name, env...)
 		if err != nil {
