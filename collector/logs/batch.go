@@ -54,6 +54,16 @@ func (b *batch[C]) full() bool {
 	return b.lines >= batchLines || b.bytes >= batchBytes || b.memory.held >= heldBytes
 }
 
+// What a batch that is made anew may have: as much as it had, were it not by rules and files as
+// they are by now. The server takes no more.
+const (
+	anewLines = wire.MaxLogBatchLines - 2_000
+	anewBytes = wire.MaxLogBatchBytes - 4<<20
+)
+
+// brimful says that nothing more may go in, though the batch had it before.
+func (b *batch[C]) brimful() bool { return b.lines >= anewLines || b.bytes >= anewBytes }
+
 // takes says whether a line of that time may go in.
 func (b *batch[C]) takes(nanos int64) bool { return b.empty() || b.day == dayOf(nanos) }
 

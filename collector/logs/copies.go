@@ -71,15 +71,16 @@ func (r *Files) replay(c *container, b *batch[filePos], had map[string]filePos, 
 			continue
 		}
 		sent[f] = to
-		r.replayed[f] = &[2]int64{to.done(0), to.done(1)}
-		limit := int(to.Offset)
-		if _, _, err := r.readFile(c, f, b, &limit, to.Offset); err != nil && !errors.Is(err, errCut) {
+		end := to.read()
+		r.replayed[f] = &[2]int64{min(to.done(0), end), min(to.done(1), end)}
+		limit := int(end)
+		if _, _, err := r.readFile(c, f, b, &limit, end); err != nil && !errors.Is(err, errCut) {
 			r.log.Warn("read log file again", "path", f.path, "err", err)
 		}
-		if f.offset < to.Offset { // a last line without its newline
+		if f.offset < end { // a last line without its newline
 			r.tail(c, f, b)
 		}
-		if f.offset < to.Offset && f.wasCut() {
+		if f.offset < end && f.wasCut() {
 			looked[f] = false
 			continue
 		}
@@ -89,7 +90,9 @@ func (r *Files) replay(c *container, b *batch[filePos], had map[string]filePos, 
 		if w == nil {
 			continue
 		}
-		r.admits(b, nil, w)
+		if !r.admits(b, nil, w) {
+			continue
+		}
 		c.pending[stream] = nil
 		r.counts.read(c.id, r.emit(c, b, stream, w), 0)
 	}
@@ -97,7 +100,7 @@ func (r *Files) replay(c *container, b *batch[filePos], had map[string]filePos, 
 	r.wrote(c)
 	for f := range r.replayed {
 		to := sent[f]
-		if at := c.pos(f); at.Offset < to.Offset {
+		if at := c.pos(f); at.Offset < to.read() || at.Scan != 0 && b.brimful() {
 			at.Gen = to.Gen // of which it is, by whatever name
 			begun[to] = at
 		}
@@ -105,6 +108,7 @@ func (r *Files) replay(c *container, b *batch[filePos], had map[string]filePos, 
 		f.resume(to)
 		f.began = min(began, f.began)
 	}
+	c.pending = [2]*pending{} // what did not go in
 }
 
 // hadOf says through where a file was in the batch that is made anew, if it was.
@@ -223,7 +227,8 @@ func (r *Files) standIn(c *container, f, o *file) {
 		}
 	}
 	o.copyOf, o.unclear = nil, false
-	o.gen, o.offset, o.skip, o.first, o.last, o.sent = f.gen, f.offset, f.skip, f.first, f.last, f.sent
+	o.gen, o.offset, o.skip, o.first, o.last, o.sent, o.lost = f.gen, f.offset, f.skip, f.first, f.last, f.sent, f.lost
+	o.gaveUp = f.gaveUp
 	o.resumed, o.spots, o.behindGap, o.marked, o.hasMark = f.resumed, f.spots, f.behindGap, f.marked, f.hasMark
 	o.inBatch = nil
 	o.asCopy()

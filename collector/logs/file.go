@@ -55,6 +55,8 @@ type filePos struct {
 	Open int64 `json:"open,omitempty"`
 	// Lines is how many lines of the file were sent.
 	Lines int64 `json:"lines,omitempty"`
+	// Lost is how many bytes before Offset were given up, and not sent.
+	Lost int64 `json:"lost,omitempty"`
 	// End says that the file was read to its end, Next when the file after it begins,
 	// 0 if that was not known then.
 	End  bool  `json:"end,omitempty"`
@@ -106,6 +108,17 @@ func of(f *file, first int64, position func(name string) (filePos, bool)) (fileP
 	return p, ok
 }
 
+// read is through where the file was read: what lies between that and Offset was given up.
+func (p filePos) read() int64 {
+	if p.Last == 0 {
+		return 0 // not a line of it; an earlier version did not note what it gave up
+	}
+	return p.Offset - p.Lost
+}
+
+// lost says whether a line that begins there was given up.
+func (p filePos) lost(start int64) bool { return p.Lost > 0 && start >= p.read() && start < p.Offset }
+
 // done says through where the lines of a stream were sent.
 func (p filePos) done(stream int) int64 {
 	if p.Scan != 0 && p.Done != nil {
@@ -133,6 +146,8 @@ type file struct {
 	first   int64    // time of the first line
 	last    int64    // time of the last line, for lines that have none
 	sent    int64    // lines of it that are in batches
+	lost    int64    // bytes at its end that were given up, until it is known to go on
+	gaveUp  filePos  // where an earlier run gave up a part of it
 	resumed filePos  // where an earlier run left it
 	spots   spots    // of what was read
 	next    int64    // time of the first line of the file after it, once it was read to its end
@@ -282,7 +297,7 @@ func (c *container) begins(f *file, stream int) int64 {
 
 // pos is where the file stands, given what is pending of it.
 func (c *container) pos(f *file) filePos {
-	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset, First: f.first, Last: f.last, Lines: f.sent, End: f.done, Next: f.next, After: f.after, Behind: f.behindGap}
+	p := filePos{Path: f.path, Dev: f.dev, Ino: f.ino, Gen: f.gen, Print: strconv.FormatUint(f.print, 16), Len: f.printLen, Offset: f.offset, First: f.first, Last: f.last, Lines: f.sent, Lost: f.lost, End: f.done, Next: f.next, After: f.after, Behind: f.behindGap}
 	done := [2]int64{c.begins(f, 0), c.begins(f, 1)}
 	if scan := min(done[0], done[1]); scan < max(done[0], done[1], f.offset) {
 		p.Scan, p.Done = scan, &done
@@ -329,6 +344,9 @@ func (c *container) newest() *file {
 // resume sets the file to where a position left it.
 func (f *file) resume(p filePos) {
 	f.gen, f.offset, f.first, f.last, f.sent, f.next, f.after, f.noted, f.behindGap, f.resumed = p.Gen, p.Offset, p.First, p.Last, p.Lines, p.Next, p.After, behind{p.Next, p.After}, p.Behind, p
+	if f.lost = 0; p.Lost > 0 { // should it go on, after that
+		f.gaveUp = p
+	}
 	f.skip = [2]int64{p.done(0), p.done(1)}
 	if p.Scan != 0 {
 		f.offset = max(0, p.Scan)
@@ -718,7 +736,7 @@ func (r *Files) readFile(c *container, f *file, b *batch[filePos], limit *int, u
 		end = min(end, until)
 	}
 	for f.offset < end {
-		if b.full() && r.replayed == nil || *limit <= 0 {
+		if b.full() && (r.replayed == nil || b.brimful()) || *limit <= 0 {
 			return true, true, nil
 		}
 		n := int(min(int64(len(r.buf)), end-f.offset))
@@ -793,7 +811,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 	}()
 	until := r.replayed[f]
 	for consumed < len(text) {
-		if b.full() && until == nil {
+		if b.full() && (until == nil || b.brimful()) {
 			return consumed, false
 		}
 		line := text[consumed:]
@@ -818,7 +836,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 		}
 		start, end, at := f.offset+int64(consumed), f.offset+int64(consumed+length), f.spots.after(p, ok)
 		stream := streamNumber(p.stream)
-		if start < f.skip[stream] || until != nil && start >= until[stream] {
+		if start < f.skip[stream] || until != nil && start >= until[stream] || f.gaveUp.lost(start) {
 			f.last, f.spots = p.at, at
 			consumed += length
 			continue
@@ -941,6 +959,9 @@ func (r *Files) conclude(c *container, b *batch[filePos], stream int, w *pending
 // be let in.
 func (r *Files) admits(b *batch[filePos], reading *file, w *pending) bool {
 	if r.replayed != nil {
+		if b.brimful() {
+			return false
+		}
 		if !b.takes(w.at) { // it was part of a record that began the day before
 			w.at = (b.day+1)*int64(24*time.Hour) - 1
 		}
@@ -1240,7 +1261,7 @@ func (f *file) anew(was former) {
 		f.before = f.before[1:]
 	}
 	f.gen++
-	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.sent, f.resumed, f.written, f.spots = 0, [2]int64{}, 0, 0, 0, 0, 0, filePos{}, syscall.Timespec{}, spots{}
+	f.offset, f.skip, f.print, f.printLen, f.first, f.last, f.sent, f.lost, f.resumed, f.gaveUp, f.written, f.spots = 0, [2]int64{}, 0, 0, 0, 0, 0, 0, filePos{}, filePos{}, syscall.Timespec{}, spots{}
 	f.began, f.behindGap, f.blank = 0, false, true
 }
 
@@ -1320,7 +1341,7 @@ func (r *Files) abandon(c *container, f *file, reason string) {
 		}
 		c.lost = append(c.lost, loss{file: f, reason: reason, drop: d, next: next})
 		c.dirty = true
-		f.offset += d.bytes
+		f.offset, f.lost = f.offset+d.bytes, f.lost+d.bytes
 	}
 	f.done = true
 	f.close()
@@ -1357,6 +1378,7 @@ func (f *file) rest() (d drop, err error) {
 	}
 	r := bufio.NewReaderSize(text, readBytes)
 	var within [2]bool // the last piece of a stream was partial
+	start := f.offset
 	for begins := true; ; {
 		part, err := r.ReadSlice('\n')
 		if begins && len(part) > 0 {
@@ -1366,8 +1388,11 @@ func (f *file) rest() (d drop, err error) {
 				lines = 0
 			}
 			within[stream] = p.partial
-			d.add(lines, 0, p.at, p.at)
+			if start >= f.skip[stream] && !f.gaveUp.lost(start) { // else it was sent, or told
+				d.add(lines, 0, p.at, p.at)
+			}
 		}
+		start += int64(len(part))
 		d.bytes += int64(len(part))
 		if begins = err == nil; err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			if errors.Is(err, io.EOF) {

@@ -259,6 +259,7 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 	if !r.resend(ctx, ship) {
 		return nil
 	}
+	r.giveUpAgain()
 	r.loop(ctx, ship)
 	return nil
 }
@@ -877,9 +878,13 @@ func (r *Files) scanContainer(c *container) {
 		f.path, f.suffix = now.path, now.suffix
 		if f.done {
 			if size, _, err := now.identify(); err == nil && size > f.offset { // somebody wrote on after all
-				f.fd, now.fd = now.fd, nil
-				f.done, f.ended = false, time.Time{}
-				c.dirty = true
+				if f.lost > 0 && r.tells(c, f) {
+					c.rescan = true // once that it was given up is in a batch of its own
+				} else {
+					f.fd, now.fd = now.fd, nil
+					f.done, f.ended, f.lost = false, time.Time{}, 0
+					c.dirty = true
+				}
 			}
 		}
 		now.close()
@@ -955,6 +960,12 @@ func (r *Files) scanContainer(c *container) {
 	if len(fresh) > 0 {
 		c.dirty = true
 	}
+}
+
+// tells says whether what was given up of a file is still to be told, or is in the batch that
+// is being filled.
+func (r *Files) tells(c *container, f *file) bool {
+	return slices.ContainsFunc(c.lost, func(l loss) bool { return l.file == f }) || r.filling != nil && f.inBatch == r.filling
 }
 
 // openAll opens the log files among a folder's entries, by device and inode.

@@ -36,8 +36,9 @@ type loss struct {
 	file   *file
 	reason string
 	drop   drop
-	next   *file  // the one after it, if it is known
-	noted  string // as what the journal has it
+	next   *file   // the one after it, if it is known
+	noted  string  // as what the journal has it
+	at     filePos // of one that was given up in an earlier run, and is there
 }
 
 // tellLost puts into the batch what was lost, after what is left of the records that it
@@ -332,7 +333,10 @@ func (r *Files) findUntold() {
 		out := loss{reason: l.Reason, drop: drop{lines: l.Lines, bytes: l.Bytes, from: l.From, until: l.Until}, noted: as}
 		for _, f := range c.files {
 			if f.beginsAs(l.At) {
-				out.file = f // which is the next one
+				out.file = f                    // which is the next one
+				if !strings.Contains(as, " ") { // or itself
+					out.at = l.At
+				}
 			}
 			if at := f.firstTime(); out.next == nil && at >= l.Until {
 				out.next, f.behindGap = f, true
@@ -342,6 +346,25 @@ func (r *Files) findUntold() {
 			out.file = wasAt(l.At)
 		}
 		c.lost = append(c.lost, out)
+	}
+}
+
+// giveUpAgain has files that are still there be read only as far as they were when they were
+// given up: what is behind that is told, or is about to be.
+func (r *Files) giveUpAgain() {
+	for _, c := range r.order {
+		for _, l := range c.lost {
+			f := l.file
+			if f.done || l.at.read() == l.at.Offset {
+				continue
+			}
+			if f.gaveUp = l.at; f.offset < l.at.read() { // that was in a batch which was not sent
+				continue
+			}
+			f.resume(l.at)
+			f.lost, f.done = l.at.Lost, true
+			f.close()
+		}
 	}
 }
 
@@ -393,9 +416,9 @@ func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*fi
 		if to.Last == 0 {
 			continue // nothing was read of it: it was given up, and what was lost with it is told
 		}
-		lines, bytes := to.Lines-from.Lines, to.Offset-min(from.done(0), from.done(1))
+		lines, bytes := to.Lines-from.Lines, to.read()-min(from.done(0), from.done(1))
 		// A record that began in a file before it counts there.
-		if lines <= 0 && (bytes <= 0 || to.Lines > 0 && to.done(0) <= from.done(0) && to.done(1) <= from.done(1)) {
+		if lines <= 0 && (bytes <= 0 || to.Lines > 0 && min(to.done(0), to.read()) <= from.done(0) && min(to.done(1), to.read()) <= from.done(1)) {
 			continue
 		}
 		dir := filepath.Dir(to.Path)
@@ -407,8 +430,8 @@ func (r *Files) tellGone(b *batch[filePos], was *inFlight[filePos], sent map[*fi
 		s := streamOf(id, r.pods.find(id.UID), r.opts.Node)
 		s.Stream = streams[0]
 		until := to.Last
-		if was.Day > 0 { // a batch holds one day; a record that is open may be of the next
-			until = min(until, (was.Day+1)*int64(24*time.Hour)-1)
+		if was.Day > 0 { // a batch holds one day; a record that is open may be of the next, the last one read of the one before
+			until = min(max(until, was.Day*int64(24*time.Hour)), (was.Day+1)*int64(24*time.Hour)-1)
 		}
 		r.log.Warn("file of the last batch is gone; if the server did not get it, its lines are lost", "path", to.Path, "batch", was.ID, "lines", lines)
 		b.drop(s, DropAway, int(max(0, lines)), int(bytes), cmp.Or(from.through(), min(to.First, until)), until)

@@ -216,11 +216,20 @@ func (r *Files) disown() {
 		}
 	}
 	maps.DeleteFunc(r.atStart, others)
+	// Nor is lost what an earlier start did not find: they may have sent it.
+	taken := map[string]bool{}
+	for as, l := range r.journal.notes() {
+		if (strings.HasPrefix(as, behindGone) || strings.HasPrefix(as, openInGone)) && others("", l.At) {
+			taken[as] = true
+			r.journal.found(as)
+		}
+	}
 	if was := r.journal.inFlight; was != nil {
 		left := *was
 		left.From, left.To = maps.Clone(was.From), maps.Clone(was.To)
 		maps.DeleteFunc(left.From, others)
 		maps.DeleteFunc(left.To, others)
+		left.Told = slices.DeleteFunc(slices.Clone(was.Told), func(t tell) bool { return taken[t.Noted] })
 		r.journal.replaceInFlight(&left)
 	}
 }

@@ -169,6 +169,13 @@ func (j *journal[C]) untold() map[string]lostFile[C] {
 	return out
 }
 
+// notes gives what was lost and the server has not heard of, be it in the batch on its way.
+func (j *journal[C]) notes() map[string]lostFile[C] {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return maps.Clone(j.lost)
+}
+
 // put sets what is known of a source.
 func (j *journal[C]) put(source string, c C) { putApart(j.known, source, c, j.apart) }
 
