@@ -184,16 +184,29 @@ func (r *registry) Register(c prometheus.Collector) error {
 	for d := range described {
 		for _, name := range []string{logFailures, lateFailures} {
 			if strings.Contains(d.String(), `"`+name+`"`) {
-				if r.watch == nil {
-					r.watch = map[string]prometheus.Metric{}
-				}
-				collected := make(chan prometheus.Metric, 1)
-				c.Collect(collected)
-				r.watch[name] = <-collected
+				r.hold(name, c)
 			}
 		}
 	}
 	return nil
+}
+
+// hold keeps hold of the counter of a name, if a collector has it by now.
+func (r *registry) hold(name string, c prometheus.Collector) {
+	collected := make(chan prometheus.Metric, 16)
+	go func() {
+		c.Collect(collected)
+		close(collected)
+	}()
+	for one := range collected {
+		if !strings.Contains(one.Desc().String(), `"`+name+`"`) {
+			continue
+		}
+		if r.watch == nil {
+			r.watch = map[string]prometheus.Metric{}
+		}
+		r.watch[name] = one
+	}
 }
 
 func (r *registry) MustRegister(all ...prometheus.Collector) {

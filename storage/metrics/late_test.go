@@ -221,6 +221,21 @@ func TestLateSamplesThatWereNotLoggedAreNotAcknowledged(t *testing.T) {
 	}
 }
 
+// A collector may have no counter of a name that it describes, or more than it.
+func TestRegisteringWaitsForNoCounter(t *testing.T) {
+	for n := range 3 {
+		reg := &registry{}
+		vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: logFailures, Help: "As the TSDB's."}, []string{"log"})
+		for i := range n {
+			vec.WithLabelValues(strconv.Itoa(i)).Inc()
+		}
+		reg.MustRegister(vec)
+		if got := reg.count(logFailures); got != float64(min(n, 1)) {
+			t.Errorf("of %d counters one is %g", n, got)
+		}
+	}
+}
+
 // A request of many late samples is committed in parts, and kept or taken back whole.
 func TestManyLateSamplesAtOnce(t *testing.T) {
 	dir := t.TempDir()

@@ -216,8 +216,10 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			{Name: l.name + "_memory_steady", Unit: "MiB", Ours: meanOfHalf(memory), Note: "Mean resident memory in the second half. " + note},
 			{Name: l.name + "_late", Unit: "intervals", Ours: max(0, expected-1-grown(0)) + grown(1) + grown(2), Bar: "<= 0", Note: fmt.Sprintf("Of %.0f: not complete; one may be on its way at the end. %s", expected, note)},
 		}
-		for i := range results {
-			results[i].Command = command // empty: the usual one
+		if command != "" { // bars are of the sizes that have names
+			for i := range results {
+				results[i].Command, results[i].Bar = command, ""
+			}
 		}
 		return results, nil
 	}
