@@ -15,7 +15,7 @@ import (
 type doubt struct {
 	op    string // a comparison that such a sample passes
 	least float64
-	moves bool // instead of it: it is neither 0 nor what the sample before it was
+	moves bool // instead of it: it is neither 0 nor what the sample before it was; ingest tells it where it is not what was told last
 }
 
 // doubt gives that of a condition; false: every sample is such.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -8,14 +9,18 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/golang/snappy"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -72,6 +77,27 @@ func (l *ledger) Querier(mint, maxt int64) (storage.Querier, error) {
 	return &ledgerQuerier{l, mint, maxt}, nil
 }
 
+func (l *ledger) ReadOnly() error { return nil }
+
+// Appender is of samples that were put before: of two at one time the first one stayed.
+func (l *ledger) Appender(context.Context) storage.Appender { return ledgerAppender{l: l} }
+
+type ledgerAppender struct {
+	storage.Appender
+	l *ledger
+}
+
+func (a ledgerAppender) Append(_ storage.SeriesRef, of labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+	samples := a.l.byName[of.String()].samples
+	i, found := slices.BinarySearchFunc(samples, t, func(x chunks.Sample, t int64) int { return cmp.Compare(x.T(), t) })
+	if !found || math.Float64bits(samples[i].F()) != math.Float64bits(v) {
+		return 0, storage.ErrDuplicateSampleForTimestamp
+	}
+	return 1, nil
+}
+func (ledgerAppender) Commit() error   { return nil }
+func (ledgerAppender) Rollback() error { return nil }
+
 type ledgerQuerier struct {
 	l          *ledger
 	mint, maxt int64
@@ -122,22 +148,25 @@ func (s *ledgerSet) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 // commotion is a cluster in which states change, two engines on it, one of which is told
 // what, and all else that may happen to it.
 type commotion struct {
-	t      *testing.T
-	random *rand.Rand
-	sender string  // of all that is of the cluster: its collector, or one that is also its nodes'
-	wild   float64 // how many of the policies are so
-	now    time.Time
-	grid   time.Time
-	ledger *ledger
-	inv    *inventory.Store
-	seq    uint64
-	pods   []*object.Pod // nil: there is none of the place now
-	nodes  []*object.Node
-	values map[string]float64 // by series
-	had    map[string]float64 // by series: what moved, as it was told last
-	owed   owed
-	named  *Engine
-	whole  *Engine
+	t       *testing.T
+	random  *rand.Rand
+	sender  string  // of all that is of the cluster: its collector, or one that is also its nodes'
+	wild    float64 // how many of the policies are so
+	now     time.Time
+	grid    time.Time
+	ledger  *ledger
+	inv     *inventory.Store
+	seq     uint64
+	pods    []*object.Pod // nil: there is none of the place now
+	nodes   []*object.Node
+	values  map[string]float64 // by series
+	ingest  *ingest.Ingester   // which tells what is odd
+	watched *ingest.Watch
+	arrived ingest.Arrival
+	owed    owed
+	calm    bool // nothing happens by chance
+	named   *Engine
+	whole   *Engine
 }
 
 // owed is what is still to come of a point of the grid that comes in parts.
@@ -235,7 +264,7 @@ func (w *commotion) spec() string {
 func (w *commotion) one2(of ...float64) float64 { return of[w.random.IntN(len(of))] }
 
 func newCommotion(t *testing.T, seed uint64, specs ...string) *commotion {
-	w := &commotion{t: t, sender: []string{"cluster", "all"}[seed/8%2], random: rand.New(rand.NewPCG(seed, 9)), wild: []float64{0, 0, 0.05, 0.5}[seed%4], grid: epoch.Add(24 * time.Hour), ledger: &ledger{byName: map[string]*ledgerSeries{}}, values: map[string]float64{}, had: map[string]float64{}}
+	w := &commotion{t: t, sender: []string{"cluster", "all"}[seed/8%2], random: rand.New(rand.NewPCG(seed, 9)), wild: []float64{0, 0, 0.05, 0.5}[seed%4], grid: epoch.Add(24 * time.Hour), ledger: &ledger{byName: map[string]*ledgerSeries{}}, values: map[string]float64{}}
 	w.now = w.grid.Add(300 * time.Millisecond)
 	var err error
 	if w.inv, err = inventory.Open(inventory.Options{Path: filepath.Join(t.TempDir(), "inventory.db"), Now: w.clock}); err != nil {
@@ -253,6 +282,7 @@ func newCommotion(t *testing.T, seed uint64, specs ...string) *commotion {
 	w.named, w.whole = engineFor(), engineFor()
 	w.named.opts.Changed = w.inv.ChangedSince
 	w.named.watch.Store(watchOf(w.named.policies))
+	w.receive()
 	first := &wire.InventoryBatch{Snapshot: true, Last: true, ClusterKind: "managed"}
 	for i := range 3 {
 		n := &object.Node{Meta: object.Meta{UID: fmt.Sprint("n", i), Name: fmt.Sprint("n-", i), Labels: w.tier(), CreatedAt: epoch}, Ready: true}
@@ -370,9 +400,48 @@ func (w *commotion) level(l labels.Labels) float64 {
 func (w *commotion) turn(l labels.Labels) {
 	switch v := w.level(l); l.Get("__name__") {
 	case catalogue.PodRestarts, containerRestarts:
-		w.values[l.String()] = v + 1
+		if w.values[l.String()] = v + 1; w.random.IntN(2) == 0 {
+			w.values[l.String()] = 0 // another one of the name
+		}
 	default:
 		w.values[l.String()] = 1 - v
+	}
+}
+
+// receive begins to take samples in anew.
+func (w *commotion) receive() {
+	var err error
+	if w.ingest, err = ingest.New(ingest.Options{Store: w.ledger, Now: w.clock, Watched: func() *ingest.Watch { return w.watched }, Arrived: func(a ingest.Arrival) { w.arrived = a }}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// write has what was written taken in, and completes an arrival by what is odd of it.
+func (w *commotion) write(a *ingest.Arrival) {
+	if len(w.ledger.written) == 0 {
+		return
+	}
+	symbols, req := writev2.NewSymbolTable(), &writev2.Request{}
+	for _, one := range w.ledger.written {
+		req.Timeseries = append(req.Timeseries, writev2.TimeSeries{
+			LabelsRefs: symbols.SymbolizeLabels(one.of, nil), Samples: []writev2.Sample{{Value: one.v, Timestamp: one.at.UnixMilli()}},
+		})
+	}
+	req.Symbols = symbols.Symbols()
+	body, err := req.Marshal()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r, answer := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(snappy.Encode(nil, body))), httptest.NewRecorder()
+	r.Header.Set("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
+	r.Header.Set("Content-Encoding", "snappy")
+	w.watched, w.arrived = a.Watch, ingest.Arrival{}
+	if w.ingest.ServeWrite(answer, r, "prod-1"); answer.Code != http.StatusNoContent {
+		w.t.Fatal(answer.Code, answer.Body)
+	}
+	a.Odd, a.OddUntil = w.arrived.Odd, w.arrived.OddUntil
+	if w.arrived.Watch != a.Watch {
+		w.t.Fatal("it is not told what is odd")
 	}
 }
 
@@ -382,24 +451,10 @@ func (w *commotion) tell(a ingest.Arrival) {
 	if a.ReceivedAt.IsZero() {
 		a.ReceivedAt = w.now
 	}
-	if a.Watch = w.named.Watched(); w.random.IntN(80) == 0 {
+	if a.Watch = w.named.Watched(); !w.calm && w.random.IntN(80) == 0 {
 		a.Watch = watchOf(w.named.policies) // it came as others were watched
 	}
-	for _, one := range w.ledger.written {
-		name := one.of.String()
-		odd := a.Watch.Of(one.of.Get("__name__"))
-		if odd == nil {
-			continue
-		}
-		v, known := w.had[name]
-		moved := odd.IfMoved(one.v) && !(known && v == one.v)
-		if moved {
-			w.had[name] = one.v
-		}
-		if moved || odd.Is(one.v) {
-			a.Odd, a.OddUntil = append(a.Odd, one.of), later(a.OddUntil, one.at)
-		}
-	}
+	w.write(&a)
 	w.ledger.written = nil
 	w.named.Arrived(a)
 	a.Changed, a.Watch, a.Odd = nil, nil, nil
@@ -546,15 +601,7 @@ func (w *commotion) happens() string {
 		}
 		slices.SortFunc(keys, func(a, b alertKey) int { return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 		key := keys[w.random.IntN(len(keys))]
-		for _, e := range []*Engine{w.named, w.whole} {
-			id, done := e.alerts[key].IncidentID, make(chan error, 1)
-			go func() { done <- e.Resolve(context.Background(), id, "somebody", "") }()
-			c := <-e.calls // as Run does
-			c.done <- e.act(context.Background(), c)
-			if err := <-done; err != nil {
-				w.t.Fatal(err)
-			}
-		}
+		w.resolve(key)
 		return "by hand"
 	case 9: // samples cannot be read for a moment
 		w.ledger.broken = true
@@ -571,7 +618,7 @@ func (w *commotion) happens() string {
 	case 11: // the server is killed
 		w.named, w.whole = w.again(w.named), w.again(w.whole)
 		w.named.watch.Store(watchOf(w.named.policies))
-		clear(w.had)
+		w.receive()
 		return "a kill"
 	case 12: // somebody who is no collector
 		of := some()
@@ -583,6 +630,19 @@ func (w *commotion) happens() string {
 		write(of, w.now)
 		w.tell(ingest.Arrival{Sender: w.sender, Changed: of, Newest: w.now})
 		return fmt.Sprint("changed ", of)
+	}
+}
+
+// resolve ends an alert by hand.
+func (w *commotion) resolve(key alertKey) {
+	for _, e := range []*Engine{w.named, w.whole} {
+		id, done := e.alerts[key].IncidentID, make(chan error, 1)
+		go func() { done <- e.Resolve(context.Background(), id, "somebody", "") }()
+		c := <-e.calls // as Run does
+		c.done <- e.act(context.Background(), c)
+		if err := <-done; err != nil {
+			w.t.Fatal(err)
+		}
 	}
 }
 
@@ -887,8 +947,191 @@ func TestPointsOfTheGridAreJudgedByWhatIsOdd(t *testing.T) {
 	}
 	w.named.strange(ingest.Arrival{Cluster: "prod-1", Watch: w.named.Watched(), Odd: w.sent()[:1]}, w.now, w.named.Watched())
 	w.named.next(w.now)
-	if of() != nil {
-		t.Error("what a stranger wrote is not looked for")
+	if of() != nil || w.named.news[key].untold == 0 {
+		t.Error("what a stranger wrote is not looked for, or with changes")
+	}
+}
+
+// calmFor is a cluster in which happens what a test says, and some policies alone. Its own
+// sender is the cluster's, or that of all.
+func calmFor(t *testing.T, sender string, specs ...string) *commotion {
+	w := newCommotion(t, map[string]uint64{"cluster": 0, "all": 8}[sender], specs...)
+	w.calm, w.named.policies, w.whole.policies = true, w.named.policies[:len(specs)], w.whole.policies[:len(specs)]
+	w.named.watch.Store(watchOf(w.named.policies))
+	return w
+}
+
+// point is one of the grid, at which a value of the series of some is 1, or what somebody
+// says; false: there is none.
+func (w *commotion) point(of []labels.Labels, value func(i int) (v float64, ok bool)) {
+	w.grid, w.now = w.grid.Add(interval), w.now.Add(interval)
+	for i, l := range of {
+		if v, ok := value(i); ok {
+			w.ledger.put(l, w.grid, v)
+		}
+	}
+	w.tell(ingest.Arrival{Sender: w.sender, Through: w.grid})
+}
+
+// same fails where an engine knows something else than the one that judges everything.
+func (w *commotion) same(what string, of ...any) {
+	w.t.Helper()
+	if named, whole := w.knows(w.named), w.knows(w.whole); !slices.Equal(named, whole) {
+		w.t.Fatalf("%s: it knows %q, and the one that judges everything %q", fmt.Sprintf(what, of...), named, whole)
+	}
+}
+
+// rests tells whether the next point of the grid is judged by what is odd, as far as what
+// went before lets it.
+func (w *commotion) rests() bool {
+	r := round{source: sourceKey{"prod-1", w.sender}, trigger: triggerInterval, at: w.grid.Add(interval), interval: interval, received: w.now}
+	s, _ := scopeOf(w.sender)
+	about, _ := w.named.fewOf(r, s, w.named.court(r), w.named.policies)
+	return about != nil
+}
+
+func (w *commotion) series(metric string) (out []labels.Labels) {
+	for _, l := range w.sent() {
+		if l.Get("__name__") == metric {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// specOf is a policy on a metric of pods or containers.
+func specOf(level, metric, rest string) string {
+	return fmt.Sprintf(`{"level":%q,"conditions":[{"metric":%q,%s,"group":{"interval":"5m"}}`, level, metric, rest)
+}
+
+const keepNoData = `"noData":{"action":"keep","after":"5m","severity":"warning"}`
+
+// A counter that began anew rises though it comes to what it was told with last: after it
+// had been 0 for so long that its object was settled.
+func TestCounterThatComesBackToWhatItWas(t *testing.T) {
+	spec := specOf("container", "k8s_container_oom_kill_total", `"statistic":"increase","period":"5m","op":">","thresholds":{"warning":0},"need":1,"of":1}],"recoverAfter":1,`+keepNoData)
+	for zeros := 31; zeros < 42; zeros++ { // each ends at another of the points between two that are judged whole
+		w := calmFor(t, "all", spec)
+		p := w.pods[0]
+		of := labels.FromStrings("__name__", "k8s_container_oom_kill_total", "cluster", "prod-1", "namespace", p.Namespace, "workload_type", "deployment", "workload", p.Workload.Name, "pod", p.Name, "container", "app", "node", p.Node)
+		for n := range 14 + zeros + 12 {
+			w.point([]labels.Labels{of}, func(int) (float64, bool) { return map[bool]float64{true: 0, false: 1}[n >= 14 && n < 14+zeros], true })
+			if w.same("%d zeros, point %d", zeros, n); (len(w.whole.alerts) > 0) != (n >= 14+zeros && n < 14+zeros+10) {
+				t.Fatalf("%d zeros, point %d: %d fire", zeros, n, len(w.whole.alerts))
+			}
+		}
+	}
+}
+
+// What falls silent just before everything was judged, or after it, is found at its time.
+func TestSilenceIsFoundAtItsTime(t *testing.T) {
+	spec := func(after string) string {
+		return specOf("pod", catalogue.PodReady, `"statistic":"last","period":"30s","op":"<","thresholds":{"warning":1},"need":1,"of":1}],"recoverAfter":1,"noData":{"action":"alert","after":"`+after+`","severity":"warning"}`)
+	}
+	for name, specs := range map[string][]string{"1m": {spec("1m")}, "5m": {spec("5m")}, "both": {spec("1m"), spec("5m")}} {
+		t.Run(name, func(t *testing.T) {
+			w := calmFor(t, "all", specs...)
+			of := w.series(catalogue.PodReady)
+			for n := range 3 + len(of) + 16 { // 8 min after the last one
+				w.point(of, func(i int) (float64, bool) { return 1, i == 0 || n < 3+i })
+				w.same("point %d", n)
+			}
+			if want := (len(of) - 1) * len(specs); len(w.whole.alerts) != want {
+				t.Errorf("%d fire of %d that are silent", len(w.whole.alerts), want)
+			}
+		})
+	}
+}
+
+// After a backlog the next point of the grid is judged whole, and what it brought is found
+// though it is not odd by itself.
+func TestBacklogIsJudgedWhole(t *testing.T) {
+	w := calmFor(t, "all", specOf("pod", catalogue.PodRestarts, `"statistic":"increase","period":"5m","op":">","thresholds":{"warning":0},"need":1,"of":1}],"recoverAfter":1,`+keepNoData))
+	of := w.series(catalogue.PodRestarts)
+	good := func(int) (float64, bool) { return 6, true }
+	for range 14 {
+		w.point(of, good)
+	}
+	if !w.rests() || len(w.whole.alerts) > 0 {
+		t.Fatalf("it does not rest, or %d fire: that is no test", len(w.whole.alerts))
+	}
+	at := w.grid.Add(-interval - interval/2)
+	w.ledger.put(of[0], at, 0)
+	w.now = w.now.Add(time.Second)
+	w.tell(ingest.Arrival{Sender: w.sender, Backlog: true, Changed: of[:1], Newest: at})
+	if w.named.next(w.now); w.rests() {
+		t.Error("the next point is not judged whole")
+	}
+	w.point(of, good)
+	if w.same("the next point"); len(w.named.alerts) != 1 {
+		t.Errorf("%d fire", len(w.named.alerts))
+	}
+}
+
+// Where all was to be judged and could not be, it is with the next point.
+func TestWhatCouldNotBeJudgedWholeIsWithTheNext(t *testing.T) {
+	w := calmFor(t, "all", specOf("pod", catalogue.PodReady, `"statistic":"last","period":"30s","op":"<","thresholds":{"warning":1},"need":1,"of":1}],"recoverAfter":1,`+keepNoData))
+	of := w.series(catalogue.PodReady)
+	good := func(int) (float64, bool) { return 1, true }
+	for range 3 {
+		w.point(of, good)
+	}
+	key := sourceKey{"prod-1", w.sender}
+	w.named.hear(key, news{watch: w.named.Watched(), newest: w.grid.UnixMilli(), unknown: w.grid.UnixMilli()})
+	w.ledger.broken = true
+	w.point(of, good)
+	w.ledger.broken = false
+	w.named.news[key].judged(round{trigger: triggerInterval, at: w.grid}) // whatever the news are
+	if w.rests() {
+		t.Error("it rests on what was judged before")
+	}
+}
+
+// A second sender of the same may write what only the first one's point finds.
+func TestSecondSenderEndsTheRestOfTheGrid(t *testing.T) {
+	w := calmFor(t, "cluster", specOf("pod", catalogue.PodReady, `"statistic":"min","period":"2m","op":"<","thresholds":{"warning":1},"need":1,"of":1}],"recoverAfter":1,`+keepNoData))
+	of := w.series(catalogue.PodReady)
+	good := func(int) (float64, bool) { return 1, true }
+	for range 6 {
+		w.point(of, good)
+	}
+	if !w.rests() {
+		t.Fatal("it does not rest: that is no test")
+	}
+	w.now = w.now.Add(interval / 3)
+	at := w.grid.Add(interval / 3)
+	w.ledger.put(of[0], at.Add(2*time.Second), 0) // its clock is ahead: its own round does not find it
+	w.tell(ingest.Arrival{Sender: "all", Through: at})
+	if w.same("its own point"); len(w.named.alerts) > 0 {
+		t.Fatal("its own round finds it: that is no test")
+	}
+	w.now = w.now.Add(-interval / 3)
+	w.point(of, good)
+	if w.same("the next point"); len(w.named.alerts) != 1 {
+		t.Errorf("%d fire", len(w.named.alerts))
+	}
+}
+
+// What was ended by hand and is good again may fire again, though nothing odd comes of it and
+// it was silent for so long that it is not restless.
+func TestWhatIsRememberedIsJudgedAtEachPoint(t *testing.T) {
+	spec := specOf("pod", catalogue.PodReady, `"statistic":"last","period":"30s","op":"<","thresholds":{"warning":1},"need":1,"of":1}],"recoverAfter":1,`+keepNoData)
+	for silent := 40; silent < 51; silent++ { // each ends at another of the points between two that are judged whole
+		w := calmFor(t, "all", spec)
+		of := w.series(catalogue.PodReady)
+		for n := range silent + 4 {
+			w.point(of, func(i int) (float64, bool) {
+				return map[bool]float64{true: 0, false: 1}[i == 0 && (n == 1 || n == silent+3)], i != 0 || n < 2 || n >= silent+2
+			})
+			if w.same("silent for %d, point %d", silent, n); n == 1 {
+				for key := range w.named.alerts {
+					w.resolve(key)
+				}
+			}
+		}
+		if len(w.named.alerts) != 1 {
+			t.Errorf("silent for %d: %d fire at last", silent, len(w.named.alerts))
+		}
 	}
 }
 

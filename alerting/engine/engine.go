@@ -348,7 +348,7 @@ func (e *Engine) strange(a ingest.Arrival, received time.Time, by *ingest.Watch)
 	e.queue.Lock()
 	defer e.queue.Unlock()
 	n := e.queue.strange[a.Cluster]
-	n.unknown = max(n.unknown, at)
+	n.unknown, n.untold = max(n.unknown, at), max(n.untold, at)
 	e.queue.strange[a.Cluster] = n
 }
 

@@ -54,6 +54,7 @@ type request struct {
 	noted                                 []noted         // what may be odd
 	unnoted                               bool            // it is too much to note it
 	oddest                                int64           // Unix milliseconds of the newest of these
+	turn                                  uint64          // by which its moves are known; 0: it has none yet
 	refused                               []refusal
 }
 
@@ -166,7 +167,7 @@ func (a *appender) series(revive bool) (*series, verdict, error) {
 // known gives the series of a key, nil when there is none.
 func (a *appender) known(k seriesKey) *series {
 	if a.last != nil {
-		if s := a.last.follower.Load(); s != nil && s.key == k && !s.gone.Load() {
+		if s := a.last.follower.Load(); s != nil && s.key == k && !s.is(isGone) {
 			a.last = s
 			return s
 		}
@@ -189,7 +190,7 @@ func (a *appender) again(row seriesKey) *series {
 		return nil
 	}
 	s := a.last.follower.Load()
-	if s == nil || !s.called(row) || s.gone.Load() {
+	if s == nil || !s.called(row) || s.is(isGone) {
 		return nil
 	}
 	a.last = s

@@ -37,7 +37,8 @@ type cluster struct {
 	origins origins
 	moves   struct { // of series of which somebody hears when they move
 		sync.Mutex
-		last map[*series]had
+		last  map[*series]had
+		turns uint64 // of requests that had one move
 	}
 
 	mu      sync.Mutex
@@ -77,8 +78,9 @@ type series struct {
 	seen   atomic.Int64  // Unix seconds of the last sample's arrival
 	newest atomic.Int64  // Unix milliseconds of about the newest sample that the store took; 0: not known
 	// stale: a stale marker was the last sample. The series is kept for a while,
-	// since samples before the marker may come again. gone: it is in the map no more.
-	stale, gone atomic.Bool
+	// since samples before the marker may come again.
+	stale atomic.Bool
+	marks atomic.Uint32 // in one, as series have the size of what the heap gives for them
 	// follower is the series that came after it in a request: a sender's next request
 	// has them in the same order, and is spared the look into a map that is larger
 	// than what a CPU keeps near.
@@ -87,6 +89,14 @@ type series struct {
 	// symbols that they are of. The next request that has both alike means it.
 	row [2]atomic.Uint64
 }
+
+// Marks of a series.
+const (
+	isGone   = 1 << iota // it is in the map no more
+	hasRisen             // what it moved to is remembered
+)
+
+func (s *series) is(mark uint32) bool { return s.marks.Load()&mark != 0 }
 
 func (s *series) called(row seriesKey) bool {
 	return s.row[0].Load() == row[0] && s.row[1].Load() == row[1]
@@ -175,7 +185,7 @@ func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
 				continue
 			}
 			delete(sh.series, k)
-			s.gone.Store(true)
+			s.marks.Or(isGone)
 			s.follower.Store(nil) // or a chain of them would hold one another
 			gone = append(gone, s)
 			// Whoever found it before marks it stale too, or revives it: one of both.

@@ -28,7 +28,7 @@ type Odd struct {
 	To    float64   // this and less; -Inf: none for being little
 	Equal []float64 // these
 	Other []float64 // everything but one of these
-	Moves bool      // what is neither 0 nor what the series had before
+	Moves bool      // what is neither 0 nor what the series was told with last and has had ever since
 }
 
 // NewOdd gives one by which no number is odd.
@@ -45,19 +45,19 @@ func (o *Odd) Is(v float64) bool {
 	return v >= o.From || v <= o.To || slices.Contains(o.Equal, v) || slices.ContainsFunc(o.Other, func(x float64) bool { return x != v })
 }
 
-// IfMoved tells whether a value is odd unless the series had it before.
+// IfMoved tells whether a value is odd unless the series has it and was told with it.
 func (o *Odd) IfMoved(v float64) bool { return o.Moves && v != 0 && !value.IsStaleNaN(v) }
 
-// had is what a series had last that is odd if it moves, by what was watched then.
+// had is what a series moved to last and has had ever since, by what was watched then.
 type had struct {
 	v  float64
 	by *Watch
+	of uint64 // the turn of the request that brought it and is not committed yet, or never will be; 0: it was told
 }
 
 // noted is a sample that may be odd, of a request that is not committed yet.
 type noted struct {
 	of    *series
-	v     float64
 	moved bool // it is odd by having moved
 }
 
@@ -86,9 +86,19 @@ func (q *request) watch(s *series, t int64, v float64) {
 	if odd == nil {
 		return
 	}
-	moved := odd.IfMoved(v) && !q.c.has(s, v, q.watching)
+	moved := false
+	switch {
+	case !odd.Moves:
+	case !odd.IfMoved(v):
+		moved = q.c.fell(s) && t < s.newest.Load() // then it is what comes after it that rises
+	case t < s.newest.Load(): // what the series has now is another one
+		q.c.fell(s)
+		moved = true
+	default:
+		moved = q.moves(s, v)
+	}
 	if moved || odd.Is(v) {
-		q.note(noted{s, v, moved}, t)
+		q.note(noted{s, moved}, t)
 	}
 }
 
@@ -110,11 +120,36 @@ func (q *request) note(n noted, t int64) {
 	q.noted = append(q.noted, n)
 }
 
-// has tells whether a series had a value last that was told.
-func (c *cluster) has(s *series, v float64, by *Watch) bool {
+// moves tells whether a series did not have a value already that was told, or is by this
+// request, and remembers it.
+func (q *request) moves(s *series, v float64) bool {
+	m := &q.c.moves
+	m.Lock()
+	defer m.Unlock()
+	if have := m.last[s]; have.by == q.watching && have.v == v && (have.of == 0 || have.of == q.turn) {
+		return false
+	}
+	if s.is(isGone) {
+		return true
+	}
+	if q.turn == 0 {
+		m.turns++
+		q.turn = m.turns
+	}
+	m.last[s] = had{v, q.watching, q.turn}
+	s.marks.Or(hasRisen)
+	return true
+}
+
+// fell forgets what a series moved to, if it did: when it is there again, it has moved.
+func (c *cluster) fell(s *series) bool {
+	if !s.is(hasRisen) {
+		return false // nearly all
+	}
 	c.moves.Lock()
 	defer c.moves.Unlock()
-	return c.moves.last[s] == had{v, by}
+	delete(c.moves.last, s)
+	return s.marks.And(^uint32(hasRisen))&hasRisen != 0
 }
 
 // told tells what is odd of a request that was committed, and of which series; false: it
@@ -131,8 +166,9 @@ func (q *request) told() (odd []labels.Labels, newest time.Time, ok bool) {
 	defer q.c.moves.Unlock()
 	for _, n := range q.noted {
 		odd = append(odd, n.of.lset)
-		if n.moved && !n.of.gone.Load() {
-			q.c.moves.last[n.of] = had{n.v, q.watching}
+		if have := q.c.moves.last[n.of]; n.moved && have.of == q.turn && q.turn != 0 {
+			have.of = 0
+			q.c.moves.last[n.of] = have
 		}
 	}
 	return odd, time.UnixMilli(q.oddest).UTC(), true

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
@@ -106,6 +107,114 @@ func TestOddSeriesAreTold(t *testing.T) {
 	if n := len(q.c.moves.last); n != 0 {
 		t.Errorf("%d values of series that are gone are kept", n)
 	}
+}
+
+// What a counter moves to is odd, though it had it before and was told so: meanwhile it was
+// something else, and somebody may have settled what it was.
+func TestMovesToWhatItHadBefore(t *testing.T) {
+	stale := math.Float64frombits(value.StaleNaN)
+	for name, of := range map[string]struct {
+		before [][]float64 // of requests: of each the values of points that follow one another
+		value  float64
+		want   int
+	}{
+		"it stays":                           {[][]float64{{1}, {1}}, 1, 0},
+		"it begins":                          {nil, 3, 1},
+		"it rises from a first sample":       {[][]float64{{3}}, 4, 1},
+		"it falls":                           {[][]float64{{3}}, 1, 1},
+		"it falls to 0":                      {[][]float64{{3}}, 0, 0},
+		"from 0":                             {[][]float64{{1}, {1}, {0}, {0}}, 1, 1},
+		"from its end":                       {[][]float64{{1}, {stale}}, 1, 1},
+		"from another one":                   {[][]float64{{1}, {2}}, 1, 1},
+		"from 0 in the request that rose":    {[][]float64{{1, 0}}, 1, 1},
+		"from another one in it":             {[][]float64{{1}, {6, 1}}, 6, 1},
+		"to what it has, after another one":  {[][]float64{{6, 1}}, 1, 0},
+		"from 0, and there again in it":      {[][]float64{{1}, {0, 1}}, 1, 0},
+		"from 0 twice":                       {[][]float64{{1}, {0}, {1}, {0}}, 1, 1},
+		"from 0, and it stays for two":       {[][]float64{{1}, {0}, {1}, {1}}, 1, 0},
+		"from 0 at first, and there already": {[][]float64{{0}, {1}}, 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMover(t)
+			for _, values := range of.before {
+				var samples []sample
+				for _, v := range values {
+					m.next()
+					samples = append(samples, m.one(v))
+				}
+				m.post(samples...)
+			}
+			m.next()
+			if got := m.post(m.one(of.value)); got != of.want {
+				t.Errorf("of %v to %g %d are told, want %d", of.before, of.value, got, of.want)
+			}
+		})
+	}
+}
+
+// A sample that is older than what its series has may be odd, or make odd what comes after it,
+// and says nothing of what the series has now.
+func TestMovesOfWhatComesLate(t *testing.T) {
+	for name, of := range map[string]struct {
+		had, late, then float64
+		want            [2]int // of the late one, and of the one then
+	}{
+		"from what came late":              {1, 6, 6, [2]int{1, 1}},
+		"it stays, but nobody knows":       {1, 6, 1, [2]int{1, 1}},
+		"what came later rises from it":    {6, 0, 6, [2]int{1, 1}},
+		"it was nothing, and is":           {0, 6, 0, [2]int{1, 0}},
+		"it was nothing at any time":       {0, 0, 0, [2]int{0, 0}},
+		"it was nothing and something now": {0, 0, 2, [2]int{0, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMover(t)
+			m.post(m.one(of.had))
+			m.next()
+			late := m.one(of.late)
+			m.next()
+			m.post(m.one(of.had))
+			got := [2]int{m.post(late), 0}
+			m.next()
+			if got[1] = m.post(m.one(of.then)); got != of.want {
+				t.Errorf("%d are told, want %d", got, of.want)
+			}
+		})
+	}
+}
+
+// The heap gives 112 bytes for a series; of one more it would give 128, for each.
+func TestSeriesIsSmall(t *testing.T) {
+	if size := unsafe.Sizeof(series{}); size > 112 {
+		t.Errorf("a series takes %d bytes", size)
+	}
+}
+
+// mover sends a counter of which somebody hears when it moves.
+type mover struct {
+	g  *rig
+	at time.Time
+}
+
+func newMover(t *testing.T) *mover {
+	m := &mover{newRig(t, Limits{}), t0}
+	moves := NewOdd()
+	moves.Moves = true
+	watch := NewWatch(map[string]*Odd{"moves": moves})
+	m.g.i.opts.Watched = func() *Watch { return watch }
+	return m
+}
+
+func (m *mover) next() { m.at, m.g.now = m.at.Add(step), m.at.Add(step) }
+
+func (m *mover) one(v float64) sample { return smp(v, m.at, "__name__", "moves", "pod", "a") }
+
+// post tells how many are told of a request.
+func (m *mover) post(samples ...sample) int {
+	m.g.t.Helper()
+	if a := m.g.post(v2, bodyV2(m.g.t, samples...), wire.HeaderSender, "cluster", wire.HeaderInterval, "30"); a.status != http.StatusNoContent {
+		m.g.t.Fatal(a)
+	}
+	return len(m.g.arrivals[len(m.g.arrivals)-1].Odd)
 }
 
 func seriesOf(g *rig, name, pod string) seriesKey {
