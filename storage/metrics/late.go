@@ -43,11 +43,8 @@ func forgetMarkers(dir string) error {
 	if err := os.RemoveAll(tmp); err != nil {
 		return err
 	}
-	first, last, err := wlog.Segments(log)
-	if errors.Is(err, os.ErrNotExist) || (err == nil && last < 0) {
-		return nil
-	}
-	if err != nil {
+	first, last, err := segments(log)
+	if err != nil || last < 0 {
 		return err
 	}
 	for n := first; n <= last; n++ {
@@ -66,7 +63,7 @@ func forgetMarkers(dir string) error {
 			}
 			return forgetBegin(dir)
 		}
-		if damaged, err = withoutMarkers(path, tmp, nil, mended); err != nil {
+		if damaged, err = withoutMarkers(path, tmp, mended); err != nil {
 			return fmt.Errorf("write %s anew: %w", path, err)
 		}
 		if !damaged {
@@ -79,9 +76,9 @@ func forgetMarkers(dir string) error {
 	return nil
 }
 
-// withoutMarkers replaces a segment by one that has the same records, and more, where these are
-// given. Before one that is damaged it calls mended.
-func withoutMarkers(path, tmp string, more []byte, mended func() error) (damaged bool, err error) {
+// withoutMarkers replaces a segment by one that has the same samples. Before one that is
+// damaged it calls mended.
+func withoutMarkers(path, tmp string, mended func() error) (damaged bool, err error) {
 	// One segment becomes one: far larger than any that the TSDB writes.
 	w, err := wlog.NewSize(nil, nil, tmp, 1<<30, compression.Snappy)
 	if err != nil {
@@ -97,9 +94,6 @@ func withoutMarkers(path, tmp string, more []byte, mended func() error) (damaged
 		batch = batch[:0]
 		return err
 	})
-	if more != nil {
-		batch = append(batch, more)
-	}
 	if err == nil {
 		err = w.Log(batch...)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"maps"
 	"math"
@@ -17,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/fileutil"
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 )
@@ -52,12 +54,16 @@ func (db *DB) failures() failures {
 // errDoubt says why nothing is acknowledged though the disk can be written.
 var errDoubt = errors.New("a write to the log failed, and what was taken before is not all on the disk yet")
 
-// doubt is nil while what is logged is what a start will find.
+// doubt is nil while what is logged is what a start will find. It says what keeps it from being
+// mended, where that was tried.
 func (db *DB) doubt() error {
-	if db.failures() != *db.mended.Load() {
-		return errDoubt
+	if db.failures() == *db.mended.Load() {
+		return nil
 	}
-	return nil
+	if why := db.unmended.Load(); why != nil {
+		return fmt.Errorf("%w: %w", errDoubt, *why)
+	}
+	return errDoubt
 }
 
 // mend brings on the disk what is in memory, after a write to a log failed.
@@ -65,11 +71,11 @@ func (db *DB) mend(ctx context.Context) error {
 	if db.doubt() == nil {
 		return nil
 	}
+	db.compaction.mu.Lock()
+	defer db.compaction.mu.Unlock()
 	if err := db.space.writable(); err != nil { // the TSDB ends the process where chunks meet a full disk
 		return err
 	}
-	db.compaction.mu.Lock()
-	defer db.compaction.mu.Unlock()
 	was, failed := *db.mended.Load(), db.failures() // those that come now are for the next time
 	if failed == was {
 		return nil
@@ -82,6 +88,9 @@ func (db *DB) mend(ctx context.Context) error {
 		err = db.agree(ctx, failed)
 	}
 	if err != nil {
+		if !errors.Is(err, errDoubt) {
+			db.unmended.Store(&err)
+		}
 		return fmt.Errorf("bring on the disk what is in memory, after a write to the log failed: %w", err)
 	}
 	db.opts.Logger.Warn("a write to the log had failed; all that is in memory is on the disk again", "records_cut_off", torn)
@@ -101,8 +110,9 @@ func (db *DB) agree(ctx context.Context, failed failures) error {
 		return err
 	}
 	if db.syncer != nil {
-		if failed.synced != db.mended.Load().synced {
-			if err := db.syncer.writeAgain(db.cut); err != nil {
+		// That of a segment out of which records were cut may have failed, too.
+		if failed.synced != db.mended.Load().synced || len(db.compaction.cut) > 0 {
+			if err := db.syncer.writeAgain(db.compaction.cut); err != nil {
 				return err
 			}
 		}
@@ -115,7 +125,8 @@ func (db *DB) agree(ctx context.Context, failed failures) error {
 	}
 	clear(db.compaction.cut)
 	db.mended.Store(&failed)
-	return db.noteWhole()
+	db.unmended.Store(nil)
+	return nil
 }
 
 // mark is a place in the log of all samples.
@@ -124,12 +135,21 @@ type mark struct {
 	size    int64
 }
 
+func (m mark) before(other mark) bool {
+	return m.segment < other.segment || m.segment == other.segment && m.size < other.size
+}
+
 // noteWhole notes, for who keeps others from committing, up to where the log has nothing but
 // what the head has.
 func (db *DB) noteWhole() error {
 	if db.doubt() != nil {
 		return nil
 	}
+	return db.wholeSoFar()
+}
+
+// wholeSoFar is noteWhole for who knows it.
+func (db *DB) wholeSoFar() error {
 	log := filepath.Join(db.opts.Dir, "wal")
 	_, last, err := wlog.Segments(log)
 	if err != nil {
@@ -169,7 +189,11 @@ func (db *DB) takeRefused(ctx context.Context) error {
 		if n == db.compaction.whole.segment {
 			from = db.compaction.whole.size
 		}
-		if _, _, err := readBehind(wlog.SegmentName(log, n), from, keep); err != nil {
+		err := ctx.Err()
+		if err == nil {
+			_, _, err = readBehind(wlog.SegmentName(log, n), from, keep)
+		}
+		if err != nil {
 			return errors.Join(err, app.Rollback())
 		}
 	}
@@ -177,7 +201,7 @@ func (db *DB) takeRefused(ctx context.Context) error {
 		db.space.fail(err)
 		return err
 	}
-	return nil
+	return db.wholeSoFar() // what follows may fail, and what was taken is not taken, and logged, again then
 }
 
 // mendLog takes the records out of the log of which only a part is there, and says how many.
@@ -195,6 +219,9 @@ func (db *DB) mendLog(ctx context.Context) (torn int, err error) {
 		return 0, err
 	}
 	for n := first; n <= last; n++ {
+		if err := ctx.Err(); err != nil {
+			return torn, err
+		}
 		cut, m, err := mendSegment(wlog.SegmentName(log, n), n == last)
 		for _, at := range cut {
 			db.compaction.cut[mark{n, at / logPage * logPage}] = struct{}{}
@@ -237,13 +264,6 @@ func mendSegment(path string, grows bool) (cut []int64, torn int, err error) {
 		}
 	}
 	return cut, torn, f.Sync()
-}
-
-// cut says whether a record was taken out of a page of the log, for who keeps others from
-// committing.
-func (db *DB) cut(segment int, page int64) bool {
-	_, is := db.compaction.cut[mark{segment, page}]
-	return is
 }
 
 // tornParts finds the parts of records in a segment that do not go on, and counts these. A failed
@@ -347,7 +367,7 @@ func (db *DB) logLost() error {
 	}
 	db.compaction.mu.Lock() // nobody shortens the log meanwhile
 	defer db.compaction.mu.Unlock()
-	if err := db.doubt(); err != nil {
+	if err := errors.Join(db.doubt(), db.space.writable()); err != nil {
 		return err
 	}
 	series := make([]record.RefSeries, 0, len(lost))
@@ -359,18 +379,21 @@ func (db *DB) logLost() error {
 	if err != nil {
 		return err
 	}
-	if last == first { // firstSegment sees to it that there is one
-		return nil
+	if last == first {
+		return fmt.Errorf("%d series that the log lacks have no place in it: it has but segment %d", len(series), last)
 	}
-	db.compaction.commits.Lock()
-	if whole := &db.compaction.whole; whole.segment < last {
-		whole.size = 0 // its records get another place
+	if db.syncer != nil { // it has the other file from then on, which says nothing of writes to this one
+		if err := db.syncer.sync(); err != nil {
+			return err
+		}
 	}
-	db.compaction.commits.Unlock()
 	var enc record.Encoder
-	damaged := func() error { return errors.New("it is damaged") }
 	path := wlog.SegmentName(log, last-1)
-	if _, err := withoutMarkers(path, filepath.Join(db.opts.Dir, markerlessDir), enc.Series(series, nil), damaged); err != nil {
+	err = addRecord(path, filepath.Join(db.opts.Dir, longerFile), enc.Series(series, nil))
+	if db.syncer != nil {
+		err = errors.Join(err, db.syncer.replaced("wal", last-1))
+	}
+	if err != nil {
 		return fmt.Errorf("put series that the log lacks into %s: %w", path, err)
 	}
 	db.series.Lock()
@@ -382,8 +405,77 @@ func (db *DB) logLost() error {
 	return nil
 }
 
-// firstSegment gives a new log a segment before the one that is written to.
+// longerFile is a segment of the log while a record is added to it.
+const longerFile = "wal.longer"
+
+// addRecord replaces a segment that is closed by one that has a record more, behind all others, which
+// keep their places.
+func addRecord(path, tmp string, rec []byte) error {
+	_, damaged, err := readSegment(path, func([]byte) error { return nil })
+	if damaged {
+		err = errors.Join(err, errors.New("it is damaged, and a start reads no further than that"))
+	}
+	if err != nil {
+		return err
+	}
+	if err := copyWith(path, tmp, rec); err != nil {
+		return errors.Join(err, os.RemoveAll(tmp))
+	}
+	return fileutil.Replace(tmp, path)
+}
+
+// copyWith copies a segment, with a record more, and has the copy on the disk.
+func copyWith(path, tmp string, rec []byte) (err error) {
+	from, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	to, err := os.Create(filepath.Clean(tmp))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	size, err := io.Copy(to, from)
+	if err != nil {
+		return err
+	}
+	// A segment that a kill ended does not fill its last page.
+	if _, err := to.Write(append(make([]byte, restOfPage(size)), pagesOf(rec)...)); err != nil {
+		return err
+	}
+	return to.Sync()
+}
+
+func restOfPage(size int64) int64 { return (logPage - size%logPage) % logPage }
+
+// pagesOf is a record as a log has it in pages of its own.
+func pagesOf(rec []byte) []byte {
+	var out []byte
+	for begins := true; begins || len(rec) > 0; begins = false {
+		part := rec[:min(len(rec), logPage-partHeader)]
+		rec = rec[len(part):]
+		kind := byte(middlePart)
+		switch ends := len(rec) == 0; {
+		case begins && ends:
+			kind = wholeRecord
+		case begins:
+			kind = firstPart
+		case ends:
+			kind = lastPart
+		}
+		out = binary.BigEndian.AppendUint16(append(out, kind), uint16(len(part)))
+		out = append(binary.BigEndian.AppendUint32(out, crc32.Checksum(part, castagnoli)), part...)
+	}
+	return append(out, make([]byte, restOfPage(int64(len(out))))...)
+}
+
+// firstSegment gives a new log a segment before the one that is written to, and removes what a kill
+// left of one to which a record was added.
 func firstSegment(dir string) error {
+	if err := os.RemoveAll(filepath.Join(dir, longerFile)); err != nil {
+		return err
+	}
 	log := filepath.Join(dir, "wal")
 	if err := os.MkdirAll(log, 0o750); err != nil {
 		return err

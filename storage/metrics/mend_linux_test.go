@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -330,7 +331,7 @@ func TestASeriesThatCouldNotBeLoggedIsLoggedThen(t *testing.T) {
 	if n := db.Series(); len(db.lost) != 0 || n != uint64(filling)+2 {
 		t.Errorf("held for lost: %v; %d series in the head", db.lost, n)
 	}
-	if entries, err := os.ReadDir(dir); err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == markerlessDir }) {
+	if entries, err := os.ReadDir(dir); err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == longerFile }) {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
@@ -585,6 +586,63 @@ func TestWhatIsRefusedInDoubtIsLoggedWhenSentAgain(t *testing.T) {
 	if n := samplesOf(t, still(t, killedNow(t, db)), "x", t0.Add(time.Minute)); n != 1 {
 		t.Errorf("%d acknowledged samples are there after a kill, want 1", n)
 	}
+}
+
+// A commit does not wait for a mend that goes on, by which it would be refused all the same.
+func TestACommitInDoubtDoesNotWaitForTheMend(t *testing.T) {
+	db := still(t, t.TempDir())
+	db.compaction.mu.Lock()
+	defer db.compaction.mu.Unlock()
+	db.mended.Store(&failures{log: -1})
+	db.compaction.commits.Lock()
+	defer db.compaction.commits.Unlock()
+	ended := make(chan error)
+	go func() { ended <- db.commit(func() error { return nil }, func() error { return nil }) }()
+	select {
+	case err := <-ended:
+		refused(t, err)
+	case <-time.After(10 * time.Second):
+		t.Error("it waits")
+		go func() { <-ended }()
+	}
+}
+
+// A mend that waited for others looks for room when it begins, and ends with the store.
+func TestAMendBeginsWithRoomAlone(t *testing.T) {
+	asked, now := make(chan struct{}, 100), atomic.Pointer[error]{}
+	db := open(t, Options{CheckEvery: time.Hour, Now: func() time.Time { return t0 }, Probe: func(string) error {
+		asked <- struct{}{}
+		if err := now.Load(); err != nil {
+			return *err
+		}
+		return nil
+	}})
+	<-db.settled
+	for len(asked) > 0 {
+		<-asked
+	}
+	none := db.failures()
+	db.mended.Store(&failures{log: -1})
+	db.compaction.mu.Lock()
+	mended := make(chan error)
+	go func() { mended <- db.mend(context.Background()) }()
+	select { // it asked too early, or waits
+	case <-asked:
+	case <-time.After(50 * time.Millisecond):
+	}
+	full := errors.New("full")
+	now.Store(&full)
+	db.compaction.mu.Unlock()
+	if err := <-mended; !errors.Is(err, full) {
+		t.Errorf("got %v", err)
+	}
+	now.Store(nil)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := db.takeRefused(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("it goes on behind the end: %v", err)
+	}
+	db.mended.Store(&none)
 }
 
 // Nor is it acknowledged where the log is mended while it is taken back.

@@ -171,6 +171,7 @@ type DB struct {
 	lost       map[storage.SeriesRef]lost    // series that the log may lack; guarded by series
 	introduced atomic.Pointer[labels.Labels] // what series is being made
 	mended     atomic.Pointer[failures]      // writes to the logs that failed, of which nothing is left
+	unmended   atomic.Pointer[error]         // why the others are not mended, if that was tried
 
 	importing sync.Mutex // one import at a time
 	deleting  sync.Mutex // one change of the deletions' file at a time
@@ -411,8 +412,9 @@ func (db *DB) compactAll(ctx context.Context) {
 		case <-db.room:
 		}
 		err = db.mend(ctx)
+		var unlogged error // the rest goes on: these series alone are refused
 		if err == nil {
-			err = db.logLost()
+			unlogged = db.logLost()
 		}
 		if err == nil && unsettled {
 			err = db.settle(ctx, true)
@@ -424,7 +426,7 @@ func (db *DB) compactAll(ctx context.Context) {
 		if err == nil {
 			err = db.compact(ctx)
 		}
-		if err != nil && ctx.Err() == nil && !said {
+		if err = errors.Join(unlogged, err); err != nil && ctx.Err() == nil && !said {
 			db.opts.Logger.Error("write or merge blocks; tried again", "err", err)
 		}
 		said = err != nil
@@ -564,6 +566,16 @@ func beginWrite[A any](db *DB, do func() A) (app A, young bool) {
 	return do(), !begun
 }
 
+// keepBeginning keeps the samples in order of the head from beginning later, while a write that began
+// in a young one appends.
+func (db *DB) keepBeginning(young bool) (letGo func()) {
+	if !young {
+		return func() {}
+	}
+	db.compaction.beginning.RLock()
+	return db.compaction.beginning.RUnlock
+}
+
 // AppenderV2 is Appender by Prometheus' newer interface.
 func (db *DB) AppenderV2(ctx context.Context) storage.AppenderV2 {
 	app, young := beginWrite(db, func() storage.AppenderV2 { return db.tsdb.AppenderV2(ctx) })
@@ -667,10 +679,7 @@ func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v 
 // new. Where that is wrong it only costs more.
 func (a *appender) AppendNewest(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
 	return a.db.append(a.Appender, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
-		if a.young {
-			a.db.compaction.beginning.RLock()
-			defer a.db.compaction.beginning.RUnlock()
-		}
+		defer a.db.keepBeginning(a.young)()
 		return a.Appender.Append(ref, lset, t, v)
 	})
 }
@@ -678,10 +687,7 @@ func (a *appender) AppendNewest(ref storage.SeriesRef, lset labels.Labels, t int
 func (a *appender) AppendHistogram(ref storage.SeriesRef, lset labels.Labels, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
 	a.next(ref, t)
 	return a.db.append(a.Appender, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
-		if a.young {
-			a.db.compaction.beginning.RLock()
-			defer a.db.compaction.beginning.RUnlock()
-		}
+		defer a.db.keepBeginning(a.young)()
 		return a.Appender.AppendHistogram(ref, lset, t, h, fh)
 	})
 }
@@ -752,10 +758,7 @@ func (a *appenderV2) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef,
 
 func (a *appenderV2) Append(ref storage.SeriesRef, lset labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, o storage.AppendV2Options) (storage.SeriesRef, error) {
 	return a.db.append(a.AppenderV2, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
-		if a.young {
-			a.db.compaction.beginning.RLock()
-			defer a.db.compaction.beginning.RUnlock()
-		}
+		defer a.db.keepBeginning(a.young)()
 		return a.AppenderV2.Append(ref, lset, st, t, v, h, fh, o)
 	})
 }
@@ -763,18 +766,12 @@ func (a *appenderV2) Append(ref storage.SeriesRef, lset labels.Labels, st, t int
 // commit does it, or undoes it where the log is in doubt: what is in the head then, and was not
 // logged in its turn, is a duplicate when it is sent again.
 func (db *DB) commit(do, undo func() error) error {
-	db.compaction.commits.RLock()
-	refused := db.doubt()
-	if refused != nil {
-		do = undo
+	err := db.doubt() // a mend keeps the lock for as long as it takes
+	if err != nil {
+		err = errors.Join(err, undo(), db.voidBegin())
+	} else {
+		err = db.commitInTurn(do, undo)
 	}
-	err := errors.Join(refused, do()) // though it may be mended by now
-	// The TSDB does not say whose a failed write was, and what comes behind it may be lost, too.
-	doubt := db.doubt()
-	if doubt != nil || db.beginNote.mustGo() {
-		err = errors.Join(err, doubt, db.voidBegin())
-	}
-	db.compaction.commits.RUnlock()
 	if err == nil && db.syncer != nil {
 		if err = db.syncer.sync(); err == nil {
 			err = db.doubt() // what lies before it in the log was not synced
@@ -789,6 +786,23 @@ func (db *DB) commit(do, undo func() error) error {
 	}
 	if err != nil || db.due() {
 		db.wake()
+	}
+	return err
+}
+
+// commitInTurn is commit up to where it waits for the disk.
+func (db *DB) commitInTurn(do, undo func() error) error {
+	db.compaction.commits.RLock()
+	defer db.compaction.commits.RUnlock()
+	refused := db.doubt()
+	if refused != nil {
+		do = undo
+	}
+	err := errors.Join(refused, do()) // though it may be mended by now
+	// The TSDB does not say whose a failed write was, and what comes behind it may be lost, too.
+	doubt := db.doubt()
+	if doubt != nil || db.beginNote.mustGo() {
+		err = errors.Join(err, doubt, db.voidBegin())
 	}
 	return err
 }

@@ -87,11 +87,8 @@ func chunkNumbers(dir string, note func(chunks.HeadSeriesRef)) (err error) {
 }
 
 func lateNumbers(dir string, note func(chunks.HeadSeriesRef)) error {
-	first, last, err := wlog.Segments(dir)
-	if errors.Is(err, os.ErrNotExist) || (err == nil && last < 0) {
-		return nil
-	}
-	if err != nil {
+	first, last, err := segments(dir)
+	if err != nil || last < 0 {
 		return err
 	}
 	samples := samplesOfRecords{

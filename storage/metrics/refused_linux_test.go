@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,11 +173,19 @@ func (endless) Write(string, tsdb.BlockReader, int64, int64, *tsdb.BlockMeta) ([
 
 // What made way is merged once the log is mended, and is not held for blocks that cannot be.
 func TestBlocksAreMergedOnceTheLogIsMended(t *testing.T) {
-	db := still(t, t.TempDir())
+	full := atomic.Bool{}
+	db := open(t, Options{CheckEvery: time.Hour, Now: func() time.Time { return t0 }, Probe: func(string) error {
+		if full.Load() { // or it would be mended
+			return errors.New("full")
+		}
+		return nil
+	}})
+	<-db.settled
 	for h := range 20 {
 		put(t, db, numbered("x", 0), t0.Add(time.Duration(h)*time.Hour), 1)
 	}
 	none := db.failures()
+	full.Store(true)
 	db.mended.Store(&failures{log: -1})
 	if err := db.compact(t.Context()); err != nil {
 		t.Error(err)

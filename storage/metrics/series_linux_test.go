@@ -1,16 +1,22 @@
 package metrics
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/record"
+	"github.com/prometheus/prometheus/tsdb/wlog"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
@@ -152,7 +158,7 @@ func TestALostSeriesIsRefusedByAnOldReference(t *testing.T) {
 	}
 }
 
-// A log that is written anew for a lost series has what it had, in another place.
+// A segment to which a lost series was added has what it had, where it was.
 func TestALogWithALostSeriesHasTheOthersStill(t *testing.T) {
 	db := still(t, t.TempDir())
 	refs := make([]storage.SeriesRef, 3)
@@ -162,21 +168,24 @@ func TestALogWithALostSeriesHasTheOthersStill(t *testing.T) {
 	if err := db.tsdb.Head().Truncate(t0.Add(-time.Hour).UnixMilli()); err != nil { // begins a segment
 		t.Fatal(err)
 	}
-	db.compaction.commits.Lock()
-	_, last, err := segments(filepath.Join(db.opts.Dir, "wal"))
-	db.compaction.whole = mark{last - 1, 1 << 20}
-	db.compaction.commits.Unlock()
+	log := filepath.Join(db.opts.Dir, "wal")
+	_, last, err := segments(log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	db.series.Lock()
-	db.lost[1000] = lost{0, numbered("y", 0)}
-	db.series.Unlock()
+	before, err := os.ReadFile(wlog.SegmentName(log, last-1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lose(db, numbered("y", 0))
 	if err := db.logLost(); err != nil {
 		t.Fatal(err)
 	}
-	if at := db.compaction.whole; at != (mark{last - 1, 0}) || len(db.lost) != 0 {
-		t.Errorf("the log is whole up to %v; lost: %v", at, db.lost)
+	if len(db.lost) != 0 {
+		t.Errorf("lost: %v", db.lost)
+	}
+	if raw, err := os.ReadFile(wlog.SegmentName(log, last-1)); err != nil || !bytes.Equal(raw[:len(before)], before) || len(raw) != 2*logPage {
+		t.Errorf("%d bytes became %d others: %v", len(before), len(raw), err)
 	}
 	after := still(t, killedNow(t, db))
 	if n := samplesOf(t, after, "x", t0); n != len(refs) {
@@ -184,6 +193,189 @@ func TestALogWithALostSeriesHasTheOthersStill(t *testing.T) {
 	}
 	if n := after.tsdb.Head().NumSeries(); n != uint64(len(refs)) { // that one has no samples
 		t.Errorf("%d series", n)
+	}
+}
+
+// lose has the store hold a series for one that the log lacks.
+func lose(db *DB, lset labels.Labels) {
+	db.series.Lock()
+	defer db.series.Unlock()
+	db.lost[1000] = lost{0, lset}
+}
+
+// A record that is added to a segment is read behind all others, however long it is.
+func TestARecordIsAddedToASegment(t *testing.T) {
+	dir := t.TempDir()
+	path, tmp := wlog.SegmentName(dir, 0), filepath.Join(t.TempDir(), "tmp")
+	if err := os.WriteFile(path, pagesOf([]byte("begin"))[:12], 0o600); err != nil { // as a kill leaves one
+		t.Fatal(err)
+	}
+	want := [][]byte{[]byte("begin")}
+	for _, size := range []int{1, logPage - partHeader - 1, logPage - partHeader, logPage - partHeader + 1, 2 * (logPage - partHeader), 200_000} {
+		rec := bytes.Repeat([]byte{byte(record.Series)}, size)
+		if err := addRecord(path, tmp, rec); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, rec)
+	}
+	var got [][]byte
+	_, damaged, err := readSegment(path, func(rec []byte) error { got = append(got, rec); return nil })
+	if err != nil || damaged || !slices.EqualFunc(got, want, bytes.Equal) {
+		t.Errorf("%d records, want %d; damaged: %v; %v", len(got), len(want), damaged, err)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)-logPage+partHeader]++
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := addRecord(path, tmp, want[0]); err == nil {
+		t.Error("it is added behind damage")
+	}
+}
+
+// What a full disk or a rename that failed left of adding to a segment is neither kept open nor taken
+// for a segment later, and what it was of has what it had.
+func TestNothingIsLeftOfASegmentThatCouldNotBeAddedTo(t *testing.T) {
+	db := still(t, t.TempDir())
+	for n := range 5 {
+		if err := send(db, "x", 3000, t0.Add(time.Duration(n)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.tsdb.Head().Truncate(t0.Add(-time.Hour).UnixMilli()); err != nil { // begins a segment
+		t.Fatal(err)
+	}
+	lose(db, numbered("y", 0))
+	longer := filepath.Join(db.opts.Dir, longerFile)
+	if err := os.Symlink("/dev/full", longer); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.logLost(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("with a full disk: %v", err)
+	}
+	if _, err := os.Lstat(longer); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("left behind: %v", err)
+	}
+	open, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range open {
+		if to, err := os.Readlink(fd); err == nil && to == "/dev/full" {
+			t.Errorf("%s is open", to)
+		}
+	}
+	if err := os.WriteFile(longer, bytes.Repeat([]byte{1}, 1<<20), 0o600); err != nil { // of a rename that failed
+		t.Fatal(err)
+	}
+	if err := db.logLost(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(perTime(t, still(t, killedNow(t, db)), "x")); n != 5 {
+		t.Errorf("%d of 5 acknowledged samples of each series are there after a kill", n)
+	}
+	if err := os.WriteFile(longer, nil, 0o600); err != nil { // of a kill
+		t.Fatal(err)
+	}
+	if err := firstSegment(db.opts.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(longer); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("left behind by a kill: %v", err)
+	}
+}
+
+// A snapshot of the head names a place in a segment, from which on a start reads: a series that is
+// added to that segment is read, and so is what was there.
+func TestASegmentThatASnapshotNamesIsAddedTo(t *testing.T) {
+	o := Options{Dir: t.TempDir(), CheckEvery: time.Hour, SnapshotAtClose: true, Now: func() time.Time { return t0 }}
+	before, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-before.settled
+	for n := range 3 {
+		if err := send(before, "x", 3000, t0.Add(time.Duration(n)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := before.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db := open(t, o)
+	<-db.settled
+	app := db.tsdb.Appender(t.Context()) // a series that the log has behind what is of it
+	lset := numbered("y", 0)
+	db.introduced.Store(&lset)
+	ref, err := app.Append(0, lset, t0.UnixMilli(), 1)
+	db.introduced.Store(nil)
+	if err = errors.Join(err, app.Commit()); err != nil {
+		t.Fatal(err)
+	}
+	db.series.Lock()
+	db.lost[ref] = lost{0, lset}
+	db.series.Unlock()
+	log := filepath.Join(db.opts.Dir, "wal")
+	_, last, err := segments(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := withoutSeries(wlog.SegmentName(log, last)); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.logLost(); err != nil {
+		t.Fatal(err)
+	}
+	o.Dir = killedNow(t, db)
+	if snapshots, err := filepath.Glob(filepath.Join(o.Dir, "chunk_snapshot.*")); err != nil || len(snapshots) != 1 {
+		t.Fatal(snapshots, err)
+	}
+	after := open(t, o)
+	if x, y := len(perTime(t, after, "x")), len(perTime(t, after, "y")); x != 3 || y != 1 {
+		t.Errorf("after a kill %d of 3 and %d of 1 acknowledged samples of each series are there", x, y)
+	}
+}
+
+// withoutSeries takes the records of series out of a segment.
+func withoutSeries(path string) error {
+	var out []byte
+	dec := record.NewDecoder(labels.NewSymbolTable(), nil)
+	_, _, err := readSegment(path, func(rec []byte) error {
+		if dec.Type(rec) != record.Series {
+			out = append(out, pagesOf(rec)...)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, out, 0o600)
+}
+
+// A series that cannot be logged keeps nobody from writing the head: it alone is refused.
+func TestTheHeadIsWrittenThoughASeriesCannotBeLogged(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, Options{Dir: dir, CheckEvery: 5 * time.Millisecond, Now: func() time.Time { return t0 }})
+	<-db.settled
+	wal := filepath.Join(dir, "wal")
+	_, last, err := segments(wal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(wlog.SegmentName(wal, last-1), []byte("\x01\x00\x05abcd12345"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lose(db, numbered("y", 0))
+	for n := range 5 {
+		put(t, db, numbered("x", 0), t0.Add(time.Duration(n)*time.Hour), 1)
+	}
+	for began := time.Now(); len(db.tsdb.Blocks()) == 0; <-time.After(time.Millisecond) {
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("no block of the head is written")
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type syncer struct {
 	covered int64 // tickets up to here are on the disk, or err says why not
 	err     error
 	logs    map[string]*syncedLog
+	closed  bool
 }
 
 // segmentFile is that of a log.
@@ -42,6 +43,9 @@ type segmentFile interface {
 type syncedLog struct {
 	named int // the newest segment when its folder was synced; -1 for none
 	disk  mark
+	// hole says that a sync failed: a later one that goes through says nothing of what that one
+	// left out, so that disk stays until writeAgain.
+	hole bool
 	// files are the segments that are synced. The system says of a write behind that failed
 	// once to each file that was open then, and maybe to none that is opened later: the TSDB
 	// syncs segments, too.
@@ -90,6 +94,7 @@ func segments(dir string) (first, last int, err error) {
 func (s *syncer) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
 	var errs []error
 	for _, l := range s.logs {
 		for n, f := range l.files {
@@ -110,10 +115,15 @@ func (s *syncer) sync() error {
 	if s.covered >= ticket {
 		return s.err
 	}
+	if s.closed {
+		return errors.New("the store is closed")
+	}
 	through := s.tickets.Load() // these were written before what follows
 	var errs []error
 	for _, log := range []string{"wal", wlog.WblDirName} {
-		errs = append(errs, s.syncLog(log))
+		err := s.syncLog(log)
+		s.log(log).hole = s.log(log).hole || err != nil
+		errs = append(errs, err)
 	}
 	if s.covered, s.err = through, errors.Join(errs...); s.err != nil {
 		s.failed.Add(1)
@@ -150,9 +160,11 @@ func (s *syncer) syncLog(name string) error {
 		}
 		l.named = last
 	}
-	l.disk = on
+	if !l.hole {
+		l.disk = on
+	}
 	for n, f := range l.files {
-		if n < last-1 {
+		if n < max(first, last-1) {
 			delete(l.files, n)
 			if err := f.Close(); err != nil {
 				return err
@@ -173,11 +185,23 @@ func (l *syncedLog) file(s *syncer, dir string, n int) (segmentFile, error) {
 	return f, err
 }
 
+// replaced forgets the file of a segment that has another one now.
+func (s *syncer) replaced(name string, segment int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.log(name).files[segment]
+	if f == nil {
+		return nil
+	}
+	delete(s.log(name).files, segment)
+	return f.Close()
+}
+
 // writeAgain writes once more what the log of all samples got since the last time that the disk
 // took all: the system takes what it could not write for written, so that a sync alone leaves it
-// out. What it has of that in memory it may have dropped, so it is looked at first; cut says in
-// which pages of a segment records were taken out.
-func (s *syncer) writeAgain(cut func(segment int, page int64) bool) error {
+// out. What it has of that in memory it may have dropped, so it is looked at first. So are pages
+// out of which records were cut, wherever they are. What is late is in blocks by then.
+func (s *syncer) writeAgain(cut map[mark]struct{}) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	dir, l := filepath.Join(s.dir, "wal"), s.log("wal")
@@ -185,24 +209,41 @@ func (s *syncer) writeAgain(cut func(segment int, page int64) bool) error {
 	if err != nil {
 		return err
 	}
-	for n := max(first, l.disk.segment); n <= last; n++ {
+	begin := l.disk
+	for at := range cut {
+		if at.before(begin) {
+			begin = at
+		}
+	}
+	for n := max(first, begin.segment); n <= last; n++ {
 		from := int64(0)
-		if n == l.disk.segment {
-			from = l.disk.size
+		if n == begin.segment {
+			from = begin.size
 		}
 		f, err := l.file(s, dir, n)
 		if err == nil {
-			err = rewrite(f, from, func(page int64) bool { return cut(n, page) })
+			err = rewrite(f, from, func(page int64, ends bool) pageEnd {
+				_, is := cut[mark{n, page}]
+				e := pageEnd{cut: is, closed: ends && n < last, disk: -1}
+				if n == l.disk.segment {
+					e.disk = l.disk.size - page
+				}
+				return e
+			})
 		}
 		if err != nil {
 			return fmt.Errorf("write segment %d of the log once more: %w", n, err)
 		}
 	}
+	for _, l := range s.logs {
+		l.hole = false
+	}
 	return nil
 }
 
-// rewrite writes what a segment has from some place on once more, if it is all there.
-func rewrite(f segmentFile, from int64, cut func(page int64) bool) error {
+// rewrite writes what a segment has from some place on once more, if it is all there; endings says
+// how a page may end, and is told which is the last one.
+func rewrite(f segmentFile, from int64, endings func(page int64, last bool) pageEnd) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -213,7 +254,7 @@ func rewrite(f segmentFile, from int64, cut func(page int64) bool) error {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if err := wholePage(page[:size], at+int64(size) == info.Size() || cut(at)); err != nil {
+		if err := wholePage(page[:size], endings(at, at+int64(size) == info.Size())); err != nil {
 			return fmt.Errorf("the page at %d: %w", at, err)
 		}
 		if _, err := f.WriteAt(page[:size], at); err != nil {
@@ -226,10 +267,26 @@ func rewrite(f segmentFile, from int64, cut func(page int64) bool) error {
 // errGone is for what was written and cannot be read any more.
 var errGone = errors.New("the system has dropped what it could not write; a server that is started anew has what was acknowledged")
 
+// pageEnd is why a page of a log may have zeros behind its records.
+type pageEnd struct {
+	cut    bool  // one was taken out
+	closed bool  // it is the last one of its segment, and another segment was begun
+	disk   int64 // up to where in the page the disk had taken all: another record came behind that
+}
+
+// systemPage is what a system drops of a file at least, and at such places.
+const systemPage = 4 << 10
+
+// mayBegin says whether zeros may begin there, or are a hole. Where a segment was closed with no
+// record behind what the disk had taken, or with one that ends with a page of the system's, the
+// two look alike, and it is held for a hole: nothing is lost by that.
+func (e pageEnd) mayBegin(at int64) bool {
+	return e.cut || e.closed && at != e.disk && at%systemPage != 0
+}
+
 // wholePage says whether a page of a log is as it was written: the TSDB fills it with records, of
-// which the last may be one that is being written, unless it is the last one of its segment or one
-// was taken out.
-func wholePage(page []byte, endsAnywhere bool) error {
+// which the last may be one that is being written, unless it ends otherwise.
+func wholePage(page []byte, e pageEnd) error {
 	pos := 0
 	for pos+partHeader <= len(page) && page[pos]&7 != 0 {
 		end := pos + partHeader + int(binary.BigEndian.Uint16(page[pos+1:]))
@@ -244,7 +301,7 @@ func wholePage(page []byte, endsAnywhere bool) error {
 		}
 		pos = end
 	}
-	if pos+partHeader <= len(page) && !endsAnywhere {
+	if pos+partHeader <= len(page) && !e.mayBegin(int64(pos)) {
 		return errGone
 	}
 	for _, b := range page[pos:] {

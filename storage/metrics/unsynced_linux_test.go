@@ -16,19 +16,20 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
-// badDisk is what the logs are written to where syncs may fail: as of Linux, what was written
-// since the last one counts as written from then on, and is on the disk only when it is written
-// once more.
+// badDisk is what the logs are written to where syncs of what was written may fail: as of Linux,
+// that counts as written from then on, and is on the disk only when it is written once more; the
+// next sync goes through.
 type badDisk struct {
 	mu      sync.Mutex
 	fails   bool
-	written map[string][]byte // of each file, what the next sync brings to the disk: 1
-	from    map[string]int    // where that begins
-	disk    map[string][]byte // what is there: 1
+	written map[string][]byte  // of each file, what the next sync brings to the disk: 1
+	from    map[string]int     // where that begins
+	disk    map[string][]byte  // what is there: 1
+	again   map[string][]int64 // where it was written by who syncs
 }
 
 func newBadDisk() *badDisk {
-	return &badDisk{written: map[string][]byte{}, from: map[string]int{}, disk: map[string][]byte{}}
+	return &badDisk{written: map[string][]byte{}, from: map[string]int{}, disk: map[string][]byte{}, again: map[string][]int64{}}
 }
 
 func (d *badDisk) open(path string) (segmentFile, error) {
@@ -57,6 +58,7 @@ func (f badFile) WriteAt(p []byte, at int64) (int, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
 	name := f.in()
+	f.d.again[name] = append(f.d.again[name], at)
 	if written := f.d.written[name]; int(at) < len(written) {
 		copy(written[at:], bytes.Repeat([]byte{1}, len(p)))
 		f.d.from[name] = min(f.d.from[name], int(at))
@@ -76,14 +78,15 @@ func (f badFile) Sync() error {
 	if n := int(info.Size()) - len(written); n > 0 { // the TSDB appends
 		written, disk = append(written, bytes.Repeat([]byte{1}, n)...), append(disk, make([]byte, n)...)
 	}
+	fails := f.d.fails && f.d.from[name] < len(written)
 	for i := f.d.from[name]; i < len(written); i++ {
-		if !f.d.fails {
+		if !fails {
 			disk[i] |= written[i]
 		}
 		written[i] = 0
 	}
 	f.d.written[name], f.d.disk[name], f.d.from[name] = written, disk, len(written)
-	if f.d.fails {
+	if fails {
 		return &os.PathError{Op: "sync", Path: f.Name(), Err: syscall.EIO}
 	}
 	return nil
@@ -115,10 +118,23 @@ func (d *badDisk) powerCut(t *testing.T, db *DB) string {
 	return dir
 }
 
+// onBadDisk gives a store that is mended at once.
 func onBadDisk(t *testing.T) (*DB, *badDisk) {
 	t.Helper()
+	return onBadDiskEvery(t, 5*time.Millisecond)
+}
+
+// onBadDiskLeftAlone gives one that nobody mends but the test, if that holds compaction.mu while it
+// refuses.
+func onBadDiskLeftAlone(t *testing.T) (*DB, *badDisk) {
+	t.Helper()
+	return onBadDiskEvery(t, time.Hour)
+}
+
+func onBadDiskEvery(t *testing.T, every time.Duration) (*DB, *badDisk) {
+	t.Helper()
 	db, disk := open(t, Options{
-		Sync: true, CheckEvery: 5 * time.Millisecond, Now: func() time.Time { return t0 }, Probe: func(string) error { return nil },
+		Sync: true, CheckEvery: every, Now: func() time.Time { return t0 }, Probe: func(string) error { return nil },
 	}), newBadDisk()
 	<-db.settled
 	db.syncer.mu.Lock()
@@ -189,33 +205,203 @@ func TestAcknowledgedSamplesOutliveFailedSyncs(t *testing.T) {
 	}
 }
 
-// Where the system has dropped what it could not write, nothing is acknowledged behind that.
+// Where the system has dropped what it could not write, nothing is acknowledged behind that, and it
+// is said why.
 func TestNothingIsTakenBehindWhatIsGone(t *testing.T) {
-	db, disk := onBadDisk(t)
-	wal := filepath.Join(db.opts.Dir, "wal")
-	if err := send(db, "x", 3000, t0); err != nil {
-		t.Fatal(err)
+	for name, c := range map[string]struct {
+		series int
+		roll   bool // the head is written meanwhile, which begins a segment
+	}{
+		"many pages": {3000, false}, "less than a page": {3, false}, "the end of a segment": {3, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, disk := onBadDiskLeftAlone(t)
+			wal := filepath.Join(db.opts.Dir, "wal")
+			if err := send(db, "x", c.series, t0); err != nil {
+				t.Fatal(err)
+			}
+			func() {
+				db.compaction.mu.Lock() // nothing is mended before it is gone
+				defer db.compaction.mu.Unlock()
+				at := sizeOf(t, wal)
+				disk.set(true)
+				refused(t, send(db, "x", c.series, t0.Add(time.Second)))
+				disk.set(false)
+				dropBehind(t, newest(t, wal), at)
+				if c.roll {
+					if err := db.tsdb.Head().Truncate(t0.Add(-time.Hour).UnixMilli()); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}()
+			if err := db.mend(t.Context()); !errors.Is(err, errGone) {
+				t.Errorf("it is mended: %v", err)
+			}
+			err := send(db, "x", 1, t0.Add(2*time.Second))
+			refused(t, err)
+			if told := db.ReadOnly(); !errors.Is(err, errGone) || !errors.Is(told, errGone) {
+				t.Errorf("senders are told: %v; others: %v", err, told)
+			}
+		})
 	}
-	at := sizeOf(t, wal)
-	disk.set(true)
-	if err := send(db, "x", 3000, t0.Add(time.Second)); !errors.Is(err, fault.ErrUnavailable) {
-		t.Errorf("got %v", err)
-	}
-	hole := make([]byte, sizeOf(t, wal)-at)
-	f, err := os.OpenFile(newest(t, wal), os.O_RDWR, 0)
+}
+
+// dropBehind has a file read as the system gives it that has dropped what it could not write.
+func dropBehind(t *testing.T, path string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = f.WriteAt(hole, at)
+	info, err := f.Stat()
+	if err == nil {
+		_, err = f.WriteAt(make([]byte, info.Size()-at), at)
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	disk.set(false)
-	if err := db.mend(t.Context()); !errors.Is(err, errGone) {
-		t.Errorf("it is mended: %v", err)
+}
+
+// The system says once to each file that a write failed: the next sync, of a commit that waited for
+// that one, says nothing of what is missing.
+func TestASyncSaysNothingOfOneThatFailed(t *testing.T) {
+	db, disk := onBadDiskLeftAlone(t)
+	if err := send(db, "x", 3, t0); err != nil {
+		t.Fatal(err)
 	}
-	if err := send(db, "x", 1, t0.Add(2*time.Second)); !errors.Is(err, fault.ErrUnavailable) {
-		t.Errorf("got %v", err)
+	func() {
+		db.compaction.mu.Lock() // nothing is mended before both are done
+		defer db.compaction.mu.Unlock()
+		disk.set(true)
+		refused(t, send(db, "y", 3000, t0))
+		disk.set(false)
+		if err := db.syncer.sync(); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	if err := db.mend(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"x", "y"} {
+		sendUntilTaken(t, func() error { return send(db, name, 3, t0.Add(time.Second)) })
+	}
+	after := still(t, disk.powerCut(t, db))
+	for _, name := range []string{"x", "y"} {
+		if n := samplesOf(t, after, name, t0.Add(time.Second)); n != 3 {
+			t.Errorf("%d of 3 acknowledged samples of %s are there after a power cut", n, name)
+		}
+	}
+	// What the disk took counts again from then on.
+	if err := send(db, "x", 3, t0.Add(2*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if on, size := db.syncer.log("wal").disk, sizeOf(t, filepath.Join(db.opts.Dir, "wal")); on.size != size {
+		t.Errorf("on the disk up to %v of %d", on, size)
+	}
+}
+
+// Of a page out of which a record was taken, that may not be on the disk either: the sync of it may
+// have failed, and the next try finds nothing to take out.
+func TestAPageThatWasMendedIsWrittenAgain(t *testing.T) {
+	db, disk := onBadDiskLeftAlone(t)
+	if err := send(db, "x", 3, t0); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 3 { // the disk has more than that page
+		if err := send(db, "x", 3000, t0.Add(time.Duration(n+1)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.compaction.mu.Lock()
+	db.compaction.cut[mark{db.syncer.log("wal").disk.segment, 2 * logPage}] = struct{}{}
+	db.mended.Store(&failures{log: -1}) // a write failed before that try
+	db.compaction.mu.Unlock()
+	if err := db.mend(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	disk.mu.Lock()
+	defer disk.mu.Unlock()
+	if at := disk.again["wal/00000001"]; len(at) == 0 || at[0] != 2*logPage {
+		t.Errorf("written again from %v on", at)
+	}
+}
+
+// A mend that fails has not logged again what the log has.
+func TestAMendThatFailsLogsNothingTwice(t *testing.T) {
+	db, disk := onBadDiskLeftAlone(t)
+	wal := filepath.Join(db.opts.Dir, "wal")
+	if err := send(db, "x", 1000, t0); err != nil {
+		t.Fatal(err)
+	}
+	disk.set(true)
+	refused(t, send(db, "x", 1000, t0.Add(time.Second)))
+	var sizes []int64
+	for range 5 {
+		if err := db.mend(t.Context()); err == nil {
+			t.Fatal("it went through")
+		}
+		sizes = append(sizes, sizeOf(t, wal))
+	}
+	if grown := sizes[4] - sizes[0]; grown > 1000 { // 1000 samples take more
+		t.Errorf("the log after each try: %v bytes", sizes)
+	}
+}
+
+// A segment is not replaced before the disk has what was written to it: the system says of a write
+// that failed to nobody who opens the other one.
+func TestASegmentThatIsNotOnTheDiskIsNotReplaced(t *testing.T) {
+	db, disk := onBadDiskLeftAlone(t)
+	if err := send(db, "x", 3, t0); err != nil {
+		t.Fatal(err)
+	}
+	db.compaction.mu.Lock() // a commit that does not wait for the disk yet
+	app := db.tsdb.Appender(t.Context())
+	_, err := app.Append(0, numbered("x", 0), t0.Add(time.Second).UnixMilli(), 1)
+	if err = errors.Join(err, app.Commit()); err == nil {
+		err = db.tsdb.Head().Truncate(t0.Add(-time.Hour).UnixMilli()) // begins a segment
+	}
+	db.compaction.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lose(db, numbered("y", 0))
+	disk.set(true)
+	if err := db.logLost(); err == nil || db.doubt() == nil || len(db.lost) != 1 {
+		t.Errorf("got %v; doubt: %v; lost: %v", err, db.doubt(), db.lost)
+	}
+}
+
+// What is not in the log any more, or was replaced, is not kept open; nor is anything after Close.
+func TestOnlySegmentsOfTheLogAreKeptOpen(t *testing.T) {
+	db := open(t, Options{Sync: true, CheckEvery: time.Hour, Now: func() time.Time { return t0 }})
+	<-db.settled
+	for n := range 3 {
+		at := t0.Add(time.Duration(n) * time.Second)
+		put(t, db, numbered("x", 0), at, 1)
+		put(t, db, numbered("x", 0), at.Add(-20*time.Hour), 1)
+		if err := db.compactLate(t.Context()); err != nil { // drops what the out-of-order log had
+			t.Fatal(err)
+		}
+		lose(db, numbered("y", 0))
+		if err := db.logLost(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, db, numbered("x", 0), t0.Add(time.Minute), 1)
+	for name, l := range db.syncer.logs {
+		for n, f := range l.files {
+			is, err := f.Stat()
+			named, err2 := os.Stat(wlog.SegmentName(filepath.Join(db.opts.Dir, name), n))
+			if err != nil || err2 != nil || !os.SameFile(is, named) {
+				t.Errorf("segment %d of %s: another file is open: %v %v", n, name, err, err2)
+			}
+		}
+	}
+	if err := db.syncer.close(); err != nil {
+		t.Error(err)
+	}
+	if err := db.syncer.sync(); err == nil || len(db.syncer.log("wal").files) > 0 {
+		t.Errorf("a commit after Close: %v; open: %v", err, db.syncer.log("wal").files)
 	}
 }
 
@@ -238,6 +424,9 @@ func TestAPageThatIsNotWhole(t *testing.T) {
 	if err != nil || len(raw) != 4*logPage {
 		t.Fatal(len(raw), err)
 	}
+	within, closed, cut := pageEnd{disk: -1}, pageEnd{closed: true, disk: -1}, pageEnd{cut: true, disk: -1}
+	lastEnds := bytes.LastIndexByte(raw, 7) + 1 - 3*logPage
+	record := func(size int) []byte { return pagesOf(bytes.Repeat([]byte{7}, size-partHeader))[:size] }
 	without := func(from, to int) []byte {
 		page := bytes.Clone(raw[logPage : 2*logPage])
 		clear(page[from:to])
@@ -245,20 +434,24 @@ func TestAPageThatIsNotWhole(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		page []byte
-		ends bool
+		end  pageEnd
 		ok   bool
 	}{
-		"as it was":              {raw[logPage : 2*logPage], false, true},
-		"the last":               {raw[3*logPage:], true, true},
-		"the last, elsewhere":    {raw[3*logPage:], false, false},
-		"a hole at its end":      {without(logPage-4096, logPage), false, false},
-		"a hole at its begin":    {without(0, 4096), true, false},
-		"a hole in its middle":   {without(8192, 12288), true, false},
-		"nothing":                {without(0, logPage), false, false},
-		"nothing, cut off":       {without(0, logPage), true, true},
-		"a record being written": {raw[logPage : logPage+100], true, true},
+		"as it was":                              {raw[logPage : 2*logPage], within, true},
+		"the last of a closed segment":           {raw[3*logPage:], closed, true},
+		"the last, elsewhere":                    {raw[3*logPage:], within, false},
+		"the last, behind what the disk has":     {raw[3*logPage:], pageEnd{closed: true, disk: int64(lastEnds)}, false},
+		"a hole at its end":                      {without(logPage-4096, logPage), within, false},
+		"a hole at its begin":                    {without(0, 4096), cut, false},
+		"a hole in its middle":                   {without(8192, 12288), closed, false},
+		"nothing":                                {without(0, logPage), within, false},
+		"nothing, cut off":                       {without(0, logPage), cut, true},
+		"nothing, the last of a closed segment":  {without(0, logPage), closed, false},
+		"a record being written":                 {raw[logPage : logPage+100], within, true},
+		"a hole at the end of what is written":   {append(bytes.Clone(raw[3*logPage:3*logPage+lastEnds]), make([]byte, 100)...), within, false},
+		"a hole where a page of the system ends": {append(record(systemPage), make([]byte, logPage-systemPage)...), closed, false},
 	} {
-		if err := wholePage(c.page, c.ends); (err == nil) != c.ok {
+		if err := wholePage(c.page, c.end); (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
