@@ -1152,17 +1152,14 @@ func (r *Files) noteEnd(f *file, b *batch[filePos]) {
 		r.touched[f] = true
 		return
 	}
-	noted := false
 	r.journal.amend(f.key(), func(p filePos) filePos {
 		if p.Gen == f.gen && p.Offset == f.offset && p.Scan == 0 {
-			noted = noted || !p.End || p.Next != f.next
+			// No batch may follow for long, and the file be removed.
+			r.amended = r.amended || !p.End || p.Next != f.next
 			p.End, p.Next = true, f.next
 		}
 		return p
 	})
-	if noted && r.replayed == nil { // no batch may follow for long, and the file be removed
-		r.writeJournal()
-	}
 }
 
 // noteBehind has the journal know when a file begins that had no line yet when the one before
@@ -1170,8 +1167,8 @@ func (r *Files) noteEnd(f *file, b *batch[filePos]) {
 // lost.
 func (r *Files) noteBehind(c *container, f *file, b *batch[filePos]) {
 	before := c.ended
-	if before == nil || before == f || r.replayed != nil || slices.Index(c.files, f) < slices.Index(c.files, before) {
-		return
+	if before == nil || before == f || r.replayed != nil || f.first < before.first || slices.Index(c.files, f) < slices.Index(c.files, before) {
+		return // or before it: one that is read late, or was kept
 	}
 	c.ended = nil
 	if f.behindGap {
@@ -1185,14 +1182,15 @@ func (r *Files) noteBehind(c *container, f *file, b *batch[filePos]) {
 		}
 		return p
 	}
-	for _, name := range [...]string{before.key(), besides(before.key(), before.first)} {
+	names := [...]string{before.key(), besides(before.key(), before.first)}
+	for _, name := range names {
 		r.journal.amend(name, note)
+	}
+	r.amended = r.amended || noted // what the batch that is being filled has is on no disk yet
+	for _, name := range names {
 		if p, ok := b.to[name]; ok {
 			b.to[name] = note(p)
 		}
-	}
-	if noted {
-		r.writeJournal()
 	}
 }
 

@@ -141,6 +141,7 @@ type Files struct {
 	firstStart  bool               // no position is known: leftovers of rotations are not ours
 	handed      map[string]*handed // how far others took containers that were there at a start
 	started     bool
+	amended     bool // positions that no batch brings, and that are to be on the disk
 }
 
 // Bounds of the files of one container that are kept open for being read: of
@@ -603,8 +604,18 @@ func (r *Files) hush(c *container, hushed bool, now time.Time) {
 }
 
 // fill reads what is new into b. blocked says that b has to go before more can
-// be read.
+// be read. What it found out of files whose lines were sent is on the disk then, written once
+// for all: where rotation takes those of a node at the same time, the others wait for that.
 func (r *Files) fill(b *batch[filePos]) (blocked bool) {
+	blocked = r.readAll(b)
+	if r.amended {
+		r.amended = false
+		r.writeJournal()
+	}
+	return blocked
+}
+
+func (r *Files) readAll(b *batch[filePos]) (blocked bool) {
 	for _, c := range r.order { // though b is full: what rotation takes next has to be open
 		if c.rescan {
 			r.scanContainer(c)

@@ -1,10 +1,13 @@
 package logs
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // What storms by steps found: TestFilesThroughSteps searches, these hold it.
@@ -190,5 +193,83 @@ func TestFilesRemovedBeforeTheNextLine(t *testing.T) {
 			w.s.toldNothing()
 			w.dead()
 		})
+	}
+}
+
+// Where rotation takes the files of many containers at once, what is known of them then goes to
+// the disk in one write, with its syncs: nothing is read meanwhile.
+func TestFilesThatAreRotatedAtOnceAreNotedAtOnce(t *testing.T) {
+	const containers = 10
+	tr := newTree(t)
+	var dirs []string
+	for n := range containers {
+		dirs = append(dirs, filepath.Join(tr.root, fmt.Sprintf("shop_many-%d_uid-%d", n, n), "app"))
+		if err := os.MkdirAll(dirs[n], 0o755); err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(dirs[n], "0.log"), cri(n, "stdout", "F", "before"))
+	}
+	h := tr.byHand(t)
+	folder := startWatch(t)
+	if err := folder.add(tr.pos, true); err != nil {
+		t.Fatal(err)
+	}
+	written := func() (times int) {
+		folder.take(func(path string, mask uint32) {
+			if path == tr.positions() && mask&unix.IN_MOVED_TO != 0 {
+				times++
+			}
+		})
+		return times
+	}
+	h.settled()
+	h.b.seal(nil, h.noted)
+	h.journal.begin(h.b)
+	h.journal.acknowledged(h.b)
+	h.b = newBatch[filePos](h.opts.Sender)
+	written()
+
+	for _, dir := range dirs {
+		if err := os.Rename(filepath.Join(dir, "0.log"), filepath.Join(dir, "0.log.20261123-100001")); err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(dir, "0.log"), "")
+	}
+	h.settled()
+	if n := written(); n == 0 || n > 2 {
+		t.Errorf("the journal was written %d times for %d files that were read to their ends", n, containers)
+	}
+	for n, dir := range dirs {
+		put(t, filepath.Join(dir, "0.log"), cri(1000+n, "stdout", "F", "after"))
+	}
+	h.lookAfter(0)
+	if n := written(); n != 1 {
+		t.Errorf("the journal was written %d times for %d files that begin behind these", n, containers)
+	}
+}
+
+// What is read of an older file, late or as it was kept, is not what comes behind the one that
+// was read to its end last.
+func TestAnOlderFileIsNotBehind(t *testing.T) {
+	tr := newTree(t)
+	at := func(line int) int64 { return clock.Add(time.Duration(line) * time.Millisecond).UnixNano() }
+	r, err := NewFiles(tr.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.journal.set("1:2", filePos{Path: filepath.Join(tr.dir, "0.log.20261123-100002"), Dev: 1, Ino: 2, Print: "1", Len: 512, Offset: 600,
+		First: at(100), Last: at(109), Lines: 9, End: true})
+	ended := &file{dev: 1, ino: 2, first: at(100), last: at(109), offset: 600, done: true, unlinked: true}
+	older := &file{dev: 1, ino: 3, first: at(1), kept: true, unlinked: true}
+	next := &file{dev: 1, ino: 4, blank: true}
+	c := &container{dir: tr.dir, files: []*file{older, next}, ended: ended} // whose own place was let go of
+	r.noteBehind(c, older, newBatch[filePos](""))
+	if p, _ := r.journal.position("1:2"); p.Next != 0 {
+		t.Errorf("what is behind a file through %d begins at %d", p.Last, p.Next)
+	}
+	next.first = at(110)
+	r.noteBehind(c, next, newBatch[filePos](""))
+	if p, _ := r.journal.position("1:2"); p.Next != at(110) {
+		t.Errorf("what is behind it begins at %d, want %d", p.Next, at(110))
 	}
 }

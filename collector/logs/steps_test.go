@@ -579,7 +579,7 @@ func (w *steps) storms() {
 // as lost. As many storms as one likes: CROWSNEST_STEPS=500 go test -run Steps ./collector/logs, from
 // the seed CROWSNEST_STEP. Of one alone all is said.
 func TestFilesThroughSteps(t *testing.T) {
-	seeds, from, one := uint64(40), uint64(0), false
+	seeds, from, one := uint64(12), uint64(0), false
 	if n, err := strconv.ParseUint(os.Getenv("CROWSNEST_STEPS"), 10, 64); err == nil {
 		seeds, one = n, n == 1
 	}
