@@ -73,24 +73,34 @@ func TestFilesCopyThatIsCompressedWhileABatchIsMadeAnew(t *testing.T) {
 	}
 }
 
-// A node is not complete past lines of a copy that nobody has looked at.
+// A node is not complete past lines of a copy that nobody has looked at. A file that was empty
+// when it was looked at last, as each is after a cut, may have been cut again, and nothing tells:
+// what came after would be read first.
 func TestFilesCutBetweenLookAndRead(t *testing.T) {
-	tr := newTree(t)
-	h := tr.byHand(t)
-	tr.write("0.log", 20)
-	h.settled()
-	h.at = h.at.Add(time.Minute)
-	at := h.line("0.log", "that was not read before the cut")
-	h.at = h.at.Add(3 * time.Second)
-	h.look(h.at)
-	tr.copyTruncate("0.log.20261123-110000")
-	h.line("0.log", "after the cut")
-	for h.fill(h.b) {
-		h.b = newBatch[filePos](h.opts.Sender)
-	}
-	h.noteComplete(h.at)
-	if got := time.Unix(0, h.complete).UTC(); !got.Before(at) && h.Health().Read != 22 {
-		t.Errorf("complete through %s, %s past a line that is in a copy and was not read", got, got.Sub(at))
+	for name, empty := range map[string]bool{"of a file that was read": false, "of one that was empty": true} {
+		t.Run(name, func(t *testing.T) {
+			tr := newTree(t)
+			h := tr.byHand(t)
+			tr.write("0.log", 20)
+			h.settled()
+			if empty {
+				tr.copyTruncate("0.log.20261123-100001")
+				h.settled()
+			}
+			h.at = h.at.Add(time.Minute)
+			at := h.line("0.log", "that was not read before the cut")
+			h.at = h.at.Add(3 * time.Second)
+			h.look(h.at)
+			tr.copyTruncate("0.log.20261123-110000")
+			h.line("0.log", "after the cut")
+			for h.fill(h.b) {
+				h.b = newBatch[filePos](h.opts.Sender)
+			}
+			h.noteComplete(h.at)
+			if got := time.Unix(0, h.complete).UTC(); !got.Before(at) && h.Health().Read != 22 {
+				t.Errorf("complete through %s, %s past a line that is in a copy and was not read (%d of 22 lines are)", got, got.Sub(at), h.Health().Read)
+			}
+		})
 	}
 }
 
@@ -512,31 +522,6 @@ func TestFilesCutBetweenTwoReads(t *testing.T) {
 	}
 	stop()
 	numbered(t, s.got(key), tr.next)
-}
-
-// As TestFilesCutBetweenLookAndRead, but of a file that was empty when it was looked at
-// last, as each is after a cut: nothing tells that it was cut again. What came after would be
-// read first, and the node be said to be complete past what is in the copy.
-func TestEmptyFileCutBetweenLookAndRead(t *testing.T) {
-	tr := newTree(t)
-	h := tr.byHand(t)
-	tr.write("0.log", 20)
-	h.settled()
-	tr.copyTruncate("0.log.20261123-100001")
-	h.settled()
-	h.at = h.at.Add(time.Minute)
-	at := h.line("0.log", "that was not read before the cut")
-	h.at = h.at.Add(3 * time.Second)
-	h.look(h.at)
-	tr.copyTruncate("0.log.20261123-110000")
-	h.line("0.log", "after the cut")
-	for h.fill(h.b) {
-		h.b = newBatch[filePos](h.opts.Sender)
-	}
-	h.noteComplete(h.at)
-	if got := time.Unix(0, h.complete).UTC(); !got.Before(at) && h.Health().Read != 22 {
-		t.Errorf("complete through %s, %s past a line that is in a copy and was not read (%d of 22 lines are)", got, got.Sub(at), h.Health().Read)
-	}
 }
 
 // So a record in parts would be torn, and go on with what is not its own.

@@ -244,6 +244,17 @@ func (tr *tree) raw(name, text string) {
 	}
 }
 
+// beside is another container of the same pod.
+func (tr *tree) beside() *tree {
+	tr.t.Helper()
+	other := *tr
+	other.dir = filepath.Join(tr.root, "shop_cart-1_uid-1", "side")
+	if err := os.MkdirAll(other.dir, 0o755); err != nil {
+		tr.t.Fatal(err)
+	}
+	return &other
+}
+
 func (tr *tree) rename(from, to string) {
 	tr.t.Helper()
 	if err := os.Rename(filepath.Join(tr.dir, from), filepath.Join(tr.dir, to)); err != nil {

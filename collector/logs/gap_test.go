@@ -32,6 +32,18 @@ func (s *server) toldNothing() {
 	}
 }
 
+// toldMissing fails unless as many lines are told as lost as are missing of so many.
+func (s *server) toldMissing(lines int) {
+	s.t.Helper()
+	gaps, missing, told := s.gaps(), s.missing(lines), 0
+	for _, g := range gaps {
+		told += g.lines
+	}
+	if told != len(missing) {
+		s.t.Errorf("%d lines are told as lost, %d are missing: %v", told, len(missing), gaps)
+	}
+}
+
 func (s *server) gaps() (out []toldGap) {
 	s.t.Helper()
 	s.mu.Lock()
@@ -81,11 +93,7 @@ func (tr *tree) remove(name string) {
 // that of another container's, which the batch on its way is of.
 func TestFilesGoneWhoseInodeIsAnothers(t *testing.T) {
 	tr, s := newTree(t), newServer(t)
-	other := *tr
-	other.dir = filepath.Join(tr.root, "shop_cart-1_uid-1", "side")
-	if err := os.MkdirAll(other.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	other := tr.beside()
 	tr.write("0.log", 100)
 	_, stop := tr.run(s)
 	s.await(key, 100)

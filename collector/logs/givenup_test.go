@@ -21,11 +21,7 @@ func TestGivenUpFilesAreThereAfterAKill(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const more = 4
 			tr, s := newTree(t), newServer(t)
-			other := *tr
-			other.dir = filepath.Join(tr.root, "shop_cart-1_uid-1", "side")
-			if err := os.MkdirAll(other.dir, 0o755); err != nil {
-				t.Fatal(err)
-			}
+			other := tr.beside()
 			tr.write("0.log", 10)
 			o := tr.keeping(Keep{Bytes: 1 << 30})
 			_, stop := tr.runWith(o, s)
@@ -69,13 +65,7 @@ func TestGivenUpFilesAreThereAfterAKill(t *testing.T) {
 				return time.Now().After(soon) || slices.Contains(s.got(key), "line "+strconv.Itoa(tr.next-1)) && f.journal.settled()
 			})
 			stop()
-			gaps, missing, told := s.gaps(), s.missing(tr.next), 0
-			for _, g := range gaps {
-				told += g.lines
-			}
-			if told != len(missing) {
-				t.Errorf("%d lines are told as lost, %d are missing: %v", told, len(missing), gaps)
-			}
+			s.toldMissing(tr.next)
 			if got := len(s.got("cart-1/side/stdout")); got != 2*batchLines {
 				t.Errorf("%d lines of the other container are there, want %d", got, 2*batchLines)
 			}
@@ -90,11 +80,7 @@ func TestGivenUpUnreadAndAKill(t *testing.T) {
 		t.Run(strconv.FormatBool(stored), func(t *testing.T) {
 			const files, lines = 3, 200
 			tr, s := newTree(t), newServer(t)
-			other := *tr
-			other.dir = filepath.Join(tr.root, "shop_cart-1_uid-1", "side")
-			if err := os.MkdirAll(other.dir, 0o755); err != nil {
-				t.Fatal(err)
-			}
+			other := tr.beside()
 			tr.write("0.log", 10)
 			o := tr.keeping(Keep{Bytes: 1 << 30, Age: 500 * time.Millisecond})
 			_, stop := tr.runWith(o, s)
@@ -141,13 +127,7 @@ func TestGivenUpUnreadAndAKill(t *testing.T) {
 				return slices.Contains(s.got(key), "line "+strconv.Itoa(tr.next-1)) && f.journal.settled()
 			})
 			stop()
-			gaps, missing, told := s.gaps(), s.missing(tr.next), 0
-			for _, g := range gaps {
-				told += g.lines
-			}
-			if told != len(missing) {
-				t.Errorf("%d told, %d missing", told, len(missing))
-			}
+			s.toldMissing(tr.next)
 			if got := len(s.got("cart-1/side/stdout")); got != 2*batchLines {
 				t.Errorf("%d lines of the other container are there, want %d", got, 2*batchLines)
 			}
@@ -186,11 +166,7 @@ func TestWhatIsGoneIsToldOnTheDayOfItsBatch(t *testing.T) {
 func TestKillBeforeAGivenUpFileIsRemoved(t *testing.T) {
 	tr, s := newTree(t), newServer(t)
 	aside := t.TempDir()
-	other := *tr
-	other.dir = filepath.Join(tr.root, "shop_cart-1_uid-1", "side")
-	if err := os.MkdirAll(other.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	other := tr.beside()
 	tr.write("0.log", 10)
 	o := tr.keeping(Keep{Bytes: 1 << 30, Age: 4 * time.Second})
 	f, stop := tr.runWith(o, s)
@@ -232,13 +208,7 @@ func TestKillBeforeAGivenUpFileIsRemoved(t *testing.T) {
 		return slices.Contains(s.got(key), "line "+strconv.Itoa(tr.next-1)) && f.journal.settled()
 	})
 	stop()
-	gaps, missing, told := s.gaps(), s.missing(tr.next), 0
-	for _, g := range gaps {
-		told += g.lines
-	}
-	if told != len(missing) {
-		t.Errorf("%d lines are told as lost, %d are missing: %v", told, len(missing), gaps)
-	}
+	s.toldMissing(tr.next)
 }
 
 // Of a file that is given up after a start, the lines that were sent are not counted as lost.

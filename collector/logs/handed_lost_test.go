@@ -3,7 +3,6 @@ package logs
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,11 +35,7 @@ func TestWhatAnotherReaderSentIsNotLost(t *testing.T) {
 			waitFor(t, func() bool { return !hasInFlight(tr) })
 			stop()
 			if behind { // a batch of another container is on its way
-				other := *tr
-				other.dir = filepath.Join(tr.root, "shop_cart-1_uid-1", "side")
-				if err := os.MkdirAll(other.dir, 0o755); err != nil {
-					t.Fatal(err)
-				}
+				other := tr.beside()
 				other.next = 100
 				way.away.Store(true)
 				_, stop = tr.runWith(o, way)

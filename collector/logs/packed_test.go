@@ -95,11 +95,7 @@ func TestFilesCompressedWhileAway(t *testing.T) {
 // A container that came and went through rotations while no collector ran.
 func TestFilesCompressedOfANewContainer(t *testing.T) {
 	tr, s := newTree(t), newServer(t)
-	other := *tr
-	other.dir = filepath.Join(tr.root, "shop_cart-1_uid-1", "side")
-	if err := os.MkdirAll(other.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	other := tr.beside()
 	other.write("0.log", 10)
 	_, stop := tr.run(s)
 	s.await("cart-1/side/stdout", 10)
