@@ -33,6 +33,7 @@ var errHeadFirst = errors.New("the head is to be written first")
 type compaction struct {
 	mu        sync.Mutex   // one compaction, and nothing else that holds the TSDB's lock long
 	commits   sync.RWMutex // held for reading by each commit
+	turn      sync.Mutex   // held by a commit from when it is logged until the head has it
 	beginning sync.RWMutex // held for reading while a write begins
 	whole     mark         // what is before it in the log is of commits that went through; guarded by commits
 

@@ -717,7 +717,7 @@ func (a *appender) Commit() error {
 	return a.db.commit(func() error {
 		all := append(a.full, a.Appender)
 		for i, one := range all {
-			if err := one.Commit(); err != nil {
+			if err := a.db.inTurn(one.Commit); err != nil {
 				return errors.Join(err, rollback(all[i+1:]))
 			}
 		}
@@ -750,7 +750,9 @@ type appenderV2 struct {
 
 var _ storage.GetRef = (*appenderV2)(nil)
 
-func (a *appenderV2) Commit() error { return a.db.commit(a.AppenderV2.Commit, a.Rollback) }
+func (a *appenderV2) Commit() error {
+	return a.db.commit(func() error { return a.db.inTurn(a.AppenderV2.Commit) }, a.Rollback)
+}
 
 func (a *appenderV2) GetRef(lset labels.Labels, hash uint64) (storage.SeriesRef, labels.Labels) {
 	return a.db.known(a.AppenderV2.(storage.GetRef), lset, hash)
@@ -805,6 +807,17 @@ func (db *DB) commitInTurn(do, undo func() error) error {
 		err = errors.Join(err, doubt, db.voidBegin())
 	}
 	return err
+}
+
+// inTurn has the head take commits in the order in which the log has them, and none before the one
+// ahead is in both logs. The TSDB does not: where two senders of a series commit at once, the log may
+// have the newer sample first and the head the older one, in order for it; a start, which goes by the
+// log, drops that. And what is late is in the head before it is logged: a second sender of it, of whom
+// the log of late samples gets nothing then, would have an answer before it is.
+func (db *DB) inTurn(do func() error) error {
+	db.compaction.turn.Lock()
+	defer db.compaction.turn.Unlock()
+	return do()
 }
 
 // wake has the compaction look what is due, or to be mended.
