@@ -93,7 +93,7 @@ type share struct {
 var errHistogramInJoin = errors.New("a histogram is among the values")
 
 // sumBehind evaluates such an expression; false leaves it to PromQL.
-func (m *Metrics) sumBehind(ctx context.Context, e parser.Expr, at time.Time, known memberships) (_ promql.Vector, ok bool, err error) {
+func (m *Metrics) sumBehind(ctx context.Context, e parser.Expr, at time.Time, known memberships) (_ promql.Vector, ok bool, _ error) {
 	if m.elsewhere {
 		return nil, false, nil
 	}
@@ -101,12 +101,7 @@ func (m *Metrics) sumBehind(ctx context.Context, e parser.Expr, at time.Time, kn
 	if !ok {
 		return nil, false, nil
 	}
-	q, err := m.opts.Store.Querier(since(at), at.UnixMilli())
-	if err != nil {
-		return nil, false, err
-	}
-	defer func() { err = errors.Join(err, q.Close()) }()
-	vector, err := m.sum(ctx, q, b, at, known)
+	vector, err := m.sum(ctx, b, at, known)
 	if errors.Is(err, errHistogramInJoin) {
 		return nil, false, nil
 	}
@@ -116,12 +111,12 @@ func (m *Metrics) sumBehind(ctx context.Context, e parser.Expr, at time.Time, kn
 // since is the oldest time of which a sample is a value at a time, as in PromQL.
 func since(at time.Time) int64 { return at.Add(-lookback).UnixMilli() + 1 }
 
-func (m *Metrics) sum(ctx context.Context, q storage.Querier, b behind, at time.Time, known memberships) (promql.Vector, error) {
+func (m *Metrics) sum(ctx context.Context, b behind, at time.Time, known memberships) (promql.Vector, error) {
 	asked := b.asked()
 	who := known[asked]
 	if who == nil {
 		var err error
-		if who, err = readMembers(ctx, q, b, at); err != nil {
+		if who, err = m.readMembers(ctx, b, at); err != nil {
 			return nil, err
 		}
 		known[asked] = who
@@ -141,29 +136,34 @@ func (m *Metrics) sum(ctx context.Context, q storage.Querier, b behind, at time.
 			values[i], there[i] = v, true
 		}
 	}
+	visit := func(ls labels.Labels) func(float64) {
+		i, found := find(ls)
+		if !found {
+			return nil
+		}
+		return func(v float64) { greatest(i, v) }
+	}
 	if of, plain := b.of.(*parser.VectorSelector); plain && ofNow(of) {
-		err := eachNow(ctx, q, of.LabelMatchers, at, func(ls labels.Labels) func(float64) {
-			i, found := find(ls)
-			if !found {
-				return nil
-			}
-			return func(v float64) { greatest(i, v) }
-		})
-		if err != nil {
+		if err := m.eachNow(ctx, of.LabelMatchers, at, visit); err != nil {
 			return nil, err
 		}
-	} else {
-		vector, err := m.ask(ctx, b.of, at)
-		if err != nil {
-			return nil, err
+		return who.total(values, there, at), nil
+	}
+	if of, ok := riseOf(b.of); ok {
+		if done, err := m.eachRise(ctx, of.LabelMatchers, at, visit); done || err != nil {
+			return who.total(values, there, at), err
 		}
-		for _, s := range vector {
-			if s.H != nil {
-				return nil, errHistogramInJoin
-			}
-			if i, found := find(s.Metric); found {
-				greatest(i, s.F)
-			}
+	}
+	vector, err := m.ask(ctx, b.of, at)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range vector {
+		if s.H != nil {
+			return nil, errHistogramInJoin
+		}
+		if i, found := find(s.Metric); found {
+			greatest(i, s.F)
 		}
 	}
 	return who.total(values, there, at), nil
@@ -190,11 +190,11 @@ func (who *members) total(values []float64, there []bool, at time.Time) promql.V
 	return vector
 }
 
-func readMembers(ctx context.Context, q storage.Querier, b behind, at time.Time) (*members, error) {
+func (m *Metrics) readMembers(ctx context.Context, b behind, at time.Time) (*members, error) {
 	who := &members{keys: map[string]int{}}
 	groups := map[string]int{}
 	var key []byte
-	err := eachNow(ctx, q, b.members.LabelMatchers, at, func(ls labels.Labels) func(float64) {
+	err := m.eachNow(ctx, b.members.LabelMatchers, at, func(ls labels.Labels) func(float64) {
 		return func(times float64) {
 			key = keyOf(key[:0], ls, b.by)
 			g, known := groups[string(key)]
@@ -436,8 +436,24 @@ func keyOf(buf []byte, ls labels.Labels, names []string) []byte {
 
 // eachNow gives the value of each series that has one at a time. Of those for which
 // visit returns nil no sample is read.
-func eachNow(ctx context.Context, q storage.Querier, matchers []*labels.Matcher, at time.Time, visit func(labels.Labels) func(float64)) error {
+func (m *Metrics) eachNow(ctx context.Context, matchers []*labels.Matcher, at time.Time, visit func(labels.Labels) func(float64)) (err error) {
 	from, to := since(at), at.UnixMilli()
+	if values, known := m.passed(matchers, from, to); known {
+		for n, one := range values {
+			if n%1024 == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if take := visit(one.Series); take != nil {
+				take(one.V)
+			}
+		}
+		return nil
+	}
+	q, err := m.opts.Store.Querier(from, to)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, q.Close()) }()
 	var take func(float64)
 	visited := func(of labels.Labels) bool { take = visit(of); return take != nil }
 	return eachSeries(ctx, q, matchers, from, to, visited, func(it chunkenc.Iterator) error {

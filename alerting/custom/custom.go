@@ -77,6 +77,9 @@ type Options struct {
 	Rows  Rows  // required
 	// PromQL wraps the engine where queries are answered elsewhere; may be nil.
 	PromQL func(promql.QueryEngine) promql.QueryEngine
+	// Newest gives what each series of a metric has at a time, as Rollups.Newest does, for
+	// some of Joined; may be nil.
+	Newest func(cluster, metric string, since, at int64, into []rollup.Value) ([]rollup.Value, bool)
 	// Next is told of an interval once its custom metrics are written; required.
 	Next func(rollup.Written)
 	// OnlyCustom leaves out the catalogue's own expressions.
@@ -109,6 +112,7 @@ type Metrics struct {
 	// Run's alone.
 	last   map[string]map[string]newest // by name and cluster
 	atOnce int                          // intervals of the past that are evaluated together
+	values []rollup.Value               // kept for its memory
 }
 
 // newest are the series of a metric's newest evaluation in a cluster.

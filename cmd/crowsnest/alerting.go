@@ -85,8 +85,12 @@ func (a *app) newAlerting(ctx context.Context) (*alerting, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The rollups are made of what is made here.
+	newest := func(cluster, metric string, since, at int64, into []rollup.Value) ([]rollup.Value, bool) {
+		return a.rollups.Newest(cluster, metric, since, at, into)
+	}
 	own, err := custom.New(ctx, custom.Options{
-		Store: a.metrics, Rows: a.meta, PromQL: a.promQL, Next: eng.RolledUp, Logger: a.logger.With("part", "custom"), Registerer: a.registry,
+		Store: a.metrics, Rows: a.meta, PromQL: a.promQL, Next: eng.RolledUp, Newest: newest, Logger: a.logger.With("part", "custom"), Registerer: a.registry,
 	})
 	if err != nil {
 		return nil, err

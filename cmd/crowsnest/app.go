@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/custom"
 	"github.com/crowsnest-dev/crowsnest/api"
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/boards"
@@ -429,7 +430,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	}
 	a.rollups, err = rollup.New(rollup.Options{
 		Store: a.metrics, Expected: a.inventory, Written: alerting.rolledUp, Lookback: max(a.settings.window.value, time.Hour),
-		Logger: a.logger.With("part", "rollup"), Registerer: a.registry,
+		Newest: custom.Joined(), Logger: a.logger.With("part", "rollup"), Registerer: a.registry,
 	})
 	if err != nil {
 		return nil, err

@@ -46,6 +46,8 @@ type request struct {
 
 	stored, floats, histograms, exemplars int
 	feed                                  []rollup.Sample
+	passed                                []rollup.Sample // of which no sum is made
+	bypassed                              int64           // Unix milliseconds of the newest sample that rollups are not told of; 0: none
 	named                                 []labels.Labels // series that were written to between two grid points; see Arrival
 	unnamed                               bool            // they are too many to name them
 	newest                                int64           // Unix milliseconds of the newest of their samples
@@ -405,13 +407,20 @@ func (a *appender) float(s *series, t int64, v float64) error {
 	a.q.stored++
 	a.q.name(s, t)
 	a.q.watch(s, t, v)
-	switch {
-	case stale:
-		if s.stale.CompareAndSwap(false, true) {
-			a.q.c.release(s)
-		}
-	case s.feed != nil:
-		a.q.feed = append(a.q.feed, rollup.Sample{Feed: s.feed, At: t, V: v})
+	if stale && s.stale.CompareAndSwap(false, true) {
+		a.q.c.release(s)
+	}
+	if s.feed == nil {
+		return nil
+	}
+	if a.q.history {
+		a.q.bypassed = max(a.q.bypassed, t)
+	}
+	switch sample := (rollup.Sample{Feed: s.feed, At: t, V: v}); {
+	case stale || !s.feed.Sums():
+		a.q.passed = append(a.q.passed, sample)
+	default:
+		a.q.feed = append(a.q.feed, sample)
 	}
 	return nil
 }
@@ -446,6 +455,9 @@ func (a *appender) histogram(s *series, t int64, h *histogram.Histogram, fh *his
 	}
 	a.q.histograms++
 	a.q.stored++
+	if s.feed != nil { // which has numbers only
+		a.q.bypassed = max(a.q.bypassed, t)
+	}
 	return nil
 }
 

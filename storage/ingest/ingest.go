@@ -530,7 +530,11 @@ func (i *Ingester) after(q *request) {
 	if len(q.feed) > 0 && q.interval == 0 {
 		q.c.unreported.add(len(q.feed))
 	}
+	if i.opts.Rollups != nil && q.bypassed > 0 {
+		i.opts.Rollups.Bypassed(q.c.id, q.bypassed)
+	}
 	if i.opts.Rollups != nil && !q.history { // which is summed when its blocks are made
+		i.opts.Rollups.Pass(q.c.id, q.passed)
 		i.opts.Rollups.Add(q.c.id, q.interval, q.feed)
 		for _, at := range q.earlier { // the last one completes all before it
 			i.opts.Rollups.Report(rollup.Report{Cluster: q.c.id, Sender: q.sender, Through: at, Interval: q.interval})

@@ -40,6 +40,8 @@ type cluster struct {
 	unseen      int64              // up to here samples may have passed without being summed
 	forgot      time.Time          // when what is past the lookback was dropped last
 
+	newestSeries newestSeries // with a lock of its own, under which no other is taken
+
 	// Of intervals of the past, see backlog.go.
 	ids        int               // numbers that groups have, those given back included
 	freeIDs    []int             // given back by groups that are gone
@@ -102,6 +104,7 @@ func newCluster(id string, tallies int) *cluster {
 	c := &cluster{
 		id: id, senders: map[string]*sender{}, nodes: map[string]time.Time{},
 		groups: make([]map[string]*group, tallies), open: map[int64]*span{}, closed: map[int64]struct{}{}, windows: map[int64]*window{},
+		newestSeries: newestSeries{of: map[string]*newestOf{}},
 	}
 	for i := range c.groups {
 		c.groups[i] = map[string]*group{}

@@ -106,7 +106,9 @@ type Options struct {
 	MaxLate time.Duration
 	// Lookback is how far back open intervals are looked for at a start; default
 	// 48 h, the store's out-of-order window.
-	Lookback   time.Duration
+	Lookback time.Duration
+	// Newest are the metrics that Rollups.Newest answers for.
+	Newest     []string
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time // default time.Now
@@ -257,6 +259,7 @@ type Feed struct {
 	// The grid points that it has added to, live ones and those of the past: a
 	// sample that comes again adds nothing.
 	live, late points
+	newest     *newest // nil when nobody asks for it
 }
 
 // points are grid points up to the last one: seen's bit i is the one i intervals
@@ -277,17 +280,32 @@ type Sample struct {
 // keeps one feed for each series for as long as the series may be sent again,
 // and gives it back by Release.
 func (r *Rollups) Feed(clusterID string, lset labels.Labels) *Feed {
-	fed := r.plan.readBy[lset.Get(labels.MetricName)]
-	if len(fed) == 0 {
+	name := lset.Get(labels.MetricName)
+	fed, asked := r.plan.readBy[name], slices.Contains(r.opts.Newest, name)
+	if len(fed) == 0 && !asked {
 		return nil
 	}
 	c := r.cluster(clusterID)
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	f := &Feed{}
+	if asked {
+		f.newest = c.newestSeries.keep(name, lset)
+	}
+	if len(fed) > 0 {
+		c.mu.Lock()
+		c.feedLocked(r.plan, fed, f, lset)
+		c.mu.Unlock()
+	}
+	if f.n == 0 && f.newest == nil {
+		return nil
+	}
+	return f
+}
+
+// feedLocked finds the groups of tallies that a series adds to.
+func (c *cluster) feedLocked(p *plan, tallies []int, f *Feed, lset labels.Labels) {
 	var buf [128]byte
-	for _, i := range fed {
-		if key, ok := r.plan.tallies[i].key(buf[:0], lset); ok {
+	for _, i := range tallies {
+		if key, ok := p.tallies[i].key(buf[:0], lset); ok {
 			g := c.groupLocked(i, string(key))
 			g.feeds++
 			if f.n < len(f.near) {
@@ -298,15 +316,12 @@ func (r *Rollups) Feed(clusterID string, lset labels.Labels) *Feed {
 			}
 		}
 	}
-	if f.n == 0 {
-		return nil
-	}
-	return f
 }
 
 // Release gives feeds back; nil ones are skipped.
 func (r *Rollups) Release(clusterID string, feeds ...*Feed) {
 	c := r.cluster(clusterID)
+	c.newestSeries.leave(feeds)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, f := range feeds {
@@ -321,6 +336,10 @@ func (r *Rollups) Release(clusterID string, feeds ...*Feed) {
 	}
 }
 
+// Sums says whether samples of the series are to be given to Add. Those of others are to
+// Pass.
+func (f *Feed) Sums() bool { return f.n > 0 }
+
 // Add counts samples that were committed. The interval is that of their sender,
 // 0 when it did not say: its samples are summed where they fall on a point of
 // the cluster's grid whose interval is still open, as reading the store does,
@@ -331,6 +350,7 @@ func (r *Rollups) Add(clusterID string, interval time.Duration, samples []Sample
 	}
 	c := r.cluster(clusterID)
 	now := r.opts.Now()
+	c.newestSeries.add(samples)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.passed
@@ -478,6 +498,7 @@ func (r *Rollups) cluster(id string) *cluster {
 	c := r.clusters[id]
 	if c == nil {
 		c = newCluster(id, len(r.plan.tallies))
+		c.newestSeries.before = r.born + maxAhead.Milliseconds()
 		r.clusters[id] = c
 	}
 	return c
@@ -510,6 +531,7 @@ func (r *Rollups) DeleteCluster(_ context.Context, id string) error {
 		}
 	}
 	c.coverageRef = 0
+	r.Bypassed(id, r.opts.Now().Add(maxAhead).UnixMilli()) // what it has of before is deleted
 	return nil
 }
 
