@@ -37,6 +37,7 @@ type compaction struct {
 	beginning sync.RWMutex // held for reading while a write begins
 	whole     mark         // what is before it in the log is of commits that went through; guarded by commits
 
+	untorn    atomic.Int64           // the segment of the log before which no record is there in part only
 	cut       map[mark]struct{}      // pages of the log out of which records were taken, since the last mend; guarded by mu
 	begin     int64                  // samples before it are late, as the process before this one said; 0 when it did not
 	trimmed   int64                  // samples out of order before it may have gone from the log

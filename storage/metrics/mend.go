@@ -120,10 +120,15 @@ func (db *DB) agree(ctx context.Context, failed failures) error {
 			return err
 		}
 	}
-	if db.failures() != failed {
+	end, err := db.endOfLog()
+	if err != nil {
+		return err
+	}
+	if db.failures() != failed { // who fails from now on does so in that segment, or behind
 		return errDoubt
 	}
 	clear(db.compaction.cut)
+	db.compaction.untorn.Store(int64(end.segment))
 	db.mended.Store(&failed)
 	db.unmended.Store(nil)
 	return nil
@@ -145,22 +150,26 @@ func (db *DB) noteWhole() error {
 	if db.doubt() != nil {
 		return nil
 	}
-	return db.wholeSoFar()
+	end, err := db.endOfLog()
+	if err != nil || db.doubt() != nil { // the record of a series may be torn since, in a segment before that
+		return err
+	}
+	db.compaction.whole = end
+	db.compaction.untorn.Store(int64(end.segment))
+	return nil
 }
 
-// wholeSoFar is noteWhole for who knows it.
-func (db *DB) wholeSoFar() error {
+func (db *DB) endOfLog() (mark, error) {
 	log := filepath.Join(db.opts.Dir, "wal")
 	_, last, err := wlog.Segments(log)
 	if err != nil {
-		return err
+		return mark{}, err
 	}
 	info, err := os.Stat(wlog.SegmentName(log, last))
 	if err != nil {
-		return err
+		return mark{}, err
 	}
-	db.compaction.whole = mark{last, info.Size()}
-	return nil
+	return mark{last, info.Size()}, nil
 }
 
 // takeRefused appends to the head what the log has since it was whole, as far as that is newer
@@ -201,10 +210,16 @@ func (db *DB) takeRefused(ctx context.Context) error {
 		db.space.fail(err)
 		return err
 	}
-	return db.wholeSoFar() // what follows may fail, and what was taken is not taken, and logged, again then
+	end, err := db.endOfLog()
+	if err != nil {
+		return err
+	}
+	db.compaction.whole = end // what follows may fail, and what was taken is not taken, and logged, again then
+	return nil
 }
 
-// mendLog takes the records out of the log of which only a part is there, and says how many.
+// mendLog takes the records out of the log of which only a part is there, and says how many. A record
+// is in one segment, so those are not read that were closed when no write had failed since the last mend.
 func (db *DB) mendLog(ctx context.Context) (torn int, err error) {
 	// The rest of the page that could not be written goes with what is logged next: the
 	// deletion of nothing.
@@ -218,7 +233,7 @@ func (db *DB) mendLog(ctx context.Context) (torn int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	for n := first; n <= last; n++ {
+	for n := max(first, int(db.compaction.untorn.Load())); n <= last; n++ {
 		if err := ctx.Err(); err != nil {
 			return torn, err
 		}

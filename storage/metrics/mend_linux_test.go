@@ -291,6 +291,69 @@ func TestTheLogIsWholeAfterAFullDisk(t *testing.T) {
 	}
 }
 
+// A mend reads what of the log was written to since none of it was in doubt, and all of that.
+func TestAMendReadsNoMoreThanItNeeds(t *testing.T) {
+	db := still(t, t.TempDir())
+	wal := filepath.Join(db.opts.Dir, "wal")
+	before := t0.Add(-time.Hour)
+	beginSegment := func() {
+		t.Helper()
+		before = before.Add(time.Second)
+		if err := db.tsdb.Head().Truncate(before.UnixMilli()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	note := func() {
+		t.Helper()
+		db.compaction.commits.Lock()
+		defer db.compaction.commits.Unlock()
+		if err := db.noteWhole(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const series = 8000
+	at := t0
+	if err := send(db, "x", series, at); err != nil {
+		t.Fatal(err)
+	}
+	for _, noted := range []bool{true, false} { // the one mend notes it for the other
+		if beginSegment(); noted {
+			note()
+		}
+		closed, aside := wlog.SegmentName(wal, db.compaction.whole.segment-1), filepath.Join(t.TempDir(), "aside")
+		if err := os.Rename(closed, aside); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(closed, 0o750); err != nil { // which cannot be read
+			t.Fatal(err)
+		}
+		at = at.Add(15 * time.Second)
+		func() {
+			db.compaction.mu.Lock() // nothing is mended meanwhile
+			defer db.compaction.mu.Unlock()
+			upTo(t, sizeOf(t, wal)+logPage+100, func() { refused(t, send(db, "x", series, at)) })
+			beginSegment() // the torn record is not in the last one then
+			note()
+		}()
+		if err := db.mend(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Remove(closed), os.Rename(aside, closed)); err != nil {
+			t.Fatal(err)
+		}
+		if err := send(db, "x", series, at); err != nil {
+			t.Fatal(err)
+		}
+		after := still(t, killedNow(t, db))
+		if n := samplesOf(t, after, "x", at); n != series {
+			t.Errorf("%d of %d acknowledged samples are there after a kill", n, series)
+		}
+		if q := after.Quarantined(); len(q) > 0 {
+			t.Errorf("the log is damaged: %v", q)
+		}
+	}
+}
+
 // A series of which the record got lost is logged once the log is mended: it would have samples
 // of nothing.
 func TestASeriesThatCouldNotBeLoggedIsLoggedThen(t *testing.T) {
