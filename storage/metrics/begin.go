@@ -120,7 +120,7 @@ func (db *DB) dropLate() error {
 	if db.tsdb.Head().MinTime() >= c.begin {
 		return nil
 	}
-	return db.tsdb.Head().Truncate(c.begin)
+	return db.truncated(db.tsdb.Head().Truncate(c.begin))
 }
 
 // storedInOrder is up to when the head is in blocks; math.MinInt64 when it is in none.

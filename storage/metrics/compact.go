@@ -201,7 +201,7 @@ func (db *DB) trimLog() error {
 		return nil
 	}
 	db.compaction.trimmed, db.compaction.untrimmed = before, 0
-	if err := head.Truncate(before); err != nil {
+	if err := db.truncated(head.Truncate(before)); err != nil {
 		return err
 	}
 	return db.noteBegin(before)
@@ -287,7 +287,7 @@ func (db *DB) compactHead(ctx context.Context) (wrote bool, err error) {
 		border := mint/width*width + width
 		r := tsdb.NewRangeHeadWithIsolationDisabled(head, mint, border-1)
 		db.waitForWrites(r.MaxTime())
-		if err := db.tsdb.CompactHead(r); err != nil {
+		if err := db.truncated(db.tsdb.CompactHead(r)); err != nil {
 			return wrote, err
 		}
 		wrote, db.compaction.untrimmed = true, 0 // the TSDB trims its log then
@@ -297,6 +297,17 @@ func (db *DB) compactHead(ctx context.Context) (wrote bool, err error) {
 			return wrote, fmt.Errorf("out-of-order samples: %w", err)
 		}
 	}
+}
+
+// truncated has the disk take the segment that a truncation of the log began, and the end of the one
+// before. Where the first sync of it fails, the zeros at that end may be what is left of what the system
+// has dropped (pageEnd), and the store refuses all until a start. Right behind blocks and a checkpoint
+// that the disk took it hardly does; the next commit may come much later.
+func (db *DB) truncated(err error) error {
+	if err != nil || db.syncer == nil {
+		return err
+	}
+	return db.syncer.sync()
 }
 
 // newCompactor gives the TSDB its own compactor behind ours, which ends with ctx.

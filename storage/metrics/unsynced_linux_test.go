@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -241,6 +242,57 @@ func TestNothingIsTakenBehindWhatIsGone(t *testing.T) {
 			refused(t, err)
 			if told := db.ReadOnly(); !errors.Is(err, errGone) || !errors.Is(told, errGone) {
 				t.Errorf("senders are told: %v; others: %v", err, told)
+			}
+		})
+	}
+}
+
+// The end of a segment that was closed with nothing behind what the disk had taken looks like what
+// the system has dropped; so the disk has it before a commit needs that.
+func TestAFailedSyncAfterATruncationIsMended(t *testing.T) {
+	for name, truncate := range map[string]func(*DB) error{
+		"a block of the head": func(db *DB) error {
+			return errors.Join(send(db, "x", 3, t0.Add(200*time.Minute)), db.compact(context.Background()))
+		},
+		"trimmed log": func(db *DB) error {
+			db.compaction.mu.Lock()
+			db.compaction.untrimmed = 1 << 30 // it is worth it
+			db.compaction.mu.Unlock()
+			return db.trimLog()
+		},
+		"late samples dropped": func(db *DB) error {
+			db.compaction.begin = t0.Add(time.Hour).UnixMilli()
+			return db.dropLate()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, disk := onBadDiskLeftAlone(t)
+			wal := filepath.Join(db.opts.Dir, "wal")
+			for n := range 3 {
+				if err := send(db, "x", 3, t0.Add(time.Duration(n)*90*time.Minute)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			first := newest(t, wal)
+			if err := truncate(db); err != nil || newest(t, wal) == first {
+				t.Fatal("no segment is begun:", err)
+			}
+			at := t0.Add(4 * time.Hour)
+			func() {
+				db.compaction.mu.Lock()
+				defer db.compaction.mu.Unlock()
+				disk.set(true)
+				refused(t, send(db, "x", 3, at))
+				disk.set(false)
+			}()
+			if err := db.mend(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := send(db, "x", 3, at); err != nil {
+				t.Fatal(err)
+			}
+			if n := samplesOf(t, still(t, disk.powerCut(t, db)), "x", at); n != 3 {
+				t.Errorf("%d of 3 acknowledged samples are there after a power cut", n)
 			}
 		})
 	}
