@@ -23,6 +23,8 @@ import (
 	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
+const clusterLabel = "cluster"
+
 const (
 	// Limits of all custom metrics: how many there are, how many series one has
 	// in a cluster, how many samples one evaluation may read, and how long all of
@@ -349,11 +351,13 @@ func (m *Metrics) evaluate(ctx context.Context, entry catalogue.Metric, w rollup
 		return nil, failedSeries, err
 	}
 	seen := make(map[uint64]bool, len(vector))
+	found = make([]promql.Sample, 0, len(vector))
+	naming := namingOf(entry, w.Cluster)
 	for _, s := range vector {
 		if s.H != nil {
 			return nil, failedLabels, errHistogram
 		}
-		if s.Metric, err = named(entry, w.Cluster, s.Metric); err != nil {
+		if s.Metric, err = naming.named(s.Metric); err != nil {
 			return nil, failedLabels, err
 		}
 		if h := s.Metric.Hash(); seen[h] {
@@ -400,19 +404,36 @@ func twice(object labels.Labels) error {
 	return fmt.Errorf("its result has two values for %s: sum them up, or name what tells them apart as dimension", object)
 }
 
-// named gives the labels of the metric's series for those of a result.
-func named(entry catalogue.Metric, cluster string, result labels.Labels) (labels.Labels, error) {
-	b := labels.NewBuilder(labels.EmptyLabels())
-	b.Set(labels.MetricName, entry.Name)
-	for _, l := range entry.Labels() {
-		b.Set(l, result.Get(l))
+// naming is how a metric's series are named.
+type naming struct {
+	entry          catalogue.Metric
+	cluster        string
+	labels, object []string // of its series, and those that name an object; without the cluster's
+}
+
+func namingOf(entry catalogue.Metric, cluster string) naming {
+	others := func(names []string) []string {
+		return slices.DeleteFunc(names, func(l string) bool { return l == clusterLabel })
 	}
-	b.Set("cluster", cluster)
-	for _, l := range entry.Level.ObjectLabels() {
-		if l != "cluster" && result.Get(l) == "" {
-			return labels.EmptyLabels(), fmt.Errorf("its result has no label %s, which names a %s: %s", l, entry.Level, result)
+	return naming{entry, cluster, others(entry.Labels()), others(entry.Level.ObjectLabels())}
+}
+
+// named gives the labels of the metric's series for those of a result.
+func (n naming) named(result labels.Labels) (labels.Labels, error) {
+	for _, l := range n.object {
+		if !result.Has(l) {
+			return labels.EmptyLabels(), fmt.Errorf("its result has no label %s, which names a %s: %s", l, n.entry.Level, result)
 		}
 	}
+	b := labels.NewScratchBuilder(len(n.labels) + 2)
+	b.Add(labels.MetricName, n.entry.Name)
+	b.Add(clusterLabel, n.cluster)
+	for _, l := range n.labels {
+		if v := result.Get(l); v != "" {
+			b.Add(l, v)
+		}
+	}
+	b.Sort()
 	return b.Labels(), nil
 }
 

@@ -258,7 +258,7 @@ func Bind(e parser.Expr, cluster string) (selectors int) {
 	parser.Inspect(e, func(n parser.Node, _ []parser.Node) error {
 		if v, ok := n.(*parser.VectorSelector); ok {
 			selectors++
-			v.LabelMatchers = append(v.LabelMatchers, labels.MustNewMatcher(labels.MatchEqual, "cluster", cluster))
+			v.LabelMatchers = append(v.LabelMatchers, labels.MustNewMatcher(labels.MatchEqual, clusterLabel, cluster))
 		}
 		return nil
 	})

@@ -31,7 +31,7 @@ func (m *Metrics) passed(matchers []*labels.Matcher, from, to int64) ([]rollup.V
 		switch {
 		case one.Type == labels.MatchEqual && one.Name == labels.MetricName && metric == "":
 			metric = one.Value
-		case one.Type == labels.MatchEqual && one.Name == "cluster" && cluster == "":
+		case one.Type == labels.MatchEqual && one.Name == clusterLabel && cluster == "":
 			cluster = one.Value
 		default:
 			return nil, false

@@ -190,6 +190,7 @@ func (m *Metrics) evaluateRange(ctx context.Context, entry catalogue.Metric, nex
 // object at different times.
 func objectsOf(entry catalogue.Metric, cluster string, matrix promql.Matrix) ([]object, error) {
 	objects, known := make([]object, 0, len(matrix)), make(map[uint64]int, len(matrix))
+	naming := namingOf(entry, cluster)
 	for _, s := range matrix {
 		if len(s.Histograms) > 0 {
 			return nil, errHistogram
@@ -197,7 +198,7 @@ func objectsOf(entry catalogue.Metric, cluster string, matrix promql.Matrix) ([]
 		if len(s.Floats) == 0 {
 			continue
 		}
-		ls, err := named(entry, cluster, s.Metric)
+		ls, err := naming.named(s.Metric)
 		if err != nil {
 			return nil, err
 		}
