@@ -138,15 +138,24 @@ type Files struct {
 	keptLast    int64              // orders the kept files
 	freed       int                // kept files that are gone again
 	keepFailed  string             // why the last file was not kept
+	keepAgain   time.Time          // before which nothing is kept, as that failed
+	keepTurn    int                // index in order of the container of which a file was kept last
+	givenUp     []string           // paths of kept files that are to be removed
 	firstStart  bool               // no position is known: leftovers of rotations are not ours
 	handed      map[string]*handed // how far others took containers that were there at a start
 	started     bool
 	amended     bool // positions that no batch brings, and that are to be on the disk
+	bounds      bounds
 }
 
-// Bounds of the files of one container that are kept open for being read: of
+// bounds are those of the files of one container that are kept open for being read: of
 // all, and of those whose space a deletion would free. The oldest are given up,
 // and counted.
+type bounds struct {
+	held, deleted int
+	turn          int // of those that are kept in one turn
+}
+
 const (
 	maxHeld    = 64
 	maxDeleted = 12
@@ -195,7 +204,7 @@ func NewFiles(o FilesOptions) (*Files, error) {
 		return nil, fmt.Errorf("log files: %w", err)
 	}
 	return &Files{opts: o, clocks: clocks{o.Now, o.Monotonic}, log: o.Logger, grace: o.Grace, journal: j, counts: newCounters(m), metrics: m, pods: pods{state: o.State}, shaper: shaper, selects: selects, joins: joins,
-		containers: map[string]*container{}, touched: map[*file]bool{}, buf: make([]byte, readBytes)}, nil
+		containers: map[string]*container{}, touched: map[*file]bool{}, buf: make([]byte, readBytes), bounds: bounds{maxHeld, maxDeleted, keepAtOnce}}, nil
 }
 
 // Health counts the lines of all containers.
@@ -396,9 +405,12 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 		if !blocked {
 			r.noteComplete(began)
 		}
-		r.keepAll(b)
+		keeps := r.keepAll(b)
 		now := r.now()
 		wake := nextRescan
+		if keeps {
+			wake = now
+		}
 		var want chan struct{}
 		if !b.empty() {
 			// The first line after a pause goes at once; those after it have waited for
@@ -947,10 +959,10 @@ func (r *Files) scanContainer(c *container) {
 				gone++
 			}
 			switch {
-			case f.unlinked && gone > maxDeleted: // of so many files
+			case f.unlinked && gone > r.bounds.deleted: // of so many files
 				f.done = true
 				f.close()
-			case copies > maxHeld:
+			case copies > r.bounds.held:
 				f.copyOf = nil
 				r.skip(c, f)
 			}
@@ -959,7 +971,7 @@ func (r *Files) scanContainer(c *container) {
 		if held++; f.unlinked && !f.kept {
 			deleted++
 		}
-		if held > maxHeld || f.unlinked && !f.kept && deleted > maxDeleted && !r.toPacked(c, f, entries) {
+		if held > r.bounds.held || f.unlinked && !f.kept && deleted > r.bounds.deleted && !r.toPacked(c, f, entries) {
 			if r.filling == nil { // until the batch that was on its way is made anew, which may have lines of it
 				c.rescan = true
 				continue

@@ -78,33 +78,147 @@ func (r *Files) away() bool {
 	return r.opts.Keep.Bytes > 0 && r.now().Sub(r.taken) >= r.opts.Keep.After && !r.journal.settled()
 }
 
-// keepAll keeps the files that rotation took, oldest first, while the server
-// takes nothing. b is being filled.
-func (r *Files) keepAll(b *batch[filePos]) {
+// A turn of keeping: so many files, for so long at most, as nothing is read and nothing is
+// sent meanwhile. What a turn keeps is in one write of the journal.
+const (
+	keepAtOnce = 32
+	keepFor    = 300 * time.Millisecond
+	// keepRetry is how long nothing is kept after that failed: the disk may be full.
+	keepRetry = 5 * time.Second
+)
+
+// keeping is a copy of a file that has no name yet.
+type keeping struct {
+	c        *container
+	f        *file
+	out      *os.File
+	dev, ino uint64
+	path     string // that it gets
+	size     int64
+	opens    bool
+	head     []byte // of the text
+}
+
+// discard gives it up; the file is read from its descriptor.
+func (k keeping) discard(err error) error {
+	return errors.Join(fmt.Errorf("keep log file: %w", err), k.out.Close(), os.Remove(k.out.Name()))
+}
+
+// keepAll keeps files that rotation took, the oldest of each container first, while the
+// server takes nothing: as many as a turn has, of which the next one goes on with another
+// container. more says that it has something to do. b is being filled.
+func (r *Files) keepAll(b *batch[filePos]) (more bool) {
 	if !r.away() {
-		return
+		return false
 	}
+	noted := r.noteBehindKept(b)
+	var made []keeping
+	if began := r.now(); !began.Before(r.keepAgain) {
+		made, more = r.copyAll(began)
+	}
+	if !r.name(made, b) && noted {
+		r.writeJournal()
+	}
+	return more
+}
+
+// noteBehindKept has the journal know what lies behind kept files, as far as that came to be
+// known: a kill would leave nothing by which to find that it is gone. It is true when the
+// journal is to be written.
+func (r *Files) noteBehindKept(b *batch[filePos]) (noted bool) {
 	for _, c := range r.order {
 		for i, f := range c.files {
-			if f.kept && f.next == 0 {
-				f.noteNext(r.following(c, i))
-			}
-			if f.kept && f.noted != (behind{f.next, f.after}) { // a kill would leave nothing by which to find that it is gone
-				r.noteNeighbours(f, b)
-				r.writeJournal()
-			}
-			if !f.unlinked || f.done || f.kept || f.copyOf != nil || f.unclear || f.noRoom == r.freed+1 {
+			if !f.kept {
 				continue
 			}
-			if err := r.keep(c, i, b); err != nil {
-				r.keepingFailed(f, err) // its descriptor has it for now
-				if !errors.Is(err, errNoRoom) {
-					return
-				}
-				f.noRoom = r.freed + 1 // until something goes
+			if f.next == 0 {
+				f.noteNext(r.following(c, i))
+			}
+			if f.noted != (behind{f.next, f.after}) {
+				r.noteNeighbours(f, b)
+				noted = true
 			}
 		}
 	}
+	return noted
+}
+
+// copyAll makes the copies of a turn that began at a time. more says that there are further
+// files.
+func (r *Files) copyAll(began time.Time) (made []keeping, more bool) {
+	tried := map[*file]bool{}
+	for found := true; found; {
+		found = false
+		for range r.order {
+			if len(made) >= r.bounds.turn || len(tried) > 0 && r.now().Sub(began) >= keepFor {
+				return made, true
+			}
+			r.keepTurn = (r.keepTurn + 1) % len(r.order)
+			c := r.order[r.keepTurn]
+			i := slices.IndexFunc(c.files, func(f *file) bool {
+				return f.unlinked && !f.done && !f.kept && f.copyOf == nil && !f.unclear && f.noRoom != r.freed+1 && !tried[f]
+			})
+			if i < 0 {
+				continue
+			}
+			found = true
+			f := c.files[i]
+			tried[f] = true
+			k, ok, err := r.copy(c, f, made)
+			switch {
+			case errors.Is(err, errNoRoom):
+				f.noRoom = r.freed + 1 // until something goes
+				r.keepingFailed(f, err)
+			case err != nil:
+				r.keepAgain = r.now().Add(keepRetry)
+				r.keepingFailed(f, err) // its descriptor has it for now
+				return made, false
+			case ok:
+				made = append(made, k)
+			}
+		}
+	}
+	return made, false
+}
+
+// name gives copies their names, once the journal knows whose they are and what lies behind
+// each: a start that finds one must. What made room for them goes then. It is true when the
+// journal was written.
+func (r *Files) name(made []keeping, b *batch[filePos]) (written bool) {
+	made = slices.DeleteFunc(made, func(k keeping) bool {
+		err := k.out.Sync()
+		if err != nil {
+			r.keepAgain = r.now().Add(keepRetry)
+			r.keepingFailed(k.f, k.discard(err))
+		}
+		return err != nil
+	})
+	for _, k := range made {
+		r.becomes(k.c, k.f, b, &file{fd: k.out, dev: k.dev, ino: k.ino, head: k.head}, r.following(k.c, slices.Index(k.c.files, k.f)))
+		k.f.kept, k.f.keptPath, k.f.keptBytes, k.f.keptAt, k.f.opens = true, k.path, k.size, r.now(), k.opens
+	}
+	if len(made) > 0 {
+		r.writeJournal()
+	}
+	written = r.removeGivenUp(len(made) > 0) || len(made) > 0
+	dirs := map[string]bool{}
+	for _, k := range made {
+		if err := os.Rename(k.out.Name(), k.path); err != nil {
+			k.f.kept = false // it is read from what is open
+			r.keepingFailed(k.f, errors.Join(fmt.Errorf("keep log file: %w", err), os.Remove(k.out.Name())))
+			continue
+		}
+		dirs[filepath.Dir(k.path)] = true
+		r.keepFailed = ""
+		r.metrics.kept.Inc()
+		r.log.Info("kept log file that rotation took", "path", k.path, "bytes", k.size)
+	}
+	for dir := range dirs {
+		if err := syncDir(dir); err != nil {
+			r.log.Warn("sync folder of kept log files", "path", dir, "err", err)
+		}
+	}
+	return written
 }
 
 func (r *Files) keepingFailed(f *file, err error) {
@@ -159,73 +273,55 @@ func (f *file) noteIn(b *batch[filePos]) func(filePos) filePos {
 	return note
 }
 
-// keep writes the whole i-th file, so that its beginning tells what it is.
-func (r *Files) keep(c *container, i int, b *batch[filePos]) (err error) {
-	f := c.files[i]
+// copy makes a copy of a whole file, so that its beginning tells what it is; ok is false when
+// it is not the time for that. made are the others of this turn.
+func (r *Files) copy(c *container, f *file, made []keeping) (k keeping, ok bool, err error) {
 	was, err := stat(f.fd)
 	if err != nil || was.Nlink > 0 {
-		return err // it was only renamed while we looked
+		return k, false, err // it was only renamed while we looked
 	}
 	size, same := was.Size, true
 	if !f.compressed() {
 		// Its writer may not have let go yet: it was written to, or removed, not long ago.
 		if wait := time.Unix(was.Ctim.Unix()).Add(r.grace).Sub(r.now()); wait > 0 && wait <= r.grace {
 			c.wakeAt(r.now().Add(wait))
-			return nil
+			return k, false, nil
 		}
 		size, same, err = f.identify()
 	}
 	if err != nil || !same || f.printLen < knownHead {
-		return err // too short to be known again; it stays open
+		return k, false, err // too short to be known again; it stays open
 	}
 	dir := r.keptOf(c)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("keep log file: %w", err)
+		return k, false, fmt.Errorf("keep log file: %w", err)
 	}
 	out, err := os.CreateTemp(dir, keepingName)
 	if err != nil {
-		return fmt.Errorf("keep log file: %w", err)
+		return k, false, fmt.Errorf("keep log file: %w", err)
 	}
-	defer func() {
-		if err != nil && f.fd != out {
-			err = errors.Join(err, out.Close(), os.Remove(out.Name()))
-		}
-	}()
-	if err = errors.Join(f.compressTo(out, size), out.Sync()); err != nil {
-		return fmt.Errorf("keep log file: %w", err)
+	k = keeping{c: c, f: f, out: out, opens: f.endsOpen(size), head: f.head}
+	if err := f.compressTo(out, size); err != nil {
+		return k, false, k.discard(err)
 	}
 	st, err := stat(out)
 	if err != nil {
-		return fmt.Errorf("keep log file: %w", err)
+		return k, false, k.discard(err)
 	}
-	if !r.makeRoom(st.Size) {
-		err = errNoRoom
-		return err
-	}
-	opens := f.endsOpen(size)
-	r.keptLast = max(r.keptLast+1, r.now().UnixNano())
-	path := filepath.Join(dir, fmt.Sprintf("%d.log.%s%s", f.instance, keptSuffix(r.keptLast, opens), packedSuffix))
-	head := f.head
+	k.dev, k.ino, k.size = uint64(st.Dev), st.Ino, st.Size //nolint:unconvert // Dev is narrower on some systems
 	if !f.compressed() {
-		head = make([]byte, f.printLen)
-		if _, err = f.fd.ReadAt(head, 0); err != nil {
-			return fmt.Errorf("keep log file: %w", err)
+		k.head = make([]byte, f.printLen)
+		if _, err := f.fd.ReadAt(k.head, 0); err != nil {
+			return k, false, k.discard(err)
 		}
 	}
+	if !r.makeRoom(k.size, made) {
+		return k, false, k.discard(errNoRoom)
+	}
+	r.keptLast = max(r.keptLast+1, r.now().UnixNano())
+	k.path = filepath.Join(dir, fmt.Sprintf("%d.log.%s%s", f.instance, keptSuffix(r.keptLast, k.opens), packedSuffix))
 	f.ended = r.now().Add(-r.grace) // what is written to it now is not in the copy
-	// Noted before it has its name: a start that finds it must know what lies behind it.
-	r.becomes(c, f, b, &file{fd: out, dev: uint64(st.Dev), ino: st.Ino, head: head}, r.following(c, i)) //nolint:unconvert // Dev is narrower on some systems
-	if err = os.Rename(out.Name(), path); err != nil {
-		return errors.Join(fmt.Errorf("keep log file: %w", err), os.Remove(out.Name())) // it is read from what is open
-	}
-	f.kept, f.keptPath, f.keptBytes, f.keptAt, f.opens = true, path, st.Size, r.now(), opens
-	if err = syncDir(dir); err != nil {
-		return err
-	}
-	r.keepFailed = ""
-	r.metrics.kept.Inc()
-	r.log.Info("kept log file that rotation took", "path", path, "bytes", st.Size)
-	return nil
+	return k, true, nil
 }
 
 // compressTo writes so many bytes of a file, compressed; one that is already as it is.
@@ -263,7 +359,8 @@ func (f *file) endsOpen(size int64) bool {
 
 // becomes goes over from a file to what was compressed of it. From here on it is the
 // same file by another name: the positions of the batch that is on its way and of
-// the one that is being filled, b if there is one, go with it.
+// the one that is being filled, b if there is one, go with it. The journal is to be written
+// after that.
 func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *file) {
 	old := f.key()
 	f.close()
@@ -282,7 +379,6 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 		c.files[i-1].noteNext(f) // it is another file by now than the one that has no line
 		r.noteNeighbours(c.files[i-1], b)
 	}
-	r.writeJournal()
 }
 
 // rename has what is known of a file, and what batches have of it, go by the name that it has
@@ -303,12 +399,16 @@ func (r *Files) letGo(f *file) {
 
 var errNoRoom = errors.New("no room for kept log files")
 
-// makeRoom says whether a file of that size may be kept; with the newest first, older ones make room.
-func (r *Files) makeRoom(size int64) bool {
+// makeRoom says whether a file of that size may be kept beside those that are about to be; with
+// the newest first, older ones make room.
+func (r *Files) makeRoom(size int64, made []keeping) bool {
 	if size > r.opts.Keep.Bytes {
 		return false
 	}
 	used := int64(0)
+	for _, k := range made {
+		used += k.size
+	}
 	type of struct {
 		c *container
 		f *file
@@ -336,18 +436,30 @@ func (r *Files) makeRoom(size int64) bool {
 	return true
 }
 
-// giveUp abandons a kept file; its lines are counted and told.
-// A start could not find that out any more, so it is noted before the file goes.
+// giveUp abandons a kept file, which removeGivenUp removes; its lines are counted and told.
 func (r *Files) giveUp(c *container, f *file, reason string) {
-	before := len(c.lost)
-	if r.abandon(c, f, reason); len(c.lost) > before {
-		r.writeJournal()
-	}
-	if err := os.Remove(f.keptPath); err != nil {
-		r.log.Warn("remove kept log file", "err", err)
-	}
+	r.abandon(c, f, reason)
 	f.kept = false
 	r.freed++
+	r.givenUp = append(r.givenUp, f.keptPath)
+}
+
+// removeGivenUp removes the kept files that were given up. A start could not find that out any
+// more, so it is noted before they go; written says that it is. It is true when it wrote that.
+func (r *Files) removeGivenUp(written bool) (wrote bool) {
+	if len(r.givenUp) == 0 {
+		return false
+	}
+	if !written {
+		r.writeJournal()
+	}
+	for _, path := range r.givenUp {
+		if err := os.Remove(path); err != nil {
+			r.log.Warn("remove kept log file", "err", err)
+		}
+	}
+	r.givenUp = nil
+	return !written
 }
 
 // tidy removes kept files that the server has, and gives up those that are too old.
@@ -375,6 +487,7 @@ func (r *Files) tidy() {
 			_ = os.Remove(filepath.Dir(r.keptOf(c)))
 		}
 	}
+	r.removeGivenUp(false)
 }
 
 // hasLater says whether the server has lines of a file after the i-th. Only then

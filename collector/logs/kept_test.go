@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -621,4 +623,72 @@ func TestWhatIsWrittenToAFileThatIsKept(t *testing.T) {
 	s.await(key, tr.next)
 	stop()
 	numbered(t, s.got(key), tr.next)
+}
+
+// What is kept in one turn is in one write of the journal, a turn has its bound, and the next one
+// goes on with another container: one of which rotation takes many files keeps none waiting.
+func TestFilesAreKeptInTurns(t *testing.T) {
+	const containers, files, turn = 5, 4, 2
+	w := byStep(t, Keep{Bytes: 1 << 30})
+	w.lines(1)
+	w.start()
+	w.looks()
+	w.offers()
+	var dirs []string
+	for n := range containers {
+		dirs = append(dirs, filepath.Join(w.root, fmt.Sprintf("shop_many-%d_uid-%d", n, n), "app"))
+		if err := os.MkdirAll(dirs[n], 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for k := range files {
+		for n, dir := range dirs {
+			put(t, filepath.Join(dir, "0.log"), cri(100*n+k, "stdout", "F", "of a file that is removed"))
+		}
+		w.r.scanRoot()
+		for _, dir := range dirs {
+			if err := os.Remove(filepath.Join(dir, "0.log")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.r.scanRoot()
+	}
+	folder := startWatch(t)
+	if err := folder.add(w.pos, true); err != nil {
+		t.Fatal(err)
+	}
+	kept := func() (of map[string]int) {
+		of = map[string]int{}
+		for _, path := range w.kept() {
+			of[filepath.Dir(path)]++
+		}
+		return of
+	}
+	w.r.bounds.turn = turn
+	w.now = w.now.Add(time.Second) // in which the server took nothing
+	for n := 1; ; n++ {
+		more := w.r.keepAll(w.r.filling)
+		written := 0
+		folder.take(func(path string, mask uint32) {
+			if path == w.positions() && mask&unix.IN_MOVED_TO != 0 {
+				written++
+			}
+		})
+		if got := len(w.kept()); got != min(turn*n, containers*files) {
+			t.Fatalf("after %d turns %d files are kept, want %d", n, got, turn*n)
+		}
+		if got := len(kept()); got != min(turn*n, containers) {
+			t.Fatalf("after %d turns files of %d containers are kept, want %d", n, got, turn*n)
+		}
+		if !more {
+			break
+		}
+		if written != 1 {
+			t.Errorf("the journal was written %d times in a turn", written)
+		}
+	}
+	if got := len(w.kept()); got != containers*files {
+		t.Errorf("%d files are kept, want %d", got, containers*files)
+	}
+	w.dead()
 }

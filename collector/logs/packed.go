@@ -357,6 +357,7 @@ func (r *Files) toPacked(c *container, f *file, entries []fs.DirEntry) bool {
 			if n, ok := p.packedSize(); ok && n == size&(1<<32-1) {
 				f.path, f.suffix, f.unlinked = path, suffix, false
 				r.becomes(c, f, r.filling, p, nil)
+				r.writeJournal()
 				return true
 			}
 		}
