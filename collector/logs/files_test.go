@@ -35,6 +35,7 @@ type server struct {
 	lines   map[string][]string // by pod/container/stream
 	groups  map[string]wire.LogStream
 	fields  []map[string]string
+	of      []wire.LogStream // of these
 	marks   map[string]int64 // by node, the newest
 	batches int
 	again   int // batches that it had already
@@ -108,7 +109,7 @@ func (s *server) Send(ctx context.Context, b *wire.LogBatch) error {
 			s.groups[k] = g.Stream
 			for _, l := range g.Lines {
 				s.lines[k] = append(s.lines[k], l.Message)
-				s.fields = append(s.fields, l.Fields.Map())
+				s.fields, s.of = append(s.fields, l.Fields.Map()), append(s.of, g.Stream)
 			}
 		}
 	}

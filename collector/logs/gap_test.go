@@ -14,6 +14,7 @@ import (
 
 // toldGap is a range of lost lines that the server has heard of.
 type toldGap struct {
+	container   string
 	reason      string
 	lines       int
 	from, until time.Time
@@ -48,7 +49,7 @@ func (s *server) gaps() (out []toldGap) {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range s.fields {
+	for i, f := range s.fields {
 		if f["crowsnest_dropped_reason"] == "" {
 			continue
 		}
@@ -58,7 +59,7 @@ func (s *server) gaps() (out []toldGap) {
 		if err != nil || err2 != nil || err3 != nil {
 			s.t.Errorf("a drop without its number or range: %v", f)
 		}
-		out = append(out, toldGap{f["crowsnest_dropped_reason"], lines, from, until})
+		out = append(out, toldGap{s.of[i].Container, f["crowsnest_dropped_reason"], lines, from, until})
 	}
 	return out
 }

@@ -30,6 +30,7 @@ type journal[C any] struct {
 	known    map[string]C // by source
 	inFlight *inFlight[C]
 	lost     map[string]lostFile[C] // what no batch that the server has tells yet, by source
+	maxLost  int                    // of these, before they are noted together
 	// apart, if set, gives the name under which a source's position is kept on that was
 	// there before one of another source that has its name now; "" if it need not be.
 	apart func(source string, was, now C) string
@@ -68,7 +69,7 @@ const journalFormat = 1
 // openJournal reads the file, which may not be there yet. One that cannot be
 // read is an error: to begin anew would send everything twice.
 func openJournal[C any](path string) (*journal[C], error) {
-	j := &journal[C]{path: path, known: map[string]C{}, lost: map[string]lostFile[C]{}}
+	j := &journal[C]{path: path, known: map[string]C{}, lost: map[string]lostFile[C]{}, maxLost: maxLost}
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		j.made = true
@@ -93,7 +94,9 @@ func openJournal[C any](path string) (*journal[C], error) {
 }
 
 // openMemory gives one that is nowhere written: its positions are known elsewhere.
-func openMemory[C any]() *journal[C] { return &journal[C]{known: map[string]C{}, made: true} }
+func openMemory[C any]() *journal[C] {
+	return &journal[C]{known: map[string]C{}, made: true, maxLost: maxLost}
+}
 
 func (j *journal[C]) position(source string) (C, bool) {
 	j.mu.Lock()
@@ -138,7 +141,7 @@ func (j *journal[C]) lose(source string, l lostFile[C], alike func(source string
 	for at, change := range amends {
 		j.amendLocked(at, change)
 	}
-	if len(j.lost) >= maxLost {
+	if len(j.lost) >= j.maxLost {
 		for other, o := range j.lost {
 			if other != source && alike(other, o) {
 				l.Lines, l.Bytes, l.From, l.Until = l.Lines+o.Lines, l.Bytes+o.Bytes, min(l.From, o.From), max(l.Until, o.Until)

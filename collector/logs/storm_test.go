@@ -33,6 +33,7 @@ type storm struct {
 	copies  bool // rotated files are copies
 	others  int
 	said    []string // what was done
+	into    *os.File // a file whose name is gone, which the writer still has; nil for none
 }
 
 // record is of pieces, each with the time at which it was written.
@@ -72,7 +73,11 @@ func (w *storm) piece(stream int) {
 	if r.trace && k > 0 {
 		text = "\tat " + text
 	}
-	w.raw("0.log", cri(w.at, streams[stream], tag, text))
+	if line := cri(w.at, streams[stream], tag, text); w.into == nil {
+		w.raw("0.log", line)
+	} else if _, err := w.into.WriteString(line); err != nil {
+		w.t.Fatal(err)
+	}
 	if r.left == 0 {
 		w.open[stream] = nil
 	}
@@ -212,14 +217,30 @@ func (w *storm) time(at int) time.Time { return clock.Add(time.Duration(at) * ti
 
 var pieceName = regexp.MustCompile(`<(\d+)\.(\d+)>`)
 
+// came says how often each piece of each record came.
+func (w *storm) came() map[[2]int]int {
+	came := map[[2]int]int{}
+	for stream := range streams {
+		for _, m := range w.s.got("cart-1/" + filepath.Base(w.dir) + "/" + streams[stream]) {
+			for _, name := range pieceName.FindAllStringSubmatch(m, -1) {
+				n, _ := strconv.Atoi(name[1])
+				k, _ := strconv.Atoi(name[2])
+				came[[2]int{n, k}]++
+			}
+		}
+	}
+	return came
+}
+
 // wrong says what is lost untold, doubled or torn.
 func (w *storm) wrong() (out []string) {
-	gaps := w.s.gaps()
+	container := filepath.Base(w.dir)
+	gaps := slices.DeleteFunc(w.s.gaps(), func(g toldGap) bool { return g.container != container })
 	came := map[[2]int]int{}
 	var torn []string
 	whole := map[int]bool{} // records that came in one
 	for stream := range streams {
-		for _, m := range w.s.got("cart-1/app/" + streams[stream]) {
+		for _, m := range w.s.got("cart-1/" + container + "/" + streams[stream]) {
 			first, last := [2]int{-1}, [2]int{}
 			for _, name := range pieceName.FindAllStringSubmatch(m, -1) {
 				n, _ := strconv.Atoi(name[1])
