@@ -42,6 +42,7 @@ const (
 	envLogPods    = "CROWSNEST_FAULTS_LOG_PODS"    // default 10
 	envLogKeep    = "CROWSNEST_FAULTS_LOG_KEEP"    // bytes that are kept of rotated files; default none
 	envLogAway    = "CROWSNEST_FAULTS_LOG_AWAY"    // how long the server is away once; default 1s
+	envLogAim     = "CROWSNEST_FAULTS_LOG_AIM"     // after how long at most the collector is killed once the server is there again that was away, at least a third of that; default: it is not
 	envLogStall   = "CROWSNEST_FAULTS_LOG_STALL"   // for how long the collector is stopped at most before a kill, as a busy machine does; default 2s
 )
 
@@ -105,7 +106,9 @@ func serveLogs(dir, address string) error {
 			b, err = wire.UnmarshalLogBatch(raw)
 		}
 		if err == nil {
+			came := time.Now()
 			err = s.Append(r.Context(), "prod", b)
+			noteBatch(dir, came, b, err)
 		}
 		if err != nil {
 			problem.Write(w, r, err)
@@ -115,16 +118,81 @@ func serveLogs(dir, address string) error {
 	}))
 }
 
+// noted is a batch as the server got it: by pod, the first line and the last one.
+type noted struct {
+	Came, Done  time.Time
+	ID          string
+	Lines       int
+	First, Last map[string]string
+	Err         string
+}
+
+// notedIn is the file of the batches that a server got; those of the one before go on in it.
+func notedIn(store string) string { return store + ".batches" }
+
+// noteBatch writes down which lines a batch has: of those that are there twice it is to be told
+// who brought them.
+func noteBatch(store string, came time.Time, b *wire.LogBatch, err error) {
+	n := noted{Came: came, Done: time.Now(), ID: b.ID, Lines: b.Lines(), First: map[string]string{}, Last: map[string]string{}}
+	if err != nil {
+		n.Err = err.Error()
+	}
+	for _, g := range b.Groups {
+		for _, l := range g.Lines {
+			if strings.HasPrefix(l.Message, "line ") {
+				text, _, _ := strings.Cut(l.Message[:min(len(l.Message), 40)], " of ")
+				if n.Last[g.Stream.Pod] = text; n.First[g.Stream.Pod] == "" {
+					n.First[g.Stream.Pod] = text
+				}
+			}
+		}
+	}
+	raw, err := json.Marshal(n)
+	if err != nil {
+		panic("BUG: what came cannot be written as JSON: " + err.Error())
+	}
+	f, err := os.OpenFile(notedIn(store), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = f.Write(append(raw, '\n'))
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "note batch:", err)
+	}
+}
+
+// brought says which batches had lines of a pod, among some.
+func brought(store, pod string, from, to int) string {
+	raw, _ := os.ReadFile(notedIn(store)) // without it nothing is told
+	var out strings.Builder
+	for line := range bytes.Lines(raw) {
+		var n noted
+		var first, last int
+		if json.Unmarshal(line, &n) != nil || n.First[pod] == "" {
+			continue
+		}
+		_, err := fmt.Sscanf(n.First[pod]+" "+n.Last[pod], "line %d line %d", &first, &last)
+		if err == nil && first <= to && last >= from {
+			fmt.Fprintf(&out, "\n  batch %s of %d lines, here from %d to %d, came at %s, done at %s %s", n.ID, n.Lines, first, last, n.Came.Format(time.StampMicro), n.Done.Format(time.StampMicro), n.Err)
+		}
+	}
+	return out.String()
+}
+
 // followLogs is a collector of log files.
 func followLogs(dir, address string) error {
 	client, err := push.NewClient(push.ClientOptions{Server: "http://" + address, Sender: "node/n1"})
 	if err != nil {
 		return err
 	}
+	level := slog.LevelWarn
+	if os.Getenv(envLogAim) != "" {
+		level = slog.LevelInfo // which files it kept, and when
+	}
 	f, err := logs.NewFiles(logs.FilesOptions{
 		Root: filepath.Join(dir, "pods"), Dir: os.Getenv(envLogData), Sender: "node/n1", Node: "n1", Rescan: time.Second,
 		Rules: logs.Rules{Mask: logs.MaskOptions{Off: true}}, Keep: logs.Keep{After: 500 * time.Millisecond, Bytes: int64(number(envLogKeep, 0))},
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
 		return err
@@ -425,6 +493,14 @@ func TestLinesArriveOnceThroughKills(t *testing.T) {
 			run.server.kill()
 			pause(ctx, away)
 			run.server.start(t)
+			if aim := duration(envLogAim, 0); aim > 0 {
+				run.answers(ctx)
+				pause(ctx, aim/3+time.Duration(r.Int64N(int64(2*aim/3))))
+				run.killCollector()
+				t.Logf("collector killed at %s", time.Now().Format(time.StampMicro))
+				pause(ctx, time.Duration(r.IntN(700))*time.Millisecond)
+				run.startCollector()
+			}
 			continue
 		}
 		if stall > 0 {
@@ -551,6 +627,7 @@ type counting struct {
 	t       *testing.T
 	dir     string
 	address string
+	store   string // the server's folder
 	server  *child
 	agent   *child
 	pid     atomic.Int64 // of the collector; 0 while there is none
@@ -571,7 +648,8 @@ func newCounting(t *testing.T, dir, data, store string) *counting {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	run.server = &child{env: []string{envLogServe + "=" + filepath.Join(store, "store"), envLogAddress + "=" + run.address}}
+	run.store = filepath.Join(store, "store")
+	run.server = &child{env: []string{envLogServe + "=" + run.store, envLogAddress + "=" + run.address}}
 	run.agent = &child{env: []string{envLogFollow + "=" + dir, envLogData + "=" + filepath.Join(data, "data"), envLogAddress + "=" + run.address}}
 	run.server.start(t)
 	t.Cleanup(run.server.kill)
@@ -693,6 +771,9 @@ func (c *counting) count(patience time.Duration, what string) *counted {
 	}
 	took := time.Since(ended).Round(time.Millisecond)
 	found, looked := lookAt(c.address, c.writers)
+	for _, a := range found.twiceOf() {
+		t.Logf("lines %d to %d of %s are there %d times:%s", a.from, a.to, a.pod, a.times, brought(c.store, a.pod, a.from, a.to))
+	}
 	c.server.kill() // what they said is whole then
 	c.killCollector()
 	if looked != nil {
@@ -716,6 +797,18 @@ func (c *counting) count(patience time.Duration, what string) *counted {
 		}
 	}
 	return found
+}
+
+// answers waits until the server is there again.
+func (c *counting) answers(ctx context.Context) {
+	for ctx.Err() == nil {
+		resp, err := http.Get("http://" + c.address + pathComplete)
+		if err == nil {
+			_ = resp.Body.Close()
+			return
+		}
+		pause(ctx, 10*time.Millisecond)
+	}
 }
 
 // complete waits until the server has all that was written up to a time, and says up to
@@ -754,6 +847,21 @@ type counted struct {
 	bytes, wantBytes         int // of long lines, without their beginnings
 	ranges, again            int // told in first, of lost lines and of doubled ones
 	first                    string
+	doubled                  []doubled // as many as are told in first
+}
+
+// doubled are lines of a pod that are there so many times.
+type doubled struct {
+	pod             string
+	from, to, times int
+}
+
+// twiceOf gives them; none of what could not be looked at.
+func (c *counted) twiceOf() []doubled {
+	if c == nil {
+		return nil
+	}
+	return c.doubled
 }
 
 func (c *counted) String() string {
@@ -886,6 +994,9 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 					out.ranges++
 				} else {
 					out.again++
+				}
+				if times > 1 {
+					out.doubled = append(out.doubled, doubled{w.pod, from, n, times})
 				}
 				out.first += fmt.Sprintf("; lines %d to %d of %s (of its %d) are there %d times", from, n, w.pod, w.next, times)
 			}
