@@ -61,7 +61,7 @@ type filePos struct {
 	// 0 if that was not known then.
 	End  bool  `json:"end,omitempty"`
 	Next int64 `json:"next,omitempty"`
-	// After is which file comes after one that is kept, where that has no line yet.
+	// After is which file comes after this one, where that has no line yet.
 	After string `json:"after,omitempty"`
 	// Behind says that what was written right before the file is lost.
 	Behind bool `json:"behind,omitempty"`
@@ -151,7 +151,7 @@ type file struct {
 	resumed filePos  // where an earlier run left it
 	spots   spots    // of what was read
 	next    int64    // time of the first line of the file after it, once it was read to its end
-	after   string   // of a kept one: which file that is, as long as it has no line
+	after   string   // which file that is, as long as it has no line
 	noted   behind   // of a kept one: next and after as the journal has them
 	marked  filePos
 	hasMark bool
@@ -1112,8 +1112,11 @@ func (r *Files) finish(c *container, f, next *file, b *batch[filePos]) bool {
 	if next != nil && !next.blank { // else it is noted once anything is read of that
 		f.next = cmp.Or(next.begins(), f.next)
 	}
-	if c.ended = nil; f.next == 0 {
-		c.ended = f
+	c.ended, f.after = nil, ""
+	if f.next == 0 {
+		if c.ended = f; next != nil && next.fd != nil {
+			f.after = next.born()
+		}
 	}
 	r.noteEnd(f, b)
 	return true
@@ -1155,8 +1158,8 @@ func (r *Files) noteEnd(f *file, b *batch[filePos]) {
 	r.journal.amend(f.key(), func(p filePos) filePos {
 		if p.Gen == f.gen && p.Offset == f.offset && p.Scan == 0 {
 			// No batch may follow for long, and the file be removed.
-			r.amended = r.amended || !p.End || p.Next != f.next
-			p.End, p.Next = true, f.next
+			r.amended = r.amended || !p.End || p.Next != f.next || p.After != f.after
+			p.End, p.Next, p.After = true, f.next, f.after
 		}
 		return p
 	})
@@ -1174,11 +1177,11 @@ func (r *Files) noteBehind(c *container, f *file, b *batch[filePos]) {
 	if f.behindGap {
 		return
 	}
-	before.next = f.first
+	before.next, before.after = f.first, ""
 	noted := false
 	note := func(p filePos) filePos {
 		if p.First == before.first && p.End && p.Next == 0 {
-			p.Next, noted = f.first, true
+			p.Next, p.After, noted = f.first, "", true
 		}
 		return p
 	}

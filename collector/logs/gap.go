@@ -174,6 +174,8 @@ func (r *Files) findGapsBehindKept(c *container) {
 		if n != nil {
 			if at := n.firstTime(); at > 0 {
 				f.next, until = at, at
+			} else if n.fd != nil {
+				f.after = n.born()
 			}
 		}
 		if f.next == from {
@@ -218,7 +220,7 @@ func (r *Files) findGap(dir string, positions map[string]filePos, noted map[stri
 		}
 	}
 	between := gone.Last > 0 && here < gone.Last // else it is read on from what is here
-	if gone.End && (next == nil && gone.Next == 0 || next != nil && gone.Next == until) || until <= from {
+	if gone.followedBy(c, next) || until <= from {
 		between = false // nothing was written between them, nor after it
 	}
 	if !between && len(open) == 0 {
@@ -249,12 +251,28 @@ func (r *Files) findGap(dir string, positions map[string]filePos, noted map[stri
 	r.log.Warn("log files are gone that were not read to their ends", "path", gone.Path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
 	// With this the server knows all that there is to know of it.
 	f := c.away(gone, from, until)
-	f.last = until
+	f.last, f.next, f.after = until, 0, ""
 	if next != nil {
 		f.next, next.behindGap = until, true
 		c.lost[len(c.lost)-1].next = next
+	} else if i := slices.IndexFunc(c.files, func(o *file) bool { return o.fd != nil && o.firstTime() == 0 }); i >= 0 {
+		f.after = c.files[i].born() // what comes after that
 	}
 	r.noteLost(c, gone.behind(until), nil)
+}
+
+// followedBy says of a file that was read to its end and is gone that nothing was written between
+// it and the next one that is there, nil if none of these has a line.
+func (p filePos) followedBy(c *container, next *file) bool {
+	switch {
+	case !p.End:
+		return false
+	case p.Next != 0:
+		return next != nil && next.firstTime() == p.Next
+	case next != nil: // it may have been cut before that line
+		return false
+	}
+	return p.After == "" || c == nil || slices.ContainsFunc(c.files, func(f *file) bool { return f.fd != nil && f.born() == p.After })
 }
 
 // away has it told that lines went with the file of a position. It gives the file as it is

@@ -273,3 +273,43 @@ func TestAnOlderFileIsNotBehind(t *testing.T) {
 		t.Errorf("what is behind it begins at %d, want %d", p.Next, at(110))
 	}
 }
+
+// A file that had no line yet when the one before it was read to its end is written to and removed
+// before anybody reads it, and the one there now has no line either: what is gone is told.
+func TestFilesRemovedBehindOneThatWasReadToItsEnd(t *testing.T) {
+	// What comes after a file that is gone is known from when it was read to its end, and from when
+	// it was told that something is gone behind it.
+	for name, told := range map[string]bool{"read": false, "told": true} {
+		t.Run(name, func(t *testing.T) {
+			w := byStep(t, Keep{})
+			w.keeps, w.timely, w.now = 1, true, clock
+			writes := func(n int) { w.writes(func() { w.lines(n) }) }
+			another := func() {
+				w.remove("0.log")
+				w.raw("0.log", "")
+			}
+			writes(10)
+			w.start()
+			w.looks()
+			w.sends()
+			if told {
+				writes(3)
+				w.dead()
+				another()
+				w.start()
+			} else {
+				another()
+				w.looks()
+				w.sends()
+			}
+			w.dead()
+			w.now = w.now.Add(time.Second)
+			writes(5)
+			another()
+			w.now = w.now.Add(time.Second)
+			w.start()
+			writes(3)
+			w.ends() // what is neither there nor told it says
+		})
+	}
+}
