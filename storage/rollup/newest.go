@@ -169,7 +169,11 @@ func (n *newestSeries) add(samples []Sample) {
 // Bypassed notes that samples up to a time, in Unix milliseconds, were stored that neither
 // Add nor Pass is told of.
 func (r *Rollups) Bypassed(clusterID string, upTo int64) {
-	n := &r.cluster(clusterID).newestSeries
+	r.cluster(clusterID).newestSeries.leaveToStore(upTo)
+}
+
+// leaveToStore has the store asked of samples up to a time.
+func (n *newestSeries) leaveToStore(upTo int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.before = max(n.before, upTo)

@@ -531,7 +531,7 @@ func (r *Rollups) DeleteCluster(_ context.Context, id string) error {
 		}
 	}
 	c.coverageRef = 0
-	r.Bypassed(id, r.opts.Now().Add(maxAhead).UnixMilli()) // what it has of before is deleted
+	c.newestSeries.leaveToStore(r.opts.Now().Add(maxAhead).UnixMilli()) // what it has of before is deleted
 	return nil
 }
 
