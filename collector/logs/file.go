@@ -693,10 +693,11 @@ func (c *container) wakeAt(t time.Time) {
 	}
 }
 
-// following gives the file after the i-th that is to be read.
+// following gives the file after the i-th that is to be read. One that is done with and had no line
+// says nothing of when what comes after the i-th begins.
 func (r *Files) following(c *container, i int) *file {
 	for _, f := range c.files[i+1:] {
-		if f.copyOf == nil && !f.unclear {
+		if f.copyOf == nil && !f.unclear && !(f.done && f.first == 0) {
 			return f
 		}
 	}

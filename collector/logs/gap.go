@@ -178,7 +178,7 @@ func (r *Files) findGapsBehindKept(c *container) {
 				f.after = n.born()
 			}
 		}
-		if f.next == from {
+		if until <= from { // what lies between was given up, and is there
 			continue
 		}
 		if n != nil {

@@ -313,3 +313,49 @@ func TestFilesRemovedBehindOneThatWasReadToItsEnd(t *testing.T) {
 		})
 	}
 }
+
+// Files are given up, and one without a line among them: what comes behind them, and goes while
+// none runs, is told as any other that is gone behind a kept file.
+func TestFilesGoneBehindAnEmptyOneThatWasGivenUp(t *testing.T) {
+	w := byStep(t, Keep{Bytes: 1 << 30})
+	w.keeps, w.timely, w.now = 1, true, clock
+	rotated := 0
+	next := func(lines int) (name string) {
+		w.writes(func() { w.lines(lines) })
+		rotated++
+		name = fmt.Sprintf("0.log.20261123-%06d", rotated)
+		w.rename("0.log", name)
+		w.raw("0.log", "")
+		w.looks()
+		return name
+	}
+	w.writes(func() { w.lines(5) })
+	w.start()
+	w.looks()
+	w.offers()
+	w.r.filling.lines = batchLines // it is full: nothing is read any more
+	w.remove(next(5))
+	w.looks()
+	if len(w.kept()) != 1 {
+		t.Fatal("it is not kept")
+	}
+	gives := func(held int) {
+		w.r.bounds.held = held
+		w.r.scanRoot()
+		w.r.bounds.held = maxHeld
+		w.looks()
+	}
+	names := []string{next(5)}
+	gives(2) // what is kept
+	names = append(names, next(0), next(5))
+	gives(2) // the one without a line, and the one before it
+	w.write()
+	w.dead()
+	for _, name := range names {
+		w.remove(name)
+	}
+	w.writes(func() { w.lines(5) })
+	w.now = w.now.Add(time.Second)
+	w.start()
+	w.ends()
+}
