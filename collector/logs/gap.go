@@ -50,6 +50,7 @@ func (r *Files) tellLost(c *container, b *batch[filePos]) bool {
 	}
 	for len(c.lost) > 0 {
 		l := c.lost[0]
+		r.giveWay(c, l.file)
 		if b.full() || !b.takes(l.drop.until) || l.file.barredFrom(b) || l.next != nil && l.next.barredFrom(b) {
 			return false
 		}
@@ -62,6 +63,22 @@ func (r *Files) tellLost(c *container, b *batch[filePos]) bool {
 		c.lost = c.lost[1:]
 	}
 	return true
+}
+
+// giveWay has a file that is gone go by a name of its own where another one has its inode, in
+// whatever container: a batch has one position by each name, and that of the gone one would be
+// taken for the other's, or be lost.
+func (r *Files) giveWay(c *container, gone *file) {
+	if !gone.done || gone.beside {
+		return
+	}
+	for _, o := range r.order {
+		for _, f := range o.files {
+			if f != gone && !f.beside && f.dev == gone.dev && f.ino == gone.ino {
+				r.takesInode(c, f)
+			}
+		}
+	}
 }
 
 // findGaps finds out at a start what went since the last run. Files are read one after

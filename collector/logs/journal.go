@@ -251,13 +251,17 @@ func (j *journal[C]) settled() bool {
 	return j.inFlight == nil
 }
 
-// become moves what is known of a source to another name as rename does. Where nothing of it
-// is known, that is first: found out and set at once, as its batch may be acknowledged
-// meanwhile.
-func (j *journal[C]) become(old, name string, first C, of func(C) bool) {
+// become moves what is known of a source to another name as rename does, be it by its name or
+// kept apart, as another source's position came to have its name. Where nothing of it is known,
+// that is first: found out and set at once, as its batch may be acknowledged meanwhile.
+func (j *journal[C]) become(old, apart, name string, first C, of func(C) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if c, ok := j.known[old]; !ok || !of(c) {
+		if c, ok := j.known[apart]; ok && of(c) {
+			first = c
+			delete(j.known, apart)
+		}
 		j.put(old, first) // else what had its name before would be taken for it
 	}
 	j.renameLocked(old, name, of)

@@ -369,7 +369,7 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 	// If the server has nothing of it:
 	first.Offset, first.Scan, first.Done, first.Last, first.Open, first.Lines = f.began, 0, nil, f.resumed.Last, 0, f.resumed.Lines
 	r.letGo(f)
-	r.journal.become(old, f.key(), first, f.beginsAs)
+	r.journal.become(old, besides(old, f.first), f.key(), first, f.beginsAs)
 	if b == nil || !r.journal.renameIn(b.from, b.to, old, f.key(), f.beginsAs) {
 		f.inBatch = nil
 	}

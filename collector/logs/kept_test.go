@@ -692,3 +692,40 @@ func TestFilesAreKeptInTurns(t *testing.T) {
 	}
 	w.dead()
 }
+
+// The position of a file may be kept apart, as what was told of one that is gone has its name: it
+// is that of what the file is kept as, or a start would read that from its beginning again.
+func TestKeptFileWhosePositionIsApart(t *testing.T) {
+	tr := newTree(t)
+	h := tr.byHand(t)
+	h.filling = h.b
+	tr.write("0.log", 30)
+	h.settled()
+	c := h.containers[tr.dir]
+	f := c.files[0]
+	h.journal.begin(h.b)
+	h.journal.acknowledged(h.b)
+	h.b = newBatch[filePos](h.opts.Sender)
+	h.filling = h.b
+	want := f.offset
+	gone := filePos{Path: filepath.Join(tr.root, "shop_cart-2_uid-2", "app", "0.log"), Dev: f.dev, Ino: f.ino, Print: "1", Len: knownHead, Offset: 700, First: 1, Last: 2, Lines: 7, End: true}
+	h.journal.set(f.key(), gone)
+
+	tr.copied("0.log", "copy")
+	tr.pack("copy")
+	packed := &file{path: filepath.Join(tr.dir, "copy"+packedSuffix)}
+	var err error
+	if packed.fd, err = os.Open(packed.path); err == nil {
+		err = packed.identifyPacked(true)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.becomes(c, f, h.filling, packed, nil)
+	if p, ok := h.journal.position(f.key()); !ok || p.Offset != want {
+		t.Errorf("what it was kept as stands at %d (%v), want %d", p.Offset, ok, want)
+	}
+	if p, ok := h.journal.position(besides(strconv.FormatUint(gone.Dev, 10)+":"+strconv.FormatUint(gone.Ino, 10), gone.First)); !ok || p.Offset != gone.Offset {
+		t.Errorf("the one that is gone stands at %d (%v), want %d", p.Offset, ok, gone.Offset)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -357,5 +358,64 @@ func TestFilesGoneBehindAnEmptyOneThatWasGivenUp(t *testing.T) {
 	w.writes(func() { w.lines(5) })
 	w.now = w.now.Add(time.Second)
 	w.start()
+	w.ends()
+}
+
+// What is told of a file that is gone leaves alone the position of the one that has its inode now,
+// of another container. Else that one would be read from its beginning again once it was kept and its
+// collector killed.
+func TestFilesGoneWhoseInodeAnotherHasThatWasRead(t *testing.T) {
+	w := byStep(t, Keep{Bytes: 1 << 30})
+	w.keeps, w.timely, w.now = 1, true, clock
+	w.addBeside(rotationKind{deletes: true})
+	w.beside.writes(func() { w.beside.lines(10) })
+	w.start()
+	w.looks()
+	w.sends()
+	w.dead()
+	gone := keyOf(t, filepath.Join(w.beside.dir, "0.log"))
+	w.writes(func() { w.lines(10) })
+	st, err := os.Stat(filepath.Join(w.dir, "0.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := openJournal[filePos](w.positions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, ok := j.position(gone)
+	if !ok {
+		t.Fatalf("nothing is known of %s", gone)
+	}
+	was.Ino = st.Sys().(*syscall.Stat_t).Ino // which many file systems give it at once
+	own := keyOf(t, filepath.Join(w.dir, "0.log"))
+	j.forget(gone)
+	j.set(own, was)
+	if err := j.write(); err != nil {
+		t.Fatal(err)
+	}
+	w.beside.remove("0.log")
+	w.now = w.now.Add(time.Second)
+	w.start()
+	for range 2 { // what was read, and what is told
+		w.looks()
+		w.sends()
+	}
+	if gaps := w.s.gaps(); len(gaps) != 1 {
+		t.Errorf("told as lost: %v", gaps)
+	}
+	if p, _ := w.r.journal.position(own); filepath.Dir(p.Path) != w.dir || p.Offset != st.Size() {
+		t.Errorf("the file that is there stands at %+v", p)
+	}
+	w.beside.writes(func() { w.beside.lines(3) })
+	w.looks()
+	w.offers()
+	w.remove("0.log")
+	w.raw("0.log", "")
+	w.looks()
+	if len(w.kept()) != 1 {
+		t.Error("it is not kept")
+	}
+	w.dead()
 	w.ends()
 }

@@ -168,7 +168,7 @@ func TestJournalKnowsWhatWasAcknowledgedMeanwhile(t *testing.T) {
 	j.set("old", 3) // of what had its name before
 	j.begin(b)
 	asked := 0
-	j.become("old", "new", 0, func(at int) bool {
+	j.become("old", "", "new", 0, func(at int) bool {
 		if asked++; asked == 1 && j.mu.TryLock() { // else it has to wait
 			j.mu.Unlock()
 			j.acknowledged(b)
