@@ -535,10 +535,25 @@ func (a *appender) commit() error {
 	}
 	if err := a.store.Commit(); err != nil {
 		a.q.failed = err
+		a.q.doubt()
 		return err
 	}
 	a.q.committed = true
 	return nil
+}
+
+// doubt leaves the request's samples to the store, which may have some of them after a commit
+// that failed: that goes in parts, and waits for the disk when they can be read already.
+func (q *request) doubt() {
+	upTo := q.bypassed
+	for _, samples := range [][]rollup.Sample{q.feed, q.passed} {
+		for i := range samples {
+			upTo = max(upTo, samples[i].At)
+		}
+	}
+	if q.i.opts.Rollups != nil && upTo > 0 {
+		q.i.opts.Rollups.Bypassed(q.c.id, upTo)
+	}
 }
 
 // words writes the sender's word for each point that the request completes. Of what is

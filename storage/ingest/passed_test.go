@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -13,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+	"github.com/prometheus/prometheus/storage"
 
 	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
@@ -101,4 +104,79 @@ func TestNewestSamplesAreKnownFromAllThatIsStored(t *testing.T) {
 	g.now = at(40)
 	send(false, bodyV2(t, cpu(8, 40, "a")))
 	expect("k8s_pod_cpu_core_used", 40, "a 8 ")
+}
+
+// inDoubt is a store whose commits fail when their samples can be read already, as where the
+// disk does not take its log.
+type inDoubt struct{ guarded }
+
+func (s inDoubt) Appender(ctx context.Context) storage.Appender {
+	return inDoubtAppender{s.DB.Appender(ctx)}
+}
+
+type inDoubtAppender struct{ storage.Appender }
+
+func (a inDoubtAppender) Commit() error {
+	return errors.Join(a.Appender.Commit(), errors.New("the disk is full"))
+}
+
+// Where the store may have something else than what passed, or more, it is asked.
+func TestNewestSamplesInDoubtAreLeftToTheStore(t *testing.T) {
+	const cpu, other = "k8s_pod_cpu_core_used", "k8s_service_pod"
+	at := func(n int) time.Time { return t0.Add(time.Duration(n) * step) }
+	one := func(v float64, n int, metric string) sample {
+		return smp(v, at(n), "__name__", metric, "namespace", "shop", "pod", "a")
+	}
+	ended := math.Float64frombits(value.StaleNaN)
+	for name, tc := range map[string]struct {
+		requests [][]sample
+		fails    int // request whose commit does; 0: none
+		ask      int // interval
+		known    bool
+	}{
+		"a value and the end at one time":           {[][]sample{{one(1, 1, cpu), one(ended, 1, cpu)}}, 0, 1, false},
+		"and of what no sum is made":                {[][]sample{{one(ended, 1, other), one(1, 1, other)}}, 0, 1, false},
+		"another one that is late":                  {[][]sample{{one(1, 1, cpu)}, {one(2, 2, cpu)}, {one(3, 1, cpu)}}, 0, 1, false},
+		"long after it":                             {[][]sample{{one(1, 1, cpu)}, {one(2, 2, cpu)}, {one(3, 1, cpu)}, {one(4, 11, cpu)}}, 0, 11, true},
+		"the same once more":                        {[][]sample{{one(1, 1, cpu)}, {one(1, 1, cpu)}, {one(ended, 2, cpu)}, {one(ended, 2, cpu)}}, 0, 2, true},
+		"a commit that failed":                      {[][]sample{{one(1, 1, cpu)}, {one(2, 2, cpu)}}, 2, 2, false},
+		"a commit that failed, of what has no sum":  {[][]sample{{one(1, 1, other)}, {one(2, 2, other)}}, 2, 2, false},
+		"a late interval of a series that was idle": {[][]sample{{one(1, 1, cpu)}, {one(2, 72, other)}}, 0, 1, false},
+		"and a live one":                            {[][]sample{{one(1, 1, cpu)}, {one(2, 72, other)}}, 0, 72, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(t, Limits{})
+			g.now = t0.Add(-time.Hour)
+			var err error
+			g.rollups, err = rollup.New(rollup.Options{Store: g.db, Newest: []string{cpu, other}, Now: func() time.Time { return g.now }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.i.opts.Rollups = g.rollups
+			for n, samples := range tc.requests {
+				g.now = samples[0].at
+				g.i.opts.Store = guarded{g.db, g}
+				want := http.StatusNoContent
+				if n+1 == tc.fails {
+					g.i.opts.Store, want = inDoubt{guarded{g.db, g}}, http.StatusServiceUnavailable
+				}
+				if a := g.post(v2, bodyV2(t, samples...)); a.status != want {
+					t.Fatal(a)
+				}
+			}
+			for _, metric := range []string{cpu, other} {
+				values, known := g.rollups.Newest("prod", metric, at(tc.ask).Add(-5*time.Minute).UnixMilli()+1, at(tc.ask).UnixMilli(), nil)
+				if known != tc.known {
+					t.Errorf("%s: %v, known %v", metric, values, known)
+				}
+				got := ""
+				for _, v := range values {
+					got += fmt.Sprintf("%s %v", v.Series, v.V)
+				}
+				if want := g.query(metric, at(tc.ask)); known && got != want {
+					t.Errorf("%s: got %s, the store has %s", metric, got, want)
+				}
+			}
+		})
+	}
 }

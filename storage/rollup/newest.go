@@ -1,6 +1,7 @@
 package rollup
 
 import (
+	"math"
 	"slices"
 	"sync"
 
@@ -38,7 +39,7 @@ type newestOf struct {
 type newestSeries struct {
 	mu     sync.Mutex
 	of     map[string]*newestOf // by metric
-	before int64                // samples up to here may not have passed
+	before int64                // samples up to here may not have passed, or are others in the store
 }
 
 // keep begins with a series.
@@ -65,6 +66,7 @@ func (n *newestSeries) leave(feeds []*Feed) {
 		}
 		of := n.of[f.newest.lset.Get(labels.MetricName)]
 		f.newest.gone = true
+		n.before = max(n.before, f.newest.at[0]) // an interval may be late by more than a series is kept
 		if of.gone++; of.gone > len(of.all)/4 {
 			kept := make([]*newest, 0, len(of.all)-of.gone)
 			for _, s := range of.all {
@@ -77,8 +79,14 @@ func (n *newestSeries) leave(feeds []*Feed) {
 	}
 }
 
-// add takes a sample in whatever order they come.
-func (s *newest) add(at int64, v float64) {
+// add takes a sample in whatever order they come; not sure when there is another one of that
+// time, of which the store has the first in a commit, but may give the one that was late.
+func (s *newest) add(at int64, v float64) (sure bool) {
+	for i, t := range s.at {
+		if t == at {
+			return math.Float64bits(v) == math.Float64bits(s.v[i])
+		}
+	}
 	if s.at[0] != 0 && v != s.v[0] {
 		s.moved = max(s.moved, at, s.at[0])
 	}
@@ -86,9 +94,10 @@ func (s *newest) add(at int64, v float64) {
 	case at > s.at[0]:
 		s.at[1], s.v[1] = s.at[0], s.v[0]
 		s.at[0], s.v[0] = at, v
-	case at > s.at[1] && at != s.at[0]: // of two at one time the store keeps the first
+	case at > s.at[1]:
 		s.at[1], s.v[1] = at, v
 	}
+	return true
 }
 
 // value gives what the series has at a time: its newest sample then, unless that is from
@@ -114,8 +123,8 @@ type Value struct {
 // Newest appends to into what each series of a metric has at a time, in Unix
 // milliseconds: its newest sample then, none older than since, and not where a stale
 // marker follows it. False when the store must be asked: the metric is not one of
-// Options.Newest, or samples of that time came before this process, another way, or too
-// long ago.
+// Options.Newest, or samples of that time came before this process, another way, too long
+// ago, or so that the store may have others.
 func (r *Rollups) Newest(clusterID, metric string, since, at int64, into []Value) ([]Value, bool) {
 	if !slices.Contains(r.opts.Newest, metric) {
 		return into, false
@@ -160,8 +169,9 @@ func (n *newestSeries) add(samples []Sample) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for i := range samples {
-		if s := samples[i].Feed.newest; s != nil {
-			s.add(samples[i].At, samples[i].V)
+		s, at := samples[i].Feed.newest, samples[i].At
+		if s != nil && (s.gone || !s.add(at, samples[i].V)) {
+			n.before = max(n.before, at)
 		}
 	}
 }
