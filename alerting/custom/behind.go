@@ -438,7 +438,11 @@ func keyOf(buf []byte, ls labels.Labels, names []string) []byte {
 // visit returns nil no sample is read.
 func (m *Metrics) eachNow(ctx context.Context, matchers []*labels.Matcher, at time.Time, visit func(labels.Labels) func(float64)) (err error) {
 	from, to := since(at), at.UnixMilli()
-	if values, known := m.passed(matchers, from, to); known {
+	values, known, err := m.passed(ctx, matchers, from, to)
+	if err != nil {
+		return err
+	}
+	if known {
 		for n, one := range values {
 			if n%1024 == 0 && ctx.Err() != nil {
 				return ctx.Err()

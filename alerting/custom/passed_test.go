@@ -100,7 +100,7 @@ func TestWhatPassesIsWhatPromQLGives(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if _, is := b.m.passed(e.(*parser.AggregateExpr).Expr.(*parser.BinaryExpr).LHS.(*parser.VectorSelector).LabelMatchers, since(at.Add(-back)), at.Add(-back).UnixMilli()); is {
+					if _, is, _ := b.m.passed(t.Context(), e.(*parser.AggregateExpr).Expr.(*parser.BinaryExpr).LHS.(*parser.VectorSelector).LabelMatchers, since(at.Add(-back)), at.Add(-back).UnixMilli()); is {
 						known++
 					}
 					got, ok, err := b.m.sumBehind(t.Context(), e, at.Add(-back), memberships{})

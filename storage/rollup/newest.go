@@ -118,13 +118,16 @@ type Value struct {
 	// Moved is a time, in Unix milliseconds, since which all samples of the series are alike;
 	// it may be later than that.
 	Moved int64
+	// Asked says that V is not known, and whether there is one: both samples that are kept
+	// of the series are later. The store knows.
+	Asked bool
 }
 
 // Newest appends to into what each series of a metric has at a time, in Unix
 // milliseconds: its newest sample then, none older than since, and not where a stale
 // marker follows it. False when the store must be asked: the metric is not one of
-// Options.Newest, or samples of that time came before this process, another way, too long
-// ago, or so that the store may have others.
+// Options.Newest, or samples of that time came before this process, another way, or so that
+// the store may have others.
 func (r *Rollups) Newest(clusterID, metric string, since, at int64, into []Value) ([]Value, bool) {
 	if !slices.Contains(r.opts.Newest, metric) {
 		return into, false
@@ -146,10 +149,9 @@ func (r *Rollups) Newest(clusterID, metric string, since, at int64, into []Value
 				continue
 			}
 			v, has, known := s.value(since, at)
-			if has {
-				into = append(into, Value{s.lset, v, s.moved})
+			if has || !known {
+				into = append(into, Value{s.lset, v, s.moved, !known})
 			}
-			sure = sure && known
 		}
 		sure = sure && since > n.before
 		n.mu.Unlock()
