@@ -31,7 +31,7 @@ func (b *bench) startServer(ctx context.Context, name string, env ...string) (se
 	if err != nil {
 		return nil, "", nil, err
 	}
-	if err := p.WaitReady(ctx, server, time.Minute); err != nil {
+	if err := p.WaitReady(ctx, server, 10*time.Minute); err != nil {
 		p.Stop(20 * time.Second)
 		return nil, "", nil, err
 	}
