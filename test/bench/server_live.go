@@ -144,6 +144,9 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 				return nil, err
 			}
 			server, tokenFile, p = again, file, next
+			if err := idle(ctx, p); err != nil {
+				return nil, err
+			}
 		}
 		// What the server has taken when the cluster comes is its own start.
 		var usage [2]testbed.Usage // of the server and of the simulator
@@ -280,5 +283,25 @@ func allKnown(ctx context.Context, server *testbed.Server, nodes int) error {
 			return fmt.Errorf("%.0f series have come, %v ago", active, time.Since(since).Round(time.Second))
 		}
 		return nil
+	})
+}
+
+// idle waits until a server has done with what its start left it, such as blocks of what was
+// late.
+func idle(ctx context.Context, p *testbed.Process) error {
+	const look = 10 * time.Second
+	return testbed.Await(ctx, 20*time.Minute, time.Second, func(ctx context.Context) error {
+		before, err := testbed.UsageOf(p.PID())
+		if err != nil {
+			return err
+		}
+		if err := pause(ctx, look); err != nil {
+			return err
+		}
+		now, err := testbed.UsageOf(p.PID())
+		if cores := (now.CPU - before.CPU).Seconds() / look.Seconds(); err == nil && cores > 0.1 {
+			err = fmt.Errorf("the server still takes %.2f cores", cores)
+		}
+		return err
 	})
 }
