@@ -300,14 +300,15 @@ func (db *DB) compactHead(ctx context.Context) (wrote bool, err error) {
 }
 
 // truncated has the disk take the segment that a truncation of the log began, and the end of the one
-// before. Where the first sync of it fails, the zeros at that end may be what is left of what the system
-// has dropped (pageEnd), and the store refuses all until a start. Right behind blocks and a checkpoint
-// that the disk took it hardly does; the next commit may come much later.
+// before, also where it failed behind that: a full disk has no room for the checkpoint. Where the first
+// sync of that end fails, the zeros there may be what is left of what the system has dropped (pageEnd),
+// and the store refuses all until a start; the next commit may come much later. One that comes while the
+// checkpoint is written is the first to sync it all the same.
 func (db *DB) truncated(err error) error {
-	if err != nil || db.syncer == nil {
+	if db.syncer == nil {
 		return err
 	}
-	return db.syncer.sync()
+	return errors.Join(err, db.syncer.sync())
 }
 
 // newCompactor gives the TSDB its own compactor behind ours, which ends with ctx.

@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -817,7 +818,19 @@ func (db *DB) commitInTurn(do, undo func() error) error {
 func (db *DB) inTurn(do func() error) error {
 	db.compaction.turn.Lock()
 	defer db.compaction.turn.Unlock()
+	defer endProcess()
 	return do()
+}
+
+// endProcess has a panic of the TSDB end the process, though whoever handles a request recovers. It
+// does so where a chunk cannot be written, with the lock of a series held: all would wait for ever,
+// once a compaction waits for that one. And what is logged the head lacks then. A start has both.
+func endProcess() {
+	if p := recover(); p != nil {
+		why := fmt.Sprintf("a commit panicked: %v\n%s", p, debug.Stack())
+		go panic(why) // nobody recovers there
+		select {}
+	}
 }
 
 // wake has the compaction look what is due, or to be mended.

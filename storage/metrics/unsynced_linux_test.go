@@ -260,6 +260,27 @@ func TestAFailedSyncAfterATruncationIsMended(t *testing.T) {
 			db.compaction.mu.Unlock()
 			return db.trimLog()
 		},
+		"no room for its checkpoint": func(db *DB) error {
+			for _, ago := range []time.Duration{3, 2} { // a checkpoint is of several segments
+				if err := db.tsdb.Head().Truncate(t0.Add(-ago * time.Hour).UnixMilli()); err != nil {
+					return err
+				}
+			}
+			if err := send(db, "x", 3, t0.Add(200*time.Minute)); err != nil {
+				return err
+			}
+			inTheWay := filepath.Join(db.opts.Dir, "wal", "checkpoint.00000009")
+			if err := os.WriteFile(inTheWay, nil, 0o600); err != nil {
+				return err
+			}
+			db.compaction.mu.Lock()
+			db.compaction.untrimmed = 1 << 30
+			db.compaction.mu.Unlock()
+			if err := db.trimLog(); err == nil {
+				return errors.New("there is a checkpoint")
+			}
+			return os.Remove(inTheWay)
+		},
 		"late samples dropped": func(db *DB) error {
 			db.compaction.begin = t0.Add(time.Hour).UnixMilli()
 			return db.dropLate()
