@@ -185,7 +185,7 @@ func (r *Files) findGapsBehindKept(c *container) {
 				f.noteNext(n)
 				continue
 			}
-			from = f.ends()
+			from = max(f.ends(), r.toldBehind(f))
 		}
 		f.next, f.after = 0, ""
 		if n != nil {
@@ -207,6 +207,17 @@ func (r *Files) findGapsBehindKept(c *container) {
 		// By what is noted of it, another start cannot find it out any more.
 		r.noteLost(c, "after "+besides(f.key(), from), nil, f)
 	}
+}
+
+// toldBehind gives through when it is noted that something is gone behind a kept file: what is
+// gone since then comes after that.
+func (r *Files) toldBehind(f *file) (through int64) {
+	for as, l := range r.journal.notes() {
+		if strings.HasPrefix(as, "after "+f.key()+"@") && f.beginsAs(l.At) {
+			through = max(through, l.Until)
+		}
+	}
+	return through
 }
 
 func (r *Files) findGap(dir string, positions map[string]filePos, noted map[string]lostFile[filePos]) {
@@ -332,14 +343,20 @@ func (r *Files) containerAt(dir string) *container {
 // being filled may have.
 func (r *Files) noteLost(c *container, as string, b *batch[filePos], beside ...*file) {
 	l := &c.lost[len(c.lost)-1]
-	l.noted = as
 	at := c.pos(l.file)
+	note := lostFile[filePos]{at, l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until}
+	var told []tell
+	if r.filling != nil {
+		told = r.filling.told
+	}
+	as = r.journal.unnoted(as, note, told)
+	l.noted = as
 	amends := map[string]func(filePos) filePos{}
 	for _, f := range beside {
 		amends[f.key()] = f.noteIn(b)
 	}
 	kind, _, _ := strings.Cut(as, " ") // a start looks for what was behind a file by that
-	r.journal.lose(as, lostFile[filePos]{at, l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until}, func(other string, o lostFile[filePos]) bool {
+	r.journal.lose(as, note, func(other string, o lostFile[filePos]) bool {
 		of, _, ok := strings.Cut(other, " ")
 		return filepath.Dir(o.At.Path) == filepath.Dir(at.Path) && o.Reason == l.reason && dayOf(o.Until) == dayOf(l.drop.until) && (kind == of || kind == as && !ok)
 	}, amends)

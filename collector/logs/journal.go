@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -151,6 +152,27 @@ func (j *journal[C]) lose(source string, l lostFile[C], alike func(source string
 	}
 	j.lost[source] = l
 }
+
+// unnoted gives a name for what was lost with a source further: with what is noted by the one that
+// it has, and may be on its way, it would be taken for told, and that be forgotten for it.
+func (j *journal[C]) unnoted(source string, l lostFile[C], told []tell) string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.inFlight != nil {
+		told = append(slices.Clone(told), j.inFlight.Told...)
+	}
+	for {
+		o, noted := j.lost[source]
+		same := noted && o.Reason == l.Reason && o.Lines == l.Lines && o.Bytes == l.Bytes && o.From == l.From && o.Until == l.Until
+		if same || !noted && !slices.ContainsFunc(told, func(t tell) bool { return t.Noted == source }) {
+			return source
+		}
+		source += againSuffix
+	}
+}
+
+// againSuffix is of a further note of one source.
+const againSuffix = "'"
 
 // found says that what was lost with a source need not be told any more.
 func (j *journal[C]) found(source string) {

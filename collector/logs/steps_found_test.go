@@ -419,3 +419,66 @@ func TestFilesGoneWhoseInodeAnotherHasThatWasRead(t *testing.T) {
 	w.dead()
 	w.ends()
 }
+
+// What is gone behind a kept file is found anew with each start, and comes to be more, while a batch
+// that tells what was gone before is on its way: what came since is told, too, once that arrives,
+// and so is all of it where there are too many notes for each.
+func TestFilesGoneBehindAKeptOneOverAndOver(t *testing.T) {
+	for name, most := range map[string]int{"noted each": maxLost, "noted together": 1} {
+		t.Run(name, func(t *testing.T) {
+			w := byStep(t, Keep{Bytes: 1 << 30})
+			w.keeps, w.timely, w.now = 1, true, clock
+			w.bounds, w.maxLost = &bounds{maxHeld, maxDeleted, keepAtOnce}, most
+			writes := func(n int) { w.writes(func() { w.lines(n) }) }
+			another := func() {
+				w.remove("0.log")
+				w.raw("0.log", "")
+			}
+			writes(5)
+			w.start()
+			w.looks()
+			w.offers()
+			another()
+			w.looks()
+			if len(w.kept()) != 1 {
+				t.Fatal("it is not kept")
+			}
+			for range 3 {
+				w.dead()
+				writes(5)
+				another()
+				w.now = w.now.Add(time.Second)
+				w.start()
+				w.looks()
+			}
+			w.send() // what is on its way arrives
+			w.send()
+			w.send()
+			w.write()
+			w.dead()
+			writes(5)
+			another()
+			w.now = w.now.Add(time.Second)
+			w.start()
+			w.looks()
+			for w.sending != nil {
+				w.send()
+			}
+			w.offers() // what tells of it
+			w.write()
+			w.dead()
+			writes(5)
+			another()
+			w.now = w.now.Add(time.Second)
+			w.start()
+			w.send()
+			w.send()
+			w.send()
+			w.write()
+			w.dead()
+			w.start()
+			writes(3)
+			w.ends()
+		})
+	}
+}
