@@ -187,19 +187,22 @@ func (r *Files) findGapsBehindKept(c *container) {
 			}
 			from = max(f.ends(), r.toldBehind(f))
 		}
-		f.next, f.after = 0, ""
+		begins := int64(0)
 		if n != nil {
-			if at := n.firstTime(); at > 0 {
-				f.next, until = at, at
-			} else if n.fd != nil {
-				f.after = n.born()
-			}
+			begins = n.firstTime()
 		}
-		if until <= from { // what lies between was given up, and is there
+		if begins > 0 {
+			until = begins
+		}
+		if until <= from { // what lies between was given up, and is there: that is told by itself
 			continue
 		}
+		f.next, f.after = begins, ""
 		if n != nil {
 			n.behindGap = true
+			if begins == 0 && n.fd != nil {
+				f.after = n.born()
+			}
 		}
 		r.counts.dropped(c.id, DropAway, 0)
 		r.log.Warn("log files are gone that were not kept", "after", f.path, "from", time.Unix(0, from).UTC(), "until", time.Unix(0, until).UTC())
@@ -290,7 +293,7 @@ func (r *Files) findGap(dir string, positions map[string]filePos, noted map[stri
 }
 
 // followedBy says of a file that was read to its end and is gone that nothing was written between
-// it and the next one that is there, nil if none of these has a line.
+// it and the next one that is there, nil if none of these has a line; c is nil where all are gone.
 func (p filePos) followedBy(c *container, next *file) bool {
 	switch {
 	case !p.End:
@@ -300,7 +303,7 @@ func (p filePos) followedBy(c *container, next *file) bool {
 	case next != nil: // it may have been cut before that line
 		return false
 	}
-	return p.After == "" || c == nil || slices.ContainsFunc(c.files, func(f *file) bool { return f.fd != nil && f.born() == p.After })
+	return p.After == "" || c != nil && slices.ContainsFunc(c.files, func(f *file) bool { return f.fd != nil && f.born() == p.After })
 }
 
 // away has it told that lines went with the file of a position. It gives the file as it is

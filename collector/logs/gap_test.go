@@ -636,3 +636,19 @@ func TestFilesThatWereGivenUpBehindAKeptOne(t *testing.T) {
 		t.Errorf("%d are noted as lost, want both", n)
 	}
 }
+
+// What was noted to come after a kept file stays so where what is there is older, as it was given up:
+// else a further start would tell of that again.
+func TestWhatComesAfterGivenUpFiles(t *testing.T) {
+	tr := newTree(t)
+	tr.write("0.log", 1)
+	r := tr.started(t)
+	at := clock.Add(time.Hour).UnixNano()
+	f := &file{path: filepath.Join(tr.dir, "0.log.1"), kept: true, done: true, next: at}
+	c := r.containers[tr.dir]
+	c.files = slices.Insert(c.files, 0, f)
+	r.findGapsBehindKept(c)
+	if len(c.lost) > 0 || f.next != at {
+		t.Errorf("told as lost: %v; what comes after it begins at %d, want %d", c.lost, f.next, at)
+	}
+}

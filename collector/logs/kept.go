@@ -166,6 +166,8 @@ func (r *Files) copyAll(began time.Time) (made []keeping, more bool) {
 			tried[f] = true
 			k, ok, err := r.copy(c, f, made)
 			switch {
+			case errors.Is(err, errNoRoom) && r.newestFirst() && len(made) > 0 && k.size <= r.opts.Keep.Bytes:
+				return made, true // these can make room once they have their names
 			case errors.Is(err, errNoRoom):
 				f.noRoom = r.freed + 1 // until something goes
 				r.keepingFailed(f, err)
@@ -205,6 +207,7 @@ func (r *Files) name(made []keeping, b *batch[filePos]) (written bool) {
 	for _, k := range made {
 		if err := os.Rename(k.out.Name(), k.path); err != nil {
 			k.f.kept = false // it is read from what is open
+			r.keepAgain = r.now().Add(keepRetry)
 			r.keepingFailed(k.f, errors.Join(fmt.Errorf("keep log file: %w", err), os.Remove(k.out.Name())))
 			continue
 		}
@@ -368,6 +371,9 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 	first := c.pos(f)
 	// If the server has nothing of it:
 	first.Offset, first.Scan, first.Done, first.Last, first.Open, first.Lines = f.began, 0, nil, f.resumed.Last, 0, f.resumed.Lines
+	if p, ok := positionOf(f, r.journal.sources()); ok && p.begun() && p.further(first) {
+		first = p.on(first) // of the file that it is a copy of, of which more was read than it has
+	}
 	r.letGo(f)
 	r.journal.become(old, besides(old, f.first), f.key(), first, f.beginsAs)
 	if b == nil || !r.journal.renameIn(b.from, b.to, old, f.key(), f.beginsAs) {

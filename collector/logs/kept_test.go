@@ -729,3 +729,81 @@ func TestKeptFileWhosePositionIsApart(t *testing.T) {
 		t.Errorf("the one that is gone stands at %d (%v), want %d", p.Offset, ok, gone.Offset)
 	}
 }
+
+// With the newest first, what is kept in a turn makes room for what comes in the same one, too.
+func TestNewestFilesOfATurnAreKept(t *testing.T) {
+	const files = 3
+	w := byStep(t, Keep{Bytes: 300, First: NewestFirst}) // two of them
+	w.lines(5)
+	w.start()
+	w.looks()
+	w.offers()
+	w.r.filling.lines = batchLines // it is full: nothing is read any more
+	for n := range files {
+		name := fmt.Sprintf("0.log.20261123-10000%d", n)
+		w.lines(5)
+		w.rename("0.log", name)
+		w.raw("0.log", "")
+		w.r.scanRoot()
+		w.remove(name)
+	}
+	w.now = w.now.Add(time.Second)
+	w.looks()
+	for i, f := range w.r.containers[w.dir].files[:files] {
+		if f.kept != (i > 0) {
+			t.Errorf("kept is %v of file %d of %d", f.kept, i, files)
+		}
+	}
+	w.dead()
+}
+
+// Once a file could not be kept, nothing is tried for a while: the disk may be full.
+func TestNothingIsKeptForAWhileAfterAFailure(t *testing.T) {
+	const name = "0.log.20261123-100001"
+	dir := func(w *steps) string {
+		return filepath.Join(w.pos, keptDir, filepath.Base(filepath.Dir(w.dir)), filepath.Base(w.dir))
+	}
+	for why, tc := range map[string]struct{ breaks, mends func(*steps) error }{
+		"there is no folder": {
+			func(w *steps) error { return os.WriteFile(filepath.Join(w.pos, keptDir), nil, 0o600) },
+			func(w *steps) error { return os.Remove(filepath.Join(w.pos, keptDir)) },
+		},
+		"it gets no name": {
+			func(w *steps) error {
+				w.r.keptLast = w.now.Add(time.Minute).UnixNano()
+				return os.MkdirAll(filepath.Join(dir(w), "0.log."+keptSuffix(w.r.keptLast+1, false)+packedSuffix, "full"), 0o755)
+			},
+			func(w *steps) error { return nil }, // the next one is another
+		},
+	} {
+		t.Run(why, func(t *testing.T) {
+			w := byStep(t, Keep{Bytes: 1 << 30})
+			w.lines(5)
+			w.start()
+			w.looks()
+			w.offers()
+			w.rename("0.log", name)
+			w.raw("0.log", "")
+			w.looks()
+			w.remove(name)
+			w.now = w.now.Add(time.Second)
+			if err := tc.breaks(w); err != nil {
+				t.Fatal(err)
+			}
+			w.look()
+			if err := tc.mends(w); err != nil {
+				t.Fatal(err)
+			}
+			f := w.r.containers[w.dir].files[0]
+			w.now = w.now.Add(keepRetry - time.Millisecond)
+			if w.look(); f.kept {
+				t.Error("it is kept too soon")
+			}
+			w.now = w.now.Add(time.Millisecond)
+			if w.look(); !f.kept {
+				t.Error("it is not kept")
+			}
+			w.dead()
+		})
+	}
+}

@@ -253,12 +253,17 @@ func (f *file) goOn(r *Files, c *container, p filePos) bool {
 	f.gen = 0
 	// The file that it was made of is gone, and will be forgotten. As it has not been read
 	// again, all that was known of that holds: what is open, and what the server knows.
-	at := c.pos(f)
-	p.Path, p.Dev, p.Ino, p.Gen, p.Print, p.Len = at.Path, at.Dev, at.Ino, at.Gen, at.Print, at.Len
+	p = p.on(c.pos(f))
 	r.journal.set(f.key(), p)
 	f.marked = p // where its lines in the next batch begin
 	size, ok := f.packedSize()
 	return !ok || p.Scan != 0 || size != p.Offset
+}
+
+// on is a position on another file of the same text, by a position of that.
+func (p filePos) on(o filePos) filePos {
+	p.Path, p.Dev, p.Ino, p.Gen, p.Print, p.Len = o.Path, o.Dev, o.Ino, o.Gen, o.Print, o.Len
+	return p
 }
 
 // beginsAs says whether the file begins as the one of a position did, as far as that tells
@@ -294,8 +299,13 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 	}
 	for i, f := range fresh {
 		p, ok := known[f.key()]
-		if !ok || !f.beginsAs(p) {
-			p, ok = positionOf(f, known)
+		ok = ok && f.beginsAs(p)
+		// A copy that had less than was read of its file was kept under a position of its own.
+		if most, found := positionOf(f, known); found && (!ok || most.begun() && most.further(p)) {
+			if ok {
+				most.Next, most.After, most.Behind = p.Next, p.After, p.Behind
+			}
+			p, ok = most, true
 		}
 		if ok {
 			at[i] = &p

@@ -420,6 +420,78 @@ func TestFilesGoneWhoseInodeAnotherHasThatWasRead(t *testing.T) {
 	w.ends()
 }
 
+// A copy that has less than was read of its file before that was cut is kept while the server is
+// away: the server has all of it, so that none of it is sent again after a kill, and it is removed.
+func TestKeptCopyOfWhichMoreWasReadThanItHas(t *testing.T) {
+	for name, tc := range map[string]struct{ heard, killed bool }{"killed": {true, true}, "heard of since, and killed": {false, true}, "not killed": {true, false}} {
+		t.Run(name, func(t *testing.T) {
+			const rotated = "0.log.20261123-100001"
+			w := byStep(t, Keep{Bytes: 1 << 30})
+			w.addBeside(rotationKind{})
+			w.start()
+			w.lines(30) // more than a fingerprint is of
+			w.looks()
+			w.sends()
+			w.copy(rotated)
+			w.lines(3)
+			w.looks()
+			if tc.heard {
+				w.sends()
+				w.beside.lines(3)
+				w.looks()
+			}
+			w.offers()
+			w.cut()
+			w.looks()
+			w.remove(rotated)
+			w.looks()
+			if len(w.kept()) != 1 {
+				t.Fatal("it is not kept")
+			}
+			w.sends()
+			if tc.killed {
+				w.dead()
+				w.start()
+			}
+			w.lines(3)
+			w.settle()
+			w.rescan()
+			if kept := w.kept(); len(kept) > 0 {
+				t.Errorf("still there: %v", kept)
+			}
+			w.dead()
+		})
+	}
+}
+
+// The file of a restarted container had no line when the one before it was read to its end. Once it
+// was written to and the pod is deleted while none runs, what is gone is told.
+func TestPodRemovedBehindAFileThatWasReadToItsEnd(t *testing.T) {
+	w := byStep(t, Keep{})
+	w.keeps, w.timely, w.now = 1, true, clock
+	w.writes(func() { w.lines(10) })
+	w.start()
+	w.looks()
+	w.sends()
+	w.raw("1.log", "")
+	w.looks()
+	w.sends()
+	w.dead()
+	var err error
+	if w.into, err = os.OpenFile(filepath.Join(w.dir, "1.log"), os.O_APPEND|os.O_WRONLY, 0); err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(time.Second)
+	w.writes(func() { w.lines(5) })
+	w.letsGo()
+	if err := os.RemoveAll(filepath.Dir(w.dir)); err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(time.Second)
+	w.start()
+	w.ends()
+}
+
 // What is gone behind a kept file is found anew with each start, and comes to be more, while a batch
 // that tells what was gone before is on its way: what came since is told, too, once that arrives,
 // and so is all of it where there are too many notes for each.
