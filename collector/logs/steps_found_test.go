@@ -36,6 +36,18 @@ func (w *steps) lines(n int) {
 	}
 }
 
+// inTime has lines have the time that it is, and one rotated file stay.
+func (w *steps) inTime() { w.keeps, w.timely, w.now = 1, true, clock }
+
+// adds writes lines as the container does, at the time that it is.
+func (w *steps) adds(n int) { w.writes(func() { w.lines(n) }) }
+
+// another takes the log file away, and has an empty one in its place.
+func (w *steps) another() {
+	w.remove("0.log")
+	w.raw("0.log", "")
+}
+
 // looks lets time pass, and the collector look, until it has read what is there.
 func (w *steps) looks() {
 	for range 5 {
@@ -283,33 +295,28 @@ func TestFilesRemovedBehindOneThatWasReadToItsEnd(t *testing.T) {
 	for name, told := range map[string]bool{"read": false, "told": true} {
 		t.Run(name, func(t *testing.T) {
 			w := byStep(t, Keep{})
-			w.keeps, w.timely, w.now = 1, true, clock
-			writes := func(n int) { w.writes(func() { w.lines(n) }) }
-			another := func() {
-				w.remove("0.log")
-				w.raw("0.log", "")
-			}
-			writes(10)
+			w.inTime()
+			w.adds(10)
 			w.start()
 			w.looks()
 			w.sends()
 			if told {
-				writes(3)
+				w.adds(3)
 				w.dead()
-				another()
+				w.another()
 				w.start()
 			} else {
-				another()
+				w.another()
 				w.looks()
 				w.sends()
 			}
 			w.dead()
 			w.now = w.now.Add(time.Second)
-			writes(5)
-			another()
+			w.adds(5)
+			w.another()
 			w.now = w.now.Add(time.Second)
 			w.start()
-			writes(3)
+			w.adds(3)
 			w.ends() // what is neither there nor told it says
 		})
 	}
@@ -319,10 +326,10 @@ func TestFilesRemovedBehindOneThatWasReadToItsEnd(t *testing.T) {
 // none runs, is told as any other that is gone behind a kept file.
 func TestFilesGoneBehindAnEmptyOneThatWasGivenUp(t *testing.T) {
 	w := byStep(t, Keep{Bytes: 1 << 30})
-	w.keeps, w.timely, w.now = 1, true, clock
+	w.inTime()
 	rotated := 0
 	next := func(lines int) (name string) {
-		w.writes(func() { w.lines(lines) })
+		w.adds(lines)
 		rotated++
 		name = fmt.Sprintf("0.log.20261123-%06d", rotated)
 		w.rename("0.log", name)
@@ -330,7 +337,7 @@ func TestFilesGoneBehindAnEmptyOneThatWasGivenUp(t *testing.T) {
 		w.looks()
 		return name
 	}
-	w.writes(func() { w.lines(5) })
+	w.adds(5)
 	w.start()
 	w.looks()
 	w.offers()
@@ -355,7 +362,7 @@ func TestFilesGoneBehindAnEmptyOneThatWasGivenUp(t *testing.T) {
 	for _, name := range names {
 		w.remove(name)
 	}
-	w.writes(func() { w.lines(5) })
+	w.adds(5)
 	w.now = w.now.Add(time.Second)
 	w.start()
 	w.ends()
@@ -366,7 +373,7 @@ func TestFilesGoneBehindAnEmptyOneThatWasGivenUp(t *testing.T) {
 // collector killed.
 func TestFilesGoneWhoseInodeAnotherHasThatWasRead(t *testing.T) {
 	w := byStep(t, Keep{Bytes: 1 << 30})
-	w.keeps, w.timely, w.now = 1, true, clock
+	w.inTime()
 	w.addBeside(rotationKind{deletes: true})
 	w.beside.writes(func() { w.beside.lines(10) })
 	w.start()
@@ -374,7 +381,7 @@ func TestFilesGoneWhoseInodeAnotherHasThatWasRead(t *testing.T) {
 	w.sends()
 	w.dead()
 	gone := keyOf(t, filepath.Join(w.beside.dir, "0.log"))
-	w.writes(func() { w.lines(10) })
+	w.adds(10)
 	st, err := os.Stat(filepath.Join(w.dir, "0.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -468,8 +475,8 @@ func TestKeptCopyOfWhichMoreWasReadThanItHas(t *testing.T) {
 // was written to and the pod is deleted while none runs, what is gone is told.
 func TestPodRemovedBehindAFileThatWasReadToItsEnd(t *testing.T) {
 	w := byStep(t, Keep{})
-	w.keeps, w.timely, w.now = 1, true, clock
-	w.writes(func() { w.lines(10) })
+	w.inTime()
+	w.adds(10)
 	w.start()
 	w.looks()
 	w.sends()
@@ -482,7 +489,7 @@ func TestPodRemovedBehindAFileThatWasReadToItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.now = w.now.Add(time.Second)
-	w.writes(func() { w.lines(5) })
+	w.adds(5)
 	w.letsGo()
 	if err := os.RemoveAll(filepath.Dir(w.dir)); err != nil {
 		t.Fatal(err)
@@ -499,26 +506,21 @@ func TestFilesGoneBehindAKeptOneOverAndOver(t *testing.T) {
 	for name, most := range map[string]int{"noted each": maxLost, "noted together": 1} {
 		t.Run(name, func(t *testing.T) {
 			w := byStep(t, Keep{Bytes: 1 << 30})
-			w.keeps, w.timely, w.now = 1, true, clock
+			w.inTime()
 			w.bounds, w.maxLost = &bounds{maxHeld, maxDeleted, keepAtOnce}, most
-			writes := func(n int) { w.writes(func() { w.lines(n) }) }
-			another := func() {
-				w.remove("0.log")
-				w.raw("0.log", "")
-			}
-			writes(5)
+			w.adds(5)
 			w.start()
 			w.looks()
 			w.offers()
-			another()
+			w.another()
 			w.looks()
 			if len(w.kept()) != 1 {
 				t.Fatal("it is not kept")
 			}
 			for range 3 {
 				w.dead()
-				writes(5)
-				another()
+				w.adds(5)
+				w.another()
 				w.now = w.now.Add(time.Second)
 				w.start()
 				w.looks()
@@ -528,8 +530,8 @@ func TestFilesGoneBehindAKeptOneOverAndOver(t *testing.T) {
 			w.send()
 			w.write()
 			w.dead()
-			writes(5)
-			another()
+			w.adds(5)
+			w.another()
 			w.now = w.now.Add(time.Second)
 			w.start()
 			w.looks()
@@ -539,8 +541,8 @@ func TestFilesGoneBehindAKeptOneOverAndOver(t *testing.T) {
 			w.offers() // what tells of it
 			w.write()
 			w.dead()
-			writes(5)
-			another()
+			w.adds(5)
+			w.another()
 			w.now = w.now.Add(time.Second)
 			w.start()
 			w.send()
@@ -549,7 +551,7 @@ func TestFilesGoneBehindAKeptOneOverAndOver(t *testing.T) {
 			w.write()
 			w.dead()
 			w.start()
-			writes(3)
+			w.adds(3)
 			w.ends()
 		})
 	}

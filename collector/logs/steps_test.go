@@ -799,7 +799,7 @@ func TestFilesThroughStepsThatTakeFiles(t *testing.T) {
 			keep.Age = 300 * time.Millisecond
 		}
 		w := newSteps(t, seed, kinds[seed%5], keep)
-		w.keeps, w.timely, w.now = 1, true, clock
+		w.inTime()
 		if seed/90%2 == 0 {
 			w.bounds, w.maxLost = &bounds{held: 5, deleted: 3, turn: 1}, []int{2, 64}[seed/180%2]
 		}
