@@ -40,6 +40,7 @@ type compaction struct {
 	untorn    atomic.Int64           // the segment of the log before which no record is there in part only
 	cut       map[mark]struct{}      // pages of the log out of which records were taken, since the last mend; guarded by mu
 	begin     int64                  // samples before it are late, as the process before this one said; 0 when it did not
+	staleAt   int64                  // the head's newest sample when series that ended left it the last time; guarded by mu
 	trimmed   int64                  // samples out of order before it may have gone from the log
 	untrimmed int64                  // about the bytes that samples out of order took in the log since
 	flood     flood                  // of samples out of order; guarded by mu
@@ -336,6 +337,15 @@ func (c *compactor) Write(dest string, b tsdb.BlockReader, mint, maxt int64, bas
 	if _, head := b.(*tsdb.RangeHead); head && !c.db.compaction.head.Load() {
 		return nil, errHeadFirst
 	}
+	if stale, is := b.(*tsdb.SelectedSeriesHead); is {
+		if err := c.db.noteLeaving(&c.db.compaction.merging, stale); err != nil {
+			return nil, err
+		}
+		// As late samples' it says nothing of where the log begins, and is merged with the head's
+		// block of its time; the TSDB would never merge one of stale series with others.
+		base = &tsdb.BlockMeta{}
+		base.Compaction.SetOutOfOrder()
+	}
 	return c.Compactor.Write(dest, b, mint, maxt, base)
 }
 
@@ -350,7 +360,7 @@ func (c *compactor) Compact(dest string, dirs []string, open []*tsdb.Block) ([]u
 	return c.Compactor.Compact(dest, dirs, open)
 }
 
-// Plan does not merge a block of out-of-order samples that reaches further than
+// Plan does not merge a block of out-of-order samples, or of series that ended, that reaches further than
 // all blocks of the head with one of these. The merged block would count as the
 // head's, and the next start would take all that the log has up to its end for
 // stored, without looking. It can be merged once the head has come so far.

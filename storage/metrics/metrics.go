@@ -56,6 +56,10 @@ type Options struct {
 	// turned into blocks, so that a flood of old samples costs disk instead of
 	// memory and a long replay. Default 128 MiB.
 	OutOfOrderLogBytes int64
+	// StaleSeries is how many series that ended, as a staleness marker says, the head holds at
+	// least when they are written to a block before it is due, if they are a fifth of all.
+	// Default 20,000.
+	StaleSeries uint64
 	// MinFreeBytes of the file system, under which the store turns read-only: a
 	// block can still be written and the log truncated then. Default 512 MiB.
 	MinFreeBytes uint64
@@ -108,6 +112,9 @@ func (o *Options) complete() error {
 	}
 	if o.OutOfOrderLogBytes == 0 {
 		o.OutOfOrderLogBytes = 128 << 20
+	}
+	if o.StaleSeries == 0 {
+		o.StaleSeries = 20_000
 	}
 	if o.MinFreeBytes == 0 {
 		o.MinFreeBytes = 512 << 20
@@ -170,9 +177,12 @@ type DB struct {
 
 	series     sync.RWMutex                  // held while a series is made, until the log has it
 	lost       map[storage.SeriesRef]lost    // series that the log may lack; guarded by series
+	leaving    *leaving                      // series that leave the head before it is due, nil while none do; guarded by series
 	introduced atomic.Pointer[labels.Labels] // what series is being made
 	mended     atomic.Pointer[failures]      // writes to the logs that failed, of which nothing is left
 	unmended   atomic.Pointer[error]         // why the others are not mended, if that was tried
+
+	readersWait atomic.Pointer[chan struct{}] // closed once readers may begin; nil while they may
 
 	importing sync.Mutex // one import at a time
 	deleting  sync.Mutex // one change of the deletions' file at a time
@@ -427,6 +437,9 @@ func (db *DB) compactAll(ctx context.Context) {
 		if err == nil {
 			err = db.compact(ctx)
 		}
+		if err == nil {
+			err = db.compactStale(ctx)
+		}
 		if err = errors.Join(unlogged, err); err != nil && ctx.Err() == nil && !said {
 			db.opts.Logger.Error("write or merge blocks; tried again", "err", err)
 		}
@@ -539,10 +552,14 @@ func (db *DB) Close() error {
 }
 
 // Querier reads samples between two times, both included, Unix milliseconds.
-func (db *DB) Querier(mint, maxt int64) (storage.Querier, error) { return db.tsdb.Querier(mint, maxt) }
+func (db *DB) Querier(mint, maxt int64) (storage.Querier, error) {
+	db.mayRead()
+	return db.tsdb.Querier(mint, maxt)
+}
 
 // ChunkQuerier is Querier for encoded chunks.
 func (db *DB) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
+	db.mayRead()
 	return db.tsdb.ChunkQuerier(mint, maxt)
 }
 
@@ -827,10 +844,14 @@ func (db *DB) inTurn(do func() error) error {
 // once a compaction waits for that one. And what is logged the head lacks then. A start has both.
 func endProcess() {
 	if p := recover(); p != nil {
-		why := fmt.Sprintf("a commit panicked: %v\n%s", p, debug.Stack())
-		go panic(why) // nobody recovers there
-		select {}
+		endWith(fmt.Sprintf("a commit panicked: %v\n%s", p, debug.Stack()))
 	}
+}
+
+// endWith ends the process. A start has what was acknowledged.
+func endWith(why string) {
+	go panic(why) // nobody recovers there
+	select {}
 }
 
 // wake has the compaction look what is due, or to be mended.

@@ -10,6 +10,8 @@ type ownMetrics struct {
 	free                  prometheus.Gauge
 	outOfOrderLog         prometheus.Gauge
 	outOfOrderCompactions prometheus.Counter
+	staleSeries           prometheus.Counter
+	staleSeconds          prometheus.Counter
 	importedBlocks        prometheus.Counter
 	importedSamples       prometheus.Counter
 	quarantined           prometheus.Gauge
@@ -34,6 +36,12 @@ func newMetrics(reg prometheus.Registerer) *ownMetrics {
 		}),
 		outOfOrderCompactions: f.NewCounter(prometheus.CounterOpts{
 			Name: "crowsnest_metrics_out_of_order_compactions_total", Help: "Times that the out-of-order log was turned into blocks for its size.",
+		}),
+		staleSeries: f.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_metrics_stale_series_total", Help: "Series that had ended and left the memory for a block before the others.",
+		}),
+		staleSeconds: f.NewCounter(prometheus.CounterOpts{
+			Name: "crowsnest_metrics_stale_seconds_total", Help: "Time spent on writing series that had ended to blocks before the others.",
 		}),
 		toRewrite: f.NewGauge(prometheus.GaugeOpts{
 			Name: "crowsnest_metrics_rewrite_blocks", Help: "Blocks that still hold samples of deleted clusters, which are hidden.",

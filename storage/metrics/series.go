@@ -79,7 +79,7 @@ func (db *DB) introduce(app storage.GetRef, lset labels.Labels, at int64) (stora
 	if ref != 0 && !is {
 		return ref, nil
 	}
-	db.series.Lock()
+	db.lockSeries(hash)
 	defer db.series.Unlock()
 	if err := db.doubt(); err != nil {
 		return 0, fmt.Errorf("begin a series: %w: %w", fault.ErrUnavailable, err)
@@ -137,15 +137,18 @@ func (l lifecycle) PreCreation(lset labels.Labels) error {
 
 func (lifecycle) PostCreation(labels.Labels) {}
 
-// PostDeletion forgets series that were lost: they begin anew. The TSDB calls it for each of
+// PostDeletion forgets series that were lost, which begin anew, and counts those that leave early. The TSDB calls it for each of
 // its stripes, without a lock.
 func (l lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 	if len(gone) == 0 {
 		return
 	}
 	l.db.series.RLock()
-	lost := len(l.db.lost)
+	lost, leaving := len(l.db.lost), l.db.leaving
 	l.db.series.RUnlock()
+	if leaving != nil {
+		leaving.left.Add(int64(len(gone)))
+	}
 	if lost == 0 {
 		return
 	}

@@ -204,6 +204,9 @@ func TestAcknowledgedSamplesOutliveFailedSyncs(t *testing.T) {
 		time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
 		all.loseNothing(t, func() string { return disk.powerCut(t, db) })
 	}
+	if all.left() == 0 {
+		t.Error("no series left early")
+	}
 }
 
 // Where the system has dropped what it could not write, nothing is acknowledged behind that, and it
