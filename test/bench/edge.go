@@ -24,8 +24,9 @@ import (
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
 
-// post sends one request and says how long to wait where it was sent away.
-func post(ctx context.Context, client *http.Client, url, sender string, at time.Time, backlog bool, earlier []time.Time, body []byte) (retry time.Duration, err error) {
+// post sends one request, after which its sender has sent all up to a time unless that is zero,
+// and says how long to wait where it was sent away.
+func post(ctx context.Context, client *http.Client, url, sender string, through time.Time, backlog bool, earlier []time.Time, body []byte) (retry time.Duration, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+wire.PathMetrics, bytes.NewReader(body))
 	if err != nil {
 		return 0, err
@@ -33,9 +34,12 @@ func post(ctx context.Context, client *http.Client, url, sender string, at time.
 	for k, v := range map[string]string{
 		"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request", "Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "2.0.0",
 		"Authorization": "Bearer " + benchToken, wire.HeaderVersion: strconv.Itoa(wire.Version), wire.HeaderSender: sender,
-		wire.HeaderInterval: strconv.Itoa(int(siteInterval / time.Second)), wire.HeaderComplete: wire.FormatMillis(at),
+		wire.HeaderInterval: strconv.Itoa(int(siteInterval / time.Second)),
 	} {
 		req.Header.Set(k, v)
+	}
+	if !through.IsZero() {
+		req.Header.Set(wire.HeaderComplete, wire.FormatMillis(through))
 	}
 	if backlog {
 		req.Header.Set(wire.HeaderBacklog, "true")
@@ -83,7 +87,7 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	b.say("%d samples in %.0f MiB wait", s.total, float64(s.bytes)/mib)
-	goesOn, err := newFleet(ctx, b.siteNodes, siteEnd)
+	goesOn, err := newFleet(ctx, siteOf(b.siteNodes), siteEnd)
 	if err != nil {
 		return nil, err
 	}

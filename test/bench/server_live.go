@@ -5,11 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crowsnest-dev/crowsnest/collector/simulate"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
@@ -32,15 +38,33 @@ type live struct {
 // simulatorMiB is what the simulator may take beside a server on one machine.
 const simulatorMiB = 5120
 
-// knownBefore is the least number of nodes of which a server is to know all series before it
-// is measured. All of a simulated cluster comes from one sender at once, which sends what is
-// new first: of thousands of nodes the first interval would come behind later ones, out of
-// order, which takes a gigabyte and more until a day's end, and CPU that is not there. Real
-// collectors are as many as nodes. So it comes once, and the server is started again.
-const knownBefore = 2000
+// precomputedFrom is the least number of nodes of which what the catalogue has beyond its core
+// is computed before: a simulator of more takes what the server is to be measured on, falls
+// behind, and measures how a server does with what is late.
+const precomputedFrom = 2000
+
+// computing is how long an interval of one node's extras takes at most, by the bench's own
+// processors: the first interval is as far in the future as all of them take.
+const computing = 5 * time.Millisecond
 
 // letters are what the names of a Deployment's pods end in.
 const letters = "bcdfghjklmnpqrstvwxz2456789"
+
+// extrasOf computes the extras of a live cluster for so long, from a time on when that is done.
+func (b *bench) extrasOf(ctx context.Context, nodes int, lasts time.Duration) (*extras, error) {
+	intervals := int(lasts/siteInterval) + 1
+	from := time.Now().Add(time.Duration(intervals+2) * time.Duration(nodes) * computing).Truncate(siteInterval)
+	b.say("computing %d intervals of what %d nodes have beyond the core metrics, from %s on", intervals, nodes, from.Format(time.TimeOnly))
+	ahead, err := computeExtras(ctx, filepath.Join(b.dir, "extras"), simulate.Options{
+		Nodes: nodes, PodsPerNode: peerPods, ContainersPerPod: 2, Churn: peerChurn, Seed: 1,
+	}, from, intervals)
+	if err != nil {
+		return nil, err
+	}
+	debug.FreeOSMemory() // the server needs it
+	b.say("computed %d samples an interval", ahead.samples)
+	return ahead, pause(ctx, time.Until(from.Add(-siteInterval)))
+}
 
 // livePolicy is the n-th policy: most are of pods whose names end in two letters of
 // its own, some five of a thousand of them, so that no two select the same ones.
@@ -96,13 +120,20 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		if l.whole {
 			env = append(env, fmt.Sprintf("CROWSNEST_SERIES_PER_CLUSTER=%d", l.nodes*wholeSeriesPerNode))
 		}
+		var ahead *extras
+		if l.whole && l.nodes >= precomputedFrom {
+			// Three minutes are for the server's start and the first three intervals to be complete.
+			if ahead, err = b.extrasOf(ctx, l.nodes, 3*time.Minute+b.liveAfter+b.liveFor); err != nil {
+				return nil, err
+			}
+		}
 		server, tokenFile, p, err := b.startServer(ctx, l.name, env...)
 		if err != nil {
 			return nil, err
 		}
-		defer func() { p.Stop(2 * time.Minute) }()
+		defer p.Stop(2 * time.Minute)
 		settings := map[string]any{"interval_seconds": int(l.interval.Seconds()), "logs": false}
-		if !l.whole {
+		if !l.whole || ahead != nil {
 			settings["families"] = []catalogue.Family{catalogue.CoreFamily}
 		}
 		for n := range livePolicies {
@@ -128,26 +159,6 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			}
 			return simulator, err
 		}
-		if l.whole && l.nodes >= knownBefore {
-			first, err := come()
-			if err != nil {
-				return nil, err
-			}
-			err = allKnown(ctx, server, l.nodes)
-			first.Stop(time.Minute)
-			p.Stop(5 * time.Minute)
-			if err != nil {
-				return nil, err
-			}
-			again, file, next, err := b.startServer(ctx, l.name, env...)
-			if err != nil {
-				return nil, err
-			}
-			server, tokenFile, p = again, file, next
-			if err := idle(ctx, p); err != nil {
-				return nil, err
-			}
-		}
 		// What the server has taken when the cluster comes is its own start.
 		var usage [2]testbed.Usage // of the server and of the simulator
 		if usage[0], err = testbed.UsageOf(p.PID()); err != nil {
@@ -159,6 +170,23 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			return nil, err
 		}
 		defer simulator.Stop(time.Minute)
+		var late atomic.Int64 // of what is sent beside the simulator
+		if ahead != nil {
+			sending, end := context.WithCancelCause(ctx)
+			var sender errgroup.Group
+			sender.Go(func() error {
+				if err := ahead.send(sending, server.URL, &late); err != nil && sending.Err() == nil {
+					end(err)
+					return err
+				}
+				return nil
+			})
+			defer func() {
+				end(nil)
+				err = errors.Join(err, sender.Wait())
+			}()
+			ctx = sending
+		}
 		settled := func(ctx context.Context) (float64, error) {
 			return metric(ctx, server, `crowsnest_rollup_intervals_total{outcome="complete"}`)
 		}
@@ -208,6 +236,11 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			return nil, err
 		}
 		startCores := (usage[0].CPU - atStart.CPU).Seconds() / starting.Seconds()
+		late.Store(0)
+		ownBefore, err := testbed.UsageOf(os.Getpid())
+		if err != nil {
+			return nil, err
+		}
 		stop := watchMemory(ctx, p.PID())
 		began := time.Now()
 		err = pause(ctx, b.liveFor)
@@ -228,6 +261,15 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			}
 			cores[i] = (now.CPU - usage[i].CPU).Seconds() / took.Seconds()
 		}
+		from := "all of it comes from one sender"
+		if ahead != nil {
+			own, err := testbed.UsageOf(os.Getpid())
+			if err != nil {
+				return nil, err
+			}
+			from = fmt.Sprintf("objects, events and the core metrics come from one sender, and %d samples an interval from a sender each node, computed before, over %v of an interval, which took %.2f cores and the last of which was answered %v after it was due",
+				ahead.samples, extrasSpread, (own.CPU-ownBefore.CPU).Seconds()/took.Seconds(), time.Duration(late.Load()).Round(time.Millisecond))
+		}
 		active, err := metric(ctx, server, "crowsnest_ingest_active_series")
 		if err != nil {
 			return nil, err
@@ -247,9 +289,9 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 				cpuBar = "<= 1.4"
 			}
 		}
-		note := fmt.Sprintf("%s at %v of %d simulated nodes and %d pods of two containers, 1 %% of them replaced a minute, for %v in real time, after the first %v of the cluster: %.0f series, objects and events, sums, presets and %d policies with selectors of their own, %.0f judgements a minute, %.0f alerts firing at the end; all of it comes from one sender. "+
+		note := fmt.Sprintf("%s at %v of %d simulated nodes and %d pods of two containers, 1 %% of them replaced a minute, for %v in real time, after the first %v of the cluster: %.0f series, objects and events, sums, presets and %d policies with selectors of their own, %.0f judgements a minute, %.0f alerts firing at the end; %s. "+
 			"A round of the engine took %.2f s, from samples to what they made fire %.2f s on average. The simulator took %.2f cores beside it. %s.",
-			families, l.interval, l.nodes, l.nodes*peerPods, b.liveFor, starting.Round(time.Second), active, livePolicies, grown(3)/took.Minutes(), firing, grown(4)/max(grown(5), 1), grown(6)/max(grown(7), 1), cores[1], machine())
+			families, l.interval, l.nodes, l.nodes*peerPods, b.liveFor, starting.Round(time.Second), active, livePolicies, grown(3)/took.Minutes(), firing, from, grown(4)/max(grown(5), 1), grown(6)/max(grown(7), 1), cores[1], machine())
 		expected := float64(took / l.interval)
 		results := []Result{
 			{Name: l.name + "_cpu", Unit: "cores", Ours: cores[0], Bar: cpuBar, Note: note},
@@ -265,43 +307,4 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		}
 		return results, nil
 	}
-}
-
-// allKnown waits until a server has all series of a cluster that has just come.
-func allKnown(ctx context.Context, server *testbed.Server, nodes int) error {
-	const still = time.Minute
-	before, since := 0.0, time.Now()
-	return testbed.Await(ctx, 30*time.Minute, 5*time.Second, func(ctx context.Context) error {
-		active, err := metric(ctx, server, "crowsnest_ingest_active_series")
-		if err != nil {
-			return err
-		}
-		if active > before*1.002 { // pods are replaced all the time
-			before, since = active, time.Now()
-		}
-		if active < 1000*float64(nodes) || time.Since(since) < still {
-			return fmt.Errorf("%.0f series have come, %v ago", active, time.Since(since).Round(time.Second))
-		}
-		return nil
-	})
-}
-
-// idle waits until a server has done with what its start left it, such as blocks of what was
-// late.
-func idle(ctx context.Context, p *testbed.Process) error {
-	const look = 10 * time.Second
-	return testbed.Await(ctx, 20*time.Minute, time.Second, func(ctx context.Context) error {
-		before, err := testbed.UsageOf(p.PID())
-		if err != nil {
-			return err
-		}
-		if err := pause(ctx, look); err != nil {
-			return err
-		}
-		now, err := testbed.UsageOf(p.PID())
-		if cores := (now.CPU - before.CPU).Seconds() / look.Seconds(); err == nil && cores > 0.1 {
-			err = fmt.Errorf("the server still takes %.2f cores", cores)
-		}
-		return err
-	})
 }

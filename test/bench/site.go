@@ -45,12 +45,16 @@ type fleet struct {
 	comp *compute.Computer
 }
 
+// siteOf is a site of so many nodes.
+func siteOf(nodes int) simulate.Options {
+	return simulate.Options{Nodes: nodes, PodsPerNode: 30, Seed: 4, Churn: simulate.DefaultChurn}
+}
+
 // newFleet makes the collectors of a site whose first interval ends at a time.
-func newFleet(ctx context.Context, nodes int, first time.Time) (*fleet, error) {
+func newFleet(ctx context.Context, o simulate.Options, first time.Time) (*fleet, error) {
 	before := first.Add(-siteInterval)
-	sim, err := simulate.New(simulate.Options{
-		Nodes: nodes, PodsPerNode: 30, Seed: 4, Churn: simulate.DefaultChurn, Interval: siteInterval, Now: func() time.Time { return before },
-	})
+	o.Interval, o.Now = siteInterval, func() time.Time { return before }
+	sim, err := simulate.New(o)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +204,7 @@ func readIndex(path string) (index partIndex, err error) {
 
 // writePart computes [from, to) of a site, and its index last.
 func writePart(ctx context.Context, path string, nodes int, from, to time.Time) (index partIndex, err error) {
-	f, err := newFleet(ctx, nodes, from)
+	f, err := newFleet(ctx, siteOf(nodes), from)
 	if err != nil {
 		return index, err
 	}
