@@ -71,6 +71,7 @@ func (r *Files) replay(c *container, b *batch[filePos], had map[string]filePos, 
 			continue
 		}
 		sent[f] = to
+		f.behindGap = f.behindGap || to.Behind // else a record would go on over that
 		end := to.read()
 		r.replayed[f] = &[2]int64{min(to.done(0), end), min(to.done(1), end)}
 		limit := int(end)
@@ -194,6 +195,18 @@ func (c *container) copyFor(f *file) (o *file, copied int64) {
 		}
 	}
 	return o, copied
+}
+
+// uncut gives the copy of a file that was cut since it was looked at, which is about to take its
+// place, or else the file itself.
+func (c *container) uncut(f *file) *file {
+	if f == nil {
+		return nil
+	}
+	if o, _ := c.copyFor(f); o != nil && f.wasCut() {
+		return o
+	}
+	return f
 }
 
 // letCopiesGo lets go of copies that were removed and take nobody's place any more: their file

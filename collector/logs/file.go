@@ -165,7 +165,8 @@ type file struct {
 	id        packedID   // of a compressed file, as it was found
 	keptPath  string
 	kept      bool      // a copy of ours of a file that rotation took
-	opens     bool      // of a kept one: a record of it goes on in the next file
+	opens     bool      // of a kept one, or one that is about to be: a record goes on in the next file
+	openIn    [2]bool   // of such a one: of stdout, of stderr; neither: nobody asked yet
 	keptAt    time.Time // when it was made
 	keptBytes int64
 	noRoom    int       // one more than Files.freed when there was no room for it
@@ -911,7 +912,8 @@ func (r *Files) goesOn(c *container, f *file, w *pending, p piece, ok bool) bool
 	if w.in != f && w.in != nil {
 		from, to := slices.Index(c.files, w.in), slices.Index(c.files, f)
 		// An older file that was found late, or one that is read before those between them.
-		if to < from || f.behindGap || r.replayed == nil && slices.ContainsFunc(c.files[max(0, from):to], (*file).readable) {
+		gap := f.behindGap || from >= 0 && slices.ContainsFunc(c.files[from+1:max(from+1, to)], func(o *file) bool { return o.behindGap })
+		if to < from || gap || r.replayed == nil && slices.ContainsFunc(c.files[max(0, from):to], (*file).readable) {
 			return false
 		}
 	}
@@ -1110,6 +1112,7 @@ func (r *Files) finish(c *container, f, next *file, b *batch[filePos]) bool {
 	}
 	f.done = true
 	f.close()
+	next = c.uncut(next)
 	if next != nil && !next.blank { // else it is noted once anything is read of that
 		f.next = cmp.Or(next.begins(), f.next)
 	}
@@ -1170,6 +1173,7 @@ func (r *Files) noteEnd(f *file, b *batch[filePos]) {
 // it was read to its end: once that is removed, a start would take what lies between them for
 // lost.
 func (r *Files) noteBehind(c *container, f *file, b *batch[filePos]) {
+	r.noteRightBehindKept(c, f, b)
 	before := c.ended
 	if before == nil || before == f || r.replayed != nil || f.first < before.first || slices.Index(c.files, f) < slices.Index(c.files, before) {
 		return // or before it: one that is read late, or was kept
@@ -1196,6 +1200,22 @@ func (r *Files) noteBehind(c *container, f *file, b *batch[filePos]) {
 			b.to[name] = note(p)
 		}
 	}
+}
+
+// noteRightBehindKept has a kept file that is right before one know when that begins, also where
+// something is gone between them, which is told: once that one was read and is gone, the one after
+// it would be taken for what comes behind the kept one, and a kill lose untold what it had.
+func (r *Files) noteRightBehindKept(c *container, f *file, b *batch[filePos]) {
+	i := slices.Index(c.files, f) - 1
+	for i >= 0 && r.following(c, i) == f && !c.files[i].kept {
+		i--
+	}
+	if i < 0 || r.following(c, i) != f || c.files[i].next != 0 || r.replayed != nil {
+		return
+	}
+	c.files[i].next, c.files[i].after = f.first, ""
+	r.noteNeighbours(c.files[i], b)
+	r.amended = true
 }
 
 // tail takes what is left of a file, newline or not. It is false when the batch

@@ -286,7 +286,7 @@ func (r *Files) findGap(dir string, positions map[string]filePos, noted map[stri
 	if next != nil {
 		f.next, next.behindGap = until, true
 		c.lost[len(c.lost)-1].next = next
-	} else if i := slices.IndexFunc(c.files, func(o *file) bool { return o.fd != nil && o.firstTime() == 0 }); i >= 0 {
+	} else if i := slices.IndexFunc(c.files, (*file).hasNoLine); i >= 0 {
 		f.after = c.files[i].born() // what comes after that
 	}
 	r.noteLost(c, gone.behind(until), nil)
@@ -397,12 +397,18 @@ func (r *Files) findUntold() {
 				out.next, f.behindGap = f, true
 			}
 		}
+		if i := slices.IndexFunc(c.files, (*file).hasNoLine); i >= 0 && out.next == nil {
+			out.next, c.files[i].behindGap = c.files[i], true // what is written to it comes after that
+		}
 		if out.file == nil {
 			out.file = wasAt(l.At)
 		}
 		c.lost = append(c.lost, out)
 	}
 }
+
+// hasNoLine says of a file that it is there, and that nothing was written to it yet.
+func (f *file) hasNoLine() bool { return f.fd != nil && f.firstTime() == 0 }
 
 // giveUpAgain has files that are still there be read only as far as they were when they were
 // given up: what is behind that is told, or is about to be.

@@ -132,7 +132,7 @@ func (r *Files) noteBehindKept(b *batch[filePos]) (noted bool) {
 				continue
 			}
 			if f.next == 0 {
-				f.noteNext(r.following(c, i))
+				f.noteNext(c.uncut(r.following(c, i)))
 			}
 			if f.noted != (behind{f.next, f.after}) {
 				r.noteNeighbours(f, b)
@@ -196,7 +196,7 @@ func (r *Files) name(made []keeping, b *batch[filePos]) (written bool) {
 		return err != nil
 	})
 	for _, k := range made {
-		r.becomes(k.c, k.f, b, &file{fd: k.out, dev: k.dev, ino: k.ino, head: k.head}, r.following(k.c, slices.Index(k.c.files, k.f)))
+		r.becomes(k.c, k.f, b, &file{fd: k.out, dev: k.dev, ino: k.ino, head: k.head}, k.c.uncut(r.following(k.c, slices.Index(k.c.files, k.f))))
 		k.f.kept, k.f.keptPath, k.f.keptBytes, k.f.keptAt, k.f.opens = true, k.path, k.size, r.now(), k.opens
 	}
 	if len(made) > 0 {
@@ -303,7 +303,8 @@ func (r *Files) copy(c *container, f *file, made []keeping) (k keeping, ok bool,
 	if err != nil {
 		return k, false, fmt.Errorf("keep log file: %w", err)
 	}
-	k = keeping{c: c, f: f, out: out, opens: f.endsOpen(size), head: f.head}
+	f.opens = c.endsOpen(f, size)
+	k = keeping{c: c, f: f, out: out, opens: f.opens, head: f.head}
 	if err := f.compressTo(out, size); err != nil {
 		return k, false, k.discard(err)
 	}
@@ -342,8 +343,42 @@ func (f *file) compressTo(out io.Writer, size int64) error {
 	return errors.Join(err, z.Close())
 }
 
-// endsOpen says whether the last piece of a stream, among the last of the file, is partial.
-func (f *file) endsOpen(size int64) bool {
+// endsOpen says whether a record goes on behind a file that is about to be kept.
+func (c *container) endsOpen(f *file, size int64) bool {
+	f.openIn = [2]bool{} // it may have grown since
+	open := c.openAfter(f, size)
+	return open[0] || open[1]
+}
+
+// openAfter says of each stream whether its last piece in a file is partial or, where the file
+// has none of it, whether it is in what was kept before that, or is about to be.
+func (c *container) openAfter(f *file, size int64) (open [2]bool) {
+	if f.openIn != open {
+		return f.openIn
+	}
+	i := slices.Index(c.files, f)
+	if f.done { // what is pending tells
+		for stream, w := range c.pending {
+			open[stream] = w != nil && w.partial && slices.Index(c.files, w.in) <= i
+		}
+		return open
+	}
+	open, has := f.lastPieces(size)
+	for i--; i >= 0 && (c.files[i].copyOf != nil || c.files[i].unclear || c.files[i].hasNoLine()); i-- {
+	}
+	if i >= 0 && c.files[i].opens && !(has[0] && has[1]) {
+		before := c.openAfter(c.files[i], 0)
+		for stream := range open {
+			open[stream] = open[stream] || before[stream] && !has[stream]
+		}
+	}
+	f.openIn = open
+	return open
+}
+
+// lastPieces says of which streams there are pieces among the last of the file, and of which the
+// last one is partial. The size of a compressed one is not asked for.
+func (f *file) lastPieces(size int64) (partial, has [2]bool) {
 	tail := make([]byte, min(size, readBytes))
 	if f.compressed() {
 		tail = f.lastUnpacked()
@@ -351,13 +386,13 @@ func (f *file) endsOpen(size int64) bool {
 		n, _ := f.fd.ReadAt(tail, size-int64(len(tail)))
 		tail = tail[:n]
 	}
-	var open [2]bool
 	for line := range strings.Lines(string(tail)) { // the first may be a part of one, and is no piece then
 		if p, ok := parsePiece(strings.TrimSuffix(line, "\n")); ok {
-			open[streamNumber(p.stream)] = p.partial
+			stream := streamNumber(p.stream)
+			partial[stream], has[stream] = p.partial, true
 		}
 	}
-	return open[0] || open[1]
+	return partial, has
 }
 
 // becomes goes over from a file to what was compressed of it. From here on it is the

@@ -36,6 +36,13 @@ func (w *steps) lines(n int) {
 	}
 }
 
+// lineOfStderr writes a record of one line of the other stream.
+func (w *steps) lineOfStderr() {
+	r := &record{left: 1}
+	w.open[1], w.records = r, append(w.records, r)
+	w.piece(1)
+}
+
 // inTime has lines have the time that it is, and one rotated file stay.
 func (w *steps) inTime() { w.keeps, w.timely, w.now = 1, true, clock }
 
@@ -555,4 +562,206 @@ func TestFilesGoneBehindAKeptOneOverAndOver(t *testing.T) {
 			w.ends()
 		})
 	}
+}
+
+// A record goes on behind a kept file that has nothing of its stream. With the newest first, the
+// file in which it began comes before the one in which it ends, and so does that one.
+func TestKeptFilesOfARecordWithAnotherStreamBetween(t *testing.T) {
+	w := byStep(t, Keep{Bytes: 1 << 30, First: NewestFirst})
+	w.lines(5)
+	w.start()
+	w.looks()
+	w.offers()
+	w.r.filling.lines = batchLines // it is full: nothing is read any more
+	rotated := []string{"0.log.20261123-100001", "0.log.20261123-100002"}
+	w.record(2, 1)
+	w.rename("0.log", rotated[0])
+	w.lineOfStderr()
+	w.rename("0.log", rotated[1])
+	w.piece(0)
+	w.looks()
+	for _, name := range rotated {
+		w.remove(name)
+	}
+	w.looks()
+	if len(w.kept()) != len(rotated) {
+		t.Fatalf("kept are %v", w.kept())
+	}
+	w.dead()
+	w.start()
+	w.ends()
+}
+
+// A record goes on behind a kept copy, in a file that was copied and cut since: right behind it comes
+// that copy, and not what the file is by now. A start would tell what lies between them as lost.
+func TestKeptFileBeforeOneThatIsCutMeanwhile(t *testing.T) {
+	rotated := []string{"0.log.20261123-100001", "0.log.20261123-100002"}
+	w := byStep(t, Keep{Bytes: 1 << 30})
+	w.lines(30)
+	w.start()
+	w.looks()
+	w.offers()
+	w.record(2, 1)
+	w.copyTruncate(rotated[0])
+	w.look()
+	w.piece(0)
+	w.lines(30)
+	w.copy(rotated[1])
+	w.remove(rotated[0])
+	w.look() // without that the time is one to keep anything
+	w.cut()
+	w.now = w.now.Add(time.Millisecond)
+	w.look()
+	if len(w.kept()) != 1 {
+		t.Fatalf("kept are %v", w.kept())
+	}
+	w.dead()
+	w.start()
+	w.settle()
+	w.s.toldNothing()
+	w.dead()
+}
+
+// A record that is open at the end of a kept file, behind which something is gone, does not go on in
+// what comes after that: not either where the batch that has both is made anew.
+func TestRecordBeforeAGapInABatchThatIsMadeAnew(t *testing.T) {
+	w := byStep(t, Keep{Bytes: 1 << 30})
+	w.inTime()
+	w.adds(10)
+	w.start()
+	w.looks()
+	w.offers()
+	w.writes(func() { w.record(2, 1) })
+	w.looks()
+	w.another()
+	w.looks()
+	if len(w.kept()) != 1 {
+		t.Fatalf("kept are %v", w.kept())
+	}
+	w.dead()
+	w.writes(func() { w.piece(0) })
+	w.another()
+	w.now = w.now.Add(time.Second)
+	w.adds(5)
+	w.start()
+	w.looks()
+	for w.sending != nil {
+		w.send()
+	}
+	w.looks()
+	w.offers()
+	w.dead()
+	w.start()
+	w.ends()
+}
+
+// Nor does it where the batch had, between the two, what is gone when it is made anew.
+func TestRecordBeforeWhatABatchHadThatIsGone(t *testing.T) {
+	for name, between := range map[string]bool{"right behind it": false, "behind lines of the other stream": true} {
+		t.Run(name, func(t *testing.T) {
+			w := byStep(t, Keep{Bytes: 1 << 30})
+			w.inTime()
+			w.adds(10)
+			w.start()
+			w.looks()
+			w.offers()
+			w.writes(func() { w.record(3, 1) })
+			w.looks()
+			w.another()
+			w.looks()
+			if len(w.kept()) != 1 {
+				t.Fatalf("kept are %v", w.kept())
+			}
+			for w.sending != nil {
+				w.send()
+			}
+			w.writes(func() { w.piece(0) })
+			w.looks()
+			w.another()
+			if between {
+				w.writes(w.lineOfStderr)
+				w.looks()
+				w.rename("0.log", "0.log.20261123-100001")
+			}
+			w.writes(func() {
+				w.piece(0)
+				w.lines(5)
+			})
+			w.looks()
+			w.looks()
+			w.offers()
+			w.dead()
+			w.start()
+			w.ends()
+		})
+	}
+}
+
+// A file comes behind a kept one and what is gone behind that, is read to its end and goes, before the
+// server has its lines: the one after it is not what comes behind the kept one. Where the collector is
+// killed, the lines are told.
+func TestFilesReadAndGoneBehindAKeptOne(t *testing.T) {
+	w := byStep(t, Keep{Bytes: 1 << 30})
+	w.inTime()
+	w.adds(10)
+	w.start()
+	w.looks()
+	w.offers()
+	w.adds(3)
+	w.looks()
+	w.another()
+	w.looks()
+	if len(w.kept()) != 1 {
+		t.Fatalf("kept are %v", w.kept())
+	}
+	w.dead()
+	w.adds(5)
+	w.another()
+	w.now = w.now.Add(time.Second)
+	w.start()
+	w.r.opts.Keep.After = time.Hour
+	for w.sending != nil {
+		w.send()
+	}
+	w.looks()
+	w.offers()
+	w.adds(5)
+	w.looks()
+	w.another()
+	w.looks()
+	w.adds(5)
+	w.looks()
+	w.r.opts.Keep.After = time.Nanosecond
+	w.looks()
+	w.dead()
+	w.now = w.now.Add(time.Second)
+	w.start()
+	w.ends()
+}
+
+// Nor does it go on in a file that had no line yet when it was found that something is gone before it,
+// and none at the next start, before that is told.
+func TestRecordBeforeAGapAndAFileWithoutALine(t *testing.T) {
+	w := byStep(t, Keep{Bytes: 1 << 30})
+	w.inTime()
+	w.adds(10)
+	w.start()
+	w.looks()
+	w.offers()
+	w.writes(func() { w.record(2, 1) })
+	w.looks()
+	w.another()
+	w.looks()
+	if len(w.kept()) != 1 {
+		t.Fatalf("kept are %v", w.kept())
+	}
+	w.dead()
+	w.writes(func() { w.piece(0) })
+	w.another()
+	w.now = w.now.Add(time.Second)
+	w.start()
+	w.dead()
+	w.start()
+	w.adds(5)
+	w.ends()
 }

@@ -625,6 +625,7 @@ func (w *steps) judge() {
 	container := filepath.Base(w.dir)
 	if wrong := append(w.wrong(), w.disordered()...); len(wrong) > 0 {
 		w.t.Errorf("%s: %d wrong: %s", container, len(wrong), strings.Join(wrong[:min(len(wrong), 12)], ", "))
+		w.t.Logf("told as lost: %v", w.s.gaps())
 	}
 	for _, g := range w.s.gaps() {
 		if g.container == container && w.falsely(g) {

@@ -250,7 +250,7 @@ func (w *storm) wrong() (out []string) {
 				if first[0] < 0 {
 					first = at
 				} else if n != last[0] || k != last[1]+1 {
-					torn = append(torn, fmt.Sprintf("piece %v goes on with %v", last, at))
+					torn = append(torn, fmt.Sprintf("piece %v@%d goes on with %v@%d", last, w.records[last[0]].pieces[last[1]], at, w.records[n].pieces[k]))
 				}
 				last = at
 			}
@@ -277,7 +277,7 @@ func (w *storm) wrong() (out []string) {
 			return g.until.After(w.time(r.pieces[0])) && g.from.Before(w.time(r.pieces[len(r.pieces)-1]))
 		})
 		if missing == 0 && !whole[n] && !r.trace && r.bytes() < 256<<10 && (w.keeps == 0 || !beside) {
-			out = append(out, fmt.Sprintf("record %d, of %d pieces, came in parts", n, len(r.pieces)))
+			out = append(out, fmt.Sprintf("record %d, of pieces at %v, came in parts", n, r.pieces))
 		}
 	}
 	return append(out, torn...)
