@@ -87,7 +87,7 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	b.say("%d samples in %.0f MiB wait", s.total, float64(s.bytes)/mib)
-	goesOn, err := newFleet(ctx, siteOf(b.siteNodes), siteEnd)
+	goesOn, err := newFleet(ctx, wire.RoleAll, siteOf(b.siteNodes), siteEnd)
 	if err != nil {
 		return nil, err
 	}

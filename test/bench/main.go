@@ -121,6 +121,15 @@ func main() {
 		}
 		return
 	}
+	if how := os.Getenv(envCluster); how != "" {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		if err := clusterChild(ctx, how); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	only := flag.String("only", "", "measure only what has this word in its name")
 	cold := flag.Bool("cold", false, "also build with an empty cache")
 	renderOnly := flag.Bool("render", false, "measure nothing; compute what follows from the recorded figures and make the page")

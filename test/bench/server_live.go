@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/crowsnest-dev/crowsnest/collector/simulate"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
@@ -35,35 +34,30 @@ type live struct {
 	whole    bool // catalogue; otherwise its core
 }
 
-// simulatorMiB is what the simulator may take beside a server on one machine.
-const simulatorMiB = 5120
+// aheadFrom is the least number of nodes of which what their collectors send is computed before:
+// a simulator of more takes what the server is to be measured on, falls behind, and measures how
+// a server does with what is late.
+const aheadFrom = 2000
 
-// precomputedFrom is the least number of nodes of which what the catalogue has beyond its core
-// is computed before: a simulator of more takes what the server is to be measured on, falls
-// behind, and measures how a server does with what is late.
-const precomputedFrom = 2000
-
-// computing is how long an interval of one node's extras takes at most, by the bench's own
-// processors: the first interval is as far in the future as all of them take.
+// computing is how long an interval of one node takes at most to compute: the first interval is
+// as far in the future as all of them take.
 const computing = 5 * time.Millisecond
 
 // letters are what the names of a Deployment's pods end in.
 const letters = "bcdfghjklmnpqrstvwxz2456789"
 
-// extrasOf computes the extras of a live cluster for so long, from a time on when that is done.
-func (b *bench) extrasOf(ctx context.Context, nodes int, lasts time.Duration) (*extras, error) {
+// aheadOf computes a live cluster for so long, from a time on when that is done.
+func (b *bench) aheadOf(ctx context.Context, of fleetSize, lasts time.Duration) (*ahead, error) {
 	intervals := int(lasts/siteInterval) + 1
-	from := time.Now().Add(time.Duration(intervals+2) * time.Duration(nodes) * computing).Truncate(siteInterval)
-	b.say("computing %d intervals of what %d nodes have beyond the core metrics, from %s on", intervals, nodes, from.Format(time.TimeOnly))
-	ahead, err := computeExtras(ctx, filepath.Join(b.dir, "extras"), simulate.Options{
-		Nodes: nodes, PodsPerNode: peerPods, ContainersPerPod: 2, Churn: peerChurn, Seed: 1,
-	}, from, intervals)
+	from := time.Now().Add(time.Duration(intervals+2) * time.Duration(of.Nodes) * computing).Truncate(siteInterval)
+	b.say("computing %d intervals of the collectors of %d nodes, from %s on", intervals, of.Nodes, from.Format(time.TimeOnly))
+	a, err := computeAhead(ctx, filepath.Join(b.dir, "ahead"), of.options(), from, intervals)
 	if err != nil {
 		return nil, err
 	}
 	debug.FreeOSMemory() // the server needs it
-	b.say("computed %d samples an interval", ahead.samples)
-	return ahead, pause(ctx, time.Until(from.Add(-siteInterval)))
+	b.say("computed %d samples an interval", a.samples)
+	return a, pause(ctx, time.Until(from.Add(-siteInterval)))
 }
 
 // livePolicy is the n-th policy: most are of pods whose names end in two letters of
@@ -120,10 +114,10 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		if l.whole {
 			env = append(env, fmt.Sprintf("CROWSNEST_SERIES_PER_CLUSTER=%d", l.nodes*wholeSeriesPerNode))
 		}
-		var ahead *extras
-		if l.whole && l.nodes >= precomputedFrom {
+		var nodes *ahead
+		if l.whole && l.nodes >= aheadFrom {
 			// Three minutes are for the server's start and the first three intervals to be complete.
-			if ahead, err = b.extrasOf(ctx, l.nodes, 3*time.Minute+b.liveAfter+b.liveFor); err != nil {
+			if nodes, err = b.aheadOf(ctx, fleetSize{l.nodes}, 3*time.Minute+b.liveAfter+b.liveFor); err != nil {
 				return nil, err
 			}
 		}
@@ -133,7 +127,7 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		}
 		defer p.Stop(2 * time.Minute)
 		settings := map[string]any{"interval_seconds": int(l.interval.Seconds()), "logs": false}
-		if !l.whole || ahead != nil {
+		if !l.whole {
 			settings["families"] = []catalogue.Family{catalogue.CoreFamily}
 		}
 		for n := range livePolicies {
@@ -141,41 +135,39 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 				return nil, err
 			}
 		}
-		// come starts a simulator. A cluster can be told something once it has come.
-		come := func() (*testbed.Process, error) {
-			simulator, err := testbed.Start(b.dir, l.name+"-simulate", "/usr/bin/env", fmt.Sprintf("GOMEMLIMIT=%dMiB", simulatorMiB), filepath.Join(b.root, "bin/crowsnest"), "simulate", "--nodes", strconv.Itoa(l.nodes),
-				"--pods-per-node", strconv.Itoa(peerPods), "--containers-per-pod", "2", "--churn", strconv.FormatFloat(peerChurn, 'f', -1, 64), "--seed", "1",
-				"--interval", l.interval.String(), "--server", server.URL, "--token-file", tokenFile)
-			if err != nil {
-				return nil, err
-			}
-			err = testbed.Await(ctx, 2*time.Minute, 50*time.Millisecond, func(ctx context.Context) error {
-				_, err := server.Do(ctx, http.MethodPut, testbed.API+"/clusters/"+benchCluster+"/settings", map[string]any{"settings": settings})
-				return err
-			})
-			if err != nil {
-				err = fmt.Errorf("%w\n%s", err, simulator.Tail(10))
-				simulator.Stop(time.Minute)
-			}
-			return simulator, err
-		}
 		// What the server has taken when the cluster comes is its own start.
 		var usage [2]testbed.Usage // of the server and of the simulator
 		if usage[0], err = testbed.UsageOf(p.PID()); err != nil {
 			return nil, err
 		}
 		came := time.Now()
-		simulator, err := come()
+		fleet, name := fleetSize{l.nodes}, l.name+"-simulate"
+		var simulator *testbed.Process
+		if nodes != nil {
+			simulator, err = clusterJob{Server: server.URL, TokenFile: tokenFile, Dir: filepath.Join(b.dir, name), Fleet: fleet}.start(b.dir, name)
+		} else {
+			simulator, err = testbed.Start(b.dir, name, filepath.Join(b.root, "bin/crowsnest"), "simulate", "--nodes", strconv.Itoa(l.nodes),
+				"--pods-per-node", strconv.Itoa(peerPods), "--containers-per-pod", "2", "--churn", strconv.FormatFloat(peerChurn, 'f', -1, 64), "--seed", "1",
+				"--interval", l.interval.String(), "--server", server.URL, "--token-file", tokenFile)
+		}
 		if err != nil {
 			return nil, err
 		}
 		defer simulator.Stop(time.Minute)
+		// A cluster can be told something once it has come.
+		err = testbed.Await(ctx, 2*time.Minute, 50*time.Millisecond, func(ctx context.Context) error {
+			_, err := server.Do(ctx, http.MethodPut, testbed.API+"/clusters/"+benchCluster+"/settings", map[string]any{"settings": settings})
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%w\n%s", err, simulator.Tail(10))
+		}
 		var late atomic.Int64 // of what is sent beside the simulator
-		if ahead != nil {
+		if nodes != nil {
 			sending, end := context.WithCancelCause(ctx)
 			var sender errgroup.Group
 			sender.Go(func() error {
-				if err := ahead.send(sending, server.URL, &late); err != nil && sending.Err() == nil {
+				if err := nodes.send(sending, server.URL, &late); err != nil && sending.Err() == nil {
 					end(err)
 					return err
 				}
@@ -262,13 +254,13 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			cores[i] = (now.CPU - usage[i].CPU).Seconds() / took.Seconds()
 		}
 		from := "all of it comes from one sender"
-		if ahead != nil {
+		if nodes != nil {
 			own, err := testbed.UsageOf(os.Getpid())
 			if err != nil {
 				return nil, err
 			}
-			from = fmt.Sprintf("objects, events and the core metrics come from one sender, and %d samples an interval from a sender each node, computed before, over %v of an interval, which took %.2f cores and the last of which was answered %v after it was due",
-				ahead.samples, extrasSpread, (own.CPU-ownBefore.CPU).Seconds()/took.Seconds(), time.Duration(late.Load()).Round(time.Millisecond))
+			from = fmt.Sprintf("objects, events and what they say of the cluster come from its own collector, and %d samples an interval, computed before, from a sender each node within %v, which took %.2f cores, and each was answered within %v of when it was due",
+				nodes.samples, aheadSpread, (own.CPU-ownBefore.CPU).Seconds()/took.Seconds(), time.Duration(late.Load()).Round(time.Millisecond))
 		}
 		active, err := metric(ctx, server, "crowsnest_ingest_active_series")
 		if err != nil {
@@ -290,7 +282,7 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			}
 		}
 		note := fmt.Sprintf("%s at %v of %d simulated nodes and %d pods of two containers, 1 %% of them replaced a minute, for %v in real time, after the first %v of the cluster: %.0f series, objects and events, sums, presets and %d policies with selectors of their own, %.0f judgements a minute, %.0f alerts firing at the end; %s. "+
-			"A round of the engine took %.2f s, from samples to what they made fire %.2f s on average. The simulator took %.2f cores beside it. %s.",
+			"A round of the engine took %.2f s, from samples to what they made fire %.2f s on average. The simulator, or the cluster's collector, took %.2f cores beside it. %s.",
 			families, l.interval, l.nodes, l.nodes*peerPods, b.liveFor, starting.Round(time.Second), active, livePolicies, grown(3)/took.Minutes(), firing, from, grown(4)/max(grown(5), 1), grown(6)/max(grown(7), 1), cores[1], machine())
 		expected := float64(took / l.interval)
 		results := []Result{

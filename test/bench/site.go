@@ -50,15 +50,15 @@ func siteOf(nodes int) simulate.Options {
 	return simulate.Options{Nodes: nodes, PodsPerNode: 30, Seed: 4, Churn: simulate.DefaultChurn}
 }
 
-// newFleet makes the collectors of a site whose first interval ends at a time.
-func newFleet(ctx context.Context, o simulate.Options, first time.Time) (*fleet, error) {
+// newFleet makes the collectors of a role of a site whose first interval ends at a time.
+func newFleet(ctx context.Context, role string, o simulate.Options, first time.Time) (*fleet, error) {
 	before := first.Add(-siteInterval)
 	o.Interval, o.Now = siteInterval, func() time.Time { return before }
 	sim, err := simulate.New(o)
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{sim: sim, read: sim.World().Readings[0], comp: compute.New(compute.Options{Role: wire.RoleAll, Sender: wire.Sender(wire.RoleAll, ""), Interval: siteInterval})}
+	f := &fleet{sim: sim, read: sim.World().Readings[0], comp: compute.New(compute.Options{Role: role, Sender: wire.Sender(role, ""), Interval: siteInterval})}
 	f.interval(ctx, before) // so that the first has rates
 	return f, nil
 }
@@ -204,7 +204,7 @@ func readIndex(path string) (index partIndex, err error) {
 
 // writePart computes [from, to) of a site, and its index last.
 func writePart(ctx context.Context, path string, nodes int, from, to time.Time) (index partIndex, err error) {
-	f, err := newFleet(ctx, siteOf(nodes), from)
+	f, err := newFleet(ctx, wire.RoleAll, siteOf(nodes), from)
 	if err != nil {
 		return index, err
 	}

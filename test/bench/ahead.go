@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/golang/snappy"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crowsnest-dev/crowsnest/collector"
+	"github.com/crowsnest-dev/crowsnest/collector/compute"
+	"github.com/crowsnest-dev/crowsnest/collector/push"
+	"github.com/crowsnest-dev/crowsnest/collector/simulate"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
+	"github.com/crowsnest-dev/crowsnest/test/testbed"
+)
+
+// ahead is what the node collectors of a cluster send, computed before it is due: computing it
+// for thousands of nodes takes the machine that a server is measured on, and a real cluster does
+// it on its nodes.
+type ahead struct {
+	path     string
+	requests []nodeWrites // oldest first
+	samples  int            // of the last interval
+}
+
+// nodeWrites are what a sender sends of one interval, one behind the other.
+type nodeWrites struct {
+	sender string
+	at     time.Time
+	sizes  []int
+}
+
+const (
+	// aheadSpread is how long after a point of the grid its requests come: collectors read
+	// before it, and send at once.
+	aheadSpread = 5 * time.Second
+	// aheadConnections send them.
+	aheadConnections = 8
+	// aheadSeries are the most series of a request, as collectors bound it.
+	aheadSeries = 10_000
+)
+
+// computeAhead computes so many intervals of a cluster from a time in the future on.
+func computeAhead(ctx context.Context, path string, o simulate.Options, from time.Time, intervals int) (_ *ahead, err error) {
+	f, err := newFleet(ctx, wire.RoleNode, o, from)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	w := bufio.NewWriterSize(file, 1<<20)
+	a := &ahead{path: path}
+	type interval struct {
+		at       time.Time
+		bySender map[string][]compute.Sample
+	}
+	computed := make(chan interval)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(computed)
+		for n := range intervals {
+			at := from.Add(time.Duration(n) * siteInterval)
+			select {
+			case computed <- interval{at, f.interval(ctx, at)}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for one := range computed {
+			a.samples = 0
+			delete(one.bySender, wire.Sender(wire.RoleCluster, "")) // what all of them say of themselves
+			for _, sender := range slices.Sorted(maps.Keys(one.bySender)) {
+				samples, x := one.bySender[sender], nodeWrites{sender: sender, at: one.at}
+				for part := range slices.Chunk(samples, aheadSeries) {
+					raw, err := writeRequest(part, 0)
+					if err != nil {
+						return err
+					}
+					body := snappy.Encode(nil, raw)
+					if _, err := w.Write(body); err != nil {
+						return err
+					}
+					x.sizes = append(x.sizes, len(body))
+				}
+				a.requests = append(a.requests, x)
+				a.samples += len(samples)
+			}
+		}
+		return w.Flush()
+	})
+	return a, g.Wait()
+}
+
+// send sends what is due from now on, each request at its own time in its interval, until ctx
+// ends, and fails where there is no more before. late becomes how long after it was due a request
+// was answered at most.
+func (a *ahead) send(ctx context.Context, url string, late *atomic.Int64) error {
+	file, err := os.Open(a.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	r := bufio.NewReaderSize(file, 1<<20)
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: aheadConnections}}
+	defer client.CloseIdleConnections()
+	began := time.Now()
+	for rest := a.requests; len(rest) > 0; {
+		n := slices.IndexFunc(rest, func(x nodeWrites) bool { return !x.at.Equal(rest[0].at) })
+		if n < 0 {
+			n = len(rest)
+		}
+		g, running := errgroup.WithContext(ctx)
+		g.SetLimit(aheadConnections)
+		for i, one := range rest[:n] {
+			bodies := make([][]byte, len(one.sizes))
+			for i, size := range one.sizes {
+				bodies[i] = make([]byte, size)
+				if _, err := io.ReadFull(r, bodies[i]); err != nil {
+					return err
+				}
+			}
+			if one.at.Before(began) {
+				continue
+			}
+			due := one.at.Add(aheadSpread * time.Duration(i) / time.Duration(n))
+			if err := pause(running, time.Until(due)); err != nil {
+				return errors.Join(g.Wait(), ctx.Err())
+			}
+			g.Go(func() error {
+				for rest := bodies; len(rest) > 0; {
+					var through time.Time
+					if len(rest) == 1 {
+						through = one.at
+					}
+					retry, err := post(running, client, url, one.sender, through, false, nil, rest[0])
+					if err != nil {
+						return fmt.Errorf("request of %s at %s: %w", one.sender, one.at.Format(time.RFC3339), err)
+					}
+					if retry == 0 {
+						rest = rest[1:]
+					} else if err := pause(running, retry); err != nil {
+						return err
+					}
+				}
+				for by := int64(time.Since(due)); ; {
+					if most := late.Load(); by <= most || late.CompareAndSwap(most, by) {
+						return nil
+					}
+				}
+			})
+		}
+		if err := g.Wait(); err != nil && ctx.Err() == nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	return errors.New("what was computed ahead is over before the measurement is: the cluster took too long to settle")
+}
+
+// envCluster has the bench be the collector of a simulated cluster's objects, beside those of
+// its nodes, until a signal: what a job says.
+const envCluster = "CROWSNEST_BENCH_CLUSTER"
+
+type clusterJob struct {
+	Server, TokenFile, Dir string
+	Fleet                  fleetSize
+}
+
+// fleetSize is what a fleet of the benches is made from, whoever sends which part of it.
+type fleetSize struct{ Nodes int }
+
+func (f fleetSize) options() simulate.Options {
+	return simulate.Options{Nodes: f.Nodes, PodsPerNode: peerPods, ContainersPerPod: 2, Churn: peerChurn, Seed: 1, Interval: siteInterval}
+}
+
+func (j clusterJob) start(dir, name string) (*testbed.Process, error) {
+	raw, err := json.Marshal(j)
+	if err != nil {
+		return nil, err
+	}
+	return testbed.Start(dir, name, "/usr/bin/env", envCluster+"="+string(raw), os.Args[0])
+}
+
+func clusterChild(ctx context.Context, how string) error {
+	var job clusterJob
+	if err := json.Unmarshal([]byte(how), &job); err != nil {
+		return err
+	}
+	client, err := push.NewClient(push.ClientOptions{Server: job.Server, TokenFile: job.TokenFile, Sender: wire.Sender(wire.RoleCluster, "")})
+	if err != nil {
+		return err
+	}
+	o := job.Fleet.options()
+	o.Dir = job.Dir
+	fleet, err := simulate.New(o)
+	if err != nil {
+		return err
+	}
+	world := fleet.World()
+	world.Readings = nil // its nodes' collectors have them
+	c, err := collector.New(collector.Options{
+		Role: wire.RoleCluster, Client: client, Interval: siteInterval, World: world, QueueDir: job.Dir, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		return err
+	}
+	return c.Run(ctx)
+}
