@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,19 +141,20 @@ type file struct {
 
 	written syscall.Timespec // when it was last, as of identify
 
-	offset  int64    // the next byte to read
-	began   int64    // the first that was to be read
-	skip    [2]int64 // lines of stdout and stderr that begin before were sent before a restart
-	first   int64    // time of the first line
-	last    int64    // time of the last line, for lines that have none
-	sent    int64    // lines of it that are in batches
-	lost    int64    // bytes at its end that were given up, until it is known to go on
-	gaveUp  filePos  // where an earlier run gave up a part of it
-	resumed filePos  // where an earlier run left it
-	spots   spots    // of what was read
-	next    int64    // time of the first line of the file after it, once it was read to its end
-	after   string   // which file that is, as long as it has no line
-	noted   behind   // of a kept one: next and after as the journal has them
+	offset  int64     // the next byte to read
+	began   int64     // the first that was to be read
+	skip    [2]int64  // lines of stdout and stderr that begin before were sent before a restart
+	first   int64     // time of the first line
+	last    int64     // time of the last line, for lines that have none
+	sent    int64     // lines of it that are in batches
+	lost    int64     // bytes at its end that were given up, until it is known to go on
+	counted *counting // of what is left, where that is to be given up
+	gaveUp  filePos   // where an earlier run gave up a part of it
+	resumed filePos   // where an earlier run left it
+	spots   spots     // of what was read
+	next    int64     // time of the first line of the file after it, once it was read to its end
+	after   string    // which file that is, as long as it has no line
+	noted   behind    // of a kept one: next and after as the journal has them
 	marked  filePos
 	hasMark bool
 	inBatch *batch[filePos] // that has its position last, as what it was in inGen
@@ -442,7 +444,7 @@ func (f *file) text() io.ReaderAt {
 }
 
 func (f *file) close() {
-	f.unpacked = nil
+	f.unpacked, f.counted = nil, nil
 	if f.fd != nil {
 		_ = f.fd.Close() // it was only read
 		f.fd = nil
@@ -481,6 +483,7 @@ type container struct {
 	letGo     bool      // one of its lines was without an end for too long
 	dirty     bool
 	rescan    bool
+	tooMany   bool // files are to be given up that are not counted yet
 	gone      bool // its folder is gone
 	scanned   bool // once in this run
 	looks     int  // at its folder because a file was empty before
@@ -1381,48 +1384,135 @@ func (r *Files) abandon(c *container, f *file, reason string) {
 	r.noteLost(c, as, r.filling, beside...)
 }
 
-// rest counts the lines that were not read; several parts are one line. An error means
-// that there may be more.
-func (f *file) rest() (d drop, err error) {
+// abandonAll gives files of a container up, the newest first, once what is left of all of them is
+// counted. It is false where that takes further turns.
+func (r *Files) abandonAll(c *container, files []*file) bool {
+	for _, f := range files {
+		if _, counted, _ := f.count(&r.countRoom); !counted {
+			return false
+		}
+	}
+	for _, f := range files {
+		r.abandon(c, f, DropRotated)
+	}
+	return true
+}
+
+// rest counts the lines that were not read. An error means that there may be more.
+func (f *file) rest() (drop, error) {
+	room := int64(math.MaxInt64)
+	d, _, err := f.count(&room)
+	return d, err
+}
+
+// counting is how far what is left of a file is counted.
+type counting struct {
+	of     unread
+	text   *bufio.Reader // nil before the first turn, and once it is counted
+	pass   int64         // bytes of text before what is to be counted
+	drop   drop
+	inLine bool    // the last line is not complete
+	within [2]bool // the last piece of a stream was partial
+	done   bool
+	err    error
+}
+
+// unread is what is left of a file: once that is something else, it is counted anew.
+type unread struct {
+	fd     *os.File
+	gen    int
+	offset int64
+	skip   [2]int64
+	cut    bool
+}
+
+// count goes on counting the lines of a file that were not read, several parts being one line, for
+// as long as there is room for the bytes that are read, which it takes. Then done is false.
+func (f *file) count(room *int64) (d drop, done bool, err error) {
 	if f.fd == nil {
-		return d, nil
+		return d, true, nil
 	}
-	var text io.Reader = io.NewSectionReader(f.fd, f.offset, 1<<62)
-	if f.compressed() {
-		z, err := gzip.NewReader(io.NewSectionReader(f.fd, 0, 1<<62))
-		if err != nil {
-			return d, fmt.Errorf("read %s: %w", f.path, err)
-		}
-		if _, err := io.CopyN(io.Discard, z, f.offset); err != nil {
-			return d, fmt.Errorf("read %s: %w", f.path, err)
-		}
-		text = io.LimitReader(z, maxUnpacked)
+	k := f.counted
+	if of := (unread{f.fd, f.gen, f.offset, f.skip, f.wasCut()}); k == nil || k.of != of {
+		k = &counting{of: of}
+		f.counted = k
 	}
-	r := bufio.NewReaderSize(text, readBytes)
-	var within [2]bool // the last piece of a stream was partial
-	start := f.offset
-	for begins := true; ; {
-		part, err := r.ReadSlice('\n')
-		if begins && len(part) > 0 {
+	if k.done && (f.compressed() || k.err != nil) {
+		return k.drop, true, k.err
+	}
+	if *room > 0 {
+		if k.err = k.goOn(f, room); k.err != nil {
+			k.err = fmt.Errorf("read %s: %w", f.path, k.err)
+		}
+	}
+	return k.drop, k.done, k.err
+}
+
+func (k *counting) goOn(f *file, room *int64) error {
+	defer func() {
+		if k.done {
+			k.text = nil
+		}
+	}()
+	if k.text == nil {
+		if err := k.begin(f); err != nil {
+			k.done = true
+			return err
+		}
+	}
+	for k.pass > 0 {
+		if *room <= 0 {
+			return nil
+		}
+		n, err := k.text.Discard(int(min(k.pass, readBytes)))
+		*room -= int64(n)
+		if k.pass -= int64(n); err != nil {
+			k.done = true
+			return err
+		}
+	}
+	for *room > 0 {
+		part, err := k.text.ReadSlice('\n')
+		if !k.inLine && len(part) > 0 {
 			p, _ := parsePiece(string(part[:min(len(part), 48)])) // its time, stream and tag
 			stream, lines := streamNumber(p.stream), 1
-			if within[stream] {
+			if k.within[stream] {
 				lines = 0
 			}
-			within[stream] = p.partial
-			if start >= f.skip[stream] && !f.gaveUp.lost(start) { // else it was sent, or told
-				d.add(lines, 0, p.at, p.at)
+			k.within[stream] = p.partial
+			if start := k.of.offset + k.drop.bytes; start >= f.skip[stream] && !f.gaveUp.lost(start) { // else it was sent, or told
+				k.drop.add(lines, 0, p.at, p.at)
 			}
 		}
-		start += int64(len(part))
-		d.bytes += int64(len(part))
-		if begins = err == nil; err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+		if len(part) > 0 {
+			k.inLine = err != nil
+		}
+		k.drop.bytes += int64(len(part))
+		*room -= int64(len(part))
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			k.done = true
 			if errors.Is(err, io.EOF) {
 				err = nil
 			}
-			return d, err
+			return err
 		}
 	}
+	return nil
+}
+
+// begin begins to read where the count is.
+func (k *counting) begin(f *file) error {
+	at := k.of.offset + k.drop.bytes
+	if !f.compressed() {
+		k.text = bufio.NewReaderSize(io.NewSectionReader(f.fd, at, 1<<62), readBytes)
+		return nil
+	}
+	z, err := gzip.NewReader(bufio.NewReaderSize(io.NewSectionReader(f.fd, 0, 1<<62), 32<<10))
+	if err != nil {
+		return err
+	}
+	k.text, k.pass = bufio.NewReaderSize(io.LimitReader(z, at+maxUnpacked), readBytes), at
+	return nil
 }
 
 func (r *Files) modified(f *file) int64 {

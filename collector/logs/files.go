@@ -146,6 +146,8 @@ type Files struct {
 	started     bool
 	amended     bool // positions that no batch brings, and that are to be on the disk
 	bounds      bounds
+	countRoom   int64 // what is left of this turn's
+	tooOld      bool  // kept files are to be given up that are not counted yet
 }
 
 // bounds are those of the files of one container that are kept open for being read: of
@@ -153,12 +155,15 @@ type Files struct {
 // and counted.
 type bounds struct {
 	held, deleted int
-	turn          int // of those that are kept in one turn
+	turn          int   // of those that are kept in one turn
+	counted       int64 // bytes of those that are given up, as unpacked, that are read in one turn to count their lines
 }
 
 const (
 	maxHeld    = 64
 	maxDeleted = 12
+	// countAtOnce is unpacked in less than half a second, in which nothing is read.
+	countAtOnce = 32 << 20
 )
 
 // visitBytes is what is read of a container before others have their turn: small,
@@ -204,7 +209,7 @@ func NewFiles(o FilesOptions) (*Files, error) {
 		return nil, fmt.Errorf("log files: %w", err)
 	}
 	return &Files{opts: o, clocks: clocks{o.Now, o.Monotonic}, log: o.Logger, grace: o.Grace, journal: j, counts: newCounters(m), metrics: m, pods: pods{state: o.State}, shaper: shaper, selects: selects, joins: joins,
-		containers: map[string]*container{}, touched: map[*file]bool{}, buf: make([]byte, readBytes), bounds: bounds{maxHeld, maxDeleted, keepAtOnce}}, nil
+		containers: map[string]*container{}, touched: map[*file]bool{}, buf: make([]byte, readBytes), bounds: bounds{maxHeld, maxDeleted, keepAtOnce, countAtOnce}, countRoom: countAtOnce}, nil
 }
 
 // Health counts the lines of all containers.
@@ -408,7 +413,7 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 		keeps := r.keepAll(b)
 		now := r.now()
 		wake := nextRescan
-		if keeps {
+		if keeps || r.tooOld || slices.ContainsFunc(r.order, func(c *container) bool { return c.tooMany }) {
 			wake = now
 		}
 		var want chan struct{}
@@ -470,6 +475,8 @@ func (r *Files) loop(ctx context.Context, ship *shipper[filePos]) {
 			r.tidy()
 			r.prune()
 			nextRescan = now.Add(r.opts.Rescan)
+		} else if r.tooOld {
+			r.tidy()
 		}
 		for _, c := range r.order {
 			if !c.wake.IsZero() && !now.Before(c.wake) {
@@ -619,6 +626,7 @@ func (r *Files) hush(c *container, hushed bool, now time.Time) {
 // be read. What it found out of files whose lines were sent is on the disk then, written once
 // for all: where rotation takes those of a node at the same time, the others wait for that.
 func (r *Files) fill(b *batch[filePos]) (blocked bool) {
+	r.countRoom = r.bounds.counted
 	blocked = r.readAll(b)
 	if r.amended {
 		r.amended = false
@@ -629,7 +637,7 @@ func (r *Files) fill(b *batch[filePos]) (blocked bool) {
 
 func (r *Files) readAll(b *batch[filePos]) (blocked bool) {
 	for _, c := range r.order { // though b is full: what rotation takes next has to be open
-		if c.rescan {
+		if c.rescan || c.tooMany && r.countRoom > 0 {
 			r.scanContainer(c)
 		}
 	}
@@ -850,7 +858,7 @@ func (r *Files) addContainer(dir string) {
 
 // scanContainer finds new files, renamed and deleted ones.
 func (r *Files) scanContainer(c *container) {
-	c.rescan = false
+	c.rescan, c.tooMany = false, false
 	entries, err := os.ReadDir(c.dir)
 	c.gone = errors.Is(err, fs.ErrNotExist)
 	if err != nil && !c.gone {
@@ -860,7 +868,7 @@ func (r *Files) scanContainer(c *container) {
 	if c.off {
 		return
 	}
-	present := r.openAll(c, entries)
+	present, packed := r.openAll(c, entries)
 	for range 20 {
 		// What was renamed between the list and the look would be missed, and its
 		// successor taken for it.
@@ -872,7 +880,7 @@ func (r *Files) scanContainer(c *container) {
 			f.close()
 		}
 		entries = again
-		present = r.openAll(c, entries)
+		present, packed = r.openAll(c, entries)
 	}
 	fresh := slices.Collect(maps.Values(present))
 	var vanished *file
@@ -928,7 +936,7 @@ func (r *Files) scanContainer(c *container) {
 		fresh = r.withKept(c, fresh)
 	}
 	sortFiles(fresh)
-	missed := r.missed(c, entries, fresh)
+	missed := r.missed(c, packed, fresh)
 	if vanished != nil && !c.hasPacked(vanished) {
 		came := append(slices.Clone(missed), fresh...)
 		slices.SortStableFunc(came, older)
@@ -950,6 +958,7 @@ func (r *Files) scanContainer(c *container) {
 	// Those that are read and gone are forgotten.
 	c.forget()
 	held, deleted, copies, gone := 0, 0, 0, 0
+	var tooMany []*file
 	for _, f := range slices.Backward(c.files) {
 		if f.done {
 			continue
@@ -971,14 +980,15 @@ func (r *Files) scanContainer(c *container) {
 		if held++; f.unlinked && !f.kept {
 			deleted++
 		}
-		if held > r.bounds.held || f.unlinked && !f.kept && deleted > r.bounds.deleted && !r.toPacked(c, f, entries) {
+		if held > r.bounds.held || f.unlinked && !f.kept && deleted > r.bounds.deleted && !r.toPacked(c, f, packed) {
 			if r.filling == nil { // until the batch that was on its way is made anew, which may have lines of it
 				c.rescan = true
 				continue
 			}
-			r.abandon(c, f, DropRotated)
+			tooMany = append(tooMany, f)
 		}
 	}
+	c.tooMany = !r.abandonAll(c, tooMany)
 	c.forget() // those given up: another file may get their inode
 	if len(fresh) > 0 {
 		c.dirty = true
@@ -991,49 +1001,67 @@ func (r *Files) tells(c *container, f *file) bool {
 	return slices.ContainsFunc(c.lost, func(l loss) bool { return l.file == f }) || r.filling != nil && f.inBatch == r.filling
 }
 
-// openAll opens the log files among a folder's entries, by device and inode.
-func (r *Files) openAll(c *container, entries []fs.DirEntry) map[[2]uint64]*file {
-	present := map[[2]uint64]*file{}
-	for _, e := range entries {
-		path, packed := filepath.Join(c.dir, e.Name()), false
-		instance, suffix, ok := nameOf(e.Name())
-		if !ok {
-			if instance, suffix, packed = packedNameOf(e.Name()); !packed || hasName(entries, strings.TrimSuffix(e.Name(), packedSuffix)) {
-				continue
-			}
-		}
-		f := &file{path: path, instance: instance, suffix: suffix, packed: packed}
-		if e.Type()&fs.ModeSymlink != 0 {
-			c.polled = true
-		}
-		var err error
-		if f.fd, err = os.Open(f.path); err != nil {
-			continue // gone again, or a link to a file that is
-		}
-		if st, err := f.fd.Stat(); err != nil || !st.Mode().IsRegular() {
-			f.close()
-			continue
-		}
-		if packed {
-			err = f.identifyPacked(!r.started)
-		} else {
-			_, _, err = f.identify()
-		}
-		if err != nil {
-			r.log.Warn("open log file", "path", f.path, "err", err)
-			f.close()
-			continue
-		}
-		if packed && r.started && !c.hadPacked(f) {
-			f.close() // missed has those that came since
-			continue
-		}
+// openAll opens the log files among a folder's entries, by device and inode. Compressed ones that
+// are known it only looks at; missed has those that came since a start, and packed is all of them.
+func (r *Files) openAll(c *container, entries []fs.DirEntry) (present map[[2]uint64]*file, packed []*file) {
+	present = map[[2]uint64]*file{}
+	found := func(f *file) {
 		if twice := present[[2]uint64{f.dev, f.ino}]; twice != nil {
 			twice.close()
 		}
 		present[[2]uint64{f.dev, f.ino}] = f
 	}
-	return present
+	for _, f := range c.packedIn(entries) {
+		known := c.hadPacked(f)
+		if !known && !r.started {
+			if !f.open() {
+				continue
+			}
+			if err := f.identifyPacked(); err != nil {
+				r.log.Warn("open log file", "path", f.path, "err", err)
+				f.close()
+				continue
+			}
+		}
+		packed = append(packed, f)
+		if known || !r.started {
+			found(f)
+		}
+	}
+	for _, e := range entries {
+		instance, suffix, ok := nameOf(e.Name())
+		if !ok {
+			continue
+		}
+		f := &file{path: filepath.Join(c.dir, e.Name()), instance: instance, suffix: suffix}
+		if e.Type()&fs.ModeSymlink != 0 {
+			c.polled = true
+		}
+		if !f.open() {
+			continue
+		}
+		if _, _, err := f.identify(); err != nil {
+			r.log.Warn("open log file", "path", f.path, "err", err)
+			f.close()
+			continue
+		}
+		found(f)
+	}
+	return present, packed
+}
+
+// open opens the file of its path; false where that is gone again, a link to a file that is, or
+// no file.
+func (f *file) open() bool {
+	var err error
+	if f.fd, err = os.Open(f.path); err != nil {
+		return false
+	}
+	if st, err := f.fd.Stat(); err != nil || !st.Mode().IsRegular() {
+		f.close()
+		return false
+	}
+	return true
 }
 
 // has says whether a file of that path is known.
@@ -1041,8 +1069,10 @@ func (c *container) has(path string) bool {
 	return slices.ContainsFunc(c.files, func(f *file) bool { return f.path == path })
 }
 
+// hasName says whether a folder's entries, in the order of their names, have one of that name.
 func hasName(entries []fs.DirEntry, name string) bool {
-	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
+	_, ok := slices.BinarySearchFunc(entries, name, func(e fs.DirEntry, name string) int { return strings.Compare(e.Name(), name) })
+	return ok
 }
 
 // reused says whether an inode that was read to its end is another file now.

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -271,4 +272,51 @@ func TestBatchMadeAnewIsNotTooLarge(t *testing.T) {
 	if len(missing) == 0 || told != len(missing) {
 		t.Errorf("%d lines are told as lost, %d are missing", told, len(missing))
 	}
+}
+
+// What is given up of too many files is counted in turns, each of which reads no more than its bound,
+// and told by the number of its lines once all of it is.
+func TestGivenUpFilesAreCountedInTurns(t *testing.T) {
+	const files, lines, held, turn = 6, 40, 2, 500
+	w := byStep(t, Keep{})
+	w.inTime()
+	w.adds(5)
+	w.start()
+	w.looks()
+	w.offers()
+	w.r.filling.lines = batchLines // it is full: nothing is read any more
+	w.r.bounds.held, w.r.bounds.counted, w.r.countRoom = held, turn, 0
+	size := int64(0)
+	for n := range files {
+		name := fmt.Sprintf("0.log.20261123-10000%d", n)
+		w.adds(lines)
+		w.rename("0.log", name)
+		st, err := os.Stat(filepath.Join(w.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n > 0 && n <= files-held {
+			size += st.Size()
+		}
+		w.raw("0.log", "")
+		w.pack(name)
+		w.r.scanRoot()
+	}
+	c := w.r.containers[w.dir]
+	for turns := int64(1); c.tooMany; turns++ {
+		if len(c.lost) > 0 {
+			t.Fatalf("%d files are given up before all are counted", len(c.lost))
+		}
+		if turns > 2*size/turn {
+			t.Fatalf("%d bytes are not counted in %d turns of %d", size, turns, turn)
+		}
+		w.look()
+		if !c.tooMany && turns < size/(turn+100) {
+			t.Errorf("%d bytes were counted in %d turns, which are of %d", size, turns, turn)
+		}
+	}
+	if len(c.lost) == 0 {
+		t.Error("nothing is given up")
+	}
+	w.ends()
 }

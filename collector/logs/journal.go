@@ -351,6 +351,19 @@ func (j *journal[C]) sources() map[string]C {
 	return maps.Clone(j.known)
 }
 
+// only gives those of the positions that which wants.
+func (j *journal[C]) only(which func(C) bool) map[string]C {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	out := map[string]C{}
+	for source, c := range j.known {
+		if which(c) {
+			out[source] = c
+		}
+	}
+	return out
+}
+
 const (
 	// spareSuffix is of the file that the next journal is written into.
 	spareSuffix = ".spare"

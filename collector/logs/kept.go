@@ -406,7 +406,7 @@ func (r *Files) becomes(c *container, f *file, b *batch[filePos], packed, next *
 	first := c.pos(f)
 	// If the server has nothing of it:
 	first.Offset, first.Scan, first.Done, first.Last, first.Open, first.Lines = f.began, 0, nil, f.resumed.Last, 0, f.resumed.Lines
-	if p, ok := positionOf(f, r.journal.sources()); ok && p.begun() && p.further(first) {
+	if p, ok := positionOf(f, r.journal.only(inFolder(c.dir))); ok && p.begun() && p.further(first) {
 		first = p.on(first) // of the file that it is a copy of, of which more was read than it has
 	}
 	r.letGo(f)
@@ -503,15 +503,21 @@ func (r *Files) removeGivenUp(written bool) (wrote bool) {
 	return !written
 }
 
-// tidy removes kept files that the server has, and gives up those that are too old.
+// tidy removes kept files that the server has, and gives up those that are too old, which may take
+// further turns.
 func (r *Files) tidy() {
+	r.tooOld = false
 	for _, c := range r.order {
 		for i, f := range c.files {
 			if !f.kept {
 				continue
 			}
 			if !f.done && f.unpacked == nil && r.now().Sub(f.keptAt) > r.opts.Keep.Age {
-				r.giveUp(c, f, DropOld)
+				if _, counted, _ := f.count(&r.countRoom); counted {
+					r.giveUp(c, f, DropOld)
+				} else {
+					r.tooOld = true
+				}
 				continue
 			}
 			p, ok := of(f, f.first, r.journal.position)
@@ -556,7 +562,7 @@ func (r *Files) keptFiles(c *container) (out []*file) {
 		// Its path is what it was to the positions: one in the container's folder.
 		f := &file{path: filepath.Join(c.dir, e.Name()), instance: instance, suffix: suffix, packed: true, kept: true, opens: strings.HasSuffix(suffix, opensSuffix), keptPath: filepath.Join(dir, e.Name()), unlinked: true}
 		if f.fd, err = os.Open(f.keptPath); err == nil {
-			err = f.identifyPacked(true)
+			err = f.identifyPacked()
 		}
 		if err != nil {
 			r.log.Warn("open kept log file", "path", f.keptPath, "err", err)

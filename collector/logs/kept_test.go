@@ -430,7 +430,7 @@ func TestKeptFilesWithAnInodeThatBatchesHave(t *testing.T) {
 			packed := &file{path: kept}
 			var err error
 			if packed.fd, err = os.Open(kept); err == nil {
-				err = packed.identifyPacked(true)
+				err = packed.identifyPacked()
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -716,7 +716,7 @@ func TestKeptFileWhosePositionIsApart(t *testing.T) {
 	packed := &file{path: filepath.Join(tr.dir, "copy"+packedSuffix)}
 	var err error
 	if packed.fd, err = os.Open(packed.path); err == nil {
-		err = packed.identifyPacked(true)
+		err = packed.identifyPacked()
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,18 +38,14 @@ func packedNameOf(name string) (instance int, suffix string, ok bool) {
 	return instance, suffix, ok && suffix != ""
 }
 
-// identifyPacked takes the identity of the compressed file and, if asked to, the
-// fingerprint of what is in it.
-func (f *file) identifyPacked(print bool) error {
+// identifyPacked takes the identity of the compressed file and the fingerprint of what is in it.
+func (f *file) identifyPacked() error {
 	st, err := stat(f.fd)
 	if err != nil {
 		return fmt.Errorf("stat %s: %w", f.path, err)
 	}
 	f.dev, f.ino = uint64(st.Dev), st.Ino //nolint:unconvert // Dev is narrower on some systems
 	f.id = packedIDOf(&st)
-	if !print {
-		return nil
-	}
 	z, err := gzip.NewReader(io.NewSectionReader(f.fd, 0, st.Size))
 	if err != nil {
 		return fmt.Errorf("read %s: %w", f.path, err)
@@ -117,12 +112,31 @@ func (f *file) wholeSize() (size int64, ok bool) {
 
 // packedID tells compressed files apart, whatever their names.
 type packedID struct {
-	ino, size uint64
-	written   int64
+	dev, ino, size uint64
+	written        int64
 }
 
 func packedIDOf(st *syscall.Stat_t) packedID {
-	return packedID{st.Ino, uint64(st.Size), syscall.TimespecToNsec(st.Mtim)}
+	return packedID{uint64(st.Dev), st.Ino, uint64(st.Size), syscall.TimespecToNsec(st.Mtim)} //nolint:unconvert // Dev is narrower on some systems
+}
+
+// packedIn gives the compressed log files among a folder's entries, each by one look at it. One
+// whose original is there still is about to be made.
+func (c *container) packedIn(entries []fs.DirEntry) (out []*file) {
+	for _, e := range entries {
+		instance, suffix, ok := packedNameOf(e.Name())
+		if !ok || hasName(entries, strings.TrimSuffix(e.Name(), packedSuffix)) {
+			continue
+		}
+		f := &file{path: filepath.Join(c.dir, e.Name()), instance: instance, suffix: suffix, packed: true}
+		var st syscall.Stat_t
+		if err := syscall.Stat(f.path, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFREG {
+			continue // gone again, or a link to a file that is
+		}
+		f.dev, f.ino, f.id = uint64(st.Dev), st.Ino, packedIDOf(&st) //nolint:unconvert // Dev is narrower on some systems
+		out = append(out, f)
+	}
+	return out
 }
 
 // hadPacked says whether a compressed file that is found is one of those that are known, by
@@ -132,51 +146,44 @@ func (c *container) hadPacked(f *file) bool {
 }
 
 // isPacked says whether a known file is the compressed one that was found now.
-func (f *file) isPacked(now *file) bool {
-	return f.dev == now.dev && f.ino == now.ino && f.id == now.id
-}
+func (f *file) isPacked(now *file) bool { return !f.beside && f.id == now.id }
 
-// missed opens the compressed files that came since the last look and that nobody
-// has had open before. At a start it only notes which of them are open: adoptPacked has
+// missed opens those of the compressed files of the folder that came since the last look and that
+// nobody has had open before. At a start it only notes which of them are open: adoptPacked has
 // those. Another one may have come by a name that was there.
-func (r *Files) missed(c *container, entries []fs.DirEntry, fresh []*file) (out []*file) {
-	if len(entries) == 0 {
+func (r *Files) missed(c *container, packed, fresh []*file) (out []*file) {
+	if len(packed) == 0 {
 		c.packed = nil
 		return nil
 	}
 	present := map[packedID]*file{}
+	var known map[string]filePos
 	// Rotation takes the oldest first: from the newest on, none is gone before one that is
 	// older is, and no gap lies behind one that is there.
-	for _, e := range slices.Backward(entries) {
-		instance, suffix, ok := packedNameOf(e.Name())
-		if !ok || hasName(entries, strings.TrimSuffix(e.Name(), packedSuffix)) {
-			continue
-		}
-		st, err := e.Info()
-		if err != nil {
-			continue // gone again
-		}
-		sys, ok := st.Sys().(*syscall.Stat_t)
-		if !ok {
-			continue
-		}
-		id := packedIDOf(sys)
+	for _, f := range slices.Backward(packed) {
+		id := f.id
 		of, looked := c.packed[id]
 		if !r.started && !looked && !slices.ContainsFunc(fresh, func(f *file) bool { return f.id == id }) {
 			continue
 		}
 		present[id] = of
-		path := filepath.Join(c.dir, e.Name())
 		if looked || !r.started {
 			continue
 		}
-		f := &file{path: path, instance: instance, suffix: suffix, packed: true}
-		if f.fd, err = os.Open(path); err == nil {
-			err = f.identifyPacked(true)
+		f := &file{path: f.path, instance: f.instance, suffix: f.suffix, packed: true}
+		if !f.open() {
+			delete(present, id)
+			continue
+		}
+		err := f.identifyPacked()
+		if err == nil && f.id != id { // it has another name by now, of which the next look hears
+			delete(present, id)
+			f.close()
+			continue
 		}
 		if err != nil || len(f.head) == 0 {
 			if err != nil {
-				r.log.Warn("look at compressed log file", "path", path, "err", err)
+				r.log.Warn("look at compressed log file", "path", f.path, "err", err)
 			}
 			f.close()
 			continue
@@ -187,13 +194,20 @@ func (r *Files) missed(c *container, entries []fs.DirEntry, fresh []*file) (out 
 			f.close()
 			continue
 		}
-		if at, ok := positionOf(f, r.journal.sources()); ok && !cut && !f.goOn(r, c, at) {
-			f.done = true
-			f.close()
-			r.insert(c, f)
-			continue
+		if known == nil {
+			known = r.journal.only(inFolder(c.dir))
 		}
-		r.log.Info("log file was rotated and compressed before anybody looked", "path", path)
+		if at, ok := positionOf(f, known); ok && !cut {
+			ends := !f.goOn(r, c, at)
+			known[f.key()] = f.marked
+			if ends {
+				f.done = true
+				f.close()
+				r.insert(c, f)
+				continue
+			}
+		}
+		r.log.Info("log file was rotated and compressed before anybody looked", "path", f.path)
 		f.ended = r.now().Add(-r.grace) // nobody writes to it
 		out = append(out, f)
 	}
@@ -345,7 +359,7 @@ func (r *Files) adoptPacked(c *container, fresh []*file) (plain []*file) {
 // toPacked goes over from an open file that is gone from its folder to what the
 // kubelet compressed of it, if that is there: it takes less of the disk, and a kill
 // does not lose it.
-func (r *Files) toPacked(c *container, f *file, entries []fs.DirEntry) bool {
+func (r *Files) toPacked(c *container, f *file, packed []*file) bool {
 	if f.packed || f.unpacked != nil || f.copyOf != nil || f.unclear {
 		return false
 	}
@@ -353,19 +367,19 @@ func (r *Files) toPacked(c *container, f *file, entries []fs.DirEntry) bool {
 	if err != nil || !same || f.printLen < knownHead {
 		return false
 	}
-	for _, e := range entries {
-		instance, suffix, ok := packedNameOf(e.Name())
-		path := filepath.Join(c.dir, e.Name())
-		if !ok || instance != f.instance || c.has(path) {
+	for _, there := range packed {
+		of := c.packed[there.id]
+		other := of != nil && of.printLen == f.printLen && of.print != f.print // of which it was made
+		if there.instance != f.instance || other || c.has(there.path) {
 			continue
 		}
-		p := &file{path: path}
-		if p.fd, err = os.Open(path); err != nil {
-			continue // gone again
+		p := &file{path: there.path}
+		if !p.open() {
+			continue
 		}
-		if err := p.identifyPacked(true); err == nil && p.print == f.print && p.printLen == f.printLen {
+		if err := p.identifyPacked(); err == nil && p.print == f.print && p.printLen == f.printLen {
 			if n, ok := p.packedSize(); ok && n == size&(1<<32-1) {
-				f.path, f.suffix, f.unlinked = path, suffix, false
+				f.path, f.suffix, f.unlinked = there.path, there.suffix, false
 				r.becomes(c, f, r.filling, p, nil)
 				r.writeJournal()
 				return true
@@ -374,6 +388,11 @@ func (r *Files) toPacked(c *container, f *file, entries []fs.DirEntry) bool {
 		p.close()
 	}
 	return false
+}
+
+// inFolder says of positions whether they are of files of a folder.
+func inFolder(dir string) func(filePos) bool {
+	return func(p filePos) bool { return strings.HasPrefix(p.Path, dir) && filepath.Dir(p.Path) == dir }
 }
 
 // positionOf finds the position of a file by its beginning, among those of its folder. Of

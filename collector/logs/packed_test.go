@@ -3,13 +3,19 @@ package logs
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -224,7 +230,7 @@ func TestFilesBeforeOneThatWasOnlyToldOf(t *testing.T) {
 	told := &file{path: filepath.Join(tr.dir, "0.log.20261123-100003"+packedSuffix)}
 	var err error
 	if told.fd, err = os.Open(told.path); err == nil {
-		err = told.identifyPacked(true)
+		err = told.identifyPacked()
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -411,4 +417,63 @@ func TestFilesCompressedNeedNoRoom(t *testing.T) {
 	})
 	stop()
 	numbered(t, s.got(key), tr.next)
+}
+
+// A compressed file is opened once, when it is found: after that, each look only asks whether it is
+// still the same.
+func TestFilesCompressedAreOpenedOnce(t *testing.T) {
+	const files, looks = 5, 3
+	tr := newTree(t)
+	tr.write("0.log", 10)
+	for i := range files {
+		tr.rotate(i)
+		tr.write("0.log", 10)
+	}
+	tr.pack(fmt.Sprintf("0.log.20261123-1000%02d", files-1))
+	opened := openedIn(t, tr.dir)
+	r := tr.started(t)
+	r.started = true
+	if of := opened(); len(of) != files {
+		t.Fatalf("%d compressed files were opened at the start, want %d", len(of), files)
+	} else if i := slices.IndexFunc(slices.Collect(maps.Values(of)), func(n int) bool { return n > 1 }); i >= 0 {
+		t.Errorf("a file was opened more than once at the start: %v", of)
+	}
+	for range looks {
+		r.scanRoot()
+	}
+	if of := opened(); len(of) > 0 {
+		t.Errorf("opened again: %v", of)
+	}
+	tr.rotate(files)
+	tr.pack(fmt.Sprintf("0.log.20261123-1000%02d", files))
+	r.scanRoot()
+	if of := opened(); len(of) != 1 {
+		t.Errorf("opened are %v, want the one that came", of)
+	}
+}
+
+// openedIn gives how often each compressed file of a folder was opened since the last time that it was
+// asked.
+func openedIn(t *testing.T, dir string) func() map[string]int {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err == nil {
+		_, err = unix.InotifyAddWatch(fd, dir, unix.IN_OPEN)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return func() map[string]int {
+		of, buf := map[string]int{}, make([]byte, lookBytes)
+		n, _ := unix.Read(fd, buf) // nothing of it
+		for raw := buf[:max(0, n)]; len(raw) >= unix.SizeofInotifyEvent; {
+			length := int(binary.NativeEndian.Uint32(raw[12:]))
+			name, _, _ := strings.Cut(string(raw[unix.SizeofInotifyEvent:][:length]), "\x00")
+			if strings.HasSuffix(name, packedSuffix) {
+				of[name]++
+			}
+			raw = raw[unix.SizeofInotifyEvent+length:]
+		}
+		return of
+	}
 }

@@ -135,7 +135,7 @@ func (tr *tree) positioned(f *Files) (names []string) {
 		p := &file{path: path, packed: true}
 		var err error
 		if p.fd, err = os.Open(path); err == nil {
-			err = p.identifyPacked(true)
+			err = p.identifyPacked()
 		}
 		if err != nil {
 			tr.t.Fatal(err)
@@ -374,16 +374,17 @@ func TestFilesCompressedUnderANameThatWasThereAtAStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range r.openAll(c, entries) {
+	present, packed := r.openAll(c, entries)
+	for _, f := range present {
 		c.files = append(c.files, f)
 	}
 	t.Cleanup(c.release)
 	tr.rename(name+packedSuffix, second+packedSuffix)
 	tr.write(name, 10)
 	tr.pack(name)
-	r.missed(c, entries, c.files)
+	r.missed(c, packed, c.files)
 	r.started = true
-	missed := r.missed(c, entries, nil)
+	missed := r.missed(c, c.packedIn(entries), nil)
 	for _, f := range missed {
 		defer f.close()
 	}

@@ -514,7 +514,7 @@ func TestFilesGoneBehindAKeptOneOverAndOver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := byStep(t, Keep{Bytes: 1 << 30})
 			w.inTime()
-			w.bounds, w.maxLost = &bounds{maxHeld, maxDeleted, keepAtOnce}, most
+			w.bounds, w.maxLost = &bounds{maxHeld, maxDeleted, keepAtOnce, countAtOnce}, most
 			w.adds(5)
 			w.start()
 			w.looks()

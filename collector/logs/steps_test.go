@@ -802,7 +802,10 @@ func TestFilesThroughStepsThatTakeFiles(t *testing.T) {
 		w := newSteps(t, seed, kinds[seed%5], keep)
 		w.inTime()
 		if seed/90%2 == 0 {
-			w.bounds, w.maxLost = &bounds{held: 5, deleted: 3, turn: 1}, []int{2, 64}[seed/180%2]
+			w.bounds, w.maxLost = &bounds{held: 5, deleted: 3, turn: 1, counted: countAtOnce}, []int{2, 64}[seed/180%2]
+			if seed/360%4 == 1 {
+				w.bounds.counted = 300
+			}
 		}
 		if seed%5 != 0 {
 			w.addBeside(rotationKind{deletes: true})
