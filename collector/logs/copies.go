@@ -21,6 +21,16 @@ func (f *file) goesOnAt(p filePos) bool {
 	return f.suffix != "" && p.First != 0 && f.first == p.First && filepath.Dir(f.path) == filepath.Dir(p.Path)
 }
 
+// shortOf says whether a rotated file is a copy of another one that had less then than is in that
+// one's fingerprint by now: it begins with the same line, of which the time tells.
+func (f *file) shortOf(printLen int, first int64) bool {
+	if f.suffix == "" || first == 0 {
+		return false
+	}
+	head := f.beginning()
+	return len(head) >= knownHead && len(head) < printLen && f.firstTime() == first
+}
+
 // asCopy has a rotated file go on at its end at most: it may be a copy, and what was written
 // to the file itself after it was copied, and read, is not in it.
 func (f *file) asCopy() {

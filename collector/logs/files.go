@@ -1252,13 +1252,13 @@ func (r *Files) place(c *container, f *file) bool {
 			continue
 		}
 		o.printMore()
-		for _, was := range append([]former{{print: o.print, printLen: o.printLen, offset: -1}}, o.before...) {
+		for _, was := range append([]former{{print: o.print, printLen: o.printLen, offset: -1, first: o.first}}, o.before...) {
 			if was.printLen < knownHead {
 				continue
 			}
 			h, ok := f.headHash(was.printLen)
-			if ok && h != was.print || !ok && (was.offset >= 0 || !f.beginsLike(o) || o.wasCut()) {
-				continue // what has less than a file before it was cut is no copy of that
+			if ok && h != was.print || !ok && !f.shortOf(was.printLen, was.first) && (was.offset >= 0 || !f.beginsLike(o) || o.wasCut()) {
+				continue // what has less than a file before it was cut, and another first line, is no copy of that
 			}
 			f.unclear = false
 			if was.offset < 0 { // read only if the other is truncated before it is read

@@ -223,6 +223,7 @@ func (c *container) madeOf(f *file) (of *file, cut bool) {
 	for _, o := range c.files {
 		o.printMore()
 		if h, ok := f.headHash(o.printLen); o == f || !ok || h != o.print {
+			cut = cut || o != f && f.shortOf(o.printLen, o.first) && o.wasCut()
 			continue
 		}
 		if o.copyOf != nil {
@@ -282,7 +283,9 @@ func (p filePos) on(o filePos) filePos {
 
 // beginsAs says whether the file begins as the one of a position did, as far as that tells
 // it from others.
-func (f *file) beginsAs(p filePos) bool { return p.Len >= knownHead && f.hasHeadOf(p) }
+func (f *file) beginsAs(p filePos) bool {
+	return p.Len >= knownHead && (f.hasHeadOf(p) || filepath.Dir(f.path) == filepath.Dir(p.Path) && f.shortOf(p.Len, p.First))
+}
 
 // adoptPacked takes in, at a start, the compressed ones among the new files of a
 // container, which are in their order; it gives the others. A compressed file

@@ -437,13 +437,16 @@ func TestFilesGoneWhoseInodeAnotherHasThatWasRead(t *testing.T) {
 // A copy that has less than was read of its file before that was cut is kept while the server is
 // away: the server has all of it, so that none of it is sent again after a kill, and it is removed.
 func TestKeptCopyOfWhichMoreWasReadThanItHas(t *testing.T) {
-	for name, tc := range map[string]struct{ heard, killed bool }{"killed": {true, true}, "heard of since, and killed": {false, true}, "not killed": {true, false}} {
+	for name, tc := range map[string]struct {
+		lines         int // more than a fingerprint is of, or fewer
+		heard, killed bool
+	}{"killed": {30, true, true}, "heard of since, and killed": {30, false, true}, "not killed": {30, true, false}, "short, killed": {3, true, true}, "short, heard of since, and killed": {3, false, true}, "short, not killed": {3, true, false}} {
 		t.Run(name, func(t *testing.T) {
 			const rotated = "0.log.20261123-100001"
 			w := byStep(t, Keep{Bytes: 1 << 30})
 			w.addBeside(rotationKind{})
 			w.start()
-			w.lines(30) // more than a fingerprint is of
+			w.lines(tc.lines)
 			w.looks()
 			w.sends()
 			w.copy(rotated)
@@ -764,4 +767,53 @@ func TestRecordBeforeAGapAndAFileWithoutALine(t *testing.T) {
 	w.start()
 	w.adds(5)
 	w.ends()
+}
+
+// A copy that has less than a fingerprint is of, and of whose file more was read before that was cut
+// and anybody saw the copy, is known by its first line: none of it comes again.
+func TestFilesShortCopyOfWhichMoreWasReadThanItHas(t *testing.T) {
+	const name = "0.log.20261123-100001"
+	for what, more := range map[string]int{"within a fingerprint": 3, "beyond a fingerprint": 30} {
+		for how, tc := range map[string]struct{ sent, packed, killed, seen bool }{
+			"running":              {sent: true},
+			"compressed":           {sent: true, packed: true},
+			"a start":              {sent: true, killed: true},
+			"a start, before that": {sent: true, killed: true, seen: true},
+			"a start, compressed":  {sent: true, packed: true, killed: true},
+			"on its way":           {},
+		} {
+			t.Run(what+", "+how, func(t *testing.T) {
+				w := byStep(t, Keep{})
+				w.start()
+				w.lines(4)
+				w.looks()
+				w.sends()
+				w.copy(name)
+				w.lines(more)
+				w.now = w.now.Add(time.Second)
+				w.r.containers[w.dir].dirty = true
+				w.r.fill(w.r.filling) // no event was taken since
+				w.now = w.now.Add(time.Second)
+				w.r.containers[w.dir].dirty = true
+				w.r.fill(w.r.filling) // nothing waits for further lines
+				if w.offers(); tc.sent {
+					w.sends()
+				}
+				if tc.seen {
+					w.dead()
+					w.start()
+				}
+				w.cut()
+				if w.lines(2); tc.packed {
+					w.pack(name)
+				}
+				if tc.killed {
+					w.dead()
+					w.start()
+				}
+				w.looks()
+				w.ends()
+			})
+		}
+	}
 }
