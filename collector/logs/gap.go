@@ -359,10 +359,40 @@ func (r *Files) noteLost(c *container, as string, b *batch[filePos], beside ...*
 		amends[f.key()] = f.noteIn(b)
 	}
 	kind, _, _ := strings.Cut(as, " ") // a start looks for what was behind a file by that
-	r.journal.lose(as, note, func(other string, o lostFile[filePos]) bool {
-		of, _, ok := strings.Cut(other, " ")
-		return filepath.Dir(o.At.Path) == filepath.Dir(at.Path) && o.Reason == l.reason && dayOf(o.Until) == dayOf(l.drop.until) && (kind == of || kind == as && !ok)
+	r.journal.lose(as, note, func(other string, o lostFile[filePos]) (name string, ok bool) {
+		of, _, found := strings.Cut(other, " ")
+		ok = filepath.Dir(o.At.Path) == filepath.Dir(at.Path) && o.Reason == l.reason && dayOf(o.Until) == dayOf(l.drop.until) && (kind == of || kind == as && !found)
+		if !ok || found {
+			return "", ok
+		}
+		return r.knownAs(o.At)
 	}, amends)
+}
+
+// knownAs gives the name by which the position of a file that was given up is known once no note has
+// it: a start would read the file, or tell of it again. It is false as long as lines of it are on
+// their way, which a batch that is made anew begins with. The journal is locked.
+func (r *Files) knownAs(at filePos) (name string, ok bool) {
+	name = wasAt(at).key()
+	beside := besides(name, at.First)
+	var onWay map[string]filePos
+	if was := r.journal.inFlight; was != nil {
+		onWay = was.To
+	}
+	ways := []map[string]filePos{onWay}
+	if r.filling != nil {
+		ways = append(ways, r.filling.to)
+	}
+	for _, to := range ways {
+		_, apart := to[beside]
+		if p, ok := to[name]; apart || ok && p.isOf(at) {
+			return "", false
+		}
+	}
+	if p, ok := r.journal.known[name]; ok && !p.isOf(at) {
+		name = beside
+	}
+	return name, true
 }
 
 // writeJournal has what was noted be on the disk.

@@ -135,8 +135,9 @@ const maxLost = 64
 // lose notes what was lost with a source, until a batch that the server has tells it, and
 // amends the positions by which a start would have found it, which a kill must not leave
 // apart. Once there are many, those that are alike are noted with it: at worst, what the
-// server was told of these meanwhile is told once more.
-func (j *journal[C]) lose(source string, l lostFile[C], alike func(source string, l lostFile[C]) bool, amends map[string]func(C) C) {
+// server was told of these meanwhile is told once more. alike gives the name, if there is one, by
+// which the position of such a one is known from then on: no note has it any more.
+func (j *journal[C]) lose(source string, l lostFile[C], alike func(source string, l lostFile[C]) (name string, ok bool), amends map[string]func(C) C) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for at, change := range amends {
@@ -144,7 +145,13 @@ func (j *journal[C]) lose(source string, l lostFile[C], alike func(source string
 	}
 	if len(j.lost) >= j.maxLost {
 		for other, o := range j.lost {
-			if other != source && alike(other, o) {
+			if other == source {
+				continue
+			}
+			if name, ok := alike(other, o); ok {
+				if name != "" {
+					j.known[name] = o.At
+				}
 				l.Lines, l.Bytes, l.From, l.Until = l.Lines+o.Lines, l.Bytes+o.Bytes, min(l.From, o.From), max(l.Until, o.Until)
 				delete(j.lost, other)
 			}

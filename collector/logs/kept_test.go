@@ -250,7 +250,7 @@ func TestTheJournalBoundsWhatWasLost(t *testing.T) {
 	for n := range files {
 		pod := n % 2
 		at := filePos{Path: fmt.Sprintf("/pods/%d/app/0.log", pod)}
-		j.lose(besides("1:2", int64(n+1)), lostFile[filePos]{At: at, Reason: DropFull, Lines: 1, From: int64(n), Until: int64(n + 1)}, func(_ string, o lostFile[filePos]) bool { return o.At.Path == at.Path }, nil)
+		j.lose(besides("1:2", int64(n+1)), lostFile[filePos]{At: at, Reason: DropFull, Lines: 1, From: int64(n), Until: int64(n + 1)}, func(_ string, o lostFile[filePos]) (string, bool) { return "", o.At.Path == at.Path }, nil)
 	}
 	lines, from, until := 0, int64(files), int64(0)
 	for _, l := range j.untold() {

@@ -817,3 +817,58 @@ func TestFilesShortCopyOfWhichMoreWasReadThanItHas(t *testing.T) {
 		}
 	}
 }
+
+// Many files are given up that are still there, and what is noted of them is noted together: a start
+// neither reads them nor tells them again.
+func TestGivenUpFilesThatAreNotedTogetherAndAKill(t *testing.T) {
+	const files, held = 6, 2
+	for name, tc := range map[string]struct {
+		most   int  // notes
+		packed bool // or as they were
+		read   bool // a part of the oldest was, and is on its way
+		heard  bool // that arrived
+	}{
+		"noted each":                  {most: maxLost, packed: true},
+		"noted together":              {most: 1, packed: true},
+		"plain":                       {most: 1},
+		"a part is on its way":        {most: 1, read: true},
+		"a part was sent":             {most: 1, read: true, heard: true},
+		"a part was sent, compressed": {most: 1, read: true, heard: true, packed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := byStep(t, Keep{})
+			w.inTime()
+			w.bounds, w.maxLost = &bounds{held, maxDeleted, keepAtOnce, countAtOnce}, tc.most
+			w.adds(5)
+			w.start()
+			w.looks()
+			w.sends()
+			if w.adds(5); tc.read {
+				w.looks()
+				w.offers()
+			}
+			if tc.heard {
+				w.sends()
+				w.adds(5)
+			}
+			w.r.filling.lines = batchLines // it is full: nothing is read any more
+			for n := range files {
+				name := fmt.Sprintf("0.log.20261123-10000%d", n)
+				w.adds(10)
+				w.rename("0.log", name)
+				if w.raw("0.log", ""); tc.packed {
+					w.pack(name)
+				}
+				w.r.scanRoot()
+			}
+			if n := len(w.r.journal.notes()); n == 0 || n > max(tc.most, files-held+1) {
+				t.Fatalf("%d notes", n)
+			}
+			w.write()
+			w.dead()
+			w.start()
+			w.looks()
+			w.ends()
+		})
+	}
+}
