@@ -32,7 +32,7 @@ import (
 type ahead struct {
 	path     string
 	requests []nodeWrites // oldest first
-	samples  int            // of the last interval
+	samples  int          // of the last interval
 }
 
 // nodeWrites are what a sender sends of one interval, one behind the other.
