@@ -41,6 +41,7 @@ type compaction struct {
 	cut       map[mark]struct{}      // pages of the log out of which records were taken, since the last mend; guarded by mu
 	begin     int64                  // samples before it are late, as the process before this one said; 0 when it did not
 	staleAt   int64                  // the head's newest sample when series that ended left it the last time; guarded by mu
+	leftUntil int                    // segments of the log before it may say of series that they left the head; guarded by mu
 	trimmed   int64                  // samples out of order before it may have gone from the log
 	untrimmed int64                  // about the bytes that samples out of order took in the log since
 	flood     flood                  // of samples out of order; guarded by mu
@@ -345,6 +346,9 @@ func (c *compactor) Write(dest string, b tsdb.BlockReader, mint, maxt int64, bas
 		// block of its time; the TSDB would never merge one of stale series with others.
 		base = &tsdb.BlockMeta{}
 		base.Compaction.SetOutOfOrder()
+		if maxt > c.db.compaction.staleAt { // the last one, after which they leave
+			defer c.db.readers.awaitLast()
+		}
 	}
 	return c.Compactor.Write(dest, b, mint, maxt, base)
 }

@@ -391,11 +391,17 @@ func (db *DB) logLost() error {
 	}
 	log := filepath.Join(db.opts.Dir, "wal")
 	first, last, err := wlog.Segments(log)
+	if err == nil && last < db.compaction.leftUntil {
+		// A start would let them go with those that left under the same labels.
+		if err = db.truncated(db.tsdb.Head().Truncate(db.floor())); err == nil { // begins a segment
+			first, last, err = wlog.Segments(log)
+		}
+	}
 	if err != nil {
 		return err
 	}
-	if last == first {
-		return fmt.Errorf("%d series that the log lacks have no place in it: it has but segment %d", len(series), last)
+	if last == first || last < db.compaction.leftUntil {
+		return fmt.Errorf("%d series that the log lacks have no place in it yet: it has segments %d to %d, and those before %d may tell of series that left", len(series), first, last, db.compaction.leftUntil)
 	}
 	if db.syncer != nil { // it has the other file from then on, which says nothing of writes to this one
 		if err := db.syncer.sync(); err != nil {

@@ -182,7 +182,7 @@ type DB struct {
 	mended     atomic.Pointer[failures]      // writes to the logs that failed, of which nothing is left
 	unmended   atomic.Pointer[error]         // why the others are not mended, if that was tried
 
-	readersWait atomic.Pointer[chan struct{}] // closed once readers may begin; nil while they may
+	readers readers
 
 	importing sync.Mutex // one import at a time
 	deleting  sync.Mutex // one change of the deletions' file at a time
@@ -553,14 +553,20 @@ func (db *DB) Close() error {
 
 // Querier reads samples between two times, both included, Unix milliseconds.
 func (db *DB) Querier(mint, maxt int64) (storage.Querier, error) {
-	db.mayRead()
-	return db.tsdb.Querier(mint, maxt)
+	q, err := beginRead(&db.readers, func() (storage.Querier, error) { return db.tsdb.Querier(mint, maxt) })
+	if err != nil {
+		return nil, err
+	}
+	return &querier{Querier: q, readers: &db.readers}, nil
 }
 
 // ChunkQuerier is Querier for encoded chunks.
 func (db *DB) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
-	db.mayRead()
-	return db.tsdb.ChunkQuerier(mint, maxt)
+	q, err := beginRead(&db.readers, func() (storage.ChunkQuerier, error) { return db.tsdb.ChunkQuerier(mint, maxt) })
+	if err != nil {
+		return nil, err
+	}
+	return &chunkQuerier{ChunkQuerier: q, readers: &db.readers}, nil
 }
 
 // ExemplarQuerier reads exemplars.

@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/index"
+	"github.com/prometheus/prometheus/tsdb/wlog"
 )
 
 // A series that ended, which its staleness marker says, is in memory until the head is due. Where a
@@ -49,7 +50,7 @@ func (db *DB) compactStaleLocked() error {
 	pausing := make(chan struct{})
 	go func() {
 		defer close(pausing)
-		db.pauseReaders(l.done, readersPause)
+		db.readers.pause(l.done, readersPause)
 	}()
 	began := db.opts.Now()
 	err := db.tsdb.CompactStaleHead()
@@ -63,8 +64,15 @@ func (db *DB) compactStaleLocked() error {
 	db.setLeaving(nil)
 	close(l.done)
 	<-pausing
+	db.readers.goOn()
 	db.metrics.staleSeconds.Add(took)
 	db.metrics.staleSeries.Add(float64(left))
+	if err == nil && left > 0 {
+		var last int
+		if _, last, err = wlog.Segments(filepath.Join(db.opts.Dir, "wal")); err == nil {
+			db.compaction.leftUntil = last + 1
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("series that ended: %w", err)
 	}
@@ -149,46 +157,5 @@ func (db *DB) lockSeries(hash uint64) {
 		done := db.leaving.done
 		db.series.Unlock()
 		<-done
-	}
-}
-
-// readersPause is how long readers are kept back the first time.
-const readersPause = time.Second
-
-// pauseReaders keeps readers of the head from beginning now and then, longer each time, until done.
-// The TSDB waits for a moment at which nobody reads: where many do, such a one may never come by
-// itself, and no block is written meanwhile.
-func (db *DB) pauseReaders(done <-chan struct{}, pause time.Duration) {
-	for ; ; pause *= 2 {
-		if waited(done, 30*pause) {
-			return
-		}
-		until := make(chan struct{})
-		db.readersWait.Store(&until)
-		ended := waited(done, pause)
-		db.readersWait.Store(nil)
-		close(until)
-		if ended {
-			return
-		}
-	}
-}
-
-// waited says whether done came first.
-func waited(done <-chan struct{}, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-done:
-		return true
-	case <-timer.C:
-		return false
-	}
-}
-
-// mayRead waits while readers are kept back.
-func (db *DB) mayRead() {
-	if until := db.readersWait.Load(); until != nil {
-		<-*until
 	}
 }

@@ -20,6 +20,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
 var ends = math.Float64frombits(value.StaleNaN)
@@ -375,23 +377,127 @@ func TestReadersAreKeptBack(t *testing.T) {
 			}
 		})
 	}
-	readers.Go(func() { db.pauseReaders(done, 10*time.Millisecond) })
+	readers.Go(func() { db.readers.pause(done, 10*time.Millisecond) })
 	for began := time.Now(); reading.Load() == 0; time.Sleep(time.Millisecond) {
 		if time.Since(began) > 5*time.Second {
 			t.Fatal("nobody reads")
 		}
 	}
-	for began := time.Now(); db.readersWait.Load() == nil || reading.Load() > 0; time.Sleep(time.Millisecond) {
+	db.readers.awaitLast()
+	for began := time.Now(); !keptBack(db) || reading.Load() > 0; time.Sleep(time.Millisecond) {
 		if time.Since(began) > 30*time.Second {
 			t.Error("there was no moment at which nobody read")
 			break
 		}
 	}
 	close(done)
+	db.readers.goOn()
 	readers.Wait()
-	if db.readersWait.Load() != nil {
+	if keptBack(db) {
 		t.Error("readers are kept back still")
 	}
+}
+
+// Whoever begins to read while series leave has what they had: of some it would find chunks in the head, and
+// then that they are gone.
+func TestReadersWhoBeginWhileSeriesLeave(t *testing.T) {
+	const each = 20_000
+	db := still(t, t.TempDir())
+	for n, v := range []float64{1, ends} {
+		if err := sendRange(db, "ended", 0, each, t0.Add(time.Duration(n)*time.Second), v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, db, numbered("goes_on", 0), t0.Add(time.Hour), 1)
+	done := make(chan struct{})
+	read := func() (samples int, err error) {
+		q, err := db.Querier(0, math.MaxInt64)
+		if err != nil {
+			return 0, err
+		}
+		var series []storage.Series
+		set := q.Select(t.Context(), true, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "ended"))
+		for set.Next() {
+			series = append(series, set.At())
+		}
+		err = set.Err()
+		var it chunkenc.Iterator
+		for _, s := range series {
+			for it = s.Iterator(it); it.Next() != chunkenc.ValNone; samples++ {
+			}
+			err = errors.Join(err, it.Err())
+		}
+		return samples, errors.Join(err, q.Close())
+	}
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for !waited(done, 20*time.Millisecond) {
+			if n, err := read(); n != 2*each || err != nil {
+				t.Errorf("%d of %d samples read, %.200v", n, 2*each, err)
+			}
+		}
+	})
+	err := leave(db)
+	close(done)
+	reader.Wait()
+	if n, err := read(); n != 2*each || err != nil {
+		t.Errorf("%d of %d samples read, %v", n, 2*each, err)
+	}
+	if err != nil || db.Series() != 1 {
+		t.Errorf("%d series stayed, %v", db.Series()-1, err)
+	}
+}
+
+// A series that left and whose record could not be written when it began anew is logged behind that it left: a
+// start would let it go otherwise.
+func TestASeriesThatLeftBeginsAnewOnAFullDisk(t *testing.T) {
+	db := still(t, t.TempDir())
+	long := make([]byte, 4*logPage) // a full disk takes a part of its record
+	random := rand.New(rand.NewPCG(1, 2))
+	for n := range long {
+		long[n] = byte('a' + random.IntN(26))
+	}
+	lset := labels.FromStrings(labels.MetricName, "ended", "long", string(long))
+	one := func(at time.Time, v float64) error {
+		app := db.Appender(t.Context())
+		if _, err := app.Append(0, lset, at.UnixMilli(), v); err != nil {
+			return errors.Join(err, app.Rollback())
+		}
+		return app.Commit()
+	}
+	put(t, db, numbered("goes_on", 0), t0.Add(time.Hour), 1)
+	for n := range 2 {
+		at := t0.Add(time.Hour + time.Duration(n)*time.Minute)
+		if err := errors.Join(one(at, 1), one(at.Add(time.Second), ends), leave(db)); err != nil || db.Series() != 1 {
+			t.Fatal(db.Series(), err)
+		}
+		at = at.Add(2 * time.Second)
+		fullDisk(t, db, "wal", func() { refused(t, one(at, 1)) })
+		if err := db.mend(t.Context()); err != nil { // if the store itself has not yet
+			t.Fatal(err)
+		}
+		if err := db.logLost(); err != nil {
+			// No segment begins a second time; it is refused until one does.
+			if n == 0 || one(at, 1) == nil {
+				t.Errorf("%d: %v", n, err)
+			}
+			break
+		}
+		if err := one(at, 1); err != nil {
+			t.Fatal(err)
+		}
+		for what, db := range map[string]*DB{"now": db, "after a kill": still(t, killedNow(t, db))} {
+			if n := samplesOf(t, db, "ended", at); n != 1 {
+				t.Errorf("%d of 1 acknowledged samples are there %s", n, what)
+			}
+		}
+	}
+}
+
+func keptBack(db *DB) bool {
+	db.readers.mu.RLock()
+	defer db.readers.mu.RUnlock()
+	return db.readers.goneBy != nil
 }
 
 // An open reader has what it began with to its end.
