@@ -96,7 +96,7 @@ func livePolicy(n int) map[string]any {
 func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 	return func(ctx context.Context, b *bench) (_ []Result, err error) {
 		l, command := l, ""
-		if b.liveNodes > 0 {
+		if b.liveNodes > 0 && b.liveNodes != l.nodes {
 			command = fmt.Sprintf("make bench BENCH=\"--only %s --live-nodes %d\"", l.name, b.liveNodes)
 			l.name = fmt.Sprintf("%s_%d", strings.TrimSuffix(l.name, fmt.Sprintf("_%d", l.nodes)), b.liveNodes)
 			l.nodes = b.liveNodes
