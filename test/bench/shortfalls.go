@@ -8,7 +8,8 @@ import (
 // shortfalls says of each figure that does not hold its bar why, and what would help.
 // A test wants one of each that falls short, and of no other.
 var shortfalls = map[string]string{
-	"restart_2h": "It is not the default: with blocks of 1 h the same server is ready in time, and a snapshot at a clean stop is read in a quarter of it.",
+	"live_whole_5000_late": "No whole run yet. In this one a simulator beside the server seems to have been what was late: it had the core metrics of 150,000 pods to send from one process. What nodes send is computed before now (`test/bench/ahead.go`); that was not run at this size yet.",
+	"restart_2h":           "It is not the default: with blocks of 1 h the same server is ready in time, and a snapshot at a clean stop is read in a quarter of it.",
 }
 
 // belowBar is the part of the page that tells of what does not hold.
