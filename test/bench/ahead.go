@@ -130,12 +130,9 @@ func (a *ahead) send(ctx context.Context, url string, late *atomic.Int64) error 
 		g, running := errgroup.WithContext(ctx)
 		g.SetLimit(aheadConnections)
 		for i, one := range rest[:n] {
-			bodies := make([][]byte, len(one.sizes))
-			for i, size := range one.sizes {
-				bodies[i] = make([]byte, size)
-				if _, err := io.ReadFull(r, bodies[i]); err != nil {
-					return err
-				}
+			bodies, err := one.read(r)
+			if err != nil {
+				return err
 			}
 			if one.at.Before(began) {
 				continue
@@ -145,20 +142,8 @@ func (a *ahead) send(ctx context.Context, url string, late *atomic.Int64) error 
 				return errors.Join(g.Wait(), ctx.Err())
 			}
 			g.Go(func() error {
-				for rest := bodies; len(rest) > 0; {
-					var through time.Time
-					if len(rest) == 1 {
-						through = one.at
-					}
-					retry, err := post(running, client, url, one.sender, through, false, nil, rest[0])
-					if err != nil {
-						return fmt.Errorf("request of %s at %s: %w", one.sender, one.at.Format(time.RFC3339), err)
-					}
-					if retry == 0 {
-						rest = rest[1:]
-					} else if err := pause(running, retry); err != nil {
-						return err
-					}
+				if err := one.post(running, client, url, bodies); err != nil {
+					return err
 				}
 				for by := int64(time.Since(due)); ; {
 					if most := late.Load(); by <= most || late.CompareAndSwap(most, by) {
@@ -175,20 +160,44 @@ func (a *ahead) send(ctx context.Context, url string, late *atomic.Int64) error 
 	return errors.New("what was computed ahead is over before the measurement is: the cluster took too long to settle")
 }
 
+func (x nodeWrites) read(r io.Reader) (bodies [][]byte, err error) {
+	for _, size := range x.sizes {
+		body := make([]byte, size)
+		if _, err := io.ReadFull(r, body); err != nil {
+			return nil, err
+		}
+		bodies = append(bodies, body)
+	}
+	return bodies, nil
+}
+
+// post sends one body behind the other, each until it is taken; the last completes the interval.
+func (x nodeWrites) post(ctx context.Context, client *http.Client, url string, bodies [][]byte) error {
+	for len(bodies) > 0 {
+		var through time.Time
+		if len(bodies) == 1 {
+			through = x.at
+		}
+		retry, err := post(ctx, client, url, x.sender, through, false, nil, bodies[0])
+		if err != nil {
+			return fmt.Errorf("request of %s at %s: %w", x.sender, x.at.Format(time.RFC3339), err)
+		}
+		if retry == 0 {
+			bodies = bodies[1:]
+		} else if err := pause(ctx, retry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // envCluster has the bench be the collector of a simulated cluster's objects, beside those of
 // its nodes, until a signal: what a job says.
 const envCluster = "CROWSNEST_BENCH_CLUSTER"
 
 type clusterJob struct {
 	Server, TokenFile, Dir string
-	Fleet                  fleetSize
-}
-
-// fleetSize is what a fleet of the benches is made from, whoever sends which part of it.
-type fleetSize struct{ Nodes int }
-
-func (f fleetSize) options() simulate.Options {
-	return simulate.Options{Nodes: f.Nodes, PodsPerNode: peerPods, ContainersPerPod: 2, Churn: peerChurn, Seed: 1, Interval: siteInterval}
+	Nodes                  int
 }
 
 func (j clusterJob) start(dir, name string) (*testbed.Process, error) {
@@ -208,7 +217,7 @@ func clusterChild(ctx context.Context, how string) error {
 	if err != nil {
 		return err
 	}
-	o := job.Fleet.options()
+	o := scaleFleet(job.Nodes, siteInterval)
 	o.Dir = job.Dir
 	fleet, err := simulate.New(o)
 	if err != nil {

@@ -389,6 +389,11 @@ func (s *stream) send(ctx context.Context, url string, connections int, words bo
 	return int(again.Load()), errors.Join(err, g.Wait())
 }
 
+// scaleFleet is what clusters of many nodes are made from, whoever sends which part of them.
+func scaleFleet(nodes int, interval time.Duration) simulate.Options {
+	return simulate.Options{Nodes: nodes, PodsPerNode: peerPods, ContainersPerPod: 2, Churn: peerChurn, Seed: 1, Interval: interval}
+}
+
 // nameOfCopy is what the copy of a node, workload or pod is called.
 func nameOfCopy(name string, copied int) string {
 	if copied == 0 {

@@ -47,11 +47,11 @@ const computing = 5 * time.Millisecond
 const letters = "bcdfghjklmnpqrstvwxz2456789"
 
 // aheadOf computes a live cluster for so long, from a time on when that is done.
-func (b *bench) aheadOf(ctx context.Context, of fleetSize, lasts time.Duration) (*ahead, error) {
+func (b *bench) aheadOf(ctx context.Context, nodes int, lasts time.Duration) (*ahead, error) {
 	intervals := int(lasts/siteInterval) + 1
-	from := time.Now().Add(time.Duration(intervals+2) * time.Duration(of.Nodes) * computing).Truncate(siteInterval)
-	b.say("computing %d intervals of the collectors of %d nodes, from %s on", intervals, of.Nodes, from.Format(time.TimeOnly))
-	a, err := computeAhead(ctx, filepath.Join(b.dir, "ahead"), of.options(), from, intervals)
+	from := time.Now().Add(time.Duration(intervals+2) * time.Duration(nodes) * computing).Truncate(siteInterval)
+	b.say("computing %d intervals of the collectors of %d nodes, from %s on", intervals, nodes, from.Format(time.TimeOnly))
+	a, err := computeAhead(ctx, filepath.Join(b.dir, "ahead"), scaleFleet(nodes, siteInterval), from, intervals)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		var nodes *ahead
 		if l.whole && l.nodes >= aheadFrom {
 			// Three minutes are for the server's start and the first three intervals to be complete.
-			if nodes, err = b.aheadOf(ctx, fleetSize{l.nodes}, 3*time.Minute+b.liveAfter+b.liveFor); err != nil {
+			if nodes, err = b.aheadOf(ctx, l.nodes, 3*time.Minute+b.liveAfter+b.liveFor); err != nil {
 				return nil, err
 			}
 		}
@@ -141,10 +141,10 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			return nil, err
 		}
 		came := time.Now()
-		fleet, name := fleetSize{l.nodes}, l.name+"-simulate"
+		name := l.name + "-simulate"
 		var simulator *testbed.Process
 		if nodes != nil {
-			simulator, err = clusterJob{Server: server.URL, TokenFile: tokenFile, Dir: filepath.Join(b.dir, name), Fleet: fleet}.start(b.dir, name)
+			simulator, err = clusterJob{Server: server.URL, TokenFile: tokenFile, Dir: filepath.Join(b.dir, name), Nodes: l.nodes}.start(b.dir, name)
 		} else {
 			simulator, err = testbed.Start(b.dir, name, filepath.Join(b.root, "bin/crowsnest"), "simulate", "--nodes", strconv.Itoa(l.nodes),
 				"--pods-per-node", strconv.Itoa(peerPods), "--containers-per-pod", "2", "--churn", strconv.FormatFloat(peerChurn, 'f', -1, 64), "--seed", "1",

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/crowsnest-dev/crowsnest/collector/simulate"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
@@ -51,9 +50,7 @@ func serverScale(of scale) func(ctx context.Context, b *bench) ([]Result, error)
 		to := time.Now().UTC().Truncate(time.Minute)
 		copies := max(1, nodes/computedNodes)
 		b.say("computing the stream of %d nodes over %v", nodes/copies, scaleFor)
-		s, err := writeStream(ctx, filepath.Join(b.dir, "scale-stream"), simulate.Options{
-			Nodes: nodes / copies, PodsPerNode: peerPods, ContainersPerPod: 2, Churn: peerChurn, Seed: 1, Interval: of.interval,
-		}, to.Add(-scaleFor), to, wanted)
+		s, err := writeStream(ctx, filepath.Join(b.dir, "scale-stream"), scaleFleet(nodes/copies, of.interval), to.Add(-scaleFor), to, wanted)
 		if err != nil {
 			return nil, err
 		}
