@@ -286,8 +286,8 @@ func (r *Files) findGap(dir string, positions map[string]filePos, noted map[stri
 	if next != nil {
 		f.next, next.behindGap = until, true
 		c.lost[len(c.lost)-1].next = next
-	} else if i := slices.IndexFunc(c.files, (*file).hasNoLine); i >= 0 {
-		f.after = c.files[i].born() // what comes after that
+	} else if empty := c.withoutLine(); empty != nil {
+		f.after = empty.born() // what comes after that
 	}
 	r.noteLost(c, gone.behind(until), nil)
 }
@@ -375,11 +375,10 @@ func (r *Files) noteLost(c *container, as string, b *batch[filePos], beside ...*
 func (r *Files) knownAs(at filePos) (name string, ok bool) {
 	name = wasAt(at).key()
 	beside := besides(name, at.First)
-	var onWay map[string]filePos
+	var ways []map[string]filePos
 	if was := r.journal.inFlight; was != nil {
-		onWay = was.To
+		ways = append(ways, was.To)
 	}
-	ways := []map[string]filePos{onWay}
 	if r.filling != nil {
 		ways = append(ways, r.filling.to)
 	}
@@ -427,8 +426,10 @@ func (r *Files) findUntold() {
 				out.next, f.behindGap = f, true
 			}
 		}
-		if i := slices.IndexFunc(c.files, (*file).hasNoLine); i >= 0 && out.next == nil {
-			out.next, c.files[i].behindGap = c.files[i], true // what is written to it comes after that
+		if out.next == nil {
+			if out.next = c.withoutLine(); out.next != nil {
+				out.next.behindGap = true // what is written to it comes after that
+			}
 		}
 		if out.file == nil {
 			out.file = wasAt(l.At)
@@ -439,6 +440,14 @@ func (r *Files) findUntold() {
 
 // hasNoLine says of a file that it is there, and that nothing was written to it yet.
 func (f *file) hasNoLine() bool { return f.fd != nil && f.firstTime() == 0 }
+
+// withoutLine gives the first file to which nothing was written yet; nil where there is none.
+func (c *container) withoutLine() *file {
+	if i := slices.IndexFunc(c.files, (*file).hasNoLine); i >= 0 {
+		return c.files[i]
+	}
+	return nil
+}
 
 // giveUpAgain has files that are still there be read only as far as they were when they were
 // given up: what is behind that is told, or is about to be.

@@ -83,6 +83,39 @@ func (w *steps) cut() {
 	}
 }
 
+// arrives has what is on its way arrive.
+func (w *steps) arrives() {
+	for w.sending != nil {
+		w.send()
+	}
+}
+
+// hasKept looks that so many files are kept.
+func (w *steps) hasKept(files int) {
+	w.t.Helper()
+	if len(w.kept()) != files {
+		w.t.Fatalf("kept are %v", w.kept())
+	}
+}
+
+// keepsAFile is a collector that keeps a file that is gone, which ends with what is written while a
+// batch of what was before is on its way; an empty one is in its place.
+func keepsAFile(t *testing.T, written func(*steps)) *steps {
+	t.Helper()
+	w := byStep(t, Keep{Bytes: 1 << 30})
+	w.inTime()
+	w.adds(10)
+	w.start()
+	w.looks()
+	w.offers()
+	w.writes(func() { written(w) })
+	w.looks()
+	w.another()
+	w.looks()
+	w.hasKept(1)
+	return w
+}
+
 // ends settles, and has everything be there once.
 func (w *steps) ends() {
 	w.settle()
@@ -104,9 +137,7 @@ func TestKeptFileOfABatchThatIsMadeAnewTwice(t *testing.T) {
 	w.look()
 	w.remove("0.log.20261123-100001")
 	w.looks()
-	if len(w.kept()) != 1 {
-		t.Fatal("it is not kept")
-	}
+	w.hasKept(1)
 	w.dead()
 	w.start()
 	w.ends()
@@ -351,9 +382,7 @@ func TestFilesGoneBehindAnEmptyOneThatWasGivenUp(t *testing.T) {
 	w.r.filling.lines = batchLines // it is full: nothing is read any more
 	w.remove(next(5))
 	w.looks()
-	if len(w.kept()) != 1 {
-		t.Fatal("it is not kept")
-	}
+	w.hasKept(1)
 	gives := func(held int) {
 		w.r.bounds.held = held
 		w.r.scanRoot()
@@ -462,9 +491,7 @@ func TestKeptCopyOfWhichMoreWasReadThanItHas(t *testing.T) {
 			w.looks()
 			w.remove(rotated)
 			w.looks()
-			if len(w.kept()) != 1 {
-				t.Fatal("it is not kept")
-			}
+			w.hasKept(1)
 			w.sends()
 			if tc.killed {
 				w.dead()
@@ -524,9 +551,7 @@ func TestFilesGoneBehindAKeptOneOverAndOver(t *testing.T) {
 			w.offers()
 			w.another()
 			w.looks()
-			if len(w.kept()) != 1 {
-				t.Fatal("it is not kept")
-			}
+			w.hasKept(1)
 			for range 3 {
 				w.dead()
 				w.adds(5)
@@ -545,9 +570,7 @@ func TestFilesGoneBehindAKeptOneOverAndOver(t *testing.T) {
 			w.now = w.now.Add(time.Second)
 			w.start()
 			w.looks()
-			for w.sending != nil {
-				w.send()
-			}
+			w.arrives()
 			w.offers() // what tells of it
 			w.write()
 			w.dead()
@@ -587,9 +610,7 @@ func TestKeptFilesOfARecordWithAnotherStreamBetween(t *testing.T) {
 		w.remove(name)
 	}
 	w.looks()
-	if len(w.kept()) != len(rotated) {
-		t.Fatalf("kept are %v", w.kept())
-	}
+	w.hasKept(len(rotated))
 	w.dead()
 	w.start()
 	w.ends()
@@ -615,9 +636,7 @@ func TestKeptFileBeforeOneThatIsCutMeanwhile(t *testing.T) {
 	w.cut()
 	w.now = w.now.Add(time.Millisecond)
 	w.look()
-	if len(w.kept()) != 1 {
-		t.Fatalf("kept are %v", w.kept())
-	}
+	w.hasKept(1)
 	w.dead()
 	w.start()
 	w.settle()
@@ -628,19 +647,7 @@ func TestKeptFileBeforeOneThatIsCutMeanwhile(t *testing.T) {
 // A record that is open at the end of a kept file, behind which something is gone, does not go on in
 // what comes after that: not either where the batch that has both is made anew.
 func TestRecordBeforeAGapInABatchThatIsMadeAnew(t *testing.T) {
-	w := byStep(t, Keep{Bytes: 1 << 30})
-	w.inTime()
-	w.adds(10)
-	w.start()
-	w.looks()
-	w.offers()
-	w.writes(func() { w.record(2, 1) })
-	w.looks()
-	w.another()
-	w.looks()
-	if len(w.kept()) != 1 {
-		t.Fatalf("kept are %v", w.kept())
-	}
+	w := keepsAFile(t, func(w *steps) { w.record(2, 1) })
 	w.dead()
 	w.writes(func() { w.piece(0) })
 	w.another()
@@ -648,9 +655,7 @@ func TestRecordBeforeAGapInABatchThatIsMadeAnew(t *testing.T) {
 	w.adds(5)
 	w.start()
 	w.looks()
-	for w.sending != nil {
-		w.send()
-	}
+	w.arrives()
 	w.looks()
 	w.offers()
 	w.dead()
@@ -662,22 +667,8 @@ func TestRecordBeforeAGapInABatchThatIsMadeAnew(t *testing.T) {
 func TestRecordBeforeWhatABatchHadThatIsGone(t *testing.T) {
 	for name, between := range map[string]bool{"right behind it": false, "behind lines of the other stream": true} {
 		t.Run(name, func(t *testing.T) {
-			w := byStep(t, Keep{Bytes: 1 << 30})
-			w.inTime()
-			w.adds(10)
-			w.start()
-			w.looks()
-			w.offers()
-			w.writes(func() { w.record(3, 1) })
-			w.looks()
-			w.another()
-			w.looks()
-			if len(w.kept()) != 1 {
-				t.Fatalf("kept are %v", w.kept())
-			}
-			for w.sending != nil {
-				w.send()
-			}
+			w := keepsAFile(t, func(w *steps) { w.record(3, 1) })
+			w.arrives()
 			w.writes(func() { w.piece(0) })
 			w.looks()
 			w.another()
@@ -704,28 +695,14 @@ func TestRecordBeforeWhatABatchHadThatIsGone(t *testing.T) {
 // server has its lines: the one after it is not what comes behind the kept one. Where the collector is
 // killed, the lines are told.
 func TestFilesReadAndGoneBehindAKeptOne(t *testing.T) {
-	w := byStep(t, Keep{Bytes: 1 << 30})
-	w.inTime()
-	w.adds(10)
-	w.start()
-	w.looks()
-	w.offers()
-	w.adds(3)
-	w.looks()
-	w.another()
-	w.looks()
-	if len(w.kept()) != 1 {
-		t.Fatalf("kept are %v", w.kept())
-	}
+	w := keepsAFile(t, func(w *steps) { w.lines(3) })
 	w.dead()
 	w.adds(5)
 	w.another()
 	w.now = w.now.Add(time.Second)
 	w.start()
 	w.r.opts.Keep.After = time.Hour
-	for w.sending != nil {
-		w.send()
-	}
+	w.arrives()
 	w.looks()
 	w.offers()
 	w.adds(5)
@@ -745,19 +722,7 @@ func TestFilesReadAndGoneBehindAKeptOne(t *testing.T) {
 // Nor does it go on in a file that had no line yet when it was found that something is gone before it,
 // and none at the next start, before that is told.
 func TestRecordBeforeAGapAndAFileWithoutALine(t *testing.T) {
-	w := byStep(t, Keep{Bytes: 1 << 30})
-	w.inTime()
-	w.adds(10)
-	w.start()
-	w.looks()
-	w.offers()
-	w.writes(func() { w.record(2, 1) })
-	w.looks()
-	w.another()
-	w.looks()
-	if len(w.kept()) != 1 {
-		t.Fatalf("kept are %v", w.kept())
-	}
+	w := keepsAFile(t, func(w *steps) { w.record(2, 1) })
 	w.dead()
 	w.writes(func() { w.piece(0) })
 	w.another()
