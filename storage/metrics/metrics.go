@@ -57,7 +57,7 @@ type Options struct {
 	// memory and a long replay. Default 128 MiB.
 	OutOfOrderLogBytes int64
 	// StaleSeries is how many series that ended, as a staleness marker says, the head holds at
-	// least when they are written to a block before it is due, if they are a fifth of all.
+	// least when they are written to a block before it is due, if they are a tenth of all.
 	// Default 20,000.
 	StaleSeries uint64
 	// MinFreeBytes of the file system, under which the store turns read-only: a

@@ -228,8 +228,8 @@ func TestWhenSeriesThatEndedLeave(t *testing.T) {
 		leave       bool
 	}{
 		"half of all":                   {20, 0, 75 * time.Minute, true},
-		"a fifth":                       {20, 60, 75 * time.Minute, true},
-		"less than a fifth":             {20, 61, 75 * time.Minute, false},
+		"a tenth":                       {20, 160, 75 * time.Minute, true},
+		"less than a tenth":             {20, 161, 75 * time.Minute, false},
 		"few":                           {21, 0, 75 * time.Minute, false},
 		"the head is due soon":          {20, 0, 83 * time.Minute, false},
 		"the head is not due that soon": {20, 0, 82 * time.Minute, true},
