@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
+	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/crowsnest-dev/crowsnest/collector/simulate"
@@ -23,8 +26,26 @@ type history struct {
 }
 
 // encodings measures bytes per sample against error: for ways to round a gauge
-// and encodings of the TSDB, on what the collector computes of a simulated fleet.
+// and encodings of the TSDB, on what the collector computes of a simulated fleet, and on
+// the pods of a real cluster where a server's data are given.
 func encodings(ctx context.Context, b *bench) ([]Result, error) {
+	simulated, err := b.simulatedHistories(ctx)
+	if err != nil {
+		return nil, err
+	}
+	results, err := encodingsOf("encoding_", simulated, "6 h at 60 s, as the collector computes them of a simulated fleet", "")
+	if err != nil || b.encodingData == "" {
+		return results, err
+	}
+	real, of, err := b.realHistories(ctx)
+	if err != nil {
+		return nil, err
+	}
+	further, err := encodingsOf("encoding_real_", real, of, `make bench BENCH="--only encoding --encoding-data DATA/metrics"`)
+	return append(results, further...), err
+}
+
+func (b *bench) simulatedHistories(ctx context.Context) (map[string]*history, error) {
 	to := time.Now().UTC().Truncate(time.Hour)
 	s, err := writeStream(ctx, filepath.Join(b.dir, "encodings"), simulate.Options{Nodes: 5, PodsPerNode: 30, Seed: 1, Interval: time.Minute}, to.Add(-6*time.Hour), to, nil)
 	if err != nil {
@@ -32,7 +53,7 @@ func encodings(ctx context.Context, b *bench) ([]Result, error) {
 	}
 	all := map[string]*history{}
 	builder := labels.NewScratchBuilder(16)
-	err = s.decoded(func(req *prompb.WriteRequest) error {
+	return all, s.decoded(func(req *prompb.WriteRequest) error {
 		for _, ts := range req.Timeseries {
 			key := ts.ToLabels(&builder, nil).String()
 			h := all[key]
@@ -46,9 +67,45 @@ func encodings(ctx context.Context, b *bench) ([]Result, error) {
 		}
 		return nil
 	})
+}
+
+// realHistories reads the series of pods and their containers from a server's folder.
+func (b *bench) realHistories(ctx context.Context) (_ map[string]*history, of string, err error) {
+	db, err := tsdb.OpenDBReadOnly(b.encodingData, b.dir, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	q, err := db.Querier(math.MinInt64, math.MaxInt64)
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { err = errors.Join(err, q.Close()) }()
+	all, first, last := map[string]*history{}, int64(math.MaxInt64), int64(math.MinInt64)
+	set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchNotEqual, "pod", ""))
+	for set.Next() {
+		h := &history{}
+		it := set.At().Iterator(nil)
+		for it.Next() == chunkenc.ValFloat {
+			at, v := it.At()
+			h.at, h.v = append(h.at, at), append(h.v, v)
+		}
+		if err := it.Err(); err != nil {
+			return nil, "", err
+		}
+		if len(h.at) > 0 {
+			first, last = min(first, h.at[0]), max(last, h.at[len(h.at)-1])
+			all[set.At().Labels().String()] = h
+		}
+	}
+	if len(all) == 0 {
+		return nil, "", errors.Join(set.Err(), fmt.Errorf("%s has no series of a pod: it must be the folder metrics of a server's data", b.encodingData))
+	}
+	return all, fmt.Sprintf("%v, as the collector computes them of real pods", time.Duration(last-first)*time.Millisecond), set.Err()
+}
+
+// encodingsOf is the table of histories.
+func encodingsOf(prefix string, all map[string]*history, of, command string) ([]Result, error) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, h := range all {
 		unround(r, h.v)
@@ -90,9 +147,9 @@ func encodings(ctx context.Context, b *bench) ([]Result, error) {
 				}
 			}
 			results = append(results, Result{
-				Name: "encoding_" + way.name + "_" + enc.name, Unit: "B/sample", Ours: float64(bytes) / float64(samples),
-				Note: fmt.Sprintf("Rounding %s, largest error %.3f %%; encoding %s with %d samples a chunk, labels not counted. %d series and %d samples of 6 h at 60 s, as the collector computes them of a simulated fleet; its own rounding was undone by noise within it, whole numbers and what stands still left alone.",
-					way.name, 100*worst, enc.as, enc.samples, len(all), samples),
+				Name: prefix + way.name + "_" + enc.name, Unit: "B/sample", Ours: float64(bytes) / float64(samples), Command: command,
+				Note: fmt.Sprintf("Rounding %s, largest error %.3f %%; encoding %s with %d samples a chunk, labels not counted. %d series and %d samples of %s; its own rounding was undone by noise within it, whole numbers and what stands still left alone.",
+					way.name, 100*worst, enc.as, enc.samples, len(all), samples, of),
 			})
 		}
 	}

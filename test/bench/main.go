@@ -101,9 +101,13 @@ type bench struct {
 
 	kills int // of outbox_kills
 
+	encodingData string // folder of a server's metrics, of encoding; none when empty
+
 	liveFor   time.Duration // that live_* last
 	liveAfter time.Duration // that a cluster has been there before
 	liveNodes int           // of live_*, in place of their own; 0: theirs
+
+	liveContainer int // MiB of the container that the server of live_* has a limit for; 0: what the bar says, of 5,000 nodes
 
 	peerNodes int           // of store_peers
 	peerFor   time.Duration // that its stream lasts
@@ -147,6 +151,8 @@ func main() {
 	flag.DurationVar(&b.liveFor, "live-for", 30*time.Minute, "how long live_* measure in real time")
 	flag.DurationVar(&b.liveAfter, "live-after", 5*time.Minute, "how long live_* let a new cluster be after its first three intervals; what that takes is told apart")
 	flag.IntVar(&b.liveNodes, "live-nodes", 0, "nodes of live_*, in place of what their names say; results are named by it")
+	flag.IntVar(&b.liveContainer, "live-container", 0, "MiB of the container whose memory limit the server of live_* sets for itself, in place of the bar's for 5,000 nodes")
+	flag.StringVar(&b.encodingData, "encoding-data", "", "folder of metrics of a server that was stopped, whose pods encoding measures, too")
 	flag.IntVar(&b.nodes, "nodes", 20, "nodes of the cluster whose 90 days are measured: 20 take about 3 GB and half an hour to build, once")
 	flag.IntVar(&b.peerNodes, "peer-nodes", 50, "nodes of store_peers, each with some 900 series")
 	flag.DurationVar(&b.peerFor, "peer-for", 200*time.Minute, "data time of store_peers; Prometheus writes its first block after 3 h")

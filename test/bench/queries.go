@@ -232,9 +232,12 @@ func storeQueries(ctx context.Context, b *bench) (results []Result, err error) {
 			for _, temperature := range []string{"", "_cold"} {
 				what := scope.name + "_" + r.name + temperature
 				for _, peer := range stores[1:] {
-					theirs := round(took[key{peer.name, what}][0])
+					theirs, bar := round(took[key{peer.name, what}][0]), ""
+					if peer.name == "prometheus" {
+						bar = "ratio <= 1"
+					}
 					results = append(results, Result{
-						Name: "store_queries_" + what + "_" + peer.name, Unit: "ms", Ours: took[key{"crowsnest", what}][0], Peer: &theirs, PeerVersion: peer.version, Note: note,
+						Name: "store_queries_" + what + "_" + peer.name, Unit: "ms", Ours: took[key{"crowsnest", what}][0], Peer: &theirs, PeerVersion: peer.version, Bar: bar, Note: note,
 						Command: fmt.Sprintf("make bench BENCH=\"--only store_queries --nodes %d --rounds %d\"", b.nodes, b.rounds),
 					})
 				}

@@ -95,9 +95,11 @@ func livePolicy(n int) map[string]any {
 // thousand policies, beside the simulator that sends to it.
 func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 	return func(ctx context.Context, b *bench) (_ []Result, err error) {
-		l, command := l, ""
-		if b.liveNodes > 0 && b.liveNodes != l.nodes {
-			command = fmt.Sprintf("make bench BENCH=\"--only %s --live-nodes %d\"", l.name, b.liveNodes)
+		l := l
+		command := fmt.Sprintf("make bench BENCH=\"--only %s --live-after %v --live-for %v", l.name, b.liveAfter, b.liveFor)
+		named := b.liveNodes == 0 || b.liveNodes == l.nodes // bars are of the sizes that have names
+		if !named {
+			command += fmt.Sprintf(" --live-nodes %d", b.liveNodes)
 			l.name = fmt.Sprintf("%s_%d", strings.TrimSuffix(l.name, fmt.Sprintf("_%d", l.nodes)), b.liveNodes)
 			l.nodes = b.liveNodes
 		}
@@ -107,9 +109,14 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		if l.whole {
 			container = 2 * containerMiB
 		}
-		if l.nodes == 5000 {
-			env = []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", container-containerFreeMiB)}
-			in = fmt.Sprintf(", with the memory limit that it sets for itself in a container of %d MiB", container)
+		given := container
+		if b.liveContainer > 0 {
+			given = b.liveContainer
+			command += fmt.Sprintf(" --live-container %d", given)
+		}
+		if l.nodes == 5000 || b.liveContainer > 0 {
+			env = []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", given-containerFreeMiB)}
+			in = fmt.Sprintf(", with the memory limit that it sets for itself in a container of %d MiB", given)
 		}
 		if l.whole {
 			env = append(env, fmt.Sprintf("CROWSNEST_SERIES_PER_CLUSTER=%d", l.nodes*wholeSeriesPerNode))
@@ -292,9 +299,10 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			{Name: l.name + "_memory_steady", Unit: "MiB", Ours: meanOfHalf(memory), Note: "Mean resident memory in the second half. " + note},
 			{Name: l.name + "_late", Unit: "intervals", Ours: max(0, expected-1-grown(0)) + grown(1) + grown(2), Bar: "<= 0", Note: fmt.Sprintf("Of %.0f: not complete; one may be on its way at the end. %s", expected, note)},
 		}
-		if command != "" { // bars are of the sizes that have names
-			for i := range results {
-				results[i].Command, results[i].Bar = command, ""
+		for i := range results {
+			results[i].Command = command + "\""
+			if !named {
+				results[i].Bar = ""
 			}
 		}
 		return results, nil
