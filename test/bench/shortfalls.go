@@ -8,7 +8,8 @@ import (
 // shortfalls says of each figure that does not hold its bar why, and what would help.
 // A test wants one of each that falls short, and of no other.
 var shortfalls = map[string]string{
-	"live_whole_5000_late":                        "No whole run yet. In this one a simulator beside the server seems to have been what was late: it had the core metrics of 150,000 pods to send from one process. What nodes send is computed before now (`test/bench/ahead.go`); that was not run at this size yet.",
+	"live_whole_5000_cpu":                         "Three quarters of it are garbage collection at the memory limit; beside that the server works with some 0.4 of a core. It is memory that is short: see live_whole_5000_late.",
+	"live_whole_5000_late":                        "Ten million series at 1,150 bytes do not fit into 16 GiB with room to collect garbage in: with 13 GiB that live the limit leaves none. Of these bytes the TSDB's series, chunks, postings and isolation are 800, labels 170, what ingest and sums keep 190. It would take labels as numbers of a table (the TSDB's build tag dedupelabels, about a tenth), or a container of 20 GiB; neither was measured.",
 	"store_queries_workload_hour_cold_prometheus": "One asking of each, a millisecond each; it was not asked in several rounds, so what two starts of one program differ by is not known.",
 	"store_queries_workload_hour_prometheus":      "Alike within 9 µs of 0.84 ms, in which ours authenticates, counts and bounds what is asked, too. It was not asked in several rounds.",
 	"restart_2h":                                  "It is not the default: with blocks of 1 h the same server is ready in time, and a snapshot at a clean stop is read in a quarter of it.",
