@@ -347,7 +347,11 @@ func (c *compactor) Write(dest string, b tsdb.BlockReader, mint, maxt int64, bas
 		base = &tsdb.BlockMeta{}
 		base.Compaction.SetOutOfOrder()
 		if maxt > c.db.compaction.staleAt { // the last one, after which they leave
-			defer c.db.readers.awaitLast()
+			ids, err := c.Compactor.Write(dest, b, mint, maxt, base)
+			if err == nil {
+				err = c.db.awaitReaders(&c.db.compaction.merging)
+			}
+			return ids, err
 		}
 	}
 	return c.Compactor.Write(dest, b, mint, maxt, base)

@@ -8,8 +8,10 @@ import (
 	"github.com/prometheus/prometheus/storage"
 )
 
-// readersPause is how long readers are kept back the first time.
-const readersPause = time.Second
+const (
+	readersPause = time.Second            // how long readers are kept back the first time
+	readersLook  = 100 * time.Millisecond // how often it is looked whether they are gone
+)
 
 // readers of the store. The TSDB lets series that ended go at a moment at which nobody reads them,
 // but not only who reads then: whoever begins while it does finds some of them, and then that they
@@ -66,6 +68,13 @@ func (r *readers) awaitLast() {
 	defer r.mu.Unlock()
 	r.await = true
 	r.keepBackLocked(r.open.Load() == 0)
+}
+
+// gone says that nobody reads and that others are kept back.
+func (r *readers) gone() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.goneBy != nil && r.open.Load() == 0
 }
 
 func (r *readers) keepBackLocked(keep bool) {

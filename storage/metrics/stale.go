@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -23,7 +24,12 @@ const (
 	// staleEvery is the part of a block that the head has gone on since the last time, and that it
 	// has before it until it is due: those with late samples stay, whatever is done.
 	staleEvery = 8
+	// staleWait is how long their readers are waited for at most.
+	staleWait = 5 * time.Minute
 )
+
+// errStay says that series that ended stay, for now.
+var errStay = errors.New("they are read, or something else is due")
 
 // compactStale does so where it is worth it.
 func (db *DB) compactStale(ctx context.Context) error {
@@ -73,10 +79,34 @@ func (db *DB) compactStaleLocked() error {
 			db.compaction.leftUntil = last + 1
 		}
 	}
+	if errors.Is(err, errStay) {
+		db.opts.Logger.Info("series that ended stay in the head", "why", errStay, "took_seconds", took)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("series that ended: %w", err)
 	}
 	db.opts.Logger.Info("series that ended have left the head", "series", left, "took_seconds", took)
+	return nil
+}
+
+// awaitReaders waits until nobody reads, and nobody begins to. The TSDB does so, too, but without end, and
+// holds up all else meanwhile: a mend, and the head. Where that comes to be due, the series stay. What was
+// written of them stays as well: it is merged with the head's block of its time.
+func (db *DB) awaitReaders(ctx context.Context) error {
+	db.readers.awaitLast()
+	tick := time.NewTicker(readersLook)
+	defer tick.Stop()
+	for end := time.Now().Add(staleWait); !db.readers.gone(); {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case now := <-tick.C:
+			if now.After(end) || db.doubt() != nil || db.due() {
+				return errStay
+			}
+		}
+	}
 	return nil
 }
 

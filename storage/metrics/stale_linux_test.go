@@ -124,6 +124,10 @@ func TestSeriesThatEndedLeaveTheHead(t *testing.T) {
 		if want := uint64(2 * each); n < 2 && again.Series() != want || n == 2 && again.Series() != each {
 			t.Errorf("after kill %d the head has %d series", n, again.Series())
 		}
+		if err := leave(again); err != nil || again.Series() != each { // a start knows who had ended
+			t.Errorf("after kill %d the head has %d series once those that ended have left: %v", n, again.Series(), err)
+		}
+		hasEach(t, again, "ended", each, minutes(61)...)
 	}
 
 	// Late for a series that ended, and in order for one that begins anew; late for both; and for none.
@@ -490,6 +494,130 @@ func TestASeriesThatLeftBeginsAnewOnAFullDisk(t *testing.T) {
 			if n := samplesOf(t, db, "ended", at); n != 1 {
 				t.Errorf("%d of 1 acknowledged samples are there %s", n, what)
 			}
+		}
+	}
+}
+
+// Whoever reads for long keeps series that ended from leaving, but nothing that is more urgent.
+func TestSeriesStayWhereSomethingElseIsDue(t *testing.T) {
+	const each = 20
+	for name, due := range map[string]func(t *testing.T, db *DB){
+		"a mend": func(t *testing.T, db *DB) {
+			full(t, filepath.Join(db.opts.Dir, "wal"), func() { refused(t, sendOne(db, numbered("goes_on", 0), t0.Add(80*time.Minute))) })
+		},
+		"the head": func(t *testing.T, db *DB) { put(t, db, numbered("goes_on", 0), t0.Add(100*time.Minute), 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := endedSeries(t, Options{}, each)
+			q, err := db.Querier(0, math.MaxInt64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			left := make(chan error, 1)
+			go func() {
+				db.compaction.mu.Lock()
+				defer db.compaction.mu.Unlock()
+				left <- db.compactStaleLocked()
+			}()
+			for began := time.Now(); !awaited(db) && time.Since(began) < 10*time.Second; {
+				time.Sleep(time.Millisecond)
+			}
+			due(t, db)
+			select {
+			case err = <-left:
+			case <-time.After(10 * time.Second):
+				t.Error("it waits for the reader still")
+			}
+			if err := errors.Join(err, q.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if n := db.Series(); n != 2*each || keptBack(db) || awaited(db) {
+				t.Errorf("the head has %d series, want %d; readers are kept back: %v", n, 2*each, keptBack(db))
+			}
+			hasEach(t, db, "ended", each, minutes(61)...)
+			if err := errors.Join(db.mend(t.Context()), db.compact(t.Context()), leave(db)); err != nil {
+				t.Fatal(err)
+			}
+			hasEach(t, db, "ended", each, minutes(61)...)
+			if n := db.Series(); n != each {
+				t.Errorf("the head has %d series later, want %d", n, each)
+			}
+		})
+	}
+}
+
+func awaited(db *DB) bool {
+	db.readers.mu.RLock()
+	defer db.readers.mu.RUnlock()
+	return db.readers.await
+}
+
+// Blocks of series that ended overlap with each other and with the head's. What is made of a copy has all of
+// them, each sample once, and its retention takes the old ones alone.
+func TestBlocksOfSeriesThatEndedOutliveACopyAndTheRetention(t *testing.T) {
+	const each = 20
+	db := endedSeries(t, Options{Retention: 24 * time.Hour}, each)
+	had := minutes(61)
+	for round := range 6 {
+		at := 76 + 2*round
+		had = append(had, at, at+1)
+		err := errors.Join(sendRange(db, "ended", 0, each, t0.Add(time.Duration(at)*time.Minute), 1),
+			sendRange(db, "ended", 0, each, t0.Add(time.Duration(at+1)*time.Minute), ends), leave(db))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	metas, err := db.BlockMetas()
+	if err != nil || len(metas) < 6 {
+		t.Fatalf("%d blocks, %v", len(metas), err)
+	}
+	dir := filepath.Join(t.TempDir(), "copy")
+	if err := db.SnapshotBlocks(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := filepath.Glob(filepath.Join(dir, "0*"))
+	if err != nil || len(blocks) != len(metas)+1 {
+		t.Fatalf("a copy of %d blocks, want %d and the head: %v", len(blocks), len(metas), err)
+	}
+	for _, block := range blocks {
+		if err := VerifyBlock(t.Context(), block, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	of := open(t, Options{Dir: dir, Retention: 24 * time.Hour, BlockRange: time.Hour, CheckEvery: time.Hour, Now: func() time.Time { return t0 }})
+	<-of.settled
+	all := func(ended, goesOn []int) {
+		t.Helper()
+		hasEach(t, of, "ended", each, ended...)
+		hasEach(t, of, "goes_on", each, goesOn...)
+	}
+	all(had, minutes(75))
+	goesOn := minutes(75)
+	for hour := 2; hour < 30; hour++ { // each is merged and goes in its time
+		if err := errors.Join(sendRange(of, "goes_on", 0, each, t0.Add(time.Duration(hour)*time.Hour), 7), of.compact(t.Context())); err != nil {
+			t.Fatalf("hour %d: %v", hour, err)
+		}
+		goesOn = append(goesOn, 60*hour)
+		if hour == 20 {
+			all(had, goesOn)
+		}
+	}
+	if n := len(perTime(t, of, "ended")); n != 0 {
+		t.Errorf("samples of %d times are past the retention", n)
+	}
+	got := perTime(t, of, "goes_on")
+	for _, minute := range goesOn[len(goesOn)-20:] {
+		if n := got[t0.Add(time.Duration(minute)*time.Minute).UnixMilli()]; n != each {
+			t.Errorf("%d samples at minute %d", n, minute)
+		}
+	}
+	metas, err = of.BlockMetas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, m := range metas {
+		if n > 0 && metas[n-1].MaxTime > m.MinTime {
+			t.Errorf("blocks overlap: %v and %v", metas[n-1], m)
 		}
 	}
 }
