@@ -455,7 +455,7 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 		return nil, err
 	}
 	backups := backup.NewRunner(backup.Options{
-		To: place, Data: a.dir.path, Metrics: a.snapshots(), Classes: a.classStores, Lines: a.logs,
+		To: place, Data: a.dir.path, Metrics: a.snapshots(), Classes: a.classStores, Lines: a.logs, Past: a.history,
 		Databases: []string{"meta.db", "inventory.db"}, Files: []string{"FORMAT"}, Version: version, Keep: a.settings.backupsKept,
 	}, a.logger.With("part", "backup"), a.registry)
 	gate, err := apiingest.New(apiingest.Options{

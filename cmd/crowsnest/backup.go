@@ -17,7 +17,7 @@ func newBackup(_ *common) *cobra.Command {
 	var r remote
 	cmd := &cobra.Command{
 		Use: "backup", Short: "Have the server make a backup", Args: args(cobra.NoArgs),
-		Long: "Have the server make a backup into the folder that it was given by --backup-dir, or the bucket of --backup-bucket, and wait for it. Metrics, log lines, policies, alerts, tokens and the inventory are in it, as they were acknowledged before. " +
+		Long: "Have the server make a backup into the folder that it was given by --backup-dir, or the bucket of --backup-bucket, and wait for it. Metrics, log lines, policies, alerts, tokens and the inventory are in it, as they were acknowledged before; secrets.key is not, so that a copy does not give the secrets of targets away. " +
 			"Only what is new there is copied, and what is written is read once more. An interrupted backup is gone on with by the next.\n\n" + precedence,
 		Example: "  crowsnest backup",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -102,6 +102,7 @@ func newRestore(_ *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "restore", Short: "Make a data folder of a backup", Args: args(cobra.NoArgs),
 		Long: "Make a new data folder of a backup, for a server that does not run yet. Every file is compared with what the backup says, and every block of samples is read through. " +
+			"Put the secrets.key of the server's folder into it before the server starts: no backup has it, and without it the secrets of targets must be entered anew. " +
 			"An interrupted restore is gone on with when it is asked for again.\n\n" + precedence,
 		Example: `  crowsnest restore --from /backups/crowsnest --to ./data
   crowsnest restore --from /backups/crowsnest --backup 20261123T100000.000Z --to ./data

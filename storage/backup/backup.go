@@ -61,11 +61,18 @@ type Lines interface {
 	Snapshot(ctx context.Context, dir string) error
 }
 
+// Past gives samples that wait to become blocks. *history.Store is one.
+type Past interface {
+	// Snapshot writes all of them into a new folder on the store's own file system.
+	Snapshot(ctx context.Context, dir string) error
+}
+
 // The parts of a data folder that are stores of their own.
 const (
 	metricsPart = "metrics/"
 	classesPart = "metrics-classes/" // with a folder for each class
 	logsPart    = "logs/"
+	historyPart = "history/"
 	// snapshotDir, in a store's folder, is there while a backup is made.
 	snapshotDir = "snapshot.tmp"
 	// stagingDir, in the data folder, holds copies of databases meanwhile.
@@ -112,6 +119,7 @@ type Options struct {
 	// Classes gives the stores of further classes of samples, by class; default none.
 	Classes func() map[string]Metrics
 	Lines   Lines // nil leaves them out
+	Past    Past  // nil leaves it out
 	// Databases are the SQLite files in the data folder, which may be open.
 	Databases []string
 	// Files are further ones in the data folder, which do not change.
@@ -146,7 +154,7 @@ func (o *Options) complete() error {
 }
 
 // Create makes a backup of a running server's data folder: everything that was
-// acknowledged before the call is in it. It reads what it wrote once more, and
+// acknowledged before the call is in it, but not the key of the secrets in its databases. It reads what it wrote once more, and
 // compares. When it is interrupted, the next one goes on from the blocks that
 // are there. fault.ErrConflict while another one works on the folder.
 func Create(ctx context.Context, o Options) (_ *Manifest, err error) {
@@ -187,6 +195,11 @@ func Create(ctx context.Context, o Options) (_ *Manifest, err error) {
 		}
 	}
 
+	if o.Past != nil { // first: what becomes a block by then is in the metrics
+		if err := c.store(o, m, historyPart, "samples of the past", o.Past.Snapshot); err != nil {
+			return nil, fmt.Errorf("backup history: %w", err)
+		}
+	}
 	if err := c.store(o, m, metricsPart, "samples", o.Metrics.SnapshotBlocks); err != nil {
 		return nil, fmt.Errorf("backup metrics: %w", err)
 	}
@@ -288,7 +301,7 @@ func (c *copier) store(o Options, m *Manifest, part, what string, take func(cont
 func clean(data string) error {
 	dirs, err := filepath.Glob(filepath.Join(data, classesPart, "*"))
 	err = errors.Join(err, os.RemoveAll(filepath.Join(data, stagingDir)))
-	for _, dir := range append(dirs, filepath.Join(data, metricsPart), filepath.Join(data, logsPart)) {
+	for _, dir := range append(dirs, filepath.Join(data, metricsPart), filepath.Join(data, logsPart), filepath.Join(data, historyPart)) {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, snapshotDir)))
 	}
 	return err

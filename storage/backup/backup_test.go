@@ -21,6 +21,7 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
+	"github.com/crowsnest-dev/crowsnest/storage/history"
 	"github.com/crowsnest-dev/crowsnest/storage/logs"
 	"github.com/crowsnest-dev/crowsnest/storage/logs/logstest"
 	"github.com/crowsnest-dev/crowsnest/storage/metrics"
@@ -264,6 +265,79 @@ func TestAFolderMayBeNamedRelatively(t *testing.T) {
 	}
 	if samples, rows := holds(t, "restored"); samples != 3 || rows != 1 {
 		t.Errorf("%d samples and %d rows", samples, rows)
+	}
+}
+
+// taken ends something once blocks were taken over.
+type taken struct {
+	*metrics.DB
+	end func()
+}
+
+func (b taken) ImportBlocks(ctx context.Context, dir string) error {
+	defer b.end()
+	return b.DB.ImportBlocks(ctx, dir)
+}
+
+// What came by the import way waits in logs until its cluster brings no more: that was acknowledged, too.
+func TestSamplesThatWaitToBecomeBlocksComeBack(t *testing.T) {
+	g := newRig(t)
+	g.add(t0, 3)
+	wait := func(data string, blocks history.Blocks, idle time.Duration) *history.Store {
+		t.Helper()
+		s, err := history.Open(history.Options{Dir: filepath.Join(data, "history"), Blocks: blocks, Idle: idle})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	past := wait(g.data, g.db, time.Hour)
+	defer func() { _ = past.Close() }()
+	bring := func(days int) {
+		t.Helper()
+		app := past.Appender(t.Context())
+		if _, err := app.Append(0, labels.FromStrings(labels.MetricName, "x", "cluster", "site"), t0.AddDate(0, 0, -days).UnixMilli(), 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := app.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	withPast := func(o *Options) { o.Past = past }
+	bring(10)
+	bring(11)
+	g.backup(withPast)
+	bring(10) // what comes after one is in the next
+	bring(12)
+	g.now = g.now.Add(time.Minute)
+	g.backup(withPast)
+	if left, err := os.ReadDir(filepath.Join(g.data, "history", snapshotDir)); err == nil {
+		t.Errorf("left %v", left)
+	}
+
+	all, err := List(t.Context(), Folder(g.to))
+	if err != nil || len(all) != 2 {
+		t.Fatal(all, err)
+	}
+	for n, m := range all {
+		data := filepath.Join(t.TempDir(), "restored")
+		if _, err := Restore(t.Context(), Folder(g.to), m.ID, data, nil); err != nil {
+			t.Fatal(err)
+		}
+		db, err := metrics.Open(metrics.Options{Dir: filepath.Join(data, "metrics")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, end := context.WithTimeout(t.Context(), 30*time.Second)
+		defer end()
+		restored := wait(data, taken{db, end}, time.Nanosecond)
+		err = restored.Run(ctx)
+		if err := errors.Join(err, restored.Close(), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if samples, _ := holds(t, data); samples != 3+2+n {
+			t.Errorf("backup %d has %d samples", n, samples)
+		}
 	}
 }
 

@@ -80,15 +80,24 @@ func (s *Store) build(ctx context.Context, name string) error {
 	if err := s.opts.Blocks.ImportBlocks(ctx, blocks); err != nil {
 		return err
 	}
-	n, err := folderBytes(dir)
-	if err := errors.Join(err, os.RemoveAll(dir), os.RemoveAll(blocks)); err != nil {
+	n, err := s.removeSealed(dir)
+	if err := errors.Join(err, os.RemoveAll(blocks)); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	s.sealed = max(0, s.sealed-n)
-	s.mu.Unlock()
 	s.log.Info("history is in blocks", "cluster", id, "blocks", len(spans), "log_bytes", n, "took_seconds", s.opts.Now().Sub(began).Seconds())
 	return nil
+}
+
+// removeSealed removes a log that is in blocks; not while a snapshot of it is taken, which would have a part.
+func (s *Store) removeSealed(dir string) (bytes int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, err := folderBytes(dir)
+	if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
+		return 0, err
+	}
+	s.sealed = max(0, s.sealed-n)
+	return n, nil
 }
 
 // buildSpan makes the blocks of two hours: one, and another of what came again

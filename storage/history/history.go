@@ -236,6 +236,38 @@ func (c *cluster) close() error {
 	return errors.Join(errs...)
 }
 
+// Snapshot writes all that waits here into a new folder on the store's own file system, as second
+// names of the logs. What becomes blocks meanwhile is in both, so whoever copies the metrics store,
+// too, copies that afterwards.
+func (s *Store) Snapshot(ctx context.Context, dir string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, c := range s.clusters { // what comes next is logged in files of its own
+		if err := c.close(); err != nil {
+			return fmt.Errorf("snapshot: close the log of cluster %s: %w", id, err)
+		}
+	}
+	for _, part := range []string{"open", "sealed"} {
+		err := filepath.WalkDir(s.path(part), func(path string, e os.DirEntry, err error) error {
+			if err = errors.Join(err, ctx.Err()); err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(s.opts.Dir, path)
+			if err != nil {
+				return err
+			}
+			if e.IsDir() {
+				return os.MkdirAll(filepath.Join(dir, rel), 0o750)
+			}
+			return os.Link(path, filepath.Join(dir, rel))
+		})
+		if err != nil {
+			return fmt.Errorf("snapshot of %s: %w", s.path(part), err)
+		}
+	}
+	return nil
+}
+
 // Run makes blocks until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
