@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -339,16 +340,19 @@ func (a *app) open(ctx context.Context) (runs []func(context.Context) error, err
 
 // progress says on /readyz how far opening is.
 func (a *app) progress(began time.Time, replay *metrics.Progress) (stop func()) {
-	walBytes := folderSize(a.dir.join("metrics/wal")) + folderSize(a.dir.join("metrics/wbl"))
+	logBytes := a.metricsLogs()
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
-			read, total := replay.Segments()
-			a.readiness.Waiting(partMetrics, fmt.Sprintf("opening the store: replaying %.1f MiB of log since %d s, %d of %d segments read",
-				float64(walBytes)/(1<<20), int(time.Since(began).Seconds()), read, total))
+			dir, read, total := replay.Segments()
+			text := fmt.Sprintf("opening the store: replaying %.1f MiB of log since %d s", float64(logBytes)/(1<<20), int(time.Since(began).Seconds()))
+			if total > 0 {
+				text += fmt.Sprintf(", %d of %d segments in %s read", read, total, strings.TrimPrefix(dir, a.dir.path+"/"))
+			}
+			a.readiness.Waiting(partMetrics, text)
 			select {
 			case <-done:
 				return
@@ -357,6 +361,16 @@ func (a *app) progress(began time.Time, replay *metrics.Progress) (stop func()) 
 		}
 	})
 	return sync.OnceFunc(func() { close(done); wg.Wait() })
+}
+
+// metricsLogs is the size of what the embedded stores of samples read at their start: of each class the
+// log, and that of late samples.
+func (a *app) metricsLogs() (bytes int64) {
+	stores, _ := filepath.Glob(a.dir.join(classesDir + "/*"))
+	for _, store := range append(stores, a.dir.join("metrics")) {
+		bytes += folderSize(filepath.Join(store, "wal")) + folderSize(filepath.Join(store, "wbl"))
+	}
+	return bytes
 }
 
 func folderSize(path string) (bytes int64) {

@@ -125,7 +125,7 @@ func Open(o Options) (_ *Store, err error) {
 	add := func(c Class, dir string) {
 		m := o.Metrics
 		if c.Name != Catalogue {
-			m.Dir, m.MaxBytes, m.Progress = dir, c.MaxBytes, nil
+			m.Dir, m.MaxBytes = dir, c.MaxBytes
 			if c.Retention != 0 {
 				m.Retention = c.Retention
 				m.OutOfOrderWindow = min(m.OutOfOrderWindow, c.Retention)

@@ -92,6 +92,22 @@ func names(t *testing.T, q storage.Queryable) map[string]int {
 	return out
 }
 
+// One progress tells of each class, while that opens.
+func TestProgressTellsOfEachClass(t *testing.T) {
+	dir, progress := t.TempDir(), &metrics.Progress{}
+	with := func(o *Options) { o.Metrics.Progress = progress }
+	s := open(t, dir, with)
+	put(t, s, t0, 1, series("k8s_a", "prod"), series("up", "prod"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	progress = &metrics.Progress{}
+	open(t, dir, with)
+	if in, _, of := progress.Segments(); in != filepath.Join(dir, "classes", Raw) || of == 0 {
+		t.Errorf("at last it read %d segments in %s", of, in)
+	}
+}
+
 func TestEachSeriesLiesInItsClassAndAllAreReadAsOne(t *testing.T) {
 	dir := t.TempDir()
 	long := func(o *Options) {

@@ -140,21 +140,26 @@ func (o *Options) complete() error {
 	return errors.Join(errs...)
 }
 
-// Progress tells how far a log is read while a store opens.
-type Progress struct{ stats atomic.Pointer[tsdb.DBStats] }
+// Progress tells how far a log is read while a store opens, or one of several that open after each other.
+type Progress struct{ of atomic.Pointer[replay] }
 
-// Segments of the log that is being read: done of total; zero before. The
-// out-of-order log is read after the other one, and counted anew.
-func (p *Progress) Segments() (done, total int) {
-	stats := p.stats.Load()
-	if stats == nil {
-		return 0, 0
+type replay struct {
+	dir   string
+	stats *tsdb.DBStats
+}
+
+// Segments of the log that is being read, and the store's folder: at least so many are done of total, of which
+// a checkpoint is one; zero before. The out-of-order log is read after the other one, and counted anew.
+func (p *Progress) Segments() (dir string, done, total int) {
+	of := p.of.Load()
+	if of == nil {
+		return "", 0, 0
 	}
-	st := stats.Head.WALReplayStatus.GetWALReplayStatus()
-	if st.Max < st.Min {
-		return 0, 0
+	st := of.stats.Head.WALReplayStatus.GetWALReplayStatus()
+	if st.Max < max(0, st.Min) { // not begun, or no log
+		return of.dir, 0, 0
 	}
-	return max(0, min(st.Current, st.Max)-st.Min), st.Max - st.Min + 1
+	return of.dir, max(0, min(st.Current, st.Max)-st.Min), st.Max - st.Min + 1
 }
 
 // DB is the open store. All methods may be called concurrently.
@@ -247,7 +252,7 @@ func Open(o Options) (*DB, error) {
 	}
 	db.mended.Store(&failures{})
 	db.compaction.cut = map[mark]struct{}{}
-	o.Progress.stats.Store(db.stats)
+	o.Progress.of.Store(&replay{o.Dir, db.stats})
 	if o.Sync {
 		db.syncer = newSyncer(o.Dir)
 	}
