@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -38,8 +39,6 @@ type request struct {
 	behind  time.Duration // how old samples may be
 	history bool          // by the import way
 
-	begun     bool          // an appender was asked for
-	wait      time.Duration // the cluster's rate was used up
 	committed bool
 	abort     error // the whole request is refused
 	failed    error // the store did not take it
@@ -121,13 +120,26 @@ type verdict struct {
 	text   func() string
 }
 
-// series gives the stored series of the labels in a.pairs, which it reorders.
-// Labels are built, and looked at closely, for a series that is not known yet
-// only.
-func (a *appender) series(revive bool) (*series, verdict, error) {
+// series gives the stored series of the labels in a.pairs, which it reorders: of so many
+// that were sent, which are refused when they are more than the limit, as many as that.
+// Labels are built, and looked at closely, for a series that is not known yet only.
+func (a *appender) series(sent int, revive bool) (*series, verdict, error) {
 	if a.n++; a.n > a.q.i.limits.SeriesPerRequest {
 		a.q.abort = tooManySeries(a.q.i.limits.SeriesPerRequest)
 		return nil, verdict{}, a.q.abort
+	}
+	// References say a long text in a few bytes as often as they like: what is too long is
+	// neither compared nor copied.
+	l := &a.q.i.limits
+	if sent > l.LabelsPerSeries {
+		return nil, verdict{reasonLabels, func() string {
+			return fmt.Sprintf("%d labels, the limit is %d: %s", sent, l.LabelsPerSeries, a.shown())
+		}}, nil
+	}
+	for _, p := range a.pairs {
+		if len(p.Name) > l.LabelNameBytes || len(p.Value) > l.LabelValueBytes {
+			return nil, a.check(), nil
+		}
 	}
 	if v := a.canonical(); v.reason != "" {
 		return nil, v, nil
@@ -338,22 +350,29 @@ func (a *appender) check() verdict {
 	return verdict{}
 }
 
-// outside says whether a time is one that the server takes.
-func (a *appender) outside(s *series, t int64) bool {
-	l := &a.q.i.limits
+// outside refuses a time that the server does not take.
+func (q *request) outside(t int64, of func() string) verdict {
 	show := func() string { return time.UnixMilli(t).UTC().Format(time.RFC3339Nano) }
 	switch {
-	case t > a.q.maxTime:
-		a.q.refuse(1, reasonFuture, func() string {
-			return fmt.Sprintf("%s is more than %v ahead of the server's clock: %s", show(), l.Ahead, clip(s.lset.String(), 512))
-		})
-	case t < a.q.minTime:
-		a.q.refuse(1, reasonTooOld, func() string {
-			return fmt.Sprintf("%s is older than the %v that are taken: %s", show(), a.q.behind, clip(s.lset.String(), 512))
-		})
-	default:
+	case t > q.maxTime:
+		return verdict{reasonFuture, func() string {
+			return fmt.Sprintf("%s is more than %v ahead of the server's clock: %s", show(), q.i.limits.Ahead, of())
+		}}
+	case t < q.minTime:
+		return verdict{reasonTooOld, func() string {
+			return fmt.Sprintf("%s is older than the %v that are taken: %s", show(), q.behind, of())
+		}}
+	}
+	return verdict{}
+}
+
+// outside says whether a time is one that the server does not take.
+func (a *appender) outside(s *series, t int64) bool {
+	if t <= a.q.maxTime && t >= a.q.minTime {
 		return false
 	}
+	no := a.q.outside(t, func() string { return clip(s.lset.String(), 512) })
+	a.q.refuse(1, no.reason, no.text)
 	return true
 }
 
@@ -445,7 +464,7 @@ func (a *appender) histogram(s *series, t int64, h *histogram.Histogram, fh *his
 	if a.outside(s, t) || a.tooMany(s) {
 		return nil
 	}
-	err := reduce(h, fh)
+	err := errors.Join(checkHistogram(h, fh), reduce(h, fh))
 	var ref storage.SeriesRef
 	if err == nil {
 		ref, err = a.store.AppendHistogram(s.storeRef(), s.lset, t, h, fh)
@@ -457,6 +476,31 @@ func (a *appender) histogram(s *series, t int64, h *histogram.Histogram, fh *his
 	a.q.stored++
 	if s.feed != nil { // which has numbers only
 		a.q.bypassed = max(a.q.bypassed, t)
+	}
+	return nil
+}
+
+// checkHistogram refuses what the store takes, and queries cannot bear: to add two
+// histograms takes for ever where a zero bucket is NaN wide, and buckets whose indexes
+// overflow have no bounds.
+func checkHistogram(h *histogram.Histogram, fh *histogram.FloatHistogram) error {
+	var width float64
+	var sides [2][]histogram.Span
+	if h != nil {
+		width, sides = h.ZeroThreshold, [2][]histogram.Span{h.PositiveSpans, h.NegativeSpans}
+	} else {
+		width, sides = fh.ZeroThreshold, [2][]histogram.Span{fh.PositiveSpans, fh.NegativeSpans}
+	}
+	if !(width >= 0) || math.IsInf(width, 1) {
+		return fmt.Errorf("the zero bucket is %v wide, it must be a number from 0 on: %w", width, tsdb.ErrInvalidSample)
+	}
+	for _, spans := range sides {
+		index := int64(0)
+		for _, s := range spans {
+			if index += int64(s.Offset) + int64(s.Length); index > math.MaxInt32 {
+				return fmt.Errorf("spans reach to bucket %d, the last one is %d: %w", index, math.MaxInt32, tsdb.ErrInvalidSample)
+			}
+		}
 	}
 	return nil
 }

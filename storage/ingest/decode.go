@@ -120,8 +120,11 @@ func decodeFloat(f field) (out float, err error) {
 // unmarshaler is one of Prometheus' types.
 type unmarshaler interface{ Unmarshal([]byte) error }
 
-func decodeRare(f field, into unmarshaler) error {
+func (m *memory) decodeRare(f field, into unmarshaler, of *shape) error {
 	if err := f.is(protowire.BytesType); err != nil {
+		return err
+	}
+	if err := m.weigh(f.bytes, of, of.what, 0); err != nil {
 		return err
 	}
 	return into.Unmarshal(f.bytes)
@@ -130,6 +133,7 @@ func decodeRare(f field, into unmarshaler) error {
 // message1 is remote write 1.0.
 // https://prometheus.io/docs/specs/prw/remote_write_spec/
 type message1 struct {
+	memory
 	of         []row
 	pairs      []labels.Label
 	floats     []float
@@ -137,9 +141,10 @@ type message1 struct {
 	exemplars  []prompb.Exemplar
 }
 
-// decode reads a body of at most so many series; fault.ErrTooLarge for one of more,
-// which would take many times its size in memory where they are empty.
-func (m *message1) decode(raw []byte, series int) error {
+// decode reads a body of at most so many series, into so much memory; fault.ErrTooLarge
+// for one of more.
+func (m *message1) decode(raw []byte, series int, memory int64) error {
+	m.memory = memoryOf(memory)
 	m.of, m.pairs, m.floats, m.histograms, m.exemplars = m.of[:0], m.pairs[:0], m.floats[:0], m.histograms[:0], m.exemplars[:0]
 	return eachField(raw, func(f field) error {
 		if f.number != 1 {
@@ -160,6 +165,9 @@ func tooManySeries(limit int) error {
 }
 
 func (m *message1) decodeSeries(b []byte) (err error) {
+	if err := m.take(seriesBytes, "series"); err != nil {
+		return err
+	}
 	s := row{part{from: len(m.pairs)}, part{from: len(m.floats)}, part{from: len(m.histograms)}, part{from: len(m.exemplars)}}
 	for len(b) > 0 {
 		var f field
@@ -170,15 +178,20 @@ func (m *message1) decodeSeries(b []byte) (err error) {
 		case 1:
 			err = m.decodeLabel(f)
 		case 2:
+			if err = m.take(sampleBytes, "samples"); err != nil {
+				return err
+			}
 			var one float
 			one, err = decodeFloat(f)
 			m.floats = append(m.floats, one)
 		case 3:
-			m.exemplars = append(m.exemplars, prompb.Exemplar{})
-			err = decodeRare(f, &m.exemplars[len(m.exemplars)-1])
+			var one prompb.Exemplar
+			err = m.decodeRare(f, &one, exemplar1)
+			m.exemplars = append(m.exemplars, one)
 		case 4:
-			m.histograms = append(m.histograms, prompb.Histogram{})
-			err = decodeRare(f, &m.histograms[len(m.histograms)-1])
+			var one prompb.Histogram
+			err = m.decodeRare(f, &one, histogram1)
+			m.histograms = append(m.histograms, one)
 		}
 		if err != nil {
 			return err
@@ -191,6 +204,9 @@ func (m *message1) decodeSeries(b []byte) (err error) {
 
 func (m *message1) decodeLabel(f field) (err error) {
 	if err := f.is(protowire.BytesType); err != nil {
+		return err
+	}
+	if err := m.take(labelBytes, "labels"); err != nil {
 		return err
 	}
 	var l labels.Label
@@ -233,6 +249,7 @@ func shortPair(b []byte) (name, value string, ok bool) {
 // message2 is remote write 2.0.
 // https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/
 type message2 struct {
+	memory
 	of         []row
 	symbols    []string
 	table      []byte // the symbols as they were sent; nil where something stands between them
@@ -243,7 +260,8 @@ type message2 struct {
 }
 
 // decode is message1's.
-func (m *message2) decode(raw []byte, series int) error {
+func (m *message2) decode(raw []byte, series int, memory int64) error {
+	m.memory = memoryOf(memory)
 	m.of, m.symbols, m.refs, m.floats, m.histograms, m.exemplars = m.of[:0], m.symbols[:0], m.refs[:0], m.floats[:0], m.histograms[:0], m.exemplars[:0]
 	from, to, apart := 0, 0, false // where the symbols are
 	for b := raw; len(b) > 0; {
@@ -265,6 +283,9 @@ func (m *message2) decode(raw []byte, series int) error {
 				apart = apart || at != to
 			}
 			to = len(raw) - len(rest)
+			if err := m.take(symbolBytes, "symbols"); err != nil {
+				return err
+			}
 			m.symbols = append(m.symbols, f.text())
 		case 5:
 			if len(m.of) == series {
@@ -283,6 +304,9 @@ func (m *message2) decode(raw []byte, series int) error {
 }
 
 func (m *message2) decodeSeries(b []byte) (err error) {
+	if err := m.take(seriesBytes, "series"); err != nil {
+		return err
+	}
 	s := row{part{from: len(m.refs)}, part{from: len(m.floats)}, part{from: len(m.histograms)}, part{from: len(m.exemplars)}}
 	for len(b) > 0 {
 		var f field
@@ -293,15 +317,20 @@ func (m *message2) decodeSeries(b []byte) (err error) {
 		case 1:
 			err = m.decodeRefs(f)
 		case 2:
+			if err = m.take(sampleBytes, "samples"); err != nil {
+				return err
+			}
 			var one float
 			one, err = decodeFloat(f)
 			m.floats = append(m.floats, one)
 		case 3:
-			m.histograms = append(m.histograms, writev2.Histogram{})
-			err = decodeRare(f, &m.histograms[len(m.histograms)-1])
+			var one writev2.Histogram
+			err = m.decodeRare(f, &one, histogram2)
+			m.histograms = append(m.histograms, one)
 		case 4:
-			m.exemplars = append(m.exemplars, writev2.Exemplar{})
-			err = decodeRare(f, &m.exemplars[len(m.exemplars)-1])
+			var one writev2.Exemplar
+			err = m.decodeRare(f, &one, exemplar2)
+			m.exemplars = append(m.exemplars, one)
 		}
 		if err != nil {
 			return err
@@ -314,6 +343,9 @@ func (m *message2) decodeSeries(b []byte) (err error) {
 
 // decodeRefs takes references packed, as they are written, and one by one.
 func (m *message2) decodeRefs(f field) error {
+	if err := m.take(refBytes*max(1, numbers(f.bytes)), "label references"); err != nil {
+		return err
+	}
 	if f.kind == protowire.VarintType {
 		m.refs = append(m.refs, uint32(f.bits))
 		return nil

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/golang/snappy"
 	"github.com/klauspost/compress/zstd"
@@ -122,7 +123,6 @@ type Ingester struct {
 	metrics *ownMetrics
 	log     *slog.Logger
 	hash    hasher
-	otlp    http.Handler
 	buffers sync.Pool // of *[]byte, for bodies
 	feeds   sync.Pool // of *[]rollup.Sample, for what a request brings the rollups
 	// Decoded bodies, by protocol: *message1 and *message2.
@@ -141,16 +141,11 @@ func New(o Options) (*Ingester, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	i := &Ingester{
+	return &Ingester{
 		opts: o, limits: o.Limits, metrics: newMetrics(o.Registerer), log: o.Logger, hash: newHasher(),
 		requests: make(chan struct{}, o.Limits.Requests), backlog: newTurns(o.Limits.BacklogRequests, o.Limits.BacklogWaiting),
 		clusters: map[string]*cluster{},
-	}
-	var err error
-	if i.otlp, err = i.newOTLP(); err != nil {
-		return nil, fmt.Errorf("ingest: OTLP: %w", err)
-	}
-	return i, nil
+	}, nil
 }
 
 func (i *Ingester) cluster(id string) *cluster {
@@ -334,8 +329,8 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 	}
 	defer done()
 	packed, buf := i.buffer(), i.buffer()
-	defer i.buffers.Put(packed)
-	defer i.buffers.Put(buf)
+	defer i.keepBuffer(packed)
+	defer i.keepBuffer(buf)
 	body, result := i.body(w, r, q, *packed)
 	if body == nil {
 		return result
@@ -364,9 +359,7 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 				m.samples(), clusterID, i.limits.SamplesPerSecond, most))
 	}
 	if wait := q.c.take(now, m.samples(), i.limits.SamplesPerSecond, later); wait > 0 {
-		q.c.throttled[throttledRate].add(1)
-		return refuseFor(w, wait, http.StatusTooManyRequests, resultLimited,
-			fmt.Sprintf("cluster %q has the limit of %d samples a second, and has used it up", clusterID, i.limits.SamplesPerSecond))
+		return q.overRate(w, wait)
 	}
 	feed, _ := i.feeds.Get().(*[]rollup.Sample)
 	if feed == nil {
@@ -374,8 +367,9 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 	}
 	q.feed = (*feed)[:0]
 	defer func() {
-		*feed = q.feed
-		i.feeds.Put(feed)
+		if *feed = q.feed; cap(q.feed)*int(unsafe.Sizeof(rollup.Sample{})) <= keptBytes {
+			i.feeds.Put(feed)
+		}
 	}()
 	i.write(r.Context(), q, m)
 	if q.committed {
@@ -489,6 +483,12 @@ func (i *Ingester) buffer() *[]byte {
 	return new([]byte)
 }
 
+func (i *Ingester) keepBuffer(b *[]byte) {
+	if cap(*b) <= keptBytes {
+		i.buffers.Put(b)
+	}
+}
+
 // body reads a body as sent into buf's memory, or answers; it is nil then.
 func (i *Ingester) body(w http.ResponseWriter, r *http.Request, q *request, buf []byte) (body []byte, result string) {
 	into := bytes.NewBuffer(buf[:0])
@@ -523,6 +523,13 @@ func (c *cluster) take(now time.Time, n, perSecond int, spare bool) (wait time.D
 		return c.rate.takeSpare(now, n, perSecond)
 	}
 	return c.rate.take(now, n, perSecond)
+}
+
+// overRate answers a request for which nothing of the cluster's rate is left.
+func (q *request) overRate(w http.ResponseWriter, wait time.Duration) (result string) {
+	q.c.throttled[throttledRate].add(1)
+	return refuseFor(w, wait, http.StatusTooManyRequests, resultLimited,
+		fmt.Sprintf("cluster %q has the limit of %d samples a second, and has used it up", q.c.id, q.i.limits.SamplesPerSecond))
 }
 
 // after tells rollups and whoever waits for arrivals.

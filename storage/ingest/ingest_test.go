@@ -1074,8 +1074,8 @@ func TestOptionsAndSelfMetrics(t *testing.T) {
 	}
 }
 
-// FuzzServeWrite sends bodies that are anything, as either version: nothing may
-// panic, and only what was understood is stored.
+// FuzzServeWrite sends bodies that are anything, as either version, as they are and
+// compressed in either way: nothing may panic, and only what was understood is stored.
 func FuzzServeWrite(f *testing.F) {
 	g := newRig(f, Limits{CompressedBytes: 64 << 10, DecompressedBytes: 256 << 10, SeriesPerCluster: 1000})
 	raw := func(packed []byte) []byte {
@@ -1085,15 +1085,41 @@ func FuzzServeWrite(f *testing.F) {
 		}
 		return out
 	}
-	f.Add(raw(bodyV1(f, podSeries(t0, "w", "p", 1)...)), false, true)
-	f.Add(raw(bodyV2(f, podSeries(t0, "w", "p", 1)...)), true, true)
-	f.Add([]byte("not protobuf"), true, true)
-	f.Add([]byte("not snappy"), false, false)
-	f.Fuzz(func(t *testing.T, body []byte, two, packed bool) {
-		if packed {
+	const asIs, asSnappy, asZstd = 0, 1, 2
+	f.Add(raw(bodyV1(f, podSeries(t0, "w", "p", 1)...)), false, uint8(asSnappy))
+	f.Add(raw(bodyV2(f, podSeries(t0, "w", "p", 1)...)), true, uint8(asZstd))
+	one, two := all(f)
+	for n, h := range []*histogram.Histogram{tsdbutil.GenerateTestHistogram(2), tsdbutil.GenerateTestCustomBucketsHistogram(2)} {
+		f.Add(raw(histogramBody(f, v1, "h", t0, h, nil)), false, uint8(asSnappy+n))
+		f.Add(raw(histogramBody(f, v2, "h", t0, h, nil)), true, uint8(asSnappy+n))
+	}
+	f.Add(raw(histogramBody(f, v1, "f", t0, nil, tsdbutil.GenerateTestFloatHistogram(2))), false, uint8(asZstd))
+	f.Add(raw(histogramBody(f, v2, "f", t0, nil, tsdbutil.GenerateTestFloatHistogram(2))), true, uint8(asZstd))
+	f.Add(raw(pack(f, &prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{
+		Labels: []prompb.Label{{Name: "__name__", Value: "e"}}, Samples: []prompb.Sample{{Value: 1, Timestamp: t0.UnixMilli()}},
+		Exemplars: []prompb.Exemplar{{Labels: []prompb.Label{{Name: "trace_id", Value: "a"}}, Value: 1, Timestamp: t0.UnixMilli()}},
+	}}})), false, uint8(asSnappy))
+	f.Add(raw(pack(f, &writev2.Request{Symbols: []string{"", "__name__", "e", "trace_id", "a"}, Timeseries: []writev2.TimeSeries{{
+		LabelsRefs: []uint32{1, 2}, Samples: []writev2.Sample{{Value: 1, Timestamp: t0.UnixMilli()}},
+		Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{3, 4}, Value: 1, Timestamp: t0.UnixMilli()}},
+	}}})), true, uint8(asSnappy))
+	f.Add(one, false, uint8(asZstd))
+	f.Add(two, true, uint8(asSnappy))
+	f.Add(packed(f, two), true, uint8(asIs))
+	f.Add([]byte("not protobuf"), true, uint8(asSnappy))
+	f.Add([]byte("not snappy"), false, uint8(asIs))
+	f.Fuzz(func(t *testing.T, body []byte, two bool, how uint8) {
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		switch how % 4 {
+		case asSnappy:
 			body = snappy.Encode(nil, body)
+		case asZstd:
+			body = packed(t, body)
+			r.Header.Set("Content-Encoding", "zstd")
+		case 3: // not compressed, but said to be
+			r.Header.Set("Content-Encoding", "zstd")
 		}
-		r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		r.Header.Set("Content-Type", v1)
 		if two {
 			r.Header.Set("Content-Type", v2)

@@ -11,10 +11,14 @@ import (
 type Limits struct {
 	CompressedBytes   int64 // of a body as sent; default 16 MiB
 	DecompressedBytes int64 // default and at most 32 MiB, which Prometheus' decoder allows
-	SeriesPerRequest  int   // default 200,000
-	LabelsPerSeries   int   // default 40, the cluster's included
-	LabelNameBytes    int   // default 256
-	LabelValueBytes   int   // default 2048
+	// DecodedBytes bounds what a body takes in memory until the store has it, by the sizes
+	// of what it is made of; default 128 MiB. Where that is of ordinary size, four times its
+	// bytes are enough.
+	DecodedBytes     int64
+	SeriesPerRequest int // default 200,000
+	LabelsPerSeries  int // default 40, the cluster's included
+	LabelNameBytes   int // default 256
+	LabelValueBytes  int // default 2048
 	// SeriesPerCluster bounds the active series: those with a sample in the last
 	// 30 min and no stale marker since. Default 3,000,000.
 	SeriesPerCluster int
@@ -97,6 +101,12 @@ func (l *Limits) complete() error {
 	}
 	if l.DecompressedBytes == 0 {
 		l.DecompressedBytes = maxDecompressed
+	}
+	if l.DecodedBytes == 0 {
+		l.DecodedBytes = 128 << 20
+	}
+	if l.DecodedBytes < 1 {
+		errs = append(errs, fmt.Errorf("ingest: limit DecodedBytes must be positive, not %d", l.DecodedBytes))
 	}
 	if l.CompressedBytes < 1 || l.CompressedBytes > maxDecompressed {
 		errs = append(errs, fmt.Errorf("ingest: limit CompressedBytes must lie between 1 and %d, not %d", maxDecompressed, l.CompressedBytes))

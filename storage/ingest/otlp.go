@@ -7,37 +7,42 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"mime"
 	"net/http"
-	"strings"
+	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/storage/remote"
+	"github.com/prometheus/prometheus/storage/remote/otlptranslator/prometheusremotewrite"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
 // promoted resource attributes become labels of every series; the others are on
 // target_info.
 var promoted = []string{"k8s.namespace.name", "k8s.pod.name", "k8s.container.name", "k8s.node.name"}
 
-// newOTLP makes Prometheus' own receiver; it writes by our appender.
-func (i *Ingester) newOTLP() (http.Handler, error) {
-	cfg, err := config.Load("", promslog.NewNopLogger())
-	if err != nil {
-		return nil, err
+// identifying attributes of a resource are on every series, too.
+var identifying = []string{"service.name", "service.namespace", "service.instance.id"}
+
+// translation is how Prometheus translates by default.
+func translation() prometheusremotewrite.Settings {
+	c := config.DefaultOTLPConfig
+	c.PromoteResourceAttributes = promoted
+	return prometheusremotewrite.Settings{
+		AddMetricSuffixes: c.TranslationStrategy.ShouldAddSuffixes(), AllowUTF8: !c.TranslationStrategy.ShouldEscape(),
+		PromoteResourceAttributes:            prometheusremotewrite.NewPromoteResourceAttributes(c),
+		LookbackDelta:                        5 * time.Minute,
+		LabelNameUnderscoreSanitization:      c.LabelNameUnderscoreSanitization,
+		LabelNamePreserveMultipleUnderscores: c.LabelNamePreserveMultipleUnderscores,
 	}
-	cfg.OTLPConfig.PromoteResourceAttributes = promoted
-	// What it counts is counted here, by reason and cluster.
-	return remote.NewOTLPWriteHandler(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), i,
-		func() config.Config { return *cfg }, remote.OTLPOptions{LookbackDelta: 5 * time.Minute}), nil
 }
 
 // ServeOTLP takes metrics as OpenTelemetry's protocol has them, protobuf or
@@ -81,29 +86,27 @@ func (i *Ingester) serveOTLP(w http.ResponseWriter, r *http.Request, clusterID s
 	if int64(len(body)) > i.limits.DecompressedBytes {
 		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, fmt.Sprintf("the body has more than %d bytes when decompressed, which is the limit", i.limits.DecompressedBytes))
 	}
-	inner := r.Clone(context.WithValue(r.Context(), requestKey{}, q))
-	inner.Body = io.NopCloser(bytes.NewReader(body))
-	inner.Header.Del("Content-Encoding")
-	inner.Header.Set("Content-Type", kind)
-	answer := &recorder{header: http.Header{}}
-	i.otlp.ServeHTTP(answer, inner)
+	md, err := i.decodeOTLP(kind, body)
+	switch {
+	case errors.Is(err, fault.ErrTooLarge):
+		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, err.Error())
+	case err != nil:
+		return refuse(w, http.StatusBadRequest, resultMalformed, fmt.Sprintf("the body is no OTLP as %s: %s", kind, clip(err.Error(), 4096)))
+	}
+	samples := samplesOf(md)
+	if samples > i.limits.SeriesPerRequest {
+		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, tooManySeries(i.limits.SeriesPerRequest).Error())
+	}
+	if wait := q.c.take(now, samples, i.limits.SamplesPerSecond, q.later()); wait > 0 {
+		return q.overRate(w, wait)
+	}
+	q.fit(md)
+	i.translate(r.Context(), q, md)
 	if q.committed {
 		i.after(q)
 	}
-	text := clip(strings.TrimSpace(answer.body.String()), 4096)
-	switch {
-	case q.wait > 0:
-		q.c.throttled[throttledRate].add(1)
-		return refuseFor(w, q.wait, http.StatusTooManyRequests, resultLimited,
-			fmt.Sprintf("cluster %q has the limit of %d samples a second, and has used it up", clusterID, i.limits.SamplesPerSecond))
-	case q.abort != nil || q.failed != nil:
+	if q.abort != nil || q.failed != nil {
 		return i.answer(w, q, http.StatusOK)
-	case !q.begun: // it could not be decoded
-		return refuse(w, http.StatusBadRequest, resultMalformed, text)
-	case answer.status/100 != 2:
-		// Metrics that have no meaning here, such as deltas. How many samples they
-		// would have been is not known.
-		q.refuse(1, reasonInvalid, func() string { return text })
 	}
 	if q.stored == 0 && len(q.refused) > 0 {
 		return refuse(w, http.StatusBadRequest, resultPartial, clip(q.explain(), 8<<10))
@@ -143,20 +146,194 @@ func gunzip(body []byte, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(z, limit+1))
 }
 
-type requestKey struct{}
-
-// AppenderV2 is for Prometheus' OTLP receiver: each request brings its state in
-// the context.
-func (i *Ingester) AppenderV2(ctx context.Context) storage.AppenderV2 {
-	q, ok := ctx.Value(requestKey{}).(*request)
-	if !ok {
-		panic("BUG: a write that did not come through ServeOTLP")
+// decodeOTLP reads a body, whose memory was counted before: fault.ErrTooLarge for one
+// that takes too much.
+func (i *Ingester) decodeOTLP(kind string, body []byte) (pmetric.Metrics, error) {
+	req, memory := pmetricotlp.NewExportRequest(), memoryOf(i.limits.DecodedBytes)
+	var err error
+	if kind == "application/json" {
+		if err = memory.weighJSON(body, otlpRequest); err == nil {
+			err = req.UnmarshalJSON(body)
+		}
+	} else if err = memory.weigh(body, otlpRequest, "", 0); err == nil {
+		err = req.UnmarshalProto(body)
 	}
-	q.begun = true
-	return &otlpAppender{appender: i.newAppender(ctx, q)}
+	return req.Metrics(), err
 }
 
-// otlpAppender is appender as Prometheus' receiver wants it.
+// point is a data point of any type.
+type point interface {
+	Timestamp() pcommon.Timestamp
+	Attributes() pcommon.Map
+}
+
+// removePoints takes those data points out of a metric that are unfit.
+func removePoints(m pmetric.Metric, unfit func(point) bool) {
+	switch m.Type() {
+	case pmetric.MetricTypeGauge:
+		m.Gauge().DataPoints().RemoveIf(func(p pmetric.NumberDataPoint) bool { return unfit(p) })
+	case pmetric.MetricTypeSum:
+		m.Sum().DataPoints().RemoveIf(func(p pmetric.NumberDataPoint) bool { return unfit(p) })
+	case pmetric.MetricTypeHistogram:
+		m.Histogram().DataPoints().RemoveIf(func(p pmetric.HistogramDataPoint) bool { return unfit(p) })
+	case pmetric.MetricTypeExponentialHistogram:
+		m.ExponentialHistogram().DataPoints().RemoveIf(func(p pmetric.ExponentialHistogramDataPoint) bool { return unfit(p) })
+	case pmetric.MetricTypeSummary:
+		m.Summary().DataPoints().RemoveIf(func(p pmetric.SummaryDataPoint) bool { return unfit(p) })
+	}
+}
+
+func eachMetric(of pmetric.ResourceMetrics, see func(pmetric.Metric)) {
+	for _, scope := range of.ScopeMetrics().All() {
+		for _, m := range scope.Metrics().All() {
+			see(m)
+		}
+	}
+}
+
+// samplesOf is how many samples a request becomes, without what tells of its resources.
+func samplesOf(md pmetric.Metrics) (n int) {
+	for _, resource := range md.ResourceMetrics().All() {
+		eachMetric(resource, func(m pmetric.Metric) {
+			removePoints(m, func(p point) bool {
+				n++
+				switch p := p.(type) {
+				case pmetric.HistogramDataPoint: // with a sum, a count, and buckets
+					n += 2 + p.ExplicitBounds().Len()
+				case pmetric.SummaryDataPoint:
+					n += 1 + p.QuantileValues().Len()
+				}
+				return false
+			})
+		})
+	}
+	return n
+}
+
+// fit refuses data points that the translation would do harm with: it goes through all the
+// time between the oldest and the newest one of a resource, writes what is common to them
+// for each of them, and leaves a metric at the first point that it cannot translate.
+func (q *request) fit(md pmetric.Metrics) {
+	for _, resource := range md.ResourceMetrics().All() {
+		var all verdict
+		for _, name := range slices.Concat(promoted, identifying) {
+			if v, ok := resource.Resource().Attributes().Get(name); ok && all.reason == "" {
+				all = q.tooLong("attribute "+name+" of a resource", v)
+			}
+		}
+		eachMetric(resource, func(m pmetric.Metric) {
+			no := all
+			if n := len(m.Name()) + len(m.Unit()); n > q.i.limits.LabelValueBytes {
+				no = verdict{reasonLabels, func() string {
+					return fmt.Sprintf("a metric whose name and unit have %d bytes, the limit is %d: %s", n, q.i.limits.LabelValueBytes, clip(m.Name(), 64))
+				}}
+			}
+			removePoints(m, func(p point) bool {
+				v := no
+				if v.reason == "" {
+					v = q.unfit(m, p)
+				}
+				if v.reason != "" {
+					q.refuse(1, v.reason, v.text)
+				}
+				return v.reason != ""
+			})
+		})
+	}
+}
+
+func (q *request) unfit(m pmetric.Metric, p point) verdict {
+	if v := q.outside(int64(p.Timestamp()/pcommon.Timestamp(time.Millisecond)), func() string { return clip(m.Name(), 512) }); v.reason != "" {
+		return v
+	}
+	if n := p.Attributes().Len(); n > q.i.limits.LabelsPerSeries {
+		return verdict{reasonLabels, func() string {
+			return fmt.Sprintf("%d attributes, the limit is %d: %s", n, q.i.limits.LabelsPerSeries, clip(m.Name(), 512))
+		}}
+	}
+	for name, of := range p.Attributes().All() {
+		if n := len(name); n > q.i.limits.LabelNameBytes {
+			return verdict{reasonLabels, func() string {
+				return fmt.Sprintf("an attribute name of %d bytes, the limit is %d: %s", n, q.i.limits.LabelNameBytes, clip(m.Name(), 512))
+			}}
+		}
+		if v := q.tooLong("attribute "+name+" of "+clip(m.Name(), 512), of); v.reason != "" {
+			return v
+		}
+	}
+	exemplars := pmetric.NewExemplarSlice()
+	switch p := p.(type) {
+	case pmetric.NumberDataPoint:
+		exemplars = p.Exemplars()
+	case pmetric.HistogramDataPoint:
+		exemplars = p.Exemplars()
+	case pmetric.ExponentialHistogramDataPoint:
+		if exemplars = p.Exemplars(); p.Scale() < histogram.ExponentialSchemaMin {
+			return verdict{reasonInvalid, func() string {
+				return fmt.Sprintf("an exponential histogram of scale %d, the least is %d: %s", p.Scale(), histogram.ExponentialSchemaMin, clip(m.Name(), 512))
+			}}
+		}
+	}
+	exemplars.RemoveIf(func(e pmetric.Exemplar) bool {
+		empty := e.ValueType() == pmetric.ExemplarValueTypeEmpty
+		if empty {
+			q.c.refused[reasonExemplar].add(1)
+		}
+		return empty
+	})
+	return verdict{}
+}
+
+// tooLong refuses an attribute whose value is too long for a label.
+func (q *request) tooLong(what string, v pcommon.Value) verdict {
+	var n int
+	switch v.Type() {
+	case pcommon.ValueTypeStr:
+		n = len(v.Str())
+	case pcommon.ValueTypeBytes, pcommon.ValueTypeMap, pcommon.ValueTypeSlice:
+		n = len(v.AsString())
+	}
+	if n <= q.i.limits.LabelValueBytes {
+		return verdict{}
+	}
+	return verdict{reasonLabels, func() string {
+		return fmt.Sprintf("%s has %d bytes, the limit is %d", what, n, q.i.limits.LabelValueBytes)
+	}}
+}
+
+// translate stores metrics. Those that have no meaning here, such as deltas, are refused;
+// how many samples they would have been is not known.
+func (i *Ingester) translate(ctx context.Context, q *request, md pmetric.Metrics) {
+	a := &otlpAppender{i.newAppender(ctx, q)}
+	_, err := prometheusremotewrite.NewPrometheusConverter(a).FromMetrics(ctx, md, translation())
+	if q.abort != nil || q.failed != nil {
+		if err := a.rollback(); err != nil {
+			i.log.Warn("take a write back", "cluster", q.c.id, "err", err)
+		}
+		return
+	}
+	if err != nil {
+		first, n := firstOf(err)
+		q.refuse(n, reasonInvalid, func() string { return clip(first.Error(), 4096) })
+	}
+	// The rest is good, and the sender will not send it again.
+	_ = a.commit() // it is on the request
+}
+
+// firstOf gives the first of errors that were joined one by one, whose text together
+// takes the square of their number to write.
+func firstOf(err error) (first error, n int) {
+	for n = 1; ; {
+		joined, ok := err.(interface{ Unwrap() []error })
+		if !ok {
+			return err, n
+		}
+		all := joined.Unwrap()
+		err, n = all[0], n+len(all)-1
+	}
+}
+
+// otlpAppender is appender as Prometheus' translation wants it.
 type otlpAppender struct{ *appender }
 
 var _ storage.AppenderV2 = (*otlpAppender)(nil)
@@ -167,9 +344,13 @@ func (a *otlpAppender) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64,
 		return 0, errors.Join(a.q.abort, a.q.failed)
 	}
 	a.pairs = a.pairs[:0]
-	ls.Range(func(l labels.Label) { a.pairs = append(a.pairs, l) })
+	ls.Range(func(l labels.Label) {
+		if len(a.pairs) < a.q.i.limits.LabelsPerSeries {
+			a.pairs = append(a.pairs, l)
+		}
+	})
 	float := h == nil && fh == nil
-	s, no, err := a.series(!float || !value.IsStaleNaN(v))
+	s, no, err := a.series(ls.Len(), !float || !value.IsStaleNaN(v))
 	if err != nil {
 		return 0, err
 	}
@@ -191,40 +372,6 @@ func (a *otlpAppender) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64,
 	return s.storeRef(), nil
 }
 
-// Commit writes the request to the log, unless the cluster's rate is used up.
-func (a *otlpAppender) Commit() error {
-	if wait := a.q.c.take(a.q.now, a.q.stored, a.q.i.limits.SamplesPerSecond, false); wait > 0 {
-		a.q.wait = wait
-		return a.rollback()
-	}
-	return a.commit()
-}
-
-// Rollback is asked for when some metrics could not be translated. The rest is
-// good, and the sender will not send it again: it is stored.
-func (a *otlpAppender) Rollback() error {
-	if a.q.abort != nil || a.q.failed != nil {
-		return a.rollback()
-	}
-	return a.Commit()
-}
-
-// recorder keeps an answer.
-type recorder struct {
-	header http.Header
-	body   bytes.Buffer
-	status int
-}
-
-func (r *recorder) Header() http.Header { return r.header }
-
-func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
-	}
-}
-
-func (r *recorder) Write(p []byte) (int, error) {
-	r.WriteHeader(http.StatusOK)
-	return r.body.Write(p)
-}
+// Commit and Rollback are for whoever made it.
+func (a *otlpAppender) Commit() error   { return a.commit() }
+func (a *otlpAppender) Rollback() error { return a.rollback() }

@@ -17,7 +17,7 @@ const (
 	reasonNamespaceRate = "namespace_samples_limit"
 	reasonWorkloadRate  = "workload_samples_limit"
 	reasonInvalid       = "invalid"  // labels or histogram that mean nothing
-	reasonConflict      = "conflict" // the same time with another value; the first stays, and the sender is not told
+	reasonConflict      = "conflict" // the newest time of the series with another value; the first stays, and the sender is not told
 	reasonExemplar      = "exemplar" // out of order, or otherwise refused
 )
 
@@ -82,7 +82,7 @@ func newMetrics(reg prometheus.Registerer) *ownMetrics {
 			Name: "crowsnest_ingest_new_series_total", Help: "Series that were not active before: churn.",
 		}, []string{"cluster"}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "crowsnest_ingest_refused_samples_total", Help: "Samples, histograms and exemplars not stored.",
+			Name: "crowsnest_ingest_refused_samples_total", Help: "Samples, histograms and exemplars not stored. Reason conflict are second values for the newest time of a series; those for an older time are not told from what is stored, and not counted.",
 		}, []string{"cluster", "reason"}),
 		bytes: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_ingest_received_bytes_total", Help: "Bytes of bodies as sent.",

@@ -17,6 +17,8 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
@@ -178,5 +180,72 @@ func TestNewestSamplesInDoubtAreLeftToTheStore(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A second value for a time that is not the newest of its series is taken for a sample that
+// is late, since the store does not say what it has there. A query gives that one then, and a
+// sum that is read from the store has it; a sum of what passes has the value that came first.
+func TestASecondValueForAnOlderTime(t *testing.T) {
+	at := func(n int) time.Time { return t0.Add(time.Duration(n) * step) }
+	g := newRig(t, Limits{})
+	send := func(n int, v float64) {
+		t.Helper()
+		if a := g.post(v2, bodyV2(t, podSeries(at(n), "cart", "cart-1", v)...), wire.HeaderSender, "all", wire.HeaderInterval, "30"); a.status != http.StatusNoContent {
+			t.Fatal(a)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- g.rollups.Run(ctx) }()
+	of := func(metric string, n int) string {
+		return g.query(fmt.Sprintf(`sum(max_over_time(%s{workload="cart"}[1s]))`, metric), at(n))
+	}
+	complete := func(n int) {
+		t.Helper()
+		a := g.post(v2, bodyV2(t, smp(1, at(n), "__name__", "x")), wire.HeaderSender, "all", wire.HeaderInterval, "30", wire.HeaderComplete, wire.FormatMillis(at(n)))
+		if a.status != http.StatusNoContent {
+			t.Fatal(a)
+		}
+		for deadline := time.Now().Add(time.Minute); of(catalogue.WorkloadCPU, n) == ""; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("no rollup within a minute")
+			}
+		}
+	}
+	for _, c := range []struct {
+		at  int
+		sum string
+	}{{0, "{} 5"}, {10, "{} 1"}} { // what is from just behind the start is read, as some of it may have come before
+		g.now = at(c.at + 1)
+		conflicts := g.refused(reasonConflict)
+		send(c.at, 1)
+		send(c.at+1, 2)
+		send(c.at, 5) // of a time before
+		if n := g.refused(reasonConflict); n != conflicts {
+			t.Errorf("%v conflicts are known", n-conflicts)
+		}
+		send(c.at+1, 6) // of the newest time
+		if n := g.refused(reasonConflict); n != conflicts+2 {
+			t.Errorf("%v conflicts at the newest time are counted", n-conflicts)
+		}
+		complete(c.at)
+		complete(c.at + 1)
+		if got := of(catalogue.PodCPU, c.at); got != "{} 5" {
+			t.Errorf("a query at %d gives %s", c.at, got)
+		}
+		if got := of(catalogue.WorkloadCPU, c.at); got != c.sum {
+			t.Errorf("the sum at %d is %s, want %s", c.at, got, c.sum)
+		}
+		if got := of(catalogue.WorkloadCPU, c.at+1); got != "{} 2" {
+			t.Errorf("the sum at %d is %s", c.at+1, got)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if st, err := g.i.Status("prod", 0); err != nil || st.Samples != 2*(6+2) {
+		t.Errorf("%+v, %v", st, err)
 	}
 }

@@ -3,8 +3,10 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"unicode/utf8"
 
 	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
+	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -21,6 +23,14 @@ type message interface {
 	append(a *appender) error
 }
 
+// exemplarBytes is more than the labels of an exemplar may have: the store takes so many
+// characters.
+const exemplarBytes = exemplar.ExemplarMaxLabelSetLength * utf8.UTFMax
+
+// keptBytes bounds what of a request's memory is used again. One that needs more leaves it
+// to the garbage collector, or each place would come to hold the largest there ever was.
+const keptBytes = 16 << 20
+
 // decode reads a body, into memory that was used before where there is some. What
 // it gives points into raw, and is done with when done was called.
 func (i *Ingester) decode(t remoteapi.WriteMessageType, raw []byte) (_ message, done func(), err error) {
@@ -29,13 +39,21 @@ func (i *Ingester) decode(t remoteapi.WriteMessageType, raw []byte) (_ message, 
 		if m == nil {
 			m = &message2{}
 		}
-		return m, func() { i.messages2.Put(m) }, m.decode(raw, i.limits.SeriesPerRequest)
+		return m, func() {
+			if m.used() <= keptBytes && len(raw) <= keptBytes {
+				i.messages2.Put(m)
+			}
+		}, m.decode(raw, i.limits.SeriesPerRequest, i.limits.DecodedBytes)
 	}
 	m, _ := i.messages1.Get().(*message1)
 	if m == nil {
 		m = &message1{}
 	}
-	return m, func() { i.messages1.Put(m) }, m.decode(raw, i.limits.SeriesPerRequest)
+	return m, func() {
+		if m.used() <= keptBytes && len(raw) <= keptBytes {
+			i.messages1.Put(m)
+		}
+	}, m.decode(raw, i.limits.SeriesPerRequest, i.limits.DecodedBytes)
 }
 
 // write stores a message.
@@ -55,8 +73,9 @@ func (m *message1) samples() int { return len(m.floats) + len(m.histograms) }
 func (m *message1) append(a *appender) error {
 	for _, of := range m.of {
 		floats, histograms := m.floats[of.floats.from:of.floats.to], m.histograms[of.histograms.from:of.histograms.to]
-		a.pairs = append(a.pairs[:0], m.pairs[of.labels.from:of.labels.to]...)
-		s, no, err := a.series(revives(floats))
+		sent := m.pairs[of.labels.from:of.labels.to]
+		a.pairs = append(a.pairs[:0], sent[:min(len(sent), a.q.i.limits.LabelsPerSeries)]...)
+		s, no, err := a.series(len(sent), revives(floats))
 		if err != nil {
 			return err
 		}
@@ -146,7 +165,7 @@ func (m *message2) append(a *appender) error {
 		} else {
 			ok := len(refs)%2 == 0
 			a.pairs = a.pairs[:0]
-			for r := 0; ok && r < len(refs); r += 2 {
+			for r := 0; ok && r < len(refs) && len(a.pairs) < a.q.i.limits.LabelsPerSeries; r += 2 {
 				name, there := symbol(refs[r])
 				v, too := symbol(refs[r+1])
 				ok = there && too
@@ -159,7 +178,7 @@ func (m *message2) append(a *appender) error {
 				continue
 			}
 			var err error
-			if s, no, err = a.series(revives(floats)); err != nil {
+			if s, no, err = a.series(len(refs)/2, revives(floats)); err != nil {
 				return err
 			}
 			if s != nil && m.table != nil {
@@ -179,6 +198,15 @@ func (m *message2) append(a *appender) error {
 			}
 		}
 		for _, p := range m.exemplars[of.exemplars.from:of.exemplars.to] {
+			var bytes int
+			for _, ref := range p.LabelsRefs {
+				text, _ := symbol(ref)
+				bytes += len(text)
+			}
+			if bytes > exemplarBytes { // of labels that would be built to find that out
+				a.q.c.refused[reasonExemplar].add(1)
+				continue
+			}
 			e, err := p.ToExemplar(&a.builder, m.symbols)
 			if err != nil {
 				a.q.c.refused[reasonExemplar].add(1)
