@@ -17,27 +17,42 @@ import (
 func kills(series, rounds int) func(context.Context, *bench) ([]Result, error) {
 	return func(ctx context.Context, b *bench) ([]Result, error) {
 		m, failed, err := b.fault(ctx, "TestKilledServerKeepsWhatItAcknowledged",
-			`(\d+) kills, \d+ torn logs, (\d+) samples acknowledged, (\d+) missing.*slowest start ([0-9a-z.]+)`,
+			`(\d+) kills, \d+ torn logs, (\d+) samples acknowledged, (\d+) of them staleness markers, (\d+) missing.*, (\d+ series left the head in \d+ times), (\d+) kills in that, slowest start ([0-9a-z.]+), a start took up to (\d+) MiB after (\d+) MiB`,
 			fmt.Sprint("CROWSNEST_FAULTS_SERIES=", series), fmt.Sprint("CROWSNEST_FAULTS_ROUNDS=", rounds))
 		if err != nil {
 			return nil, err
 		}
-		missing, err := strconv.ParseFloat(m[3], 64)
+		missing, err := strconv.ParseFloat(m[4], 64)
 		if err != nil {
 			return nil, err
 		}
 		if missing == 0 && failed != nil {
 			return nil, failed
 		}
-		slowest, err := time.ParseDuration(m[4])
+		slowest, err := time.ParseDuration(m[7])
 		if err != nil {
 			return nil, err
 		}
+		start, err := strconv.ParseFloat(m[8], 64)
+		if err != nil {
+			return nil, err
+		}
+		before, err := strconv.ParseFloat(m[9], 64)
+		if err != nil {
+			return nil, err
+		}
+		var soon, small string // bars of a full head
+		if series >= 1_000_000 {
+			soon, small = "<= 30", "ratio <= 1.2"
+		}
 		name := fmt.Sprintf("kills_%d", series)
-		note := fmt.Sprintf("%s kills of a server with %d series at random moments under load, late samples and backlogs among %s that were acknowledged. %s.", m[1], series, m[2], machine())
+		note := fmt.Sprintf("%s kills of a server with %d series at random moments under load, late samples and backlogs among %s that were acknowledged, %s of them staleness markers: six of ten series come and go, %s before it was due, with %s of the kills in that. Readers count all the while. %s.",
+			m[1], series, m[2], m[3], m[5], m[6], machine())
 		return []Result{
 			{Name: name + "_missing", Unit: "samples", Ours: missing, Bar: "<= 0", Command: "make kill", Note: note},
-			{Name: name + "_start", Unit: "s", Ours: slowest.Seconds(), Command: "make kill", Note: "The slowest start after one of these kills, from the process to taking writes; the head is as full as the time between kills made it. " + note},
+			{Name: name + "_start", Unit: "s", Ours: slowest.Seconds(), Bar: soon, Command: "make kill", Note: "The slowest start after one of these kills, from the process to taking writes; the head is as full as the time between kills made it. " + note},
+			{Name: name + "_memory", Unit: "MiB", Ours: start, Peer: &before, PeerVersion: "before", Bar: small, Command: "make kill",
+				Note: "Most memory during the start after one of these kills, next to the most that the process before took after its own start; of all starts the one with the largest ratio. " + note},
 		}, nil
 	}
 }

@@ -44,6 +44,7 @@ const (
 	envTmpfs  = "CROWSNEST_FAULTS_MINFREE" // MinFreeBytes of the server
 	envCheck  = "CROWSNEST_FAULTS_CHECK"   // CheckEvery of the server; default 100ms
 	envBlock  = "CROWSNEST_FAULTS_BLOCK"   // BlockRange of the server; default the store's own
+	envStale  = "CROWSNEST_FAULTS_STALE"   // StaleSeries of the server, whose store goes by its clock then; default the store's own
 	envSums   = "CROWSNEST_FAULTS_SUMS"    // folder of aggregates: the server makes them, and knows its nodes
 	envClock  = "CROWSNEST_FAULTS_CLOCK"   // what the server's clock begins with, Unix milliseconds; default base
 
@@ -83,10 +84,14 @@ func serve(dir string) error {
 		check = 100 * time.Millisecond
 	}
 	block, _ := time.ParseDuration(os.Getenv(envBlock)) // 0 is the default
-	db, err := metrics.Open(metrics.Options{
+	o := metrics.Options{
 		Dir: dir, BlockRange: block, OutOfOrderLogBytes: 256 << 10, CheckEvery: check, MinFreeBytes: max(minFree, 1),
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	}
+	if stale := number(envStale, 0); stale > 0 {
+		o.StaleSeries, o.Now = uint64(stale), now // by the system's clock a backlog goes on for as long as the server lives
+	}
+	db, err := metrics.Open(o)
 	if err != nil {
 		return err
 	}
@@ -117,7 +122,8 @@ func serve(dir string) error {
 	fmt.Println(l.Addr())
 	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
-			n, err := count(db)
+			since, _ := strconv.ParseInt(r.URL.Query().Get(sinceParam), 10, 64) // 0 is all
+			n, err := count(db, since)
 			if r.URL.Path == rollupsPath {
 				n, err = countRollups(db)
 			}
@@ -141,12 +147,12 @@ var base = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 type server struct {
 	url string
 	cmd *exec.Cmd
-	log *bytes.Buffer
+	log *said
 }
 
 func start(t *testing.T, dir string, env ...string) *server {
 	t.Helper()
-	s := &server{cmd: exec.Command(os.Args[0]), log: &bytes.Buffer{}}
+	s := &server{cmd: exec.Command(os.Args[0]), log: &said{}}
 	s.cmd.Env = append(append(os.Environ(), envServe+"="+dir), env...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.cmd.Stderr = s.log
@@ -186,14 +192,23 @@ func value(series int, at time.Time) float64 {
 // workload of a series; each has pods on all nodes.
 func workload(series int) string { return fmt.Sprint("w", series%7) }
 
-func (b batch) body() []byte {
+// sample gives the value that a series has at a time, if it has one.
+type sample func(series int, at time.Time) (v float64, there bool)
+
+func always(series int, at time.Time) (float64, bool) { return value(series, at), true }
+
+func (b batch) body(what sample) []byte {
 	st := writev2.NewSymbolTable()
 	req := &writev2.Request{}
 	for n := range perBatch {
+		v, there := what(b.series+n, b.at)
+		if !there {
+			continue
+		}
 		lset := labels.FromStrings(labels.MetricName, catalogue.PodCPU, "namespace", "shop", "workload_type", "deployment", "workload",
 			workload(b.series+n), "pod", fmt.Sprint("pod-", b.series+n), "node", fmt.Sprint("n", b.sender), "n", fmt.Sprint(b.series+n))
 		req.Timeseries = append(req.Timeseries, writev2.TimeSeries{
-			LabelsRefs: st.SymbolizeLabels(lset, nil), Samples: []writev2.Sample{{Value: value(b.series+n, b.at), Timestamp: b.at.UnixMilli()}},
+			LabelsRefs: st.SymbolizeLabels(lset, nil), Samples: []writev2.Sample{{Value: v, Timestamp: b.at.UnixMilli()}},
 		})
 	}
 	req.Symbols = st.Symbols()
@@ -204,9 +219,13 @@ func (b batch) body() []byte {
 	return snappy.Encode(nil, raw)
 }
 
-// send gives the status, or an error when there was no answer.
+// send sends all series of a batch. It gives the status, or an error when there was no answer.
 func send(ctx context.Context, url string, b batch, clock time.Time, word bool) (int, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(b.body()))
+	return sendSome(ctx, url, b, always, clock, word)
+}
+
+func sendSome(ctx context.Context, url string, b batch, what sample, clock time.Time, word bool) (int, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(b.body(what)))
 	if err != nil {
 		return 0, err
 	}
@@ -242,18 +261,20 @@ func number(name string, def int) int {
 // A server is killed again and again while four senders write, fast enough that
 // hours pass and blocks are cut, compacted and swapped. Every fifth batch comes late,
 // some at once with many others, and in every other round senders run away from
-// each other, so that whoever is behind is out of order altogether. Whatever was
-// acknowledged is there in the end, with its value.
+// each other, so that whoever is behind is out of order altogether. More than half of
+// the series come and go, and leave the head once they have ended; in every third round
+// the kill awaits that. Readers find all the while what was acknowledged before, and
+// in the end all of it is there, with its value.
 func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 	rounds, series := number(envRounds, 3), number(envSeries, 2_000)
 	dir := filepath.Join(t.TempDir(), "metrics")
 	var (
-		mu    sync.Mutex
-		acked = map[batch]struct{}{}
+		acked = &acknowledged{batches: map[batch]int{}}
 		r     = rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
+		left  leaving
+		held  memory
 	)
 	const senders = 4
-	const every = 6 * time.Minute
 	mine := max(1, series/senders/perBatch) // batches of a sender, each of its own series
 	var step [senders]atomic.Int64          // of each sender's time, by every
 	slow := func() int64 {
@@ -266,17 +287,22 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 	var slowest time.Duration
 	for round := range rounds {
 		began := time.Now()
-		s := start(t, dir)
+		s := start(t, dir, envBlock+"="+blockRange.String(), envStale+"="+strconv.Itoa(series/20))
 		slowest = max(slowest, time.Since(began))
+		held.started(t, s)
 		if round%10 == 9 { // what is late would only grow with servers that live for seconds
 			awaitBlocks(t, s, dir)
-			s.kill()
-			t.Logf("%d kills, %d batches acknowledged, slowest start %v", round+1, len(acked), slowest)
+			held.killed(t, s)
+			t.Logf("%d kills, %d samples acknowledged, %v, slowest start %v", round+1, acked.samples(), left, slowest)
 			continue
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		ahead := int64(5) // steps: who is further behind has samples out of order
-		if round%2 == 1 {
+		ahead, pace := int64(5), time.Duration(0) // steps: who is further behind has samples out of order
+		awaited := round%3 == 0
+		switch {
+		case awaited:
+			pace = 500 * time.Millisecond // or the head is due all the time
+		case round%2 == 1:
 			ahead = 60
 		}
 		var wg sync.WaitGroup
@@ -293,60 +319,65 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 						b := batch{n, (n*mine + p) * perBatch, at}
 						old := []time.Duration{0}
 						switch now % 25 {
-						case 4, 9, 14, 19: // from the queue
+						case 4: // from the queue
 							old = []time.Duration{-20*time.Hour + 30*time.Second}
+						case 9, 14, 19: // where the store has few empty blocks to write between these and the newest
+							old = []time.Duration{-3*time.Hour + 30*time.Second}
 						case 24: // a backlog, of which the store makes a chunk for each series
 							old = old[:0]
 							for k := range 40 {
-								old = append(old, -30*time.Hour+time.Duration(7*k+1)*time.Second)
+								old = append(old, -5*time.Hour+time.Duration(7*k+1)*time.Second)
 							}
 						}
 						for _, d := range old {
 							b.at = at.Add(d)
-							mu.Lock()
-							_, has := acked[b]
-							mu.Unlock()
-							if has { // a step may take longer than a server lives
+							if acked.has(b) { // a step may take longer than a server lives
 								continue
 							}
 							// One that was not acknowledged is sent again after the kill, as queues do.
-							if _, err := send(ctx, s.url, b, at, p == mine-1 && d == 0); err != nil {
+							if _, err := sendSome(ctx, s.url, b, comesAndGoes, at, p == mine-1 && d == 0); err != nil {
 								return
 							}
-							mu.Lock()
-							acked[b] = struct{}{}
-							mu.Unlock()
+							acked.add(b)
 						}
 					}
 					step[n].Add(1)
+					pause(ctx, pace)
 				}
 			})
 		}
-		wait := time.Duration(300+r.IntN(900)) * time.Millisecond * time.Duration(max(1, series/10_000))
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-t.Context().Done():
+		for range 2 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					began := time.Now()
+					if err := acked.findAll(ctx, s.url, base.Add(time.Duration(slow())*every-time.Hour)); err != nil {
+						t.Errorf("round %d: %v", round, err)
+						return
+					}
+					pause(ctx, 2*time.Since(began)) // there are moments at which nobody reads
+				}
+			})
 		}
-		some := func() bool {
-			mu.Lock()
-			defer mu.Unlock()
-			return len(acked) > 0
+		size := time.Duration(max(1, series/10_000))
+		pause(t.Context(), time.Duration(300+r.IntN(900))*time.Millisecond*size)
+		if awaited && left.await(t.Context(), s, max(r.IntN(3), 1-round), max(time.Minute, 2*time.Second*size)) {
+			pause(t.Context(), time.Duration(r.IntN(100))*time.Millisecond*size)
 		}
-		for deadline := time.Now().Add(30 * time.Second); !some() && time.Now().Before(deadline); { // a busy machine
+		for deadline := time.Now().Add(30 * time.Second); acked.samples() == 0 && time.Now().Before(deadline); { // a busy machine
 			time.Sleep(10 * time.Millisecond)
 		}
-		s.kill()
+		held.killed(t, s)
 		cancel()
 		wg.Wait()
-		if len(acked) == 0 {
+		left.count(s)
+		if acked.samples() == 0 {
 			t.Fatalf("nothing was acknowledged\n%s", s.log)
 		}
 		if text := s.log.String(); strings.Contains(text, "panic") {
 			t.Fatalf("round %d: %s", round, text)
 		}
 	}
-	db, err := metrics.Open(metrics.Options{Dir: dir})
+	db, err := metrics.Open(metrics.Options{Dir: dir, BlockRange: blockRange})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -365,27 +396,33 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 	if err := db.Verify(context.Background()); err != nil || len(blocked) != 0 || torn > rounds {
 		t.Errorf("after %d kills: %v, damaged blocks %v, %d torn logs", rounds, err, blocked, torn)
 	}
-	kept, wrong, missing, blocks := map[batch]int{}, 0, 0, 0
-	err = all(db, func(series int, at time.Time, v float64) {
+	kept, wrong, missing, blocks, ends := map[batch]int{}, 0, 0, 0, 0
+	err = all(db, math.MinInt64, func(series int, at time.Time, v float64) {
 		first := series - series%perBatch
 		b := batch{first / perBatch / mine, first, at}
-		if kept[b]++; v != value(series, at) {
+		kept[b]++
+		if want, there := comesAndGoes(series, at); !there || math.Float64bits(v) != math.Float64bits(want) {
 			wrong++
 		}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for b := range acked {
-		missing += perBatch - kept[b]
+	for b, n := range acked.batches {
+		missing += max(0, n-kept[b])
+		_, ended := b.count()
+		ends += ended
 	}
 	if metas, err := db.BlockMetas(); err == nil {
 		blocks = len(metas)
 	}
-	t.Logf("%d kills, %d torn logs, %d samples acknowledged, %d missing, %d blocks, up to %v of data time, slowest start %v", rounds, torn, len(acked)*perBatch, missing, blocks,
-		time.Duration(step[0].Load())*every, slowest.Round(time.Millisecond))
+	t.Logf("%d kills, %d torn logs, %d samples acknowledged, %d of them staleness markers, %d missing, %d blocks, up to %v of data time, %v, slowest start %v, %v", rounds, torn, acked.samples(), ends, missing, blocks,
+		time.Duration(step[0].Load())*every, left, slowest.Round(time.Millisecond), held)
 	if missing+wrong > 0 {
 		t.Errorf("%d acknowledged samples are missing, %d have another value", missing, wrong)
+	}
+	if left.times == 0 {
+		t.Error("no series left the head before it was due")
 	}
 }
 
@@ -404,9 +441,9 @@ func awaitBlocks(t *testing.T, s *server, dir string) {
 	}
 }
 
-// all calls do for every sample that the store has.
-func all(db *metrics.DB, do func(series int, at time.Time, v float64)) error {
-	q, err := db.Querier(math.MinInt64, math.MaxInt64)
+// all calls do for every sample that the store has since then, Unix milliseconds.
+func all(db *metrics.DB, since int64, do func(series int, at time.Time, v float64)) error {
+	q, err := db.Querier(since, math.MaxInt64)
 	if err != nil {
 		return err
 	}
@@ -430,7 +467,7 @@ func all(db *metrics.DB, do func(series int, at time.Time, v float64)) error {
 	return set.Err()
 }
 
-func count(db *metrics.DB) (n int, err error) {
-	err = all(db, func(int, time.Time, float64) { n++ })
+func count(db *metrics.DB, since int64) (n int, err error) {
+	err = all(db, since, func(int, time.Time, float64) { n++ })
 	return n, err
 }

@@ -268,7 +268,7 @@ func TestKilledServerHasTheAggregatesOfItsSamples(t *testing.T) {
 	t.Cleanup(func() { _ = agg.Close() }) // before its store
 
 	kept, wrong, missing := map[batch]int{}, 0, 0
-	err = all(db, func(series int, at time.Time, v float64) {
+	err = all(db, math.MinInt64, func(series int, at time.Time, v float64) {
 		first := series - series%perBatch
 		if kept[batch{first / perBatch, first, at}]++; v != value(series, at) {
 			wrong++
