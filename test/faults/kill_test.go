@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -431,7 +432,10 @@ func awaitBlocks(t *testing.T, s *server, dir string) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		segments, err := os.ReadDir(filepath.Join(dir, "wbl"))
-		if err == nil && len(segments) <= 1 {
+		if err == nil && !slices.ContainsFunc(segments, func(e os.DirEntry) bool {
+			info, err := e.Info() // one that is gone has nothing
+			return err == nil && info.Size() > 0
+		}) {
 			return
 		}
 		if time.Now().After(deadline) {
