@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e e2e-alone remote broken bench accuracy kill generate faults kill-outbox clean
+.PHONY: help run build console programs test test-go test-console lint lint-go lint-console e2e e2e-alone remote broken bench accuracy kill fuzz generate faults kill-outbox clean
 
 CONSOLE := dashboards/console
 CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/crowsnest
@@ -98,6 +98,11 @@ bench: build ## measure, and record in docs/benchmarks.json
 kill: ## kill a server 200 times at 50,000 series and 5 times at a million, and record what is missing: about an hour
 	go run ./test/bench --only kills_50000
 	go run ./test/bench --only kills_1000000
+
+FUZZ_FOR ?= 30s
+fuzz: ## send anything to all that reads what others wrote: each fuzz test for FUZZ_FOR (30s), half an hour
+	@git grep -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | sed -E 's|^(.*)/[^/]*:func (.*)|\1 \2|' | while read -r package target; do \
+	  echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_FOR) "./$$package" </dev/null; done
 
 accuracy: build ## compare with the kernel's own figures on a real cluster; writes docs/accuracy.json and the page made of it; root on Debian
 	bash test/e2e/prepare.sh

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,22 @@ func TestInventoryBatchSortsObjectsByKind(t *testing.T) {
 	if len(got) != 2 || got[0].Kind() != object.KindNode || got[1].Kind() != object.KindPod {
 		t.Errorf("got %v", got)
 	}
+}
+
+// FuzzParseEarlier: what is read is what is written of it.
+func FuzzParseEarlier(f *testing.F) {
+	for _, s := range []string{"", "0", "1700000000000,1700000030000", "-1", "1,", ",", "9223372036854775807", strings.Repeat("1,", MaxEarlier) + "1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		all, err := ParseEarlier(s)
+		if err != nil {
+			return
+		}
+		if again, err := ParseEarlier(FormatEarlier(all)); err != nil || len(all) > MaxEarlier || !slices.EqualFunc(again, all, time.Time.Equal) {
+			t.Errorf("%q: %v is read as %v, %v", s, all, again, err)
+		}
+	})
 }
 
 func FuzzUnmarshalLogBatch(f *testing.F) {

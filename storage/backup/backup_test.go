@@ -474,7 +474,8 @@ func TestDamagedBackupIsFound(t *testing.T) {
 	}
 	manifest := filepath.Join(g.to, backupsDir, m.ID, manifestFile)
 	for name, text := range map[string]string{
-		"newer": `{"format": 2}`, "no JSON": `{`, "outside": `{"format":1,"files":[{"path":"../../etc/passwd"}]}`,
+		"newer": `{"format": 2}`, "no JSON": `{`, "outside": `{"format":1,"id":"` + m.ID + `","files":[{"path":"../../etc/passwd"}]}`,
+		"no ID": `{"format":1}`, "an ID outside": `{"format":1,"id":"../.."}`, "another's ID": `{"format":1,"id":"20261122T100000.000Z"}`,
 	} {
 		if err := os.WriteFile(manifest, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -482,7 +483,34 @@ func TestDamagedBackupIsFound(t *testing.T) {
 		if _, err := List(t.Context(), Folder(g.to)); err == nil {
 			t.Errorf("%s was taken", name)
 		}
+		if err := Folder(g.to).prune(t.Context(), 0); err == nil {
+			t.Errorf("%s: something was removed by it", name)
+		}
 	}
+}
+
+// FuzzManifest: whatever a damaged disk, or a bucket, has for a manifest, nothing outside
+// the place of backups is read or removed by it, nor written outside the data folder.
+func FuzzManifest(f *testing.F) {
+	sum := strings.Repeat("0", 64)
+	f.Add([]byte(`{"format":1,"id":"a","files":[{"path":"metrics/01ABC/index","bytes":1,"sha256":"` + sum + `"},{"path":"logs/x","sha256":"` + sum + `"}]}`))
+	f.Add([]byte(`{"format":1,"id":"a","files":[{"path":"metrics-classes/c/../../../x","sha256":"` + sum + `"},{"path":"metrics/../..","sha256":""}]}`))
+	f.Add([]byte(`{"format":1,"id":"../a","files":null}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m, err := parseManifest(raw, "here", "a")
+		if err != nil {
+			return
+		}
+		if m.ID != "a" {
+			t.Errorf("the ID %q is taken", m.ID)
+		}
+		for _, one := range m.Files {
+			if key := keyOf(ownDir(m.ID), one); !filepath.IsLocal(key) || !filepath.IsLocal(one.Path) {
+				t.Errorf("%q lies at %q", one.Path, key)
+			}
+		}
+		divide([]*Manifest{m, m}, 1)
+	})
 }
 
 func TestRunnerMakesOneAtATime(t *testing.T) {

@@ -169,7 +169,7 @@ func (b *objects) list(ctx context.Context) (all []*Manifest, err error) {
 		if err != nil {
 			return b.failed(ctx, key, err)
 		}
-		m, err := parseManifest(raw, key)
+		m, err := parseManifest(raw, key, path.Base(name))
 		if err == nil {
 			all = append(all, m)
 		}

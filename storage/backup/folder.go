@@ -85,7 +85,7 @@ func (d folder) list(context.Context) ([]*Manifest, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read backup: %w", err)
 		}
-		m, err := parseManifest(raw, dir)
+		m, err := parseManifest(raw, dir, e.Name())
 		if err != nil {
 			return nil, err
 		}

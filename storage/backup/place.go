@@ -57,13 +57,17 @@ func keyOf(own string, f File) string {
 // ownDir of a backup.
 func ownDir(id string) string { return path.Join(backupsDir, id) }
 
-func parseManifest(raw []byte, where string) (*Manifest, error) {
+// parseManifest reads that of the backup that lies in a folder of this name.
+func parseManifest(raw []byte, where, id string) (*Manifest, error) {
 	m := &Manifest{}
 	if err := json.Unmarshal(raw, m); err != nil {
 		return nil, fmt.Errorf("read backup %s: %w: %v", where, fault.ErrMalformed, err)
 	}
 	if m.Format > format {
 		return nil, fmt.Errorf("backup %s has format %d, this version knows up to %d: use the newer version that made it: %w", where, m.Format, format, fault.ErrInvalid)
+	}
+	if m.ID != id { // who removes a backup goes by its ID
+		return nil, fmt.Errorf("backup %s says that it is %q: %w", where, m.ID, fault.ErrMalformed)
 	}
 	for _, f := range m.Files {
 		if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
