@@ -307,25 +307,8 @@ func (d *drop) add(lines, bytes int, from, until int64) {
 	d.bytes += int64(bytes)
 }
 
-// line tells of a drop in the container's own stream, so that who reads it sees
-// that something is missing, and where.
+// line tells of a drop in the container's own stream.
 func (d *drop) line(k dropKey) wire.LogLine {
-	what := "1 line"
-	if d.lines != 1 {
-		what = strconv.Itoa(d.lines) + " lines"
-	}
-	if d.lines == 0 {
-		what = "lines"
-	}
-	f := wire.LogFields{
-		{Name: "level", Value: "warn"}, {Name: "crowsnest_dropped_reason", Value: k.reason},
-		{Name: "crowsnest_dropped_lines", Value: strconv.Itoa(d.lines)}, {Name: "crowsnest_dropped_bytes", Value: strconv.FormatInt(d.bytes, 10)},
-	}
-	if d.from > 0 {
-		f = append(f, wire.LogField{Name: "crowsnest_dropped_from", Value: time.Unix(0, d.from).UTC().Format(time.RFC3339Nano)})
-	}
-	if d.until > 0 {
-		f = append(f, wire.LogField{Name: "crowsnest_dropped_until", Value: time.Unix(0, d.until).UTC().Format(time.RFC3339Nano)})
-	}
-	return wire.LogLine{Time: d.until, Fields: f, Message: fmt.Sprintf("%s of %s/%s (%s) dropped here: %s", what, k.stream.Namespace, k.stream.Pod, k.stream.Container, dropWords[k.reason])}
+	w := wire.Dropped{Reason: k.reason, Words: dropWords[k.reason], Lines: d.lines, Bytes: d.bytes, From: d.from, Until: d.until}
+	return w.Line(k.stream, d.until)
 }

@@ -50,6 +50,13 @@ const (
 	renamedField     = "field_reserved" // a field has the name of one of ours, and was put under "field."
 )
 
+// dropWords say of lines that are dropped one by one why; the line that tells of them has it.
+var dropWords = map[string]string{
+	droppedTooOld:    "their time is beyond what is kept",
+	droppedAhead:     "their time is more than a day ahead of the server's clock",
+	droppedByLibrary: "refused by the log store",
+}
+
 var (
 	dropReasons = []string{droppedTooOld, droppedAhead, droppedByLibrary, droppedDayGone, droppedByEngine}
 	cutReasons  = []string{cutFieldName, cutFields, cutStreamValue, renamedField}
@@ -58,8 +65,8 @@ var (
 // Append stores a batch. It returns nil only when the batch is durable: a kill
 // of the process cannot take it back. The same (cluster, sender, id) is stored
 // once, however often it comes, over restarts too. Lines outside the retention or
-// more than a day ahead are dropped and counted, and the batch is still
-// acknowledged, since sending them again would not help.
+// more than a day ahead are dropped, counted, and told of by a line of their stream,
+// and the batch is still acknowledged, since sending them again would not help.
 //
 // Errors: fault.ErrInvalid for a batch that breaks wire's rules,
 // fault.ErrConflict for one that begins before a position that is stored,
@@ -103,7 +110,13 @@ func (s *Store) append(ctx context.Context, cluster string, b *wire.LogBatch) er
 // add hands the batch to the library and gives what to wait for; nil when the batch
 // is durable already.
 func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*outcome, error) {
-	oldest, newest := span(b)
+	k := s.keeps(cluster)
+	oldest, newest, some := k.span(b)
+	if !some {
+		// What is told of them is of now.
+		oldest = s.opts.Now().UnixNano()
+		newest = oldest
+	}
 	id := idOf(b.ID)
 	sd := s.senders.get(cluster, b.Sender, s.opts.Now())
 	sd.mu.Lock()
@@ -124,8 +137,12 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*out
 			return nil, fmt.Errorf("append logs: %w", err)
 		}
 	}
-	if _, unsure := sd.unsure[id]; unsure || newest <= sd.floor {
-		found, err := s.isStored(ctx, cluster, b.Sender, b.ID, oldest, newest)
+	if _, unsure := sd.unsure[id]; unsure || !some || newest <= sd.floor {
+		of, since := "", oldest
+		if !some { // when it was told is not known, and where is
+			of, since = s.streamFilter(cluster, b), k.from-int64(day)
+		}
+		found, err := s.isStored(ctx, cluster, of, b.Sender, b.ID, since, newest)
 		if err != nil {
 			return nil, fmt.Errorf("append logs: %w", err)
 		}
@@ -148,9 +165,9 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*out
 	}
 	to := s.rows()
 	defer s.release(to)
-	rows := s.fill(to, cluster, b)
+	rows := s.fill(to, cluster, b, k, oldest, newest)
 	if rows == 0 {
-		return nil, nil // every line was dropped or known, and counted
+		return nil, nil // every line is known, and counted
 	}
 	size := max(sizeOf(b), int64(len(to.far)))
 	if s.waiting.Add(size) > maxWaitingBytes && size < maxWaitingBytes {
@@ -206,16 +223,46 @@ func (s *Store) hand(ctx context.Context, to *rowsTaken, e entry) (*group, error
 	return s.join(e), nil
 }
 
-func span(b *wire.LogBatch) (oldest, newest int64) {
+// kept is of which times lines are kept, in Unix nanoseconds.
+type kept struct{ from, until int64 }
+
+// keeps gives what is kept of a cluster, a minute inside the library's own bounds, which
+// would drop without a word.
+func (s *Store) keeps(cluster string) kept {
+	now := s.opts.Now()
+	return kept{now.Add(-s.retentionOf(cluster) + time.Minute).UnixNano(), now.Add(aheadLimit - time.Minute).UnixNano()}
+}
+
+// span gives the times of a batch's lines that are kept; some is false where none is.
+func (k kept) span(b *wire.LogBatch) (oldest, newest int64, some bool) {
 	for _, g := range b.Groups {
-		for _, l := range g.Lines {
-			if oldest == 0 || l.Time < oldest {
-				oldest = l.Time
+		for i := range g.Lines {
+			t := g.Lines[i].Time
+			if t < k.from || t > k.until {
+				continue
 			}
-			newest = max(newest, l.Time)
+			if !some || t < oldest {
+				oldest = t
+			}
+			newest, some = max(newest, t), true
 		}
 	}
-	return oldest, newest
+	return oldest, newest, some
+}
+
+// streamFilter is one for the stream of a batch's first line.
+func (s *Store) streamFilter(cluster string, b *wire.LogBatch) string {
+	var of []string
+	for _, g := range b.Groups {
+		if len(g.Lines) == 0 {
+			continue
+		}
+		for _, f := range s.streamFields(nil, cluster, g.Stream) {
+			of = append(of, fmt.Sprintf("%s=%q", f.Name, f.Value))
+		}
+		break
+	}
+	return "{" + strings.Join(of, ",") + "} "
 }
 
 func partitionOf(unixNanos int64) string { return time.Unix(0, unixNanos).UTC().Format(partitionName) }
@@ -301,46 +348,75 @@ func (t *rowsTaken) take(row *logstorage.InsertRow) bool {
 	return t.lib.RowsCount() > before
 }
 
-// fill puts the batch's lines into to and gives their number.
-func (s *Store) fill(to *rowsTaken, cluster string, b *wire.LogBatch) (rows int) {
-	now := s.opts.Now()
-	// A minute inside the library's own bounds, which would drop without a word.
-	tooOld := now.Add(-s.retentionOf(cluster) + time.Minute).UnixNano()
-	tooNew := now.Add(aheadLimit - time.Minute).UnixNano()
+// fill puts the batch's lines that are kept into to, and a line for those of a group that
+// are not, and gives the number of rows. What is told of lines that are too old is of the
+// time of the oldest that is kept, of those too far ahead of that of the newest: a batch
+// stays within its day.
+func (s *Store) fill(to *rowsTaken, cluster string, b *wire.LogBatch, k kept, oldest, newest int64) (rows int) {
 	// The library does not look at the bounds of such rows; ours are below its own.
 	row := logstorage.InsertRow{TenantID: tenantOf(cluster)}
 	key := batchKey(cluster, b.Sender, b.ID)
 	var o order
 	positions := positionRows(b)
+	put := func(l *wire.LogLine, p *wire.LogPosition) (taken bool) {
+		o.own = append(o.own[:0], logstorage.Field{Name: "_msg", Value: l.Message})
+		o.own = s.lineFields(o.own, l.Fields)
+		if len(b.Positions) > 0 {
+			position := noPosition
+			if p != nil {
+				position = positionValue(p, l.Time)
+			}
+			o.own = append(o.own, logstorage.Field{Name: fieldPosition, Value: position})
+		}
+		row.Timestamp, row.Fields = l.Time, o.sorted()
+		if taken = to.take(&row); taken {
+			rows++
+		}
+		return taken
+	}
 	for n, g := range b.Groups {
 		stream := s.streamFields(o.common[:0], cluster, g.Stream)
 		row.StreamTagsCanonical = canonical(stream)
 		o.begin(append(stream, logstorage.Field{Name: fieldSender, Value: b.Sender}, logstorage.Field{Name: fieldBatch, Value: key}))
+		var dropped map[string]*wire.Dropped // by reason
+		var missed *wire.LogPosition         // that no line of the group carries yet
 		for i := range g.Lines {
 			l := &g.Lines[i]
-			if l.Time < tooOld {
-				s.metrics.dropped.WithLabelValues(droppedTooOld).Inc()
+			var p *wire.LogPosition
+			if i == len(g.Lines)-1 {
+				p = positions[n]
+			}
+			reason := ""
+			switch {
+			case l.Time < k.from:
+				reason = droppedTooOld
+			case l.Time > k.until:
+				reason = droppedAhead
+			case !put(l, p):
+				reason = droppedByLibrary
+			default:
 				continue
 			}
-			if l.Time > tooNew {
-				s.metrics.dropped.WithLabelValues(droppedAhead).Inc()
+			s.metrics.dropped.WithLabelValues(reason).Inc()
+			missed = p
+			if dropped == nil {
+				dropped = map[string]*wire.Dropped{}
+			}
+			if dropped[reason] == nil {
+				dropped[reason] = &wire.Dropped{Reason: reason, Words: dropWords[reason]}
+			}
+			dropped[reason].Add(l.Time, len(l.Message))
+		}
+		for _, reason := range dropReasons {
+			d := dropped[reason]
+			if d == nil {
 				continue
 			}
-			o.own = append(o.own[:0], logstorage.Field{Name: "_msg", Value: l.Message})
-			o.own = s.lineFields(o.own, l.Fields)
-			if len(b.Positions) > 0 {
-				position := noPosition
-				if p := positions[n]; p != nil && i == len(g.Lines)-1 {
-					position = positionValue(p, l.Time)
-				}
-				o.own = append(o.own, logstorage.Field{Name: fieldPosition, Value: position})
+			at := map[string]int64{droppedTooOld: oldest, droppedAhead: newest, droppedByLibrary: d.Until}[reason]
+			l := d.Line(g.Stream, at)
+			if put(&l, missed) {
+				missed = nil
 			}
-			row.Timestamp, row.Fields = l.Time, o.sorted()
-			if !to.take(&row) {
-				s.metrics.dropped.WithLabelValues(droppedByLibrary).Inc()
-				continue
-			}
-			rows++
 		}
 	}
 	return rows

@@ -225,10 +225,11 @@ func TestWhatIsInMemoryIsSeen(t *testing.T) {
 	for n := range 2 { // of two days, since the library sums some figures over days and overwrites others
 		to := s.rows()
 		b := writerBatch(load{lines: 30}, n, 0, dayStart())
-		s.fill(to, "a", b)
+		k := s.keeps("a")
+		oldest, newest, _ := k.span(b)
+		s.fill(to, "a", b, k, oldest, newest)
 		s.lib.MustAddRows(to.lib)
 		s.release(to)
-		_, newest := span(b)
 		days[partitionOf(newest)] = struct{}{}
 	}
 	if s.nothingInMemory() {

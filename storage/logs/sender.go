@@ -166,10 +166,11 @@ func (s *Store) loadLocked(ctx context.Context, sd *sender, cluster, name string
 	return nil
 }
 
-// isStored asks the store for a batch. All its lines lie within the given time.
-func (s *Store) isStored(ctx context.Context, cluster, name, id string, oldest, newest int64) (bool, error) {
+// isStored asks the store for a batch. All its rows lie within the given time, and one
+// in what the filter of streams, if there is one, finds.
+func (s *Store) isStored(ctx context.Context, cluster, of, name, id string, oldest, newest int64) (bool, error) {
 	found := false
-	err := s.ask(ctx, cluster, fmt.Sprintf("%s:=%q | fields _time | limit 1", fieldBatch, batchKey(cluster, name, id)), oldest, newest, func(Row) { found = true })
+	err := s.ask(ctx, cluster, of+fmt.Sprintf("%s:=%q | fields _time | limit 1", fieldBatch, batchKey(cluster, name, id)), oldest, newest, func(Row) { found = true })
 	if err != nil {
 		return false, fmt.Errorf("read back batch %s of sender %s: %w", id, name, err)
 	}

@@ -121,9 +121,78 @@ func (f fixture) linesOutsideTheRetentionAreDroppedAndCounted(t *testing.T) {
 	if got := Counted(t, reg, "crowsnest_logs_lines_dropped_total", "too_far_ahead"); got != 1 {
 		t.Errorf("too far ahead: %v, want 1", got)
 	}
-	if got := count(t, s, "prod"); got != 0 {
-		t.Errorf("got %d lines, want 0", got)
+	if got := messages(rows(t, s, logs.Query{Text: "* | sort by (crowsnest_dropped_from)", Clusters: []string{"prod"}})); !slices.Equal(got, []string{
+		"2 lines of shop/cart-1 (app) dropped here: their time is beyond what is kept",
+		"1 line of shop/cart-1 (app) dropped here: their time is more than a day ahead of the server's clock",
+	}) {
+		t.Errorf("got %q, want only what tells of them", got)
 	}
+}
+
+// Lines that are not kept leave one in their stream, once, however often their batch
+// comes, over restarts too.
+func (f fixture) whatIsDroppedIsTold(t *testing.T) {
+	open := f.engine(t)
+	// Lines from noon on are kept of that day.
+	noon := time.Now().UTC().Truncate(day).Add(-3*day + 12*time.Hour)
+	keeping := func(o *logs.Options) { o.Retention = time.Since(noon) }
+	s := open(keeping)
+	began := time.Now()
+	other := wire.LogStream{Namespace: "shop", Stream: wire.StreamEvents}
+	outside := Batch("outside", noon.Add(-time.Hour), "a", "bc")
+	outside.Groups = append(outside.Groups, wire.LogGroup{Stream: other, Lines: []wire.LogLine{{Time: noon.Add(-2 * time.Hour).UnixNano(), Message: "Killing"}}})
+	partly := Batch("partly", noon.Add(-time.Hour), "d", "e", "f")
+	kept := noon.Add(2 * time.Hour)
+	partly.Groups[0].Lines[2].Time = kept.UnixNano()
+	partly.Groups[0].Stream.Pod = "cart-2"
+	ahead := Batch("ahead", time.Now().UTC().Truncate(day).Add(3*day), "g")
+	ahead.Groups[0].Stream.Pod = "cart-3"
+	read := wire.LogPosition{LogSource: wire.LogSource{Key: "uid/app", Namespace: "shop", Pod: "cart-3", Container: "app"}, Taken: 7, State: "{}"}
+	ahead.Positions = []wire.LogPosition{read}
+	check := func(when string) {
+		t.Helper()
+		for range 2 {
+			for _, b := range []*wire.LogBatch{outside, partly, ahead} {
+				appendOK(t, s, "prod", b)
+			}
+		}
+		got := map[string]bool{}
+		all := rows(t, s, logs.Query{Text: "*", Clusters: []string{"prod"}})
+		for _, r := range all {
+			at, err := time.Parse(time.RFC3339Nano, r.Get("_time"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := at.Format(time.RFC3339Nano)
+			if !at.Before(began) {
+				text = "now"
+			}
+			got[strings.Join([]string{r.Get("pod"), r.Get("stream"), text, r.Get("_msg"), r.Get("level"), r.Get("crowsnest_dropped_reason"), r.Get("crowsnest_dropped_lines"), r.Get("crowsnest_dropped_bytes"), r.Get("crowsnest_dropped_from"), r.Get("crowsnest_dropped_until")}, "|")] = true
+		}
+		at := func(nanos int64) string { return time.Unix(0, nanos).UTC().Format(time.RFC3339Nano) }
+		hour, second := noon.Add(-time.Hour).UnixNano(), noon.Add(-time.Hour+time.Millisecond).UnixNano()
+		tomorrow := ahead.Groups[0].Lines[0].Time
+		want := map[string]bool{
+			"cart-1|stdout|now|2 lines of shop/cart-1 (app) dropped here: their time is beyond what is kept|warn|too_old|2|3|" + at(hour) + "|" + at(second):                                     true,
+			"|events|now|1 line of shop dropped here: their time is beyond what is kept|warn|too_old|1|7|" + at(noon.Add(-2*time.Hour).UnixNano()) + "|" + at(noon.Add(-2*time.Hour).UnixNano()): true,
+			"cart-2|stdout|" + at(kept.UnixNano()) + "|f||||||": true,
+			"cart-2|stdout|" + at(kept.UnixNano()) + "|2 lines of shop/cart-2 (app) dropped here: their time is beyond what is kept|warn|too_old|2|2|" + at(hour) + "|" + at(second):            true,
+			"cart-3|stdout|now|1 line of shop/cart-3 (app) dropped here: their time is more than a day ahead of the server's clock|warn|too_far_ahead|1|1|" + at(tomorrow) + "|" + at(tomorrow): true,
+		}
+		if !maps.Equal(got, want) || len(all) != len(want) {
+			t.Errorf("%s: %d rows, got\n%s\nwant\n%s", when, len(all), strings.Join(slices.Sorted(maps.Keys(got)), "\n"), strings.Join(slices.Sorted(maps.Keys(want)), "\n"))
+		}
+		// Who goes on with the container does not read them again.
+		if p, err := s.Positions(t.Context(), "prod", []wire.LogSource{read.LogSource}); err != nil || len(p) != 1 || p[0].Taken != 7 {
+			t.Errorf("%s: positions %+v, %v", when, p, err)
+		}
+	}
+	check("at once")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(keeping)
+	check("after a restart")
 }
 
 func (f fixture) fieldBounds(t *testing.T) {
@@ -310,7 +379,7 @@ func (f fixture) hostileLines(t *testing.T) {
 			t.Errorf("a time of %d: %v", at, err)
 		}
 	}
-	if n := count(t, s, "prod"); n != len(texts)+1 {
-		t.Errorf("%d lines, want %d", n, len(texts)+1)
+	if n := count(t, s, "prod"); n != len(texts)+1+3 { // three tell of what was dropped
+		t.Errorf("%d lines, want %d", n, len(texts)+1+3)
 	}
 }

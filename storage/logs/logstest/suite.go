@@ -25,6 +25,7 @@ func Run(t *testing.T, engine Engine, soon time.Duration) {
 	t.Run("same batch is stored once", f.sameBatchIsStoredOnce)
 	t.Run("forgotten batches are asked for", f.forgottenBatchesAreAskedFor)
 	t.Run("lines outside the retention are dropped and counted", f.linesOutsideTheRetentionAreDroppedAndCounted)
+	t.Run("what is dropped is told", f.whatIsDroppedIsTold)
 	t.Run("field bounds", f.fieldBounds)
 	t.Run("hostile lines", f.hostileLines)
 	t.Run("events are stored once whoever sends them", f.eventsAreStoredOnceWhoeverSendsThem)
