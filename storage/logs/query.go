@@ -31,6 +31,9 @@ type Query struct {
 	// Filters are further LogsQL filters, each of which rows must match, in
 	// sub-queries too.
 	Filters []string
+	// Narrow gives one more of them, when the query is read, and for each of a tail's
+	// looks: what it names may change meanwhile.
+	Narrow func() (string, error)
 	// Hide names fields that the query does not see, as if rows did not have
 	// them; "secret*" for all that begin so.
 	Hide []string
@@ -147,6 +150,14 @@ func (s *Store) parse(q Query) (*logstorage.Query, error) {
 	if q.Offset < 0 {
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "offset", Reason: "must not be negative", Value: q.Offset})
 	}
+	filters := q.Filters
+	if q.Narrow != nil {
+		more, err := q.Narrow()
+		if err != nil {
+			return nil, fmt.Errorf("query logs: %w", err)
+		}
+		filters = append(slices.Clip(filters), more)
+	}
 	var p *logstorage.Query
 	err := guard("parse query", func() (err error) {
 		if p, err = logstorage.ParseQueryAtTimestamp(q.Text, at); err != nil {
@@ -155,7 +166,7 @@ func (s *Store) parse(q Query) (*logstorage.Query, error) {
 		if !q.Start.IsZero() || !q.End.IsZero() {
 			p.AddTimeFilter(start, end)
 		}
-		for _, text := range q.Filters {
+		for _, text := range filters {
 			f, err := logstorage.ParseFilter(text)
 			if err != nil {
 				return fault.Field{Path: "extra_filters", Reason: err.Error(), Value: text}
@@ -436,8 +447,9 @@ const (
 )
 
 // Hits counts the rows in steps of time, grouped by the fields. Steps are
-// aligned to the Unix epoch plus offset; within a range with both ends, steps
-// without rows are there with 0. With limit > 0 the series with the most rows
+// aligned to the Unix epoch plus offset; those without rows are there with 0, from the
+// first step of the range to the last or, where the range has no such end, from and to
+// where any series has rows, unless that were more than the bounds allow. With limit > 0 the series with the most rows
 // are given, the others summed up in one without Fields.
 func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, by []string, limit int) (out []HitsSeries, err error) {
 	defer s.counted(&err)
@@ -452,8 +464,7 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 		return nil, err
 	}
 	start, end := p.GetFilterTimeRange()
-	bounded := start != math.MinInt64 && end != math.MaxInt64
-	if bounded && (end-start)/int64(step) > maxPoints {
+	if start != math.MinInt64 && end != math.MaxInt64 && stepsOf(start, end, step) > maxPoints {
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "step", Reason: fmt.Sprintf("gives more than %d steps for this time range; choose a longer one", maxPoints), Value: step})
 	}
 	series := map[string]map[int64]uint64{}
@@ -492,6 +503,19 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 	if err != nil {
 		return nil, err
 	}
+	oldest, newest := int64(math.MaxInt64), int64(math.MinInt64)
+	for _, values := range series {
+		for at := range values {
+			oldest, newest = min(oldest, at), max(newest, at)
+		}
+	}
+	first, last := start-mod(start-int64(offset), int64(step)), end
+	if start == math.MinInt64 {
+		first = oldest
+	}
+	if end == math.MaxInt64 {
+		last = newest
+	}
 	for key, values := range series {
 		hs := HitsSeries{Fields: labels[key]}
 		for _, v := range values {
@@ -520,9 +544,8 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 			key = "others"
 		}
 		values := series[key]
-		if bounded && len(out)*int((end-start)/int64(step)) <= maxAllPoints {
-			first := start - mod(start-int64(offset), int64(step))
-			for at := first; at <= end; at += int64(step) {
+		if steps := stepsOf(first, last, step); steps <= maxPoints && uint64(len(out))*steps <= maxAllPoints {
+			for at := first; at <= last; at += int64(step) {
 				if _, ok := values[at]; !ok {
 					values[at] = 0
 				}
@@ -538,6 +561,10 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 	}
 	return out, nil
 }
+
+// stepsOf is how many steps are between two times, Unix nanoseconds, which may be further
+// apart than an int64 says.
+func stepsOf(from, to int64, step time.Duration) uint64 { return uint64(to-from) / uint64(step) }
 
 // mod is the remainder that is never negative.
 func mod(a, b int64) int64 { return ((a % b) + b) % b }
@@ -577,7 +604,7 @@ func (s *Store) Stats(ctx context.Context, q Query, step time.Duration) (out []S
 	if err != nil {
 		return nil, fmt.Errorf("query logs: %w", err)
 	}
-	if start, end := p.GetFilterTimeRange(); step > 0 && start != math.MinInt64 && end != math.MaxInt64 && (end-start)/int64(step) > maxPoints {
+	if start, end := p.GetFilterTimeRange(); step > 0 && start != math.MinInt64 && end != math.MaxInt64 && stepsOf(start, end, step) > maxPoints {
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "step", Reason: fmt.Sprintf("gives more than %d steps for this time range; choose a longer one", maxPoints), Value: step})
 	}
 	series := map[string]*StatsSeries{}

@@ -252,6 +252,28 @@ func (f fixture) hitsAndStats(t *testing.T) {
 	if err != nil || len(streams) != 1 || streams[0].Hits != 6 {
 		t.Errorf("streams: %v, %v", streams, err)
 	}
+	// As VictoriaLogs has it, no step is left out, whichever ends the range has.
+	appendOK(t, s, "a", Batch("later", start.Add(4*time.Minute), "a"))
+	later := start.Add(4*time.Minute + 1)
+	for name, tc := range map[string]struct {
+		q    logs.Query
+		step time.Duration
+		want string
+	}{
+		"no end":             {logs.Query{Text: "*"}, time.Minute, "[2 2 2 0 1]"},
+		"a start":            {logs.Query{Text: "*", Start: start.Add(-2 * time.Minute)}, time.Minute, "[0 0 2 2 2 0 1]"},
+		"an end":             {logs.Query{Text: "*", End: start.Add(6 * time.Minute)}, time.Minute, "[2 2 2 0 1 0]"},
+		"too many to fill":   {logs.Query{Text: "*", End: later}, time.Millisecond, "[1 1 1 1 1 1 1]"},
+		"a start of nowhere": {logs.Query{Text: "*", Start: time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC)}, time.Minute, "[2 2 2 1]"},
+	} {
+		hits, err := s.Hits(t.Context(), tc.q, tc.step, 0, nil, 0)
+		if err != nil || len(hits) != 1 || fmt.Sprint(hits[0].Values) != tc.want {
+			t.Errorf("hits with %s: %+v, %v, want %s", name, hits, err, tc.want)
+		}
+	}
+	if _, err := s.Hits(t.Context(), logs.Query{Text: "*", Start: time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC), End: later}, time.Minute, 0, nil, 0); !errors.Is(err, fault.ErrInvalid) {
+		t.Errorf("hits of all time: %v", err)
+	}
 }
 
 func (f fixture) tailGivesEachLineOnceAndSoon(t *testing.T) {
