@@ -158,30 +158,38 @@ func (s *Store) Counts(ctx context.Context, qs []CountQuery) (out []Count, err e
 	}
 	for _, p := range order {
 		for some := range slices.Chunk(byPass[p], passFilters) {
-			err := s.count(ctx, p, some, qs, filters, out)
-			if err == nil {
-				continue
-			}
-			if ctx.Err() != nil || errors.Is(err, fault.ErrUnavailable) {
+			if err := s.countApart(ctx, p, some, qs, filters, out); err != nil {
 				return nil, err
-			}
-			// One of them is to blame (a sub-query that is too large, too many
-			// objects): each alone tells which.
-			for _, i := range some {
-				if err := s.count(ctx, p, []int{i}, qs, filters, out); err != nil {
-					if ctx.Err() != nil || errors.Is(err, fault.ErrUnavailable) {
-						return nil, err
-					}
-					out[i] = Count{Err: err}
-				}
 			}
 		}
 	}
 	return out, nil
 }
 
+// countApart makes one pass for the queries of the given indexes. Where that fails one of
+// them is to blame (a sub-query that is too large, too many objects): halves tell which.
+// An error is about all.
+func (s *Store) countApart(ctx context.Context, p pass, some []int, qs []CountQuery, filters []string, out []Count) error {
+	err := s.count(ctx, p, some, qs, filters, out)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil || errors.Is(err, fault.ErrUnavailable):
+		return err
+	case len(some) == 1:
+		out[some[0]] = Count{Err: err}
+		return nil
+	}
+	half := len(some) / 2
+	if err := s.countApart(ctx, p, some[:half], qs, filters, out); err != nil {
+		return err
+	}
+	return s.countApart(ctx, p, some[half:], qs, filters, out)
+}
+
 // count makes one pass for the queries of the given indexes.
 func (s *Store) count(ctx context.Context, p pass, some []int, qs []CountQuery, filters []string, out []Count) error {
+	s.metrics.passes.Inc()
 	// Buckets of the library hold their start, windows their end.
 	shift := (p.end + 1) % int64(p.period)
 	var text strings.Builder

@@ -20,6 +20,7 @@ type metrics struct {
 	commitSeconds prometheus.Histogram
 	commitPasses  prometheus.Counter
 	queries       *prometheus.CounterVec
+	passes        prometheus.Counter
 	all           []prometheus.Collector
 }
 
@@ -50,6 +51,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		queries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_logs_queries_total", Help: "Queries, by result.",
 		}, []string{"result"}),
+		passes: counter("crowsnest_logs_count_passes_total", "Passes over lines that policies' counts needed; many filters share one."),
 	}
 	for _, r := range dropReasons {
 		m.dropped.WithLabelValues(r)
@@ -60,7 +62,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, r := range queryResults {
 		m.queries.WithLabelValues(r)
 	}
-	m.all = []prometheus.Collector{m.stored, m.batches, m.duplicates, m.events, m.readBacks, m.refused, m.conflicts, m.dropped, m.cut, m.commitSeconds, m.commitPasses, m.queries}
+	m.all = []prometheus.Collector{m.stored, m.batches, m.duplicates, m.events, m.readBacks, m.refused, m.conflicts, m.dropped, m.cut, m.commitSeconds, m.commitPasses, m.queries, m.passes}
 	return m, m.register(m.all...)
 }
 

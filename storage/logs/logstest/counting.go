@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	"github.com/crowsnest-dev/crowsnest/storage/logs"
@@ -136,8 +138,8 @@ func (f fixture) countsOccurrences(t *testing.T) {
 }
 
 func (f fixture) countsSharePasses(t *testing.T) {
-	open := f.engine(t)
-	s := open()
+	open, reg := f.engine(t), prometheus.NewRegistry()
+	s := open(func(o *logs.Options) { o.Registerer = reg })
 	var lines []string
 	for i := range 250 {
 		lines = append(lines, fmt.Sprintf("code%d", i))
@@ -147,12 +149,21 @@ func (f fixture) countsSharePasses(t *testing.T) {
 	for i := range 250 {
 		qs = append(qs, logs.CountQuery{Cluster: "prod", Filter: fmt.Sprintf("code%d", i), By: logs.ByWorkload, Period: time.Minute, End: dayStart().Add(time.Minute), Windows: 5})
 	}
-	// One of them cannot run, which concerns no other.
+	passes := func() float64 { return Counted(t, reg, "crowsnest_logs_count_passes_total", "") }
+	if _, err := s.Counts(t.Context(), qs); err != nil || passes() != 3 {
+		t.Errorf("250 filters needed %v passes, want one for each 100: %v", passes(), err)
+	}
+	before := passes()
+	// One of them cannot run, which concerns no other, and costs the others of its pass
+	// some more of halves.
 	qs[7].Filter = `_msg:in(* | stats nonsense)`
 	qs[8].Filter = `_msg:in(* | fields a, b)`
 	got, err := s.Counts(t.Context(), qs)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n := passes() - before; n > 3+4*7 {
+		t.Errorf("with a filter that cannot run they needed %v passes", n)
 	}
 	for i, c := range got {
 		if i == 7 || i == 8 {
