@@ -177,6 +177,9 @@ func (s *Store) commit() {
 	})
 	missing := s.missingDays(g.days)
 	release()
+	if g.err == nil && len(missing) > 0 {
+		s.log.Warn("log lines came for days that were removed meanwhile, for their age or for the bound of disk space", "days", missing)
+	}
 
 	s.metrics.commitSeconds.Observe(time.Since(began).Seconds())
 	s.metrics.commitPasses.Add(float64(passes))
