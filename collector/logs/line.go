@@ -177,6 +177,21 @@ func parseAnyTime(s string) (nanos int64, ok bool) {
 	return sane(t.Unix(), int64(t.Nanosecond()))
 }
 
+// zoneless reads a time without a zone as if it were of UTC: 2026-11-23 10:00:00,123, as
+// Python and log4j write it, and 2026/11/23 10:00:00.123456, as Go's log does.
+func zoneless(s string) (nanos int64, ok bool) {
+	if len(s) < len("2026-11-23 10:00:00") || len(s) > len("2026-11-23 10:00:00.123456789") || s[4] != s[7] || s[4] != '-' && s[4] != '/' || s[10] != ' ' && s[10] != 'T' {
+		return 0, false
+	}
+	var room [30]byte
+	t := append(append(room[:0], s...), 'Z')
+	t[4], t[7], t[10] = '-', '-', 'T'
+	if t[19] == ',' {
+		t[19] = '.'
+	}
+	return parseAnyTime(string(t))
+}
+
 func sane(sec, nanos int64) (int64, bool) {
 	if sec < 365*86400 || sec >= latest/int64(time.Second) {
 		return 0, false

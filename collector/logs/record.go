@@ -130,6 +130,21 @@ func (x *extraction) putOwn(own int64) {
 	x.put("time", time.UnixMilli(own).UTC().Format("2006-01-02T15:04:05.000Z")) // which the store keeps as a number
 }
 
+// maxZonelessLag is the most that a time without a zone may be off, read as UTC, to be
+// taken for a lag: a zone is further from UTC than that.
+const maxZonelessLag = int64(15 * time.Minute)
+
+// ownTime reads a line's own time, to the millisecond. One that has no zone is known only
+// where it is of UTC: else the lag would be a zone's distance.
+func (x *extraction) ownTime(value string) (millis int64, ok bool) {
+	if millis, ok := ownTime(value); ok {
+		return millis, true
+	}
+	nanos, ok := zoneless(value)
+	lag := x.at - nanos
+	return nanos / int64(time.Millisecond), ok && lag >= -maxZonelessLag && lag <= maxZonelessLag
+}
+
 func (x *extraction) has(name string) bool {
 	for i := range x.fields {
 		if x.fields[i].Name == name {
@@ -155,13 +170,13 @@ func (x *extraction) add(name, value string) {
 			x.message, x.hasMessage = value, true
 			return
 		}
-	case "level", "lvl", "severity", "loglevel", "log.level":
+	case "level", "lvl", "severity", "loglevel", "log.level", "levelname":
 		if l := normalLevel(value); l != "" && !x.leveled {
 			x.put("level", l)
 			return
 		}
-	case "time", "ts", "timestamp", "@timestamp":
-		if own, ok := ownTime(value); ok && !x.timed {
+	case "time", "ts", "timestamp", "@timestamp", "asctime":
+		if own, ok := x.ownTime(value); ok && !x.timed {
 			x.putOwn(own)
 			return
 		}
