@@ -47,6 +47,7 @@ const (
 	cutFieldName     = "field_name"     // a field was left out: its name is too long
 	cutFields        = "fields"         // fields were left out: too many, or too large together
 	cutStreamValue   = "stream_value"   // a stream field's value was cut
+	cutNames         = "names"          // fields were put together in one: their stream has too many names
 	renamedField     = "field_reserved" // a field has the name of one of ours, and was put under "field."
 )
 
@@ -59,7 +60,7 @@ var dropWords = map[string]string{
 
 var (
 	dropReasons = []string{droppedTooOld, droppedAhead, droppedByLibrary, droppedDayGone, droppedByEngine}
-	cutReasons  = []string{cutFieldName, cutFields, cutStreamValue, renamedField}
+	cutReasons  = []string{cutFieldName, cutFields, cutStreamValue, cutNames, renamedField}
 )
 
 // Append stores a batch. It returns nil only when the batch is durable: a kill
@@ -358,9 +359,22 @@ func (s *Store) fill(to *rowsTaken, cluster string, b *wire.LogBatch, k kept, ol
 	key := batchKey(cluster, b.Sender, b.ID)
 	var o order
 	positions := positionRows(b)
+	var of streamDay
+	var checked []string // names of the line before, which had room
 	put := func(l *wire.LogLine, p *wire.LogPosition) (taken bool) {
 		o.own = append(o.own[:0], logstorage.Field{Name: "_msg", Value: l.Message})
 		o.own = s.lineFields(o.own, l.Fields)
+		if !slices.EqualFunc(o.own, checked, hasName) {
+			checked = checked[:0]
+			for _, f := range o.own {
+				checked = append(checked, f.Name)
+			}
+			var together int
+			if o.own, together = s.names.bound(o.own, of); together > 0 {
+				checked = checked[:0]
+				s.metrics.cut.WithLabelValues(cutNames).Inc()
+			}
+		}
 		if len(b.Positions) > 0 {
 			position := noPosition
 			if p != nil {
@@ -378,6 +392,9 @@ func (s *Store) fill(to *rowsTaken, cluster string, b *wire.LogBatch, k kept, ol
 		stream := s.streamFields(o.common[:0], cluster, g.Stream)
 		row.StreamTagsCanonical = canonical(stream)
 		o.begin(append(stream, logstorage.Field{Name: fieldSender, Value: b.Sender}, logstorage.Field{Name: fieldBatch, Value: key}))
+		if len(g.Lines) > 0 {
+			of, checked = s.names.of(row.StreamTagsCanonical, g.Lines[0].Time), checked[:0]
+		}
 		var dropped map[string]*wire.Dropped // by reason
 		var missed *wire.LogPosition         // that no line of the group carries yet
 		for i := range g.Lines {
@@ -450,7 +467,7 @@ func (o *order) begin(common []logstorage.Field) {
 
 // sorted gives all fields of the line, until the next call.
 func (o *order) sorted() []logstorage.Field {
-	if !slices.EqualFunc(o.own, o.names, func(f logstorage.Field, name string) bool { return f.Name == name }) { // never empty: there is _msg
+	if !slices.EqualFunc(o.own, o.names, hasName) { // never empty: there is _msg
 		o.names, o.places = o.names[:0], o.places[:0]
 		for i := range len(o.common) + len(o.own) {
 			o.places = append(o.places, i)
@@ -466,6 +483,8 @@ func (o *order) sorted() []logstorage.Field {
 	}
 	return o.out
 }
+
+func hasName(f logstorage.Field, name string) bool { return f.Name == name }
 
 func (o *order) at(i int) logstorage.Field {
 	if i < len(o.common) {
@@ -538,7 +557,7 @@ func (s *Store) lineFields(dst []logstorage.Field, fields wire.LogFields) []logs
 // line must not set it.
 func reserved(name string) bool {
 	switch name {
-	case "", "_msg", "_time", "_stream", "_stream_id",
+	case "", "_msg", "_time", "_stream", "_stream_id", fieldMore,
 		wire.FieldCluster, wire.FieldNamespace, wire.FieldPod, wire.FieldContainer, wire.FieldStream,
 		wire.FieldWorkloadType, wire.FieldWorkload, wire.FieldNode:
 		return true

@@ -146,6 +146,7 @@ type Store struct {
 	durableStreams uint64                // owned by the committer: streams known to be in files
 
 	spare     spareRows
+	names     streamNames
 	senders   senders
 	positions positions
 	tenants   tenants
@@ -180,7 +181,7 @@ func Open(opts Options) (*Store, error) {
 		return nil, fmt.Errorf("open log store: %w", err)
 	}
 	s := &Store{
-		opts: opts, log: opts.Logger, metrics: m,
+		opts: opts, log: opts.Logger, metrics: m, names: newStreamNames(),
 		gate:  semaphore.NewWeighted(adders),
 		group: newGroup(),
 		wake:  make(chan struct{}, 1),
