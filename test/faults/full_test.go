@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -26,18 +24,8 @@ func TestFullDisk(t *testing.T) {
 // fullDisk fills the disk until less than left bytes are free; said is what the
 // store must say.
 func fullDisk(t *testing.T, said string, left uint64, env ...string) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting a small file system needs root")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=48m"); err != nil {
-		t.Skipf("no tmpfs can be mounted here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	disk := smallDisk(t, 48<<20)
+	dir := disk.Dir
 	s := start(t, filepath.Join(dir, "metrics"), env...)
 	defer func() { s.kill() }()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -72,21 +60,7 @@ func fullDisk(t *testing.T, said string, left uint64, env ...string) {
 		}
 	}
 	// Something else takes the disk.
-	hog := filepath.Join(dir, "hog")
-	f, err := os.Create(hog)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block := make([]byte, 64<<10)
-	var st syscall.Statfs_t
-	for free := left + 1; err == nil && free > left; free = st.Bavail * uint64(st.Bsize) {
-		if _, err = f.Write(block); err == nil {
-			err = syscall.Statfs(dir, &st)
-		}
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	fill(t, disk, left)
 	status := 0
 	for status != http.StatusServiceUnavailable {
 		var err error
@@ -97,7 +71,7 @@ func fullDisk(t *testing.T, said string, left uint64, env ...string) {
 	if n := served(); n < acked {
 		t.Errorf("with a full disk %d of %d acknowledged samples are served", n, acked)
 	}
-	if err := os.Remove(hog); err != nil {
+	if err := disk.Free(); err != nil {
 		t.Fatal(err)
 	}
 	for status != http.StatusNoContent {

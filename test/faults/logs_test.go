@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -30,6 +31,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/collector/push"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	store "github.com/crowsnest-dev/crowsnest/storage/logs"
+	"github.com/crowsnest-dev/crowsnest/test/testbed"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -43,11 +45,16 @@ const (
 	envLogKeep    = "CROWSNEST_FAULTS_LOG_KEEP"    // bytes that are kept of rotated files; default none
 	envLogAway    = "CROWSNEST_FAULTS_LOG_AWAY"    // how long the server is away once; default 1s
 	envLogAim     = "CROWSNEST_FAULTS_LOG_AIM"     // after how long at most the collector is killed once the server is there again that was away, at least a third of that; default: it is not
+	envLogRotate  = "CROWSNEST_FAULTS_LOG_ROTATE"  // between two rotations of a file; default 1s
 	envLogStall   = "CROWSNEST_FAULTS_LOG_STALL"   // for how long the collector is stopped at most before a kill, as a busy machine does; default 2s
 )
 
 // pathComplete is where the server says up to when it has all lines.
 const pathComplete = "/complete"
+
+// dumped is a row as the server dumps it: the pod, the message and, of lines that are told as
+// lost, how many they are, from when until when, and why.
+type dumped [6]string
 
 // serveLogs is a server that takes batches, and dumps what it has.
 func serveLogs(dir, address string) error {
@@ -73,8 +80,8 @@ func serveLogs(dir, address string) error {
 		}
 		if r.Method == http.MethodGet {
 			out := json.NewEncoder(w)
-			err := s.Query(r.Context(), store.Query{Text: "* | fields pod, _msg, crowsnest_dropped_lines, crowsnest_dropped_from, crowsnest_dropped_until"}, func(row store.Row) error {
-				return out.Encode([]string{row.Get("pod"), row.Get("_msg"), row.Get("crowsnest_dropped_lines"), row.Get("crowsnest_dropped_from"), row.Get("crowsnest_dropped_until")})
+			err := s.Query(r.Context(), store.Query{Text: "* | fields pod, _msg, crowsnest_dropped_lines, crowsnest_dropped_from, crowsnest_dropped_until, crowsnest_dropped_reason"}, func(row store.Row) error {
+				return out.Encode(dumped{row.Get("pod"), row.Get("_msg"), row.Get("crowsnest_dropped_lines"), row.Get("crowsnest_dropped_from"), row.Get("crowsnest_dropped_until"), row.Get("crowsnest_dropped_reason")})
 			})
 			if err != nil {
 				panic(http.ErrAbortHandler) // an answer that is cut off must not look whole
@@ -247,6 +254,8 @@ type writer struct {
 	stored  atomic.Bool            // the server has some of its lines
 	begun   *atomic.Bool           // it has some of each writer's: rotation takes nothing before
 	first   int                    // how often it had rotated by then
+	slow    int                    // writes that took as long as a record waits for its next line
+	stays   bool                   // nothing that was rotated is removed
 	seen    func(path string) bool // says whether the collector has a file open, or none runs
 }
 
@@ -260,6 +269,9 @@ const (
 	longTraces        // each with as many frames as no record takes
 	deletes           // the file is removed, and written to for a moment yet
 )
+
+// kindNames are those of the kinds.
+var kindNames = [...]string{"renamed", "truncated", "long lines", "garbage", "traces", "long traces", "deleted"}
 
 // Kinds whose lines can be read after a kill, and all.
 var (
@@ -275,6 +287,9 @@ const (
 	lateWrite  = 500 * time.Millisecond
 	frames     = 400
 	longFrames = 64 << 10
+	// recordLines are those of a record at most, recordHold is how long it waits for its next one.
+	recordLines = 1000
+	recordHold  = 500 * time.Millisecond
 )
 
 func criAt(at time.Time, tag, text string) string {
@@ -325,6 +340,12 @@ func (w *writer) write(r *rand.Rand) error {
 			break
 		}
 	}
+	began := time.Now()
+	defer func() {
+		if time.Since(began) >= recordHold {
+			w.slow++
+		}
+	}()
 	if w.old == nil {
 		_, err := w.file.WriteString(b.String())
 		return err
@@ -402,6 +423,9 @@ func (w *writer) rotate() error {
 // misses and than there were for it to begin with: a machine that is busy may not come
 // to those at once, and of a copy that it never saw it can tell nothing.
 func (w *writer) remove() error {
+	if w.stays {
+		return nil
+	}
 	if !w.begun.Load() {
 		w.first = w.rotated
 		return nil
@@ -481,49 +505,75 @@ func duration(name string, def time.Duration) time.Duration {
 // or, with CROWSNEST_FAULTS_LOG_KEEP=1000000000, kept.
 func TestLinesArriveOnceThroughKills(t *testing.T) {
 	run := newCounting(t, t.TempDir(), t.TempDir(), t.TempDir())
-	whole, away, stall := duration(envLogFor, 6*time.Second), duration(envLogAway, time.Second), duration(envLogStall, 2*time.Second)
+	whole := duration(envLogFor, 6*time.Second)
 	ctx, end := run.write(number(envLogPods, 10), kinds, whole)
 	defer end()
+	run.count(2*time.Minute+4*whole, run.killAll(ctx, whole))
+}
+
+// Nothing that was rotated is removed, whatever is killed or away: each line is there once,
+// and none is told as lost.
+//
+// A full run: CROWSNEST_FAULTS_LOG_FOR=5m CROWSNEST_FAULTS_LOG_PODS=100
+// CROWSNEST_FAULTS_LOG_AWAY=2m CROWSNEST_FAULTS_LOG_ROTATE=4s go test -timeout 60m -v
+// -run LinesArriveOnceOfFilesThatStay ./test/faults
+// Of each container the newest 64 files are held that are not sent: were they rotated each
+// second for so long, the oldest would be told.
+func TestLinesArriveOnceOfFilesThatStay(t *testing.T) {
+	run := newCounting(t, t.TempDir(), t.TempDir(), t.TempDir())
+	run.stays = true
+	whole := duration(envLogFor, 6*time.Second)
+	ctx, end := run.write(number(envLogPods, 10), rotating, whole)
+	defer end()
+	run.countAll(2*time.Minute+4*whole, run.killAll(ctx, whole))
+}
+
+// killAll kills the collector, the server or both again and again, and has the server be away
+// once, until ctx ends. It gives what was done.
+func (c *counting) killAll(ctx context.Context, whole time.Duration) string {
+	t := c.t
+	t.Helper()
+	away, stall := duration(envLogAway, time.Second), duration(envLogStall, 2*time.Second)
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	kills := [3]int{}
 	for gone := false; ctx.Err() == nil; {
 		pause(ctx, time.Duration(500+r.IntN(1500))*time.Millisecond)
 		if half, _ := ctx.Deadline(); !gone && time.Until(half) < whole/2 {
 			gone = true
-			run.server.kill()
+			c.server.kill()
 			pause(ctx, away)
-			run.server.start(t)
+			c.server.start(t)
 			if aim := duration(envLogAim, 0); aim > 0 {
-				run.answers(ctx)
+				c.answers(ctx)
 				pause(ctx, aim/3+time.Duration(r.Int64N(int64(2*aim/3))))
-				run.killCollector()
+				c.killCollector()
 				t.Logf("collector killed at %s", time.Now().Format(time.StampMicro))
 				pause(ctx, time.Duration(r.IntN(700))*time.Millisecond)
-				run.startCollector()
+				c.startCollector()
 			}
 			continue
 		}
 		if stall > 0 {
-			run.stop(ctx, time.Duration(r.Int64N(int64(stall))))
+			c.stop(ctx, time.Duration(r.Int64N(int64(stall))))
 			pause(ctx, time.Duration(r.IntN(1000))*time.Millisecond)
 		}
 		what := r.IntN(3)
 		kills[what]++
 		if what != 1 {
-			run.killCollector()
+			c.killCollector()
 		}
 		if what != 0 {
-			run.server.kill()
+			c.server.kill()
 		}
 		pause(ctx, time.Duration(r.IntN(700))*time.Millisecond)
 		if what != 0 {
-			run.server.start(t)
+			c.server.start(t)
 		}
 		if what != 1 {
-			run.startCollector()
+			c.startCollector()
 		}
 	}
-	run.count(2*time.Minute+4*whole, fmt.Sprintf("collector killed %d times, server %d, both %d, server away for %s", kills[0], kills[1], kills[2], away))
+	return fmt.Sprintf("collector killed %d times, server %d, both %d, server away for %s", kills[0], kills[1], kills[2], away)
 }
 
 // Files are removed while the collector has them open, and the server is killed and
@@ -531,7 +581,7 @@ func TestLinesArriveOnceThroughKills(t *testing.T) {
 func TestLinesArriveOnceOfDeletedFiles(t *testing.T) {
 	run := newCounting(t, t.TempDir(), t.TempDir(), t.TempDir())
 	whole := duration(envLogFor, 6*time.Second)
-	ctx, end := run.write(3, []int{deletes, deletes, deletes}, whole)
+	ctx, end := run.write(number(envLogPods, 3), []int{deletes}, whole)
 	defer end()
 	for ctx.Err() == nil {
 		pause(ctx, whole/5)
@@ -539,23 +589,22 @@ func TestLinesArriveOnceOfDeletedFiles(t *testing.T) {
 		pause(ctx, duration(envLogAway, time.Second))
 		run.server.start(t)
 	}
-	if found := run.count(2*time.Minute+whole, "server killed again and again"); found.told > 0 || found.gaps > 0 {
-		t.Errorf("lines are told as lost that the collector could read: %s", found)
-	}
+	run.countAll(2*time.Minute+whole, "server killed again and again")
 }
 
 // The disk of the collector's positions is full, and that of the server, while
-// both are killed: each line is there once.
+// both are killed: each line is there once, and none is told as lost.
 func TestLinesArriveOnceWithFullDisks(t *testing.T) {
 	// The first has room for any one file unpacked, which a file of long traces needs.
 	data, store := smallDisk(t, 64<<20), smallDisk(t, 256<<20)
-	run := newCounting(t, t.TempDir(), data, store)
+	run := newCounting(t, t.TempDir(), data.Dir, store.Dir)
+	run.stays = true
 	whole := duration(envLogFor, 6*time.Second)
 	ctx, end := run.write(number(envLogPods, 10), rotating, whole)
 	defer end()
 	pause(ctx, whole/6)
-	filled := fill(t, data, 0)
-	for ctx.Err() == nil && filled {
+	fill(t, data, 0)
+	for ctx.Err() == nil {
 		pause(ctx, whole/12)
 		run.killCollector()
 		run.startCollector()
@@ -563,7 +612,7 @@ func TestLinesArriveOnceWithFullDisks(t *testing.T) {
 			break
 		}
 	}
-	if err := os.Remove(filepath.Join(data, "hog")); err != nil {
+	if err := data.Free(); err != nil {
 		t.Fatal(err)
 	}
 	fill(t, store, 512<<10)
@@ -572,53 +621,37 @@ func TestLinesArriveOnceWithFullDisks(t *testing.T) {
 	pause(ctx, whole/12)
 	run.startCollector()
 	pause(ctx, whole/6)
-	if err := os.Remove(filepath.Join(store, "hog")); err != nil {
+	if err := store.Free(); err != nil {
 		t.Fatal(err)
 	}
 	run.server.kill() // it may have ended by itself: the library does when it cannot write
 	run.server.start(t)
-	run.count(2*time.Minute+whole, "collector killed with its disk full, and the server's")
+	run.countAll(2*time.Minute+whole, "collector killed with its disk full, and the server's")
 }
 
 // smallDisk is a file system of its own.
-func smallDisk(t *testing.T, size int) string {
+func smallDisk(t *testing.T, size int64) testbed.Disk {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a small file system needs root")
 	}
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+strconv.Itoa(size)); err != nil {
-		t.Skipf("no tmpfs can be mounted here: %v", err)
+	disk, err := testbed.MountDisk(t.TempDir(), size)
+	if err != nil {
+		t.Skip(err)
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+		if err := disk.Unmount(); err != nil {
 			t.Error(err)
 		}
 	})
-	return dir
+	return disk
 }
 
-// fill writes a file until no more than left bytes are free.
-func fill(t *testing.T, dir string, left uint64) bool {
+// fill leaves no more than so many bytes free.
+func fill(t *testing.T, disk testbed.Disk, left uint64) {
 	t.Helper()
-	f, err := os.Create(filepath.Join(dir, "hog"))
-	if err != nil {
+	if err := disk.Fill(left); err != nil {
 		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }() // it may not be possible any more
-	block := make([]byte, 64<<10)
-	for {
-		var st syscall.Statfs_t
-		if err := syscall.Statfs(dir, &st); err != nil {
-			t.Fatal(err)
-		}
-		free := st.Bavail * uint64(st.Bsize)
-		if free <= left {
-			return true
-		}
-		if n, err := f.Write(block[:min(uint64(len(block)), free-left)]); err != nil {
-			return n == 0 && left == 0
-		}
 	}
 }
 
@@ -632,6 +665,7 @@ type counting struct {
 	agent   *child
 	pid     atomic.Int64 // of the collector; 0 while there is none
 	writers []*writer
+	stays   bool        // theirs that were rotated are not removed
 	begun   atomic.Bool // the server has something of each
 	done    sync.WaitGroup
 	failed  atomic.Pointer[error]
@@ -671,14 +705,8 @@ func (c *counting) killCollector() {
 
 // seen says whether the collector has a file open, or none runs.
 func (c *counting) seen(path string) bool {
-	if c.pid.Load() == 0 {
-		return true
-	}
-	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.pid.Load())) // the pattern is good
-	return slices.ContainsFunc(links, func(l string) bool {
-		to, err := os.Readlink(l)
-		return err == nil && to == path
-	})
+	pid := int(c.pid.Load())
+	return pid == 0 || testbed.HasOpen(pid, path)
 }
 
 // stop holds the collector up.
@@ -696,7 +724,7 @@ func (c *counting) write(pods int, kinds []int, whole time.Duration) (context.Co
 	ctx, stop := context.WithCancel(c.t.Context())
 	for n := range pods {
 		pod := "pod-" + strconv.Itoa(n)
-		w := &writer{dir: filepath.Join(c.dir, "pods", "shop_"+pod+"_uid-"+strconv.Itoa(n), "app"), pod: pod, seen: c.seen, begun: &c.begun}
+		w := &writer{dir: filepath.Join(c.dir, "pods", "shop_"+pod+"_uid-"+strconv.Itoa(n), "app"), pod: pod, seen: c.seen, begun: &c.begun, stays: c.stays}
 		// One of each kind, and as many of the long ones; all together write some 10,000
 		// lines a second, which the machine can also read and store.
 		w.every = time.Duration(max(10, pods)) * time.Millisecond
@@ -711,7 +739,7 @@ func (c *counting) write(pods int, kinds []int, whole time.Duration) (context.Co
 		}
 		c.writers = append(c.writers, w)
 		c.done.Go(func() {
-			if err := w.run(ctx, time.Second, uint64(n)); err != nil {
+			if err := w.run(ctx, duration(envLogRotate, time.Second), uint64(n)); err != nil {
 				c.failed.Store(&err)
 			}
 		})
@@ -728,7 +756,7 @@ func (c *counting) stored() {
 	t.Helper()
 	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		pods := map[string]bool{}
-		err := rows(c.address, func(row [5]string) error {
+		err := rows(c.address, func(row dumped) error {
 			pods[row[0]] = true
 			return nil
 		})
@@ -787,8 +815,8 @@ func (c *counting) count(patience time.Duration, what string) *counted {
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, c.server.log.String(), c.agent.log.String())
 	}
-	if found.lost+found.twice+found.torn+found.wrong+found.short > 0 {
-		t.Errorf("lines are lost, doubled or torn: %s; %d of %d frames, %d of %d bytes\n%s", found, found.frames, found.wantFrames, found.bytes, found.wantBytes, c.agent.log.String())
+	if found.lost+found.twice+found.torn+found.split+found.wrong+found.short > 0 {
+		t.Errorf("lines are lost, doubled or torn, or records: %s; %d of %d frames, %d of %d bytes\n%s", found, found.frames, found.wantFrames, found.bytes, found.wantBytes, c.agent.log.String())
 	}
 	for _, p := range []*child{c.server, c.agent} {
 		// A merge that meets a full disk ends the store's process; what it acknowledged is kept.
@@ -797,6 +825,14 @@ func (c *counting) count(patience time.Duration, what string) *counted {
 		}
 	}
 	return found
+}
+
+// countAll counts where nothing may be told as lost.
+func (c *counting) countAll(patience time.Duration, what string) {
+	c.t.Helper()
+	if found := c.count(patience, what); found.told > 0 || found.gaps > 0 {
+		c.t.Errorf("lines are told as lost that the collector could read: %s", found)
+	}
 }
 
 // answers waits until the server is there again.
@@ -839,10 +875,13 @@ func pause(ctx context.Context, d time.Duration) {
 // counted is what the server has of the numbered lines.
 type counted struct {
 	lines, lost, twice, torn int
-	short                    int // containers of which frames, or parts of long lines, are too few or too many
-	told                     int // not there, and told as lost in the containers' streams
-	gaps, numbered           int // ranges that were told, and the lines of those with a number
-	wrong                    int // ranges that say a number of lines of which fewer are lost
+	short                    int                            // containers of which frames, or parts of long lines, are too few or too many
+	split                    int                            // records that begin within a trace, or have a part of two, for no reason
+	told                     int                            // not there, and told as lost in the containers' streams
+	toldOf                   [len(kindNames)]map[string]int // by reason
+	linesOf                  [len(kindNames)]int            // that were written
+	gaps, numbered           int                            // ranges that were told, and the lines of those with a number
+	wrong                    int                            // ranges that say a number of lines of which fewer are lost, and containers all of whose ranges have one, which are not what is lost
 	frames, wantFrames       int
 	bytes, wantBytes         int // of long lines, without their beginnings
 	ranges, again            int // told in first, of lost lines and of doubled ones
@@ -865,18 +904,32 @@ func (c *counted) twiceOf() []doubled {
 }
 
 func (c *counted) String() string {
-	return fmt.Sprintf("%d lost, %d doubled, %d torn, %d told as dropped (%d ranges, %d lines by number, %d wrong)%s", c.lost, c.twice, c.torn, c.told, c.gaps, c.numbered, c.wrong, c.first)
+	var of strings.Builder
+	for kind, reasons := range c.toldOf {
+		if len(reasons) == 0 {
+			continue
+		}
+		told := 0
+		for _, n := range reasons {
+			told += n
+		}
+		fmt.Fprintf(&of, "; %s: %.1f %% of %d lines", kindNames[kind], 100*float64(told)/float64(c.linesOf[kind]), c.linesOf[kind])
+		for _, reason := range slices.Sorted(maps.Keys(reasons)) {
+			fmt.Fprintf(&of, ", %d %s", reasons[reason], reason)
+		}
+	}
+	return fmt.Sprintf("%d lost, %d doubled, %d torn, %d split, %d told as dropped (%d ranges, %d lines by number, %d wrong%s)%s", c.lost, c.twice, c.torn, c.split, c.told, c.gaps, c.numbered, c.wrong, of.String(), c.first)
 }
 
 // rows gives what the server has.
-func rows(address string, take func(row [5]string) error) error {
+func rows(address string, take func(row dumped) error) error {
 	resp, err := http.Get("http://" + address)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	for dec := json.NewDecoder(resp.Body); ; {
-		var row [5]string
+		var row dumped
 		if err := dec.Decode(&row); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
@@ -892,6 +945,7 @@ func rows(address string, take func(row [5]string) error) error {
 type gap struct {
 	from, until time.Time
 	lines       int // 0: nobody knows
+	reason      string
 }
 
 func (g gap) has(at time.Time) bool { return !at.Before(g.from) && !at.After(g.until) }
@@ -900,6 +954,7 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 	out := &counted{}
 	seen := map[string]map[int]int{}
 	kind, frames, bytes := map[string]int{}, map[string]int{}, map[string]int{}
+	within := map[string]int{} // records that begin within a trace
 	for _, w := range writers {
 		seen[w.pod], kind[w.pod] = map[int]int{}, w.kind
 		out.wantFrames += w.next * framesOf(w.kind)
@@ -908,7 +963,7 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 		}
 	}
 	gaps := map[string][]gap{} // by pod
-	err := rows(address, func(row [5]string) error {
+	err := rows(address, func(row dumped) error {
 		if row[2] != "" {
 			lines, err := strconv.Atoi(row[2])
 			from, err2 := time.Time{}, error(nil)
@@ -919,15 +974,21 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 			if err := errors.Join(err, err2, err3); err != nil {
 				return fmt.Errorf("dropped lines without their range: %w", err)
 			}
-			gaps[row[0]] = append(gaps[row[0]], gap{from, until, lines})
+			gaps[row[0]] = append(gaps[row[0]], gap{from, until, lines, row[5]})
 			return nil
+		}
+		if strings.HasPrefix(row[1], "\tat ") {
+			within[row[0]]++
 		}
 		for text := range strings.SplitSeq(row[1], "\n") {
 			var n int
 			var pod string
 			switch _, err := fmt.Sscanf(text, "line %d of %s", &n, &pod); {
 			case err == nil && strings.TrimRight(pod, ":") == row[0]:
-				seen[row[0]][n]++
+				if seen[row[0]][n]++; framesOf(kind[row[0]]) > 0 && !strings.HasPrefix(row[1], text) {
+					out.split++
+					out.first += fmt.Sprintf("; %s has line %d in a record that began before", pod, n)
+				}
 			case kind[row[0]] == longLines && strings.Trim(text, "x") == "", kind[row[0]] == garbage, framesOf(kind[row[0]]) > 0 && strings.HasPrefix(text, "\tat "):
 			default:
 				out.torn++
@@ -955,8 +1016,18 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 			out.short++
 			out.first += fmt.Sprintf("; of %s there are %d of %d frames, %d of %d bytes", w.pod, frames[w.pod], wantFrames, bytes[w.pod], wantBytes)
 		}
+		// What has a line of a trace before it may begin where what is before it is lost, its line
+		// was late, or the record before it had as many as one takes.
+		bound := w.next*(framesOf(w.kind)/recordLines) + len(gaps[w.pod]) + w.slow
+		if n := within[w.pod]; n > bound {
+			out.split += n - bound
+			out.first += fmt.Sprintf("; of %s %d records begin within a trace, at most %d may", w.pod, n, bound)
+		}
+		known, told := len(gaps[w.pod]) > 0, 0
 		for _, g := range gaps[w.pod] {
 			out.gaps++
+			told += g.lines
+			known = known && g.lines > 0
 			out.numbered += g.lines
 			if w.kind != renames && w.kind != deletes {
 				continue // theirs are not only those lines
@@ -966,11 +1037,19 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 				out.first += fmt.Sprintf("; %d lines of %s are told as lost from %s to %s, %d are", g.lines, w.pod, g.from, g.until, lost)
 			}
 		}
+		if missing, all := w.missing(seen[w.pod], frames[w.pod]); all && known && missing != told {
+			out.wrong++
+			out.first += fmt.Sprintf("; of %s %d lines are told as lost, all by number, %d are", w.pod, told, missing)
+		}
+		out.linesOf[w.kind] += w.next
 		for n := range w.next {
 			switch seen[w.pod][n] {
 			case 0:
-				if w.isTold(n, gaps[w.pod]) {
-					out.told++
+				if g := w.toldIn(n, gaps[w.pod]); g != nil {
+					if out.told++; out.toldOf[w.kind] == nil {
+						out.toldOf[w.kind] = map[string]int{}
+					}
+					out.toldOf[w.kind][g.reason]++
 					seen[w.pod][n] = 1
 				} else {
 					out.lost++
@@ -1006,9 +1085,26 @@ func lookAt(address string, writers []*writer) (*counted, error) {
 	return out, nil
 }
 
-// isTold says whether a line is in one of the gaps that were told.
-func (w *writer) isTold(n int, gaps []gap) bool {
-	return n < len(w.times) && slices.ContainsFunc(gaps, func(g gap) bool { return g.has(w.times[n]) })
+// toldIn gives the first of the gaps that were told which has a line; nil for none.
+func (w *writer) toldIn(n int, gaps []gap) *gap {
+	if n >= len(w.times) {
+		return nil
+	}
+	if i := slices.IndexFunc(gaps, func(g gap) bool { return g.has(w.times[n]) }); i >= 0 {
+		return &gaps[i]
+	}
+	return nil
+}
+
+// missing counts the lines that are not there, those of traces, too. It is false for kinds
+// whose files have lines that are not counted, or only parts of which may be there.
+func (w *writer) missing(seen map[int]int, frames int) (lines int, all bool) {
+	for n := range w.next {
+		if seen[n] == 0 {
+			lines++
+		}
+	}
+	return lines + w.next*framesOf(w.kind) - frames, w.kind != longLines && w.kind != garbage
 }
 
 // lostIn counts the lines of a gap that are not there.

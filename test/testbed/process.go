@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -113,6 +114,41 @@ func (p *Process) Tail(lines int) string {
 	}
 	all := strings.Split(strings.TrimSpace(string(raw)), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// HasOpen says whether a process has a file open, by the path that it has now.
+func HasOpen(pid int, path string) bool {
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid)) // the pattern is good
+	return slices.ContainsFunc(links, func(l string) bool {
+		to, err := os.Readlink(l)
+		return err == nil && to == path
+	})
+}
+
+// Hold stops a process, all of its threads, until the function that it gives is called.
+func Hold(ctx context.Context, pid int) (letGo func(), err error) {
+	letGo = func() { _ = syscall.Kill(pid, syscall.SIGCONT) } // it is gone, or goes on
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return nil, fmt.Errorf("stop process %d: %w", pid, err)
+	}
+	err = Await(ctx, 5*time.Second, time.Millisecond, func(context.Context) error {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil {
+			return err
+		}
+		for _, path := range stats {
+			raw, err := os.ReadFile(path)
+			if err == nil && !strings.Contains(string(raw), ") T ") {
+				return fmt.Errorf("process %d still runs", pid)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		letGo()
+		return nil, err
+	}
+	return letGo, nil
 }
 
 // Usage is what a process has used and holds.
