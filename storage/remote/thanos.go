@@ -47,12 +47,13 @@ const metaFile = "meta.json"
 
 // UploadBlocks copies the blocks of a folder, as they are, into a bucket that
 // Thanos reads, the oldest first, and calls done after each. Thanos adds labels,
-// of which at least one is wanted, to every series. A block that is there whole
-// is left alone; meta.json goes last, and without it Thanos takes a block for one
-// that is being uploaded.
+// of which at least one is wanted, to every series; its Compact halts where blocks
+// of the same labels overlap in time (metrics.MergeOverlapping). A block that is
+// there whole is left alone; meta.json goes last, and without it Thanos takes a
+// block for one that is being uploaded.
 func UploadBlocks(ctx context.Context, to objstore.Bucket, dir string, labels map[string]string, done func(Block) error) error {
 	if len(labels) == 0 {
-		return fmt.Errorf("upload blocks: Thanos wants at least one external label, for example crowsnest=migrated: %w", fault.ErrInvalid)
+		return fmt.Errorf("upload blocks: Thanos wants at least one external label, for example crowsnest=catalogue: %w", fault.ErrInvalid)
 	}
 	metas, err := metrics.BlocksIn(dir)
 	if err != nil {
@@ -62,7 +63,7 @@ func UploadBlocks(ctx context.Context, to objstore.Bucket, dir string, labels ma
 		if err := uploadBlock(ctx, to, filepath.Join(dir, m.ULID.String()), m, labels); err != nil {
 			return fmt.Errorf("upload block %s: %w", m.ULID, err)
 		}
-		if err := done(Block{m.ULID, m.Stats.NumSamples, i + 1, len(metas)}); err != nil {
+		if err := done(Block{m.ULID, m.MinTime, m.MaxTime, m.Stats.NumSamples, Refused{}, i + 1, len(metas)}); err != nil {
 			return err
 		}
 	}

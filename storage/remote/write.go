@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,8 @@ type batch struct {
 	sets []labels.Labels // of each of list
 	n    int             // samples and histograms
 	past bool            // nobody waits for it: it is not held until the engine shows it
+
+	refused Refused // of all that was committed
 }
 
 // series gives the last series, or a new one where the labels are others.
@@ -82,8 +85,14 @@ func (b *batch) exemplar(l labels.Labels, e exemplar.Exemplar) {
 func (b *batch) Commit() error {
 	for from := 0; from < len(b.list); from += seriesPerWrite {
 		to := min(from+seriesPerWrite, len(b.list))
-		if err := b.s.write(b.ctx, b.list[from:to]); err != nil {
+		refused, err := b.s.write(b.ctx, b.list[from:to])
+		if err != nil {
 			return err
+		}
+		b.refused.OfTotal++
+		if refused != nil {
+			b.refused.Requests++
+			b.refused.Why = cmp.Or(b.refused.Why, refused)
 		}
 	}
 	if !b.past {
@@ -99,18 +108,18 @@ func (b *batch) Rollback() error {
 	return nil
 }
 
-// write sends one request.
-func (s *Store) write(ctx context.Context, list []prompb.TimeSeries) error {
+// write sends one request. refused is why the engine took a part of it, or all, for good not.
+func (s *Store) write(ctx context.Context, list []prompb.TimeSeries) (refused, err error) {
 	samples := 0
 	for i := range list {
 		samples += len(list[i].Samples) + len(list[i].Histograms)
 	}
 	raw, err := proto.Marshal(&prompb.WriteRequest{Timeseries: list})
 	if err != nil {
-		return fmt.Errorf("write to the remote engine: %w", err)
+		return nil, fmt.Errorf("write to the remote engine: %w", err)
 	}
 	began := s.opts.Now()
-	refused, err := s.post(ctx, snappy.Encode(nil, raw))
+	refused, err = s.post(ctx, snappy.Encode(nil, raw))
 	s.metrics.writeSeconds.Observe(s.opts.Now().Sub(began).Seconds())
 	result := resultOK
 	switch {
@@ -125,7 +134,7 @@ func (s *Store) write(ctx context.Context, list []prompb.TimeSeries) error {
 	if ctx.Err() == nil {
 		s.wrote(err)
 	}
-	return err
+	return refused, err
 }
 
 // post tells what the engine refused for good apart from what may succeed later.
