@@ -89,7 +89,7 @@ e2e-alone: build ## what breaks the whole cluster on purpose: its kubelet killed
 broken: build ## the console's pages on a server that answers 500, hangs, restarts, is empty, has odd names, targets that fail (some 10 minutes); BROKEN="--only names,empty" for a part
 	bash dashboards/console/e2e/broken.sh $(BROKEN)
 
-remote: ## the storage test-suites on VictoriaMetrics, Thanos and VictoriaLogs, built from their modules (some 15 minutes the first time)
+remote: ## the storage test-suites, moves and a whole server on VictoriaMetrics, Thanos and VictoriaLogs, built from their modules (some 15 minutes the first time)
 	go test -tags peers -count 1 -timeout 45m -v ./test/remote
 
 bench: build ## measure, and record in docs/benchmarks.json
