@@ -176,6 +176,8 @@ func (m *memory) weighJSON(b []byte, of *shape) error {
 				if err := m.take(value.bytes, what); err != nil {
 					return err
 				}
+			} else if err := m.weighNoObject(b[i+1:], value, what); err != nil {
+				return err
 			}
 		case '}', ']':
 			if depth == 0 {
@@ -195,9 +197,24 @@ func (m *memory) weighJSON(b []byte, of *shape) error {
 			if err := m.take(jsonBytes, what); err != nil {
 				return err
 			}
+			if in.list {
+				if err := m.weighNoObject(b[i+1:], value, what); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil
+}
+
+// weighNoObject takes what a list's next element becomes where it is no object: one of null, or of
+// what is refused in the end, is made like one of {}.
+func (m *memory) weighNoObject(rest []byte, of *shape, what string) error {
+	rest = bytes.TrimLeft(rest, " \n\r\t")
+	if of.list || len(rest) == 0 || rest[0] == '{' || rest[0] == ']' {
+		return nil
+	}
+	return m.take(of.bytes, what)
 }
 
 // jsonBytes is what a number or a string of a list takes, besides the string's text.

@@ -121,6 +121,8 @@ func TestBombsTakeNoMemory(t *testing.T) {
 
 		"JSON, resources":              {"application/json", list(`{"resourceMetrics":[`, `{}`, `]}`), "its resources"},
 		"JSON, points":                 {"application/json", list(metric+`"gauge":{"dataPoints":[`, `{}`, `]}}]}]}]}`), "its data points"},
+		"JSON, points of null":         {"application/json", list(metric+`"gauge":{"dataPoints":[`, `null`, `]}}]}]}]}`), "its data points"},
+		"JSON, points of numbers":      {"application/json", list(metric+`"gauge":{"dataPoints":[`, ` 0`, `]}}]}]}]}`), "its data points"},
 		"JSON, spaced":                 {"application/json", list(metric+`"gauge" : {"data_points"`+"\n"+`:[`, `{}`, `]}}]}]}]}`), "its data points"},
 		"JSON, escaped":                {"application/json", list(strings.Replace(metric, "scopeM", `scope\u004d`, 1)+`"gauge":{"dataPoints":[`, `{}`, `]}}]}]}]}`), "its resources"},
 		"JSON, exponential histograms": {"application/json", list(metric+`"exponentialHistogram":{"dataPoints":[`, `{}`, `]}}]}]}]}`), "its data points"},
