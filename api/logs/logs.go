@@ -4,7 +4,8 @@
 //
 // What differs from VictoriaLogs: the clusters that may be read come from who
 // asks (AccountID and ProjectID headers mean nothing), and the parameter
-// "cluster", which may be repeated, narrows them; a tail shows lines as they
+// "cluster", which may be repeated, narrows them; "service", with "namespace" and one
+// cluster, asks for lines of the pods behind a Service; a tail shows lines as they
 // arrive, late ones too; an answer that broke in the middle ends with a broken
 // connection instead of an error among the rows.
 package logs
@@ -28,6 +29,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/inventory"
 	"github.com/crowsnest-dev/crowsnest/storage/logs"
 )
 
@@ -55,11 +57,22 @@ type Store interface {
 	Tail(ctx context.Context, q logs.Query, before time.Duration, fn func([]logs.Row) error) error
 }
 
-var _ Store = (*logs.Store)(nil)
+// Services says which pods are behind a Service; *inventory.Store has it.
+type Services interface {
+	// PodsBehind gives their names, sorted; those that went lately, too.
+	// fault.ErrNotFound without the Service.
+	PodsBehind(cluster, namespace, service string) ([]string, error)
+}
+
+var (
+	_ Store    = (*logs.Store)(nil)
+	_ Services = (*inventory.Store)(nil)
+)
 
 // Options of a Handler.
 type Options struct {
 	Store         Store                 // required
+	Services      Services              // nil: no Service is known
 	MaxQueryTime  time.Duration         // of one query; default 60 s. A request's "timeout" can only be shorter
 	MaxConcurrent int                   // queries at once; default twice the CPUs, at least 4
 	MaxWait       time.Duration         // of a query for its turn, then 429; default 10 s
@@ -169,6 +182,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if errors.Is(err, fault.ErrTooLarge) || errors.Is(err, fault.ErrMalformed) {
 		p = params{} // who may ask is still decided first
 	}
+	p.query.Narrow = h.behind(p.service)
 	// A wrong request of somebody who may not ask is told nothing about it.
 	if aerr := authorize(ctx, p.query.Clusters); aerr != nil {
 		fail(w, r, rt, aerr)
@@ -195,7 +209,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			fail(w, r, rt, err)
 		}
 	default:
-		if err := h.inTurn(ctx, w, p, rt); err != nil {
+		if err := h.inTurn(ctx, p.timeout, func(ctx context.Context) error { return rt.serve(ctx, w, p) }); err != nil {
 			fail(w, r, rt, err)
 		}
 	}
@@ -217,8 +231,9 @@ func authorize(ctx context.Context, clusters []string) error {
 // errTooSlow is the cause of a query that ran into its bound.
 var errTooSlow = errors.New("query took too long")
 
-// inTurn runs a query when there is room for it, within the bound of time.
-func (h *Handler) inTurn(ctx context.Context, w http.ResponseWriter, p params, rt route) error {
+// inTurn runs a query when there is room for it, within the bound of time; timeout, if
+// it is not 0, can only shorten that.
+func (h *Handler) inTurn(ctx context.Context, timeout time.Duration, query func(context.Context) error) error {
 	wait, cancel := context.WithTimeout(ctx, h.opts.MaxWait)
 	err := h.turns.Acquire(wait, 1)
 	cancel()
@@ -233,12 +248,12 @@ func (h *Handler) inTurn(ctx context.Context, w http.ResponseWriter, p params, r
 	h.metrics.active.Inc()
 	defer h.metrics.active.Dec()
 	limit := h.opts.MaxQueryTime
-	if p.timeout > 0 {
-		limit = min(limit, p.timeout)
+	if timeout > 0 {
+		limit = min(limit, timeout)
 	}
 	ctx, cancel = context.WithTimeoutCause(ctx, limit, errTooSlow)
 	defer cancel()
-	err = rt.serve(ctx, w, p)
+	err = query(ctx)
 	if err != nil && errors.Is(context.Cause(ctx), errTooSlow) {
 		h.metrics.refused.WithLabelValues(refusedTime).Inc()
 		return fault.Because(fault.ErrUnavailable, fault.QuerySlow, limit)

@@ -244,8 +244,13 @@ func TestTailShowsALineWithinTwoSeconds(t *testing.T) {
 // fakeStore answers as its functions say.
 type fakeStore struct {
 	Store
-	query func(ctx context.Context, fn func(logs.Row) error) error
-	tail  func(ctx context.Context, fn func([]logs.Row) error) error
+	query  func(ctx context.Context, fn func(logs.Row) error) error
+	tail   func(ctx context.Context, fn func([]logs.Row) error) error
+	around func(ctx context.Context) error
+}
+
+func (f fakeStore) Surroundings(ctx context.Context, _ logs.Around) (logs.Surroundings, error) {
+	return logs.Surroundings{}, f.around(ctx)
 }
 
 func (f fakeStore) Query(ctx context.Context, _ logs.Query, fn func(logs.Row) error) error {

@@ -34,6 +34,7 @@ type params struct {
 	maxValues   int           // max_values_per_field, of facets
 	maxValueLen int           // max_value_len, of facets
 	keepConst   bool          // keep_const_fields, of facets
+	service     service       // service, with namespace; ours
 }
 
 func (p params) field() string {
@@ -116,6 +117,7 @@ func parseForm(form url.Values, hits bool, now time.Time) (params, error) {
 	}
 	p.query.Hide = namesOf(&fs, form, "hidden_fields_filters")
 	p.limit = p.query.Limit
+	p.service = serviceOf(&fs, form.Get("service"), form.Get("namespace"), p.query.Clusters)
 	return p, fs.Err()
 }
 

@@ -52,6 +52,7 @@ func Register(api huma.API, h *Handler) {
 		if err != nil {
 			return nil, problem.Error(err)
 		}
+		p.query.Narrow = h.behind(p.service)
 		if !h.loads.TryAcquire(1) {
 			h.metrics.refused.WithLabelValues(refusedLoads).Inc()
 			return nil, problem.Error(fault.Because(fault.ErrLimited, fault.DownloadsFull, h.opts.MaxDownloads))
@@ -126,16 +127,13 @@ func (h *Handler) surroundings(ctx context.Context, in *contextInput) (*logConte
 	if err != nil {
 		return nil, fault.Field{Path: "time", Reason: "must be a time like 2026-11-23T10:00:00.123456789Z", Value: in.Time}
 	}
-	ctx, cancel := context.WithTimeout(ctx, h.opts.MaxQueryTime)
-	defer cancel()
-	if err := h.turns.Acquire(ctx, 1); err != nil {
-		return nil, fmt.Errorf("%d queries run already: %w", h.opts.MaxConcurrent, fault.ErrLimited)
-	}
-	defer h.turns.Release(1)
-	found, err := h.opts.Store.Surroundings(ctx, logs.Around{
-		StreamID: in.StreamID, Time: at, Before: in.Before, After: in.After, Container: in.Scope == "container", Clusters: in.Cluster,
-	})
-	if err != nil {
+	var found logs.Surroundings
+	if err := h.inTurn(ctx, 0, func(ctx context.Context) (err error) {
+		found, err = h.opts.Store.Surroundings(ctx, logs.Around{
+			StreamID: in.StreamID, Time: at, Before: in.Before, After: in.After, Container: in.Scope == "container", Clusters: in.Cluster,
+		})
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	return &logContext{fieldsOf(found.Before), fieldsOf(found.Lines), fieldsOf(found.After)}, nil
@@ -159,13 +157,16 @@ type downloadInput struct {
 	Format   string   `query:"format" enum:"text,json" default:"text" doc:"text: time, place and message; json: one object of all fields a line."`
 	Compress bool     `query:"gzip" doc:"Give a .gz file."`
 	Cluster  []string `query:"cluster,explode" doc:"Only lines of these clusters."`
+	Service  string   `query:"service" doc:"Only lines of the pods behind this service, those of the last 24 h too; with namespace and one cluster."`
+	Of       string   `query:"namespace" doc:"The service's namespace."`
 }
 
 type download struct {
-	query logs.Query
-	json  bool
-	gzip  bool
-	name  string
+	query   logs.Query
+	service service
+	json    bool
+	gzip    bool
+	name    string
 }
 
 func (in *downloadInput) params(now time.Time) (download, error) {
@@ -179,6 +180,7 @@ func (in *downloadInput) params(now time.Time) (download, error) {
 		return time.Unix(0, ns).UTC()
 	}
 	d := download{json: in.Format == "json", gzip: in.Compress}
+	d.service = serviceOf(&fs, in.Service, in.Of, in.Cluster)
 	d.query = logs.Query{Text: in.Query, Start: at("start", in.Start), End: at("end", in.End), Clusters: in.Cluster}
 	d.name = "logs-" + d.query.Start.Format("20060102T150405Z") + "-" + d.query.End.Format("20060102T150405Z") + map[bool]string{true: ".jsonl", false: ".log"}[d.json]
 	if d.gzip {

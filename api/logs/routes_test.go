@@ -17,6 +17,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/crowsnest-dev/crowsnest/api/access"
 	"github.com/crowsnest-dev/crowsnest/api/problem"
@@ -83,6 +84,58 @@ func TestContextOfALine(t *testing.T) {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
 	}
+}
+
+// The lines around one are a query like the others: it waits for its turn as long as
+// they do, and one that takes too long says so.
+func TestContextHasTheBoundsOfQueries(t *testing.T) {
+	running, reg := make(chan struct{}, 1), prometheus.NewRegistry()
+	bounded := func(longest time.Duration, reg prometheus.Registerer) string {
+		return routes(t, fakeStore{around: func(ctx context.Context) error {
+			running <- struct{}{}
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}}, admin, func(o *Options) {
+			o.MaxConcurrent, o.MaxWait, o.MaxQueryTime, o.Registerer = 1, 50*time.Millisecond, longest, reg
+		})
+	}
+	args := url.Values{"stream_id": {"0000007b000001c850d9950ea6196b1a4812081265faa1c7"}, "time": {t0.Format(time.RFC3339Nano)}}
+	if status, body, _ := get(t, http.MethodGet, bounded(50*time.Millisecond, reg), "context", args); status != http.StatusServiceUnavailable || !strings.Contains(body, "longer than") {
+		t.Errorf("one beyond its time: %d %s", status, body)
+	}
+	<-running
+	if got := refusedBy(t, reg, refusedTime); got != 1 {
+		t.Errorf("counted %v too slow, want 1", got)
+	}
+	reg = prometheus.NewRegistry()
+	base := bounded(time.Minute, reg)
+	ctx, leave := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"context?"+args.Encode(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan struct{})
+	go func() {
+		defer close(first)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	<-running
+	if status, body, _ := get(t, http.MethodGet, base, "context", args); status != http.StatusTooManyRequests {
+		t.Errorf("the second: %d %s", status, body)
+	}
+	if got := refusedBy(t, reg, refusedQueries); got != 1 {
+		t.Errorf("counted %v refused, want 1", got)
+	}
+	leave()
+	<-first
+}
+
+// refusedBy reads how many requests were refused for a reason.
+func refusedBy(t *testing.T, reg prometheus.Gatherer, reason string) float64 {
+	t.Helper()
+	return logstest.Counted(t, reg, "crowsnest_logsql_queries_refused_total", reason)
 }
 
 func TestDownload(t *testing.T) {

@@ -484,7 +484,10 @@ func (a *app) assemble(ctx context.Context) (runs []func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
-	logsql, err := apilogs.New(apilogs.Options{Store: a.logs, Registerer: a.registry})
+	logsql, err := apilogs.New(apilogs.Options{
+		Store: a.logs, Services: a.inventory, MaxConcurrent: a.settings.logsQueries.int(), MaxQueryTime: a.settings.logsQueryTime.value,
+		MaxRows: a.settings.logsQueryRows.int(), Registerer: a.registry,
+	})
 	if err != nil {
 		return nil, err
 	}

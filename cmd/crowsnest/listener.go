@@ -19,8 +19,8 @@ import (
 const (
 	// drainTimeout is how long requests may go on after the end was asked for.
 	drainTimeout = 4 * time.Second
-	// longestAnswer is above the longest query, which has 2 min. Streams lift it
-	// for themselves.
+	longestQuery = 2 * time.Minute
+	// longestAnswer is above it. Streams lift it for themselves.
 	longestAnswer = 3 * time.Minute
 )
 

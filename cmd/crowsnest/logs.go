@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -41,6 +43,9 @@ type logsFlags struct {
 	output     *choice
 	color      *choice
 	ownTime    bool
+	selector   string
+	sinceTime  instant
+	timestamps bool
 }
 
 func newLogs(_ *common) *cobra.Command {
@@ -50,13 +55,17 @@ func newLogs(_ *common) *cobra.Command {
 		output: newChoice("text", "text", "raw", "json"), color: newChoice("auto", "auto", "always", "never"),
 	}
 	cmd := &cobra.Command{
-		Use: "logs [TYPE/NAME] [LOGSQL]", Short: "Search and follow logs, of a workload or by LogsQL", Args: args(cobra.MaximumNArgs(2)),
+		Use: "logs [TYPE/NAME | POD] [LOGSQL]", Short: "Search and follow logs, of a workload or by LogsQL", Args: args(cobra.MaximumNArgs(2)),
 		Long: "Search log lines and Kubernetes events, or follow new ones as they come. TYPE is that of a workload (deploy, sts, ds, job, cronjob), pod, node or ns;\n" +
-			"lines of pods that are gone are found as well. The rest is LogsQL.\n" +
+			"lines of pods that are gone are found as well. svc/NAME stands for the pods that are behind a Service and those that were in the last 24 hours, with\n" +
+			"--follow for new ones, too; --selector for the pods that have these labels when the command begins. A single word that is the name of a pod that\n" +
+			"is there stands for this pod, as kubectl has it; quoted twice ('\"cart-7\"') it is searched for. The rest is LogsQL.\n" +
 			"Fields: cluster, namespace, pod, container, stream (stdout, stderr, events), workload, node, level, lag_ms, and those of JSON lines. A line's time\n" +
 			"is that of the container's runtime; lag_ms is how many milliseconds the time that a JSON or logfmt line has itself lies before it (lag_ms:>1000).\n\n" + precedence,
 		Example: `  crowsnest logs -n shop deploy/cart -f --since 1h --level error
   crowsnest logs -n shop pod/cart-7c9f -c app --previous  # before its last restart
+  crowsnest logs -n shop svc/cart -f                      # of the pods behind a Service
+  crowsnest logs -n shop -l app=cart,tier!=batch --tail 20
   crowsnest logs -n shop --grep 'time(d )?out' --around 3 # with the lines around each match
   crowsnest logs                                          # the newest lines of all
   crowsnest logs 'namespace:shop error' --last 6h --limit 500
@@ -77,6 +86,9 @@ func newLogs(_ *common) *cobra.Command {
 	f.BoolVarP(&o.previous, "previous", "p", false, "lines of the instances before a container's last restart")
 	f.Var(o.last, "last", "how far back is searched; with --follow only when it is given")
 	f.Var(o.last, "since", "the same as --last")
+	f.Var(&o.sinceTime, "since-time", "from when on is searched, as 2026-11-23T10:00:00Z; in place of --since")
+	f.StringVarP(&o.selector, "selector", "l", "", "only lines of the pods that have these labels now, as kubectl selects them: app=cart,tier!=batch")
+	f.BoolVar(&o.timestamps, "timestamps", false, "begin each line with its whole time, as 2026-11-23T10:00:00.123456789Z; raw lines, too")
 	f.Var(o.limit, "limit", "the newest so many lines")
 	f.Var(o.limit, "tail", "the same as --limit")
 	f.VarP(o.output, "output", "o", "text, raw (the message alone) or json (one object a line)")
@@ -94,9 +106,26 @@ func (o *logsFlags) run(cmd *cobra.Command, given []string) error {
 	if err != nil {
 		return err
 	}
+	if !o.sinceTime.IsZero() && (cmd.Flags().Changed("last") || cmd.Flags().Changed("since")) {
+		return errors.New("--since-time goes in place of --since, not with it")
+	}
+	if len(given) == 1 && ref.kind == "" {
+		if is, err := o.isPod(cmd.Context(), text); err != nil {
+			return err
+		} else if is {
+			ref, text = logRef{"pod", text}, "*"
+		}
+	}
 	filters, err := o.filters(ref)
 	if err != nil {
 		return err
+	}
+	if o.selector != "" {
+		selected, err := o.selected(cmd.Context())
+		if err != nil {
+			return err
+		}
+		filters = append(filters, selected)
 	}
 	if o.around.value > 0 && (o.follow || o.previous) {
 		return errors.New("--around goes with neither --follow nor --previous")
@@ -112,13 +141,18 @@ func (o *logsFlags) run(cmd *cobra.Command, given []string) error {
 		filters = append(filters, instances)
 	}
 	ctx, w := cmd.Context(), cmd.OutOrStdout()
-	show := &printer{w: w, output: o.output.String(), ownTime: o.ownTime, colored: colored(o.color.String(), w)}
+	show := &printer{w: w, output: o.output.String(), ownTime: o.ownTime, timestamps: o.timestamps, colored: colored(o.color.String(), w)}
 	form := url.Values{"query": {text}}
 	if len(filters) > 0 {
 		form.Set("extra_filters", strings.Join(filters, " "))
 	}
 	if o.cluster.id != "" {
 		form.Set("cluster", o.cluster.id)
+	}
+	if ref.kind == "service" {
+		if err := o.ofService(ctx, form, ref.name); err != nil {
+			return err
+		}
 	}
 	if !o.follow {
 		_, err := o.page(ctx, form, time.Now(), show)
@@ -132,7 +166,7 @@ func (o *logsFlags) run(cmd *cobra.Command, given []string) error {
 	}
 	defer func() { _ = tail.Close() }()
 	seen := map[string]bool{}
-	if cmd.Flags().Changed("last") || cmd.Flags().Changed("since") || cmd.Flags().Changed("limit") || cmd.Flags().Changed("tail") {
+	if cmd.Flags().Changed("last") || cmd.Flags().Changed("since") || cmd.Flags().Changed("limit") || cmd.Flags().Changed("tail") || !o.sinceTime.IsZero() {
 		if seen, err = o.page(ctx, form, time.Now(), show); err != nil {
 			return err
 		}
@@ -156,7 +190,11 @@ const tailOverlap = 5 * time.Second
 // page prints the newest lines, the oldest of them first, and gives the keys of
 // those that a tail may bring again.
 func (o *logsFlags) page(ctx context.Context, form url.Values, now time.Time, show *printer) (seen map[string]bool, err error) {
-	form.Set("start", now.Add(-o.last.value).UTC().Format(time.RFC3339Nano))
+	start := o.sinceTime.Time
+	if start.IsZero() {
+		start = now.Add(-o.last.value)
+	}
+	form.Set("start", start.UTC().Format(time.RFC3339Nano))
 	if o.follow {
 		form.Del("end") // a line may be a little ahead of this machine's clock
 	} else {
@@ -250,6 +288,7 @@ var logTypes = map[string]string{
 	"ds": "daemonset", "daemonset": "daemonset", "daemonsets": "daemonset",
 	"job": "job", "jobs": "job", "cj": "cronjob", "cronjob": "cronjob", "cronjobs": "cronjob",
 	"rs": "replicaset", "replicaset": "replicaset", "replicasets": "replicaset",
+	"svc": "service", "service": "service", "services": "service",
 	"po": "pod", "pod": "pod", "pods": "pod", "no": "node", "node": "node", "nodes": "node", "ns": "namespace", "namespace": "namespace", "namespaces": "namespace",
 }
 
@@ -283,7 +322,7 @@ func exactly(field, value string) string {
 
 func (o *logsFlags) filters(ref logRef) (out []string, err error) {
 	switch ref.kind {
-	case "":
+	case "", "service": // the server finds the pods behind a Service
 	case "pod", "node", "namespace":
 		out = append(out, exactly(ref.kind, ref.name))
 	default:
@@ -320,44 +359,28 @@ func (o *logsFlags) filters(ref logRef) (out []string, err error) {
 // when the present one began.
 func (o *logsFlags) previousInstances(ctx context.Context, ref logRef) (string, error) {
 	if ref.kind == "" || ref.kind == "node" || ref.kind == "namespace" {
-		return "", errors.New("--previous needs a pod or a workload, for example pod/cart-7c9f")
+		return "", errors.New("--previous needs a pod, a workload or a service, for example pod/cart-7c9f")
 	}
-	cluster := o.cluster.id
-	if cluster == "" {
-		var clusters struct{ Items []struct{ ID string } }
-		if err := o.remote.json(ctx, http.MethodGet, "/clusters", nil, &clusters); err != nil {
-			return "", err
-		}
-		if len(clusters.Items) != 1 {
-			return "", fmt.Errorf("--previous needs --cluster: the server has %d clusters", len(clusters.Items))
-		}
-		cluster = clusters.Items[0].ID
+	cluster, err := o.oneCluster(ctx, "--previous")
+	if err != nil {
+		return "", err
 	}
 	q := url.Values{}
-	if o.namespace != "" {
-		q.Set("namespace", o.namespace)
-	}
-	if ref.kind != "pod" {
+	switch ref.kind {
+	case "pod":
+	case "service":
+		q.Set("service", ref.name)
+	default:
 		q.Set("workload_type", ref.kind)
 		q.Set("workload", ref.name)
 	}
-	var pods struct {
-		Items []struct {
-			Namespace, Name string
-			Containers      []struct {
-				Name         string
-				State        string
-				RestartCount int        `json:"restart_count"`
-				StartedAt    *time.Time `json:"started_at"`
-			}
-		}
-	}
-	if err := o.remote.json(ctx, http.MethodGet, "/clusters/"+url.PathEscape(cluster)+"/pods?"+q.Encode(), nil, &pods); err != nil {
+	pods, err := o.pods(ctx, cluster, q)
+	if err != nil {
 		return "", err
 	}
 	var parts []string
 	known := false
-	for _, p := range pods.Items {
+	for _, p := range pods {
 		if ref.kind == "pod" && p.Name != ref.name {
 			continue
 		}
@@ -381,6 +404,115 @@ func (o *logsFlags) previousInstances(ctx context.Context, ref logRef) (string, 
 		return "", fmt.Errorf("no container of %s %s was restarted", ref.kind, ref.name)
 	}
 	return "(" + strings.Join(parts, " or ") + ")", nil
+}
+
+// oneCluster gives the cluster that is meant: there must be one only, or be named.
+func (o *logsFlags) oneCluster(ctx context.Context, what string) (string, error) {
+	if o.cluster.id != "" {
+		return o.cluster.id, nil
+	}
+	var clusters struct{ Items []struct{ ID string } }
+	if err := o.remote.json(ctx, http.MethodGet, "/clusters", nil, &clusters); err != nil {
+		return "", err
+	}
+	if len(clusters.Items) != 1 {
+		return "", fmt.Errorf("%s needs --cluster: the server has %d clusters", what, len(clusters.Items))
+	}
+	return clusters.Items[0].ID, nil
+}
+
+// listedPod is what is asked about a pod.
+type listedPod struct {
+	Namespace, Name string
+	Labels          map[string]string
+	Containers      []struct {
+		Name         string
+		State        string
+		RestartCount int        `json:"restart_count"`
+		StartedAt    *time.Time `json:"started_at"`
+	}
+}
+
+// pods lists those of a cluster that are there, in the namespace if one is named in full.
+func (o *logsFlags) pods(ctx context.Context, cluster string, q url.Values) ([]listedPod, error) {
+	if o.namespace != "" && !strings.HasSuffix(o.namespace, "*") {
+		q.Set("namespace", o.namespace)
+	}
+	var pods struct{ Items []listedPod }
+	err := o.remote.json(ctx, http.MethodGet, "/clusters/"+url.PathEscape(cluster)+"/pods?"+q.Encode(), nil, &pods)
+	return pods.Items, err
+}
+
+// podName is how Kubernetes names pods.
+var podName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+
+// isPod says whether a word is the name of a pod that is there, where it is looked.
+func (o *logsFlags) isPod(ctx context.Context, word string) (bool, error) {
+	if !podName.MatchString(word) {
+		return false, nil
+	}
+	var found struct {
+		Items []struct{ Kind, Cluster, Namespace, Name string }
+	}
+	// Those whose name is the word come first.
+	if err := o.remote.json(ctx, http.MethodGet, "/object-search?"+url.Values{"q": {word}, "limit": {"200"}}.Encode(), nil, &found); err != nil {
+		return false, err
+	}
+	for _, f := range found.Items {
+		in := f.Namespace == o.namespace
+		if head, many := strings.CutSuffix(o.namespace, "*"); many || o.namespace == "" {
+			in = strings.HasPrefix(f.Namespace, head)
+		}
+		if f.Kind == "pod" && f.Name == word && in && (o.cluster.id == "" || f.Cluster == o.cluster.id) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// ofService asks for lines of the pods behind a Service.
+func (o *logsFlags) ofService(ctx context.Context, form url.Values, name string) error {
+	if o.namespace == "" || strings.HasSuffix(o.namespace, "*") || strings.HasSuffix(name, "*") {
+		return errors.New("svc/NAME needs the namespace of one service, for example -n shop svc/cart")
+	}
+	cluster, err := o.oneCluster(ctx, "svc/NAME")
+	if err != nil {
+		return err
+	}
+	form.Set("cluster", cluster)
+	form.Set("namespace", o.namespace)
+	form.Set("service", name)
+	return nil
+}
+
+// selected makes a filter for the pods that have the labels now.
+func (o *logsFlags) selected(ctx context.Context) (string, error) {
+	selector, err := labels.Parse(o.selector)
+	if err != nil {
+		return "", fmt.Errorf("--selector must be a label selector such as app=cart,tier!=batch: %w", err)
+	}
+	cluster, err := o.oneCluster(ctx, "--selector")
+	if err != nil {
+		return "", err
+	}
+	pods, err := o.pods(ctx, cluster, url.Values{})
+	if err != nil {
+		return "", err
+	}
+	byNamespace := map[string][]string{}
+	for _, p := range pods {
+		if selector.Matches(labels.Set(p.Labels)) {
+			byNamespace[p.Namespace] = append(byNamespace[p.Namespace], strconv.Quote(p.Name))
+		}
+	}
+	if len(byNamespace) == 0 {
+		return "", fmt.Errorf("no pod with the labels %s is there now; lines of pods that are gone are found by their workload, for example deploy/cart", o.selector)
+	}
+	var parts []string
+	for _, namespace := range slices.Sorted(maps.Keys(byNamespace)) {
+		parts = append(parts, fmt.Sprintf("namespace:=%q pod:in(%s)", namespace, strings.Join(byNamespace[namespace], ",")))
+	}
+	return fmt.Sprintf("cluster:=%q (%s)", cluster, strings.Join(parts, " or ")), nil
 }
 
 // logRow is a row of an answer, as it came and as its fields.
@@ -412,10 +544,11 @@ func eachLogRow(r io.Reader, fn func(logRow) error) error {
 
 // printer draws rows.
 type printer struct {
-	w       io.Writer
-	output  string
-	colored bool
-	ownTime bool // lines stand at their own times
+	w          io.Writer
+	output     string
+	colored    bool
+	ownTime    bool // lines stand at their own times
+	timestamps bool // in full
 }
 
 func (p *printer) row(r logRow) error {
@@ -427,6 +560,8 @@ func (p *printer) row(r logRow) error {
 		text = r.fields["_msg"]
 		if _, isLine := r.fields["_msg"]; !isLine {
 			text = string(r.raw)
+		} else if p.timestamps {
+			text = r.fields["_time"] + " " + text
 		}
 	default:
 		text = p.format(r.fields)
@@ -458,7 +593,11 @@ func (p *printer) format(row map[string]string) string {
 		if own, ok := wire.OwnTime(t, row[wire.LagField]); ok && p.ownTime {
 			t = own
 		}
-		b.WriteString(t.UTC().Format("2006-01-02 15:04:05.000"))
+		layout := "2006-01-02 15:04:05.000"
+		if p.timestamps {
+			layout = time.RFC3339Nano
+		}
+		b.WriteString(t.UTC().Format(layout))
 	}
 	if level := row["level"]; level != "" {
 		color := 0

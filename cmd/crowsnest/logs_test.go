@@ -26,6 +26,7 @@ func TestSplitLogArgs(t *testing.T) {
 		{[]string{"deploy/cart"}, logRef{"deployment", "cart"}, "*", false},
 		{[]string{"sts/db*", "level:error"}, logRef{"statefulset", "db*"}, "level:error", false},
 		{[]string{"po/cart-1"}, logRef{"pod", "cart-1"}, "*", false},
+		{[]string{"svc/cart", "error"}, logRef{"service", "cart"}, "error", false},
 		{[]string{"a/b"}, logRef{}, "a/b", false}, // no type of ours: LogsQL
 		{[]string{"error", "x"}, logRef{}, "", true},
 	} {
@@ -60,11 +61,12 @@ func TestLogsOfAWorkload(t *testing.T) {
 	put("web-1", "app", "error", "timed out too", 10*time.Minute)
 	inv := wire.InventoryBatch{Session: "s", Sequence: 1, Time: now, Snapshot: true, Last: true,
 		Pods: []*object.Pod{
-			{Meta: object.Meta{UID: "p1", Namespace: "shop", Name: "cart-1", CreatedAt: now.Add(-time.Hour)}, Phase: object.PhaseRunning, Workload: object.WorkloadRef{Type: "deployment", Name: "cart"},
+			{Meta: object.Meta{UID: "p1", Namespace: "shop", Name: "cart-1", Labels: map[string]string{"app": "cart"}, CreatedAt: now.Add(-time.Hour)}, Phase: object.PhaseRunning, Workload: object.WorkloadRef{Type: "deployment", Name: "cart"},
 				Containers: []object.Container{{Name: "app", State: "running", RestartCount: 1, StartedAt: now.Add(-35 * time.Minute)}}},
 			{Meta: object.Meta{UID: "p2", Namespace: "shop", Name: "cart-2", CreatedAt: now.Add(-time.Hour)}, Phase: object.PhaseRunning, Workload: object.WorkloadRef{Type: "deployment", Name: "cart"},
 				Containers: []object.Container{{Name: "app", State: "running", StartedAt: now.Add(-time.Hour)}}},
-		}}
+		},
+		Services: []*object.Service{{Meta: object.Meta{UID: "v1", Namespace: "shop", Name: "cart"}, Selector: map[string]string{"app": "cart"}}}}
 	if code, body := r.send("POST", wire.PathInventory, r.ingest, "application/json", compressed(t, inv), "Content-Encoding", "zstd"); code != 204 {
 		t.Fatalf("inventory: %d %s", code, body)
 	}
@@ -86,6 +88,17 @@ func TestLogsOfAWorkload(t *testing.T) {
 		{"-p deploy/cart", []string{"begin of the first instance", "out of memory"}},
 		{"-p pod/cart-1 --tail 1 --cluster prod-1", []string{"out of memory"}},
 		{"--cluster edge", nil},
+		{"-n shop svc/cart", []string{"begin of the first instance", "out of memory", "begin of the second"}},
+		{"-n shop svc/cart memory", []string{"out of memory"}},
+		{"-n shop -p svc/cart --tail 1", []string{"out of memory"}},
+		{"-l app=cart --tail 1", []string{"begin of the second"}},
+		{"-l app!=cart -n sho* --level error", []string{"Timed Out at the bank"}},
+		{"cart-2 --level error", []string{"Timed Out at the bank"}},
+		{"-n shop cart-2 --tail 1", []string{"tried again"}},
+		{"-n other cart-2", nil},
+		{"bank", []string{"Timed Out at the bank"}},
+		{"cart-2 --since-time " + now.Add(-19*time.Minute-30*time.Second).UTC().Format(time.RFC3339Nano), []string{"slow", "tried again"}},
+		{"cart-1 --timestamps --grep memory", []string{now.Add(-40*time.Minute).UTC().Format(time.RFC3339Nano) + " out of memory"}},
 	} {
 		args := append([]string{"logs", "--server", r.URL(), "-o", "raw"}, strings.Fields(tc.args)...)
 		out, _, err := crowsnest(t.Context(), noEnv, "", args...)
@@ -105,6 +118,13 @@ func TestLogsOfAWorkload(t *testing.T) {
 		"--level loud":         "one of",
 		"--cluster not/an/id":  "a-z",
 		"level:( --color auto": "cannot",
+		"svc/cart":             "needs the namespace",
+		"-n shop svc/car*":     "one service",
+		"-n shop svc/web":      "not found",
+		"-l app=none":          "no pod with the labels",
+		"-l (":                 "label selector",
+		"--since-time noon":    "a time such as",
+		"--since 1h --since-time 2026-11-23T10:00:00Z": "in place of",
 	} {
 		if _, errs, err := crowsnest(t.Context(), noEnv, "", append([]string{"logs", "--server", r.URL()}, strings.Fields(args)...)...); err == nil || !strings.Contains(err.Error()+errs, want) {
 			t.Errorf("%s: got %v, want %q", args, err, want)
@@ -180,5 +200,15 @@ func TestLogsOfAWorkload(t *testing.T) {
 	}()
 	if err := <-followed; err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("Ctrl-C: %v", err)
+	}
+}
+
+func TestBoundsOfLogQueriesAreSettings(t *testing.T) {
+	r := startServer(t, t.TempDir(), func(s *settings) { s.logsQueryRows = newWhole(2, 1, 10) })
+	if _, _, err := crowsnest(t.Context(), noEnv, "", "logs", "--server", r.URL(), "--limit", "2"); err != nil {
+		t.Error(err)
+	}
+	if _, errs, err := crowsnest(t.Context(), noEnv, "", "logs", "--server", r.URL(), "--limit", "3"); err == nil || !strings.Contains(err.Error()+errs, "at most 2") {
+		t.Errorf("more rows than are allowed: %v", err)
 	}
 }

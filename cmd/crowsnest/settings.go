@@ -45,6 +45,8 @@ type settings struct {
 	logsFor                                                          *period
 	logsMax                                                          *size
 	logsClusters                                                     *clusterPeriods
+	logsQueries, logsQueryRows                                       *number
+	logsQueryTime                                                    *period
 	window                                                           *period
 	webhookCIDRs                                                     *cidrs
 	ruleFiles                                                        []string
@@ -64,6 +66,7 @@ func newSettings() *settings {
 		metricsFor: newPeriod(90*day, day, 3650*day), metricsMax: &size{}, classes: &metricClasses{min: day, max: 3650 * day}, classOf: &clusterClasses{},
 		metricsBlock: newChoice("1h", "1h", "2h"),
 		logsFor:      newPeriod(90*day, day, 3650*day), logsMax: &size{}, logsClusters: &clusterPeriods{min: day, max: 3650 * day},
+		logsQueries: newWhole(0, 0, 10_000), logsQueryRows: newWhole(1_000_000, 1, 100_000_000), logsQueryTime: newPeriod(time.Minute, time.Second, longestQuery),
 		window:       newPeriod(48*time.Hour, 0, 30*day),
 		webhookCIDRs: &cidrs{}, alertmanagers: &addresses{}, seriesPerCluster: 3_000_000, backupsKept: 7, metricsEngine: engineEmbedded, logsEngine: engineEmbedded,
 	}
@@ -99,6 +102,9 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.StringVar(&s.logsHTTPFile, "logs-http-config", "", "of a remote log engine: file of headers, credentials and TLS, as Prometheus' http_config has them")
 	f.Var(s.logsClusters, "logs-retention-of", "CLUSTER=DURATION: how long a cluster's log lines are kept when not as long as all others' (repeatable)")
 	f.Var(s.logsMax, "logs-max-bytes", "disk space of log lines; the oldest days go first; 0 for no bound")
+	f.Var(s.logsQueries, "logs-queries", "LogsQL queries that run at once, others wait 10s for their turn; 0 for two per CPU and at least 4")
+	f.Var(s.logsQueryTime, "logs-query-time", "how long one LogsQL query may run, downloads and live tails apart")
+	f.Var(s.logsQueryRows, "logs-query-rows", "rows or values that one answer to LogsQL may have, downloads and live tails apart")
 	f.Var(s.window, "out-of-order-window", "how late samples may come, after an outage for example")
 	f.IntVar(&s.seriesPerCluster, "series-per-cluster", s.seriesPerCluster, "active series that a cluster may have; new ones beyond it are refused")
 	f.IntVar(&s.seriesPerNamespace, "series-per-namespace", 0, "active series that each namespace of a cluster may have; 0 for no bound of its own")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -23,6 +24,7 @@ var (
 	_ pflag.Value      = (*size)(nil)
 	_ pflag.Value      = (*number)(nil)
 	_ pflag.Value      = (*clusterID)(nil)
+	_ pflag.Value      = (*instant)(nil)
 	_ pflag.SliceValue = (*cidrs)(nil)
 	_ pflag.SliceValue = (*addresses)(nil)
 	_ pflag.SliceValue = (*tokenFiles)(nil)
@@ -65,6 +67,25 @@ func (p *period) Set(s string) error {
 		return fmt.Errorf("between %v and %v, for example 30s, 1h30m or 90d", model.Duration(p.min), model.Duration(p.max))
 	}
 	p.value = time.Duration(d)
+	return nil
+}
+
+// instant is a time; zero when not given.
+type instant struct{ time.Time }
+
+func (i *instant) String() string {
+	if i.IsZero() {
+		return ""
+	}
+	return i.Format(time.RFC3339Nano)
+}
+func (i *instant) Type() string { return "time" }
+func (i *instant) Set(s string) error {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return errors.New("a time such as 2026-11-23T10:00:00Z")
+	}
+	i.Time = t
 	return nil
 }
 

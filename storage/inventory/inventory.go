@@ -889,6 +889,43 @@ func (s *Store) ServicesIn(clusterName string, namespaces []string) (services []
 	return services, true
 }
 
+// PodsBehind gives the names of the pods that a Service selects, sorted: of those that
+// are there, and of those that were deleted within Options.TombstoneFor, whose last lines
+// and samples somebody may ask for. fault.ErrNotFound without the Service.
+func (s *Store) PodsBehind(clusterName, namespace, service string) ([]string, error) {
+	o, _ := s.Get(clusterName, object.Key{Kind: object.KindService, Namespace: namespace, Name: service})
+	v, ok := o.(*object.Service)
+	if !ok {
+		return nil, fmt.Errorf("service %s/%s in cluster %s: %w", namespace, service, clusterName, fault.ErrNotFound)
+	}
+	var names []string
+	pods := s.List(clusterName, object.KindPod)
+	from, _ := slices.BinarySearchFunc(pods, namespace, func(o object.Object, ns string) int { return cmp.Compare(o.GetMeta().Namespace, ns) })
+	for _, o := range pods[from:] {
+		p, ok := o.(*object.Pod)
+		if !ok || p.Namespace != namespace {
+			break
+		}
+		if v.Selects(p) {
+			names = append(names, p.Name)
+		}
+	}
+	c := s.get(clusterName)
+	if c == nil {
+		return nil, nil // deleted this moment
+	}
+	now := s.opts.Now()
+	c.mu.RLock()
+	for _, t := range c.gone {
+		if p, ok := t.Last.(*object.Pod); ok && v.Selects(p) && now.Sub(t.At) <= s.opts.TombstoneFor {
+			names = append(names, p.Name)
+		}
+	}
+	c.mu.RUnlock()
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
 // Gone finds an object that was deleted within Options.TombstoneFor and is not
 // back.
 func (s *Store) Gone(clusterName string, key object.Key) (Tombstone, bool) {

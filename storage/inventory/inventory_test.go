@@ -107,6 +107,41 @@ func key(name string) object.Key {
 	return object.Key{Kind: object.KindPod, Namespace: "shop", Name: name}
 }
 
+// Behind a Service are the pods that its selector or, without one, its addresses name;
+// those that went are as long as they are known.
+func TestPodsBehindAService(t *testing.T) {
+	c := &clock{now: t0}
+	s := open(t, filepath.Join(t.TempDir(), "inventory.db"), c)
+	x := &session{t: t, s: s, cluster: "prod", id: "s1", at: t0}
+	elsewhere, batch := pod("a", "4", "n-1", "Running"), pod("batch", "5", "n-1", "Running")
+	elsewhere.Namespace, batch.Labels = "other", map[string]string{"app": "batch"}
+	x.apply(snapshot(pod("c", "3", "n-1", "Running"), pod("b", "2", "n-1", "Running"), pod("a", "1", "n-1", "Running"), elsewhere, batch,
+		&object.Service{Meta: object.Meta{UID: "v", Namespace: "shop", Name: "cart"}, Selector: map[string]string{"app": "cart"}},
+		&object.Service{Meta: object.Meta{UID: "w", Namespace: "shop", Name: "named"}, Pods: []string{"b", "batch"}}))
+	b := changed()
+	b.Deleted = []wire.Deleted{{Key: key("b"), UID: "2"}}
+	x.apply(b)
+	for _, tc := range []struct {
+		service string
+		after   time.Duration
+		want    []string
+	}{
+		{"cart", 0, []string{"a", "b", "c"}},
+		{"named", 0, []string{"b", "batch"}},
+		{"cart", 25 * time.Hour, []string{"a", "c"}},
+	} {
+		c.now = t0.Add(tc.after)
+		if got, err := s.PodsBehind("prod", "shop", tc.service); err != nil || !slices.Equal(got, tc.want) {
+			t.Errorf("behind %s after %s: %v, %v, want %v", tc.service, tc.after, got, err, tc.want)
+		}
+	}
+	for _, where := range [][3]string{{"prod", "shop", "web"}, {"prod", "other", "cart"}, {"edge", "shop", "cart"}} {
+		if _, err := s.PodsBehind(where[0], where[1], where[2]); !errors.Is(err, fault.ErrNotFound) {
+			t.Errorf("behind %v: %v", where, err)
+		}
+	}
+}
+
 func TestSnapshotThenChangesThenRestart(t *testing.T) {
 	c := &clock{now: t0}
 	path := filepath.Join(t.TempDir(), "inventory.db")

@@ -6065,6 +6065,10 @@ export interface operations {
                 gzip?: boolean;
                 /** @description Only lines of these clusters. */
                 cluster?: string[] | null;
+                /** @description Only lines of the pods behind this service, those of the last 24 h too; with namespace and one cluster. */
+                service?: string;
+                /** @description The service's namespace. */
+                namespace?: string;
             };
             header?: never;
             path?: never;

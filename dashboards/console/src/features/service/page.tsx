@@ -4,7 +4,7 @@ import type { Service } from "@/api/types";
 import { objects as m } from "@/i18n/objects";
 import { ChartGrid } from "@/parts/charts/ChartGrid";
 import { NamespaceLink, WorkloadLink } from "@/parts/objects/links";
-import { serviceSentence, serviceState } from "@/parts/objects/model";
+import { serviceSentence, serviceState, shortPodName } from "@/parts/objects/model";
 import { ObjectCharts } from "@/parts/objects/ObjectCharts";
 import { FilterInput, ObjectPage, Stack, useTableSearch } from "@/parts/objects/ObjectPage";
 import { PodTable } from "@/parts/objects/PodTable";
@@ -31,6 +31,8 @@ export function ServicePage() {
       tab={m.tab(name, ns)}
       kind={m.kindIn(m.kinds.service ?? "", ns)}
       crumbs={[<NamespaceLink key="n" cluster={cluster} namespace={ns} />]}
+      {...(s ? { behind: s.workloads } : {})}
+      origin={(row) => shortPodName(row.pod ?? "", undefined)}
       state={s ? serviceState(s) : undefined}
       sentence={s ? serviceSentence(s) : undefined}
       facts={s ? <Summary cluster={cluster} service={s} /> : service.error ? null : <FactsSkeleton />}

@@ -23,6 +23,8 @@ import { useTail } from "./tail";
 interface Props {
   readonly cluster: ClusterId | undefined;
   readonly scope: LogScope;
+  /** A LogsQL filter that belongs to the view, not to the reader. */
+  readonly fixed?: string;
   readonly origin?: (row: Row) => string;
   /** What is searched, in words: "the logs of cart-7c9f". */
   readonly what: string;
@@ -31,11 +33,11 @@ interface Props {
 const page = 300;
 
 /** A search of log lines: query line, histogram, newest lines, live tail. What is searched for stands in the URL. */
-export function LogView({ cluster, scope, origin, what }: Props) {
+export function LogView({ cluster, scope, fixed, origin, what }: Props) {
   const [{ typed, form, wrap, live }, set] = useLineSearch();
   const range = useRange();
   const setRange = useSetRange();
-  const query = logsQuery(scope, typed, "logs");
+  const query = logsQuery(scope, typed, "logs", fixed);
   const now = useNow();
   const hits = useHistogram(cluster, query, "level");
   const onField = (field: string, value: string, exclude: boolean) => set({ typed: withField(typed, field, value, exclude) });
@@ -48,7 +50,7 @@ export function LogView({ cluster, scope, origin, what }: Props) {
         onTyped={(next) => set({ typed: next })}
         form={form}
         onForm={(next) => set({ form: next })}
-        base={logsQuery(scope, "", "logs")}
+        base={logsQuery(scope, "", "logs", fixed)}
         what={what}
         placeholder={m.bar.placeholder}
         oneWorkload={scope.workload !== undefined || scope.pod !== undefined}
@@ -56,7 +58,7 @@ export function LogView({ cluster, scope, origin, what }: Props) {
         <Button size="xs" variant="default" leftSection={wrap ? <IconTextWrap size={14} /> : <IconTextWrapDisabled size={14} />} onClick={() => set({ wrap: !wrap })} aria-pressed={wrap}>
           {wrap ? m.bar.wrapped : m.bar.oneLine}
         </Button>
-        <Button size="xs" variant="default" leftSection={<IconShieldPlus size={14} />} renderRoot={(props) => <Link to="/new/policy" search={policySearch("logs", scope, typed)} {...props} />}>
+        <Button size="xs" variant="default" leftSection={<IconShieldPlus size={14} />} renderRoot={(props) => <Link to="/new/policy" search={policySearch("logs", scope, typed, fixed)} {...props} />}>
           {m.bar.alert}
         </Button>
         <PinButton panel={{ title: (typed === "" ? m.bar.board(Object.values(scope).filter(Boolean).join(" ")) : typed).trim().slice(0, 120), kind: "logs", query }} />

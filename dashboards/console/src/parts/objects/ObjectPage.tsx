@@ -19,7 +19,7 @@ import { ObjectGone } from "./ObjectGone";
 import { ClusterLink, ClustersLink } from "./links";
 import { staleSince } from "./model";
 import classes from "./objects.module.css";
-import { eventScope, incidentsOf, levelOfPlace, type Place, placeLabels } from "./place";
+import { eventScope, incidentsOf, levelOfPlace, lineScope, type Place } from "./place";
 import { WatchingPolicies } from "./WatchingPolicies";
 
 const FactsAsText = lazy(() => import("./FactsAsText"));
@@ -56,6 +56,8 @@ interface Props<T> {
   readonly tabs?: readonly ObjectTab[];
   /** Tabs behind those that all objects have. */
   readonly lastTabs?: readonly ObjectTab[];
+  /** The workloads behind a Service, as deployment/cart. */
+  readonly behind?: readonly string[];
   /** What tells lines of this object's parts apart; left out where all lines have one origin. */
   readonly origin?: (row: Row) => string;
 }
@@ -86,7 +88,7 @@ export function useTableSearch(): { typed: Typed; kept: string; sort: string | u
 
 /** The one layout of all objects: what it is and how it is, then its charts, parts, logs, events, incidents, policies, facts. */
 export function ObjectPage<T extends object>(props: Props<T>) {
-  const { place, query, name, kind, tab: title, crumbs = [], state, sentence, aside, facts, summary, summaryLabel = m.tabs.summary, tabs = [], lastTabs = [], origin } = props;
+  const { place, query, name, kind, tab: title, crumbs = [], state, sentence, aside, facts, summary, summaryLabel = m.tabs.summary, tabs = [], lastTabs = [], behind, origin } = props;
   const [search, set] = useObjectSearch();
   const owner = useCluster(place.cluster);
   const incidents = useIncidents("all", place.cluster);
@@ -94,6 +96,7 @@ export function ObjectPage<T extends object>(props: Props<T>) {
   const active = mine.filter((i) => i.ended_at === null).length;
   const what = `${m.kinds[levelOfPlace(place)] ?? ""} ${name}`;
   const events = eventScope(place);
+  const lines = lineScope(place, behind);
   const isCluster = levelOfPlace(place) === "cluster";
   const all: readonly ObjectTab[] = [
     { value: "summary", label: summaryLabel, panel: summary },
@@ -101,14 +104,18 @@ export function ObjectPage<T extends object>(props: Props<T>) {
     {
       value: "logs",
       label: m.tabs.logs,
-      panel: () => (
-        <LogView
-          cluster={place.cluster}
-          scope={placeLabels(place)}
-          what={m.logsOf(what)}
-          {...(origin ? { origin } : {})}
-        />
-      ),
+      panel: () =>
+        lines.fixed !== undefined && !query.data ? (
+          <TableSkeleton />
+        ) : (
+          <LogView
+            cluster={place.cluster}
+            scope={lines.scope}
+            {...(lines.fixed === undefined ? {} : { fixed: lines.fixed })}
+            what={m.logsOf(what)}
+            {...(origin ? { origin } : {})}
+          />
+        ),
     },
     {
       value: "events",

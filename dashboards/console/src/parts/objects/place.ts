@@ -47,6 +47,19 @@ export function levelOfPlace(p: Place): string {
   return p.node !== undefined ? "node" : "cluster";
 }
 
+/**
+ * Where the lines of an object are. No line names a Service: its lines are those of the workloads behind it,
+ * as deployment/cart, which are found by their names when their pods are gone, too.
+ */
+export function lineScope(p: Place, behind: readonly string[] = []): { scope: Record<string, string>; fixed?: string } {
+  if (levelOfPlace(p) !== "service") return { scope: placeLabels(p) };
+  const terms = behind.map((ref) => {
+    const [type = "", name = ""] = ref.split("/");
+    return `(workload_type:=${JSON.stringify(type)} workload:=${JSON.stringify(name)})`;
+  });
+  return { scope: { cluster: p.cluster, namespace: p.namespace ?? "" }, fixed: terms.length === 0 ? "pod:in()" : terms.join(" or ") };
+}
+
 const escapeRegExp = (s: string): string => s.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
 /** Where the events of an object are: the fields that all have, and a filter for the rest. */
