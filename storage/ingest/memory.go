@@ -145,6 +145,12 @@ func (m *memory) weighJSON(b []byte, of *shape) error {
 			}
 			text := b[i+1 : min(end, len(b))]
 			i = end
+			// Where there is a text in place of a list or an object, or of one of its names, the
+			// decoder goes on within it, though it refuses the body in the end: a comma there has
+			// it make one more of whatever it is at.
+			if err := m.take(bytes.Count(text, comma)*anything.bytes, what); err != nil {
+				return err
+			}
 			if depth == 0 || levels[depth-1].list {
 				if err := m.take(len(text)+jsonBytes, what); err != nil {
 					return err
@@ -166,6 +172,15 @@ func (m *memory) weighJSON(b []byte, of *shape) error {
 			}
 			if value == nil {
 				value = nothing
+			}
+			// An object or a list in place of a number has the decoder lose its place, though it
+			// refuses the body in the end: from there on it may take anything for a message.
+			inList := depth > 0 && levels[depth-1].list
+			if value.list && c == '{' || value == nothing && (c == '{' || inList) || c == '[' && inList {
+				value = anything
+				if inList {
+					levels[depth-1].of = anything
+				}
 			}
 			if value.what != "" {
 				what = value.what
@@ -193,6 +208,8 @@ func (m *memory) weighJSON(b []byte, of *shape) error {
 			in := levels[depth-1]
 			if value = nil; in.list {
 				value = in.of
+			} else if rest := bytes.TrimLeft(b[i+1:], jsonSpace); len(rest) > 0 && rest[0] != '"' {
+				return fmt.Errorf("byte %d is no name of a field: %w", len(b)-len(rest), fault.ErrMalformed)
 			}
 			if err := m.take(jsonBytes, what); err != nil {
 				return err
@@ -210,12 +227,16 @@ func (m *memory) weighJSON(b []byte, of *shape) error {
 // weighNoObject takes what a list's next element becomes where it is no object: one of null, or of
 // what is refused in the end, is made like one of {}.
 func (m *memory) weighNoObject(rest []byte, of *shape, what string) error {
-	rest = bytes.TrimLeft(rest, " \n\r\t")
+	rest = bytes.TrimLeft(rest, jsonSpace)
 	if of.list || len(rest) == 0 || rest[0] == '{' || rest[0] == ']' {
 		return nil
 	}
 	return m.take(of.bytes, what)
 }
+
+var comma = []byte{','}
+
+const jsonSpace = " \n\r\t"
 
 // jsonBytes is what a number or a string of a list takes, besides the string's text.
 const jsonBytes = 16

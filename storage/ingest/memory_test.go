@@ -123,6 +123,12 @@ func TestBombsTakeNoMemory(t *testing.T) {
 		"JSON, points":                 {"application/json", list(metric+`"gauge":{"dataPoints":[`, `{}`, `]}}]}]}]}`), "its data points"},
 		"JSON, points of null":         {"application/json", list(metric+`"gauge":{"dataPoints":[`, `null`, `]}}]}]}]}`), "its data points"},
 		"JSON, points of numbers":      {"application/json", list(metric+`"gauge":{"dataPoints":[`, ` 0`, `]}}]}]}]}`), "its data points"},
+		"JSON, points in a text":       {"application/json", list(metric+`"exponentialHistogram":{"dataPoints":[",`, `0`, `"]}}]}]}]}`), "its data points"},
+		"JSON, points in a name":       {"application/json", list(metric+`"exponentialHistogram":{"dataPoints":[{"timeUnixNano":{},",`, `0`, `":1}]}}]}]}]}`), "its data points"},
+		"JSON, points for a bound":     {"application/json", list(metric+`"exponentialHistogram":{"dataPoints":[{"positive":{"bucketCounts":[{},`, `0`, `]}}]}}]}]}]}`), "its data points"},
+		"JSON, points for a time":      {"application/json", list(metric+`"exponentialHistogram":{"dataPoints":[{"timeUnixNano":[[`, `0`, `]]}]}}]}]}]}`), "its data points"},
+		"JSON, points for a number":    {"application/json", list(metric+`"exponentialHistogram":{"aggregationTemporality":{"dataPoints":[`, `{}`, `]}}}]}]}]}`), "its metrics"},
+		"JSON, points for names":       {"application/json", list(metric+`"exponentialHistogram":{"dataPoints":[{"timeUnixNano":{}`, `,{}`, `}]}}]}]}]}`), "is no name of a field"},
 		"JSON, spaced":                 {"application/json", list(metric+`"gauge" : {"data_points"`+"\n"+`:[`, `{}`, `]}}]}]}]}`), "its data points"},
 		"JSON, escaped":                {"application/json", list(strings.Replace(metric, "scopeM", `scope\u004d`, 1)+`"gauge":{"dataPoints":[`, `{}`, `]}}]}]}]}`), "its resources"},
 		"JSON, exponential histograms": {"application/json", list(metric+`"exponentialHistogram":{"dataPoints":[`, `{}`, `]}}]}]}]}`), "its data points"},
@@ -144,7 +150,7 @@ func TestBombsTakeNoMemory(t *testing.T) {
 				t.Errorf("%d MiB allocated for %d bytes", bytes>>20, len(body))
 			}
 			want := http.StatusRequestEntityTooLarge
-			if strings.Contains(tc.want, "deep") {
+			if strings.Contains(tc.want, "deep") || strings.Contains(tc.want, "no name") {
 				want = http.StatusBadRequest
 			}
 			if a.status != want || !strings.Contains(a.text, tc.want) || want == 413 && !strings.Contains(a.text, "limit of ") {
