@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -1196,6 +1198,7 @@ func (f *follower) stream(ctx context.Context, pod *object.Pod, o *corev1.PodLog
 			continue
 		case t := <-texts:
 			since = f.a.moment()
+			g.seek.latest = latestBy(since.wall)
 			for _, text := range t.whole {
 				g.line(text, restarts)
 			}
@@ -1396,8 +1399,9 @@ func readLine(r *bufio.Reader) (line string, whole bool, err error) {
 // been taken before.
 type seek struct {
 	from    apiPos
-	passed  bool // the last line that was taken has gone by
-	matches int  // lines like it so far
+	latest  int64 // time that can be right
+	passed  bool  // the last line that was taken has gone by
+	matches int   // lines like it so far
 	pos     apiPos
 
 	begun  bool // a line of the answer was seen, or it need not be looked for what is missing
@@ -1416,7 +1420,7 @@ type seek struct {
 // newSeek begins an answer; same says that it is of the instance of the container that from
 // is of.
 func newSeek(from apiPos, known, same bool) *seek {
-	s := &seek{from: from, passed: !known || from.Time == 0}
+	s := &seek{from: from, latest: math.MaxInt64, passed: !known || from.Time == 0}
 	s.begun = s.passed || !same
 	s.pos = from
 	return s
@@ -1455,7 +1459,10 @@ func (s *seek) begin(at int64, hash uint64) {
 func (s *seek) next(text string, restarts int) (at int64, message string, p apiPos, ok bool) {
 	stamp, message, _ := strings.Cut(text, " ")
 	at, timed := parseTime(stamp)
-	if !timed {
+	switch {
+	case timed && at > s.latest: // from a position of that time on, no line would come any more
+		at, timed, message = cmp.Or(s.pos.Time, s.latest-int64(aheadLimit)), false, text
+	case !timed:
 		// The kubelet's own words ("unable to retrieve container logs for …"), or the
 		// rest of a line that was too long, which belongs to the line before.
 		if s.pos.Time == 0 || !s.passed && !s.new {

@@ -409,6 +409,38 @@ func TestSeek(t *testing.T) {
 	}
 }
 
+// Lines of times further ahead than the server stores stand at the time of the one before them, or at
+// the time that it is; one who goes on after one of them has the next.
+func TestSeekTimesFarAhead(t *testing.T) {
+	now := clock.Add(time.Hour)
+	answer := []string{"2099-11-23T10:00:00Z first", "2099-11-23T10:00:00Z second", cri(1, "x", "y", "third"), "2099-11-23T10:00:00Z fourth", "2099-11-23T10:00:00Z fourth"}
+	begin := func(from apiPos, known bool) *seek {
+		s := newSeek(from, known, true)
+		s.latest = latestBy(now)
+		return s
+	}
+	s, after := begin(apiPos{}, false), []apiPos{{}}
+	for i, text := range answer {
+		at, message, pos, ok := s.next(text, 0)
+		want := now
+		if i >= 2 {
+			want = clock.Add(time.Millisecond)
+		}
+		if far := strings.HasPrefix(text, "2099"); !ok || at != want.UnixNano() || far != (message == text) {
+			t.Errorf("%q stands at %s as %q (%v), want %s", text, time.Unix(0, at).UTC(), message, ok, want)
+		}
+		after = append(after, pos)
+	}
+	for n := 1; n < len(after); n++ {
+		s := begin(after[n], true)
+		for i, text := range answer {
+			if _, _, _, ok := s.next(text, 0); ok != (i >= n) {
+				t.Errorf("one who took %d lines takes the %dth: %v", n, i+1, ok)
+			}
+		}
+	}
+}
+
 // The second of two lines that are alike is known as such, whatever came between them.
 func TestSeekCountsLinesThatAreAlike(t *testing.T) {
 	const first, second = "2026-11-23T10:00:01.001Z", "2026-11-23T10:00:01Z"

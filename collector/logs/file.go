@@ -803,6 +803,7 @@ func (f *file) barredFrom(b *batch[filePos]) bool {
 func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (consumed int, fits bool) {
 	read, malformed := 0, 0
 	now := r.now()
+	latest := latestBy(now)
 	var last opening
 	c.joiner.last = &last
 	defer func() {
@@ -829,6 +830,10 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 			consumed += length
 			continue
 		}
+		first := p.at // by which the file is known, whatever the clock is then
+		if p.at > latest {
+			p, ok = untimed(line), false
+		}
 		if p.at == 0 {
 			p.at = f.last
 			if p.at == 0 {
@@ -836,7 +841,7 @@ func (r *Files) lines(c *container, f *file, b *batch[filePos], text string) (co
 			}
 		}
 		if f.first == 0 {
-			f.first = p.at
+			f.first = cmp.Or(first, p.at)
 			r.noteBehind(c, f, b)
 		}
 		start, end, at := f.offset+int64(consumed), f.offset+int64(consumed+length), f.spots.after(p, ok)

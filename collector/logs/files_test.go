@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -828,7 +829,7 @@ func TestFilesHostileLines(t *testing.T) {
 		records   int // that it becomes at most
 	}{
 		"1970":                        {"1970-01-01T00:00:00Z stdout F old\n", true, 1},
-		"2099":                        {"2099-12-31T23:59:59.999999999Z stdout F far ahead\n", false, 1},
+		"2099":                        {"2099-12-31T23:59:59.999999999Z stdout F far ahead\n", true, 1},
 		"10000":                       {"10000-01-01T00:00:00Z stdout F x\n", true, 1},
 		"no time":                     {" stdout F x\n", true, 1},
 		"no stream":                   {"2026-11-23T10:00:00Z F x\n", true, 1},
@@ -870,6 +871,27 @@ func TestFilesHostileLines(t *testing.T) {
 				checkBounds(t, fields)
 			}
 		})
+	}
+}
+
+// A line of a time that is further ahead than the server stores stands at the time of the one
+// before it, whole, as one without a time does. What a clock may be wrong by stays.
+func TestFilesTimesFarAhead(t *testing.T) {
+	tr := newTree(t)
+	day := int(24 * time.Hour / time.Millisecond)
+	soon, far := cri(day/2, "stderr", "F", "soon"), cri(3*day, "stderr", "F", "far ahead")
+	tr.raw("0.log", cri(1, "stdout", "F", "before")+far+cri(2, "stdout", "F", "after")+soon)
+	h := tr.byHand(t)
+	h.settled()
+	got := map[string]time.Time{}
+	for _, g := range h.b.wire.Groups {
+		for _, l := range g.Lines {
+			got[l.Message] = time.Unix(0, l.Time).UTC()
+		}
+	}
+	at := func(ms int) time.Time { return clock.Add(time.Duration(ms) * time.Millisecond) }
+	if want := map[string]time.Time{"before": at(1), strings.TrimSuffix(far, "\n"): at(1), "after": at(2), "soon": at(day / 2)}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

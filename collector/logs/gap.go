@@ -51,12 +51,17 @@ func (r *Files) tellLost(c *container, b *batch[filePos]) bool {
 	for len(c.lost) > 0 {
 		l := c.lost[0]
 		r.giveWay(c, l.file)
-		if b.full() || !b.takes(l.drop.until) || l.file.barredFrom(b) || l.next != nil && l.next.barredFrom(b) {
+		from, until := l.drop.from, l.drop.until
+		if now := r.now(); until > latestBy(now) { // a line says it whose time cannot be right
+			until = now.UnixNano()
+			from = min(from, until)
+		}
+		if b.full() || !b.takes(until) || l.file.barredFrom(b) || l.next != nil && l.next.barredFrom(b) {
 			return false
 		}
 		s := c.stream
 		s.Stream = streams[0]
-		b.tell(tell{s, l.reason, l.drop.lines, l.drop.bytes, l.drop.from, l.drop.until, l.noted})
+		b.tell(tell{s, l.reason, l.drop.lines, l.drop.bytes, from, until, l.noted})
 		if r.touched[l.file] = true; l.next != nil && !l.next.done {
 			r.touched[l.next] = true // that it is behind a gap
 		}

@@ -332,7 +332,7 @@ func (r *Files) takeOver(c *container, f *file, h *handed) {
 	if f.offset == 0 && !h.passed {
 		text, err := f.whole()
 		if err == nil {
-			f.skip, f.spots, err = h.after(text)
+			f.skip, f.spots, err = h.after(text, latestBy(r.now()))
 		}
 		if err != nil {
 			r.log.Warn("look how far a log file was taken; it is read from there", "path", f.path, "offset", f.skip, "err", err)
@@ -356,8 +356,9 @@ func (r *Files) takeOver(c *container, f *file, h *handed) {
 }
 
 // after gives where in a file the first records of stdout and stderr begin that the
-// other reader has not, and where the file is before the first of these.
-func (h *handed) after(from io.Reader) (skip [2]int64, before spots, err error) {
+// other reader has not, and where the file is before the first of these. No time after latest is
+// right.
+func (h *handed) after(from io.Reader, latest int64) (skip [2]int64, before spots, err error) {
 	in := bufio.NewReaderSize(from, readBytes)
 	var begun [2]struct { // records of stdout and stderr that came in parts
 		open   bool
@@ -409,7 +410,7 @@ func (h *handed) after(from io.Reader) (skip [2]int64, before spots, err error) 
 			return skip, before, err
 		}
 		p, ok := parsePiece(strings.TrimSuffix(line, "\n"))
-		if !ok || !whole {
+		if !ok || !whole || p.at > latest {
 			continue // it goes with the line before it
 		}
 		stream := streamNumber(p.stream)

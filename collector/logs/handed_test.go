@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -102,7 +103,7 @@ func TestWhereAnotherReadersLinesEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := &handed{to: apiPos{Time: at, Hash: xxhash.Sum64String(tc.last), Seen: tc.seen}}
-		skip, _, err := h.after(f)
+		skip, _, err := h.after(f, math.MaxInt64)
 		if err != nil || tc.file[skip[0]:] != tc.want || skip[0] != skip[1] {
 			t.Errorf("%s: %q is left, %v; want %q", name, tc.file[skip[0]:], err, tc.want)
 		}

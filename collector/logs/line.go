@@ -28,8 +28,20 @@ func parsePiece(line string) (p piece, ok bool) {
 	} else if p, ok := parseCRI(line); ok {
 		return p, true
 	}
-	return piece{stream: "stdout", text: strings.TrimSuffix(line, "\r")}, false
+	return untimed(line), false
 }
+
+// untimed is a line as it is.
+func untimed(line string) piece {
+	return piece{stream: "stdout", text: strings.TrimSuffix(line, "\r")}
+}
+
+// aheadLimit is by how much the time of a line may be ahead of this machine's clock: the server
+// stores none that is a day ahead of its own, which may be a little behind.
+const aheadLimit = 23 * time.Hour
+
+// latestBy is the last time that can be right by a clock.
+func latestBy(now time.Time) int64 { return now.Add(aheadLimit).UnixNano() }
 
 func parseCRI(line string) (p piece, ok bool) {
 	// What most runtimes write: all nine digits of a time in UTC, and a whole record.
