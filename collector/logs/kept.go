@@ -104,17 +104,35 @@ func (k keeping) discard(err error) error {
 	return errors.Join(fmt.Errorf("keep log file: %w", err), k.out.Close(), os.Remove(k.out.Name()))
 }
 
+// crowded says that of those files of a container that only their open descriptors have, but for
+// some, there are soon so many that they are given up: the server is there, and slow.
+func (r *Files) crowded(c *container, but map[*file]bool) bool {
+	n := 0
+	for _, f := range c.files {
+		if f.onlyOpen() && !but[f] {
+			n++
+		}
+	}
+	return n > r.bounds.deleted/2
+}
+
+// onlyOpen says of a file that is to be read that it is gone from its folder, and not kept.
+func (f *file) onlyOpen() bool {
+	return f.unlinked && !f.done && !f.kept && f.copyOf == nil && !f.unclear
+}
+
 // keepAll keeps files that rotation took, the oldest of each container first, while the
-// server takes nothing: as many as a turn has, of which the next one goes on with another
-// container. more says that it has something to do. b is being filled.
+// server takes nothing, or too little: as many as a turn has, of which the next one goes on with
+// another container. more says that it has something to do. b is being filled.
 func (r *Files) keepAll(b *batch[filePos]) (more bool) {
-	if !r.away() {
+	away := r.away()
+	if r.opts.Keep.Bytes == 0 || !away && !slices.ContainsFunc(r.order, func(c *container) bool { return r.crowded(c, nil) }) {
 		return false
 	}
 	noted := r.noteBehindKept(b)
 	var made []keeping
 	if began := r.now(); !began.Before(r.keepAgain) {
-		made, more = r.copyAll(began)
+		made, more = r.copyAll(began, away)
 	}
 	if !r.name(made, b) && noted {
 		r.writeJournal()
@@ -143,9 +161,9 @@ func (r *Files) noteBehindKept(b *batch[filePos]) (noted bool) {
 	return noted
 }
 
-// copyAll makes the copies of a turn that began at a time. more says that there are further
-// files.
-func (r *Files) copyAll(began time.Time) (made []keeping, more bool) {
+// copyAll makes the copies of a turn that began at a time: of all containers while the server is
+// away, else of those that are crowded. more says that there are further files.
+func (r *Files) copyAll(began time.Time, away bool) (made []keeping, more bool) {
 	tried := map[*file]bool{}
 	for found := true; found; {
 		found = false
@@ -155,9 +173,10 @@ func (r *Files) copyAll(began time.Time) (made []keeping, more bool) {
 			}
 			r.keepTurn = (r.keepTurn + 1) % len(r.order)
 			c := r.order[r.keepTurn]
-			i := slices.IndexFunc(c.files, func(f *file) bool {
-				return f.unlinked && !f.done && !f.kept && f.copyOf == nil && !f.unclear && f.noRoom != r.freed+1 && !tried[f]
-			})
+			if !away && !r.crowded(c, tried) {
+				continue
+			}
+			i := slices.IndexFunc(c.files, func(f *file) bool { return f.onlyOpen() && f.noRoom != r.freed+1 && !tried[f] })
 			if i < 0 {
 				continue
 			}

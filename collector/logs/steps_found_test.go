@@ -837,3 +837,26 @@ func TestGivenUpFilesThatAreNotedTogetherAndAKill(t *testing.T) {
 		})
 	}
 }
+
+// Files that rotation takes while the server is slow, be it not away for long enough, are kept before
+// there are so many of a container that they would be given up.
+func TestFilesAreKeptOfASlowServer(t *testing.T) {
+	w := byStep(t, Keep{Bytes: 1 << 30})
+	w.o.Keep.After = time.Hour
+	w.inTime()
+	w.adds(5)
+	w.start()
+	w.looks()
+	w.sends()
+	w.r.filling.lines = batchLines // it is full: nothing is read any more
+	for range 2 * maxDeleted {
+		w.adds(5)
+		w.looks()
+		w.another()
+		w.looks()
+	}
+	w.hasKept(2*maxDeleted - maxDeleted/2)
+	w.r.filling.lines = 0
+	w.ends()
+	w.s.toldNothing()
+}
