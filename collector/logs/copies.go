@@ -219,6 +219,16 @@ func (c *container) uncut(f *file) *file {
 	return f
 }
 
+// behindToo has what is gone before a file be gone before the one that it turned out to be a copy of.
+func (c *container) behindToo(f, of *file) {
+	of.behindGap = of.behindGap || f.behindGap
+	for i := range c.lost {
+		if c.lost[i].next == f {
+			c.lost[i].next = of
+		}
+	}
+}
+
 // letCopiesGo lets go of copies that were removed and take nobody's place any more: their file
 // was read, or another copy of it has as much. They get no position: that would be as far as
 // they go, and their file may be read less far.

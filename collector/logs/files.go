@@ -1266,6 +1266,7 @@ func (r *Files) place(c *container, f *file) bool {
 					f.copyOf = o.copyOf
 				}
 				f.first = f.firstTime()
+				c.behindToo(f, f.copyOf)
 				return false
 			}
 			f.offset, f.skip, f.first = was.offset, was.skip, was.first
@@ -1416,6 +1417,18 @@ func (r *Files) prune() {
 		}
 		if c != nil && slices.ContainsFunc(c.files, func(f *file) bool { return known[f.key()].First != f.first && f.goesOnAt(p) }) {
 			continue // of a copy that has none of its own
+		}
+		for o, was := range known { // what was cut has one of before that, which is all that is left then
+			if o == k || p.First == 0 || was.First != p.First || filepath.Dir(was.Path) != dir || !p.further(was) {
+				continue
+			}
+			known[o] = p.on(was)
+			r.journal.amend(o, func(at filePos) filePos {
+				if at.isOf(was) && p.further(at) {
+					return p.on(at)
+				}
+				return at
+			})
 		}
 		r.journal.forget(k)
 	}

@@ -62,7 +62,7 @@ func (r *Files) tellLost(c *container, b *batch[filePos]) bool {
 		s := c.stream
 		s.Stream = streams[0]
 		b.tell(tell{s, l.reason, l.drop.lines, l.drop.bytes, from, until, l.noted})
-		if r.touched[l.file] = true; l.next != nil && !l.next.done {
+		if r.touched[l.file] = true; l.next != nil && l.next.readable() { // a copy has no position while it is one
 			r.touched[l.next] = true // that it is behind a gap
 		}
 		c.lost = c.lost[1:]
@@ -249,7 +249,7 @@ func (r *Files) findGap(dir string, positions map[string]filePos, noted map[stri
 	from, until := gone.through(), r.now().UnixNano()
 	if c != nil {
 		for _, f := range c.files {
-			if at := f.firstTime(); at >= gone.Last {
+			if at := f.firstTime(); at >= gone.Last && f.copyOf == nil {
 				next, until = f, at
 				break
 			}
@@ -272,7 +272,7 @@ func (r *Files) findGap(dir string, positions map[string]filePos, noted map[stri
 		// Its beginning cannot be read any more, and what follows it is no whole record, nor
 		// does one that began before it go on there.
 		c.away(p, p.Open, max(p.Open, p.Last))
-		i := slices.IndexFunc(c.files, func(f *file) bool { return f.firstTime() >= max(p.First, p.Last) })
+		i := slices.IndexFunc(c.files, func(f *file) bool { return f.copyOf == nil && f.firstTime() >= max(p.First, p.Last) })
 		if i >= 0 {
 			c.files[i].behindGap = true
 			c.lost[len(c.lost)-1].next = c.files[i]
@@ -427,7 +427,7 @@ func (r *Files) findUntold() {
 					out.at = l.At
 				}
 			}
-			if at := f.firstTime(); out.next == nil && at >= l.Until {
+			if at := f.firstTime(); out.next == nil && f.copyOf == nil && at >= l.Until {
 				out.next, f.behindGap = f, true
 			}
 		}

@@ -77,12 +77,6 @@ func (w *steps) offers() {
 	w.send()
 }
 
-func (w *steps) cut() {
-	if err := os.Truncate(filepath.Join(w.dir, "0.log"), 0); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
 // arrives has what is on its way arrive.
 func (w *steps) arrives() {
 	for w.sending != nil {
@@ -836,6 +830,59 @@ func TestGivenUpFilesThatAreNotedTogetherAndAKill(t *testing.T) {
 			w.ends()
 		})
 	}
+}
+
+// A position that a file has from before it was cut, of when a record was open in it, says nothing
+// once its copy was read to its end, be that gone and forgotten.
+func TestPositionOfACutFileWhoseCopyIsForgotten(t *testing.T) {
+	const first, second = "0.log.20261123-100001", "0.log.20261123-100002"
+	w := byStep(t, Keep{})
+	w.start()
+	w.lines(10)
+	w.record(2, 1)
+	w.lineOfStderr()
+	w.lineOfStderr()
+	w.looks()
+	w.sends()
+	w.dead()
+	w.copyTruncate(first)
+	w.piece(0)
+	w.lines(5)
+	w.copyTruncate(second)
+	w.start()
+	w.looks()
+	w.sends()
+	w.looks()
+	w.remove(first)
+	w.rescan()
+	w.sends()
+	w.write()
+	w.dead()
+	w.start()
+	w.ends()
+}
+
+// What is lost before a file is lost before it, and not before a copy that is being made of it: that has
+// no position of its own, by which the file's could not become its one once the file is cut.
+func TestFilesGoneBeforeOneThatIsCopied(t *testing.T) {
+	w := byStep(t, Keep{})
+	w.inTime()
+	w.adds(10)
+	w.start()
+	w.looks()
+	w.sends()
+	w.dead()
+	w.another()
+	w.adds(12)
+	w.copy("0.log.20261123-100001")
+	w.start()
+	w.looks()
+	w.cut()
+	w.looks()
+	w.sends()
+	w.dead()
+	w.start()
+	w.ends()
 }
 
 // Files that rotation takes while the server is slow, be it not away for long enough, are kept before

@@ -51,6 +51,7 @@ type steps struct {
 	timely  bool   // lines have the times at which they are written
 	bounds  *bounds
 	maxLost int
+	died    int // the line that was written last when the collector ended
 }
 
 // step is one of rotation.
@@ -171,6 +172,7 @@ func (w *steps) does(what string, do func()) {
 // dead lets go of what a process had.
 func (w *steps) dead() {
 	for _, x := range w.all() {
+		x.died = x.at
 		if x.into != nil && x.reads(x.into) == nil {
 			x.letsGo() // it was read to its end, or kept, once its writer had surely let go
 		}
@@ -428,6 +430,24 @@ func (w *steps) deleted() {
 	w.thenWrite()
 }
 
+// cut cuts the file to nothing, and notes whether a collector could have seen what was in it.
+func (w *steps) cut() {
+	path := filepath.Join(w.dir, "0.log")
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = os.Truncate(path, 0)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	if p, ok := parsePiece(first); ok && w.of.r == nil {
+		if at := int(time.Unix(0, p.at).Sub(clock) / time.Millisecond); at > w.died {
+			w.unseen = append(w.unseen, at)
+		}
+	}
+}
+
 // oldest gives the rotated file that rotation takes next, "" for none.
 func (w *steps) oldest() string {
 	rotated := slices.DeleteFunc(w.entries(), func(e string) bool { return e == "0.log" || strings.HasSuffix(e, packedSuffix) })
@@ -519,11 +539,7 @@ func (w *steps) plan() {
 	}
 	if w.kind.copies {
 		w.copied(name)
-		w.then("cuts", func() {
-			if err := os.Truncate(filepath.Join(w.dir, "0.log"), 0); err != nil {
-				w.t.Fatal(err)
-			}
-		})
+		w.then("cuts", w.cut)
 	} else {
 		w.then("renames", func() { // the runtime begins the next one at once: a record that goes on waits for it
 			w.rename("0.log", name)

@@ -34,6 +34,10 @@ type storm struct {
 	others  int
 	said    []string // what was done
 	into    *os.File // a file whose name is gone, which the writer still has; nil for none
+	// unseen are the first lines of what was written to an empty file, copied and cut while no
+	// collector ran: there may have been others before that, whose copies are gone, so no record
+	// goes on there and a range is told in which nothing was written.
+	unseen []int
 }
 
 // record is of pieces, each with the time at which it was written.
@@ -238,7 +242,8 @@ func (w *storm) wrong() (out []string) {
 	gaps := slices.DeleteFunc(w.s.gaps(), func(g toldGap) bool { return g.container != container })
 	came := map[[2]int]int{}
 	var torn []string
-	whole := map[int]bool{} // records that came in one
+	whole := map[int]bool{}   // records that came in one
+	begins := map[int][]int{} // pieces with which what came of a record begins
 	for stream := range streams {
 		for _, m := range w.s.got("cart-1/" + container + "/" + streams[stream]) {
 			first, last := [2]int{-1}, [2]int{}
@@ -253,6 +258,9 @@ func (w *storm) wrong() (out []string) {
 					torn = append(torn, fmt.Sprintf("piece %v@%d goes on with %v@%d", last, w.records[last[0]].pieces[last[1]], at, w.records[n].pieces[k]))
 				}
 				last = at
+			}
+			if first[0] >= 0 {
+				begins[first[0]] = append(begins[first[0]], first[1])
 			}
 			if first[0] >= 0 && first[1] == 0 && last[1] == len(w.records[first[0]].pieces)-1 {
 				whole[first[0]] = true
@@ -276,11 +284,23 @@ func (w *storm) wrong() (out []string) {
 		beside := slices.ContainsFunc(gaps, func(g toldGap) bool {
 			return g.until.After(w.time(r.pieces[0])) && g.from.Before(w.time(r.pieces[len(r.pieces)-1]))
 		})
-		if missing == 0 && !whole[n] && !r.trace && r.bytes() < 256<<10 && (w.keeps == 0 || !beside) {
+		if missing == 0 && !whole[n] && !r.trace && r.bytes() < 256<<10 && (w.keeps == 0 && !w.atUnseen(r, begins[n], gaps) || w.keeps > 0 && !beside) {
 			out = append(out, fmt.Sprintf("record %d, of pieces at %v, came in parts", n, r.pieces))
 		}
 	}
 	return append(out, torn...)
+}
+
+// atUnseen says of a record in parts that each but its first begins at what was not seen, and that
+// what may be missing there was told.
+func (w *storm) atUnseen(r *record, begins []int, gaps []toldGap) bool {
+	return !slices.ContainsFunc(begins, func(k int) bool {
+		return k > 0 && !slices.ContainsFunc(w.unseen, func(at int) bool {
+			return r.pieces[k-1] < at && at <= r.pieces[k] && slices.ContainsFunc(gaps, func(g toldGap) bool {
+				return g.reason == DropAway && g.until.Equal(w.time(at)) && !g.from.Before(w.time(r.pieces[k-1]))
+			})
+		})
+	})
 }
 
 // Whatever happens to the files, the collector and the server, in whatever order: each
