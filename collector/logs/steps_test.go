@@ -803,12 +803,8 @@ func TestFilesThroughSteps(t *testing.T) {
 }
 
 // The same where files are removed that are not read, be it by who writes them, and where what is
-// kept has bounds: what is lost is told, and what comes, comes once. It is searched with, and not
-// among the tests that must pass: of a thousand storms some five still lose or tear something.
+// kept has bounds: what is lost is told, and what comes, comes once.
 func TestFilesThroughStepsThatTakeFiles(t *testing.T) {
-	if os.Getenv("CROWSNEST_STEPS") == "" {
-		t.Skip("CROWSNEST_STEPS says how many")
-	}
 	throughSteps(t, func(t *testing.T, seed uint64) *steps {
 		kinds := []rotationKind{{deletes: true}, {deletes: true}, {}, {copies: true}, {numbered: true, packs: true}}
 		keep := Keep{First: []string{OldestFirst, NewestFirst}[seed/5%2], Bytes: []int64{1 << 30, 700, 0}[seed/10%3]}
