@@ -632,8 +632,12 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 			return false
 		}
 		now := r.now()
+		if next == nil && !c.gone && f.mayGrow(now) {
+			c.wakeAt(now.Add(time.Second)) // inotify does not tell of it
+			return false
+		}
 		if f.ended.IsZero() {
-			f.ended = now
+			f.ended = f.rotatedBy(next, now)
 		}
 		if wait := f.ended.Add(r.grace).Sub(now); wait > 0 {
 			c.wakeAt(now.Add(wait))
@@ -652,6 +656,42 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 		}
 	}
 	return false
+}
+
+// namelessFor is how long a file that has no name any more may lie unchanged until nobody is
+// taken to write to it, while there is none after it: the kubelet looks only every 10 s, by
+// default, whether a log is there, and has the runtime open another one then.
+const namelessFor = time.Minute
+
+// mayGrow says of a file to which none follows that it was written to, renamed or removed not
+// long ago.
+func (f *file) mayGrow(now time.Time) bool {
+	st, err := stat(f.fd)
+	wait := time.Unix(st.Ctim.Unix()).Add(namelessFor).Sub(now)
+	return err == nil && wait > 0 && wait <= namelessFor // of a time to come nothing can be told: the clock was set back
+}
+
+// rotatedBy gives since when nobody should write to a file that was rotated: it was written to,
+// renamed or removed last before that, and the one after it was there. Where files are behind
+// that were rotated meanwhile, each would be waited for otherwise: were that done each second,
+// for ever.
+func (f *file) rotatedBy(next *file, now time.Time) time.Time {
+	if next == nil || next.fd == nil || f.fd == nil {
+		return now
+	}
+	st, err := stat(f.fd)
+	born, ok := next.birth()
+	if err != nil || !ok {
+		return now
+	}
+	since := time.Unix(st.Ctim.Unix())
+	if born.After(since) {
+		since = born
+	}
+	if since.After(now) {
+		return now
+	}
+	return since
 }
 
 // earliestUnread gives a time before all lines that are in files which wait for their

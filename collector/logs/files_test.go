@@ -387,6 +387,58 @@ func TestFilesDeletedWhileTheServerIsAway(t *testing.T) {
 	}
 }
 
+// A log that is removed is written to until the runtime opens another one, which may be long
+// after its writer could have let go of a file that was renamed.
+func TestFilesRemovedAreReadUntilAnotherFollows(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	_, stop := tr.run(s)
+	tr.write("0.log", 1)
+	s.await(key, 1)
+	f, err := os.OpenFile(filepath.Join(tr.dir, "0.log"), os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		err = os.Remove(f.Name())
+	}
+	for ; err == nil && tr.next < 4; tr.next++ {
+		_, err = f.WriteString(cri(tr.next, "stdout", "F", fmt.Sprintf("line %d", tr.next)))
+		s.await(key, tr.next+1)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	tr.write("0.log", 1)
+	s.await(key, tr.next)
+	stop()
+	numbered(t, s.got(key), tr.next)
+}
+
+// Of files that were rotated long ago each writer has let go: a start reads one after the
+// other without a wait for each.
+func TestFilesRotatedLongAgoAreReadAtOnce(t *testing.T) {
+	tr, s := newTree(t), newServer(t)
+	tr.write("0.log", 1)
+	_, stop := tr.run(s)
+	s.await(key, 1)
+	stop()
+	for i := range 5 {
+		tr.rename("0.log", fmt.Sprintf("0.log.20261123-1000%02d", i))
+		tr.write("0.log", 1)
+	}
+	current, err := os.Open(filepath.Join(tr.dir, "0.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = current.Close() }()
+	if _, ok := (&file{fd: current}).birth(); !ok {
+		t.Skip("this file system does not say when a file was made")
+	}
+	o := tr.options()
+	o.Grace, o.Now = time.Hour, func() time.Time { return time.Now().Add(2 * time.Hour) }
+	_, stop = tr.runWith(o, s)
+	s.await(key, tr.next)
+	stop()
+	numbered(t, s.got(key), tr.next)
+}
+
 // isOpen says whether this process has a file open.
 func isOpen(t testing.TB, path string) bool {
 	entries, err := os.ReadDir("/proc/self/fd")

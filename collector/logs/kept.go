@@ -274,6 +274,13 @@ func (f *file) born() string {
 	return fmt.Sprintf("%d:%d.%09d", st.Ino, st.Btime.Sec, st.Btime.Nsec)
 }
 
+// birth is when the file was made, where the file system says so.
+func (f *file) birth() (at time.Time, ok bool) {
+	var st unix.Statx_t
+	err := unix.Statx(int(f.fd.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st)
+	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)), err == nil && st.Mask&unix.STATX_BTIME != 0
+}
+
 // noteNeighbours has the journal know what lies before and after a kept file.
 func (r *Files) noteNeighbours(f *file, b *batch[filePos]) {
 	r.journal.amend(f.key(), f.noteIn(b))
@@ -305,7 +312,11 @@ func (r *Files) copy(c *container, f *file, made []keeping) (k keeping, ok bool,
 	size, same := was.Size, true
 	if !f.compressed() {
 		// Its writer may not have let go yet: it was written to, or removed, not long ago.
-		if wait := time.Unix(was.Ctim.Unix()).Add(r.grace).Sub(r.now()); wait > 0 && wait <= r.grace {
+		grace := r.grace
+		if !c.gone && r.following(c, slices.Index(c.files, f)) == nil {
+			grace = namelessFor
+		}
+		if wait := time.Unix(was.Ctim.Unix()).Add(grace).Sub(r.now()); wait > 0 && wait <= grace {
 			c.wakeAt(r.now().Add(wait))
 			return k, false, nil
 		}
