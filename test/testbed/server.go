@@ -209,12 +209,17 @@ func (r LogRow) Time() time.Time {
 	return t
 }
 
-// Logs asks a LogsQL query over all time.
+// Logs asks a LogsQL query over all time. With a limit the server sorts the rows, which it can
+// of so many bytes only; 0 is none.
 func (s *Server) Logs(ctx context.Context, query string, limit int) ([]LogRow, error) {
-	raw, err := s.Do(ctx, http.MethodPost, "/select/logsql/query", url.Values{
-		"query": {query}, "limit": {strconv.Itoa(limit)},
+	form := url.Values{
+		"query": {query},
 		"start": {time.Now().Add(-24 * time.Hour).UTC().Format(time.RFC3339)}, "end": {time.Now().Add(time.Minute).UTC().Format(time.RFC3339)},
-	})
+	}
+	if limit > 0 {
+		form.Set("limit", strconv.Itoa(limit))
+	}
+	raw, err := s.Do(ctx, http.MethodPost, "/select/logsql/query", form)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", query, err)
 	}

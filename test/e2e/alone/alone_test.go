@@ -606,7 +606,7 @@ func TestReplicasReadEachLineOnceOverKills(t *testing.T) {
 	lines := int(length.Seconds()) * perSecond
 	manifest := ""
 	for i := range writers {
-		manifest += fmt.Sprintf(testbed.CountedPod, fmt.Sprint("writer-", i+1), namespace, lines, perSecond)
+		manifest += testbed.CountedPod(fmt.Sprint("writer-", i+1), namespace, lines, perSecond)
 	}
 	if err := r.cluster.Apply(ctx, manifest); err != nil {
 		t.Fatal(err)
@@ -664,7 +664,7 @@ func TestReadersTakeContainersFromOneAnother(t *testing.T) {
 	lines := int((turns * turn).Seconds()) * perSecond
 	manifest := ""
 	for i := range writers {
-		manifest += fmt.Sprintf(testbed.CountedPod, fmt.Sprint("handed-", i+1), namespace, lines, perSecond)
+		manifest += testbed.CountedPod(fmt.Sprint("handed-", i+1), namespace, lines, perSecond)
 	}
 	if err := r.cluster.Apply(ctx, manifest); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,9 @@ cd "$state"
 
 ip -br addr show lo | grep -qw $addr || ip addr add $addr/32 dev lo
 
+# The kubelet, the runtime and every collector of a test run take inotify instances of one user, of which the default is 128.
+(($(</proc/sys/fs/inotify/max_user_instances) >= 1024)) || echo 1024 >/proc/sys/fs/inotify/max_user_instances
+
 start() { # NAME COMMAND...: runs a daemon, its log and pid under $state
   local name=$1; shift
   # The name is compared too: after a reboot the number may be somebody else's. One that was killed keeps its name until
