@@ -207,6 +207,12 @@ func toMigrate(ctx context.Context, data string) (_ string, err error) {
 		return "", fmt.Errorf("the server ran with the embedded store since a move was interrupted, which would go on without what came then: to move all anew, remove %s, and what that move brought to a bucket (its blocks have the label %s): %w",
 			dir, classLabel, fault.ErrConflict)
 	}
+	// Once they are blocks, which only the server makes of them, an engine takes them no better than
+	// others that are as old: what it refused then would be gone.
+	if n := folderSize(d.join("history/open")) + folderSize(d.join("history/sealed")); n > 0 {
+		return "", fmt.Errorf("%d bytes of samples that came by the import way wait in %s to become blocks, and would not be moved: start the server with the embedded store until crowsnest_history_waiting_bytes is 0, and ask again: %w",
+			n, d.join("history"), fault.ErrConflict)
+	}
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o750)); err != nil {
 		return "", err
 	}

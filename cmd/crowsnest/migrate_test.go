@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/tsdb"
 
+	"github.com/crowsnest-dev/crowsnest/storage/history"
 	"github.com/crowsnest-dev/crowsnest/storage/metrics"
 )
 
@@ -389,6 +390,39 @@ func TestMigrateKeepsWhatIsOld(t *testing.T) {
 	metas, err := metrics.BlocksIn(filepath.Join(data, "metrics"))
 	if err != nil || len(metas) == 0 || time.Since(time.UnixMilli(metas[0].MinTime)) < 199*day {
 		t.Errorf("the data folder has %v, %v", metas, err)
+	}
+}
+
+// Samples that wait to become blocks are not in the stores yet.
+func TestMigrateLeavesNothingOfThePastBehind(t *testing.T) {
+	data, samples := kept(t, 3, 60)
+	db, err := metrics.Open(metrics.Options{Dir: filepath.Join(data, "metrics")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	past, err := history.Open(history.Options{Dir: filepath.Join(data, "history"), Blocks: db})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := past.Appender(t.Context())
+	if _, err := app.Append(0, labels.FromStrings(labels.MetricName, "x", "cluster", "site"), time.Now().AddDate(0, 0, -10).UnixMilli(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(app.Commit(), past.Close(), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	to := t.TempDir()
+	if out, _, err := migrate(t, "--data", data, "--to-bucket", toFolder(t, to)); err == nil || !strings.Contains(err.Error(), "wait in "+filepath.Join(data, "history")) {
+		t.Errorf("%q, %v", out, err)
+	}
+	if got := inBucket(t, to); len(got) != 0 {
+		t.Errorf("moved %v", got)
+	}
+	if err := os.RemoveAll(filepath.Join(data, "history", "open", "site")); err != nil { // as once it is in blocks
+		t.Fatal(err)
+	}
+	if out, _, err := migrate(t, "--data", data, "--to-bucket", toFolder(t, to)); err != nil || !strings.HasPrefix(out, fmt.Sprintf("%d samples moved", samples)) {
+		t.Errorf("%q, %v", out, err)
 	}
 }
 
