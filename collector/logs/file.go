@@ -632,7 +632,7 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 			return false
 		}
 		now := r.now()
-		if next == nil && !c.gone && f.mayGrow(now) {
+		if next == nil && !c.gone && f.mayGrow(now, r.opts.Nameless) {
 			c.wakeAt(now.Add(time.Second)) // inotify does not tell of it
 			return false
 		}
@@ -658,17 +658,12 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 	return false
 }
 
-// namelessFor is how long a file that has no name any more may lie unchanged until nobody is
-// taken to write to it, while there is none after it: the kubelet looks only every 10 s, by
-// default, whether a log is there, and has the runtime open another one then.
-const namelessFor = time.Minute
-
-// mayGrow says of a file to which none follows that it was written to, renamed or removed not
-// long ago.
-func (f *file) mayGrow(now time.Time) bool {
+// mayGrow says of a file to which none follows that it was written to, renamed or removed no
+// longer ago than that.
+func (f *file) mayGrow(now time.Time, within time.Duration) bool {
 	st, err := stat(f.fd)
-	wait := time.Unix(st.Ctim.Unix()).Add(namelessFor).Sub(now)
-	return err == nil && wait > 0 && wait <= namelessFor // of a time to come nothing can be told: the clock was set back
+	wait := time.Unix(st.Ctim.Unix()).Add(within).Sub(now)
+	return err == nil && wait > 0 && wait <= within // of a time to come nothing can be told: the clock was set back
 }
 
 // rotatedBy gives since when nobody should write to a file that was rotated: it was written to,

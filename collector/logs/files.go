@@ -60,6 +60,10 @@ type FilesOptions struct {
 	// Grace is how long a rotated file is still read after its successor appeared;
 	// default 1 s.
 	Grace time.Duration
+	// Nameless is how long a file that has no name any more may lie unchanged until nobody is
+	// taken to write to it, while there is none after it: the kubelet looks only every 10 s, by
+	// default, whether a log is there, and has the runtime open another one then. Default 1 min.
+	Nameless time.Duration
 	// StateWait is how long a new pod's lines wait for State to know it; default 5 s.
 	StateWait time.Duration
 
@@ -78,7 +82,7 @@ func (o *FilesOptions) complete() error {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 400 * time.Millisecond}, {&o.Grace, time.Second}, {&o.StateWait, 5 * time.Second}, {&o.HandOver, 20 * time.Second}, {&o.Unheard, 45 * time.Second}, {&o.Try, 20 * time.Second}} {
+	}{{&o.Rescan, 10 * time.Second}, {&o.Linger, 400 * time.Millisecond}, {&o.Grace, time.Second}, {&o.Nameless, time.Minute}, {&o.StateWait, 5 * time.Second}, {&o.HandOver, 20 * time.Second}, {&o.Unheard, 45 * time.Second}, {&o.Try, 20 * time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.def
 		}

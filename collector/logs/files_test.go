@@ -267,7 +267,7 @@ func (tr *tree) rename(from, to string) {
 func (tr *tree) positions() string { return filepath.Join(tr.pos, "file-positions.json") }
 
 func (tr *tree) options() FilesOptions {
-	return FilesOptions{Root: tr.root, Dir: tr.pos, Sender: "node/n1", Node: "n1", Linger: 5 * time.Millisecond, Grace: 20 * time.Millisecond, Rescan: 300 * time.Millisecond, Rules: Rules{Join: JoinOptions{Hold: 20 * time.Millisecond}},
+	return FilesOptions{Root: tr.root, Dir: tr.pos, Sender: "node/n1", Node: "n1", Linger: 5 * time.Millisecond, Grace: 20 * time.Millisecond, Nameless: 20 * time.Millisecond, Rescan: 300 * time.Millisecond, Rules: Rules{Join: JoinOptions{Hold: 20 * time.Millisecond}},
 		State: podState(&object.Pod{Meta: object.Meta{UID: "uid-1", Name: "cart-1", Namespace: "shop"}, Node: "n1", Workload: object.WorkloadRef{Type: "deployment", Name: "cart"}})}
 }
 
@@ -391,7 +391,9 @@ func TestFilesDeletedWhileTheServerIsAway(t *testing.T) {
 // after its writer could have let go of a file that was renamed.
 func TestFilesRemovedAreReadUntilAnotherFollows(t *testing.T) {
 	tr, s := newTree(t), newServer(t)
-	_, stop := tr.run(s)
+	o := tr.options()
+	o.Nameless = time.Hour
+	_, stop := tr.runWith(o, s)
 	tr.write("0.log", 1)
 	s.await(key, 1)
 	f, err := os.OpenFile(filepath.Join(tr.dir, "0.log"), os.O_APPEND|os.O_WRONLY, 0)

@@ -314,7 +314,7 @@ func (r *Files) copy(c *container, f *file, made []keeping) (k keeping, ok bool,
 		// Its writer may not have let go yet: it was written to, or removed, not long ago.
 		grace := r.grace
 		if !c.gone && r.following(c, slices.Index(c.files, f)) == nil {
-			grace = namelessFor
+			grace = r.opts.Nameless
 		}
 		if wait := time.Unix(was.Ctim.Unix()).Add(grace).Sub(r.now()); wait > 0 && wait <= grace {
 			c.wakeAt(r.now().Add(wait))

@@ -593,7 +593,7 @@ func TestWhatIsWrittenToAFileThatIsKept(t *testing.T) {
 	tr, s := newTree(t), newServer(t)
 	tr.write("0.log", 50)
 	o := tr.keeping(Keep{Bytes: 1 << 30})
-	o.Grace = 2 * time.Second
+	o.Nameless = 2 * time.Second
 	_, stop := tr.runWith(o, s)
 	s.await(key, 50)
 	waitFor(t, func() bool { return !hasInFlight(tr) })
@@ -607,7 +607,7 @@ func TestWhatIsWrittenToAFileThatIsKept(t *testing.T) {
 	defer func() { _ = w.Close() }()
 	tr.remove("0.log")
 	for i := range 4 { // each well within the time in which it may be, all together beyond it
-		sleep(t.Context(), o.Grace/3)
+		sleep(t.Context(), o.Nameless/3)
 		if n := len(tr.kept()); n > 0 {
 			t.Fatalf("it is kept after %d writes", i)
 		}
