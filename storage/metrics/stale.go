@@ -91,8 +91,9 @@ func (db *DB) compactStaleLocked() error {
 }
 
 // awaitReaders waits until nobody reads, and nobody begins to. The TSDB does so, too, but without end, and
-// holds up all else meanwhile: a mend, and the head. Where that comes to be due, the series stay. What was
-// written of them stays as well: it is merged with the head's block of its time.
+// holds up all else meanwhile: a mend, the head, and late samples, of which memory has more and more. Where
+// one of these comes to be due, the series stay. What was written of them stays as well: it is merged with
+// the head's block of its time.
 func (db *DB) awaitReaders(ctx context.Context) error {
 	db.readers.awaitLast()
 	tick := time.NewTicker(readersLook)
@@ -102,7 +103,11 @@ func (db *DB) awaitReaders(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case now := <-tick.C:
-			if now.After(end) || db.doubt() != nil || db.due() {
+			late, err := db.lateLogBytes()
+			if err != nil {
+				return err
+			}
+			if now.After(end) || db.doubt() != nil || db.due() || late >= db.opts.OutOfOrderLogBytes {
 				return errStay
 			}
 		}

@@ -505,10 +505,11 @@ func TestSeriesStayWhereSomethingElseIsDue(t *testing.T) {
 		"a mend": func(t *testing.T, db *DB) {
 			full(t, filepath.Join(db.opts.Dir, "wal"), func() { refused(t, sendOne(db, numbered("goes_on", 0), t0.Add(80*time.Minute))) })
 		},
-		"the head": func(t *testing.T, db *DB) { put(t, db, numbered("goes_on", 0), t0.Add(100*time.Minute), 1) },
+		"the head":     func(t *testing.T, db *DB) { put(t, db, numbered("goes_on", 0), t0.Add(100*time.Minute), 1) },
+		"late samples": func(t *testing.T, db *DB) { put(t, db, numbered("goes_on", 0), t0.Add(30*time.Second), 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			db := endedSeries(t, Options{}, each)
+			db := endedSeries(t, Options{OutOfOrderLogBytes: 1}, each)
 			q, err := db.Querier(0, math.MaxInt64)
 			if err != nil {
 				t.Fatal(err)
