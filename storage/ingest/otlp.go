@@ -313,20 +313,20 @@ func (i *Ingester) translate(ctx context.Context, q *request, md pmetric.Metrics
 		return
 	}
 	if err != nil {
-		first, n := firstOf(err)
+		n, first := firstOf(err)
 		q.refuse(n, reasonInvalid, func() string { return clip(first.Error(), 4096) })
 	}
 	// The rest is good, and the sender will not send it again.
 	_ = a.commit() // it is on the request
 }
 
-// firstOf gives the first of errors that were joined one by one, whose text together
-// takes the square of their number to write.
-func firstOf(err error) (first error, n int) {
+// firstOf counts errors that were joined one by one, whose text together takes the square
+// of their number to write, and gives the first.
+func firstOf(err error) (n int, first error) {
 	for n = 1; ; {
 		joined, ok := err.(interface{ Unwrap() []error })
 		if !ok {
-			return err, n
+			return n, err
 		}
 		all := joined.Unwrap()
 		err, n = all[0], n+len(all)-1
