@@ -10,7 +10,9 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/histogram"
@@ -257,6 +259,11 @@ func (q *request) unfit(m pmetric.Metric, p point) verdict {
 				return fmt.Sprintf("an attribute name of %d bytes, the limit is %d: %s", n, q.i.limits.LabelNameBytes, clip(m.Name(), 512))
 			}}
 		}
+		if nameless(name) {
+			return verdict{reasonInvalid, func() string {
+				return fmt.Sprintf("the attribute name %q becomes no label's: %s", name, clip(m.Name(), 512))
+			}}
+		}
 		if v := q.tooLong("attribute "+name+" of "+clip(m.Name(), 512), of); v.reason != "" {
 			return v
 		}
@@ -282,6 +289,14 @@ func (q *request) unfit(m pmetric.Metric, p point) verdict {
 		return empty
 	})
 	return verdict{}
+}
+
+// nameless says whether the translation finds no label's name in an attribute's: it takes each
+// character but ASCII's letters and digits for an underscore, and refuses two or more of them alone.
+func nameless(name string) bool {
+	return name == "" || utf8.RuneCountInString(name) > 1 && !strings.ContainsFunc(name, func(r rune) bool {
+		return '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+	})
 }
 
 // tooLong refuses an attribute whose value is too long for a label.

@@ -413,3 +413,32 @@ func FuzzServeOTLP(f *testing.F) {
 		}
 	})
 }
+
+// An attribute of whose name nothing becomes a label's costs its own data point, not those behind it.
+func TestOTLPAttributesWithoutALabelsNameCostOnePoint(t *testing.T) {
+	for name, fit := range map[string]bool{
+		"": false, "_": true, "__": false, "é": true, "命令": false, "...": false, "\xff\xff": false, "_._": false, "_a": true, "__a": true, "1": true, "命a": true,
+	} {
+		g := newRig(t, Limits{})
+		status, text, _ := g.otlp("application/x-protobuf", protobuf(t, otlp(func(ms pmetric.MetricSlice) {
+			points := ms.AppendEmpty()
+			points.SetName("x")
+			points.SetEmptyGauge()
+			for n := range 3 {
+				p := points.Gauge().DataPoints().AppendEmpty()
+				p.SetTimestamp(pcommon.NewTimestampFromTime(t0))
+				p.Attributes().PutInt("n", int64(n))
+				if n == 0 {
+					p.Attributes().PutStr(name, "v")
+				}
+			}
+		})))
+		want := 4 // with target_info
+		if !fit {
+			want--
+		}
+		if told := strings.Contains(text, "1 refused (invalid): the attribute name "); status != http.StatusOK || told == fit || g.everything() != want {
+			t.Errorf("%q: %d %q, %d samples are stored, want %d", name, status, text, g.everything(), want)
+		}
+	}
+}
