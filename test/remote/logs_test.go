@@ -5,6 +5,8 @@ package remote
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/storage/logs"
 	"github.com/crowsnest-dev/crowsnest/storage/logs/logstest"
 	remotelogs "github.com/crowsnest-dev/crowsnest/storage/logs/remote"
+	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
 
 // Flags that docs/remote-engine.md asks for.
@@ -207,4 +210,86 @@ func TestVictoriaLogsTakesThePast(t *testing.T) {
 	if want := "[new moved too moved]"; fmt.Sprint(got) != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
+}
+
+// VictoriaLogs' own client asks a server of ours: queries, its ways of output, and a live tail.
+func TestVictoriaLogsOwnClient(t *testing.T) {
+	root, err := testbed.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, at := t.TempDir(), address(t)
+	program, token := filepath.Join(dir, "vlogscli"), strings.Repeat("token-of-a-sender", 2)
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/VictoriaMetrics/VictoriaLogs/app/vlogscli")
+	cmd.Dir = filepath.Join(root, "tools/peers/victorialogs")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build vlogscli: %v\n%s", err, text)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "token"), []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, "http://"+at+"/readyz", crowsnest(t), "server", "--data", filepath.Join(dir, "data"), "--listen", at, "--ingest-token-file", "prod="+filepath.Join(dir, "token"))
+	push := func(line string) {
+		t.Helper()
+		body := fmt.Sprintf(`{"streams":[{"stream":{"namespace":"shop","pod":"cart-1","container":"app"},"values":[["%d",%q]]}]}`, time.Now().UnixNano(), line)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+at+"/loki/api/v1/push", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+token)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusNoContent {
+			t.Fatalf("push: %s", res.Status)
+		}
+	}
+	push("hello one")
+	push("hello two")
+
+	// It syncs what it writes to, which pipes refuse.
+	out, err := os.Create(filepath.Join(dir, "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	client := exec.CommandContext(t.Context(), program, "-datasource.url=http://"+at+"/select/logsql/query")
+	client.Stdout = out
+	in, err := client.StdinPipe()
+	if err == nil {
+		err = client.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// shows asks, and waits until so many texts more are there.
+	shows := func(ask, text string, times int) {
+		t.Helper()
+		if _, err := io.WriteString(in, ask); err != nil {
+			t.Fatal(err)
+		}
+		err := testbed.Await(t.Context(), 30*time.Second, 50*time.Millisecond, func(context.Context) error {
+			raw, err := os.ReadFile(out.Name())
+			if n := strings.Count(string(raw), text); err == nil && n != times {
+				err = fmt.Errorf("%q is there %d times, want %d:\n%s", text, n, times, raw)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	shows("hello;\n", `"_msg": "hello one"`, 1)
+	shows("* | stats by (pod) count() lines;\n", `"lines": "2"`, 1)
+	shows("\\logfmt\nhello two;\n", `_msg="hello two"`, 1)
+	shows("{namespace=shop} | sort by (_time) | limit 1;\n", `_msg="hello one"`, 1)
+	shows("\\tail hello;\n", "executing [hello]", 2)
+	push("hello three")
+	shows("", `_msg="hello three"`, 1)
+	_ = in.Close()
+	_ = client.Process.Kill()
+	_ = client.Wait()
 }
