@@ -544,8 +544,9 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 			key = "others"
 		}
 		values := series[key]
-		if steps := stepsOf(first, last, step); steps <= maxPoints && uint64(len(out))*steps <= maxAllPoints {
-			for at := first; at <= last; at += int64(step) {
+		if steps := stepsOf(first, last, step); first <= last && steps <= maxPoints && uint64(len(out))*steps <= maxAllPoints {
+			for n := range steps + 1 { // the time after the last may be none that there is
+				at := first + int64(n)*int64(step)
 				if _, ok := values[at]; !ok {
 					values[at] = 0
 				}
@@ -563,8 +564,13 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 }
 
 // stepsOf is how many steps are between two times, Unix nanoseconds, which may be further
-// apart than an int64 says.
-func stepsOf(from, to int64, step time.Duration) uint64 { return uint64(to-from) / uint64(step) }
+// apart than an int64 says; 0 where the range is empty, as of a query with a time of its own.
+func stepsOf(from, to int64, step time.Duration) uint64 {
+	if from > to {
+		return 0
+	}
+	return uint64(to-from) / uint64(step)
+}
 
 // mod is the remainder that is never negative.
 func mod(a, b int64) int64 { return ((a % b) + b) % b }

@@ -274,6 +274,20 @@ func (f fixture) hitsAndStats(t *testing.T) {
 	if _, err := s.Hits(t.Context(), logs.Query{Text: "*", Start: time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC), End: later}, time.Minute, 0, nil, 0); !errors.Is(err, fault.ErrInvalid) {
 		t.Errorf("hits of all time: %v", err)
 	}
+	// The last step before the end of all time has none after it.
+	hits, err = s.Hits(t.Context(), logs.Query{Text: "*", Start: start, End: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, 30*day, 0, nil, 0)
+	if err != nil || len(hits) != 1 || hits[0].Total != 7 || len(hits[0].Values) > 3000 {
+		t.Errorf("hits up to the end of time: %+v, %v", hits, err)
+	}
+	// A query with a time of its own may have none of the range that it is asked for.
+	apart := logs.Query{Text: "_time:5m", At: start, Start: start.Add(-48 * time.Hour), End: start.Add(-47 * time.Hour)}
+	if hits, err := s.Hits(t.Context(), apart, time.Minute, 0, nil, 0); err != nil || len(hits) != 0 {
+		t.Errorf("hits of an empty range: %+v, %v", hits, err)
+	}
+	apart.Text = "_time:5m | stats count() n"
+	if stats, err := s.Stats(t.Context(), apart, time.Minute); err != nil || len(stats) != 0 {
+		t.Errorf("stats of an empty range: %+v, %v", stats, err)
+	}
 }
 
 func (f fixture) tailGivesEachLineOnceAndSoon(t *testing.T) {
