@@ -257,7 +257,7 @@ func TestVictoriaLogsOwnClient(t *testing.T) {
 	}
 	defer out.Close()
 	client := exec.CommandContext(t.Context(), program, "-datasource.url=http://"+at+"/select/logsql/query")
-	client.Stdout = out
+	client.Stdout, client.Dir = out, dir // where it keeps its history
 	in, err := client.StdinPipe()
 	if err == nil {
 		err = client.Start()
