@@ -169,7 +169,8 @@ var (
 		return value
 	}()
 	pairShape    = &shape{2: valueShape}
-	requestShape = &shape{1: {1: {1: pairShape}, 2: {1: {3: pairShape}, 2: {5: valueShape, 6: pairShape}}}}
+	scopeShape   = &shape{1: {3: pairShape}, 2: {5: valueShape, 6: pairShape}}
+	requestShape = &shape{1: {1: {1: pairShape}, 2: scopeShape, 1000: scopeShape}} // 1000: as older senders name it, which the decoder reads, too
 )
 
 // checkValues refuses a request whose values are nested so deep that the decoder,

@@ -300,6 +300,7 @@ func TestWhatIsRefused(t *testing.T) {
 			break
 		}
 	}
+	older := field(1, field(1000, field(2, field(5, deep))))
 	deep = field(1, field(2, field(2, field(5, deep))))
 	const loki, otlp, proto, inJSON = PathLoki, PathOTLP, "application/x-protobuf", "application/json"
 	for name, tc := range map[string]struct {
@@ -320,6 +321,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"a bomb":             {fine, sender, otlp, inJSON, "gzip", bomb.Bytes(), 413, "bytes"},
 		"deep JSON":          {fine, sender, otlp, inJSON, "", []byte(strings.Repeat(`{"a":[`, 100_000)), 400, "nested"},
 		"deep protobuf":      {fine, sender, otlp, proto, "", deep, 400, "nested"},
+		"deep, of old":       {fine, sender, otlp, proto, "", older, 400, "nested"},
 		"too large":          {fine, sender, otlp, proto, "", make([]byte, maxBody+1), 413, "bytes"},
 		"an encoding":        {fine, sender, otlp, proto, "br", nil, 400, "br"},
 		"a type":             {fine, sender, otlp, "text/plain", "", nil, 400, "text/plain"},
