@@ -138,9 +138,11 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*out
 			return nil, fmt.Errorf("append logs: %w", err)
 		}
 	}
-	if _, unsure := sd.unsure[id]; unsure || !some || newest <= sd.floor {
+	// What is so far ahead may have been further than is kept when the batch came first.
+	ahead := newest > k.until-int64(time.Hour)
+	if _, unsure := sd.unsure[id]; unsure || !some || ahead || newest <= sd.floor {
 		of, since := "", oldest
-		if !some { // when it was told is not known, and where is
+		if !some || ahead { // when it was told is not known, and where is
 			of, since = s.streamFilter(cluster, b), k.from-int64(day)
 		}
 		found, err := s.isStored(ctx, cluster, of, b.Sender, b.ID, since, newest)

@@ -195,6 +195,34 @@ func (f fixture) whatIsDroppedIsTold(t *testing.T) {
 	check("after a restart")
 }
 
+// A line that was too far ahead when its batch came is not any more when that comes again.
+func (f fixture) whatWasTooFarAheadComesAgain(t *testing.T) {
+	open := f.engine(t)
+	now := time.Now()
+	at := now.Add(day - time.Minute - 2*time.Second)
+	whole, partly := Batch("whole", at, "a"), Batch("partly", at, "b", "c")
+	partly.Groups[0].Lines[0].Time = now.UnixNano()
+	if at.UTC().Truncate(day) != now.UTC().Truncate(day) {
+		partly.Groups[0].Lines[0].Time = at.UTC().Truncate(day).UnixNano()
+	}
+	send := func(s *logs.Store) {
+		for _, b := range []*wire.LogBatch{whole, partly} {
+			appendOK(t, s, "prod", b)
+		}
+	}
+	s := open(func(o *logs.Options) { o.Now = func() time.Time { return now.Add(-5 * time.Second) } })
+	send(s)
+	was := messages(rows(t, s, logs.Query{Text: "* | sort by (_time, _msg)", Clusters: []string{"prod"}}))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open()
+	send(s)
+	if got := messages(rows(t, s, logs.Query{Text: "* | sort by (_time, _msg)", Clusters: []string{"prod"}})); len(was) != 3 || !slices.Equal(got, was) {
+		t.Errorf("got %q, want what was there before: %q", got, was)
+	}
+}
+
 func (f fixture) fieldBounds(t *testing.T) {
 	open := f.engine(t)
 	s := open()

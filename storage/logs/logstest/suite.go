@@ -26,6 +26,7 @@ func Run(t *testing.T, engine Engine, soon time.Duration) {
 	t.Run("forgotten batches are asked for", f.forgottenBatchesAreAskedFor)
 	t.Run("lines outside the retention are dropped and counted", f.linesOutsideTheRetentionAreDroppedAndCounted)
 	t.Run("what is dropped is told", f.whatIsDroppedIsTold)
+	t.Run("what was too far ahead comes again", f.whatWasTooFarAheadComesAgain)
 	t.Run("field bounds", f.fieldBounds)
 	t.Run("hostile lines", f.hostileLines)
 	t.Run("events are stored once whoever sends them", f.eventsAreStoredOnceWhoeverSendsThem)
