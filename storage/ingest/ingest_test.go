@@ -59,6 +59,7 @@ type rig struct {
 	i        *Ingester
 	server   *httptest.Server
 	now      time.Time
+	clock    sync.Mutex // of now, where something runs beside the test
 
 	mu       sync.Mutex
 	arrivals []Arrival
@@ -82,7 +83,11 @@ func newRig(t testing.TB, l Limits) *rig {
 func (g *rig) start(l Limits) {
 	g.t.Helper()
 	var err error
-	now := func() time.Time { return g.now }
+	now := func() time.Time {
+		g.clock.Lock()
+		defer g.clock.Unlock()
+		return g.now
+	}
 	if g.db, err = metrics.Open(metrics.Options{Dir: g.dir}); err != nil {
 		g.t.Fatal(err)
 	}

@@ -217,7 +217,9 @@ func TestASecondValueForAnOlderTime(t *testing.T) {
 		at  int
 		sum string
 	}{{0, "{} 5"}, {10, "{} 1"}} { // what is from just behind the start is read, as some of it may have come before
+		g.clock.Lock()
 		g.now = at(c.at + 1)
+		g.clock.Unlock()
 		conflicts := g.refused(reasonConflict)
 		send(c.at, 1)
 		send(c.at+1, 2)
