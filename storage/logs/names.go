@@ -18,8 +18,10 @@ const (
 	// maxStreamNames leaves room for two further lives of the server, or of what it
 	// remembers, within a block: each knows nothing of the names before it.
 	maxStreamNames = 600
-	// maxNamedStreams bounds the memory: some 20 MiB where streams have 20 names.
+	// maxNamedStreams and maxNames bound the memory: some 20 MiB where streams have 20 names,
+	// and some 100 MiB at most.
 	maxNamedStreams = 50_000
+	maxNames        = 2_000_000
 	// fieldMore is a JSON object of the fields that have no room of their own.
 	fieldMore = "more_fields"
 )
@@ -35,6 +37,7 @@ type streamNames struct {
 	seed        maphash.Seed
 	mu          sync.Mutex
 	now, before map[streamDay][]uint64 // sorted hashes; what was not used since now began goes with before
+	names       int                    // in now
 }
 
 func newStreamNames() streamNames { return streamNames{seed: maphash.MakeSeed()} }
@@ -51,10 +54,11 @@ func (n *streamNames) bound(fields []logstorage.Field, of streamDay) (out []logs
 	defer n.mu.Unlock()
 	known, ok := n.now[of]
 	if !ok {
-		if len(n.now) >= maxNamedStreams || n.now == nil {
-			n.before, n.now = n.now, map[streamDay][]uint64{}
+		if len(n.now) >= maxNamedStreams || n.names >= maxNames || n.now == nil {
+			n.before, n.now, n.names = n.now, map[streamDay][]uint64{}, 0
 		}
 		known = n.before[of]
+		n.names += len(known)
 	}
 	var more []logstorage.Field
 	out = fields[:0]
@@ -64,6 +68,7 @@ func (n *streamNames) bound(fields []logstorage.Field, of streamDay) (out []logs
 		case has:
 		case len(known) < maxStreamNames:
 			known = slices.Insert(known, i, h)
+			n.names++
 		default:
 			more = append(more, f)
 			continue
