@@ -1087,7 +1087,7 @@ func (f *follower) tell(pod *object.Pod, reason string, pos *apiPos) bool {
 	stream := streamOf(f.id, pod, "")
 	stream.Stream = streams[0]
 	d := drop{from: f.pos.Time, until: f.a.now().UnixNano()}
-	line := d.line(dropKey{stream, reason})
+	line := d.line(dropKey{stream: stream, reason: reason})
 	if f.pos.Time > 0 {
 		line.Time = f.pos.Time // where the gap begins
 	}
@@ -1301,7 +1301,7 @@ func (g *gatherer) line(text string, restarts int) {
 		g.seek.gap = drop{}
 		g.a.counts.dropped(g.chunk.id, DropRotated, 0)
 		g.a.log.Warn("log files were rotated away before they were read", "namespace", g.chunk.id.Namespace, "pod", g.chunk.id.Pod, "container", g.chunk.id.Container, "from", time.Unix(0, d.from).UTC(), "until", time.Unix(0, d.until).UTC())
-		g.chunk.lines = append(g.chunk.lines, apiLine{line: d.line(dropKey{g.chunk.stream, DropRotated}), pos: g.seek.gapPos})
+		g.chunk.lines = append(g.chunk.lines, apiLine{line: d.line(dropKey{stream: g.chunk.stream, reason: DropRotated}), pos: g.seek.gapPos})
 	}
 	if !ok {
 		return
@@ -1369,7 +1369,7 @@ func (g *gatherer) tellDrops() {
 	if g.dropped.lines == 0 {
 		return
 	}
-	k := dropKey{g.chunk.stream, DropRate}
+	k := dropKey{stream: g.chunk.stream, reason: DropRate, counted: true}
 	g.chunk.lines = append(g.chunk.lines, apiLine{line: g.dropped.line(k), pos: g.dropPos})
 	g.dropped = drop{}
 }

@@ -114,7 +114,7 @@ func (b *batch[C]) counted() map[Container]int {
 
 // drop notes lines that are left out, of a time that the batch takes.
 func (b *batch[C]) drop(s wire.LogStream, reason string, lines, bytes int, from, until int64) {
-	k := dropKey{s, reason}
+	k := dropKey{s, reason, lines > 0}
 	d := b.drops[k]
 	if d == nil {
 		d = &drop{}

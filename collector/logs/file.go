@@ -690,13 +690,17 @@ func (f *file) rotatedBy(next *file, now time.Time) time.Time {
 }
 
 // earliestUnread gives a time before all lines that are in files which wait for their
-// turn, or for it to be known what they are; false when there are none.
-func (c *container) earliestUnread() (before int64, some bool) {
+// turn, or for it to be known what they are; false when there are none. A line's time is
+// latest at most.
+func (c *container) earliestUnread(latest int64) (before int64, some bool) {
 	for _, f := range c.files {
 		if f.done || f.copyOf != nil || f == c.turn || !f.holdsMore() {
 			continue
 		}
 		at := f.firstTime() // 0 where no line has a time: before all
+		if at > latest {
+			at = 0 // it cannot be right, and its line will stand at another
+		}
 		if f.last > 0 {
 			at = f.last
 			if open := f.resumed.Open; open > 0 {

@@ -560,7 +560,7 @@ func (r *Files) noteOpen() {
 func (c *container) completeBy(began time.Time) int64 {
 	through := began.Add(-completeAfter).UnixNano()
 	if !c.known {
-		c.unread, c.waits = c.earliestUnread()
+		c.unread, c.waits = c.earliestUnread(latestBy(began))
 		through = min(through, c.seen.Add(-completeAfter).UnixNano())
 	}
 	if c.waits { // what was there when it waited for nothing was read
@@ -679,7 +679,7 @@ func (r *Files) readAll(b *batch[filePos]) (blocked bool) {
 				continue
 			}
 			c.dirty = false
-			c.unread, c.waits = c.earliestUnread()
+			c.unread, c.waits = c.earliestUnread(latestBy(r.now()))
 			if c.polled {
 				c.wakeAt(r.now().Add(500 * time.Millisecond))
 			}

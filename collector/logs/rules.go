@@ -294,8 +294,9 @@ type drop struct {
 }
 
 type dropKey struct {
-	stream wire.LogStream
-	reason string
+	stream  wire.LogStream
+	reason  string
+	counted bool // their number is known: with others it would be none
 }
 
 func (d *drop) add(lines, bytes int, from, until int64) {
