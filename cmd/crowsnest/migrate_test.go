@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -177,6 +179,7 @@ func inBucket(t *testing.T, folder string) map[string]uint64 {
 		}
 	}
 	for class, of := range blocks {
+		slices.SortFunc(of, func(a, b tsdb.BlockMeta) int { return cmp.Compare(a.MinTime, b.MinTime) }) // as it wants them
 		if o := tsdb.OverlappingBlocks(of); len(o) > 0 {
 			t.Errorf("blocks of %s overlap: %s", class, o)
 		}

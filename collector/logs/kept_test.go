@@ -114,6 +114,7 @@ func TestKeptFilesAreSentOverRestarts(t *testing.T) {
 	waitFor(t, func() bool { return hasInFlight(tr) })
 	for i := range files {
 		tr.rotateAway(i, lines)
+		waitFor(t, func() bool { return len(tr.kept()) > i-8 }) // of more than twelve that wait the oldest are given up
 	}
 	waitFor(t, func() bool { return len(tr.kept()) == files })
 	tr.write("0.log", 10)
