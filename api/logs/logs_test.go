@@ -344,24 +344,12 @@ func TestBounds(t *testing.T) {
 	base := serve(t, store, admin, func(o *Options) {
 		o.MaxConcurrent, o.MaxTails, o.MaxWait, o.MaxQueryTime, o.Registerer = 1, 1, 50*time.Millisecond, 30*time.Second, reg
 	})
-	ctx, leave := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"query?query=*", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := make(chan struct{})
-	go func() {
-		defer close(first)
-		if resp, err := http.DefaultClient.Do(req); err == nil {
-			resp.Body.Close()
-		}
-	}()
+	leave := asks(t, base+"query?query=*")
 	<-running
 	if status, body, header := get(t, http.MethodGet, base, "query", url.Values{"query": {"*"}}); status != http.StatusTooManyRequests || header.Get("Retry-After") == "" {
 		t.Errorf("the second query: %d %s", status, body)
 	}
 	leave()
-	<-first
 	status := http.StatusTooManyRequests // until the server has seen that the first one left
 	for deadline := time.Now().Add(60 * time.Second); status == http.StatusTooManyRequests && time.Now().Before(deadline); {
 		status, _, _ = get(t, http.MethodGet, base, "query", url.Values{"query": {"*"}, "timeout": {"50ms"}})
@@ -469,5 +457,26 @@ func TestAQueryEndsWithItsClient(t *testing.T) {
 	free.Store(true)
 	if status, body, _ := get(t, http.MethodGet, base, "query", url.Values{"query": {"*"}}); status != http.StatusOK {
 		t.Errorf("the next query: %d %s", status, body)
+	}
+}
+
+// asks has a request run beside the test, until it is left.
+func asks(t *testing.T, at string) (leave func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
 	}
 }

@@ -109,18 +109,7 @@ func TestContextHasTheBoundsOfQueries(t *testing.T) {
 	}
 	reg = prometheus.NewRegistry()
 	base := bounded(time.Minute, reg)
-	ctx, leave := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"context?"+args.Encode(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := make(chan struct{})
-	go func() {
-		defer close(first)
-		if resp, err := http.DefaultClient.Do(req); err == nil {
-			resp.Body.Close()
-		}
-	}()
+	leave := asks(t, base+"context?"+args.Encode())
 	<-running
 	if status, body, _ := get(t, http.MethodGet, base, "context", args); status != http.StatusTooManyRequests {
 		t.Errorf("the second: %d %s", status, body)
@@ -129,7 +118,6 @@ func TestContextHasTheBoundsOfQueries(t *testing.T) {
 		t.Errorf("counted %v refused, want 1", got)
 	}
 	leave()
-	<-first
 }
 
 // refusedBy reads how many requests were refused for a reason.
