@@ -157,12 +157,8 @@ func (m *memory) weighJSON(b []byte, of *shape) error {
 				}
 				continue
 			}
-			after := end + 1
-			for after < len(b) && (b[after] == ' ' || b[after] == '\n' || b[after] == '\r' || b[after] == '\t') {
-				after++
-			}
-			if after < len(b) && b[after] == ':' {
-				value, i = levels[depth-1].of.named(text), after
+			if rest := bytes.TrimLeft(b[min(end+1, len(b)):], jsonSpace); len(rest) > 0 && rest[0] == ':' {
+				value, i = levels[depth-1].of.named(text), len(b)-len(rest)
 			} else if err := m.take(len(text)+jsonBytes, what); err != nil {
 				return err
 			}
