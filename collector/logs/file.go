@@ -662,8 +662,14 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 // longer ago than that.
 func (f *file) mayGrow(now time.Time, within time.Duration) bool {
 	st, err := stat(f.fd)
-	wait := time.Unix(st.Ctim.Unix()).Add(within).Sub(now)
-	return err == nil && wait > 0 && wait <= within // of a time to come nothing can be told: the clock was set back
+	return err == nil && changedWithin(st, within, now)
+}
+
+// changedWithin says of a file that it was written to, renamed or removed no longer ago than that.
+// Of a time to come nothing can be told: the clock was set back.
+func changedWithin(st syscall.Stat_t, within time.Duration, now time.Time) bool {
+	ago := now.Sub(time.Unix(st.Ctim.Unix()))
+	return ago >= 0 && ago < within
 }
 
 // rotatedBy gives since when nobody should write to a file that was rotated: it was written to,

@@ -267,8 +267,8 @@ func (f *file) noteNext(next *file) {
 // born tells a file from those that had its inode before, where the file system says when it
 // was made.
 func (f *file) born() string {
-	var st unix.Statx_t
-	if err := unix.Statx(int(f.fd.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
+	st, err := f.extended()
+	if err != nil {
 		return ""
 	}
 	return fmt.Sprintf("%d:%d.%09d", st.Ino, st.Btime.Sec, st.Btime.Nsec)
@@ -276,9 +276,13 @@ func (f *file) born() string {
 
 // birth is when the file was made, where the file system says so.
 func (f *file) birth() (at time.Time, ok bool) {
-	var st unix.Statx_t
-	err := unix.Statx(int(f.fd.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st)
+	st, err := f.extended()
 	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)), err == nil && st.Mask&unix.STATX_BTIME != 0
+}
+
+func (f *file) extended() (st unix.Statx_t, err error) {
+	err = unix.Statx(int(f.fd.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st)
+	return st, err
 }
 
 // noteNeighbours has the journal know what lies before and after a kept file.
@@ -316,8 +320,8 @@ func (r *Files) copy(c *container, f *file, made []keeping) (k keeping, ok bool,
 		if !c.gone && r.following(c, slices.Index(c.files, f)) == nil {
 			grace = r.opts.Nameless
 		}
-		if wait := time.Unix(was.Ctim.Unix()).Add(grace).Sub(r.now()); wait > 0 && wait <= grace {
-			c.wakeAt(r.now().Add(wait))
+		if changedWithin(was, grace, r.now()) {
+			c.wakeAt(time.Unix(was.Ctim.Unix()).Add(grace))
 			return k, false, nil
 		}
 		size, same, err = f.identify()
