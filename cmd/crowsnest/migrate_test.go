@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -303,10 +304,23 @@ func TestMigrateSaysWhatTheEngineRefuses(t *testing.T) {
 	if err == nil || out != "" {
 		t.Fatalf("taken for moved: %q", out)
 	}
-	for _, want := range []string{"400 Bad Request: out of bounds", "out_of_order_time_window", "6h at least", "UTC", "and ask again", filepath.Join(data, migrationDir)} {
+	for _, want := range []string{"400 Bad Request: out of bounds", "out_of_order_time_window", "UTC", "and ask again", filepath.Join(data, migrationDir)} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}
+	}
+	// How old the oldest block is, is a matter of the hour.
+	said := regexp.MustCompile(`samples between (\S+ \S+) and .* (\d+h) at least`).FindStringSubmatch(err.Error())
+	if said == nil {
+		t.Fatal(err)
+	}
+	oldest, err := time.Parse("2006-01-02 15:04", said[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	window, err := time.ParseDuration(said[2])
+	if age := time.Since(oldest); err != nil || age < 5*time.Hour || window < age || window > age+time.Hour {
+		t.Errorf("samples of %s ago are to be taken by a window of %s: %v", age, said[2], err)
 	}
 	if !strings.Contains(errs, "catalogue: of block 1 of ") || !strings.Contains(errs, "the engine refused ") || !strings.Contains(errs, "raw: block 1 of 1 is there, ") {
 		t.Error(errs)
