@@ -585,6 +585,45 @@ func TestActiveSeriesLimit(t *testing.T) {
 	})
 }
 
+// A tenth of a cluster's pods may be replaced in ten minutes: what they had is not kept as long
+// as what is only silent, or came as backlog.
+func TestSeriesThatEndedAreForgotten(t *testing.T) {
+	g := newRig(t, Limits{})
+	g.now = t0.Add(time.Hour)
+	x := func(n string, v float64, at time.Time) sample { return smp(v, at, "__name__", "x", "n", n) }
+	stale := math.Float64frombits(value.StaleNaN)
+	for _, body := range [][]sample{
+		{x("ended", 1, g.now.Add(-step)), x("silent", 1, g.now), x("past", 1, t0)},
+		{x("ended", stale, g.now), x("past", stale, t0.Add(step))},
+	} {
+		if a := g.post(v2, bodyV2(t, body...)); a.status != http.StatusNoContent {
+			t.Fatal(a)
+		}
+	}
+	kept := func(wait time.Duration) (names []string) {
+		g.now = g.now.Add(wait)
+		g.i.sweep()
+		for i := range g.i.cluster("prod").shards {
+			for _, s := range g.i.cluster("prod").shards[i].series {
+				names = append(names, s.lset.Get("n"))
+			}
+		}
+		slices.Sort(names)
+		return names
+	}
+	for _, c := range []struct {
+		wait time.Duration
+		want []string
+	}{{endedAfter, []string{"ended", "past", "silent"}}, {sweepEvery, []string{"past", "silent"}}, {idleAfter, nil}} {
+		if got := kept(c.wait); !slices.Equal(got, c.want) {
+			t.Errorf("%v are kept %v on, want %v", got, c.wait, c.want)
+		}
+	}
+	if n := testutil.ToFloat64(g.i.metrics.active.WithLabelValues("prod")); n != 0 {
+		t.Errorf("%v active", n)
+	}
+}
+
 func TestTooManySeriesInOneRequestStoresNothing(t *testing.T) {
 	versions(t, func(t *testing.T, ct string, body func(testing.TB, ...sample) []byte) {
 		g := newRig(t, Limits{SeriesPerRequest: 2})

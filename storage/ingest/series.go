@@ -15,10 +15,13 @@ import (
 	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
-// A series is forgotten this long after its last sample. Rollups rely on it
-// being longer than the intervals that they sum as samples pass.
+// When a series is forgotten. What is still open of an interval that it has added to is then
+// left by rollups to the store, as what is asked of the newest samples is up to its last: so
+// neither is shorter than what that may be late by.
 const (
-	idleAfter  = 30 * time.Minute
+	idleAfter  = 30 * time.Minute // after its last sample
+	endedAfter = 10 * time.Minute // after a stale marker that came within cameLive of its time
+	cameLive   = 2 * time.Minute
 	sweepEvery = 5 * time.Minute
 )
 
@@ -77,8 +80,8 @@ type series struct {
 	ref    atomic.Uint64 // storage.SeriesRef; a stale one is found out by the store
 	seen   atomic.Int64  // Unix seconds of the last sample's arrival
 	newest atomic.Int64  // Unix milliseconds of about the newest sample that the store took; 0: not known
-	// stale: a stale marker was the last sample. The series is kept for a while,
-	// since samples before the marker may come again.
+	// stale: a stale marker was the last sample. The series is kept for endedAfter, since
+	// samples before the marker may come again.
 	stale atomic.Bool
 	marks atomic.Uint32 // in one, as series have the size of what the heap gives for them
 	// follower is the series that came after it in a request: a sender's next request
@@ -174,14 +177,15 @@ func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
 	}
 	c.swept = now
 	c.mu.Unlock()
-	border := now.Add(-idleAfter).Unix()
+	idle, ended := now.Add(-idleAfter).Unix(), now.Add(-endedAfter).Unix()
 	var feeds []*rollup.Feed
 	var gone []*series
 	for i := range c.shards {
 		sh := &c.shards[i]
 		sh.mu.Lock()
 		for k, s := range sh.series {
-			if s.seen.Load() >= border {
+			seen := s.seen.Load()
+			if gone := seen < idle || seen < ended && s.stale.Load() && seen-s.newest.Load()/1000 < int64(cameLive/time.Second); !gone {
 				continue
 			}
 			delete(sh.series, k)

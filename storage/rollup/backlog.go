@@ -31,8 +31,8 @@ const (
 	// is opened beyond it is read from the store.
 	backlogBytes = 64 << 20
 	sumBytes     = 24
-	// backlogAge is how long an interval of the past is summed as it passes. Ingest
-	// keeps a series for longer, and with it the memory of what it has added.
+	// backlogAge is how long an interval of the past is summed as it passes. Ingest keeps
+	// series of a backlog for longer, and with them the memory of what they have added.
 	backlogAge = 20 * time.Minute
 	// gatherFor is how long intervals of the past that are read from the store wait
 	// for others, when they are not as many as are read at once.

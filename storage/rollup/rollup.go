@@ -318,12 +318,15 @@ func (c *cluster) feedLocked(p *plan, tallies []int, f *Feed, lset labels.Labels
 	}
 }
 
-// Release gives feeds back; nil ones are skipped.
+// Release gives feeds back; nil ones are skipped. Should their series be sent again, nobody
+// remembers what they have added: intervals of that time that are still open are left to the
+// store.
 func (r *Rollups) Release(clusterID string, feeds ...*Feed) {
 	c := r.cluster(clusterID)
 	c.newestSeries.leave(feeds)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var live, late int64
 	for _, f := range feeds {
 		if f != nil {
 			for _, g := range f.near[:f.n] {
@@ -332,6 +335,13 @@ func (r *Rollups) Release(clusterID string, feeds ...*Feed) {
 			for _, g := range f.far {
 				g.feeds--
 			}
+			live, late = max(live, f.live.last), max(late, f.late.last)
+		}
+	}
+	c.untapLocked(live)
+	for at, iv := range c.open {
+		if at <= late && iv.own != nil {
+			c.leaveLocked(iv)
 		}
 	}
 }

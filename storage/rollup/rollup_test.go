@@ -702,6 +702,29 @@ func TestSeriesThatIsForgottenLeavesNoGroup(t *testing.T) {
 	}
 }
 
+// A series that was forgotten meanwhile does not know any more what it has added.
+func TestASeriesThatWasForgottenAddsNothingTwice(t *testing.T) {
+	g := newRig(t, true)
+	g.nodes = []string{"n0", "n1"}
+	p := pod(catalogue.PodCPU, "cart", "n0", 4)
+	for i := range 2 {
+		g.send(t0.Add(time.Duration(i)*step), nodeSender("n0"), p)
+	}
+	at := t0.Add(step)
+	if !g.r.cluster(test).open[at.UnixMilli()].tapped {
+		t.Fatal("it is not summed as it passes")
+	}
+	g.r.Release(test, g.feeds[p.lset.String()])
+	delete(g.feeds, p.lset.String())
+	g.send(at, nodeSender("n0"), p)
+	for i := range 3 {
+		g.send(t0.Add(time.Duration(i)*step), nodeSender("n1"), pod(catalogue.PodCPU, "cart", "n1", 1))
+	}
+	g.send(t0.Add(2*step), nodeSender("n0"))
+	g.advance()
+	equal(t, "cart", g.cpu("cart"), map[int64]float64{0: 5, step.Milliseconds() / 1000: 5, 2 * step.Milliseconds() / 1000: 1})
+}
+
 func TestRunWritesAndEnds(t *testing.T) {
 	g := newRig(t, true)
 	told := make(chan Written, 1)
