@@ -20,10 +20,10 @@ import (
 // pod in a hundred is replaced each minute, the head has nearly as many of these then as others. So
 // they are written to blocks of their own, and leave, once they are worth that.
 const (
-	staleShare = 10 // they are at least one in so many
+	staleShare = 12 // they are at least one in so many
 	// staleEvery is the part of a block that the head has gone on since the last time, and that it
 	// has before it until it is due: those with late samples stay, whatever is done.
-	staleEvery = 8
+	staleEvery = 12
 	// staleWait is how long their readers are waited for at most.
 	staleWait = 5 * time.Minute
 )

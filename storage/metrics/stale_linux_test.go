@@ -232,11 +232,11 @@ func TestWhenSeriesThatEndedLeave(t *testing.T) {
 		leave       bool
 	}{
 		"half of all":                   {20, 0, 75 * time.Minute, true},
-		"a tenth":                       {20, 160, 75 * time.Minute, true},
-		"less than a tenth":             {20, 161, 75 * time.Minute, false},
+		"a twelfth":                     {20, 200, 75 * time.Minute, true},
+		"less than a twelfth":           {20, 201, 75 * time.Minute, false},
 		"few":                           {21, 0, 75 * time.Minute, false},
-		"the head is due soon":          {20, 0, 83 * time.Minute, false},
-		"the head is not due that soon": {20, 0, 82 * time.Minute, true},
+		"the head is due soon":          {20, 0, 85 * time.Minute, false},
+		"the head is not due that soon": {20, 0, 84 * time.Minute, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			db := endedSeries(t, Options{StaleSeries: uint64(c.least)}, 20)
@@ -260,7 +260,7 @@ func TestWhenSeriesThatEndedLeave(t *testing.T) {
 	for _, c := range []struct {
 		minute int
 		leave  bool
-	}{{76, false}, {81, false}, {82, true}} {
+	}{{76, false}, {78, false}, {79, true}} {
 		if err := errors.Join(sendRange(db, "ended", 0, 20, t0.Add(time.Duration(c.minute)*time.Minute), ends), db.compactStale(t.Context())); err != nil {
 			t.Fatal(err)
 		}
