@@ -441,18 +441,22 @@ func (n naming) named(result labels.Labels) (labels.Labels, error) {
 // of a later time says nothing about which these are.
 func (m *Metrics) write(ctx context.Context, name string, w rollup.Written, found []promql.Sample) error {
 	app := m.opts.Store.Appender(ctx)
+	last := m.last[name][w.Cluster]
+	appendTo := app.Append
+	if w.At.After(last.at) {
+		appendTo = rollup.AppendNewest(app)
+	}
 	at := w.At.UnixMilli()
 	now := make(map[uint64]labels.Labels, len(found))
 	for _, s := range found {
 		now[s.Metric.Hash()] = s.Metric
-		if _, err := app.Append(0, s.Metric, at, s.F); err != nil && !again(err) {
+		if _, err := appendTo(0, s.Metric, at, s.F); err != nil && !again(err) {
 			return errors.Join(err, app.Rollback())
 		}
 	}
-	last := m.last[name][w.Cluster]
 	for h, ls := range last.series {
 		if _, still := now[h]; !still && w.At.After(last.at) {
-			if _, err := app.Append(0, ls, at, math.Float64frombits(value.StaleNaN)); err != nil && !again(err) {
+			if _, err := appendTo(0, ls, at, math.Float64frombits(value.StaleNaN)); err != nil && !again(err) {
 				return errors.Join(err, app.Rollback())
 			}
 		}

@@ -93,8 +93,8 @@ func (q *request) explain() string {
 type appender struct {
 	q     *request
 	store storage.Appender
-	newer newestAppender // the same; nil: it does not ask which samples are late
-	n     int            // series seen
+	newer func(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error)
+	n     int // series seen
 
 	last    *series        // that was looked for
 	pairs   []labels.Label // of the series that is looked for; kept for its memory
@@ -104,14 +104,8 @@ type appender struct {
 
 func (i *Ingester) newAppender(ctx context.Context, q *request) *appender {
 	a := &appender{q: q, store: q.store.Appender(ctx), builder: labels.NewScratchBuilder(16)}
-	a.newer, _ = a.store.(newestAppender)
+	a.newer = rollup.AppendNewest(a.store)
 	return a
-}
-
-// newestAppender is an appender of a store that commits late samples apart, which it need not
-// look for among those that are newer than all that their series have.
-type newestAppender interface {
-	AppendNewest(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error)
 }
 
 // verdict says why a series is refused; empty when it is not.
@@ -411,8 +405,10 @@ func (a *appender) float(s *series, t int64, v float64) error {
 	var ref storage.SeriesRef
 	var err error
 	newest := s.newest.Load()
-	if a.newer != nil && newest > 0 && t > newest {
-		ref, err = a.newer.AppendNewest(s.storeRef(), s.lset, t, v)
+	// Of a series that begins now there is none; its backlog is late all the same.
+	begins := newest == 0 && s.storeRef() == 0 && t >= a.q.now.Add(-cameLive).UnixMilli()
+	if newest > 0 && t > newest || begins {
+		ref, err = a.newer(s.storeRef(), s.lset, t, v)
 	} else {
 		ref, err = a.store.Append(s.storeRef(), s.lset, t, v)
 	}

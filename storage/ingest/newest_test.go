@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
+
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
 // noting is a store that notes which samples it is told to be newer than all of their series.
@@ -32,7 +34,7 @@ func (n notingAppender) GetRef(lset labels.Labels, hash uint64) (storage.SeriesR
 
 func (n notingAppender) AppendNewest(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
 	*n.said = append(*n.said, l.Get("pod")+" "+time.UnixMilli(t).UTC().Format("04:05"))
-	return n.Appender.(newestAppender).AppendNewest(ref, l, t, v)
+	return rollup.AppendNewest(n.Appender)(ref, l, t, v)
 }
 
 // The store is told of samples that they are not late, where nothing as new was taken of
@@ -46,8 +48,9 @@ func TestStoreIsToldWhatIsNotLate(t *testing.T) {
 		after time.Duration
 		want  []string
 	}{
-		{"a", 0, nil}, // nothing is known of it
-		{"b", time.Second, nil},
+		{"a", 0, []string{"a 00:00"}}, // it begins
+		{"b", time.Second, []string{"b 00:01"}},
+		{"c", -5 * time.Minute, nil}, // with what may be a backlog
 		{"a", 30 * time.Second, []string{"a 00:30"}},
 		{"b", 31 * time.Second, []string{"b 00:31"}},
 		{"a", 60 * time.Second, []string{"a 01:00"}},
@@ -63,7 +66,7 @@ func TestStoreIsToldWhatIsNotLate(t *testing.T) {
 			t.Errorf("of %s after %s it is told %v, want %v", of.pod, of.after, said, of.want)
 		}
 	}
-	if n := g.everything(); n != 7 {
+	if n := g.everything(); n != 8 {
 		t.Errorf("%d samples are stored", n)
 	}
 }

@@ -21,6 +21,18 @@ const (
 	retryAfter    = 5 * time.Second
 )
 
+// AppendNewest gives an appender's way to take samples of which the caller believes that their
+// series have none as new. A store that commits late samples apart need not look for them among
+// these; others have one way only.
+func AppendNewest(app storage.Appender) func(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+	if a, ok := app.(interface {
+		AppendNewest(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error)
+	}); ok {
+		return a.AppendNewest
+	}
+	return app.Append
+}
+
 // sums are the sums of one interval by tally and group.
 type sums []map[*group]sum
 
@@ -177,6 +189,10 @@ func (r *Rollups) writeOne(ctx context.Context, c *cluster, iv *span, totals sum
 	c.mu.Unlock()
 
 	app := r.opts.Store.Appender(ctx)
+	appendTo := app.Append
+	if inOrder {
+		appendTo = AppendNewest(app)
+	}
 	open := true
 	defer func() {
 		if open {
@@ -186,7 +202,7 @@ func (r *Rollups) writeOne(ctx context.Context, c *cluster, iv *span, totals sum
 	n := 0
 	var touched []*series
 	put := func(s *series, v float64) error {
-		ref, err := app.Append(s.ref, s.lset, iv.at, v)
+		ref, err := appendTo(s.ref, s.lset, iv.at, v)
 		if errors.Is(err, storage.ErrDuplicateSampleForTimestamp) {
 			return nil // it is there; a sample is written once
 		}

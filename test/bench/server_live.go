@@ -41,7 +41,7 @@ const aheadFrom = 2000
 
 // computing is how long an interval of one node takes at most to compute: the first interval is
 // as far in the future as all of them take.
-const computing = 5 * time.Millisecond
+const computing = 4 * time.Millisecond
 
 // letters are what the names of a Deployment's pods end in.
 const letters = "bcdfghjklmnpqrstvwxz2456789"
@@ -123,8 +123,8 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		}
 		var nodes *ahead
 		if l.whole && l.nodes >= aheadFrom {
-			// Three minutes are for the server's start and the first three intervals to be complete.
-			if nodes, err = b.aheadOf(ctx, l.nodes, 3*time.Minute+b.liveAfter+b.liveFor); err != nil {
+			// Six minutes are for the server's start and the first three intervals to be complete.
+			if nodes, err = b.aheadOf(ctx, l.nodes, 6*time.Minute+b.liveAfter+b.liveFor); err != nil {
 				return nil, err
 			}
 		}
