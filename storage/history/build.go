@@ -77,6 +77,11 @@ func (s *Store) build(ctx context.Context, name string) error {
 			return fmt.Errorf("two hours from %s: %w", time.UnixMilli(start).UTC().Format(time.RFC3339), err)
 		}
 	}
+	s.importing.Lock()
+	defer s.importing.Unlock()
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) { // the cluster was deleted
+		return os.RemoveAll(blocks)
+	}
 	if err := s.opts.Blocks.ImportBlocks(ctx, blocks); err != nil {
 		return err
 	}

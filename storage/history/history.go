@@ -105,6 +105,10 @@ type Store struct {
 	metrics *ownMetrics
 	wake    chan struct{}
 
+	// importing is held, before mu, while blocks are handed over, so that none of a cluster
+	// comes behind its deletion.
+	importing sync.Mutex
+
 	mu       sync.Mutex
 	closed   bool
 	clusters map[string]*cluster
@@ -417,8 +421,10 @@ func (s *Store) write(id string, samples []sample) error {
 	return nil
 }
 
-// DeleteCluster removes what waits of a cluster.
+// DeleteCluster removes what waits of a cluster: of that nothing becomes a block once it returns.
 func (s *Store) DeleteCluster(_ context.Context, id string) error {
+	s.importing.Lock()
+	defer s.importing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c := s.clusters[id]; c != nil {

@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"go.uber.org/goleak"
 
@@ -261,6 +263,44 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// asked is a store of which somebody hears when a block is about to be handed over.
+type asked struct {
+	*metrics.DB
+	hear func()
+}
+
+func (a asked) Querier(mint, maxt int64) (storage.Querier, error) {
+	a.hear()
+	return a.DB.Querier(mint, maxt)
+}
+
+// A cluster that is deleted while blocks are made of what it brought does not come back by them.
+func TestAClusterThatIsDeletedWhileItsBlocksAreMade(t *testing.T) {
+	now := t0
+	db := openMetrics(t, func() time.Time { return now })
+	var s *Store
+	s, err := Open(Options{Dir: t.TempDir(), Metrics: declared, Now: func() time.Time { return now }, Blocks: asked{db, func() {
+		if err := s.DeleteCluster(t.Context(), "site"); err != nil {
+			t.Error(err)
+		}
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, past, 1, "a")
+	now = now.Add(time.Hour)
+	if err := s.advance(t.Context(), now); err != nil {
+		t.Error(err)
+	}
+	if got := read(t, db, "pod_mem"); len(got) != 0 || s.bytes() != 0 {
+		t.Errorf("there are samples of %d times; %d bytes wait", len(got), s.bytes())
+	}
+	left, err := os.ReadDir(s.path("blocks"))
+	if err = errors.Join(err, s.Close()); err != nil || len(left) > 0 {
+		t.Errorf("%d folders of blocks are left: %v", len(left), err)
 	}
 }
 
