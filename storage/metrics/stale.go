@@ -29,7 +29,7 @@ const (
 )
 
 // errStay says that series that ended stay, for now.
-var errStay = errors.New("they are read, or something else is due")
+var errStay = errors.New("series that ended stay in the head")
 
 // compactStale does so where it is worth it.
 func (db *DB) compactStale(ctx context.Context) error {
@@ -80,7 +80,7 @@ func (db *DB) compactStaleLocked() error {
 		}
 	}
 	if errors.Is(err, errStay) {
-		db.opts.Logger.Info("series that ended stay in the head", "why", errStay, "took_seconds", took)
+		db.opts.Logger.Info("series that ended stay in the head", "why", err, "took_seconds", took)
 		return nil
 	}
 	if err != nil {
@@ -108,9 +108,13 @@ func (db *DB) awaitReaders(ctx context.Context) error {
 				return err
 			}
 			if now.After(end) || db.doubt() != nil || db.due() || late >= db.opts.OutOfOrderLogBytes {
-				return errStay
+				return fmt.Errorf("%w: they are read, or something else is due", errStay)
 			}
 		}
+	}
+	// The blocks, and who wrote meanwhile, may have filled the disk, and the log must take what follows.
+	if err := db.space.writable(); err != nil {
+		return fmt.Errorf("%w: %w", errStay, err)
 	}
 	return nil
 }

@@ -359,6 +359,24 @@ func TestSeriesThatLeftAndAreNotLoggedEndTheProcess(t *testing.T) {
 	}
 }
 
+// Their blocks, or somebody else, may fill the disk: the log could not be told then that they left.
+func TestSeriesStayWhereTheDiskIsFullByThen(t *testing.T) {
+	const each, enough = 20, 10 << 30
+	var free atomic.Uint64
+	free.Store(enough)
+	log := newSaid()
+	db := endedSeries(t, Options{Dir: t.TempDir(), Logger: slog.New(log), FreeBytes: func(string) (uint64, error) { return free.Load(), nil }}, each)
+	log.at("Head portion block created", func() { free.Store(1 << 20) })
+	for _, want := range []uint64{2 * each, each} {
+		if err := leave(db); err != nil || db.Series() != want {
+			t.Errorf("the head has %d series, want %d: %v", db.Series(), want, err)
+		}
+		hasEach(t, db, "ended", each, minutes(61)...)
+		hasEach(t, still(t, killed(t, db.opts.Dir)), "ended", each, minutes(61)...)
+		free.Store(enough)
+	}
+}
+
 // Readers who are never all done at once are kept back for a moment, so that what waits for that comes to it.
 func TestReadersAreKeptBack(t *testing.T) {
 	db := still(t, t.TempDir())
