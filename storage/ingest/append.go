@@ -284,8 +284,8 @@ func (a *appender) revive(s *series) verdict {
 	if why, owner := a.q.c.reserve(s, &a.q.i.limits); why != "" {
 		return a.full(why, owner, s)
 	}
-	if !s.stale.CompareAndSwap(true, false) {
-		a.q.c.release(s) // somebody else did
+	if !s.stale.CompareAndSwap(true, false) || s.is(isGone) && s.stale.CompareAndSwap(false, true) {
+		a.q.c.release(s) // somebody else did, or it was forgotten at this moment
 	}
 	return verdict{}
 }

@@ -585,6 +585,38 @@ func TestActiveSeriesLimit(t *testing.T) {
 	})
 }
 
+// A series that is forgotten at the moment at which it comes again keeps no place of the limit.
+func TestASeriesThatIsForgottenAndComesAgainKeepsNoPlace(t *testing.T) {
+	for name, marked := range map[string]bool{"it had ended": true, "it was silent": false} {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(t, Limits{})
+			v := 1.0
+			if marked {
+				v = math.Float64frombits(value.StaleNaN)
+			}
+			if a := g.post(v1, bodyV1(t, smp(v, t0, "__name__", "x"))); a.status != http.StatusNoContent {
+				t.Fatal(a)
+			}
+			c := g.i.cluster("prod")
+			var found *series
+			for i := range c.shards {
+				for _, s := range c.shards[i].series {
+					found = s
+				}
+			}
+			g.now = t0.Add(2 * idleAfter)
+			g.i.sweep()
+			a := g.i.newAppender(t.Context(), &request{i: g.i, c: c, store: g.db})
+			if no := a.revive(found); no.reason != "" || c.active.Load() != 0 {
+				t.Errorf("%d active, %v", c.active.Load(), no.reason)
+			}
+			if err := a.rollback(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // A tenth of a cluster's pods may be replaced in ten minutes: what they had is not kept as long
 // as what is only silent, or came as backlog.
 func TestSeriesThatEndedAreForgotten(t *testing.T) {
