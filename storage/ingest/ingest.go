@@ -492,7 +492,8 @@ func (i *Ingester) keepBuffer(b *[]byte) {
 // body reads a body as sent into buf's memory, or answers; it is nil then.
 func (i *Ingester) body(w http.ResponseWriter, r *http.Request, q *request, buf []byte) (body []byte, result string) {
 	into := bytes.NewBuffer(buf[:0])
-	timed := q.later() && http.NewResponseController(w).SetReadDeadline(time.Now().Add(i.limits.BacklogUpload)) == nil // until its end
+	// A collector's: where a site's network is cut, nothing says so, and its uploads would keep all places.
+	timed := (q.later() || q.sender != "") && http.NewResponseController(w).SetReadDeadline(time.Now().Add(i.limits.Upload)) == nil // until its end
 	_, err := into.ReadFrom(http.MaxBytesReader(w, r.Body, i.limits.CompressedBytes))
 	if body = into.Bytes(); body == nil {
 		body = []byte{}
@@ -503,7 +504,7 @@ func (i *Ingester) body(w http.ResponseWriter, r *http.Request, q *request, buf 
 		return nil, refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, fmt.Sprintf("the body is larger than the limit of %d bytes", i.limits.CompressedBytes))
 	case timed && errors.Is(err, os.ErrDeadlineExceeded):
 		q.c.throttled[throttledUpload].add(1)
-		return nil, refuse(w, http.StatusRequestTimeout, resultLimited, fmt.Sprintf("the body of a write of backlog did not arrive within %v; send less in one request", i.limits.BacklogUpload))
+		return nil, refuse(w, http.StatusRequestTimeout, resultLimited, fmt.Sprintf("the body did not arrive within %v; send less in one request", i.limits.Upload))
 	case err != nil:
 		return nil, refuse(w, http.StatusBadRequest, resultMalformed, "the body ended too early: "+err.Error())
 	}

@@ -776,9 +776,15 @@ func TestBacklogWaitsForItsTurn(t *testing.T) {
 	}
 }
 
-// An upload that stalls does not keep its place from others.
-func TestAStalledUploadOfBacklogGivesItsPlaceBack(t *testing.T) {
-	g := newRig(t, Limits{BacklogRequests: 1, BacklogWait: time.Minute, BacklogUpload: 50 * time.Millisecond})
+// An upload that stalls, as all of a site do once its network is cut, does not keep its place from others.
+func TestAStalledUploadGivesItsPlaceBack(t *testing.T) {
+	for name, header := range map[string]string{"backlog": wire.HeaderBacklog, "live": wire.HeaderSender} {
+		t.Run(name, func(t *testing.T) { stalledUpload(t, header) })
+	}
+}
+
+func stalledUpload(t *testing.T, header string) {
+	g := newRig(t, Limits{Requests: 1, BacklogRequests: 1, BacklogWait: time.Minute, Upload: 50 * time.Millisecond})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.i.ServeWrite(w, r, "prod") }))
 	defer server.Close()
 	good := bodyV1(t, smp(1, t0, "__name__", "x"))
@@ -790,7 +796,7 @@ func TestAStalledUploadOfBacklogGivesItsPlaceBack(t *testing.T) {
 		}
 		r.ContentLength = int64(len(good))
 		r.Header.Set("Content-Type", v1)
-		r.Header.Set(wire.HeaderBacklog, "true")
+		r.Header.Set(header, "true")
 		res, err := server.Client().Do(r)
 		if err != nil {
 			t.Fatal(err)

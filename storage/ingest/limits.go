@@ -46,12 +46,14 @@ type Limits struct {
 	// BacklogRequests bounds those that bring what waited in a queue, so that
 	// live samples are not delayed by them; default 4. BacklogWaiting more wait for
 	// their turn, default 256, and BacklogWait at most, default 3 s, before they are
-	// told to come again. Who has a place must have sent its body within BacklogUpload;
-	// default 20 s, as a collector gives up after 15.
+	// told to come again.
 	BacklogRequests int
 	BacklogWaiting  int
 	BacklogWait     time.Duration
-	BacklogUpload   time.Duration
+	// Upload is within which whoever has a place must have sent the body, of backlog and
+	// where a collector sends; default 20 s, as that gives up after 15. Others have as long
+	// as the HTTP server lets them.
+	Upload time.Duration
 	// Ahead is how far samples may be ahead of the server; default and at most
 	// 2 min, since one sample from the future turns all normal data into
 	// out-of-order data.
@@ -118,7 +120,7 @@ func (l *Limits) complete() error {
 		name string
 		v    *time.Duration
 		def  time.Duration
-	}{{"BacklogWait", &l.BacklogWait, 3 * time.Second}, {"BacklogUpload", &l.BacklogUpload, 20 * time.Second}} {
+	}{{"BacklogWait", &l.BacklogWait, 3 * time.Second}, {"Upload", &l.Upload, 20 * time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.def
 		}

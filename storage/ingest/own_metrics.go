@@ -28,7 +28,7 @@ const (
 	throttledBusy    = "busy"    // as many requests as there are places
 	throttledBacklog = "backlog" // as many of backlog
 	throttledRate    = "rate"    // the cluster's samples per second
-	throttledUpload  = "upload"  // of backlog, whose body did not come in time
+	throttledUpload  = "upload"  // a collector's, whose body did not come in time
 )
 
 var throttleReasons = []string{throttledBusy, throttledBacklog, throttledRate, throttledUpload}
