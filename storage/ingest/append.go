@@ -38,6 +38,7 @@ type request struct {
 	store   Store
 	behind  time.Duration // how old samples may be
 	history bool          // by the import way
+	large   bool          // it has one of the places of those that take much memory
 
 	committed bool
 	abort     error // the whole request is refused

@@ -143,8 +143,8 @@ type message1 struct {
 
 // decode reads a body of at most so many series, into so much memory; fault.ErrTooLarge
 // for one of more.
-func (m *message1) decode(raw []byte, series int, memory int64) error {
-	m.memory = memoryOf(memory)
+func (m *message1) decode(raw []byte, series int, memory memory) error {
+	m.memory = memory
 	m.of, m.pairs, m.floats, m.histograms, m.exemplars = m.of[:0], m.pairs[:0], m.floats[:0], m.histograms[:0], m.exemplars[:0]
 	return eachField(raw, func(f field) error {
 		if f.number != 1 {
@@ -260,8 +260,8 @@ type message2 struct {
 }
 
 // decode is message1's.
-func (m *message2) decode(raw []byte, series int, memory int64) error {
-	m.memory = memoryOf(memory)
+func (m *message2) decode(raw []byte, series int, memory memory) error {
+	m.memory = memory
 	m.of, m.symbols, m.refs, m.floats, m.histograms, m.exemplars = m.of[:0], m.symbols[:0], m.refs[:0], m.floats[:0], m.histograms[:0], m.exemplars[:0]
 	from, to, apart := 0, 0, false // where the symbols are
 	for b := raw; len(b) > 0; {

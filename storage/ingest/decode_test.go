@@ -116,10 +116,10 @@ func TestDecodeLikePrometheus(t *testing.T) {
 		if err := want2.Unmarshal(two); err != nil {
 			t.Fatal(err)
 		}
-		if err := m1.decode(one, 10, 1<<20); err != nil || !m1.sameAs(&want1) {
+		if err := m1.decode(one, 10, memoryOf(1<<20)); err != nil || !m1.sameAs(&want1) {
 			t.Errorf("1.0: %+v, %v", m1, err)
 		}
-		if err := m2.decode(two, 10, 1<<20); err != nil || !m2.sameAs(&want2) {
+		if err := m2.decode(two, 10, memoryOf(1<<20)); err != nil || !m2.sameAs(&want2) {
 			t.Errorf("2.0: %+v, %v", m2, err)
 		}
 		if m1.samples() != 3 || m2.samples() != 2 {
@@ -129,10 +129,10 @@ func TestDecodeLikePrometheus(t *testing.T) {
 	// References one by one, which who does not pack may send.
 	series := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 7)
 	series = protowire.AppendVarint(protowire.AppendTag(series, 1, protowire.VarintType), 1<<32+8)
-	if err := m2.decode(protowire.AppendBytes(protowire.AppendTag(nil, 5, protowire.BytesType), series), 1, 1<<20); err != nil || !slices.Equal(m2.refs, []uint32{7, 8}) {
+	if err := m2.decode(protowire.AppendBytes(protowire.AppendTag(nil, 5, protowire.BytesType), series), 1, memoryOf(1<<20)); err != nil || !slices.Equal(m2.refs, []uint32{7, 8}) {
 		t.Errorf("got %v, %v", m2.refs, err)
 	}
-	if err1, err2 := m1.decode(one, 2, 1<<20), m2.decode(two, 2, 1<<20); !errors.Is(err1, fault.ErrTooLarge) || !errors.Is(err2, fault.ErrTooLarge) {
+	if err1, err2 := m1.decode(one, 2, memoryOf(1<<20)), m2.decode(two, 2, memoryOf(1<<20)); !errors.Is(err1, fault.ErrTooLarge) || !errors.Is(err2, fault.ErrTooLarge) {
 		t.Errorf("three series of two: %v, %v", err1, err2)
 	}
 	for name, raw := range map[string][]byte{
@@ -140,7 +140,7 @@ func TestDecodeLikePrometheus(t *testing.T) {
 		"a body that ends":          one[:len(one)/2],
 		"a label that is a number":  protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1)),
 	} {
-		if err := m1.decode(raw, 1000, 1<<20); err == nil {
+		if err := m1.decode(raw, 1000, memoryOf(1<<20)); err == nil {
 			t.Errorf("%s is taken", name)
 		}
 	}
@@ -157,11 +157,11 @@ func FuzzDecode(f *testing.F) {
 	var m2 message2
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var want1 prompb.WriteRequest
-		if m1.decode(raw, 1000, 1<<20) == nil && want1.Unmarshal(raw) == nil && !m1.sameAs(&want1) {
+		if m1.decode(raw, 1000, memoryOf(1<<20)) == nil && want1.Unmarshal(raw) == nil && !m1.sameAs(&want1) {
 			t.Errorf("1.0: %+v, want %+v", m1, want1)
 		}
 		var want2 writev2.Request
-		if m2.decode(raw, 1000, 1<<20) == nil && want2.Unmarshal(raw) == nil && !m2.sameAs(&want2) {
+		if m2.decode(raw, 1000, memoryOf(1<<20)) == nil && want2.Unmarshal(raw) == nil && !m2.sameAs(&want2) {
 			t.Errorf("2.0: %+v, want %+v", m2, want2)
 		}
 	})

@@ -127,9 +127,10 @@ type Ingester struct {
 	feeds   sync.Pool // of *[]rollup.Sample, for what a request brings the rollups
 	// Decoded bodies, by protocol: *message1 and *message2.
 	messages1, messages2 sync.Pool
-	zstd                 sync.Pool // of *zstd.Decoder
+	zstd, zstdSmall      sync.Pool // of *zstd.Decoder; of those for no more than smallBytes
 
 	requests chan struct{} // a place for each request worked on
+	large    chan struct{} // for each of these that takes much memory
 	backlog  *turns
 
 	mu       sync.Mutex
@@ -143,7 +144,7 @@ func New(o Options) (*Ingester, error) {
 	}
 	return &Ingester{
 		opts: o, limits: o.Limits, metrics: newMetrics(o.Registerer), log: o.Logger, hash: newHasher(),
-		requests: make(chan struct{}, o.Limits.Requests), backlog: newTurns(o.Limits.BacklogRequests, o.Limits.BacklogWaiting),
+		requests: make(chan struct{}, o.Limits.Requests), large: make(chan struct{}, o.Limits.LargeRequests), backlog: newTurns(o.Limits.BacklogRequests, o.Limits.BacklogWaiting),
 		clusters: map[string]*cluster{},
 	}, nil
 }
@@ -336,19 +337,23 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 		return result
 	}
 	*packed = body
-	raw, err := i.unpack(*buf, body, enc)
+	raw, err := i.unpack(*buf, body, enc, func() error { return q.grow(r.Context()) })
 	switch {
 	case errors.Is(err, fault.ErrTooLarge):
 		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, err.Error())
+	case errors.Is(err, fault.ErrLimited):
+		return refuse(w, http.StatusTooManyRequests, resultLimited, err.Error())
 	case err != nil:
 		return refuse(w, http.StatusBadRequest, resultMalformed, err.Error())
 	}
 	*buf = raw
-	m, decoded, err := i.decode(kind, raw)
+	m, decoded, err := i.decode(kind, raw, q.memory(r.Context(), len(body)+len(raw)))
 	defer decoded()
 	switch {
 	case errors.Is(err, fault.ErrTooLarge):
 		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, err.Error())
+	case errors.Is(err, fault.ErrLimited):
+		return refuse(w, http.StatusTooManyRequests, resultLimited, err.Error())
 	case err != nil:
 		return refuse(w, http.StatusBadRequest, resultMalformed, fmt.Sprintf("the body is no %s: %v", kind, err))
 	}
@@ -387,8 +392,9 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 }
 
 // unpack decompresses a body into buf's memory. fault.ErrTooLarge for one that
-// would become larger than the limit, which is found before it has.
-func (i *Ingester) unpack(buf, body []byte, enc string) ([]byte, error) {
+// would become larger than the limit, which is found before it has. Before it becomes
+// a large one it calls grow, whose error it gives.
+func (i *Ingester) unpack(buf, body []byte, enc string, grow func() error) ([]byte, error) {
 	limit := i.limits.DecompressedBytes
 	if enc != "zstd" {
 		n, err := snappy.DecodedLen(body)
@@ -398,28 +404,49 @@ func (i *Ingester) unpack(buf, body []byte, enc string) ([]byte, error) {
 		if int64(n) > limit {
 			return nil, fmt.Errorf("the body has %d bytes when decompressed, the limit is %d: %w", n, limit, fault.ErrTooLarge)
 		}
+		if n > smallBytes {
+			if err := grow(); err != nil {
+				return nil, err
+			}
+		}
 		raw, err := snappy.Decode(buf[:cap(buf)], body)
 		if err != nil {
 			return nil, fmt.Errorf("the body cannot be decompressed: %w", err)
 		}
 		return raw, nil
 	}
-	d, ok := i.zstd.Get().(*zstd.Decoder)
+	// How large it becomes the body need not say, and may say wrongly.
+	raw, err := unzstd(&i.zstdSmall, min(limit, smallBytes), buf, body)
+	if limit > smallBytes && tooLargeZstd(err) {
+		if err := grow(); err != nil {
+			return nil, err
+		}
+		raw, err = unzstd(&i.zstd, limit, buf, body)
+	}
+	switch {
+	case tooLargeZstd(err):
+		return nil, fmt.Errorf("the body has more than the limit of %d bytes when decompressed: %w", limit, fault.ErrTooLarge)
+	case err != nil:
+		return nil, fmt.Errorf("the body cannot be decompressed as zstd: %w", err)
+	}
+	return raw, nil
+}
+
+func tooLargeZstd(err error) bool {
+	return errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded)
+}
+
+// unzstd decompresses a body into buf's memory with a decoder of a pool, all of which have the same limit.
+func unzstd(pool *sync.Pool, limit int64, buf, body []byte) ([]byte, error) {
+	d, ok := pool.Get().(*zstd.Decoder)
 	if !ok {
 		var err error
 		if d, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)), zstd.WithDecoderLowmem(true)); err != nil {
 			return nil, err
 		}
 	}
-	defer i.zstd.Put(d)
-	raw, err := d.DecodeAll(body, buf[:0])
-	switch {
-	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return nil, fmt.Errorf("the body has more than the limit of %d bytes when decompressed: %w", limit, fault.ErrTooLarge)
-	case err != nil:
-		return nil, fmt.Errorf("the body cannot be decompressed as zstd: %w", err)
-	}
-	return raw, nil
+	defer pool.Put(d)
+	return d.DecodeAll(body, buf[:0])
 }
 
 // admit lets a request in, or answers it: whatever is told to come again is
@@ -465,10 +492,12 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 	if !history { // of which no alert hears
 		watching = i.opts.Watched()
 	}
-	return &request{
+	q = &request{
 		i: i, c: c, about: head, now: now, store: store, history: history, behind: behind, watching: watching,
 		minTime: now.Add(-behind).UnixMilli(), maxTime: now.Add(i.limits.Ahead).UnixMilli(),
-	}, done, ""
+	}
+	places := done
+	return q, func() { q.shrink(); places() }, ""
 }
 
 // later says whether a request brings what has waited, which takes one of the few places for

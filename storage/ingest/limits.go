@@ -43,6 +43,11 @@ type Limits struct {
 	// Requests bounds those worked on at once, over all clusters; more are told
 	// to come again (429). Default 32.
 	Requests int
+	// LargeRequests bounds those of them that take more than 16 MiB of memory, so that they
+	// take no more than some 1.6 GiB together; default 4. Another one waits for LargeWait,
+	// default 3 s, before it is told to come again.
+	LargeRequests int
+	LargeWait     time.Duration
 	// BacklogRequests bounds those that bring what waited in a queue, so that
 	// live samples are not delayed by them; default 4. BacklogWaiting more wait for
 	// their turn, default 256, and BacklogWait at most, default 3 s, before they are
@@ -79,6 +84,7 @@ func (l *Limits) complete() error {
 		{"SeriesPerCluster", &l.SeriesPerCluster, 3_000_000},
 		{"SendersPerCluster", &l.SendersPerCluster, 20_000},
 		{"Requests", &l.Requests, 32},
+		{"LargeRequests", &l.LargeRequests, 4},
 		{"BacklogRequests", &l.BacklogRequests, 4},
 		{"BacklogWaiting", &l.BacklogWaiting, 256},
 	}
@@ -120,7 +126,7 @@ func (l *Limits) complete() error {
 		name string
 		v    *time.Duration
 		def  time.Duration
-	}{{"BacklogWait", &l.BacklogWait, 3 * time.Second}, {"Upload", &l.Upload, 20 * time.Second}} {
+	}{{"LargeWait", &l.LargeWait, 3 * time.Second}, {"BacklogWait", &l.BacklogWait, 3 * time.Second}, {"Upload", &l.Upload, 20 * time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.def
 		}

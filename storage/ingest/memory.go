@@ -2,7 +2,9 @@ package ingest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"time"
 	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -21,9 +23,13 @@ import (
 // until the store has them.
 
 // memory is what of the limit of a request is left.
-type memory struct{ limit, left int64 }
+type memory struct {
+	limit, left int64
+	more        int64        // of the limit, that is there once the request has grown
+	grow        func() error // nil once it has
+}
 
-func memoryOf(limit int64) memory { return memory{limit, limit} }
+func memoryOf(limit int64) memory { return memory{limit: limit, left: limit} }
 
 // take asks for n bytes for a part of the body.
 func (m *memory) take(n int, what string) error {
@@ -34,11 +40,62 @@ func (m *memory) take(n int, what string) error {
 }
 
 func (m *memory) over(what string) error {
+	if m.grow != nil {
+		grow := m.grow
+		m.grow = nil
+		if err := grow(); err != nil {
+			return err
+		}
+		if m.left, m.more = m.left+m.more, 0; m.left >= 0 {
+			return nil
+		}
+	}
 	return fmt.Errorf("the body takes more than the limit of %d bytes of memory when decoded, which its %s exceed; send less in one request: %w", m.limit, what, fault.ErrTooLarge)
 }
 
 // used is how much was asked for.
-func (m *memory) used() int64 { return m.limit - m.left }
+func (m *memory) used() int64 { return m.limit - m.left - m.more }
+
+// smallBytes of memory each request may take: its body as sent, decompressed and decoded. An
+// interval of a large node, or eight together, take a third of that. All places full of requests of
+// the greatest size would be gigabytes, so those that grow beyond have few places of their own.
+const smallBytes = 16 << 20
+
+// memory is what a request may take for decoding its body, which takes so much itself.
+func (q *request) memory(ctx context.Context, body int) memory {
+	limit := q.i.limits.DecodedBytes
+	small := max(0, smallBytes-int64(body))
+	if limit <= small {
+		return memoryOf(limit)
+	}
+	return memory{limit: limit, left: small, more: limit - small, grow: func() error { return q.grow(ctx) }}
+}
+
+// grow waits for one of the places of large requests, unless this one has it. fault.ErrLimited when it
+// gets none in time.
+func (q *request) grow(ctx context.Context) error {
+	if q.large {
+		return nil
+	}
+	timer := time.NewTimer(q.i.limits.LargeWait)
+	defer timer.Stop()
+	select {
+	case q.i.large <- struct{}{}:
+		q.large = true
+		return nil
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	q.c.throttled[throttledLarge].add(1)
+	return fmt.Errorf("%d writes that take more than %d MiB of memory are worked on already; send less in one request, or this one again: %w", q.i.limits.LargeRequests, smallBytes>>20, fault.ErrLimited)
+}
+
+// shrink gives the place back.
+func (q *request) shrink() {
+	if q.large {
+		<-q.i.large
+	}
+}
 
 // What is kept of a message until the store has it.
 const (

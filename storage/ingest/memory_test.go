@@ -10,8 +10,12 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/golang/snappy"
+	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/prometheus/prometheus/prompb"
@@ -184,6 +188,67 @@ func TestABombOfTheGreatestSize(t *testing.T) {
 	}
 }
 
+// All places full of requests of the greatest size would be gigabytes: those that take much have few.
+func TestLargeRequestsHaveFewPlaces(t *testing.T) {
+	g := newRig(t, Limits{LargeRequests: 1, LargeWait: time.Millisecond})
+	long := in(make([]byte, smallBytes+1<<20), 100) // a field that nobody knows
+	req := otlp(func(ms pmetric.MetricSlice) { gauge(ms, "x", t0, 1) })
+	asJSON, err := req.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type body struct {
+		kind, encoding string
+		body           []byte
+	}
+	for name, b := range map[string]body{
+		"snappy":              {v1, "snappy", snappy.Encode(nil, long)},
+		"zstd":                {v2, "zstd", packed(t, long)},
+		"zstd, size not told": {v1, "zstd", streamed(t, long)},
+		"1.0, decoded":        {v1, "snappy", snappy.Encode(nil, in(empties(1<<20, 2), 1))},
+		"2.0, decoded":        {v2, "zstd", packed(t, empties(3<<20, 4))},
+		"OTLP":                {"application/x-protobuf", "gzip", gzipped(t, append(protobuf(t, req), long...))},
+		"OTLP, decoded":       {"application/x-protobuf", "gzip", gzipped(t, in(empties(512<<10, 1), 1, 2, 2, 5))},
+		"JSON":                {"application/json", "gzip", gzipped(t, append(bytes.Repeat([]byte{' '}, smallBytes), asJSON...))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g.i.large <- struct{}{}
+			a, _ := g.allocated(b.kind, b.encoding, b.body)
+			<-g.i.large
+			if a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" || !strings.Contains(a.text, "1 writes that take more than 16 MiB") {
+				t.Errorf("where all places are taken: %d %s", a.status, clip(a.text, 512))
+			}
+			if a, _ := g.allocated(b.kind, b.encoding, b.body); a.status == http.StatusTooManyRequests || len(g.i.large) != 0 {
+				t.Errorf("where one is free: %d %s; %d are taken afterwards", a.status, clip(a.text, 512), len(g.i.large))
+			}
+		})
+	}
+	g.i.large <- struct{}{}
+	if a := g.post(v2, bodyV2(t, smp(1, t0, "__name__", "x"))); a.status != http.StatusNoContent {
+		t.Errorf("a small one beside: %+v", a)
+	}
+	if n := testutil.ToFloat64(g.i.metrics.throttled.WithLabelValues("prod", throttledLarge)); n != 8 {
+		t.Errorf("%v are counted", n)
+	}
+}
+
+// streamed is packed without its size.
+func streamed(t testing.TB, raw []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w, err := zstd.NewWriter(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(raw); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
 // By references a text of some length is said thousands of times in a few bytes each.
 func TestReferencesToALongTextTakeNoMemory(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
@@ -250,10 +315,10 @@ func TestLargeOrdinaryRequestsAreNoBombs(t *testing.T) {
 	share := func(raw []byte) int64 {
 		return int64(float64(l.DecodedBytes) * math.Min(1, float64(len(raw))/float64(l.DecompressedBytes)))
 	}
-	if err := m1.decode(raw1, l.SeriesPerRequest, share(raw1)); err != nil {
+	if err := m1.decode(raw1, l.SeriesPerRequest, memoryOf(share(raw1))); err != nil {
 		t.Errorf("1.0, %d bytes: %v", len(raw1), err)
 	}
-	if err := m2.decode(raw2, l.SeriesPerRequest, l.DecodedBytes); err != nil || m2.used() > l.DecodedBytes/8 {
+	if err := m2.decode(raw2, l.SeriesPerRequest, memoryOf(l.DecodedBytes)); err != nil || m2.used() > l.DecodedBytes/8 {
 		t.Errorf("2.0, %d bytes take %d: %v", len(raw2), m2.used(), err)
 	}
 }

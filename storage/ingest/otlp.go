@@ -80,18 +80,26 @@ func (i *Ingester) serveOTLP(w http.ResponseWriter, r *http.Request, clusterID s
 	if body == nil {
 		return result
 	}
+	sent := len(body)
 	if encoding == "gzip" {
-		if body, err = gunzip(body, i.limits.DecompressedBytes); err != nil {
+		body, err = gunzip(body, i.limits.DecompressedBytes, func() error { return q.grow(r.Context()) })
+		switch {
+		case errors.Is(err, fault.ErrLimited):
+			return refuse(w, http.StatusTooManyRequests, resultLimited, err.Error())
+		case err != nil:
 			return refuse(w, http.StatusBadRequest, resultMalformed, "the body cannot be decompressed: "+err.Error())
 		}
+		sent += len(body)
 	}
 	if int64(len(body)) > i.limits.DecompressedBytes {
 		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, fmt.Sprintf("the body has more than %d bytes when decompressed, which is the limit", i.limits.DecompressedBytes))
 	}
-	md, err := i.decodeOTLP(kind, body)
+	md, err := decodeOTLP(kind, body, q.memory(r.Context(), sent))
 	switch {
 	case errors.Is(err, fault.ErrTooLarge):
 		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, err.Error())
+	case errors.Is(err, fault.ErrLimited):
+		return refuse(w, http.StatusTooManyRequests, resultLimited, err.Error())
 	case err != nil:
 		return refuse(w, http.StatusBadRequest, resultMalformed, fmt.Sprintf("the body is no OTLP as %s: %s", kind, clip(err.Error(), 4096)))
 	}
@@ -139,19 +147,28 @@ func (i *Ingester) serveOTLP(w http.ResponseWriter, r *http.Request, clusterID s
 	return result
 }
 
-// gunzip gives up to one byte more than the limit.
-func gunzip(body []byte, limit int64) ([]byte, error) {
+// gunzip gives up to one byte more than the limit. Before that is much it calls grow, whose
+// error it gives.
+func gunzip(body []byte, limit int64, grow func() error) ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	return io.ReadAll(io.LimitReader(z, limit+1))
+	raw, err := io.ReadAll(io.LimitReader(z, min(limit+1, smallBytes)))
+	if err != nil || len(raw) < smallBytes {
+		return raw, err
+	}
+	if err := grow(); err != nil {
+		return nil, err
+	}
+	rest, err := io.ReadAll(io.LimitReader(z, limit+1-smallBytes))
+	return append(raw, rest...), err
 }
 
 // decodeOTLP reads a body, whose memory was counted before: fault.ErrTooLarge for one
 // that takes too much.
-func (i *Ingester) decodeOTLP(kind string, body []byte) (pmetric.Metrics, error) {
-	req, memory := pmetricotlp.NewExportRequest(), memoryOf(i.limits.DecodedBytes)
+func decodeOTLP(kind string, body []byte, memory memory) (pmetric.Metrics, error) {
+	req := pmetricotlp.NewExportRequest()
 	var err error
 	if kind == "application/json" {
 		if err = memory.weighJSON(body, otlpRequest); err == nil {

@@ -29,9 +29,10 @@ const (
 	throttledBacklog = "backlog" // as many of backlog
 	throttledRate    = "rate"    // the cluster's samples per second
 	throttledUpload  = "upload"  // a collector's, whose body did not come in time
+	throttledLarge   = "large"   // as many that take much memory
 )
 
-var throttleReasons = []string{throttledBusy, throttledBacklog, throttledRate, throttledUpload}
+var throttleReasons = []string{throttledBusy, throttledBacklog, throttledRate, throttledUpload, throttledLarge}
 
 // Results of a request.
 const (

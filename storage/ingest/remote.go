@@ -33,27 +33,27 @@ const keptBytes = 16 << 20
 
 // decode reads a body, into memory that was used before where there is some. What
 // it gives points into raw, and is done with when done was called.
-func (i *Ingester) decode(t remoteapi.WriteMessageType, raw []byte) (_ message, done func(), err error) {
+func (i *Ingester) decode(t remoteapi.WriteMessageType, raw []byte, memory memory) (_ message, done func(), err error) {
 	if t == remoteapi.WriteV2MessageType {
 		m, _ := i.messages2.Get().(*message2)
 		if m == nil {
 			m = &message2{}
 		}
 		return m, func() {
-			if m.used() <= keptBytes && len(raw) <= keptBytes {
+			if m.grow = nil; m.used() <= keptBytes && len(raw) <= keptBytes {
 				i.messages2.Put(m)
 			}
-		}, m.decode(raw, i.limits.SeriesPerRequest, i.limits.DecodedBytes)
+		}, m.decode(raw, i.limits.SeriesPerRequest, memory)
 	}
 	m, _ := i.messages1.Get().(*message1)
 	if m == nil {
 		m = &message1{}
 	}
 	return m, func() {
-		if m.used() <= keptBytes && len(raw) <= keptBytes {
+		if m.grow = nil; m.used() <= keptBytes && len(raw) <= keptBytes {
 			i.messages1.Put(m)
 		}
-	}, m.decode(raw, i.limits.SeriesPerRequest, i.limits.DecodedBytes)
+	}, m.decode(raw, i.limits.SeriesPerRequest, memory)
 }
 
 // write stores a message.
