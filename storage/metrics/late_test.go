@@ -301,18 +301,45 @@ func TestSamplesThatAreNotLateGoTogether(t *testing.T) {
 		}
 	}
 	for where, db := range map[string]*DB{"store": db, "after a kill": still(t, killed(t, dir))} {
-		q, err := db.Querier(t0.Add(-time.Hour).UnixMilli(), t0.Add(time.Hour).UnixMilli())
-		if err != nil {
+		if got := samplesAround(t, db, "x"); got != len(at)*(3*lateAtOnce+7) {
+			t.Errorf("%s: %d samples", where, got)
+		}
+	}
+}
+
+// samplesAround counts those of an hour before and after t0.
+func samplesAround(t *testing.T, db *DB, name string) (n int) {
+	t.Helper()
+	q, err := db.Querier(t0.Add(-time.Hour).UnixMilli(), t0.Add(time.Hour).UnixMilli())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for set := q.Select(t.Context(), false, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, name)); set.Next(); {
+		for it := set.At().Iterator(nil); it.Next() != chunkenc.ValNone; n++ {
+		}
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// The TSDB keeps the room that a commit took, so what is not late has its bound, too.
+func TestManySamplesGoInParts(t *testing.T) {
+	dir := t.TempDir()
+	db := still(t, dir)
+	app := db.Appender(t.Context()).(*appender)
+	const samples = 2*atOnce + 5
+	for i := range samples {
+		if _, err := app.AppendNewest(0, numbered("x", i%(atOnce/2)), t0.Add(time.Duration(i/(atOnce/2))*time.Second).UnixMilli(), 1); err != nil {
 			t.Fatal(err)
 		}
-		got := 0
-		for set := q.Select(t.Context(), false, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "x")); set.Next(); {
-			for it := set.At().Iterator(nil); it.Next() != chunkenc.ValNone; got++ {
-			}
-		}
-		if err := q.Close(); err != nil || got != len(at)*(3*lateAtOnce+7) {
-			t.Errorf("%s: %d samples: %v", where, got, err)
-		}
+	}
+	if err := app.Commit(); err != nil || len(app.full) != 2 {
+		t.Errorf("committed in %d parts and one: %v", len(app.full), err)
+	}
+	if got := samplesAround(t, still(t, killed(t, dir)), "x"); got != samples {
+		t.Errorf("%d of %d samples are there after a kill", got, samples)
 	}
 }
 

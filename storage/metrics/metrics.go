@@ -685,16 +685,20 @@ func (db *DB) RetentionText() string {
 const (
 	lateAtOnce  = 128
 	lateSamples = 512
+	// atOnce bounds others: the TSDB keeps the room that a commit took for those that come. The
+	// sums of an interval are hundreds of thousands.
+	atOnce = 10_000
 )
 
-// appender is the TSDB's, and another one after so many late samples.
+// appender is the TSDB's, and another one after so many samples.
 type appender struct {
 	storage.Appender
 	db         *DB
 	ctx        context.Context // of all of them
 	young      bool            // it began in a young head
 	full       []storage.Appender
-	late       int               // samples
+	n          int               // samples
+	late       int               // of them
 	lateSeries int               // that they are of, where each series' are together
 	of         storage.SeriesRef // the last one
 }
@@ -707,6 +711,10 @@ func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v 
 // AppendNewest is Append of a sample of which the caller believes that its series has none as
 // new. Where that is wrong it only costs more.
 func (a *appender) AppendNewest(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+	if a.n++; a.n > atOnce {
+		a.goOn()
+		a.n = 1
+	}
 	return a.db.append(a.Appender, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
 		defer a.db.keepBeginning(a.young)()
 		return a.Appender.Append(ref, lset, t, v)
@@ -735,9 +743,16 @@ func (a *appender) next(ref storage.SeriesRef, t int64) {
 		a.of = ref
 	}
 	if a.lateSeries > lateAtOnce || a.late > lateSamples {
-		a.full, a.late, a.lateSeries = append(a.full, a.Appender), 1, 1
-		a.Appender, a.young = beginWrite(a.db, func() storage.Appender { return a.db.tsdb.Appender(a.ctx) })
+		a.goOn()
+		a.late, a.lateSeries = 1, 1
 	}
+}
+
+// goOn begins another appender.
+func (a *appender) goOn() {
+	a.full = append(a.full, a.Appender)
+	a.n, a.late, a.lateSeries = 0, 0, 0
+	a.Appender, a.young = beginWrite(a.db, func() storage.Appender { return a.db.tsdb.Appender(a.ctx) })
 }
 
 // Commit commits them in their order, up to one that fails: its samples are sent
