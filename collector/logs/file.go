@@ -632,12 +632,12 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 			return false
 		}
 		now := r.now()
-		if next == nil && !c.gone && f.mayGrow(now, r.opts.Nameless) {
+		if next == nil && !c.gone && r.mayGrow(f, now) {
 			c.wakeAt(now.Add(time.Second)) // inotify does not tell of it
 			return false
 		}
 		if f.ended.IsZero() {
-			f.ended = f.rotatedBy(next, now)
+			f.ended = r.rotatedBy(f, next, now)
 		}
 		if wait := f.ended.Add(r.grace).Sub(now); wait > 0 {
 			c.wakeAt(now.Add(wait))
@@ -658,25 +658,34 @@ func (r *Files) readFiles(c *container, b *batch[filePos], limit *int, wanted fu
 	return false
 }
 
-// mayGrow says of a file to which none follows that it was written to, renamed or removed no
-// longer ago than that.
-func (f *file) mayGrow(now time.Time, within time.Duration) bool {
+// mayGrow says of a file to which none follows that its writer may not have let go of it yet.
+func (r *Files) mayGrow(f *file, now time.Time) bool {
 	st, err := stat(f.fd)
-	return err == nil && changedWithin(st, within, now)
+	return err == nil && r.changedWithin(st, r.opts.Nameless, now)
 }
 
 // changedWithin says of a file that it was written to, renamed or removed no longer ago than that.
 // Of a time to come nothing can be told: the clock was set back.
-func changedWithin(st syscall.Stat_t, within time.Duration, now time.Time) bool {
-	ago := now.Sub(time.Unix(st.Ctim.Unix()))
+func (r *Files) changedWithin(st syscall.Stat_t, within time.Duration, now time.Time) bool {
+	ago := now.Sub(r.changed(st))
 	return ago >= 0 && ago < within
+}
+
+// changed is when a file was written to, renamed or removed last.
+func (r *Files) changed(st syscall.Stat_t) time.Time { return r.stamped(time.Unix(st.Ctim.Unix())) }
+
+func (r *Files) stamped(at time.Time) time.Time {
+	if r.stamps == nil {
+		return at
+	}
+	return r.stamps(at)
 }
 
 // rotatedBy gives since when nobody should write to a file that was rotated: it was written to,
 // renamed or removed last before that, and the one after it was there. Where files are behind
 // that were rotated meanwhile, each would be waited for otherwise: were that done each second,
 // for ever.
-func (f *file) rotatedBy(next *file, now time.Time) time.Time {
+func (r *Files) rotatedBy(f, next *file, now time.Time) time.Time {
 	if next == nil || next.fd == nil || f.fd == nil {
 		return now
 	}
@@ -685,8 +694,8 @@ func (f *file) rotatedBy(next *file, now time.Time) time.Time {
 	if err != nil || !ok {
 		return now
 	}
-	since := time.Unix(st.Ctim.Unix())
-	if born.After(since) {
+	since := r.changed(st)
+	if born = r.stamped(born); born.After(since) {
 		since = born
 	}
 	if since.After(now) {

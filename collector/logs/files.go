@@ -152,6 +152,8 @@ type Files struct {
 	bounds      bounds
 	countRoom   int64 // what is left of this turn's
 	tooOld      bool  // kept files are to be given up that are not counted yet
+	// stamps gives when by now it was what a file system stamped; nil: it stamps by the same clock.
+	stamps func(time.Time) time.Time
 }
 
 // bounds are those of the files of one container that are kept open for being read: of

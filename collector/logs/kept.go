@@ -320,8 +320,8 @@ func (r *Files) copy(c *container, f *file, made []keeping) (k keeping, ok bool,
 		if !c.gone && r.following(c, slices.Index(c.files, f)) == nil {
 			grace = r.opts.Nameless
 		}
-		if changedWithin(was, grace, r.now()) {
-			c.wakeAt(time.Unix(was.Ctim.Unix()).Add(grace))
+		if r.changedWithin(was, grace, r.now()) {
+			c.wakeAt(r.changed(was).Add(grace))
 			return k, false, nil
 		}
 		size, same, err = f.identify()

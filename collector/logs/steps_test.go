@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/crowsnest-dev/crowsnest/collector/state"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
@@ -46,9 +48,10 @@ type steps struct {
 	stored  bool // the server has it, and the collector has heard of that
 	unsaid  bool // the journal on disk is older than the one in memory
 
-	of      *steps // who has the collector and the server: itself, but for the container beside it
-	beside  *steps // another container, of which only rotation is its own; nil for none
-	timely  bool   // lines have the times at which they are written
+	of      *steps  // who has the collector and the server: itself, but for the container beside it
+	beside  *steps  // another container, of which only rotation is its own; nil for none
+	timely  bool    // lines have the times at which they are written
+	stamps  *stamps // nil: the kernel's clock goes on by itself
 	bounds  *bounds
 	maxLost int
 	died    int // the line that was written last when the collector ended
@@ -92,6 +95,67 @@ func newSteps(t testing.TB, seed uint64, kind rotationKind, keep Keep) *steps {
 		return out, nil
 	}
 	return w
+}
+
+// stamps tell by the clock of steps when files were changed, and made. By what the kernel stamps
+// them with, all would be of a time to come.
+type stamps struct {
+	t       testing.TB
+	changed time.Time // through when files may have been stamped
+	from    []stamp   // in their order
+}
+
+// stamp is what the kernel stamps files with from a moment of the steps' clock on.
+type stamp struct{ kernel, now time.Time }
+
+// next begins another moment, once the kernel's clock, which goes by ticks, is past what files were
+// stamped with before.
+func (s *stamps) next(now time.Time) {
+	for {
+		var at unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &at); err != nil {
+			s.t.Fatal(err)
+		}
+		if kernel := time.Unix(at.Unix()); kernel.After(s.changed) {
+			if n := len(s.from); n > 0 && s.from[n-1].kernel.Equal(kernel) { // nothing was stamped at that moment
+				s.from = s.from[:n-1]
+			}
+			s.from = append(s.from, stamp{kernel, now})
+			return
+		}
+		time.Sleep(time.Millisecond / 2)
+	}
+}
+
+func (s *stamps) time(at time.Time) time.Time {
+	i, found := slices.BinarySearchFunc(s.from, at, func(s stamp, at time.Time) int { return s.kernel.Compare(at) })
+	if !found {
+		i--
+	}
+	return s.from[max(0, i)].now
+}
+
+// passes has time pass, if it is to come.
+func (w *steps) passes(to time.Time) {
+	if !to.After(w.now) {
+		return
+	}
+	if w.now = to; w.stamps != nil {
+		w.stamps.next(to)
+	}
+}
+
+// stamped has files be stamped by the clock of the steps.
+func (w *steps) stamped() {
+	w.stamps = &stamps{t: w.t}
+	w.stamps.next(w.now)
+}
+
+// didChange notes that files may have been stamped.
+func (w *steps) didChange() {
+	if w.stamps != nil {
+		w.stamps.changed = time.Now()
+	}
 }
 
 // meanwhile is a State that lets things happen when it is asked.
@@ -158,7 +222,9 @@ func (w *steps) does(what string, do func()) {
 		w.inside = 1 + w.rng.IntN(20)
 	}
 	defer func() {
-		w.inside = 0
+		if w.inside = 0; w.o.Keep.Bytes > 0 {
+			w.didChange() // of what is kept
+		}
 		if p := recover(); p != nil {
 			if p != errKilled { //nolint:errorlint // it is the very one
 				panic(p)
@@ -188,6 +254,9 @@ func (w *steps) start() {
 	r, err := NewFiles(w.o)
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	if w.stamps != nil {
+		r.stamps = w.stamps.time
 	}
 	r.memories.wipe = wiped
 	if w.bounds != nil {
@@ -229,6 +298,7 @@ func (w *steps) given() {
 
 // look is what the collector's loop does each time.
 func (w *steps) look() {
+	defer w.notEarly()()
 	w.does("look", func() {
 		r := w.r
 		began := r.noteClock()
@@ -248,6 +318,26 @@ func (w *steps) look() {
 		r.keepAll(r.filling)
 	})
 	w.show()
+}
+
+// notEarly gives what looks that no file is taken for read, or kept, whose writer may not have let go
+// of it yet. It is never among those that are given up: these are the oldest.
+func (w *steps) notEarly() (looks func()) {
+	open := map[*file]time.Time{}
+	for _, x := range w.all() {
+		if x.into != nil && w.stamps != nil {
+			if f := x.reads(x.into); f != nil {
+				open[f] = x.removed
+			}
+		}
+	}
+	return func() {
+		for f, removed := range open {
+			if w.r != nil && (f.done && f.lost == 0 || f.kept) && w.now.Sub(removed) < w.o.Grace {
+				w.t.Errorf("%s was left %s after it was removed", f.path, w.now.Sub(removed))
+			}
+		}
+	}
 }
 
 // give has the collector give its batch away.
@@ -338,6 +428,7 @@ func (w *steps) rotation() {
 	next := w.todo[0]
 	w.todo = w.todo[1:]
 	w.say("  %s at %d", next.what, w.at)
+	defer w.of.didChange()
 	next.do()
 }
 
@@ -358,16 +449,10 @@ func (w *steps) writes(do func()) {
 		w.at = max(w.at, int(w.of.now.Sub(clock)/time.Millisecond))
 	}
 	do()
+	w.of.didChange()
 	if w.timely {
-		w.of.now = later(w.of.now, w.storm.time(w.at))
+		w.of.passes(w.storm.time(w.at))
 	}
-}
-
-func later(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
 }
 
 // letsGo has the writer let go of a file whose name is gone.
@@ -419,7 +504,7 @@ func (w *steps) deleted() {
 	w.then("deletes", func() {
 		if f := w.goes("0.log"); f != nil {
 			w.letsGo()
-			w.into = f
+			w.into, w.removed = f, w.of.now
 			w.raw("0.log", "")
 		}
 	})
@@ -607,7 +692,7 @@ func (w *steps) settle() {
 			w.start()
 			continue
 		}
-		w.now = w.now.Add(30 * time.Millisecond)
+		w.passes(w.now.Add(30 * time.Millisecond))
 		if w.look(); w.r == nil {
 			continue
 		}
@@ -762,7 +847,7 @@ func (w *steps) storms() {
 				w.send()
 			}
 		case n < 88:
-			w.now = w.now.Add(time.Duration(w.rng.IntN(40)) * time.Millisecond)
+			w.passes(w.now.Add(time.Duration(w.rng.IntN(40)) * time.Millisecond))
 		case n < 90:
 			w.s.away = true
 		case n < 92:
@@ -837,6 +922,9 @@ func throughSteps(t *testing.T, storm func(t *testing.T, seed uint64) *steps) {
 	for seed := from; seed < from+seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := storm(t, seed)
+			if seed%4 > 0 { // else files are of a time to come, as where the clock was set back
+				w.stamped()
+			}
 			var logged bytes.Buffer
 			if w.shows = one; one {
 				w.o.Logger = slog.New(slog.NewTextHandler(&logged, nil))

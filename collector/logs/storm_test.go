@@ -32,8 +32,9 @@ type storm struct {
 	keeps   int  // rotated files that stay; 0 for all
 	copies  bool // rotated files are copies
 	others  int
-	said    []string // what was done
-	into    *os.File // a file whose name is gone, which the writer still has; nil for none
+	said    []string  // what was done
+	into    *os.File  // a file whose name is gone, which the writer still has; nil for none
+	removed time.Time // when that went
 	// unseen are the first lines of what was written to an empty file, copied and cut while no
 	// collector ran: there may have been others before that, whose copies are gone, so no record
 	// goes on there and a range is told in which nothing was written.
