@@ -22,12 +22,14 @@ import (
 )
 
 // A day of lines of many workloads, of which one is looked at. The store is made
-// once and kept in the user's cache.
+// once for each size, and kept in the user's cache.
 const (
 	scaleWorkloads = 200
 	scalePods      = 10    // of each
-	scaleLines     = 2_000 // of each pod, over the day
+	scaleLines     = 2_000 // of each pod, over the day: by default, and as bars are of
+	scaleAtOnce    = 20    // of each pod, in a batch: with all pods' a few megabytes
 	scaleVersion   = "logs-scale-v1"
+	scaleAimed     = 100e9 // bytes
 )
 
 // scaleMade is what is noted beside a store that is complete.
@@ -38,11 +40,19 @@ type scaleMade struct {
 }
 
 func logsScale(ctx context.Context, b *bench) ([]Result, error) {
+	lines, version, name, command := b.logsScaleLines, scaleVersion, "logs_scale", ""
+	if lines < scaleAtOnce || lines%scaleAtOnce != 0 {
+		return nil, fmt.Errorf("%d lines of each pod; want a multiple of %d", lines, scaleAtOnce)
+	}
+	if lines != scaleLines {
+		version, name = fmt.Sprintf("%s-%d", version, lines), fmt.Sprintf("%s_%d", name, lines)
+		command = fmt.Sprintf("make bench BENCH=\"--only logs_scale --logs-scale-lines %d\"", lines)
+	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(cache, "crowsnest-bench", scaleVersion)
+	dir := filepath.Join(cache, "crowsnest-bench", version)
 	noted := filepath.Join(dir, "made.json")
 	var made scaleMade
 	raw, err := os.ReadFile(noted)
@@ -73,8 +83,8 @@ func logsScale(ctx context.Context, b *bench) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	note := fmt.Sprintf("%d lines, %.1f GB, of %d pods of %d workloads over a day, %.2f GB on disk: a hundredth of 100 GB. %s.",
-		made.Lines, float64(made.Bytes)/1e9, scaleWorkloads*scalePods, scaleWorkloads, float64(disk)/1e9, machine())
+	note := fmt.Sprintf("%d lines, %.1f GB, of %d pods of %d workloads over a day, %.2f GB on disk: %.2g %% of %.0f GB. %s.",
+		made.Lines, float64(made.Bytes)/1e9, scaleWorkloads*scalePods, scaleWorkloads, float64(disk)/1e9, 100*float64(made.Bytes)/scaleAimed, scaleAimed/1e9, machine())
 	var results []Result
 	for _, q := range []struct{ name, path, query, step, more string }{
 		{"search", "query", `{workload="cart-7"} coupon`, "", "The newest 100 lines of one workload's day that have a word."},
@@ -101,7 +111,7 @@ func logsScale(ctx context.Context, b *bench) ([]Result, error) {
 				return nil, fmt.Errorf("%s found nothing: %q", q.name, raw)
 			}
 		}
-		results = append(results, Result{Name: "logs_scale_" + q.name, Unit: "s", Ours: median(took), Bar: "<= 1",
+		results = append(results, Result{Name: name + "_" + q.name, Unit: "s", Ours: median(took), Bar: "<= 1", Command: command,
 			Note: fmt.Sprintf("%s Median of 9; the first after the server's start %.3f s. %s", q.more, took[0], note)})
 	}
 	return results, nil
@@ -128,13 +138,15 @@ func startScale(ctx context.Context, b *bench, dir string) (*testbed.Process, *t
 
 // makeScale sends the lines as four collectors do.
 func makeScale(ctx context.Context, b *bench, dir string, made *scaleMade) error {
-	b.say("making %d lines", scaleWorkloads*scalePods*scaleLines)
+	lines := scaleWorkloads * scalePods * b.logsScaleLines
+	b.say("making %d lines", lines)
 	p, server, err := startScale(ctx, b, dir)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = p.Stop(time.Minute) }()
-	const senders, parts = 4, 100 // of the day: lines of all pods come together
+	const senders = 4
+	parts := b.logsScaleLines / scaleAtOnce // of the day: lines of all pods come together
 	bytes := make([]int64, senders)
 	group, gctx := errgroup.WithContext(ctx)
 	for n := range senders {
@@ -146,18 +158,21 @@ func makeScale(ctx context.Context, b *bench, dir string, made *scaleMade) error
 			}
 			defer client.Close()
 			r := rand.New(rand.NewPCG(3, uint64(n)))
+			end := made.Day.Add(24*time.Hour - 1)
 			for part := range parts {
 				batch := &wire.LogBatch{Sender: sender, ID: strconv.Itoa(part)}
-				length := 24 * time.Hour / parts
+				length := 24 * time.Hour / time.Duration(parts)
 				from := made.Day.Add(time.Duration(part) * length)
 				for pod := n; pod < scaleWorkloads*scalePods; pod += senders {
 					g := wire.LogGroup{Stream: wire.LogStream{Namespace: "ns-" + strconv.Itoa(pod%20), Pod: "cart-" + strconv.Itoa(pod), Container: "app", Stream: "stdout",
 						WorkloadType: "deployment", Workload: "cart-" + strconv.Itoa(pod/scalePods), Node: "n" + strconv.Itoa(n)}}
-					step, last := length/(scaleLines/parts), time.Time{}
-					for i := range scaleLines / parts {
+					step, last := length/scaleAtOnce, time.Time{}
+					for i := range scaleAtOnce {
 						at := from.Add(time.Duration(i)*step + time.Duration(r.Int64N(int64(step))))
 						text := jsonLine(r, at)
-						last = written(r, at, last)
+						if last = written(r, at, last); last.After(end) {
+							last = end // a batch is of one day
+						}
 						bytes[n] += int64(len(criLine(last, text)))
 						message, fields := logs.Parse(strings.Clone(text), last.UnixNano())
 						g.Lines = append(g.Lines, wire.LogLine{Time: last.UnixNano(), Message: message, Fields: fields})
@@ -174,7 +189,7 @@ func makeScale(ctx context.Context, b *bench, dir string, made *scaleMade) error
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	made.Lines = scaleWorkloads * scalePods * scaleLines
+	made.Lines = lines
 	for _, n := range bytes {
 		made.Bytes += n
 	}

@@ -92,6 +92,8 @@ type bench struct {
 
 	scaleNodes, scalePods int // of collector_scale
 
+	logsScaleLines int // of logs_scale, of each pod
+
 	churnFor time.Duration // of inventory_versions
 
 	siteNodes int           // of edge_backlog
@@ -141,6 +143,7 @@ func main() {
 	flag.DurationVar(&b.for_, "for", 3*time.Minute, "how long a steady state is measured")
 	flag.IntVar(&b.scaleNodes, "scale-nodes", 1000, "nodes of collector_scale")
 	flag.IntVar(&b.scalePods, "scale-pods", 30_000, "pods of collector_scale")
+	flag.IntVar(&b.logsScaleLines, "logs-scale-lines", scaleLines, fmt.Sprintf("lines of each of the %d pods of logs_scale, a multiple of %d: 2000 are 1 GB, and 0.2 GB in the cache; results are named by another number", scaleWorkloads*scalePods, scaleAtOnce))
 	flag.DurationVar(&b.churnFor, "churn-for", 4*time.Hour, "how much of its 90 days inventory_versions writes, in whole minutes")
 	flag.IntVar(&b.siteNodes, "site-nodes", 100, "nodes of the site that comes back, of edge_backlog")
 	flag.DurationVar(&b.siteFor, "site-for", 24*time.Hour, "how long it was away")
