@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 )
 
 // fakeAPI is an API server of a few lines: one node and the pods that are put
@@ -19,13 +21,14 @@ type fakeAPI struct {
 	mu       sync.Mutex
 	version  int
 	pods     map[string]map[string]any // by name
+	logs     map[string]string         // their files, by name
 	watchers map[chan []byte]bool
 }
 
 const fakeNode = "n1"
 
 func newFakeAPI() *fakeAPI {
-	a := &fakeAPI{version: 1, pods: map[string]map[string]any{}, watchers: map[chan []byte]bool{}}
+	a := &fakeAPI{version: 1, pods: map[string]map[string]any{}, logs: map[string]string{}, watchers: map[chan []byte]bool{}}
 	a.srv = httptest.NewServer(a)
 	return a
 }
@@ -48,8 +51,9 @@ users: [{name: bench, user: {token: bench}}]
 `, a.srv.URL), 0o600)
 }
 
-// add puts a running pod with one container "app" of the workload on the node.
-func (a *fakeAPI) add(namespace, name, uid, workload, containerID string) {
+// add puts a running pod with one container "app" of the workload on the node; log is where
+// that writes to.
+func (a *fakeAPI) add(namespace, name, uid, workload, containerID, log string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.version++
@@ -65,7 +69,7 @@ func (a *fakeAPI) add(namespace, name, uid, workload, containerID string) {
 			"state": map[string]any{"running": map[string]any{"startedAt": "2026-01-01T00:00:00Z"}},
 		}}},
 	}
-	a.pods[name] = pod
+	a.pods[name], a.logs[name] = pod, log
 	raw, err := json.Marshal(map[string]any{"type": "ADDED", "object": pod})
 	if err != nil {
 		panic("BUG: " + err.Error())
@@ -111,6 +115,11 @@ func (a *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.list(w, version, emptyLists[last], []any{})
 	case path == "/api/v1/nodes/"+fakeNode:
 		_ = json.NewEncoder(w).Encode(a.node())
+	case strings.HasPrefix(path, "/api/v1/namespaces/") && last == "log":
+		a.mu.Lock()
+		file := a.logs[filepath.Base(filepath.Dir(path))]
+		a.mu.Unlock()
+		followLog(w, r, file)
 	case strings.HasPrefix(path, "/api/v1/namespaces/") && strings.Contains(path, "/pods/"):
 		a.mu.Lock()
 		pod := a.pods[last]
@@ -147,6 +156,48 @@ func (a *fakeAPI) list(w http.ResponseWriter, group, kind string, items []any) {
 	version := fmt.Sprint(a.version)
 	a.mu.Unlock()
 	_ = json.NewEncoder(w).Encode(map[string]any{"apiVersion": group, "kind": kind, "metadata": map[string]any{"resourceVersion": version}, "items": items})
+}
+
+// followLog answers with the lines of a file as a kubelet does that is asked for their times, too,
+// and goes on with what comes.
+func followLog(w http.ResponseWriter, r *http.Request, file string) {
+	q := r.URL.Query()
+	since, err := time.Time{}, error(nil)
+	if at := q.Get("sinceTime"); at != "" {
+		since, err = time.Parse(time.RFC3339, at)
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(file)
+	}
+	if err != nil || q.Get("previous") == "true" {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"BadRequest","code":400,"message":"there is no such log"}`)
+		return
+	}
+	defer func() { _ = f.Close() }()
+	w.Header().Set("Content-Type", "text/plain")
+	in, out, begun := bufio.NewReader(f), bufio.NewWriter(w), ""
+	for {
+		part, err := in.ReadString('\n')
+		if begun += part; err == nil {
+			if at, text, ok := strings.Cut(begun, " stdout F "); ok {
+				if t, err := time.Parse(time.RFC3339Nano, at); err == nil && !t.Before(since) {
+					_, _ = out.WriteString(at + " " + text) // that it could not says the flush
+				}
+			}
+			begun = ""
+			continue
+		}
+		if out.Flush() != nil || http.NewResponseController(w).Flush() != nil || q.Get("follow") != "true" {
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // watch tells of pods that are added after it began.

@@ -127,7 +127,7 @@ func (f *logFolder) addPod(n int) (path string, err error) {
 		return "", err
 	}
 	path = filepath.Join(dir, "0.log")
-	f.api.add(namespace, name, uid, "shop-"+strconv.Itoa(n/10), id)
+	f.api.add(namespace, name, uid, "shop-"+strconv.Itoa(n/10), id, path)
 	return path, os.Symlink(path, filepath.Join(f.links, name+"_"+namespace+"_app-"+id+".log"))
 }
 
@@ -208,6 +208,17 @@ func ourSide(b *bench) side {
 				"--server", "http://"+address, "--token-file", filepath.Join(dir, "token"), "--data", filepath.Join(dir, "agent-data"), "--listen", "", "--kubelet-port", "1", "--log-level", "error")
 		},
 	}
+}
+
+// apiSide is ours where nobody reads the node's files: the API server is asked for them.
+func apiSide(b *bench) side {
+	s := ourSide(b)
+	s.name = "ours by the API"
+	s.agent = func(dir, address string, f *logFolder) (*testbed.Process, error) {
+		return testbed.Start(dir, "agent", filepath.Join(b.root, "bin/crowsnest-collector"), "--role", "all", "--kubeconfig", f.kubeconfig,
+			"--server", "http://"+address, "--token-file", filepath.Join(dir, "token"), "--data", filepath.Join(dir, "agent-data"), "--listen", "", "--log-level", "error")
+	}
+	return s
 }
 
 func peerSide(programs string) side {
@@ -547,20 +558,41 @@ func logsFresh(ctx context.Context, b *bench) ([]Result, error) {
 		}
 		b.say("%s: %v", s.name, figures[i])
 	}
-	note := fmt.Sprintf("%d lines/s into %d files for %s, a new pod every 2 s. %s.", steadyLines, logFiles, steadyFor, machine())
-	var results []Result
-	for _, r := range []struct{ name, unit, bar, more string }{
-		{"new_pod", "s", "<= 2", "From writing the first line of a new pod until a query finds it, the longest."},
-		{"new_pod_median", "s", "", "The same, the median."},
-		{"line", "s", "<= 2", "From writing a line of a pod that is followed until a query finds it, the longest."},
-		{"line_median", "s", "", "The same, the median."},
-		{"agent_cpu", "CPU s/M lines", "ratio <= 1", "The whole collector, measuring its node besides; the peer is vlagent."},
-		{"agent_memory", "MiB", "", "RSS, the most that was seen."},
-	} {
-		peer := round(figures[1][r.name])
-		results = append(results, Result{Name: "logs_fresh_" + r.name, Unit: r.unit, Ours: figures[0][r.name], Peer: &peer, PeerVersion: "VictoriaLogs " + version, Bar: r.bar, Note: r.more + " " + note})
+	results := freshResults("logs_fresh_", figures[0], "ratio <= 1", "The whole collector, measuring its node besides; the peer is vlagent.")
+	for i, name := range freshNames {
+		peer := round(figures[1][name])
+		results[i].Peer, results[i].PeerVersion = &peer, "VictoriaLogs "+version
 	}
 	return results, nil
+}
+
+// logsFreshAPI measures the same of ours where the API server is asked for the lines. The peer's
+// agent reads files alone.
+func logsFreshAPI(ctx context.Context, b *bench) ([]Result, error) {
+	figures, err := freshness(ctx, b, apiSide(b))
+	if err != nil {
+		return nil, err
+	}
+	return freshResults("logs_fresh_api_", figures, "", "The whole collector, which follows a cluster of one node besides. The API server is a fake one, which looks at each file every 20 ms."), nil
+}
+
+// freshNames are the figures of freshness.
+var freshNames = []string{"new_pod", "new_pod_median", "line", "line_median", "agent_cpu", "agent_memory"}
+
+// freshResults are in the order of their names.
+func freshResults(prefix string, figures map[string]float64, bar, agent string) (results []Result) {
+	note := fmt.Sprintf("%d lines/s into %d files for %s, a new pod every 2 s. %s.", steadyLines, logFiles, steadyFor, machine())
+	for i, r := range []struct{ unit, bar, more string }{
+		{"s", "<= 2", "From writing the first line of a new pod until a query finds it, the longest."},
+		{"s", "", "The same, the median."},
+		{"s", "<= 2", "From writing a line of a pod that is followed until a query finds it, the longest."},
+		{"s", "", "The same, the median."},
+		{"CPU s/M lines", bar, agent},
+		{"MiB", "", "RSS, the most that was seen."},
+	} {
+		results = append(results, Result{Name: prefix + freshNames[i], Unit: r.unit, Ours: figures[freshNames[i]], Bar: r.bar, Note: r.more + " " + note})
+	}
+	return results
 }
 
 func freshness(ctx context.Context, b *bench, s side) (map[string]float64, error) {

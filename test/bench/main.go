@@ -41,6 +41,7 @@ var measurements = []measurement{
 	{Name: "logs_plain", Measure: logsNextToPeer(plainLines)},
 	{Name: "logs_access", Measure: logsNextToPeer(accessLines)},
 	{Name: "logs_fresh", Measure: logsFresh},
+	{Name: "logs_fresh_api", Measure: logsFreshAPI},
 	{Name: "logs_scale", Measure: logsScale},
 	{Name: "logs_counted", Asked: true, Measure: logsCounted},
 	{Name: "fsync", Measure: fsync},
