@@ -72,14 +72,21 @@ func (s *Store) build(ctx context.Context, name string) error {
 		}
 	}
 	slices.Sort(spans)
+	deleted := func() bool { // the cluster
+		_, err := os.Stat(dir)
+		return errors.Is(err, os.ErrNotExist)
+	}
 	for _, start := range spans {
 		if err := s.buildSpan(ctx, id, filepath.Join(dir, strconv.FormatInt(start, 10)), blocks, start); err != nil {
+			if deleted() {
+				return os.RemoveAll(blocks)
+			}
 			return fmt.Errorf("two hours from %s: %w", time.UnixMilli(start).UTC().Format(time.RFC3339), err)
 		}
 	}
 	s.importing.Lock()
 	defer s.importing.Unlock()
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) { // the cluster was deleted
+	if deleted() {
 		return os.RemoveAll(blocks)
 	}
 	if err := s.opts.Blocks.ImportBlocks(ctx, blocks); err != nil {

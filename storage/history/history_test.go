@@ -290,13 +290,16 @@ func TestAClusterThatIsDeletedWhileItsBlocksAreMade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(t, s, past, 1, "a")
-	now = now.Add(time.Hour)
-	if err := s.advance(t.Context(), now); err != nil {
-		t.Error(err)
-	}
-	if got := read(t, db, "pod_mem"); len(got) != 0 || s.bytes() != 0 {
-		t.Errorf("there are samples of %d times; %d bytes wait", len(got), s.bytes())
+	for range 2 {
+		put(t, s, past, 1, "a")
+		now = now.Add(time.Hour)
+		if err := s.advance(t.Context(), now); err != nil {
+			t.Error(err)
+		}
+		if got := read(t, db, "pod_mem"); len(got) != 0 || s.bytes() != 0 {
+			t.Errorf("there are samples of %d times; %d bytes wait", len(got), s.bytes())
+		}
+		put(t, s, past.Add(blockRange), 1, "a") // of another block
 	}
 	left, err := os.ReadDir(s.path("blocks"))
 	if err = errors.Join(err, s.Close()); err != nil || len(left) > 0 {
