@@ -285,7 +285,8 @@ func (c *cluster) far(a about) time.Time {
 // 204 stored. 400 with a text that names each reason and the first series that
 // it hit: malformed (nothing stored), or some samples refused and the rest
 // stored, as remote write 2.0 has it. 413 too large, 415 not a remote write
-// body, 429 and 503 with Retry-After: nothing stored, send it again.
+// body, 408 not sent in time, 429 and 503 with Retry-After: nothing stored,
+// send it again.
 func (i *Ingester) ServeWrite(w http.ResponseWriter, r *http.Request, clusterID string) {
 	i.serveTo(w, r, clusterID, false)
 }
