@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
@@ -283,25 +284,28 @@ func TestManyLateSamplesAtOnce(t *testing.T) {
 }
 
 // Samples that are newer than all of their series are committed together, though another
-// series has one that is newer still; and where that is not so, they are kept all the same.
+// series has one that is newer still; but for those that the head takes as late in any case.
 func TestSamplesThatAreNotLateGoTogether(t *testing.T) {
 	dir := t.TempDir()
 	db := still(t, dir)
 	put(t, db, labels.FromStrings(labels.MetricName, "ahead"), t0.Add(time.Hour), 1)
-	at := []time.Time{t0, t0.Add(time.Second), t0.Add(-time.Hour)} // the last ones are late, whatever is said of them
-	for _, at := range at {
+	times := []struct {
+		at    time.Time
+		parts int
+	}{{t0, 0}, {t0.Add(time.Second), 0}, {t0.Add(-time.Hour), 3}} // the last ones are late, whatever is said of them
+	for _, of := range times {
 		app := db.Appender(t.Context()).(*appender)
 		for i := range 3*lateAtOnce + 7 {
-			if _, err := app.AppendNewest(0, labels.FromStrings(labels.MetricName, "x", "n", strconv.Itoa(i)), at.UnixMilli(), 1); err != nil {
+			if _, err := app.AppendNewest(0, labels.FromStrings(labels.MetricName, "x", "n", strconv.Itoa(i)), of.at.UnixMilli(), 1); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := app.Commit(); err != nil || len(app.full) != 0 {
+		if err := app.Commit(); err != nil || len(app.full) != of.parts {
 			t.Errorf("committed in %d parts and one: %v", len(app.full), err)
 		}
 	}
 	for where, db := range map[string]*DB{"store": db, "after a kill": still(t, killed(t, dir))} {
-		if got := samplesAround(t, db, "x"); got != len(at)*(3*lateAtOnce+7) {
+		if got := samplesAround(t, db, "x"); got != len(times)*(3*lateAtOnce+7) {
 			t.Errorf("%s: %d samples", where, got)
 		}
 	}
@@ -340,6 +344,15 @@ func TestManySamplesGoInParts(t *testing.T) {
 	}
 	if got := samplesAround(t, still(t, killed(t, dir)), "x"); got != samples {
 		t.Errorf("%d of %d samples are there after a kill", got, samples)
+	}
+	app = db.Appender(t.Context()).(*appender)
+	for i := range atOnce + 1 {
+		if _, err := app.AppendHistogram(0, labels.FromStrings(labels.MetricName, "h"), t0.Add(time.Hour+time.Duration(i)*time.Second).UnixMilli(), tsdbutil.GenerateTestHistogram(1), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := app.Rollback(); err != nil || len(app.full) != 1 {
+		t.Errorf("histograms are taken back in %d parts and one: %v", len(app.full), err)
 	}
 }
 

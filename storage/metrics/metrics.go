@@ -582,17 +582,17 @@ func (db *DB) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerier, err
 // Appender begins a write. A commit that fails turns the store read-only until the disk
 // can be written and has all that was taken; its error is a fault.ErrUnavailable.
 func (db *DB) Appender(ctx context.Context) storage.Appender {
-	app, young := beginWrite(db, func() storage.Appender { return db.tsdb.Appender(ctx) })
-	return &appender{Appender: app, db: db, ctx: ctx, young: young}
+	app, inOrder, young := beginWrite(db, func() storage.Appender { return db.tsdb.Appender(ctx) })
+	return &appender{Appender: app, db: db, ctx: ctx, inOrder: inOrder, young: young}
 }
 
-// beginWrite begins a write. The TSDB first looks from when on it takes samples in order, and tells who
-// waits for open writes only then; in a young head, with the first sample.
-func beginWrite[A any](db *DB, do func() A) (app A, young bool) {
+// beginWrite begins a write, and says from when on it takes samples in order. The TSDB first looks at
+// that, and tells who waits for open writes only then; in a young head, with the first sample.
+func beginWrite[A any](db *DB, do func() A) (app A, inOrder int64, young bool) {
 	db.compaction.beginning.RLock()
 	defer db.compaction.beginning.RUnlock()
-	_, begun := db.tsdb.Head().AppendableMinValidTime()
-	return do(), !begun
+	inOrder, begun := db.tsdb.Head().AppendableMinValidTime()
+	return do(), inOrder, !begun
 }
 
 // keepBeginning keeps the samples in order of the head from beginning later, while a write that began
@@ -607,7 +607,7 @@ func (db *DB) keepBeginning(young bool) (letGo func()) {
 
 // AppenderV2 is Appender by Prometheus' newer interface.
 func (db *DB) AppenderV2(ctx context.Context) storage.AppenderV2 {
-	app, young := beginWrite(db, func() storage.AppenderV2 { return db.tsdb.AppenderV2(ctx) })
+	app, _, young := beginWrite(db, func() storage.AppenderV2 { return db.tsdb.AppenderV2(ctx) })
 	return &appenderV2{AppenderV2: app, db: db, young: young}
 }
 
@@ -695,6 +695,7 @@ type appender struct {
 	storage.Appender
 	db         *DB
 	ctx        context.Context // of all of them
+	inOrder    int64           // what is older is late
 	young      bool            // it began in a young head
 	full       []storage.Appender
 	n          int               // samples
@@ -705,16 +706,21 @@ type appender struct {
 
 func (a *appender) Append(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
 	a.next(ref, t)
-	return a.AppendNewest(ref, lset, t, v)
+	return a.float(ref, lset, t, v)
 }
 
 // AppendNewest is Append of a sample of which the caller believes that its series has none as
-// new. Where that is wrong it only costs more.
+// new. Where that is wrong it only costs more. It is late all the same where the head has gone on
+// too far, as with a series that ended in a backlog, or all that begins once a clock was set back.
 func (a *appender) AppendNewest(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
-	if a.n++; a.n > atOnce {
-		a.goOn()
-		a.n = 1
+	if t < a.inOrder {
+		a.next(ref, t)
 	}
+	return a.float(ref, lset, t, v)
+}
+
+func (a *appender) float(ref storage.SeriesRef, lset labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+	a.count()
 	return a.db.append(a.Appender, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
 		defer a.db.keepBeginning(a.young)()
 		return a.Appender.Append(ref, lset, t, v)
@@ -723,6 +729,7 @@ func (a *appender) AppendNewest(ref storage.SeriesRef, lset labels.Labels, t int
 
 func (a *appender) AppendHistogram(ref storage.SeriesRef, lset labels.Labels, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
 	a.next(ref, t)
+	a.count()
 	return a.db.append(a.Appender, ref, lset, t, func(ref storage.SeriesRef, lset labels.Labels) (storage.SeriesRef, error) {
 		defer a.db.keepBeginning(a.young)()
 		return a.Appender.AppendHistogram(ref, lset, t, h, fh)
@@ -748,11 +755,19 @@ func (a *appender) next(ref storage.SeriesRef, t int64) {
 	}
 }
 
+// count goes on with another appender where this one has as many samples as are bounded.
+func (a *appender) count() {
+	if a.n++; a.n > atOnce {
+		a.goOn()
+		a.n = 1
+	}
+}
+
 // goOn begins another appender.
 func (a *appender) goOn() {
 	a.full = append(a.full, a.Appender)
 	a.n, a.late, a.lateSeries = 0, 0, 0
-	a.Appender, a.young = beginWrite(a.db, func() storage.Appender { return a.db.tsdb.Appender(a.ctx) })
+	a.Appender, a.inOrder, a.young = beginWrite(a.db, func() storage.Appender { return a.db.tsdb.Appender(a.ctx) })
 }
 
 // Commit commits them in their order, up to one that fails: its samples are sent
