@@ -77,6 +77,12 @@ func (q *request) grow(ctx context.Context) error {
 	if q.large {
 		return nil
 	}
+	select {
+	case q.i.large <- struct{}{}: // one that is free is taken however late it is
+		q.large = true
+		return nil
+	default:
+	}
 	timer := time.NewTimer(q.i.limits.LargeWait)
 	defer timer.Stop()
 	select {
