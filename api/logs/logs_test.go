@@ -434,18 +434,7 @@ func TestAQueryEndsWithItsClient(t *testing.T) {
 		ended <- context.Cause(ctx)
 		return context.Cause(ctx)
 	}}, admin, func(o *Options) { o.MaxConcurrent, o.MaxWait = 1, time.Minute })
-	ctx, leave := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"query?query=*", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if resp, err := http.DefaultClient.Do(req); err == nil {
-			resp.Body.Close()
-		}
-	}()
+	leave := asks(t, base+"query?query=*")
 	<-running
 	leave()
 	select {
@@ -453,7 +442,6 @@ func TestAQueryEndsWithItsClient(t *testing.T) {
 	case <-time.After(60 * time.Second):
 		t.Fatal("the query goes on without its client")
 	}
-	<-done
 	free.Store(true)
 	if status, body, _ := get(t, http.MethodGet, base, "query", url.Values{"query": {"*"}}); status != http.StatusOK {
 		t.Errorf("the next query: %d %s", status, body)
