@@ -339,24 +339,14 @@ func (i *Ingester) serve(w http.ResponseWriter, r *http.Request, clusterID strin
 	}
 	*packed = body
 	raw, err := i.unpack(*buf, body, enc, func() error { return q.grow(r.Context()) })
-	switch {
-	case errors.Is(err, fault.ErrTooLarge):
-		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, err.Error())
-	case errors.Is(err, fault.ErrLimited):
-		return refuse(w, http.StatusTooManyRequests, resultLimited, err.Error())
-	case err != nil:
-		return refuse(w, http.StatusBadRequest, resultMalformed, err.Error())
+	if err != nil {
+		return refuseBody(w, err, "")
 	}
 	*buf = raw
 	m, decoded, err := i.decode(kind, raw, q.memory(r.Context(), len(body)+len(raw)))
 	defer decoded()
-	switch {
-	case errors.Is(err, fault.ErrTooLarge):
-		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, err.Error())
-	case errors.Is(err, fault.ErrLimited):
-		return refuse(w, http.StatusTooManyRequests, resultLimited, err.Error())
-	case err != nil:
-		return refuse(w, http.StatusBadRequest, resultMalformed, fmt.Sprintf("the body is no %s: %v", kind, err))
+	if err != nil {
+		return refuseBody(w, err, fmt.Sprintf("the body is no %s: ", kind))
 	}
 	later := q.later()
 	if most := i.limits.SamplesPerSecond * rateBacklog; most > 0 && later && len(q.earlier) > 0 && m.samples() > most {
@@ -643,6 +633,19 @@ func (i *Ingester) answer(w http.ResponseWriter, q *request, ok int) (result str
 
 func refuse(w http.ResponseWriter, status int, result, text string) string {
 	return refuseFor(w, 5*time.Second, status, result, text)
+}
+
+// refuseBody answers for a body that was not decompressed or decoded; what is said of a malformed
+// one before why it is.
+func refuseBody(w http.ResponseWriter, err error, malformed string) string {
+	switch {
+	case errors.Is(err, fault.ErrTooLarge):
+		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, err.Error())
+	case errors.Is(err, fault.ErrLimited):
+		return refuse(w, http.StatusTooManyRequests, resultLimited, err.Error())
+	default:
+		return refuse(w, http.StatusBadRequest, resultMalformed, malformed+clip(err.Error(), 4096))
+	}
 }
 
 // refuseFor says when to come again, where the status asks to.

@@ -23,8 +23,6 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
-
-	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
 // promoted resource attributes become labels of every series; the others are on
@@ -83,11 +81,8 @@ func (i *Ingester) serveOTLP(w http.ResponseWriter, r *http.Request, clusterID s
 	sent := len(body)
 	if encoding == "gzip" {
 		body, err = gunzip(body, i.limits.DecompressedBytes, func() error { return q.grow(r.Context()) })
-		switch {
-		case errors.Is(err, fault.ErrLimited):
-			return refuse(w, http.StatusTooManyRequests, resultLimited, err.Error())
-		case err != nil:
-			return refuse(w, http.StatusBadRequest, resultMalformed, "the body cannot be decompressed: "+err.Error())
+		if err != nil {
+			return refuseBody(w, err, "the body cannot be decompressed: ")
 		}
 		sent += len(body)
 	}
@@ -95,13 +90,8 @@ func (i *Ingester) serveOTLP(w http.ResponseWriter, r *http.Request, clusterID s
 		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, fmt.Sprintf("the body has more than %d bytes when decompressed, which is the limit", i.limits.DecompressedBytes))
 	}
 	md, err := decodeOTLP(kind, body, q.memory(r.Context(), sent))
-	switch {
-	case errors.Is(err, fault.ErrTooLarge):
-		return refuse(w, http.StatusRequestEntityTooLarge, resultTooLarge, err.Error())
-	case errors.Is(err, fault.ErrLimited):
-		return refuse(w, http.StatusTooManyRequests, resultLimited, err.Error())
-	case err != nil:
-		return refuse(w, http.StatusBadRequest, resultMalformed, fmt.Sprintf("the body is no OTLP as %s: %s", kind, clip(err.Error(), 4096)))
+	if err != nil {
+		return refuseBody(w, err, fmt.Sprintf("the body is no OTLP as %s: ", kind))
 	}
 	samples := samplesOf(md)
 	if samples > i.limits.SeriesPerRequest {
