@@ -171,8 +171,8 @@ func (c *cluster) openLocked(r *Rollups, at int64, now time.Time) *span {
 	return c.open[at]
 }
 
-// untapLocked leaves open intervals up to a point to the store, as when their slots are about
-// to hold others; those of the past have none.
+// untapLocked leaves open intervals up to a point to the store: their slots are
+// about to hold others.
 func (c *cluster) untapLocked(through int64) {
 	for at, iv := range c.open {
 		if at <= through && iv.own == nil {

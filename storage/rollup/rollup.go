@@ -338,9 +338,12 @@ func (r *Rollups) Release(clusterID string, feeds ...*Feed) {
 			live, late = max(live, f.live.last), max(late, f.late.last)
 		}
 	}
-	c.untapLocked(live)
 	for at, iv := range c.open {
-		if at <= late && iv.own != nil {
+		through := live
+		if iv.own != nil {
+			through = late
+		}
+		if at <= through {
 			c.leaveLocked(iv)
 		}
 	}
