@@ -145,7 +145,7 @@ func (a *appender) series(sent int, revive bool) (*series, verdict, error) {
 	}
 	k := a.q.i.hash.key(a.buf)
 	if s := a.known(k); s != nil {
-		if revive && s.stale.Load() {
+		if revive && s.is(isStale) {
 			return s, a.revive(s), nil
 		}
 		return s, verdict{}, nil
@@ -194,12 +194,12 @@ func (a *appender) known(k seriesKey) *series {
 // again gives the series that a row means, where the request before had it in the same
 // place under the same references to the same symbols: nearly all of nearly all
 // requests, for which nothing of the labels is looked at. nil otherwise.
-func (a *appender) again(row seriesKey) *series {
+func (a *appender) again(row uint64) *series {
 	if a.last == nil {
 		return nil
 	}
 	s := a.last.follower.Load()
-	if s == nil || !s.called(row) || s.is(isGone) {
+	if s == nil || s.row.Load() != row || s.is(isGone) {
 		return nil
 	}
 	a.last = s
@@ -209,7 +209,7 @@ func (a *appender) again(row seriesKey) *series {
 // newSeries makes a series that is not kept yet.
 func (i *Ingester) newSeries(c *cluster, now time.Time, k seriesKey, lset labels.Labels) *series {
 	s := &series{key: k, lset: lset}
-	s.seen.Store(now.Unix())
+	s.seen.Store(uint32(now.Unix()))
 	s.metric, s.owner = c.origins.of(now, lset.Get(labels.MetricName), lset.Get("namespace"), lset.Get("workload_type"), lset.Get("workload"))
 	return s
 }
@@ -285,7 +285,7 @@ func (a *appender) revive(s *series) verdict {
 	if why, owner := a.q.c.reserve(s, &a.q.i.limits); why != "" {
 		return a.full(why, owner, s)
 	}
-	if !s.stale.CompareAndSwap(true, false) || s.is(isGone) && s.stale.CompareAndSwap(false, true) {
+	if !s.unmark(isStale) || s.is(isGone) && s.mark(isStale) {
 		a.q.c.release(s) // somebody else did, or it was forgotten at this moment
 	}
 	return verdict{}
@@ -394,7 +394,7 @@ func (a *appender) tooMany(s *series) bool {
 // float takes one sample of a series that a.series gave.
 func (a *appender) float(s *series, t int64, v float64) error {
 	stale := value.IsStaleNaN(v)
-	if !stale && s.stale.Load() {
+	if !stale && s.is(isStale) {
 		if no := a.revive(s); no.reason != "" {
 			a.q.refuse(1, no.reason, no.text)
 			return nil
@@ -423,7 +423,7 @@ func (a *appender) float(s *series, t int64, v float64) error {
 	a.q.stored++
 	a.q.name(s, t)
 	a.q.watch(s, t, v)
-	if stale && s.stale.CompareAndSwap(false, true) {
+	if stale && s.mark(isStale) {
 		a.q.c.release(s)
 	}
 	if s.feed == nil {
@@ -534,7 +534,7 @@ func (a *appender) took(s *series, ref storage.SeriesRef, t int64, err error) (o
 	switch {
 	case err == nil:
 		s.ref.Store(uint64(ref))
-		s.seen.Store(a.q.now.Unix())
+		s.seen.Store(uint32(a.q.now.Unix()))
 		return true, nil
 	case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
 		// The first one stays. To refuse it would make the sender send it for ever.

@@ -163,7 +163,7 @@ func (i *Ingester) cluster(id string) *cluster {
 		activeGauge: i.metrics.active.WithLabelValues(id), throttled: map[string]*counter{},
 	}
 	for n := range c.shards {
-		c.shards[n].series = map[seriesKey]*series{}
+		c.shards[n].series = map[uint64]*series{}
 	}
 	c.moves.last = map[*series]had{}
 	for _, r := range sampleReasons {

@@ -140,7 +140,7 @@ func (m *message2) append(a *appender) error {
 		}
 		return m.symbols[ref], true
 	}
-	table := a.q.i.hash.key(m.table)
+	table := a.q.i.hash.table(m.table)
 	for _, of := range m.of {
 		refs, floats, histograms := m.refs[of.labels.from:of.labels.to], m.floats[of.floats.from:of.floats.to], m.histograms[of.histograms.from:of.histograms.to]
 		n := len(floats) + len(histograms)
@@ -152,14 +152,14 @@ func (m *message2) append(a *appender) error {
 		var (
 			s   *series
 			no  verdict
-			row seriesKey
+			row uint64
 		)
 		if m.table != nil {
 			row = a.q.i.hash.row(table, refs)
 			s = a.again(row)
 		}
 		if s != nil {
-			if revives(floats) && s.stale.Load() {
+			if revives(floats) && s.is(isStale) {
 				no = a.revive(s)
 			}
 		} else {
@@ -182,7 +182,7 @@ func (m *message2) append(a *appender) error {
 				return err
 			}
 			if s != nil && m.table != nil {
-				s.call(row)
+				s.row.Store(row)
 			}
 		}
 		if no.reason != "" {

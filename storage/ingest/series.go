@@ -3,6 +3,7 @@ package ingest
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,50 +66,51 @@ func (c *counter) add(n int) {
 	c.metric.Add(float64(n))
 }
 
+// shard has its series by half of the key, which is as good as all of it, and takes a third
+// less of a map whose size counts.
 type shard struct {
 	mu     sync.RWMutex
-	series map[seriesKey]*series
+	series map[uint64]*series
+	twins  map[seriesKey]*series // that share that half with another one: hardly ever any
 }
 
-// series is one series as the store knows it.
+// series is one series as the store knows it. There are millions of them: together the fields
+// have just one of the sizes that the heap gives.
 type series struct {
 	key    seriesKey
 	lset   labels.Labels // with the cluster's label
 	feed   *rollup.Feed  // nil when no rollup counts it
 	metric *origin
-	owner  *origin       // its workload, else its namespace, else nil
-	ref    atomic.Uint64 // storage.SeriesRef; a stale one is found out by the store
-	seen   atomic.Int64  // Unix seconds of the last sample's arrival
-	newest atomic.Int64  // Unix milliseconds of about the newest sample that the store took; 0: not known
-	// stale: a stale marker was the last sample. The series is kept for endedAfter, since
-	// samples before the marker may come again.
-	stale atomic.Bool
-	marks atomic.Uint32 // in one, as series have the size of what the heap gives for them
+	owner  *origin // its workload, else its namespace, else nil
 	// follower is the series that came after it in a request: a sender's next request
 	// has them in the same order, and is spared the look into a map that is larger
 	// than what a CPU keeps near.
 	follower atomic.Pointer[series]
+	ref      atomic.Uint64 // storage.SeriesRef; a stale one is found out by the store
+	newest   atomic.Int64  // Unix milliseconds of about the newest sample that the store took; 0: not known
 	// row is of what a sender last called it by: its references and the table of
 	// symbols that they are of. The next request that has both alike means it.
-	row [2]atomic.Uint64
+	row   atomic.Uint64
+	seen  atomic.Uint32 // Unix seconds of the last sample's arrival
+	marks atomic.Uint32
 }
 
 // Marks of a series.
 const (
 	isGone   = 1 << iota // it is in the map no more
 	hasRisen             // what it moved to is remembered
+	// isStale: a stale marker was the last sample. The series is kept for endedAfter, since
+	// samples before the marker may come again.
+	isStale
 )
 
 func (s *series) is(mark uint32) bool { return s.marks.Load()&mark != 0 }
 
-func (s *series) called(row seriesKey) bool {
-	return s.row[0].Load() == row[0] && s.row[1].Load() == row[1]
-}
+// mark tells whether it was not marked so before.
+func (s *series) mark(mark uint32) bool { return s.marks.Or(mark)&mark == 0 }
 
-func (s *series) call(row seriesKey) {
-	s.row[0].Store(row[0])
-	s.row[1].Store(row[1])
-}
+// unmark tells whether it was marked so before.
+func (s *series) unmark(mark uint32) bool { return s.marks.And(^mark)&mark != 0 }
 
 func (s *series) storeRef() storage.SeriesRef { return storage.SeriesRef(s.ref.Load()) }
 
@@ -116,7 +118,14 @@ func (c *cluster) find(k seriesKey) *series {
 	sh := &c.shards[k[0]%shards]
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
-	return sh.series[k]
+	return sh.find(k)
+}
+
+func (sh *shard) find(k seriesKey) *series {
+	if s := sh.series[k[1]]; s != nil && s.key == k {
+		return s
+	}
+	return sh.twins[k]
 }
 
 // add keeps a series, or gives the one that somebody else added first.
@@ -124,10 +133,17 @@ func (c *cluster) add(k seriesKey, s *series) (kept *series, added bool) {
 	sh := &c.shards[k[0]%shards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if have := sh.series[k]; have != nil {
+	if have := sh.find(k); have != nil {
 		return have, false
 	}
-	sh.series[k] = s
+	if sh.series[k[1]] == nil {
+		sh.series[k[1]] = s
+	} else {
+		if sh.twins == nil {
+			sh.twins = map[seriesKey]*series{}
+		}
+		sh.twins[k] = s
+	}
 	return s, true
 }
 
@@ -180,26 +196,28 @@ func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
 	idle, ended := now.Add(-idleAfter).Unix(), now.Add(-endedAfter).Unix()
 	var feeds []*rollup.Feed
 	var gone []*series
+	forget := func(s *series) bool {
+		seen := int64(s.seen.Load())
+		if goes := seen < idle || seen < ended && s.is(isStale) && seen-s.newest.Load()/1000 < int64(cameLive/time.Second); !goes {
+			return false
+		}
+		s.mark(isGone)
+		s.follower.Store(nil) // or a chain of them would hold one another
+		gone = append(gone, s)
+		// Whoever found it before marks it stale too, or revives it: one of both.
+		if s.mark(isStale) {
+			c.release(s)
+		}
+		if s.feed != nil {
+			feeds = append(feeds, s.feed)
+		}
+		return true
+	}
 	for i := range c.shards {
 		sh := &c.shards[i]
 		sh.mu.Lock()
-		for k, s := range sh.series {
-			seen := s.seen.Load()
-			if gone := seen < idle || seen < ended && s.stale.Load() && seen-s.newest.Load()/1000 < int64(cameLive/time.Second); !gone {
-				continue
-			}
-			delete(sh.series, k)
-			s.marks.Or(isGone)
-			s.follower.Store(nil) // or a chain of them would hold one another
-			gone = append(gone, s)
-			// Whoever found it before marks it stale too, or revives it: one of both.
-			if s.stale.CompareAndSwap(false, true) {
-				c.release(s)
-			}
-			if s.feed != nil {
-				feeds = append(feeds, s.feed)
-			}
-		}
+		maps.DeleteFunc(sh.series, func(_ uint64, s *series) bool { return forget(s) })
+		maps.DeleteFunc(sh.twins, func(_ seriesKey, s *series) bool { return forget(s) })
 		sh.mu.Unlock()
 	}
 	c.moves.Lock()
@@ -223,10 +241,13 @@ func (h hasher) key(buf []byte) seriesKey {
 	return seriesKey{maphash.Bytes(h.a, buf), maphash.Bytes(h.b, buf)}
 }
 
-// row is of references to symbols, of which the hash is known.
-func (h hasher) row(table seriesKey, refs []uint32) seriesKey {
-	k := h.key(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(refs))), 4*len(refs)))
-	return seriesKey{k[0] ^ table[0], k[1] ^ table[1]}
+// table is of symbols.
+func (h hasher) table(buf []byte) uint64 { return maphash.Bytes(h.a, buf) }
+
+// row is of references to symbols, of which the hash is known. It is half of a key, as one
+// is compared with what one series was called by, not looked for among millions.
+func (h hasher) row(table uint64, refs []uint32) uint64 {
+	return table ^ maphash.Bytes(h.b, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(refs))), 4*len(refs)))
 }
 
 // appendPair writes a label so that no two lists of labels look the same.

@@ -102,7 +102,7 @@ func (i *Ingester) recoverFrom(ctx context.Context, set storage.SeriesSet) error
 			continue
 		}
 		s := i.newSeries(c, now, k, lset)
-		s.seen.Store(last / 1000)
+		s.seen.Store(uint32(last / 1000))
 		// They had their places before; a limit that was lowered keeps new ones out.
 		if why, _ := c.reserve(s, &unlimited); why != "" {
 			continue

@@ -137,7 +137,7 @@ func (q *request) moves(s *series, v float64) bool {
 		q.turn = m.turns
 	}
 	m.last[s] = had{v, q.watching, q.turn}
-	s.marks.Or(hasRisen)
+	s.mark(hasRisen)
 	return true
 }
 
@@ -149,7 +149,7 @@ func (c *cluster) fell(s *series) bool {
 	c.moves.Lock()
 	defer c.moves.Unlock()
 	delete(c.moves.last, s)
-	return s.marks.And(^uint32(hasRisen))&hasRisen != 0
+	return s.unmark(hasRisen)
 }
 
 // told tells what is odd of a request that was committed, and of which series; false: it
