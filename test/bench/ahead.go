@@ -46,6 +46,9 @@ const (
 	// aheadSpread is how long after a point of the grid its requests come: collectors read
 	// before it, and send at once.
 	aheadSpread = 5 * time.Second
+	// aheadRollOut is within what time the collectors begin, one after the other: a DaemonSet on
+	// thousands of nodes does not come at once.
+	aheadRollOut = 5 * time.Minute
 	// aheadConnections send them.
 	aheadConnections = 8
 	// aheadSeries are the most series of a request, as collectors bound it.
@@ -134,8 +137,8 @@ func (a *ahead) send(ctx context.Context, url string, late *atomic.Int64) error 
 			if err != nil {
 				return err
 			}
-			if one.at.Before(began) {
-				continue
+			if one.at.Before(began.Add(aheadRollOut * time.Duration(i) / time.Duration(n))) {
+				continue // its collector has not begun
 			}
 			due := one.at.Add(aheadSpread * time.Duration(i) / time.Duration(n))
 			if err := pause(running, time.Until(due)); err != nil {

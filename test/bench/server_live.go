@@ -124,7 +124,7 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		var nodes *ahead
 		if l.whole && l.nodes >= aheadFrom {
 			// Six minutes are for the server's start and the first three intervals to be complete.
-			if nodes, err = b.aheadOf(ctx, l.nodes, 6*time.Minute+b.liveAfter+b.liveFor); err != nil {
+			if nodes, err = b.aheadOf(ctx, l.nodes, 6*time.Minute+aheadRollOut+b.liveAfter+b.liveFor); err != nil {
 				return nil, err
 			}
 		}
@@ -206,6 +206,11 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w\n%s\n%s", err, p.Tail(10), simulator.Tail(10))
 		}
+		if nodes != nil {
+			if err := pause(ctx, time.Until(came.Add(aheadRollOut))); err != nil {
+				return nil, err
+			}
+		}
 		if err := pause(ctx, b.liveAfter); err != nil {
 			return nil, err
 		}
@@ -266,8 +271,8 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			if err != nil {
 				return nil, err
 			}
-			from = fmt.Sprintf("objects, events and what they say of the cluster come from its own collector, and %d samples an interval, computed before, from a sender each node within %v, which took %.2f cores, and each was answered within %v of when it was due",
-				nodes.samples, aheadSpread, (own.CPU-ownBefore.CPU).Seconds()/took.Seconds(), time.Duration(late.Load()).Round(time.Millisecond))
+			from = fmt.Sprintf("objects, events and what they say of the cluster come from its own collector, and %d samples an interval, computed before, from a sender each node, which began within %v and send within %v of an interval, which took %.2f cores, and each was answered within %v of when it was due",
+				nodes.samples, aheadRollOut, aheadSpread, (own.CPU-ownBefore.CPU).Seconds()/took.Seconds(), time.Duration(late.Load()).Round(time.Millisecond))
 		}
 		active, err := metric(ctx, server, "crowsnest_ingest_active_series")
 		if err != nil {
