@@ -75,6 +75,10 @@ const maxOlder = 5 * time.Minute
 // maxTombstones bounds what Gone remembers of one cluster; the oldest go first.
 const maxTombstones = 50_000
 
+// maxUnlisted is how many changes of a kind, beside an eighth of its list, wait for
+// somebody to ask for the list.
+const maxUnlisted = 1024
+
 // maxRecent bounds what ChangedSince remembers of one cluster.
 const maxRecent = 8192
 
@@ -109,14 +113,16 @@ type cluster struct {
 	deleted  bool                    // by DeleteCluster; nothing may be added any more
 	newest   int64                   // time of the newest batch, Unix milliseconds
 
-	// mu guards what readers see. It is taken for the moment of a swap only.
+	// mu guards what readers see. It is taken for the moment of a swap, or of bringing a
+	// list up to date, only.
 	mu       sync.RWMutex
 	info     Info
 	present  map[object.Key]entry
-	lists    map[object.Kind][]object.Object // sorted; replaced, never changed
+	lists    map[object.Kind][]object.Object              // sorted; replaced, never changed
+	unlisted map[object.Kind]map[object.Key]object.Object // what changed since in them; nil: it is gone
 	byNode   map[string]map[object.Key]*object.Pod
 	gone     map[object.Key]Tombstone
-	nodeList []string
+	nodeList []string     // of the real ones in lists
 	recent   []object.Key // that changed last, at least maxRecent of them
 	counted  uint64       // how many there were before and with these
 }
@@ -283,7 +289,7 @@ func (s *Store) reload(ctx context.Context, c *cluster) error {
 	}
 	c.id, c.session, c.sequence, c.complete, c.seen, c.doubtful, c.newest = fresh.id, fresh.session, fresh.sequence, fresh.complete, nil, false, fresh.newest
 	c.mu.Lock()
-	c.info, c.present, c.lists, c.byNode, c.gone, c.nodeList = fresh.info, fresh.present, fresh.lists, fresh.byNode, fresh.gone, fresh.nodeList
+	c.info, c.present, c.lists, c.unlisted, c.byNode, c.gone, c.nodeList = fresh.info, fresh.present, fresh.lists, fresh.unlisted, fresh.byNode, fresh.gone, fresh.nodeList
 	c.recent, c.counted = nil, c.counted+1 // what differs is not known
 	c.mu.Unlock()
 	s.announce()
@@ -376,7 +382,7 @@ func newCluster(name string) *cluster {
 
 // index makes lists and indexes from present.
 func (c *cluster) index() {
-	c.lists, c.byNode = map[object.Kind][]object.Object{}, map[string]map[object.Key]*object.Pod{}
+	c.lists, c.unlisted, c.byNode = map[object.Kind][]object.Object{}, map[object.Kind]map[object.Key]object.Object{}, map[string]map[object.Key]*object.Pod{}
 	for key, e := range c.present {
 		c.lists[key.Kind] = append(c.lists[key.Kind], e.o)
 		if p, ok := e.o.(*object.Pod); ok {
@@ -387,15 +393,38 @@ func (c *cluster) index() {
 		slices.SortFunc(c.lists[kind], byName)
 	}
 	c.nodeList = realNodes(c.lists[object.KindNode])
-	c.count()
+	c.info.Counts = make(map[object.Kind]int, len(object.Kinds))
+	for _, k := range object.Kinds {
+		c.info.Counts[k] = len(c.lists[k])
+	}
 }
 
-func (c *cluster) count() {
-	counts := make(map[object.Kind]int, len(object.Kinds))
-	for _, k := range object.Kinds {
-		counts[k] = len(c.lists[k])
+// listLocked brings a kind's list up to date. It is done when somebody asks, since a
+// new list of all pods for each batch is most of what batches cost.
+func (c *cluster) listLocked(kind object.Kind) {
+	if len(c.unlisted[kind]) == 0 {
+		return
 	}
-	c.info.Counts = counts
+	c.lists[kind] = merge(c.lists[kind], c.unlisted[kind])
+	delete(c.unlisted, kind)
+	if kind == object.KindNode {
+		c.nodeList = realNodes(c.lists[kind])
+	}
+}
+
+// list gives the objects of a kind and, of nodes, the names of the real ones.
+func (c *cluster) list(kind object.Kind) (objects []object.Object, realNodes []string) {
+	c.mu.RLock()
+	listed := len(c.unlisted[kind]) == 0
+	objects, realNodes = c.lists[kind], c.nodeList
+	c.mu.RUnlock()
+	if !listed {
+		c.mu.Lock()
+		c.listLocked(kind)
+		objects, realNodes = c.lists[kind], c.nodeList
+		c.mu.Unlock()
+	}
+	return slices.Clip(objects), slices.Clip(realNodes)
 }
 
 // setNode moves a pod in the index by node; either may be nil.
@@ -680,25 +709,24 @@ func ignoreDone(err error) error {
 
 // swap makes the changes the present.
 func (c *cluster) swap(changes []change, info Info, forget time.Time) {
-	touched := map[object.Kind]map[object.Key]object.Object{}
-	for _, ch := range changes {
-		if touched[ch.key.Kind] == nil {
-			touched[ch.key.Kind] = map[object.Key]object.Object{}
-		}
-		touched[ch.key.Kind][ch.key] = ch.after.o
-	}
-	lists := map[object.Kind][]object.Object{}
-	for kind, objects := range touched {
-		lists[kind] = merge(c.lists[kind], objects) // only Apply writes lists, and it holds apply
-	}
+	info.Counts = maps.Clone(info.Counts) // readers have the old ones
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, ch := range changes {
+		kind := ch.key.Kind
 		c.recent = append(c.recent, ch.key)
+		if c.unlisted[kind] == nil {
+			c.unlisted[kind] = map[object.Key]object.Object{}
+		}
+		c.unlisted[kind][ch.key] = ch.after.o
+		if ch.before.o == nil {
+			info.Counts[kind]++
+		}
 		before, _ := ch.before.o.(*object.Pod)
 		after, _ := ch.after.o.(*object.Pod)
 		c.setNode(ch.key, before, after)
 		if ch.after.o == nil {
+			info.Counts[kind]--
 			delete(c.present, ch.key)
 			c.gone[ch.key] = Tombstone{At: time.UnixMilli(ch.at).UTC(), Last: ch.before.o}
 			continue
@@ -710,12 +738,12 @@ func (c *cluster) swap(changes []change, info Info, forget time.Time) {
 	if n := len(c.recent); n > 2*maxRecent {
 		c.recent = slices.Clone(c.recent[n-maxRecent:])
 	}
-	maps.Copy(c.lists, lists)
-	if _, ok := touched[object.KindNode]; ok {
-		c.nodeList = realNodes(c.lists[object.KindNode])
-	}
 	c.info = info
-	c.count()
+	for kind, objects := range c.unlisted {
+		if len(objects) > maxUnlisted+len(c.lists[kind])/8 {
+			c.listLocked(kind)
+		}
+	}
 	if len(c.gone) > maxTombstones {
 		c.forgetLocked(forget)
 	}
@@ -844,9 +872,8 @@ func (s *Store) List(clusterName string, kind object.Kind) []object.Object {
 	if c == nil {
 		return nil
 	}
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return slices.Clip(c.lists[kind])
+	objects, _ := c.list(kind)
+	return objects
 }
 
 // Get finds an object.
@@ -949,9 +976,8 @@ func (s *Store) Nodes(clusterName string) []string {
 	if c == nil {
 		return nil
 	}
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return slices.Clip(c.nodeList)
+	_, nodes := c.list(object.KindNode)
+	return nodes
 }
 
 // Version is one state of an object.

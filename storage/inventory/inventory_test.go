@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -657,6 +658,78 @@ func TestMergedLists(t *testing.T) {
 		}
 		if list = merged; !slices.Equal(list, slices.SortedFunc(maps.Values(want), byName)) {
 			t.Fatalf("round %d: %d objects, want %d in order", round, len(list), len(want))
+		}
+	}
+}
+
+// Lists, counts and nodes are what the objects are, whether somebody asked in between or
+// not, lists that were handed out stay as they were, and what waits is bounded.
+func TestListsFollowTheChanges(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "inventory.db"), &clock{now: t0})
+	x := &session{t: t, s: s, cluster: "prod", id: "s1", at: t0}
+	x.apply(snapshot())
+	r := rand.New(rand.NewPCG(1, 2))
+	some := func(round int) object.Object {
+		if r.IntN(4) == 0 {
+			return node(fmt.Sprint("n", r.IntN(20)), r.IntN(2) == 0)
+		}
+		return pod(fmt.Sprint("p", r.IntN(3_000)), fmt.Sprint("u", round), "n", fmt.Sprint(round))
+	}
+	want := map[object.Key]object.Object{}
+	var had, copied []object.Object
+	for round := range 60 {
+		b := changed()
+		for range r.IntN(100) {
+			k := object.KeyOf(some(round))
+			if before, there := want[k]; there && r.IntN(2) == 0 {
+				b.Deleted = append(b.Deleted, wire.Deleted{Key: k, UID: before.GetMeta().UID})
+				delete(want, k)
+			}
+		}
+		for range r.IntN(800) {
+			o := some(round)
+			if k := object.KeyOf(o); !slices.ContainsFunc(b.Deleted, func(d wire.Deleted) bool { return d.Key == k }) {
+				b.Put(o)
+				want[k] = o
+			}
+		}
+		x.apply(b)
+		if n := len(s.get("prod").unlisted[object.KindPod]); n > maxUnlisted+len(want)/8 {
+			t.Fatalf("round %d: %d changes wait", round, n)
+		}
+		if r.IntN(10) > 0 {
+			continue
+		}
+		var realNodes []string
+		info, _ := s.Info("prod")
+		for _, kind := range []object.Kind{object.KindPod, object.KindNode} {
+			var objects []object.Object
+			for k, o := range want {
+				if k.Kind == kind {
+					objects = append(objects, o)
+				}
+				if n, ok := o.(*object.Node); ok && k.Kind == kind && !n.Virtual {
+					realNodes = append(realNodes, n.Name)
+				}
+			}
+			slices.SortFunc(objects, byName)
+			got := s.List("prod", kind)
+			if !slices.EqualFunc(got, objects, func(a, b object.Object) bool { return reflect.DeepEqual(a, b) }) {
+				t.Fatalf("round %d: %d objects %s, want %d", round, len(got), kind, len(objects))
+			}
+			if info.Counts[kind] != len(objects) {
+				t.Errorf("round %d: %d objects %s are counted, there are %d", round, info.Counts[kind], kind, len(objects))
+			}
+			if kind == object.KindPod {
+				if !slices.Equal(had, copied) {
+					t.Fatalf("round %d: a list that was handed out has changed", round)
+				}
+				had, copied = got, slices.Clone(got)
+			}
+		}
+		slices.Sort(realNodes)
+		if got := s.Nodes("prod"); !slices.Equal(got, realNodes) {
+			t.Errorf("round %d: nodes %v, want %v", round, got, realNodes)
 		}
 	}
 }
