@@ -12,7 +12,7 @@ import (
 
 // Intervals of the past, which a site brings when it is back, are summed as they
 // pass, too: reading a day of them back from the store was a fifth of what the day
-// cost. They have sums of their own beside the slots, which live data move along.
+// cost.
 //
 // What passes is everything only where nothing of an interval had passed before
 // this process began. The store is asked about an hour of the past at a time, from
@@ -53,7 +53,7 @@ func (r *Rollups) late(at int64, now time.Time) bool {
 // tapLateLocked gives an interval of the past that is being opened sums of its own,
 // if all that it will have passes here.
 func (c *cluster) tapLateLocked(r *Rollups, iv *span) {
-	if iv.at <= c.lateUnseen || (c.owned+1)*max(c.ids, 1)*sumBytes > r.backlogBytes {
+	if iv.at <= c.lateUnseen || (c.owned+1)*len(c.numbered)*sumBytes > r.backlogBytes {
 		return
 	}
 	if !c.sinceBornLocked(r, iv.at) {
@@ -63,7 +63,7 @@ func (c *cluster) tapLateLocked(r *Rollups, iv *span) {
 			return
 		}
 	}
-	iv.tapped, iv.own = true, make([]sum, c.ids)
+	iv.past, iv.sums = true, c.sumsLocked()
 	c.owned++
 	c.lateNewest = max(c.lateNewest, iv.at)
 }
@@ -100,7 +100,7 @@ func (c *cluster) wholeLocked(r *Rollups, iv *span) bool {
 // store is read for it. One that is newer than all that was written may not: which
 // rollups ended is told from one interval to the next.
 func (c *cluster) gathersLocked(r *Rollups, iv *span, now time.Time) bool {
-	passed := iv.tapped && (iv.own == nil || c.wholeLocked(r, iv))
+	passed := iv.sums != nil && (!iv.past || c.wholeLocked(r, iv))
 	if passed || !r.late(iv.at, now) || iv.at > c.written {
 		iv.ready = time.Time{}
 		return false
@@ -131,14 +131,14 @@ func (c *cluster) gatheredLocked(r *Rollups, waiting []*span, now time.Time) (du
 
 // readAtOnceLocked is for how many intervals the store is read at once.
 func (c *cluster) readAtOnceLocked(r *Rollups) int {
-	return max(1, min(readIntervals, r.backlogBytes/(max(c.ids, 1)*sumBytes)))
+	return max(1, min(readIntervals, r.backlogBytes/(len(c.numbered)*sumBytes)))
 }
 
 // togetherLocked says how many of the intervals, from the first on, are read from the
 // store together.
 func (c *cluster) togetherLocked(r *Rollups, due []*span) (n int) {
 	most := min(len(due), c.readAtOnceLocked(r))
-	for n = 1; n < most && !due[n].tapped; n++ {
+	for n = 1; n < most && due[n].sums == nil; n++ {
 		if d := due[n].at - due[0].at; d <= 0 || d >= readSpan {
 			break
 		}
@@ -148,9 +148,14 @@ func (c *cluster) togetherLocked(r *Rollups, due []*span) (n int) {
 
 // leaveLocked leaves an interval to the store.
 func (c *cluster) leaveLocked(iv *span) {
-	iv.tapped = false
-	if iv.own != nil {
-		iv.own = nil
+	c.ownLocked(iv)
+	c.giveBackLocked(iv)
+}
+
+// ownLocked leaves it to the caller to give an interval's sums back.
+func (c *cluster) ownLocked(iv *span) {
+	if iv.past {
+		iv.past = false
 		c.owned--
 	}
 }
@@ -159,34 +164,12 @@ func (c *cluster) leaveLocked(iv *span) {
 // watched: the grid is another one.
 func (c *cluster) leaveLateLocked() {
 	for _, iv := range c.open {
-		if iv.own != nil {
+		if iv.past {
 			c.leaveLocked(iv)
 		}
 	}
 	clear(c.windows)
 	c.lateUnseen = c.lateNewest
-}
-
-// addOwn adds a value to a group's sum of an interval of the past.
-func (iv *span) addOwn(g *group, v float64) bool {
-	if g.id >= len(iv.own) {
-		iv.own = append(iv.own, make([]sum, g.id+1-len(iv.own))...)
-	}
-	return iv.own[g.id].add(v)
-}
-
-// ownLocked gives an interval's own sums as those of slots are given.
-func (c *cluster) ownLocked(own []sum) sums {
-	out := make(sums, len(c.groups))
-	for i, groups := range c.groups {
-		out[i] = make(map[*group]sum, len(groups))
-		for _, g := range groups {
-			if g.id < len(own) && own[g.id].n > 0 {
-				out[i][g] = own[g.id]
-			}
-		}
-	}
-	return out
 }
 
 // ask asks the store about the parts of the past that are watched now.
@@ -215,7 +198,7 @@ func (r *Rollups) ask(ctx context.Context, c *cluster) error {
 		if w := c.windows[from]; w != nil && !w.asked {
 			w.asked, w.had = true, had
 			for at := range had {
-				if iv := c.open[at]; iv != nil && iv.own != nil {
+				if iv := c.open[at]; iv != nil && iv.past {
 					c.leaveLocked(iv)
 				}
 			}

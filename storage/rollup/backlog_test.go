@@ -41,7 +41,7 @@ func TestBacklogIsSummedAsItPasses(t *testing.T) {
 			case "from the store":
 				g.r.backlogBytes = 0
 			case "little memory":
-				g.r.backlogBytes = 10 * sumBytes * g.r.cluster(test).ids
+				g.r.backlogBytes = 10 * sumBytes * len(g.r.cluster(test).numbered)
 			}
 			rng := rand.New(rand.NewPCG(seed, 7)) // the same values however they are summed
 			value := make([][]float64, points)
@@ -130,7 +130,7 @@ func TestBacklogThatStandsStillIsReadFromTheStore(t *testing.T) {
 	g.advance()
 	g.sendEvery(step, at, nodeSender("n0"), true, p)
 	c := g.r.cluster(test)
-	if c.open[at.UnixMilli()].own == nil {
+	if c.open[at.UnixMilli()].sums == nil {
 		t.Fatal("it is not summed as it passes")
 	}
 	g.r.Release(test, g.feeds[p.lset.String()])

@@ -17,6 +17,10 @@ import (
 // 10 s intervals fit.
 const maxOpenIntervals = 20_000
 
+// spareSums is how many intervals' sums are kept for the next ones: while one is written,
+// another one may be waited for.
+const spareSums = 2
+
 // cluster is the state of one cluster.
 type cluster struct {
 	id string
@@ -30,6 +34,10 @@ type cluster struct {
 	heard       time.Time            // when anybody reported last
 	back        time.Time            // when somebody reported again after all had been silent
 	groups      []map[string]*group  // by tally and key
+	numbered    []*group             // by their numbers, the first of which none has; nil: given back
+	freeNumbers []uint32             // given back by groups that are gone
+	spare       [][]sum              // that others may use, at most spareSums
+	taken       int                  // intervals being written, whose sums are by numbers
 	open        map[int64]*span
 	closed      map[int64]struct{} // written or given up, within the lookback
 	coverageRef storage.SeriesRef  // touched by the writer only
@@ -43,12 +51,9 @@ type cluster struct {
 	newestSeries newestSeries // with a lock of its own, under which no other is taken
 
 	// Of intervals of the past, see backlog.go.
-	ids        int               // numbers that groups have, those given back included
-	freeIDs    []int             // given back by groups that are gone
-	owned      int               // open intervals with sums of their own
-	taken      int               // of these, being written
+	owned      int               // open intervals of the past that are summed as they pass
 	windows    map[int64]*window // by their begin
-	lateNewest int64             // newest point that had sums of its own
+	lateNewest int64             // newest point that was
 	lateUnseen int64             // up to here what series have added is not known
 	lateBegan  time.Time         // the first of those that followed each other was opened
 	lateOpened time.Time         // the newest was
@@ -69,8 +74,8 @@ type span struct {
 	progress time.Time // when a sender reported it last, or opened
 	reported map[string]struct{}
 	need     int   // senders that must have reported before it is worth a look
-	tapped   bool  // the slots or own hold its sums; else the store is read
-	own      []sum // of one of the past, by the groups' numbers; nil: the slots
+	sums     []sum // by the groups' numbers; nil: the store is read
+	past     bool  // it is of the past, and has sums
 
 	look     time.Time // not worth a look before, unless enough senders report
 	ready    time.Time // since when it waits for others that are read from the store with it
@@ -79,31 +84,27 @@ type span struct {
 	outcome  string
 }
 
-// group is one sum: a workload's CPU. The slots hold the sums of the newest
-// intervals, each with the point that it is for.
+// group is one sum: a workload's CPU. Open intervals have its value, by its number.
 type group struct {
-	tally int
-	key   string
-	id    int // its place in an interval's own sums
-	feeds int // series that add to it
-	slots [slots]struct {
-		at int64
-		sum
-	}
+	tally  int
+	key    string
+	number uint32
+	feeds  int32    // series that add to it
 	series []series // one for each output of the tally, once written
 }
 
 // series is a rollup as it is stored.
 type series struct {
-	lset labels.Labels
-	ref  storage.SeriesRef
-	live bool // has a sample that no stale marker followed
+	lset  labels.Labels
+	ref   storage.SeriesRef
+	live  bool // has a sample that no stale marker followed
+	wrote bool // has one of the interval that is being written, and is newer than all others
 }
 
 func newCluster(id string, tallies int) *cluster {
 	c := &cluster{
 		id: id, senders: map[string]*sender{}, nodes: map[string]time.Time{},
-		groups: make([]map[string]*group, tallies), open: map[int64]*span{}, closed: map[int64]struct{}{}, windows: map[int64]*window{},
+		groups: make([]map[string]*group, tallies), numbered: make([]*group, 1), open: map[int64]*span{}, closed: map[int64]struct{}{}, windows: map[int64]*window{},
 		newestSeries: newestSeries{of: map[string]*newestOf{}},
 	}
 	for i := range c.groups {
@@ -112,26 +113,72 @@ func newCluster(id string, tallies int) *cluster {
 	return c
 }
 
-func (c *cluster) groupLocked(tally int, key string) *group {
-	g := c.groups[tally][key]
+func (c *cluster) groupLocked(tally int, key []byte) *group {
+	g := c.groups[tally][string(key)]
 	if g == nil {
-		g = &group{tally: tally, key: key, id: c.ids}
-		if n := len(c.freeIDs); n > 0 {
-			g.id, c.freeIDs = c.freeIDs[n-1], c.freeIDs[:n-1]
+		g = &group{tally: tally, key: string(key)}
+		if n := len(c.freeNumbers); n > 0 {
+			g.number, c.freeNumbers = c.freeNumbers[n-1], c.freeNumbers[:n-1]
+			c.numbered[g.number] = g
 		} else {
-			c.ids++
+			g.number = uint32(len(c.numbered))
+			c.numbered = append(c.numbered, g)
 		}
-		c.groups[tally][key] = g
+		c.groups[tally][g.key] = g
 	}
 	return g
 }
 
-func (g *group) add(slot, at int64, v float64) bool {
-	s := &g.slots[slot]
-	if s.at != at {
-		s.at, s.sum = at, sum{}
+// sumsLocked gives room for the sums of an interval.
+func (c *cluster) sumsLocked() []sum {
+	need := len(c.numbered)
+	if n := len(c.spare); n > 0 {
+		s := c.spare[n-1]
+		c.spare = c.spare[:n-1]
+		if cap(s) >= need {
+			s = s[:need]
+			clear(s)
+			return s
+		}
 	}
-	return s.add(v)
+	return make([]sum, need)
+}
+
+// giveBackLocked ends with the sums of an interval.
+func (c *cluster) giveBackLocked(iv *span) {
+	if iv.sums != nil && len(c.spare) < spareSums {
+		c.spare = append(c.spare, iv.sums)
+	}
+	iv.sums = nil
+}
+
+// add adds a value to the groups of a feed; false when it is none that can be summed.
+func (iv *span) add(f *Feed, v float64) (ok bool) {
+	for _, number := range f.near {
+		if number == 0 {
+			return ok
+		}
+		ok = iv.addTo(number, v)
+	}
+	if f.rare != nil {
+		for _, number := range f.rare.far {
+			ok = iv.addTo(number, v)
+		}
+	}
+	return ok
+}
+
+func (iv *span) addTo(number uint32, v float64) bool {
+	iv.sums = upTo(iv.sums, number)
+	return iv.sums[number].add(v)
+}
+
+// upTo has sums reach up to a group's number.
+func upTo(sums []sum, number uint32) []sum {
+	if n := int(number) + 1 - len(sums); n > 0 {
+		sums = append(sums, make([]sum, n)...)
+	}
+	return sums
 }
 
 // openLocked gives the interval of a point, opened if need be; nil when it is
@@ -148,20 +195,20 @@ func (c *cluster) openLocked(r *Rollups, at int64, now time.Time) *span {
 	}
 	iv := &span{at: at, opened: now, progress: now, reported: map[string]struct{}{}}
 	// Its samples all pass here if it is newer than anything that may have
-	// passed before this process began, and its slot holds nothing newer.
+	// passed before this process began.
 	if r.late(at, now) {
 		if now.Sub(c.lateOpened) > graceLate {
 			c.lateBegan = now
 		}
 		c.lateOpened = now
 		c.tapLateLocked(r, iv)
-	} else {
-		iv.tapped = c.sinceBornLocked(r, at) && at > c.newest-slots*c.interval
+	} else if c.sinceBornLocked(r, at) && at > c.newest-tapped*c.interval {
+		iv.sums = c.sumsLocked()
 	}
 	c.open[at] = iv
 	if at > c.newest {
 		c.newest = at
-		c.untapLocked(at - slots*c.interval)
+		c.untapLocked(at - tapped*c.interval)
 	}
 	if len(c.open) > maxOpenIntervals {
 		oldest := slices.Min(mapKeys(c.open))
@@ -171,18 +218,17 @@ func (c *cluster) openLocked(r *Rollups, at int64, now time.Time) *span {
 	return c.open[at]
 }
 
-// untapLocked leaves open intervals up to a point to the store: their slots are
-// about to hold others.
+// untapLocked leaves open live intervals up to a point to the store.
 func (c *cluster) untapLocked(through int64) {
 	for at, iv := range c.open {
-		if at <= through && iv.own == nil {
-			iv.tapped = false
+		if at <= through && !iv.past {
+			c.leaveLocked(iv)
 		}
 	}
 }
 
 func (c *cluster) closeLocked(at int64) {
-	if iv := c.open[at]; iv != nil && iv.own != nil {
+	if iv := c.open[at]; iv != nil {
 		c.leaveLocked(iv)
 	}
 	delete(c.open, at)
@@ -247,7 +293,7 @@ func (c *cluster) paceLocked() {
 		return
 	}
 	if c.interval != 0 {
-		// Which slot an interval has depends on the interval's length.
+		// What series remember of the points that they have added to is of that grid.
 		c.untapLocked(c.newest)
 		c.leaveLateLocked()
 		for at := range c.open {
@@ -283,7 +329,7 @@ func (c *cluster) dueLocked(r *Rollups, now time.Time, nodes []string) (due []*s
 	}
 	var reads []*span
 	for _, iv := range c.open {
-		if iv.own != nil && now.Sub(iv.opened) > backlogAge {
+		if iv.past && now.Sub(iv.opened) > backlogAge {
 			c.leaveLocked(iv)
 		}
 		if now.Before(iv.look) {
@@ -394,12 +440,17 @@ func (c *cluster) expectedLocked(iv *span, now time.Time, wait time.Duration) ex
 
 // knowNodesLocked takes the inventory's nodes.
 func (c *cluster) knowNodesLocked(nodes []string, now time.Time) {
-	seen := make(map[string]struct{}, len(nodes))
 	for _, n := range nodes {
-		seen[n] = struct{}{}
 		if _, ok := c.nodes[n]; !ok {
 			c.nodes[n] = now
 		}
+	}
+	if len(c.nodes) == len(nodes) {
+		return
+	}
+	seen := make(map[string]struct{}, len(nodes))
+	for _, n := range nodes {
+		seen[n] = struct{}{}
 	}
 	for n := range c.nodes {
 		if _, ok := seen[n]; !ok {
@@ -431,9 +482,7 @@ func (c *cluster) forgetLocked(r *Rollups, now time.Time) {
 	}
 	for at, iv := range c.open {
 		if at <= border {
-			if iv.own != nil {
-				c.leaveLocked(iv)
-			}
+			c.leaveLocked(iv)
 			delete(c.open, at)
 			r.metrics.dropped.WithLabelValues(reasonTooOld).Inc()
 		}

@@ -18,15 +18,25 @@ import (
 const newestBlock = 1024
 
 // newest are the last two samples of a series: an interval is looked at while those of
-// the next arrive.
+// the next arrive. There are millions of these.
 type newest struct {
-	lset labels.Labels
-	at   [2]int64 // Unix milliseconds, the newest first; 0: none
-	v    [2]float64
-	// moved is when it was found to have a sample unlike the one before: since that time
-	// all are alike.
-	moved int64
-	gone  bool // its feed was given back
+	lset labels.Labels // empty once its feed was given back
+	v    [2]float64    // the newest first
+	at   int64         // of the newest, Unix milliseconds; 0: none
+	back uint32        // by how many milliseconds the other one is older; 0: none
+	// moved is when it was found to have a sample unlike the one before, in Unix seconds,
+	// rounded up: since that time all are alike.
+	moved uint32
+}
+
+func (s *newest) gone() bool { return s.lset.IsEmpty() }
+
+// times are those of the samples, 0 where there is none.
+func (s *newest) times() [2]int64 {
+	if s.back == 0 {
+		return [2]int64{s.at, 0}
+	}
+	return [2]int64{s.at, s.at - int64(s.back)}
 }
 
 // newestOf are the series of one metric of a cluster.
@@ -61,16 +71,16 @@ func (n *newestSeries) leave(feeds []*Feed) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, f := range feeds {
-		if f == nil || f.newest == nil || f.newest.gone {
+		if f == nil || f.newest == nil || f.newest.gone() {
 			continue
 		}
 		of := n.of[f.newest.lset.Get(labels.MetricName)]
-		f.newest.gone = true
-		n.before = max(n.before, f.newest.at[0]) // an interval may be late by more than a series is kept
+		f.newest.lset = labels.EmptyLabels()
+		n.before = max(n.before, f.newest.at) // an interval may be late by more than a series is kept
 		if of.gone++; of.gone > len(of.all)/4 {
 			kept := make([]*newest, 0, len(of.all)-of.gone)
 			for _, s := range of.all {
-				if !s.gone {
+				if !s.gone() {
 					kept = append(kept, s)
 				}
 			}
@@ -82,28 +92,40 @@ func (n *newestSeries) leave(feeds []*Feed) {
 // add takes a sample in whatever order they come; not sure when there is another one of that
 // time, of which the store has the first in a commit, but may give the one that was late.
 func (s *newest) add(at int64, v float64) (sure bool) {
-	for i, t := range s.at {
+	times := s.times()
+	for i, t := range times {
 		if t == at {
 			return math.Float64bits(v) == math.Float64bits(s.v[i])
 		}
 	}
-	if s.at[0] != 0 && v != s.v[0] {
-		s.moved = max(s.moved, at, s.at[0])
+	if s.at != 0 && v != s.v[0] {
+		s.moved = max(s.moved, uint32((max(at, s.at)+999)/1000))
 	}
 	switch {
-	case at > s.at[0]:
-		s.at[1], s.v[1] = s.at[0], s.v[0]
-		s.at[0], s.v[0] = at, v
-	case at > s.at[1]:
-		s.at[1], s.v[1] = at, v
+	case at > s.at:
+		s.at, s.back, s.v = at, 0, [2]float64{v, s.v[0]}
+		return times[0] == 0 || s.follows(times[0])
+	case at > times[1]:
+		s.v[1] = v
+		return s.follows(at)
 	}
+	return true
+}
+
+// follows notes the time of the older sample; not sure when it is too long ago to be kept.
+func (s *newest) follows(at int64) (sure bool) {
+	if s.at-at > math.MaxUint32 {
+		s.back = 0
+		return false
+	}
+	s.back = uint32(s.at - at)
 	return true
 }
 
 // value gives what the series has at a time: its newest sample then, unless that is from
 // before since or ends the series. It is not known of a time before both samples.
 func (s *newest) value(since, at int64) (v float64, has, known bool) {
-	for i, t := range s.at {
+	for i, t := range s.times() {
 		if t <= at {
 			return s.v[i], t >= since && t != 0 && !value.IsStaleNaN(s.v[i]), true
 		}
@@ -145,12 +167,12 @@ func (r *Rollups) Newest(clusterID, metric string, since, at int64, into []Value
 		all = all[len(block):]
 		n.mu.Lock()
 		for _, s := range block {
-			if s.gone {
+			if s.gone() {
 				continue
 			}
 			v, has, known := s.value(since, at)
 			if has || !known {
-				into = append(into, Value{s.lset, v, s.moved, !known})
+				into = append(into, Value{s.lset, v, int64(s.moved) * 1000, !known})
 			}
 		}
 		sure = sure && since > n.before
@@ -172,7 +194,7 @@ func (n *newestSeries) add(samples []Sample) {
 	defer n.mu.Unlock()
 	for i := range samples {
 		s, at := samples[i].Feed.newest, samples[i].At
-		if s != nil && (s.gone || !s.add(at, samples[i].V)) {
+		if s != nil && (s.gone() || !s.add(at, samples[i].V)) {
 			n.before = max(n.before, at)
 		}
 	}

@@ -125,7 +125,7 @@ func (r *Rollups) recoverLive(ctx context.Context, q storage.Querier) error {
 				if !ok {
 					return nil
 				}
-				g := c.groupLocked(t, string(key))
+				g := c.groupLocked(t, key)
 				if g.series == nil {
 					g.series = make([]series, len(tally.outputs))
 				}

@@ -45,9 +45,9 @@ const (
 const (
 	clusterLabel = "cluster"
 
-	// slots is how many intervals are summed while samples pass; older ones that
-	// are still open are summed from the store.
-	slots = 16
+	// tapped is how many intervals are summed while samples pass; older ones that
+	// are still open are summed from the store. A series remembers as many of its points.
+	tapped = 16
 	// graceLate is how long after its last report an interval of the past that has
 	// enough waits for the rest.
 	graceLate = 2 * time.Minute
@@ -251,16 +251,27 @@ func (r *Rollups) Reserved(name string) bool {
 // Feed is what one series adds to. It belongs to the cluster that it was made
 // for.
 type Feed struct {
-	// The groups, in place up to the number that catalogue metrics have, which
-	// spares a jump in memory for each sample.
-	near [2]*group
-	n    int
-	far  []*group
-	// The grid points that it has added to, live ones and those of the past: a
-	// sample that comes again adds nothing.
-	live, late points
-	newest     *newest // nil when nobody asks for it
+	// The numbers of its groups, in place up to as many as catalogue metrics have.
+	// There are millions of feeds, so that each byte and each pointer counts.
+	near     [3]uint32 // 0: none
+	released bool
+	live     recent
+	newest   *newest // nil when nobody asks for it
+	rare     *rare   // nil of nearly all
 }
+
+// rare is what few feeds have.
+type rare struct {
+	far  []uint32 // further groups
+	late points   // those of the past that it has added to
+}
+
+// A feed remembers the grid points that it has added to: a sample that comes again adds
+// nothing.
+
+// recent are live grid points up to the last one, in Unix milliseconds above the lowest
+// bits: bit i says whether there is the one i intervals before it.
+type recent uint64
 
 // points are grid points up to the last one: seen's bit i is the one i intervals
 // before it.
@@ -295,7 +306,7 @@ func (r *Rollups) Feed(clusterID string, lset labels.Labels) *Feed {
 		c.feedLocked(r.plan, fed, f, lset)
 		c.mu.Unlock()
 	}
-	if f.n == 0 && f.newest == nil {
+	if !f.Sums() && f.newest == nil {
 		return nil
 	}
 	return f
@@ -306,13 +317,12 @@ func (c *cluster) feedLocked(p *plan, tallies []int, f *Feed, lset labels.Labels
 	var buf [128]byte
 	for _, i := range tallies {
 		if key, ok := p.tallies[i].key(buf[:0], lset); ok {
-			g := c.groupLocked(i, string(key))
+			g := c.groupLocked(i, key)
 			g.feeds++
-			if f.n < len(f.near) {
-				f.near[f.n] = g
-				f.n++
+			if place := slices.Index(f.near[:], 0); place >= 0 {
+				f.near[place] = g.number
 			} else {
-				f.far = append(f.far, g)
+				f.seldom().far = append(f.seldom().far, g.number)
 			}
 		}
 	}
@@ -329,18 +339,17 @@ func (r *Rollups) Release(clusterID string, feeds ...*Feed) {
 	var live, late int64
 	for _, f := range feeds {
 		if f != nil {
-			for _, g := range f.near[:f.n] {
-				g.feeds--
+			f.eachGroup(func(number uint32) { c.numbered[number].feeds-- })
+			f.released = true
+			live = max(live, f.live.last())
+			if f.rare != nil {
+				late = max(late, f.rare.late.last)
 			}
-			for _, g := range f.far {
-				g.feeds--
-			}
-			live, late = max(live, f.live.last), max(late, f.late.last)
 		}
 	}
 	for at, iv := range c.open {
 		through := live
-		if iv.own != nil {
+		if iv.past {
 			through = late
 		}
 		if at <= through {
@@ -351,7 +360,28 @@ func (r *Rollups) Release(clusterID string, feeds ...*Feed) {
 
 // Sums says whether samples of the series are to be given to Add. Those of others are to
 // Pass.
-func (f *Feed) Sums() bool { return f.n > 0 }
+func (f *Feed) Sums() bool { return f.near[0] != 0 }
+
+func (f *Feed) eachGroup(visit func(number uint32)) {
+	for _, number := range f.near {
+		if number == 0 {
+			return
+		}
+		visit(number)
+	}
+	if f.rare != nil {
+		for _, number := range f.rare.far {
+			visit(number)
+		}
+	}
+}
+
+func (f *Feed) seldom() *rare {
+	if f.rare == nil {
+		f.rare = &rare{}
+	}
+	return f.rare
+}
 
 // Add counts samples that were committed. The interval is that of their sender,
 // 0 when it did not say: its samples are summed where they fall on a point of
@@ -390,7 +420,7 @@ func (r *Rollups) Add(clusterID string, interval time.Duration, samples []Sample
 			if at%c.interval == 0 {
 				iv = c.openLocked(r, at, now)
 			}
-			if iv != nil && iv.own != nil && now.Sub(iv.opened) > backlogAge {
+			if iv != nil && iv.past && now.Sub(iv.opened) > backlogAge {
 				c.leaveLocked(iv)
 			}
 		}
@@ -399,39 +429,19 @@ func (r *Rollups) Add(clusterID string, interval time.Duration, samples []Sample
 			offGrid++
 		case iv == nil:
 			late++
-		case !iv.tapped:
+		case iv.sums == nil:
 			// The store has it, and is read.
-		case iv.own != nil:
-			fresh, sure := s.Feed.late.mark(at, c.interval)
+		case s.Feed.released:
+			c.leaveLocked(iv) // its groups may be others' by now
+		case iv.past:
+			fresh, sure := s.Feed.seldom().late.mark(at, c.interval)
 			if !sure {
 				c.leaveLocked(iv)
-				continue
-			}
-			ok := true
-			if fresh {
-				for _, g := range s.Feed.near[:s.Feed.n] {
-					ok = iv.addOwn(g, s.V)
-				}
-				for _, g := range s.Feed.far {
-					ok = iv.addOwn(g, s.V)
-				}
-			}
-			if !ok {
+			} else if fresh && !iv.add(s.Feed, s.V) {
 				number++
 			}
 		default:
-			if fresh, _ := s.Feed.live.mark(at, c.interval); !fresh { // sure: no older interval has a slot
-				continue
-			}
-			slot := (at / c.interval) % slots
-			ok := true
-			for _, g := range s.Feed.near[:s.Feed.n] {
-				ok = g.add(slot, at, s.V)
-			}
-			for _, g := range s.Feed.far {
-				ok = g.add(slot, at, s.V)
-			}
-			if !ok {
+			if s.Feed.live.mark(at, c.interval) && !iv.add(s.Feed, s.V) {
 				number++
 			}
 		}
@@ -444,6 +454,27 @@ func (r *Rollups) Add(clusterID string, interval time.Duration, samples []Sample
 	count(late, reasonLate)
 	count(offGrid, reasonOffGrid)
 	count(number, reasonNumber)
+}
+
+func (p recent) last() int64 { return int64(p >> tapped) }
+
+// mark notes that the series has a sample at a live point of the grid; not fresh when it
+// had one already, or when the point is older than any that is summed as it passes.
+func (p *recent) mark(at, step int64) (fresh bool) {
+	seen := uint64(*p) & (1<<tapped - 1)
+	if last := p.last(); at > last {
+		if shift := (at - last) / step; shift < tapped {
+			seen = seen<<shift&(1<<tapped-1) | 1
+		} else {
+			seen = 1
+		}
+		*p = recent(uint64(at)<<tapped | seen)
+		return true
+	} else if shift := (last - at) / step; shift < tapped {
+		fresh = seen&(1<<shift) == 0
+		*p |= 1 << shift
+	}
+	return fresh
 }
 
 // mark notes that the series has a sample at a point of the grid; not fresh when
@@ -543,7 +574,7 @@ func (r *Rollups) DeleteCluster(_ context.Context, id string) error {
 			g.series = nil // or a stale marker would be written of it
 		}
 	}
-	c.coverageRef = 0
+	c.coverageRef, c.spare = 0, nil
 	c.newestSeries.leaveToStore(r.opts.Now().Add(maxAhead).UnixMilli()) // what it has of before is deleted
 	return nil
 }

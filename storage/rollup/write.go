@@ -19,6 +19,8 @@ const (
 	readIntervals = 60
 	readSpan      = int64(time.Hour / time.Millisecond)
 	retryAfter    = 5 * time.Second
+	// sweepAfter is after how many intervals groups that are gone are looked for.
+	sweepAfter = 16
 )
 
 // AppendNewest gives an appender's way to take samples of which the caller believes that their
@@ -33,31 +35,19 @@ func AppendNewest(app storage.Appender) func(ref storage.SeriesRef, l labels.Lab
 	return app.Append
 }
 
-// sums are the sums of one interval by tally and group.
-type sums []map[*group]sum
-
 // write writes intervals in the order given: those that gathered last. Those that fail
 // are open again.
 func (r *Rollups) write(ctx context.Context, c *cluster, due []*span) error {
-	tapped, own := map[*span]sums{}, map[*span][]sum{}
 	c.mu.Lock()
 	for _, iv := range due {
-		if iv.own != nil {
-			if c.wholeLocked(r, iv) {
-				own[iv] = iv.own
-				c.leaveLocked(iv)
-				iv.tapped = true
-				c.taken++
-			} else {
-				c.leaveLocked(iv)
-			}
+		if iv.past && !c.wholeLocked(r, iv) {
+			c.leaveLocked(iv)
 		}
-		// From here on what arrives for it is late, and its slots may be taken.
-		c.closeLocked(iv.at)
-		if iv.tapped && own[iv] == nil {
-			tapped[iv] = c.tappedLocked(iv.at)
-		}
+		c.ownLocked(iv)
+		delete(c.open, iv.at)
+		c.closeLocked(iv.at) // from here on what arrives for it is late
 	}
+	c.taken += len(due)
 	c.mu.Unlock()
 	var errs []error
 	for len(due) > 0 {
@@ -66,79 +56,55 @@ func (r *Rollups) write(ctx context.Context, c *cluster, due []*span) error {
 			errs = append(errs, err)
 		}
 		n := 1
-		c.mu.Lock()
-		if !due[0].tapped {
+		if due[0].sums == nil {
+			c.mu.Lock()
 			n = c.togetherLocked(r, due)
-			c.taken += n
+			c.mu.Unlock()
 		}
-		c.mu.Unlock()
 		batch := due[:n]
 		due = due[n:]
 		var err error
-		if !batch[0].tapped {
-			var read [][]sum
-			read, err = r.read(ctx, c, batch)
-			for i := range read {
-				own[batch[i]] = read[i]
-			}
+		if batch[0].sums == nil {
+			err = r.read(ctx, c, batch)
 			r.metrics.rebuilt.Add(float64(n))
 		}
 		for _, iv := range batch {
-			totals, werr := tapped[iv], err
-			if mine, has := own[iv]; has || !iv.tapped { // as maps, one after the other: a site brings many at once
-				c.mu.Lock()
-				totals = c.ownLocked(mine)
-				delete(own, iv)
-				c.taken--
-				c.mu.Unlock()
-			}
+			werr := err
 			if werr == nil {
-				werr = r.writeOne(ctx, c, iv, totals)
+				werr = r.writeOne(ctx, c, iv)
 			}
-			if werr == nil {
-				continue
-			}
-			errs = append(errs, fmt.Errorf("interval %s: %w", time.UnixMilli(iv.at).UTC().Format(time.RFC3339), werr))
 			c.mu.Lock()
-			delete(c.closed, iv.at)
-			iv.tapped, iv.look = false, r.opts.Now().Add(retryAfter)
-			c.open[iv.at] = iv
+			c.giveBackLocked(iv)
+			c.taken--
+			if werr == nil {
+				c.sweepLocked()
+			} else {
+				errs = append(errs, fmt.Errorf("interval %s: %w", time.UnixMilli(iv.at).UTC().Format(time.RFC3339), werr))
+				delete(c.closed, iv.at)
+				iv.look = r.opts.Now().Add(retryAfter)
+				c.open[iv.at] = iv
+			}
 			c.mu.Unlock()
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// tappedLocked copies the sums of an interval out of the slots.
-func (c *cluster) tappedLocked(at int64) sums {
-	slot := (at / c.interval) % slots
-	out := make(sums, len(c.groups))
-	for i, groups := range c.groups {
-		out[i] = make(map[*group]sum, len(groups))
-		for _, g := range groups {
-			if s := &g.slots[slot]; s.at == at && s.n > 0 {
-				out[i][g] = s.sum
-			}
-		}
-	}
-	return out
-}
-
-// read sums intervals up from the store, by the groups' numbers.
-func (r *Rollups) read(ctx context.Context, c *cluster, batch []*span) (out [][]sum, err error) {
+// read sums intervals up from the store.
+func (r *Rollups) read(ctx context.Context, c *cluster, batch []*span) (err error) {
 	at := make(map[int64]int, len(batch))
-	out = make([][]sum, len(batch))
+	out := make([][]sum, len(batch))
 	for i, iv := range batch {
 		at[iv.at] = i
 	}
 	mint, maxt := batch[0].at, batch[len(batch)-1].at
 	q, err := r.opts.Store.Querier(mint, maxt)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, q.Close()) }()
 	var it chunkenc.Iterator
-	var targets []int // numbers of groups
+	var targets []uint32 // numbers of groups
 	var buf [128]byte
 	for of, tallies := range r.plan.readBy {
 		set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt, DisableTrimming: true}, // other times are passed over below
@@ -150,7 +116,7 @@ func (r *Rollups) read(ctx context.Context, c *cluster, batch []*span) (out [][]
 			c.mu.Lock()
 			for _, t := range tallies {
 				if key, ok := r.plan.tallies[t].key(buf[:0], s.Labels()); ok {
-					targets = append(targets, c.groupLocked(t, string(key)).id)
+					targets = append(targets, c.groupLocked(t, key).number)
 				}
 			}
 			c.mu.Unlock()
@@ -164,28 +130,30 @@ func (r *Rollups) read(ctx context.Context, c *cluster, batch []*span) (out [][]
 				if !wanted {
 					continue
 				}
-				for _, id := range targets {
-					if id >= len(out[i]) {
-						out[i] = append(out[i], make([]sum, id+1-len(out[i]))...)
-					}
-					out[i][id].add(v)
+				for _, number := range targets {
+					out[i] = upTo(out[i], number)
+					out[i][number].add(v)
 				}
 			}
 			if err := it.Err(); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		if err := set.Err(); err != nil {
-			return nil, fmt.Errorf("read %s: %w", of, err)
+			return fmt.Errorf("read %s: %w", of, err)
 		}
 	}
-	return out, nil
+	for i, iv := range batch {
+		iv.sums = out[i]
+	}
+	return nil
 }
 
 // writeOne writes one interval in one commit, the coverage last.
-func (r *Rollups) writeOne(ctx context.Context, c *cluster, iv *span, totals sums) error {
+func (r *Rollups) writeOne(ctx context.Context, c *cluster, iv *span) error {
 	c.mu.Lock()
 	inOrder := iv.at > c.written
+	groups := c.numbered // those with a sum stay: none is given back while an interval is written
 	c.mu.Unlock()
 
 	app := r.opts.Store.Appender(ctx)
@@ -193,59 +161,64 @@ func (r *Rollups) writeOne(ctx context.Context, c *cluster, iv *span, totals sum
 	if inOrder {
 		appendTo = AppendNewest(app)
 	}
-	open := true
+	open, stored := true, false
 	defer func() {
 		if open {
 			_ = app.Rollback() // the error that led here says more
 		}
+		for number := range iv.sums {
+			if !inOrder || iv.sums[number].n == 0 {
+				continue
+			}
+			for j := range groups[number].series {
+				s := &groups[number].series[j]
+				s.live, s.wrote = s.live || s.wrote && stored, false
+			}
+		}
 	}()
 	n := 0
-	var touched []*series
 	put := func(s *series, v float64) error {
 		ref, err := appendTo(s.ref, s.lset, iv.at, v)
-		if errors.Is(err, storage.ErrDuplicateSampleForTimestamp) {
-			return nil // it is there; a sample is written once
-		}
 		if err != nil {
+			if errors.Is(err, storage.ErrDuplicateSampleForTimestamp) {
+				return nil // it is there; a sample is written once
+			}
 			return err
 		}
 		s.ref = ref
 		n++
 		return nil
 	}
-	wrote := map[*series]struct{}{}
 	var err error
-	for i := range totals {
-		for g, total := range totals[i] {
-			for j, o := range r.plan.tallies[i].outputs {
-				v := total.value()
-				if per := r.plan.outputs[o].per; per >= 0 {
-					divisor, ok := r.divisor(c, totals[per], per, g.key)
-					if !ok {
-						continue
-					}
-					v = 100 * v / divisor
+	for number := range iv.sums {
+		total := &iv.sums[number]
+		if total.n == 0 {
+			continue
+		}
+		g := groups[number]
+		for j, o := range r.plan.tallies[g.tally].outputs {
+			v := total.value()
+			if per := r.plan.outputs[o].per; per >= 0 {
+				divisor, ok := c.divisor(iv.sums, per, g.key)
+				if !ok {
+					continue
 				}
-				s := r.series(c, g, j)
-				if err = put(s, v); err != nil {
-					return r.tooOld(iv, err)
-				}
-				if inOrder {
-					touched = append(touched, s)
-					wrote[s] = struct{}{}
-				}
+				v = 100 * v / divisor
 			}
+			s := r.series(c, g, j)
+			if err = put(s, v); err != nil {
+				return r.tooOld(iv, err)
+			}
+			s.wrote = inOrder
 		}
 	}
 	samples := n
 	var ended []*series
 	if inOrder && iv.complete {
-		for _, s := range c.live() {
-			if _, still := wrote[s]; !still {
-				if err = put(s, math.Float64frombits(value.StaleNaN)); err != nil {
-					return r.tooOld(iv, err)
-				}
-				ended = append(ended, s)
+		ended = c.ended()
+		for _, s := range ended {
+			if err = put(s, math.Float64frombits(value.StaleNaN)); err != nil {
+				return r.tooOld(iv, err)
 			}
 		}
 	}
@@ -258,15 +231,12 @@ func (r *Rollups) writeOne(ctx context.Context, c *cluster, iv *span, totals sum
 	if err := app.Commit(); err != nil {
 		return err
 	}
-	for _, s := range touched {
-		s.live = true
-	}
+	stored = true
 	for _, s := range ended {
 		s.live = false
 	}
 	c.mu.Lock()
 	c.written = max(c.written, iv.at)
-	c.sweepLocked(iv.at)
 	c.mu.Unlock()
 	r.metrics.samples.Add(float64(n))
 	if samples == 0 && !iv.complete {
@@ -290,16 +260,15 @@ func (r *Rollups) tooOld(iv *span, err error) error {
 
 // divisor is the value of a group's divisor; false when it has none that can be
 // divided by.
-func (r *Rollups) divisor(c *cluster, of map[*group]sum, tally int, key string) (float64, bool) {
+func (c *cluster) divisor(sums []sum, tally int, key string) (float64, bool) {
 	c.mu.Lock()
 	g := c.groups[tally][key]
 	c.mu.Unlock()
-	if g == nil {
+	if g == nil || int(g.number) >= len(sums) || sums[g.number].n == 0 {
 		return 0, false
 	}
-	total, ok := of[g]
-	v := total.value()
-	return v, ok && v > 0
+	v := sums[g.number].value()
+	return v, v > 0
 }
 
 // series gives the j-th output of a group's tally.
@@ -315,17 +284,19 @@ func (r *Rollups) series(c *cluster, g *group, j int) *series {
 	return s
 }
 
-// live lists the rollups that go on from an earlier interval.
-func (c *cluster) live() []*series {
+// ended lists the rollups that an earlier interval has, and the one that is being written
+// has not.
+func (c *cluster) ended() []*series {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var out []*series
-	for _, groups := range c.groups {
-		for _, g := range groups {
-			for j := range g.series {
-				if g.series[j].live {
-					out = append(out, &g.series[j])
-				}
+	for _, g := range c.numbered {
+		if g == nil {
+			continue
+		}
+		for j := range g.series {
+			if s := &g.series[j]; s.live && !s.wrote {
+				out = append(out, s)
 			}
 		}
 	}
@@ -334,34 +305,29 @@ func (c *cluster) live() []*series {
 
 // sweepLocked drops groups that no series feeds, that hold no sum of an open
 // interval and whose rollups have ended.
-func (c *cluster) sweepLocked(at int64) {
-	if c.writes++; c.writes < slots || c.taken > 0 {
+func (c *cluster) sweepLocked() {
+	if c.writes++; c.writes < sweepAfter || c.taken > 0 {
 		return
 	}
 	c.writes = 0
-	border := at - slots*c.interval
-	for _, groups := range c.groups {
-		for key, g := range groups {
-			if g.feeds > 0 {
-				continue
-			}
-			idle := true
-			for i := range g.slots {
-				idle = idle && g.slots[i].at < border
-			}
-			for i := range g.series {
-				idle = idle && !g.series[i].live
-			}
-			if !idle {
-				continue
-			}
-			for _, iv := range c.open {
-				idle = idle && (g.id >= len(iv.own) || iv.own[g.id].n == 0)
-			}
-			if idle {
-				delete(groups, key)
-				c.freeIDs = append(c.freeIDs, g.id)
-			}
+	for number, g := range c.numbered {
+		if g == nil || g.feeds > 0 {
+			continue
+		}
+		idle := true
+		for i := range g.series {
+			idle = idle && !g.series[i].live
+		}
+		if !idle {
+			continue
+		}
+		for _, iv := range c.open {
+			idle = idle && (number >= len(iv.sums) || iv.sums[number].n == 0)
+		}
+		if idle {
+			delete(c.groups[g.tally], g.key)
+			c.numbered[number] = nil
+			c.freeNumbers = append(c.freeNumbers, g.number)
 		}
 	}
 }
