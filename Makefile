@@ -53,8 +53,7 @@ $(VERIFIER)/node_modules/.installed-lock: $(VERIFIER)/package-lock.json
 # The console is embedded at build time; Go's tests do without it.
 test-go: $(VERIFIER)/node_modules/.installed-lock
 	@[[ -n "$(RACE)" ]] || echo "no C compiler: testing without the race detector"
-	@# test/race-suppressions.txt says which races of others are known.
-	GORACE="suppressions=$(CURDIR)/test/race-suppressions.txt" go test $(RACE) -timeout 15m $(PKGS)
+	go test $(RACE) -timeout 15m $(PKGS)
 
 test-console: $(CONSOLE)/node_modules/.installed-lock
 	cd $(CONSOLE) && npm test --silent

@@ -116,7 +116,7 @@ func TestEndpointsAnswerInVictoriaLogsShapes(t *testing.T) {
 				`{"fields":{"level":"error"},"timestamps":["` + from + `","` + t0.Add(time.Minute).Format(time.RFC3339Nano) + `"],"values":[0,1],"total":1}]}` + "\n"},
 		"no hits": {"hits", url.Values{"query": {`absent`}, "step": {"1m"}}, `{"hits":[]}` + "\n"},
 		"stats": {"stats_query", url.Values{"query": {`* | stats by (cluster) count() n`}, "cluster": {"prod"}, "time": {end}},
-			`{"data":{"result":[{"metric":{"__name__":"n","cluster":"prod"},"value":[` + fmt.Sprint(t0.Add(2*time.Minute).Unix()-1) + `.999,"3"]}],"resultType":"vector"},"status":"success"}` + "\n"},
+			`{"data":{"result":[{"metric":{"__name__":"n","cluster":"prod"},"value":[` + fmt.Sprint(t0.Add(2*time.Minute).Unix()) + `.000,"3"]}],"resultType":"vector"},"status":"success"}` + "\n"},
 		"stats range": {"stats_query_range", url.Values{"query": {`* | stats count() n`}, "cluster": {"prod"}, "start": {start}, "end": {end}, "step": {"1m"}},
 			`{"data":{"result":[{"metric":{"__name__":"n"},"values":[[` + fmt.Sprint(t0.Unix()) + `.000,"2"],[` + fmt.Sprint(t0.Unix()+60) + `.000,"1"]]}],"resultType":"matrix"},"status":"success"}` + "\n"},
 		"values": {"field_values", url.Values{"query": {`*`}, "field": {"level"}, "cluster": {"prod"}}, `{"values":[{"value":"info","hits":2},{"value":"error","hits":1}]}` + "\n"},

@@ -117,7 +117,7 @@ func TestLogsOfAWorkload(t *testing.T) {
 		"x y":                  "TYPE/NAME",
 		"--level loud":         "one of",
 		"--cluster not/an/id":  "a-z",
-		"level:( --color auto": "cannot",
+		"level:( --color auto": "expecting a filter",
 		"svc/cart":             "needs the namespace",
 		"-n shop svc/car*":     "one service",
 		"-n shop svc/web":      "not found",

@@ -356,7 +356,6 @@ func (t *rowsTaken) take(row *logstorage.InsertRow) bool {
 // time of the oldest that is kept, of those too far ahead of that of the newest: a batch
 // stays within its day.
 func (s *Store) fill(to *rowsTaken, cluster string, b *wire.LogBatch, k kept, oldest, newest int64) (rows int) {
-	// The library does not look at the bounds of such rows; ours are below its own.
 	row := logstorage.InsertRow{TenantID: tenantOf(cluster)}
 	key := batchKey(cluster, b.Sender, b.ID)
 	var o order

@@ -238,11 +238,9 @@ func (s *Store) settle(g *group, verdict func(i int, e *entry) (rows int, reason
 // flushToFiles makes the library write the days' rows and streams to files.
 func (s *Store) flushToFiles(days map[string]struct{}) {
 	for d := range days {
-		path, err := s.lib.PartitionSnapshotCreate(d)
-		if err != nil {
-			continue // the day was removed meanwhile; missingDays finds it
+		for _, path := range s.lib.PartitionSnapshotMustCreate(d) { // none if the day was removed meanwhile; missingDays finds it
+			s.removeAll(path)
 		}
-		s.removeAll(path)
 	}
 }
 

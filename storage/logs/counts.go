@@ -191,7 +191,7 @@ func (s *Store) countApart(ctx context.Context, p pass, some []int, qs []CountQu
 func (s *Store) count(ctx context.Context, p pass, some []int, qs []CountQuery, filters []string, out []Count) error {
 	s.metrics.passes.Inc()
 	// Buckets of the library hold their start, windows their end.
-	shift := (p.end + 1) % int64(p.period)
+	shift := mod(-(p.end + 1), int64(p.period))
 	var text strings.Builder
 	for n, i := range some {
 		if n > 0 {
@@ -219,7 +219,7 @@ func (s *Store) count(ctx context.Context, p pass, some []int, qs []CountQuery, 
 	}
 	var q *logstorage.Query
 	err := guard("count lines", func() (err error) {
-		if q, err = logstorage.ParseQueryAtTimestamp(text.String(), p.end); err != nil {
+		if q, err = logstorage.ParseQueryAtTimestamp(text.String(), p.end+1); err != nil {
 			return fault.Field{Path: "filter", Reason: err.Error()}
 		}
 		q.AddTimeFilter(p.end-int64(p.period)*int64(p.windows)+1, p.end)

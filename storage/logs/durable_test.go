@@ -324,15 +324,15 @@ func TestLeftoversOfACrashAreCleared(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	appendOK(t, s, "a", batch("1", dayStart(), "x"))
-	path, err := s.lib.PartitionSnapshotCreate(dayStart().Format(partitionName))
-	if err != nil {
-		t.Fatal(err)
+	paths := s.lib.PartitionSnapshotMustCreate(dayStart().Format(partitionName))
+	if len(paths) != 1 {
+		t.Fatalf("snapshots: %v", paths)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, dir)
-	if _, err := os.Stat(path); !os.IsNotExist(err) {
+	if _, err := os.Stat(paths[0]); !os.IsNotExist(err) {
 		t.Errorf("the snapshot is still there: %v", err)
 	}
 	if got := count(t, s, "a"); got != 1 {

@@ -13,12 +13,12 @@ import (
 // called concurrently, and a query that its context ends early is no error of theirs.
 type engine interface {
 	RunQuery(*logstorage.QueryContext, logstorage.WriteDataBlockFunc) error
-	GetFieldNames(*logstorage.QueryContext) ([]logstorage.ValueWithHits, error)
-	GetFieldValues(c *logstorage.QueryContext, field string, limit uint64) ([]logstorage.ValueWithHits, error)
+	GetFieldNames(c *logstorage.QueryContext, filter string) ([]logstorage.ValueWithHits, error)
+	GetFieldValues(c *logstorage.QueryContext, field, filter string, limit uint64) ([]logstorage.ValueWithHits, error)
 	GetStreams(c *logstorage.QueryContext, limit uint64) ([]logstorage.ValueWithHits, error)
 	GetStreamIDs(c *logstorage.QueryContext, limit uint64) ([]logstorage.ValueWithHits, error)
-	GetStreamFieldNames(*logstorage.QueryContext) ([]logstorage.ValueWithHits, error)
-	GetStreamFieldValues(c *logstorage.QueryContext, field string, limit uint64) ([]logstorage.ValueWithHits, error)
+	GetStreamFieldNames(c *logstorage.QueryContext, filter string) ([]logstorage.ValueWithHits, error)
+	GetStreamFieldValues(c *logstorage.QueryContext, field, filter string, limit uint64) ([]logstorage.ValueWithHits, error)
 	GetTenantIDs(ctx context.Context, start, end int64) ([]logstorage.TenantID, error)
 	DeleteRunTask(ctx context.Context, id string, timestamp int64, tenants []logstorage.TenantID, f *logstorage.Filter) error
 	DeleteActiveTasks(ctx context.Context) ([]*logstorage.DeleteTask, error)

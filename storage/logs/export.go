@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
+
+	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
 // Bounds of what an export holds in memory at once.
@@ -51,13 +54,11 @@ func (s *Store) Export(ctx context.Context, q Query, fn func(Row) error) (err er
 		}
 		if full {
 			// So much in so little time: the library sorts, within its own bounds.
-			sorted := q
-			sorted.Text += "\n| sort by (_time)" // on a line of its own: the text may end with a comment
-			ps, err := s.parse(sorted)
+			sorted, err := logstorage.ParseQueryAtTimestamp(part.String()+" | sort by (_time)", at)
 			if err != nil {
-				return err
+				return fmt.Errorf("query logs: %w", fault.Field{Path: "query", Reason: err.Error()})
 			}
-			if err := s.run(ctx, ps.CloneWithTimeFilter(at, from, to), tenants, hide, rowsTo(fn)); err != nil {
+			if err := s.run(ctx, sorted, tenants, hide, rowsTo(fn)); err != nil {
 				return err
 			}
 		}

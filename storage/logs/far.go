@@ -386,7 +386,7 @@ func (s *Store) loadFarTenants(ctx context.Context) error {
 		for _, id := range all {
 			have[id] = true
 		}
-		names, err := s.db.GetStreamFieldValues(logstorage.NewQueryContext(ctx, &logstorage.QueryStats{}, sortTenants(all), q, false, nil), "cluster", 0)
+		names, err := s.db.GetStreamFieldValues(logstorage.NewQueryContext(ctx, &logstorage.QueryStats{}, sortTenants(all), q, false, nil), "cluster", "", 0)
 		if err != nil {
 			return err
 		}

@@ -187,7 +187,8 @@ func TestAnAnswerThatBreaksOffIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	block := func() []byte {
-		db := logstorage.DataBlock{Columns: []logstorage.BlockColumn{{Name: "_msg", Values: []string{"x"}}}}
+		var db logstorage.DataBlock
+		db.SetColumns([]logstorage.BlockColumn{{Name: "_msg", Values: []string{"x"}}})
 		packed := zstd.CompressLevel(nil, db.Marshal([]byte{0}), 1)
 		return append(binary.BigEndian.AppendUint64(nil, uint64(len(packed))), packed...)
 	}()
@@ -226,6 +227,7 @@ func TestAnEngineThatRefuses(t *testing.T) {
 			if r.URL.Path == "/health" {
 				return false
 			}
+			w.Header().Set("X-Server-Hostname", "far")
 			http.Error(w, text, status)
 			return true
 		})
@@ -237,9 +239,20 @@ func TestAnEngineThatRefuses(t *testing.T) {
 	if err := ask(); !errors.Is(err, fault.ErrUnavailable) || !strings.Contains(err.Error(), "another version of VictoriaLogs") {
 		t.Errorf("another version: %v", err)
 	}
-	answer(400, "cannot execute: too many values")
-	if err := ask(); !errors.Is(err, fault.ErrInvalid) || !strings.Contains(err.Error(), "too many values") {
-		t.Errorf("a query that it refuses: %v", err)
+	for _, status := range []int{400, 502} {
+		answer(status, "cannot execute: too many values")
+		if err := ask(); !errors.Is(err, fault.ErrInvalid) || !strings.Contains(err.Error(), "too many values") {
+			t.Errorf("a query that it refuses with %d: %v", status, err)
+		}
+	}
+	for _, text := range []string{
+		`cannot connect to storage node at "http://node-2/internal/select/query": connection refused`,
+		`cannot read block size from "http://node-2/internal/select/query": unexpected EOF`,
+		`cannot read response from "http://node-2/internal/select/field_names": connection reset by peer`,
+	} {
+		if answer(502, text); !errors.Is(ask(), fault.ErrUnavailable) {
+			t.Errorf("a storage node that is away (%s): %v", text, ask())
+		}
 	}
 	answer(401, "who are you")
 	if err := ask(); !errors.Is(err, fault.ErrUnavailable) || !strings.Contains(err.Error(), "credentials") {

@@ -13,7 +13,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
-// Names that the library gives its files (lib/logstorage/filenames.go, v1.43.1).
+// Names that the library gives its files (lib/logstorage/filenames.go, v1.52.2).
 const (
 	partitionsDir = "partitions"
 	snapshotsDir  = "snapshots"

@@ -134,12 +134,12 @@ func (s *Store) parse(q Query) (*logstorage.Query, error) {
 	}
 	at := now
 	if !q.End.IsZero() {
-		// The library's ranges include their end.
-		end = max(nanos(q.End), math.MinInt64+1) - 1
-		at = end
+		// The library's ranges include their end, and "_time:1d" leaves out the time it is read at.
+		at = nanos(q.End)
+		end = max(at, math.MinInt64+1) - 1
 	}
 	if !q.At.IsZero() {
-		at = nanos(q.At) - 1 // so that "_time:1d" at midnight means the day before
+		at = nanos(q.At)
 	}
 	if start > end {
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "start", Reason: "must be before end", Value: q.Start})
@@ -260,10 +260,11 @@ func namesHidden(r Row) bool {
 
 // eachRow calls fn with the rows of a block and their index in it.
 func eachRow(db *logstorage.DataBlock, fn func(int, Row) error) error {
-	row := make(Row, 0, len(db.Columns))
+	columns := db.GetColumns(false)
+	row := make(Row, 0, len(columns))
 	for i := range db.RowsCount() {
 		row = row[:0]
-		for _, c := range db.Columns {
+		for _, c := range columns {
 			if v := c.Values[i]; v != "" {
 				row = append(row, Field{Name: c.Name, Value: v})
 			}
@@ -368,7 +369,7 @@ func (s *Store) rowsWithin(ctx context.Context, q *logstorage.Query, tenants []l
 func (s *Store) widthOf(ctx context.Context, q *logstorage.Query, tenants []logstorage.TenantID, hide []string, at, from, to int64, n uint64) (width int64, err error) {
 	part := q.CloneWithTimeFilter(at, from, to)
 	step := (to-from)/countSteps + 1
-	if err := guard("count rows by time", func() error { part.AddCountByTimePipe(step, mod(to+1, step), nil); return nil }); err != nil {
+	if err := guard("count rows by time", func() error { part.AddCountByTimePipe(step, mod(-(to+1), step), nil); return nil }); err != nil {
 		return 0, err
 	}
 	var counts [countSteps + 1]uint64 // the newest first
@@ -447,7 +448,7 @@ const (
 )
 
 // Hits counts the rows in steps of time, grouped by the fields. Steps are
-// aligned to the Unix epoch plus offset; those without rows are there with 0, from the
+// aligned to the Unix epoch minus offset, as days are of a zone that is so far ahead; those without rows are there with 0, from the
 // first step of the range to the last or, where the range has no such end, from and to
 // where any series has rows, unless that were more than the bounds allow. With limit > 0 the series with the most rows
 // are given, the others summed up in one without Fields.
@@ -471,16 +472,17 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 	labels := map[string][]Field{}
 	points := 0
 	err = s.run(ctx, p, s.scope(q.Clusters), s.hide(q), func(db *logstorage.DataBlock) error {
-		n := len(db.Columns)
+		columns := db.GetColumns(false)
+		n := len(columns)
 		if n < 2 {
 			return fmt.Errorf("count rows by time: %d columns", n)
 		}
 		for i := range db.RowsCount() {
-			at, ok := logstorage.TryParseTimestampRFC3339Nano(db.Columns[0].Values[i])
+			at, ok := logstorage.TryParseTimestampRFC3339Nano(columns[0].Values[i])
 			if !ok {
-				return fmt.Errorf("count rows by time: %q is no time", db.Columns[0].Values[i])
+				return fmt.Errorf("count rows by time: %q is no time", columns[0].Values[i])
 			}
-			hits, err := strconv.ParseUint(db.Columns[n-1].Values[i], 10, 64)
+			hits, err := strconv.ParseUint(columns[n-1].Values[i], 10, 64)
 			if err != nil {
 				return fmt.Errorf("count rows by time: %w", err)
 			}
@@ -488,7 +490,7 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 				return fault.Field{Path: "step", Reason: fmt.Sprintf("gives more than %d values; choose a longer one, a shorter time range or fewer fields", maxAllPoints), Value: step}
 			}
 			var fields Row
-			for _, c := range db.Columns[1 : n-1] {
+			for _, c := range columns[1 : n-1] {
 				fields = append(fields, Field{Name: c.Name, Value: c.Values[i]})
 			}
 			key := fmt.Sprintf("%q", fields)
@@ -509,7 +511,7 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 			oldest, newest = min(oldest, at), max(newest, at)
 		}
 	}
-	first, last := start-mod(start-int64(offset), int64(step)), end
+	first, last := start-mod(start+int64(offset), int64(step)), end
 	if start == math.MinInt64 {
 		first = oldest
 	}
@@ -602,7 +604,7 @@ func (s *Store) Stats(ctx context.Context, q Query, step time.Duration) (out []S
 	}
 	var labelNames []string
 	err = guard("prepare stats", func() (err error) {
-		if labelNames, err = p.GetStatsLabelsAddGroupingByTime(int64(step)); err != nil {
+		if labelNames, err = p.GetStatsLabelsAddGroupingByTime(int64(step), 0); err != nil {
 			return fault.Field{Path: "query", Reason: err.Error()}
 		}
 		return nil
@@ -629,10 +631,11 @@ func (s *Store) Stats(ctx context.Context, q Query, step time.Duration) (out []S
 		return nil
 	}
 	err = s.run(ctx, p, s.scope(q.Clusters), s.hide(q), func(db *logstorage.DataBlock) error {
+		columns := db.GetColumns(false)
 		for i := range db.RowsCount() {
 			at := p.GetTimestamp()
 			var labels Row
-			for _, c := range db.Columns {
+			for _, c := range columns {
 				if step > 0 && c.Name == "_time" {
 					if t, ok := logstorage.TryParseTimestampRFC3339Nano(c.Values[i]); ok {
 						at = t
@@ -643,7 +646,7 @@ func (s *Store) Stats(ctx context.Context, q Query, step time.Duration) (out []S
 					labels = append(labels, Field{Name: c.Name, Value: c.Values[i]})
 				}
 			}
-			for _, c := range db.Columns {
+			for _, c := range columns {
 				if slices.Contains(labelNames, c.Name) || (step > 0 && c.Name == "_time") {
 					continue
 				}
@@ -701,7 +704,7 @@ type ValueHits struct {
 
 // FieldNames lists the fields of the rows that match.
 func (s *Store) FieldNames(ctx context.Context, q Query) ([]ValueHits, error) {
-	return s.values(ctx, q, s.db.GetFieldNames)
+	return s.values(ctx, q, func(c *logstorage.QueryContext) ([]logstorage.ValueWithHits, error) { return s.db.GetFieldNames(c, "") })
 }
 
 // FieldValues lists the values of a field; limit 0 means all.
@@ -710,7 +713,7 @@ func (s *Store) FieldValues(ctx context.Context, q Query, field string, limit in
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "field", Reason: "is required"})
 	}
 	return s.values(ctx, q, func(c *logstorage.QueryContext) ([]logstorage.ValueWithHits, error) {
-		return s.db.GetFieldValues(c, field, uint64(max(0, limit)))
+		return s.db.GetFieldValues(c, field, "", uint64(max(0, limit)))
 	})
 }
 
@@ -724,7 +727,9 @@ func (s *Store) Streams(ctx context.Context, q Query, limit int) ([]ValueHits, e
 
 // StreamFieldNames lists the names of stream fields.
 func (s *Store) StreamFieldNames(ctx context.Context, q Query) ([]ValueHits, error) {
-	return s.values(ctx, q, s.db.GetStreamFieldNames)
+	return s.values(ctx, q, func(c *logstorage.QueryContext) ([]logstorage.ValueWithHits, error) {
+		return s.db.GetStreamFieldNames(c, "")
+	})
 }
 
 // StreamFieldValues lists the values of a stream field; limit 0 means all.
@@ -733,7 +738,7 @@ func (s *Store) StreamFieldValues(ctx context.Context, q Query, field string, li
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "field", Reason: "is required"})
 	}
 	return s.values(ctx, q, func(c *logstorage.QueryContext) ([]logstorage.ValueWithHits, error) {
-		return s.db.GetStreamFieldValues(c, field, uint64(max(0, limit)))
+		return s.db.GetStreamFieldValues(c, field, "", uint64(max(0, limit)))
 	})
 }
 

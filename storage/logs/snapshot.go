@@ -53,20 +53,15 @@ func (s *Store) snapshotDay(ctx context.Context, name, to string) error {
 		return err
 	}
 	defer s.gate.Release(adders)
-	var path string
-	err := guard("snapshot", func() (err error) {
-		path, err = s.lib.PartitionSnapshotCreate(name)
+	var paths []string // one, or none when the day was removed meanwhile
+	if err := guard("snapshot", func() error { paths = s.lib.PartitionSnapshotMustCreate(name); return nil }); err != nil {
 		return err
-	})
-	switch {
-	case errors.Is(err, errGaveUp):
-		return err
-	case err != nil:
-		return nil // the day was removed meanwhile, which is its only reason
 	}
-	if err := os.Rename(path, to); err != nil {
-		s.removeAll(path)
-		return err
+	for _, path := range paths {
+		if err := os.Rename(path, to); err != nil {
+			s.removeAll(path)
+			return err
+		}
 	}
 	return nil
 }

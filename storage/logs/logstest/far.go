@@ -65,7 +65,8 @@ func (f *Far) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Serve answers as an engine does.
 func (f *Far) Serve(w http.ResponseWriter, r *http.Request) {
 	if err := f.answer(w, r); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		w.Header().Set("X-Server-Hostname", "far")
+		http.Error(w, err.Error(), http.StatusBadGateway)
 	}
 }
 
@@ -149,7 +150,7 @@ func (f *Far) find(w http.ResponseWriter, r *http.Request) error {
 	}
 	var stats logstorage.QueryStats
 	qctx := logstorage.NewQueryContext(r.Context(), &stats, ids, q, false, hidden)
-	field, limit := r.FormValue("field"), uint64(0)
+	field, filter, limit := r.FormValue("field"), r.FormValue("filter"), uint64(0)
 	if text := r.FormValue("limit"); text != "" {
 		if limit, err = strconv.ParseUint(text, 10, 64); err != nil {
 			return err
@@ -160,17 +161,17 @@ func (f *Far) find(w http.ResponseWriter, r *http.Request) error {
 	case "/internal/select/query":
 		return f.query(w, qctx)
 	case "/internal/select/field_names":
-		values, err = f.db.GetFieldNames(qctx)
+		values, err = f.db.GetFieldNames(qctx, filter)
 	case "/internal/select/field_values":
-		values, err = f.db.GetFieldValues(qctx, field, limit)
+		values, err = f.db.GetFieldValues(qctx, field, filter, limit)
 	case "/internal/select/streams":
 		values, err = f.db.GetStreams(qctx, limit)
 	case "/internal/select/stream_ids":
 		values, err = f.db.GetStreamIDs(qctx, limit)
 	case "/internal/select/stream_field_names":
-		values, err = f.db.GetStreamFieldNames(qctx)
+		values, err = f.db.GetStreamFieldNames(qctx, filter)
 	case "/internal/select/stream_field_values":
-		values, err = f.db.GetStreamFieldValues(qctx, field, limit)
+		values, err = f.db.GetStreamFieldValues(qctx, field, filter, limit)
 	}
 	if err != nil {
 		return err

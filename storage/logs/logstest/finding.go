@@ -26,7 +26,7 @@ func (f fixture) clustersAreApart(t *testing.T) {
 	for _, text := range []string{
 		`*`, `cluster:=b OR cluster:=a`, `{cluster="b"} or *`, `* | union (cluster:=b)`,
 		`_msg:in(* | fields _msg) or *`, `* | join by (_time) (* | rename _msg as other) | fields _msg, other`,
-		`* | stream_context before 10 after 10`, `options(ignore_global_time_filter=true) *`,
+		`* | stream_context before 10 after 10`, `options(ignore_global_time_filter=true) *`, `options(global_filter=(cluster:=b)) * or cluster:=b`, `*:secret`, `clu*:b or _msg:*`,
 	} {
 		for _, r := range rows(t, s, logs.Query{Text: text, Clusters: []string{"a"}}) {
 			if strings.Contains(fmt.Sprint(r), "secret of b") {
@@ -55,9 +55,18 @@ func (f fixture) hiddenFieldsStayHidden(t *testing.T) {
 	for _, text := range []string{
 		`*`, `* | fields ` + fieldBatch + `, _msg`, `* | copy ` + fieldBatch + ` as x`, `* | pack_json`,
 		`* | format "<` + fieldBatch + `>"`, `* | stats by (` + fieldBatch + `) count() n`, `* | field_names`,
+		`* | facets keep_const_fields`, `* | coalesce(__crow*, _msg) as x`, `* | stats any(` + fieldBatch + `) n`, `* | stats row_any() n`, `* | stats values(*) n`, `* | unroll by (` + fieldBatch + `)`,
 	} {
 		if got := fmt.Sprint(rows(t, s, logs.Query{Text: text})); strings.Contains(got, "secret-id") || (strings.Contains(got, hiddenPrefix) && !strings.Contains(text, hiddenPrefix)) {
 			t.Errorf("%s shows %s", text, got)
+		}
+	}
+	// Nor does a filter tell what is in them.
+	for _, filter := range []string{fieldBatch + `:~"secret"`, `__crow*:~"secret"`, `*:~"secret"`} {
+		for _, text := range []string{filter, `* | filter ` + filter, `* | stats count() if (` + filter + `) n | filter n:>0`} {
+			if got := rows(t, s, logs.Query{Text: text}); len(got) > 0 {
+				t.Errorf("%s finds %v", text, got)
+			}
 		}
 	}
 	names, err := s.FieldNames(t.Context(), logs.Query{Text: "*"})
@@ -234,6 +243,18 @@ func (f fixture) hitsAndStats(t *testing.T) {
 	hits, err = s.Hits(t.Context(), logs.Query{Text: "*"}, time.Hour, 0, nil, 0)
 	if err != nil || len(hits) != 1 || hits[0].Total != 6 || len(hits[0].Values) != 1 {
 		t.Errorf("hits without a range: %+v, %v", hits, err)
+	}
+	// Days of a zone that is 20 s ahead begin 20 s before those of UTC, and so do its minutes.
+	hits, err = s.Hits(t.Context(), q, time.Minute, 20*time.Second, nil, 0)
+	if err != nil || len(hits) != 1 || !hits[0].Times[0].Equal(start.Add(-20*time.Second)) || fmt.Sprint(hits[0].Values) != "[2 2 2 0 0]" {
+		t.Errorf("hits with an offset: %+v, %v", hits, err)
+	}
+	for text, want := range map[string]int{"_time:1m": 2, "_time:2m": 4} { // the end of a range is not within it, its start is
+		for name, q := range map[string]logs.Query{"at": {Text: text, At: start.Add(2 * time.Minute)}, "end": {Text: text, End: start.Add(2 * time.Minute)}} {
+			if got := rows(t, s, q); len(got) != want {
+				t.Errorf("%s, %s a line's time: %v, want %d", text, name, got, want)
+			}
+		}
 	}
 	st, err := s.Stats(t.Context(), logs.Query{Text: "* | stats by (level) count() n"}, 0)
 	if err != nil || len(st) != 2 || st[0].Points[0].Value != "2" || st[0].Labels[0].Value != "error" || st[0].Name != "n" {
@@ -427,7 +448,7 @@ func (f fixture) exportIsCompleteAndByTime(t *testing.T) {
 		}
 	}
 	last := ""
-	err := s.Export(t.Context(), logs.Query{Text: `{namespace="shop"} # all of it`}, func(r logs.Row) error {
+	err := s.Export(t.Context(), logs.Query{Text: `{namespace="shop"}; # all of it`}, func(r logs.Row) error {
 		stored[r.Get("_msg")]--
 		if now := r.Get("_time"); timeOf(t, now).Before(timeOf(t, last)) {
 			return fmt.Errorf("%s came after %s", now, last)

@@ -203,13 +203,13 @@ func (c *Client) whole(ctx context.Context, path string, args url.Values) ([]byt
 }
 
 // GetFieldNames is logstorage.Storage.GetFieldNames.
-func (c *Client) GetFieldNames(qctx *logstorage.QueryContext) ([]logstorage.ValueWithHits, error) {
-	return c.values(qctx, "/internal/select/field_names")
+func (c *Client) GetFieldNames(qctx *logstorage.QueryContext, filter string) ([]logstorage.ValueWithHits, error) {
+	return c.values(qctx, "/internal/select/field_names", "filter", filter)
 }
 
 // GetFieldValues is logstorage.Storage.GetFieldValues.
-func (c *Client) GetFieldValues(qctx *logstorage.QueryContext, field string, limit uint64) ([]logstorage.ValueWithHits, error) {
-	return c.values(qctx, "/internal/select/field_values", "field", field, "limit", strconv.FormatUint(limit, 10))
+func (c *Client) GetFieldValues(qctx *logstorage.QueryContext, field, filter string, limit uint64) ([]logstorage.ValueWithHits, error) {
+	return c.values(qctx, "/internal/select/field_values", "field", field, "filter", filter, "limit", strconv.FormatUint(limit, 10))
 }
 
 // GetStreams is logstorage.Storage.GetStreams.
@@ -223,13 +223,13 @@ func (c *Client) GetStreamIDs(qctx *logstorage.QueryContext, limit uint64) ([]lo
 }
 
 // GetStreamFieldNames is logstorage.Storage.GetStreamFieldNames.
-func (c *Client) GetStreamFieldNames(qctx *logstorage.QueryContext) ([]logstorage.ValueWithHits, error) {
-	return c.values(qctx, "/internal/select/stream_field_names")
+func (c *Client) GetStreamFieldNames(qctx *logstorage.QueryContext, filter string) ([]logstorage.ValueWithHits, error) {
+	return c.values(qctx, "/internal/select/stream_field_names", "filter", filter)
 }
 
 // GetStreamFieldValues is logstorage.Storage.GetStreamFieldValues.
-func (c *Client) GetStreamFieldValues(qctx *logstorage.QueryContext, field string, limit uint64) ([]logstorage.ValueWithHits, error) {
-	return c.values(qctx, "/internal/select/stream_field_values", "field", field, "limit", strconv.FormatUint(limit, 10))
+func (c *Client) GetStreamFieldValues(qctx *logstorage.QueryContext, field, filter string, limit uint64) ([]logstorage.ValueWithHits, error) {
+	return c.values(qctx, "/internal/select/stream_field_values", "field", field, "filter", filter, "limit", strconv.FormatUint(limit, 10))
 }
 
 // GetTenantIDs is logstorage.Storage.GetTenantIDs: those of others, who use the

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -28,13 +29,13 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 )
 
-// Versions of the protocol, those of VictoriaLogs v1.43.1 (app/vlstorage/netinsert
+// Versions of the protocol, those of VictoriaLogs v1.52.2 (app/vlstorage/netinsert
 // and netselect). An engine that speaks others refuses, and says so.
 const (
 	insertVersion = "v1"
-	selectVersion = "v4"
-	deleteVersion = "v1"
-	engineVersion = "v1.43.1" // for people
+	selectVersion = "v5"
+	deleteVersion = "v2"
+	engineVersion = "v1.52.2" // for people
 )
 
 // Options of a client.
@@ -218,13 +219,23 @@ func answered(what string, res *http.Response, text string) error {
 	case strings.Contains(text, "protocol version"):
 		return fmt.Errorf("%s the remote log engine: it speaks another version of VictoriaLogs' cluster protocol than this server, which has that of %s (insert %s, select %s): %s (%w)",
 			what, engineVersion, insertVersion, selectVersion, text, fault.ErrUnavailable)
-	case res.StatusCode == http.StatusBadRequest && what == "ask":
+	case what == "ask" && (res.StatusCode == http.StatusBadRequest || failed(res, text)):
 		return &Refusal{text}
 	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden:
 		return fmt.Errorf("%s the remote log engine: it does not take the credentials (status %d): %s (%w)", what, res.StatusCode, text, fault.ErrUnavailable)
 	}
 	return fmt.Errorf("%s the remote log engine: it answered with status %d: %s (%w)", what, res.StatusCode, text, fault.ErrUnavailable)
 }
+
+// failed says that a query failed at the engine. Since v1.52 it answers so with the status
+// of a storage node that is away or goes away, and only its text tells one from the other;
+// its header tells it from what stands in front of it.
+func failed(res *http.Response, text string) bool {
+	return res.StatusCode == http.StatusBadGateway && res.Header.Get("X-Server-Hostname") != "" && !nodeAway.MatchString(text)
+}
+
+// nodeAway is how the engine says so (app/vlstorage/netselect/netselect.go).
+var nodeAway = regexp.MustCompile(`cannot (connect to storage node|read block|read response from)`)
 
 // readText reads the beginning of an answer that people are to see.
 func readText(r io.Reader) string {

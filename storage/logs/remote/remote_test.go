@@ -106,7 +106,7 @@ func TestAnAnswerThatStalls(t *testing.T) {
 	if err := c.RunQuery(qctx, func(uint, *logstorage.DataBlock) {}); !errors.Is(err, fault.ErrUnavailable) || !strings.Contains(err.Error(), "no progress") {
 		t.Errorf("query: %v", err)
 	}
-	if _, err := c.GetFieldNames(qctx); !errors.Is(err, fault.ErrUnavailable) {
+	if _, err := c.GetFieldNames(qctx, ""); !errors.Is(err, fault.ErrUnavailable) {
 		t.Errorf("names: %v", err)
 	}
 	if err := c.Insert(t.Context(), []byte("x")); err != nil && !errors.Is(err, fault.ErrUnavailable) {
