@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 )
 
 // The kinds. Use errors.Is; nobody matches text.
@@ -22,6 +23,11 @@ var (
 	ErrLimited         = errors.New("limited")     // a limit is reached; trying later can help
 	ErrUnavailable     = errors.New("unavailable") // a part is down or read-only; trying later can help
 )
+
+// DiskFull tells whether a write failed as the disk, or what its user may take of it, is full.
+func DiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
 
 // Field is one wrong value in an input. It is an ErrInvalid.
 type Field struct {

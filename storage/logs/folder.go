@@ -46,15 +46,17 @@ func checkFolder(dir string) error {
 			return fmt.Errorf("the folder is not writable: %w", err)
 		}
 	}
-	if err := writeProbe(dir); err != nil {
+	partitions := filepath.Join(dir, partitionsDir)
+	entries, err := os.ReadDir(partitions)
+	fresh := errors.Is(err, os.ErrNotExist)
+	// What is there can be read on a full disk, too; a new store is made of files.
+	if err := writeProbe(dir); err != nil && (fresh || !fault.DiskFull(err)) {
 		return fmt.Errorf("the folder is not writable: %w", err)
 	}
 	if err := checkLock(filepath.Join(dir, lockFile)); err != nil {
 		return err
 	}
-	partitions := filepath.Join(dir, partitionsDir)
-	entries, err := os.ReadDir(partitions)
-	if errors.Is(err, os.ErrNotExist) {
+	if fresh {
 		return nil
 	}
 	if err != nil {

@@ -160,6 +160,35 @@ func TestAFullDisk(t *testing.T) {
 	}
 }
 
+// What is there can be read after a start on a full disk, too, and it goes on once there is room.
+func TestAStoreOpensOnAFullDisk(t *testing.T) {
+	dir := smallDisk(t, 96<<20)
+	path := filepath.Join(dir, "logs")
+	s := open(t, path)
+	appendOK(t, s, "prod", batch("first", dayStart(), "x"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	release := fill(t, dir, "all", 0)
+	if _, err := Open(Options{Dir: filepath.Join(dir, "new")}); err == nil {
+		t.Error("a new store was made on a full disk")
+	}
+	s = open(t, path)
+	if got := count(t, s, "prod"); got != 1 {
+		t.Errorf("of one line %d are read", got)
+	}
+	second := batch("second", dayStart().Add(time.Second), "y")
+	if err := s.Append(t.Context(), "prod", second); !errors.Is(err, fault.ErrUnavailable) {
+		t.Errorf("on a full disk: %v", err)
+	}
+	release()
+	s.probe()
+	appendOK(t, s, "prod", second)
+	if got := count(t, s, "prod"); got != 2 {
+		t.Errorf("of two lines %d are read", got)
+	}
+}
+
 // What was accepted before another program filled the disk finds room in the
 // reserve.
 func TestTheReserveHoldsACommit(t *testing.T) {

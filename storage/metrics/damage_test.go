@@ -211,6 +211,45 @@ func brokenLog(t *testing.T, log string, before time.Duration, damage func(raw [
 // The logs that can be broken, and how late samples are that are in them.
 var logs = map[string]time.Duration{"wal": 0, "wbl": -20 * time.Hour}
 
+// A kill, or a full disk, while the TSDB writes a log anew without what it cannot read, loses
+// nothing of what it can.
+func TestARepairThatWasInterruptedLosesNothing(t *testing.T) {
+	for log, before := range logs {
+		t.Run(log, func(t *testing.T) {
+			dir := t.TempDir()
+			db := open(t, Options{Dir: dir})
+			x := labels.FromStrings(labels.MetricName, "x")
+			put(t, db, x, t0, 1)
+			for n := range 10 {
+				put(t, db, x, t0.Add(before+time.Duration(n+1)*time.Second), 1)
+			}
+			dir = killed(t, dir)
+			path := lastSegment(t, filepath.Join(dir, log))
+			raw, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw = bytes.TrimRight(raw, "\x00")
+			if err := os.WriteFile(path, raw[:len(raw)-1], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := keepLogs(dir); err != nil {
+				t.Fatal(err)
+			}
+			// As wlog.Repair begins.
+			if err := errors.Join(os.Rename(path, path+".repair"), os.WriteFile(path, nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(values(t, open(t, Options{Dir: dir}), "x")); got != 10 {
+				t.Errorf("%d samples, want all but the last of 11", got)
+			}
+			if _, err := os.Stat(path + ".repair"); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the segment as it was is still there (%v)", err)
+			}
+		})
+	}
+}
+
 // A kill in the middle of a write leaves the beginning of a record: that is no
 // damage, and no more of it is kept than what could not be read.
 func TestWriteThatWasCutOffIsToldAndKept(t *testing.T) {

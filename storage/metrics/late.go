@@ -67,7 +67,7 @@ func forgetMarkers(dir string) error {
 			return fmt.Errorf("write %s anew: %w", path, err)
 		}
 		if !damaged {
-			kept := filepath.Join(dir, quarantineDir, openingLogs, wlog.WblDirName, filepath.Base(path))
+			kept := filepath.Join(dir, quarantineDir, unopenedLogs, wlog.WblDirName, filepath.Base(path))
 			if err := os.Remove(kept); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}

@@ -212,9 +212,9 @@ var (
 
 // Open opens the store, creates it where there is none, and replays its log. It
 // fails with fault.ErrConflict when another process has it open, and with
-// fault.ErrUnavailable when the folder cannot be written. Too little free space
-// does not keep it from opening: it is said, and the store is read-only until
-// there is more.
+// fault.ErrUnavailable when the folder cannot be written. Too little free space,
+// or none where there is a store already, does not keep it from opening: it is said,
+// and the store is read-only until there is more.
 func Open(o Options) (*DB, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -222,7 +222,8 @@ func Open(o Options) (*DB, error) {
 	if err := os.MkdirAll(o.Dir, 0o750); err != nil {
 		return nil, fmt.Errorf("open metrics store: the folder %s cannot be created: %w: %w", o.Dir, fault.ErrUnavailable, err)
 	}
-	if err := o.Probe(o.Dir); err != nil {
+	_, none := os.Stat(filepath.Join(o.Dir, "wal"))
+	if err := o.Probe(o.Dir); err != nil && (none != nil || !fault.DiskFull(err)) {
 		return nil, fmt.Errorf("open metrics store: the folder %s cannot be written (no right to, read-only, or full): %w: %w", o.Dir, fault.ErrUnavailable, err)
 	}
 	if err := free(o.Dir); err != nil {

@@ -194,6 +194,36 @@ func TestUnwritableFolderIsSaidAtOpen(t *testing.T) {
 	}
 }
 
+// A full disk does not keep what is there from being read.
+func TestAStoreOpensOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, Options{Dir: dir})
+	put(t, db, labels.FromStrings(labels.MetricName, "x"), t0, 1)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var room atomic.Bool
+	var now atomic.Int64
+	now.Store(t0.UnixNano())
+	db = open(t, Options{Dir: dir, Now: func() time.Time { return time.Unix(0, now.Load()) }, Probe: func(string) error {
+		if room.Load() {
+			return nil
+		}
+		return fmt.Errorf("write: %w", syscall.ENOSPC)
+	}})
+	if got := values(t, db, "x"); len(got) != 1 {
+		t.Errorf("of one sample %v is read", got)
+	}
+	if err := db.ReadOnly(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("got %v, want that the disk is full", err)
+	}
+	room.Store(true)
+	now.Add(int64(askReadOnly))
+	if err := db.ReadOnly(); err != nil {
+		t.Errorf("with room: %v", err)
+	}
+}
+
 func TestReadOnlyWhileSpaceIsShortAndBackByItself(t *testing.T) {
 	var free atomic.Uint64
 	var probing atomic.Pointer[error]

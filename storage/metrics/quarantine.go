@@ -31,8 +31,11 @@ const (
 	quarantineDir = "quarantine"
 	reasonFile    = "REASON"
 	logsPrefix    = "logs."
-	cutSuffix     = ".cut"                 // the end of a log that a kill cut off, which is no damage
-	openingLogs   = logsPrefix + "opening" // log segments as they were before an open that has not ended
+	cutSuffix     = ".cut" // the end of a log that a kill cut off, which is no damage
+	// Log segments as they were: before the TSDB has opened them, and from then on until what it
+	// changed has its place.
+	unopenedLogs = logsPrefix + "unopened"
+	openingLogs  = logsPrefix + "opening"
 
 	// Logs that stay in the quarantine: a server that is killed every minute, or a
 	// disk that goes bad slowly, must not fill it.
@@ -50,7 +53,7 @@ func (db *DB) Quarantined() []string {
 	}
 	var out []string
 	for _, e := range entries {
-		if e.Name() != openingLogs {
+		if e.Name() != unopenedLogs && e.Name() != openingLogs {
 			out = append(out, e.Name())
 		}
 	}
@@ -171,14 +174,22 @@ func mirror(from, to string, put func(file, as string) error) error {
 
 // keepLogs gives the segments of both logs second names before the TSDB opens
 // them: it repairs a damaged log by dropping what it cannot read, and all
-// segments behind that.
+// segments behind that. Where a kill or a full disk met it amidst that the time before,
+// the segments are put back first, or what it had not written again yet were lost.
 func keepLogs(dir string) error {
-	keep := filepath.Join(dir, quarantineDir, openingLogs)
-	if err := forgetAfterRepair(dir, keep); err != nil {
+	keep, opening := filepath.Join(dir, quarantineDir, unopenedLogs), filepath.Join(dir, quarantineDir, openingLogs)
+	for _, of := range []string{keep, opening} {
+		if err := forgetAfterRepair(dir, of); err != nil {
+			return err
+		}
+	}
+	if err := putBack(dir, keep); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(keep); err != nil { // of an open that was interrupted
-		return err
+	for _, of := range []string{keep, opening} {
+		if err := os.RemoveAll(of); err != nil {
+			return err
+		}
 	}
 	for _, log := range []string{"wal", wlog.WblDirName} {
 		entries, err := os.ReadDir(filepath.Join(dir, log))
@@ -201,6 +212,34 @@ func keepLogs(dir string) error {
 		}
 	}
 	return nil
+}
+
+// putBack gives segments the first names again that they have no more.
+func putBack(dir, keep string) error {
+	err := eachKept(dir, keep, func(path, rel string, _ int64, same bool) error {
+		if same {
+			return nil
+		}
+		to := filepath.Join(dir, rel)
+		tmp := to + ".tmp"
+		if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := os.Link(path, tmp); err != nil {
+			return err
+		}
+		if err := fileutil.Replace(tmp, to); err != nil {
+			return err
+		}
+		if err := os.Remove(to + ".repair"); err != nil && !errors.Is(err, os.ErrNotExist) { // the TSDB's name for it
+			return err
+		}
+		return nil
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // forgetAfterRepair removes the beginFile where an open that was interrupted had rewritten
@@ -247,6 +286,12 @@ func eachKept(dir, keep string, fn func(path, rel string, size int64, same bool)
 func (db *DB) keptLogs() (repaired bool, err error) {
 	o := db.opts
 	keep := filepath.Join(o.Dir, quarantineDir, openingLogs)
+	// From here on they are no more what is to be put back.
+	if err := os.Rename(filepath.Join(o.Dir, quarantineDir, unopenedLogs), keep); errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
 	var changed []string
 	last := map[string]string{} // the last segment of each log that is not empty
 	err = eachKept(o.Dir, keep, func(path, rel string, size int64, same bool) error {
@@ -260,8 +305,6 @@ func (db *DB) keptLogs() (repaired bool, err error) {
 		return nil
 	})
 	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return false, nil
 	case err != nil:
 		return false, err
 	case len(changed) == 0:

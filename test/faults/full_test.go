@@ -71,8 +71,26 @@ func fullDisk(t *testing.T, said string, left uint64, env ...string) {
 	if n := served(); n < acked {
 		t.Errorf("with a full disk %d of %d acknowledged samples are served", n, acked)
 	}
+	s.kill()
+	before := s.log.String()
+	fill(t, disk, 0)
+	var err error
+	if s, err = begin(t, filepath.Join(dir, "metrics"), env...); err == nil {
+		if n := served(); n < acked {
+			t.Errorf("after a start on a full disk %d of %d acknowledged samples are served", n, acked)
+		}
+		if status, err := next(); err == nil {
+			t.Errorf("after a start on a full disk: %d", status)
+		}
+	} else if text := s.log.String(); !strings.Contains(text, "repair corrupted WAL") || !strings.Contains(text, "no space left on device") {
+		// Where a commit met the end of the disk, there is no room to leave out the end of it.
+		t.Errorf("no start on a full disk: %s", text)
+	}
 	if err := disk.Free(); err != nil {
 		t.Fatal(err)
+	}
+	if err != nil {
+		s = start(t, filepath.Join(dir, "metrics"), env...)
 	}
 	for status != http.StatusNoContent {
 		if ctx.Err() != nil {
@@ -85,7 +103,7 @@ func fullDisk(t *testing.T, said string, left uint64, env ...string) {
 		t.Errorf("%d of %d acknowledged samples are served", n, acked)
 	}
 	s.kill()
-	if text := s.log.String(); !strings.Contains(text, "metrics store turned read-only") || !strings.Contains(text, said) || strings.Contains(text, "panic") {
+	if text := before + s.log.String(); !strings.Contains(text, "metrics store turned read-only") || !strings.Contains(text, said) || strings.Contains(text, "panic") {
 		t.Errorf("said %s", text)
 	}
 	s = start(t, filepath.Join(dir, "metrics"), env...)

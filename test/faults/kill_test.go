@@ -153,6 +153,16 @@ type server struct {
 
 func start(t *testing.T, dir string, env ...string) *server {
 	t.Helper()
+	s, err := begin(t, dir, env...)
+	if err != nil {
+		t.Fatalf("the server did not start: %v\n%s", err, s.log)
+	}
+	return s
+}
+
+// begin gives one that has ended where it does not start.
+func begin(t *testing.T, dir string, env ...string) (*server, error) {
+	t.Helper()
 	s := &server{cmd: exec.Command(os.Args[0]), log: &said{}}
 	s.cmd.Env = append(append(os.Environ(), envServe+"="+dir), env...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -167,10 +177,10 @@ func start(t *testing.T, dir string, env ...string) *server {
 	var addr string
 	if _, err := fmt.Fscanln(out, &addr); err != nil {
 		s.kill()
-		t.Fatalf("the server did not start: %v\n%s", err, s.log)
+		return s, err
 	}
 	s.url = "http://" + addr
-	return s
+	return s, nil
 }
 
 func (s *server) kill() {
