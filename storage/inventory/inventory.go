@@ -103,7 +103,7 @@ type cluster struct {
 	id   int64 // in the file
 
 	// apply is held for the whole of an Apply, its file work included; it guards
-	// the session.
+	// the session, and shared.
 	apply    sync.Mutex
 	session  string
 	sequence uint64
@@ -112,6 +112,7 @@ type cluster struct {
 	doubtful bool                    // a write failed: memory and file may differ
 	deleted  bool                    // by DeleteCluster; nothing may be added any more
 	newest   int64                   // time of the newest batch, Unix milliseconds
+	shared   *shared
 
 	// mu guards what readers see. It is taken for the moment of a swap, or of bringing a
 	// list up to date, only.
@@ -120,7 +121,7 @@ type cluster struct {
 	present  map[object.Key]entry
 	lists    map[object.Kind][]object.Object              // sorted; replaced, never changed
 	unlisted map[object.Kind]map[object.Key]object.Object // what changed since in them; nil: it is gone
-	byNode   map[string]map[object.Key]*object.Pod
+	byNode   map[string]map[*object.Pod]struct{}          // those of present
 	gone     map[object.Key]Tombstone
 	nodeList []string     // of the real ones in lists
 	recent   []object.Key // that changed last, at least maxRecent of them
@@ -288,6 +289,7 @@ func (s *Store) reload(ctx context.Context, c *cluster) error {
 		fresh = newCluster(c.name) // its first batch is not in the file
 	}
 	c.id, c.session, c.sequence, c.complete, c.seen, c.doubtful, c.newest = fresh.id, fresh.session, fresh.sequence, fresh.complete, nil, false, fresh.newest
+	c.shared = fresh.shared
 	c.mu.Lock()
 	c.info, c.present, c.lists, c.unlisted, c.byNode, c.gone, c.nodeList = fresh.info, fresh.present, fresh.lists, fresh.unlisted, fresh.byNode, fresh.gone, fresh.nodeList
 	c.recent, c.counted = nil, c.counted+1 // what differs is not known
@@ -340,6 +342,7 @@ func (s *Store) readObjects(ctx context.Context, id int64, c *cluster) error {
 		if err != nil {
 			return err
 		}
+		c.shared.share(o)
 		e.o, e.sum = o, sumOf(body)
 		c.present[object.KeyOf(o)] = e
 		return nil
@@ -358,6 +361,7 @@ func (s *Store) readObjects(ctx context.Context, id int64, c *cluster) error {
 		if err != nil {
 			return err
 		}
+		c.shared.share(o)
 		if key := object.KeyOf(o); c.present[key].o == nil {
 			c.gone[key] = Tombstone{At: time.UnixMilli(to).UTC(), Last: o}
 		}
@@ -367,6 +371,7 @@ func (s *Store) readObjects(ctx context.Context, id int64, c *cluster) error {
 		return err
 	}
 	c.index()
+	c.shared.trim(c.present)
 	return nil
 }
 
@@ -375,18 +380,18 @@ func (s *Store) rows(ctx context.Context, each func(*sql.Rows) error, query stri
 }
 
 func newCluster(name string) *cluster {
-	c := &cluster{name: name, present: map[object.Key]entry{}, gone: map[object.Key]Tombstone{}}
+	c := &cluster{name: name, present: map[object.Key]entry{}, gone: map[object.Key]Tombstone{}, shared: newShared()}
 	c.index()
 	return c
 }
 
 // index makes lists and indexes from present.
 func (c *cluster) index() {
-	c.lists, c.unlisted, c.byNode = map[object.Kind][]object.Object{}, map[object.Kind]map[object.Key]object.Object{}, map[string]map[object.Key]*object.Pod{}
+	c.lists, c.unlisted, c.byNode = map[object.Kind][]object.Object{}, map[object.Kind]map[object.Key]object.Object{}, map[string]map[*object.Pod]struct{}{}
 	for key, e := range c.present {
 		c.lists[key.Kind] = append(c.lists[key.Kind], e.o)
 		if p, ok := e.o.(*object.Pod); ok {
-			c.setNode(key, nil, p)
+			c.setNode(nil, p)
 		}
 	}
 	for kind := range c.lists {
@@ -428,18 +433,18 @@ func (c *cluster) list(kind object.Kind) (objects []object.Object, realNodes []s
 }
 
 // setNode moves a pod in the index by node; either may be nil.
-func (c *cluster) setNode(key object.Key, before, after *object.Pod) {
+func (c *cluster) setNode(before, after *object.Pod) {
 	if before != nil && before.Node != "" {
-		delete(c.byNode[before.Node], key)
+		delete(c.byNode[before.Node], before)
 		if len(c.byNode[before.Node]) == 0 {
 			delete(c.byNode, before.Node)
 		}
 	}
 	if after != nil && after.Node != "" {
 		if c.byNode[after.Node] == nil {
-			c.byNode[after.Node] = map[object.Key]*object.Pod{}
+			c.byNode[after.Node] = map[*object.Pod]struct{}{}
 		}
-		c.byNode[after.Node][key] = after
+		c.byNode[after.Node][after] = struct{}{}
 	}
 }
 
@@ -583,6 +588,7 @@ func (s *Store) Apply(ctx context.Context, clusterName string, b *wire.Inventory
 		c.seen = nil
 	}
 	c.swap(changes, info, now.Add(-s.opts.TombstoneFor))
+	c.shared.trim(c.present)
 	s.metrics.batches.WithLabelValues(resultOK).Inc()
 	s.metrics.versions.Add(float64(len(changes)))
 	s.announce()
@@ -607,11 +613,14 @@ func (c *cluster) changes(b *wire.InventoryBatch, at int64, seen map[object.Key]
 		ch := change{key: key, before: c.present[key], after: entry{o: o, sum: sumOf(body)}, body: body}
 		ch.at = at0(ch.before)
 		ch.after.from = ch.at
-		if i, twice := inBatch[key]; twice {
-			out[i] = ch // the last one counts
+		i, twice := inBatch[key]
+		if !twice && ch.before.o != nil && ch.before.sum == ch.after.sum {
 			continue
 		}
-		if ch.before.o != nil && ch.before.sum == ch.after.sum {
+		c.shared.share(o)
+		ch.key = object.KeyOf(o) // of what is shared
+		if twice {
+			out[i] = ch // the last one counts
 			continue
 		}
 		inBatch[key] = len(out)
@@ -633,7 +642,7 @@ func (c *cluster) changes(b *wire.InventoryBatch, at int64, seen map[object.Key]
 			continue // gone already, or replaced by another of that name
 		}
 		inBatch[d.Key] = len(out)
-		out = append(out, change{key: d.Key, before: before, at: at0(before)})
+		out = append(out, change{key: object.KeyOf(before.o), before: before, at: at0(before)})
 	}
 	if b.Snapshot && b.Last {
 		for key, before := range c.present {
@@ -724,7 +733,7 @@ func (c *cluster) swap(changes []change, info Info, forget time.Time) {
 		}
 		before, _ := ch.before.o.(*object.Pod)
 		after, _ := ch.after.o.(*object.Pod)
-		c.setNode(ch.key, before, after)
+		c.setNode(before, after)
 		if ch.after.o == nil {
 			info.Counts[kind]--
 			delete(c.present, ch.key)
@@ -895,7 +904,7 @@ func (s *Store) PodsOn(clusterName, node string) []*object.Pod {
 		return nil
 	}
 	c.mu.RLock()
-	out := slices.Collect(maps.Values(c.byNode[node]))
+	out := slices.Collect(maps.Keys(c.byNode[node]))
 	c.mu.RUnlock()
 	slices.SortFunc(out, func(a, b *object.Pod) int { return byName(a, b) })
 	return out
