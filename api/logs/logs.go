@@ -47,13 +47,13 @@ type Store interface {
 	Facets(ctx context.Context, q logs.Query, o logs.FacetOptions) ([]logs.Facet, error)
 	TimeRange(q logs.Query) (start, end time.Time, own bool, err error)
 	Hits(ctx context.Context, q logs.Query, step, offset time.Duration, by []string, limit int) ([]logs.HitsSeries, error)
-	Stats(ctx context.Context, q logs.Query, step time.Duration) ([]logs.StatsSeries, error)
-	FieldNames(ctx context.Context, q logs.Query) ([]logs.ValueHits, error)
-	FieldValues(ctx context.Context, q logs.Query, field string, limit int) ([]logs.ValueHits, error)
+	Stats(ctx context.Context, q logs.Query, step, offset time.Duration) ([]logs.StatsSeries, error)
+	FieldNames(ctx context.Context, q logs.Query, part string) ([]logs.ValueHits, error)
+	FieldValues(ctx context.Context, q logs.Query, field, part string, limit int) ([]logs.ValueHits, error)
 	Streams(ctx context.Context, q logs.Query, limit int) ([]logs.ValueHits, error)
 	StreamIDs(ctx context.Context, q logs.Query, limit int) ([]logs.ValueHits, error)
-	StreamFieldNames(ctx context.Context, q logs.Query) ([]logs.ValueHits, error)
-	StreamFieldValues(ctx context.Context, q logs.Query, field string, limit int) ([]logs.ValueHits, error)
+	StreamFieldNames(ctx context.Context, q logs.Query, part string) ([]logs.ValueHits, error)
+	StreamFieldValues(ctx context.Context, q logs.Query, field, part string, limit int) ([]logs.ValueHits, error)
 	Tail(ctx context.Context, q logs.Query, before time.Duration, fn func([]logs.Row) error) error
 }
 
@@ -432,7 +432,7 @@ func writeResult(w http.ResponseWriter, kind string, result any) {
 
 // statsQuery answers a Prometheus vector.
 func (h *Handler) statsQuery(ctx context.Context, w http.ResponseWriter, p params) error {
-	found, err := h.opts.Store.Stats(ctx, p.query, 0)
+	found, err := h.opts.Store.Stats(ctx, p.query, 0, 0)
 	if err != nil {
 		return err
 	}
@@ -448,7 +448,7 @@ func (h *Handler) statsQuery(ctx context.Context, w http.ResponseWriter, p param
 
 // statsQueryRange answers a Prometheus matrix.
 func (h *Handler) statsQueryRange(ctx context.Context, w http.ResponseWriter, p params) error {
-	found, err := h.opts.Store.Stats(ctx, p.query, p.step)
+	found, err := h.opts.Store.Stats(ctx, p.query, p.step, p.stepOffset)
 	if err != nil {
 		return err
 	}
@@ -479,12 +479,12 @@ func (h *Handler) writeValues(w http.ResponseWriter, found []logs.ValueHits, err
 }
 
 func (h *Handler) fieldNames(ctx context.Context, w http.ResponseWriter, p params) error {
-	found, err := h.opts.Store.FieldNames(ctx, p.query)
+	found, err := h.opts.Store.FieldNames(ctx, p.query, p.part)
 	return h.writeValues(w, found, err)
 }
 
 func (h *Handler) fieldValues(ctx context.Context, w http.ResponseWriter, p params) error {
-	found, err := h.opts.Store.FieldValues(ctx, p.query, p.field(), p.limit)
+	found, err := h.opts.Store.FieldValues(ctx, p.query, p.field(), p.part, p.limit)
 	return h.writeValues(w, found, err)
 }
 
@@ -499,12 +499,12 @@ func (h *Handler) streamIDs(ctx context.Context, w http.ResponseWriter, p params
 }
 
 func (h *Handler) streamFieldNames(ctx context.Context, w http.ResponseWriter, p params) error {
-	found, err := h.opts.Store.StreamFieldNames(ctx, p.query)
+	found, err := h.opts.Store.StreamFieldNames(ctx, p.query, p.part)
 	return h.writeValues(w, found, err)
 }
 
 func (h *Handler) streamFieldValues(ctx context.Context, w http.ResponseWriter, p params) error {
-	found, err := h.opts.Store.StreamFieldValues(ctx, p.query, p.field(), p.limit)
+	found, err := h.opts.Store.StreamFieldValues(ctx, p.query, p.field(), p.part, p.limit)
 	return h.writeValues(w, found, err)
 }
 

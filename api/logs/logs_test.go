@@ -119,7 +119,14 @@ func TestEndpointsAnswerInVictoriaLogsShapes(t *testing.T) {
 			`{"data":{"result":[{"metric":{"__name__":"n","cluster":"prod"},"value":[` + fmt.Sprint(t0.Add(2*time.Minute).Unix()) + `.000,"3"]}],"resultType":"vector"},"status":"success"}` + "\n"},
 		"stats range": {"stats_query_range", url.Values{"query": {`* | stats count() n`}, "cluster": {"prod"}, "start": {start}, "end": {end}, "step": {"1m"}},
 			`{"data":{"result":[{"metric":{"__name__":"n"},"values":[[` + fmt.Sprint(t0.Unix()) + `.000,"2"],[` + fmt.Sprint(t0.Unix()+60) + `.000,"1"]]}],"resultType":"matrix"},"status":"success"}` + "\n"},
-		"values": {"field_values", url.Values{"query": {`*`}, "field": {"level"}, "cluster": {"prod"}}, `{"values":[{"value":"info","hits":2},{"value":"error","hits":1}]}` + "\n"},
+		"stats range in a zone": {"stats_query_range", url.Values{"query": {`* | stats count() n`}, "cluster": {"prod"}, "start": {start}, "end": {end}, "step": {"1m"}, "offset": {"20s"}},
+			`{"data":{"result":[{"metric":{"__name__":"n"},"values":[[` + fmt.Sprint(t0.Unix()-20) + `.000,"2"],[` + fmt.Sprint(t0.Unix()+40) + `.000,"1"]]}],"resultType":"matrix"},"status":"success"}` + "\n"},
+		"names with a part":         {"field_names", url.Values{"query": {`*`}, "cluster": {"prod"}, "filter": {"eve"}}, `{"values":[{"value":"level","hits":3}]}` + "\n"},
+		"values with a part":        {"field_values", url.Values{"query": {`*`}, "field": {"level"}, "cluster": {"prod"}, "filter": {"rro"}}, `{"values":[{"value":"error","hits":1}]}` + "\n"},
+		"stream names with a part":  {"stream_field_names", url.Values{"query": {`*`}, "cluster": {"prod"}, "filter": {"names"}}, `{"values":[{"value":"namespace","hits":3}]}` + "\n"},
+		"stream values with a part": {"stream_field_values", url.Values{"query": {`*`}, "field": {"cluster"}, "filter": {"oth"}}, `{"values":[{"value":"other","hits":1}]}` + "\n"},
+		"without its pipes":         {"field_values", url.Values{"query": {`error OR level:error | delete level`}, "field": {"level"}, "ignore_pipes": {"1"}}, `{"values":[{"value":"error","hits":1}]}` + "\n"},
+		"values":                    {"field_values", url.Values{"query": {`*`}, "field": {"level"}, "cluster": {"prod"}}, `{"values":[{"value":"info","hits":2},{"value":"error","hits":1}]}` + "\n"},
 		"facets": {"facets", url.Values{"query": {`* | fields x`}, "cluster": {"prod"}, "hidden_fields_filters": {"_*,stream,pod,container,namespace"}},
 			`{"facets":[{"field_name":"level","values":[{"field_value":"info","hits":2},{"field_value":"error","hits":1}]}]}` + "\n"},
 		"constant facets": {"facets", url.Values{"query": {`*`}, "cluster": {"prod"}, "keep_const_fields": {"1"}, "hidden_fields_filters": {`["_*","level","pod","container","namespace","stream"]`}},
@@ -169,6 +176,7 @@ func TestWrongRequests(t *testing.T) {
 		"a tail of sort": {"tail", url.Values{"query": {"* | sort by (_time)"}}, 400, "live"},
 		"too many":       {"query", url.Values{"query": {"*"}, "limit": {"1000001"}}, 400, "1000000"},
 		"wrong names":    {"query", url.Values{"query": {"*"}, "hidden_fields_filters": {"[1"}}, 400, "hidden_fields_filters"},
+		"a wrong bool":   {"hits", url.Values{"query": {"*"}, "ignore_pipes": {"maybe"}}, 400, "ignore_pipes"},
 		"reversed":       {"query", url.Values{"query": {"*"}, "start": {"now"}, "end": {"now-1h"}}, 400, "start"},
 	} {
 		status, body, _ := get(t, http.MethodGet, base, tc.path, tc.args)
@@ -397,7 +405,7 @@ func FuzzParameters(f *testing.F) {
 	for _, s := range []string{
 		"query=*&start=now-1h&end=2026-11-23T10:00:00Z&limit=10&offset=3", "query=a&step=1d&field=level&fields_limit=3",
 		"start=1764000000.5&end=-5m&time=2026-11&timeout=1e300", `query=x&extra_filters={"a":["b"]}&extra_stream_filters={"a":1}`,
-		"limit=99999999999999999999&step=-1s&offset=1h&start_offset=5s&cluster=a&cluster=a&cluster=", "start=9223372036854775807&end=-9223372036854775808",
+		"limit=99999999999999999999&step=-1s&offset=1h&start_offset=5s&cluster=a&cluster=a&cluster=", "start=9223372036854775807&end=-9223372036854775808", "query=a&ignore_pipes=1&filter=x",
 	} {
 		f.Add(s)
 	}
@@ -406,8 +414,8 @@ func FuzzParameters(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, hits := range []bool{false, true} {
-			p, err := parseForm(form, hits, t0)
+		for _, ofSteps := range []bool{false, true} {
+			p, err := parseForm(form, ofSteps, t0)
 			if err != nil {
 				if !errors.Is(err, fault.ErrInvalid) {
 					t.Errorf("%q: %v is not invalid", raw, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -23,13 +24,14 @@ const maxFormBytes = 1 << 20
 
 // params are the parameters of a request, as VictoriaLogs names them.
 type params struct {
-	query       logs.Query    // query, start, end, time, limit, offset, extra_filters, extra_stream_filters, hidden_fields_filters; cluster is ours
+	query       logs.Query    // query, start, end, time, limit, offset, extra_filters, extra_stream_filters, hidden_fields_filters, ignore_pipes; cluster is ours
 	limit       int           // limit, for values
 	timeout     time.Duration // timeout
 	step        time.Duration // step; default 1d
-	stepOffset  time.Duration // offset, of hits
+	stepOffset  time.Duration // offset, of hits and stats_query_range
 	fields      []string      // field, may be repeated
 	fieldsLimit int           // fields_limit
+	part        string        // filter, of names and values
 	startOffset time.Duration // start_offset, of tail; default 5s
 	maxValues   int           // max_values_per_field, of facets
 	maxValueLen int           // max_value_len, of facets
@@ -59,10 +61,11 @@ func parse(r *http.Request, now time.Time) (params, error) {
 	if err != nil {
 		return params{}, fmt.Errorf("read parameters: %w: %w", fault.ErrMalformed, err)
 	}
-	return parseForm(r.Form, strings.HasSuffix(r.URL.Path, "/hits"), now)
+	of := path.Base(r.URL.Path)
+	return parseForm(r.Form, of == "hits" || of == "stats_query_range", now)
 }
 
-func parseForm(form url.Values, hits bool, now time.Time) (params, error) {
+func parseForm(form url.Values, ofSteps bool, now time.Time) (params, error) {
 	var fs fault.Fields
 	p := params{
 		query: logs.Query{
@@ -80,14 +83,15 @@ func parseForm(form url.Values, hits bool, now time.Time) (params, error) {
 		startOffset: durationOf(&fs, form, "start_offset", 5*time.Second),
 		maxValues:   intOf(&fs, form, "max_values_per_field"),
 		maxValueLen: intOf(&fs, form, "max_value_len"),
+		part:        form.Get("filter"),
 	}
 	if p.query.Text == "" {
 		fs.Add("query", "is required", nil)
 	}
-	// "offset" skips rows of a query, and shifts the steps of hits; a tail takes
-	// one too, a delay that it does not need.
+	// "offset" skips rows of a query, and says of steps of which zone they are; a tail
+	// takes one too, a delay that it does not need.
 	switch {
-	case hits:
+	case ofSteps:
 		p.stepOffset = signedDurationOf(&fs, form, "offset")
 	case intLike(form.Get("offset")):
 		p.query.Offset = intOf(&fs, form, "offset")
@@ -114,6 +118,12 @@ func parseForm(form url.Values, hits bool, now time.Time) (params, error) {
 	case "", "0", "f", "false", "no":
 	default:
 		p.keepConst = true
+	}
+	if s := form.Get("ignore_pipes"); s != "" {
+		var err error
+		if p.query.NoPipes, err = strconv.ParseBool(s); err != nil {
+			fs.Add("ignore_pipes", "must be 1 or 0", s)
+		}
 	}
 	p.query.Hide = namesOf(&fs, form, "hidden_fields_filters")
 	p.limit = p.query.Limit

@@ -134,7 +134,7 @@ func TestAnEngineThatIsAway(t *testing.T) {
 			t.Errorf("query: %v", err)
 		}
 	}
-	if _, err := s.FieldNames(t.Context(), logs.Query{Text: "*", Clusters: []string{"prod"}}); !errors.Is(err, fault.ErrUnavailable) {
+	if _, err := s.FieldNames(t.Context(), logs.Query{Text: "*", Clusters: []string{"prod"}}, ""); !errors.Is(err, fault.ErrUnavailable) {
 		t.Errorf("field names: %v", err)
 	}
 	away.Store(false)

@@ -272,9 +272,9 @@ func FuzzQueryText(f *testing.F) {
 		check("query", s.Query(ctx, q, see))
 		_, err := s.Hits(ctx, q, time.Minute, 0, []string{"level"}, 2)
 		check("hits", err)
-		_, err = s.Stats(ctx, q, time.Minute)
+		_, err = s.Stats(ctx, q, time.Minute, 0)
 		check("stats", err)
-		_, err = s.FieldNames(ctx, q)
+		_, err = s.FieldNames(ctx, q, "")
 		check("names", err)
 		q.Limit = 2
 		check("limit", s.Query(ctx, q, see))

@@ -26,6 +26,7 @@ type Query struct {
 	End      time.Time // exclusive; zero: to the newest row
 	At       time.Time // for filters like _time:5m in the text; default End, or now
 	Clusters []string  // ids; nil: all, empty: none
+	NoPipes  bool      // leave the text's pipes out
 	Limit    int       // the newest so many rows, newest first; 0: all, in no order
 	Offset   int       // with Limit: skip so many of the newest
 	// Filters are further LogsQL filters, each of which rows must match, in
@@ -162,6 +163,9 @@ func (s *Store) parse(q Query) (*logstorage.Query, error) {
 	err := guard("parse query", func() (err error) {
 		if p, err = logstorage.ParseQueryAtTimestamp(q.Text, at); err != nil {
 			return fault.Field{Path: "query", Reason: err.Error()}
+		}
+		if q.NoPipes {
+			p.DropAllPipes()
 		}
 		if !q.Start.IsZero() || !q.End.IsZero() {
 			p.AddTimeFilter(start, end)
@@ -592,8 +596,8 @@ type StatsPoint struct {
 }
 
 // Stats executes a query that ends with a stats pipe. With step > 0 it is
-// executed for each step of time, else once, at the query's At.
-func (s *Store) Stats(ctx context.Context, q Query, step time.Duration) (out []StatsSeries, err error) {
+// executed for each step of time, aligned as those of Hits, else once, at the query's At.
+func (s *Store) Stats(ctx context.Context, q Query, step, offset time.Duration) (out []StatsSeries, err error) {
 	defer s.counted(&err)
 	if step < 0 {
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "step", Reason: "must be positive", Value: step})
@@ -604,7 +608,7 @@ func (s *Store) Stats(ctx context.Context, q Query, step time.Duration) (out []S
 	}
 	var labelNames []string
 	err = guard("prepare stats", func() (err error) {
-		if labelNames, err = p.GetStatsLabelsAddGroupingByTime(int64(step), 0); err != nil {
+		if labelNames, err = p.GetStatsLabelsAddGroupingByTime(int64(step), int64(offset)); err != nil {
 			return fault.Field{Path: "query", Reason: err.Error()}
 		}
 		return nil
@@ -702,18 +706,20 @@ type ValueHits struct {
 	Hits  uint64 `json:"hits"`
 }
 
-// FieldNames lists the fields of the rows that match.
-func (s *Store) FieldNames(ctx context.Context, q Query) ([]ValueHits, error) {
-	return s.values(ctx, q, func(c *logstorage.QueryContext) ([]logstorage.ValueWithHits, error) { return s.db.GetFieldNames(c, "") })
+// FieldNames lists the fields of the rows that match, those whose names have part in them.
+func (s *Store) FieldNames(ctx context.Context, q Query, part string) ([]ValueHits, error) {
+	return s.values(ctx, q, func(c *logstorage.QueryContext) ([]logstorage.ValueWithHits, error) {
+		return s.db.GetFieldNames(c, part)
+	})
 }
 
-// FieldValues lists the values of a field; limit 0 means all.
-func (s *Store) FieldValues(ctx context.Context, q Query, field string, limit int) ([]ValueHits, error) {
+// FieldValues lists the values of a field that have part in them; limit 0 means all.
+func (s *Store) FieldValues(ctx context.Context, q Query, field, part string, limit int) ([]ValueHits, error) {
 	if field == "" {
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "field", Reason: "is required"})
 	}
 	return s.values(ctx, q, func(c *logstorage.QueryContext) ([]logstorage.ValueWithHits, error) {
-		return s.db.GetFieldValues(c, field, "", uint64(max(0, limit)))
+		return s.db.GetFieldValues(c, field, part, uint64(max(0, limit)))
 	})
 }
 
@@ -725,20 +731,20 @@ func (s *Store) Streams(ctx context.Context, q Query, limit int) ([]ValueHits, e
 	})
 }
 
-// StreamFieldNames lists the names of stream fields.
-func (s *Store) StreamFieldNames(ctx context.Context, q Query) ([]ValueHits, error) {
+// StreamFieldNames lists the names of stream fields that have part in them.
+func (s *Store) StreamFieldNames(ctx context.Context, q Query, part string) ([]ValueHits, error) {
 	return s.values(ctx, q, func(c *logstorage.QueryContext) ([]logstorage.ValueWithHits, error) {
-		return s.db.GetStreamFieldNames(c, "")
+		return s.db.GetStreamFieldNames(c, part)
 	})
 }
 
-// StreamFieldValues lists the values of a stream field; limit 0 means all.
-func (s *Store) StreamFieldValues(ctx context.Context, q Query, field string, limit int) ([]ValueHits, error) {
+// StreamFieldValues lists the values of a stream field that have part in them; limit 0 means all.
+func (s *Store) StreamFieldValues(ctx context.Context, q Query, field, part string, limit int) ([]ValueHits, error) {
 	if field == "" {
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "field", Reason: "is required"})
 	}
 	return s.values(ctx, q, func(c *logstorage.QueryContext) ([]logstorage.ValueWithHits, error) {
-		return s.db.GetStreamFieldValues(c, field, "", uint64(max(0, limit)))
+		return s.db.GetStreamFieldValues(c, field, part, uint64(max(0, limit)))
 	})
 }
 

@@ -69,7 +69,7 @@ func (f fixture) hiddenFieldsStayHidden(t *testing.T) {
 			}
 		}
 	}
-	names, err := s.FieldNames(t.Context(), logs.Query{Text: "*"})
+	names, err := s.FieldNames(t.Context(), logs.Query{Text: "*"}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func (f fixture) wrongQueriesAreInvalid(t *testing.T) {
 			t.Errorf("%+v: got %v, want invalid", q, err)
 		}
 	}
-	if _, err := s.Stats(t.Context(), logs.Query{Text: "*"}, 0); !errors.Is(err, fault.ErrInvalid) {
+	if _, err := s.Stats(t.Context(), logs.Query{Text: "*"}, 0, 0); !errors.Is(err, fault.ErrInvalid) {
 		t.Errorf("stats without a stats pipe: %v", err)
 	}
 	if _, err := s.Hits(t.Context(), logs.Query{Text: "*", Start: time.Unix(0, 0), End: time.Now()}, time.Second, 0, nil, 0); !errors.Is(err, fault.ErrInvalid) {
@@ -256,18 +256,26 @@ func (f fixture) hitsAndStats(t *testing.T) {
 			}
 		}
 	}
-	st, err := s.Stats(t.Context(), logs.Query{Text: "* | stats by (level) count() n"}, 0)
+	st, err := s.Stats(t.Context(), logs.Query{Text: "* | stats by (level) count() n"}, 0, 0)
 	if err != nil || len(st) != 2 || st[0].Points[0].Value != "2" || st[0].Labels[0].Value != "error" || st[0].Name != "n" {
 		t.Errorf("stats: %+v, %v", st, err)
 	}
 	q.Text = "* | stats count() n"
-	st, err = s.Stats(t.Context(), q, time.Minute)
+	st, err = s.Stats(t.Context(), q, time.Minute, 0)
 	if err != nil || len(st) != 1 || len(st[0].Points) != 3 || !st[0].Points[2].At.Equal(start.Add(2*time.Minute)) {
 		t.Errorf("stats by step: %+v, %v", st, err)
 	}
-	vs, err := s.FieldValues(t.Context(), logs.Query{Text: "*"}, "level", 10)
+	st, err = s.Stats(t.Context(), q, time.Minute, 20*time.Second)
+	if err != nil || len(st) != 1 || len(st[0].Points) != 3 || !st[0].Points[0].At.Equal(start.Add(-20*time.Second)) {
+		t.Errorf("stats by step with an offset: %+v, %v", st, err)
+	}
+	vs, err := s.FieldValues(t.Context(), logs.Query{Text: "*"}, "level", "", 10)
 	if err != nil || fmt.Sprint(vs) != "[{info 4} {error 2}]" {
 		t.Errorf("values: %v, %v", vs, err)
+	}
+	vs, err = s.FieldValues(t.Context(), logs.Query{Text: "* | delete level", NoPipes: true}, "level", "rr", 10)
+	if err != nil || fmt.Sprint(vs) != "[{error 2}]" {
+		t.Errorf("values with a part, without the pipes: %v, %v", vs, err)
 	}
 	streams, err := s.Streams(t.Context(), logs.Query{Text: "*"}, 10)
 	if err != nil || len(streams) != 1 || streams[0].Hits != 6 {
@@ -306,7 +314,7 @@ func (f fixture) hitsAndStats(t *testing.T) {
 		t.Errorf("hits of an empty range: %+v, %v", hits, err)
 	}
 	apart.Text = "_time:5m | stats count() n"
-	if stats, err := s.Stats(t.Context(), apart, time.Minute); err != nil || len(stats) != 0 {
+	if stats, err := s.Stats(t.Context(), apart, time.Minute, 0); err != nil || len(stats) != 0 {
 		t.Errorf("stats of an empty range: %+v, %v", stats, err)
 	}
 }
