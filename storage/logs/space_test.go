@@ -201,11 +201,14 @@ func TestTheReserveHoldsACommit(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	appendOK(t, s, "prod", batch("first", dayStart(), "x")) // the next commit comes 5 s after this one
 	r := rand.New(rand.NewPCG(1, 2))
-	done := make(chan error, 20)
+	var batches []*wire.LogBatch
 	for id := range 20 {
-		b := noise(r, id+1)
+		batches = append(batches, noise(r, id+1)) // slow where races are looked for
+	}
+	appendOK(t, s, "prod", batch("first", dayStart(), "x")) // the next commit comes 5 s after this one, and must find the disk full
+	done := make(chan error, 20)
+	for _, b := range batches {
 		before, ended := s.waiting.Load(), len(done)
 		go func() { done <- s.Append(t.Context(), "prod", b) }()
 		for s.waiting.Load() == before && len(done) == ended { // one that comes when the disk is full is refused, and rightly
