@@ -894,7 +894,7 @@ func TestPointsOfTheGridAreJudgedByWhatIsOdd(t *testing.T) {
 	of := func() few {
 		r := round{source: sourceKey{"prod-1", "all"}, trigger: triggerInterval, at: w.grid, interval: interval, received: w.now}
 		s, _ := scopeOf("all")
-		about, _ := w.named.fewOf(r, s, w.named.court(r), w.named.policies)
+		about, _ := w.named.fewOf(r, s, w.named.court(r, s, w.named.policies), w.named.policies)
 		return about
 	}
 	point := func() {
@@ -986,7 +986,7 @@ func (w *commotion) same(what string, of ...any) {
 func (w *commotion) rests() bool {
 	r := round{source: sourceKey{"prod-1", w.sender}, trigger: triggerInterval, at: w.grid.Add(interval), interval: interval, received: w.now}
 	s, _ := scopeOf(w.sender)
-	about, _ := w.named.fewOf(r, s, w.named.court(r), w.named.policies)
+	about, _ := w.named.fewOf(r, s, w.named.court(r, s, w.named.policies), w.named.policies)
 	return about != nil
 }
 
@@ -1205,7 +1205,7 @@ func TestRestEnds(t *testing.T) {
 		end(w)
 		r := round{source: sourceKey{"prod-1", "cluster"}, trigger: triggerChange, at: w.now, interval: interval, received: w.now}
 		s, _ := scopeOf("cluster")
-		if about, _ := w.named.fewOf(r, s, w.named.court(r), w.named.policies); (about != nil) != (name == "nothing") {
+		if about, _ := w.named.fewOf(r, s, w.named.court(r, s, w.named.policies), w.named.policies); (about != nil) != (name == "nothing") {
 			t.Errorf("%s: it is about some only: %t", name, about != nil)
 		}
 	}
@@ -1227,7 +1227,7 @@ func TestWhatNeverRestsIsReadWhole(t *testing.T) {
 	w.named.hear(sourceKey{"prod-1", "cluster"}, news{})
 	r := round{source: sourceKey{"prod-1", "cluster"}, trigger: triggerChange, at: w.now, interval: interval, received: w.now}
 	s, _ := scopeOf("cluster")
-	about, _ := w.named.fewOf(r, s, w.named.court(r), w.named.policies)
+	about, _ := w.named.fewOf(r, s, w.named.court(r, s, w.named.policies), w.named.policies)
 	if _, some := about[catalogue.PodReady]; some {
 		t.Error("what is compared with the past is judged of some only")
 	}

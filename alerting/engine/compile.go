@@ -20,6 +20,7 @@ type compiled struct {
 	enabled    bool
 	created    time.Time
 	level      catalogue.Level
+	onNodes    bool // its objects lie on one node each, which sends what they are judged by
 	selection  *policy.Selection
 	picks      string      // what the selection's answers are remembered by
 	hint       policy.Hint // whatever is selected has this
@@ -62,6 +63,7 @@ func compile(r meta.Resource) (*compiled, error) {
 	if c.selection, err = policy.Compile(s); err != nil {
 		return nil, fmt.Errorf("policy %q: %w", r.Name, err)
 	}
+	c.onNodes = !c.promql() && slices.Contains(c.level.SeriesLabels(), "node")
 	c.picks = c.selection.Key()
 	c.hint, c.hinted = c.selection.Hint()
 	for i := range s.Conditions {
@@ -136,12 +138,6 @@ func (c condition) about(sub subject) subject {
 
 // promql tells whether the policy's conditions are expressions.
 func (c *compiled) promql() bool { return c.level == policy.LevelPromQL }
-
-// onNodes tells whether the policy's objects lie on one node each, which sends
-// what they are judged by.
-func (c *compiled) onNodes() bool {
-	return !c.promql() && slices.Contains(c.level.SeriesLabels(), "node")
-}
 
 // span is how far back a condition looks.
 func (c *compiled) span(i int, interval time.Duration) time.Duration {

@@ -831,6 +831,10 @@ func (e *Engine) commit(ctx context.Context, now time.Time, changed, quiet []*in
 			e.take(a, now)
 		}
 	}
+	if len(changed)+len(quiet) > 0 {
+		e.metrics.firing.Set(float64(len(e.alerts)))
+		e.view.firing(e.alerts)
+	}
 	if told {
 		e.opts.Told()
 	}
@@ -862,8 +866,6 @@ func (e *Engine) take(a *incident.Alert, now time.Time) {
 			e.log.Info("alert ended", "alert", a.ID, "policy", a.Policy.Name, "cluster", a.Object.Cluster, "key", a.Key, "cause", a.Cause)
 		}
 	}
-	e.metrics.firing.Set(float64(len(e.alerts)))
-	e.view.firing(e.alerts)
 }
 
 // report logs a failure when it begins and when it ends, and counts it always.

@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
@@ -656,12 +657,12 @@ func (s leanSamples) Len() int                { return len(s) }
 func (s leanSamples) Get(i int) chunks.Sample { return s[i] }
 
 // A round of a cluster whose collectors send as one, of one of the largest that this is
-// made for, and one of a node that sends alone.
+// made for, and one of a node that sends alone, also where 5,000 alerts of others fire.
 func BenchmarkRound(b *testing.B) {
 	for name, of := range map[string]struct {
-		node  string
-		nodes int
-	}{"cluster": {"", 1000}, "large": {"", 5000}, "node": {"/n-7", 1000}} {
+		node          string
+		nodes, firing int
+	}{"cluster": {"", 1000, 0}, "large": {"", 5000, 0}, "node": {"/n-7", 1000, 0}, "firing": {"/n-7", 1000, 5000}} {
 		b.Run(name, func(b *testing.B) {
 			now, node := epoch.Add(24*time.Hour), of.node
 			f := settle(&fleet{pods: 30 * of.nodes, nodes: of.nodes, value: func(int) float64 { return 50 }})
@@ -676,6 +677,13 @@ func BenchmarkRound(b *testing.B) {
 				e.evaluate(context.Background(), round{source: sourceKey{"prod-1", sender}, trigger: triggerInterval, at: now.Truncate(interval), interval: interval, received: now})
 			}
 			next() // it asks every selection about every pod
+			for i := range of.firing {
+				pod, c := "cart-"+strconv.Itoa(100_000+i), e.policies[i%len(e.policies)]
+				a := &incident.Alert{ID: "alt_" + strconv.Itoa(i), IncidentID: "inc_1", Key: subject{level: catalogue.Pod, object: "shop/" + pod}.key(), Firing: true}
+				a.Policy, a.Object = c.ref, incident.Object{Level: catalogue.Pod, Cluster: "prod-1", Namespace: "shop", Pod: pod, Node: "n-8"}
+				e.alerts[keyOf(a)] = a
+			}
+			next()
 			b.ReportAllocs()
 			for b.Loop() {
 				next()

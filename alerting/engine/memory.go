@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
+	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 )
 
@@ -37,12 +38,20 @@ type memory struct {
 	found      picked
 	stirred    []subject
 	conditions []*values
+	// Of a round: what it is about, and what is known of the cluster's alerts by policy.
+	policies   []*compiled
+	firing     map[string][]*incident.Alert
+	remembered map[string]map[subject]bool
 
+	samples            []evaluate.Sample // of a series that is being read
 	object, dimensions []byte
 }
 
 func newMemory(limit int) *memory {
-	return &memory{limit: limit, registers: map[registerKey]*register{}, tables: map[string]*values{}, known: map[named]known{}}
+	return &memory{
+		limit: limit, registers: map[registerKey]*register{}, tables: map[string]*values{}, known: map[named]known{},
+		firing: map[string][]*incident.Alert{}, remembered: map[string]map[subject]bool{},
+	}
 }
 
 // begin tells the time before a round. What was not used for long is forgotten.

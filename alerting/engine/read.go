@@ -329,7 +329,8 @@ func (rd reader) readSeries(ctx context.Context, q storage.Querier, m catalogue.
 	// To cut chunks at the ends costs half a kilobyte a series; what is beyond is left out below.
 	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt, DisableTrimming: true}, of...)
 	var it chunkenc.Iterator
-	var samples []evaluate.Sample // of one series
+	samples := rd.memory.samples // of one series
+	defer func() { rd.memory.samples = samples[:0] }()
 	for set.Next() {
 		series := set.At()
 		lset := series.Labels()

@@ -36,12 +36,13 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	}
 	e.metrics.rounds.WithLabelValues(r.trigger).Inc()
 	policies := e.concerned(r, s)
+	e.memory.policies = policies
 	counts := e.counted(r, s)
 	if len(policies)+len(counts) == 0 {
 		return
 	}
 	e.view.begins(r.source.cluster, r.at)
-	ct := e.court(r)
+	ct := e.court(r, s, policies)
 	about, left := e.fewOf(r, s, ct, policies)
 	if about == nil {
 		left = e.resting(r, s, policies)
@@ -145,8 +146,10 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 	}
 	late := now.Sub(r.at) > maxLate
 	if !late && r.at.After(src.trail.newest) && src.trail.count > 0 {
-		src.trail = trail{}
-		e.countTrailing()
+		trailed := src.trail.trails()
+		if src.trail = (trail{}); trailed {
+			e.countTrailing()
+		}
 	}
 	if (late && !e.trails(src, *r, now)) || r.at.Sub(now) > maxAhead {
 		e.metrics.skipped.WithLabelValues("late").Inc()
@@ -220,9 +223,9 @@ func (e *Engine) clusterInterval(cluster string) time.Duration {
 
 // concerned gives the policies that a round evaluates.
 func (e *Engine) concerned(r round, s scope) []*compiled {
-	var out []*compiled
+	out, of := e.memory.policies[:0], e.clusterLabels(r.source.cluster)
 	for _, c := range e.policies {
-		if c.concerns(s) && c.selection.Cluster(r.source.cluster, e.clusterLabels(r.source.cluster)) && c.misfit(r.interval) == "" {
+		if c.concerns(s) && c.selection.Cluster(r.source.cluster, of) && c.misfit(r.interval) == "" {
 			out = append(out, c)
 		}
 	}
@@ -232,15 +235,23 @@ func (e *Engine) concerned(r round, s scope) []*compiled {
 // remembered gives the alerts of a cluster that are remembered: of other subjects
 // nobody need ask.
 func (e *Engine) remembered(cluster string) map[string]map[subject]bool {
-	out := map[string]map[subject]bool{}
+	out := e.memory.remembered
+	for id, subjects := range out {
+		if len(subjects) == 0 {
+			delete(out, id)
+		}
+		clear(subjects)
+	}
 	note := func(key alertKey) {
 		if key.cluster != cluster || isCount(key.key) {
 			return
 		}
-		if out[key.policy] == nil {
-			out[key.policy] = map[subject]bool{}
+		of := out[key.policy]
+		if of == nil {
+			of = map[subject]bool{}
+			out[key.policy] = of
 		}
-		out[key.policy][parseSubject(key.key)] = true
+		of[parseSubject(key.key)] = true
 	}
 	for key := range e.ended {
 		note(key)
@@ -290,11 +301,26 @@ func (e *Engine) heldOn(cluster string) map[string][]subject {
 
 func (e *Engine) clusterLabels(cluster string) map[string]string { return e.clusters[cluster].Labels }
 
-// court is where a round's objects are judged.
-func (e *Engine) court(r round) *court {
-	firing := map[string][]*incident.Alert{}
+// court is where a round's objects are judged, until the next round's. A node's round has
+// only the alerts of that node, of policies whose objects lie on nodes.
+func (e *Engine) court(r round, s scope, policies []*compiled) *court {
+	firing := e.memory.firing
+	for id, alerts := range firing {
+		if len(alerts) == 0 {
+			delete(firing, id)
+			continue
+		}
+		clear(alerts)
+		firing[id] = alerts[:0]
+	}
+	elsewhere := map[string]bool{} // policies of which the others are asked for, too
+	for _, c := range policies {
+		if s.node != "" && !c.onNodes {
+			elsewhere[c.ref.ID] = true
+		}
+	}
 	for key, a := range e.alerts {
-		if key.cluster == r.source.cluster {
+		if key.cluster == r.source.cluster && (s.node == "" || a.Object.Node == s.node || elsewhere[key.policy]) {
 			firing[key.policy] = append(firing[key.policy], a)
 		}
 	}
@@ -319,16 +345,12 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 	c.subjects(data, ct.index, found)
 	subjects = found.len()
 	firing := map[subject]*incident.Alert{}
-	room := maxFiring - len(ct.firing[c.ref.ID])
-	for _, a := range ct.firing[c.ref.ID] {
-		if isCount(a.Key) {
-			continue
+	for _, a := range ct.firing[c.ref.ID] { // of others the samples were not read
+		if !isCount(a.Key) {
+			firing[parseSubject(a.Key)] = a
 		}
-		if s.node != "" && a.Object.Node != s.node && c.onNodes() {
-			continue // its samples were not read
-		}
-		firing[parseSubject(a.Key)] = a
 	}
+	room, begins := 0, false
 	var rests []*rest
 	var until time.Time
 	changes := c.concerns(scope{places: s.places, changes: true})
@@ -389,6 +411,9 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 		}
 		next, loud := e.judgeOne(ct, r, s, c, sub, a, data, now)
 		if next != nil && a == nil {
+			if !begins {
+				room, begins = maxFiring-e.firingOf(c, r.source.cluster), true
+			}
 			if room--; room < 0 {
 				err = errTooMany
 				e.metrics.left.Inc()
@@ -404,6 +429,17 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 		}
 	}
 	return changed, quiet, subjects, err
+}
+
+// firingOf counts the alerts of a policy that fire on a cluster.
+func (e *Engine) firingOf(c *compiled, cluster string) int {
+	n := 0
+	for key := range e.alerts {
+		if key.policy == c.ref.ID && key.cluster == cluster {
+			n++
+		}
+	}
+	return n
 }
 
 // maxFiring alerts of one policy fire on one cluster. A policy that is bad of
