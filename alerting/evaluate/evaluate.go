@@ -5,6 +5,7 @@
 package evaluate
 
 import (
+	"iter"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
@@ -274,33 +275,34 @@ func (r *Rule) recovered(severity int, windows [][]Window) bool {
 }
 
 // present gives the newest n windows that have a value, of the first reach.
-func present(windows []Window, n, reach int) []Window {
-	out := make([]Window, 0, n)
-	for _, w := range windows[:min(reach, len(windows))] {
-		if w.Missing {
-			continue // it delays a change, it never makes or undoes one
-		}
-		if out = append(out, w); len(out) == n {
-			break
+func present(windows []Window, n, reach int) iter.Seq[Window] {
+	return func(yield func(Window) bool) {
+		for _, w := range windows[:min(reach, len(windows))] {
+			if n == 0 {
+				return
+			}
+			if w.Missing {
+				continue // it delays a change, it never makes or undoes one
+			}
+			if n--; !yield(w) {
+				return
+			}
 		}
 	}
-	return out
 }
 
 // holds at a severity when the newest window is bad at it, and at least Need
 // of the newest Of are.
 func (c Condition) holds(severity int, windows []Window) bool {
-	seen := present(windows, c.Of, c.reach())
-	if len(seen) == 0 || !compare(seen[0].Value, c.Op, *c.Thresholds[severity]) {
-		return false
-	}
-	bad := 0
-	for _, w := range seen {
-		if compare(w.Value, c.Op, *c.Thresholds[severity]) {
+	seen, bad := 0, 0
+	for w := range present(windows, c.Of, c.reach()) {
+		if seen++; compare(w.Value, c.Op, *c.Thresholds[severity]) {
 			bad++
+		} else if seen == 1 {
+			return false
 		}
 	}
-	return bad >= c.Need
+	return seen > 0 && bad >= c.Need
 }
 
 // recovered from a severity when the newest n windows are good: not even on
@@ -310,13 +312,13 @@ func (c Condition) recovered(severity int, windows []Window, n int) bool {
 	if c.Recovery[severity] != nil {
 		limit = c.Recovery[severity]
 	}
-	seen := present(windows, n, 2*n)
-	for _, w := range seen {
-		if compare(w.Value, c.Op, *limit) {
+	seen := 0
+	for w := range present(windows, n, 2*n) {
+		if seen++; compare(w.Value, c.Op, *limit) {
 			return false
 		}
 	}
-	return len(seen) == n
+	return seen == n
 }
 
 // Holds tells for people whether a condition holds at a severity now.

@@ -143,21 +143,22 @@ type Data struct {
 	FoundAt time.Time `json:"found_at,omitzero"`
 }
 
+// factsOfObject are as many as an alert of a pod has beside labels.
+const factsOfObject = 11
+
 // Facts are what routes and mutes are asked by.
 func (a *Alert) Facts() routing.Facts {
 	o := a.Object
-	l := maps.Clone(a.Labels)
-	if l == nil {
-		l = map[string]string{}
-	}
+	l := make(map[string]string, len(a.Labels)+len(a.Dimensions)+factsOfObject)
+	maps.Copy(l, a.Labels)
 	maps.Copy(l, a.Dimensions)
-	for k, v := range map[string]string{
-		"alertname": a.Policy.Name, "policy": a.Policy.Name, "severity": string(a.Severity), "cluster": o.Cluster, "level": string(o.Level),
-		"namespace": o.Namespace, "workload_type": o.WorkloadType, "workload": o.Workload, "pod": o.Pod, "container": o.Container,
-		"node": o.Node, "service": o.Service, "volume": o.Volume, "component": o.Component,
+	for _, fact := range [...]struct{ k, v string }{
+		{"alertname", a.Policy.Name}, {"policy", a.Policy.Name}, {"severity", string(a.Severity)}, {"cluster", o.Cluster}, {"level", string(o.Level)},
+		{"namespace", o.Namespace}, {"workload_type", o.WorkloadType}, {"workload", o.Workload}, {"pod", o.Pod}, {"container", o.Container},
+		{"node", o.Node}, {"service", o.Service}, {"volume", o.Volume}, {"component", o.Component},
 	} {
-		if v != "" {
-			l[k] = v
+		if fact.v != "" {
+			l[fact.k] = fact.v
 		}
 	}
 	if len(a.Conditions) > 0 && a.Conditions[0].Metric != "" {
