@@ -22,6 +22,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/collector/compute"
 	"github.com/crowsnest-dev/crowsnest/collector/push"
 	"github.com/crowsnest-dev/crowsnest/collector/simulate"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
@@ -31,8 +32,14 @@ import (
 // it on its nodes.
 type ahead struct {
 	path     string
-	requests []nodeWrites // oldest first
-	samples  int          // of the last interval
+	interval time.Duration
+	rollOut  time.Duration // within which the collectors begin, one after the other
+	requests []nodeWrites  // oldest first
+	samples  int           // of the last interval
+	// late becomes how long after it was due a request was answered at most; nanoseconds.
+	late atomic.Int64
+	// caughtUp is closed once the collectors have sent what was due before, and all of them run.
+	caughtUp chan struct{}
 }
 
 // nodeWrites are what a sender sends of one interval, one behind the other.
@@ -46,8 +53,8 @@ const (
 	// aheadSpread is how long after a point of the grid its requests come: collectors read
 	// before it, and send at once.
 	aheadSpread = 5 * time.Second
-	// aheadRollOut is within what time the collectors begin, one after the other: a DaemonSet on
-	// thousands of nodes does not come at once.
+	// aheadRollOut is within what time collectors without a backlog begin: a DaemonSet on thousands
+	// of nodes does not come at once.
 	aheadRollOut = 5 * time.Minute
 	// aheadConnections send them.
 	aheadConnections = 8
@@ -55,9 +62,9 @@ const (
 	aheadSeries = 10_000
 )
 
-// computeAhead computes so many intervals of a cluster from a time in the future on.
-func computeAhead(ctx context.Context, path string, o simulate.Options, from time.Time, intervals int) (_ *ahead, err error) {
-	f, err := newFleet(ctx, wire.RoleNode, o, from)
+// computeAhead computes so many intervals of a cluster from a time on.
+func computeAhead(ctx context.Context, path string, o simulate.Options, families []catalogue.Family, from time.Time, intervals int) (_ *ahead, err error) {
+	f, err := newFleet(ctx, wire.RoleNode, o, families, from)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +74,7 @@ func computeAhead(ctx context.Context, path string, o simulate.Options, from tim
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	w := bufio.NewWriterSize(file, 1<<20)
-	a := &ahead{path: path}
+	a := &ahead{path: path, interval: o.Interval, caughtUp: make(chan struct{})}
 	type interval struct {
 		at       time.Time
 		bySender map[string][]compute.Sample
@@ -77,7 +84,7 @@ func computeAhead(ctx context.Context, path string, o simulate.Options, from tim
 	g.Go(func() error {
 		defer close(computed)
 		for n := range intervals {
-			at := from.Add(time.Duration(n) * siteInterval)
+			at := from.Add(time.Duration(n) * o.Interval)
 			select {
 			case computed <- interval{at, f.interval(ctx, at)}:
 			case <-ctx.Done():
@@ -112,10 +119,9 @@ func computeAhead(ctx context.Context, path string, o simulate.Options, from tim
 	return a, g.Wait()
 }
 
-// send sends what is due from now on, each request at its own time in its interval, until ctx
-// ends, and fails where there is no more before. late becomes how long after it was due a request
-// was answered at most.
-func (a *ahead) send(ctx context.Context, url string, late *atomic.Int64) error {
+// send sends what was due before faster than time, and from then on each request at its own time in
+// its interval, until ctx ends, and fails where there is no more before.
+func (a *ahead) send(ctx context.Context, url string) error {
 	file, err := os.Open(a.path)
 	if err != nil {
 		return err
@@ -124,8 +130,12 @@ func (a *ahead) send(ctx context.Context, url string, late *atomic.Int64) error 
 	r := bufio.NewReaderSize(file, 1<<20)
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: aheadConnections}}
 	defer client.CloseIdleConnections()
-	began := time.Now()
+	began, behind := time.Now(), true
 	for rest := a.requests; len(rest) > 0; {
+		if at := rest[0].at; behind && !time.Now().After(at) && !at.Before(began.Add(a.rollOut)) {
+			behind = false
+			close(a.caughtUp)
+		}
 		n := slices.IndexFunc(rest, func(x nodeWrites) bool { return !x.at.Equal(rest[0].at) })
 		if n < 0 {
 			n = len(rest)
@@ -137,7 +147,7 @@ func (a *ahead) send(ctx context.Context, url string, late *atomic.Int64) error 
 			if err != nil {
 				return err
 			}
-			if one.at.Before(began.Add(aheadRollOut * time.Duration(i) / time.Duration(n))) {
+			if a.rollOut > 0 && one.at.Before(began.Add(a.rollOut*time.Duration(i)/time.Duration(n))) {
 				continue // its collector has not begun
 			}
 			due := one.at.Add(aheadSpread * time.Duration(i) / time.Duration(n))
@@ -145,11 +155,11 @@ func (a *ahead) send(ctx context.Context, url string, late *atomic.Int64) error 
 				return errors.Join(g.Wait(), ctx.Err())
 			}
 			g.Go(func() error {
-				if err := one.post(running, client, url, bodies); err != nil {
+				if err := one.post(running, client, url, a.interval, bodies); err != nil {
 					return err
 				}
 				for by := int64(time.Since(due)); ; {
-					if most := late.Load(); by <= most || late.CompareAndSwap(most, by) {
+					if most := a.late.Load(); by <= most || a.late.CompareAndSwap(most, by) {
 						return nil
 					}
 				}
@@ -175,13 +185,13 @@ func (x nodeWrites) read(r io.Reader) (bodies [][]byte, err error) {
 }
 
 // post sends one body behind the other, each until it is taken; the last completes the interval.
-func (x nodeWrites) post(ctx context.Context, client *http.Client, url string, bodies [][]byte) error {
+func (x nodeWrites) post(ctx context.Context, client *http.Client, url string, interval time.Duration, bodies [][]byte) error {
 	for len(bodies) > 0 {
 		var through time.Time
 		if len(bodies) == 1 {
 			through = x.at
 		}
-		retry, err := post(ctx, client, url, x.sender, through, false, nil, bodies[0])
+		retry, err := post(ctx, client, url, word{sender: x.sender, interval: interval, through: through}, bodies[0])
 		if err != nil {
 			return fmt.Errorf("request of %s at %s: %w", x.sender, x.at.Format(time.RFC3339), err)
 		}
@@ -201,6 +211,7 @@ const envCluster = "CROWSNEST_BENCH_CLUSTER"
 type clusterJob struct {
 	Server, TokenFile, Dir string
 	Nodes                  int
+	Interval               time.Duration
 }
 
 func (j clusterJob) start(dir, name string) (*testbed.Process, error) {
@@ -220,7 +231,7 @@ func clusterChild(ctx context.Context, how string) error {
 	if err != nil {
 		return err
 	}
-	o := scaleFleet(job.Nodes, siteInterval)
+	o := scaleFleet(job.Nodes, job.Interval)
 	o.Dir = job.Dir
 	fleet, err := simulate.New(o)
 	if err != nil {
@@ -229,7 +240,7 @@ func clusterChild(ctx context.Context, how string) error {
 	world := fleet.World()
 	world.Readings = nil // its nodes' collectors have them
 	c, err := collector.New(collector.Options{
-		Role: wire.RoleCluster, Client: client, Interval: siteInterval, World: world, QueueDir: job.Dir, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Role: wire.RoleCluster, Client: client, Interval: job.Interval, World: world, QueueDir: job.Dir, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		return err

@@ -24,28 +24,36 @@ import (
 	"github.com/crowsnest-dev/crowsnest/test/testbed"
 )
 
-// post sends one request, after which its sender has sent all up to a time unless that is zero,
-// and says how long to wait where it was sent away.
-func post(ctx context.Context, client *http.Client, url, sender string, through time.Time, backlog bool, earlier []time.Time, body []byte) (retry time.Duration, err error) {
+// word is what a sender says beside a request.
+type word struct {
+	sender   string
+	interval time.Duration
+	through  time.Time // it has sent all up to then, unless that is zero
+	backlog  bool
+	earlier  []time.Time
+}
+
+// post sends one request, and says how long to wait where it was sent away.
+func post(ctx context.Context, client *http.Client, url string, says word, body []byte) (retry time.Duration, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+wire.PathMetrics, bytes.NewReader(body))
 	if err != nil {
 		return 0, err
 	}
 	for k, v := range map[string]string{
 		"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request", "Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "2.0.0",
-		"Authorization": "Bearer " + benchToken, wire.HeaderVersion: strconv.Itoa(wire.Version), wire.HeaderSender: sender,
-		wire.HeaderInterval: strconv.Itoa(int(siteInterval / time.Second)),
+		"Authorization": "Bearer " + benchToken, wire.HeaderVersion: strconv.Itoa(wire.Version), wire.HeaderSender: says.sender,
+		wire.HeaderInterval: strconv.Itoa(int(says.interval / time.Second)),
 	} {
 		req.Header.Set(k, v)
 	}
-	if !through.IsZero() {
-		req.Header.Set(wire.HeaderComplete, wire.FormatMillis(through))
+	if !says.through.IsZero() {
+		req.Header.Set(wire.HeaderComplete, wire.FormatMillis(says.through))
 	}
-	if backlog {
+	if says.backlog {
 		req.Header.Set(wire.HeaderBacklog, "true")
 	}
-	if len(earlier) > 0 {
-		req.Header.Set(wire.HeaderEarlier, wire.FormatEarlier(earlier))
+	if len(says.earlier) > 0 {
+		req.Header.Set(wire.HeaderEarlier, wire.FormatEarlier(says.earlier))
 	}
 	res, err := client.Do(req)
 	if err != nil {
@@ -87,7 +95,7 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	b.say("%d samples in %.0f MiB wait", s.total, float64(s.bytes)/mib)
-	goesOn, err := newFleet(ctx, wire.RoleAll, siteOf(b.siteNodes), siteEnd)
+	goesOn, err := newFleet(ctx, wire.RoleAll, siteOf(b.siteNodes), nil, siteEnd)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +154,7 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 			g.Go(func() error {
 				began, repeated := time.Now(), false
 				for {
-					retry, err := post(ctx, client, server.URL, sender, at, false, nil, body)
+					retry, err := post(ctx, client, server.URL, word{sender: sender, interval: siteInterval, through: at}, body)
 					if err != nil {
 						return err
 					}
@@ -222,7 +230,7 @@ func edgeBacklog(ctx context.Context, b *bench) (_ []Result, err error) {
 				list = list[n:]
 				for {
 					attempt := time.Now()
-					retry, err := post(backlogCtx, client, server.URL, sender, at, true, earlier, body)
+					retry, err := post(backlogCtx, client, server.URL, word{sender, siteInterval, at, true, earlier}, body)
 					if err != nil {
 						return fmt.Errorf("backlog of %s: %w", sender, err)
 					}

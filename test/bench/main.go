@@ -72,6 +72,7 @@ var measurements = []measurement{
 	{Name: "scale_whole_5000", Asked: true, Measure: serverScale(scale{name: "scale_whole_5000", nodes: 5000, interval: 30 * time.Second, whole: true})},
 	{Name: "live_1000", Asked: true, Measure: serverLive(live{name: "live_1000", nodes: 1000, interval: time.Minute})},
 	{Name: "live_5000", Asked: true, Measure: serverLive(live{name: "live_5000", nodes: 5000, interval: time.Minute})},
+	{Name: "live_replayed_5000", Asked: true, Measure: serverLive(live{name: "live_replayed_5000", nodes: 5000, interval: time.Minute, replayed: 150 * time.Minute})},
 	{Name: "live_whole_1000", Asked: true, Measure: serverLive(live{name: "live_whole_1000", nodes: 1000, interval: 30 * time.Second, whole: true})},
 	{Name: "live_whole_5000", Asked: true, Measure: serverLive(live{name: "live_whole_5000", nodes: 5000, interval: 30 * time.Second, whole: true})},
 	{Name: "store_queries", Asked: true, Measure: storeQueries},

@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,32 +31,57 @@ type live struct {
 	nodes    int
 	interval time.Duration
 	whole    bool // catalogue; otherwise its core
+	// replayed is about what the nodes' collectors bring of the time before, faster than time.
+	replayed time.Duration
 }
 
-// aheadFrom is the least number of nodes of which what their collectors send is computed before:
+// aheadFrom is the least number of nodes of whose whole catalogue what their collectors send is computed before:
 // a simulator of more takes what the server is to be measured on, falls behind, and measures how
 // a server does with what is late.
 const aheadFrom = 2000
 
-// computing is how long an interval of one node takes at most to compute: the first interval is
-// as far in the future as all of them take.
-const computing = 4 * time.Millisecond
+// How long an interval of one node takes at most to compute, of the core and of all: what is due first
+// is so far in the future as all of them take.
+const (
+	computingCore = 2 * time.Millisecond
+	computing     = 4 * time.Millisecond
+)
+
+// replaySpeed is about how many times faster than time a server takes a backlog, and slowestReplay
+// what is computed for.
+const (
+	replaySpeed   = 10
+	slowestReplay = 5
+)
 
 // letters are what the names of a Deployment's pods end in.
 const letters = "bcdfghjklmnpqrstvwxz2456789"
 
-// aheadOf computes a live cluster for so long, from a time on when that is done.
-func (b *bench) aheadOf(ctx context.Context, nodes int, lasts time.Duration) (*ahead, error) {
-	intervals := int(lasts/siteInterval) + 1
-	from := time.Now().Add(time.Duration(intervals+2) * time.Duration(nodes) * computing).Truncate(siteInterval)
-	b.say("computing %d intervals of the collectors of %d nodes, from %s on", intervals, nodes, from.Format(time.TimeOnly))
-	a, err := computeAhead(ctx, filepath.Join(b.dir, "ahead"), scaleFleet(nodes, siteInterval), from, intervals)
+// aheadOf computes what a live cluster sends, from a time on when that is done, or from so long
+// before as the server catches up with by the time that it has replayed what is to be.
+func (b *bench) aheadOf(ctx context.Context, l live) (*ahead, error) {
+	// Six minutes are for the server's start and the first three intervals to be complete.
+	lasts, each, rollOut, behind := 6*time.Minute+b.liveAfter+b.liveFor, computing, aheadRollOut, time.Duration(0)
+	var families []catalogue.Family
+	if !l.whole {
+		families, each = []catalogue.Family{catalogue.CoreFamily}, computingCore
+	}
+	if l.replayed > 0 {
+		behind, rollOut = l.replayed*(replaySpeed-1)/replaySpeed, 0
+		lasts += behind * slowestReplay / (slowestReplay - 1)
+	}
+	intervals := int((lasts+rollOut)/l.interval) + 1
+	due := time.Now().Add(time.Duration(intervals+2) * time.Duration(l.nodes) * each).Truncate(l.interval)
+	from := due.Add(-behind).Truncate(l.interval)
+	b.say("computing %d intervals of the collectors of %d nodes, from %s on", intervals, l.nodes, from.Format(time.TimeOnly))
+	a, err := computeAhead(ctx, filepath.Join(b.dir, "ahead"), scaleFleet(l.nodes, l.interval), families, from, intervals)
 	if err != nil {
 		return nil, err
 	}
+	a.rollOut = rollOut
 	debug.FreeOSMemory() // the server needs it
 	b.say("computed %d samples an interval", a.samples)
-	return a, pause(ctx, time.Until(from.Add(-siteInterval)))
+	return a, pause(ctx, time.Until(due.Add(-l.interval)))
 }
 
 // livePolicy is the n-th policy: most are of pods whose names end in two letters of
@@ -122,9 +146,8 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			env = append(env, fmt.Sprintf("CROWSNEST_SERIES_PER_CLUSTER=%d", l.nodes*wholeSeriesPerNode))
 		}
 		var nodes *ahead
-		if l.whole && l.nodes >= aheadFrom {
-			// Six minutes are for the server's start and the first three intervals to be complete.
-			if nodes, err = b.aheadOf(ctx, l.nodes, 6*time.Minute+aheadRollOut+b.liveAfter+b.liveFor); err != nil {
+		if l.whole && l.nodes >= aheadFrom || l.replayed > 0 {
+			if nodes, err = b.aheadOf(ctx, l); err != nil {
 				return nil, err
 			}
 		}
@@ -151,7 +174,7 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		name := l.name + "-simulate"
 		var simulator *testbed.Process
 		if nodes != nil {
-			simulator, err = clusterJob{Server: server.URL, TokenFile: tokenFile, Dir: filepath.Join(b.dir, name), Nodes: l.nodes}.start(b.dir, name)
+			simulator, err = clusterJob{Server: server.URL, TokenFile: tokenFile, Dir: filepath.Join(b.dir, name), Nodes: l.nodes, Interval: l.interval}.start(b.dir, name)
 		} else {
 			simulator, err = testbed.Start(b.dir, name, filepath.Join(b.root, "bin/crowsnest"), "simulate", "--nodes", strconv.Itoa(l.nodes),
 				"--pods-per-node", strconv.Itoa(peerPods), "--containers-per-pod", "2", "--churn", strconv.FormatFloat(peerChurn, 'f', -1, 64), "--seed", "1",
@@ -169,12 +192,11 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w\n%s", err, simulator.Tail(10))
 		}
-		var late atomic.Int64 // of what is sent beside the simulator
 		if nodes != nil {
 			sending, end := context.WithCancelCause(ctx)
 			var sender errgroup.Group
 			sender.Go(func() error {
-				if err := nodes.send(sending, server.URL, &late); err != nil && sending.Err() == nil {
+				if err := nodes.send(sending, server.URL); err != nil && sending.Err() == nil {
 					end(err)
 					return err
 				}
@@ -190,7 +212,7 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			return metric(ctx, server, `crowsnest_rollup_intervals_total{outcome="complete"}`)
 		}
 		// New series and the first list of objects are not what a server does all day.
-		err = testbed.Await(ctx, 20*time.Minute, time.Second, func(ctx context.Context) error {
+		err = testbed.Await(ctx, 20*time.Minute+l.replayed, time.Second, func(ctx context.Context) error {
 			select {
 			case <-simulator.Done():
 				return fmt.Errorf("the simulator ended\n%s", simulator.Tail(10))
@@ -207,8 +229,11 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			return nil, fmt.Errorf("%w\n%s\n%s", err, p.Tail(10), simulator.Tail(10))
 		}
 		if nodes != nil {
-			if err := pause(ctx, time.Until(came.Add(aheadRollOut))); err != nil {
-				return nil, err
+			select {
+			case <-nodes.caughtUp:
+				b.say("caught up after %v", time.Since(came).Round(time.Second))
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
 			}
 		}
 		if err := pause(ctx, b.liveAfter); err != nil {
@@ -240,7 +265,9 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			return nil, err
 		}
 		startCores := (usage[0].CPU - atStart.CPU).Seconds() / starting.Seconds()
-		late.Store(0)
+		if nodes != nil {
+			nodes.late.Store(0)
+		}
 		ownBefore, err := testbed.UsageOf(os.Getpid())
 		if err != nil {
 			return nil, err
@@ -271,8 +298,12 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			if err != nil {
 				return nil, err
 			}
-			from = fmt.Sprintf("objects, events and what they say of the cluster come from its own collector, and %d samples an interval, computed before, from a sender each node, which began within %v and send within %v of an interval, which took %.2f cores, and each was answered within %v of when it was due",
-				nodes.samples, aheadRollOut, aheadSpread, (own.CPU-ownBefore.CPU).Seconds()/took.Seconds(), time.Duration(late.Load()).Round(time.Millisecond))
+			began := fmt.Sprintf("which began within %v", nodes.rollOut)
+			if l.replayed > 0 {
+				began = fmt.Sprintf("which brought what was due since %v before faster than time", came.Sub(nodes.requests[0].at).Round(time.Minute))
+			}
+			from = fmt.Sprintf("objects, events and what they say of the cluster come from its own collector, and %d samples an interval, computed before, from a sender each node, %s, sends within %v, took %.2f cores, and was answered within %v of when it was due",
+				nodes.samples, began, aheadSpread, (own.CPU-ownBefore.CPU).Seconds()/took.Seconds(), time.Duration(nodes.late.Load()).Round(time.Millisecond))
 		}
 		active, err := metric(ctx, server, "crowsnest_ingest_active_series")
 		if err != nil {

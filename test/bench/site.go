@@ -24,6 +24,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/collector/compute"
 	"github.com/crowsnest-dev/crowsnest/collector/push"
 	"github.com/crowsnest-dev/crowsnest/collector/simulate"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
@@ -47,18 +48,19 @@ type fleet struct {
 
 // siteOf is a site of so many nodes.
 func siteOf(nodes int) simulate.Options {
-	return simulate.Options{Nodes: nodes, PodsPerNode: 30, Seed: 4, Churn: simulate.DefaultChurn}
+	return simulate.Options{Nodes: nodes, PodsPerNode: 30, Seed: 4, Churn: simulate.DefaultChurn, Interval: siteInterval}
 }
 
-// newFleet makes the collectors of a role of a site whose first interval ends at a time.
-func newFleet(ctx context.Context, role string, o simulate.Options, first time.Time) (*fleet, error) {
-	before := first.Add(-siteInterval)
-	o.Interval, o.Now = siteInterval, func() time.Time { return before }
+// newFleet makes the collectors of a role of a site whose first interval ends at a time. Of
+// families nil is all.
+func newFleet(ctx context.Context, role string, o simulate.Options, families []catalogue.Family, first time.Time) (*fleet, error) {
+	before := first.Add(-o.Interval)
+	o.Now = func() time.Time { return before }
 	sim, err := simulate.New(o)
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{sim: sim, read: sim.World().Readings[0], comp: compute.New(compute.Options{Role: role, Sender: wire.Sender(role, ""), Interval: siteInterval})}
+	f := &fleet{sim: sim, read: sim.World().Readings[0], comp: compute.New(compute.Options{Role: role, Sender: wire.Sender(role, ""), Interval: o.Interval, Families: families})}
 	f.interval(ctx, before) // so that the first has rates
 	return f, nil
 }
@@ -204,7 +206,7 @@ func readIndex(path string) (index partIndex, err error) {
 
 // writePart computes [from, to) of a site, and its index last.
 func writePart(ctx context.Context, path string, nodes int, from, to time.Time) (index partIndex, err error) {
-	f, err := newFleet(ctx, wire.RoleAll, siteOf(nodes), from)
+	f, err := newFleet(ctx, wire.RoleAll, siteOf(nodes), nil, from)
 	if err != nil {
 		return index, err
 	}
