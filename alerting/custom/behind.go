@@ -80,8 +80,14 @@ type memberships map[string]*members
 // members say in which groups something counts.
 type members struct {
 	keys   map[string]int // of what counts
-	in     [][]share      // by key: the groups
+	in     []shares       // by key
 	groups []labels.Labels
+}
+
+// shares are the groups of a key: of nearly all one, which is spared a slice.
+type shares struct {
+	first share
+	more  []share
 }
 
 type share struct {
@@ -131,26 +137,19 @@ func (m *Metrics) sum(ctx context.Context, b behind, at time.Time, known members
 		i, found := who.keys[string(key)]
 		return i, found
 	}
-	greatest := func(i int, v float64) {
+	greatest := func(_ labels.Labels, i int, v float64) {
 		if !there[i] || values[i] < v || math.IsNaN(values[i]) {
 			values[i], there[i] = v, true
 		}
 	}
-	visit := func(ls labels.Labels) func(float64) {
-		i, found := find(ls)
-		if !found {
-			return nil
-		}
-		return func(v float64) { greatest(i, v) }
-	}
 	if of, plain := b.of.(*parser.VectorSelector); plain && ofNow(of) {
-		if err := m.eachNow(ctx, of.LabelMatchers, at, visit); err != nil {
+		if err := m.eachNow(ctx, of.LabelMatchers, at, find, greatest); err != nil {
 			return nil, err
 		}
 		return who.total(values, there, at), nil
 	}
 	if of, ok := riseOf(b.of); ok {
-		if done, err := m.eachRise(ctx, of.LabelMatchers, at, visit); done || err != nil {
+		if done, err := m.eachRise(ctx, of.LabelMatchers, at, find, greatest); done || err != nil {
 			return who.total(values, there, at), err
 		}
 	}
@@ -163,7 +162,7 @@ func (m *Metrics) sum(ctx context.Context, b behind, at time.Time, known members
 			return nil, errHistogramInJoin
 		}
 		if i, found := find(s.Metric); found {
-			greatest(i, s.F)
+			greatest(s.Metric, i, s.F)
 		}
 	}
 	return who.total(values, there, at), nil
@@ -172,13 +171,17 @@ func (m *Metrics) sum(ctx context.Context, b behind, at time.Time, known members
 // total sums up by group.
 func (who *members) total(values []float64, there []bool, at time.Time) promql.Vector {
 	sums, rest, some := make([]float64, len(who.groups)), make([]float64, len(who.groups)), make([]bool, len(who.groups))
-	for i, shares := range who.in {
+	add := func(s share, v float64) {
+		sums[s.group], rest[s.group] = kahansum.Inc(s.times*v, sums[s.group], rest[s.group])
+		some[s.group] = true
+	}
+	for i := range who.in {
 		if !there[i] {
 			continue
 		}
-		for _, s := range shares {
-			sums[s.group], rest[s.group] = kahansum.Inc(s.times*values[i], sums[s.group], rest[s.group])
-			some[s.group] = true
+		add(who.in[i].first, values[i])
+		for _, s := range who.in[i].more {
+			add(s, values[i])
 		}
 	}
 	vector := make(promql.Vector, 0, len(who.groups))
@@ -191,28 +194,31 @@ func (who *members) total(values []float64, there []bool, at time.Time) promql.V
 }
 
 func (m *Metrics) readMembers(ctx context.Context, b behind, at time.Time) (*members, error) {
-	who := &members{keys: map[string]int{}}
+	asked := b.asked()
+	who := &members{keys: make(map[string]int, m.many[asked]), in: make([]shares, 0, m.many[asked])}
 	groups := map[string]int{}
 	var key []byte
-	err := m.eachNow(ctx, b.members.LabelMatchers, at, func(ls labels.Labels) func(float64) {
-		return func(times float64) {
-			key = keyOf(key[:0], ls, b.by)
-			g, known := groups[string(key)]
-			if !known {
-				g = len(who.groups)
-				groups[string(key)] = g
-				who.groups = append(who.groups, labels.NewBuilder(ls).Keep(b.by...).Labels())
-			}
-			key = keyOf(key[:0], ls, b.on)
-			i, known := who.keys[string(key)]
-			if !known {
-				i = len(who.in)
-				who.keys[string(key)] = i
-				who.in = append(who.in, nil)
-			}
-			who.in[i] = append(who.in[i], share{g, times})
+	every := func(labels.Labels) (int, bool) { return 0, true }
+	err := m.eachNow(ctx, b.members.LabelMatchers, at, every, func(ls labels.Labels, _ int, times float64) {
+		key = keyOf(key[:0], ls, b.by)
+		g, known := groups[string(key)]
+		if !known {
+			g = len(who.groups)
+			groups[string(key)] = g
+			who.groups = append(who.groups, labels.NewBuilder(ls).Keep(b.by...).Labels())
 		}
+		key = keyOf(key[:0], ls, b.on)
+		if i, known := who.keys[string(key)]; known {
+			who.in[i].more = append(who.in[i].more, share{g, times})
+			return
+		}
+		who.keys[string(key)] = len(who.in)
+		who.in = append(who.in, shares{first: share{g, times}})
 	})
+	if m.many == nil {
+		m.many = map[string]int{}
+	}
+	m.many[asked] = len(who.in)
 	return who, err
 }
 
@@ -434,9 +440,9 @@ func keyOf(buf []byte, ls labels.Labels, names []string) []byte {
 	return buf
 }
 
-// eachNow gives the value of each series that has one at a time. Of those for which
-// visit returns nil no sample is read.
-func (m *Metrics) eachNow(ctx context.Context, matchers []*labels.Matcher, at time.Time, visit func(labels.Labels) func(float64)) (err error) {
+// eachNow gives the value of each series that has one at a time, with what find gives of
+// it. Of those that are not found no sample is read.
+func (m *Metrics) eachNow(ctx context.Context, matchers []*labels.Matcher, at time.Time, find func(labels.Labels) (int, bool), take func(of labels.Labels, i int, v float64)) (err error) {
 	from, to := since(at), at.UnixMilli()
 	values, known, err := m.passed(ctx, matchers, from, to)
 	if err != nil {
@@ -447,8 +453,8 @@ func (m *Metrics) eachNow(ctx context.Context, matchers []*labels.Matcher, at ti
 			if n%1024 == 0 && ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if take := visit(one.Series); take != nil {
-				take(one.V)
+			if i, found := find(one.Series); found {
+				take(one.Series, i, one.V)
 			}
 		}
 		return nil
@@ -458,8 +464,13 @@ func (m *Metrics) eachNow(ctx context.Context, matchers []*labels.Matcher, at ti
 		return err
 	}
 	defer func() { err = errors.Join(err, q.Close()) }()
-	var take func(float64)
-	visited := func(of labels.Labels) bool { take = visit(of); return take != nil }
+	var of labels.Labels
+	var i int
+	visited := func(ls labels.Labels) (found bool) {
+		of = ls
+		i, found = find(ls)
+		return found
+	}
 	return eachSeries(ctx, q, matchers, from, to, visited, func(it chunkenc.Iterator) error {
 		newest, last := chunkenc.ValNone, 0.0
 		for typ := it.Seek(from); typ != chunkenc.ValNone && it.AtT() <= to; typ = it.Next() {
@@ -473,7 +484,7 @@ func (m *Metrics) eachNow(ctx context.Context, matchers []*labels.Matcher, at ti
 		switch newest {
 		case chunkenc.ValFloat:
 			if !value.IsStaleNaN(last) {
-				take(last)
+				take(of, i, last)
 			}
 		case chunkenc.ValHistogram, chunkenc.ValFloatHistogram:
 			return errHistogramInJoin

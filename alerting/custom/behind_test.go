@@ -267,6 +267,7 @@ func BenchmarkBehind(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer db.Close()
+	var all []labels.Labels
 	for at := -10; at <= 0; at++ {
 		app := db.Appender(b.Context())
 		for i := range pods {
@@ -280,6 +281,9 @@ func BenchmarkBehind(b *testing.B) {
 				if _, err := app.Append(0, ls, t0.Add(time.Duration(at)*time.Minute).UnixMilli(), float64(i)); err != nil {
 					b.Fatal(err)
 				}
+				if at == 0 {
+					all = append(all, ls)
+				}
 			}
 		}
 		if err := app.Commit(); err != nil {
@@ -287,8 +291,20 @@ func BenchmarkBehind(b *testing.B) {
 		}
 	}
 	m := &Metrics{opts: Options{Store: db}, engine: promql.NewEngine(promql.EngineOpts{MaxSamples: maxSamples, Timeout: time.Minute, EnableAtModifier: true, EnableNegativeOffset: true, Parser: parser.NewParser(parser.Options{})})}
-	for _, promQL := range []bool{false, true} {
-		b.Run(fmt.Sprintf("promql=%v", promQL), func(b *testing.B) {
+	rollups, err := rollup.New(rollup.Options{Store: db, Newest: []string{"k8s_service_pod", "cpu", "mem"}, Now: func() time.Time { return t0.Add(-time.Hour) }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, ls := range all {
+		rollups.Pass("c1", []rollup.Sample{{Feed: rollups.Feed("c1", ls), At: t0.UnixMilli(), V: 1}})
+	}
+	for _, how := range []string{"passed", "store", "promql"} {
+		b.Run(how, func(b *testing.B) {
+			promQL := how == "promql"
+			if m.opts.Newest = nil; how == "passed" {
+				m.opts.Newest = rollups.Newest
+			}
+			b.ReportAllocs()
 			for b.Loop() {
 				known := memberships{}
 				for _, of := range []string{"cpu", "mem"} {

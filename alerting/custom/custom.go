@@ -115,6 +115,7 @@ type Metrics struct {
 	last   map[string]map[string]newest // by name and cluster
 	atOnce int                          // intervals of the past that are evaluated together
 	values []rollup.Value               // kept for its memory
+	many   map[string]int               // how many members there were, by what was asked
 }
 
 // newest are the series of a metric's newest evaluation in a cluster.

@@ -97,7 +97,7 @@ func riseOf(e parser.Expr) (*parser.VectorSelector, bool) {
 // eachRise gives for each series that has a value at a time by how much that is above the
 // least in the lookback; false when that is not known without the store. Nearly all have
 // not moved.
-func (m *Metrics) eachRise(ctx context.Context, matchers []*labels.Matcher, at time.Time, visit func(labels.Labels) func(float64)) (bool, error) {
+func (m *Metrics) eachRise(ctx context.Context, matchers []*labels.Matcher, at time.Time, find func(labels.Labels) (int, bool), take func(of labels.Labels, i int, v float64)) (bool, error) {
 	from, to := since(at), at.UnixMilli()
 	values, known, err := m.passed(ctx, matchers, from, to)
 	if !known || err != nil {
@@ -113,8 +113,8 @@ func (m *Metrics) eachRise(ctx context.Context, matchers []*labels.Matcher, at t
 		return false, nil
 	}
 	for _, one := range values {
-		take := visit(one.Series)
-		if take == nil {
+		i, found := find(one.Series)
+		if !found {
 			continue
 		}
 		least := one.V
@@ -128,7 +128,7 @@ func (m *Metrics) eachRise(ctx context.Context, matchers []*labels.Matcher, at t
 				return false, err
 			}
 		}
-		take(one.V - least)
+		take(one.Series, i, one.V-least)
 	}
 	return true, nil
 }
