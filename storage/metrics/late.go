@@ -157,6 +157,7 @@ type registry struct {
 	mu    sync.Mutex
 	all   []prometheus.Collector
 	watch map[string]prometheus.Metric // by name, which never change: each new series asks for their values
+	told  dto.Metric                   // what the last one said, so that asking makes nothing anew
 }
 
 var _ prometheus.Registerer = (*registry)(nil)
@@ -227,14 +228,13 @@ func (r *registry) clear() {
 // count gives one of the counters that are kept hold of.
 func (r *registry) count(name string) float64 {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	counter := r.watch[name]
-	r.mu.Unlock()
 	if counter == nil {
 		return 0
 	}
-	var m dto.Metric
-	if err := counter.Write(&m); err != nil {
+	if err := counter.Write(&r.told); err != nil {
 		return 0
 	}
-	return m.GetCounter().GetValue()
+	return r.told.GetCounter().GetValue()
 }
