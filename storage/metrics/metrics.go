@@ -213,8 +213,8 @@ var (
 // Open opens the store, creates it where there is none, and replays its log. It
 // fails with fault.ErrConflict when another process has it open, and with
 // fault.ErrUnavailable when the folder cannot be written. Too little free space,
-// or none where there is a store already, does not keep it from opening: it is said,
-// and the store is read-only until there is more.
+// or hardly any where there is a store already, does not keep it from opening: it is
+// said, and the store is read-only until there is more.
 func Open(o Options) (*DB, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
