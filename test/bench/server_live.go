@@ -171,6 +171,39 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			return nil, err
 		}
 		came := time.Now()
+		send := func() (stop func() error) {
+			sending, end := context.WithCancelCause(ctx)
+			var sender errgroup.Group
+			sender.Go(func() error {
+				if err := nodes.send(sending, server.URL); err != nil && sending.Err() == nil {
+					end(err)
+					return err
+				}
+				return nil
+			})
+			ctx = sending
+			return func() error {
+				end(nil)
+				return sender.Wait()
+			}
+		}
+		catchUp := func() error {
+			select {
+			case <-nodes.caughtUp:
+				b.say("caught up after %v", time.Since(came).Round(time.Second))
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		if l.replayed > 0 {
+			// What the cluster's own collector says is of now: beside it all that is replayed were late.
+			stop := send()
+			defer func() { err = errors.Join(err, stop()) }()
+			if err := catchUp(); err != nil {
+				return nil, fmt.Errorf("%w\n%s", err, p.Tail(10))
+			}
+		}
 		name := l.name + "-simulate"
 		var simulator *testbed.Process
 		if nodes != nil {
@@ -192,27 +225,19 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w\n%s", err, simulator.Tail(10))
 		}
-		if nodes != nil {
-			sending, end := context.WithCancelCause(ctx)
-			var sender errgroup.Group
-			sender.Go(func() error {
-				if err := nodes.send(sending, server.URL); err != nil && sending.Err() == nil {
-					end(err)
-					return err
-				}
-				return nil
-			})
-			defer func() {
-				end(nil)
-				err = errors.Join(err, sender.Wait())
-			}()
-			ctx = sending
+		if nodes != nil && l.replayed == 0 {
+			stop := send()
+			defer func() { err = errors.Join(err, stop()) }()
 		}
 		settled := func(ctx context.Context) (float64, error) {
 			return metric(ctx, server, `crowsnest_rollup_intervals_total{outcome="complete"}`)
 		}
+		replayed, err := settled(ctx)
+		if err != nil {
+			return nil, err
+		}
 		// New series and the first list of objects are not what a server does all day.
-		err = testbed.Await(ctx, 20*time.Minute+l.replayed, time.Second, func(ctx context.Context) error {
+		err = testbed.Await(ctx, 20*time.Minute, time.Second, func(ctx context.Context) error {
 			select {
 			case <-simulator.Done():
 				return fmt.Errorf("the simulator ended\n%s", simulator.Tail(10))
@@ -220,20 +245,17 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 				return fmt.Errorf("the server ended\n%s", p.Tail(10))
 			default:
 			}
-			if n, err := settled(ctx); err != nil || n < 3 {
-				return errors.Join(err, fmt.Errorf("%g intervals are complete", n))
+			if n, err := settled(ctx); err != nil || n < replayed+3 {
+				return errors.Join(err, fmt.Errorf("%g intervals are complete", n-replayed))
 			}
 			return nil
 		})
 		if err != nil {
 			return nil, fmt.Errorf("%w\n%s\n%s", err, p.Tail(10), simulator.Tail(10))
 		}
-		if nodes != nil {
-			select {
-			case <-nodes.caughtUp:
-				b.say("caught up after %v", time.Since(came).Round(time.Second))
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
+		if nodes != nil && l.replayed == 0 {
+			if err := catchUp(); err != nil {
+				return nil, err
 			}
 		}
 		if err := pause(ctx, b.liveAfter); err != nil {
