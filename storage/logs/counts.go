@@ -91,7 +91,7 @@ func CheckFilter(text string) error {
 func countFilter(text string) (string, error) {
 	out := ""
 	err := guard("parse filter", func() error {
-		f, err := logstorage.ParseFilter(text)
+		f, err := parseFilter(text, 0)
 		if err != nil {
 			return fault.Field{Path: "filter", Reason: err.Error(), Value: text}
 		}

@@ -21,8 +21,8 @@ const (
 
 // Export calls fn with every row that matches, oldest first, without holding all
 // of them: it goes through time in stretches that fit into memory. A query with
-// pipes that make rows of their own is answered as by Query, in its order; one
-// whose pipes take _time away, in no order.
+// pipes that make rows of their own, or that cannot be asked in parts of its time, is
+// answered as by Query, in its order; one whose pipes take _time away, in no order.
 // Limit and Offset are not used. Errors are those of Query.
 func (s *Store) Export(ctx context.Context, q Query, fn func(Row) error) (err error) {
 	q.Limit, q.Offset = 0, 0
@@ -31,7 +31,7 @@ func (s *Store) Export(ctx context.Context, q Query, fn func(Row) error) (err er
 		s.counted(&err)
 		return err
 	}
-	if !p.CanReturnLastNResults() {
+	if !p.CanReturnLastNResults() || !divides(p) {
 		return s.Query(ctx, q, fn)
 	}
 	defer s.counted(&err)

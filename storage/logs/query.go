@@ -171,7 +171,7 @@ func (s *Store) parse(q Query) (*logstorage.Query, error) {
 			p.AddTimeFilter(start, end)
 		}
 		for _, text := range filters {
-			f, err := logstorage.ParseFilter(text)
+			f, err := parseFilter(text, now)
 			if err != nil {
 				return fault.Field{Path: "extra_filters", Reason: err.Error(), Value: text}
 			}
@@ -183,6 +183,19 @@ func (s *Store) parse(q Query) (*logstorage.Query, error) {
 		return nil, fmt.Errorf("query logs: %w", err)
 	}
 	return p, s.knows(q.Clusters)
+}
+
+// parseFilter reads a filter. The library leaves options out of one without a word, though one of
+// them is a filter itself.
+func parseFilter(text string, at int64) (*logstorage.Filter, error) {
+	f, err := logstorage.ParseFilterAtTimestamp(text, at)
+	if err != nil {
+		return nil, err
+	}
+	if q, err := logstorage.ParseQueryAtTimestamp(text, at); err != nil || q.String() != f.String() {
+		return nil, errors.New("options(...) belong to a query, not to a filter of it")
+	}
+	return f, nil
 }
 
 // nanos is UnixNano within its range, at whose ends it would wrap around.
@@ -284,12 +297,23 @@ func eachRow(db *logstorage.DataBlock, fn func(int, Row) error) error {
 }
 
 func lastN(q *logstorage.Query) (last *logstorage.Query, offset, limit uint64) {
-	// The library makes a copy by printing and parsing, which panics on a text
-	// that does not survive that; the query as it is works then.
-	if err := guard("", func() error { last, offset, limit = q.GetLastNResultsQuery(); return nil }); err != nil {
+	if !divides(q) {
 		return nil, 0, 0
 	}
-	return last, offset, limit
+	return q.GetLastNResultsQuery()
+}
+
+// divides says whether a query can be asked in parts of its time. The library makes a copy
+// by printing and parsing, which panics on a text that does not survive that; and options
+// may have a query read other times than it is given.
+func divides(q *logstorage.Query) bool {
+	start, end := q.GetFilterTimeRange()
+	part := min(end, max(start, 0))
+	err := guard("", func() error {
+		start, end = q.CloneWithTimeFilter(q.GetTimestamp(), part, part).GetFilterTimeRange()
+		return nil
+	})
+	return err == nil && start == part && end == part
 }
 
 type timedRow struct {
