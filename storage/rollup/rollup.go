@@ -463,7 +463,7 @@ func (p recent) last() int64 { return int64(p >> tapped) }
 func (p *recent) mark(at, step int64) (fresh bool) {
 	seen := uint64(*p) & (1<<tapped - 1)
 	if last := p.last(); at > last {
-		if shift := (at - last) / step; shift < tapped {
+		if shift := (at - last) / step; shift < tapped && (at-last)%step == 0 { // else it was another grid
 			seen = seen<<shift&(1<<tapped-1) | 1
 		} else {
 			seen = 1
@@ -481,7 +481,7 @@ func (p *recent) mark(at, step int64) (fresh bool) {
 // it had one already, not sure when the point is too old to tell.
 func (p *points) mark(at, step int64) (fresh, sure bool) {
 	if at > p.last {
-		if shift := (at - p.last) / step; shift < 64 {
+		if shift := (at - p.last) / step; shift < 64 && (at-p.last)%step == 0 {
 			p.seen = p.seen<<shift | 1
 		} else {
 			p.seen = 1

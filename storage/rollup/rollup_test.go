@@ -621,6 +621,30 @@ func TestSlowestSenderSetsThePace(t *testing.T) {
 	})
 }
 
+// What a series remembers of one grid is taken for nothing of the next.
+func TestAnotherGridIsRememberedAnew(t *testing.T) {
+	var live recent
+	var late points
+	for at := int64(10_000); at <= 70_000; at += 10_000 {
+		live.mark(at, 10_000)
+		late.mark(at, 10_000)
+	}
+	for _, at := range []int64{180_000, 120_000, 240_000} {
+		if fresh := live.mark(at, 60_000); !fresh {
+			t.Errorf("live: the point %d is left out", at)
+		}
+		if fresh, sure := late.mark(at, 60_000); !fresh || !sure {
+			t.Errorf("of the past: the point %d is left out", at)
+		}
+		if fresh := live.mark(at, 60_000); fresh {
+			t.Errorf("live: the point %d counts twice", at)
+		}
+		if fresh, _ := late.mark(at, 60_000); fresh {
+			t.Errorf("of the past: the point %d counts twice", at)
+		}
+	}
+}
+
 func TestSumDoesNotDependOnOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	values := make([]float64, 1000)
