@@ -2,6 +2,7 @@ package engine
 
 import (
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
@@ -165,11 +166,14 @@ func (v *values) put(number int32, samples []evaluate.Sample) {
 	v.at[number] = int32(len(v.rows))
 }
 
-// valuesOf are those of one subject.
+// valuesOf are those of one subject. They are not copied: a page of a pile for each step and
+// subject of a replay was most of all garbage.
 func valuesOf(sub subject, samples []evaluate.Sample) *values {
 	r := &register{level: sub.level, numbers: map[registered]int32{}}
-	v := &values{of: r, pile: &samplePile{}}
-	v.put(r.add(sub), samples)
+	number := r.add(sub)
+	v := &values{of: r, pile: &samplePile{large: [][]evaluate.Sample{slices.Clip(samples)}}}
+	v.put(number, nil)
+	v.rows[0] = row{number: number, page: -1, n: int32(len(samples))}
 	return v
 }
 

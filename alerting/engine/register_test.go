@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
@@ -285,6 +287,36 @@ func (m *migration) fires(r round, engines ...*Engine) map[alertKey]incident.Ale
 		}
 	}
 	return out
+}
+
+// Readings up to a time, of which a replay makes some for each step and subject, are those of all
+// that were read, and take hardly any memory of their own.
+func TestReadingsUpToATimeAreNoCopies(t *testing.T) {
+	spec := []byte(`{"level":"pod","conditions":[{"metric":"` + catalogue.PodMem + `","statistic":"max","period":"1m","op":">","thresholds":{"critical":1},"need":1,"of":1}]}`)
+	c, err := compile(meta.Resource{ID: "p", Kind: meta.KindPolicy, Project: "default", Name: "p", Revision: 1, Spec: spec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub := subject{level: catalogue.Pod, object: "shop/cart-1"}
+	var samples []evaluate.Sample
+	for n := range 100 {
+		samples = append(samples, evaluate.Sample{T: int64(n) * 1000, V: float64(n)})
+	}
+	all := readings{metrics: map[string]*values{catalogue.PodMem: valuesOf(sub, samples)}}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const steps = 1000
+	for n := range steps {
+		at := n % 101
+		got := all.upTo(time.UnixMilli(int64(at)*1000-1), sub, c).metrics[catalogue.PodMem].get(sub)
+		if !slices.Equal(got, samples[:at]) {
+			t.Fatalf("%d samples before the %dth", len(got), at)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / steps; each > 4<<10 {
+		t.Errorf("%d bytes for each step", each)
+	}
 }
 
 // An engine fires for what one does that makes all of its memory anew, while subjects
