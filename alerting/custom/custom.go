@@ -29,10 +29,10 @@ const (
 	// Limits of all custom metrics: how many there are, how many series one has
 	// in a cluster, how many samples one evaluation may read, and how long all of
 	// a cluster's may take, as alerts on sums wait for them.
-	MaxMetrics = 200
-	MaxSeries  = 20_000
-	maxSamples = 5_000_000
-	budget     = 5 * time.Second
+	MaxMetrics  = 200
+	MaxSeries   = 20_000
+	maxSamples  = 5_000_000
+	usualBudget = 5 * time.Second
 	// maxWaiting intervals wait for an evaluation, five days of a site at 30 s; of
 	// more, the oldest are passed on without one.
 	maxWaiting = 16_384
@@ -89,6 +89,7 @@ type Options struct {
 	Logger     *slog.Logger // default: discards
 	Registerer prometheus.Registerer
 	Now        func() time.Time // default time.Now
+	budget     time.Duration    // default usualBudget
 }
 
 // Metrics evaluates the users' metrics. All methods may be called concurrently;
@@ -135,6 +136,9 @@ func New(ctx context.Context, o Options) (*Metrics, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.budget == 0 {
+		o.budget = usualBudget
+	}
 	m := &Metrics{opts: o, log: o.Logger, wake: make(chan struct{}, 1), state: map[string]map[string]MetricClusterStatus{}, last: map[string]map[string]newest{}, atOnce: maxAtOnce}
 	if !o.OnlyCustom {
 		for _, entry := range catalogue.All() {
@@ -152,7 +156,7 @@ func New(ctx context.Context, o Options) (*Metrics, error) {
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(m.failed)
 	}
-	m.engine = promql.NewEngine(promql.EngineOpts{Logger: o.Logger, MaxSamples: maxSamples, Timeout: budget, EnableAtModifier: true, EnableNegativeOffset: true, Parser: parser.NewParser(parser.Options{})})
+	m.engine = promql.NewEngine(promql.EngineOpts{Logger: o.Logger, MaxSamples: maxSamples, Timeout: o.budget, EnableAtModifier: true, EnableNegativeOffset: true, Parser: parser.NewParser(parser.Options{})})
 	if o.PromQL != nil {
 		here := m.engine
 		m.engine = o.PromQL(here)
@@ -289,7 +293,7 @@ func (m *Metrics) live(w rollup.Written) bool { return w.At.After(m.opts.Now().A
 
 // interval evaluates all metrics of a cluster at one time.
 func (m *Metrics) interval(ctx context.Context, w rollup.Written, all []evaluated) {
-	ctx, cancel := context.WithTimeout(ctx, budget)
+	ctx, cancel := context.WithTimeout(ctx, m.opts.budget)
 	defer cancel()
 	known := memberships{}
 	for _, o := range all {
@@ -304,7 +308,7 @@ func (m *Metrics) one(ctx context.Context, entry catalogue.Metric, w rollup.Writ
 	found, reason, err := m.evaluate(ctx, entry, w, known)
 	switch {
 	case ctx.Err() != nil:
-		found, reason, err = nil, failedOverrun, fmt.Errorf("the custom metrics of the cluster took longer than %s altogether", budget)
+		found, reason, err = nil, failedOverrun, fmt.Errorf("the custom metrics of the cluster took longer than %s altogether", m.opts.budget)
 	case err == nil:
 		if err = m.write(ctx, entry.Name, w, found); err != nil {
 			reason = failedStore

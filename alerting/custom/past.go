@@ -69,7 +69,7 @@ func (m *Metrics) run(ctx context.Context, next []rollup.Written, all []evaluate
 	}
 	// Twice as many take less than twice as long: most of it is to find the series.
 	more := 1
-	if m.opts.Now().Sub(began) < budget/2 {
+	if m.opts.Now().Sub(began) < m.opts.budget/2 {
 		more = len(next)
 	}
 	m.atOnce = min(maxAtOnce, max(m.atOnce, len(next)+more))
@@ -85,7 +85,7 @@ func (m *Metrics) run(ctx context.Context, next []rollup.Written, all []evaluate
 func (m *Metrics) alone(ctx context.Context, w rollup.Written, all []evaluated) {
 	began := m.opts.Now()
 	m.interval(ctx, w, all)
-	if !m.live(w) && m.opts.Now().Sub(began) < budget/2 {
+	if !m.live(w) && m.opts.Now().Sub(began) < m.opts.budget/2 {
 		m.atOnce = max(m.atOnce, 2)
 	}
 	m.opts.Next(w)
@@ -93,7 +93,7 @@ func (m *Metrics) alone(ctx context.Context, w rollup.Written, all []evaluated) 
 
 // within says whether everything was evaluated in the budget.
 func (m *Metrics) within(ctx context.Context, next []rollup.Written, all []evaluated) bool {
-	ctx, cancel := context.WithTimeout(ctx, budget)
+	ctx, cancel := context.WithTimeout(ctx, m.opts.budget)
 	defer cancel()
 	known := map[string]*overtime{}
 	for _, o := range all {

@@ -238,7 +238,7 @@ func TestWhatWasTooMuchOnceIsTriedTogetherAgain(t *testing.T) {
 // Two are not tried again and again where one takes most of the budget by itself.
 func TestWhatIsTooMuchGoesOnOneByOne(t *testing.T) {
 	b := newBench(t, orders)
-	now, took := t0, budget/2
+	now, took := t0, roomy/2
 	o := b.m.opts
 	o.Next = func(rollup.Written) {}
 	o.Now = func() time.Time { now = now.Add(took); return now } // each look is as much later
@@ -248,7 +248,7 @@ func TestWhatIsTooMuchGoesOnOneByOne(t *testing.T) {
 	if m.atOnce != 1 {
 		t.Fatalf("%d at once after one took half of the budget", m.atOnce)
 	}
-	took = budget / 8
+	took = roomy / 8
 	m.alone(t.Context(), past, nil)
 	if m.atOnce != 2 {
 		t.Errorf("%d at once after one took little", m.atOnce)
