@@ -355,7 +355,7 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			{Name: l.name + "_start_cpu", Unit: "cores", Ours: startCores, Note: "Of the time before: all series and objects are new, and a round of the engine that takes longer than an interval is judged again. " + note},
 			{Name: l.name + "_memory_peak", Unit: "MiB", Ours: memoryOf(p.PID()).peakMiB, Bar: memoryBar, Note: "The most resident memory since the start" + in + ". " + note},
 			{Name: l.name + "_memory_steady", Unit: "MiB", Ours: meanOfHalf(memory), Note: "Mean resident memory in the second half. " + note},
-			{Name: l.name + "_late", Unit: "intervals", Ours: max(0, expected-1-grown(0)) + grown(1) + grown(2), Bar: "<= 0", Note: fmt.Sprintf("Of %.0f: not complete; one may be on its way at the end. %s", expected, note)},
+			{Name: l.name + "_late", Unit: "intervals", Ours: max(0, expected-1-grown(0), grown(1)+grown(2)), Bar: "<= 0", Note: fmt.Sprintf("Of %.0f: not complete; one may be on its way at the end. %s", expected, note)},
 		}
 		for i := range results {
 			results[i].Command = command + "\""
