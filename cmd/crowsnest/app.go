@@ -334,6 +334,9 @@ func (a *app) open(ctx context.Context) (runs []func(context.Context) error, err
 	if runs, err = a.assemble(ctx); err != nil {
 		return nil, err
 	}
+	if err := a.dir.reserve(); err != nil {
+		a.logger.Warn("take room for a start on a full disk", "err", err)
+	}
 	a.logger.Info("server ready", "address", a.URL(), "took_seconds", time.Since(began).Seconds())
 	return runs, nil
 }

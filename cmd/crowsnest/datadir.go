@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
 	"github.com/crowsnest-dev/crowsnest/storage/backup"
 )
@@ -17,6 +19,13 @@ import (
 // format is the number of the data folder's layout. It rises when an older
 // server could not read what a newer one wrote.
 const format = 1
+
+// A start on a full disk needs some room: file systems take a block for a folder, and databases make
+// files anew after an orderly stop. The data folder has that in a file that a start lets go.
+const (
+	reserveFile  = "reserve"
+	reserveBytes = 1 << 20
+)
 
 // dataDir is the folder of all that the server keeps, held by this process.
 type dataDir struct {
@@ -52,6 +61,9 @@ func (d *dataDir) take() error {
 		}
 		return fmt.Errorf("the data folder %s cannot be locked (is it on a network file system?): %w: %w", d.path, fault.ErrUnavailable, err)
 	}
+	if err := os.Remove(d.join(reserveFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the data folder %s cannot be written: %w: %w", d.path, fault.ErrUnavailable, err)
+	}
 	if id, yes := backup.Unfinished(d.path); yes {
 		return fmt.Errorf("the data folder %s is not whole: the restore of backup %s into it did not end; ask for it once more, it goes on, or empty the folder: %w", d.path, id, fault.ErrConflict)
 	}
@@ -64,6 +76,19 @@ func (d *dataDir) take() error {
 	}
 	if _, err := d.lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
 		return fmt.Errorf("the data folder %s cannot be written (is the disk full?): %w: %w", d.path, fault.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// reserve takes the room for the next start.
+func (d *dataDir) reserve() (err error) {
+	f, err := os.OpenFile(d.join(reserveFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, reserveBytes); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil
 }
