@@ -10,9 +10,8 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/reserve"
 	"github.com/crowsnest-dev/crowsnest/storage/backup"
 )
 
@@ -61,7 +60,7 @@ func (d *dataDir) take() error {
 		}
 		return fmt.Errorf("the data folder %s cannot be locked (is it on a network file system?): %w: %w", d.path, fault.ErrUnavailable, err)
 	}
-	if err := os.Remove(d.join(reserveFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := reserve.LetGo(d.join(reserveFile)); err != nil {
 		return fmt.Errorf("the data folder %s cannot be written: %w: %w", d.path, fault.ErrUnavailable, err)
 	}
 	if id, yes := backup.Unfinished(d.path); yes {
@@ -81,17 +80,7 @@ func (d *dataDir) take() error {
 }
 
 // reserve takes the room for the next start.
-func (d *dataDir) reserve() (err error) {
-	f, err := os.OpenFile(d.join(reserveFile), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, reserveBytes); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
-}
+func (d *dataDir) reserve() error { return reserve.Take(d.join(reserveFile), reserveBytes) }
 
 // holder names the process that has the folder, where it is known.
 func (d *dataDir) holder() string {

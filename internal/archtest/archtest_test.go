@@ -205,6 +205,7 @@ func TestRootsImportNothingOfOurs(t *testing.T) {
 		"internal/catalogue": {"internal/nearest"},
 		"internal/fault":     nil,
 		"internal/object":    nil,
+		"internal/reserve":   nil,
 		"internal/wire":      {"internal/catalogue", "internal/fault", "internal/object"},
 	}
 	found := 0

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/reserve"
 )
 
 // The library ends the process when it cannot write: in its own goroutines,
@@ -91,21 +92,16 @@ func (s *Store) keepReserve(committing bool) {
 	}
 }
 
-func (s *Store) reserve(size int64) (err error) {
-	f, err := os.OpenFile(filepath.Join(s.opts.Dir, reserveFile), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+func (s *Store) reserve(size int64) error {
+	if err := reserve.Take(filepath.Join(s.opts.Dir, reserveFile), size); err != nil {
 		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
 	}
 	s.space.reserved.Store(true)
 	return nil
 }
 
 func (s *Store) giveBack() {
-	if err := os.Remove(filepath.Join(s.opts.Dir, reserveFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := reserve.LetGo(filepath.Join(s.opts.Dir, reserveFile)); err != nil {
 		s.log.Warn("give back the reserve of disk space", "err", err)
 	}
 	s.space.reserved.Store(false)
