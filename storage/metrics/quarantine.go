@@ -216,7 +216,7 @@ func keepLogs(dir string) error {
 
 // putBack gives segments the first names again that they have no more.
 func putBack(dir, keep string) error {
-	err := eachKept(dir, keep, func(path, rel string, _ int64, same bool) error {
+	return eachKept(dir, keep, func(path, rel string, _ int64, same bool) error {
 		if same {
 			return nil
 		}
@@ -236,16 +236,12 @@ func putBack(dir, keep string) error {
 		}
 		return nil
 	})
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // forgetAfterRepair removes the beginFile where an open that was interrupted had rewritten
 // or dropped segments of a log: they look whole now.
 func forgetAfterRepair(dir, keep string) error {
-	err := eachKept(dir, keep, func(_, _ string, _ int64, same bool) error {
+	return eachKept(dir, keep, func(_, _ string, _ int64, same bool) error {
 		if same {
 			return nil
 		}
@@ -254,16 +250,16 @@ func forgetAfterRepair(dir, keep string) error {
 		}
 		return filepath.SkipAll
 	})
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // eachKept calls fn for each segment of which keep has a second name, in their order: that
-// name, the segment below dir, its size, and whether dir still has it as it was.
+// name, the segment below dir, its size, and whether dir still has it as it was. Where there
+// is no keep, there are none.
 func eachKept(dir, keep string, fn func(path, rel string, size int64, same bool) error) error {
 	return filepath.WalkDir(keep, func(path string, e os.DirEntry, err error) error {
+		if path == keep && errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
 		if err != nil || e.IsDir() {
 			return err
 		}
