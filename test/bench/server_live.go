@@ -232,7 +232,7 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 		settled := func(ctx context.Context) (float64, error) {
 			return metric(ctx, server, `crowsnest_rollup_intervals_total{outcome="complete"}`)
 		}
-		replayed, err := settled(ctx)
+		had, err := settled(ctx) // of what was replayed
 		if err != nil {
 			return nil, err
 		}
@@ -245,8 +245,8 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 				return fmt.Errorf("the server ended\n%s", p.Tail(10))
 			default:
 			}
-			if n, err := settled(ctx); err != nil || n < replayed+3 {
-				return errors.Join(err, fmt.Errorf("%g intervals are complete", n-replayed))
+			if n, err := settled(ctx); err != nil || n < had+3 {
+				return errors.Join(err, fmt.Errorf("%g intervals are complete", n-had))
 			}
 			return nil
 		})
