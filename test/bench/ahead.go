@@ -19,7 +19,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
-	"github.com/crowsnest-dev/crowsnest/collector/compute"
 	"github.com/crowsnest-dev/crowsnest/collector/push"
 	"github.com/crowsnest-dev/crowsnest/collector/simulate"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
@@ -31,7 +30,7 @@ import (
 // for thousands of nodes takes the machine that a server is measured on, and a real cluster does
 // it on its nodes.
 type ahead struct {
-	path     string
+	paths    []string // the requests' bodies, one behind the other
 	interval time.Duration
 	rollOut  time.Duration // within which the collectors begin, one after the other
 	requests []nodeWrites  // oldest first
@@ -58,76 +57,100 @@ const (
 	aheadRollOut = 5 * time.Minute
 	// aheadConnections send them.
 	aheadConnections = 8
+	// aheadBefore are the intervals that collectors have run for before the first that is
+	// computed: of pods that began before they did some metrics are missing.
+	aheadBefore = 5
 	// aheadSeries are the most series of a request, as collectors bound it.
 	aheadSeries = 10_000
 )
 
-// computeAhead computes so many intervals of a cluster from a time on.
-func computeAhead(ctx context.Context, path string, o simulate.Options, families []catalogue.Family, from time.Time, intervals int) (_ *ahead, err error) {
-	f, err := newFleet(ctx, wire.RoleNode, o, families, from)
-	if err != nil {
+// computeAhead computes so many intervals of a cluster from a time on, as many parts of them at a
+// time as given: a part needs the memory of a fleet. Where one begins some pods that have just
+// ended are missing, as a simulated cluster begins without them.
+func computeAhead(ctx context.Context, path string, o simulate.Options, families []catalogue.Family, from time.Time, intervals, parts int) (*ahead, error) {
+	a := &ahead{interval: o.Interval, caughtUp: make(chan struct{})}
+	computed := make([]aheadPart, parts)
+	g, ctx := errgroup.WithContext(ctx)
+	for n := range parts {
+		first := intervals * n / parts
+		g.Go(func() (err error) {
+			computed[n], err = computeAheadPart(ctx, fmt.Sprint(path, n), o, families, from.Add(time.Duration(first)*o.Interval), intervals*(n+1)/parts-first)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
 		return nil, err
+	}
+	for _, one := range computed {
+		a.paths, a.requests, a.samples = append(a.paths, one.path), append(a.requests, one.requests...), one.samples
+	}
+	return a, nil
+}
+
+// aheadPart is a file of requests, one behind the other.
+type aheadPart struct {
+	path     string
+	requests []nodeWrites
+	samples  int // of the last interval
+}
+
+func computeAheadPart(ctx context.Context, path string, o simulate.Options, families []catalogue.Family, from time.Time, intervals int) (a aheadPart, err error) {
+	begins := from.Add(-aheadBefore * o.Interval)
+	f, err := newFleet(ctx, wire.RoleNode, o, families, begins)
+	if err != nil {
+		return a, err
+	}
+	for at := begins; at.Before(from); at = at.Add(o.Interval) {
+		f.interval(ctx, at)
 	}
 	file, err := os.Create(path)
 	if err != nil {
-		return nil, err
+		return a, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	w := bufio.NewWriterSize(file, 1<<20)
-	a := &ahead{path: path, interval: o.Interval, caughtUp: make(chan struct{})}
-	type interval struct {
-		at       time.Time
-		bySender map[string][]compute.Sample
-	}
-	computed := make(chan interval)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer close(computed)
-		for n := range intervals {
-			at := from.Add(time.Duration(n) * o.Interval)
-			select {
-			case computed <- interval{at, f.interval(ctx, at)}:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+	a.path = path
+	for n := range intervals {
+		if err := ctx.Err(); err != nil {
+			return a, err
 		}
-		return nil
-	})
-	g.Go(func() error {
-		for one := range computed {
-			a.samples = 0
-			delete(one.bySender, wire.Sender(wire.RoleCluster, "")) // what all of them say of themselves
-			for _, sender := range slices.Sorted(maps.Keys(one.bySender)) {
-				samples, x := one.bySender[sender], nodeWrites{sender: sender, at: one.at}
-				for part := range slices.Chunk(samples, aheadSeries) {
-					raw, err := writeRequest(part, 0)
-					if err != nil {
-						return err
-					}
-					body := snappy.Encode(nil, raw)
-					if _, err := w.Write(body); err != nil {
-						return err
-					}
-					x.sizes = append(x.sizes, len(body))
+		at := from.Add(time.Duration(n) * o.Interval)
+		bySender := f.interval(ctx, at)
+		a.samples = 0
+		delete(bySender, wire.Sender(wire.RoleCluster, "")) // what all of them say of themselves
+		for _, sender := range slices.Sorted(maps.Keys(bySender)) {
+			samples, x := bySender[sender], nodeWrites{sender: sender, at: at}
+			for part := range slices.Chunk(samples, aheadSeries) {
+				raw, err := writeRequest(part, 0)
+				if err != nil {
+					return a, err
 				}
-				a.requests = append(a.requests, x)
-				a.samples += len(samples)
+				body := snappy.Encode(nil, raw)
+				if _, err := w.Write(body); err != nil {
+					return a, err
+				}
+				x.sizes = append(x.sizes, len(body))
 			}
+			a.requests = append(a.requests, x)
+			a.samples += len(samples)
 		}
-		return w.Flush()
-	})
-	return a, g.Wait()
+	}
+	return a, w.Flush()
 }
 
 // send sends what was due before faster than time, and from then on each request at its own time in
 // its interval, until ctx ends, and fails where there is no more before.
 func (a *ahead) send(ctx context.Context, url string) error {
-	file, err := os.Open(a.path)
-	if err != nil {
-		return err
+	files := make([]io.Reader, 0, len(a.paths))
+	for _, path := range a.paths {
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		files = append(files, file)
 	}
-	defer file.Close()
-	r := bufio.NewReaderSize(file, 1<<20)
+	r := bufio.NewReaderSize(io.MultiReader(files...), 1<<20)
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: aheadConnections}}
 	defer client.CloseIdleConnections()
 	began, behind := time.Now(), true

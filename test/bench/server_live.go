@@ -41,7 +41,7 @@ type live struct {
 const aheadFrom = 2000
 
 // How long an interval of one node takes at most to compute, of the core and of all: what is due first
-// is so far in the future as all of them take.
+// is so far in the future as all of them take by themselves.
 const (
 	computingCore = 2 * time.Millisecond
 	computing     = 4 * time.Millisecond
@@ -61,10 +61,10 @@ const letters = "bcdfghjklmnpqrstvwxz2456789"
 // before as the server catches up with by the time that it has replayed what is to be.
 func (b *bench) aheadOf(ctx context.Context, l live) (*ahead, error) {
 	// Six minutes are for the server's start and the first three intervals to be complete.
-	lasts, each, rollOut, behind := 6*time.Minute+b.liveAfter+b.liveFor, computing, aheadRollOut, time.Duration(0)
+	lasts, each, parts, rollOut, behind := 6*time.Minute+b.liveAfter+b.liveFor, computing, 1, aheadRollOut, time.Duration(0)
 	var families []catalogue.Family
 	if !l.whole {
-		families, each = []catalogue.Family{catalogue.CoreFamily}, computingCore
+		families, each, parts = []catalogue.Family{catalogue.CoreFamily}, computingCore, 2 // of whose memory two have room
 	}
 	if l.replayed > 0 {
 		behind, rollOut = l.replayed*(replaySpeed-1)/replaySpeed, 0
@@ -74,7 +74,7 @@ func (b *bench) aheadOf(ctx context.Context, l live) (*ahead, error) {
 	due := time.Now().Add(time.Duration(intervals+2) * time.Duration(l.nodes) * each).Truncate(l.interval)
 	from := due.Add(-behind).Truncate(l.interval)
 	b.say("computing %d intervals of the collectors of %d nodes, from %s on", intervals, l.nodes, from.Format(time.TimeOnly))
-	a, err := computeAhead(ctx, filepath.Join(b.dir, "ahead"), scaleFleet(l.nodes, l.interval), families, from, intervals)
+	a, err := computeAhead(ctx, filepath.Join(b.dir, "ahead"), scaleFleet(l.nodes, l.interval), families, from, intervals, parts)
 	if err != nil {
 		return nil, err
 	}
