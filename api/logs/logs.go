@@ -6,13 +6,15 @@
 // asks (AccountID and ProjectID headers mean nothing), and the parameter
 // "cluster", which may be repeated, narrows them; "service", with "namespace" and one
 // cluster, asks for lines of the pods behind a Service; a tail shows lines as they
-// arrive, late ones too; an answer that broke in the middle ends with a broken
-// connection instead of an error among the rows.
+// arrive, late ones too, whatever its start, end and refresh_interval; an answer is
+// whole, also where allow_partial_response says that it need not be; one that broke in
+// the middle ends with a broken connection instead of an error among the rows.
 package logs
 
 import (
 	"bytes"
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,6 +43,7 @@ const Path = "/select/logsql/"
 // fault.ErrInvalid for a wrong query.
 type Store interface {
 	Query(ctx context.Context, q logs.Query, fn func(logs.Row) error) error
+	Columns(ctx context.Context, q logs.Query) ([]string, error)
 	Export(ctx context.Context, q logs.Query, fn func(logs.Row) error) error
 	Surroundings(ctx context.Context, a logs.Around) (logs.Surroundings, error)
 	Watermarks(cluster string) []logs.Watermark
@@ -305,33 +308,39 @@ func (h *Handler) errTooMuch() error {
 	return fault.Because(fault.ErrTooLarge, fault.AnswerLarge, h.opts.MaxRows, h.opts.MaxBytes>>20)
 }
 
-// query streams rows, one JSON object a line.
+// query streams rows, one JSON object or, below a line of names, one record of CSV a row.
 func (h *Handler) query(ctx context.Context, w http.ResponseWriter, p params) error {
 	began := h.opts.Now()
-	var buf []byte
+	var buf bytes.Buffer
+	contentType, add := "application/stream+json", func(r logs.Row) {
+		buf.Write(append(logstorage.MarshalFieldsToJSON(buf.AvailableBuffer(), r), '\n'))
+	}
+	if p.csv {
+		columns, err := h.opts.Store.Columns(ctx, p.query)
+		if err != nil {
+			return err
+		}
+		contentType, add = "text/csv", records(&buf, columns)
+	}
 	wrote, rows, size := false, 0, int64(0)
 	flush := func() error {
 		if !wrote {
 			wrote = true
-			w.Header().Set("Content-Type", "application/stream+json")
+			w.Header().Set("Content-Type", contentType)
 			w.Header().Set("VL-Request-Duration-Seconds", fmt.Sprintf("%.3f", h.opts.Now().Sub(began).Seconds()))
 		}
-		if len(buf) == 0 {
-			return nil
-		}
-		_, err := w.Write(buf)
-		buf = buf[:0]
+		_, err := buf.WriteTo(w)
 		return err
 	}
 	err := h.opts.Store.Query(ctx, p.query, func(r logs.Row) error {
-		before := len(buf)
-		buf = append(logstorage.MarshalFieldsToJSON(buf, r), '\n')
+		before := buf.Len()
+		add(r)
 		rows++
-		size += int64(len(buf) - before)
+		size += int64(buf.Len() - before)
 		if rows > h.opts.MaxRows || size > h.opts.MaxBytes {
 			return h.errTooMuch()
 		}
-		if len(buf) >= flushAt {
+		if buf.Len() >= flushAt {
 			return flush()
 		}
 		return nil
@@ -344,6 +353,32 @@ func (h *Handler) query(ctx context.Context, w http.ResponseWriter, p params) er
 		panic(http.ErrAbortHandler)
 	}
 	return err
+}
+
+// records writes the names of the columns, and gives what writes a row below them.
+func records(buf *bytes.Buffer, columns []string) (add func(logs.Row)) {
+	out := csv.NewWriter(buf)
+	write := func(record []string) {
+		_ = out.Write(record) // memory takes it
+		out.Flush()
+	}
+	place := make(map[string]int, len(columns))
+	for i, name := range columns {
+		place[name] = i
+	}
+	if len(columns) > 0 {
+		write(columns)
+	}
+	record := make([]string, len(columns))
+	return func(r logs.Row) {
+		clear(record)
+		for _, f := range r {
+			if i, ok := place[f.Name]; ok { // else it came after the columns were looked for
+				record[i] = f.Value
+			}
+		}
+		write(record)
+	}
 }
 
 // queryTimeRange answers {"start":"…","end":"…","hasTimeFilter":…}, with

@@ -157,6 +157,30 @@ func TestEndpointsAnswerInVictoriaLogsShapes(t *testing.T) {
 	}
 }
 
+func TestRowsAsCSV(t *testing.T) {
+	s := logstest.Open(t)
+	put(t, s, "prod", "1", t0, "info", `say "hi", twice`, "two\nlines")
+	put(t, s, "prod", "2", t0.Add(time.Minute), "", "third")
+	base := serve(t, s, admin)
+	for name, tc := range map[string]struct {
+		args url.Values
+		want string
+	}{
+		"fields":             {url.Values{"query": {"* | sort by (_time) | fields level, _msg"}}, "level,_msg\ninfo,\"say \"\"hi\"\", twice\"\ninfo,\"two\nlines\"\n,third\n"},
+		"stats":              {url.Values{"query": {"* | stats by (level) count() n | sort by (n)"}}, "n,level\n1,\n2,info\n"},
+		"all fields":         {url.Values{"query": {"third | delete _stream, _stream_id, _time"}, "hidden_fields_filters": {"pod"}}, "_msg,cluster,container,namespace,stream\nthird,prod,app,shop,stdout\n"},
+		"those of the limit": {url.Values{"query": {"* | delete _stream, _stream_id, cluster, container, namespace, pod, stream"}, "limit": {"1"}}, "_msg,_time\nthird," + t0.Add(time.Minute).Format(time.RFC3339Nano) + "\n"},
+		"nothing":            {url.Values{"query": {"absent"}}, ""},
+		"nothing of some":    {url.Values{"query": {"absent | fields a, b"}}, "a,b\n"},
+	} {
+		tc.args.Set("format", "csv")
+		status, body, header := get(t, http.MethodGet, base, "query", tc.args)
+		if status != http.StatusOK || body != tc.want || header.Get("Content-Type") != "text/csv" {
+			t.Errorf("%s: %d %s\n got %q\nwant %q", name, status, header.Get("Content-Type"), body, tc.want)
+		}
+	}
+}
+
 func TestWrongRequests(t *testing.T) {
 	s := logstest.Open(t)
 	base := serve(t, s, admin)
@@ -177,6 +201,12 @@ func TestWrongRequests(t *testing.T) {
 		"too many":       {"query", url.Values{"query": {"*"}, "limit": {"1000001"}}, 400, "1000000"},
 		"wrong names":    {"query", url.Values{"query": {"*"}, "hidden_fields_filters": {"[1"}}, 400, "hidden_fields_filters"},
 		"a wrong bool":   {"hits", url.Values{"query": {"*"}, "ignore_pipes": {"maybe"}}, 400, "ignore_pipes"},
+		"another format": {"query", url.Values{"query": {"*"}, "format": {"tsv"}}, 400, "format"},
+		"a wrong CSV":    {"query", url.Values{"query": {"* | nonsense"}, "format": {"csv"}}, 400, "nonsense"},
+		"half an answer": {"hits", url.Values{"query": {"*"}, "allow_partial_response": {"maybe"}}, 400, "allow_partial_response"},
+		"skips some":     {"query", url.Values{"query": {"*"}, "offset": {"3"}}, 400, "limit"},
+		"skips a time":   {"query", url.Values{"query": {"*"}, "limit": {"1"}, "offset": {"3m"}}, 400, "offset"},
+		"a tail at once": {"tail", url.Values{"query": {"*"}, "refresh_interval": {"0"}}, 400, "refresh_interval"},
 		"reversed":       {"query", url.Values{"query": {"*"}, "start": {"now"}, "end": {"now-1h"}}, 400, "start"},
 	} {
 		status, body, _ := get(t, http.MethodGet, base, tc.path, tc.args)
@@ -414,8 +444,8 @@ func FuzzParameters(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, ofSteps := range []bool{false, true} {
-			p, err := parseForm(form, ofSteps, t0)
+		for _, of := range []string{"query", "hits", "tail", "facets"} {
+			p, err := parseForm(form, of, t0)
 			if err != nil {
 				if !errors.Is(err, fault.ErrInvalid) {
 					t.Errorf("%q: %v is not invalid", raw, err)

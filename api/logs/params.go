@@ -36,6 +36,7 @@ type params struct {
 	maxValues   int           // max_values_per_field, of facets
 	maxValueLen int           // max_value_len, of facets
 	keepConst   bool          // keep_const_fields, of facets
+	csv         bool          // format, of query
 	service     service       // service, with namespace; ours
 }
 
@@ -61,11 +62,11 @@ func parse(r *http.Request, now time.Time) (params, error) {
 	if err != nil {
 		return params{}, fmt.Errorf("read parameters: %w: %w", fault.ErrMalformed, err)
 	}
-	of := path.Base(r.URL.Path)
-	return parseForm(r.Form, of == "hits" || of == "stats_query_range", now)
+	return parseForm(r.Form, path.Base(r.URL.Path), now)
 }
 
-func parseForm(form url.Values, ofSteps bool, now time.Time) (params, error) {
+// parseForm reads the parameters of the endpoint of that name.
+func parseForm(form url.Values, of string, now time.Time) (params, error) {
 	var fs fault.Fields
 	p := params{
 		query: logs.Query{
@@ -90,13 +91,25 @@ func parseForm(form url.Values, ofSteps bool, now time.Time) (params, error) {
 	}
 	// "offset" skips rows of a query, and says of steps of which zone they are; a tail
 	// takes one too, a delay that it does not need.
-	switch {
-	case ofSteps:
+	switch of {
+	case "hits", "stats_query_range":
 		p.stepOffset = signedDurationOf(&fs, form, "offset")
-	case intLike(form.Get("offset")):
-		p.query.Offset = intOf(&fs, form, "offset")
-	default:
+	case "tail":
 		durationOf(&fs, form, "offset", 0)
+		if durationOf(&fs, form, "refresh_interval", time.Second) == 0 {
+			fs.Add("refresh_interval", "must be positive", form.Get("refresh_interval"))
+		}
+	case "query":
+		p.query.Offset = intOf(&fs, form, "offset")
+		if p.query.Offset > 0 && p.query.Limit == 0 {
+			fs.Add("offset", "needs a limit: rows are in no order without one", form.Get("offset"))
+		}
+		switch s := form.Get("format"); s {
+		case "", "csv":
+			p.csv = s != ""
+		default:
+			fs.Add("format", "must be csv, or left out for JSON lines", s)
+		}
 	}
 	if p.step == 0 {
 		fs.Add("step", "must be positive", form.Get("step"))
@@ -119,12 +132,8 @@ func parseForm(form url.Values, ofSteps bool, now time.Time) (params, error) {
 	default:
 		p.keepConst = true
 	}
-	if s := form.Get("ignore_pipes"); s != "" {
-		var err error
-		if p.query.NoPipes, err = strconv.ParseBool(s); err != nil {
-			fs.Add("ignore_pipes", "must be 1 or 0", s)
-		}
-	}
+	p.query.NoPipes = boolOf(&fs, form, "ignore_pipes")
+	boolOf(&fs, form, "allow_partial_response") // a whole answer is allowed, too
 	p.query.Hide = namesOf(&fs, form, "hidden_fields_filters")
 	p.limit = p.query.Limit
 	p.service = serviceOf(&fs, form.Get("service"), form.Get("namespace"), p.query.Clusters)
@@ -158,9 +167,16 @@ func clusters(form url.Values) []string {
 	return out
 }
 
-func intLike(s string) bool {
-	_, err := strconv.Atoi(s)
-	return err == nil
+func boolOf(fs *fault.Fields, form url.Values, name string) bool {
+	s := form.Get(name)
+	if s == "" {
+		return false
+	}
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		fs.Add(name, "must be 1 or 0", s)
+	}
+	return b
 }
 
 func intOf(fs *fault.Fields, form url.Values, name string) int {

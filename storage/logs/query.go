@@ -126,6 +126,37 @@ func (s *Store) Query(ctx context.Context, q Query, fn func(Row) error) (err err
 	return s.run(ctx, p, tenants, s.hide(q), rowsTo(fn))
 }
 
+// Columns gives the names of the fields that rows of a query have: in the order of its
+// last pipe where that says which, else sorted, as the rows have them by now. Errors are
+// those of Query.
+func (s *Store) Columns(ctx context.Context, q Query) ([]string, error) {
+	p, err := s.parse(q)
+	if err != nil {
+		s.counted(&err)
+		return nil, err
+	}
+	if names, ok := p.GetFixedFields(); ok {
+		return names, nil
+	}
+	names := map[string]bool{}
+	if q.Limit > 0 {
+		err = s.Query(ctx, q, func(r Row) error {
+			for _, f := range r {
+				if !names[f.Name] {
+					names[strings.Clone(f.Name)] = true
+				}
+			}
+			return nil
+		})
+		return slices.Sorted(maps.Keys(names)), err
+	}
+	found, err := s.FieldNames(ctx, q, "")
+	for _, f := range found {
+		names[f.Value] = true
+	}
+	return slices.Sorted(maps.Keys(names)), err
+}
+
 // parse reads the text and adds the time range and the filters.
 func (s *Store) parse(q Query) (*logstorage.Query, error) {
 	now := s.opts.Now().UnixNano()
