@@ -261,7 +261,7 @@ func (e *Engine) hearLocked() {
 	clear(e.queue.news)
 	for cluster, n := range e.queue.strange {
 		for key := range e.sources {
-			if s, ok := scopeOf(key.sender); ok && s.node == "" && key.cluster == cluster {
+			if s, ok := scopeOf(key.sender); ok && s.whole() && key.cluster == cluster {
 				e.hear(key, n)
 			}
 		}
@@ -484,7 +484,7 @@ func grouped(policies []*compiled) groups {
 // resting begins what a round leaves to those that follow it; none: it is not about all
 // that a sender of the whole cluster sends.
 func (e *Engine) resting(r round, s scope, policies []*compiled) []*rest {
-	if e.opts.Changed == nil || s.node != "" || r.trigger != triggerInterval && r.trigger != triggerChange {
+	if e.opts.Changed == nil || !s.whole() || r.trigger != triggerInterval && r.trigger != triggerChange {
 		return nil
 	}
 	long := wholeEvery

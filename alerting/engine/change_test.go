@@ -165,6 +165,7 @@ type commotion struct {
 	arrived ingest.Arrival
 	owed    owed
 	calm    bool // nothing happens by chance
+	gather  bool // what nodes send waits for that of all of them
 	named   *Engine
 	whole   *Engine
 }
@@ -459,7 +460,9 @@ func (w *commotion) tell(a ingest.Arrival) {
 	w.named.Arrived(a)
 	a.Changed, a.Watch, a.Odd = nil, nil, nil
 	w.whole.Arrived(a)
-	w.judge()
+	if s, _ := scopeOf(a.Sender); !w.gather || s.whole() {
+		w.judge()
+	}
 }
 
 func (w *commotion) judge() {
@@ -468,7 +471,13 @@ func (w *commotion) judge() {
 		slices.SortFunc(rounds, func(a, b round) int {
 			return cmp.Or(cmp.Compare(a.trigger, b.trigger), cmp.Compare(a.source.sender, b.source.sender))
 		})
-		e.evaluateAll(context.Background(), rounds)
+		if w.gather && e == w.whole {
+			for _, r := range rounds {
+				e.evaluate(context.Background(), r)
+			}
+		} else {
+			e.evaluateAll(context.Background(), rounds)
+		}
 		for _, s := range e.sources {
 			s.changeTook = 0 // which is of the machine
 		}
@@ -669,6 +678,7 @@ func (w *commotion) tick() string {
 		}
 		w.tell(ingest.Arrival{Sender: "node/" + n.Name, Through: w.grid})
 	}
+	w.judge()
 	if silent {
 		return "a sender is silent"
 	}
@@ -777,10 +787,16 @@ func (w *commotion) knows(e *Engine) (out []string) {
 
 // An engine that is told what changed, and what is odd, knows after each round what one does
 // that judges everything at the same times, whatever the policies are and whatever happens.
-func TestChangesByNameAreJudgedAsAllAre(t *testing.T) {
+func TestChangesByNameAreJudgedAsAllAre(t *testing.T) { changesAreJudgedAlike(t, false) }
+
+// What several nodes sent is judged together as it is one by one.
+func TestNodesAreJudgedTogetherAsEachIs(t *testing.T) { changesAreJudgedAlike(t, true) }
+
+func changesAreJudgedAlike(t *testing.T, gather bool) {
 	fired, spared, between, points := 0, 0, 0, 0
 	for seed := range uint64(16) {
 		w := newCommotion(t, seed)
+		w.gather = gather
 		judged := func(e *Engine) float64 { return testutil.ToFloat64(e.metrics.judged) }
 		for n := range whileRacing(20, 100) {
 			before, beforeWhole := judged(w.named), judged(w.whole)

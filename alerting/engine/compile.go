@@ -166,8 +166,17 @@ func (c *compiled) misfit(interval time.Duration) string {
 // scope is which values an arrival brought.
 type scope struct {
 	places  []catalogue.Place
-	node    string // only objects of this node; empty: all
-	changes bool   // only what is sent the moment it changes
+	nodes   []string // only objects of these nodes, in order; empty: all
+	changes bool     // only what is sent the moment it changes
+}
+
+// whole tells whether it is of all nodes.
+func (s scope) whole() bool { return len(s.nodes) == 0 }
+
+// on tells whether objects of a node are in it.
+func (s scope) on(node string) bool {
+	_, ok := slices.BinarySearch(s.nodes, node)
+	return ok || s.whole()
 }
 
 // concerns tells whether the values of the scope can change a judgement.
@@ -185,7 +194,7 @@ func scopeOf(sender string) (scope, bool) {
 	case "cluster":
 		return scope{places: []catalogue.Place{catalogue.ByCluster}}, true
 	case "node":
-		return scope{places: []catalogue.Place{catalogue.ByNode}, node: node}, node != ""
+		return scope{places: []catalogue.Place{catalogue.ByNode}, nodes: []string{node}}, node != ""
 	}
 	return scope{}, false // no collector of ours: its series are not the catalogue's
 }

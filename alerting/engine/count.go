@@ -26,7 +26,7 @@ func (c *compiled) atLeast() int {
 // counted gives the policies that ask for a number of objects, when a round
 // says how the cluster's objects are.
 func (e *Engine) counted(r round, s scope) []*compiled {
-	if s.node != "" || r.trigger == triggerOverdue {
+	if !s.whole() || r.trigger == triggerOverdue {
 		return nil
 	}
 	if info, ok := e.opts.Inventory.Info(r.source.cluster); !ok || !info.Synced {

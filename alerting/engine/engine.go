@@ -311,7 +311,7 @@ func (e *Engine) Arrived(a ingest.Arrival) {
 	key := sourceKey{a.Cluster, a.Sender}
 	r := round{source: key, trigger: triggerInterval, at: a.Through, interval: a.Interval, received: received}
 	var brought news
-	named := s.node == "" // a node's own rounds are about little
+	named := s.whole() // a node's own rounds are about little
 	if named {
 		brought = newsOf(a, r.received, by)
 	}
@@ -605,15 +605,41 @@ func (e *Engine) evaluateAll(ctx context.Context, rounds []round) {
 	}
 	e.present.begin()
 	defer e.present.end()
-	for i, r := range rounds {
+	all := together(rounds)
+	for i, some := range all {
 		if ctx.Err() != nil {
 			e.queue.Lock()
-			e.queue.rounds = append(rounds[i:], e.queue.rounds...)
+			e.queue.rounds = append(slices.Concat(all[i:]...), e.queue.rounds...)
 			e.queue.Unlock()
 			return
 		}
-		e.evaluate(ctx, r)
+		e.evaluate(ctx, some...)
 	}
+}
+
+// maxTogether bounds how many nodes are judged together: others wait meanwhile.
+const maxTogether = 250
+
+// together puts what nodes of a cluster sent for one time together: a round costs for each
+// policy, whatever few objects a node has. Of what else is of their cluster none is passed.
+func together(rounds []round) [][]round {
+	var out [][]round
+	open := map[string]int{} // by cluster: where what others may join is in out
+	for _, r := range rounds {
+		s, _ := scopeOf(r.source.sender)
+		joins := r.trigger == triggerInterval && r.interval > 0 && !s.whole()
+		n, ok := open[r.source.cluster]
+		if ok && joins && len(out[n]) < maxTogether && out[n][0].at.Equal(r.at) && out[n][0].interval == r.interval {
+			out[n] = append(out[n], r)
+			continue
+		}
+		delete(open, r.source.cluster)
+		if joins {
+			open[r.source.cluster] = len(out)
+		}
+		out = append(out, []round{r})
+	}
+	return out
 }
 
 // restore loads what fires, and everything else that Run keeps.

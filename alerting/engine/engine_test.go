@@ -1059,3 +1059,32 @@ func TestWhatIsOldIsPruned(t *testing.T) {
 		return w.meta.View(context.Background(), func(tx *meta.Tx) error { _, err := tx.Incident("inc_old"); return err }) != nil
 	})
 }
+
+// Nodes' rounds of one time are judged together, up to a bound; nothing of their cluster is passed.
+func TestTogether(t *testing.T) {
+	t.Parallel()
+	of := func(cluster, sender, trigger string, at int) round {
+		return round{source: sourceKey{cluster, sender}, trigger: trigger, at: epoch.Add(time.Duration(at) * interval), interval: interval}
+	}
+	grid := func(cluster, sender string, at int) round { return of(cluster, sender, triggerInterval, at) }
+	for name, c := range map[string]struct {
+		rounds []round
+		want   []int // how many are judged at a time
+	}{
+		"nodes":              {[]round{grid("a", "node/1", 1), grid("a", "node/2", 1), grid("a", "node/3", 1)}, []int{3}},
+		"of two clusters":    {[]round{grid("a", "node/1", 1), grid("b", "node/1", 1), grid("a", "node/2", 1), grid("b", "node/2", 1)}, []int{2, 2}},
+		"at two times":       {[]round{grid("a", "node/1", 1), grid("a", "node/2", 2), grid("a", "node/3", 1), grid("a", "node/4", 1)}, []int{1, 1, 2}},
+		"around the cluster": {[]round{grid("a", "node/1", 1), grid("a", "cluster", 1), grid("a", "node/2", 1), grid("a", "node/3", 1)}, []int{1, 1, 2}},
+		"around changes":     {[]round{grid("a", "node/1", 1), of("a", "node/2", triggerChange, 1), grid("a", "node/3", 1)}, []int{1, 1, 1}},
+		"all":                {[]round{grid("a", "all", 1), grid("a", "all", 1)}, []int{1, 1}},
+		"many":               {slices.Repeat([]round{grid("a", "node/1", 1)}, 2*maxTogether+1), []int{maxTogether, maxTogether, 1}},
+	} {
+		var got []int
+		for _, some := range together(c.rounds) {
+			got = append(got, len(some))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}

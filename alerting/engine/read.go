@@ -197,7 +197,7 @@ type reader struct {
 	queryable storage.Queryable
 	promql    promql.QueryEngine
 	cluster   string
-	node      string           // only this node's; empty: all
+	nodes     []string         // only these nodes'; empty: all
 	only      map[subject]bool // only these; nil: all
 	few       few              // only these; nil: all
 	lines     Lines
@@ -289,6 +289,9 @@ func (rd reader) span(ctx context.Context, at time.Time, back time.Duration, met
 	return rd.lowCoverage(ctx, q, mint, maxt, low)
 }
 
+// anyNode is whatever node a series is of, if any.
+var anyNode = []string{""}
+
 func matchers(name, cluster, node string) []*labels.Matcher {
 	ms := []*labels.Matcher{
 		labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, name),
@@ -301,23 +304,28 @@ func matchers(name, cluster, node string) []*labels.Matcher {
 }
 
 func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.Metric, mint, maxt int64) (*values, error) {
-	node := rd.node
-	if !hasNode(m) {
-		node = ""
+	nodes := rd.nodes
+	if len(nodes) == 0 || !hasNode(m) {
+		nodes = anyNode
 	}
-	of := matchers(m.Name, rd.cluster, node)
 	out := rd.memory.of(rd.cluster, m)
 	roots, some := rd.few[m.Name]
-	if !some {
-		return out, rd.readSeries(ctx, q, m, mint, maxt, of, nil, out)
-	}
-	names, err := namedBy(m.Level, roots)
-	if err != nil {
-		return nil, err
-	}
-	for _, named := range names {
-		if err := rd.readSeries(ctx, q, m, mint, maxt, append(slices.Clip(of), named), roots, out); err != nil {
+	names := []*labels.Matcher{nil}
+	if some {
+		var err error
+		if names, err = namedBy(m.Level, roots); err != nil {
 			return nil, err
+		}
+	}
+	for _, node := range nodes {
+		for _, named := range names {
+			of := matchers(m.Name, rd.cluster, node)
+			if named != nil {
+				of = append(of, named)
+			}
+			if err := rd.readSeries(ctx, q, m, mint, maxt, of, roots, out); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return out, nil

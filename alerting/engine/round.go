@@ -13,6 +13,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	"github.com/crowsnest-dev/crowsnest/storage/meta"
 )
 
@@ -20,21 +21,36 @@ import (
 const maxPoints = 60
 
 // evaluate makes one round: every policy that the arrival concerns, on every
-// object that it can concern.
-func (e *Engine) evaluate(ctx context.Context, r round) {
+// object that it can concern. Several arrivals are those of nodes that are judged together.
+func (e *Engine) evaluate(ctx context.Context, rounds ...round) {
 	now, began := e.opts.Now(), time.Now()
-	e.disturb(r.source)
-	s, ok := e.admit(&r, now)
-	if !ok {
-		if r.trigger == triggerInterval && s.node == "" { // what it brought is there all the same
-			e.hear(r.source, news{untold: r.at.UnixMilli()})
+	var r round
+	var s scope
+	admitted := rounds[:0]
+	for _, one := range rounds {
+		e.disturb(one.source)
+		of, ok := e.admit(&one, now)
+		if !ok {
+			if one.trigger == triggerInterval && of.whole() { // what it brought is there all the same
+				e.hear(one.source, news{untold: one.at.UnixMilli()})
+			}
+			continue
 		}
+		if admitted = append(admitted, one); len(admitted) == 1 {
+			r, s = one, of
+			continue
+		}
+		r.received = later(r.received, one.received)
+		s.nodes = append(s.nodes, of.nodes...)
+	}
+	if len(admitted) == 0 {
 		return
 	}
+	slices.Sort(s.nodes)
 	if _, known := e.clusters[r.source.cluster]; !known {
 		e.reload(ctx, now) // it is new: its labels decide which policies are about it
 	}
-	e.metrics.rounds.WithLabelValues(r.trigger).Inc()
+	e.metrics.rounds.WithLabelValues(r.trigger).Add(float64(len(admitted)))
 	policies := e.concerned(r, s)
 	e.memory.policies = policies
 	counts := e.counted(r, s)
@@ -61,13 +77,15 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	e.memory.begin(now)
 	defer e.memory.release()
 	ct.known = e.memory.known
-	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: r.source.cluster, node: s.node, few: about, memory: e.memory}
+	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: r.source.cluster, nodes: s.nodes, few: about, memory: e.memory}
 	data, err := rd.read(ctx, r.at, w)
 	if err != nil {
 		if ctx.Err() == nil {
 			e.report("read", "read samples", err)
 		} else {
-			e.journal(r, r.leftOut())
+			for _, one := range admitted {
+				e.journal(one, one.leftOut())
+			}
 		}
 		return
 	}
@@ -96,7 +114,9 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	tells := len(changed) > 0
 	if !e.commit(ctx, now, changed, quiet) {
 		if ctx.Err() != nil {
-			e.journal(r, r.leftOut())
+			for _, one := range admitted {
+				e.journal(one, one.leftOut())
+			}
 		}
 		return
 	}
@@ -107,10 +127,11 @@ func (e *Engine) evaluate(ctx context.Context, r round) {
 	e.metrics.took.Observe(took.Seconds())
 	if took > slowRound {
 		e.metrics.slow.Inc()
-		e.log.Warn("slow evaluation", "cluster", r.source.cluster, "sender", r.source.sender, "policies", len(policies), "took_seconds", took.Seconds())
+		e.log.Warn("slow evaluation", "cluster", r.source.cluster, "sender", r.source.sender, "senders", len(admitted), "policies", len(policies), "took_seconds", took.Seconds())
 	}
 	if tells {
-		e.metrics.delay.Observe(done.Sub(r.received).Seconds())
+		first := slices.MinFunc(admitted, func(a, b round) int { return a.received.Compare(b.received) })
+		e.metrics.delay.Observe(done.Sub(first.received).Seconds())
 	}
 }
 
@@ -160,7 +181,7 @@ func (e *Engine) admit(r *round, now time.Time) (scope, bool) {
 	case r.at.After(src.at):
 		src.at = r.at
 		e.view.arrived(r.source.cluster, r.at)
-	case r.trigger == triggerInterval && s.node == "" && src.at.Sub(r.at) < src.interval:
+	case r.trigger == triggerInterval && s.whole() && src.at.Sub(r.at) < src.interval:
 		// A change was evaluated a moment after the grid point: time never goes
 		// back, so this one is evaluated as of the change.
 		r.at = src.at
@@ -301,8 +322,8 @@ func (e *Engine) heldOn(cluster string) map[string][]subject {
 
 func (e *Engine) clusterLabels(cluster string) map[string]string { return e.clusters[cluster].Labels }
 
-// court is where a round's objects are judged, until the next round's. A node's round has
-// only the alerts of that node, of policies whose objects lie on nodes.
+// court is where a round's objects are judged, until the next round's. A round of nodes has
+// only the alerts of these, of policies whose objects lie on nodes.
 func (e *Engine) court(r round, s scope, policies []*compiled) *court {
 	firing := e.memory.firing
 	for id, alerts := range firing {
@@ -315,12 +336,12 @@ func (e *Engine) court(r round, s scope, policies []*compiled) *court {
 	}
 	elsewhere := map[string]bool{} // policies of which the others are asked for, too
 	for _, c := range policies {
-		if s.node != "" && !c.onNodes {
+		if !s.whole() && !c.onNodes {
 			elsewhere[c.ref.ID] = true
 		}
 	}
 	for key, a := range e.alerts {
-		if key.cluster == r.source.cluster && (s.node == "" || a.Object.Node == s.node || elsewhere[key.policy]) {
+		if key.cluster == r.source.cluster && (s.on(a.Object.Node) || elsewhere[key.policy]) {
 			firing[key.policy] = append(firing[key.policy], a)
 		}
 	}
@@ -684,6 +705,9 @@ func (e *Engine) describe(a *incident.Alert, r round, s scope, c *compiled, v ve
 	a.Desired, a.Rollout = f.desired, f.rollout
 	if slices.Contains(s.places, c.conditions[0].metric.Place) {
 		a.Sender = r.source.sender
+		if !s.whole() && s.on(a.Object.Node) { // of those that are judged together
+			a.Sender = wire.Sender(wire.RoleNode, a.Object.Node)
+		}
 		if c.promql() { // not silent while anybody of the cluster sends
 			a.Sender = senderExpression
 		}
