@@ -78,6 +78,7 @@ func (r *Files) replay(c *container, b *batch[filePos], had map[string]filePos, 
 			to, ok = r.hadOf(f, had)
 		}
 		if !ok {
+			looked[f] = cuts >= maxCuts || !f.wasCut() // since it was asked
 			continue
 		}
 		sent[f] = to

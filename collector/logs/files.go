@@ -276,6 +276,7 @@ func (r *Files) live(ctx context.Context, end context.CancelCauseFunc, sink Sink
 		}
 	}()
 	r.findOut(ctx, ship)
+	r.findLost()
 	wg.Go(func() { ship.run(shipCtx, sink) })
 	if !r.resend(ctx, ship) {
 		return nil
@@ -299,7 +300,7 @@ func (r *Files) begin(w *watch) *shipper[filePos] {
 	return ship
 }
 
-// findOut finds out what became of the files since the last run, and what is lost.
+// findOut finds out what became of the files since the last run.
 func (r *Files) findOut(ctx context.Context, ship *shipper[filePos]) {
 	r.waitForState(ctx)
 	if r.askHanded(ctx) {
@@ -307,6 +308,10 @@ func (r *Files) findOut(ctx context.Context, ship *shipper[filePos]) {
 	}
 	r.heard = r.now()
 	r.scanRoot()
+}
+
+// findLost finds out what is lost since the last run.
+func (r *Files) findLost() {
 	r.findUntold()
 	r.findGaps()
 	r.noteTaken()

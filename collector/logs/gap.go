@@ -120,6 +120,9 @@ func (r *Files) findGaps() {
 		r.findGap(dir, furthest(positions), noted)
 	}
 	for _, c := range r.order {
+		if slices.ContainsFunc(c.files, (*file).wasCut) {
+			r.scanContainer(c) // as it was before that it is behind one that was kept
+		}
 		r.findGapsBehindKept(c)
 	}
 	if slices.ContainsFunc(r.order, func(c *container) bool { return len(c.lost) > 0 }) {
@@ -228,17 +231,26 @@ func (r *Files) toldBehind(f *file) (through int64) {
 	return through
 }
 
+// findGap finds out what went of a folder's files, of whose positions it leaves those of files that
+// are gone.
 func (r *Files) findGap(dir string, positions map[string]filePos, noted map[string]lostFile[filePos]) {
 	c := r.containers[dir]
 	var gone filePos
 	var open []filePos // of those that are gone, where a record was open
 	var next *file     // the first that is there and of which nothing was read
 	here := int64(0)
-	for k, p := range positions {
-		if f := c.fileOf(k, p); f != nil {
+	there := func(k string, p filePos) bool {
+		f := c.fileOf(k, p)
+		if f != nil {
 			here = max(here, p.Last, f.firstTime())
-			continue
 		}
+		return f != nil
+	}
+	if maps.DeleteFunc(positions, there); len(positions) > 0 && c != nil {
+		r.scanContainer(c) // one that was cut since the look is in a copy that came since, too
+		maps.DeleteFunc(positions, there)
+	}
+	for _, p := range positions {
 		if p.Last >= gone.Last {
 			gone = p
 		}

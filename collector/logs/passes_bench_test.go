@@ -152,6 +152,7 @@ func (p *passes) begin() *Files {
 		p.b.Fatal(err)
 	}
 	r.findOut(p.b.Context(), r.begin(w))
+	r.findLost()
 	return r
 }
 

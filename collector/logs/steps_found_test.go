@@ -907,3 +907,39 @@ func TestFilesAreKeptOfASlowServer(t *testing.T) {
 	w.ends()
 	w.s.toldNothing()
 }
+
+// A file that is copied and cut once a start has looked at the files, before it finds out what is lost,
+// is not gone.
+func TestFilesCutBeforeAStartFindsOutWhatIsLost(t *testing.T) {
+	w := byStep(t, Keep{})
+	w.start()
+	w.lines(10)
+	w.looks()
+	w.sends()
+	w.dead()
+	w.lines(5)
+	w.between = func() {
+		w.copyTruncate("0.log.20261123-100001")
+		w.lines(1)
+	}
+	w.start()
+	w.between = nil
+	w.ends()
+	w.s.toldNothing()
+}
+
+// Nor is one gone that is behind a kept file.
+func TestFilesCutBehindAKeptOneBeforeAStartFindsOutWhatIsLost(t *testing.T) {
+	w := keepsAFile(t, func(w *steps) { w.lines(5) })
+	w.adds(5)
+	w.looks()
+	w.dead()
+	w.between = func() {
+		w.copyTruncate("0.log.20261123-100001")
+		w.adds(1)
+	}
+	w.start()
+	w.between = nil
+	w.ends()
+	w.s.toldNothing()
+}

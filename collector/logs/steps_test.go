@@ -54,7 +54,8 @@ type steps struct {
 	stamps  *stamps // nil: the kernel's clock goes on by itself
 	bounds  *bounds
 	maxLost int
-	died    int // the line that was written last when the collector ended
+	died    int    // the line that was written last when the collector ended
+	between func() // happens once a start has looked at the files, before it finds out what is lost
 }
 
 // step is one of rotation.
@@ -276,6 +277,11 @@ func (w *steps) start() {
 	w.show()
 	w.does("start", func() {
 		r.findOut(w.t.Context(), w.ship)
+		if w.between != nil {
+			w.between()
+		}
+		w.asked()
+		r.findLost()
 		r.resend(w.t.Context(), w.ship)
 		w.given()
 		r.giveUpAgain()
