@@ -572,7 +572,9 @@ func (r *Files) leftOut(dir string) bool {
 // the current file is gone from the folder, compressed and all, and others were
 // rotated since then that nobody saw being written. fresh are those, in their order.
 func (r *Files) findGapNow(c *container, vanished *file, fresh []*file) {
-	i := slices.IndexFunc(fresh, func(f *file) bool { return f.instance == vanished.instance && f.suffix != "" })
+	i := slices.IndexFunc(fresh, func(f *file) bool {
+		return f.instance == vanished.instance && f.suffix != "" && f.firstTime() > 0
+	})
 	if i < 0 || vanished.fd == nil {
 		return
 	}

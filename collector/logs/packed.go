@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -184,6 +186,8 @@ func (r *Files) missed(c *container, packed, fresh []*file) (out []*file) {
 		if err != nil || len(f.head) == 0 {
 			if err != nil {
 				r.log.Warn("look at compressed log file", "path", f.path, "err", err)
+			} else {
+				present[id] = c.emptyOf(f)
 			}
 			f.close()
 			continue
@@ -240,6 +244,32 @@ func (c *container) madeOf(f *file) (of *file, cut bool) {
 		return nil, true
 	}
 	return of, false
+}
+
+// emptyOf gives the file without a byte of which a compressed one was made. Only the name tells that it
+// had last: it went after that one came, whose name this is, or one of an older file: rotation takes the
+// oldest first.
+func (c *container) emptyOf(f *file) *file {
+	born, ok := f.birth()
+	if !ok {
+		return nil
+	}
+	for _, o := range c.files {
+		if !o.unlinked || o.fd == nil || o.compressed() {
+			continue
+		}
+		st, err := stat(o.fd)
+		path, unknown := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", o.fd.Fd()))
+		if errors.Join(err, unknown) != nil || st.Size > 0 || born.After(time.Unix(st.Ctim.Unix())) {
+			continue
+		}
+		was := &file{}
+		was.instance, was.suffix, ok = nameOf(strings.TrimSuffix(filepath.Base(path), " (deleted)")) // as the kernel says
+		if ok && was.instance == f.instance && was.suffix != "" && older(was, f) >= 0 {
+			return o
+		}
+	}
+	return nil
 }
 
 // notePacked notes of what file a compressed one was made. That one stays known for as long

@@ -55,6 +55,14 @@ func (w *steps) another() {
 	w.raw("0.log", "")
 }
 
+// rotates renames the log file, as the kubelet does for the n-th time, and has an empty one in its place.
+func (w *steps) rotates(n int) (name string) {
+	name = fmt.Sprintf("0.log.20261123-10000%d", n)
+	w.rename("0.log", name)
+	w.raw("0.log", "")
+	return name
+}
+
 // looks lets time pass, and the collector look, until it has read what is there.
 func (w *steps) looks() {
 	for range 5 {
@@ -942,4 +950,42 @@ func TestFilesCutBehindAKeptOneBeforeAStartFindsOutWhatIsLost(t *testing.T) {
 	w.between = nil
 	w.ends()
 	w.s.toldNothing()
+}
+
+// A file without a line that is rotated and compressed before anybody looks is known by what was
+// compressed of it, as any other: nothing is gone before the next one.
+func TestFilesEmptyOneThatIsCompressed(t *testing.T) {
+	w := byStep(t, Keep{})
+	w.start()
+	w.lines(10)
+	w.looks()
+	w.rotates(1)
+	w.looks()
+	empty := w.rotates(2)
+	w.lines(3)
+	w.rotates(3)
+	w.pack(empty)
+	w.ends()
+	w.s.toldNothing()
+}
+
+// What came and went before anybody looked is told, though the first of those that are there has no line.
+func TestFilesGoneBeforeAnEmptyOne(t *testing.T) {
+	w := byStep(t, Keep{})
+	w.inTime()
+	w.adds(10)
+	w.start()
+	w.looks()
+	w.sends()
+	w.remove(w.rotates(1))
+	w.adds(3)
+	w.remove(w.rotates(2))
+	w.rotates(3)
+	w.adds(2)
+	w.rotates(4)
+	w.adds(1)
+	w.ends()
+	if gaps := w.s.gaps(); len(gaps) != 1 || gaps[0].lines > 0 {
+		t.Errorf("told as lost: %v", gaps)
+	}
 }
