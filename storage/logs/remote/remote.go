@@ -94,12 +94,17 @@ type Client struct {
 	metrics *metrics
 }
 
+// idleFor is how long a connection waits for its next request, as in VictoriaLogs' own client:
+// an engine gives it a minute (-http.idleConnTimeout), what stands in front of it may give it
+// less, and a write that is on its way as that ends may have been taken for all that is known.
+const idleFor = 5 * time.Second
+
 // New makes the client. It asks nobody yet.
 func New(o Options) (*Client, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	rt, err := config.NewRoundTripperFromConfig(o.HTTP, "crowsnest-logs")
+	rt, err := config.NewRoundTripperFromConfig(o.HTTP, "crowsnest-logs", config.WithIdleConnTimeout(idleFor))
 	if err != nil {
 		return nil, fmt.Errorf("remote log engine: HTTP: %w: %w", fault.ErrInvalid, err)
 	}
@@ -186,6 +191,9 @@ func (c *Client) post(ctx context.Context, path string, form url.Values) (_ io.R
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if strings.HasPrefix(path, "/internal/select/") {
+		req.Header["Idempotency-Key"] = nil // net/http sends none, and asks again where an idle connection was at its end
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, unavailable("ask", err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,5 +112,43 @@ func TestAnAnswerThatStalls(t *testing.T) {
 	}
 	if err := c.Insert(t.Context(), []byte("x")); err != nil && !errors.Is(err, fault.ErrUnavailable) {
 		t.Errorf("insert: %v", err)
+	}
+}
+
+// What waits for a request may end as one is on its way. A question is asked again then, and
+// nothing is written or deleted twice.
+func TestAConnectionThatEndsAsARequestComes(t *testing.T) {
+	all, err := logstorage.ParseFilter("*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		do       func(*Client) error
+		requests int32
+		want     error
+	}{
+		"question": {func(c *Client) error { _, err := c.GetTenantIDs(t.Context(), 0, 1); return err }, 3, nil},
+		"write":    {func(c *Client) error { return c.Insert(t.Context(), []byte("x")) }, 2, fault.ErrUnavailable},
+		"deletion": {func(c *Client) error { return c.DeleteRunTask(t.Context(), "1", 1, nil, all) }, 2, fault.ErrUnavailable},
+	} {
+		var requests atomic.Int32
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if requests.Add(1) == 2 {
+				panic(http.ErrAbortHandler) // ends the connection without an answer
+			}
+			_, _ = w.Write([]byte("[]"))
+		}))
+		c, err := New(Options{WriteURL: server.URL, QueryURL: server.URL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Alive(t.Context()); err != nil { // the connection is there, and waits
+			t.Error(err)
+		}
+		if err := tc.do(c); !errors.Is(err, tc.want) || requests.Load() != tc.requests {
+			t.Errorf("%s: %d requests, %v; want %d, %v", name, requests.Load(), err, tc.requests, tc.want)
+		}
+		c.Close()
+		server.Close()
 	}
 }
