@@ -59,6 +59,7 @@ export const logs = messages("logs", {
     field: "field",
     pipe: "pipe",
     function: "function",
+    filter: "filter",
     value: "value",
     word: "joins terms",
   },

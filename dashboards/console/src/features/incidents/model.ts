@@ -6,6 +6,7 @@ import { policies } from "@/i18n/policies";
 import type { Alert, Delivery, IncidentDetail, Metric } from "@/api/types";
 import { causeWords } from "@/parts/incidents/model";
 import { logsQuery, rowTime } from "@/parts/logs/model";
+import { parts } from "@/parts/logs/terms";
 import { duration, instant } from "@/ui/format";
 import { deliveryState, typeWords } from "@/parts/deliveries/DeliveryTable";
 import { type State, stateOf } from "@/ui/state";
@@ -82,7 +83,7 @@ export const countStep = (period: number, rangeSeconds: number): number => perio
 /** LogsQL that counts what a condition counts about an object, for each step. An event counts as often as it says that it occurred. */
 export function countQuery(a: Alert, query: string, what: "logs" | "events", stepSeconds: number): string {
   // Behind a line's end, as a filter may end in a comment.
-  const found = logsQuery(alertLabels(a), "", what, `${query}\n`);
+  const found = logsQuery(alertLabels(a), "", what, `${parts(query).filter}\n`);
   const each = `by (_time:${stepSeconds}s)`;
   return what === "events" ? `${found} | stats ${each} count() rows, count(occurrences) told, sum(occurrences) n` : `${found} | stats ${each} count() n`;
 }

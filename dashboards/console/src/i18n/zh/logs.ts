@@ -52,6 +52,7 @@ export const zh: typeof logs = {
     field: "字段",
     pipe: "管道",
     function: "函数",
+    filter: "过滤器",
     value: "值",
     word: "连接条件",
   },

@@ -9,10 +9,10 @@ import { queryFieldNames, queryFieldValues } from "@/api/logsql";
 import { quote } from "@/api/prometheus";
 import { logs as m } from "@/i18n/logs";
 import type { TimeRange } from "@/ui/time";
-import { functions, joins, pipes, placeAt } from "./complete";
+import { filters, functions, joins, pipes, placeAt } from "./complete";
 import classes from "./logs.module.css";
 import { sampled, valuesLimit } from "./queries";
-import { written } from "./terms";
+import { fieldName, written } from "./terms";
 
 export interface EditorProps {
   readonly typed: string;
@@ -123,6 +123,7 @@ async function complete(context: CompletionContext, { base, range }: { base: str
   const { start, end } = sampled(range, Math.floor(Date.now() / 1000));
   const stop = new AbortController();
   context.addEventListener("abort", () => stop.abort());
+  const matching: Completion[] = filters.map((label) => ({ label, detail: m.complete.filter, boost: -99 }));
   // A list that nobody asked for comes with the first letter.
   const begun = place.kind !== "none" && context.pos > place.from;
   try {
@@ -137,10 +138,11 @@ async function complete(context: CompletionContext, { base, range }: { base: str
         const options: Completion[] = names
           .filter((name) => name !== "_stream" && name !== "_stream_id")
           .map((name, i) => {
-            const written = /^[\w.]+$/.test(name) ? name : quote(name);
+            const written = fieldName(name);
             return { label: name, apply: term ? `${written}:` : written, detail: m.complete.field, boost: -Math.min(i, 90) };
           });
         if (term) for (const word of joins) options.push({ label: word, apply: `${word} `, detail: m.complete.word, boost: -99 });
+        if (term) options.push(...matching);
         return { from: place.from, options, validFor: /^[\w.@/-]*$/ };
       }
       case "value": {
@@ -148,7 +150,8 @@ async function complete(context: CompletionContext, { base, range }: { base: str
         const narrowed = place.prefix === "" ? base : `${base} ${quote(place.field)}:${quote(place.prefix)}*`;
         let values = await queryFieldValues(narrowed, place.field, start, end, valuesLimit, stop.signal);
         if (values.length === 0 && place.prefix !== "") values = await queryFieldValues(base, place.field, start, end, valuesLimit, stop.signal);
-        const options = values.map((value, i) => ({ label: place.quote === "" ? value : place.quote + value, displayLabel: value.length > 120 ? `${value.slice(0, 120)}…` : value, apply: place.quote === "" ? written(value) : quote(value), detail: m.complete.value, boost: -Math.min(i, 90) }));
+        const options: Completion[] = values.map((value, i) => ({ label: place.quote === "" ? value : place.quote + value, displayLabel: value.length > 120 ? `${value.slice(0, 120)}…` : value, apply: place.quote === "" ? written(value) : quote(value), detail: m.complete.value, boost: -Math.min(i, 90) }));
+        if (context.state.sliceDoc(place.from - 1, place.from) === ":" && place.quote === "") options.push(...matching);
         // closeBrackets wrote the second quote already.
         const after = place.quote !== "" && context.state.sliceDoc(context.pos, context.pos + 1) === place.quote ? context.pos + 1 : context.pos;
         return { from: place.from, to: after, options };

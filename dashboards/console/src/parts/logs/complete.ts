@@ -1,5 +1,3 @@
-import { pipesAt } from "./terms";
-
 /** What can be written at a place of a LogsQL query, and where what is already written of it begins. */
 export type Place =
   | { readonly kind: "term" | "pipe" | "function" | "field"; readonly from: number }
@@ -9,12 +7,19 @@ export type Place =
 /** Words that join terms. */
 export const joins = ["and", "or", "not"] as const;
 
-/** Pipes that the page shows something of. */
-export const pipes = [
-  "stats", "top", "uniq", "sort", "fields", "filter", "limit", "first", "last", "extract", "extract_regexp", "format", "unpack_json", "unpack_logfmt", "math", "replace", "replace_regexp", "rename", "delete", "copy", "len", "facets", "field_names", "field_values", "sample", "offset",
+/** What can stand for a value of the message or of a field, as VictoriaLogs v1.52 has it. */
+export const filters = [
+  "in(", "contains_any(", "contains_all(", "contains_common_case(", "equals_common_case(", "json_array_contains_any(", "exact(", "i(", "re(", "seq(", "pattern_match(", "pattern_match_full(", "pattern_match_prefix(", "pattern_match_suffix(", "range(", "string_range(", "len_range(", "ipv4_range(", "ipv6_range(", "eq_field(", "lt_field(", "le_field(", "value_type(",
 ] as const;
 
-export const functions = ["count()", "count_uniq(", "count_empty(", "sum(", "avg(", "min(", "max(", "median(", "quantile(0.95, ", "rate()", "rate_sum(", "uniq_values(", "row_any(", "row_max(", "row_min(", "values("] as const;
+/** Pipes of VictoriaLogs v1.52, each by one of its names; without those that tell of the store and not of lines. */
+export const pipes = [
+  "stats", "top", "uniq", "sort", "fields", "filter", "limit", "first", "last", "extract", "extract_regexp", "format", "unpack_json", "unpack_logfmt", "unpack_syslog", "unpack_words", "math", "replace", "replace_regexp", "rename", "delete", "copy", "len", "facets", "field_names", "field_values", "sample", "offset", "running_stats", "total_stats", "collapse_nums", "coalesce", "decolorize", "drop_empty_fields", "hash", "join", "union", "split", "unroll", "json_array_concat", "json_array_len", "pack_json", "pack_logfmt", "set_stream_fields", "stream_context", "time_add", "generate_sequence",
+] as const;
+
+export const functions = [
+  "count()", "count_uniq(", "count_uniq_hash(", "count_empty(", "sum(", "sum_len(", "avg(", "min(", "max(", "median(", "quantile(0.95, ", "stddev(", "rate()", "rate_sum(", "histogram(", "any(", "uniq_values(", "field_min(", "field_max(", "row_any(", "row_max(", "row_min(", "values(", "json_values(",
+] as const;
 
 const none: Place = { kind: "none" };
 
@@ -36,21 +41,14 @@ function last(text: string, parting: RegExp): { from: number; quote: string; quo
   return { from, quote, quoteAt };
 }
 
-/** The same for the last of several pipes. */
-function lastPipe(text: string): number {
-  let start = -1;
-  for (let next = pipesAt(text); next >= 0; next = pipesAt(text.slice(start + 1))) start = start + 1 + next;
-  return start;
-}
-
-const fieldOf = /([\w.@/-]+|"(?:[^"\\]|\\.)+"):(?:=|in\(|contains_any\(|contains_all\()?$/;
+const fieldOf = /([\w.@/-]+|"(?:[^"\\]|\\.)+"):(?:=|(?:in|contains_any|contains_all|contains_common_case|equals_common_case)\()?$/;
 
 function inFilter(text: string, offset: number): Place {
   // A value's own brackets hold a list: "level:in(error, wa".
   const { from, quote, quoteAt } = last(text, /[\s(),]/);
   const begin = quote === "" ? from : quoteAt;
   const token = text.slice(from);
-  const list = /([\w.@/-]+|"(?:[^"\\]|\\.)+"):(?:in|contains_any|contains_all)\((?:[^()]*,)?\s*$/.exec(text.slice(0, begin));
+  const list = /([\w.@/-]+|"(?:[^"\\]|\\.)+"):(?:in|contains_any|contains_all|contains_common_case|equals_common_case)\((?:[^()]*,)?\s*$/.exec(text.slice(0, begin));
   if (list) return value(list[1] ?? "", text.slice(begin), offset + begin);
   // "pod:=", "-pod:=ca", "level:"wa
   const at = /^[-!]?((?:[\w.@/-]+|"(?:[^"\\]|\\.)+")):(=?)(.*)$/s.exec(token);
@@ -75,7 +73,7 @@ function value(name: string, said: string, from: number): Place {
 
 /** What the reader is writing at the end of a text. */
 export function placeAt(text: string): Place {
-  const bar = lastPipe(text);
+  const bar = last(text, /\|/).from - 1; // also one of a query within brackets
   if (bar < 0) return inFilter(text, 0);
   const own = text.slice(bar + 1);
   const offset = bar + 1;

@@ -10,6 +10,10 @@ describe("logsQuery", () => {
     ["pipes, which go to the end", "a | stats count()", 'cluster:="prod" -stream:="events" (a) | stats count()'],
     ["pipes alone", "| fields pod", 'cluster:="prod" -stream:="events" | fields pod'],
     ["a quoted bar, which is no pipe", '"a|b"', 'cluster:="prod" -stream:="events" ("a|b")'],
+    ["an end, which more follows", "a or b ;", 'cluster:="prod" -stream:="events" (a or b)'],
+    ["an end behind pipes", "a | limit 1;", 'cluster:="prod" -stream:="events" (a) | limit 1'],
+    ["a quoted end", '";"', 'cluster:="prod" -stream:="events" (";")'],
+    ["a query within it", "id:in(b | fields id;) c | limit 1", 'cluster:="prod" -stream:="events" (id:in(b | fields id;) c) | limit 1'],
     ["an escaped quote", '"a\\"|b" c', 'cluster:="prod" -stream:="events" ("a\\"|b" c)'],
   ])("with %s", (_, typed, want) => expect(logsQuery(scope, typed, "logs")).toBe(want));
 
@@ -20,6 +24,8 @@ describe("logsQuery", () => {
 it("adds and excludes a field's value", () => {
   expect(withField("", "level", "error", false)).toBe('level:="error"');
   expect(withField("timeout", "trace id", "x", true)).toBe('timeout -"trace id":="x"');
+  expect(withField("a or b;", "level", "error", false)).toBe('(a or b) level:="error"');
+  expect(withField("a | stats by (from) count()", "from", "x", false)).toBe('a "from":="x" | stats by (from) count()');
 });
 
 it.each([
@@ -76,6 +82,7 @@ it.each([
   ['status:>=500 and "a" or (x)', []],
   ["", []],
   ["oops | stats count()", ["oops"]],
+  ["oops;", ["oops"]],
 ])("of %s the words %j are marked", (typed, want) => expect(wordsOf(typed)).toEqual(want));
 
 it("cuts a text at the words, whatever they hold", () => {
@@ -88,6 +95,7 @@ describe("a policy on what is searched", () => {
     ["everything", ["logs", {}, ""], { level: "log", query: "*" }],
     ["a workload's errors", ["logs", { cluster: "a", namespace: "b", workload_type: "deployment", workload: "c", pod: undefined }, "level:error | sort by (_time)"], { level: "log", cluster: "a", namespace: "b", workload_type: "deployment", workload: "c", query: "level:error" }],
     ["a pod, with alternatives", ["logs", { cluster: "a", namespace: "b", pod: "p" }, "x or y"], { level: "log", cluster: "a", namespace: "b", query: 'pod:="p" (x or y)' }],
+    ["a query with its end", ["logs", {}, "level:error;"], { level: "log", query: "level:error" }],
     ["a node's events", ["events", { cluster: "a", kind: "Node", name: "n" }, "", 'name:="n"'], { level: "event", cluster: "a", query: 'kind:="Node" name:="n" (name:="n")' }],
   ])("%s", (_, args, want) => expect(policySearch(...args)).toEqual(want));
 });

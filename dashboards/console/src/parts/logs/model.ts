@@ -1,7 +1,7 @@
 import { quote } from "@/api/prometheus";
 import type { Bucket, Row } from "@/api/logsql";
 import { logs as m } from "@/i18n/logs";
-import { pipesAt } from "./terms";
+import { fieldName, parts } from "./terms";
 
 /** Levels by severity, the worst first; every other word is "other". */
 export const levels = ["fatal", "error", "warn", "info", "debug", "trace", "other"] as const;
@@ -93,29 +93,26 @@ export function logsQuery(scope: LogScope, typed: string, what: "logs" | "events
   const fields = Object.entries(scope).flatMap(([field, value]) =>
     value === undefined || value === "" ? [] : [`${field}:=${quote(value)}`],
   );
-  const parts = [...fields, what === "events" ? 'stream:="events"' : '-stream:="events"'];
-  if (fixed !== undefined) parts.push(`(${fixed})`);
-  const own = typed.trim();
+  const all = [...fields, what === "events" ? 'stream:="events"' : '-stream:="events"'];
+  if (fixed !== undefined) all.push(`(${fixed})`);
   // What was typed may hold "or", and pipes, which belong behind the whole.
-  const pipe = pipesAt(own);
-  const filter = (pipe < 0 ? own : own.slice(0, pipe)).trim();
-  const pipes = pipe < 0 ? "" : ` ${own.slice(pipe)}`;
-  if (filter !== "" && filter !== "*") parts.push(`(${filter})`);
-  return parts.join(" ") + pipes;
+  const { filter, pipes } = parts(typed);
+  if (filter !== "" && filter !== "*") all.push(`(${filter})`);
+  if (pipes !== "") all.push(pipes);
+  return all.join(" ");
 }
 
 /** Adds a field's value to what was typed, or excludes it. */
 export function withField(typed: string, field: string, value: string, exclude: boolean): string {
-  const term = `${exclude ? "-" : ""}${/^[\w.]+$/.test(field) ? field : quote(field)}:=${quote(value)}`;
-  const own = typed.trim();
-  return own === "" || own === "*" ? term : `${own} ${term}`;
+  const term = `${exclude ? "-" : ""}${fieldName(field)}:=${quote(value)}`;
+  const { filter, pipes } = parts(typed);
+  const own = filter === "*" ? "" : /\bor\b/i.test(filter) ? `(${filter})` : filter;
+  return [own, term, pipes].filter((part) => part !== "").join(" ");
 }
 
 /** What a search is about, for a policy that counts what it finds: a filter without pipes, and where it looks. */
 export function policySearch(what: "logs" | "events", scope: LogScope, typed: string, fixed?: string): Record<string, string> {
-  const own = typed.trim();
-  const pipe = pipesAt(own);
-  const filter = (pipe < 0 ? own : own.slice(0, pipe)).trim();
+  const { filter } = parts(typed);
   // A policy chooses clusters, namespaces and workloads by itself; the rest of the place stands in its filter.
   const chosen = what === "logs" ? ["cluster", "namespace", "workload_type", "workload"] : ["cluster", "namespace"];
   const given = Object.entries(scope).filter((e): e is [string, string] => typeof e[1] === "string" && e[1] !== "");
@@ -191,7 +188,7 @@ export function keyed(rows: readonly Row[]): { key: string; row: Row }[] {
 export function wordsOf(typed: string): string[] {
   const words: string[] = [];
   // Fields, negations, operators and pipes name no text of the message.
-  const filter = typed.split("|")[0] ?? "";
+  const { filter } = parts(typed);
   for (const [, negated, quoted, word] of filter.matchAll(/(?:^|\s)(-|!|not\s+)?(?:"((?:[^"\\]|\\.)+)"|([^\s"():|]+)(?=\s|$))/gi)) {
     const text = quoted ?? word?.replace(/\*$/, "") ?? "";
     if (negated !== undefined || text.length < 2 || /^(and|or|not|-.*|!.*|\*)$/i.test(text)) continue;

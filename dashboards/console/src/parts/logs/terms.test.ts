@@ -20,6 +20,8 @@ describe("reads what was typed", () => {
     ["(a or b) c", { rest: ["(a or b)"], words: ["c"] }],
     ["warn* x", { rest: ["warn*"], words: ["x"] }],
     ["x | stats count()", { words: ["x"], pipes: "| stats count()" }],
+    ["x y;", { words: ["x", "y"] }],
+    ["id:in(b | fields id) x", { rest: ["id:in(b | fields id)"], words: ["x"] }],
     ["kubernetes.io/name:=a", { fields: [{ field: "kubernetes.io/name", relation: "=", value: "a" }] }],
     ["日志 🔥", { words: ["日志", "🔥"] }],
   ])("%s", (typed, want) => expect(readTerms(typed)).toEqual(terms(want)));
@@ -29,7 +31,7 @@ describe("reads what was typed", () => {
 
 describe("writes what it reads", () => {
   it.each<Partial<Terms>>([
-    { words: ["a b", "or", "-x", "ünïcode", 'quo"te', "a:b", "x*"] },
+    { words: ["a b", "or", "pattern_match", "from", "-x", "ünïcode", 'quo"te', "a:b", "x*"] },
     { levels: ["error", "fatal"], words: ["x"] },
     { fields: [{ field: "a b", relation: "=", value: "1" }, { field: "_msg", relation: "!:", value: "not this" }, { field: "n", relation: "<", value: "5" }] },
     { fields: [{ field: "workload", relation: ":", value: "in" }, { field: "x", relation: "~", value: "^a\\.b$" }] },
@@ -45,6 +47,7 @@ it.each([
   ['"a|b" | x', 6],
   ["'a|' `|` x", -1],
   ['"open | x', -1],
+  ["id:in(b | fields id) n:range(1, 5] | limit 1", 35],
 ])("of %j the pipes begin at %d", (text, want) => expect(pipesAt(text)).toBe(want));
 
 it("splits at blanks outside of quotes and brackets", () => expect(split('a "b c" level:in(x, y) (d or e)')).toEqual(["a", '"b c"', "level:in(x, y)", "(d or e)"]));

@@ -41,14 +41,24 @@ function quotedLength(text: string, at: number): number | undefined {
   return undefined;
 }
 
-/** Where the pipes begin; -1 when there are none. */
+/** Where the pipes begin, outside of quotes and brackets; -1 when there are none. */
 export function pipesAt(text: string): number {
+  let depth = 0;
   for (let i = 0; i < text.length; i++) {
     const c = text.charAt(i);
     if (c === '"' || c === "'" || c === "`") i += (quotedLength(text, i) ?? text.length) - 1;
-    else if (c === "|") return i;
+    else if (/[([{]/.test(c)) depth++;
+    else if (/[)\]}]/.test(c)) depth--;
+    else if (c === "|" && depth <= 0) return i;
   }
   return -1;
+}
+
+/** What was typed as its filter, and the pipes with their bar; without the sign that may end a query, as more is put beside it. */
+export function parts(typed: string): { readonly filter: string; readonly pipes: string } {
+  const own = typed.trim().replace(/\s*;$/, "");
+  const at = pipesAt(own);
+  return at < 0 ? { filter: own, pipes: "" } : { filter: own.slice(0, at).trim(), pipes: own.slice(at) };
 }
 
 /** A filter cut at its blanks, outside of quotes and brackets; undefined when one of these does not end. */
@@ -95,9 +105,8 @@ const asked: Readonly<Record<string, Relation>> = { "=": "=", "": ":", "~": "~",
 
 /** Reads what was typed as terms; undefined when it says more than a list of them. */
 export function readTerms(typed: string): Terms | undefined {
-  const at = pipesAt(typed);
-  const pipes = at < 0 ? "" : typed.slice(at).trim();
-  const tokens = split(at < 0 ? typed : typed.slice(0, at));
+  const { filter, pipes } = parts(typed);
+  const tokens = split(filter);
   if (tokens === undefined) return undefined;
   const words: string[] = [];
   const fields: FieldTerm[] = [];
@@ -145,11 +154,12 @@ export function readTerms(typed: string): Terms | undefined {
 }
 
 const plain = /^[\p{L}\p{N}_./-]+$/u;
-const reserved = /^(and|or|not|-.*|!.*|in|contains_all|contains_any|exact|i|len_range|range|re|seq|string_range|ipv4_range|value_type|eq_field|lt_field|le_field)$/i;
+const reserved =
+  /^(and|or|not|-.*|!.*|in|contains_all|contains_any|contains_common_case|equals_common_case|json_array_contains_any|exact|i|len_range|range|re|seq|string_range|ipv[46]_range|pattern_match(_full|_prefix|_suffix)?|value_type|eq_field|lt_field|le_field|options|if|by|as|from|now|offset)$/i;
 
 /** A word or a value as LogsQL takes it, quoted where it must be. */
 export const written = (value: string): string => (plain.test(value) && !reserved.test(value) ? value : quote(value));
-const fieldName = (field: string): string => (/^[\w.]+$/.test(field) && !reserved.test(field) ? field : quote(field));
+export const fieldName = (field: string): string => (/^[\w.]+$/.test(field) && !reserved.test(field) ? field : quote(field));
 
 export function writeField({ field, relation, value }: FieldTerm): string {
   if (field === "_msg" && relation === "!:") return `-${quote(value)}`;
