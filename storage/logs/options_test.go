@@ -29,6 +29,31 @@ func TestOptionsOfTime(t *testing.T) {
 	}
 }
 
+// Steps stand at the times that are asked for, as the rows of such a query do.
+func TestHitsOfRowsOfAnotherTime(t *testing.T) {
+	s := open(t, t.TempDir())
+	appendOK(t, s, "prod", batch("1", dayStart().Add(time.Minute), "a", "b", "c"))
+	for text, by := range map[string]time.Duration{
+		"*":                                   0,
+		"options(time_offset=1h) *":           time.Hour,
+		"options(time_offset=\"-30m\") *":     -30 * time.Minute,
+		"options(time_offset=1h) a or b or c": time.Hour,
+		"options(concurrency=1, ignore_global_time_filter=false, time_offset=1h, global_filter=(*)) *": time.Hour,
+		"options(global_filter=(not x:\"time_offset=5h\")) *":                                          0,
+	} {
+		asked := dayStart().Add(by)
+		got, err := s.Hits(t.Context(), Query{Text: text, Start: asked, End: asked.Add(3 * time.Minute)}, time.Minute, 0, nil, 0)
+		if err != nil || len(got) != 1 {
+			t.Errorf("%s: %v, %v", text, got, err)
+			continue
+		}
+		want := HitsSeries{Times: []time.Time{asked, asked.Add(time.Minute), asked.Add(2 * time.Minute)}, Values: []uint64{0, 3, 0}, Total: 3}
+		if fmt.Sprint(got[0]) != fmt.Sprint(want) {
+			t.Errorf("%s:\n got %v\nwant %v", text, got[0], want)
+		}
+	}
+}
+
 func TestQueriesThatAreAskedInParts(t *testing.T) {
 	s := open(t, t.TempDir())
 	at := dayStart()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -523,7 +524,7 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 	if err := guard("count rows by time", func() error { p.AddCountByTimePipe(int64(step), int64(offset), by); return nil }); err != nil {
 		return nil, err
 	}
-	start, end := p.GetFilterTimeRange()
+	start, end := answerRange(p)
 	if start != math.MinInt64 && end != math.MaxInt64 && stepsOf(start, end, step) > maxPoints {
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "step", Reason: fmt.Sprintf("gives more than %d steps for this time range; choose a longer one", maxPoints), Value: step})
 	}
@@ -622,6 +623,27 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 		}
 	}
 	return out, nil
+}
+
+// timeOffset is how the library prints that option, behind those that are numbers and yes or no.
+var timeOffset = regexp.MustCompile(`^options\((?:\w+=\w+, )*time_offset=([^,)]+)`)
+
+// answerRange is from when to when the times are that rows have in an answer: those in the
+// store are others where an option moves them.
+func answerRange(q *logstorage.Query) (start, end int64) {
+	start, end = q.GetFilterTimeRange()
+	m := timeOffset.FindStringSubmatch(q.String())
+	if m == nil {
+		return start, end
+	}
+	by, _ := logstorage.TryParseDuration(m[1]) // the library did
+	if start != math.MinInt64 {
+		start = logstorage.SubInt64NoOverflow(start, -by)
+	}
+	if end != math.MaxInt64 {
+		end = logstorage.SubInt64NoOverflow(end, -by)
+	}
+	return start, end
 }
 
 // stepsOf is how many steps are between two times, Unix nanoseconds, which may be further
