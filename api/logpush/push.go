@@ -6,8 +6,8 @@
 // attributes that name a Kubernetes object make the stream, all others become
 // fields, so that they never multiply streams. These agents send no batch ids:
 // the id is made from the body, so that a request that is repeated as it was is
-// stored once, also over a restart of the server; a line that comes again within
-// another request is stored again.
+// stored once, also over a restart of the server, where its lines have times of their
+// own; a line that comes again within another request is stored again.
 package logpush
 
 import (
