@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -136,6 +137,10 @@ func stalled(ctx context.Context, err error) error {
 	return err
 }
 
+// allowed is where options of a query allow what its arguments do not; to an engine the options
+// are the last word.
+var allowed = regexp.MustCompile(`^(options\((?:\w+=\w+, )*allow_partial_response=)true`)
+
 // arguments are those of every question about rows.
 func arguments(qctx *logstorage.QueryContext) url.Values {
 	hidden, err := json.Marshal(qctx.HiddenFieldsFilters)
@@ -145,7 +150,7 @@ func arguments(qctx *logstorage.QueryContext) url.Values {
 	return url.Values{
 		"version":                {selectVersion},
 		"tenant_ids":             {string(logstorage.MarshalTenantIDsToJSON(qctx.TenantIDs))},
-		"query":                  {qctx.Query.String()},
+		"query":                  {allowed.ReplaceAllString(qctx.Query.String(), "${1}false")},
 		"timestamp":              {strconv.FormatInt(qctx.Query.GetTimestamp(), 10)},
 		"disable_compression":    {"false"},
 		"allow_partial_response": {"false"}, // an answer without one of a cluster's nodes is an error

@@ -152,3 +152,20 @@ func TestAConnectionThatEndsAsARequestComes(t *testing.T) {
 		server.Close()
 	}
 }
+
+// An answer without one of the engine's nodes is an error, whatever a query allows.
+func TestNoPartOfAnAnswerIsAskedFor(t *testing.T) {
+	for text, want := range map[string]string{
+		`options(concurrency=2, allow_partial_response=true) "allow_partial_response=true"`: `options(concurrency=2, allow_partial_response=false) "allow_partial_response=true"`,
+		`options(concurrency=2) "options(allow_partial_response=true)"`:                     `options(concurrency=2) "options(allow_partial_response=true)"`,
+	} {
+		q, err := logstorage.ParseQueryAtTimestamp(text, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args := arguments(logstorage.NewQueryContext(t.Context(), &logstorage.QueryStats{}, []logstorage.TenantID{{}}, q, false, nil))
+		if got := args.Get("query"); got != want || args.Get("allow_partial_response") != "false" {
+			t.Errorf("%s is asked as %s, partial %s; want %s", text, got, args.Get("allow_partial_response"), want)
+		}
+	}
+}
