@@ -206,7 +206,7 @@ type Engine struct {
 
 	queue struct {
 		sync.Mutex
-		rounds  []round
+		rounds  queued
 		changes map[sourceKey]round // waiting for changeGap
 		parts   map[sourceKey]parts
 		news    map[sourceKey]*news
@@ -379,26 +379,14 @@ func (e *Engine) PoliciesChanged() {
 	e.poke()
 }
 
-// enqueueLocked bounds what waits of one source: when the engine cannot follow,
-// the newest matter, in whatever order they come. What was late when it came would
-// not have been judged live: it is late data like any other.
+// enqueueLocked has a round made, and journals the one that it leaves no room for. What
+// was late when it came would not have been judged live: it is late data like any other.
 func (e *Engine) enqueueLocked(r round) {
-	e.queue.rounds = append(e.queue.rounds, r)
-	waiting, oldest := 0, -1
-	for i, w := range e.queue.rounds {
-		if w.source == r.source {
-			waiting++
-			if oldest < 0 || w.at.Before(e.queue.rounds[oldest].at) {
-				oldest = i
-			}
-		}
-	}
-	if waiting <= maxWaiting {
+	left, full := e.queue.rounds.add(r)
+	if !full {
 		return
 	}
-	left := e.queue.rounds[oldest]
 	reason := left.leftOut()
-	e.queue.rounds = slices.Delete(e.queue.rounds, oldest, oldest+1)
 	e.metrics.skipped.WithLabelValues(reason).Inc()
 	e.journalLocked(left, reason)
 }
@@ -461,10 +449,9 @@ func (e *Engine) saveJournal(ctx context.Context) {
 // go on at once. What is late and not in the journal, nobody would ever look at.
 func (e *Engine) leave(ctx context.Context) {
 	e.queue.Lock()
-	for _, r := range e.queue.rounds {
+	for _, r := range e.queue.rounds.take() {
 		e.journalLocked(r, r.leftOut())
 	}
-	e.queue.rounds = nil
 	e.queue.Unlock()
 	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
@@ -485,7 +472,7 @@ func (e *Engine) poke() {
 func (e *Engine) next(now time.Time) (rounds []round, reload bool, wait time.Duration) {
 	e.queue.Lock()
 	defer e.queue.Unlock()
-	rounds, e.queue.rounds = e.queue.rounds, nil
+	rounds = e.queue.rounds.take()
 	reload, e.queue.reload = e.queue.reload, false
 	e.hearLocked()
 	wait = min(tickEvery, e.partsLocked(now))
@@ -608,9 +595,9 @@ func (e *Engine) evaluateAll(ctx context.Context, rounds []round) {
 	all := together(rounds)
 	for i, some := range all {
 		if ctx.Err() != nil {
-			e.queue.Lock()
-			e.queue.rounds = append(slices.Concat(all[i:]...), e.queue.rounds...)
-			e.queue.Unlock()
+			for _, r := range slices.Concat(all[i:]...) {
+				e.journal(r, r.leftOut())
+			}
 			return
 		}
 		e.evaluate(ctx, some...)

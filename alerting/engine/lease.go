@@ -39,7 +39,7 @@ func (e *Engine) awaitLease(ctx context.Context) bool {
 			e.report("lease", "take the lease of evaluation", err)
 		}
 		e.queue.Lock()
-		e.queue.rounds, e.queue.skipped = nil, nil
+		e.queue.rounds, e.queue.skipped = queued{}, nil
 		clear(e.queue.changes)
 		e.queue.Unlock()
 		timer := time.NewTimer(leaseRenew)
