@@ -69,9 +69,13 @@ func (x *index) place(r *register, number int32) int32 {
 	case k.object == nil:
 		r.places[number] = isGone
 	default:
-		n := x.roster(r.level).number(named{sub.level, sub.object}, k)
+		of := x.roster(r.level)
+		n := of.number(named{sub.level, sub.object}, k)
 		for int(n) >= len(r.first) {
 			r.first = append(r.first, 0)
+		}
+		if r.first[n] == 0 {
+			of.present = append(of.present, n)
 		}
 		r.next[number], r.first[n] = r.first[n], number+1
 		r.places[number] = onRoster + n
@@ -124,16 +128,17 @@ func (x *index) selected(c *compiled, metric string, visit func(number int32)) {
 	for _, number := range m.outside {
 		visit(number)
 	}
-	picked := x.roster(c.level).pick(c)
-	if len(m.rows) < len(picked.bits) { // of a few it is quicker to ask which are
-		for _, r := range m.rows {
-			if p := m.of.places[r.number]; p >= onRoster && picked.has(p-onRoster) {
-				visit(r.number)
+	r := x.roster(c.level)
+	picked := r.pick(c)
+	if len(m.rows) < len(picked.many) { // of a few it is quicker to ask which are
+		for _, row := range m.rows {
+			if p := m.of.places[row.number]; p >= onRoster && picked.has(p-onRoster) {
+				visit(row.number)
 			}
 		}
 		return
 	}
-	picked.each(func(number int32) {
+	r.eachPresent(picked, func(number int32) {
 		if int(number) >= len(m.of.first) {
 			return // another metric has it
 		}

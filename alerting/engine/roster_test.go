@@ -54,7 +54,7 @@ func TestTheRosterSaysWhatSelectionsSay(t *testing.T) {
 			r.forget(policies)
 		}
 		before := len(r.members)
-		r.clean(func(n named) bool { return present[n] != nil })
+		r.begin(func(n named) bool { return present[n] != nil })
 		cleaned = cleaned || len(r.members) < before
 		clear(numbers)
 		for n, p := range present {

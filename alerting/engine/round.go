@@ -91,7 +91,7 @@ func (e *Engine) evaluate(ctx context.Context, rounds ...round) {
 	}
 	e.report("read", "read samples", nil)
 	if len(policies) >= indexFrom {
-		e.cleanRosters(ct)
+		e.beginRosters(ct)
 		ct.index = newIndex(ct, data, policies, e.rosterOf(ct), e.heldOn(r.source.cluster))
 	}
 	var changed, quiet []*incident.Alert
@@ -299,12 +299,12 @@ func (e *Engine) rosterOf(ct *court) func(catalogue.Level) *roster {
 	}
 }
 
-// cleanRosters forgets what is gone; numbers change by it, so it comes before a round
-// uses any.
-func (e *Engine) cleanRosters(ct *court) {
+// beginRosters begins a round. What is gone is forgotten; numbers change by it, so it
+// comes before the round uses any.
+func (e *Engine) beginRosters(ct *court) {
 	for key, r := range e.rosters {
 		if key.cluster == ct.cluster {
-			r.clean(func(n named) bool { return ct.look(subject{level: n.level, object: n.name}).object != nil })
+			r.begin(func(n named) bool { return ct.look(subject{level: n.level, object: n.name}).object != nil })
 		}
 	}
 }
