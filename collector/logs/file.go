@@ -513,14 +513,15 @@ func older(a, b *file) int {
 		}
 		return -1
 	}
-	if a.kept != b.kept { // the names of kept files are ours and tell nothing
-		if x, y := a.firstTime(), b.firstTime(); x > 0 && y > 0 {
+	if a.kept || b.kept { // their names are ours, and tell only which was kept first
+		switch x, y := a.firstTime(), b.firstTime(); {
+		case x > 0 && y > 0 && (x != y || a.kept != b.kept):
 			return cmp.Compare(x, y)
-		}
-		if a.kept {
+		case !b.kept:
 			return -1
+		case !a.kept:
+			return 1
 		}
-		return 1
 	}
 	x, okX := digits(a.suffix)
 	y, okY := digits(b.suffix)

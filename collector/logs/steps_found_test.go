@@ -989,3 +989,30 @@ func TestFilesGoneBeforeAnEmptyOne(t *testing.T) {
 		t.Errorf("told as lost: %v", gaps)
 	}
 }
+
+// A file that is kept after one that follows it, as what was compressed of it was there for longer, is
+// read before that one by the next collector, too.
+func TestKeptFileThatIsKeptAfterTheNextOne(t *testing.T) {
+	w := byStep(t, Keep{Bytes: 1 << 30})
+	w.inTime()
+	w.adds(10)
+	w.start()
+	w.looks()
+	w.offers()
+	w.rotates(1)
+	w.adds(5)
+	unseen := w.rotates(2)
+	w.pack(unseen)
+	w.adds(5)
+	w.looks()
+	w.pack(w.rotates(3))
+	w.looks()
+	w.hasKept(1)
+	w.remove(unseen + packedSuffix)
+	w.looks()
+	w.hasKept(2)
+	w.dead()
+	w.start()
+	w.ends()
+	w.s.toldNothing()
+}
