@@ -389,7 +389,7 @@ func (b *replay) scanPart(ctx context.Context, cond condition, bad func(prev, v 
 	begin := b.begin.UnixMilli()
 	first := (mint - begin + step - 1) / step // step of the part's first point of the grid
 	silentAfter := b.silentAfter()
-	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt}, matchers(m.Name, b.cluster.ID, "")...)
+	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt}, matchers(m.Name, b.cluster.ID)...)
 	active := map[string][]bool{}
 	var it chunkenc.Iterator
 	for set.Next() {

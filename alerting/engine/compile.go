@@ -18,6 +18,7 @@ type compiled struct {
 	spec       *policy.Spec
 	labels     map[string]string
 	enabled    bool
+	generation int // of the engine's policies when it was compiled
 	created    time.Time
 	level      catalogue.Level
 	onNodes    bool // its objects lie on one node each, which sends what they are judged by

@@ -176,7 +176,15 @@ type source struct {
 	// changeTook is how long judging took then.
 	changeTook time.Duration
 	first      time.Time // of expressions: all times since were evaluated, or journalled
+	judged     judged
 	trail      trail
+}
+
+// judged is up to when all that is of a source was judged, and by the policies of what
+// generation.
+type judged struct {
+	through    time.Time // zero: never
+	generation int
 }
 
 type sourceKey struct{ cluster, sender string }
@@ -229,31 +237,32 @@ type Engine struct {
 	present     precedence // over the gap
 
 	// Owned by Run's goroutine.
-	born     time.Time
-	policies []*compiled
-	byID     map[string]*compiled
-	clusters map[string]meta.ClusterRow
-	rosters  map[rosterKey]*roster
-	memory   *memory
-	news     map[sourceKey]*news
-	rests    map[string]map[restKey]*rest // by cluster
-	targets  []incident.Target
-	routing  *routing.Set
-	applying []*incident.Alert                 // by the present commit
-	gathered []routing.Facts                   // of all that fires, for the present commit
-	factsOf  map[*incident.Alert]routing.Facts // of those of e.alerts that were asked for the last time; an alert that changes is another one
-	muzzled  map[alertKey]bool                 // ended by hand: they fire again after they were good once
-	lifted   []alertKey                        // of these, what is good now; the next commit stores it
-	sources  map[sourceKey]*source
-	alerts   map[alertKey]*incident.Alert
-	ended    map[alertKey]time.Time   // recently: nothing older may fire again
-	changes  map[alertKey][]time.Time // of what does not fire, but did within the last hour
-	few      map[alertKey]time.Time   // since when too few objects match
-	savedAt  map[string]time.Time     // of alerts, by id
-	counts   bool                     // some policy counts lines
-	loadedAt time.Time
-	linesAt  time.Time       // when lines were last looked at
-	failing  map[string]bool // what is failing, so that it is logged when it changes
+	born       time.Time
+	policies   []*compiled
+	byID       map[string]*compiled
+	generation int // of policies: how often any was compiled
+	clusters   map[string]meta.ClusterRow
+	rosters    map[rosterKey]*roster
+	memory     *memory
+	news       map[sourceKey]*news
+	rests      map[string]map[restKey]*rest // by cluster
+	targets    []incident.Target
+	routing    *routing.Set
+	applying   []*incident.Alert                 // by the present commit
+	gathered   []routing.Facts                   // of all that fires, for the present commit
+	factsOf    map[*incident.Alert]routing.Facts // of those of e.alerts that were asked for the last time; an alert that changes is another one
+	muzzled    map[alertKey]bool                 // ended by hand: they fire again after they were good once
+	lifted     []alertKey                        // of these, what is good now; the next commit stores it
+	sources    map[sourceKey]*source
+	alerts     map[alertKey]*incident.Alert
+	ended      map[alertKey]time.Time   // recently: nothing older may fire again
+	changes    map[alertKey][]time.Time // of what does not fire, but did within the last hour
+	few        map[alertKey]time.Time   // since when too few objects match
+	savedAt    map[string]time.Time     // of alerts, by id
+	counts     bool                     // some policy counts lines
+	loadedAt   time.Time
+	linesAt    time.Time       // when lines were last looked at
+	failing    map[string]bool // what is failing, so that it is logged when it changes
 
 	view view // what other goroutines see
 }
@@ -592,7 +601,7 @@ func (e *Engine) evaluateAll(ctx context.Context, rounds []round) {
 	}
 	e.present.begin()
 	defer e.present.end()
-	all := together(rounds)
+	all := e.together(rounds)
 	for i, some := range all {
 		if ctx.Err() != nil {
 			for _, r := range slices.Concat(all[i:]...) {
@@ -604,17 +613,20 @@ func (e *Engine) evaluateAll(ctx context.Context, rounds []round) {
 	}
 }
 
-// maxTogether bounds how many nodes are judged together: others wait meanwhile.
+// maxTogether bounds how many nodes are judged together: others wait meanwhile, and the store
+// looks up to 256 names up by a matcher instead of trying it on all there are.
 const maxTogether = 250
 
 // together puts what nodes of a cluster sent for one time together: a round costs for each
-// policy, whatever few objects a node has. Of what else is of their cluster none is passed.
-func together(rounds []round) [][]round {
+// policy, whatever few objects a node has. Of what else is of their cluster none is passed,
+// and one that has to look far back is judged by itself.
+func (e *Engine) together(rounds []round) [][]round {
 	var out [][]round
 	open := map[string]int{} // by cluster: where what others may join is in out
 	for _, r := range rounds {
 		s, _ := scopeOf(r.source.sender)
-		joins := r.trigger == triggerInterval && r.interval > 0 && !s.whole()
+		src := e.sources[r.source]
+		joins := r.trigger == triggerInterval && !s.whole() && src != nil && src.judged.generation == e.generation && r.at.Sub(src.judged.through) <= slack*r.interval
 		n, ok := open[r.source.cluster]
 		if ok && joins && len(out[n]) < maxTogether && out[n][0].at.Equal(r.at) && out[n][0].interval == r.interval {
 			out[n] = append(out[n], r)
@@ -669,6 +681,9 @@ func (e *Engine) restore(ctx context.Context) error {
 	}
 	e.alerts, e.ended, e.changes, e.muzzled = alerts, ended, changes, muzzled
 	clear(e.rests) // another engine may have judged meanwhile
+	for _, s := range e.sources {
+		s.judged = judged{}
+	}
 	for _, a := range alerts {
 		e.savedAt[a.ID] = now
 		if a.Collecting && len(e.evidence.waiting) < maxCollecting {
@@ -710,6 +725,7 @@ func (e *Engine) load(ctx context.Context, now time.Time) error {
 	byID := make(map[string]*compiled, len(policies))
 	before, labelsBefore := e.policies, e.clusters
 	e.policies, e.counts = e.policies[:0:0], false
+	generation := e.generation + 1
 	for _, r := range policies {
 		c := e.byID[r.ID]
 		if c == nil || c.ref.Revision != r.Revision {
@@ -719,6 +735,7 @@ func (e *Engine) load(ctx context.Context, now time.Time) error {
 				e.metrics.failures.WithLabelValues("load").Inc()
 				c = &compiled{ref: incident.PolicyRef{ID: r.ID, Name: r.Name, Project: r.Project, Revision: r.Revision}, enabled: true}
 			}
+			c.generation, e.generation = generation, generation
 		}
 		byID[r.ID] = c
 		if c.enabled && c.spec != nil {
@@ -739,6 +756,11 @@ func (e *Engine) load(ctx context.Context, now time.Time) error {
 	e.clusters = make(map[string]meta.ClusterRow, len(clusters))
 	for _, c := range clusters {
 		e.clusters[c.ID] = c
+	}
+	for key, src := range e.sources {
+		if !maps.Equal(labelsBefore[key.cluster].Labels, e.clusters[key.cluster].Labels) {
+			src.judged = judged{} // others may be about it now
+		}
 	}
 	if !slices.Equal(before, e.policies) || !maps.EqualFunc(labelsBefore, e.clusters, func(a, b meta.ClusterRow) bool { return maps.Equal(a.Labels, b.Labels) }) {
 		clear(e.rests) // what others are about, or elsewhere, was not judged yet

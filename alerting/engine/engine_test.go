@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"go.uber.org/goleak"
 
@@ -1078,13 +1079,64 @@ func TestTogether(t *testing.T) {
 		"around changes":     {[]round{grid("a", "node/1", 1), of("a", "node/2", triggerChange, 1), grid("a", "node/3", 1)}, []int{1, 1, 1}},
 		"all":                {[]round{grid("a", "all", 1), grid("a", "all", 1)}, []int{1, 1}},
 		"many":               {slices.Repeat([]round{grid("a", "node/1", 1)}, 2*maxTogether+1), []int{maxTogether, maxTogether, 1}},
+		"behind":             {[]round{grid("a", "node/1", 1), grid("a", "node/behind", 1), grid("a", "node/old", 1), grid("a", "node/new", 1), grid("a", "node/2", 1)}, []int{1, 1, 1, 1, 1}},
 	} {
+		e := &Engine{generation: 2, sources: map[sourceKey]*source{
+			{"a", "node/behind"}: {judged: judged{epoch.Add(-slack * interval), 2}},
+			{"a", "node/old"}:    {judged: judged{epoch, 1}}, // by policies as they were
+		}}
+		for _, r := range c.rounds {
+			if e.sources[r.source] == nil && r.source.sender != "node/new" {
+				e.sources[r.source] = &source{judged: judged{epoch, 2}}
+			}
+		}
 		var got []int
-		for _, some := range together(c.rounds) {
+		for _, some := range e.together(c.rounds) {
 			got = append(got, len(some))
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}
+}
+
+// spans are how far back a queryable was asked.
+type spans struct {
+	storage.Queryable
+	now  func() time.Time
+	most time.Duration
+}
+
+func (s *spans) Querier(mint, maxt int64) (storage.Querier, error) {
+	s.most = max(s.most, s.now().Sub(time.UnixMilli(mint)))
+	return s.Queryable.Querier(mint, maxt)
+}
+
+// A round looks for what fell silent since the last one, however long the engine runs; all of it is
+// looked for by the first, by one of a new policy, and after another engine's turn.
+func TestLooksBackToWhatWasJudged(t *testing.T) {
+	t.Parallel()
+	now := epoch.Add(48 * time.Hour)
+	clock := func() time.Time { return now }
+	e := engineOf(t, &fleet{}, clock, []string{`{"level":"pod","conditions":[{"metric":"` + catalogue.PodCPU + `","statistic":"last","period":"30s","op":">","thresholds":{"critical":80}}],"noData":{"action":"alert","severity":"info","after":"5m"}}`})
+	read := &spans{Queryable: e.opts.Queryable, now: clock}
+	e.opts.Queryable, e.born = read, now.Add(-20*time.Hour)
+	const all, since = 21 * time.Hour, 5*time.Minute + slack*interval
+	round := func(what string, after, want time.Duration) {
+		t.Helper()
+		now, read.most = now.Add(after), 0
+		e.evaluate(t.Context(), round{source: sourceKey{"prod-1", "all"}, trigger: triggerInterval, at: now, interval: interval, received: now})
+		if read.most.Round(time.Minute) != want.Round(time.Minute) {
+			t.Errorf("%s: %s back, want %s", what, read.most, want)
+		}
+	}
+	round("first", 0, all)
+	round("second", interval, since+interval)
+	round("after a while", time.Hour, since+time.Hour)
+	e.generation++
+	e.policies[0].generation = e.generation
+	round("a new policy", interval, all+time.Hour+2*interval)
+	round("the next", interval, since+interval)
+	e.sources[sourceKey{"prod-1", "all"}].judged = judged{}
+	round("anew", interval, all+time.Hour+4*interval)
 }

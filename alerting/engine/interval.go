@@ -41,7 +41,7 @@ func (e *Engine) intervalSaid(ctx context.Context, cluster string, from, to time
 	}
 	defer q.Close()
 	var longest time.Duration
-	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt}, matchers(rollup.SenderInterval, cluster, "")...)
+	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt}, matchers(rollup.SenderInterval, cluster)...)
 	var it chunkenc.Iterator
 	for set.Next() {
 		var last float64

@@ -179,6 +179,13 @@ func (e *Engine) step(ctx context.Context, h *history) {
 	slices.SortStableFunc(h.alerts, func(a, b *incident.Alert) int { return a.StartedAt.Compare(b.StartedAt) })
 }
 
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

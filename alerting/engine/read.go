@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -197,7 +198,7 @@ type reader struct {
 	queryable storage.Queryable
 	promql    promql.QueryEngine
 	cluster   string
-	nodes     []string         // only these nodes'; empty: all
+	on        *labels.Matcher  // only these nodes'; nil: all
 	only      map[subject]bool // only these; nil: all
 	few       few              // only these; nil: all
 	lines     Lines
@@ -289,43 +290,46 @@ func (rd reader) span(ctx context.Context, at time.Time, back time.Duration, met
 	return rd.lowCoverage(ctx, q, mint, maxt, low)
 }
 
-// anyNode is whatever node a series is of, if any.
-var anyNode = []string{""}
+// onNodes selects what is of some nodes, in one go: a block checks the sum of all that it lists
+// of a metric, and of a cluster, each time that it is asked. nil: there are none.
+func onNodes(names []string) *labels.Matcher {
+	switch len(names) {
+	case 0:
+		return nil
+	case 1:
+		return labels.MustNewMatcher(labels.MatchEqual, "node", names[0])
+	}
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = regexp.QuoteMeta(name)
+	}
+	return labels.MustNewMatcher(labels.MatchRegexp, "node", strings.Join(quoted, "|"))
+}
 
-func matchers(name, cluster, node string) []*labels.Matcher {
-	ms := []*labels.Matcher{
+func matchers(name, cluster string, also ...*labels.Matcher) []*labels.Matcher {
+	return append([]*labels.Matcher{
 		labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, name),
 		labels.MustNewMatcher(labels.MatchEqual, "cluster", cluster),
-	}
-	if node != "" {
-		ms = append(ms, labels.MustNewMatcher(labels.MatchEqual, "node", node))
-	}
-	return ms
+	}, also...)
 }
 
 func (rd reader) readMetric(ctx context.Context, q storage.Querier, m catalogue.Metric, mint, maxt int64) (*values, error) {
-	nodes := rd.nodes
-	if len(nodes) == 0 || !hasNode(m) {
-		nodes = anyNode
+	of := matchers(m.Name, rd.cluster)
+	if rd.on != nil && hasNode(m) {
+		of = append(of, rd.on)
 	}
 	out := rd.memory.of(rd.cluster, m)
 	roots, some := rd.few[m.Name]
-	names := []*labels.Matcher{nil}
-	if some {
-		var err error
-		if names, err = namedBy(m.Level, roots); err != nil {
-			return nil, err
-		}
+	if !some {
+		return out, rd.readSeries(ctx, q, m, mint, maxt, of, nil, out)
 	}
-	for _, node := range nodes {
-		for _, named := range names {
-			of := matchers(m.Name, rd.cluster, node)
-			if named != nil {
-				of = append(of, named)
-			}
-			if err := rd.readSeries(ctx, q, m, mint, maxt, of, roots, out); err != nil {
-				return nil, err
-			}
+	names, err := namedBy(m.Level, roots)
+	if err != nil {
+		return nil, err
+	}
+	for _, named := range names {
+		if err := rd.readSeries(ctx, q, m, mint, maxt, append(slices.Clip(of), named), roots, out); err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
@@ -400,7 +404,7 @@ func (rd reader) lowCoverage(ctx context.Context, q storage.Querier, mint, maxt 
 }
 
 func (rd reader) coverage(ctx context.Context, q storage.Querier, mint, maxt int64, each func(t int64, v float64)) error {
-	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt}, matchers(rollup.CoverageRatio, rd.cluster, "")...)
+	set := q.Select(ctx, false, &storage.SelectHints{Start: mint, End: maxt}, matchers(rollup.CoverageRatio, rd.cluster)...)
 	var it chunkenc.Iterator
 	for set.Next() {
 		it = set.At().Iterator(it)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
@@ -26,6 +27,7 @@ func (e *Engine) evaluate(ctx context.Context, rounds ...round) {
 	now, began := e.opts.Now(), time.Now()
 	var r round
 	var s scope
+	var known judged // by the one that is furthest behind
 	admitted := rounds[:0]
 	for _, one := range rounds {
 		e.disturb(one.source)
@@ -36,10 +38,12 @@ func (e *Engine) evaluate(ctx context.Context, rounds ...round) {
 			}
 			continue
 		}
+		before := e.sources[one.source].judged
 		if admitted = append(admitted, one); len(admitted) == 1 {
-			r, s = one, of
+			r, s, known = one, of, before
 			continue
 		}
+		known = judged{earlier(known.through, before.through), min(known.generation, before.generation)}
 		r.received = later(r.received, one.received)
 		s.nodes = append(s.nodes, of.nodes...)
 	}
@@ -69,15 +73,14 @@ func (e *Engine) evaluate(ctx context.Context, rounds ...round) {
 	for _, c := range policies {
 		var least time.Duration
 		if c.rule.NoData == policy.NoDataAlert {
-			// What fell silent must be found, also after we were away.
-			least = min(evaluate.NoDataLimit, max(c.rule.NoDataAfter+10*r.interval, now.Sub(e.born.Add(-time.Hour))))
+			least = e.lookBack(c, r, known, now)
 		}
 		w.add(c, r.interval, least)
 	}
 	e.memory.begin(now)
 	defer e.memory.release()
 	ct.known = e.memory.known
-	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: r.source.cluster, nodes: s.nodes, few: about, memory: e.memory}
+	rd := reader{queryable: e.opts.Queryable, promql: e.promql, cluster: r.source.cluster, on: onNodes(s.nodes), few: about, memory: e.memory}
 	data, err := rd.read(ctx, r.at, w)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -121,6 +124,11 @@ func (e *Engine) evaluate(ctx context.Context, rounds ...round) {
 		return
 	}
 	e.rested(r, left)
+	if about == nil && (r.trigger == triggerInterval || r.trigger == triggerRollup) {
+		for _, one := range admitted {
+			e.sources[one.source].judged = judged{one.at, e.generation}
+		}
+	}
 	e.view.ended(r.source.cluster, r.at)
 	done := e.opts.Now()
 	took := done.Sub(now)
@@ -133,6 +141,23 @@ func (e *Engine) evaluate(ctx context.Context, rounds ...round) {
 		first := slices.MinFunc(admitted, func(a, b round) int { return a.received.Compare(b.received) })
 		e.metrics.delay.Observe(done.Sub(first.received).Seconds())
 	}
+}
+
+// slack is how many intervals further back than it must a judgement looks for what fell silent:
+// the evidence of what fires is of these.
+const slack = maxPoints
+
+// lookBack is how far back a round looks for what fell silent: what did before all of its source
+// was judged last was found then. What was not judged yet, or not by this policy, must be found
+// also after we were away.
+func (e *Engine) lookBack(c *compiled, r round, known judged, now time.Time) time.Duration {
+	back := c.rule.NoDataAfter + slack*r.interval
+	if known.through.IsZero() || c.generation > known.generation || c.promql() {
+		back = max(back, now.Sub(e.born.Add(-time.Hour)))
+	} else {
+		back += r.at.Sub(known.through)
+	}
+	return min(evaluate.NoDataLimit, back)
 }
 
 // admit notes that a source is alive and says whether its arrival is to be
@@ -715,7 +740,14 @@ func (e *Engine) describe(a *incident.Alert, r round, s scope, c *compiled, v ve
 	onlySilent := isOnlySilent(state)
 	a.Conditions = conditionsView(c, rank, in.Windows)
 	a.Title, a.Explanation = title(c, rank, in, state, onlySilent), explain(c, rank, in, state, onlySilent)
-	a.Series = points(v.samples[0])
+	samples := v.samples[0]
+	if first := c.conditions[0]; first.Expr == "" && first.Query == "" { // however far back anybody reads
+		begin := r.at.Add(-maxPoints * r.interval).UnixMilli()
+		samples = samples[sort.Search(len(samples), func(i int) bool { return samples[i].T > begin }):]
+	}
+	if read := points(samples); len(read) > 0 || c.rule.NoData != policy.NoDataAlert { // of what is bad by silence the last are kept
+		a.Series = read
+	}
 	a.Annotations = annotate(c, a)
 	// An expression says little to whoever did not write it.
 	if summary := a.Annotations["summary"]; c.promql() && !onlySilent && summary != "" {
@@ -741,7 +773,9 @@ func (e *Engine) describeEnd(a *incident.Alert, c *compiled, v verdict) {
 	a.Explanation = explainEnd(c, a, v.in, v.cause)
 	if c != nil && len(v.in.Windows) > 0 {
 		a.Conditions = conditionsView(c, a.Severity.Rank(), v.in.Windows)
-		a.Series = points(v.samples[0])
+		if read := points(v.samples[0]); len(read) > 0 { // of what is silent for long none is read any more
+			a.Series = read
+		}
 		a.Annotations = annotate(c, a)
 	}
 }
