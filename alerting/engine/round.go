@@ -151,7 +151,8 @@ const slack = maxPoints
 // was judged last was found then. What was not judged yet, or not by this policy, must be found
 // also after we were away.
 func (e *Engine) lookBack(c *compiled, r round, known judged, now time.Time) time.Duration {
-	back := c.rule.NoDataAfter + slack*r.interval
+	// What is younger than minAge was not judged: it may have fallen silent since it came.
+	back := max(c.rule.NoDataAfter, c.spec.MinAge.D()) + slack*r.interval
 	if known.through.IsZero() || c.generation > known.generation || c.promql() {
 		back = max(back, now.Sub(e.born.Add(-time.Hour)))
 	} else {
