@@ -215,6 +215,15 @@ func (ct *court) know(o object.Object, container string) known {
 	return k
 }
 
+// lies tells whether a subject lies on one of the nodes of a scope, as far as is known.
+func (ct *court) lies(c *compiled, s scope, sub subject) bool {
+	if s.whole() || !c.onNodes {
+		return true
+	}
+	pod, ok := ct.resolve(sub).object.(*object.Pod)
+	return !ok || pod.Node == "" || s.on(pod.Node)
+}
+
 // found is what the inventory says of a subject.
 type found struct {
 	object  incident.Object

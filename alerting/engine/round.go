@@ -451,6 +451,9 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 			e.metrics.judged.Inc()
 			continue
 		}
+		if a == nil && !ct.lies(c, s, sub) {
+			continue // its node's sender says how it is; these have samples of an earlier one of its name
+		}
 		if a == nil && remembers {
 			if ended, ok := e.ended[alertKey{c.ref.ID, r.source.cluster, sub.key()}]; ok && !r.at.After(ended) {
 				continue // nothing older than an end may fire
