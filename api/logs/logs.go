@@ -322,7 +322,7 @@ func (h *Handler) query(ctx context.Context, w http.ResponseWriter, p params) er
 		}
 		contentType, add = "text/csv", records(&buf, columns)
 	}
-	wrote, rows, size := false, 0, int64(0)
+	wrote, rows, size := false, 0, int64(buf.Len())
 	flush := func() error {
 		if !wrote {
 			wrote = true

@@ -295,6 +295,10 @@ func (f fakeStore) Query(ctx context.Context, _ logs.Query, fn func(logs.Row) er
 	return f.query(ctx, fn)
 }
 
+func (fakeStore) Columns(context.Context, logs.Query) ([]string, error) {
+	return []string{"_msg", strings.Repeat("n", 500)}, nil
+}
+
 func (f fakeStore) Tail(ctx context.Context, _ logs.Query, _ time.Duration, fn func([]logs.Row) error) error {
 	return f.tail(ctx, fn)
 }
@@ -334,6 +338,7 @@ func TestAnAnswerThatIsTooLarge(t *testing.T) {
 	for name, tc := range map[string]struct {
 		rows, maxRows int
 		maxBytes      int64
+		format        string
 		status        int
 		complete      bool
 	}{
@@ -341,6 +346,7 @@ func TestAnAnswerThatIsTooLarge(t *testing.T) {
 		"a row too many": {rows: 101, maxRows: 100, status: http.StatusRequestEntityTooLarge, complete: true},
 		"begun by then":  {rows: 10_000, maxRows: 9_999, status: http.StatusOK},
 		"bytes":          {rows: 100, maxRows: 1000, maxBytes: 1000, status: http.StatusRequestEntityTooLarge, complete: true},
+		"names":          {rows: 1, maxRows: 1000, maxBytes: 500, format: "csv", status: http.StatusRequestEntityTooLarge, complete: true},
 	} {
 		base := serve(t, fakeStore{query: func(_ context.Context, fn func(logs.Row) error) error {
 			for range tc.rows {
@@ -350,7 +356,7 @@ func TestAnAnswerThatIsTooLarge(t *testing.T) {
 			}
 			return nil
 		}}, admin, func(o *Options) { o.MaxRows, o.MaxBytes = tc.maxRows, tc.maxBytes })
-		resp, err := http.Get(base + "query?query=*")
+		resp, err := http.Get(base + "query?query=*&format=" + tc.format)
 		if err != nil {
 			t.Fatal(err)
 		}
