@@ -158,6 +158,7 @@ func (e *Engine) lookBack(c *compiled, r round, known judged, now time.Time) tim
 	} else {
 		back += r.at.Sub(known.through)
 	}
+	back += e.skew(r.at.Add(-back), r.at) // an hour that never was hides nothing
 	return min(evaluate.NoDataLimit, back)
 }
 
