@@ -427,6 +427,15 @@ func (e *Engine) journal(r round, reason string) {
 	e.journalLocked(r, reason)
 }
 
+// leaveOut journals rounds that were to be made, and were not.
+func (e *Engine) leaveOut(rounds ...round) {
+	e.queue.Lock()
+	defer e.queue.Unlock()
+	for _, r := range rounds {
+		e.journalLocked(r, r.leftOut())
+	}
+}
+
 // saveJournal stores which rounds were left out, for backtests to do the same.
 func (e *Engine) saveJournal(ctx context.Context) {
 	e.queue.Lock()
@@ -604,9 +613,7 @@ func (e *Engine) evaluateAll(ctx context.Context, rounds []round) {
 	all := e.together(rounds)
 	for i, some := range all {
 		if ctx.Err() != nil {
-			for _, r := range slices.Concat(all[i:]...) {
-				e.journal(r, r.leftOut())
-			}
+			e.leaveOut(slices.Concat(all[i:]...)...)
 			return
 		}
 		e.evaluate(ctx, some...)

@@ -28,11 +28,7 @@ func TestAnIndexFindsWhatSelectionsSelect(t *testing.T) {
 	var policies []*compiled
 	add := func(o *policy.Objects) {
 		t.Helper()
-		sel, err := policy.Compile(&policy.Spec{Level: string(catalogue.Pod), Objects: o})
-		if err != nil {
-			t.Fatal(err)
-		}
-		policies = append(policies, &compiled{level: catalogue.Pod, selection: sel, picks: sel.Key()})
+		policies = append(policies, selecting(t, o))
 	}
 	add(&policy.Objects{Workloads: []string{"deployment/w3*"}}) // few, until round 90
 	some := func() *policy.Objects {

@@ -14,17 +14,23 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 )
 
+// selecting is a policy of which only the selection counts.
+func selecting(t *testing.T, o *policy.Objects) *compiled {
+	t.Helper()
+	sel, err := policy.Compile(&policy.Spec{Level: string(catalogue.Pod), Objects: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &compiled{level: catalogue.Pod, selection: sel, picks: sel.Key()}
+}
+
 // Whatever comes, goes and changes, the roster says of each object what the selection
 // says, for policies that were there from the beginning and for later ones.
 func TestTheRosterSaysWhatSelectionsSay(t *testing.T) {
 	var policies []*compiled
 	add := func(o *policy.Objects) {
 		t.Helper()
-		sel, err := policy.Compile(&policy.Spec{Level: string(catalogue.Pod), Objects: o})
-		if err != nil {
-			t.Fatal(err)
-		}
-		policies = append(policies, &compiled{level: catalogue.Pod, selection: sel, picks: sel.Key()})
+		policies = append(policies, selecting(t, o))
 	}
 	add(&policy.Objects{Names: []string{"p*1", "*7"}})
 	add(&policy.Objects{Namespaces: []string{"n?"}, Exclude: &policy.Exclude{Selector: "tier=web"}})

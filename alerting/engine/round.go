@@ -86,9 +86,7 @@ func (e *Engine) evaluate(ctx context.Context, rounds ...round) {
 		if ctx.Err() == nil {
 			e.report("read", "read samples", err)
 		} else {
-			for _, one := range admitted {
-				e.journal(one, one.leftOut())
-			}
+			e.leaveOut(admitted...)
 		}
 		return
 	}
@@ -117,9 +115,7 @@ func (e *Engine) evaluate(ctx context.Context, rounds ...round) {
 	tells := len(changed) > 0
 	if !e.commit(ctx, now, changed, quiet) {
 		if ctx.Err() != nil {
-			for _, one := range admitted {
-				e.journal(one, one.leftOut())
-			}
+			e.leaveOut(admitted...)
 		}
 		return
 	}
@@ -745,14 +741,7 @@ func (e *Engine) describe(a *incident.Alert, r round, s scope, c *compiled, v ve
 	onlySilent := isOnlySilent(state)
 	a.Conditions = conditionsView(c, rank, in.Windows)
 	a.Title, a.Explanation = title(c, rank, in, state, onlySilent), explain(c, rank, in, state, onlySilent)
-	samples := v.samples[0]
-	if first := c.conditions[0]; first.Expr == "" && first.Query == "" { // however far back anybody reads
-		begin := r.at.Add(-maxPoints * r.interval).UnixMilli()
-		samples = samples[sort.Search(len(samples), func(i int) bool { return samples[i].T > begin }):]
-	}
-	if read := points(samples); len(read) > 0 || c.rule.NoData != policy.NoDataAlert { // of what is bad by silence the last are kept
-		a.Series = read
-	}
+	a.Series = evidenceOf(c, v, a.Series)
 	a.Annotations = annotate(c, a)
 	// An expression says little to whoever did not write it.
 	if summary := a.Annotations["summary"]; c.promql() && !onlySilent && summary != "" {
@@ -778,9 +767,7 @@ func (e *Engine) describeEnd(a *incident.Alert, c *compiled, v verdict) {
 	a.Explanation = explainEnd(c, a, v.in, v.cause)
 	if c != nil && len(v.in.Windows) > 0 {
 		a.Conditions = conditionsView(c, a.Severity.Rank(), v.in.Windows)
-		if read := points(v.samples[0]); len(read) > 0 { // of what is silent for long none is read any more
-			a.Series = read
-		}
+		a.Series = evidenceOf(c, v, a.Series)
 		a.Annotations = annotate(c, a)
 	}
 }
@@ -792,6 +779,21 @@ func (c *compiled) judgedWithin(interval time.Duration) time.Duration {
 		out = max(out, time.Duration(max(1, cond.Need))*cond.Period.D())
 	}
 	return out + c.spec.MinAge.D() + 2*interval
+}
+
+// evidenceOf gives the points of what an alert is judged by first, of the last intervals, however
+// far back anybody reads; had are those that it has.
+func evidenceOf(c *compiled, v verdict, had []incident.Point) []incident.Point {
+	samples := v.samples[0]
+	if first := c.conditions[0]; first.Expr == "" && first.Query == "" {
+		begin := v.in.At.Add(-maxPoints * v.in.Interval).UnixMilli()
+		samples = samples[sort.Search(len(samples), func(i int) bool { return samples[i].T > begin }):]
+	}
+	read := points(samples)
+	if len(read) == 0 && c.rule.NoData == policy.NoDataAlert {
+		return had // of what is bad by silence the last are kept
+	}
+	return read
 }
 
 func points(samples []evaluate.Sample) []incident.Point {

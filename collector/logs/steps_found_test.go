@@ -916,6 +916,19 @@ func TestFilesAreKeptOfASlowServer(t *testing.T) {
 	w.s.toldNothing()
 }
 
+// startsAsItIsCut starts the collector, has the file copied and cut and written to once it has looked at
+// the files, and sees that nothing is told.
+func (w *steps) startsAsItIsCut(write func()) {
+	w.between = func() {
+		w.copyTruncate("0.log.20261123-100001")
+		write()
+	}
+	w.start()
+	w.between = nil
+	w.ends()
+	w.s.toldNothing()
+}
+
 // A file that is copied and cut once a start has looked at the files, before it finds out what is lost,
 // is not gone.
 func TestFilesCutBeforeAStartFindsOutWhatIsLost(t *testing.T) {
@@ -926,14 +939,7 @@ func TestFilesCutBeforeAStartFindsOutWhatIsLost(t *testing.T) {
 	w.sends()
 	w.dead()
 	w.lines(5)
-	w.between = func() {
-		w.copyTruncate("0.log.20261123-100001")
-		w.lines(1)
-	}
-	w.start()
-	w.between = nil
-	w.ends()
-	w.s.toldNothing()
+	w.startsAsItIsCut(func() { w.lines(1) })
 }
 
 // Nor is one gone that is behind a kept file.
@@ -942,14 +948,7 @@ func TestFilesCutBehindAKeptOneBeforeAStartFindsOutWhatIsLost(t *testing.T) {
 	w.adds(5)
 	w.looks()
 	w.dead()
-	w.between = func() {
-		w.copyTruncate("0.log.20261123-100001")
-		w.adds(1)
-	}
-	w.start()
-	w.between = nil
-	w.ends()
-	w.s.toldNothing()
+	w.startsAsItIsCut(func() { w.adds(1) })
 }
 
 // A file without a line that is rotated and compressed before anybody looks is known by what was
