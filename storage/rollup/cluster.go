@@ -21,6 +21,9 @@ const maxOpenIntervals = 20_000
 // another one may be waited for.
 const spareSums = 2
 
+// sparseRoom is by how many times more than what is there may be taken before it is given back.
+const sparseRoom = 4
+
 // cluster is the state of one cluster.
 type cluster struct {
 	id string
@@ -35,18 +38,17 @@ type cluster struct {
 	back        time.Time            // when somebody reported again after all had been silent
 	groups      []map[string]*group  // by tally and key
 	numbered    []*group             // by their numbers, the first of which none has; nil: given back
-	freeNumbers []uint32             // given back by groups that are gone
+	freeNumbers []uint32             // given back by groups that are gone, the lowest last
 	spare       [][]sum              // that others may use, at most spareSums
-	taken       int                  // intervals being written, whose sums are by numbers
 	open        map[int64]*span
 	closed      map[int64]struct{} // written or given up, within the lookback
 	coverageRef storage.SeriesRef  // touched by the writer only
 	newest      int64              // newest point that was opened
 	written     int64              // newest point that was written
-	writes      int                // since groups were swept
 	passed      int64              // newest point of a sample that passed, on the grid or not
 	unseen      int64              // up to here samples may have passed without being summed
 	forgot      time.Time          // when what is past the lookback was dropped last
+	swept       time.Time          // when groups that are gone were
 
 	newestSeries newestSeries // with a lock of its own, under which no other is taken
 
@@ -91,6 +93,7 @@ type group struct {
 	number uint32
 	feeds  int32    // series that add to it
 	series []series // one for each output of the tally, once written
+	last   int64    // newest point that was written of it while it was newer than all others
 }
 
 // series is a rollup as it is stored.
@@ -135,7 +138,7 @@ func (c *cluster) sumsLocked() []sum {
 	if n := len(c.spare); n > 0 {
 		s := c.spare[n-1]
 		c.spare = c.spare[:n-1]
-		if cap(s) >= need {
+		if cap(s) >= need && cap(s) <= sparseRoom*need {
 			s = s[:need]
 			clear(s)
 			return s

@@ -24,9 +24,7 @@ func (r *Rollups) recover(ctx context.Context) error {
 	if err := errors.Join(r.recoverIntervals(ctx, q, now), q.Close()); err != nil {
 		return err
 	}
-	// PromQL looks back 5 min, and a rollup may be as late as MaxOpen.
-	border := now.Add(-r.opts.MaxOpen - 5*time.Minute).UnixMilli()
-	if q, err = r.opts.Store.Querier(border, maxt); err != nil {
+	if q, err = r.opts.Store.Querier(now.Add(-r.markerAfter()).UnixMilli(), maxt); err != nil {
 		return err
 	}
 	if err := errors.Join(r.recoverLive(ctx, q), q.Close()); err != nil {
@@ -112,6 +110,10 @@ func (r *Rollups) recoverIntervals(ctx context.Context, q storage.Querier, now t
 	return nil
 }
 
+// markerAfter is for how long after its last point a rollup that ended needs a stale marker:
+// PromQL looks back 5 min, and a rollup may be as late as MaxOpen.
+func (r *Rollups) markerAfter() time.Duration { return r.opts.MaxOpen + 5*time.Minute }
+
 // recoverLive finds the rollups that had a sample at the last written interval,
 // so that those which vanished meanwhile get their stale marker.
 func (r *Rollups) recoverLive(ctx context.Context, q storage.Querier) error {
@@ -132,6 +134,7 @@ func (r *Rollups) recoverLive(ctx context.Context, q storage.Querier) error {
 				s, from := &g.series[j], c.written-missedIntervals*c.interval
 				s.lset = lset
 				return func(at int64, v float64) {
+					g.last = max(g.last, at)
 					if at >= from && at <= c.written {
 						s.live = !value.IsStaleNaN(v)
 					}

@@ -622,6 +622,7 @@ func (r *Rollups) advanceCluster(ctx context.Context, c *cluster, now time.Time)
 		r.log.Warn("ask the store what it has of the past", "cluster", c.id, "err", err)
 	}
 	c.mu.Lock()
+	c.sweepLocked(r, now)
 	due, next := c.dueLocked(r, now, nodes)
 	c.mu.Unlock()
 	if len(due) == 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -19,8 +20,8 @@ const (
 	readIntervals = 60
 	readSpan      = int64(time.Hour / time.Millisecond)
 	retryAfter    = 5 * time.Second
-	// sweepAfter is after how many intervals groups that are gone are looked for.
-	sweepAfter = 16
+	// sweepEvery is how often groups that are gone are looked for.
+	sweepEvery = time.Minute
 )
 
 // AppendNewest gives an appender's way to take samples of which the caller believes that their
@@ -47,7 +48,6 @@ func (r *Rollups) write(ctx context.Context, c *cluster, due []*span) error {
 		delete(c.open, iv.at)
 		c.closeLocked(iv.at) // from here on what arrives for it is late
 	}
-	c.taken += len(due)
 	c.mu.Unlock()
 	var errs []error
 	for len(due) > 0 {
@@ -75,10 +75,7 @@ func (r *Rollups) write(ctx context.Context, c *cluster, due []*span) error {
 			}
 			c.mu.Lock()
 			c.giveBackLocked(iv)
-			c.taken--
-			if werr == nil {
-				c.sweepLocked()
-			} else {
+			if werr != nil {
 				errs = append(errs, fmt.Errorf("interval %s: %w", time.UnixMilli(iv.at).UTC().Format(time.RFC3339), werr))
 				delete(c.closed, iv.at)
 				iv.look = r.opts.Now().Add(retryAfter)
@@ -153,7 +150,7 @@ func (r *Rollups) read(ctx context.Context, c *cluster, batch []*span) (err erro
 func (r *Rollups) writeOne(ctx context.Context, c *cluster, iv *span) error {
 	c.mu.Lock()
 	inOrder := iv.at > c.written
-	groups := c.numbered // those with a sum stay: none is given back while an interval is written
+	groups := c.numbered // none is given back while an interval is written
 	c.mu.Unlock()
 
 	app := r.opts.Store.Appender(ctx)
@@ -170,8 +167,12 @@ func (r *Rollups) writeOne(ctx context.Context, c *cluster, iv *span) error {
 			if !inOrder || iv.sums[number].n == 0 {
 				continue
 			}
-			for j := range groups[number].series {
-				s := &groups[number].series[j]
+			g := groups[number]
+			if stored {
+				g.last = iv.at
+			}
+			for j := range g.series {
+				s := &g.series[j]
 				s.live, s.wrote = s.live || s.wrote && stored, false
 			}
 		}
@@ -303,31 +304,47 @@ func (c *cluster) ended() []*series {
 	return out
 }
 
-// sweepLocked drops groups that no series feeds, that hold no sum of an open
-// interval and whose rollups have ended.
-func (c *cluster) sweepLocked() {
-	if c.writes++; c.writes < sweepAfter || c.taken > 0 {
+// sweepLocked drops groups that no series feeds, that hold no sum of an open interval and
+// whose rollups have ended, or are so old that nobody needs their end: where a node is away
+// for good no interval is complete, and none ends. No interval may be being written.
+func (c *cluster) sweepLocked(r *Rollups, now time.Time) {
+	if now.Sub(c.swept) < sweepEvery {
 		return
 	}
-	c.writes = 0
-	for number, g := range c.numbered {
-		if g == nil || g.feeds > 0 {
-			continue
-		}
-		idle := true
-		for i := range g.series {
-			idle = idle && !g.series[i].live
-		}
-		if !idle {
-			continue
-		}
-		for _, iv := range c.open {
-			idle = idle && (number >= len(iv.sums) || iv.sums[number].n == 0)
-		}
-		if idle {
-			delete(c.groups[g.tally], g.key)
-			c.numbered[number] = nil
-			c.freeNumbers = append(c.freeNumbers, g.number)
+	c.swept = now
+	border := c.written - r.markerAfter().Milliseconds()
+	c.freeNumbers = c.freeNumbers[:0]
+	var open [][]sum // of a long backlog few are, which is read from the store
+	for _, iv := range c.open {
+		if iv.sums != nil {
+			open = append(open, iv.sums)
 		}
 	}
+	for number := len(c.numbered) - 1; number > 0; number-- {
+		g := c.numbered[number]
+		if g != nil && g.feeds == 0 && !(g.live() && g.last >= border) && !added(open, number) {
+			delete(c.groups[g.tally], g.key)
+			c.numbered[number], g = nil, nil
+		}
+		switch {
+		case g != nil:
+		case number == len(c.numbered)-1:
+			c.numbered = c.numbered[:number] // each interval has sums up to the last one
+		default:
+			c.freeNumbers = append(c.freeNumbers, uint32(number))
+		}
+	}
+	if cap(c.numbered) > sparseRoom*len(c.numbered) {
+		c.numbered = slices.Clone(c.numbered)
+	}
+}
+
+// live says whether a rollup of the group has not ended.
+func (g *group) live() bool {
+	return slices.ContainsFunc(g.series, func(s series) bool { return s.live })
+}
+
+// added says whether one of some intervals has a sum of a group.
+func added(intervals [][]sum, number int) bool {
+	return slices.ContainsFunc(intervals, func(sums []sum) bool { return number < len(sums) && sums[number].n > 0 })
 }
