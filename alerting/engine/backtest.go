@@ -816,7 +816,7 @@ func (b *replay) chunk(ctx context.Context, db *meta.DB, from, to time.Time, bac
 		return err
 	}
 	w.exprs, w.lines = nil, nil // they are there
-	rd := reader{queryable: b.live.opts.Queryable, promql: b.live.promql, cluster: b.cluster.ID, only: only}
+	rd := reader{queryable: b.live.opts.Queryable, promql: b.live.promql, cluster: b.cluster.ID, only: only, few: w.few(subs)}
 	data, err := rd.read(ctx, to, w)
 	if err != nil {
 		return err

@@ -341,6 +341,31 @@ func (e *Engine) unrest(r round) {
 // not there is read whole. Metrics that some policy has together have the same.
 type few map[string]map[string]bool
 
+// few gives the objects of some subjects, where they are few.
+func (w want) few(subs []subject) few {
+	roots := map[catalogue.Level]map[string]bool{}
+	for _, sub := range subs {
+		if roots[sub.level] == nil {
+			roots[sub.level] = map[string]bool{}
+		}
+		roots[sub.level][rootOf(sub.level, sub.object)] = true
+	}
+	out := few{}
+	add := func(name string) {
+		m, _ := catalogue.Get(name)
+		if of := roots[m.Level]; len(of) > 0 && len(of) <= maxFew && m.Level != catalogue.Cluster {
+			out[name] = of
+		}
+	}
+	for name := range w.metrics {
+		add(name)
+	}
+	for k := range w.past {
+		add(k.metric)
+	}
+	return out
+}
+
 // fewOf gives the objects that a round of a sender can find anything of: those of the
 // news, those whose object changed, those that fire or are remembered, and what is
 // restless. nil: it judges everything.

@@ -30,6 +30,10 @@ const (
 	// giveWayFor is how long stepping through late data by one policy waits for live
 	// evaluation at most; it ends some time, even if that never rests.
 	giveWayFor = time.Minute
+	// restAfter is for how many times as long as stepping through late data by one policy
+	// took nothing is done before the next one: what is late of a large cluster takes minutes of
+	// the processors that the present needs, too.
+	restAfter = 4
 	// maxHistory alerts of one backlog are kept; the rest is counted.
 	maxHistory = 1000
 )
@@ -150,12 +154,15 @@ func (e *Engine) step(ctx context.Context, h *history) {
 		}
 	}
 	byScan(replays)
+	var took time.Duration // by the policy before
 	for i, b := range replays {
 		replays[i] = nil // what it read is large
+		sleep(ctx, restAfter*took)
 		e.present.giveWay(ctx, giveWayFor)
 		if ctx.Err() != nil {
 			return
 		}
+		began := time.Now()
 		err := b.onScratch(ctx, func(db *meta.DB) error {
 			return db.View(ctx, func(tx *meta.Tx) error {
 				rows, err := tx.Alerts(meta.AlertFilter{State: meta.AlertEnded})
@@ -175,6 +182,7 @@ func (e *Engine) step(ctx context.Context, h *history) {
 		if err != nil { // the others may be told of
 			h.err = errors.Join(h.err, fmt.Errorf("policy %q: %w", b.c.ref.Name, err))
 		}
+		took = time.Since(began)
 	}
 	slices.SortStableFunc(h.alerts, func(a, b *incident.Alert) int { return a.StartedAt.Compare(b.StartedAt) })
 }

@@ -367,14 +367,16 @@ func (c *cluster) dueLocked(r *Rollups, now time.Time, nodes []string) (due []*s
 			iv.outcome = outcomeDeadline // nobody is left to wait for
 		case e.have > 0 && e.missing == 0 && e.silent:
 			iv.outcome = outcomeAged // those missing have been silent for as long as an interval waits
-		case enough && !now.Before(deadline):
+		case enough && !now.Before(deadline) && (now.Sub(iv.progress) >= lull || !now.Before(deadline.Add(grace))):
 			iv.outcome = outcomeDeadline
 		case !now.Before(aged):
 			iv.outcome = outcomeAged
 		default:
 			iv.look = earlier(aged, now.Add(again))
-			if now.Before(deadline) {
-				iv.look = earlier(iv.look, deadline)
+			for _, due := range []time.Time{deadline, deadline.Add(grace)} {
+				if now.Before(due) {
+					iv.look = earlier(iv.look, due)
+				}
 			}
 			next = earlier(next, iv.look)
 			continue

@@ -51,6 +51,10 @@ const (
 	// graceLate is how long after its last report an interval of the past that has
 	// enough waits for the rest.
 	graceLate = 2 * time.Minute
+	// lull is for how long no sender reports an interval whose deadline may have it written:
+	// senders of a large cluster on a busy server report one after the other, and in a few seconds
+	// all will have. They are waited for once more as long as until the deadline, at most.
+	lull = time.Second
 	// heardFor is how long after the first interval of a backlog none of it is written:
 	// by then who else brings one has begun with it.
 	heardFor = 30 * time.Second

@@ -359,6 +359,40 @@ func TestDeadlineWithEnoughCoverage(t *testing.T) {
 	})
 }
 
+func TestSendersThatReportOneAfterTheOtherAreWaitedFor(t *testing.T) {
+	both(t, func(t *testing.T, g *rig) {
+		const all, early = 300, 285
+		for n := range all {
+			g.nodes = append(g.nodes, fmt.Sprint(n))
+		}
+		send := func(at time.Time, from, to int) {
+			for i := from; i < to; i++ {
+				g.send(at, nodeSender(fmt.Sprint(i)), pod(catalogue.PodCPU, "cart", fmt.Sprint("cart-", i), 1))
+			}
+		}
+		// oneByOne sends of an interval, of which most came 1 s after its end, until so many are there.
+		oneByOne := func(at time.Time, most int) {
+			g.at(at.Add(time.Second))
+			send(at, 0, early)
+			for i := early; i < most; i++ {
+				g.at(at.Add(10500*time.Millisecond + time.Duration(i-early)*800*time.Millisecond))
+				send(at, i, i+1)
+			}
+		}
+		send(t0, 0, all)
+		g.advance()
+		oneByOne(t0.Add(step), all-3)
+		g.at(g.now.Add(900 * time.Millisecond))
+		equal(t, "while they report", g.cpu("cart"), map[int64]float64{0: all})
+		g.at(g.now.Add(200 * time.Millisecond))
+		equal(t, "when none reports", g.cpu("cart"), map[int64]float64{0: all, 30: all - 3})
+		oneByOne(t0.Add(2*step), all-1)
+		equal(t, "for as long again", g.cpu("cart"), map[int64]float64{0: all, 30: all - 3})
+		g.at(t0.Add(2*step + 21*time.Second))
+		equal(t, "at last", g.cpu("cart"), map[int64]float64{0: all, 30: all - 3, 60: all - 1})
+	})
+}
+
 func TestTooLittleCoverageWaitsForTheLateSender(t *testing.T) {
 	both(t, func(t *testing.T, g *rig) {
 		g.nodes = []string{"n1", "n2", "n3"}
