@@ -3,10 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -15,7 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/golang/snappy"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
@@ -34,6 +35,7 @@ type ahead struct {
 	interval time.Duration
 	rollOut  time.Duration // within which the collectors begin, one after the other
 	requests []nodeWrites  // oldest first
+	moved    time.Duration // by how much later it is sent than it was computed for
 	samples  int           // of the last interval
 	// late becomes how long after it was due a request was answered at most; nanoseconds.
 	late atomic.Int64
@@ -43,10 +45,13 @@ type ahead struct {
 
 // nodeWrites are what a sender sends of one interval, one behind the other.
 type nodeWrites struct {
-	sender string
-	at     time.Time
-	sizes  []int
+	Sender string
+	At     time.Time
+	Sizes  []stampedSize
 }
+
+// stampedSize are the bytes of a body, and of the list behind it of where its time stamps are.
+type stampedSize struct{ Body, Places int }
 
 const (
 	// aheadSpread is how long after a point of the grid its requests come: collectors read
@@ -64,34 +69,64 @@ const (
 	aheadSeries = 10_000
 )
 
+// keptAhead is computeAhead, or what it left in that place before.
+func keptAhead(ctx context.Context, path string, o simulate.Options, families []catalogue.Family, from time.Time, intervals, parts int) (*ahead, error) {
+	index := path + ".index"
+	var computed []aheadPart
+	f, err := os.Open(index)
+	switch {
+	case err == nil:
+		defer f.Close()
+		if err := gob.NewDecoder(bufio.NewReader(f)).Decode(&computed); err != nil {
+			return nil, fmt.Errorf("%s: %w; delete it to have it made again", index, err)
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		if computed, err = computeAhead(ctx, path, o, families, from, intervals, parts); err != nil {
+			return nil, err
+		}
+		err = replaceFile(index, func(w *bufio.Writer) error { return gob.NewEncoder(w).Encode(computed) })
+		if err != nil {
+			return nil, err
+		}
+	default:
+		return nil, err
+	}
+	a := &ahead{interval: o.Interval, caughtUp: make(chan struct{})}
+	for _, one := range computed {
+		a.paths, a.requests, a.samples = append(a.paths, one.Path), append(a.requests, one.Requests...), one.Samples
+	}
+	return a, nil
+}
+
+// move has all of it be of later, by whole intervals.
+func (a *ahead) move(by time.Duration) {
+	a.moved += by
+	for i := range a.requests {
+		a.requests[i].At = a.requests[i].At.Add(by)
+	}
+}
+
 // computeAhead computes so many intervals of a cluster from a time on, as many parts of them at a
 // time as given: a part needs the memory of a fleet. Where one begins some pods that have just
 // ended are missing, as a simulated cluster begins without them.
-func computeAhead(ctx context.Context, path string, o simulate.Options, families []catalogue.Family, from time.Time, intervals, parts int) (*ahead, error) {
-	a := &ahead{interval: o.Interval, caughtUp: make(chan struct{})}
+func computeAhead(ctx context.Context, path string, o simulate.Options, families []catalogue.Family, from time.Time, intervals, parts int) ([]aheadPart, error) {
 	computed := make([]aheadPart, parts)
 	g, ctx := errgroup.WithContext(ctx)
 	for n := range parts {
 		first := intervals * n / parts
 		g.Go(func() (err error) {
-			computed[n], err = computeAheadPart(ctx, fmt.Sprint(path, n), o, families, from.Add(time.Duration(first)*o.Interval), intervals*(n+1)/parts-first)
+			computed[n], err = computeAheadPart(ctx, fmt.Sprint(path, "-", n), o, families, from.Add(time.Duration(first)*o.Interval), intervals*(n+1)/parts-first)
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	for _, one := range computed {
-		a.paths, a.requests, a.samples = append(a.paths, one.path), append(a.requests, one.requests...), one.samples
-	}
-	return a, nil
+	return computed, g.Wait()
 }
 
 // aheadPart is a file of requests, one behind the other.
 type aheadPart struct {
-	path     string
-	requests []nodeWrites
-	samples  int // of the last interval
+	Path     string
+	Requests []nodeWrites
+	Samples  int // of the last interval
 }
 
 func computeAheadPart(ctx context.Context, path string, o simulate.Options, families []catalogue.Family, from time.Time, intervals int) (a aheadPart, err error) {
@@ -109,30 +144,35 @@ func computeAheadPart(ctx context.Context, path string, o simulate.Options, fami
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	w := bufio.NewWriterSize(file, 1<<20)
-	a.path = path
+	a.Path = path
 	for n := range intervals {
 		if err := ctx.Err(); err != nil {
 			return a, err
 		}
 		at := from.Add(time.Duration(n) * o.Interval)
 		bySender := f.interval(ctx, at)
-		a.samples = 0
+		a.Samples = 0
 		delete(bySender, wire.Sender(wire.RoleCluster, "")) // what all of them say of themselves
 		for _, sender := range slices.Sorted(maps.Keys(bySender)) {
-			samples, x := bySender[sender], nodeWrites{sender: sender, at: at}
+			samples, x := bySender[sender], nodeWrites{Sender: sender, At: at}
 			for part := range slices.Chunk(samples, aheadSeries) {
 				raw, err := writeRequest(part, 0)
 				if err != nil {
 					return a, err
 				}
-				body := snappy.Encode(nil, raw)
-				if _, err := w.Write(body); err != nil {
-					return a, err
+				body, places, err := stamped(raw, at.UnixMilli())
+				if err != nil {
+					return a, fmt.Errorf("request of %s at %s: %w", sender, at.Format(time.RFC3339), err)
 				}
-				x.sizes = append(x.sizes, len(body))
+				for _, part := range [][]byte{body, places} {
+					if _, err := w.Write(part); err != nil {
+						return a, err
+					}
+				}
+				x.Sizes = append(x.Sizes, stampedSize{len(body), len(places)})
 			}
-			a.requests = append(a.requests, x)
-			a.samples += len(samples)
+			a.Requests = append(a.Requests, x)
+			a.Samples += len(samples)
 		}
 	}
 	return a, w.Flush()
@@ -155,25 +195,25 @@ func (a *ahead) send(ctx context.Context, url string) error {
 	defer client.CloseIdleConnections()
 	began, behind := time.Now(), true
 	for rest := a.requests; len(rest) > 0; {
-		if at := rest[0].at; behind && !time.Now().After(at) && !at.Before(began.Add(a.rollOut)) {
+		if at := rest[0].At; behind && !time.Now().After(at) && !at.Before(began.Add(a.rollOut)) {
 			behind = false
 			close(a.caughtUp)
 		}
-		n := slices.IndexFunc(rest, func(x nodeWrites) bool { return !x.at.Equal(rest[0].at) })
+		n := slices.IndexFunc(rest, func(x nodeWrites) bool { return !x.At.Equal(rest[0].At) })
 		if n < 0 {
 			n = len(rest)
 		}
 		g, running := errgroup.WithContext(ctx)
 		g.SetLimit(aheadConnections)
 		for i, one := range rest[:n] {
-			bodies, err := one.read(r)
+			bodies, err := one.read(r, a.moved)
 			if err != nil {
 				return err
 			}
-			if a.rollOut > 0 && one.at.Before(began.Add(a.rollOut*time.Duration(i)/time.Duration(n))) {
+			if a.rollOut > 0 && one.At.Before(began.Add(a.rollOut*time.Duration(i)/time.Duration(n))) {
 				continue // its collector has not begun
 			}
-			due := one.at.Add(aheadSpread * time.Duration(i) / time.Duration(n))
+			due := one.At.Add(aheadSpread * time.Duration(i) / time.Duration(n))
 			if err := pause(running, time.Until(due)); err != nil {
 				return errors.Join(g.Wait(), ctx.Err())
 			}
@@ -196,11 +236,18 @@ func (a *ahead) send(ctx context.Context, url string) error {
 	return errors.New("what was computed ahead is over before the measurement is: the cluster took too long to settle")
 }
 
-func (x nodeWrites) read(r io.Reader) (bodies [][]byte, err error) {
-	for _, size := range x.sizes {
-		body := make([]byte, size)
-		if _, err := io.ReadFull(r, body); err != nil {
+// read reads the bodies of what was moved.
+func (x nodeWrites) read(r io.Reader, moved time.Duration) (bodies [][]byte, err error) {
+	for _, size := range x.Sizes {
+		both := make([]byte, size.Body+size.Places)
+		if _, err := io.ReadFull(r, both); err != nil {
 			return nil, err
+		}
+		body := both[:size.Body:size.Body]
+		if moved != 0 {
+			if err := restamp(body, both[size.Body:], x.At.UnixMilli()); err != nil {
+				return nil, err
+			}
 		}
 		bodies = append(bodies, body)
 	}
@@ -212,11 +259,11 @@ func (x nodeWrites) post(ctx context.Context, client *http.Client, url string, i
 	for len(bodies) > 0 {
 		var through time.Time
 		if len(bodies) == 1 {
-			through = x.at
+			through = x.At
 		}
-		retry, err := post(ctx, client, url, word{sender: x.sender, interval: interval, through: through}, bodies[0])
+		retry, err := post(ctx, client, url, word{sender: x.Sender, interval: interval, through: through}, bodies[0])
 		if err != nil {
-			return fmt.Errorf("request of %s at %s: %w", x.sender, x.at.Format(time.RFC3339), err)
+			return fmt.Errorf("request of %s at %s: %w", x.Sender, x.At.Format(time.RFC3339), err)
 		}
 		if retry == 0 {
 			bodies = bodies[1:]

@@ -109,6 +109,7 @@ type bench struct {
 
 	liveFor   time.Duration // that live_* last
 	liveAfter time.Duration // that a cluster has been there before
+	ahead     string        // folder that keeps what is computed ahead for live_*; none when empty
 	liveNodes int           // of live_*, in place of their own; 0: theirs
 
 	liveContainer int // MiB of the container that the server of live_* has a limit for; 0: what the bar says, of 5,000 nodes
@@ -155,6 +156,7 @@ func main() {
 	flag.IntVar(&b.kills, "kills", 1000, "kills of outbox_kills")
 	flag.DurationVar(&b.liveFor, "live-for", 30*time.Minute, "how long live_* measure in real time")
 	flag.DurationVar(&b.liveAfter, "live-after", 5*time.Minute, "how long live_* let a new cluster be after its first three intervals; what that takes is told apart")
+	flag.StringVar(&b.ahead, "ahead", "", "folder in which what collectors send is kept, of those live_* for which it is computed first: up to 8 GB each, used again as it is until it is deleted")
 	flag.IntVar(&b.liveNodes, "live-nodes", 0, "nodes of live_*, in place of what their names say; results are named by it")
 	flag.IntVar(&b.liveContainer, "live-container", 0, "MiB of the container whose memory limit the server of live_* sets for itself, in place of the bar's for 5,000 nodes")
 	flag.StringVar(&b.encodingData, "encoding-data", "", "folder of metrics of a server that was stopped, whose pods encoding measures, too")

@@ -40,13 +40,6 @@ type live struct {
 // a server does with what is late.
 const aheadFrom = 2000
 
-// How long an interval of one node takes at most to compute, of the core and of all: what is due first
-// is so far in the future as all of them take by themselves.
-const (
-	computingCore = 2 * time.Millisecond
-	computing     = 4 * time.Millisecond
-)
-
 // replaySpeed is about how many times faster than time a server takes a backlog, and slowestReplay
 // what is computed for.
 const (
@@ -61,26 +54,31 @@ const letters = "bcdfghjklmnpqrstvwxz2456789"
 // before as the server catches up with by the time that it has replayed what is to be.
 func (b *bench) aheadOf(ctx context.Context, l live) (*ahead, error) {
 	// Six minutes are for the server's start and the first three intervals to be complete.
-	lasts, each, parts, rollOut, behind := 6*time.Minute+b.liveAfter+b.liveFor, computing, 1, aheadRollOut, time.Duration(0)
+	lasts, parts, rollOut, behind := 6*time.Minute+b.liveAfter+b.liveFor, 1, aheadRollOut, time.Duration(0)
 	var families []catalogue.Family
 	if !l.whole {
-		families, each, parts = []catalogue.Family{catalogue.CoreFamily}, computingCore, 2 // of whose memory two have room
+		families, parts = []catalogue.Family{catalogue.CoreFamily}, 2 // of whose memory two have room
 	}
 	if l.replayed > 0 {
 		behind, rollOut = l.replayed*(replaySpeed-1)/replaySpeed, 0
 		lasts += behind * slowestReplay / (slowestReplay - 1)
 	}
 	intervals := int((lasts+rollOut)/l.interval) + 1
-	due := time.Now().Add(time.Duration(intervals+2) * time.Duration(l.nodes) * each).Truncate(l.interval)
-	from := due.Add(-behind).Truncate(l.interval)
-	b.say("computing %d intervals of the collectors of %d nodes, from %s on", intervals, l.nodes, from.Format(time.TimeOnly))
-	a, err := computeAhead(ctx, filepath.Join(b.dir, "ahead"), scaleFleet(l.nodes, l.interval), families, from, intervals, parts)
+	dir := b.dir
+	if b.ahead != "" {
+		dir = b.ahead
+	}
+	path := filepath.Join(dir, fmt.Sprintf("ahead-%s-%d-%d", l.name, l.nodes, intervals))
+	b.say("computing %d intervals of the collectors of %d nodes in %s, unless they are there", intervals, l.nodes, path)
+	a, err := keptAhead(ctx, path, scaleFleet(l.nodes, l.interval), families, time.Now().Truncate(l.interval), intervals, parts)
 	if err != nil {
 		return nil, err
 	}
 	a.rollOut = rollOut
 	debug.FreeOSMemory() // the server needs it
-	b.say("computed %d samples an interval", a.samples)
+	due := time.Now().Add(2 * l.interval).Truncate(l.interval)
+	a.move(due.Add(-behind).Truncate(l.interval).Sub(a.requests[0].At))
+	b.say("computed %d samples an interval, sent from %s on", a.samples, a.requests[0].At.Format(time.TimeOnly))
 	return a, pause(ctx, time.Until(due.Add(-l.interval)))
 }
 
@@ -322,7 +320,7 @@ func serverLive(l live) func(ctx context.Context, b *bench) ([]Result, error) {
 			}
 			began := fmt.Sprintf("which began within %v", nodes.rollOut)
 			if l.replayed > 0 {
-				began = fmt.Sprintf("which brought what was due since %v before faster than time", came.Sub(nodes.requests[0].at).Round(time.Minute))
+				began = fmt.Sprintf("which brought what was due since %v before faster than time", came.Sub(nodes.requests[0].At).Round(time.Minute))
 			}
 			from = fmt.Sprintf("objects, events and what they say of the cluster come from its own collector, and %d samples an interval, computed before, from a sender each node, %s, sends within %v, took %.2f cores, and was answered within %v of when it was due",
 				nodes.samples, began, aheadSpread, (own.CPU-ownBefore.CPU).Seconds()/took.Seconds(), time.Duration(nodes.late.Load()).Round(time.Millisecond))
