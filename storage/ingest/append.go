@@ -31,6 +31,7 @@ const clockOffset = "crowsnest_collector_clock_offset_seconds"
 type request struct {
 	about
 	i       *Ingester
+	number  uint32
 	c       *cluster
 	now     time.Time
 	minTime int64 // Unix milliseconds; older is refused
@@ -58,6 +59,7 @@ type request struct {
 	oddest                                int64           // Unix milliseconds of the newest of these
 	turn                                  uint64          // by which its moves are known; 0: it has none yet
 	refused                               []refusal
+	ended                                 []*series // that began in this request, too, and keep their places until it is done
 }
 
 // refusal counts what was refused for one reason.
@@ -158,6 +160,7 @@ func (a *appender) series(sent int, revive bool) (*series, verdict, error) {
 		a.q.c.origins.unused(a.q.now, s)
 		return nil, a.full(why, owner, s), nil
 	}
+	s.placed(a.q.number)
 	// The head's own copy of the labels is shared where it has the series.
 	if g, ok := a.store.(storage.GetRef); ok {
 		if ref, lset := g.GetRef(s.lset, s.lset.Hash()); ref != 0 {
@@ -287,7 +290,9 @@ func (a *appender) revive(s *series) verdict {
 	}
 	if !s.unmark(isStale) || s.is(isGone) && s.mark(isStale) {
 		a.q.c.release(s) // somebody else did, or it was forgotten at this moment
+		return verdict{}
 	}
+	s.placed(a.q.number)
 	return verdict{}
 }
 
@@ -424,7 +429,7 @@ func (a *appender) float(s *series, t int64, v float64) error {
 	a.q.name(s, t)
 	a.q.watch(s, t, v)
 	if stale && s.mark(isStale) {
-		a.q.c.release(s)
+		a.q.end(s)
 	}
 	if s.feed == nil {
 		return nil
@@ -439,6 +444,24 @@ func (a *appender) float(s *series, t int64, v float64) error {
 		a.q.feed = append(a.q.feed, sample)
 	}
 	return nil
+}
+
+// end gives the place of a series back: of one that began in the request when that is done, or
+// no limit would hold a request of series that begin and end.
+func (q *request) end(s *series) {
+	if s.placedBy(q.number) {
+		q.ended = append(q.ended, s)
+		return
+	}
+	q.c.release(s)
+}
+
+// leave gives the places back that were kept until the request was done.
+func (q *request) leave() {
+	for _, s := range q.ended {
+		q.c.release(s)
+	}
+	q.ended = nil
 }
 
 // name notes a series that was written to, for whoever looks at what changed between

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 	"unsafe"
@@ -132,6 +133,7 @@ type Ingester struct {
 	requests chan struct{} // a place for each request worked on
 	large    chan struct{} // for each of these that takes much memory
 	backlog  *turns
+	numbers  atomic.Uint32 // of requests, by which series have their places
 
 	mu       sync.Mutex
 	clusters map[string]*cluster
@@ -484,7 +486,7 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 		watching = i.opts.Watched()
 	}
 	q = &request{
-		i: i, c: c, about: head, now: now, store: store, history: history, behind: behind, watching: watching,
+		i: i, number: i.numbers.Add(1), c: c, about: head, now: now, store: store, history: history, behind: behind, watching: watching,
 		minTime: now.Add(-behind).UnixMilli(), maxTime: now.Add(i.limits.Ahead).UnixMilli(),
 	}
 	places := done

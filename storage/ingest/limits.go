@@ -20,7 +20,8 @@ type Limits struct {
 	LabelNameBytes   int // default 256
 	LabelValueBytes  int // default 2048
 	// SeriesPerCluster bounds the active series: those with a sample in the last
-	// 30 min and no stale marker since. Default 3,000,000.
+	// 30 min and no stale marker since. One that ends in the request in which it began counts
+	// until that is stored. Default 3,000,000.
 	SeriesPerCluster int
 	// SeriesPerNamespace and SeriesPerWorkload bound the active series that carry
 	// the same namespace label, or the same namespace, workload_type and workload;

@@ -101,6 +101,39 @@ func TestLabelsInAnyOrderAreOneSeries(t *testing.T) {
 	}
 }
 
+// They never are at once, and there could be as many as a request may have.
+func TestSeriesThatBeginAndEndInOneRequestAreHeldByTheLimit(t *testing.T) {
+	versions(t, func(t *testing.T, ct string, body func(testing.TB, ...sample) []byte) {
+		g := newRig(t, Limits{SeriesPerCluster: 3, SeriesPerNamespace: 2})
+		lives := func(at time.Time, names ...string) (out []sample) {
+			for _, n := range names {
+				for i, v := range []float64{1, math.Float64frombits(value.StaleNaN)} {
+					out = append(out, smp(v, at.Add(time.Duration(i)*time.Second), "__name__", "x", "namespace", n[:1], "n", n))
+				}
+			}
+			return out
+		}
+		a := g.post(ct, body(t, lives(t0, "a1", "a2", "a3", "b1", "b2")...))
+		for _, want := range []string{"6 samples stored", `2 refused (namespace_series_limit): namespace "a" of cluster "prod" has the limit of 2`, `2 refused (series_limit): cluster "prod" has the limit of 3`} {
+			if a.status != 400 || !strings.Contains(a.text, want) {
+				t.Errorf("%d %q lacks %q", a.status, a.text, want)
+			}
+		}
+		if g.refused(reasonSeriesLimit) != 2 || g.refused(reasonNamespace) != 2 || g.everything() != 6 {
+			t.Errorf("%v and %v counted, %d stored", g.refused(reasonSeriesLimit), g.refused(reasonNamespace), g.everything())
+		}
+		// Once it is stored their places are there for others, and for them again.
+		for i, names := range [][]string{{"a3", "b2"}, {"a1", "b1", "b2"}} {
+			if n := testutil.ToFloat64(g.i.metrics.active.WithLabelValues("prod")); n != 0 {
+				t.Errorf("%v active", n)
+			}
+			if a := g.post(ct, body(t, lives(t0.Add(time.Duration(i+1)*step), names...)...)); a.status != http.StatusNoContent {
+				t.Errorf("%v: got %+v", names, a)
+			}
+		}
+	})
+}
+
 func TestSeriesLimitsOfNamespaceAndWorkload(t *testing.T) {
 	versions(t, func(t *testing.T, ct string, body func(testing.TB, ...sample) []byte) {
 		g := newRig(t, Limits{SeriesPerNamespace: 3, SeriesPerWorkload: 2})

@@ -326,6 +326,7 @@ func (q *request) tooLong(what string, v pcommon.Value) verdict {
 // translate stores metrics. Those that have no meaning here, such as deltas, are refused;
 // how many samples they would have been is not known.
 func (i *Ingester) translate(ctx context.Context, q *request, md pmetric.Metrics) {
+	defer q.leave()
 	a := &otlpAppender{i.newAppender(ctx, q)}
 	_, err := prometheusremotewrite.NewPrometheusConverter(a).FromMetrics(ctx, md, translation())
 	if q.abort != nil || q.failed != nil {

@@ -58,6 +58,7 @@ func (i *Ingester) decode(t remoteapi.WriteMessageType, raw []byte, memory memor
 
 // write stores a message.
 func (i *Ingester) write(ctx context.Context, q *request, m message) {
+	defer q.leave()
 	a := i.newAppender(ctx, q)
 	if err := m.append(a); err != nil {
 		if err := a.rollback(); err != nil {

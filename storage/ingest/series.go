@@ -102,6 +102,7 @@ const (
 	// isStale: a stale marker was the last sample. The series is kept for endedAfter, since
 	// samples before the marker may come again.
 	isStale
+	markBits = iota // above which is the number of the request that gave it its place
 )
 
 func (s *series) is(mark uint32) bool { return s.marks.Load()&mark != 0 }
@@ -111,6 +112,15 @@ func (s *series) mark(mark uint32) bool { return s.marks.Or(mark)&mark == 0 }
 
 // unmark tells whether it was marked so before.
 func (s *series) unmark(mark uint32) bool { return s.marks.And(^mark)&mark != 0 }
+
+// placed notes by which request it has its place among the active series.
+func (s *series) placed(by uint32) {
+	s.marks.And(1<<markBits - 1)
+	s.marks.Or(by << markBits)
+}
+
+// placedBy says whether it has its place by a request.
+func (s *series) placedBy(by uint32) bool { return s.marks.Load()>>markBits == by<<markBits>>markBits }
 
 func (s *series) storeRef() storage.SeriesRef { return storage.SeriesRef(s.ref.Load()) }
 
