@@ -408,7 +408,8 @@ func (i *Ingester) unpack(buf, body []byte, enc string, grow func() error) ([]by
 		}
 		return raw, nil
 	}
-	// How large it becomes the body need not say, and may say wrongly.
+	// How large it becomes the body need not say, and may say wrongly. Where it says that it becomes a
+	// large one, as what was compressed in one go does, the first decoder gives up before it begins.
 	raw, err := unzstd(&i.zstdSmall, min(limit, smallBytes), buf, body)
 	if limit > smallBytes && tooLargeZstd(err) {
 		if err := grow(); err != nil {
@@ -587,7 +588,7 @@ func (i *Ingester) after(q *request) {
 	q.c.rate.count(q.now, q.stored)
 	q.c.mu.Unlock()
 	q.c.activeGauge.Set(float64(q.c.active.Load()))
-	q.c.sweep(q.now, i.opts.Rollups)
+	q.c.sweep(q.now, i.releaser(q.c))
 	if (q.stored > 0 || !q.through.IsZero()) && !q.history {
 		a := Arrival{
 			Cluster: q.c.id, Sender: q.sender, Through: q.through, Interval: q.interval, Backlog: q.backlog, ReceivedAt: q.now,

@@ -195,7 +195,7 @@ func (c *cluster) release(s *series) {
 }
 
 // sweep forgets idle series, now and then.
-func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
+func (c *cluster) sweep(now time.Time, release func(of ...*rollup.Feed)) {
 	c.mu.Lock()
 	if now.Sub(c.swept) < sweepEvery {
 		c.mu.Unlock()
@@ -204,7 +204,7 @@ func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
 	c.swept = now
 	c.mu.Unlock()
 	idle, ended := now.Add(-idleAfter).Unix(), now.Add(-endedAfter).Unix()
-	var feeds []*rollup.Feed
+	var feeds []*rollup.Feed // of one shard
 	var gone []*series
 	forget := func(s *series) bool {
 		seen := int64(s.seen.Load())
@@ -228,6 +228,11 @@ func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
 		sh.mu.Lock()
 		maps.DeleteFunc(sh.series, func(_ uint64, s *series) bool { return forget(s) })
 		maps.DeleteFunc(sh.twins, func(_ seriesKey, s *series) bool { return forget(s) })
+		// Before anybody makes one of them anew, whose feed knows nothing of what they have added.
+		if len(feeds) > 0 {
+			release(feeds...)
+			feeds = feeds[:0]
+		}
 		sh.mu.Unlock()
 	}
 	c.moves.Lock()
@@ -235,9 +240,6 @@ func (c *cluster) sweep(now time.Time, rollups *rollup.Rollups) {
 		delete(c.moves.last, s)
 	}
 	c.moves.Unlock()
-	if rollups != nil && len(feeds) > 0 {
-		rollups.Release(c.id, feeds...)
-	}
 	c.origins.sweep(now)
 	c.activeGauge.Set(float64(c.active.Load()))
 }

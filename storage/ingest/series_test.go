@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
 // What a million series take of memory goes by it.
@@ -51,5 +53,33 @@ func TestSeriesThatShareHalfAKey(t *testing.T) {
 	found("a new one has the place", second, fourth)
 	if kept, added := c.add(second.key, &series{key: second.key}); added || kept != second {
 		t.Error("a series was added twice once the other one was gone")
+	}
+}
+
+// One that is sent again while it is forgotten has a feed that knows nothing of what the one before
+// has added: what of that is open must be left to the store by then, or it is counted twice.
+func TestASeriesIsNotMadeAnewBeforeItsFeedIsGivenBack(t *testing.T) {
+	g := newRig(t, Limits{})
+	if a := g.post(v1, bodyV1(t, podSeries(t0, "cart", "cart-1", 1)...)); a.status != 204 {
+		t.Fatal(a)
+	}
+	c := g.i.cluster("prod")
+	given := 0
+	c.sweep(t0.Add(2*idleAfter), func(of ...*rollup.Feed) {
+		given += len(of)
+		held := 0
+		for n := range c.shards {
+			if sh := &c.shards[n]; sh.mu.TryRLock() {
+				sh.mu.RUnlock()
+			} else {
+				held++
+			}
+		}
+		if held != 1 {
+			t.Errorf("%d shards are held while %d feeds are given back", held, len(of))
+		}
+	})
+	if given != 2 {
+		t.Errorf("%d feeds were given back, want those of the pod's two series", given)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/crowsnest-dev/crowsnest/internal/fault"
+	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
 // Run counts the series that were active before this process, and forgets idle
@@ -37,8 +38,13 @@ func (i *Ingester) Run(ctx context.Context) error {
 
 func (i *Ingester) sweep() {
 	for _, c := range i.all() {
-		c.sweep(i.opts.Now(), i.opts.Rollups)
+		c.sweep(i.opts.Now(), i.releaser(c))
 	}
+}
+
+// releaser gives feeds of a cluster back.
+func (i *Ingester) releaser(c *cluster) func(of ...*rollup.Feed) {
+	return func(of ...*rollup.Feed) { i.opts.Rollups.Release(c.id, of...) } // there are none without rollups
 }
 
 func (i *Ingester) all() []*cluster {
