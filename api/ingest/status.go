@@ -24,7 +24,7 @@ type Writes interface {
 type Status struct {
 	Cluster          string   `json:"cluster"`
 	ActiveSeries     int64    `json:"active_series" doc:"With a sample in the last 30 min and no stale marker since."`
-	Senders          int      `json:"senders" doc:"Collectors that have sent since the start."`
+	Senders          int      `json:"senders" doc:"Collectors that have sent within the last day."`
 	SamplesPerSecond float64  `json:"samples_per_second" doc:"Stored, over the last whole minute."`
 	Samples          int64    `json:"samples" doc:"Stored since the server's start."`
 	Unreported       int64    `json:"unreported_samples" doc:"Of these, samples that rollups sum but whose sender does not say when an interval is complete, such as a plain Prometheus: no rollup waits for them."`

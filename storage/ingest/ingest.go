@@ -158,7 +158,7 @@ func (i *Ingester) cluster(id string) *cluster {
 		return c
 	}
 	c := &cluster{
-		id: id, senders: map[string]time.Time{}, swept: i.opts.Now(), refused: map[string]*counter{},
+		id: id, senders: map[string]sender{}, swept: i.opts.Now(), refused: map[string]*counter{},
 		samples: &counter{metric: i.metrics.samples.WithLabelValues(id)}, bytes: &counter{metric: i.metrics.bytes.WithLabelValues(id)},
 		created: &counter{metric: i.metrics.created.WithLabelValues(id)}, unreported: &counter{metric: i.metrics.unreported.WithLabelValues(id)},
 		wrongClock:  &counter{metric: i.metrics.wrongClock.WithLabelValues(id)},
@@ -252,20 +252,21 @@ func (i *Ingester) readHeaders(h http.Header, now time.Time) (a about, err error
 
 // knows says whether the sender of a request is one of the cluster's, or may become
 // one, and notes how far its backlog is.
-func (c *cluster) knows(a about, limit int) bool {
+func (c *cluster) knows(a about, now time.Time, limit int) bool {
 	if a.sender == "" {
 		return true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	far, ok := c.senders[a.sender]
+	s, ok := c.senders[a.sender]
 	if !ok && len(c.senders) >= limit {
 		return false
 	}
 	if a.backlog && !a.through.IsZero() {
-		far = a.through
+		s.far = a.through
 	}
-	c.senders[a.sender] = far
+	s.heard = now
+	c.senders[a.sender] = s
 	return true
 }
 
@@ -277,7 +278,7 @@ func (c *cluster) far(a about) time.Time {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.senders[a.sender]
+	return c.senders[a.sender].far
 }
 
 // ServeWrite takes a remote write request, 1.0 or 2.0, for the cluster that the
@@ -477,7 +478,7 @@ func (i *Ingester) admit(w http.ResponseWriter, r *http.Request, clusterID strin
 		done()
 		return nil, nil, comeAgain(throttledBusy, i.limits.Requests, "writes")
 	}
-	if !c.knows(head, i.limits.SendersPerCluster) {
+	if !c.knows(head, now, i.limits.SendersPerCluster) {
 		done()
 		return nil, nil, refuse(w, http.StatusBadRequest, resultMalformed,
 			fmt.Sprintf("cluster %q has the limit of %d senders already; %q is refused", clusterID, i.limits.SendersPerCluster, head.sender))

@@ -885,6 +885,15 @@ func TestSenderLimit(t *testing.T) {
 	if a := g.post(v1, good, wire.HeaderSender, "node/b"); a.status != 400 || !strings.Contains(a.text, "1 senders") {
 		t.Errorf("got %+v", a)
 	}
+	// One that is gone for a day leaves its place to another one.
+	g.now = g.now.Add(senderAfter + time.Second)
+	g.i.sweep()
+	if a := g.post(v1, good, wire.HeaderSender, "node/b"); a.status != http.StatusNoContent {
+		t.Errorf("got %+v", a)
+	}
+	if st, err := g.i.Status("prod", 1); err != nil || st.Senders != 1 {
+		t.Errorf("%+v, %v", st, err)
+	}
 }
 
 // podSeries are the samples of one pod at a time.

@@ -39,7 +39,7 @@ type Limits struct {
 	// Default 0, no bound.
 	SamplesPerNamespace int
 	SamplesPerWorkload  int
-	// SendersPerCluster bounds the collectors of one cluster; default 20,000.
+	// SendersPerCluster bounds the collectors of one cluster within a day; default 20,000.
 	SendersPerCluster int
 	// Requests bounds those worked on at once, over all clusters; more are told
 	// to come again (429). Default 32.

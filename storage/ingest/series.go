@@ -24,6 +24,9 @@ const (
 	endedAfter = 10 * time.Minute // after a stale marker that came within cameLive of its time
 	cameLive   = 2 * time.Minute
 	sweepEvery = 5 * time.Minute
+	// senderAfter is when a sender is forgotten: nodes have new names as they are replaced, and would
+	// use up how many a cluster may have.
+	senderAfter = 24 * time.Hour
 )
 
 // shards of a cluster's series, so that many senders do not wait for one lock.
@@ -46,13 +49,19 @@ type cluster struct {
 	}
 
 	mu      sync.Mutex
-	senders map[string]time.Time // with up to when the backlog of each has come; zero when it did not say
+	senders map[string]sender
 	swept   time.Time
 	rate    rate
 
 	samples, bytes, created, unreported, wrongClock *counter
 	refused, throttled                              map[string]*counter // by reason
 	activeGauge                                     interface{ Set(float64) }
+}
+
+// sender is one of a cluster.
+type sender struct {
+	far   time.Time // up to when its backlog has come; zero when it did not say
+	heard time.Time
 }
 
 // counter is one that can be read, too.
@@ -202,6 +211,7 @@ func (c *cluster) sweep(now time.Time, release func(of ...*rollup.Feed)) {
 		return
 	}
 	c.swept = now
+	maps.DeleteFunc(c.senders, func(_ string, s sender) bool { return now.Sub(s.heard) > senderAfter })
 	c.mu.Unlock()
 	idle, ended := now.Add(-idleAfter).Unix(), now.Add(-endedAfter).Unix()
 	var feeds []*rollup.Feed // of one shard

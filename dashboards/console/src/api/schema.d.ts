@@ -2097,7 +2097,7 @@ export interface components {
             samples_per_second: number;
             /**
              * Format: int64
-             * @description Collectors that have sent since the start.
+             * @description Collectors that have sent within the last day.
              */
             senders: number;
             /** @description Requests told to come again since the start, by reason. */
