@@ -215,13 +215,15 @@ func (ct *court) know(o object.Object, container string) known {
 	return k
 }
 
-// lies tells whether a subject lies on one of the nodes of a scope, as far as is known.
+// lies tells whether a subject lies on one of the nodes of a scope, as the inventory has it. One
+// of which it does not know the node yet lies on none: an alert of it would be of none, and nobody's
+// to judge.
 func (ct *court) lies(c *compiled, s scope, sub subject) bool {
 	if s.whole() || !c.onNodes {
 		return true
 	}
 	pod, ok := ct.resolve(sub).object.(*object.Pod)
-	return !ok || pod.Node == "" || s.on(pod.Node)
+	return !ok || s.on(pod.Node)
 }
 
 // found is what the inventory says of a subject.

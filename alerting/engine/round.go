@@ -458,6 +458,12 @@ func (e *Engine) judge(ct *court, r round, s scope, c *compiled, data readings, 
 		}
 		next, loud := e.judgeOne(ct, r, s, c, sub, a, data, now)
 		if next != nil && a == nil {
+			// It may have begun while the object, or another one of its name, lay elsewhere.
+			if a = e.alerts[keyOf(next)]; a != nil {
+				next, loud = e.judgeOne(ct, r, s, c, sub, a, data, now)
+			}
+		}
+		if next != nil && a == nil {
 			if !begins {
 				room, begins = maxFiring-e.firingOf(c, r.source.cluster), true
 			}

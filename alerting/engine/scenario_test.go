@@ -168,7 +168,7 @@ func (s *scene) series(metric, name string) labels.Labels {
 		l["workload_type"], l["workload"] = "deployment", "cart"
 		if o, ok := s.inv.Get("prod-1", object.Key{Kind: object.KindPod, Namespace: "shop", Name: name}); ok {
 			p := o.(*object.Pod)
-			l["node"], l["workload_type"], l["workload"] = p.Node, p.Workload.Type, p.Workload.Name
+			l["node"], l["workload_type"], l["workload"] = cmp.Or(p.Node, "n-1"), p.Workload.Type, p.Workload.Name
 		}
 	case m.Level == catalogue.Workload:
 		l["namespace"], l["workload_type"], l["workload"] = "shop", "deployment", name
@@ -338,7 +338,7 @@ func (s *scene) object(kind string, words []string) {
 		_, free := opt["nolimit"]
 		_, terminating := opt["terminating"]
 		s.inv.put(&object.Pod{
-			Meta: m, Node: cmp.Or(opt["node"], "n-1"), Workload: ref, Phase: cmp.Or(opt["phase"], object.PhaseRunning), Terminating: terminating,
+			Meta: m, Node: strings.TrimSuffix(cmp.Or(opt["node"], "n-1"), "unknown"), Workload: ref, Phase: cmp.Or(opt["phase"], object.PhaseRunning), Terminating: terminating,
 			Limits: object.Resources{HasCPU: !free, HasMemory: !free}, Containers: []object.Container{{Name: "app", State: cmp.Or(opt["container"], "running"), Limits: object.Resources{HasCPU: !free, HasMemory: !free}}},
 		})
 	case "workload":
