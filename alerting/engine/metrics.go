@@ -28,13 +28,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "crowsnest_engine_rounds_total", Help: "Evaluations of all policies that one arrival concerns, by what arrived.",
 		}, []string{"trigger"}),
 		took: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "crowsnest_engine_round_duration_seconds", Help: "How long a round took, its commit included.", Buckets: []float64{.001, .005, .02, .1, .5, 2, 10},
+			Name: "crowsnest_engine_round_duration_seconds", Help: "How long a round took, its commit included; those of nodes that are judged together are one.", Buckets: []float64{.001, .005, .02, .1, .5, 2, 10},
 		}),
 		delay: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "crowsnest_engine_arrival_to_commit_seconds", Help: "From the arrival of samples to the commit of the alerts and notifications that they made.", Buckets: []float64{.005, .02, .1, .5, 2, 10},
 		}),
 		slow: f.NewCounter(prometheus.CounterOpts{
-			Name: "crowsnest_engine_slow_rounds_total", Help: "Rounds that took longer than a second.",
+			Name: "crowsnest_engine_slow_rounds_total", Help: "Rounds that took longer than a second; those of nodes that are judged together are one.",
 		}),
 		skipped: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crowsnest_engine_rounds_skipped_total", Help: "Arrivals that were not evaluated, by reason: their data come late, or newer ones were waiting already.",
