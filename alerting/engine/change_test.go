@@ -33,6 +33,7 @@ import (
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 	"github.com/crowsnest-dev/crowsnest/storage/inventory"
+	"github.com/crowsnest-dev/crowsnest/storage/meta"
 	"github.com/crowsnest-dev/crowsnest/storage/rollup"
 )
 
@@ -634,12 +635,65 @@ func (w *commotion) happens() string {
 		write(of, w.now)
 		w.tell(ingest.Arrival{Changed: of, Newest: w.now})
 		return "a stranger"
+	case 13:
+		if w.gather && w.sender == "cluster" {
+			return w.edit(w.pods[alive()])
+		}
+		return "nothing"
 	default:
 		of := some()
 		write(of, w.now)
 		w.tell(ingest.Arrival{Sender: w.sender, Changed: of, Newest: w.now})
 		return fmt.Sprint("changed ", of)
 	}
+}
+
+// edit has a policy come by which it is looked far back for a pod that fell silent an hour before.
+// What is sent then is of nodes that were judged by it already, and of such as were not.
+func (w *commotion) edit(silent *object.Pod) string {
+	w.owed = owed{at: w.grid}
+	point := func(after time.Duration, sends func(node string) bool) {
+		w.grid = w.grid.Add(after)
+		w.now = w.grid.Add(300 * time.Millisecond)
+		for _, n := range w.nodes {
+			if !sends(n.Name) {
+				continue
+			}
+			for _, l := range w.all(catalogue.ByNode, n.Name) {
+				if l.Get("pod") != silent.Name {
+					w.ledger.put(l, w.grid, 1)
+				}
+			}
+			w.tell(ingest.Arrival{Sender: "node/" + n.Name, Through: w.grid})
+		}
+		w.judge()
+	}
+	all := func(string) bool { return true }
+	for range 6 {
+		point(10*time.Minute, all)
+	}
+	i := w.random.IntN(len(w.named.policies))
+	spec := fmt.Sprintf(`{"level":"pod","conditions":[{"metric":%q,"statistic":"last","period":"30s","op":"<","thresholds":{"warning":%g},"need":1,"of":1}],"recoverAfter":1,"noData":{"action":%q,"after":"5m","severity":"warning"},"group":{"interval":"5m"}}`,
+		catalogue.PodCPULimitPercent, w.one2(0.5, 1), w.one("alert", "alert", "keep"))
+	for _, e := range []*Engine{w.named, w.whole} {
+		before := e.policies[i].ref
+		c, err := compile(meta.Resource{ID: before.ID, Kind: meta.KindPolicy, Project: before.Project, Name: before.Name, Revision: before.Revision + 1, Spec: []byte(spec)})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		e.generation++
+		c.generation, e.byID[before.ID], e.policies = e.generation, c, slices.Clone(e.policies)
+		e.policies[i] = c
+		clear(e.rests)
+		for _, r := range e.rosters {
+			r.forget(e.policies)
+		}
+		e.orphans(w.t.Context(), w.now)
+	}
+	w.named.watch.Store(watchOf(w.named.policies))
+	point(interval, func(node string) bool { return node != silent.Node })
+	point(interval, all)
+	return "an edit, of " + silent.Name + " nothing came"
 }
 
 // resolve ends an alert by hand.
@@ -749,7 +803,7 @@ func (w *commotion) again(old *Engine) *Engine {
 		w.t.Fatal(err)
 	}
 	// Of these the database has none.
-	e.policies, e.byID, e.clusters, e.born, e.loadedAt = old.policies, old.byID, old.clusters, w.now, w.now
+	e.policies, e.generation, e.byID, e.clusters, e.born, e.loadedAt = old.policies, old.generation, old.byID, old.clusters, w.now, w.now
 	return e
 }
 

@@ -26,7 +26,9 @@ import (
 
 	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
+	"github.com/crowsnest-dev/crowsnest/alerting/policy"
 	"github.com/crowsnest-dev/crowsnest/alerting/routing"
+	"github.com/crowsnest-dev/crowsnest/internal/catalogue"
 	"github.com/crowsnest-dev/crowsnest/internal/object"
 	"github.com/crowsnest-dev/crowsnest/storage/ingest"
 	"github.com/crowsnest-dev/crowsnest/storage/inventory"
@@ -624,28 +626,72 @@ func (e *Engine) evaluateAll(ctx context.Context, rounds []round) {
 // looks up to 256 names up by a matcher instead of trying it on all there are.
 const maxTogether = 250
 
+// maxFarBack bounds how much is read far back for nodes that are judged together: it is how
+// many nodes look back for NoDataLimit by one policy. What the containers of one sent in that
+// time takes 3 MB.
+const maxFarBack = 16
+
 // together puts what nodes of a cluster sent for one time together: a round costs for each
 // policy, whatever few objects a node has. Of what else is of their cluster none is passed,
-// and one that has to look far back is judged by itself.
+// and fewer are judged together that have to look far back, each by the same policies.
 func (e *Engine) together(rounds []round) [][]round {
+	type group struct{ n, far int }
 	var out [][]round
-	open := map[string]int{} // by cluster: where what others may join is in out
+	open := map[string]group{} // by cluster: where what others may join is in out
+	silences := e.silences()
 	for _, r := range rounds {
 		s, _ := scopeOf(r.source.sender)
-		src := e.sources[r.source]
-		joins := r.trigger == triggerInterval && !s.whole() && src != nil && src.judged.generation == e.generation && r.at.Sub(src.judged.through) <= slack*r.interval
-		n, ok := open[r.source.cluster]
-		if ok && joins && len(out[n]) < maxTogether && out[n][0].at.Equal(r.at) && out[n][0].interval == r.interval {
-			out[n] = append(out[n], r)
+		joins, far := r.trigger == triggerInterval && !s.whole(), 0
+		if joins {
+			far = e.farBack(r, silences)
+		}
+		in, ok := open[r.source.cluster]
+		if ok && joins && in.far == far && len(out[in.n]) < e.mostTogether(far) && out[in.n][0].at.Equal(r.at) && out[in.n][0].interval == r.interval {
+			out[in.n] = append(out[in.n], r)
 			continue
 		}
 		delete(open, r.source.cluster)
 		if joins {
-			open[r.source.cluster] = len(out)
+			open[r.source.cluster] = group{len(out), far}
 		}
 		out = append(out, []round{r})
 	}
 	return out
+}
+
+// silences are the policies by which rounds of nodes look for what fell silent.
+func (e *Engine) silences() (out []*compiled) {
+	for _, c := range e.policies {
+		if c.rule.NoData == policy.NoDataAlert && c.concerns(scope{places: []catalogue.Place{catalogue.ByNode}}) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// farBack is by how many of these a round looks far back; see lookBack. Of two rounds that do by
+// as many they are the same: those that are new since, or all.
+func (e *Engine) farBack(r round, silences []*compiled) (n int) {
+	var known judged
+	if src := e.sources[r.source]; src != nil {
+		known = src.judged
+	}
+	long := r.at.Sub(known.through) > slack*r.interval
+	for _, c := range silences {
+		if long || c.generation > known.generation {
+			n++
+		}
+	}
+	return n
+}
+
+// mostTogether is how many nodes are judged together that look far back by so many policies.
+func (e *Engine) mostTogether(far int) int {
+	if far == 0 {
+		return maxTogether
+	}
+	back := max(time.Hour, min(evaluate.NoDataLimit, e.opts.Now().Sub(e.born.Add(-time.Hour))))
+	return max(1, min(maxTogether, int(maxFarBack*evaluate.NoDataLimit/back)/far))
 }
 
 // restore loads what fires, and everything else that Run keeps.

@@ -23,6 +23,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"go.uber.org/goleak"
 
+	"github.com/crowsnest-dev/crowsnest/alerting/evaluate"
 	"github.com/crowsnest-dev/crowsnest/alerting/incident"
 	"github.com/crowsnest-dev/crowsnest/alerting/notify"
 	"github.com/crowsnest-dev/crowsnest/alerting/policy"
@@ -1068,23 +1069,41 @@ func TestTogether(t *testing.T) {
 		return round{source: sourceKey{cluster, sender}, trigger: trigger, at: epoch.Add(time.Duration(at) * interval), interval: interval}
 	}
 	grid := func(cluster, sender string, at int) round { return of(cluster, sender, triggerInterval, at) }
+	behind := []round{grid("a", "node/1", 1), grid("a", "node/behind", 1), grid("a", "node/old", 1), grid("a", "node/new", 1), grid("a", "node/2", 1)}
 	for name, c := range map[string]struct {
 		rounds []round
-		want   []int // how many are judged at a time
+		since  []int         // generations of policies that look for what is silent
+		runs   time.Duration // since so long
+		want   []int         // how many are judged at a time
 	}{
-		"nodes":              {[]round{grid("a", "node/1", 1), grid("a", "node/2", 1), grid("a", "node/3", 1)}, []int{3}},
-		"of two clusters":    {[]round{grid("a", "node/1", 1), grid("b", "node/1", 1), grid("a", "node/2", 1), grid("b", "node/2", 1)}, []int{2, 2}},
-		"at two times":       {[]round{grid("a", "node/1", 1), grid("a", "node/2", 2), grid("a", "node/3", 1), grid("a", "node/4", 1)}, []int{1, 1, 2}},
-		"around the cluster": {[]round{grid("a", "node/1", 1), grid("a", "cluster", 1), grid("a", "node/2", 1), grid("a", "node/3", 1)}, []int{1, 1, 2}},
-		"around changes":     {[]round{grid("a", "node/1", 1), of("a", "node/2", triggerChange, 1), grid("a", "node/3", 1)}, []int{1, 1, 1}},
-		"all":                {[]round{grid("a", "all", 1), grid("a", "all", 1)}, []int{1, 1}},
-		"many":               {slices.Repeat([]round{grid("a", "node/1", 1)}, 2*maxTogether+1), []int{maxTogether, maxTogether, 1}},
-		"behind":             {[]round{grid("a", "node/1", 1), grid("a", "node/behind", 1), grid("a", "node/old", 1), grid("a", "node/new", 1), grid("a", "node/2", 1)}, []int{1, 1, 1, 1, 1}},
+		"nodes":              {[]round{grid("a", "node/1", 1), grid("a", "node/2", 1), grid("a", "node/3", 1)}, []int{1, 2}, 0, []int{3}},
+		"of two clusters":    {[]round{grid("a", "node/1", 1), grid("b", "node/1", 1), grid("a", "node/2", 1), grid("b", "node/2", 1)}, []int{1, 2}, 0, []int{2, 2}},
+		"at two times":       {[]round{grid("a", "node/1", 1), grid("a", "node/2", 2), grid("a", "node/3", 1), grid("a", "node/4", 1)}, []int{1, 2}, 0, []int{1, 1, 2}},
+		"around the cluster": {[]round{grid("a", "node/1", 1), grid("a", "cluster", 1), grid("a", "node/2", 1), grid("a", "node/3", 1)}, []int{1, 2}, 0, []int{1, 1, 2}},
+		"around changes":     {[]round{grid("a", "node/1", 1), of("a", "node/2", triggerChange, 1), grid("a", "node/3", 1)}, []int{1, 2}, 0, []int{1, 1, 1}},
+		"all":                {[]round{grid("a", "all", 1), grid("a", "all", 1)}, []int{1, 2}, 0, []int{1, 1}},
+		"many":               {slices.Repeat([]round{grid("a", "node/1", 1)}, 2*maxTogether+1), []int{1, 2}, 0, []int{maxTogether, maxTogether, 1}},
+		// Those that look far back by the same policies.
+		"behind":                 {behind, []int{2}, 0, []int{1, 3, 1}},
+		"behind by two policies": {behind, []int{2, 2}, 0, []int{1, 3, 1}},
+		"behind by one or two":   {behind, []int{1, 2}, 0, []int{1, 1, 1, 1, 1}},
+		"nothing is looked for":  {behind, nil, 0, []int{5}},
+		"after an edit":          {slices.Repeat([]round{grid("a", "node/old", 1)}, 2*maxFarBack+1), []int{1, 2}, 48 * time.Hour, []int{maxFarBack, maxFarBack, 1}},
+		"after edits":            {slices.Repeat([]round{grid("a", "node/old", 1)}, maxFarBack), []int{2, 2, 2, 2}, 48 * time.Hour, []int{4, 4, 4, 4}},
+		"after many":             {slices.Repeat([]round{grid("a", "node/old", 1)}, 3), slices.Repeat([]int{2}, maxFarBack+1), 48 * time.Hour, []int{1, 1, 1}},
+		"after a start":          {slices.Repeat([]round{grid("a", "node/new", 1)}, maxTogether), []int{1, 2}, 0, []int{12 * maxFarBack, maxTogether - 12*maxFarBack}},
 	} {
-		e := &Engine{generation: 2, sources: map[sourceKey]*source{
+		now := epoch.Add(interval)
+		e := &Engine{generation: 2, born: now.Add(-c.runs), opts: Options{Now: func() time.Time { return now }}, sources: map[sourceKey]*source{
 			{"a", "node/behind"}: {judged: judged{epoch.Add(-slack * interval), 2}},
 			{"a", "node/old"}:    {judged: judged{epoch, 1}}, // by policies as they were
 		}}
+		for _, generation := range c.since {
+			e.policies = append(e.policies, &compiled{generation: generation, rule: evaluate.Rule{NoData: policy.NoDataAlert}, conditions: []condition{{metric: catalogue.Metric{Place: catalogue.ByNode}}}})
+		}
+		e.policies = append(e.policies, // by which nodes' rounds look for nothing
+			&compiled{generation: 2, rule: evaluate.Rule{NoData: policy.NoDataKeep}, conditions: []condition{{metric: catalogue.Metric{Place: catalogue.ByNode}}}},
+			&compiled{generation: 2, rule: evaluate.Rule{NoData: policy.NoDataAlert}, conditions: []condition{{metric: catalogue.Metric{Place: catalogue.ByCluster}}}})
 		for _, r := range c.rounds {
 			if e.sources[r.source] == nil && r.source.sender != "node/new" {
 				e.sources[r.source] = &source{judged: judged{epoch, 2}}
