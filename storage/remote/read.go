@@ -56,16 +56,24 @@ type querier struct {
 
 func (q *querier) Close() error { return nil }
 
-// Select asks for the samples as they were written, by a range selector.
+// Select asks for the samples as they were written, by a range selector; for the series alone
+// where no samples are wanted.
 func (q *querier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
-	mint, maxt := q.mint, q.maxt
+	mint, maxt := bounds(q.mint, q.maxt)
 	if hints != nil && hints.Start <= hints.End {
 		mint, maxt = max(mint, hints.Start), min(maxt, hints.End)
 	}
 	if mint > maxt {
 		return storage.EmptySeriesSet()
 	}
-	list, warnings, err := q.s.read(ctx, mint, maxt, ms)
+	var list []series
+	var warnings annotations.Annotations
+	var err error
+	if hints != nil && hints.Func == "series" { // as Prometheus says it of a look-up without samples
+		list, warnings, err = q.s.list(ctx, mint, maxt, ms, hints.Limit)
+	} else {
+		list, warnings, err = q.s.read(ctx, mint, maxt, ms)
+	}
 	if err != nil {
 		return storage.ErrSeriesSet(err)
 	}
@@ -104,6 +112,22 @@ func (s *Store) read(ctx context.Context, mint, maxt int64, ms []*labels.Matcher
 		if len(one.samples) > 0 {
 			out = append(out, one)
 		}
+	}
+	return out, noted(warnings, infos), nil
+}
+
+// list asks the engine which series there are. It may give some that have no sample within these
+// times, as it goes by whole blocks or days.
+func (s *Store) list(ctx context.Context, mint, maxt int64, ms []*labels.Matcher, most int) ([]series, annotations.Annotations, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.QueryTimeout)
+	defer cancel()
+	sets, warnings, infos, err := s.query.Series(ctx, selectors(ms), time.UnixMilli(mint), time.UnixMilli(maxt), limit(&storage.LabelHints{Limit: most})...)
+	if err = s.asked(err); err != nil {
+		return nil, nil, err
+	}
+	out := make([]series, len(sets))
+	for i, set := range sets {
+		out[i].lset = labelsOf(model.Metric(set))
 	}
 	return out, noted(warnings, infos), nil
 }
@@ -195,11 +219,16 @@ func mergeSamples(a, b []sample) []sample {
 	return append(append(out, a...), b...)
 }
 
-func (q *querier) times() (from, to time.Time) {
-	// The bounds of a querier that asks for everything are no times that an engine
-	// understands.
+// bounds are those of a querier; of one that asks for everything they are no times that an
+// engine understands.
+func bounds(mint, maxt int64) (from, to int64) {
 	const first, last = 0, int64(4102444800000) // 1970 and 2100
-	return time.UnixMilli(max(q.mint, first)), time.UnixMilli(min(q.maxt, last))
+	return max(mint, first), min(maxt, last)
+}
+
+func (q *querier) times() (from, to time.Time) {
+	mint, maxt := bounds(q.mint, q.maxt)
+	return time.UnixMilli(mint), time.UnixMilli(maxt)
 }
 
 func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
@@ -263,6 +292,7 @@ type exemplarQuerier struct {
 func (q *exemplarQuerier) Select(start, end int64, sets ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
 	ctx, cancel := context.WithTimeout(q.ctx, q.s.opts.QueryTimeout)
 	defer cancel()
+	start, end = bounds(start, end)
 	var out []exemplar.QueryResult
 	for _, ms := range sets {
 		list, err := q.s.query.QueryExemplars(ctx, selectorText(ms), time.UnixMilli(start), time.UnixMilli(end))

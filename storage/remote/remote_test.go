@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/scrape"
+	"github.com/prometheus/prometheus/storage"
 	promremote "github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/util/features"
@@ -157,6 +159,32 @@ func count(t *testing.T, s *Store, from, to int64) (n int, err error) {
 		}
 	}
 	return n, set.Err()
+}
+
+// Prometheus' API asks for series of all times where it is given none; the bounds of such a querier
+// are no times that an engine understands.
+func TestSeriesOfAllTimesAreListed(t *testing.T) {
+	p := newPeer(t)
+	s := newStore(t, p, Options{})
+	if err := put(s, time.Now().UnixMilli(), 1); err != nil {
+		t.Fatal(err)
+	}
+	s.recent.drop("c")
+	for path, hints := range map[string]*storage.SelectHints{
+		"/api/v1/query": nil, "/api/v1/series": {Start: math.MinInt64, End: math.MaxInt64, Func: "series"},
+	} {
+		q, err := s.Querier(math.MinInt64, math.MaxInt64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set := q.Select(t.Context(), true, hints, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "up"))
+		if !set.Next() || set.At().Labels().Get("cluster") != "c" || set.Next() || set.Err() != nil || p.asked.Load().URL.Path != path {
+			t.Errorf("of %s, asked by %s: not one series, %v", path, p.asked.Load().URL.Path, set.Err())
+		}
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // What an engine answers decides whether a sender keeps its samples.
