@@ -62,7 +62,7 @@ func (h *Handler) stream(p *pushed, named map[string]string, lines []lokiLine) e
 		fields := maps.Clone(rest)
 		maps.Copy(fields, l.metadata)
 		level(fields)
-		if err := p.add(h.metrics, st, l.at, l.message, fields, h.opts.Now()); err != nil {
+		if err := p.add(h.metrics, st, l.at, l.message, fields); err != nil {
 			return err
 		}
 	}

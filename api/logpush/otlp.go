@@ -112,7 +112,7 @@ func (h *Handler) otlp(in plog.Logs) (*pushed, error) {
 				if at <= 0 {
 					at = int64(rec.ObservedTimestamp())
 				}
-				if err := p.add(h.metrics, stream, at, rec.Body().AsString(), fields, h.opts.Now()); err != nil {
+				if err := p.add(h.metrics, stream, at, rec.Body().AsString(), fields); err != nil {
 					return nil, err
 				}
 			}

@@ -6,8 +6,9 @@
 // attributes that name a Kubernetes object make the stream, all others become
 // fields, so that they never multiply streams. These agents send no batch ids:
 // the id is made from the body, so that a request that is repeated as it was is
-// stored once, also over a restart of the server, where its lines have times of their
-// own; a line that comes again within another request is stored again.
+// stored once, also over a restart of the server; a line that comes again within
+// another request is stored again. The same request without times may be a second
+// message, too, and is one a quarter of an hour later.
 package logpush
 
 import (
@@ -128,14 +129,11 @@ func (p *pushed) reject(m *metrics, lines int, reason, why string) {
 var errTooMuch = fmt.Errorf("a request may hold at most %d lines and %d fields: send smaller ones: %w", maxLines, maxFields, fault.ErrTooLarge)
 
 // add takes a line; the fields are the line's own from then on.
-func (p *pushed) add(m *metrics, st wire.LogStream, at int64, message string, fields map[string]string, now time.Time) error {
+func (p *pushed) add(m *metrics, st wire.LogStream, at int64, message string, fields map[string]string) error {
 	p.lines++
 	p.fields += len(fields)
 	if p.lines > maxLines || p.fields > maxFields {
 		return errTooMuch
-	}
-	if at <= 0 {
-		at = now.UnixNano()
 	}
 	if len(message) > wire.MaxLogLineBytes {
 		n := wire.MaxLogLineBytes
@@ -155,21 +153,35 @@ func (p *pushed) add(m *metrics, st wire.LogStream, at int64, message string, fi
 		p.groups[st] = g
 		p.order = append(p.order, g)
 	}
-	g.Lines = append(g.Lines, wire.LogLine{Time: at, Message: message, Fields: wire.FieldsOf(fields)})
+	g.Lines = append(g.Lines, wire.LogLine{Time: max(at, untimed), Message: message, Fields: wire.FieldsOf(fields)})
 	return nil
 }
 
-// batches cuts the lines into batches of one day and of bounded size.
-func (p *pushed) batches(sender, id string) []*wire.LogBatch {
+// untimed is the time of a line that has none, until its batch is made.
+const untimed = 0
+
+// batches cuts the lines into batches of one day and of bounded size. Those without a
+// time get now's, in their order and within one day, and are apart: which lines a batch
+// has, and its id, are to be the same whenever the request comes.
+func (p *pushed) batches(sender, id string, now time.Time) []*wire.LogBatch {
+	const dayNanos = int64(24 * time.Hour)
+	at := now.UnixNano()
+	if at%dayNanos > dayNanos-maxLines {
+		at -= maxLines
+	}
 	var out []*wire.LogBatch
 	open := map[int64]*wire.LogBatch{}
 	for _, g := range p.order {
 		in := map[int64]int{} // the group's index in the day's batch
 		for _, l := range g.Lines {
-			day := l.Time / int64(24*time.Hour)
+			day := l.Time / dayNanos
+			if l.Time == untimed {
+				day, l.Time = -1, at
+				at++
+			}
 			b := open[day]
 			if b == nil || b.Lines() >= wire.MaxLogBatchLines {
-				b = &wire.LogBatch{Sender: sender, ID: fmt.Sprintf("%s-%d", id, len(out))}
+				b = &wire.LogBatch{Sender: sender, ID: fmt.Sprintf("%s-%d", id, len(out)), Untimed: day < 0}
 				open[day] = b
 				out = append(out, b)
 				delete(in, day)
@@ -228,7 +240,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, way string, read 
 		return nil, err
 	}
 	sum := sha256.Sum256(body)
-	batches := p.batches(way, hex.EncodeToString(sum[:16]))
+	batches := p.batches(way, hex.EncodeToString(sum[:16]), h.opts.Now())
 	g, ctx := errgroup.WithContext(r.Context())
 	g.SetLimit(4)
 	for _, b := range batches {

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -346,12 +347,12 @@ func TestLinesAreCutIntoBatchesThatTheWireTakes(t *testing.T) {
 	for i := range 50_000 {
 		at := t0.Add(time.Duration(i%3) * 24 * time.Hour)
 		st := wire.LogStream{Stream: "loki", Pod: fmt.Sprint(i % 7)}
-		if err := p.add(m, st, at.UnixNano(), strings.Repeat("é", 1+i%1000/999*150_000), nil, t0); err != nil {
+		if err := p.add(m, st, at.UnixNano(), strings.Repeat("é", 1+i%1000/999*150_000), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	n, ids := 0, map[string]bool{}
-	for _, b := range p.batches("loki", "id") {
+	for _, b := range p.batches("loki", "id", t0) {
 		if err := b.Validate(); err != nil {
 			t.Fatal(err)
 		}
@@ -362,10 +363,53 @@ func TestLinesAreCutIntoBatchesThatTheWireTakes(t *testing.T) {
 		t.Errorf("%d lines in %d batches", n, len(ids))
 	}
 	for range maxLines {
-		err = errors.Join(err, p.add(m, wire.LogStream{Stream: "loki"}, 1, "", nil, t0))
+		err = errors.Join(err, p.add(m, wire.LogStream{Stream: "loki"}, 1, "", nil))
 	}
 	if !errors.Is(err, fault.ErrTooLarge) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A request is known again by its batches, whatever the time that its lines without one get.
+func TestLinesWithoutATimeAreBatchesOfTheirOwn(t *testing.T) {
+	var mu sync.Mutex
+	var got []*wire.LogBatch
+	h, url := serve(t, storeFunc(func(_ context.Context, _ string, b *wire.LogBatch) error {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, b)
+		return b.Validate()
+	}), sender)
+	var values []string
+	for i := range 1000 {
+		values = append(values, fmt.Sprintf(`["","%d"]`, i), fmt.Sprintf(`["%d","%d of its own time"]`, t0.Add(time.Duration(i)).UnixNano(), i))
+	}
+	body := []byte(`{"streams":[{"stream":{"pod":"a"},"values":[` + strings.Join(values, ",") + `]},{"stream":{"pod":"b"},"values":[["","x"]]}]}`)
+	var before []string
+	for _, now := range []time.Time{t0, t0.Add(12*time.Hour - 3), t0.Add(12*time.Hour + time.Minute)} {
+		h.opts.Now = func() time.Time { return now }
+		got = nil
+		if status, body, _ := post(t, url+PathLoki, "application/json", "", body); status != http.StatusNoContent {
+			t.Fatalf("%s: %d %s", now, status, body)
+		}
+		var is []string
+		for _, b := range got {
+			is = append(is, fmt.Sprintf("%s untimed=%v lines=%d", b.ID, b.Untimed, b.Lines()))
+			for _, g := range b.Groups {
+				for i, l := range g.Lines {
+					if off := now.Sub(time.Unix(0, l.Time)).Abs(); b.Untimed && off > time.Second || i > 0 && l.Time <= g.Lines[i-1].Time {
+						t.Errorf("%s: %q is of %d, after %d", now, l.Message, l.Time, g.Lines[max(0, i-1)].Time)
+					}
+				}
+			}
+		}
+		slices.Sort(is)
+		if before == nil {
+			before = is
+		}
+		if !slices.Equal(is, before) || len(is) != 2 || !strings.HasSuffix(is[0], "untimed=true lines=1001") || !strings.HasSuffix(is[1], "untimed=false lines=1000") {
+			t.Errorf("%s: batches %q, before %q", now, is, before)
+		}
 	}
 }
 
@@ -390,7 +434,7 @@ func FuzzLoki(f *testing.F) {
 			}
 			return
 		}
-		for _, b := range p.batches("loki", "id") {
+		for _, b := range p.batches("loki", "id", t0) {
 			if err := b.Validate(); err != nil {
 				t.Error(err)
 			}
@@ -419,7 +463,7 @@ func FuzzOTLP(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, b := range p.batches("otlp", "id") {
+		for _, b := range p.batches("otlp", "id", t0) {
 			if err := b.Validate(); err != nil {
 				t.Error(err)
 			}

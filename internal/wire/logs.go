@@ -131,6 +131,9 @@ type LogBatch struct {
 	// Positions say how far the batch brings its containers, for who goes on with them;
 	// see LogPosition.
 	Positions []LogPosition `json:"positions,omitempty"`
+	// Untimed says that the lines came without times and have that of their coming: the
+	// batch has others when it is sent again. It is not sent.
+	Untimed bool `json:"-"`
 
 	disposable bool
 	disposed   func([]LogGroup)

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -126,7 +128,11 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*out
 		s.metrics.duplicates.Inc()
 		return &outcome{g, entryKey{sd, id}}, nil
 	}
-	if sd.hasLocked(id) {
+	from := int64(math.MinInt64) // lines of the id are of this batch
+	if b.Untimed {
+		from = oldest - int64(untimedAgain)
+	}
+	if sd.hasLocked(id, from) {
 		s.metrics.duplicates.Inc()
 		return nil, nil
 	}
@@ -140,12 +146,15 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*out
 	}
 	// What is so far ahead may have been further than is kept when the batch came first.
 	ahead := newest > k.until-int64(time.Hour)
-	if _, unsure := sd.unsure[id]; unsure || !some || ahead || newest <= sd.floor {
-		of, since := "", oldest
-		if !some || ahead { // when it was told is not known, and where is
+	if _, unsure := sd.unsure[id]; unsure || !some || ahead || newest <= sd.floor || b.Untimed && from <= sd.floor {
+		of, since, until := "", oldest, newest
+		switch { // when it was told is not known, and where is
+		case b.Untimed:
+			of, since, until = s.streamFilter(cluster, b), from, max(newest, sd.floor)
+		case !some || ahead:
 			of, since = s.streamFilter(cluster, b), k.from-int64(day)
 		}
-		found, err := s.isStored(ctx, cluster, of, b.Sender, b.ID, since, newest)
+		found, err := s.isStored(ctx, cluster, of, b, since, until)
 		if err != nil {
 			return nil, fmt.Errorf("append logs: %w", err)
 		}
@@ -162,6 +171,11 @@ func (s *Store) add(ctx context.Context, cluster string, b *wire.LogBatch) (*out
 		return nil, fmt.Errorf("append logs: %w", err)
 	}
 
+	if b.Untimed {
+		kept := *b
+		kept.ID = untimedID(b.ID) + strconv.FormatInt(oldest, 10)
+		b = &kept
+	}
 	b, events, err := s.newEvents(ctx, sd, cluster, b, oldest, newest)
 	if err != nil {
 		return nil, fmt.Errorf("append logs: %w", err)

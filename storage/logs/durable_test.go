@@ -34,6 +34,7 @@ type load struct {
 	padding        int // bytes added to each line
 	interval       time.Duration
 	rounds         int
+	untimed        bool          // the lines have the time of their coming
 	from           time.Duration // after the day's start that the lines begin; noon of yesterday when 0
 }
 
@@ -42,6 +43,7 @@ var loads = map[string]load{
 	// Batches of two days come by turns, and those that a kill cut are on both sides of
 	// midnight; some senders are a day further behind.
 	"backlog over midnight": {senders: 4, lines: 90, interval: 100 * time.Millisecond, rounds: 3, from: -2*day - 4*time.Second},
+	"without times":         {senders: 4, lines: 90, interval: 100 * time.Millisecond, rounds: 3, untimed: true},
 	"large batches":         {senders: 6, lines: 3000, padding: 100, interval: 500 * time.Millisecond, rounds: 2},
 }
 
@@ -50,16 +52,19 @@ var loads = map[string]load{
 func writerBatch(l load, sender, n int, start time.Time) *wire.LogBatch {
 	padding := strings.Repeat("x", l.padding)
 	b := &wire.LogBatch{Sender: "node/" + strconv.Itoa(sender), ID: fmt.Sprintf("%08d", n)}
-	at := start.Add(time.Duration(n) * time.Second)
+	at, step := start.Add(time.Duration(n)*time.Second), time.Millisecond
 	if sender%2 == 1 {
 		at = at.Add(-day)
+	}
+	if b.Untimed = l.untimed; b.Untimed {
+		at, step = time.Now(), 0 // midnight may be near
 	}
 	for g := range 3 {
 		lg := wire.LogGroup{Stream: wire.LogStream{Namespace: "load", Pod: fmt.Sprintf("pod-%d-%d-%d", sender, g, n/10), Container: "app", Stream: "stdout"}}
 		for i := range l.lines / 3 {
 			seq := n*l.lines + g*l.lines/3 + i
 			lg.Lines = append(lg.Lines, wire.LogLine{
-				Time:    at.Add(time.Duration(i) * time.Millisecond).UnixNano(),
+				Time:    at.Add(time.Duration(i) * step).UnixNano(),
 				Message: fmt.Sprintf("line %d of sender %d %x %s", seq, sender, rand.Uint64(), padding),
 				Fields:  wire.FieldsOf(map[string]string{"seq": strconv.Itoa(seq), "sender": strconv.Itoa(sender)}),
 			})

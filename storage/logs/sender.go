@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
+
+	"github.com/crowsnest-dev/crowsnest/internal/wire"
 )
 
 const (
@@ -17,6 +19,10 @@ const (
 	recentBatches = 512
 	// maxSenders bounds the memory of all; who is forgotten is asked about again.
 	maxSenders = 20_000
+	// untimedAgain is for how long a batch of lines without times is the same when it
+	// comes again: agents repeat a request for some 10 min. After that it is another of
+	// the same words.
+	untimedAgain = 15 * time.Minute
 )
 
 // senders remembers which batches are stored, so that each is stored once.
@@ -114,9 +120,10 @@ func (sd *sender) idle() bool {
 	return len(sd.pending) == 0
 }
 
-func (sd *sender) hasLocked(id batchID) bool {
+// hasLocked says whether a batch is remembered whose newest line is not before from.
+func (sd *sender) hasLocked(id batchID, from int64) bool {
 	for _, r := range sd.recent {
-		if r.id == id {
+		if r.id == id && r.newest >= from {
 			return true
 		}
 	}
@@ -166,13 +173,21 @@ func (s *Store) loadLocked(ctx context.Context, sd *sender, cluster, name string
 	return nil
 }
 
+// untimedID is the beginning of the id by which a batch without times is kept, which its
+// time ends: the same words may be kept more than once.
+func untimedID(id string) string { return id + "@" }
+
 // isStored asks the store for a batch. All its rows lie within the given time, and one
 // in what the filter of streams, if there is one, finds.
-func (s *Store) isStored(ctx context.Context, cluster, of, name, id string, oldest, newest int64) (bool, error) {
+func (s *Store) isStored(ctx context.Context, cluster, of string, b *wire.LogBatch, oldest, newest int64) (bool, error) {
+	is := fmt.Sprintf("%s:=%q", fieldBatch, batchKey(cluster, b.Sender, b.ID))
+	if b.Untimed {
+		is = fmt.Sprintf("%s:=%q*", fieldBatch, batchKey(cluster, b.Sender, untimedID(b.ID)))
+	}
 	found := false
-	err := s.ask(ctx, cluster, of+fmt.Sprintf("%s:=%q | fields _time | limit 1", fieldBatch, batchKey(cluster, name, id)), oldest, newest, func(Row) { found = true })
+	err := s.ask(ctx, cluster, of+is+" | fields _time | limit 1", oldest, newest, func(Row) { found = true })
 	if err != nil {
-		return false, fmt.Errorf("read back batch %s of sender %s: %w", id, name, err)
+		return false, fmt.Errorf("read back batch %s of sender %s: %w", b.ID, b.Sender, err)
 	}
 	return found, nil
 }

@@ -90,6 +90,63 @@ func (f fixture) sameBatchIsStoredOnce(t *testing.T) {
 	}
 }
 
+// A batch whose lines have no times is the same a while later, over restarts too, and
+// another one of the same words after that.
+func (f fixture) batchesWithoutTimesComeAgain(t *testing.T) {
+	open := f.engine(t)
+	began := time.Now()
+	now := began
+	clock := func(o *logs.Options) { o.Now = func() time.Time { return now } }
+	s := open(clock)
+	again := func(after time.Duration, want int) {
+		t.Helper()
+		now = began.Add(after)
+		b := Batch("untimed", now, "a", "b")
+		for i := range b.Groups[0].Lines {
+			b.Groups[0].Lines[i].Time = now.UnixNano() // midnight may be near
+		}
+		b.Untimed = true
+		appendOK(t, s, "prod", b)
+		if b.ID != "untimed" {
+			t.Errorf("the batch is called %s now", b.ID)
+		}
+		if got := count(t, s, "prod"); got != want {
+			t.Errorf("after %s: %d lines, want %d", after, got, want)
+		}
+	}
+	restart := func() {
+		t.Helper()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(clock)
+	}
+	again(0, 2)
+	again(time.Second, 2)
+	restart()
+	again(10*time.Minute, 2)
+	again(16*time.Minute, 4)
+	again(30*time.Minute, 4)
+	restart()
+	again(30*time.Minute, 4)
+	restart()
+	again(40*time.Minute, 6)
+	// Others come until it is forgotten.
+	var wg sync.WaitGroup
+	for i := range 712 {
+		wg.Go(func() {
+			b := Batch(strconv.Itoa(i), now.Add(time.Second), "x")
+			b.Groups[0].Stream.Pod = "other"
+			appendOK(t, s, "others", b)
+			appendOK(t, s, "prod", b)
+		})
+	}
+	wg.Wait()
+	again(41*time.Minute, 6+712)
+	again(50*time.Minute, 6+712)
+	again(56*time.Minute, 8+712)
+}
+
 func (f fixture) forgottenBatchesAreAskedFor(t *testing.T) {
 	open := f.engine(t)
 	s := open()

@@ -23,6 +23,7 @@ func Run(t *testing.T, engine Engine, soon time.Duration) {
 	f := fixture{engine, soon}
 	t.Run("appended lines are found with their fields", f.appendedLinesAreFoundWithTheirFields)
 	t.Run("same batch is stored once", f.sameBatchIsStoredOnce)
+	t.Run("batches without times come again", f.batchesWithoutTimesComeAgain)
 	t.Run("forgotten batches are asked for", f.forgottenBatchesAreAskedFor)
 	t.Run("lines outside the retention are dropped and counted", f.linesOutsideTheRetentionAreDroppedAndCounted)
 	t.Run("what is dropped is told", f.whatIsDroppedIsTold)
