@@ -43,7 +43,7 @@ const Path = "/select/logsql/"
 // fault.ErrInvalid for a wrong query.
 type Store interface {
 	Query(ctx context.Context, q logs.Query, fn func(logs.Row) error) error
-	Columns(ctx context.Context, q logs.Query) ([]string, error)
+	Columns(ctx context.Context, q logs.Query, maxBytes int64) ([]string, error)
 	Export(ctx context.Context, q logs.Query, fn func(logs.Row) error) error
 	Surroundings(ctx context.Context, a logs.Around) (logs.Surroundings, error)
 	Watermarks(cluster string) []logs.Watermark
@@ -316,7 +316,10 @@ func (h *Handler) query(ctx context.Context, w http.ResponseWriter, p params) er
 		buf.Write(append(logstorage.MarshalFieldsToJSON(buf.AvailableBuffer(), r), '\n'))
 	}
 	if p.csv {
-		columns, err := h.opts.Store.Columns(ctx, p.query)
+		columns, err := h.opts.Store.Columns(ctx, p.query, h.opts.MaxBytes)
+		if errors.Is(err, fault.ErrTooLarge) {
+			return h.errTooMuch()
+		}
 		if err != nil {
 			return err
 		}

@@ -295,7 +295,10 @@ func (f fakeStore) Query(ctx context.Context, _ logs.Query, fn func(logs.Row) er
 	return f.query(ctx, fn)
 }
 
-func (fakeStore) Columns(context.Context, logs.Query) ([]string, error) {
+func (f fakeStore) Columns(_ context.Context, _ logs.Query, maxBytes int64) ([]string, error) {
+	if maxBytes < 100 {
+		return nil, fmt.Errorf("names: %w", fault.ErrTooLarge)
+	}
 	return []string{"_msg", strings.Repeat("n", 500)}, nil
 }
 
@@ -346,6 +349,7 @@ func TestAnAnswerThatIsTooLarge(t *testing.T) {
 		"a row too many": {rows: 101, maxRows: 100, status: http.StatusRequestEntityTooLarge, complete: true},
 		"begun by then":  {rows: 10_000, maxRows: 9_999, status: http.StatusOK},
 		"bytes":          {rows: 100, maxRows: 1000, maxBytes: 1000, status: http.StatusRequestEntityTooLarge, complete: true},
+		"names found":    {rows: 1, maxRows: 1000, maxBytes: 99, format: "csv", status: http.StatusRequestEntityTooLarge, complete: true},
 		"names":          {rows: 1, maxRows: 1000, maxBytes: 500, format: "csv", status: http.StatusRequestEntityTooLarge, complete: true},
 	} {
 		base := serve(t, fakeStore{query: func(_ context.Context, fn func(logs.Row) error) error {

@@ -177,6 +177,31 @@ func TestOwnTimeByLogsQL(t *testing.T) {
 	}
 }
 
+// Names that a query's pipes make of lines are bounded while they are looked for.
+func TestColumns(t *testing.T) {
+	s := open(t, t.TempDir())
+	lines := make([]string, 100)
+	for i := range lines {
+		lines[i] = fmt.Sprintf(`{"name_of_line_%02d":1,"empty":""}`, i)
+	}
+	appendOK(t, s, "c", batch("1", dayStart(), lines...))
+	for text, want := range map[string]int{"*": 12, "* | unpack_json | delete _stream, _stream_id": 110, "* | unpack_json | fields a, empty, b": 3} {
+		got, err := s.Columns(t.Context(), Query{Text: text}, 1<<20)
+		if err != nil || len(got) != want {
+			t.Errorf("%s: %d columns %q, want %d (%v)", text, len(got), got, want, err)
+		}
+	}
+	for _, q := range []Query{{Text: "* | unpack_json"}, {Text: "* | unpack_json", Limit: 90}, {Text: "*"}} {
+		bound := int64(50 * (columnBytes + 15))
+		if q.Text == "*" {
+			bound = 5 * columnBytes
+		}
+		if _, err := s.Columns(t.Context(), q, bound); !errors.Is(err, fault.ErrTooLarge) {
+			t.Errorf("%s, at most %d: %v", q.Text, q.Limit, err)
+		}
+	}
+}
+
 func TestAFullDiskRefusesWrites(t *testing.T) {
 	s := open(t, t.TempDir(), func(o *Options) { o.MinFreeBytes = 1 << 60 })
 	err := s.Append(t.Context(), "a", batch("1", dayStart(), "x"))

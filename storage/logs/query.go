@@ -127,10 +127,13 @@ func (s *Store) Query(ctx context.Context, q Query, fn func(Row) error) (err err
 	return s.run(ctx, p, tenants, s.hide(q), rowsTo(fn))
 }
 
+// columnBytes is what one more name of Columns takes in memory besides its text, about.
+const columnBytes = 64
+
 // Columns gives the names of the fields that rows of a query have: in the order of its
 // last pipe where that says which, else sorted, as the rows have them by now. Errors are
-// those of Query.
-func (s *Store) Columns(ctx context.Context, q Query) ([]string, error) {
+// those of Query, and fault.ErrTooLarge where the names take more than maxBytes.
+func (s *Store) Columns(ctx context.Context, q Query, maxBytes int64) ([]string, error) {
 	p, err := s.parse(q)
 	if err != nil {
 		s.counted(&err)
@@ -139,12 +142,28 @@ func (s *Store) Columns(ctx context.Context, q Query) ([]string, error) {
 	if names, ok := p.GetFixedFields(); ok {
 		return names, nil
 	}
-	names := map[string]bool{}
-	if q.Limit > 0 {
+	names, size := map[string]bool{}, int64(0)
+	note := func(name string) error {
+		if names[name] {
+			return nil
+		}
+		if size += int64(len(name)) + columnBytes; size > maxBytes {
+			return fmt.Errorf("query logs: names of fields take more than %d bytes: %w", maxBytes, fault.ErrTooLarge)
+		}
+		names[strings.Clone(name)] = true
+		return nil
+	}
+	bare := q
+	bare.NoPipes = true
+	if b, err := s.parse(bare); err != nil {
+		return nil, err
+	} else if q.Limit > 0 || b.String() != p.String() {
+		// The library would hold all names that pipes make, which have no bound as those
+		// of the store's fields have.
 		err = s.Query(ctx, q, func(r Row) error {
 			for _, f := range r {
-				if !names[f.Name] {
-					names[strings.Clone(f.Name)] = true
+				if err := note(f.Name); err != nil {
+					return err
 				}
 			}
 			return nil
