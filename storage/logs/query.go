@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -172,7 +171,7 @@ func (s *Store) Columns(ctx context.Context, q Query, maxBytes int64) ([]string,
 	}
 	found, err := s.FieldNames(ctx, q, "")
 	for _, f := range found {
-		names[f.Value] = true
+		err = cmp.Or(err, note(f.Value))
 	}
 	return slices.Sorted(maps.Keys(names)), err
 }
@@ -527,8 +526,9 @@ const (
 )
 
 // Hits counts the rows in steps of time, grouped by the fields. Steps are
-// aligned to the Unix epoch minus offset, as days are of a zone that is so far ahead; those without rows are there with 0, from the
-// first step of the range to the last or, where the range has no such end, from and to
+// aligned to the Unix epoch minus offset, as days are of a zone that is so far ahead, and
+// counted whole; those without rows are there with 0, from the
+// step of Start to that of End or, without these, from and to
 // where any series has rows, unless that were more than the bounds allow. With limit > 0 the series with the most rows
 // are given, the others summed up in one without Fields.
 func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, by []string, limit int) (out []HitsSeries, err error) {
@@ -536,6 +536,7 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 	if step <= 0 {
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "step", Reason: "must be positive", Value: step})
 	}
+	q = q.inSteps(step, offset)
 	p, err := s.parse(q)
 	if err != nil {
 		return nil, err
@@ -543,8 +544,7 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 	if err := guard("count rows by time", func() error { p.AddCountByTimePipe(int64(step), int64(offset), by); return nil }); err != nil {
 		return nil, err
 	}
-	start, end := answerRange(p)
-	if start != math.MinInt64 && end != math.MaxInt64 && stepsOf(start, end, step) > maxPoints {
+	if start, end := p.GetFilterTimeRange(); start != math.MinInt64 && end != math.MaxInt64 && stepsOf(start, end, step) > maxPoints {
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "step", Reason: fmt.Sprintf("gives more than %d steps for this time range; choose a longer one", maxPoints), Value: step})
 	}
 	series := map[string]map[int64]uint64{}
@@ -590,12 +590,13 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 			oldest, newest = min(oldest, at), max(newest, at)
 		}
 	}
-	first, last := start-mod(start+int64(offset), int64(step)), end
-	if start == math.MinInt64 {
-		first = oldest
+	// What the text says of times and how an option moves them is no matter of the steps.
+	first, last := oldest, newest
+	if !q.Start.IsZero() {
+		first = nanos(q.Start)
 	}
-	if end == math.MaxInt64 {
-		last = newest
+	if !q.End.IsZero() {
+		last = nanos(q.End) - 1
 	}
 	for key, values := range series {
 		hs := HitsSeries{Fields: labels[key]}
@@ -644,25 +645,24 @@ func (s *Store) Hits(ctx context.Context, q Query, step, offset time.Duration, b
 	return out, nil
 }
 
-// timeOffset is how the library prints that option, behind those that are numbers and yes or no.
-var timeOffset = regexp.MustCompile(`^options\((?:\w+=\w+, )*time_offset=([^,)]+)`)
-
-// answerRange is from when to when the times are that rows have in an answer: those in the
-// store are others where an option moves them.
-func answerRange(q *logstorage.Query) (start, end int64) {
-	start, end = q.GetFilterTimeRange()
-	m := timeOffset.FindStringSubmatch(q.String())
-	if m == nil {
-		return start, end
+// inSteps widens the range of a query to whole steps, as VictoriaLogs does, so that the
+// first and the last of an answer count all that they stand for.
+func (q Query) inSteps(step, offset time.Duration) Query {
+	if step <= 0 || !q.Start.IsZero() && !q.End.IsZero() && !q.Start.Before(q.End) {
+		return q
 	}
-	by, _ := logstorage.TryParseDuration(m[1]) // the library did
-	if start != math.MinInt64 {
-		start = logstorage.SubInt64NoOverflow(start, -by)
+	if q.At.IsZero() {
+		q.At = q.End
 	}
-	if end != math.MaxInt64 {
-		end = logstorage.SubInt64NoOverflow(end, -by)
+	if !q.Start.IsZero() {
+		start := nanos(q.Start)
+		q.Start = time.Unix(0, logstorage.SubInt64NoOverflow(start, mod(start+int64(offset), int64(step))))
 	}
-	return start, end
+	if !q.End.IsZero() {
+		end := nanos(q.End)
+		q.End = time.Unix(0, logstorage.SubInt64NoOverflow(end, -mod(-end-int64(offset), int64(step))))
+	}
+	return q
 }
 
 // stepsOf is how many steps are between two times, Unix nanoseconds, which may be further
@@ -698,6 +698,7 @@ func (s *Store) Stats(ctx context.Context, q Query, step, offset time.Duration) 
 	if step < 0 {
 		return nil, fmt.Errorf("query logs: %w", fault.Field{Path: "step", Reason: "must be positive", Value: step})
 	}
+	q = q.inSteps(step, offset)
 	p, err := s.parse(q)
 	if err != nil {
 		return nil, err

@@ -4,17 +4,24 @@ package remote
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/crowsnest-dev/crowsnest/api/access"
+	apilogs "github.com/crowsnest-dev/crowsnest/api/logs"
 	"github.com/crowsnest-dev/crowsnest/internal/wire"
 	"github.com/crowsnest-dev/crowsnest/storage/logs"
 	"github.com/crowsnest-dev/crowsnest/storage/logs/logstest"
@@ -209,6 +216,95 @@ func TestVictoriaLogsTakesThePast(t *testing.T) {
 	}
 	if want := "[new moved too moved]"; fmt.Sprint(got) != want {
 		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
+// Steps of hits and of stats have the rows, and stand at the times, that VictoriaLogs gives them.
+func TestStepsAreThoseOfVictoriaLogs(t *testing.T) {
+	peer := startVictoriaLogs(t, victoriaLogs(t))
+	s := logstest.Open(t)
+	h, err := apilogs.New(apilogs.Options{Store: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(access.With(r.Context(), access.Principal{Kind: access.LocalAdmin})))
+	}))
+	t.Cleanup(own.Close)
+	const minutes = 12
+	from := time.Now().UTC().Add(-2 * time.Hour).Truncate(time.Hour) // a day's midnight may lie in it
+	var lines strings.Builder
+	for i := range minutes {
+		at := from.Add(time.Duration(i)*time.Minute + 10*time.Second)
+		fmt.Fprintf(&lines, "{\"_time\":%q,\"_msg\":\"line\"}\n", at.Format(time.RFC3339Nano))
+		if err := s.Append(t.Context(), "c", logstest.Batch(fmt.Sprint(i), at, "line")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(ctx context.Context, base, path string, args url.Values) (answer any, err error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+path, strings.NewReader(args.Encode()))
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		defer res.Body.Close()
+		raw, err := io.ReadAll(res.Body)
+		if err == nil && res.StatusCode != http.StatusOK {
+			err = fmt.Errorf("%s: %s", res.Status, raw)
+		}
+		return answer, errors.Join(err, json.Unmarshal(raw, &answer))
+	}
+	res, err := http.Post(peer+"/insert/jsonline", "application/stream+json", strings.NewReader(lines.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if err := testbed.Await(t.Context(), 30*time.Second, 100*time.Millisecond, func(ctx context.Context) error {
+		got, err := ask(ctx, peer, "/select/logsql/hits", url.Values{"query": {"*"}, "step": {"1d"}})
+		if text := fmt.Sprint(got); err == nil && !strings.Contains(text, fmt.Sprintf("total:%d", minutes)) {
+			err = errors.New(text)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	at := func(d time.Duration) string { return from.Add(d).Format(time.RFC3339Nano) }
+	for name, args := range map[string]url.Values{
+		"whole steps":             {"start": {at(0)}, "end": {at(10 * time.Minute)}, "step": {"1m"}},
+		"parts of steps":          {"start": {at(30 * time.Second)}, "end": {at(7*time.Minute + 5*time.Second)}, "step": {"1m"}},
+		"a nanosecond of a step":  {"start": {at(2*time.Minute - 1)}, "end": {at(7*time.Minute + 1)}, "step": {"1m"}},
+		"within one step":         {"start": {at(70 * time.Second)}, "end": {at(75 * time.Second)}, "step": {"1m"}},
+		"long steps":              {"start": {at(4 * time.Minute)}, "end": {at(6 * time.Minute)}, "step": {"7m"}},
+		"a zone":                  {"start": {at(4 * time.Minute)}, "end": {at(6 * time.Minute)}, "step": {"5m"}, "offset": {"2m"}},
+		"a zone behind":           {"start": {at(4 * time.Minute)}, "end": {at(6 * time.Minute)}, "step": {"5m"}, "offset": {"-2m"}},
+		"a start":                 {"start": {at(4*time.Minute + 30*time.Second)}, "step": {"2m"}},
+		"an end":                  {"end": {at(4*time.Minute + 30*time.Second)}, "step": {"4m"}},
+		"neither":                 {"step": {"5m"}},
+		"empty steps around":      {"start": {at(-5 * time.Minute)}, "end": {at(30 * time.Minute)}, "step": {"1m"}},
+		"a time of its own":       {"query": {"_time:3m"}, "start": {at(30 * time.Second)}, "end": {at(7*time.Minute + 30*time.Second)}, "step": {"1m"}},
+		"moved":                   {"query": {"options(time_offset=1h) *"}, "start": {at(time.Hour + 30*time.Second)}, "end": {at(time.Hour + 7*time.Minute + 5*time.Second)}, "step": {"1m"}},
+		"a time that it is as of": {"query": {"_time:3m"}, "time": {at(8 * time.Minute)}, "step": {"2m"}},
+	} {
+		if args.Get("query") == "" {
+			args.Set("query", "*")
+		}
+		for _, path := range []string{"/select/logsql/hits", "/select/logsql/stats_query_range"} {
+			if path != "/select/logsql/hits" {
+				args.Set("query", args.Get("query")+" | stats count() n")
+			}
+			want, err := ask(t.Context(), peer, path, args)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			got, err := ask(t.Context(), own.URL, path, args)
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s of %s: %v\n got %v\nwant %v", path, name, err, got, want)
+			}
+		}
 	}
 }
 

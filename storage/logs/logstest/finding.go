@@ -269,6 +269,23 @@ func (f fixture) hitsAndStats(t *testing.T) {
 	if err != nil || len(st) != 1 || len(st[0].Points) != 3 || !st[0].Points[0].At.Equal(start.Add(-20*time.Second)) {
 		t.Errorf("stats by step with an offset: %+v, %v", st, err)
 	}
+	// Steps are counted whole, wherever in them the range begins and ends; what the text says of
+	// time is of the end that was asked for.
+	within := logs.Query{Text: "*", Start: start.Add(30 * time.Second), End: start.Add(2*time.Minute + 1)}
+	hits, err = s.Hits(t.Context(), within, time.Minute, 0, nil, 0)
+	if err != nil || len(hits) != 1 || !hits[0].Times[0].Equal(start) || fmt.Sprint(hits[0].Values) != "[2 2 2]" {
+		t.Errorf("hits from within a step to within one: %+v, %v", hits, err)
+	}
+	within.Text = "_time:1m"
+	hits, err = s.Hits(t.Context(), within, time.Minute, 0, nil, 0)
+	if err != nil || len(hits) != 1 || fmt.Sprint(hits[0].Values) != "[0 1 1]" {
+		t.Errorf("hits of a minute: %+v, %v", hits, err)
+	}
+	within.Text = "* | stats count() n"
+	st, err = s.Stats(t.Context(), within, time.Minute, 0)
+	if err != nil || len(st) != 1 || len(st[0].Points) != 3 || st[0].Points[0].Value != "2" || st[0].Points[2].Value != "2" {
+		t.Errorf("stats from within a step to within one: %+v, %v", st, err)
+	}
 	vs, err := s.FieldValues(t.Context(), logs.Query{Text: "*"}, "level", "", 10)
 	if err != nil || fmt.Sprint(vs) != "[{info 4} {error 2}]" {
 		t.Errorf("values: %v, %v", vs, err)
