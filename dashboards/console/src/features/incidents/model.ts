@@ -82,8 +82,7 @@ export const countStep = (period: number, rangeSeconds: number): number => perio
 
 /** LogsQL that counts what a condition counts about an object, for each step. An event counts as often as it says that it occurred. */
 export function countQuery(a: Alert, query: string, what: "logs" | "events", stepSeconds: number): string {
-  // Behind a line's end, as a filter may end in a comment.
-  const found = logsQuery(alertLabels(a), "", what, `${parts(query).filter}\n`);
+  const found = logsQuery(alertLabels(a), "", what, parts(query).filter);
   const each = `by (_time:${stepSeconds}s)`;
   return what === "events" ? `${found} | stats ${each} count() rows, count(occurrences) told, sum(occurrences) n` : `${found} | stats ${each} count() n`;
 }

@@ -9,10 +9,10 @@ import { queryFieldNames, queryFieldValues } from "@/api/logsql";
 import { quote } from "@/api/prometheus";
 import { logs as m } from "@/i18n/logs";
 import type { TimeRange } from "@/ui/time";
-import { filters, functions, joins, pipes, placeAt } from "./complete";
+import { functions, joins, pipes, placeAt } from "./complete";
 import classes from "./logs.module.css";
 import { sampled, valuesLimit } from "./queries";
-import { fieldName, written } from "./terms";
+import { fieldName, filters, oneLine, written } from "./terms";
 
 export interface EditorProps {
   readonly typed: string;
@@ -30,6 +30,7 @@ const highlight = HighlightStyle.define([
   { tag: tags.propertyName, fontWeight: "600" },
   { tag: tags.string, color: "var(--text-2)" },
   { tag: tags.operator, color: "var(--text-2)" },
+  { tag: tags.comment, color: "var(--text-2)", fontStyle: "italic" },
 ]);
 
 const logsql = StreamLanguage.define<{ pipe: boolean }>({
@@ -37,6 +38,7 @@ const logsql = StreamLanguage.define<{ pipe: boolean }>({
   token(stream, state) {
     if (stream.eatSpace()) return null;
     if (stream.match(/^("(\\.|[^"\\])*"?|'(\\.|[^'\\])*'?|`[^`]*`?)/)) return "string";
+    if (stream.match(/^#.*/)) return "comment";
     if (stream.match("|")) {
       state.pipe = true;
       return "operator";
@@ -71,7 +73,7 @@ export default function QueryEditor({ typed, onTyped, label, placeholder, base, 
     const take = (v: EditorView) => completionStatus(v.state) === "active" && (acceptCompletion(v) || (moveCompletionSelection(true)(v) && acceptCompletion(v)));
     const run = (v: EditorView) => {
       closeCompletion(v);
-      latest.current.onTyped(v.state.doc.toString().replace(/\s*\n\s*/g, " ").trim());
+      latest.current.onTyped(oneLine(v.state.doc.toString()).trim());
       return true;
     };
     const back = (v: EditorView) => {
@@ -96,7 +98,7 @@ export default function QueryEditor({ typed, onTyped, label, placeholder, base, 
           keymap.of([...closeBracketsKeymap, ...completionKeymap, { key: "Enter", run }, { key: "Mod-Enter", run }, { key: "Escape", run: back }, ...historyKeymap, ...defaultKeymap]),
           placeholderOf(first.current.placeholder),
           EditorView.lineWrapping,
-          EditorView.clipboardInputFilter.of((text) => text.replace(/\s*\n\s*/g, " ")),
+          EditorView.clipboardInputFilter.of((text) => oneLine(text)),
           EditorView.contentAttributes.of({ "aria-label": first.current.label, spellcheck: "false", autocapitalize: "off" }),
         ],
       }),
@@ -123,7 +125,7 @@ async function complete(context: CompletionContext, { base, range }: { base: str
   const { start, end } = sampled(range, Math.floor(Date.now() / 1000));
   const stop = new AbortController();
   context.addEventListener("abort", () => stop.abort());
-  const matching: Completion[] = filters.map((label) => ({ label, detail: m.complete.filter, boost: -99 }));
+  const matching: Completion[] = filters.map((name) => ({ label: `${name}(`, detail: m.complete.filter, boost: -99 }));
   // A list that nobody asked for comes with the first letter.
   const begun = place.kind !== "none" && context.pos > place.from;
   try {

@@ -79,7 +79,7 @@ export function QueryForm({ cluster, kind, typed, onTyped, base, what, oneWorklo
       <Button size="compact-xs" variant="default" className={classes.formAdd} leftSection={<IconPlus size={13} />} disabled={rows.some(({ f }) => f.value === "")} onClick={() => change({ fields: [...terms.fields, { field: "", relation: "=", value: "" }] })}>
         {m.form.add}
       </Button>
-      {terms.rest.length > 0 || terms.pipes !== "" ? (
+      {terms.rest.length > 0 || terms.options !== "" || terms.pipes !== "" ? (
         <div className={classes.formRest}>
           {m.form.also}
           {terms.rest.map((t, i) => (
@@ -87,10 +87,12 @@ export function QueryForm({ cluster, kind, typed, onTyped, base, what, oneWorklo
               {t}
             </Pill>
           ))}
-          {terms.pipes === "" ? null : (
-            <Pill withRemoveButton removeButtonProps={{ "aria-label": m.form.removeRest(terms.pipes) }} onRemove={() => change({ pipes: "" })}>
-              {terms.pipes}
-            </Pill>
+          {(["options", "pipes"] as const).map((part) =>
+            terms[part] === "" ? null : (
+              <Pill key={part} withRemoveButton removeButtonProps={{ "aria-label": m.form.removeRest(terms[part]) }} onRemove={() => change(part === "options" ? { options: "" } : { pipes: "" })}>
+                {terms[part]}
+              </Pill>
+            ),
           )}
         </div>
       ) : null}

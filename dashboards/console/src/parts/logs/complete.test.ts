@@ -20,6 +20,8 @@ it.each<[string, Place]>([
   ["status:>=5", { kind: "none" }],
   ['"a phrase lev', { kind: "none" }],
   ['"a | b" le', { kind: "term", from: 8 }],
+  ["a # le", { kind: "none" }],
+  ['"#" le', { kind: "term", from: 4 }],
   ["level:equals_common_case(wa", value("level", "wa", 25)],
   ["id:in(b | fi", { kind: "pipe", from: 10 }],
   ["id:in(b | fields i", { kind: "field", from: 17 }],

@@ -1,3 +1,5 @@
+import { find } from "./terms";
+
 /** What can be written at a place of a LogsQL query, and where what is already written of it begins. */
 export type Place =
   | { readonly kind: "term" | "pipe" | "function" | "field"; readonly from: number }
@@ -6,11 +8,6 @@ export type Place =
 
 /** Words that join terms. */
 export const joins = ["and", "or", "not"] as const;
-
-/** What can stand for a value of the message or of a field, as VictoriaLogs v1.52 has it. */
-export const filters = [
-  "in(", "contains_any(", "contains_all(", "contains_common_case(", "equals_common_case(", "json_array_contains_any(", "exact(", "i(", "re(", "seq(", "pattern_match(", "pattern_match_full(", "pattern_match_prefix(", "pattern_match_suffix(", "range(", "string_range(", "len_range(", "ipv4_range(", "ipv6_range(", "eq_field(", "lt_field(", "le_field(", "value_type(",
-] as const;
 
 /** Pipes of VictoriaLogs v1.52, each by one of its names; without those that tell of the store and not of lines. */
 export const pipes = [
@@ -41,14 +38,17 @@ function last(text: string, parting: RegExp): { from: number; quote: string; quo
   return { from, quote, quoteAt };
 }
 
-const fieldOf = /([\w.@/-]+|"(?:[^"\\]|\\.)+"):(?:=|(?:in|contains_any|contains_all|contains_common_case|equals_common_case)\()?$/;
+/** Those whose brackets hold values of the field. */
+const ofValues = "(?:in|contains_any|contains_all|contains_common_case|equals_common_case)";
+const fieldOf = new RegExp(String.raw`([\w.@/-]+|"(?:[^"\\]|\\.)+"):(?:=|${ofValues}\()?$`);
+const listOf = new RegExp(String.raw`([\w.@/-]+|"(?:[^"\\]|\\.)+"):${ofValues}\((?:[^()]*,)?\s*$`);
 
 function inFilter(text: string, offset: number): Place {
   // A value's own brackets hold a list: "level:in(error, wa".
   const { from, quote, quoteAt } = last(text, /[\s(),]/);
   const begin = quote === "" ? from : quoteAt;
   const token = text.slice(from);
-  const list = /([\w.@/-]+|"(?:[^"\\]|\\.)+"):(?:in|contains_any|contains_all|contains_common_case|equals_common_case)\((?:[^()]*,)?\s*$/.exec(text.slice(0, begin));
+  const list = listOf.exec(text.slice(0, begin));
   if (list) return value(list[1] ?? "", text.slice(begin), offset + begin);
   // "pod:=", "-pod:=ca", "level:"wa
   const at = /^[-!]?((?:[\w.@/-]+|"(?:[^"\\]|\\.)+")):(=?)(.*)$/s.exec(token);
@@ -73,6 +73,7 @@ function value(name: string, said: string, from: number): Place {
 
 /** What the reader is writing at the end of a text. */
 export function placeAt(text: string): Place {
+  if (find(text, (c) => c === "#") >= 0) return none; // within a comment
   const bar = last(text, /\|/).from - 1; // also one of a query within brackets
   if (bar < 0) return inFilter(text, 0);
   const own = text.slice(bar + 1);

@@ -14,6 +14,16 @@ describe("logsQuery", () => {
     ["an end behind pipes", "a | limit 1;", 'cluster:="prod" -stream:="events" (a) | limit 1'],
     ["a quoted end", '";"', 'cluster:="prod" -stream:="events" (";")'],
     ["a query within it", "id:in(b | fields id;) c | limit 1", 'cluster:="prod" -stream:="events" (id:in(b | fields id;) c) | limit 1'],
+    ["options, which go before all", 'options(concurrency=2, global_filter=(x:range(1, 5] ")")) a or b', 'options(concurrency=2, global_filter=(x:range(1, 5] ")")) cluster:="prod" -stream:="events" (a or b)'],
+    ["options alone", "OPTIONS (concurrency=2)", 'OPTIONS (concurrency=2) cluster:="prod" -stream:="events"'],
+    ["options that do not end", "options(concurrency=2", 'cluster:="prod" -stream:="events" (options(concurrency=2)'],
+    ["a word that is none", '"options"', 'cluster:="prod" -stream:="events" ("options")'],
+    ["a comment, which goes to the end", "a or b # don't | ask", 'cluster:="prod" -stream:="events" (a or b) # don\'t | ask'],
+    ["a comment behind pipes", "a | limit 1 # x", 'cluster:="prod" -stream:="events" (a) | limit 1 # x'],
+    ["an end before a comment", "a; # x", 'cluster:="prod" -stream:="events" (a) # x'],
+    ["comments of several lines", "# that's it\noptions(concurrency=2) # x\na # y\n# z\nor b\n| limit 1", 'options(concurrency=2) cluster:="prod" -stream:="events" (a \n\nor b) | limit 1'],
+    ["a line's end within quotes", "`a\nb`", 'cluster:="prod" -stream:="events" (`a\nb`)'],
+    ["a quoted hash, which is no comment", '"#a" b', 'cluster:="prod" -stream:="events" ("#a" b)'],
     ["an escaped quote", '"a\\"|b" c', 'cluster:="prod" -stream:="events" ("a\\"|b" c)'],
   ])("with %s", (_, typed, want) => expect(logsQuery(scope, typed, "logs")).toBe(want));
 
@@ -25,6 +35,7 @@ it("adds and excludes a field's value", () => {
   expect(withField("", "level", "error", false)).toBe('level:="error"');
   expect(withField("timeout", "trace id", "x", true)).toBe('timeout -"trace id":="x"');
   expect(withField("a or b;", "level", "error", false)).toBe('(a or b) level:="error"');
+  expect(withField("options(concurrency=2) a # why", "level", "error", false)).toBe('options(concurrency=2) a level:="error" # why');
   expect(withField("a | stats by (from) count()", "from", "x", false)).toBe('a "from":="x" | stats by (from) count()');
 });
 
@@ -83,6 +94,7 @@ it.each([
   ["", []],
   ["oops | stats count()", ["oops"]],
   ["oops;", ["oops"]],
+  ["options(concurrency=2) oops # it is", ["oops"]],
 ])("of %s the words %j are marked", (typed, want) => expect(wordsOf(typed)).toEqual(want));
 
 it("cuts a text at the words, whatever they hold", () => {
@@ -95,6 +107,8 @@ describe("a policy on what is searched", () => {
     ["everything", ["logs", {}, ""], { level: "log", query: "*" }],
     ["a workload's errors", ["logs", { cluster: "a", namespace: "b", workload_type: "deployment", workload: "c", pod: undefined }, "level:error | sort by (_time)"], { level: "log", cluster: "a", namespace: "b", workload_type: "deployment", workload: "c", query: "level:error" }],
     ["a pod, with alternatives", ["logs", { cluster: "a", namespace: "b", pod: "p" }, "x or y"], { level: "log", cluster: "a", namespace: "b", query: 'pod:="p" (x or y)' }],
+    ["a query with a comment", ["logs", {}, "level:error # x"], { level: "log", query: "level:error" }],
+    ["a query with options", ["logs", { pod: "p" }, "options(time_offset=1h) a"], { level: "log", query: 'options(time_offset=1h) pod:="p" a' }],
     ["a query with its end", ["logs", {}, "level:error;"], { level: "log", query: "level:error" }],
     ["a node's events", ["events", { cluster: "a", kind: "Node", name: "n" }, "", 'name:="n"'], { level: "event", cluster: "a", query: 'kind:="Node" name:="n" (name:="n")' }],
   ])("%s", (_, args, want) => expect(policySearch(...args)).toEqual(want));

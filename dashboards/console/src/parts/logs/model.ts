@@ -96,7 +96,8 @@ export function logsQuery(scope: LogScope, typed: string, what: "logs" | "events
   const all = [...fields, what === "events" ? 'stream:="events"' : '-stream:="events"'];
   if (fixed !== undefined) all.push(`(${fixed})`);
   // What was typed may hold "or", and pipes, which belong behind the whole.
-  const { filter, pipes } = parts(typed);
+  const { options, filter, pipes } = parts(typed);
+  if (options !== "") all.unshift(options);
   if (filter !== "" && filter !== "*") all.push(`(${filter})`);
   if (pipes !== "") all.push(pipes);
   return all.join(" ");
@@ -105,18 +106,20 @@ export function logsQuery(scope: LogScope, typed: string, what: "logs" | "events
 /** Adds a field's value to what was typed, or excludes it. */
 export function withField(typed: string, field: string, value: string, exclude: boolean): string {
   const term = `${exclude ? "-" : ""}${fieldName(field)}:=${quote(value)}`;
-  const { filter, pipes } = parts(typed);
+  const { options, filter, pipes } = parts(typed);
   const own = filter === "*" ? "" : /\bor\b/i.test(filter) ? `(${filter})` : filter;
-  return [own, term, pipes].filter((part) => part !== "").join(" ");
+  return [options, own, term, pipes].filter((part) => part !== "").join(" ");
 }
 
 /** What a search is about, for a policy that counts what it finds: a filter without pipes, and where it looks. */
 export function policySearch(what: "logs" | "events", scope: LogScope, typed: string, fixed?: string): Record<string, string> {
-  const { filter } = parts(typed);
+  const { options, filter } = parts(typed);
   // A policy chooses clusters, namespaces and workloads by itself; the rest of the place stands in its filter.
   const chosen = what === "logs" ? ["cluster", "namespace", "workload_type", "workload"] : ["cluster", "namespace"];
   const given = Object.entries(scope).filter((e): e is [string, string] => typeof e[1] === "string" && e[1] !== "");
   const terms = [
+    // No policy takes them: it is said there.
+    ...(options === "" ? [] : [options]),
     ...given.filter(([field]) => !chosen.includes(field)).map(([field, value]) => `${field}:=${quote(value)}`),
     ...(fixed === undefined ? [] : [`(${fixed})`]),
     ...(filter === "" || filter === "*" ? [] : [/\bor\b/i.test(filter) && (given.length > 0 || fixed !== undefined) ? `(${filter})` : filter]),

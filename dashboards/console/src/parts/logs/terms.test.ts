@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { likeness, noTerms, pipesAt, readTerms, readWords, split, type Terms, writeTerms, writeWords } from "./terms";
+import { likeness, noTerms, oneLine, pipesAt, readTerms, readWords, split, type Terms, writeTerms, writeWords } from "./terms";
 
 const terms = (t: Partial<Terms>): Terms => ({ ...noTerms, ...t });
 
@@ -23,6 +23,7 @@ describe("reads what was typed", () => {
     ["x y;", { words: ["x", "y"] }],
     ["id:in(b | fields id) x", { rest: ["id:in(b | fields id)"], words: ["x"] }],
     ["kubernetes.io/name:=a", { fields: [{ field: "kubernetes.io/name", relation: "=", value: "a" }] }],
+    ["options(concurrency=2) x # why", { words: ["x"], options: "options(concurrency=2)", pipes: "# why" }],
     ["日志 🔥", { words: ["日志", "🔥"] }],
   ])("%s", (typed, want) => expect(readTerms(typed)).toEqual(terms(want)));
 
@@ -35,6 +36,7 @@ describe("writes what it reads", () => {
     { levels: ["error", "fatal"], words: ["x"] },
     { fields: [{ field: "a b", relation: "=", value: "1" }, { field: "_msg", relation: "!:", value: "not this" }, { field: "n", relation: "<", value: "5" }] },
     { fields: [{ field: "workload", relation: ":", value: "in" }, { field: "x", relation: "~", value: "^a\\.b$" }] },
+    { words: ["#1", "options"], options: "options(concurrency=2)", pipes: "| limit 1 # x" },
     { rest: ["(a or b)"], pipes: "| sort by (_time)" },
     { words: ["line\nbreak", "tab\t", "back\\slash"] },
   ])("%j", (t) => expect(readTerms(writeTerms(terms(t)))).toEqual(terms(t)));
@@ -48,7 +50,17 @@ it.each([
   ["'a|' `|` x", -1],
   ['"open | x', -1],
   ["id:in(b | fields id) n:range(1, 5] | limit 1", 35],
+  ["a # b | c", 2],
+  ['"#" | c', 4],
 ])("of %j the pipes begin at %d", (text, want) => expect(pipesAt(text)).toBe(want));
+
+it.each([
+  ["a\n  | limit 1\n", "a | limit 1 "],
+  ["a # it's\nb", "a b"],
+  ["# x\n# y\na", " a"],
+  ['"#" a\n# x', '"#" a # x'],
+  ["a # x\r\n| limit 1 # y", "a | limit 1 # y"],
+])("puts %j on one line", (text, want) => expect(oneLine(text)).toBe(want));
 
 it("splits at blanks outside of quotes and brackets", () => expect(split('a "b c" level:in(x, y) (d or e)')).toEqual(["a", '"b c"', "level:in(x, y)", "(d or e)"]));
 

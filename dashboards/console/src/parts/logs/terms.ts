@@ -3,6 +3,11 @@ import { quote } from "@/api/prometheus";
 // A LogsQL query as a form shows it. What all must hold is a list of terms; what the form has no control
 // for is kept as it was typed. Only alternatives at the top are no list: these are for the query line.
 
+/** What can stand for a value of the message or of a field, with brackets behind it, as VictoriaLogs v1.52 has it. */
+export const filters = [
+  "in", "contains_any", "contains_all", "contains_common_case", "equals_common_case", "json_array_contains_any", "exact", "i", "re", "seq", "pattern_match", "pattern_match_full", "pattern_match_prefix", "pattern_match_suffix", "range", "string_range", "len_range", "ipv4_range", "ipv6_range", "eq_field", "lt_field", "le_field", "value_type",
+] as const;
+
 /** How a field is held against a value, as LogsQL writes it between the two. */
 export const relations = ["=", "!=", ":", "!:", "~", ">", ">=", "<", "<="] as const;
 export type Relation = (typeof relations)[number];
@@ -21,11 +26,13 @@ export interface Terms {
   readonly fields: readonly FieldTerm[];
   /** Terms that a form has no control for, as they were typed. */
   readonly rest: readonly string[];
-  /** What stands behind the first bar, with it. */
+  /** What stands before all else: "options(…)". */
+  readonly options: string;
+  /** What stands behind the first bar, with it; or the comment at the end. */
   readonly pipes: string;
 }
 
-export const noTerms: Terms = { words: [], levels: [], fields: [], rest: [], pipes: "" };
+export const noTerms: Terms = { words: [], levels: [], fields: [], rest: [], options: "", pipes: "" };
 
 const closing: Readonly<Record<string, string>> = { "(": ")", "[": "]", "{": "}" };
 
@@ -41,24 +48,49 @@ function quotedLength(text: string, at: number): number | undefined {
   return undefined;
 }
 
-/** Where the pipes begin, outside of quotes and brackets; -1 when there are none. */
-export function pipesAt(text: string): number {
+/** The first place outside of quotes that is the one looked for, by its sign and by how deep in brackets it leaves one; -1 when there is none. */
+export function find(text: string, is: (sign: string, depth: number) => boolean): number {
   let depth = 0;
   for (let i = 0; i < text.length; i++) {
     const c = text.charAt(i);
-    if (c === '"' || c === "'" || c === "`") i += (quotedLength(text, i) ?? text.length) - 1;
-    else if (/[([{]/.test(c)) depth++;
+    if (c === '"' || c === "'" || c === "`") {
+      i += (quotedLength(text, i) ?? text.length) - 1;
+      continue;
+    }
+    if (/[([{]/.test(c)) depth++;
     else if (/[)\]}]/.test(c)) depth--;
-    else if (c === "|" && depth <= 0) return i;
+    if (is(c, depth)) return i;
   }
   return -1;
 }
 
-/** What was typed as its filter, and the pipes with their bar; without the sign that may end a query, as more is put beside it. */
-export function parts(typed: string): { readonly filter: string; readonly pipes: string } {
-  const own = typed.trim().replace(/\s*;$/, "");
-  const at = pipesAt(own);
-  return at < 0 ? { filter: own, pipes: "" } : { filter: own.slice(0, at).trim(), pipes: own.slice(at) };
+/** Where the pipes of a line begin, or the comment at its end, outside of quotes and brackets; -1 when there are none. */
+export const pipesAt = (text: string): number => find(text, (c, depth) => (c === "|" || c === "#") && depth <= 0);
+
+/** A query without the comments that another line follows; one at the end stays. */
+function uncommented(text: string): string {
+  let out = "";
+  for (let left = text; left !== ""; ) {
+    const at = find(left, (c) => c === "#");
+    const end = at < 0 ? -1 : left.indexOf("\n", at);
+    out += end < 0 ? left : left.slice(0, at);
+    left = end < 0 ? "" : left.slice(end);
+  }
+  return out;
+}
+
+/** A query on one line, where a comment would hide what the next ones say. */
+export const oneLine = (text: string): string => uncommented(text).replace(/\s*\n\s*/g, " ");
+
+/** What was typed as the options before all else, its filter, and the pipes with their bar, or a comment; without the sign that may end a query, as more is put beside it. */
+export function parts(typed: string): { readonly options: string; readonly filter: string; readonly pipes: string } {
+  const own = uncommented(typed.trim()).trim().replace(/\s*;$/, "");
+  const options = /^options\s*\(/i.test(own) ? own.slice(0, find(own, (c, depth) => /[)\]}]/.test(c) && depth === 0) + 1) : "";
+  const rest = own.slice(options.length).trim();
+  const at = pipesAt(rest);
+  if (at < 0) return { options, filter: rest, pipes: "" };
+  const filter = rest.slice(0, at).trim();
+  return { options, filter: rest.charAt(at) === "#" ? filter.replace(/\s*;$/, "") : filter, pipes: rest.slice(at) };
 }
 
 /** A filter cut at its blanks, outside of quotes and brackets; undefined when one of these does not end. */
@@ -105,7 +137,7 @@ const asked: Readonly<Record<string, Relation>> = { "=": "=", "": ":", "~": "~",
 
 /** Reads what was typed as terms; undefined when it says more than a list of them. */
 export function readTerms(typed: string): Terms | undefined {
-  const { filter, pipes } = parts(typed);
+  const { options, filter, pipes } = parts(typed);
   const tokens = split(filter);
   if (tokens === undefined) return undefined;
   const words: string[] = [];
@@ -150,12 +182,11 @@ export function readTerms(typed: string): Terms | undefined {
     else if (value !== undefined && relation !== undefined) fields.push({ field, relation, value });
     else rest.push(token);
   }
-  return not === "" ? { words, levels, fields, rest, pipes } : undefined;
+  return not === "" ? { words, levels, fields, rest, options, pipes } : undefined;
 }
 
 const plain = /^[\p{L}\p{N}_./-]+$/u;
-const reserved =
-  /^(and|or|not|-.*|!.*|in|contains_all|contains_any|contains_common_case|equals_common_case|json_array_contains_any|exact|i|len_range|range|re|seq|string_range|ipv[46]_range|pattern_match(_full|_prefix|_suffix)?|value_type|eq_field|lt_field|le_field|options|if|by|as|from|now|offset)$/i;
+const reserved = new RegExp(`^(and|or|not|-.*|!.*|${filters.join("|")}|options|if|by|as|from|now|offset)$`, "i");
 
 /** A word or a value as LogsQL takes it, quoted where it must be. */
 export const written = (value: string): string => (plain.test(value) && !reserved.test(value) ? value : quote(value));
@@ -181,8 +212,9 @@ export function writeField({ field, relation, value }: FieldTerm): string {
 }
 
 /** Terms as LogsQL. A field without a value says nothing yet and is left out. */
-export function writeTerms({ words, levels, fields, rest, pipes }: Terms): string {
+export function writeTerms({ words, levels, fields, rest, options, pipes }: Terms): string {
   return [
+    ...(options === "" ? [] : [options]),
     ...words.filter((w) => w !== "").map(written),
     ...(levels.length === 0 ? [] : levels.length === 1 ? [`level:=${quote(levels[0] ?? "")}`] : [`level:in(${levels.map(written).join(",")})`]),
     ...fields.filter((f) => f.field !== "" && f.value !== "").map(writeField),
