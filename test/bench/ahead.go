@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -69,33 +70,46 @@ const (
 	aheadSeries = 10_000
 )
 
-// keptAhead is computeAhead, or what it left in that place before.
+// keptAhead is computeAhead, or what it left in that place before, if that is of as many intervals.
 func keptAhead(ctx context.Context, path string, o simulate.Options, families []catalogue.Family, from time.Time, intervals, parts int) (*ahead, error) {
 	index := path + ".index"
-	var computed []aheadPart
+	a := &ahead{interval: o.Interval, caughtUp: make(chan struct{})}
 	f, err := os.Open(index)
-	switch {
-	case err == nil:
+	if err == nil {
 		defer f.Close()
-		if err := gob.NewDecoder(bufio.NewReader(f)).Decode(&computed); err != nil {
+		var kept []aheadPart
+		if err := gob.NewDecoder(bufio.NewReader(f)).Decode(&kept); err != nil {
 			return nil, fmt.Errorf("%s: %w; delete it to have it made again", index, err)
 		}
-	case errors.Is(err, fs.ErrNotExist):
-		if computed, err = computeAhead(ctx, path, o, families, from, intervals, parts); err != nil {
-			return nil, err
+		if a.join(filepath.Dir(path), kept); a.intervals() >= intervals {
+			return a, nil
 		}
-		err = replaceFile(index, func(w *bufio.Writer) error { return gob.NewEncoder(w).Encode(computed) })
-		if err != nil {
-			return nil, err
-		}
-	default:
+		a = &ahead{interval: o.Interval, caughtUp: make(chan struct{})}
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	a := &ahead{interval: o.Interval, caughtUp: make(chan struct{})}
-	for _, one := range computed {
-		a.paths, a.requests, a.samples = append(a.paths, one.Path), append(a.requests, one.Requests...), one.Samples
+	computed, err := computeAhead(ctx, path, o, families, from, intervals, parts)
+	if err != nil {
+		return nil, err
 	}
-	return a, nil
+	a.join(filepath.Dir(path), computed)
+	return a, replaceFile(index, func(w *bufio.Writer) error { return gob.NewEncoder(w).Encode(computed) })
+}
+
+// join takes parts, one behind the other, whose files are in a folder.
+func (a *ahead) join(dir string, parts []aheadPart) {
+	for _, one := range parts {
+		a.paths, a.requests, a.samples = append(a.paths, filepath.Join(dir, one.File)), append(a.requests, one.Requests...), one.Samples
+	}
+}
+
+func (a *ahead) intervals() (n int) {
+	for i, x := range a.requests {
+		if i == 0 || !x.At.Equal(a.requests[i-1].At) {
+			n++
+		}
+	}
+	return n
 }
 
 // move has all of it be of later, by whole intervals.
@@ -124,7 +138,7 @@ func computeAhead(ctx context.Context, path string, o simulate.Options, families
 
 // aheadPart is a file of requests, one behind the other.
 type aheadPart struct {
-	Path     string
+	File     string
 	Requests []nodeWrites
 	Samples  int // of the last interval
 }
@@ -144,7 +158,7 @@ func computeAheadPart(ctx context.Context, path string, o simulate.Options, fami
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	w := bufio.NewWriterSize(file, 1<<20)
-	a.Path = path
+	a.File = filepath.Base(path)
 	for n := range intervals {
 		if err := ctx.Err(); err != nil {
 			return a, err

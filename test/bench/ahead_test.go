@@ -55,6 +55,9 @@ func TestPartsOfWhatIsComputedAhead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if n := again.intervals(); n != intervals {
+			t.Errorf("%d parts: %d intervals are kept", parts, n)
+		}
 		const by = 40 * 24 * time.Hour
 		again.move(by)
 		var all []io.Reader

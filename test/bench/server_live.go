@@ -53,8 +53,8 @@ const letters = "bcdfghjklmnpqrstvwxz2456789"
 // aheadOf computes what a live cluster sends, from a time on when that is done, or from so long
 // before as the server catches up with by the time that it has replayed what is to be.
 func (b *bench) aheadOf(ctx context.Context, l live) (*ahead, error) {
-	// Six minutes are for the server's start and the first three intervals to be complete.
-	lasts, parts, rollOut, behind := 6*time.Minute+b.liveAfter+b.liveFor, 1, aheadRollOut, time.Duration(0)
+	// Nine minutes are for the server's start, and for it to catch up with the collectors that have come.
+	lasts, parts, rollOut, behind := 9*time.Minute+b.liveAfter+b.liveFor, 1, aheadRollOut, time.Duration(0)
 	var families []catalogue.Family
 	if !l.whole {
 		families, parts = []catalogue.Family{catalogue.CoreFamily}, 2 // of whose memory two have room
@@ -68,7 +68,7 @@ func (b *bench) aheadOf(ctx context.Context, l live) (*ahead, error) {
 	if b.ahead != "" {
 		dir = b.ahead
 	}
-	path := filepath.Join(dir, fmt.Sprintf("ahead-%s-%d-%d", l.name, l.nodes, intervals))
+	path := filepath.Join(dir, fmt.Sprintf("ahead-%s-%d", l.name, l.nodes))
 	b.say("computing %d intervals of the collectors of %d nodes in %s, unless they are there", intervals, l.nodes, path)
 	a, err := keptAhead(ctx, path, scaleFleet(l.nodes, l.interval), families, time.Now().Truncate(l.interval), intervals, parts)
 	if err != nil {
