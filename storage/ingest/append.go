@@ -45,6 +45,8 @@ type request struct {
 	abort     error // the whole request is refused
 	failed    error // the store did not take it
 
+	// All but stored are what a sender of remote write 2.0 is told to be written. Duplicates that
+	// conflict are in them: a success with nothing written counts as a failure with Prometheus.
 	stored, floats, histograms, exemplars int
 	feed                                  []rollup.Sample
 	passed                                []rollup.Sample // of which no sum is made
@@ -418,14 +420,12 @@ func (a *appender) float(s *series, t int64, v float64) error {
 	} else {
 		ref, err = a.store.Append(s.storeRef(), s.lset, t, v)
 	}
-	if ok, err := a.took(s, ref, t, err); !ok {
+	if ok, err := a.took(s, ref, t, err, &a.q.floats); !ok {
 		return err
 	}
 	if t > newest { // of two at once either may stay: it is no more than a hint
 		s.newest.Store(t)
 	}
-	a.q.floats++
-	a.q.stored++
 	a.q.name(s, t)
 	a.q.watch(s, t, v)
 	if stale && s.mark(isStale) {
@@ -489,11 +489,9 @@ func (a *appender) histogram(s *series, t int64, h *histogram.Histogram, fh *his
 	if err == nil {
 		ref, err = a.store.AppendHistogram(s.storeRef(), s.lset, t, h, fh)
 	}
-	if ok, err := a.took(s, ref, t, err); !ok {
+	if ok, err := a.took(s, ref, t, err, &a.q.histograms); !ok {
 		return err
 	}
-	a.q.histograms++
-	a.q.stored++
 	if s.feed != nil { // which has numbers only
 		a.q.bypassed = max(a.q.bypassed, t)
 	}
@@ -552,17 +550,17 @@ func (a *appender) exemplar(s *series, e exemplar.Exemplar) {
 }
 
 // took notes what the store said: ok when the sample is in, an error when the
-// request cannot go on.
-func (a *appender) took(s *series, ref storage.SeriesRef, t int64, err error) (ok bool, _ error) {
+// request cannot go on. written is where samples of its kind are counted.
+func (a *appender) took(s *series, ref storage.SeriesRef, t int64, err error, written *int) (ok bool, _ error) {
 	switch {
 	case err == nil:
+		a.q.stored++
+		*written++
 		s.ref.Store(uint64(ref))
 		s.seen.Store(uint32(a.q.now.Unix()))
 		return true, nil
 	case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
-		// The first one stays. To refuse it would make the sender send it for ever.
-		a.q.c.refused[reasonConflict].add(1)
-		a.q.conflict(s, t)
+		a.conflict(s, t, written)
 		return false, nil
 	case errors.Is(err, storage.ErrTooOldSample), errors.Is(err, storage.ErrOutOfBounds), errors.Is(err, storage.ErrOutOfOrderSample):
 		a.q.refuse(1, reasonTooOld, func() string {
@@ -575,6 +573,14 @@ func (a *appender) took(s *series, ref storage.SeriesRef, t int64, err error) (o
 	}
 	a.q.failed = fmt.Errorf("append samples: %w", err)
 	return false, a.q.failed
+}
+
+// conflict takes a second value for a time of a series: the first one stays. To refuse it would
+// make the sender send it for ever.
+func (a *appender) conflict(s *series, t int64, written *int) {
+	*written++
+	a.q.c.refused[reasonConflict].add(1)
+	a.q.conflict(s, t)
 }
 
 func isHistogramError(err error) bool {

@@ -519,7 +519,8 @@ func TestConflictingDuplicateIsCountedAndTheFirstStays(t *testing.T) {
 	versions(t, func(t *testing.T, ct string, body func(testing.TB, ...sample) []byte) {
 		g := newRig(t, Limits{})
 		for _, v := range []float64{1, 2, 1} {
-			if a := g.post(ct, body(t, smp(v, t0, "__name__", "x"))); a.status != http.StatusNoContent {
+			// A sender of 2.0 takes it for a failure where nothing is said to be written.
+			if a := g.post(ct, body(t, smp(v, t0, "__name__", "x"))); a.status != http.StatusNoContent || ct == v2 && a.header.Get(writtenSamples) != "1" {
 				t.Errorf("value %v: %+v", v, a)
 			}
 		}
@@ -527,6 +528,33 @@ func TestConflictingDuplicateIsCountedAndTheFirstStays(t *testing.T) {
 			t.Errorf("got %s, %v conflicts", got, g.refused(reasonConflict))
 		}
 	})
+}
+
+// Within one request, too, where the store does not say that it drops the second value.
+func TestConflictsOfOneRequestAreCounted(t *testing.T) {
+	type point struct {
+		after time.Duration
+		v     float64
+	}
+	points := []point{{0, 1}, {0, 2}, {0, 1}, {time.Second, 5}, {0, 1}} // the last one is late, and the same
+	one, two := prompb.TimeSeries{Labels: []prompb.Label{{Name: "__name__", Value: "x"}}}, writev2.TimeSeries{LabelsRefs: []uint32{1, 2}}
+	for _, p := range points {
+		one.Samples = append(one.Samples, prompb.Sample{Value: p.v, Timestamp: t0.Add(p.after).UnixMilli()})
+		two.Samples = append(two.Samples, writev2.Sample{Value: p.v, Timestamp: t0.Add(p.after).UnixMilli()})
+	}
+	for ct, body := range map[string][]byte{
+		v1: pack(t, &prompb.WriteRequest{Timeseries: []prompb.TimeSeries{one}}),
+		v2: pack(t, &writev2.Request{Symbols: []string{"", "__name__", "x"}, Timeseries: []writev2.TimeSeries{two}}),
+	} {
+		g := newRig(t, Limits{})
+		a := g.post(ct, body)
+		if a.status != http.StatusNoContent || ct == v2 && a.header.Get(writtenSamples) != "5" {
+			t.Errorf("%s: %+v", ct, a)
+		}
+		if got := g.query("x", t0); got != `{__name__="x", cluster="prod"} 1` || g.refused(reasonConflict) != 1 {
+			t.Errorf("%s: got %s, %v conflicts", ct, got, g.refused(reasonConflict))
+		}
+	}
 }
 
 func TestLabelLimitsAndReservedNames(t *testing.T) {

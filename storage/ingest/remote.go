@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"math"
 	"unicode/utf8"
 
 	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
@@ -105,7 +106,15 @@ func revives(floats []float) bool { return len(floats) == 0 }
 
 // floats takes the samples of a series.
 func (a *appender) floats(s *series, of []float) error {
-	for _, p := range of {
+	var first float // of its time
+	for n, p := range of {
+		switch {
+		case n == 0 || p.t != first.t:
+			first = p
+		case math.Float64bits(p.v) != math.Float64bits(first.v):
+			a.conflict(s, p.t, &a.q.floats) // the store drops it in the commit, and does not tell
+			continue
+		}
 		if err := a.float(s, p.t, p.v); err != nil {
 			return err
 		}
