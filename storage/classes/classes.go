@@ -124,6 +124,7 @@ func Open(o Options) (_ *Store, err error) {
 	s := &Store{opts: o, byName: map[string]int{}}
 	add := func(c Class, dir string) {
 		m := o.Metrics
+		m.Newest, m.Forecast = s.newest, s.Forecast
 		if c.Name != Catalogue {
 			m.Dir, m.MaxBytes = dir, c.MaxBytes
 			if c.Retention != 0 {
@@ -289,10 +290,19 @@ func (s *Store) ToRewrite() (blocks int) {
 	return blocks
 }
 
+// newest is up to when any class has blocks.
+func (s *Store) newest() (until int64) {
+	for _, db := range s.each() {
+		until = max(until, db.NewestBlock())
+	}
+	return until
+}
+
 // Forecast is that of the file system, which all share: metrics.DB says what it
 // means.
 func (s *Store) Forecast() (in time.Duration, never, known bool) {
 	var all []metrics.Growth
+	var room int64
 	for _, c := range s.classes {
 		db := c.db.Load()
 		if db == nil {
@@ -303,9 +313,11 @@ func (s *Store) Forecast() (in time.Duration, never, known bool) {
 			// Aggregates are made of each day's samples, and go with them.
 			g.BytesPerMilli *= 1 + float64(c.agg.Bytes())/float64(blocks)
 		}
-		all = append(all, g)
+		if all = append(all, g); len(all) == 1 {
+			room = db.Room()
+		}
 	}
-	return metrics.ForecastOf(s.each()[0].Room(), all...)
+	return metrics.ForecastOf(room, all...)
 }
 
 // DeleteCluster deletes a cluster's samples of every class, as metrics.DB does.

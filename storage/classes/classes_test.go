@@ -302,6 +302,88 @@ func TestSelfMetricsHaveTheirClass(t *testing.T) {
 	}
 }
 
+// A class that gets no more samples does not keep the last ones for longer than its retention, and
+// the others' stay.
+func TestAClassThatEndedGoesByItsRetention(t *testing.T) {
+	dir := t.TempDir()
+	for store, days := range map[string]int{"metrics": 1, filepath.Join("classes", Raw): 91, filepath.Join("classes", "long"): 91} {
+		writeBlock(t, filepath.Join(dir, store), t0.AddDate(0, 0, -days), 60)
+		writeBlock(t, filepath.Join(dir, store), t0.AddDate(0, 0, -days-5), 60)
+	}
+	s := open(t, dir, func(o *Options) { o.Named = []Class{{Name: "long", Retention: 100 * 24 * time.Hour}} })
+	for class, want := range map[string]int{Catalogue: 2, Raw: 0, "long": 2} {
+		// Which has the folder read anew, as any compaction does.
+		if err := s.Opened()[class].SnapshotBlocks(context.Background(), filepath.Join(dir, "snapshot of "+class)); err != nil {
+			t.Fatal(err)
+		}
+		metas, err := s.Opened()[class].BlockMetas()
+		if err != nil || len(metas) != want {
+			t.Errorf("%s has %d blocks, want %d, %v", class, len(metas), want, err)
+		}
+	}
+}
+
+// All classes fill one disk: what is told of each is when that is full.
+func TestEachClassTellsTheForecastOfTheDiskThatAllShare(t *testing.T) {
+	dir, reg := t.TempDir(), prometheus.NewRegistry()
+	for _, store := range []string{"metrics", filepath.Join("classes", Raw)} {
+		writeBlock(t, filepath.Join(dir, store), t0.Add(-2*time.Hour), 60)
+	}
+	s := open(t, dir, func(o *Options) {
+		o.Metrics.Registerer, o.Metrics.CheckEvery = reg, 10*time.Millisecond
+		o.Metrics.FreeBytes = func(string) (uint64, error) { return 512<<20 + 64<<10, nil }
+	})
+	in, never, known := s.Forecast()
+	alone, _, _ := s.Opened()[Raw].Forecast()
+	if never || !known || in <= 0 || in > alone*2/3 {
+		t.Fatalf("%v of both, %v of one of them; %v %v", in, alone, never, known)
+	}
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		told := map[string]float64{}
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if f.GetName() == "crowsnest_metrics_full_seconds" {
+					told[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+				}
+			}
+		}
+		if told[Catalogue] == in.Seconds() && told[Raw] == in.Seconds() {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%v, want %v", told, in.Seconds())
+		}
+	}
+}
+
+// writeBlock writes a block of so many samples, one a minute, into a store's folder.
+func writeBlock(t *testing.T, store string, from time.Time, samples int) {
+	t.Helper()
+	w, err := tsdb.NewBlockWriter(slog.New(slog.DiscardHandler), store, 2*(24*time.Hour).Milliseconds())
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := w.Appender(context.Background())
+	for n := range samples {
+		if _, err := app.Append(0, series("up", "prod"), from.Add(time.Duration(n)*time.Minute).UnixMilli(), float64(n*n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := app.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Each class goes by a size of its own: the oldest blocks of the one that is too
 // large go, and those of others stay.
 func TestEachClassHasItsOwnBoundBySize(t *testing.T) {
@@ -310,25 +392,7 @@ func TestEachClassHasItsOwnBoundBySize(t *testing.T) {
 	var size int64
 	for _, store := range []string{"metrics", filepath.Join("classes", Raw)} {
 		for d := range days {
-			w, err := tsdb.NewBlockWriter(slog.New(slog.DiscardHandler), filepath.Join(dir, store), 2*(24*time.Hour).Milliseconds())
-			if err != nil {
-				t.Fatal(err)
-			}
-			app := w.Appender(context.Background())
-			for n := range 1000 {
-				if _, err := app.Append(0, series("up", "prod"), t0.AddDate(0, 0, d-days).Add(time.Duration(n)*time.Minute).UnixMilli(), float64(n*n)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := app.Commit(); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := w.Flush(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-			if err := w.Close(); err != nil {
-				t.Fatal(err)
-			}
+			writeBlock(t, filepath.Join(dir, store), t0.AddDate(0, 0, d-days), 1000)
 		}
 	}
 	err := filepath.WalkDir(filepath.Join(dir, "metrics"), func(_ string, e os.DirEntry, err error) error {

@@ -36,6 +36,14 @@ func (db *DB) Size() (bytes int64) {
 	return bytes
 }
 
+// NewestBlock is up to when the store has blocks, Unix milliseconds; 0 where it has none.
+func (db *DB) NewestBlock() (until int64) {
+	for _, b := range db.tsdb.Blocks() {
+		until = max(until, b.MaxTime()) // which never changes: no lock is needed that a deletion holds
+	}
+	return until
+}
+
 // Growth is how a store grows, as in the last day, and for how long: then as much
 // goes by age or size as comes. The zero value is unknown.
 type Growth struct {
@@ -114,7 +122,7 @@ func ForecastOf(room int64, all ...Growth) (in time.Duration, never, known bool)
 
 // setForecast keeps the gauge: +Inf for never, NaN for unknown.
 func (db *DB) setForecast() {
-	in, never, known := db.Forecast()
+	in, never, known := db.opts.Forecast()
 	switch {
 	case !known:
 		db.metrics.full.Set(math.NaN())

@@ -73,6 +73,13 @@ type Options struct {
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer // default none
 	Now          func() time.Time      // default time.Now
+	// Newest is up to when this store or one beside it has blocks, Unix milliseconds: the retention
+	// counts back from there, too, since one that gets no more samples would keep the last ones for
+	// ever. A clock that is wrong would have all of them go. Default this store alone.
+	Newest func() int64
+	// Forecast is what is told of the file system where other stores grow on it; default the
+	// store's own, as if it were alone.
+	Forecast func() (in time.Duration, never, known bool)
 	// FreeBytes tells the free space of the file system of a folder; default
 	// the system's answer.
 	FreeBytes func(dir string) (uint64, error)
@@ -250,6 +257,9 @@ func Open(o Options) (*DB, error) {
 		opts: o, stats: tsdb.NewDBStats(), metrics: newMetrics(o.Registerer), done: make(chan struct{}), settled: make(chan struct{}), headDue: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		verified: map[ulid.ULID]struct{}{}, damaged: map[ulid.ULID]struct{}{}, registry: &registry{next: o.Registerer},
 		lost: map[storage.SeriesRef]lost{},
+	}
+	if db.opts.Forecast == nil {
+		db.opts.Forecast = db.Forecast
 	}
 	db.mended.Store(&failures{})
 	db.compaction.cut = map[mark]struct{}{}

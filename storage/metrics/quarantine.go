@@ -136,6 +136,14 @@ func (db *DB) blocksToDelete(blocks []*tsdb.Block) map[ulid.ULID]struct{} {
 	out := map[ulid.ULID]struct{}{}
 	if inner := db.inner.Load(); inner != nil { // nil while the TSDB is being opened
 		maps.Copy(out, tsdb.DefaultBlocksToDelete(inner)(blocks))
+		if db.opts.Newest != nil {
+			border := db.opts.Newest() - db.opts.Retention.Milliseconds()
+			for _, b := range blocks {
+				if b.MaxTime() <= border {
+					out[b.Meta().ULID] = struct{}{}
+				}
+			}
+		}
 	}
 	db.damagedMu.Lock()
 	defer db.damagedMu.Unlock()
