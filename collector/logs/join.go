@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 // JoinOptions say how lines that belong together become one record.
 type JoinOptions struct {
-	Off   bool          // every line is a record
+	Off   bool          // every line is a record, but for private keys, which are masked as a whole
 	Rules []JoinRule    // the first that matches a container decides, not Off
 	Lines int           // of a record; default 1,000. What follows is a record of its own
 	Bytes int           // of a record; default and at most wire.MaxLogLineBytes
@@ -58,6 +59,7 @@ type trace uint8
 const (
 	tracePlain       trace = iota // one line, and what is indented below it
 	traceFrames                   // frames of Java, .NET, Node and others
+	traceCause                    // after "Caused by: …", before its frames
 	tracePython                   // after "Traceback (most recent call last):"
 	tracePythonEnd                // after the exception's own line
 	tracePythonChain              // after "During handling of the above exception …"
@@ -71,8 +73,8 @@ const (
 	tracePEM // a key or certificate, so that it can be masked as a whole
 )
 
-// stray bounds the lines without a form of their own in a panic's message or in
-// the source that Node shows.
+// stray bounds the lines without a form of their own in a message of several lines or
+// in the source that Node shows.
 const stray = 16
 
 // join is the state of a record that may go on. Its methods do not change it.
@@ -186,7 +188,9 @@ func (j joiner) begin(line string, rest bool) join {
 	s := join{lines: 1}
 	switch {
 	case j.off:
-		s.whole = true
+		if s.whole = !beginsPEM(line) || !strings.Contains(line, "PRIVATE KEY"); !s.whole {
+			s.kind = tracePEM
+		}
 	case j.start != nil:
 	case line == "", !rest && isObject(line):
 		s.whole = true
@@ -203,7 +207,7 @@ func (j joiner) begin(line string, rest bool) join {
 // next is the state after a further line; ok is false when the line begins a new
 // record. first is the record's first line.
 func (j joiner) next(s join, first, line string) (after join, ok bool) {
-	if s.whole || j.off {
+	if s.whole || j.off && s.kind != tracePEM {
 		return s, false
 	}
 	after = s
@@ -215,16 +219,16 @@ func (j joiner) next(s join, first, line string) (after join, ok bool) {
 	if line == "" {
 		after.blank = true
 		switch s.kind {
-		case traceGoPanic, traceGo, tracePythonEnd, tracePythonChain, traceNodeSource, traceNodeEnd, tracePHP:
+		case traceFrames, traceGoPanic, traceGo, tracePythonChain, traceNodeSource, traceNodeEnd, traceRuby, tracePHP:
 			return after, !s.blank
-		case tracePEM:
+		case tracePythonEnd, tracePEM: // a message may end with empty lines of its own
 			return after, true
 		}
 		return s, false
 	}
 	if s.kind == tracePEM {
 		after.whole = strings.Contains(line, "-----END ")
-		return after, true
+		return after, after.whole || isPEM(strings.TrimSpace(line))
 	}
 	if n := indentOf(line); n > 0 {
 		return indented(s, after, line, n)
@@ -236,7 +240,14 @@ func (j joiner) next(s join, first, line string) (after join, ok bool) {
 		return after, s.indented
 	}
 	if isCause(line) {
-		after.kind = traceFrames
+		after.kind, after.stray = traceFrames, 0
+		if line[0] == 'C' {
+			after.kind = traceCause
+		}
+		return after, true
+	}
+	if line == "Require stack:" { // of a module that Node does not find
+		after.kind = traceNodeEnd
 		return after, true
 	}
 	if line == "Stack trace:" || line == "[stacktrace]" || line == "PHP Stack trace:" {
@@ -269,6 +280,12 @@ func indented(s, after join, line string, n int) (join, bool) {
 		if frame {
 			after.kind = traceFrames
 		}
+	case traceCause:
+		if frame {
+			after.kind = traceFrames
+		}
+	case traceFrames: // .NET has an empty line between the causes of an AggregateException
+		return after, !s.blank || strings.HasPrefix(line[n:], "---> ")
 	case traceNodeSource:
 		if frame {
 			after.kind = traceNodeEnd
@@ -285,10 +302,15 @@ func continues(s join, after *join, line string) (trace, bool) {
 	switch s.kind {
 	case tracePython:
 		return tracePythonEnd, true
+	case traceCause:
+		// The cause's message may have several lines.
+		after.stray++
+		return traceCause, s.stray < stray && !beginsAnew(line) && guessLevel(line) == ""
 	case tracePythonEnd:
 		if s.blank && (strings.HasPrefix(line, "During handling of the above exception") || strings.HasPrefix(line, "The above exception was the direct cause")) {
 			return tracePythonChain, true
 		}
+		return tracePythonEnd, ofDatabase(line)
 	case tracePythonChain:
 		return tracePython, opens(line) == tracePython
 	case traceGoPanic:
@@ -297,7 +319,7 @@ func continues(s join, after *join, line string) (trace, bool) {
 		}
 		// The panic's message may have several lines.
 		after.stray++
-		return traceGoPanic, strings.HasPrefix(line, "[signal ") || s.stray < stray && (line[0] < '0' || line[0] > '9') && line[0] != '['
+		return traceGoPanic, strings.HasPrefix(line, "[signal ") || s.stray < stray && !beginsAnew(line)
 	case traceGo:
 		return traceGo, isGoFrame(line)
 	case traceNodeSource:
@@ -307,12 +329,12 @@ func continues(s join, after *join, line string) (trace, bool) {
 		after.stray++
 		return traceNodeSource, s.stray < 4 && (line[0] < '0' || line[0] > '9')
 	case traceNodeEnd:
-		return traceNodeEnd, s.blank && strings.HasPrefix(line, "Node.js v")
+		return traceNodeEnd, s.blank && strings.HasPrefix(line, "Node.js v") || !s.blank && strings.HasPrefix(line, "- /")
 	case traceRuby:
-		return traceRuby, isRubyFrame(line) && (s.indented || line[len(line)-1] == '\'') // a cause, or a frame
+		return traceRuby, isRubyFrame(line) && (s.indented || line[len(line)-1] == '\'') || strings.HasPrefix(line, "Did you mean?") // a cause, a frame, or what Ruby says to the source that it shows
 	case tracePHP:
 		return tracePHP, line[0] == '#' && len(line) > 1 && line[1] >= '0' && line[1] <= '9' || line == `"}` || strings.HasPrefix(line, `"} `) ||
-			strings.HasPrefix(line, "Next ") || strings.HasPrefix(line, "PHP  ")
+			strings.HasPrefix(line, "Next ") || strings.HasPrefix(line, "[previous exception] ") || strings.HasPrefix(line, "PHP  ")
 	case traceRust:
 		after.stray++
 		return traceRust, s.stray == 0 || line == "stack backtrace:" || strings.HasPrefix(line, "note: ")
@@ -344,10 +366,6 @@ func opens(line string) trace {
 		if strings.HasPrefix(line, "thread '") && strings.Contains(line, "' panicked at ") {
 			return traceRust
 		}
-	case '-':
-		if strings.HasPrefix(line, "-----BEGIN ") && !strings.Contains(line, "-----END ") {
-			return tracePEM
-		}
 	}
 	switch line[len(line)-1] {
 	case ':':
@@ -358,7 +376,7 @@ func opens(line string) trace {
 			return tracePython
 		}
 	case '-':
-		if strings.HasPrefix(line, "-----BEGIN ") && !strings.Contains(line, "-----END ") {
+		if beginsPEM(line) {
 			return tracePEM
 		}
 	case '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
@@ -373,6 +391,27 @@ func opens(line string) trace {
 		return traceGoPanic
 	}
 	return tracePlain
+}
+
+// beginsPEM recognises the first line of a key or certificate, whatever stands before it.
+func beginsPEM(line string) bool {
+	if !strings.HasSuffix(line, "-----") {
+		return false
+	}
+	i := strings.LastIndex(line, "-----BEGIN ")
+	return i >= 0 && !strings.Contains(line[i:], "-----END ")
+}
+
+// isPEM says whether a line, without its indentation, may be of a key: base64, or a header.
+func isPEM(line string) bool {
+	for i := range len(line) {
+		switch c := line[i]; {
+		case c >= '0' && c <= '9', isLetter(c), c == '+', c == '/', c == '=':
+		default:
+			return slices.ContainsFunc([]string{"Proc-Type: ", "DEK-Info: ", "Version: ", "Comment: "}, func(p string) bool { return strings.HasPrefix(line, p) })
+		}
+	}
+	return true
 }
 
 // servesPanic recognises "2026/11/23 10:00:00 http: panic serving 10.0.0.1:4711: text".
@@ -400,6 +439,20 @@ func reports(line string) bool {
 		return true
 	}
 	return len(line) < 4<<10 && (strings.Contains(line, "xception") || strings.Contains(line, "level=error") || strings.Contains(line, "level=fatal"))
+}
+
+// beginsAnew says whether a line begins as those of a log do, with a time or in brackets.
+func beginsAnew(line string) bool { return line[0] >= '0' && line[0] <= '9' || line[0] == '[' }
+
+// ofDatabase recognises what PostgreSQL and SQLAlchemy put below the first line of an
+// exception's message.
+func ofDatabase(line string) bool {
+	for _, p := range [...]string{"DETAIL:  ", "HINT:  ", "CONTEXT:  ", "LINE ", "[SQL: ", "[parameters: ", "(Background on this error at: "} {
+		if strings.HasPrefix(line, p) {
+			return true
+		}
+	}
+	return false
 }
 
 func indentOf(s string) int {

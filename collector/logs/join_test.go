@@ -200,6 +200,15 @@ func TestFilesJoinByRules(t *testing.T) {
 	}
 }
 
+// Where every line is a record, a private key is one as well: it could not be masked else.
+func TestJoinPrivateKeysAlways(t *testing.T) {
+	lines := []string{"  one", "key: -----BEGIN PRIVATE KEY-----", "MIIE", "  q83v", "-----END PRIVATE KEY-----", "  two", "-----BEGIN CERTIFICATE-----", "MIIE"}
+	want := []string{lines[0], strings.Join(lines[1:5], "\n"), lines[5], lines[6], lines[7]}
+	if got := joined(joiner{off: true}, lines); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // Whatever is written, each line is in the records once and in its order.
 func FuzzJoin(f *testing.F) {
 	files, err := filepath.Glob("testdata/join/*.log")
