@@ -62,7 +62,7 @@ var triggers = map[string]finder{
 	"_pa": {maskToken, findToken}, "glp": {maskToken, findToken}, "xox": {maskToken, findToken}, "iza": {maskToken, findToken}, "_li": {maskToken, findToken}, "pm_": {maskToken, findToken},
 	"swo": {maskNamed, findNamed}, "swd": {maskNamed, findNamed}, "pwd": {maskNamed, findNamed}, "sph": {maskNamed, findNamed}, "cre": {maskNamed, findNamed}, "oke": {maskNamed, findNamed},
 	"pik": {maskNamed, findNamed}, "i_k": {maskNamed, findNamed}, "i-k": {maskNamed, findNamed}, "s_k": {maskNamed, findNamed}, "s-k": {maskNamed, findNamed}, "ssk": {maskNamed, findNamed},
-	"e_k": {maskNamed, findNamed}, "e-k": {maskNamed, findNamed}, "tek": {maskNamed, findNamed}, "t_k": {maskNamed, findNamed}, "riz": {maskNamed, findNamed},
+	"e_k": {maskNamed, findNamed}, "e-k": {maskNamed, findNamed}, "tek": {maskNamed, findNamed}, "t_k": {maskNamed, findNamed}, "tke": {maskNamed, findNamed}, "riz": {maskNamed, findNamed},
 }
 
 // masker takes secrets out of texts. It is for concurrent use.
@@ -353,7 +353,11 @@ func findURLPassword(s string, i int) (from, to int, ok bool) {
 		case '@':
 			// The last one before the host ends it, as people forget to escape it.
 			to = k
-		case '/', '?', '#', ' ', '\t', '\n', '"', '\'', '<', '>', '`', '\\', ')', ',', ';':
+		case ',', ';', ')': // may be in a password, and end a URL
+			if to > 0 {
+				return from, to, from > 0 && to > from
+			}
+		case '/', '?', '#', ' ', '\t', '\n', '"', '\'', '<', '>', '`', '\\':
 			return from, to, from > 0 && to > from
 		}
 	}
@@ -362,10 +366,10 @@ func findURLPassword(s string, i int) (from, to int, ok bool) {
 
 // named are the ends of names whose values are secret.
 var named = []string{"password", "passwd", "pwd", "passphrase", "secret", "token", "apikey", "api_key", "api-key", "access_key", "access-key", "accesskey",
-	"secret_key", "secret-key", "secretkey", "private_key", "privatekey", "private-key", "authorization"}
+	"secret_key", "secret-key", "secretkey", "private_key", "privatekey", "private-key", "accountkey", "authorization"}
 
 // findNamed finds the value of a name that a trigger is part of: key=value,
-// "key": "value", key: Basic value.
+// "key": "value", key: Basic value, "key":["value"], "key"=>"value", [key] => value.
 func findNamed(s string, i int) (from, to int, ok bool) {
 	end := i
 	for end < len(s) && end-i < maxNamedKey && isWord(s[end]) {
@@ -387,7 +391,10 @@ func findNamed(s string, i int) (from, to int, ok bool) {
 		k++
 		quoted = true
 	}
-	for k < len(s) && s[k] == ' ' && k < end+8 {
+	if k < len(s) && s[k] == ']' {
+		k++
+	}
+	for k < len(s) && isBlank(s[k]) && k < end+8 {
 		k++
 	}
 	if k >= len(s) || s[k] != '=' && s[k] != ':' {
@@ -397,7 +404,13 @@ func findNamed(s string, i int) (from, to int, ok bool) {
 	if k < len(s) && (s[k] == '=' || s[k] == '/') { // a comparison, or a URL's scheme
 		return 0, 0, false
 	}
-	for k < len(s) && s[k] == ' ' && k < end+16 {
+	if k < len(s) && s[k] == '>' && s[k-1] == '=' {
+		k++
+	}
+	for k < len(s) && isBlank(s[k]) && k < end+16 {
+		k++
+	}
+	if k < len(s) && s[k] == '[' { // headers are lists of values
 		k++
 	}
 	escape := k < len(s) && s[k] == '\\'
@@ -416,12 +429,12 @@ func findNamed(s string, i int) (from, to int, ok bool) {
 		}
 	}
 	value := s[from:to]
-	for _, scheme := range [...]string{"Bearer ", "Basic ", "Token ", "Digest "} {
+	for _, scheme := range [...]string{"Bearer ", "Basic ", "Token ", "Digest ", "Negotiate ", "NTLM ", "ApiKey "} {
 		if len(value) > len(scheme) && strings.EqualFold(value[:len(scheme)], scheme) {
 			return from + len(scheme), to, value[len(scheme):] != masked
 		}
 	}
-	for _, scheme := range [...]string{"bearer", "basic", "token", "digest"} { // without quotes: the value follows
+	for _, scheme := range [...]string{"bearer", "basic", "token", "digest", "negotiate", "ntlm", "apikey"} { // without quotes: the value follows
 		if strings.EqualFold(value, scheme) && to < len(s) && s[to] == ' ' {
 			from = to + 1
 			to = plainEnd(s, from)
@@ -438,6 +451,8 @@ func findNamed(s string, i int) (from, to int, ok bool) {
 	}
 	return from, to, true
 }
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
 // secretName says whether a name ends as those of secrets do.
 func secretName(name string) bool {

@@ -57,6 +57,16 @@ func TestMask(t *testing.T) {
 		"card=1234-5678 of employee 4711":                                               "card=***-*** of ***",
 		"token=a token=b password=c":                                                    "token=*** token=*** password=***",
 		"Authorization: Token abcdefgh":                                                 "Authorization: Token ***",
+		"map[Authorization:[Bearer abcdefgh12345678] X-Api-Key:[abc]]":                  "map[Authorization:[Bearer ***] X-Api-Key:[***]]",
+		"{Authorization=[Basic dXNlcjpwYXNz], Accept=[*/*]}":                            "{Authorization=[Basic ***], Accept=[*/*]}",
+		`{"Authorization":["Basic dXNlcjpwYXNz"],"X-Api-Key":["abc"],"token":[1,2]}`:    `{"Authorization":["Basic ***"],"X-Api-Key":["***"],"token":[1,2]}`,
+		`{"user"=>"a", "password"=>"hunter2", :api_key=>"x"}`:                           `{"user"=>"a", "password"=>"***", :api_key=>"***"}`,
+		"'password' => 'hunter2', [secret] => hunter2 [n] => 1":                         "'password' => '***', [secret] => *** [n] => 1",
+		"password:\thunter2":                                "password:\t***",
+		"Authorization: Negotiate YIIabc":                   "Authorization: Negotiate ***",
+		"AccountName=a;AccountKey=abc/d==;EndpointSuffix=b": "AccountName=a;AccountKey=***;EndpointSuffix=b",
+		"postgres://u:a,B;3@db, redis://:p)q@cache":         "postgres://u:***@db, redis://:***@cache",
+		"see http://a:80, http://b:80 or mail c@d":          "see http://a:80, http://b:80 or mail c@d",
 	} {
 		for _, pad := range []string{"", " "} { // either parity
 			if got := m.mask(pad + in); got != pad+want {
