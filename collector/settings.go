@@ -110,7 +110,12 @@ func (c *Collector) effectiveLocked() *wire.Settings {
 	if e.Families == nil {
 		e.Families = catalogue.Families
 	}
-	if !slices.ContainsFunc(c.o.World.Logs, func(l Logs) bool { _, ok := l.(ruled); return ok }) {
+	follows := func(l Logs) bool {
+		_, rules := l.(ruled)
+		_, always := l.(alwaysOn) // of which messages are masked alone
+		return rules && !always
+	}
+	if !slices.ContainsFunc(c.o.World.Logs, follows) {
 		e.LogRules = nil // nothing here goes by them
 	}
 	e.Raw = nil

@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -58,8 +59,11 @@ type Options struct {
 	// Changes tells what becomes an event of our own: rollouts, images, scaling,
 	// cordoned nodes. Nil leaves these out.
 	Changes Changer
-	Logger  *slog.Logger
-	Now     func() time.Time // default time.Now
+	// Mask takes secrets out of a message: a failed hook's or probe's has the whole
+	// command. Nil leaves messages as they are.
+	Mask   func(string) string
+	Logger *slog.Logger
+	Now    func() time.Time // default time.Now
 }
 
 // Watcher follows events.
@@ -69,6 +73,7 @@ type Watcher struct {
 	now func() time.Time
 
 	wake chan struct{}
+	mask atomic.Pointer[func(string) string]
 
 	mu      sync.Mutex
 	waiting map[types.UID]record
@@ -136,6 +141,7 @@ func New(o Options) (*Watcher, error) {
 		o.Now = time.Now
 	}
 	w := &Watcher{o: o, log: o.Logger, now: o.Now, wake: make(chan struct{}, 1), waiting: map[types.UID]record{}, rolling: rollouts{}}
+	w.SetMask(o.Mask)
 	w.health.Dropped = map[string]int64{DropOverflow: 0, DropRefused: 0}
 	w.memory.Sent = map[types.UID]mark{}
 	if o.File == "" {
@@ -162,6 +168,14 @@ func New(o Options) (*Watcher, error) {
 // AlwaysOn marks events as no container logs: the setting that switches those
 // off does not mean them.
 func (w *Watcher) AlwaysOn() {}
+
+// SetMask has what comes from now on be masked in another way; nil for none.
+func (w *Watcher) SetMask(mask func(string) string) {
+	if mask == nil {
+		mask = func(message string) string { return message }
+	}
+	w.mask.Store(&mask)
+}
 
 // Health counts events.
 func (w *Watcher) Health() wire.LogHealth {
@@ -221,7 +235,9 @@ func (s *store) Replace(list []any, _ string) error {
 }
 
 func (w *Watcher) take(e *corev1.Event) {
-	w.put(convert(e))
+	r, m := convert(e)
+	r.line.Message = (*w.mask.Load())(r.line.Message)
+	w.put(r, m)
 }
 
 // put queues a record unless it, or a newer count of it, was handed on.

@@ -90,6 +90,23 @@ func deliverAll(t *testing.T, w *Watcher, s *sink) {
 
 func newSink() *sink { return &sink{came: make(chan struct{}, 100)} }
 
+// A hook that failed is told with its whole command.
+func TestMessagesAreMasked(t *testing.T) {
+	w, s := watcher(t, ""), newSink()
+	for i, mask := range []func(string) string{nil, strings.ToUpper, nil} {
+		w.SetMask(mask)
+		w.take(event(fmt.Sprint("e", i), 1, t0))
+	}
+	deliverAll(t, w, s)
+	var got []string
+	for _, l := range s.got[0].Groups[0].Lines {
+		got = append(got, l.Message)
+	}
+	if want := []string{"Back-off restarting e0", "BACK-OFF RESTARTING E1", "Back-off restarting e2"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestRecord(t *testing.T) {
 	w, s := watcher(t, ""), newSink()
 	w.take(event("e1", 3, t0))

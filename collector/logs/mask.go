@@ -65,6 +65,16 @@ var triggers = map[string]finder{
 	"e_k": {maskNamed, findNamed}, "e-k": {maskNamed, findNamed}, "tek": {maskNamed, findNamed}, "t_k": {maskNamed, findNamed}, "tke": {maskNamed, findNamed}, "riz": {maskNamed, findNamed},
 }
 
+// NewMask gives what takes secrets out of texts that are no lines of containers, by the
+// same rules. It is for concurrent use.
+func NewMask(o MaskOptions) (func(string) string, error) {
+	m, err := newMasker(o, func(string) {})
+	if err != nil {
+		return nil, err
+	}
+	return m.mask, nil
+}
+
 // masker takes secrets out of texts. It is for concurrent use.
 type masker struct {
 	off bool

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crowsnest-dev/crowsnest/collector"
+	"github.com/crowsnest-dev/crowsnest/collector/events"
 	"github.com/crowsnest-dev/crowsnest/collector/kube"
 	"github.com/crowsnest-dev/crowsnest/collector/logs"
 	"github.com/crowsnest-dev/crowsnest/collector/reading"
@@ -156,6 +157,30 @@ func (l containerLogs) SetRules(s *wire.LogRules) (overridden map[string]string,
 		rules.Limit.LineBytes = int(number("record_bytes", int64(rules.Limit.LineBytes), int64(s.RecordBytes)))
 	}
 	return overridden, l.follower.SetRules(rules)
+}
+
+// clusterEvents makes a Watcher a source of a World, whose messages are masked by the
+// rules for lines.
+type clusterEvents struct {
+	*events.Watcher
+	local logs.MaskOptions // of the local configuration
+}
+
+var _ collector.Logs = clusterEvents{}
+
+// SetRules adds the server's masks to those of the local configuration. What is
+// overridden of them is named where lines are followed.
+func (e clusterEvents) SetRules(s *wire.LogRules) (overridden map[string]string, err error) {
+	o := e.local
+	if s != nil {
+		o.Patterns = append(slices.Clone(o.Patterns), s.Mask...)
+	}
+	mask, err := logs.NewMask(o)
+	if err != nil {
+		return nil, err
+	}
+	e.SetMask(mask)
+	return nil, nil
 }
 
 func joinRules(of []wire.Multiline) []logs.JoinRule {

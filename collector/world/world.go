@@ -178,13 +178,17 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 			return nil, err
 		}
 		out.World.Readings = append(out.World.Readings, components)
+		mask, err := logs.NewMask(o.LogRules.Mask)
+		if err != nil {
+			return nil, fmt.Errorf("open world: %w", err)
+		}
 		w, err := events.New(events.Options{
-			Client: client, Sender: sender, File: filepath.Join(o.Dir, "events.json"), Changes: source, Logger: o.Logger, Now: o.Now,
+			Client: client, Sender: sender, File: filepath.Join(o.Dir, "events.json"), Changes: source, Mask: mask, Logger: o.Logger, Now: o.Now,
 		})
 		if err != nil {
 			return nil, err
 		}
-		out.World.Logs = append(out.World.Logs, w)
+		out.World.Logs = append(out.World.Logs, clusterEvents{w, o.LogRules.Mask})
 	}
 	scraper, err := openScraping(o, client, objects, source, out)
 	if err != nil {
