@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,7 +39,8 @@ const (
 	maxWaiting = 20_000      // events that wait to be sent; more are dropped and counted
 	maxBatch   = 2_000
 	// forgetAfter is longer than an API server keeps events (an hour unless set
-	// otherwise), so that none is taken for new after a restart.
+	// otherwise), so that none is taken for new after a restart. Those of which it says
+	// that they are gone are forgotten then.
 	forgetAfter = 26 * time.Hour
 	maxMessage  = 32 << 10
 )
@@ -215,7 +217,8 @@ func (w *Watcher) Run(ctx context.Context, sink collector.LogSink) error {
 	return g.Wait()
 }
 
-// store takes the reflector's events and keeps none.
+// store takes the reflector's events and keeps none. What was handed on is forgotten with
+// the event itself: it is all written anew with each batch.
 type store Watcher
 
 func (s *store) Add(o any) error {
@@ -225,12 +228,26 @@ func (s *store) Add(o any) error {
 	return nil
 }
 func (s *store) Update(o any) error { return s.Add(o) }
-func (s *store) Delete(any) error   { return nil }
-func (s *store) Resync() error      { return nil }
+func (s *store) Delete(o any) error {
+	if e, ok := o.(*corev1.Event); ok {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.memory.Sent, e.UID)
+	}
+	return nil
+}
+func (s *store) Resync() error { return nil }
 func (s *store) Replace(list []any, _ string) error {
+	there := make(map[types.UID]bool, len(list))
 	for _, o := range list {
 		_ = s.Add(o)
+		if e, ok := o.(*corev1.Event); ok {
+			there[e.UID] = true
+		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.memory.Sent, func(uid types.UID, _ mark) bool { return !there[uid] })
 	return nil
 }
 

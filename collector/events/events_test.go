@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -246,6 +247,36 @@ func TestARestartRepeatsAndMissesNothing(t *testing.T) {
 	}
 	if s.got[1].ID != sentNot.ID {
 		t.Errorf("the batch under way is sent as %s, it was %s", s.got[1].ID, sentNot.ID)
+	}
+}
+
+// What the API server has no more cannot come again.
+func TestEventsThatAreGoneAreForgotten(t *testing.T) {
+	w, s := watcher(t, ""), newSink()
+	a, b, c := event("a", 1, t0), event("b", 1, t0), event("c", 1, t0)
+	k := (*store)(w)
+	if err := k.Replace([]any{a, b, c}, "1"); err != nil {
+		t.Fatal(err)
+	}
+	deliverAll(t, w, s)
+	for _, step := range []struct {
+		do   func() error
+		left []types.UID
+	}{
+		{func() error { return nil }, []types.UID{"a", "b", "c"}},
+		{func() error { return k.Delete(b) }, []types.UID{"a", "c"}},
+		{func() error { return k.Replace([]any{c}, "2") }, []types.UID{"c"}},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Sorted(maps.Keys(w.memory.Sent)); !slices.Equal(got, step.left) {
+			t.Errorf("remembers %v, want %v", got, step.left)
+		}
+	}
+	deliverAll(t, w, s)
+	if got := s.lines(); !slices.Equal(got, []string{"a/1", "b/1", "c/1"}) {
+		t.Errorf("told %v", got)
 	}
 }
 
